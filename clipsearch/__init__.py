@@ -1,0 +1,79 @@
+"""Find photos in local folders by what is in them.
+
+import clipsearch
+
+index = clipsearch.open_index()
+report = clipsearch.update_index(index, ["~/Pictures"])
+for hit in index.query("a dog on a beach", k=10):
+    print(hit.score, hit.path)
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from clipsearch.errors import ClipsearchError
+from clipsearch.paths import default_index
+
+if TYPE_CHECKING:
+    from clipsearch.indexing import OnProgress, Report
+    from clipsearch.query import Hit
+
+__all__ = ["ClipsearchError", "Index", "open_index", "update_index"]
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """An index by the folder that it lies in; the folder need not exist before the first `update_index`."""
+
+    folder: Path
+
+    def query(
+        self,
+        *texts: str,
+        images: Sequence[str | os.PathLike[str]] = (),
+        without: Sequence[str] = (),
+        k: int = 10,
+        under: str | os.PathLike[str] | None = None,
+        min_score: float | None = None,
+    ) -> list[Hit]:
+        """The `k` photos nearest to the sum of the texts and images, less `without`; best first.
+
+        A text may begin with a weight, as in "2:golden retriever". Raises a `ClipsearchError` that says what is wrong.
+        """
+        from clipsearch.decode import read
+        from clipsearch.query import Searcher, image_term, text_term
+        from clipsearch.store import Store
+
+        terms = [text_term(text) for text in texts]
+        terms += [image_term(Path(path), read(Path(path).expanduser())) for path in images]
+        terms += [text_term(text, -1) for text in without]
+        with Store.open(self.folder) as store:
+            return Searcher(store, under).query(terms, k, min_score)
+
+
+def open_index(folder: str | os.PathLike[str] | None = None) -> Index:
+    """The index in a folder; without one, the user's own: `CLIPSEARCH_INDEX` or the data folder."""
+    return Index(default_index() if folder is None else Path(folder).expanduser())
+
+
+def update_index(
+    index: Index,
+    directories: Sequence[str | os.PathLike[str]] = (),
+    *,
+    on_progress: OnProgress | None = None,
+    **options: Any,
+) -> Report:
+    """Index directories, or bring all that were indexed up to date; makes the index if there is none.
+
+    `options` are those of `clipsearch.indexing.Options`. Raises a `ClipsearchError` that says what is wrong; photos
+    that cannot be read are in `Report.skipped`.
+    """
+    from clipsearch import indexing
+
+    quiet = on_progress or (lambda progress: None)
+    return indexing.update_index(index.folder, directories, indexing.Options(**options), quiet)

@@ -1,0 +1,538 @@
+"""The command line: options in, one use case, results out, errors to a sentence and an exit status.
+
+What a command does not need it does not import: `--help`, `status` and a query start in a fraction of a second.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+from clipsearch import render
+from clipsearch.errors import BadRequest, ClipsearchError
+from clipsearch.paths import default_index
+
+if TYPE_CHECKING:
+    from clipsearch.indexing import OnProgress, Report
+    from clipsearch.query import Hit, Term
+
+FOUND, NOTHING_FOUND, FAILED, SKIPPED, INTERRUPTED = 0, 1, 2, 3, 130
+
+app = typer.Typer(
+    help="Find photos in local folders by what is in them.",
+    epilog="clipsearch index ~/Pictures, then: clipsearch query 'a dog on a beach'",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode=None,
+)
+
+IndexOption = Annotated[
+    Path | None,
+    typer.Option("--index", metavar="PATH", help="Folder of the index; also CLIPSEARCH_INDEX.", show_default=False),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+DebugOption = Annotated[bool, typer.Option("--debug", help="Show where an error came from.")]
+
+Command = TypeVar("Command", bound=Callable[..., None])
+
+
+def command(function: Command) -> Command:
+    """Make a function a command: its errors become sentences on stderr and exit statuses, its name the command's."""
+
+    @functools.wraps(function)
+    def run(*args: Any, **kwargs: Any) -> None:
+        try:
+            function(*args, **kwargs)
+            sys.stdout.flush()
+        except ClipsearchError as error:
+            if kwargs.get("debug"):
+                raise
+            say(f"clipsearch: {error}")
+            raise typer.Exit(error.exit_code) from None
+        except BrokenPipeError:  # whoever read the results has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        except KeyboardInterrupt:
+            say("clipsearch: interrupted")
+            raise typer.Exit(INTERRUPTED) from None
+        except OSError as error:
+            if kwargs.get("debug"):
+                raise
+            where = f" {os.fsdecode(error.filename)}" if error.filename else ""
+            say(f"clipsearch: {error.strerror or error}{where}")
+            raise typer.Exit(FAILED) from None
+
+    app.command(function.__name__.rstrip("_"))(run)
+    return function
+
+
+def main() -> None:
+    """The program `clipsearch`."""
+    # torch, open_clip and Pillow talk to stderr; what matters of it comes as an exception.
+    warnings.simplefilter("ignore")
+    logging.getLogger().addHandler(logging.NullHandler())
+    if not sys.stderr.isatty():
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    app(prog_name="clipsearch")
+
+
+def version(wanted: bool) -> None:
+    """Print the version and stop."""
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"clipsearch {version('clipsearch')}")
+        raise typer.Exit
+
+
+@app.callback()
+def about(
+    _: Annotated[bool, typer.Option("--version", callback=version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    """Find photos in local folders by what is in them. Nothing leaves this machine."""
+
+
+# ------------------------------------------------------------------------------------------ index
+
+
+@command
+def index(
+    directories: Annotated[
+        list[str] | None, typer.Argument(metavar="[DIR]...", help="Folders; none: all that were indexed before.")
+    ] = None,
+    index: IndexOption = None,
+    model: Annotated[
+        str | None, typer.Option(metavar="NAME", help="ARCH[/TAG] of open_clip, mini, hf-hub:..., local-dir:...")
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Local weights of --model (.safetensors, .pt).")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cuda, mps or cpu.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
+    batch_size: Annotated[int, typer.Option(min=1, help="Images embedded at once.")] = 32,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Threads that decode; default: one a core.", show_default=False)
+    ] = None,
+    hidden: Annotated[bool, typer.Option("--hidden", help="Also hidden files, @eaDir, node_modules.")] = False,
+    follow_links: Annotated[bool, typer.Option("--follow-links", help="Also folders behind symbolic links.")] = False,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(metavar="GLOB", help="Leave out names or paths that match; repeatable, remembered."),
+    ] = None,
+    retry: Annotated[bool, typer.Option("--retry", help="Try files again that could not be read.")] = False,
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="Embed everything anew, with --model if given.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 when files were skipped.")] = False,
+    json: JsonOption = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
+    debug: DebugOption = False,
+) -> None:
+    """Index folders of photos, or bring the index up to date.
+
+    Only what is new or changed is embedded; files that moved keep their embeddings. A folder that is not there
+    now, such as an unmounted drive, keeps its photos until it is back. What --hidden, --follow-links and --exclude
+    say of a folder is remembered.
+
+    Example: clipsearch index ~/Pictures /media/camera --exclude '*.gif'
+    """
+    from clipsearch.indexing import Options, update_index
+    from clipsearch.scan import Rules
+
+    chosen = hidden or follow_links or exclude is not None
+    options = Options(
+        model=model,
+        weights=weights,
+        device=device,
+        precision=precision,
+        batch_size=batch_size,
+        workers=workers,
+        rules=Rules(hidden, follow_links, tuple(exclude or ())) if chosen else None,
+        retry=retry,
+        rebuild=rebuild,
+    )
+    note = say if not quiet else (lambda text: None)
+    with _progress(not quiet and sys.stderr.isatty()) as on_progress:
+        report = update_index(index or default_index(), directories or (), options, on_progress, note)
+    if json:
+        print_json(_report_object(report))
+    elif not quiet:
+        _summarise(report)
+    if strict and (report.skipped or report.unreadable):
+        raise typer.Exit(SKIPPED)
+
+
+@contextlib.contextmanager
+def _progress(shown: bool) -> Iterator[OnProgress]:
+    """A progress bar on stderr, if it is to be shown."""
+    if not shown:
+        yield lambda progress: None
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        SpinnerColumn,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("scanning", total=None, rate="")
+        stage = "scan"
+
+        def on_progress(progress: Any) -> None:
+            nonlocal stage
+            if progress.stage != stage:
+                stage = progress.stage
+                bar.reset(task, description="indexing")
+            speed = bar.tasks[0].speed
+            rate = f"{speed:.0f} images/s" if speed and stage == "index" else ""
+            bar.update(task, completed=progress.done, total=progress.total, rate=rate)
+
+        yield on_progress
+
+
+def _summarise(report: Report) -> None:
+    parts = [f"{report.added:,} added"]
+    if report.duplicates:
+        parts[0] += f" ({report.duplicates:,} duplicates)"
+    for name in ("updated", "moved", "removed"):
+        count = getattr(report, name)
+        if count:
+            parts.append(f"{count:,} {name}")
+    parts.append(f"{report.unchanged:,} unchanged")
+    if report.skipped:
+        parts.append(f"{len(report.skipped):,} skipped")
+    line = f"{', '.join(parts)} in {report.seconds:.1f} s"
+    if report.embedded:
+        line += f"; {report.embedded:,} embedded with {report.model}, {report.images_per_second:.0f} images/s"
+    say(line)
+    _list("skipped", report.skipped)
+    _list("unreadable folder", report.unreadable)
+    for root in report.offline:
+        say(f"offline: {render.printable(root)} is not there; its photos are kept")
+
+
+def _list(title: str, rows: list[tuple[bytes, str]], most: int = 10) -> None:
+    for path, reason in rows[:most]:
+        say(f"{title}: {render.printable(path)}: {reason}")
+    if len(rows) > most:
+        say(f"... and {len(rows) - most:,} more; clipsearch status --json lists them")
+
+
+def _report_object(report: Report) -> dict[str, Any]:
+    names = ("model", "added", "duplicates", "updated", "moved", "removed", "unchanged", "embedded")
+    return {
+        **{name: getattr(report, name) for name in names},
+        "skipped": _reasons(report.skipped),
+        "unreadable": _reasons(report.unreadable),
+        "offline": [render.path_fields(path) for path in report.offline],
+        "seconds": round(report.seconds, 3),
+        "images_per_second": round(report.images_per_second, 1),
+    }
+
+
+def _reasons(rows: list[tuple[bytes, str]]) -> list[dict[str, str]]:
+    return [{**render.path_fields(path), "reason": reason} for path, reason in rows]
+
+
+# ------------------------------------------------------------------------------------------ query
+
+
+@command
+def query(
+    text: Annotated[list[str] | None, typer.Argument(metavar="[TEXT]...", help="What the photos show.")] = None,
+    image: Annotated[
+        list[str] | None, typer.Option(metavar="FILE", help="Photos like this one; - reads it from stdin.")
+    ] = None,
+    not_: Annotated[list[str] | None, typer.Option("--not", metavar="TEXT", help="Away from this.")] = None,
+    k: Annotated[int, typer.Option("-k", "--count", metavar="N", help="How many photos at most.")] = 10,
+    under: Annotated[str | None, typer.Option(metavar="DIR", help="Only photos in this folder.")] = None,
+    min_score: Annotated[
+        float | None, typer.Option(metavar="X", help="Only photos that score at least this, -1 to 1.")
+    ] = None,
+    format: Annotated[
+        str | None,
+        typer.Option("--format", "-f", metavar="|".join(render.FORMATS), help="Default: table, piped: paths."),
+    ] = None,
+    null: Annotated[bool, typer.Option("-0", "--print0", help="Paths that end in NUL, for xargs -0.")] = False,
+    batch: Annotated[
+        str | None, typer.Option(metavar="FILE", help="One query a line (- is stdin), answered as JSON lines.")
+    ] = None,
+    index: IndexOption = None,
+    debug: DebugOption = False,
+) -> None:
+    """Find photos by text, by image, or by both.
+
+    Several texts and images are added up; a number before a colon is a weight, 1 if there is none. Exit status: 0 when
+    something was found, 1 when nothing was, 2 for an error.
+
+    Example: clipsearch query "2:a dog on a beach" --image sea.jpg --not people -k 50 -0 | xargs -0 cp -t /tmp/dogs
+    """
+    from clipsearch.query import Searcher
+    from clipsearch.store import Store
+
+    chosen = _format(format, null, batch)
+    if k < 1:
+        raise BadRequest(f"-k must be at least 1, not {k}")
+    queries: Iterable[tuple[str, list[Term]]]
+    if batch is not None:
+        if text or image or not_:
+            raise BadRequest("--batch takes its queries from a file; leave out the others")
+        queries = _batch(batch)
+    else:
+        queries = [("", _terms(text or [], image or [], not_ or []))]
+    found = False
+    with Store.open(index or default_index()) as store:
+        searcher = Searcher(store, under)
+        for line, terms in queries:
+            hits = searcher.query(terms, k, min_score)
+            found = found or bool(hits)
+            if batch is not None:
+                _write(render.jsonl(hits, query=line))
+                sys.stdout.flush()
+            else:
+                _print(hits, chosen, null)
+    if not found:
+        raise typer.Exit(NOTHING_FOUND)
+
+
+def _format(wanted: str | None, null: bool, batch: str | None) -> str:
+    if wanted is not None and wanted not in render.FORMATS:
+        raise BadRequest(f"no format is called {wanted!r}; there are {', '.join(render.FORMATS)}")
+    if batch is not None:
+        if null or wanted not in (None, "jsonl"):
+            raise BadRequest("--batch answers as JSON lines; leave out --format and -0")
+        return "jsonl"
+    if null:
+        if wanted not in (None, "paths"):
+            raise BadRequest(f"-0 prints paths; it does not go with --format {wanted}")
+        return "paths"
+    return wanted or ("table" if sys.stdout.isatty() else "paths")
+
+
+def _terms(texts: list[str], images: list[str], without: list[str]) -> list[Term]:
+    from clipsearch.query import text_term
+
+    terms = [text_term(words) for words in texts] + [_image_term(spelling) for spelling in images]
+    if not terms:
+        text_term("")  # says what is missing
+    return terms + [text_term(words, -1) for words in without]
+
+
+def _image_term(spelling: str) -> Term:
+    """An image by its path, or `-`; a weight may stand before it, unless the whole is a file's name."""
+    from clipsearch.decode import read
+    from clipsearch.errors import ImageUnusable
+    from clipsearch.query import image_term, weighted
+
+    weight, path = (1.0, spelling) if os.path.exists(spelling) else weighted(spelling)
+    if path == "-":
+        return image_term("the image on stdin", sys.stdin.buffer.read(), weight)
+    try:
+        return image_term(path, read(path), weight)
+    except ImageUnusable as error:
+        raise BadRequest(f"{path} cannot be used as a query image: {error}") from None
+
+
+def _batch(source: str) -> Iterator[tuple[str, list[Term]]]:
+    from clipsearch.query import text_term
+
+    try:
+        with contextlib.ExitStack() as stack:
+            file = sys.stdin.buffer if source == "-" else stack.enter_context(open(source, "rb"))
+            for raw in file:
+                line = raw.decode("utf-8", "replace").strip()
+                if line:
+                    yield line, [text_term(line)]
+    except OSError as error:
+        raise BadRequest(f"{source} cannot be read: {error.strerror}") from None
+
+
+def _print(hits: list[Hit], format: str, null: bool) -> None:
+    if format == "table":
+        import shutil
+
+        width = shutil.get_terminal_size((100, 24)).columns
+        colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+        _write([render.table(hits, width, colour=colour).encode("utf-8", "replace")])
+    elif format == "paths":
+        _write(render.paths(hits, b"\0" if null else b"\n"))
+    elif format == "tsv":
+        _write(render.tsv(hits))
+    elif format == "jsonl":
+        _write(render.jsonl(hits))
+    else:
+        _write(render.json_array(hits))
+
+
+# ------------------------------------------------------------------------------------------ the others
+
+
+@command
+def status(index: IndexOption = None, json: JsonOption = False, debug: DebugOption = False) -> None:
+    r"""Show what is indexed: folders, counts, files that were skipped and why, size, model.
+
+    Example: clipsearch status --json | jq '.skipped[] | "\(.path): \(.reason)"'
+    """
+    from clipsearch.models import Model
+    from clipsearch.store import Store
+
+    folder = index or default_index()
+    with Store.open(folder) as store:
+        model = Model.from_json(store.model)
+        counts, skipped, size = store.counts(), store.skipped(), store.size_on_disk()
+        embeddings = store.count_embeddings()
+    photos = sum(count.photos for count in counts)
+    if json:
+        roots = [
+            {
+                **render.path_fields(count.root.path),
+                "online": count.root.online,
+                "photos": count.photos,
+                "skipped": count.skipped,
+                "hidden": count.root.rules.hidden,
+                "follow_links": count.root.rules.follow_links,
+                "exclude": list(count.root.rules.exclude),
+            }
+            for count in counts
+        ]
+        print_json(
+            {
+                "index": str(folder),
+                "model": model.name,
+                "fingerprint": model.fingerprint,
+                "dim": model.dim,
+                "photos": photos,
+                "embeddings": embeddings,
+                "bytes": size,
+                "roots": roots,
+                "skipped": _reasons(skipped),
+            }
+        )
+        return
+    print(f"index   {render.printable(str(folder))}, {render.amount(size)}")
+    print(f"model   {render.printable(model.name)}, {model.dim} dimensions")
+    print(f"photos  {photos:,}, {embeddings:,} of them distinct, {len(skipped):,} files skipped")
+    for count in counts:
+        state = "" if count.root.online else "  (offline)"
+        print(f"  {count.photos:>9,}  {render.printable(count.root.path)}{state}")
+    for path, reason in skipped[:20]:
+        print(f"  skipped  {render.printable(path)}: {reason}")
+    if len(skipped) > 20:
+        print(f"  ... and {len(skipped) - 20:,} more; clipsearch status --json lists them")
+
+
+@command
+def models(
+    every: Annotated[bool, typer.Option("--all", help="Also those that would be downloaded.")] = False,
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """List the models that can be used, and which are on this machine.
+
+    Without --all: the bundled one, the default, and those in the local cache. Example: clipsearch models --all | grep
+    ViT-L
+    """
+    from clipsearch.encode import available
+    from clipsearch.models import DEFAULT, MINI
+
+    rows = [{"name": MINI, "state": "bundled", "default": False}]
+    for name, path in available().items():
+        if every or path or name == DEFAULT:
+            rows.append({"name": name, "state": "cached" if path else "download", "default": name == DEFAULT})
+    if json:
+        print_json({"models": rows})
+        return
+    width = max(len(str(row["name"])) for row in rows)
+    for row in rows:
+        mark = "  (default)" if row["default"] else ""
+        print(f"{row['name']:<{width}}  {row['state']}{mark}")
+
+
+@command
+def forget(
+    directories: Annotated[list[str], typer.Argument(metavar="DIR...", help="Folders as status lists them.")],
+    index: IndexOption = None,
+    debug: DebugOption = False,
+) -> None:
+    """Take folders out of the index. The photos themselves are never touched.
+
+    Example: clipsearch forget /media/old-drive
+    """
+    from clipsearch.search import refresh
+    from clipsearch.store import Store, absolute
+
+    with Store.open(index or default_index(), write=True) as store:
+        roots = {root.path: root for root in store.roots()}
+        chosen = []
+        for directory in directories:
+            root = roots.get(absolute(directory)) or roots.get(os.fsencode(directory))
+            if root is None:
+                raise BadRequest(f"{directory} is not an indexed folder; clipsearch status lists them")
+            chosen.append(root)
+        count = sum(store.remove_root(root) for root in chosen)
+        store.prune()
+        store.commit()
+        refresh(store)
+    say(f"forgot {count:,} files")
+
+
+@command
+def verify(index: IndexOption = None, json: JsonOption = False, debug: DebugOption = False) -> None:
+    """Check the index against itself and repair what is derived.
+
+    Exit status: 0 when the index is sound now, 2 when it is damaged beyond repair.
+    """
+    from clipsearch import search
+    from clipsearch.store import Store
+
+    with Store.open(index or default_index(), write=True) as store:
+        repaired = store.repair()
+        if not search.agrees(store):
+            search.refresh(store, force=True)
+            repaired.append("the file of vectors did not match the catalogue and was written anew")
+        photos = sum(count.photos for count in store.counts())
+        embeddings = store.count_embeddings()
+    if json:
+        print_json({"photos": photos, "embeddings": embeddings, "repaired": repaired})
+        return
+    for sentence in repaired:
+        print(f"repaired: {sentence}")
+    print(f"sound: {photos:,} photos, {embeddings:,} embeddings")
+
+
+# ------------------------------------------------------------------------------------------ output
+
+
+def say(text: str) -> None:
+    """One line on stderr, in which nothing can act on a terminal."""
+    print(render.printable(text), file=sys.stderr, flush=True)
+
+
+def print_json(value: dict[str, Any]) -> None:
+    """One object on stdout."""
+    _write([json.dumps(value, ensure_ascii=False, indent=2).encode("utf-8", "replace") + b"\n"])
+
+
+def _write(chunks: Iterable[bytes]) -> None:
+    for chunk in chunks:
+        sys.stdout.buffer.write(chunk)

@@ -1,0 +1,350 @@
+"""Batches of images and texts to embeddings.
+
+Two encoders give the same embeddings: `TorchEncoder` through open_clip, for batches and for any architecture, and
+`ColdEncoder` through `towers`, which answers before torch would be imported. This is the only module that imports
+torch and open_clip, and it does so when they are first needed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from clipsearch import models
+from clipsearch.errors import BadRequest, ClipsearchError, DownloadFailed, ModelUnknown, WeightsUnusable
+from clipsearch.models import Model, Preprocess
+from clipsearch.tokenize import END_OF_TEXT, tokenize
+from clipsearch.towers import Array, ImageTower, TextTower, load_safetensors, supports, unit_rows
+
+Pixels = NDArray[np.uint8]
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+
+
+class Encoder(Protocol):
+    """What turns pixels and texts into embeddings of one model."""
+
+    def encode_images(self, pixels: Pixels) -> Array:
+        """Unit rows (n, dim) float32 of preprocessed images, (n, height, width, 3) uint8."""
+
+    def encode_texts(self, texts: list[str]) -> Array:
+        """Unit rows (n, dim) float32 of texts."""
+
+
+# ------------------------------------------------------------------------------------------ preprocessing
+
+
+def preprocess(image: Image.Image, how: Preprocess) -> Pixels:
+    """An RGB image as the model's input before normalisation, (height, width, 3) uint8.
+
+    Resized and cropped as open_clip's own transform does it (`open_clip/transform.py`), pixel by pixel.
+    """
+    height, width = how.size
+    if how.resize_mode == "shortest":
+        image = _without_far_ends(image)
+    resample = Image.Resampling.BILINEAR if how.interpolation == "bilinear" else Image.Resampling.BICUBIC
+    if how.resize_mode == "squash":
+        image = image.resize((width, height), resample)
+    elif how.resize_mode == "longest":
+        scale = min(height / image.height, width / image.width)
+        image = image.resize((round(image.width * scale), round(image.height * scale)), resample)
+    elif height == width:  # as torchvision does it: the other side is rounded down
+        short, long = sorted(image.size)
+        other = int(height * long / short)
+        image = image.resize((height, other) if image.width <= image.height else (other, height), resample)
+    else:
+        scale = max(height / image.height, width / image.width)
+        image = image.resize((round(image.width * scale), round(image.height * scale)), resample)
+    if image.size != (width, height):
+        image = _centre(image, width, height, how.fill_color)
+    return np.asarray(image, np.uint8)
+
+
+def _without_far_ends(image: Image.Image) -> Image.Image:
+    """The middle of a very long image: its ends would be cropped anyway, after having been made enormous."""
+    most = 16 * min(image.size)
+    if max(image.size) <= most:
+        return image
+    left, top = max(0, (image.width - most) // 2), max(0, (image.height - most) // 2)
+    return image.crop((left, top, image.width - left, image.height - top))
+
+
+def _centre(image: Image.Image, width: int, height: int, fill: int) -> Image.Image:
+    """Cut to the centre, padded where the image is smaller, with torchvision's rounding of half pixels."""
+    pad_x, pad_y = max(width - image.width, 0), max(height - image.height, 0)
+    if pad_x or pad_y:
+        padded = Image.new("RGB", (image.width + pad_x, image.height + pad_y), (fill, fill, fill))
+        padded.paste(image, (pad_x // 2, pad_y // 2))
+        image = padded
+    left, top = round((image.width - width) / 2), round((image.height - height) / 2)
+    return image.crop((left, top, left + width, top + height))
+
+
+# ------------------------------------------------------------------------------------------ finding a model
+
+
+def resolve(name: str, weights: Path | None = None) -> Model:
+    """The model of a name, its weights fetched if they are not on this machine yet.
+
+    `weights` is a local file to use in place of what the name stands for; its tag, if it has one, then says how
+    images are preprocessed. Raises `ModelUnknown`, `WeightsUnusable` or `DownloadFailed`.
+    """
+    name = models.canonical_name(name) if weights is None else name
+    if weights is not None and not weights.is_file():
+        raise WeightsUnusable(f"there is no weights file {weights}")
+    if name == models.MINI and weights is None:
+        return models.mini()
+    schema, _, place = name.partition(":")
+    if schema in ("local-dir", "hf-hub") and weights is not None:
+        raise BadRequest(f"--weights goes with an architecture, not with {schema}:")
+    if schema == "local-dir":
+        return models.from_folder(Path(place).expanduser().absolute(), name)
+    if schema == "hf-hub":
+        fetched = [_from_hub(place, file) for file in ("open_clip_config.json", "open_clip_model.safetensors")]
+        return models.from_folder(fetched[0].parent, name)
+    architecture, tag = models.split_name(name)
+    config = models.builtin_config(architecture)
+    if weights is not None:
+        described = _pretrained(architecture, tag) if tag else {}
+        name = f"{name} with {weights.absolute()}"
+        path = weights.absolute()
+    else:
+        tag = tag or _only_tag(architecture)
+        described = _pretrained(architecture, tag)
+        name = f"{architecture}/{tag}"
+        path = _fetch(name, described)
+    if described.get("quick_gelu"):  # OpenAI's weights, in a configuration that does not say so
+        config["quick_gelu"] = True
+    return models.make(name, architecture, config, described, path)
+
+
+def available() -> dict[str, str | None]:
+    """Every `ARCH/TAG` of open_clip, with the path of its weights where they are on this machine."""
+    import open_clip
+
+    found: dict[str, str | None] = {}
+    for architecture, tag in open_clip.list_pretrained():
+        path = _cached(_pretrained(architecture, tag))
+        found[f"{architecture}/{tag}"] = str(path) if path else None
+    return found
+
+
+def _pretrained(architecture: str, tag: str) -> dict[str, Any]:
+    import open_clip
+
+    described: dict[str, Any] = open_clip.get_pretrained_cfg(architecture, tag)
+    if not described:
+        tags = ", ".join(open_clip.list_pretrained_tags_by_model(architecture)) or "none"
+        raise ModelUnknown(f"{architecture} has no weights called {tag!r}; it has: {tags}")
+    return described
+
+
+def _only_tag(architecture: str) -> str:
+    import open_clip
+
+    tags: list[str] = open_clip.list_pretrained_tags_by_model(architecture)
+    if len(tags) == 1:
+        return tags[0]
+    choice = "it has: " + ", ".join(tags) if tags else "it has none; give a file with --weights"
+    raise ModelUnknown(f"say which weights of {architecture}, as {architecture}/TAG; {choice}")
+
+
+def _hub_files(described: dict[str, Any]) -> tuple[str, list[str]]:
+    """Repository and the names that its weights may have, safetensors first."""
+    repository, _, file = described["hf_hub"].rpartition("/")
+    return repository, ["open_clip_model.safetensors", "open_clip_pytorch_model.bin"] if not file else [file]
+
+
+def _cached(described: dict[str, Any]) -> Path | None:
+    if not described.get("hf_hub"):
+        return None
+    from huggingface_hub import try_to_load_from_cache
+
+    repository, files = _hub_files(described)
+    for file in files:
+        path = try_to_load_from_cache(repository, file)
+        if isinstance(path, str):
+            return Path(path)
+    return None
+
+
+def _fetch(name: str, described: dict[str, Any]) -> Path:
+    """The path of a tag's weights: from the local cache if they are there, else from the network."""
+    cached = _cached(described)
+    if cached is not None:
+        return cached
+    if described.get("hf_hub"):
+        repository, files = _hub_files(described)
+        for file in files[:-1]:
+            with contextlib.suppress(DownloadFailed):
+                return _from_hub(repository, file)
+        return _from_hub(repository, files[-1])
+    from open_clip.pretrained import download_pretrained_from_url
+
+    try:
+        return Path(download_pretrained_from_url(described["url"]))
+    except Exception as error:
+        raise DownloadFailed(f"the weights of {name} could not be downloaded: {_first_line(error)}") from error
+
+
+def _from_hub(repository: str, file: str) -> Path:
+    import huggingface_hub
+
+    try:
+        with contextlib.suppress(huggingface_hub.errors.LocalEntryNotFoundError):
+            return Path(huggingface_hub.hf_hub_download(repository, file, local_files_only=True))
+        return Path(huggingface_hub.hf_hub_download(repository, file))
+    except Exception as error:  # the hub, the network and the disk each have their own
+        where = f"{repository} on the Hugging Face hub"
+        if os.environ.get("HF_HUB_OFFLINE"):
+            raise DownloadFailed(f"{file} of {where} is not on this machine, and HF_HUB_OFFLINE is set") from error
+        raise DownloadFailed(f"{file} of {where} could not be downloaded: {_first_line(error)}") from error
+
+
+# ------------------------------------------------------------------------------------------ encoders
+
+
+def plain_tokenizer(model: Model) -> bool:
+    """Whether a model reads CLIP's own byte-pair tokens, as `tokenize` makes them."""
+    text = model.config["text_cfg"]
+    other = ("hf_tokenizer_name", "tokenizer_kwargs", "hf_model_name")
+    return not any(text.get(key) for key in other) and "siglip" not in model.architecture.lower()
+
+
+def cold_encoder(model: Model, *, texts: bool, images: bool) -> Encoder:
+    """The encoder that is ready soonest: without torch where `towers` serves the model, else through open_clip."""
+    text, image = supports(model)
+    if ((text and plain_tokenizer(model)) or not texts) and (image or not images):
+        return ColdEncoder(model)
+    return TorchEncoder(model)
+
+
+class ColdEncoder:
+    """A model in NumPy. Slow for batches, ready at once."""
+
+    def __init__(self, model: Model) -> None:
+        model.check_weights()
+        self._model = model
+        self._tensors = load_safetensors(model.weights)
+
+    def encode_images(self, pixels: Pixels) -> Array:
+        """See `Encoder`."""
+        return ImageTower(self._model, self._tensors)(pixels)
+
+    def encode_texts(self, texts: list[str]) -> Array:
+        """See `Encoder`."""
+        context_length = self._model.config["text_cfg"].get("context_length", 77)
+        return TextTower(self._model, self._tensors)(tokenize(texts, context_length))
+
+
+class TorchEncoder:
+    """A model through open_clip, on CUDA, MPS or the CPU.
+
+    `precision` "auto" is fp16 on a GPU; on a CPU bf16 where it has a matrix unit for it (AMX), else fp32.
+    """
+
+    def __init__(self, model: Model, device: str = "auto", precision: str = "auto") -> None:
+        import torch
+
+        model.check_weights()
+        self.device = _device(device)
+        self.precision = _precision(precision, self.device)
+        self._model = model
+        self._net = _load(model, self.device, self.precision)
+        self._dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[self.precision]
+        mean, std = model.preprocess.mean, model.preprocess.std
+        self._mean = torch.tensor(mean, device=self.device).view(1, 3, 1, 1)
+        self._std = torch.tensor(std, device=self.device).view(1, 3, 1, 1)
+
+    def encode_images(self, pixels: Pixels) -> Array:
+        """See `Encoder`."""
+        import torch
+
+        with torch.inference_mode():
+            batch = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device).permute(0, 3, 1, 2)
+            batch = (batch.float() / 255 - self._mean) / self._std
+            return self._rows(self._net.encode_image(batch.to(self._dtype)))
+
+    def encode_texts(self, texts: list[str]) -> Array:
+        """See `Encoder`."""
+        import torch
+
+        with torch.inference_mode():
+            return self._rows(self._net.encode_text(self._tokens(texts).to(self.device)))
+
+    def _tokens(self, texts: list[str]) -> Any:
+        import torch
+
+        if not plain_tokenizer(self._model):
+            import open_clip
+
+            return open_clip.get_tokenizer(self._model.architecture)(texts)
+        context_length = self._model.config["text_cfg"].get("context_length", 77)
+        tokens = torch.zeros(len(texts), context_length, dtype=torch.long)
+        for row, ids in zip(tokens, tokenize(texts, context_length), strict=True):
+            assert ids[-1] == END_OF_TEXT
+            row[: len(ids)] = torch.tensor(ids)
+        return tokens
+
+    def _rows(self, features: Any) -> Array:
+        return unit_rows(features.float().cpu().numpy())
+
+
+def _load(model: Model, device: str, precision: str) -> Any:
+    import open_clip
+
+    named = ":" not in model.architecture
+    try:
+        net = open_clip.create_model(
+            model.architecture,
+            pretrained=str(model.weights) if named else None,
+            precision=precision,
+            device=device,
+            force_quick_gelu=bool(model.config.get("quick_gelu")),
+            require_pretrained=True,
+        )
+    except ClipsearchError:
+        raise
+    except Exception as error:  # torch, safetensors, pickle and open_clip each have their own
+        raise WeightsUnusable(
+            f"the weights {model.weights} do not fit {model.architecture}: {_first_line(error)}"
+        ) from error
+    net.eval()
+    return net
+
+
+def _device(wanted: str) -> str:
+    import torch
+
+    usable = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if wanted == "auto":
+        return next(name for name in ("cuda", "mps", "cpu") if usable[name])
+    if wanted.partition(":")[0] not in usable:
+        raise BadRequest(f"no device is called {wanted!r}; there are {', '.join(DEVICES)}")
+    if not usable[wanted.partition(":")[0]]:
+        raise BadRequest(f"this machine, or its torch, has no {wanted}; try --device auto")
+    return wanted
+
+
+def _precision(wanted: str, device: str) -> str:
+    import torch
+
+    if wanted != "auto":
+        if wanted not in PRECISIONS:
+            raise BadRequest(f"no precision is called {wanted!r}; there are {', '.join(PRECISIONS)}")
+        return wanted
+    if device != "cpu":
+        return "fp16"
+    return "bf16" if torch.cpu._is_amx_tile_supported() else "fp32"
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0].strip()[:200] if text else type(error).__name__

@@ -1,0 +1,45 @@
+"""Failures that can be explained to a person. Each says what happened and what to do, and has an exit status."""
+
+from __future__ import annotations
+
+
+class ClipsearchError(Exception):
+    """A failure with a one-sentence message for the user; the program exits with `exit_code`."""
+
+    exit_code = 2
+
+
+class BadRequest(ClipsearchError):
+    """What was asked for makes no sense: an empty query, k = 0, a folder that does not exist."""
+
+
+class NoIndex(ClipsearchError):
+    """There is no index at the given place, or nothing in it."""
+
+
+class IndexUnusable(ClipsearchError):
+    """The index cannot be read: a newer format, damage, or no permission."""
+
+
+class IndexLocked(ClipsearchError):
+    """Another process is writing to the index."""
+
+
+class ModelUnknown(ClipsearchError):
+    """No model has this name."""
+
+
+class ModelMismatch(ClipsearchError):
+    """The index holds embeddings of another model."""
+
+
+class WeightsUnusable(ClipsearchError):
+    """The weights are missing, cannot be read, or do not fit the architecture."""
+
+
+class DownloadFailed(WeightsUnusable):
+    """The weights are not on this machine and could not be fetched."""
+
+
+class ImageUnusable(ClipsearchError):
+    """A file that cannot be read as an image; the message is the reason alone, in a few words."""

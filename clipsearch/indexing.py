@@ -1,0 +1,415 @@
+"""Bring an index up to date with its folders.
+
+First all folders are scanned and compared with the catalogue, which costs a `stat` a file. Then threads read, hash
+and decode what is new, running ahead of the encoder with a bounded number of pictures in hand, while the model loads;
+contents that are known are neither decoded nor embedded again. Batches are committed every few seconds, so an interruption costs no
+more.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from clipsearch import models, search
+from clipsearch.decode import Metadata, decode, read
+from clipsearch.encode import Encoder, Pixels, TorchEncoder, preprocess, resolve
+from clipsearch.errors import BadRequest, ClipsearchError, DownloadFailed, ImageUnusable, ModelMismatch, NoIndex
+from clipsearch.models import Model, Preprocess
+from clipsearch.scan import Photo, Rules, UnreadableFolder, scan
+from clipsearch.store import CATALOGUE, Image, Known, Root, Store, absolute, content_hash, join, relative_to
+
+COMMIT_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to index. None leaves a choice to the index, or to clipsearch where there is none yet.
+
+    `rules` replace what the folders' scans left out before; `batch_size` is in images, `workers` in decoding threads.
+    """
+
+    model: str | None = None
+    weights: Path | None = None
+    device: str = "auto"
+    precision: str = "auto"
+    batch_size: int = 32
+    workers: int | None = None
+    rules: Rules | None = None
+    retry: bool = False
+    rebuild: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a run is: files looked at (`stage` "scan", total unknown) or new files done (`stage` "index")."""
+
+    stage: str
+    done: int
+    total: int | None
+
+
+@dataclass(slots=True)
+class Report:
+    """What a run did, in files. `added` includes `duplicates`: new paths whose contents were there already."""
+
+    model: str = ""
+    added: int = 0
+    duplicates: int = 0
+    updated: int = 0
+    moved: int = 0
+    removed: int = 0
+    unchanged: int = 0
+    embedded: int = 0
+    skipped: list[tuple[bytes, str]] = field(default_factory=list)  # absolute path, reason
+    unreadable: list[tuple[bytes, str]] = field(default_factory=list)  # folders
+    offline: list[bytes] = field(default_factory=list)  # folders that are not there now
+    seconds: float = 0.0
+
+    @property
+    def images_per_second(self) -> float:
+        """Embedded images over the whole run's time."""
+        return self.embedded / self.seconds if self.seconds else 0.0
+
+
+OnProgress = Callable[[Progress], None]
+OnNote = Callable[[str], None]
+
+
+def update_index(
+    folder: Path,
+    directories: Sequence[str | os.PathLike[str]] = (),
+    options: Options | None = None,
+    on_progress: OnProgress = lambda progress: None,
+    on_note: OnNote = lambda note: None,
+) -> Report:
+    """Index directories, or bring every known one up to date; makes the index if there is none.
+
+    Raises a `ClipsearchError`: `BadRequest` for a directory that is not there, `ModelMismatch`, `IndexLocked`, and
+    what resolving and loading a model raise. A photo that cannot be read is not an error: it is in `Report.skipped`.
+    """
+    options = options or Options()
+    began = time.monotonic()
+    for directory in directories:
+        if not os.path.isdir(os.path.expanduser(directory)):
+            raise BadRequest(f"there is no folder {os.fspath(directory)}")
+    fresh = not (folder / CATALOGUE).is_file()
+    if fresh:
+        if not directories:
+            raise NoIndex(f"there is no index at {folder} yet; make one with: clipsearch index DIR")
+        model = _choose_model(options, on_note)
+        store = Store.create(folder, model.to_json(), model.dim)
+    else:
+        store = Store.open(folder, write=True)
+    with store:
+        try:
+            if options.rebuild and not fresh:
+                model = _model_for_rebuild(store, options, on_note)
+                _targets(store, directories, options.rules)
+                for root in store.roots():
+                    if not root.online:
+                        raise BadRequest(
+                            f"{os.fsdecode(root.path)} is not there, and a rebuild would lose its photos;"
+                            " bring it back, or let it go with: clipsearch forget DIR"
+                        )
+                store.commit()
+                with store.rebuilding(model.to_json(), model.dim) as rebuilt:
+                    report = _Run(rebuilt, model, options, on_progress).update(_targets(rebuilt, (), None))
+            else:
+                model = _model_of(store, options)
+                targets = _targets(store, directories, options.rules)
+                report = _Run(store, model, options, on_progress).update(targets)
+        except ClipsearchError:
+            if fresh and store.is_empty():
+                store.discard()  # a model that does not load leaves no index behind
+            raise
+        search.refresh(store)
+    report.seconds = time.monotonic() - began
+    return report
+
+
+# ------------------------------------------------------------------------------------------ model and folders
+
+
+def _choose_model(options: Options, on_note: OnNote) -> Model:
+    if options.model is not None or options.weights is not None:
+        return resolve(options.model or models.split_name(models.DEFAULT)[0], options.weights)
+    try:
+        return resolve(models.DEFAULT)
+    except DownloadFailed:
+        upgrade = f"clipsearch index --rebuild --model {models.split_name(models.DEFAULT)[0]}"
+        on_note(f"{models.DEFAULT} could not be downloaded, so the bundled model mini is used; later: {upgrade}")
+        return models.mini()
+
+
+def _model_of(store: Store, options: Options) -> Model:
+    """The model of an index; it must be the one that was asked for, if one was."""
+    model = Model.from_json(store.model)
+    if options.model is not None or options.weights is not None:
+        same = options.weights is None and models.canonical_name(options.model or "") == model.name
+        if not same:
+            wanted = options.model or ""
+            if options.weights is not None:
+                chosen = resolve(wanted or models.split_name(models.DEFAULT)[0], options.weights)
+                same, wanted = chosen.fingerprint == model.fingerprint, chosen.name
+            if not same:
+                raise ModelMismatch(
+                    f"the index at {store.folder} is of {model.name}, not of {wanted};"
+                    " add --rebuild to embed its photos anew, or use another --index"
+                )
+    return model
+
+
+def _model_for_rebuild(store: Store, options: Options, on_note: OnNote) -> Model:
+    if options.model is not None or options.weights is not None:
+        return _choose_model(options, on_note)
+    return models.as_it_is_now(store.model)
+
+
+def _targets(
+    store: Store, directories: Iterable[str | os.PathLike[str]], rules: Rules | None
+) -> list[tuple[Root, bytes]]:
+    """What to scan, as roots and folders in them. Directories that are in no root become roots."""
+    paths = [absolute(directory) for directory in directories]
+    if not paths:
+        roots = store.roots()
+        if rules is not None:
+            roots = [store.set_rules(root, rules) for root in roots]
+        return [(root, b"") for root in roots]
+    for path in paths:
+        around = _root_around(store, path)
+        if around is None:
+            store.add_root(path, rules or Rules())
+        elif rules is not None:
+            if around.path != path:
+                raise BadRequest(
+                    "--hidden, --follow-links and --exclude are kept for a whole indexed folder;"
+                    f" give them with {os.fsdecode(around.path)}"
+                )
+            store.set_rules(around, rules)
+    targets = []
+    for path in paths:
+        root = _root_around(store, path)
+        assert root is not None
+        below = relative_to(path, root.path)
+        targets.append((root, below or b""))
+    # A folder that lies in another of them is scanned with that.
+    return [
+        (root, below)
+        for root, below in dict.fromkeys(targets)
+        if not any(r == root and b != below and (not b or below.startswith(b + b"/")) for r, b in targets)
+    ]
+
+
+def _root_around(store: Store, path: bytes) -> Root | None:
+    return next((root for root in store.roots() if relative_to(path, root.path) is not None), None)
+
+
+# ------------------------------------------------------------------------------------------ one run
+
+
+@dataclass(frozen=True, slots=True)
+class _Pending:
+    root: Root
+    photo: Photo
+    known: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Contents:
+    """What a worker found in a file: its hash, and pixels unless the index has them already; or why it could not."""
+
+    content: bytes = b""
+    pixels: Pixels | None = None
+    metadata: Metadata | None = None
+    error: str | None = None
+
+
+class _Run:
+    """One pass over some folders of one index."""
+
+    def __init__(self, store: Store, model: Model, options: Options, on_progress: OnProgress) -> None:
+        self.store = store
+        self.model = model
+        self.options = options
+        self.on_progress = on_progress
+        self.report = Report(model=model.name)
+        self.pending: list[_Pending] = []
+        self.gone: list[tuple[Root, bytes]] = []
+        self.looked_at = 0
+
+    def update(self, targets: list[tuple[Root, bytes]]) -> Report:
+        for root, below in targets:
+            if root.online:
+                self._compare(root, below)
+            else:
+                self.report.offline.append(root.path)
+        gone_images = Counter(self.store.image_of(root, path) for root, path in self.gone)
+        if self.pending:
+            self._index_pending(gone_images)
+        by_root: dict[Root, list[bytes]] = {}
+        for root, path in self.gone:
+            by_root.setdefault(root, []).append(path)
+        for root, paths in by_root.items():
+            self.store.remove_photos(root, paths)
+        self.report.removed = len(self.gone) - self.report.moved
+        self.store.prune()
+        self.store.commit()
+        return self.report
+
+    # -------------------------------------------------------------------------------- scan and compare
+
+    def _compare(self, root: Root, below: bytes) -> None:
+        """Sort the files of a root into unchanged, pending and gone, by merging two sorted sequences."""
+        unreadable: list[bytes] = []
+        for found, known in _merge(self._scan(root, below, unreadable), self.store.known(root, below)):
+            if found is None:
+                assert known is not None
+                if not any(relative_to(known.path, folder) is not None or not folder for folder in unreadable):
+                    self.gone.append((root, known.path))
+            elif known is None or (found.size, found.mtime_ns) != (known.size, known.mtime_ns):
+                self.pending.append(_Pending(root, found, known is not None))
+            elif known.error is None:
+                self.report.unchanged += 1
+            elif self.options.retry:
+                self.pending.append(_Pending(root, found, True))
+            else:
+                self.report.skipped.append((join(root.path, found.path), known.error))
+
+    def _scan(self, root: Root, below: bytes, unreadable: list[bytes]) -> Iterator[Photo]:
+        for item in scan(root.path, root.rules, below):
+            if isinstance(item, UnreadableFolder):
+                unreadable.append(item.path)
+                self.report.unreadable.append((join(root.path, item.path), item.reason))
+                continue
+            self.looked_at += 1
+            if self.looked_at % 256 == 0:
+                self.on_progress(Progress("scan", self.looked_at, None))
+            yield item
+
+    # -------------------------------------------------------------------------------- read, encode, store
+
+    def _index_pending(self, gone_images: Counter[int | None]) -> None:
+        workers = self.options.workers or os.cpu_count() or 1
+        batch_size = self.options.batch_size
+        waiting: dict[bytes, list[_Pending]] = {}  # by contents, of the batch that is being filled
+        batch: list[_Contents] = []
+        encoder: Future[Encoder] | None = None
+        committed = time.monotonic()
+        with ThreadPoolExecutor(workers) as pool, ThreadPoolExecutor(1) as loader:
+            try:
+                for done, (item, contents) in enumerate(self._read_ahead(pool, workers + 2 * batch_size), 1):
+                    if contents.error is not None:
+                        self._skip(item, contents.error)
+                    elif contents.content in waiting:
+                        waiting[contents.content].append(item)
+                    elif (image_id := self.store.find_image(contents.content)) is not None:
+                        self._record(item, image_id, gone_images, fresh=False)
+                    else:
+                        if encoder is None:
+                            how = (self.model, self.options.device, self.options.precision)
+                            encoder = loader.submit(TorchEncoder, *how)
+                        waiting[contents.content] = [item]
+                        batch.append(contents)
+                    if len(batch) == batch_size:
+                        assert encoder is not None
+                        self._embed(encoder.result(), batch, waiting, gone_images)
+                        batch, waiting = [], {}
+                    if time.monotonic() - committed > COMMIT_SECONDS:
+                        self.store.commit()
+                        committed = time.monotonic()
+                    self.on_progress(Progress("index", done - sum(map(len, waiting.values())), len(self.pending)))
+                if batch:
+                    assert encoder is not None
+                    self._embed(encoder.result(), batch, waiting, gone_images)
+                self.on_progress(Progress("index", len(self.pending), len(self.pending)))
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+
+    def _read_ahead(self, pool: ThreadPoolExecutor, ahead: int) -> Iterator[tuple[_Pending, _Contents]]:
+        """The pending files with their contents, in order; at most `ahead` of them are in memory."""
+        queue: deque[tuple[_Pending, Future[_Contents]]] = deque()
+        for item in self.pending:
+            queue.append((item, pool.submit(_read, item, self.model.preprocess, self.store.has_image)))
+            if len(queue) >= ahead:
+                first, contents = queue.popleft()
+                yield first, contents.result()
+        while queue:
+            first, contents = queue.popleft()
+            yield first, contents.result()
+
+    def _embed(
+        self,
+        encoder: Encoder,
+        batch: list[_Contents],
+        waiting: dict[bytes, list[_Pending]],
+        gone_images: Counter[int | None],
+    ) -> None:
+        rows = encoder.encode_images(np.stack([c.pixels for c in batch if c.pixels is not None]))
+        for contents, row in zip(batch, rows, strict=True):
+            m = contents.metadata
+            assert m is not None
+            items = waiting[contents.content]
+            if not np.isfinite(row).all():
+                for item in items:
+                    self._skip(item, "the model gives no embedding for it")
+                continue
+            image = Image(contents.content, m.width, m.height, m.taken, m.camera, m.latitude, m.longitude)
+            image_id = self.store.add_image(image, row)
+            self.report.embedded += 1
+            for number, item in enumerate(items):
+                self._record(item, image_id, gone_images, fresh=number == 0)
+
+    def _record(self, item: _Pending, image_id: int, gone_images: Counter[int | None], *, fresh: bool) -> None:
+        if item.known:
+            self.report.updated += 1
+        elif gone_images[image_id] > 0:
+            gone_images[image_id] -= 1
+            self.report.moved += 1
+        else:
+            self.report.added += 1
+            self.report.duplicates += not fresh
+        self.store.put_photo(item.root, item.photo, image_id, None)
+
+    def _skip(self, item: _Pending, reason: str) -> None:
+        self.report.skipped.append((join(item.root.path, item.photo.path), reason))
+        self.store.put_photo(item.root, item.photo, None, reason)
+
+
+def _read(item: _Pending, how: Preprocess, is_known: Callable[[bytes], bool]) -> _Contents:
+    """Read a file once: hash it and, if its contents are new, decode it to the model's input."""
+    if item.photo.error is not None:
+        return _Contents(error=item.photo.error)
+    try:
+        data = read(join(item.root.path, item.photo.path))
+        content = content_hash(data)
+        if is_known(content):
+            return _Contents(content)
+        decoded = decode(data, short_side=2 * min(how.size))
+        return _Contents(content, preprocess(decoded.image, how), decoded.metadata)
+    except ImageUnusable as error:  # all that a bad file can raise; anything else is ours, and must be seen
+        return _Contents(error=str(error))
+
+
+def _merge(left: Iterable[Photo], right: Iterable[Known]) -> Iterator[tuple[Photo | None, Known | None]]:
+    """Pair two sequences that are sorted by path; None stands for what only one of them has."""
+    found, known = iter(left), iter(right)
+    a, b = next(found, None), next(known, None)
+    while a is not None or b is not None:
+        if b is None or (a is not None and a.path < b.path):
+            yield a, None
+            a = next(found, None)
+        elif a is None or b.path < a.path:
+            yield None, b
+            b = next(known, None)
+        else:
+            yield a, b
+            a, b = next(found, None), next(known, None)

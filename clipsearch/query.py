@@ -1,0 +1,157 @@
+"""From what was asked for to ranked photos: terms, one query embedding, hits."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from clipsearch import cache, search
+from clipsearch.decode import decode
+from clipsearch.encode import Encoder, cold_encoder, preprocess
+from clipsearch.errors import BadRequest, ImageUnusable, NoIndex
+from clipsearch.models import Model
+from clipsearch.store import IndexedPhoto, Root, Store, absolute, content_hash, relative_to
+from clipsearch.towers import Array, unit_rows
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """One part of a query: a text, or the bytes of an image with the name to use in messages. Negative: away from it."""
+
+    content: str | bytes
+    weight: float = 1.0
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A photo that was found. `score` is the cosine between its embedding and the query's, -1 to 1."""
+
+    rank: int
+    score: float
+    photo: IndexedPhoto
+
+    @property
+    def path(self) -> str:
+        """Absolute path, as Python writes file names (undecodable bytes as surrogates)."""
+        return os.fsdecode(self.photo.path)
+
+
+def weighted(text: str) -> tuple[float, str]:
+    """`2:golden retriever` to (2.0, "golden retriever"); without a number the weight is 1."""
+    match = re.match(r"(\d+(?:\.\d*)?|\.\d+):(.*)", text, re.DOTALL)
+    return (float(match[1]), match[2]) if match else (1.0, text)
+
+
+def text_term(text: str, sign: int = 1) -> Term:
+    """A term from the command line's spelling of a text. Raises `BadRequest` when there is nothing in it."""
+    weight, words = weighted(text)
+    if not words.strip():
+        raise BadRequest("the query is empty; say what to look for, such as: clipsearch query 'a dog on a beach'")
+    return Term(words, sign * weight)
+
+
+class Searcher:
+    """Asks one index, loading its model once and only when it is needed."""
+
+    def __init__(self, store: Store, under: str | os.PathLike[str] | None = None) -> None:
+        """`under`: a folder to stay in. Raises `BadRequest` when nothing of it was indexed."""
+        self._store = store
+        self._model = Model.from_json(store.model)
+        self._encoders: dict[tuple[bool, bool], Encoder] = {}
+        roots = store.roots()
+        if store.is_empty():
+            raise NoIndex("the index is empty; fill it with: clipsearch index DIR")
+        places = _places(roots, under)
+        self._places = [(root, below) for root, below in places if root.online]
+        everything = under is None and len(self._places) == len(roots)
+        self._only = None if everything else store.images_in(self._places)
+
+    def query(self, terms: Sequence[Term], k: int = 10, min_score: float | None = None) -> list[Hit]:
+        """The `k` best hits, best first; fewer if there are fewer, or if the others score below `min_score`.
+
+        Files that are gone since they were indexed are left out. Raises `BadRequest`, or what encoding raises.
+        """
+        if k < 1:
+            raise BadRequest(f"-k must be at least 1, not {k}")
+        embedding = self.embed(terms)
+        wanted = k
+        while True:
+            ids, scores = search.top_k(self._store, embedding, wanted, self._only)
+            score_of = dict(zip(ids.tolist(), scores.tolist(), strict=True))
+            found = [p for p in self._store.photos_of(score_of, self._places) if os.path.exists(p.path)]
+            if len(found) >= k or len(ids) < wanted:
+                break
+            wanted *= 4
+        found.sort(key=lambda photo: (-score_of[photo.image_id], photo.path))
+        hits = [Hit(n, score_of[photo.image_id], photo) for n, photo in enumerate(found[:k], 1)]
+        return hits if min_score is None else [hit for hit in hits if hit.score >= min_score]
+
+    def embed(self, terms: Sequence[Term]) -> Array:
+        """The unit row (dim,) of a query: the weighted sum of its terms' unit rows, made a unit row again."""
+        if not terms:
+            raise BadRequest("the query is empty; say what to look for, such as: clipsearch query 'a dog on a beach'")
+        total = np.zeros(self._store.dim, np.float32)
+        for term in terms:
+            total += np.float32(term.weight) * self._embed_one(term.content, term.name)
+        if not np.linalg.norm(total) > 1e-6:
+            raise BadRequest("the terms of the query cancel each other out; change their weights")
+        row: Array = unit_rows(total[None])[0]
+        return row
+
+    def _embed_one(self, content: str | bytes, name: str) -> Array:
+        if isinstance(content, bytes):
+            return self._embed_image(content, name)
+        known = cache.text_embedding(self._model.fingerprint, content)
+        if known is not None and len(known) == self._store.dim:
+            return known
+        row: Array = self._encoder(texts=True).encode_texts([content])[0]
+        cache.keep_text_embedding(self._model.fingerprint, content, row)
+        return row
+
+    def _embed_image(self, data: bytes, name: str) -> Array:
+        image_id = self._store.find_image(content_hash(data))
+        if image_id is not None:
+            _, rows = self._store.embeddings_of([image_id])
+            stored: Array = unit_rows(rows)[0]
+            return stored
+        how = self._model.preprocess
+        try:
+            pixels = preprocess(decode(data, 2 * min(how.size)).image, how)
+        except ImageUnusable as error:
+            raise BadRequest(f"{name} cannot be used as a query image: {error}") from None
+        fresh: Array = self._encoder(texts=False).encode_images(pixels[None])[0]
+        return fresh
+
+    def _encoder(self, *, texts: bool) -> Encoder:
+        kind = (texts, not texts)
+        if kind not in self._encoders:
+            self._encoders[kind] = cold_encoder(self._model, texts=texts, images=not texts)
+        return self._encoders[kind]
+
+
+def image_term(path: str | Path, data: bytes, weight: float = 1.0) -> Term:
+    """A term from an image's bytes; the path is for messages."""
+    return Term(data, weight, str(path))
+
+
+def _places(roots: list[Root], under: str | os.PathLike[str] | None) -> list[tuple[Root, bytes]]:
+    """The roots, each with the folder in it to stay in: all of them, or what lies in `under`."""
+    if under is None:
+        return [(root, b"") for root in roots]
+    folder = absolute(under)
+    places = []
+    for root in roots:
+        below = relative_to(folder, root.path)
+        if below is not None:
+            places.append((root, below))
+        elif relative_to(root.path, folder) is not None:
+            places.append((root, b""))
+    if not places:
+        raise BadRequest(f"nothing in {os.fspath(under)} was indexed; clipsearch status lists the folders that were")
+    return places

@@ -1,0 +1,117 @@
+"""Walk folders in a stable order and yield the files that look like photos.
+
+Paths are bytes, as the file system has them, relative to the scanned root and with `/` between their parts, in
+bytewise order of the whole path: two scans of one tree, or a scan and a sorted catalogue, can be merged.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import re
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+IMAGE_SUFFIXES = frozenset(
+    b".jpg .jpeg .jpe .jfif .png .apng .gif .webp .tif .tiff .bmp .heic .heif .hif .avif .jp2 .ppm .pgm .tga".split()
+)
+NOT_PHOTOS = frozenset({b"@eaDir", b"node_modules"})  # thumbnails of photo servers, packages
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What a scan leaves out. `exclude`: shell patterns, matched against names and against relative paths."""
+
+    hidden: bool = False
+    follow_links: bool = False
+    exclude: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Photo:
+    """A file that is named like a photo. `error` says why it cannot be one, where that is already clear."""
+
+    path: bytes
+    size: int
+    mtime_ns: int
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UnreadableFolder:
+    """A folder that could not be listed; nothing is known about what is in it."""
+
+    path: bytes
+    reason: str
+
+
+def scan(root: bytes, rules: Rules | None = None, under: bytes = b"") -> Iterator[Photo | UnreadableFolder]:
+    """Yield the photos below `root/under` in bytewise order of their paths relative to `root`.
+
+    Hidden files and folders, `@eaDir` and `node_modules` are left out unless `rules.hidden`. Links to files are
+    followed; links to folders only with `rules.follow_links`, and never into a folder that contains them.
+    """
+    rules = rules or Rules()
+    patterns = [re.compile(os.fsencode(fnmatch.translate(p))) for p in rules.exclude]
+    yield from _walk(root, under, rules, patterns, ())
+
+
+def _walk(
+    root: bytes, folder: bytes, rules: Rules, patterns: list[re.Pattern[bytes]], above: tuple[tuple[int, int], ...]
+) -> Iterator[Photo | UnreadableFolder]:
+    try:
+        here = os.stat(os.path.join(root, folder))
+        with os.scandir(os.path.join(root, folder)) as listing:
+            entries = list(listing)
+    except OSError as error:
+        yield UnreadableFolder(folder, _reason(error))
+        return
+    identity = (here.st_dev, here.st_ino)
+    if identity in above and identity != (0, 0):
+        return
+    found: list[tuple[bytes, os.DirEntry[bytes], bool]] = []
+    for entry in entries:
+        if not rules.hidden and (entry.name.startswith(b".") or entry.name in NOT_PHOTOS):
+            continue
+        path = folder + b"/" + entry.name if folder else entry.name
+        if any(p.match(entry.name) or p.match(path) for p in patterns):
+            continue
+        try:
+            is_folder = entry.is_dir(follow_symlinks=rules.follow_links)
+        except OSError:
+            is_folder = False
+        # With a "/" at its end, a folder sorts where its contents do.
+        found.append((path + b"/" if is_folder else path, entry, is_folder))
+    found.sort(key=lambda item: item[0])
+    for path, entry, is_folder in found:
+        named_like_photo = os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES
+        if named_like_photo:
+            photo = _photo(path.removesuffix(b"/"), entry)
+            if photo is not None:
+                yield photo
+        if is_folder:
+            yield from _walk(root, path[:-1], rules, patterns, (*above, identity))
+
+
+def _photo(path: bytes, entry: os.DirEntry[bytes]) -> Photo | None:
+    try:
+        status = entry.stat()
+    except FileNotFoundError:
+        if not entry.is_symlink():
+            return None  # it went away since the folder was listed
+        status = entry.stat(follow_symlinks=False)
+        return Photo(path, status.st_size, status.st_mtime_ns, "broken link")
+    except OSError as error:
+        return Photo(path, 0, 0, _reason(error))
+    if stat.S_ISREG(status.st_mode):
+        problem = None if status.st_size else "empty file"
+    elif stat.S_ISDIR(status.st_mode):
+        problem = "a folder, not an image"
+    else:
+        problem = "not a regular file"
+    return Photo(path, status.st_size, status.st_mtime_ns, problem)
+
+
+def _reason(error: OSError) -> str:
+    return (error.strerror or type(error).__name__).lower()

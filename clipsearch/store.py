@@ -1,0 +1,643 @@
+"""The index on disk: a catalogue in SQLite, which is the truth, and a file of vectors derived from it.
+
+A folder holds `catalogue.sqlite`, at most one `vectors-N.faiss` that the catalogue names (see `search`), and
+`writer.lock`. One process writes, any number read; a reader sees one moment of the catalogue from its first statement
+to its last.
+
+Tables: `roots` are folders that were indexed; `photos` are the files in them, by path; `images` are their distinct
+contents, by hash, and `embeddings` hold one unit row for each. Photos with equal contents share an image. A photo
+that could not be read has an `error` and no image. Image ids grow and are never used again, so what is newer than the file of
+vectors has an id above its last, and what it holds too much is listed in `dropped`. `loose` lists images that have lost a
+photo, until `prune` has looked whether another is left.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import sqlite3
+import sys
+import threading
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipsearch.errors import IndexLocked, IndexUnusable, NoIndex
+from clipsearch.scan import Photo, Rules
+
+FORMAT = 1
+CATALOGUE = "catalogue.sqlite"
+_REBUILT = "rebuilt.sqlite"
+
+_SCHEMA = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
+CREATE TABLE roots (
+    id INTEGER PRIMARY KEY, path BLOB NOT NULL UNIQUE,
+    hidden INTEGER NOT NULL, follow_links INTEGER NOT NULL, exclude TEXT NOT NULL
+);
+CREATE TABLE images (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, content BLOB NOT NULL UNIQUE,
+    width INTEGER, height INTEGER, taken TEXT, camera TEXT, latitude REAL, longitude REAL
+);
+CREATE TABLE embeddings (image INTEGER PRIMARY KEY, vector BLOB NOT NULL);
+CREATE TABLE photos (
+    id INTEGER PRIMARY KEY, root INTEGER NOT NULL REFERENCES roots, path BLOB NOT NULL,
+    size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, image INTEGER REFERENCES images, error TEXT,
+    UNIQUE (root, path), CHECK ((image IS NULL) != (error IS NULL))
+);
+CREATE INDEX photos_image ON photos (image);
+CREATE TABLE loose (image INTEGER PRIMARY KEY);
+CREATE TABLE dropped (image INTEGER PRIMARY KEY);
+CREATE TRIGGER photo_deleted AFTER DELETE ON photos WHEN old.image IS NOT NULL
+    BEGIN INSERT OR IGNORE INTO loose VALUES (old.image); END;
+CREATE TRIGGER photo_changed AFTER UPDATE OF image ON photos WHEN old.image IS NOT NULL AND old.image IS NOT new.image
+    BEGIN INSERT OR IGNORE INTO loose VALUES (old.image); END;
+CREATE TRIGGER image_deleted AFTER DELETE ON images
+    BEGIN DELETE FROM embeddings WHERE image = old.id; INSERT OR IGNORE INTO dropped VALUES (old.id); END;
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Root:
+    """A folder that was indexed, with what its scans leave out."""
+
+    id: int
+    path: bytes
+    rules: Rules
+
+    @property
+    def online(self) -> bool:
+        """Whether the folder is there. A drive that is not mounted is no reason to forget its photos."""
+        return os.path.isdir(self.path)
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the catalogue says of a file: enough to see whether it has changed, and whether it was skipped."""
+
+    path: bytes
+    size: int
+    mtime_ns: int
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """The distinct contents of a photo. `content` is its hash; sizes in pixels, upright; degrees."""
+
+    content: bytes
+    width: int
+    height: int
+    taken: str | None
+    camera: str | None
+    latitude: float | None
+    longitude: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class IndexedPhoto:
+    """A photo as the catalogue has it, with its absolute path."""
+
+    image_id: int
+    path: bytes
+    size: int
+    mtime_ns: int
+    image: Image
+
+
+@dataclass(frozen=True, slots=True)
+class Vectors:
+    """The derived file of vectors: its name, its rows, the last image in it, and its length in bytes."""
+
+    file: str
+    rows: int
+    last: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class RootCounts:
+    """How much of a root is in the catalogue."""
+
+    root: Root
+    photos: int
+    skipped: int
+
+
+class Store:
+    """An open index. `model` is the record of the model whose embeddings it holds (`models.Model.to_json`)."""
+
+    def __init__(self, folder: Path, database: sqlite3.Connection, lock: _WriterLock | None) -> None:
+        self.folder = folder
+        self._db = database
+        self._lock = lock
+        self._lookup: sqlite3.Connection | None = None
+        self._lookup_guard = threading.Lock()
+        self._path = Path(database.execute("PRAGMA database_list").fetchone()[2])
+        self.model = str(self._meta("model"))
+        self.dim = int(self._meta("dim"))
+
+    # -------------------------------------------------------------------------------- opening and closing
+
+    @staticmethod
+    def create(folder: Path, model: str, dim: int) -> Store:
+        """Make an empty index for embeddings of length `dim`, or open for writing the one that is there."""
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise IndexUnusable(f"the index folder {folder} cannot be made: {error.strerror}") from None
+        lock = _WriterLock(folder)
+        try:
+            with _explained(folder):
+                database = _connect(folder / CATALOGUE, "rwc")
+                if not database.execute("SELECT 1 FROM sqlite_master").fetchone():
+                    _initialise(database, model, dim)
+                _check_format(database, folder)
+            return Store(folder, database, lock)
+        except BaseException:
+            lock.release()
+            raise
+
+    @staticmethod
+    def open(folder: Path, *, write: bool = False) -> Store:
+        """Open an index. Raises `NoIndex`, `IndexUnusable`, and for writing `IndexLocked`."""
+        if not (folder / CATALOGUE).is_file():
+            raise NoIndex(f"there is no index at {folder} yet; make one with: clipsearch index DIR")
+        lock = _WriterLock(folder) if write else None
+        try:
+            with _explained(folder):
+                database = _connect(folder / CATALOGUE, "rw" if write else "ro")
+                _check_format(database, folder)
+                if not write:
+                    database.execute("BEGIN")  # one moment of the catalogue until the end
+                return Store(folder, database, lock)
+        except BaseException:
+            if lock:
+                lock.release()
+            raise
+
+    def close(self) -> None:
+        """Let go of the files and the lock. What was not committed is forgotten."""
+        self.close_lookup()
+        self._db.close()
+        if self._lock is not None:
+            self._lock.release()
+
+    def close_lookup(self) -> None:
+        """Close what `has_image` opened."""
+        if self._lookup is not None:
+            self._lookup.close()
+            self._lookup = None
+
+    def discard(self) -> None:
+        """Delete an index that was made and never filled."""
+        self.close()
+        _unlink_database(self.folder / CATALOGUE)
+        with contextlib.suppress(OSError):
+            (self.folder / "writer.lock").unlink()
+            self.folder.rmdir()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @contextlib.contextmanager
+    def rebuilding(self, model: str, dim: int) -> Iterator[Store]:
+        """A second, empty catalogue beside this one, with the same roots. It takes this one's place, in one
+        transaction, when the block ends without an exception; until then this one answers as before.
+        """
+        path = self.folder / _REBUILT
+        _unlink_database(path)
+        with _explained(self.folder):
+            database = _connect(path, "rwc")
+            try:
+                _initialise(database, model, dim)
+                generation = int(self._meta("generation"))
+                database.execute("UPDATE meta SET value = ? WHERE key = 'generation'", (generation,))
+                rows = self._db.execute("SELECT id, path, hidden, follow_links, exclude FROM roots").fetchall()
+                database.executemany("INSERT INTO roots VALUES (?, ?, ?, ?, ?)", rows)
+                rebuilt = Store(self.folder, database, None)
+                yield rebuilt
+                rebuilt.commit()
+                rebuilt.close_lookup()
+                database.backup(self._db)
+                self.model, self.dim = model, dim
+            finally:
+                database.close()
+                _unlink_database(path)
+
+    # -------------------------------------------------------------------------------- roots
+
+    def roots(self) -> list[Root]:
+        """The indexed folders, by path."""
+        rows = self._db.execute("SELECT id, path, hidden, follow_links, exclude FROM roots ORDER BY path")
+        return [Root(i, path, Rules(bool(h), bool(f), tuple(json.loads(e)))) for i, path, h, f, e in rows]
+
+    def add_root(self, path: bytes, rules: Rules) -> Root:
+        """Record a folder. Roots that lie inside it become part of it and keep their photos."""
+        self._begin()
+        values = (path, rules.hidden, rules.follow_links, json.dumps(rules.exclude))
+        statement = "INSERT INTO roots (path, hidden, follow_links, exclude) VALUES (?, ?, ?, ?)"
+        root = Root(int(self._db.execute(statement, values).lastrowid or 0), path, rules)
+        for inner in self.roots():
+            below = relative_to(inner.path, path)
+            if below:
+                self._db.execute(
+                    "UPDATE photos SET root = ?, path = CAST(? || path AS BLOB) WHERE root = ?",
+                    (root.id, below + b"/", inner.id),
+                )
+                self._db.execute("DELETE FROM roots WHERE id = ?", (inner.id,))
+        return root
+
+    def set_rules(self, root: Root, rules: Rules) -> Root:
+        """Record what later scans of a root leave out."""
+        self._begin()
+        values = (rules.hidden, rules.follow_links, json.dumps(rules.exclude), root.id)
+        self._db.execute("UPDATE roots SET hidden = ?, follow_links = ?, exclude = ? WHERE id = ?", values)
+        return Root(root.id, root.path, rules)
+
+    def remove_root(self, root: Root) -> int:
+        """Forget a folder and its photos; returns how many photos it had."""
+        self._begin()
+        count = self._db.execute("DELETE FROM photos WHERE root = ?", (root.id,)).rowcount
+        self._db.execute("DELETE FROM roots WHERE id = ?", (root.id,))
+        return count
+
+    # -------------------------------------------------------------------------------- photos
+
+    def known(self, root: Root, under: bytes = b"") -> Iterator[Known]:
+        """The files of a root, or of a folder in it, in bytewise order of their paths."""
+        low, high = _below(under)
+        query = "SELECT path, size, mtime_ns, error FROM photos WHERE root = ? AND path >= ? AND path < ? ORDER BY path"
+        for row in self._db.execute(query, (root.id, low, high)):
+            yield Known(*row)
+
+    def find_image(self, content: bytes) -> int | None:
+        """The id of the image with this content hash."""
+        row = self._db.execute("SELECT id FROM images WHERE content = ?", (content,)).fetchone()
+        return None if row is None else int(row[0])
+
+    def has_image(self, content: bytes) -> bool:
+        """Whether contents were embedded and committed; may be called from any thread."""
+        with self._lookup_guard:
+            if self._lookup is None:
+                self._lookup = _connect(self._path, "ro", any_thread=True)
+            return self._lookup.execute("SELECT 1 FROM images WHERE content = ?", (content,)).fetchone() is not None
+
+    def add_image(self, image: Image, vector: NDArray[np.float32]) -> int:
+        """Record contents with their unit row (dim,), kept in fp16; returns the id."""
+        self._begin()
+        values = (image.content, image.width, image.height, image.taken, image.camera, image.latitude, image.longitude)
+        statement = "INSERT INTO images VALUES (NULL, ?, ?, ?, ?, ?, ?, ?)"
+        image_id = int(self._db.execute(statement, values).lastrowid or 0)
+        row = vector.astype("<f2").tobytes()
+        self._db.execute("INSERT INTO embeddings VALUES (?, ?)", (image_id, row))
+        return image_id
+
+    def put_photo(self, root: Root, photo: Photo, image_id: int | None, error: str | None) -> None:
+        """Record a file, new or changed: it has an image, or the error that says why not."""
+        self._begin()
+        self._db.execute(
+            "INSERT INTO photos (root, path, size, mtime_ns, image, error) VALUES (?, ?, ?, ?, ?, ?)"
+            " ON CONFLICT (root, path) DO UPDATE SET size = excluded.size, mtime_ns = excluded.mtime_ns,"
+            " image = excluded.image, error = excluded.error",
+            (root.id, photo.path, photo.size, photo.mtime_ns, image_id, error),
+        )
+
+    def image_of(self, root: Root, path: bytes) -> int | None:
+        """The image of a file, if it has one."""
+        row = self._db.execute("SELECT image FROM photos WHERE root = ? AND path = ?", (root.id, path)).fetchone()
+        return None if row is None else row[0]
+
+    def remove_photos(self, root: Root, paths: Iterable[bytes]) -> None:
+        """Forget files of a root."""
+        self._begin()
+        self._db.executemany("DELETE FROM photos WHERE root = ? AND path = ?", ((root.id, path) for path in paths))
+
+    def prune(self) -> None:
+        """Forget the contents that no photo has any more."""
+        self._begin()
+        self._db.execute(
+            "DELETE FROM images WHERE id IN (SELECT image FROM loose)"
+            " AND NOT EXISTS (SELECT 1 FROM photos WHERE photos.image = images.id)"
+        )
+        self._db.execute("DELETE FROM loose")
+
+    def commit(self) -> None:
+        """Make what was written since the last commit last."""
+        if self._db.in_transaction:
+            with _explained(self.folder):
+                self._db.execute("COMMIT")
+
+    def _begin(self) -> None:
+        if not self._db.in_transaction:
+            with _explained(self.folder):
+                self._db.execute("BEGIN IMMEDIATE")
+
+    # -------------------------------------------------------------------------------- embeddings
+
+    def vectors(self) -> Vectors | None:
+        """What the catalogue says of the file of vectors."""
+        record = self._meta("vectors")
+        return Vectors(**json.loads(record)) if record else None
+
+    def new_vectors_name(self) -> str:
+        """The name of the next file of vectors; no two generations have the same."""
+        return f"vectors-{int(self._meta('generation')) + 1}.faiss"
+
+    def adopt_vectors(self, vectors: Vectors) -> None:
+        """Name the file of vectors that is in use from now on, in one transaction, and delete the others."""
+        self._begin()
+        self._db.execute("UPDATE meta SET value = ? WHERE key = 'vectors'", (json.dumps(asdict(vectors)),))
+        self._db.execute("UPDATE meta SET value = value + 1 WHERE key = 'generation'")
+        self._db.execute("DELETE FROM dropped")
+        self.commit()
+        for path in self.folder.glob("vectors-*"):
+            if path.name != vectors.file:
+                with contextlib.suppress(OSError):  # on Windows a reader may still hold it; the next time, then
+                    path.unlink()
+
+    def embeddings(self, after: int = 0, block: int = 16384) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float16]]]:
+        """Image ids (n,) above `after` and their rows (n, dim), in order of id, in blocks."""
+        cursor = self._db.execute("SELECT image, vector FROM embeddings WHERE image > ? ORDER BY image", (after,))
+        while rows := cursor.fetchmany(block):
+            yield self._as_arrays(rows)
+
+    def embeddings_of(self, ids: Iterable[int]) -> tuple[NDArray[np.int64], NDArray[np.float16]]:
+        """The given image ids that have an embedding, (n,), and their rows (n, dim)."""
+        rows: list[tuple[int, bytes]] = []
+        for part in _parts(ids):
+            query = f"SELECT image, vector FROM embeddings WHERE image IN ({_marks(part)})"
+            rows += self._db.execute(query, part).fetchall()
+        return self._as_arrays(rows)
+
+    def _as_arrays(self, rows: list[tuple[int, bytes]]) -> tuple[NDArray[np.int64], NDArray[np.float16]]:
+        ids = np.array([row[0] for row in rows], np.int64)
+        blob = b"".join(row[1] for row in rows)
+        if len(blob) != 2 * self.dim * len(rows):
+            raise IndexUnusable(f"the index at {self.folder} is damaged; repair it with: clipsearch verify")
+        return ids, np.frombuffer(blob, "<f2").reshape(len(rows), self.dim).astype(np.float16, copy=False)
+
+    def is_empty(self) -> bool:
+        """Whether no photo is in it."""
+        return self._db.execute("SELECT 1 FROM embeddings LIMIT 1").fetchone() is None
+
+    def count_embeddings(self, after: int = 0) -> int:
+        """How many images have an id above `after`."""
+        return int(self._db.execute("SELECT count(*) FROM images WHERE id > ?", (after,)).fetchone()[0])
+
+    def dropped(self) -> NDArray[np.int64]:
+        """Ids that the file of vectors may still hold though their images are gone."""
+        return np.array([row[0] for row in self._db.execute("SELECT image FROM dropped")], np.int64)
+
+    # -------------------------------------------------------------------------------- looking things up
+
+    def images_in(self, places: list[tuple[Root, bytes]]) -> NDArray[np.int64]:
+        """Ids, in order and each once, of the images that have a photo below one of the places (root, folder)."""
+        found: set[int] = set()
+        for root, under in places:
+            query = "SELECT image FROM photos WHERE root = ? AND path >= ? AND path < ? AND image IS NOT NULL"
+            found.update(row[0] for row in self._db.execute(query, (root.id, *_below(under))))
+        return np.array(sorted(found), np.int64)
+
+    def photos_of(self, ids: Iterable[int], places: list[tuple[Root, bytes]]) -> list[IndexedPhoto]:
+        """The photos of images that lie below one of the places (root, folder)."""
+        bounds = {root.id: (root.path, *_below(under)) for root, under in places}
+        out = []
+        for part in _parts(ids):
+            rows = self._db.execute(
+                "SELECT photos.root, photos.path, size, mtime_ns, image, content, width, height, taken, camera,"
+                " latitude, longitude FROM photos JOIN images ON images.id = photos.image"
+                f" WHERE photos.image IN ({_marks(part)})",
+                part,
+            )
+            for root, path, size, mtime_ns, image_id, *image in rows:
+                if root in bounds and bounds[root][1] <= path < bounds[root][2]:
+                    absolute = join(bounds[root][0], path)
+                    out.append(IndexedPhoto(image_id, absolute, size, mtime_ns, Image(*image)))
+        return out
+
+    def counts(self) -> list[RootCounts]:
+        """Photos and skipped files of each root."""
+        rows = self._db.execute("SELECT root, count(image), count(error) FROM photos GROUP BY root").fetchall()
+        of = {root: (photos, skipped) for root, photos, skipped in rows}
+        return [RootCounts(root, *of.get(root.id, (0, 0))) for root in self.roots()]
+
+    def skipped(self) -> list[tuple[bytes, str]]:
+        """Absolute path and reason of every file that could not be read as an image."""
+        rows = self._db.execute(
+            "SELECT roots.path, photos.path, error FROM photos JOIN roots ON roots.id = photos.root"
+            " WHERE error IS NOT NULL ORDER BY roots.path, photos.path"
+        )
+        return [(join(root, path), error) for root, path, error in rows]
+
+    def size_on_disk(self) -> int:
+        """Bytes of all files of the index."""
+        return sum(path.stat().st_size for path in self.folder.iterdir() if path.is_file())
+
+    # -------------------------------------------------------------------------------- verification
+
+    def repair(self) -> list[str]:
+        """Check the catalogue against itself and mend what can be; returns what was wrong, a sentence each.
+
+        Contents without a sound embedding are forgotten and their files marked as changed, so that the next
+        `index` embeds them again. Raises `IndexUnusable` when SQLite itself finds the file damaged.
+        """
+        with _explained(self.folder):
+            state = self._db.execute("PRAGMA integrity_check(1)").fetchone()[0]
+            if state != "ok":
+                raise IndexUnusable(
+                    f"the catalogue of {self.folder} is damaged ({state.splitlines()[0]});"
+                    " make it anew: delete that folder, then run clipsearch index with your folders"
+                )
+            self._begin()
+            unsound = (
+                "SELECT images.id FROM images LEFT JOIN embeddings ON embeddings.image = images.id"
+                f" WHERE vector IS NULL OR typeof(vector) != 'blob' OR length(vector) != {2 * self.dim}"
+            )
+            repairs = {
+                "{} files had contents without a sound embedding; the next index embeds them again": (
+                    "UPDATE photos SET image = NULL, error = 'to be embedded again', mtime_ns = -1"
+                    f" WHERE image IN ({unsound}) OR image NOT IN (SELECT id FROM images)"
+                ),
+                "{} unsound embeddings were dropped": f"DELETE FROM images WHERE id IN ({unsound})",
+                "{} embeddings belonged to no image": (
+                    "DELETE FROM embeddings WHERE image NOT IN (SELECT id FROM images)"
+                ),
+                "{} images belonged to no photo": (
+                    "DELETE FROM images WHERE id NOT IN (SELECT image FROM photos WHERE image IS NOT NULL)"
+                ),
+            }
+            found = []
+            for sentence, statement in repairs.items():
+                count = self._db.execute(statement).rowcount
+                if count:
+                    found.append(sentence.format(count))
+            self._db.execute("DELETE FROM loose")
+            self.commit()
+            return found
+
+    def _meta(self, key: str) -> Any:
+        row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        return None if row is None else row[0]
+
+
+def content_hash(data: bytes) -> bytes:
+    """What contents are known by: half of their SHA-256."""
+    return hashlib.sha256(data).digest()[:16]
+
+
+# ------------------------------------------------------------------------------------------ paths
+
+
+def absolute(folder: str | os.PathLike[str]) -> bytes:
+    """A folder's absolute path as bytes, links in it resolved, as roots are recorded."""
+    path = os.fsencode(os.path.realpath(os.path.expanduser(folder)))
+    return path.replace(b"\\", b"/") if os.name == "nt" else path
+
+
+def relative_to(path: bytes, folder: bytes) -> bytes | None:
+    """What remains of `path` below `folder`: empty for the folder itself, None if it is not below."""
+    if path == folder:
+        return b""
+    prefix = folder if folder.endswith(b"/") else folder + b"/"
+    return path[len(prefix) :] if path.startswith(prefix) else None
+
+
+def join(folder: bytes, path: bytes) -> bytes:
+    """`folder/path`; the folder may be `/`."""
+    return (folder if folder.endswith(b"/") else folder + b"/") + path
+
+
+def _below(under: bytes) -> tuple[bytes, bytes]:
+    """The bounds, low <= path < high, of the paths in a folder; of all paths for an empty one."""
+    return (under + b"/", under + b"0") if under else (b"", b"\xff" * 256)  # "0" follows "/"
+
+
+# ------------------------------------------------------------------------------------------ SQLite
+
+
+def _connect(path: Path, mode: str, *, any_thread: bool = False) -> sqlite3.Connection:
+    def connect(query: str) -> sqlite3.Connection:
+        database = sqlite3.connect(
+            f"{path.absolute().as_uri()}?{query}",
+            uri=True,
+            isolation_level=None,
+            timeout=30,
+            check_same_thread=not any_thread,
+        )
+        database.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
+        try:
+            database.execute("PRAGMA schema_version").fetchone()
+        except BaseException:
+            database.close()
+            raise
+        return database
+
+    if mode == "ro":
+        try:
+            return connect("mode=ro")
+        except sqlite3.OperationalError:
+            # In a folder that cannot be written to, SQLite cannot make the files through which readers and the
+            # writer meet; but there then is no writer either.
+            return connect("immutable=1")
+    database = connect(f"mode={mode}")
+    database.execute("PRAGMA journal_mode = WAL")
+    database.execute("PRAGMA synchronous = FULL")
+    return database
+
+
+def _initialise(database: sqlite3.Connection, model: str, dim: int) -> None:
+    database.executescript("BEGIN IMMEDIATE;" + _SCHEMA)
+    rows = {"format": FORMAT, "model": model, "dim": dim, "generation": 0, "vectors": None}
+    database.executemany("INSERT INTO meta VALUES (?, ?)", rows.items())
+    database.execute("COMMIT")
+
+
+def _check_format(database: sqlite3.Connection, folder: Path) -> None:
+    row = database.execute("SELECT value FROM meta WHERE key = 'format'").fetchone()
+    found = row[0] if row else None
+    if found == FORMAT:
+        return
+    if isinstance(found, int) and found > FORMAT:
+        raise IndexUnusable(
+            f"the index at {folder} has format {found}, this clipsearch knows {FORMAT}; use a newer clipsearch"
+        )
+    raise IndexUnusable(f"the index at {folder} has no format that is known; make it anew in another --index folder")
+
+
+@contextlib.contextmanager
+def _explained(folder: Path) -> Iterator[None]:
+    """SQLite's errors as sentences."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        if isinstance(error, sqlite3.OperationalError) and "no such table" not in str(error):
+            raise IndexUnusable(f"the index at {folder} cannot be used: {error}") from error
+        raise IndexUnusable(
+            f"the catalogue of {folder} is damaged ({error}); make it anew: delete that folder, "
+            "then run clipsearch index with your folders"
+        ) from error
+
+
+def _unlink_database(path: Path) -> None:
+    for suffix in ("", "-wal", "-shm", "-journal"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+
+
+def _parts(ids: Iterable[int], size: int = 500) -> Iterator[list[int]]:
+    everything = [int(i) for i in ids]
+    for start in range(0, len(everything), size):
+        yield everything[start : start + size]
+
+
+def _marks(values: list[int]) -> str:
+    return ",".join("?" * len(values))
+
+
+# ------------------------------------------------------------------------------------------ the lock
+
+
+class _WriterLock:
+    """A lock on `writer.lock`, which holds the owner's process id. The system drops it when the owner dies."""
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            self._file = os.open(folder / "writer.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise IndexUnusable(f"the index at {folder} cannot be written to: {error.strerror}") from None
+        try:
+            _lock(self._file)
+        except OSError:
+            owner = os.pread(self._file, 32, 0).decode("ascii", "replace").strip() if hasattr(os, "pread") else ""
+            os.close(self._file)
+            who = f"process {owner}" if owner else "another process"
+            raise IndexLocked(f"{who} is writing to the index at {folder}; try again when it has finished") from None
+        os.ftruncate(self._file, 0)
+        os.write(self._file, f"{os.getpid()}\n".encode())
+
+    def release(self) -> None:
+        os.close(self._file)
+
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _lock(file: int) -> None:
+        os.lseek(file, 1 << 20, os.SEEK_SET)  # a byte beyond the text, so that others can read it
+        msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
+        os.lseek(file, 0, os.SEEK_SET)
+
+else:
+    import fcntl
+
+    def _lock(file: int) -> None:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

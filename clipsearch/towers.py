@@ -1,0 +1,220 @@
+"""CLIP's two towers in NumPy over memory-mapped safetensors: embeds one query without importing torch.
+
+The architectures are those of OpenCLIP's `CLIP` and `CustomTextCLIP` (`open_clip/model.py`, `transformer.py`) with
+standard transformers; `supports` says whether a model is one of them. Text is cut at the end-of-text token: under the
+causal mask what follows cannot matter.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import mmap
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipsearch.errors import WeightsUnusable
+from clipsearch.models import Model, Preprocess
+
+Array = NDArray[np.float32]
+Tensors = dict[str, NDArray[Any]]
+
+# What a configuration may say for these towers to compute the same as open_clip; any other word means another network.
+_TEXT_KEYS = frozenset(["context_length", "vocab_size", "width", "heads", "layers", "mlp_ratio"])
+_VISION_KEYS = frozenset(["image_size", "layers", "width", "head_width", "patch_size", "mlp_ratio"])
+_MODEL_KEYS = frozenset(["embed_dim", "vision_cfg", "text_cfg", "quick_gelu", "custom_text"])
+
+
+def supports(model: Model) -> tuple[bool, bool]:
+    """Whether these towers can embed texts, and images, for a model."""
+    if model.weights.suffix != ".safetensors" or not model.config.keys() <= _MODEL_KEYS:
+        return False, False
+    text, vision = model.config["text_cfg"], model.config["vision_cfg"]
+    standard_vision = vision.keys() <= _VISION_KEYS and isinstance(vision.get("layers", 12), int)
+    return text.keys() <= _TEXT_KEYS, standard_vision
+
+
+def load_safetensors(path: Path) -> Tensors:
+    """Map a safetensors file: name to array, in the file's own precision (bfloat16 as float32, which is a copy).
+
+    Raises `WeightsUnusable` when the file is not what its header says.
+    Format: https://github.com/huggingface/safetensors#format
+    """
+    dtypes = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4", "U8": "u1"}
+    try:
+        with open(path, "rb") as file:
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        length = int.from_bytes(mapped[:8], "little")
+        header = json.loads(mapped[8 : 8 + length])
+        out: Tensors = {}
+        for name, entry in header.items():
+            if name == "__metadata__" or entry["dtype"] not in dtypes:
+                continue
+            start, _ = entry["data_offsets"]
+            array = np.frombuffer(
+                mapped, dtypes[entry["dtype"]], count=math.prod(entry["shape"]), offset=8 + length + start
+            ).reshape(entry["shape"])
+            if entry["dtype"] == "BF16":
+                array = (array.astype(np.uint32) << 16).view(np.float32)
+            out[name] = array
+        return out
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise WeightsUnusable(f"the weights {path} cannot be read as safetensors: {error}") from None
+
+
+class TextTower:
+    """Token ids to embeddings."""
+
+    def __init__(self, model: Model, tensors: Tensors) -> None:
+        config = model.config["text_cfg"]
+        self._config = config
+        prefix = "text." if "text.token_embedding.weight" in tensors else ""
+        self._tensors = _Named(tensors, prefix, model.weights)
+        self._blocks = _Transformer(
+            self._tensors.below("transformer."), config["layers"], config["heads"], _activation(model)
+        )
+
+    def __call__(self, ids: list[list[int]]) -> Array:
+        """Unit rows (n, dim) of n lists of ids, each of which ends at its end-of-text token."""
+        return unit_rows(np.stack([self._one(row) for row in ids]))
+
+    def _one(self, ids: list[int]) -> Array:
+        t = self._tensors
+        x = _f32(t["token_embedding.weight"][ids]) + _f32(t["positional_embedding"][: len(ids)])
+        mask = np.triu(np.full((len(ids), len(ids)), -np.inf, np.float32), 1)
+        # Only the last position is read, and under the mask it has seen all others.
+        last = _layer_norm(self._blocks(x, mask)[-1:], t, "ln_final")
+        projected: Array = (last @ t.matrix("text_projection"))[0]
+        return projected
+
+
+class ImageTower:
+    """Pixels to embeddings."""
+
+    def __init__(self, model: Model, tensors: Tensors) -> None:
+        config = model.config["vision_cfg"]
+        self._tensors = _Named(tensors, "visual.", model.weights)
+        self._patch = int(config["patch_size"])
+        self._preprocess = model.preprocess
+        heads = config["width"] // config.get("head_width", 64)
+        self._blocks = _Transformer(self._tensors.below("transformer."), config["layers"], heads, _activation(model))
+
+    def __call__(self, pixels: NDArray[np.uint8]) -> Array:
+        """Unit rows (n, dim) of n preprocessed images, (n, height, width, 3) uint8."""
+        return unit_rows(np.stack([self._one(image) for image in pixels]))
+
+    def _one(self, pixels: NDArray[np.uint8]) -> Array:
+        t, p = self._tensors, self._patch
+        image = normalise(pixels, self._preprocess)
+        rows, columns = image.shape[0] // p, image.shape[1] // p
+        # A convolution whose stride is its size is a product of patches, laid out (channel, y, x), with a matrix.
+        patches = image[: rows * p, : columns * p].reshape(rows, p, columns, p, 3).transpose(0, 2, 4, 1, 3)
+        kernel = t.matrix("conv1.weight").reshape(len(t["conv1.weight"]), -1)
+        x = np.concatenate([_f32(t["class_embedding"])[None], patches.reshape(rows * columns, -1) @ kernel.T]) + _f32(
+            t["positional_embedding"]
+        )
+        x = self._blocks(_layer_norm(x, t, "ln_pre"))
+        projected: Array = (_layer_norm(x[:1], t, "ln_post") @ t.matrix("proj"))[0]
+        return projected
+
+
+def normalise(pixels: NDArray[np.uint8], preprocess: Preprocess) -> Array:
+    """(..., 3) uint8 to float32 with the model's mean and standard deviation."""
+    mean, std = np.asarray(preprocess.mean, np.float32), np.asarray(preprocess.std, np.float32)
+    out: Array = (pixels.astype(np.float32) / np.float32(255) - mean) / std
+    return out
+
+
+def unit_rows(x: NDArray[Any]) -> Array:
+    """Rows divided by their length, float32."""
+    x = x.astype(np.float32)
+    out: Array = x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-12)
+    return out
+
+
+class _Named:
+    """Tensors below a prefix; a missing one is an error that names the file."""
+
+    def __init__(self, tensors: Tensors, prefix: str, path: Path) -> None:
+        self._tensors, self._prefix, self._path = tensors, prefix, path
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        try:
+            return self._tensors[self._prefix + name]
+        except KeyError:
+            raise WeightsUnusable(
+                f"{self._path} does not fit the architecture: it has no {self._prefix}{name}"
+            ) from None
+
+    def matrix(self, name: str) -> Array:
+        return _f32(self[name])
+
+    def below(self, prefix: str) -> _Named:
+        return _Named(self._tensors, self._prefix + prefix, self._path)
+
+
+class _Transformer:
+    """Pre-norm residual attention blocks over one sequence (length, width)."""
+
+    def __init__(self, tensors: _Named, layers: int, heads: int, activation: Callable[[Array], Array]) -> None:
+        self._tensors, self._layers, self._heads, self._activation = tensors, layers, heads, activation
+
+    def __call__(self, x: Array, mask: Array | None = None) -> Array:
+        for n in range(self._layers):
+            t = self._tensors.below(f"resblocks.{n}.")
+            x = x + self._attend(_layer_norm(x, t, "ln_1"), t, mask)
+            hidden = self._activation(_linear(_layer_norm(x, t, "ln_2"), t, "mlp.c_fc"))
+            x = x + _linear(hidden, t, "mlp.c_proj")
+        return x
+
+    def _attend(self, x: Array, t: _Named, mask: Array | None) -> Array:
+        length, width = x.shape
+        packed = x @ t.matrix("attn.in_proj_weight").T + _f32(t["attn.in_proj_bias"])
+        q, k, v = packed.reshape(length, 3, self._heads, width // self._heads).transpose(1, 2, 0, 3)
+        weights = q @ k.transpose(0, 2, 1) * np.float32((width // self._heads) ** -0.5)
+        if mask is not None:
+            weights = weights + mask
+        weights = np.exp(weights - weights.max(-1, keepdims=True))
+        weights /= weights.sum(-1, keepdims=True)
+        return _linear((weights @ v).transpose(1, 0, 2).reshape(length, width), t, "attn.out_proj")
+
+
+def _f32(x: NDArray[Any]) -> Array:
+    return x.astype(np.float32, copy=False)
+
+
+def _linear(x: Array, t: _Named, name: str) -> Array:
+    out: Array = x @ t.matrix(f"{name}.weight").T + _f32(t[f"{name}.bias"])
+    return out
+
+
+def _layer_norm(x: Array, t: _Named, name: str) -> Array:
+    centred = x - x.mean(-1, keepdims=True)
+    scaled = centred / np.sqrt(np.square(centred).mean(-1, keepdims=True) + np.float32(1e-5))
+    out: Array = scaled * _f32(t[f"{name}.weight"]) + _f32(t[f"{name}.bias"])
+    return out
+
+
+def _activation(model: Model) -> Callable[[Array], Array]:
+    return _quick_gelu if model.config.get("quick_gelu") else _gelu
+
+
+def _quick_gelu(x: Array) -> Array:
+    out: Array = x / (1 + np.exp(np.float32(-1.702) * x))
+    return out
+
+
+def _gelu(x: Array) -> Array:
+    """X times the normal distribution function; erf by Abramowitz and Stegun 7.1.26, within 1.5e-7."""
+    z = np.abs(x) * np.float32(math.sqrt(0.5))
+    t = 1 / (1 + np.float32(0.3275911) * z)
+    series: Array = np.full_like(x, 1.061405429)
+    for coefficient in (-1.453152027, 1.421413741, -0.284496736, 0.254829592):
+        series = (series * t + np.float32(coefficient)).astype(np.float32, copy=False)
+    tail = series * t * np.exp(-z * z)
+    out: Array = np.float32(0.5) * x * (1 + np.copysign(1 - tail, x))
+    return out
