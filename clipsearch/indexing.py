@@ -2,8 +2,8 @@
 
 First all folders are scanned and compared with the catalogue, which costs a `stat` a file. Then threads read, hash
 and decode what is new, running ahead of the encoder with a bounded number of pictures in hand, while the model loads;
-contents that are known are neither decoded nor embedded again. Batches are committed every few seconds, so an interruption costs no
-more.
+contents that are known are neither decoded nor embedded again. Batches are committed every few seconds, so an
+interruption costs no more.
 """
 
 from __future__ import annotations

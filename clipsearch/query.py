@@ -21,7 +21,7 @@ from clipsearch.towers import Array, unit_rows
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """One part of a query: a text, or the bytes of an image with the name to use in messages. Negative: away from it."""
+    """One part of a query: a text, or the bytes of an image and its name for messages. A negative weight leads away."""
 
     content: str | bytes
     weight: float = 1.0

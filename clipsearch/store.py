@@ -6,9 +6,9 @@ to its last.
 
 Tables: `roots` are folders that were indexed; `photos` are the files in them, by path; `images` are their distinct
 contents, by hash, and `embeddings` hold one unit row for each. Photos with equal contents share an image. A photo
-that could not be read has an `error` and no image. Image ids grow and are never used again, so what is newer than the file of
-vectors has an id above its last, and what it holds too much is listed in `dropped`. `loose` lists images that have lost a
-photo, until `prune` has looked whether another is left.
+that could not be read has an `error` and no image. Image ids grow and are never used again, so what is newer than the
+file of vectors has an id above its last, and what it holds too much is listed in `dropped`. `loose` lists images that
+have lost a photo, until `prune` has looked whether another is left.
 """
 
 from __future__ import annotations

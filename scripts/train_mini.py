@@ -2,15 +2,16 @@
 
     python scripts/train_mini.py --data ../shared/data --work /tmp/mini --minutes 100
 
-Three stages, each skipped when its result is already in the work folder; an interrupted training resumes from
-its last checkpoint:
+Four stages. The first is skipped when its result is already in the work folder, and an interrupted training resumes
+from its last checkpoint:
 
 1. `prepare`: every training photo becomes a few fixed crops, and an ImageNet classifier (the teacher, MobileNetV2
    as TensorFlow Lite) is run once over each crop.
-2. `train`: open_clip's CLIP and contrastive loss over photos with captions and drawn scenes, plus the cosine distance
-   between the image tower's features and the teacher's for the same crop (a consistent teacher, Beyer et al. 2022).
+2. `align`: the text tower and a linear bridge learn, with CLIP's contrastive loss, to meet the teacher's features.
+3. `train`: the image tower learns to make those features itself, from the cosine distance to the teacher's for the same
+   crop (a consistent teacher, Beyer et al. 2022) and from the contrastive loss, over photos and drawn scenes.
    Pictures of one class have equal captions: they are no negatives of each other and are masked.
-3. `export`: the moving average of the weights in fp16, as a folder that open_clip opens with `local-dir:`.
+4. `export`: the moving average of the weights in fp16, as a folder that open_clip opens with `local-dir:`.
 
 Besides what clipsearch installs it needs `ai-edge-litert` for the teacher. Nothing of the data reaches the model
 folder.
@@ -43,7 +44,7 @@ from open_clip.loss import ClipLoss
 from open_clip.model import CLIP
 from open_clip.tokenizer import SimpleTokenizer
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional
 
@@ -209,16 +210,45 @@ class Prepared:
 # ---------------------------------------------------------------------------------------------- model
 
 
-def make_model() -> tuple[CLIP, nn.Module]:
-    """The student, and the linear head that its image features are compared with the teacher's through."""
-    config = copy.deepcopy(MODEL_CONFIG)
-    model = CLIP(config["embed_dim"], config["vision_cfg"], config["text_cfg"])
-    return model, nn.Linear(model.visual.trunk.head_hidden_size, TEACHER_DIM)
+class Student(nn.Module):
+    """The CLIP that is trained. Its image tower ends in two linear maps: `imitate` to the teacher's features, and
+    `bridge` from those to the embedding, so that whatever the tower learns of the teacher helps retrieval at once.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        config = copy.deepcopy(MODEL_CONFIG)
+        self.clip = CLIP(config["embed_dim"], config["vision_cfg"], config["text_cfg"])
+        self.clip.visual.to(memory_format=torch.channels_last)
+        self.imitate = nn.Linear(self.clip.visual.trunk.head_hidden_size, TEACHER_DIM)
+        self.bridge = nn.Linear(TEACHER_DIM, config["embed_dim"], bias=False)
+
+    def images(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Embeddings (n, embed_dim), not normalised, and what the tower takes for the teacher's features (n, 1280)."""
+        trunk = self.clip.visual.trunk
+        imitation = self.imitate(trunk.forward_head(trunk.forward_features(pixels), pre_logits=True))
+        return self.bridge(imitation), imitation
+
+    def texts(self, tokens: torch.Tensor) -> torch.Tensor:
+        """`CLIP.encode_text` without the padding: under the causal mask, cutting it off changes nothing."""
+        clip = self.clip
+        length = int((tokens != 0).sum(1).max())
+        x = clip.token_embedding(tokens[:, :length]) + clip.positional_embedding[:length]
+        x = clip.ln_final(clip.transformer(x, attn_mask=clip.attn_mask[:length, :length]))
+        return x[torch.arange(len(x)), tokens.argmax(1)] @ clip.text_projection
+
+    @torch.no_grad()
+    def merged(self) -> CLIP:
+        """The CLIP alone, the two maps multiplied into its classifier."""
+        clip = copy.deepcopy(self.clip).eval()
+        clip.visual.trunk.classifier.weight.copy_(self.bridge.weight @ self.imitate.weight)
+        clip.visual.trunk.classifier.bias.copy_(self.bridge.weight @ self.imitate.bias)
+        return clip
 
 
 def to_input(pixels: NDArray[np.uint8]) -> torch.Tensor:
     """(n, size, size, 3) uint8 to the normalised (n, 3, size, size) that the tower takes."""
-    batch = torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2).float().div_(255)
+    batch = torch.from_numpy(pixels.copy()).permute(0, 3, 1, 2).float().div_(255)
     mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (OPENAI_DATASET_MEAN, OPENAI_DATASET_STD))
     return ((batch - mean) / std).contiguous(memory_format=torch.channels_last)
 
@@ -230,16 +260,10 @@ def jitter(batch: torch.Tensor, strength: float = 0.25) -> torch.Tensor:
     return batch * gain + shift
 
 
-def image_features(model: CLIP, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Embeddings (n, embed_dim), not normalised, and the features they are projected from (n, 1280)."""
-    trunk = model.visual.trunk
-    features = trunk.forward_head(trunk.forward_features(pixels), pre_logits=True)
-    return trunk.classifier(features), features
-
-
 def contrastive_loss(images: torch.Tensor, texts: torch.Tensor, scale: torch.Tensor, groups: list[str]) -> torch.Tensor:
     """CLIP's symmetric cross entropy, without the pairs whose members are of one group."""
-    logits, _ = ClipLoss().get_logits(images, texts, scale)
+    images, texts = functional.normalize(images.float(), dim=-1), functional.normalize(texts.float(), dim=-1)
+    logits, _ = ClipLoss().get_logits(images, texts, scale.exp())
     _, ids = np.unique(groups, return_inverse=True)
     same = torch.from_numpy(ids[:, None] == ids[None, :])
     same.fill_diagonal_(False)
@@ -274,17 +298,18 @@ def recall(position: torch.Tensor) -> dict[str, float]:
 
 
 @torch.no_grad()
-def evaluate(model: CLIP, head: nn.Module, tokenizer: SimpleTokenizer, dev: Prepared, labels: Prepared) -> Any:
-    """Dev figures, in percent: retrieval over captioned photos and over drawn scenes, labels, and the teacher's cosine."""
-    model.eval()
+def evaluate(student: Student, tokenizer: SimpleTokenizer, dev: Prepared, labels: Prepared) -> Any:
+    """Dev figures in percent: retrieval over photos and over drawn scenes, labels; and the cosine to the teacher."""
+    model = student.merged()
     pixels = dev.pixels[:, 0]
     images = embed_images(model, pixels)
     owner = torch.tensor([i for i, p in enumerate(dev.pictures) for _ in p.captions])
     texts = embed_texts(model, tokenizer, [c for p in dev.pictures for c in p.captions])
     scores = texts @ images.T
     best_caption = torch.stack([scores.T[:, owner == i].amax(1) for i in range(len(images))], 1)
-    student = [head(image_features(model, to_input(pixels[i : i + 100]))[1]) for i in range(0, len(pixels), 100)]
-    cosine = functional.cosine_similarity(torch.cat(student), torch.from_numpy(dev.teacher[:, 0].astype(np.float32)))
+    student.eval()
+    imitation = torch.cat([student.images(to_input(pixels[i : i + 100]))[1] for i in range(0, len(pixels), 100)])
+    cosine = functional.cosine_similarity(imitation, torch.from_numpy(dev.teacher[:, 0].astype(np.float32)))
 
     drawn = scenes.draw_distinct(*DEV_SCENES, size=SIZE)
     drawn_images = embed_images(model, np.stack([np.asarray(s.image) for s in drawn]))
@@ -315,130 +340,187 @@ def evaluate(model: CLIP, head: nn.Module, tokenizer: SimpleTokenizer, dev: Prep
 
 @dataclass(slots=True)
 class Batch:
-    pixels: torch.Tensor
+    """Captions, the group of each, and the rows of `pixels` that they belong to; teacher features of the first rows."""
+
+    pixels: torch.Tensor | None
     captions: list[str]
     groups: list[str]
-    teacher: torch.Tensor  # of the photos, which come first
-    captioned: torch.Tensor  # rows that have a caption
+    captioned: torch.Tensor
+    teacher: torch.Tensor
 
 
-def make_batch(data: Prepared, rows: NDArray[np.int64], rng: random.Random) -> Batch:
-    pixels, teacher, captions, groups, captioned = [], [], [], [], []
+def make_batch(
+    data: Prepared, rows: NDArray[np.int64], rng: random.Random, drawn: int, *, pixels: bool = True
+) -> Batch:
+    """The photos of `rows` and, after them, `drawn` scenes; without `pixels` only what is said of them."""
+    images, teacher, captions, groups, captioned = [], [], [], [], []
     for position, row in enumerate(rows):
         picture = data.pictures[row]
-        view = rng.randrange(data.pixels.shape[1])
-        image = data.pixels[row, view]
+        view = rng.randrange(data.teacher.shape[1])
         teacher.append(data.teacher[row, view])
-        if picture.captions:
-            caption = rng.choice(picture.captions)
+        caption = rng.choice(picture.captions) if picture.captions else ""
+        if caption:
             captions.append(caption)
             groups.append(picture.label or f"#{row}")
             captioned.append(position)
-        if rng.random() < 0.5 and not (picture.captions and re.search(r"\b(left|right)\b", caption)):
-            image = image[:, ::-1]
-        pixels.append(image)
-    for _ in range(SCENES_A_BATCH):
+        if pixels:
+            mirrored = rng.random() < 0.5 and not re.search(r"\b(left|right)\b", caption)
+            images.append(data.pixels[row, view][:, ::-1] if mirrored else data.pixels[row, view])
+    for _ in range(drawn):
         scene = scenes.draw(rng.randrange(DEV_SCENES[1]), SIZE)
         caption = rng.choice((scene.captions[0], *scene.captions))
-        captioned.append(len(pixels))
-        pixels.append(np.asarray(scene.image))
+        captioned.append(len(images))
+        images.append(np.asarray(scene.image))
         captions.append(caption)
         groups.append(f"scene {caption}")
     return Batch(
-        jitter(to_input(np.stack(pixels))),
+        jitter(to_input(np.stack(images))) if pixels else None,
         captions,
         groups,
-        torch.from_numpy(np.stack(teacher).astype(np.float32)),
         torch.tensor(captioned),
+        torch.from_numpy(np.stack(teacher).astype(np.float32)),
     )
 
 
-def train(args: argparse.Namespace, data: Prepared, dev: Prepared, labels: Prepared) -> tuple[CLIP, Any]:
+class Schedule:
+    """Batches of rows, epoch after epoch, and a learning rate over a budget of seconds: a short rise, then a cosine."""
+
+    def __init__(self, count: int, batch: int, minutes: float, peak: float, seed: int, spent: float = 0.0) -> None:
+        self.count, self.batch, self.budget, self.peak, self.spent = count, batch, minutes * 60, peak, spent
+        self.order = np.random.default_rng(seed)
+        self.epoch: NDArray[np.int64] = np.array([], np.int64)
+        self.began = time.monotonic()
+
+    def next(self, optimizer: torch.optim.Optimizer) -> NDArray[np.int64] | None:
+        """The rows of the next batch, with the learning rate set for it; None when the budget is spent."""
+        now = time.monotonic()
+        self.spent, self.began = self.spent + now - self.began, now
+        share = self.spent / self.budget
+        if share >= 1:
+            return None
+        rate = self.peak * min(1.0, share / 0.05 + 1e-3) * (0.5 + 0.5 * math.cos(math.pi * share))
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        if len(self.epoch) < self.batch:
+            self.epoch = self.order.permutation(self.count)
+        rows, self.epoch = self.epoch[: self.batch], self.epoch[self.batch :]
+        return rows
+
+    def pause(self) -> None:
+        """Time since the last batch does not count: it went into an evaluation."""
+        self.began = time.monotonic()
+
+
+def make_optimizer(parameters: list[nn.Parameter], rate: float) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(
+        [
+            {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": 0.05},
+            {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+        ],
+        lr=rate,
+    )
+
+
+def align(student: Student, data: Prepared, tokenizer: SimpleTokenizer, args: argparse.Namespace) -> None:
+    """Teach the text tower and the bridge on the teacher's own features, which cost nothing to compute any more."""
+    texts = [p for n, p in student.clip.named_parameters() if not n.startswith("visual.")]
+    parameters = [*texts, *student.bridge.parameters()]
+    optimizer = make_optimizer(parameters, args.lr)
+    captioned = np.array([i for i, p in enumerate(data.pictures) if p.captions])
+    schedule = Schedule(len(captioned), 2 * BATCH, args.align_minutes, args.lr, args.seed)
+    rng = random.Random(args.seed)
+    step = 0
+    while (rows := schedule.next(optimizer)) is not None:
+        batch = make_batch(data, captioned[rows], rng, 0, pixels=False)
+        noise = 1 + 0.1 * torch.randn_like(batch.teacher)
+        images = student.bridge(functional.dropout(batch.teacher, 0.2) * noise)
+        embeddings = student.texts(tokenizer(batch.captions))
+        loss = contrastive_loss(images, embeddings, student.clip.logit_scale, batch.groups)
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        with torch.no_grad():
+            student.clip.logit_scale.clamp_(0, math.log(100))
+        step += 1
+        if step % 20 == 0:
+            print(f"align: step {step}, {schedule.spent / 60:.1f} minutes, loss {loss.item():.3f}", flush=True)
+
+
+@torch.no_grad()
+def ceiling(student: Student, tokenizer: SimpleTokenizer, dev: Prepared) -> dict[str, float]:
+    """Text-to-image recall with the teacher's features in place of the student's: what imitation could reach."""
+    images = functional.normalize(student.bridge(torch.from_numpy(dev.teacher[:, 0].astype(np.float32))), dim=-1)
+    owner = torch.tensor([i for i, p in enumerate(dev.pictures) for _ in p.captions])
+    texts = embed_texts(student.clip.eval(), tokenizer, [c for p in dev.pictures for c in p.captions])
+    return recall(ranks(texts @ images.T, owner))
+
+
+def train(args: argparse.Namespace, data: Prepared, dev: Prepared, labels: Prepared) -> tuple[Student, Any]:
     """Train until `args.minutes` of computing are spent, over as many interruptions as it takes."""
     torch.manual_seed(args.seed)
     tokenizer = SimpleTokenizer(context_length=MODEL_CONFIG["text_cfg"]["context_length"])
-    model, head = make_model()
-    model.visual.to(memory_format=torch.channels_last)
-    parameters = [*model.named_parameters(), *head.named_parameters()]
-    decayed = [p for _, p in parameters if p.ndim >= 2]
-    plain = [p for _, p in parameters if p.ndim < 2]
-    optimizer = torch.optim.AdamW(
-        [{"params": decayed, "weight_decay": 0.05}, {"params": plain, "weight_decay": 0.0}], lr=args.lr
-    )
-    average = copy.deepcopy(nn.ModuleList([model, head])).eval()
-    spent, step = 0.0, 0
+    student = Student()
     checkpoint = args.work / "checkpoint.pt"
-    if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True)
-        model.load_state_dict(state["model"])
-        head.load_state_dict(state["head"])
-        optimizer.load_state_dict(state["optimizer"])
+    state = torch.load(checkpoint, weights_only=True) if checkpoint.exists() else None
+    if state is None:
+        if args.init is not None:
+            student.clip.load_state_dict(load_file(args.init))
+        align(student, data, tokenizer, args)
+        print(f"teacher with this text tower: {json.dumps(ceiling(student, tokenizer, dev))}", flush=True)
+    average = copy.deepcopy(student)
+    optimizer = make_optimizer(list(student.parameters()), args.lr)
+    spent, step = 0.0, 0
+    if state is not None:
+        student.load_state_dict(state["student"])
         average.load_state_dict(state["average"])
+        optimizer.load_state_dict(state["optimizer"])
         spent, step = state["spent"], state["step"]
 
-    # bf16 is only worth it where the processor has a matrix unit for it.
-    bf16 = torch.cpu._is_amx_tile_supported()
-    budget = args.minutes * 60
+    def save() -> None:
+        state = {"student": student.state_dict(), "average": average.state_dict()}
+        state |= {"optimizer": optimizer.state_dict(), "spent": schedule.spent, "step": step}
+        torch.save(state, checkpoint.with_suffix(".tmp"))
+        os.replace(checkpoint.with_suffix(".tmp"), checkpoint)
+        export(average.merged(), args.work / "model")
+
+    bf16 = torch.cpu._is_amx_tile_supported()  # without a matrix unit for it, bf16 is slower than fp32
+    schedule = Schedule(len(data.pictures), BATCH, args.minutes, args.lr, args.seed + step, spent)
     rng = random.Random(args.seed + step)
-    order = np.random.default_rng(args.seed + step)
-    epoch: NDArray[np.int64] = np.array([], np.int64)
-    last_log = last_eval = time.monotonic()
-    figures: Any = None
-    while spent < budget:
-        began = time.monotonic()
-        if len(epoch) < BATCH:
-            epoch = order.permutation(len(data.pictures))
-        rows, epoch = epoch[:BATCH], epoch[BATCH:]
-        # One cycle over the time budget: warm up over the first 8%, then a cosine to zero.
-        progress = spent / budget
-        rate = args.lr * min(1.0, progress / 0.08 + 1e-3) * (0.5 + 0.5 * math.cos(math.pi * progress))
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        batch = make_batch(data, rows, rng)
-        model.train()
+    logged = evaluated = spent
+    while (rows := schedule.next(optimizer)) is not None:
+        batch = make_batch(data, rows, rng, SCENES_A_BATCH)
+        student.train()
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            embeddings, features = image_features(model, batch.pixels)
-            texts = model.encode_text(tokenizer(batch.captions))
-            imitation = head(features[: len(rows)])
-        loss = contrastive_loss(
-            functional.normalize(embeddings[batch.captioned].float(), dim=-1),
-            functional.normalize(texts.float(), dim=-1),
-            model.logit_scale.exp(),
-            batch.groups,
-        )
-        distance = 1 - functional.cosine_similarity(imitation.float(), batch.teacher).mean()
+            embeddings, imitation = student.images(batch.pixels)
+            texts = student.texts(tokenizer(batch.captions))
+        loss = contrastive_loss(embeddings[batch.captioned], texts, student.clip.logit_scale, batch.groups)
+        distance = 1 - functional.cosine_similarity(imitation[: len(rows)].float(), batch.teacher).mean()
         optimizer.zero_grad()
         (loss + TEACHER_WEIGHT * distance).backward()
-        nn.utils.clip_grad_norm_([p for _, p in parameters], 1.0)
+        nn.utils.clip_grad_norm_(student.parameters(), 1.0)
         optimizer.step()
         with torch.no_grad():
-            model.logit_scale.clamp_(0, math.log(100))
+            student.clip.logit_scale.clamp_(0, math.log(100))
             decay = min(0.998, (1 + step) / (10 + step))
-            current = nn.ModuleList([model, head]).state_dict()
+            current = student.state_dict()
             for name, value in average.state_dict().items():
                 if value.dtype.is_floating_point:
                     value.lerp_(current[name], 1 - decay)
                 else:
                     value.copy_(current[name])
         step += 1
-        now = time.monotonic()
-        spent += now - began
-        if now - last_log > 60:
-            last_log = now
-            done = f"step {step} {100 * spent / budget:.1f}%"
-            print(f"{done} loss {loss.item():.3f} teacher distance {distance.item():.4f} lr {rate:.2e}", flush=True)
-        if now - last_eval > args.eval_minutes * 60 or spent >= budget:
-            figures = evaluate(average[0], average[1], tokenizer, dev, labels)
-            print(f"step {step}, {spent / 60:.0f} minutes: {json.dumps(figures)}", flush=True)
-            state = {"model": model.state_dict(), "head": head.state_dict(), "average": average.state_dict()}
-            state |= {"optimizer": optimizer.state_dict(), "spent": spent, "step": step}
-            torch.save(state, checkpoint.with_suffix(".tmp"))
-            os.replace(checkpoint.with_suffix(".tmp"), checkpoint)
-            export(average[0], args.work / "model")
-            last_eval = time.monotonic()
-    if figures is None:
-        figures = evaluate(average[0], average[1], tokenizer, dev, labels)
-    return average[0], figures
+        if schedule.spent - logged > 60:
+            logged = schedule.spent
+            done = f"step {step}, {schedule.spent / 60:.0f} minutes"
+            print(f"{done}: loss {loss.item():.3f}, teacher distance {distance.item():.4f}", flush=True)
+        if schedule.spent - evaluated > args.eval_minutes * 60:
+            evaluated = schedule.spent
+            print(f"step {step}: {json.dumps(evaluate(average, tokenizer, dev, labels))}", flush=True)
+            save()
+            schedule.pause()
+    save()
+    return average, evaluate(average, tokenizer, dev, labels)
 
 
 def export(model: CLIP, folder: Path) -> None:
@@ -463,6 +545,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with photos/ and teacher/")
     parser.add_argument("--work", type=Path, required=True, help="folder for prepared data, checkpoints, the model")
     parser.add_argument("--minutes", type=float, default=100, help="computing time to spend on training")
+    parser.add_argument("--align-minutes", type=float, default=10, help="before that, on the text tower alone")
+    parser.add_argument("--init", type=Path, help="weights to start from, such as the bundled ones")
     parser.add_argument("--eval-minutes", type=float, default=10, help="between two evaluations and checkpoints")
     parser.add_argument("--lr", type=float, default=1.5e-3)
     parser.add_argument("--seed", type=int, default=1)
@@ -480,8 +564,10 @@ def main() -> None:
         prepare(photos, teacher, pictures, views, args.work / name)
         print(f"{name}: {len(pictures)} pictures, {time.monotonic() - began:.0f} s", flush=True)
         sets[name] = Prepared(pictures, views, args.work / name)
-    model, figures = train(args, sets["train"], sets["dev"], sets["labels"])
-    export(model, args.work / "model")
+    mean = sets["train"].teacher[:, 0].astype(np.float32).mean(0)
+    for prepared in sets.values():  # what all pictures have in common tells nothing
+        prepared.teacher = np.asarray(prepared.teacher, np.float32) - mean
+    _, figures = train(args, sets["train"], sets["dev"], sets["labels"])
     print(json.dumps(figures, indent=2))
 
 

@@ -1,0 +1,122 @@
+"""What the tests share: a home of their own, drawn photos, a small index of them, the real program in a subprocess."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import platformdirs
+import pytest
+import scenes
+
+from clipsearch.indexing import Options, update_index
+from clipsearch.models import mini
+from clipsearch.store import Store
+
+SCENES = scenes.draw_distinct(40, seed=20_000_000, size=160)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A home for this run. The real one must stay as it was: a test that touches it fails the run."""
+    real = [
+        platformdirs.user_data_path("clipsearch", appauthor=False),
+        platformdirs.user_cache_path("clipsearch", appauthor=False),
+    ]
+    before = [_listing(folder) for folder in real]
+    folder = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("XDG_DATA_HOME", "XDG_CACHE_HOME", "CLIPSEARCH_INDEX", "HF_HOME", "COLUMNS", "NO_COLOR"):
+            patch.delenv(name, raising=False)
+        for name in ("HOME", "USERPROFILE", "LOCALAPPDATA", "APPDATA"):
+            patch.setenv(name, str(folder))
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        yield folder
+    assert [_listing(folder) for folder in real] == before, "a test has used the real home"
+
+
+def _listing(folder: Path) -> list[tuple[str, int]]:
+    return sorted((str(path), path.stat().st_mtime_ns) for path in folder.rglob("*")) if folder.is_dir() else []
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a run of the program gave."""
+
+    status: int
+    out: bytes
+    err: str
+
+    @property
+    def lines(self) -> list[str]:
+        return self.out.decode().splitlines()
+
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def clipsearch() -> Run:
+    """Runs the program in a process of its own, as a user would: `clipsearch("query", "a dog", index=folder)`."""
+
+    def run(*arguments: object, index: Path | None = None, stdin: bytes = b"", **environment: str) -> Result:
+        variables = os.environ | environment
+        if index is not None:
+            variables["CLIPSEARCH_INDEX"] = str(index)
+        command = [sys.executable, "-m", "clipsearch", *map(_argument, arguments)]
+        done = subprocess.run(command, input=stdin, capture_output=True, env=variables, timeout=300, check=False)
+        return Result(done.returncode, done.stdout, done.stderr.decode("utf-8", "replace"))
+
+    return run
+
+
+def _argument(value: object) -> str | bytes:
+    return value if isinstance(value, bytes) else str(value)
+
+
+def save_scenes(folder: Path, count: int = len(SCENES), first: int = 0) -> list[Path]:
+    """Drawn scenes as files `00.png`, `01.png`, ... ; `SCENES[n].captions` say what is on them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{n:02d}.png" for n in range(first, first + count)]
+    for n, path in enumerate(paths, first):
+        SCENES[n].image.save(path)
+    return paths
+
+
+@pytest.fixture(scope="session")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with all drawn scenes. Not to be changed."""
+    folder = tmp_path_factory.mktemp("drawn").resolve()
+    save_scenes(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def drawn_index(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The index of the drawn scenes, made with mini. Not to be changed."""
+    index = tmp_path_factory.mktemp("drawn-index") / "index"
+    update_index(index, [drawn], Options(model="mini"))
+    return index
+
+
+@pytest.fixture
+def mini_index(tmp_path: Path) -> Callable[..., Path]:
+    """Makes an index of folders with mini: `mini_index(folder)`; again with the same `name` brings it up to date."""
+
+    def make(*folders: Path, name: str = "index", **options: object) -> Path:
+        update_index(tmp_path / name, folders, Options(model="mini", **options))
+        return tmp_path / name
+
+    return make
+
+
+@pytest.fixture
+def empty_store(tmp_path: Path) -> Iterator[Store]:
+    """An empty index, open for writing, for embeddings of mini's length."""
+    model = mini()
+    with Store.create(tmp_path / "index", model.to_json(), model.dim) as store:
+        yield store
