@@ -10,8 +10,8 @@ import contextlib
 import hashlib
 import os
 import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,47 +29,43 @@ CREATE TABLE IF NOT EXISTS weights
 
 def text_embedding(model: str, text: str) -> NDArray[np.float32] | None:
     """The unit row (dim,) kept for a text under a model's fingerprint, or None."""
-    with _database() as database:
-        row = database.execute("SELECT vector FROM texts WHERE model = ? AND text = ?", (model, text)).fetchone()
-        return np.frombuffer(row[0], np.float32).copy() if row else None
-    return None
+    rows = _run("SELECT vector FROM texts WHERE model = ? AND text = ?", (model, text))
+    return np.frombuffer(rows[0][0], np.float32).copy() if rows else None
 
 
 def keep_text_embedding(model: str, text: str, vector: NDArray[np.float32]) -> None:
     """Keep the unit row (dim,) of a text. The oldest are dropped when there are many."""
-    with _database() as database:
-        row = (model, text, vector.astype(np.float32).tobytes())
-        cursor = database.execute("INSERT OR REPLACE INTO texts VALUES (?, ?, ?)", row)
-        database.execute("DELETE FROM texts WHERE rowid <= ?", ((cursor.lastrowid or 0) - TEXTS_KEPT,))
+    _run("INSERT OR REPLACE INTO texts VALUES (?, ?, ?)", (model, text, vector.astype(np.float32).tobytes()))
+    _run("DELETE FROM texts WHERE rowid <= (SELECT max(rowid) FROM texts) - ?", (TEXTS_KEPT,))
 
 
 def sha256_of_file(path: Path) -> str:
     """The SHA-256 of a file in hex; kept by size and modification time, for weights are large. Raises OSError."""
     status = os.stat(path)
     key = (str(path.absolute()), status.st_size, status.st_mtime_ns)
-    with _database() as database:
-        query = "SELECT sha256 FROM weights WHERE path = ? AND size = ? AND mtime_ns = ?"
-        row = database.execute(query, key).fetchone()
-        if row:
-            return str(row[0])
+    rows = _run("SELECT sha256 FROM weights WHERE path = ? AND size = ? AND mtime_ns = ?", key)
+    if rows:
+        return str(rows[0][0])
     with open(path, "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    with _database() as database:
-        database.execute("INSERT OR REPLACE INTO weights VALUES (?, ?, ?, ?)", (*key, digest))
+    _run("INSERT OR REPLACE INTO weights VALUES (?, ?, ?, ?)", (*key, digest))
     return digest
 
 
-@contextlib.contextmanager
-def _database() -> Iterator[sqlite3.Connection]:
-    """A transaction on the cache file; whatever goes wrong in it is forgotten."""
-    with contextlib.suppress(sqlite3.Error, OSError):
-        folder = cache_folder()
-        folder.mkdir(parents=True, exist_ok=True)
-        database = sqlite3.connect(folder / "cache.sqlite", timeout=1)
-        try:
+def _run(statement: str, values: tuple[Any, ...]) -> list[Any]:
+    """The rows of a statement on the cache file; none when anything goes wrong."""
+    path = cache_folder() / "cache.sqlite"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.closing(sqlite3.connect(path, timeout=1)) as database:
             database.execute("PRAGMA synchronous = OFF")
             database.executescript(_SCHEMA)
             with database:
-                yield database
-        finally:
-            database.close()
+                return database.execute(statement, values).fetchall()
+    except (OSError, UnicodeError):  # SQLite takes no text, and no name of a file, that is not Unicode
+        return []
+    except sqlite3.Error as error:
+        if type(error) is sqlite3.DatabaseError:  # damaged, or no database at all: the next use makes a new one
+            with contextlib.suppress(OSError):
+                path.unlink()
+        return []

@@ -7,7 +7,7 @@ import io
 import math
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -85,7 +85,9 @@ def _decode(data: bytes, short_side: int | None) -> Decoded:
         _register_heif()
     with Image.open(io.BytesIO(data)) as image:
         width, height = image.size
-        if short_side is not None and image.format == "JPEG":
+        if image.format == "EPS":  # to decode it, Pillow would run Ghostscript on it
+            raise ImageUnusable("not an image that can be read")
+        if short_side is not None and image.format in ("JPEG", "MPO"):  # MPO: more JPEGs follow, as phones do
             scale = short_side / min(width, height)
             image.draft("RGB", (math.ceil(width * scale), math.ceil(height * scale)))
         if image.width * image.height > MAX_PIXELS:
@@ -94,6 +96,7 @@ def _decode(data: bytes, short_side: int | None) -> Decoded:
         image.load()
         turn = _TRANSPOSE.get(exif.get(ExifTags.Base.Orientation, 1))
         rgb = _to_rgb(image)
+        metadata = _metadata(exif, width, height)  # a TIFF's is read from the file itself
     if turn is not None:
         rgb = rgb.transpose(turn)
         if turn not in (
@@ -101,8 +104,8 @@ def _decode(data: bytes, short_side: int | None) -> Decoded:
             Image.Transpose.FLIP_TOP_BOTTOM,
             Image.Transpose.ROTATE_180,
         ):
-            width, height = height, width
-    return Decoded(rgb, _metadata(exif, width, height))
+            metadata = replace(metadata, width=height, height=width)
+    return Decoded(rgb, metadata)
 
 
 @functools.cache

@@ -27,6 +27,8 @@ Pixels = NDArray[np.uint8]
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 
+_LONGEST = 16  # times its short side; no model's input is as long
+
 
 class Encoder(Protocol):
     """What turns pixels and texts into embeddings of one model."""
@@ -41,27 +43,31 @@ class Encoder(Protocol):
 # ------------------------------------------------------------------------------------------ preprocessing
 
 
-def preprocess(image: Image.Image, how: Preprocess) -> Pixels:
+def preprocess(image: Image.Image, how: Preprocess, full: tuple[int, int] | None = None) -> Pixels:
     """An RGB image as the model's input before normalisation, (height, width, 3) uint8.
 
-    Resized and cropped as open_clip's own transform does it (`open_clip/transform.py`), pixel by pixel.
+    Resized and cropped as open_clip's own transform does it (`open_clip/transform.py`), pixel by pixel. `full` is the
+    (width, height) of the picture that `image` is a smaller decoding of: rounding its size shifts the crop by a pixel.
     """
     height, width = how.size
-    if how.resize_mode == "shortest":
-        image = _without_far_ends(image)
+    if how.resize_mode == "shortest" and max(image.size) > _LONGEST * min(image.size):
+        image, full = _without_far_ends(image), None
+    full_width, full_height = full or image.size
     resample = Image.Resampling.BILINEAR if how.interpolation == "bilinear" else Image.Resampling.BICUBIC
     if how.resize_mode == "squash":
         image = image.resize((width, height), resample)
-    elif how.resize_mode == "longest":
-        scale = min(height / image.height, width / image.width)
-        image = image.resize((round(image.width * scale), round(image.height * scale)), resample)
-    elif height == width:  # as torchvision does it: the other side is rounded down
-        short, long = sorted(image.size)
+    elif how.resize_mode == "shortest" and height == width:  # as torchvision does it: the other side is rounded down
+        short, long = sorted((full_width, full_height))
         other = int(height * long / short)
-        image = image.resize((height, other) if image.width <= image.height else (other, height), resample)
+        image = image.resize((height, other) if full_width <= full_height else (other, height), resample)
     else:
-        scale = max(height / image.height, width / image.width)
-        image = image.resize((round(image.width * scale), round(image.height * scale)), resample)
+        ratios = full_height / height, full_width / width
+        if how.resize_mode == "longest":
+            ratio = max(ratios)
+        else:
+            ratio, resample = min(ratios), Image.Resampling.BICUBIC  # open_clip forgets the interpolation here
+        # Beyond open_clip, the short side of a very long image does not vanish.
+        image = image.resize((max(1, round(full_width / ratio)), max(1, round(full_height / ratio))), resample)
     if image.size != (width, height):
         image = _centre(image, width, height, how.fill_color)
     return np.asarray(image, np.uint8)
@@ -69,9 +75,7 @@ def preprocess(image: Image.Image, how: Preprocess) -> Pixels:
 
 def _without_far_ends(image: Image.Image) -> Image.Image:
     """The middle of a very long image: its ends would be cropped anyway, after having been made enormous."""
-    most = 16 * min(image.size)
-    if max(image.size) <= most:
-        return image
+    most = _LONGEST * min(image.size)
     left, top = max(0, (image.width - most) // 2), max(0, (image.height - most) // 2)
     return image.crop((left, top, image.width - left, image.height - top))
 

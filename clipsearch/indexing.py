@@ -186,6 +186,12 @@ def _targets(
     for path in paths:
         around = _root_around(store, path)
         if around is None:
+            for inner in store.roots():
+                if relative_to(inner.path, path) is not None and not inner.online:
+                    raise BadRequest(
+                        f"{os.fsdecode(inner.path)} is not there, and {os.fsdecode(path)} would take it in without its"
+                        " photos; bring it back, or let it go with: clipsearch forget DIR"
+                    )
             store.add_root(path, rules or Rules())
         elif rules is not None:
             if around.path != path:

@@ -20,7 +20,17 @@ from clipsearch.errors import ModelMismatch, ModelUnknown, WeightsUnusable
 DEFAULT = "ViT-B-32/laion2b_s34b_b79k"
 MINI = "mini"
 _MINI_FOLDER = Path(__file__).with_name("mini")
-_WEIGHTS_IN_FOLDER = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+# In the order in which open_clip looks for them (`factory._find_checkpoint_in_dir`).
+_WEIGHTS_IN_FOLDER = (
+    "open_clip_model.safetensors",
+    "open_clip_pytorch_model.safetensors",
+    "open_clip_pytorch_model.bin",
+    "open_clip_pytorch_model.pth",
+    "model.safetensors",
+    "pytorch_model.bin",
+    "pytorch_model.pth",
+    "model.pth",
+)
 
 # Raise this when `encode.preprocess` or `decode` come to give other pixels: embeddings made before are then refused.
 PREPROCESSING_VERSION = 1
@@ -151,9 +161,12 @@ def from_folder(folder: Path, name: str) -> Model:
     """The model in a folder with `open_clip_config.json` and weights, as `local-dir:` means it."""
     try:
         described = json.loads((folder / "open_clip_config.json").read_text(encoding="utf-8"))
-        config, preprocess = described["model_cfg"], described.get("preprocess_cfg", {})
+        config, preprocess = described["model_cfg"], described.get("preprocess_cfg") or {}
+        whole = all(isinstance(config[part], dict) for part in ("text_cfg", "vision_cfg")) and int(config["embed_dim"])
     except (OSError, ValueError, KeyError, TypeError):
-        raise ModelUnknown(f"{folder} has no open_clip_config.json that describes a model") from None
+        whole = False
+    if not whole:
+        raise ModelUnknown(f"{folder} has no open_clip_config.json that describes a model")
     return make(name, f"local-dir:{folder}", config, preprocess, _weights_in(folder))
 
 

@@ -125,7 +125,7 @@ class Searcher:
             pixels = preprocess(decode(data, 2 * min(how.size)).image, how)
         except ImageUnusable as error:
             raise BadRequest(f"{name} cannot be used as a query image: {error}") from None
-        fresh: Array = self._encoder(texts=False).encode_images(pixels[None])[0]
+        fresh: Array = self._encoder(texts=False).encode_images(np.stack([pixels]))[0]
         return fresh
 
     def _encoder(self, *, texts: bool) -> Encoder:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 IMAGE_SUFFIXES = frozenset(
     b".jpg .jpeg .jpe .jfif .png .apng .gif .webp .tif .tiff .bmp .heic .heif .hif .avif .jp2 .ppm .pgm .tga".split()
 )
+_UNKNOWN = (0, 0)  # the identity of a folder where the file system gives none
 NOT_PHOTOS = frozenset({b"@eaDir", b"node_modules"})  # thumbnails of photo servers, packages
 
 
@@ -53,45 +54,54 @@ def scan(root: bytes, rules: Rules | None = None, under: bytes = b"") -> Iterato
     followed; links to folders only with `rules.follow_links`, and never into a folder that contains them.
     """
     rules = rules or Rules()
-    patterns = [re.compile(os.fsencode(fnmatch.translate(p))) for p in rules.exclude]
-    yield from _walk(root, under, rules, patterns, ())
+    patterns = [re.compile(fnmatch.translate(p)) for p in rules.exclude]
+    parts = under.split(b"/") if under else []
+    above = [_identity(os.path.join(root, *parts[:depth])) for depth in range(len(parts))]
+    yield from _walk(root, under, rules, patterns, tuple(above))
 
 
 def _walk(
-    root: bytes, folder: bytes, rules: Rules, patterns: list[re.Pattern[bytes]], above: tuple[tuple[int, int], ...]
+    root: bytes, folder: bytes, rules: Rules, patterns: list[re.Pattern[str]], above: tuple[tuple[int, int], ...]
 ) -> Iterator[Photo | UnreadableFolder]:
     try:
-        here = os.stat(os.path.join(root, folder))
         with os.scandir(os.path.join(root, folder)) as listing:
             entries = list(listing)
     except OSError as error:
         yield UnreadableFolder(folder, _reason(error))
         return
-    identity = (here.st_dev, here.st_ino)
-    if identity in above and identity != (0, 0):
+    identity = _identity(os.path.join(root, folder))
+    if identity in above and identity != _UNKNOWN:
         return
-    found: list[tuple[bytes, os.DirEntry[bytes], bool]] = []
+    found: list[tuple[bytes, os.DirEntry[bytes]]] = []
     for entry in entries:
         if not rules.hidden and (entry.name.startswith(b".") or entry.name in NOT_PHOTOS):
             continue
         path = folder + b"/" + entry.name if folder else entry.name
-        if any(p.match(entry.name) or p.match(path) for p in patterns):
+        # As text, or `?` would be one byte of a letter. Bytes that are not text become one character each.
+        if patterns and any(p.match(os.fsdecode(name)) for p in patterns for name in (entry.name, path)):
             continue
+        if os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES:
+            found.append((path, entry))
         try:
             is_folder = entry.is_dir(follow_symlinks=rules.follow_links)
         except OSError:
             is_folder = False
-        # With a "/" at its end, a folder sorts where its contents do.
-        found.append((path + b"/" if is_folder else path, entry, is_folder))
-    found.sort(key=lambda item: item[0])
-    for path, entry, is_folder in found:
-        named_like_photo = os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES
-        if named_like_photo:
-            photo = _photo(path.removesuffix(b"/"), entry)
-            if photo is not None:
-                yield photo
         if is_folder:
+            found.append((path + b"/", entry))  # with a "/" at its end, it sorts where its contents do
+    found.sort(key=lambda item: item[0])
+    for path, entry in found:
+        if path.endswith(b"/"):
             yield from _walk(root, path[:-1], rules, patterns, (*above, identity))
+        elif (photo := _photo(path, entry)) is not None:
+            yield photo
+
+
+def _identity(folder: bytes) -> tuple[int, int]:
+    try:
+        status = os.stat(folder)
+    except OSError:  # it went away since it was listed
+        return _UNKNOWN
+    return status.st_dev, status.st_ino
 
 
 def _photo(path: bytes, entry: os.DirEntry[bytes]) -> Photo | None:

@@ -40,7 +40,7 @@ def top_k(store: Store, query: Row, k: int, only: Ids | None = None) -> tuple[Id
     vectors = store.vectors()
     file = None
     if vectors is not None and vectors.rows > SMALL and k + _MARGIN <= vectors.rows // 4:
-        file = _open(store.folder, vectors)
+        file = _open(store, vectors)
     if vectors is None or file is None:
         return _scan(store.embeddings(), query, k, only)
     ids = _search_file(file, query, k + _MARGIN, store.dropped(), only)
@@ -74,13 +74,11 @@ def agrees(store: Store) -> bool:
     vectors = store.vectors()
     if vectors is None:
         return store.count_embeddings() == 0
-    file = _open(store.folder, vectors)
+    file = _open(store, vectors)
     if file is None:
         return False
     faiss = _faiss()
     inner = faiss.downcast_index(file.index)
-    if file.d != store.dim or file.ntotal != vectors.rows or inner.code_size != 2 * store.dim:
-        return False
     ids = faiss.vector_to_array(file.id_map)
     codes = faiss.rev_swig_ptr(inner.codes.data(), len(ids) * inner.code_size)
     rows = codes.view("<f2").reshape(len(ids), store.dim)
@@ -134,9 +132,9 @@ def _search_file(file: Any, query: Row, k: int, dropped: Ids, only: Ids | None) 
     return found[found >= 0]  # faiss fills up with -1
 
 
-def _open(folder: Path, vectors: Vectors) -> Any | None:
+def _open(store: Store, vectors: Vectors) -> Any | None:
     """The file, mapped; None if it is missing or not what was written."""
-    path = folder / vectors.file
+    path = store.folder / vectors.file
     try:
         if path.stat().st_size != vectors.bytes:  # reading beyond the end of a mapping would kill the process
             return None
@@ -148,7 +146,14 @@ def _open(folder: Path, vectors: Vectors) -> Any | None:
         file = faiss.read_index(str(path), flags)
     except RuntimeError:
         return None
-    return file if isinstance(file, faiss.IndexIDMap) and file.ntotal == vectors.rows else None
+    if not isinstance(file, faiss.IndexIDMap):
+        return None
+    inner = faiss.downcast_index(file.index)
+    if not isinstance(inner, faiss.IndexScalarQuantizer) or inner.sq.qtype != faiss.ScalarQuantizer.QT_fp16:
+        return None
+    expected = (store.dim, vectors.rows, faiss.METRIC_INNER_PRODUCT, True)
+    sound = all((index.d, index.ntotal, index.metric_type, index.is_trained) == expected for index in (file, inner))
+    return file if sound and inner.code_size == 2 * store.dim else None
 
 
 def _write(store: Store) -> None:

@@ -155,9 +155,9 @@ class Store:
         lock = _WriterLock(folder)
         try:
             with _explained(folder):
-                database = _connect(folder / CATALOGUE, "rwc")
-                if not database.execute("SELECT 1 FROM sqlite_master").fetchone():
-                    _initialise(database, model, dim)
+                if not (folder / CATALOGUE).is_file():
+                    _make_catalogue(folder, model, dim)
+                database = _connect(folder / CATALOGUE, "rw")
                 _check_format(database, folder)
             return Store(folder, database, lock)
         except BaseException:
@@ -188,6 +188,7 @@ class Store:
         self._db.close()
         if self._lock is not None:
             self._lock.release()
+            self._lock = None
 
     def close_lookup(self) -> None:
         """Close what `has_image` opened."""
@@ -206,8 +207,11 @@ class Store:
     def __enter__(self) -> Store:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self.close()
+        if isinstance(error, sqlite3.DatabaseError):  # a full disk, a damaged page: whatever the block was doing
+            with _explained(self.folder):
+                raise error
 
     @contextlib.contextmanager
     def rebuilding(self, model: str, dim: int) -> Iterator[Store]:
@@ -225,9 +229,11 @@ class Store:
                 rows = self._db.execute("SELECT id, path, hidden, follow_links, exclude FROM roots").fetchall()
                 database.executemany("INSERT INTO roots VALUES (?, ?, ?, ?, ?)", rows)
                 rebuilt = Store(self.folder, database, None)
-                yield rebuilt
+                try:
+                    yield rebuilt
+                finally:
+                    rebuilt.close_lookup()
                 rebuilt.commit()
-                rebuilt.close_lookup()
                 database.backup(self._db)
                 self.model, self.dim = model, dim
             finally:
@@ -464,6 +470,7 @@ class Store:
                 f" WHERE vector IS NULL OR typeof(vector) != 'blob' OR length(vector) != {2 * self.dim}"
             )
             repairs = {
+                "{} files belonged to no indexed folder": "DELETE FROM photos WHERE root NOT IN (SELECT id FROM roots)",
                 "{} files had contents without a sound embedding; the next index embeds them again": (
                     "UPDATE photos SET image = NULL, error = 'to be embedded again', mtime_ns = -1"
                     f" WHERE image IN ({unsound}) OR image NOT IN (SELECT id FROM images)"
@@ -555,6 +562,21 @@ def _connect(path: Path, mode: str, *, any_thread: bool = False) -> sqlite3.Conn
     return database
 
 
+def _make_catalogue(folder: Path, model: str, dim: int) -> None:
+    """Under another name first, so that there is a whole catalogue or none."""
+    path = folder / _REBUILT
+    _unlink_database(path)
+    try:
+        database = _connect(path, "rwc")
+        try:
+            _initialise(database, model, dim)
+        finally:
+            database.close()
+        os.replace(path, folder / CATALOGUE)
+    finally:
+        _unlink_database(path)
+
+
 def _initialise(database: sqlite3.Connection, model: str, dim: int) -> None:
     database.executescript("BEGIN IMMEDIATE;" + _SCHEMA)
     rows = {"format": FORMAT, "model": model, "dim": dim, "generation": 0, "vectors": None}
@@ -625,7 +647,9 @@ class _WriterLock:
         os.write(self._file, f"{os.getpid()}\n".encode())
 
     def release(self) -> None:
-        os.close(self._file)
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
 
 
 if sys.platform == "win32":

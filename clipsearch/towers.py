@@ -62,7 +62,7 @@ def load_safetensors(path: Path) -> Tensors:
                 array = (array.astype(np.uint32) << 16).view(np.float32)
             out[name] = array
         return out
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise WeightsUnusable(f"the weights {path} cannot be read as safetensors: {error}") from None
 
 
@@ -71,19 +71,21 @@ class TextTower:
 
     def __init__(self, model: Model, tensors: Tensors) -> None:
         config = model.config["text_cfg"]
-        self._config = config
         prefix = "text." if "text.token_embedding.weight" in tensors else ""
         self._tensors = _Named(tensors, prefix, model.weights)
         self._blocks = _Transformer(
-            self._tensors.below("transformer."), config["layers"], config["heads"], _activation(model)
+            self._tensors.below("transformer."), config.get("layers", 12), config.get("heads", 8), _activation(model)
         )
+        self._tensors.expect("positional_embedding", config.get("context_length", 77), config.get("width", 512))
+        self._tensors.expect("text_projection", config.get("width", 512), model.dim)
 
     def __call__(self, ids: list[list[int]]) -> Array:
-        """Unit rows (n, dim) of n lists of ids, each of which ends at its end-of-text token."""
+        """Unit rows (n, dim) of n lists of ids, each of which is read up to its end-of-text token."""
         return unit_rows(np.stack([self._one(row) for row in ids]))
 
     def _one(self, ids: list[int]) -> Array:
         t = self._tensors
+        ids = ids[: ids.index(max(ids)) + 1]  # open_clip reads the first end of text: one may be written in the text
         x = _f32(t["token_embedding.weight"][ids]) + _f32(t["positional_embedding"][: len(ids)])
         mask = np.triu(np.full((len(ids), len(ids)), -np.inf, np.float32), 1)
         # Only the last position is read, and under the mask it has seen all others.
@@ -98,10 +100,14 @@ class ImageTower:
     def __init__(self, model: Model, tensors: Tensors) -> None:
         config = model.config["vision_cfg"]
         self._tensors = _Named(tensors, "visual.", model.weights)
-        self._patch = int(config["patch_size"])
         self._preprocess = model.preprocess
-        heads = config["width"] // config.get("head_width", 64)
-        self._blocks = _Transformer(self._tensors.below("transformer."), config["layers"], heads, _activation(model))
+        width, layers, self._patch = config.get("width", 768), config.get("layers", 12), config.get("patch_size", 16)
+        heads = width // config.get("head_width", 64)
+        self._blocks = _Transformer(self._tensors.below("transformer."), layers, heads, _activation(model))
+        rows, columns = (side // self._patch for side in model.preprocess.size)
+        self._tensors.expect("positional_embedding", rows * columns + 1, width)
+        self._tensors.expect("conv1.weight", width, 3, self._patch, self._patch)
+        self._tensors.expect("proj", width, model.dim)
 
     def __call__(self, pixels: NDArray[np.uint8]) -> Array:
         """Unit rows (n, dim) of n preprocessed images, (n, height, width, 3) uint8."""
@@ -150,6 +156,17 @@ class _Named:
                 f"{self._path} does not fit the architecture: it has no {self._prefix}{name}"
             ) from None
 
+    def expect(self, name: str, *shape: int) -> None:
+        if self[name].shape != shape:
+            found = f"its {self._prefix}{name} is {self[name].shape}, not {shape}"
+            raise WeightsUnusable(f"{self._path} does not fit the architecture: {found}")
+
+    def expect_no(self, name: str) -> None:
+        if self._prefix + name in self._tensors:
+            raise WeightsUnusable(
+                f"{self._path} does not fit the architecture: it has {self._prefix}{name}, which is one layer too many"
+            )
+
     def matrix(self, name: str) -> Array:
         return _f32(self[name])
 
@@ -162,6 +179,7 @@ class _Transformer:
 
     def __init__(self, tensors: _Named, layers: int, heads: int, activation: Callable[[Array], Array]) -> None:
         self._tensors, self._layers, self._heads, self._activation = tensors, layers, heads, activation
+        tensors.expect_no(f"resblocks.{layers}.ln_1.weight")
 
     def __call__(self, x: Array, mask: Array | None = None) -> Array:
         for n in range(self._layers):

@@ -494,7 +494,12 @@ def train(args: argparse.Namespace, data: Prepared, dev: Prepared, labels: Prepa
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
             embeddings, imitation = student.images(batch.pixels)
             texts = student.texts(tokenizer(batch.captions))
-        loss = contrastive_loss(embeddings[batch.captioned], texts, student.clip.logit_scale, batch.groups)
+        scale = student.clip.logit_scale
+        loss = contrastive_loss(embeddings[batch.captioned], texts, scale, batch.groups)
+        # The texts are there already; meeting the teacher's own features keeps their tower ahead of the images'.
+        photos = int((batch.captioned < len(rows)).sum())
+        ideal = student.bridge(batch.teacher[batch.captioned[:photos]])
+        loss = loss + contrastive_loss(ideal, texts[:photos], scale, batch.groups[:photos])
         distance = 1 - functional.cosine_similarity(imitation[: len(rows)].float(), batch.teacher).mean()
         optimizer.zero_grad()
         (loss + TEACHER_WEIGHT * distance).backward()

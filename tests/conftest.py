@@ -103,6 +103,25 @@ def drawn_index(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return index
 
 
+@pytest.fixture(scope="session")
+def vit_b_32(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Weights of a ViT-B/32 that has learned nothing, 605 MB, with embeddings that differ as much as trained ones."""
+    import open_clip
+    import torch
+    from safetensors.torch import save_file
+
+    torch.manual_seed(7)
+    model = open_clip.create_model("ViT-B-32")
+    with torch.no_grad():
+        for name, value in model.named_parameters():
+            if name.endswith(("positional_embedding", "token_embedding.weight", "conv1.weight")):
+                value.mul_(20)
+    path = tmp_path_factory.mktemp("weights") / "vit-b-32.safetensors"
+    save_file({name: value.contiguous() for name, value in model.state_dict().items()}, path)
+    yield path
+    path.unlink()
+
+
 @pytest.fixture
 def mini_index(tmp_path: Path) -> Callable[..., Path]:
     """Makes an index of folders with mini: `mini_index(folder)`; again with the same `name` brings it up to date."""

@@ -1,0 +1,33 @@
+# Sourced by the scripts beside it: makes .venv with clipsearch in it, once, and puts its programs on the PATH.
+# `setup dev` also installs what the tests need. Needs Python 3.11 or newer; PYTHON chooses one.
+
+setup() {
+    local python candidate log wanted
+    python=${PYTHON:-}
+    for candidate in python3 python3.13 python3.12 python3.11 python; do
+        [ -n "$python" ] && break
+        if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+            python=$candidate
+        fi
+    done
+    if [ -z "$python" ]; then
+        echo "clipsearch needs Python 3.11 or newer; set PYTHON to one" >&2
+        return 2
+    fi
+    [ -d .venv ] || "$python" -m venv .venv
+    if [ -d .venv/Scripts ]; then PATH=$PWD/.venv/Scripts:$PATH; else PATH=$PWD/.venv/bin:$PATH; fi
+    export PATH
+    wanted="${1:-} $(cksum <pyproject.toml)"
+    [ "$(cat .venv/installed 2>/dev/null)" = "$wanted" ] && return
+    echo "setting up .venv; the first time this downloads torch, some gigabytes" >&2
+    log=$(mktemp)
+    if ! {
+        python -m pip install -q --upgrade 'pip>=25.1' &&
+            python -m pip install -q -e . ${1:+--group "$1"}
+    } >"$log" 2>&1; then
+        cat "$log" >&2
+        return 2
+    fi
+    rm -f "$log"
+    echo "$wanted" >.venv/installed
+}

@@ -1,0 +1,87 @@
+"""Every command and every piece of Python that the README shows is run, in a home that has what they name."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import SCENES, save_scenes
+
+from clipsearch.indexing import Options, update_index
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="the README's examples are for a Unix shell")
+
+README = (Path(__file__).parent.parent / "README.md").read_text()
+SETUP = ("./scripts/", "pipx ", "clipsearch --install-completion")  # they change the machine
+NEEDS_A_DOWNLOAD = ("--model ViT", "--weights openai")
+STUBS = {"feh": "cat >/dev/null", "curl": 'cat "$HOME/beach.jpg"'}
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def commands() -> list[str]:
+    lines = [line.split("  #")[0].strip() for block in blocks("sh") for line in block.splitlines()]
+    return [line for line in lines if line and not line.startswith(SETUP)]
+
+
+@pytest.fixture(scope="module")
+def user(home: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The environment of a user who has done `clipsearch index ~/Pictures`."""
+    folder = tmp_path_factory.mktemp("user").resolve()
+    save_scenes(folder / "Pictures" / "2023", 20)
+    save_scenes(folder / "Pictures", 5)
+    save_scenes(folder / "camera", 5)
+    (folder / "wallpapers").mkdir()
+    SCENES[0].image.save(folder / "beach.jpg")
+    (folder / "queries.txt").write_text("a red circle\nstripes\n")
+    programs = folder / "bin"
+    programs.mkdir()
+    for name, body in STUBS.items() | {("clipsearch", f'exec "{sys.executable}" -m clipsearch "$@"')}:
+        (programs / name).write_text(f"#!/bin/sh\n{body}\n")
+        (programs / name).chmod(0o755)
+    update_index(folder / ".local/share/clipsearch", [folder / "Pictures"], Options(model="mini"))
+    return os.environ | {"HOME": str(folder), "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}
+
+
+@pytest.mark.parametrize("command", commands())
+def test_a_command_of_the_readme_works(user: dict[str, str], command: str) -> None:
+    if "jq" in command and shutil.which("jq") is None:
+        pytest.skip("jq is not installed")
+    here = command.replace("/media/camera", f"{user['HOME']}/camera")
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", here], cwd=user["HOME"], env=user, capture_output=True, text=True, check=False
+    )
+    if any(words in command for words in NEEDS_A_DOWNLOAD):
+        assert done.returncode == 2
+        assert "HF_HUB_OFFLINE" in done.stderr or "--rebuild" in done.stderr or "openai.safetensors" in done.stderr
+        return
+    nothing_found = "--min-score" in command
+    assert done.returncode in ((0, 1) if nothing_found else (0,)), done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_python_of_the_readme_works(user: dict[str, str]) -> None:
+    (code,) = blocks("python")
+    done = subprocess.run([sys.executable, "-c", code], env=user, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 10
+
+
+def test_every_option_and_command_is_in_the_readme() -> None:
+    from typer.main import get_command
+
+    from clipsearch.cli import app
+
+    for name, command in get_command(app).commands.items():
+        assert f"clipsearch {name}" in README
+        for parameter in command.params:
+            long = [option for option in parameter.opts if option.startswith("--")]
+            if long and long[0] not in ("--help", "--count", "--batch-size", "--workers", "--quiet", "--print0"):
+                assert f"{long[0]}" in README, f"{name} {long[0]}"
