@@ -8,6 +8,7 @@ torch and open_clip, and it does so when they are first needed.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 from pathlib import Path
 from typing import Any, Protocol
@@ -116,7 +117,7 @@ def resolve(name: str, weights: Path | None = None) -> Model:
     architecture, tag = models.split_name(name)
     config = models.builtin_config(architecture)
     if weights is not None:
-        described = _pretrained(architecture, tag) if tag else {}
+        described = _pretrained(architecture, tag) if tag else _common_preprocessing(architecture)
         name = f"{name} with {weights.absolute()}"
         path = weights.absolute()
     else:
@@ -148,6 +149,24 @@ def _pretrained(architecture: str, tag: str) -> dict[str, Any]:
         tags = ", ".join(open_clip.list_pretrained_tags_by_model(architecture)) or "none"
         raise ModelUnknown(f"{architecture} has no weights called {tag!r}; it has: {tags}")
     return described
+
+
+def _common_preprocessing(architecture: str) -> dict[str, Any]:
+    """How the images of an architecture are prepared, if that is the same for all its weights."""
+    import open_clip
+
+    ways = {
+        json.dumps({key: described.get(key) for key in ("mean", "std", "interpolation", "resize_mode")}): described
+        for described in (
+            _pretrained(architecture, tag) for tag in open_clip.list_pretrained_tags_by_model(architecture)
+        )
+    }
+    if len(ways) > 1:
+        raise BadRequest(
+            f"there are several ways to prepare images for {architecture};"
+            f" name the weights that the file is like: --model {architecture}/TAG"
+        )
+    return next((json.loads(way) for way in ways), {})
 
 
 def _only_tag(architecture: str) -> str:
@@ -226,7 +245,13 @@ def cold_encoder(model: Model, *, texts: bool, images: bool) -> Encoder:
     """The encoder that is ready soonest: without torch where `towers` serves the model, else through open_clip."""
     text, image = supports(model)
     if ((text and plain_tokenizer(model)) or not texts) and (image or not images):
-        return ColdEncoder(model)
+        encoder = ColdEncoder(model)
+        with contextlib.suppress(WeightsUnusable):  # open_clip may know how to stretch them, or will say what is wrong
+            if texts:
+                encoder.text_tower()
+            if images:
+                encoder.image_tower()
+            return encoder
     return TorchEncoder(model)
 
 
@@ -240,12 +265,20 @@ class ColdEncoder:
 
     def encode_images(self, pixels: Pixels) -> Array:
         """See `Encoder`."""
-        return ImageTower(self._model, self._tensors)(pixels)
+        return self.image_tower()(pixels)
 
     def encode_texts(self, texts: list[str]) -> Array:
         """See `Encoder`."""
         context_length = self._model.config["text_cfg"].get("context_length", 77)
-        return TextTower(self._model, self._tensors)(tokenize(texts, context_length))
+        return self.text_tower()(tokenize(texts, context_length))
+
+    def text_tower(self) -> TextTower:
+        """Raises `WeightsUnusable` where the weights do not have the architecture's shapes."""
+        return TextTower(self._model, self._tensors)
+
+    def image_tower(self) -> ImageTower:
+        """Raises `WeightsUnusable` where the weights do not have the architecture's shapes."""
+        return ImageTower(self._model, self._tensors)
 
 
 class TorchEncoder:

@@ -8,6 +8,7 @@ interruption costs no more.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections import Counter, deque
@@ -23,7 +24,7 @@ from clipsearch.decode import Metadata, decode, read
 from clipsearch.encode import Encoder, Pixels, TorchEncoder, preprocess, resolve
 from clipsearch.errors import BadRequest, ClipsearchError, DownloadFailed, ImageUnusable, ModelMismatch, NoIndex
 from clipsearch.models import Model, Preprocess
-from clipsearch.scan import Photo, Rules, UnreadableFolder, scan
+from clipsearch.scan import Photo, Rules, Unreadable, scan
 from clipsearch.store import CATALOGUE, Image, Known, Root, Store, absolute, content_hash, join, relative_to
 
 COMMIT_SECONDS = 2.0
@@ -187,11 +188,8 @@ def _targets(
         around = _root_around(store, path)
         if around is None:
             for inner in store.roots():
-                if relative_to(inner.path, path) is not None and not inner.online:
-                    raise BadRequest(
-                        f"{os.fsdecode(inner.path)} is not there, and {os.fsdecode(path)} would take it in without its"
-                        " photos; bring it back, or let it go with: clipsearch forget DIR"
-                    )
+                if relative_to(inner.path, path) is not None:
+                    _check_absorbable(inner, path, rules or Rules())
             store.add_root(path, rules or Rules())
         elif rules is not None:
             if around.path != path:
@@ -212,6 +210,21 @@ def _targets(
         for root, below in dict.fromkeys(targets)
         if not any(r == root and b != below and (not b or below.startswith(b + b"/")) for r, b in targets)
     ]
+
+
+def _check_absorbable(inner: Root, path: bytes, rules: Rules) -> None:
+    """A folder may only take in a root when that loses none of the root's photos."""
+    name = os.fsdecode(inner.path)
+    if not inner.online:
+        raise BadRequest(
+            f"{name} is not there, and {os.fsdecode(path)} would take it in without its photos;"
+            " bring it back, or let it go with: clipsearch forget DIR"
+        )
+    if inner.rules != rules:
+        raise BadRequest(
+            f"{name} was indexed with other --hidden, --follow-links or --exclude than {os.fsdecode(path)} would be;"
+            " give the same, or let it go with: clipsearch forget DIR"
+        )
 
 
 def _root_around(store: Store, path: bytes) -> Root | None:
@@ -253,7 +266,7 @@ class _Run:
 
     def update(self, targets: list[tuple[Root, bytes]]) -> Report:
         for root, below in targets:
-            if root.online:
+            if root.online and not self._suddenly_empty(root):
                 self._compare(root, below)
             else:
                 self.report.offline.append(root.path)
@@ -271,6 +284,12 @@ class _Run:
         return self.report
 
     # -------------------------------------------------------------------------------- scan and compare
+
+    def _suddenly_empty(self, root: Root) -> bool:
+        """Whether nothing at all is left of a folder that had photos: a mount point without its drive looks so."""
+        with contextlib.suppress(OSError), os.scandir(root.path) as entries:
+            return next(entries, None) is None and next(self.store.known(root), None) is not None
+        return False
 
     def _compare(self, root: Root, below: bytes) -> None:
         """Sort the files of a root into unchanged, pending and gone, by merging two sorted sequences."""
@@ -291,7 +310,7 @@ class _Run:
 
     def _scan(self, root: Root, below: bytes, unreadable: list[bytes]) -> Iterator[Photo]:
         for item in scan(root.path, root.rules, below):
-            if isinstance(item, UnreadableFolder):
+            if isinstance(item, Unreadable):
                 unreadable.append(item.path)
                 self.report.unreadable.append((join(root.path, item.path), item.reason))
                 continue
@@ -400,7 +419,8 @@ def _read(item: _Pending, how: Preprocess, is_known: Callable[[bytes], bool]) ->
         if is_known(content):
             return _Contents(content)
         decoded = decode(data, short_side=2 * min(how.size))
-        return _Contents(content, preprocess(decoded.image, how), decoded.metadata)
+        full_size = decoded.metadata.width, decoded.metadata.height
+        return _Contents(content, preprocess(decoded.image, how, full_size), decoded.metadata)
     except ImageUnusable as error:  # all that a bad file can raise; anything else is ours, and must be seen
         return _Contents(error=str(error))
 

@@ -145,10 +145,9 @@ def split_name(name: str) -> tuple[str, str | None]:
 
 def builtin_config(architecture: str) -> dict[str, Any]:
     """open_clip's own `model_cfg` of an architecture. Raises `ModelUnknown`."""
-    path = _config_folder() / f"{architecture}.json"
-    if not architecture or path.parent != _config_folder() or not path.is_file():
+    if architecture not in builtin_architectures():
         raise ModelUnknown(f"no model is called {architecture!r}; clipsearch models --all lists them")
-    config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    config: dict[str, Any] = json.loads((_config_folder() / f"{architecture}.json").read_text(encoding="utf-8"))
     return config
 
 

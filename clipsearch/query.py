@@ -51,6 +51,10 @@ def weighted(text: str) -> tuple[float, str]:
 def text_term(text: str, sign: int = 1) -> Term:
     """A term from the command line's spelling of a text. Raises `BadRequest` when there is nothing in it."""
     weight, words = weighted(text)
+    if not weight < 1e9:
+        raise BadRequest(f"the weight of {words!r} is too large")
+    if any("\ud800" <= character <= "\udfff" for character in words):  # bytes of the command line that are no text
+        raise BadRequest("the query is not text in this terminal's encoding (UTF-8)")
     if not words.strip():
         raise BadRequest("the query is empty; say what to look for, such as: clipsearch query 'a dog on a beach'")
     return Term(words, sign * weight)
@@ -122,9 +126,10 @@ class Searcher:
             return stored
         how = self._model.preprocess
         try:
-            pixels = preprocess(decode(data, 2 * min(how.size)).image, how)
+            decoded = decode(data, short_side=2 * min(how.size))
         except ImageUnusable as error:
             raise BadRequest(f"{name} cannot be used as a query image: {error}") from None
+        pixels = preprocess(decoded.image, how, (decoded.metadata.width, decoded.metadata.height))
         fresh: Array = self._encoder(texts=False).encode_images(np.stack([pixels]))[0]
         return fresh
 

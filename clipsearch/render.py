@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -120,18 +120,20 @@ def _from_home(path: bytes) -> bytes:
     return b"~" + path[len(home) :] if len(home) > 1 and path.startswith(home + b"/") else path
 
 
-def _shorten(text: str, width: int, cell_len: Any) -> str:
-    """Cut out the middle of a text so that it fits, keeping more of its end: there is the name."""
-    if cell_len(text) <= width:
-        return text
-    head = ""
-    for character in text:
-        if cell_len(head + character) > max(0, (width - 1) // 3):
-            break
-        head += character
+def _shorten(path: str, width: int, cell_len: Callable[[str], int]) -> str:
+    """Cut out the middle of a path so that it fits; of its end, at least the name stays if there is room for it."""
+    if cell_len(path) <= width:
+        return path
+    name = path.rpartition("/")[2]
+    room = min(width - 1, max(cell_len(name) + 1, 2 * width // 3))
     tail = ""
-    for character in reversed(text):
-        if cell_len(head) + 1 + cell_len(character + tail) > width:
+    for character in reversed(path):
+        if cell_len(character + tail) > room:
             break
         tail = character + tail
+    head = ""
+    for character in path:
+        if cell_len(head + character + "…" + tail) > width:
+            break
+        head += character
     return f"{head}…{tail}"

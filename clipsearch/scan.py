@@ -40,14 +40,14 @@ class Photo:
 
 
 @dataclass(frozen=True, slots=True)
-class UnreadableFolder:
-    """A folder that could not be listed; nothing is known about what is in it."""
+class Unreadable:
+    """A folder that could not be listed, or a file that could not be looked at: nothing is known of what is there."""
 
     path: bytes
     reason: str
 
 
-def scan(root: bytes, rules: Rules | None = None, under: bytes = b"") -> Iterator[Photo | UnreadableFolder]:
+def scan(root: bytes, rules: Rules | None = None, under: bytes = b"") -> Iterator[Photo | Unreadable]:
     """Yield the photos below `root/under` in bytewise order of their paths relative to `root`.
 
     Hidden files and folders, `@eaDir` and `node_modules` are left out unless `rules.hidden`. Links to files are
@@ -62,12 +62,12 @@ def scan(root: bytes, rules: Rules | None = None, under: bytes = b"") -> Iterato
 
 def _walk(
     root: bytes, folder: bytes, rules: Rules, patterns: list[re.Pattern[str]], above: tuple[tuple[int, int], ...]
-) -> Iterator[Photo | UnreadableFolder]:
+) -> Iterator[Photo | Unreadable]:
     try:
         with os.scandir(os.path.join(root, folder)) as listing:
             entries = list(listing)
     except OSError as error:
-        yield UnreadableFolder(folder, _reason(error))
+        yield Unreadable(folder, _reason(error))
         return
     identity = _identity(os.path.join(root, folder))
     if identity in above and identity != _UNKNOWN:
@@ -92,8 +92,8 @@ def _walk(
     for path, entry in found:
         if path.endswith(b"/"):
             yield from _walk(root, path[:-1], rules, patterns, (*above, identity))
-        elif (photo := _photo(path, entry)) is not None:
-            yield photo
+        elif (item := _look_at(path, entry)) is not None:
+            yield item
 
 
 def _identity(folder: bytes) -> tuple[int, int]:
@@ -104,16 +104,16 @@ def _identity(folder: bytes) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def _photo(path: bytes, entry: os.DirEntry[bytes]) -> Photo | None:
+def _look_at(path: bytes, entry: os.DirEntry[bytes]) -> Photo | Unreadable | None:
     try:
         status = entry.stat()
-    except FileNotFoundError:
-        if not entry.is_symlink():
-            return None  # it went away since the folder was listed
-        status = entry.stat(follow_symlinks=False)
-        return Photo(path, status.st_size, status.st_mtime_ns, "broken link")
     except OSError as error:
-        return Photo(path, 0, 0, _reason(error))
+        if not entry.is_symlink():
+            gone = isinstance(error, FileNotFoundError)  # since the folder was listed
+            return None if gone else Unreadable(path, _reason(error))
+        status = entry.stat(follow_symlinks=False)
+        broken = isinstance(error, FileNotFoundError)
+        return Photo(path, status.st_size, status.st_mtime_ns, "broken link" if broken else _reason(error))
     if stat.S_ISREG(status.st_mode):
         problem = None if status.st_size else "empty file"
     elif stat.S_ISDIR(status.st_mode):

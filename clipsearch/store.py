@@ -552,7 +552,9 @@ def _connect(path: Path, mode: str, *, any_thread: bool = False) -> sqlite3.Conn
     if mode == "ro":
         try:
             return connect("mode=ro")
-        except sqlite3.OperationalError:
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
+                raise
             # In a folder that cannot be written to, SQLite cannot make the files through which readers and the
             # writer meet; but there then is no writer either.
             return connect("immutable=1")

@@ -13,6 +13,8 @@ import platformdirs
 import pytest
 import scenes
 
+os.environ["HF_HUB_OFFLINE"] = "1"  # the hub's library reads it when it is imported
+
 from clipsearch.indexing import Options, update_index
 from clipsearch.models import mini
 from clipsearch.store import Store
@@ -34,7 +36,6 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             patch.delenv(name, raising=False)
         for name in ("HOME", "USERPROFILE", "LOCALAPPDATA", "APPDATA"):
             patch.setenv(name, str(folder))
-        patch.setenv("HF_HUB_OFFLINE", "1")
         yield folder
     assert [_listing(folder) for folder in real] == before, "a test has used the real home"
 

@@ -253,6 +253,8 @@ def test_batch_tags_each_line_with_its_query(clipsearch: Run, tmp_path: Path, dr
         (["query", "   "], "empty"),
         (["query"], "empty"),
         (["query", "--not", "a dog"], "empty"),
+        (["query", "9" * 400 + ":dog"], "weight"),
+        pytest.param(["query", b"caf\xe9"], "UTF-8", marks=posix),
         (["query", "dog", "-k", "0"], "-k must be at least 1"),
         (["query", "--image", "missing.jpg"], "missing.jpg"),
         (["query", "--image", __file__], "cannot be used as a query image"),
@@ -271,7 +273,7 @@ def test_batch_tags_each_line_with_its_query(clipsearch: Run, tmp_path: Path, dr
         (["index", "--rebuild", "--weights", "nothing.pt"], "nothing.pt"),
         (["forget", "/nowhere"], "/nowhere"),
     ],
-    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+    ids=lambda value: " ".join(map(str, value))[:40] if isinstance(value, list) else "",
 )
 def test_bad_input_gets_one_sentence_and_status_2(
     clipsearch: Run, drawn_index: Path, tmp_path: Path, arguments: list[str], sentence: str

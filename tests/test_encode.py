@@ -82,15 +82,15 @@ def test_vit_b_32_gives_the_embeddings_that_open_clip_gives(architecture: str, v
 def test_both_encoders_give_the_embeddings_that_open_clip_gives(tiny: Tiny, kind: str) -> None:  # noqa: F811
     model = tiny(kind)
     expected = theirs(model)
-    assert_agree(ColdEncoder(model), model, expected, 0.99999)
-    assert_agree(TorchEncoder(model, "cpu", "fp32"), model, expected, 0.99999)
-    assert_agree(TorchEncoder(model, "cpu", "bf16"), model, expected, 0.998)
+    assert_agree(ColdEncoder(model), model, expected, 0.999999)
+    assert_agree(TorchEncoder(model, "cpu", "fp32"), model, expected, 0.999999)
+    assert_agree(TorchEncoder(model, "cpu", "bf16"), model, expected, 0.99)
 
 
 def test_the_activation_makes_a_difference(tiny: Tiny) -> None:  # noqa: F811
     quick, exact = theirs(tiny("quick gelu")), theirs(tiny("gelu"))
     for one, other in zip(quick, exact, strict=True):
-        assert cosines(one, other).min() < 0.9999
+        assert cosines(one, other).min() < 0.99999
 
 
 def test_a_batch_gives_what_its_parts_give(tiny: Tiny) -> None:  # noqa: F811
@@ -252,7 +252,7 @@ def test_a_file_that_holds_no_weights_is_refused(encoder: Callable[[Model], Any]
     save_tiny(tmp_path)
     (tmp_path / "open_clip_model.safetensors").write_bytes(b"these are not weights, whatever the name says")
     model = models.from_folder(tmp_path, f"local-dir:{tmp_path}")
-    with pytest.raises(WeightsUnusable, match="cannot be read as safetensors|do not fit"):
+    with pytest.raises(WeightsUnusable, match=r"cannot be read as safetensors|do not fit"):
         encoder(model)
 
 
@@ -284,7 +284,10 @@ def test_a_named_architecture_refuses_weights_of_another(tiny: Tiny) -> None:  #
     ],
 )
 def test_a_device_or_precision_that_there_is_not_is_refused_by_name(
-    device: str, precision: str, message: str, tiny: Tiny  # noqa: F811
+    device: str,
+    precision: str,
+    message: str,
+    tiny: Tiny,  # noqa: F811
 ) -> None:
     with pytest.raises(BadRequest, match=message):
         TorchEncoder(tiny("gelu"), device, precision)

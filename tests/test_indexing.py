@@ -16,7 +16,7 @@ from PIL import Image
 from clipsearch import indexing, search
 from clipsearch.errors import BadRequest, IndexLocked, ModelMismatch, NoIndex, WeightsUnusable
 from clipsearch.indexing import Options, Progress, Report, update_index
-from clipsearch.scan import Rules
+from clipsearch.scan import Rules, Unreadable
 from clipsearch.store import Store
 
 MINI = Options(model="mini")
@@ -389,6 +389,51 @@ def test_an_offline_root_keeps_its_photos(index: Path, photos: Path, tmp_path: P
     assert (report.offline, counts(report)) == ([], {"unchanged": 7})
 
 
+def test_a_root_that_is_suddenly_empty_keeps_its_photos(
+    index: Path, photos: Path, tmp_path: Path, stub: type[StubEncoder]
+) -> None:
+    update_index(index, [photos], MINI)
+    before = contents(index)
+    photos.rename(tmp_path / "unmounted")
+    photos.mkdir()
+    report = update_index(index)
+    assert (report.offline, counts(report)) == ([os.fsencode(photos)], {})
+    assert contents(index) == before
+
+
+def test_an_empty_folder_can_be_indexed(index: Path, tmp_path: Path, stub: type[StubEncoder]) -> None:
+    (tmp_path / "empty").mkdir()
+    report = update_index(index, [tmp_path / "empty"], MINI)
+    assert (report.offline, counts(report)) == ([], {})
+
+
+def test_a_file_that_cannot_be_looked_at_keeps_its_embedding(
+    index: Path, photos: Path, stub: type[StubEncoder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    update_index(index, [photos], MINI)
+    before = contents(index)
+    look_at = indexing.scan.__globals__["_look_at"]
+
+    def refuse(path: bytes, entry: Any) -> Any:
+        return Unreadable(path, "permission denied") if path == b"a.png" else look_at(path, entry)
+
+    monkeypatch.setitem(indexing.scan.__globals__, "_look_at", refuse)
+    report = update_index(index)
+    assert report.unreadable == [(os.fsencode(photos / "a.png"), "permission denied")]
+    assert counts(report) == {"unchanged": 5}
+    assert contents(index) == before
+
+
+def test_a_root_is_only_absorbed_by_a_folder_that_leaves_out_the_same(
+    index: Path, photos: Path, stub: type[StubEncoder]
+) -> None:
+    update_index(index, [photos / "sub"], Options(model="mini", rules=Rules(hidden=True)))
+    with pytest.raises(BadRequest, match=r"other --hidden"):
+        update_index(index, [photos])
+    update_index(index, [photos], Options(rules=Rules(hidden=True)))
+    assert len(contents(index)) == 6
+
+
 def test_a_folder_around_an_offline_root_is_refused(index: Path, tmp_path: Path, stub: type[StubEncoder]) -> None:
     media = tmp_path.resolve() / "media"
     draw(media / "drive/x.png", 50)
@@ -441,7 +486,7 @@ def test_folders_given_together_with_a_folder_around_them_are_scanned_once(
 def test_a_folder_that_is_not_there_is_refused_before_anything_is_made(
     index: Path, photos: Path, stub: type[StubEncoder]
 ) -> None:
-    with pytest.raises(BadRequest, match="there is no folder .*nowhere"):
+    with pytest.raises(BadRequest, match=r"there is no folder .*nowhere"):
         update_index(index, [photos, photos / "nowhere"], MINI)
     assert not index.exists()
     with pytest.raises(NoIndex):

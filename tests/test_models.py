@@ -3,20 +3,18 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import pytest
-from test_towers import save_tiny, tiny  # noqa: F401  # a fixture
+from test_towers import save_tiny
 
 from clipsearch import models
 from clipsearch.encode import available, resolve
 from clipsearch.errors import BadRequest, DownloadFailed, ModelMismatch, ModelUnknown, WeightsUnusable
 from clipsearch.models import Model, Preprocess
-
-Tiny = Callable[[str], Model]
 
 
 @pytest.fixture
@@ -29,6 +27,13 @@ def weights(tmp_path: Path) -> Path:
 def described(weights: Path, preprocess: dict[str, Any] | None = None, **vision: Any) -> Model:
     config = {"embed_dim": 8, "vision_cfg": {"width": 64} | vision, "text_cfg": {"width": 32}}
     return models.make("a name", "ViT-X", config, preprocess or {}, weights)
+
+
+@pytest.fixture(autouse=True)
+def no_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hub's library reads its variables when it is imported, which may have been before the tests set them."""
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
 
 
 # ------------------------------------------------------------------------------------------ the record
@@ -147,7 +152,18 @@ def test_a_builtin_architecture_has_open_clips_configuration() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["ViT-Z-99", "", ".", "..", "../x", "../model_configs/ViT-B-32", "/etc/passwd", "x/../ViT-B-32", "ViT-B-32\0", "x" * 5000],
+    [
+        "ViT-Z-99",
+        "",
+        ".",
+        "..",
+        "../x",
+        "../model_configs/ViT-B-32",
+        "/etc/passwd",
+        "x/../ViT-B-32",
+        "ViT-B-32\0",
+        pytest.param("x" * 5000, id="too long for a file"),
+    ],
 )
 def test_a_name_that_is_no_architecture_is_unknown(name: str) -> None:
     with pytest.raises(ModelUnknown, match="no model is called"):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from clipsearch.scan import Photo, Rules, UnreadableFolder, scan
+from clipsearch.scan import Photo, Rules, Unreadable, scan
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="names that Windows does not allow")
 
@@ -26,7 +26,7 @@ def put(root: Path, *names: str | bytes, content: bytes = b"x") -> None:
             file.write(content)
 
 
-def found(root: Path, under: bytes = b"", **rules: object) -> list[Photo | UnreadableFolder]:
+def found(root: Path, under: bytes = b"", **rules: object) -> list[Photo | Unreadable]:
     return list(scan(os.fsencode(root), Rules(**rules), under))
 
 
@@ -62,7 +62,14 @@ def test_only_files_named_like_photos_are_found_whatever_the_case(root: Path) ->
 
 
 def test_hidden_files_thumbnails_and_packages_are_left_out(root: Path) -> None:
-    left_out = [".git/a.jpg", ".hidden.jpg", "@eaDir/b.jpg", "node_modules/c.png", "sub/.trash/d.jpg", "sub/@eaDir/e.jpg"]
+    left_out = [
+        ".git/a.jpg",
+        ".hidden.jpg",
+        "@eaDir/b.jpg",
+        "node_modules/c.png",
+        "sub/.trash/d.jpg",
+        "sub/@eaDir/e.jpg",
+    ]
     put(root, "sub/seen.jpg", *left_out)
     assert paths(root) == [b"sub/seen.jpg"]
     assert paths(root, hidden=True) == sorted(name.encode() for name in ["sub/seen.jpg", *left_out])
@@ -167,17 +174,26 @@ def test_a_folder_that_cannot_be_listed_is_reported_and_the_others_are_walked(
         a, closed, z = found(root)
     finally:
         (root / "closed").chmod(0o700)
-    assert closed == UnreadableFolder(b"closed", "permission denied")
+    assert closed == Unreadable(b"closed", "permission denied")
     assert [a.path, z.path] == [b"a/1.jpg", b"z/3.jpg"]
 
 
 def test_a_root_that_is_not_there_is_an_unreadable_folder(tmp_path: Path) -> None:
-    assert found(tmp_path / "none") == [UnreadableFolder(b"", "no such file or directory")]
+    assert found(tmp_path / "none") == [Unreadable(b"", "no such file or directory")]
 
 
 @pytest.mark.parametrize(
     "name",
-    [b"a photo.jpg", b"two\nlines.jpg", b"[red].jpg", "🐕.jpg".encode(), b"\xff\xfe.jpg", b"-rf.jpg", b"a\\b.jpg", b"~.jpg"],
+    [
+        b"a photo.jpg",
+        b"two\nlines.jpg",
+        b"[red].jpg",
+        "🐕.jpg".encode(),
+        b"\xff\xfe.jpg",
+        b"-rf.jpg",
+        b"a\\b.jpg",
+        b"~.jpg",
+    ],
 )
 def test_any_name_is_kept_as_it_is(root: Path, name: bytes) -> None:
     put(root, name, b"folder " + name[:-4] + b"/" + name)

@@ -11,10 +11,10 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "clipsearch"
 # Each module may import the ones before it.
-ORDER = (
-    "errors paths cache models scan decode tokenize towers encode store search query indexing render cli"
-    " __init__ __main__"
-).split()
+ORDER = [
+    *("errors", "paths", "cache", "models", "scan", "decode", "tokenize", "towers", "encode", "store", "search"),
+    *("query", "indexing", "render", "cli", "__init__", "__main__"),
+]
 
 
 def imports_of(path: Path) -> set[str]:

@@ -12,8 +12,43 @@ from clipsearch.tokenize import END_OF_TEXT, START_OF_TEXT, tokenize
 
 THEIRS = open_clip.get_tokenizer("ViT-B-32")
 WORDS = st.sampled_from(
-    ["dog", "It's", "<start_of_text>", "<END_OF_TEXT>", "&amp;", "&#x1F415;", "&lt", "ﬁ", "ſ", "K", "'S", "1", "\x00", "\x1b[31m"]
-    + ["\u00a0", "\u200d", "é", "e\u0301", "Ã©", "“", "ß", "İ", "ǆ", "中", "٣", "½", "_", "!", "'", "&", ";", " ", "\t", "\n", "-"]
+    [
+        "dog",
+        "It's",
+        "<start_of_text>",
+        "<END_OF_TEXT>",
+        "&amp;",
+        "&#x1F415;",
+        "&lt",
+        "ﬁ",
+        "ſ",
+        "K",
+        "'S",
+        "1",
+        "\x00",
+        "\x1b[31m",
+        "\u00a0",
+        "\u200d",
+        "é",
+        "e\u0301",
+        "Ã©",
+        "“",
+        "ß",
+        "İ",
+        "ǆ",
+        "中",
+        "٣",
+        "½",
+        "_",
+        "!",
+        "'",
+        "&",
+        ";",
+        " ",
+        "\t",
+        "\n",
+        "-",
+    ]
 )
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 import shutil
@@ -48,7 +49,9 @@ def strengthen(net: torch.nn.Module) -> None:
             if "embedding" in name:
                 parameter.normal_(std=0.5)
             elif "attn" in name and "weight" in name:
-                parameter.mul_(3)
+                parameter.mul_(2)
+            elif "mlp" in name and "weight" in name:
+                parameter.mul_(4)
             elif parameter.ndim == 1:
                 parameter.add_(torch.randn_like(parameter) * 0.1)
 
@@ -73,7 +76,10 @@ KINDS: dict[str, dict[str, Any]] = {
     "fp16": {"dtype": torch.float16},
     "bf16": {"dtype": torch.bfloat16},
     "oblong": {"vision_cfg": {"image_size": [24, 40], "layers": 1, "width": 32, "head_width": 16, "patch_size": 8}},
-    "open_clip's defaults": {"vision_cfg": {"image_size": 32, "layers": 1}, "text_cfg": {"context_length": 8, "layers": 1}},
+    "open_clip's defaults": {
+        "vision_cfg": {"image_size": 32, "layers": 1},
+        "text_cfg": {"context_length": 8, "layers": 1},
+    },
 }
 
 
@@ -110,7 +116,7 @@ def cosines(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 def assert_they_differ(rows: np.ndarray) -> None:
     """A test of equal embeddings says little where all are equal."""
     likeness = unit_rows(rows) @ unit_rows(rows).T
-    assert (likeness - np.eye(len(rows))).max() < 0.95
+    assert (likeness - np.eye(len(rows))).max() < 0.99
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -120,7 +126,7 @@ def test_the_text_tower_gives_the_embeddings_that_open_clip_gives(tiny: Callable
         expected = theirs(model).encode_text(open_clip.get_tokenizer(model.architecture)(TEXTS)).numpy()
     assert_they_differ(expected)
     ids = tokenize(TEXTS, model.config["text_cfg"]["context_length"])
-    assert cosines(TextTower(model, load_safetensors(model.weights))(ids), expected).min() > 0.99999
+    assert cosines(TextTower(model, load_safetensors(model.weights))(ids), expected).min() > 0.999999
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -130,7 +136,7 @@ def test_the_image_tower_gives_the_embeddings_that_open_clip_gives(tiny: Callabl
     with torch.inference_mode():
         expected = theirs(model).encode_image(inputs).numpy()
     assert_they_differ(expected)
-    assert cosines(ImageTower(model, load_safetensors(model.weights))(pixels(model)), expected).min() > 0.99999
+    assert cosines(ImageTower(model, load_safetensors(model.weights))(pixels(model)), expected).min() > 0.999999
 
 
 def test_a_text_is_read_up_to_its_first_end(tiny: Callable[[str], Model]) -> None:
@@ -238,10 +244,8 @@ def test_a_damaged_header_is_read_or_unusable(rng: random.Random, tmp_path: Path
     for _ in range(rng.randrange(1, 4)):
         data[rng.randrange(8, len(data) - 32)] = rng.choice(b'0123456789,:[]{}"-e. ')
     (tmp_path / "x").write_bytes(data)
-    try:
+    with contextlib.suppress(WeightsUnusable):
         assert all(isinstance(array, np.ndarray) for array in load_safetensors(tmp_path / "x").values())
-    except WeightsUnusable:
-        pass
 
 
 def changed(model: Model, part: str, **changes: int) -> Model:
