@@ -10,7 +10,9 @@ for hit in index.query("a dog on a beach", k=10):
 
 from __future__ import annotations
 
+import importlib
 import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +22,18 @@ from clipsearch.errors import ClipsearchError
 from clipsearch.paths import default_index
 
 if TYPE_CHECKING:
-    from clipsearch.indexing import OnProgress, Report
+    from clipsearch.indexing import OnNote, OnProgress, Progress, Report
     from clipsearch.query import Hit
 
-__all__ = ["ClipsearchError", "Index", "open_index", "update_index"]
+__all__ = ["ClipsearchError", "Hit", "Index", "Progress", "Report", "open_index", "update_index"]
+
+
+def __getattr__(name: str) -> Any:
+    """The result types, imported when they are asked for: with them comes NumPy."""
+    homes = {"Hit": "query", "Progress": "indexing", "Report": "indexing"}
+    if name not in homes:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"clipsearch.{homes[name]}"), name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +55,11 @@ class Index:
 
         A text may begin with a weight, as in "2:golden retriever". Raises a `ClipsearchError` that says what is wrong.
         """
-        from clipsearch.decode import read
         from clipsearch.query import Searcher, image_term, text_term
         from clipsearch.store import Store
 
         terms = [text_term(text) for text in texts]
-        terms += [image_term(Path(path), read(Path(path).expanduser())) for path in images]
+        terms += [image_term(Path(path).expanduser()) for path in images]
         terms += [text_term(text, -1) for text in without]
         with Store.open(self.folder) as store:
             return Searcher(store, under).query(terms, k, min_score)
@@ -66,14 +75,16 @@ def update_index(
     directories: Sequence[str | os.PathLike[str]] = (),
     *,
     on_progress: OnProgress | None = None,
+    on_note: OnNote = warnings.warn,
     **options: Any,
 ) -> Report:
     """Index directories, or bring all that were indexed up to date; makes the index if there is none.
 
-    `options` are those of `clipsearch.indexing.Options`. Raises a `ClipsearchError` that says what is wrong; photos
-    that cannot be read are in `Report.skipped`.
+    `on_note` is told what a user should know, such as that another model than the default is used. `options` are
+    those of `clipsearch.indexing.Options`. Raises a `ClipsearchError` that says what is wrong; photos that cannot be
+    read are in `Report.skipped`.
     """
     from clipsearch import indexing
 
     quiet = on_progress or (lambda progress: None)
-    return indexing.update_index(index.folder, directories, indexing.Options(**options), quiet)
+    return indexing.update_index(index.folder, directories, indexing.Options(**options), quiet, on_note)

@@ -340,17 +340,12 @@ def _terms(texts: list[str], images: list[str], without: list[str]) -> list[Term
 
 def _image_term(spelling: str) -> Term:
     """An image by its path, or `-`; a weight may stand before it, unless the whole is a file's name."""
-    from clipsearch.decode import read
-    from clipsearch.errors import ImageUnusable
-    from clipsearch.query import image_term, weighted
+    from clipsearch.query import Term, image_term, weighted
 
     weight, path = (1.0, spelling) if os.path.exists(spelling) else weighted(spelling)
     if path == "-":
-        return image_term("the image on stdin", sys.stdin.buffer.read(), weight)
-    try:
-        return image_term(path, read(path), weight)
-    except ImageUnusable as error:
-        raise BadRequest(f"{path} cannot be used as a query image: {error}") from None
+        return Term(sys.stdin.buffer.read(), weight, "the image on stdin")
+    return image_term(path, weight)
 
 
 def _batch(source: str) -> Iterator[tuple[str, list[Term]]]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from clipsearch import cache, search
-from clipsearch.decode import decode
+from clipsearch.decode import decode, read
 from clipsearch.encode import Encoder, cold_encoder, preprocess
 from clipsearch.errors import BadRequest, ImageUnusable, NoIndex
 from clipsearch.models import Model
@@ -58,6 +58,14 @@ def text_term(text: str, sign: int = 1) -> Term:
     if not words.strip():
         raise BadRequest("the query is empty; say what to look for, such as: clipsearch query 'a dog on a beach'")
     return Term(words, sign * weight)
+
+
+def image_term(path: str | Path, weight: float = 1.0) -> Term:
+    """A term from an image file. Raises `BadRequest` when it cannot be read; whether it is an image shows later."""
+    try:
+        return Term(read(path), weight, str(path))
+    except ImageUnusable as error:
+        raise BadRequest(f"{path} cannot be used as a query image: {error}") from None
 
 
 class Searcher:
@@ -138,11 +146,6 @@ class Searcher:
         if kind not in self._encoders:
             self._encoders[kind] = cold_encoder(self._model, texts=texts, images=not texts)
         return self._encoders[kind]
-
-
-def image_term(path: str | Path, data: bytes, weight: float = 1.0) -> Term:
-    """A term from an image's bytes; the path is for messages."""
-    return Term(data, weight, str(path))
 
 
 def _places(roots: list[Root], under: str | os.PathLike[str] | None) -> list[tuple[Root, bytes]]:

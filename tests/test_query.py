@@ -230,7 +230,7 @@ def test_an_indexed_image_finds_itself_without_a_model(
 ) -> None:
     path = drawn / f"{number:02d}.png"
     with Store.open(drawn_index) as opened:
-        best, second = Searcher(opened).query([image_term(path, path.read_bytes())], 2)
+        best, second = Searcher(opened).query([image_term(path)], 2)
     assert best.path == str(path)
     assert best.score > 0.999
     assert second.score <= best.score
@@ -246,7 +246,7 @@ def test_an_image_that_is_not_indexed_is_encoded(
         encoder, "encode_images", lambda pixels: seen.append(pixels) or np.eye(1, 256, dtype=np.float32)
     )
     with Store.open(drawn_index) as opened:
-        row = Searcher(opened).embed([image_term(tmp_path / "other.bmp", (tmp_path / "other.bmp").read_bytes())])
+        row = Searcher(opened).embed([image_term(tmp_path / "other.bmp")])
     assert row.tolist() == np.eye(256)[0].tolist()
     [pixels] = seen
     assert pixels.shape == (1, 128, 128, 3)
@@ -256,7 +256,7 @@ def test_an_image_that_is_not_indexed_is_encoded(
 def test_the_same_pixels_in_another_file_find_the_photo(drawn: Path, drawn_index: Path, tmp_path: Path) -> None:
     SCENES[3].image.save(tmp_path / "other.bmp")
     with Store.open(drawn_index) as opened:
-        [best] = Searcher(opened).query([image_term("other.bmp", (tmp_path / "other.bmp").read_bytes())], 1)
+        [best] = Searcher(opened).query([image_term(tmp_path / "other.bmp")], 1)
     assert best.path == str(drawn / "03.png")
     assert best.score > 0.99  # indexed in bf16 where the machine has it, encoded here in fp32
 
@@ -265,7 +265,7 @@ def test_the_same_pixels_in_another_file_find_the_photo(drawn: Path, drawn_index
 def test_a_query_image_that_cannot_be_read_is_named(store: Store, photos: Root, no_encoder: None, data: bytes) -> None:
     put(store, photos, "a.jpg")
     with pytest.raises(BadRequest, match=r"beach\.jpg cannot be used as a query image: "):
-        Searcher(store).query([image_term("beach.jpg", data)])
+        Searcher(store).query([Term(data, name="beach.jpg")])
 
 
 # ------------------------------------------------------------------------------------------ hits
