@@ -81,6 +81,7 @@ def main() -> None:
     # torch, open_clip and Pillow talk to stderr; what matters of it comes as an exception.
     warnings.simplefilter("ignore")
     logging.getLogger().addHandler(logging.NullHandler())
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     if not sys.stderr.isatty():
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     app(prog_name="clipsearch")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -28,6 +27,7 @@ Pixels = NDArray[np.uint8]
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 
+_WEIGHTS_ON_HUB = ["open_clip_model.safetensors", "open_clip_pytorch_model.bin"]
 _LONGEST = 16  # times its short side; no model's input is as long
 
 
@@ -112,8 +112,9 @@ def resolve(name: str, weights: Path | None = None) -> Model:
     if schema == "local-dir":
         return models.from_folder(Path(place).expanduser().absolute(), name)
     if schema == "hf-hub":
-        fetched = [_from_hub(place, file) for file in ("open_clip_config.json", "open_clip_model.safetensors")]
-        return models.from_folder(fetched[0].parent, name)
+        folder = _from_hub(place, ["open_clip_config.json"]).parent
+        _from_hub(place, _WEIGHTS_ON_HUB)
+        return models.from_folder(folder, name)
     architecture, tag = models.split_name(name)
     config = models.builtin_config(architecture)
     if weights is not None:
@@ -180,35 +181,19 @@ def _only_tag(architecture: str) -> str:
 
 
 def _hub_files(described: dict[str, Any]) -> tuple[str, list[str]]:
-    """Repository and the names that its weights may have, safetensors first."""
+    """Repository and the names that its weights may have, the best first."""
     repository, _, file = described["hf_hub"].rpartition("/")
-    return repository, ["open_clip_model.safetensors", "open_clip_pytorch_model.bin"] if not file else [file]
+    return repository, [file] if file else _WEIGHTS_ON_HUB
 
 
 def _cached(described: dict[str, Any]) -> Path | None:
-    if not described.get("hf_hub"):
-        return None
-    from huggingface_hub import try_to_load_from_cache
-
-    repository, files = _hub_files(described)
-    for file in files:
-        path = try_to_load_from_cache(repository, file)
-        if isinstance(path, str):
-            return Path(path)
-    return None
+    return _in_hub_cache(*_hub_files(described)) if described.get("hf_hub") else None
 
 
 def _fetch(name: str, described: dict[str, Any]) -> Path:
     """The path of a tag's weights: from the local cache if they are there, else from the network."""
-    cached = _cached(described)
-    if cached is not None:
-        return cached
     if described.get("hf_hub"):
-        repository, files = _hub_files(described)
-        for file in files[:-1]:
-            with contextlib.suppress(DownloadFailed):
-                return _from_hub(repository, file)
-        return _from_hub(repository, files[-1])
+        return _from_hub(*_hub_files(described))
     from open_clip.pretrained import download_pretrained_from_url
 
     try:
@@ -217,18 +202,35 @@ def _fetch(name: str, described: dict[str, Any]) -> Path:
         raise DownloadFailed(f"the weights of {name} could not be downloaded: {_first_line(error)}") from error
 
 
-def _from_hub(repository: str, file: str) -> Path:
-    import huggingface_hub
+def _in_hub_cache(repository: str, files: list[str]) -> Path | None:
+    from huggingface_hub import try_to_load_from_cache
 
-    try:
-        with contextlib.suppress(huggingface_hub.errors.LocalEntryNotFoundError):
-            return Path(huggingface_hub.hf_hub_download(repository, file, local_files_only=True))
-        return Path(huggingface_hub.hf_hub_download(repository, file))
-    except Exception as error:  # the hub, the network and the disk each have their own
-        where = f"{repository} on the Hugging Face hub"
-        if os.environ.get("HF_HUB_OFFLINE"):
+    paths = (try_to_load_from_cache(repository, file) for file in files)
+    return next((Path(path) for path in paths if isinstance(path, str)), None)
+
+
+def _from_hub(repository: str, files: list[str]) -> Path:
+    """The first of the files that a repository has: from the local cache, else from the network."""
+    import huggingface_hub as hub
+
+    cached = _in_hub_cache(repository, files)
+    if cached is not None:
+        return cached
+    where = f"{repository} on the Hugging Face hub"
+    for file in files:
+        try:
+            hub.get_hf_file_metadata(hub.hf_hub_url(repository, file))  # fails at once; a download retries for a minute
+            return Path(hub.hf_hub_download(repository, file))
+        except hub.errors.EntryNotFoundError:
+            continue
+        except hub.errors.OfflineModeIsEnabled as error:
             raise DownloadFailed(f"{file} of {where} is not on this machine, and HF_HUB_OFFLINE is set") from error
-        raise DownloadFailed(f"{file} of {where} could not be downloaded: {_first_line(error)}") from error
+        except Exception as error:  # the hub, the network and the disk each have their own
+            raise DownloadFailed(
+                f"{file} of {where} could not be downloaded: {_first_line(error)};"
+                " use --weights FILE, or --model mini, which needs no download"
+            ) from error
+    raise DownloadFailed(f"{where} has no {' or '.join(files)}")
 
 
 # ------------------------------------------------------------------------------------------ encoders

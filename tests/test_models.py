@@ -280,8 +280,10 @@ def test_a_weights_file_takes_the_place_of_the_download(weights: Path) -> None:
 
 def test_the_tag_of_a_weights_file_says_how_images_are_prepared(weights: Path) -> None:
     assert resolve("ViT-B-32/openai", weights).config["quick_gelu"] is True
-    plain, inception = resolve("ViT-B-16-SigLIP", weights), resolve("ViT-B-16-SigLIP/webli", weights)
-    assert plain.preprocess.mean == models.Preprocess((1, 1)).mean
+    inception = resolve("ViT-B-16-SigLIP/webli", weights)
+    assert resolve("ViT-B-16-SigLIP", weights).preprocess == inception.preprocess  # all its tags agree
+    with pytest.raises(BadRequest, match=r"several ways to prepare images for ViT-L-14; .* --model ViT-L-14/TAG"):
+        resolve("ViT-L-14", weights)
     assert (inception.preprocess.mean, inception.preprocess.resize_mode) == ((0.5, 0.5, 0.5), "squash")
 
 
@@ -297,3 +299,50 @@ def test_the_models_that_there_are_say_whether_they_are_here() -> None:
     assert models.DEFAULT in found
     assert found[models.DEFAULT] is None
     assert found.keys() >= {"ViT-B-32/openai", "RN50/openai"}
+
+
+@pytest.fixture
+def online(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A hub that can be asked, and knows nothing: what it is asked for."""
+    asked: list[str] = []
+
+    def metadata(url: str) -> None:
+        asked.append(url)
+        raise huggingface_hub.errors.EntryNotFoundError("404")
+
+    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", metadata)
+    return asked
+
+
+def test_a_repository_without_safetensors_is_asked_for_the_other_file(online: list[str]) -> None:
+    with pytest.raises(DownloadFailed, match=r"has no open_clip_model\.safetensors or open_clip_pytorch_model\.bin"):
+        resolve(models.DEFAULT)
+    assert [url.rpartition("/")[2] for url in online] == ["open_clip_model.safetensors", "open_clip_pytorch_model.bin"]
+
+
+def test_without_a_network_it_is_tried_once_and_said_what_to_do(
+    online: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def metadata(url: str) -> None:
+        online.append(url)
+        raise OSError("Name or service not known\nand more")
+
+    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", metadata)
+    with pytest.raises(DownloadFailed, match=r"Name or service not known; use --weights FILE, or --model mini"):
+        resolve(models.DEFAULT)
+    assert len(online) == 1
+
+
+def test_weights_in_the_local_cache_are_used_without_asking(
+    online: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository = tmp_path / "models--laion--CLIP-ViT-B-32-laion2B-s34B-b79K"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text("abc")
+    (repository / "snapshots" / "abc").mkdir(parents=True)
+    weights = repository / "snapshots" / "abc" / "open_clip_model.safetensors"
+    weights.write_bytes(b"weights")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    model = resolve("ViT-B-32")
+    assert (model.name, model.weights, online) == (models.DEFAULT, weights, [])
+    assert (model.dim, model.preprocess.size) == (512, (224, 224))
