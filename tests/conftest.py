@@ -13,7 +13,7 @@ import platformdirs
 import pytest
 import scenes
 
-os.environ["HF_HUB_OFFLINE"] = "1"  # the hub's library reads it when it is imported
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # the hub's library reads it when it is imported
 
 from clipsearch.indexing import Options, update_index
 from clipsearch.models import mini

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import functools
+import io
 import json
 import urllib.request
 from collections.abc import Callable
@@ -107,7 +108,7 @@ def test_a_batch_gives_what_its_parts_give(tiny: Tiny) -> None:  # noqa: F811
 def test_real_weights_give_the_probabilities_that_clip_publishes() -> None:
     # https://github.com/openai/CLIP#usage
     with urllib.request.urlopen("https://raw.githubusercontent.com/openai/CLIP/main/CLIP.png") as answer:
-        picture = decode(answer.read()).image
+        picture = Image.open(io.BytesIO(answer.read())).convert("RGB")  # as CLIP's own example does
     model = resolve("ViT-B-32-quickgelu/openai")
     for encoder in (cold_encoder(model, texts=True, images=True), TorchEncoder(model, "cpu", "fp32")):
         image = encoder.encode_images(preprocess(picture, model.preprocess)[None])
