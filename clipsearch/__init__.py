@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clipsearch.errors import ClipsearchError
-from clipsearch.paths import default_index
+from clipsearch.paths import index_folder
 
 if TYPE_CHECKING:
     from clipsearch.indexing import OnNote, OnProgress, Progress, Report
@@ -67,7 +67,7 @@ class Index:
 
 def open_index(folder: str | os.PathLike[str] | None = None) -> Index:
     """The index in a folder; without one, the user's own: `CLIPSEARCH_INDEX` or the data folder."""
-    return Index(default_index() if folder is None else Path(folder).expanduser())
+    return Index(index_folder(folder))
 
 
 def update_index(
@@ -86,5 +86,4 @@ def update_index(
     """
     from clipsearch import indexing
 
-    quiet = on_progress or (lambda progress: None)
-    return indexing.update_index(index.folder, directories, indexing.Options(**options), quiet, on_note)
+    return indexing.update_index(index.folder, directories, indexing.Options(**options), on_progress, on_note)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import io
 import json
 import logging
 import os
@@ -20,7 +21,7 @@ import typer
 
 from clipsearch import render
 from clipsearch.errors import BadRequest, ClipsearchError
-from clipsearch.paths import default_index
+from clipsearch.paths import index_folder
 
 if TYPE_CHECKING:
     from clipsearch.indexing import OnProgress, Report
@@ -78,6 +79,7 @@ def command(function: Command) -> Command:
 
 def main() -> None:
     """The program `clipsearch`."""
+    _own_the_streams()
     # torch, open_clip and Pillow talk to stderr; what matters of it comes as an exception.
     warnings.simplefilter("ignore")
     logging.getLogger().addHandler(logging.NullHandler())
@@ -85,6 +87,27 @@ def main() -> None:
     if not sys.stderr.isatty():
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     app(prog_name="clipsearch")
+
+
+def _own_the_streams() -> None:
+    """Keep stderr to ourselves, and have streams where the caller closed them.
+
+    libtiff and libjpeg write to file descriptor 2, past Python: from here on that leads nowhere, and `sys.stderr` to
+    a copy of it.
+    """
+    sys.stdin = sys.stdin or open(os.devnull)  # noqa: SIM115
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+    else:
+        sys.stderr.flush()
+        copy = os.dup(2)
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 2)
+        os.close(nowhere)
+        sys.stderr = open(copy, "w", buffering=1, encoding=sys.stderr.encoding, errors="backslashreplace")  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8", errors="replace")
 
 
 def version(wanted: bool) -> None:
@@ -124,11 +147,17 @@ def index(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Threads that decode; default: one a core.", show_default=False)
     ] = None,
-    hidden: Annotated[bool, typer.Option("--hidden", help="Also hidden files, @eaDir, node_modules.")] = False,
-    follow_links: Annotated[bool, typer.Option("--follow-links", help="Also folders behind symbolic links.")] = False,
+    hidden: Annotated[
+        bool | None,
+        typer.Option("--hidden/--no-hidden", help="Also hidden files, @eaDir, node_modules.", show_default=False),
+    ] = None,
+    follow_links: Annotated[
+        bool | None,
+        typer.Option("--follow-links/--no-follow-links", help="Also folders behind links.", show_default=False),
+    ] = None,
     exclude: Annotated[
         list[str] | None,
-        typer.Option(metavar="GLOB", help="Leave out names or paths that match; repeatable, remembered."),
+        typer.Option(metavar="GLOB", help="Leave out names or paths that match; repeatable; '' for none."),
     ] = None,
     retry: Annotated[bool, typer.Option("--retry", help="Try files again that could not be read.")] = False,
     rebuild: Annotated[bool, typer.Option("--rebuild", help="Embed everything anew, with --model if given.")] = False,
@@ -146,23 +175,23 @@ def index(
     Example: clipsearch index ~/Pictures /media/camera --exclude '*.gif'
     """
     from clipsearch.indexing import Options, update_index
-    from clipsearch.scan import Rules
 
-    chosen = hidden or follow_links or exclude is not None
     options = Options(
         model=model,
-        weights=weights,
+        weights=weights and weights.expanduser(),
         device=device,
         precision=precision,
         batch_size=batch_size,
         workers=workers,
-        rules=Rules(hidden, follow_links, tuple(exclude or ())) if chosen else None,
+        hidden=hidden,
+        follow_links=follow_links,
+        exclude=None if exclude is None else tuple(pattern for pattern in exclude if pattern),
         retry=retry,
         rebuild=rebuild,
     )
     note = say if not quiet else (lambda text: None)
     with _progress(not quiet and sys.stderr.isatty()) as on_progress:
-        report = update_index(index or default_index(), directories or (), options, on_progress, note)
+        report = update_index(index_folder(index), directories or (), options, on_progress, note)
     if json:
         print_json(_report_object(report))
     elif not quiet:
@@ -172,10 +201,10 @@ def index(
 
 
 @contextlib.contextmanager
-def _progress(shown: bool) -> Iterator[OnProgress]:
+def _progress(shown: bool) -> Iterator[OnProgress | None]:
     """A progress bar on stderr, if it is to be shown."""
     if not shown:
-        yield lambda progress: None
+        yield None
         return
     from rich.console import Console
     from rich.progress import (
@@ -292,8 +321,6 @@ def query(
     from clipsearch.store import Store
 
     chosen = _format(format, null, batch)
-    if k < 1:
-        raise BadRequest(f"-k must be at least 1, not {k}")
     queries: Iterable[tuple[str, list[Term]]]
     if batch is not None:
         if text or image or not_:
@@ -302,7 +329,7 @@ def query(
     else:
         queries = [("", _terms(text or [], image or [], not_ or []))]
     found = False
-    with Store.open(index or default_index()) as store:
+    with Store.open(index_folder(index)) as store:
         searcher = Searcher(store, under)
         for line, terms in queries:
             hits = searcher.query(terms, k, min_score)
@@ -334,8 +361,6 @@ def _terms(texts: list[str], images: list[str], without: list[str]) -> list[Term
     from clipsearch.query import text_term
 
     terms = [text_term(words) for words in texts] + [_image_term(spelling) for spelling in images]
-    if not terms:
-        text_term("")  # says what is missing
     return terms + [text_term(words, -1) for words in without]
 
 
@@ -355,10 +380,15 @@ def _batch(source: str) -> Iterator[tuple[str, list[Term]]]:
     try:
         with contextlib.ExitStack() as stack:
             file = sys.stdin.buffer if source == "-" else stack.enter_context(open(source, "rb"))
-            for raw in file:
-                line = raw.decode("utf-8", "replace").strip()
-                if line:
-                    yield line, [text_term(line)]
+            for number, raw in enumerate(file, 1):
+                try:
+                    line = raw.decode("utf-8-sig" if number == 1 else "utf-8").strip()
+                    terms = [text_term(line)] if line else []
+                except (BadRequest, UnicodeDecodeError) as error:
+                    what = error if isinstance(error, BadRequest) else "not UTF-8"
+                    raise BadRequest(f"{source}, line {number}: {what}") from None
+                if terms:
+                    yield line, terms
     except OSError as error:
         raise BadRequest(f"{source} cannot be read: {error.strerror}") from None
 
@@ -392,17 +422,18 @@ def status(index: IndexOption = None, json: JsonOption = False, debug: DebugOpti
     from clipsearch.models import Model
     from clipsearch.store import Store
 
-    folder = index or default_index()
+    folder = index_folder(index)
     with Store.open(folder) as store:
         model = Model.from_json(store.model)
         counts, skipped, size = store.counts(), store.skipped(), store.size_on_disk()
         embeddings = store.count_embeddings()
+        offline = {root.id for root in store.roots() if store.offline(root)}
     photos = sum(count.photos for count in counts)
     if json:
         roots = [
             {
                 **render.path_fields(count.root.path),
-                "online": count.root.online,
+                "online": count.root.id not in offline,
                 "photos": count.photos,
                 "skipped": count.skipped,
                 "hidden": count.root.rules.hidden,
@@ -429,7 +460,7 @@ def status(index: IndexOption = None, json: JsonOption = False, debug: DebugOpti
     print(f"model   {render.printable(model.name)}, {model.dim} dimensions")
     print(f"photos  {photos:,}, {embeddings:,} of them distinct, {len(skipped):,} files skipped")
     for count in counts:
-        state = "" if count.root.online else "  (offline)"
+        state = "  (offline)" if count.root.id in offline else ""
         print(f"  {count.photos:>9,}  {render.printable(count.root.path)}{state}")
     for path, reason in skipped[:20]:
         print(f"  skipped  {render.printable(path)}: {reason}")
@@ -477,7 +508,7 @@ def forget(
     from clipsearch.search import refresh
     from clipsearch.store import Store, absolute
 
-    with Store.open(index or default_index(), write=True) as store:
+    with Store.open(index_folder(index), write=True) as store:
         roots = {root.path: root for root in store.roots()}
         chosen = []
         for directory in directories:
@@ -501,7 +532,7 @@ def verify(index: IndexOption = None, json: JsonOption = False, debug: DebugOpti
     from clipsearch import search
     from clipsearch.store import Store
 
-    with Store.open(index or default_index(), write=True) as store:
+    with Store.open(index_folder(index), write=True) as store:
         repaired = store.repair()
         if not search.agrees(store):
             search.refresh(store, force=True)

@@ -18,6 +18,7 @@ from clipsearch.errors import ImageUnusable
 # A decompression bomb is small as a file and fills the memory when it is decoded. 2 ** 28 is above the largest
 # phone sensors (200 MP). Pillow's own limit is lower, and knows nothing of JPEGs decoded at a reduced scale.
 MAX_PIXELS = 2**28
+MAX_BYTES = 2**31
 Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS or 0, 2**31)
 
 _TRANSPOSE = {
@@ -75,9 +76,14 @@ def read(path: bytes | str | os.PathLike[str]) -> bytes:
     """The bytes of a file. Raises `ImageUnusable` when it cannot be read."""
     try:
         with open(path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > MAX_BYTES:
+                raise ImageUnusable(f"too large: {size / 1e9:.0f} GB")
             return file.read()
     except OSError as error:
         raise ImageUnusable((error.strerror or type(error).__name__).lower()) from None
+    except MemoryError:
+        raise ImageUnusable("too large for the memory") from None
 
 
 def _decode(data: bytes, short_side: int | None) -> Decoded:
@@ -195,11 +201,13 @@ def _degrees(parts: Any, reference: Any, negative: str, limit: int) -> float | N
     except (TypeError, ValueError, ZeroDivisionError):
         return None
     value = degrees + minutes / 60 + seconds / 3600
-    if not value <= limit:  # also false for NaN
+    if not abs(value) <= limit:  # also false for NaN
         return None
     return round(-value if _text(reference).upper().startswith(negative) else value, 7)
 
 
 def _in_few_words(error: Exception) -> str:
+    if "decoder error" in str(error):  # with a number that only the decoder's authors know
+        return "damaged image data"
     first_line = str(error).strip().splitlines()[0].strip() if str(error).strip() else type(error).__name__
     return first_line[:120]

@@ -8,7 +8,9 @@ torch and open_clip, and it does so when they are first needed.
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,7 +19,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from clipsearch import models
-from clipsearch.errors import BadRequest, ClipsearchError, DownloadFailed, ModelUnknown, WeightsUnusable
+from clipsearch.errors import (
+    BadRequest,
+    ClipsearchError,
+    DownloadFailed,
+    EncodingFailed,
+    ModelUnknown,
+    WeightsUnusable,
+)
 from clipsearch.models import Model, Preprocess
 from clipsearch.tokenize import END_OF_TEXT, tokenize
 from clipsearch.towers import Array, ImageTower, TextTower, load_safetensors, supports, unit_rows
@@ -110,7 +119,7 @@ def resolve(name: str, weights: Path | None = None) -> Model:
     if schema in ("local-dir", "hf-hub") and weights is not None:
         raise BadRequest(f"--weights goes with an architecture, not with {schema}:")
     if schema == "local-dir":
-        return models.from_folder(Path(place).expanduser().absolute(), name)
+        return models.from_folder(Path(models.canonical_name(name).partition(":")[2]), models.canonical_name(name))
     if schema == "hf-hub":
         folder = _from_hub(place, ["open_clip_config.json"]).parent
         _from_hub(place, _WEIGHTS_ON_HUB)
@@ -126,6 +135,8 @@ def resolve(name: str, weights: Path | None = None) -> Model:
         described = _pretrained(architecture, tag)
         name = f"{architecture}/{tag}"
         path = _fetch(name, described)
+    if not plain_tokenizer(config, architecture) and importlib.util.find_spec("transformers") is None:
+        raise ModelUnknown(f"{name} reads text with a tokenizer of its own, which needs: pip install transformers")
     if described.get("quick_gelu"):  # OpenAI's weights, in a configuration that does not say so
         config["quick_gelu"] = True
     return models.make(name, architecture, config, described, path)
@@ -236,17 +247,17 @@ def _from_hub(repository: str, files: list[str]) -> Path:
 # ------------------------------------------------------------------------------------------ encoders
 
 
-def plain_tokenizer(model: Model) -> bool:
+def plain_tokenizer(config: dict[str, Any], architecture: str) -> bool:
     """Whether a model reads CLIP's own byte-pair tokens, as `tokenize` makes them."""
-    text = model.config["text_cfg"]
+    text = config["text_cfg"]
     other = ("hf_tokenizer_name", "tokenizer_kwargs", "hf_model_name")
-    return not any(text.get(key) for key in other) and "siglip" not in model.architecture.lower()
+    return not any(text.get(key) for key in other) and "siglip" not in architecture.lower()
 
 
 def cold_encoder(model: Model, *, texts: bool, images: bool) -> Encoder:
     """The encoder that is ready soonest: without torch where `towers` serves the model, else through open_clip."""
     text, image = supports(model)
-    if ((text and plain_tokenizer(model)) or not texts) and (image or not images):
+    if ((text and plain_tokenizer(model.config, model.architecture)) or not texts) and (image or not images):
         encoder = ColdEncoder(model)
         with contextlib.suppress(WeightsUnusable):  # open_clip may know how to stretch them, or will say what is wrong
             if texts:
@@ -261,7 +272,7 @@ class ColdEncoder:
     """A model in NumPy. Slow for batches, ready at once."""
 
     def __init__(self, model: Model) -> None:
-        model.check_weights()
+        model = _with_weights(model)
         self._model = model
         self._tensors = load_safetensors(model.weights)
 
@@ -292,7 +303,8 @@ class TorchEncoder:
     def __init__(self, model: Model, device: str = "auto", precision: str = "auto") -> None:
         import torch
 
-        model.check_weights()
+        check_names(device, precision)
+        model = _with_weights(model)
         self.device = _device(device)
         self.precision = _precision(precision, self.device)
         self._model = model
@@ -306,7 +318,7 @@ class TorchEncoder:
         """See `Encoder`."""
         import torch
 
-        with torch.inference_mode():
+        with torch.inference_mode(), _explained():
             batch = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device).permute(0, 3, 1, 2)
             batch = (batch.float() / 255 - self._mean) / self._std
             return self._rows(self._net.encode_image(batch.to(self._dtype)))
@@ -315,13 +327,13 @@ class TorchEncoder:
         """See `Encoder`."""
         import torch
 
-        with torch.inference_mode():
+        with torch.inference_mode(), _explained():
             return self._rows(self._net.encode_text(self._tokens(texts).to(self.device)))
 
     def _tokens(self, texts: list[str]) -> Any:
         import torch
 
-        if not plain_tokenizer(self._model):
+        if not plain_tokenizer(self._model.config, self._model.architecture):
             import open_clip
 
             return open_clip.get_tokenizer(self._model.architecture)(texts)
@@ -334,6 +346,27 @@ class TorchEncoder:
 
     def _rows(self, features: Any) -> Array:
         return unit_rows(features.float().cpu().numpy())
+
+
+def _with_weights(model: Model) -> Model:
+    """The model of an index with its weights, fetched again if the cache that had them was emptied."""
+    if not model.weights.is_file() and model.architecture == models.split_name(model.name)[0]:
+        found = resolve(model.name)
+        if found.fingerprint == model.fingerprint:
+            return found
+    model.check_weights()
+    return model
+
+
+@contextlib.contextmanager
+def _explained() -> Iterator[None]:
+    """What torch says when a device fails or its memory is full, as a sentence."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise EncodingFailed(
+            f"the model failed on this device: {_first_line(error)}; try a smaller --batch-size"
+        ) from error
 
 
 def _load(model: Model, device: str, precision: str) -> Any:
@@ -359,15 +392,24 @@ def _load(model: Model, device: str, precision: str) -> Any:
     return net
 
 
+def check_names(device: str, precision: str) -> None:
+    """Raise `BadRequest` for a device or precision that no machine has."""
+    if device.partition(":")[0] not in DEVICES:
+        raise BadRequest(f"no device is called {device!r}; there are {', '.join(DEVICES)}")
+    if precision not in PRECISIONS:
+        raise BadRequest(f"no precision is called {precision!r}; there are {', '.join(PRECISIONS)}")
+
+
 def _device(wanted: str) -> str:
     import torch
 
     usable = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if wanted == "auto":
         return next(name for name in ("cuda", "mps", "cpu") if usable[name])
-    if wanted.partition(":")[0] not in usable:
-        raise BadRequest(f"no device is called {wanted!r}; there are {', '.join(DEVICES)}")
-    if not usable[wanted.partition(":")[0]]:
+    kind, _, number = wanted.partition(":")
+    if not usable[kind] or (
+        number and not (kind == "cuda" and number.isdecimal() and int(number) < torch.cuda.device_count())
+    ):
         raise BadRequest(f"this machine, or its torch, has no {wanted}; try --device auto")
     return wanted
 
@@ -376,8 +418,6 @@ def _precision(wanted: str, device: str) -> str:
     import torch
 
     if wanted != "auto":
-        if wanted not in PRECISIONS:
-            raise BadRequest(f"no precision is called {wanted!r}; there are {', '.join(PRECISIONS)}")
         return wanted
     if device != "cpu":
         return "fp16"

@@ -41,5 +41,9 @@ class DownloadFailed(WeightsUnusable):
     """The weights are not on this machine and could not be fetched."""
 
 
+class EncodingFailed(ClipsearchError):
+    """The device could not run the model: most often its memory is full."""
+
+
 class ImageUnusable(ClipsearchError):
     """A file that cannot be read as an image; the message is the reason alone, in a few words."""

@@ -8,7 +8,6 @@ interruption costs no more.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
 from collections import Counter, deque
@@ -21,10 +20,10 @@ import numpy as np
 
 from clipsearch import models, search
 from clipsearch.decode import Metadata, decode, read
-from clipsearch.encode import Encoder, Pixels, TorchEncoder, preprocess, resolve
+from clipsearch.encode import Encoder, Pixels, TorchEncoder, check_names, preprocess, resolve
 from clipsearch.errors import BadRequest, ClipsearchError, DownloadFailed, ImageUnusable, ModelMismatch, NoIndex
 from clipsearch.models import Model, Preprocess
-from clipsearch.scan import Photo, Rules, Unreadable, scan
+from clipsearch.scan import Photo, Rules, Unreadable, leaves_out, scan
 from clipsearch.store import CATALOGUE, Image, Known, Root, Store, absolute, content_hash, join, relative_to
 
 COMMIT_SECONDS = 2.0
@@ -34,7 +33,8 @@ COMMIT_SECONDS = 2.0
 class Options:
     """How to index. None leaves a choice to the index, or to clipsearch where there is none yet.
 
-    `rules` replace what the folders' scans left out before; `batch_size` is in images, `workers` in decoding threads.
+    `hidden`, `follow_links` and `exclude` change what the scans of the folders leave out, from now on (`scan.Rules`).
+    `batch_size` is in images, `workers` in decoding threads.
     """
 
     model: str | None = None
@@ -43,9 +43,19 @@ class Options:
     precision: str = "auto"
     batch_size: int = 32
     workers: int | None = None
-    rules: Rules | None = None
+    hidden: bool | None = None
+    follow_links: bool | None = None
+    exclude: tuple[str, ...] | None = None
     retry: bool = False
     rebuild: bool = False
+
+    def rules(self, before: Rules) -> Rules:
+        """What a scan leaves out, where it was `before`."""
+        return Rules(
+            before.hidden if self.hidden is None else self.hidden,
+            before.follow_links if self.follow_links is None else self.follow_links,
+            before.exclude if self.exclude is None else self.exclude,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +98,7 @@ def update_index(
     folder: Path,
     directories: Sequence[str | os.PathLike[str]] = (),
     options: Options | None = None,
-    on_progress: OnProgress = lambda progress: None,
+    on_progress: OnProgress | None = None,
     on_note: OnNote = lambda note: None,
 ) -> Report:
     """Index directories, or bring every known one up to date; makes the index if there is none.
@@ -97,6 +107,7 @@ def update_index(
     what resolving and loading a model raise. A photo that cannot be read is not an error: it is in `Report.skipped`.
     """
     options = options or Options()
+    check_names(options.device, options.precision)
     began = time.monotonic()
     for directory in directories:
         if not os.path.isdir(os.path.expanduser(directory)):
@@ -113,19 +124,25 @@ def update_index(
         try:
             if options.rebuild and not fresh:
                 model = _model_for_rebuild(store, options, on_note)
-                _targets(store, directories, options.rules)
+                _targets(store, directories, options)
                 for root in store.roots():
-                    if not root.online:
+                    if store.offline(root):
                         raise BadRequest(
                             f"{os.fsdecode(root.path)} is not there, and a rebuild would lose its photos;"
                             " bring it back, or let it go with: clipsearch forget DIR"
                         )
                 store.commit()
                 with store.rebuilding(model.to_json(), model.dim) as rebuilt:
-                    report = _Run(rebuilt, model, options, on_progress).update(_targets(rebuilt, (), None))
+                    targets = [(root, b"") for root in rebuilt.roots()]
+                    report = _Run(rebuilt, model, options, on_progress).update(targets)
+                    for path, reason in report.unreadable:
+                        raise BadRequest(
+                            f"{os.fsdecode(path)} cannot be read ({reason}), and a rebuild would lose what is in it;"
+                            " the index stays as it was"
+                        )
             else:
                 model = _model_of(store, options)
-                targets = _targets(store, directories, options.rules)
+                targets = _targets(store, directories, options)
                 report = _Run(store, model, options, on_progress).update(targets)
         except ClipsearchError:
             if fresh and store.is_empty():
@@ -154,7 +171,7 @@ def _model_of(store: Store, options: Options) -> Model:
     """The model of an index; it must be the one that was asked for, if one was."""
     model = Model.from_json(store.model)
     if options.model is not None or options.weights is not None:
-        same = options.weights is None and models.canonical_name(options.model or "") == model.name
+        same = options.weights is None and models.means(options.model or "", model)
         if not same:
             wanted = options.model or ""
             if options.weights is not None:
@@ -174,30 +191,22 @@ def _model_for_rebuild(store: Store, options: Options, on_note: OnNote) -> Model
     return models.as_it_is_now(store.model)
 
 
-def _targets(
-    store: Store, directories: Iterable[str | os.PathLike[str]], rules: Rules | None
-) -> list[tuple[Root, bytes]]:
+def _targets(store: Store, directories: Iterable[str | os.PathLike[str]], options: Options) -> list[tuple[Root, bytes]]:
     """What to scan, as roots and folders in them. Directories that are in no root become roots."""
     paths = [absolute(directory) for directory in directories]
     if not paths:
-        roots = store.roots()
-        if rules is not None:
-            roots = [store.set_rules(root, rules) for root in roots]
-        return [(root, b"") for root in roots]
+        return [(store.set_rules(root, options.rules(root.rules)), b"") for root in store.roots()]
     for path in paths:
         around = _root_around(store, path)
         if around is None:
             for inner in store.roots():
                 if relative_to(inner.path, path) is not None:
-                    _check_absorbable(inner, path, rules or Rules())
-            store.add_root(path, rules or Rules())
-        elif rules is not None:
-            if around.path != path:
-                raise BadRequest(
-                    "--hidden, --follow-links and --exclude are kept for a whole indexed folder;"
-                    f" give them with {os.fsdecode(around.path)}"
-                )
-            store.set_rules(around, rules)
+                    _check_absorbable(inner, path, options.rules(Rules()))
+            store.add_root(path, options.rules(Rules()))
+        elif around.path == path:
+            store.set_rules(around, options.rules(around.rules))
+        else:
+            _check_inside(around, path, options)
     targets = []
     for path in paths:
         root = _root_around(store, path)
@@ -224,6 +233,20 @@ def _check_absorbable(inner: Root, path: bytes, rules: Rules) -> None:
         raise BadRequest(
             f"{name} was indexed with other --hidden, --follow-links or --exclude than {os.fsdecode(path)} would be;"
             " give the same, or let it go with: clipsearch forget DIR"
+        )
+
+
+def _check_inside(root: Root, path: bytes, options: Options) -> None:
+    """A folder in a root is scanned as the root is, or the next scan of the root would undo it."""
+    if options.rules(root.rules) != root.rules:
+        raise BadRequest(
+            "--hidden, --follow-links and --exclude are kept for a whole indexed folder;"
+            f" give them with {os.fsdecode(root.path)}"
+        )
+    if leaves_out(root.rules, relative_to(path, root.path) or b""):
+        raise BadRequest(
+            f"{os.fsdecode(path)} is left out of {os.fsdecode(root.path)}, which is indexed as a whole;"
+            " use --hidden, or another --exclude, with that"
         )
 
 
@@ -254,25 +277,26 @@ class _Contents:
 class _Run:
     """One pass over some folders of one index."""
 
-    def __init__(self, store: Store, model: Model, options: Options, on_progress: OnProgress) -> None:
+    def __init__(self, store: Store, model: Model, options: Options, on_progress: OnProgress | None) -> None:
         self.store = store
         self.model = model
         self.options = options
-        self.on_progress = on_progress
+        self.on_progress = on_progress or (lambda progress: None)
         self.report = Report(model=model.name)
         self.pending: list[_Pending] = []
         self.gone: list[tuple[Root, bytes]] = []
+        self.gone_images: Counter[int | None] = Counter()  # those of the gone that no new path has taken over
         self.looked_at = 0
 
     def update(self, targets: list[tuple[Root, bytes]]) -> Report:
         for root, below in targets:
-            if root.online and not self._suddenly_empty(root):
-                self._compare(root, below)
-            else:
+            if self.store.offline(root):
                 self.report.offline.append(root.path)
-        gone_images = Counter(self.store.image_of(root, path) for root, path in self.gone)
+            else:
+                self._compare(root, below)
+        self.gone_images = Counter(self.store.image_of(root, path) for root, path in self.gone)
         if self.pending:
-            self._index_pending(gone_images)
+            self._index_pending()
         by_root: dict[Root, list[bytes]] = {}
         for root, path in self.gone:
             by_root.setdefault(root, []).append(path)
@@ -284,12 +308,6 @@ class _Run:
         return self.report
 
     # -------------------------------------------------------------------------------- scan and compare
-
-    def _suddenly_empty(self, root: Root) -> bool:
-        """Whether nothing at all is left of a folder that had photos: a mount point without its drive looks so."""
-        with contextlib.suppress(OSError), os.scandir(root.path) as entries:
-            return next(entries, None) is None and next(self.store.known(root), None) is not None
-        return False
 
     def _compare(self, root: Root, below: bytes) -> None:
         """Sort the files of a root into unchanged, pending and gone, by merging two sorted sequences."""
@@ -321,7 +339,7 @@ class _Run:
 
     # -------------------------------------------------------------------------------- read, encode, store
 
-    def _index_pending(self, gone_images: Counter[int | None]) -> None:
+    def _index_pending(self) -> None:
         workers = self.options.workers or os.cpu_count() or 1
         batch_size = self.options.batch_size
         waiting: dict[bytes, list[_Pending]] = {}  # by contents, of the batch that is being filled
@@ -336,7 +354,7 @@ class _Run:
                     elif contents.content in waiting:
                         waiting[contents.content].append(item)
                     elif (image_id := self.store.find_image(contents.content)) is not None:
-                        self._record(item, image_id, gone_images, fresh=False)
+                        self._record(item, image_id, fresh=False)
                     else:
                         if encoder is None:
                             how = (self.model, self.options.device, self.options.precision)
@@ -345,7 +363,7 @@ class _Run:
                         batch.append(contents)
                     if len(batch) == batch_size:
                         assert encoder is not None
-                        self._embed(encoder.result(), batch, waiting, gone_images)
+                        self._embed(encoder.result(), batch, waiting)
                         batch, waiting = [], {}
                     if time.monotonic() - committed > COMMIT_SECONDS:
                         self.store.commit()
@@ -353,7 +371,7 @@ class _Run:
                     self.on_progress(Progress("index", done - sum(map(len, waiting.values())), len(self.pending)))
                 if batch:
                     assert encoder is not None
-                    self._embed(encoder.result(), batch, waiting, gone_images)
+                    self._embed(encoder.result(), batch, waiting)
                 self.on_progress(Progress("index", len(self.pending), len(self.pending)))
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
@@ -376,7 +394,6 @@ class _Run:
         encoder: Encoder,
         batch: list[_Contents],
         waiting: dict[bytes, list[_Pending]],
-        gone_images: Counter[int | None],
     ) -> None:
         rows = encoder.encode_images(np.stack([c.pixels for c in batch if c.pixels is not None]))
         for contents, row in zip(batch, rows, strict=True):
@@ -391,13 +408,13 @@ class _Run:
             image_id = self.store.add_image(image, row)
             self.report.embedded += 1
             for number, item in enumerate(items):
-                self._record(item, image_id, gone_images, fresh=number == 0)
+                self._record(item, image_id, fresh=number == 0)
 
-    def _record(self, item: _Pending, image_id: int, gone_images: Counter[int | None], *, fresh: bool) -> None:
+    def _record(self, item: _Pending, image_id: int, *, fresh: bool) -> None:
         if item.known:
             self.report.updated += 1
-        elif gone_images[image_id] > 0:
-            gone_images[image_id] -= 1
+        elif self.gone_images[image_id] > 0:
+            self.gone_images[image_id] -= 1
             self.report.moved += 1
         else:
             self.report.added += 1

@@ -114,7 +114,7 @@ class Model:
         except OSError:
             raise WeightsUnusable(
                 f"the weights of {self.name} are not at {self.weights} any more; put them back, "
-                "or make the index anew: clipsearch index --rebuild"
+                "or make the index anew: clipsearch index --rebuild --model NAME"
             ) from None
         if current != self.sha256:
             raise WeightsUnusable(
@@ -133,8 +133,17 @@ def as_it_is_now(record: str) -> Model:
 
 
 def canonical_name(name: str) -> str:
-    """The name in full: the default's tag may be left out."""
+    """The name in full: the default's tag may be left out, and a folder is absolute."""
+    schema, _, place = name.partition(":")
+    if schema == "local-dir":
+        return f"local-dir:{Path(place).expanduser().absolute()}"
     return DEFAULT if name in (DEFAULT.partition("/")[0], "default") else name
+
+
+def means(name: str, model: Model) -> bool:
+    """Whether a name, as a user writes it, is that of a model: the tag may be left out unless it is the default's."""
+    full = canonical_name(name)
+    return full == model.name or ("/" not in full and full == split_name(model.name)[0])
 
 
 def split_name(name: str) -> tuple[str, str | None]:
@@ -181,7 +190,8 @@ def make(name: str, architecture: str, config: dict[str, Any], preprocess: dict[
     known = {k: preprocess[k] for k in ("interpolation", "resize_mode", "fill_color") if preprocess.get(k) is not None}
     for key in ("mean", "std"):
         if preprocess.get(key) is not None:
-            known[key] = tuple(float(v) for v in preprocess[key])
+            values = preprocess[key]
+            known[key] = (float(values),) * 3 if isinstance(values, int | float) else tuple(float(v) for v in values)
     try:
         digest = cache.sha256_of_file(weights)
     except OSError as error:

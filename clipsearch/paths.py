@@ -7,11 +7,18 @@ from pathlib import Path
 
 import platformdirs
 
+from clipsearch.errors import BadRequest
 
-def default_index() -> Path:
-    """`CLIPSEARCH_INDEX`, or the user's data folder (`$XDG_DATA_HOME/clipsearch` on Linux)."""
-    chosen = os.environ.get("CLIPSEARCH_INDEX")
-    return Path(chosen).expanduser() if chosen else platformdirs.user_data_path("clipsearch", appauthor=False)
+
+def index_folder(chosen: str | os.PathLike[str] | None = None) -> Path:
+    """The folder that was chosen, else `CLIPSEARCH_INDEX`, else the user's data folder.
+
+    On Linux that is `$XDG_DATA_HOME/clipsearch`. Raises `BadRequest` for an empty name.
+    """
+    folder = os.environ.get("CLIPSEARCH_INDEX") or None if chosen is None else os.fspath(chosen)
+    if folder == "":
+        raise BadRequest("the index needs a folder; --index was given an empty one")
+    return Path(folder).expanduser() if folder else platformdirs.user_data_path("clipsearch", appauthor=False)
 
 
 def cache_folder() -> Path:

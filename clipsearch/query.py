@@ -12,11 +12,13 @@ import numpy as np
 
 from clipsearch import cache, search
 from clipsearch.decode import decode, read
-from clipsearch.encode import Encoder, cold_encoder, preprocess
+from clipsearch.encode import Encoder, TorchEncoder, cold_encoder, preprocess
 from clipsearch.errors import BadRequest, ImageUnusable, NoIndex
 from clipsearch.models import Model
 from clipsearch.store import IndexedPhoto, Root, Store, absolute, content_hash, relative_to
 from clipsearch.towers import Array, unit_rows
+
+EMPTY = "the query is empty; say what to look for, such as: clipsearch query 'a dog on a beach'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,7 @@ class Hit:
 
 def weighted(text: str) -> tuple[float, str]:
     """`2:golden retriever` to (2.0, "golden retriever"); without a number the weight is 1."""
-    match = re.match(r"(\d+(?:\.\d*)?|\.\d+):(.*)", text, re.DOTALL)
+    match = re.match(r"(\d+(?:\.\d*)?|\.\d+):(?!\d)(.*)", text, re.DOTALL)  # 16:9 and 12:30 are no weights
     return (float(match[1]), match[2]) if match else (1.0, text)
 
 
@@ -56,7 +58,7 @@ def text_term(text: str, sign: int = 1) -> Term:
     if any("\ud800" <= character <= "\udfff" for character in words):  # bytes of the command line that are no text
         raise BadRequest("the query is not text in this terminal's encoding (UTF-8)")
     if not words.strip():
-        raise BadRequest("the query is empty; say what to look for, such as: clipsearch query 'a dog on a beach'")
+        raise BadRequest(EMPTY)
     return Term(words, sign * weight)
 
 
@@ -75,14 +77,25 @@ class Searcher:
         """`under`: a folder to stay in. Raises `BadRequest` when nothing of it was indexed."""
         self._store = store
         self._model = Model.from_json(store.model)
-        self._encoders: dict[tuple[bool, bool], Encoder] = {}
+        self._encoders: dict[bool, Encoder] = {}  # for texts, and for images
         roots = store.roots()
         if store.is_empty():
             raise NoIndex("the index is empty; fill it with: clipsearch index DIR")
-        places = _places(roots, under)
-        self._places = [(root, below) for root, below in places if root.online]
+        places = [(root, b"") for root in roots] if under is None else self._places_in(roots, under)
+        self._places = [(root, below) for root, below in places if not store.offline(root)]
         everything = under is None and len(self._places) == len(roots)
         self._only = None if everything else store.images_in(self._places)
+
+    def _places_in(self, roots: list[Root], under: str | os.PathLike[str]) -> list[tuple[Root, bytes]]:
+        """What to search for `under`. As it is spelt first: a folder behind a link is indexed by the link's name."""
+        places: list[tuple[Root, bytes]] = []
+        for folder in (os.path.abspath(os.fsencode(under)), absolute(under)):
+            places = _places(roots, folder)
+            if self._store.images_in(places).size:
+                return places
+        if places and os.path.isdir(under):
+            return places
+        raise BadRequest(f"nothing in {os.fspath(under)} was indexed; clipsearch status lists the folders that were")
 
     def query(self, terms: Sequence[Term], k: int = 10, min_score: float | None = None) -> list[Hit]:
         """The `k` best hits, best first; fewer if there are fewer, or if the others score below `min_score`.
@@ -106,8 +119,8 @@ class Searcher:
 
     def embed(self, terms: Sequence[Term]) -> Array:
         """The unit row (dim,) of a query: the weighted sum of its terms' unit rows, made a unit row again."""
-        if not terms:
-            raise BadRequest("the query is empty; say what to look for, such as: clipsearch query 'a dog on a beach'")
+        if not any(term.weight > 0 for term in terms):
+            raise BadRequest(EMPTY)
         total = np.zeros(self._store.dim, np.float32)
         for term in terms:
             total += np.float32(term.weight) * self._embed_one(term.content, term.name)
@@ -142,17 +155,14 @@ class Searcher:
         return fresh
 
     def _encoder(self, *, texts: bool) -> Encoder:
-        kind = (texts, not texts)
-        if kind not in self._encoders:
-            self._encoders[kind] = cold_encoder(self._model, texts=texts, images=not texts)
-        return self._encoders[kind]
+        if texts not in self._encoders:
+            whole = next((e for e in self._encoders.values() if isinstance(e, TorchEncoder)), None)
+            self._encoders[texts] = whole or cold_encoder(self._model, texts=texts, images=not texts)
+        return self._encoders[texts]
 
 
-def _places(roots: list[Root], under: str | os.PathLike[str] | None) -> list[tuple[Root, bytes]]:
-    """The roots, each with the folder in it to stay in: all of them, or what lies in `under`."""
-    if under is None:
-        return [(root, b"") for root in roots]
-    folder = absolute(under)
+def _places(roots: list[Root], folder: bytes) -> list[tuple[Root, bytes]]:
+    """The roots that lie in a folder, whole, and the one that it lies in, with the part of it that is the folder."""
     places = []
     for root in roots:
         below = relative_to(folder, root.path)
@@ -160,6 +170,4 @@ def _places(roots: list[Root], under: str | os.PathLike[str] | None) -> list[tup
             places.append((root, below))
         elif relative_to(root.path, folder) is not None:
             places.append((root, b""))
-    if not places:
-        raise BadRequest(f"nothing in {os.fspath(under)} was indexed; clipsearch status lists the folders that were")
     return places

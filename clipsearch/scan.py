@@ -16,6 +16,7 @@ from dataclasses import dataclass
 IMAGE_SUFFIXES = frozenset(
     b".jpg .jpeg .jpe .jfif .png .apng .gif .webp .tif .tiff .bmp .heic .heif .hif .avif .jp2 .ppm .pgm .tga".split()
 )
+_SQLITE_INTEGER = 2**63 - 1  # some file systems keep times beyond the year 2262
 _UNKNOWN = (0, 0)  # the identity of a folder where the file system gives none
 NOT_PHOTOS = frozenset({b"@eaDir", b"node_modules"})  # thumbnails of photo servers, packages
 
@@ -47,6 +48,9 @@ class Unreadable:
     reason: str
 
 
+_Entries = Iterator[tuple[bytes, os.DirEntry[bytes] | None]]
+
+
 def scan(root: bytes, rules: Rules | None = None, under: bytes = b"") -> Iterator[Photo | Unreadable]:
     """Yield the photos below `root/under` in bytewise order of their paths relative to `root`.
 
@@ -54,46 +58,69 @@ def scan(root: bytes, rules: Rules | None = None, under: bytes = b"") -> Iterato
     followed; links to folders only with `rules.follow_links`, and never into a folder that contains them.
     """
     rules = rules or Rules()
-    patterns = [re.compile(fnmatch.translate(p)) for p in rules.exclude]
+    patterns = _compiled(rules)
     parts = under.split(b"/") if under else []
-    above = [_identity(os.path.join(root, *parts[:depth])) for depth in range(len(parts))]
-    yield from _walk(root, under, rules, patterns, tuple(above))
-
-
-def _walk(
-    root: bytes, folder: bytes, rules: Rules, patterns: list[re.Pattern[str]], above: tuple[tuple[int, int], ...]
-) -> Iterator[Photo | Unreadable]:
-    try:
-        with os.scandir(os.path.join(root, folder)) as listing:
-            entries = list(listing)
-    except OSError as error:
-        yield Unreadable(folder, _reason(error))
-        return
-    identity = _identity(os.path.join(root, folder))
-    if identity in above and identity != _UNKNOWN:
-        return
-    found: list[tuple[bytes, os.DirEntry[bytes]]] = []
-    for entry in entries:
-        if not rules.hidden and (entry.name.startswith(b".") or entry.name in NOT_PHOTOS):
-            continue
-        path = folder + b"/" + entry.name if folder else entry.name
-        # As text, or `?` would be one byte of a letter. Bytes that are not text become one character each.
-        if patterns and any(p.match(os.fsdecode(name)) for p in patterns for name in (entry.name, path)):
-            continue
-        if os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES:
-            found.append((path, entry))
-        try:
-            is_folder = entry.is_dir(follow_symlinks=rules.follow_links)
-        except OSError:
-            is_folder = False
-        if is_folder:
-            found.append((path + b"/", entry))  # with a "/" at its end, it sorts where its contents do
-    found.sort(key=lambda item: item[0])
-    for path, entry in found:
-        if path.endswith(b"/"):
-            yield from _walk(root, path[:-1], rules, patterns, (*above, identity))
+    above = tuple(_identity(os.path.join(root, *parts[:depth])) for depth in range(len(parts)))
+    # The listings of the folders that the walk is in, outermost first, each with the identities down to its folder.
+    stack: list[tuple[_Entries, tuple[tuple[int, int], ...]]] = [(iter([(under + b"/", None)]), above)]
+    while stack:
+        entries, above = stack[-1]
+        path, entry = next(entries, (None, None))
+        if path is None:
+            stack.pop()
+        elif entry is None or path.endswith(b"/"):
+            folder = path[:-1]
+            identity = _identity(os.path.join(root, folder))
+            if identity in above and identity != _UNKNOWN:
+                continue
+            try:
+                listed = _list(root, folder, rules, patterns)
+            except OSError as error:
+                yield Unreadable(folder, _reason(error))
+                continue
+            stack.append((iter(listed), (*above, identity)))
         elif (item := _look_at(path, entry)) is not None:
             yield item
+
+
+def leaves_out(rules: Rules, path: bytes) -> bool:
+    """Whether a scan never comes to a path because its name, or that of a folder above it, is left out."""
+    patterns = _compiled(rules)
+    parts = path.split(b"/")
+    return any(_left_out(name, b"/".join(parts[: n + 1]), rules, patterns) for n, name in enumerate(parts))
+
+
+def _list(
+    root: bytes, folder: bytes, rules: Rules, patterns: list[re.Pattern[str]]
+) -> list[tuple[bytes, os.DirEntry[bytes]]]:
+    """The photos and folders in a folder, in order. A folder's path ends in "/": so it sorts where its contents do."""
+    found = []
+    with os.scandir(os.path.join(root, folder)) as entries:
+        for entry in entries:
+            path = folder + b"/" + entry.name if folder else entry.name
+            if _left_out(entry.name, path, rules, patterns):
+                continue
+            if os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES:
+                found.append((path, entry))
+            try:
+                is_folder = entry.is_dir(follow_symlinks=rules.follow_links)
+            except OSError:
+                is_folder = False
+            if is_folder:
+                found.append((path + b"/", entry))
+    found.sort(key=lambda item: item[0])
+    return found
+
+
+def _compiled(rules: Rules) -> list[re.Pattern[str]]:
+    return [re.compile(fnmatch.translate(pattern)) for pattern in rules.exclude]
+
+
+def _left_out(name: bytes, path: bytes, rules: Rules, patterns: list[re.Pattern[str]]) -> bool:
+    if not rules.hidden and (name.startswith(b".") or name in NOT_PHOTOS):
+        return True
+    # As text, or `?` would be one byte of a letter. Bytes that are not text become one character each.
+    return bool(patterns) and any(p.match(os.fsdecode(text)) for p in patterns for text in (name, path))
 
 
 def _identity(folder: bytes) -> tuple[int, int]:
@@ -113,14 +140,18 @@ def _look_at(path: bytes, entry: os.DirEntry[bytes]) -> Photo | Unreadable | Non
             return None if gone else Unreadable(path, _reason(error))
         status = entry.stat(follow_symlinks=False)
         broken = isinstance(error, FileNotFoundError)
-        return Photo(path, status.st_size, status.st_mtime_ns, "broken link" if broken else _reason(error))
+        return Photo(path, status.st_size, _mtime(status), "broken link" if broken else _reason(error))
     if stat.S_ISREG(status.st_mode):
         problem = None if status.st_size else "empty file"
     elif stat.S_ISDIR(status.st_mode):
         problem = "a folder, not an image"
     else:
         problem = "not a regular file"
-    return Photo(path, status.st_size, status.st_mtime_ns, problem)
+    return Photo(path, status.st_size, _mtime(status), problem)
+
+
+def _mtime(status: os.stat_result) -> int:
+    return max(-_SQLITE_INTEGER, min(status.st_mtime_ns, _SQLITE_INTEGER))
 
 
 def _reason(error: OSError) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from clipsearch.errors import IndexUnusable
 from clipsearch.store import Store, Vectors
 
 Ids = NDArray[np.int64]
@@ -166,7 +167,10 @@ def _write(store: Store) -> None:
         last = int(ids[-1])
     name = store.new_vectors_name()
     temporary = store.folder / f"{name}.tmp"
-    faiss.write_index(index, str(temporary))
+    try:
+        faiss.write_index(index, str(temporary))
+    except RuntimeError as error:
+        raise IndexUnusable(f"{temporary} cannot be written: {error}".splitlines()[0]) from error
     with open(temporary, "rb+") as file:
         os.fsync(file.fileno())
     os.replace(temporary, store.folder / name)

@@ -17,6 +17,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import sqlite3
 import sys
 import threading
@@ -247,6 +248,14 @@ class Store:
         rows = self._db.execute("SELECT id, path, hidden, follow_links, exclude FROM roots ORDER BY path")
         return [Root(i, path, Rules(bool(h), bool(f), tuple(json.loads(e)))) for i, path, h, f, e in rows]
 
+    def offline(self, root: Root) -> bool:
+        """Whether a root is not there, or has nothing at all in it where photos were: an empty mount point."""
+        if not root.online:
+            return True
+        with contextlib.suppress(OSError), os.scandir(root.path) as entries:
+            return next(entries, None) is None and next(self.known(root), None) is not None
+        return False
+
     def add_root(self, path: bytes, rules: Rules) -> Root:
         """Record a folder. Roots that lie inside it become part of it and keep their photos."""
         self._begin()
@@ -366,8 +375,8 @@ class Store:
         self._db.execute("UPDATE meta SET value = value + 1 WHERE key = 'generation'")
         self._db.execute("DELETE FROM dropped")
         self.commit()
-        for path in self.folder.glob("vectors-*"):
-            if path.name != vectors.file:
+        for path in self.folder.iterdir():
+            if re.fullmatch(r"vectors-\d+\.faiss(\.tmp)?", path.name) and path.name != vectors.file:
                 with contextlib.suppress(OSError):  # on Windows a reader may still hold it; the next time, then
                     path.unlink()
 
@@ -393,7 +402,7 @@ class Store:
         return ids, np.frombuffer(blob, "<f2").reshape(len(rows), self.dim).astype(np.float16, copy=False)
 
     def is_empty(self) -> bool:
-        """Whether no photo is in it."""
+        """Whether no photo could be embedded yet."""
         return self._db.execute("SELECT 1 FROM embeddings LIMIT 1").fetchone() is None
 
     def count_embeddings(self, after: int = 0) -> int:
@@ -462,7 +471,7 @@ class Store:
             if state != "ok":
                 raise IndexUnusable(
                     f"the catalogue of {self.folder} is damaged ({state.splitlines()[0]});"
-                    " make it anew: delete that folder, then run clipsearch index with your folders"
+                    f" make it anew: delete {CATALOGUE} there and index your folders again"
                 )
             self._begin()
             unsound = (
@@ -553,7 +562,10 @@ def _connect(path: Path, mode: str, *, any_thread: bool = False) -> sqlite3.Conn
         try:
             return connect("mode=ro")
         except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
+            if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CANTOPEN) & 0xFF not in (
+                sqlite3.SQLITE_CANTOPEN,
+                sqlite3.SQLITE_READONLY,
+            ):
                 raise
             # In a folder that cannot be written to, SQLite cannot make the files through which readers and the
             # writer meet; but there then is no writer either.
@@ -607,8 +619,8 @@ def _explained(folder: Path) -> Iterator[None]:
         if isinstance(error, sqlite3.OperationalError) and "no such table" not in str(error):
             raise IndexUnusable(f"the index at {folder} cannot be used: {error}") from error
         raise IndexUnusable(
-            f"the catalogue of {folder} is damaged ({error}); make it anew: delete that folder, "
-            "then run clipsearch index with your folders"
+            f"the catalogue of {folder} is damaged ({error});"
+            f" make it anew: delete {CATALOGUE} there and index your folders again"
         ) from error
 
 

@@ -18,7 +18,9 @@ setup() {
     if [ -d .venv/Scripts ]; then PATH=$PWD/.venv/Scripts:$PATH; else PATH=$PWD/.venv/bin:$PATH; fi
     export PATH
     wanted="${1:-} $(cksum <pyproject.toml)"
-    [ "$(cat .venv/installed 2>/dev/null)" = "$wanted" ] && return
+    case "$(cat .venv/installed 2>/dev/null)" in
+        "$wanted" | "dev $(cksum <pyproject.toml)") return ;;
+    esac
     echo "setting up .venv; the first time this downloads torch, some gigabytes" >&2
     log=$(mktemp)
     if ! {

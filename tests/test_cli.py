@@ -243,6 +243,37 @@ def test_batch_tags_each_line_with_its_query(clipsearch: Run, tmp_path: Path, dr
     assert [hit["path"] for hit in hits[2:]] == alone
 
 
+@pytest.mark.parametrize(
+    ("lines", "sentence"), [(b"a circle\n2:\n", "line 2: the query is empty"), (b"caf\xe9\n", "line 1: not UTF-8")]
+)
+def test_a_bad_line_of_a_batch_is_named(clipsearch: Run, drawn_index: Path, lines: bytes, sentence: str) -> None:
+    result = clipsearch("query", "--batch", "-", "-k", 1, index=drawn_index, stdin=lines)
+    assert result.status == 2
+    assert sentence in result.err
+
+
+def test_a_byte_order_mark_is_no_part_of_a_query(clipsearch: Run, drawn_index: Path) -> None:
+    result = clipsearch("query", "--batch", "-", "-k", 1, index=drawn_index, stdin=b"\xef\xbb\xbfa circle\n")
+    assert json.loads(result.out)["query"] == "a circle"
+
+
+@posix
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-"])
+def test_closed_streams_are_no_reason_for_a_traceback(drawn_index: Path, closed: str) -> None:
+    command = f"{sys.executable} -m clipsearch query circle --image - {closed} </dev/null"
+    environment = os.environ | {"CLIPSEARCH_INDEX": str(drawn_index)}
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 2  # an empty picture
+    assert "Traceback" not in done.stderr
+
+
+def test_output_is_utf8_whatever_the_locale_says(clipsearch: Run, tmp_path: Path, drawn_index: Path) -> None:
+    shutil.copytree(drawn_index, tmp_path / "日本")
+    result = clipsearch("status", index=tmp_path / "日本", PYTHONIOENCODING="cp1252")
+    assert result.status == 0
+    assert "日本" in result.out.decode("utf-8")
+
+
 # ------------------------------------------------------------------------------------------ errors
 
 
@@ -260,7 +291,11 @@ def test_batch_tags_each_line_with_its_query(clipsearch: Run, tmp_path: Path, dr
         (["query", "--image", __file__], "cannot be used as a query image"),
         (["query", "--image", "/"], "directory"),
         (["query", "dog", "--under", "/nowhere"], "/nowhere"),
+        (["query", "dog", "--under", "{drawn}/typo"], "nothing in"),
+        (["query", "dog", "--index", ""], "--index"),
         (["query", "dog", "--format", "xml"], "xml"),
+        (["index", "--device", "abacus"], "abacus"),
+        (["index", "--precision", "fp7"], "fp7"),
         (["query", "dog", "--format", "json", "-0"], "-0"),
         (["query", "--batch", "nowhere.txt"], "nowhere.txt"),
         (["query", "dog", "--batch", "-"], "--batch"),
@@ -276,10 +311,11 @@ def test_batch_tags_each_line_with_its_query(clipsearch: Run, tmp_path: Path, dr
     ids=lambda value: " ".join(map(str, value))[:40] if isinstance(value, list) else "",
 )
 def test_bad_input_gets_one_sentence_and_status_2(
-    clipsearch: Run, drawn_index: Path, tmp_path: Path, arguments: list[str], sentence: str
+    clipsearch: Run, drawn: Path, drawn_index: Path, tmp_path: Path, arguments: list[str | bytes], sentence: str
 ) -> None:
     index = tmp_path / "index"
     shutil.copytree(drawn_index, index)
+    arguments = [a.replace("{drawn}", str(drawn)) if isinstance(a, str) else a for a in arguments]
     result = clipsearch(*arguments, index=index)
     assert result.status == 2
     one_sentence(result)
@@ -394,6 +430,18 @@ def test_forget_and_verify(clipsearch: Run, strange: tuple[Path, Path]) -> None:
     assert clipsearch("forget", folder, index=index).status == 0
     assert clipsearch("status", index=index).out.count(b"strange") == 0
     assert len(list(folder.iterdir())) == 5
+
+
+def test_libraries_say_nothing_on_stderr(clipsearch: Run, tmp_path: Path, drawn_index: Path) -> None:
+    shutil.copytree(drawn_index, tmp_path / "index")
+    (tmp_path / "photos").mkdir()
+    SCENES[0].image.save(tmp_path / "whole.tiff", compression="tiff_lzw")
+    data = bytearray((tmp_path / "whole.tiff").read_bytes())
+    data[2000:2400] = os.urandom(400)
+    (tmp_path / "photos" / "damaged.tiff").write_bytes(data)
+    result = clipsearch("index", tmp_path / "photos", index=tmp_path / "index")
+    assert result.status == 0
+    assert all(line.startswith(("0 added", "1 added", "skipped: ")) for line in result.err.splitlines())
 
 
 def test_models_lists_what_can_be_used(clipsearch: Run) -> None:

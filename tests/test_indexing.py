@@ -427,10 +427,10 @@ def test_a_file_that_cannot_be_looked_at_keeps_its_embedding(
 def test_a_root_is_only_absorbed_by_a_folder_that_leaves_out_the_same(
     index: Path, photos: Path, stub: type[StubEncoder]
 ) -> None:
-    update_index(index, [photos / "sub"], Options(model="mini", rules=Rules(hidden=True)))
+    update_index(index, [photos / "sub"], Options(model="mini", hidden=True))
     with pytest.raises(BadRequest, match=r"other --hidden"):
         update_index(index, [photos])
-    update_index(index, [photos], Options(rules=Rules(hidden=True)))
+    update_index(index, [photos], Options(hidden=True))
     assert len(contents(index)) == 6
 
 
@@ -498,24 +498,29 @@ def test_what_a_scan_leaves_out_is_remembered(index: Path, photos: Path, stub: t
     draw(photos / ".hidden/h.png", 80)
     outside = draw(photos.parent / "outside/o.png", 81).parent
     (photos / "link").symlink_to(outside)
-    rules = Rules(hidden=True, follow_links=True, exclude=("sub", "b.*"))
-    update_index(index, [photos], Options(model="mini", rules=rules))
+    update_index(index, [photos], Options(model="mini", hidden=True, follow_links=True, exclude=("sub", "b.*")))
     chosen = [".hidden/h.png", "a.png", "c.png", "d.png", "link/o.png"]
     assert names(index, photos) == chosen
     assert counts(update_index(index)) == {"unchanged": 5}
     assert counts(update_index(index, [photos])) == {"unchanged": 5}
-    with pytest.raises(BadRequest, match=f"give them with {photos}"):
-        update_index(index, [photos / "sub"], Options(rules=Rules()))
-    report = update_index(index, [photos], Options(rules=Rules()))
-    assert counts(report) == {"unchanged": 3, "added": 3, "removed": 2, "embedded": 3}
+    # Each is changed alone.
+    update_index(index, [photos], Options(exclude=()))
+    assert names(index, photos) == sorted([*chosen, "b.png", "sub/e.png", "sub/f.png"])
+    update_index(index, options=Options(hidden=False))
+    assert names(index, photos) == ["a.png", "b.png", "c.png", "d.png", "link/o.png", "sub/e.png", "sub/f.png"]
+    update_index(index, options=Options(follow_links=False))
     assert names(index, photos) == ["a.png", "b.png", "c.png", "d.png", "sub/e.png", "sub/f.png"]
-    assert counts(update_index(index, options=Options(rules=rules))) == {
-        "unchanged": 3,
-        "added": 2,
-        "removed": 3,
-        "embedded": 2,
-    }
-    assert names(index, photos) == chosen
+
+
+def test_a_folder_in_a_root_is_scanned_as_the_root_is(index: Path, photos: Path, stub: type[StubEncoder]) -> None:
+    draw(photos / ".hidden/h.png", 80)
+    update_index(index, [photos], Options(model="mini", exclude=("sub",)))
+    with pytest.raises(BadRequest, match=f"give them with {photos}"):
+        update_index(index, [photos / "sub"], Options(hidden=True))
+    for folder in (".hidden", "sub"):
+        with pytest.raises(BadRequest, match=f"{folder} is left out of {photos}"):
+            update_index(index, [photos / folder])
+    assert counts(update_index(index)) == {"unchanged": 4}
 
 
 def listing(folder: Path) -> list[tuple[str, int, int, int]]:
@@ -590,7 +595,7 @@ def test_a_second_run_at_the_same_time_is_refused(index: Path, photos: Path, stu
 def test_a_rebuild_embeds_everything_again_and_gives_the_same(
     index: Path, photos: Path, stub: type[StubEncoder]
 ) -> None:
-    update_index(index, [photos], Options(model="mini", rules=Rules(exclude=("b.*",))))
+    update_index(index, [photos], Options(model="mini", exclude=("b.*",)))
     before = contents(index)
     stub.batches.clear()
     report = update_index(index, options=Options(rebuild=True))
@@ -607,6 +612,59 @@ def test_a_rebuild_may_add_folders(index: Path, photos: Path, tmp_path: Path, st
     update_index(index, [photos], MINI)
     assert counts(update_index(index, [other], Options(rebuild=True))) == {"added": 7, "embedded": 7}
     assert_as_new(index, photos, other, scratch=tmp_path / "scratch")
+
+
+def test_a_rebuild_is_refused_while_a_root_is_suddenly_empty(
+    index: Path, photos: Path, tmp_path: Path, stub: type[StubEncoder]
+) -> None:
+    update_index(index, [photos], MINI)
+    before = contents(index)
+    photos.rename(tmp_path / "unmounted")
+    photos.mkdir()
+    with pytest.raises(BadRequest, match="a rebuild would lose its photos"):
+        update_index(index, options=Options(rebuild=True))
+    assert contents(index) == before
+
+
+def test_a_rebuild_is_refused_when_a_folder_cannot_be_read(
+    index: Path, photos: Path, stub: type[StubEncoder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    update_index(index, [photos], MINI)
+    before = contents(index)
+    scandir = os.scandir
+
+    def refuse(path: bytes) -> Any:
+        if path.endswith(b"sub"):
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(BadRequest, match=r"sub cannot be read .* the index stays as it was"):
+        update_index(index, options=Options(rebuild=True))
+    monkeypatch.undo()
+    assert contents(index) == before
+
+
+def test_a_file_with_an_impossible_time_is_indexed(index: Path, photos: Path, stub: type[StubEncoder]) -> None:
+    os.utime(photos / "a.png", (99_999_999_999, 99_999_999_999))
+    assert update_index(index, [photos], MINI).added == 6
+    assert counts(update_index(index)) == {"unchanged": 6}
+
+
+def test_a_file_that_is_too_large_to_read_is_skipped(index: Path, photos: Path, stub: type[StubEncoder]) -> None:
+    with (photos / "huge.png").open("wb") as file:
+        file.truncate(3 << 30)
+    report = update_index(index, [photos], MINI)
+    assert report.skipped == [(os.fsencode(photos / "huge.png"), "too large: 3 GB")]
+
+
+def test_only_its_own_files_are_cleaned_up(index: Path, photos: Path, stub: type[StubEncoder]) -> None:
+    index.mkdir()
+    for name in ("vectors-logo.svg", "vectors-1.faiss.tmp", "vectors-999.faiss"):
+        (index / name).touch()
+    update_index(index, [photos], MINI)
+    left = {path.name for path in index.iterdir()} - {"catalogue.sqlite", "writer.lock"}
+    assert left == {"vectors-logo.svg", "vectors-1.faiss"}
 
 
 def test_a_rebuild_is_refused_while_a_root_is_offline(index: Path, photos: Path, stub: type[StubEncoder]) -> None:

@@ -59,3 +59,6 @@ def test_the_users_own_index_is_the_default(home: Path, monkeypatch: pytest.Monk
     assert home in clipsearch.open_index().folder.parents
     monkeypatch.setenv("CLIPSEARCH_INDEX", "~/elsewhere")
     assert clipsearch.open_index().folder == home / "elsewhere"
+    assert clipsearch.open_index("~/here").folder == home / "here"
+    with pytest.raises(clipsearch.ClipsearchError, match="empty"):
+        clipsearch.open_index("")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import shutil
@@ -37,6 +38,22 @@ def no_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 # ------------------------------------------------------------------------------------------ the record
+
+
+@pytest.mark.parametrize(
+    ("name", "recorded", "same"),
+    [
+        ("ViT-B-32", models.DEFAULT, True),
+        ("ViT-B-32", "ViT-B-32/openai", False),
+        ("RN50", "RN50/openai", True),
+        ("RN50/cc12m", "RN50/openai", False),
+        ("mini", "mini", True),
+        ("local-dir:/a/b", "local-dir:/a/b", True),
+    ],
+)
+def test_a_name_may_leave_out_what_is_clear(weights: Path, name: str, recorded: str, same: bool) -> None:
+    model = models.make(recorded, "X", {"embed_dim": 8, "vision_cfg": {}, "text_cfg": {}}, {}, weights)
+    assert models.means(name, model) is same
 
 
 def test_a_record_gives_the_model_back(weights: Path) -> None:
@@ -238,7 +255,7 @@ def test_a_local_folder_is_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     save_tiny(tmp_path / "tiny")
     monkeypatch.chdir(tmp_path)
     model = resolve("local-dir:tiny")
-    assert model.name == "local-dir:tiny"
+    assert model.name == model.architecture
     assert model.architecture == f"local-dir:{tmp_path / 'tiny'}"
     assert model.weights == tmp_path / "tiny" / "open_clip_model.safetensors"
     with pytest.raises(BadRequest, match="--weights goes with an architecture"):
@@ -278,8 +295,13 @@ def test_a_weights_file_takes_the_place_of_the_download(weights: Path) -> None:
     assert "quick_gelu" not in model.config
 
 
-def test_the_tag_of_a_weights_file_says_how_images_are_prepared(weights: Path) -> None:
+def test_the_tag_of_a_weights_file_says_how_images_are_prepared(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert resolve("ViT-B-32/openai", weights).config["quick_gelu"] is True
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "transformers" else find(name))
+    with pytest.raises(ModelUnknown, match="pip install transformers"):
+        resolve("ViT-B-16-SigLIP/webli", weights)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name if name == "transformers" else find(name))
     inception = resolve("ViT-B-16-SigLIP/webli", weights)
     assert resolve("ViT-B-16-SigLIP", weights).preprocess == inception.preprocess  # all its tags agree
     with pytest.raises(BadRequest, match=r"several ways to prepare images for ViT-L-14; .* --model ViT-L-14/TAG"):

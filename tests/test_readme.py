@@ -85,3 +85,10 @@ def test_every_option_and_command_is_in_the_readme() -> None:
             long = [option for option in parameter.opts if option.startswith("--")]
             if long and long[0] not in ("--help", "--count", "--batch-size", "--workers", "--quiet", "--print0"):
                 assert f"{long[0]}" in README, f"{name} {long[0]}"
+
+
+def test_what_the_readme_links_to_is_there() -> None:
+    links = [link for link in re.findall(r"\]\(([^)#]+)\)", README) if "://" not in link]
+    assert links
+    for link in links:
+        assert (Path(__file__).parent.parent / link).is_file(), link
