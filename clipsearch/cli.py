@@ -39,7 +39,7 @@ app = typer.Typer(
 )
 
 IndexOption = Annotated[
-    Path | None,
+    str | None,  # a Path would make "." of an empty name
     typer.Option("--index", metavar="PATH", help="Folder of the index; also CLIPSEARCH_INDEX.", show_default=False),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]

@@ -217,10 +217,9 @@ def test_other_texts_are_encoded_by_open_clip(architecture: str, tiny: Tiny, mon
     assert isinstance(cold_encoder(model, texts=True, images=False), TorchEncoder)
 
 
-def test_only_clips_own_tokens_are_made_here(tiny: Tiny) -> None:  # noqa: F811
+def test_only_clips_own_tokens_are_made_here() -> None:
     def plain(architecture: str) -> bool:
-        config = models.builtin_config(architecture)
-        return plain_tokenizer(replace(tiny("gelu"), architecture=architecture, config=config))
+        return plain_tokenizer(models.builtin_config(architecture), architecture)
 
     assert all(plain(name) for name in ("ViT-B-32", "RN50", "convnext_base", "ViT-L-14-336-quickgelu"))
     assert not any(plain(name) for name in ("ViT-B-16-SigLIP", "roberta-ViT-B-32", "ViT-H-14-CLIPA"))
