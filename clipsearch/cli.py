@@ -132,7 +132,7 @@ def about(
 @command
 def index(
     directories: Annotated[
-        list[str] | None, typer.Argument(metavar="[DIR]...", help="Folders; none: all that were indexed before.")
+        list[str] | None, typer.Argument(metavar="DIR", help="Folders; none: all that were indexed before.")
     ] = None,
     index: IndexOption = None,
     model: Annotated[
@@ -141,11 +141,12 @@ def index(
     weights: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Local weights of --model (.safetensors, .pt).")
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cuda, mps or cpu.")] = "auto",
-    precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
-    batch_size: Annotated[int, typer.Option(min=1, help="Images embedded at once.")] = 32,
+    device: Annotated[str, typer.Option(metavar="NAME", help="auto, cuda, mps or cpu.")] = "auto",
+    precision: Annotated[str, typer.Option(metavar="NAME", help="auto, fp32, bf16 or fp16.")] = "auto",
+    batch_size: Annotated[int, typer.Option(metavar="N", min=1, help="Images embedded at once.")] = 32,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Threads that decode; default: one a core.", show_default=False)
+        int | None,
+        typer.Option(metavar="N", min=1, help="Threads that decode; default: one a core.", show_default=False),
     ] = None,
     hidden: Annotated[
         bool | None,
@@ -289,7 +290,7 @@ def _reasons(rows: list[tuple[bytes, str]]) -> list[dict[str, str]]:
 
 @command
 def query(
-    text: Annotated[list[str] | None, typer.Argument(metavar="[TEXT]...", help="What the photos show.")] = None,
+    text: Annotated[list[str] | None, typer.Argument(metavar="TEXT", help="What the photos show.")] = None,
     image: Annotated[
         list[str] | None, typer.Option(metavar="FILE", help="Photos like this one; - reads it from stdin.")
     ] = None,
@@ -497,7 +498,7 @@ def models(
 
 @command
 def forget(
-    directories: Annotated[list[str], typer.Argument(metavar="DIR...", help="Folders as status lists them.")],
+    directories: Annotated[list[str], typer.Argument(metavar="DIR", help="Folders as status lists them.")],
     index: IndexOption = None,
     debug: DebugOption = False,
 ) -> None:
