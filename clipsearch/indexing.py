@@ -143,6 +143,7 @@ def update_index(
             else:
                 model = _model_of(store, options)
                 targets = _targets(store, directories, options)
+                store.commit()  # whatever happens next, the folders are known
                 report = _Run(store, model, options, on_progress).update(targets)
         except ClipsearchError:
             if fresh and store.is_empty():

@@ -719,6 +719,14 @@ def test_an_encoder_that_fails_leaves_an_index_that_the_next_run_completes(
     assert_as_new(index, photos, scratch=tmp_path / "scratch")
 
 
+def test_folders_are_known_from_the_first_moment(index: Path, photos: Path, stub: type[StubEncoder]) -> None:
+    stub.fail_at = 0
+    with pytest.raises(RuntimeError):
+        update_index(index, [photos], MINI)
+    stub.fail_at = None
+    assert counts(update_index(index)) == {"added": 6, "embedded": 6}
+
+
 def test_an_interrupted_update_of_moved_and_changed_files_is_completed(
     index: Path, photos: Path, tmp_path: Path, stub: type[StubEncoder], monkeypatch: pytest.MonkeyPatch
 ) -> None:
