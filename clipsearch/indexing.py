@@ -123,23 +123,7 @@ def update_index(
     with store:
         try:
             if options.rebuild and not fresh:
-                model = _model_for_rebuild(store, options, on_note)
-                _targets(store, directories, options)
-                for root in store.roots():
-                    if store.offline(root):
-                        raise BadRequest(
-                            f"{os.fsdecode(root.path)} is not there, and a rebuild would lose its photos;"
-                            " bring it back, or let it go with: clipsearch forget DIR"
-                        )
-                store.commit()
-                with store.rebuilding(model.to_json(), model.dim) as rebuilt:
-                    targets = [(root, b"") for root in rebuilt.roots()]
-                    report = _Run(rebuilt, model, options, on_progress).update(targets)
-                    for path, reason in report.unreadable:
-                        raise BadRequest(
-                            f"{os.fsdecode(path)} cannot be read ({reason}), and a rebuild would lose what is in it;"
-                            " the index stays as it was"
-                        )
+                report = _rebuild(store, directories, options, on_progress, on_note)
             else:
                 model = _model_of(store, options)
                 targets = _targets(store, directories, options)
@@ -151,6 +135,34 @@ def update_index(
             raise
         search.refresh(store)
     report.seconds = time.monotonic() - began
+    return report
+
+
+def _rebuild(
+    store: Store,
+    directories: Sequence[str | os.PathLike[str]],
+    options: Options,
+    on_progress: OnProgress | None,
+    on_note: OnNote,
+) -> Report:
+    """Embed everything anew beside the index, which is replaced at the end, and only if nothing of it would be lost."""
+    model = _model_for_rebuild(store, options, on_note)
+    _targets(store, directories, options)
+    for root in store.roots():
+        if store.offline(root):
+            raise BadRequest(
+                f"{os.fsdecode(root.path)} is not there, and a rebuild would lose its photos;"
+                " bring it back, or let it go with: clipsearch forget DIR"
+            )
+    store.commit()
+    with store.rebuilding(model.to_json(), model.dim) as rebuilt:
+        report = _Run(rebuilt, model, options, on_progress).update([(root, b"") for root in rebuilt.roots()])
+        if report.unreadable:
+            path, reason = report.unreadable[0]
+            raise BadRequest(
+                f"{os.fsdecode(path)} cannot be read ({reason}), and a rebuild would lose what is in it;"
+                " the index stays as it was"
+            )
     return report
 
 
