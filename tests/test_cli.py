@@ -521,7 +521,7 @@ def test_a_vit_answers_without_torch(clipsearch: Run, drawn: Path, vit_index: Pa
     assert best.lines == [str(drawn / "04.png")]
 
 
-def test_no_op_runs_are_quick_in_what_they_do(clipsearch: Run, drawn_index: Path, tmp_path: Path) -> None:
+def test_a_run_with_nothing_new_rewrites_nothing(clipsearch: Run, drawn_index: Path, tmp_path: Path) -> None:
     index = tmp_path / "index"
     shutil.copytree(drawn_index, index)
     before = {path.name: path.read_bytes() for path in index.glob("vectors-*")}
