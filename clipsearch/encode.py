@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from clipsearch import models
+from clipsearch.decode import Metadata, decode
 from clipsearch.errors import (
     BadRequest,
     ClipsearchError,
@@ -81,6 +82,16 @@ def preprocess(image: Image.Image, how: Preprocess, full: tuple[int, int] | None
     if image.size != (width, height):
         image = _centre(image, width, height, how.fill_color)
     return np.asarray(image, np.uint8)
+
+
+def read_pixels(data: bytes, how: Preprocess) -> tuple[Pixels, Metadata]:
+    """An image file's bytes as the model's input, and what the file says of itself. Raises `ImageUnusable`.
+
+    JPEGs are decoded at the smallest scale that leaves twice the input's size, which is all that resizing needs.
+    """
+    decoded = decode(data, short_side=2 * min(how.size))
+    m = decoded.metadata
+    return preprocess(decoded.image, how, (m.width, m.height)), m
 
 
 def _without_far_ends(image: Image.Image) -> Image.Image:
@@ -168,7 +179,7 @@ def _common_preprocessing(architecture: str) -> dict[str, Any]:
     import open_clip
 
     ways = {
-        json.dumps({key: described.get(key) for key in ("mean", "std", "interpolation", "resize_mode")}): described
+        json.dumps({key: described.get(key) for key in ("mean", "std", "interpolation", "resize_mode")})
         for described in (
             _pretrained(architecture, tag) for tag in open_clip.list_pretrained_tags_by_model(architecture)
         )
@@ -178,7 +189,7 @@ def _common_preprocessing(architecture: str) -> dict[str, Any]:
             f"there are several ways to prepare images for {architecture};"
             f" name the weights that the file is like: --model {architecture}/TAG"
         )
-    return next((json.loads(way) for way in ways), {})
+    return json.loads(ways.pop()) if ways else {}
 
 
 def _only_tag(architecture: str) -> str:

@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 
 from clipsearch import models, search
-from clipsearch.decode import Metadata, decode, read
-from clipsearch.encode import Encoder, Pixels, TorchEncoder, check_names, preprocess, resolve
+from clipsearch.decode import Metadata, read
+from clipsearch.encode import Encoder, Pixels, TorchEncoder, check_names, read_pixels, resolve
 from clipsearch.errors import BadRequest, ClipsearchError, DownloadFailed, ImageUnusable, ModelMismatch, NoIndex
 from clipsearch.models import Model, Preprocess
 from clipsearch.scan import Photo, Rules, Unreadable, leaves_out, scan
@@ -448,9 +448,7 @@ def _read(item: _Pending, how: Preprocess, is_known: Callable[[bytes], bool]) ->
         content = content_hash(data)
         if is_known(content):
             return _Contents(content)
-        decoded = decode(data, short_side=2 * min(how.size))
-        full_size = decoded.metadata.width, decoded.metadata.height
-        return _Contents(content, preprocess(decoded.image, how, full_size), decoded.metadata)
+        return _Contents(content, *read_pixels(data, how))
     except ImageUnusable as error:  # all that a bad file can raise; anything else is ours, and must be seen
         return _Contents(error=str(error))
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from clipsearch import cache, search
-from clipsearch.decode import decode, read
-from clipsearch.encode import Encoder, TorchEncoder, cold_encoder, preprocess
+from clipsearch.decode import read
+from clipsearch.encode import Encoder, TorchEncoder, cold_encoder, read_pixels
 from clipsearch.errors import BadRequest, ImageUnusable, NoIndex
 from clipsearch.models import Model
 from clipsearch.store import IndexedPhoto, Root, Store, absolute, content_hash, relative_to
@@ -145,12 +145,10 @@ class Searcher:
             _, rows = self._store.embeddings_of([image_id])
             stored: Array = unit_rows(rows)[0]
             return stored
-        how = self._model.preprocess
         try:
-            decoded = decode(data, short_side=2 * min(how.size))
+            pixels, _ = read_pixels(data, self._model.preprocess)
         except ImageUnusable as error:
             raise BadRequest(f"{name} cannot be used as a query image: {error}") from None
-        pixels = preprocess(decoded.image, how, (decoded.metadata.width, decoded.metadata.height))
         fresh: Array = self._encoder(texts=False).encode_images(np.stack([pixels]))[0]
         return fresh
 

@@ -274,6 +274,8 @@ class Store:
 
     def set_rules(self, root: Root, rules: Rules) -> Root:
         """Record what later scans of a root leave out."""
+        if rules == root.rules:
+            return root
         self._begin()
         values = (rules.hidden, rules.follow_links, json.dumps(rules.exclude), root.id)
         self._db.execute("UPDATE roots SET hidden = ?, follow_links = ?, exclude = ? WHERE id = ?", values)
