@@ -1,13 +1,14 @@
 """Batches of images and texts to embeddings.
 
 Two encoders give the same embeddings: `TorchEncoder` through open_clip, for batches and for any architecture, and
-`ColdEncoder` through `towers`, which answers before torch would be imported. This is the only module that imports
+`ColdEncoder` through NumPy, which answers before torch would be imported. This is the only module that imports
 torch and open_clip, and it does so when they are first needed.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.util
 import json
 from collections.abc import Iterator
@@ -18,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from clipsearch import models
+from clipsearch import convnet, models
+from clipsearch.convnet import ConvTower
 from clipsearch.decode import Metadata, decode
 from clipsearch.errors import (
     BadRequest,
@@ -266,15 +268,16 @@ def plain_tokenizer(config: dict[str, Any], architecture: str) -> bool:
 
 
 def cold_encoder(model: Model, *, texts: bool, images: bool) -> Encoder:
-    """The encoder that is ready soonest: without torch where `towers` serves the model, else through open_clip."""
+    """The encoder that is ready soonest: without torch where there are towers in NumPy, else through open_clip."""
     text, image = supports(model)
+    image = image or convnet.supports(model)
     if ((text and plain_tokenizer(model.config, model.architecture)) or not texts) and (image or not images):
         encoder = ColdEncoder(model)
         with contextlib.suppress(WeightsUnusable):  # open_clip may know how to stretch them, or will say what is wrong
             if texts:
-                encoder.text_tower()
+                _ = encoder.text_tower
             if images:
-                encoder.image_tower()
+                _ = encoder.image_tower
             return encoder
     return TorchEncoder(model)
 
@@ -289,20 +292,23 @@ class ColdEncoder:
 
     def encode_images(self, pixels: Pixels) -> Array:
         """See `Encoder`."""
-        return self.image_tower()(pixels)
+        return self.image_tower(pixels)
 
     def encode_texts(self, texts: list[str]) -> Array:
         """See `Encoder`."""
         context_length = self._model.config["text_cfg"].get("context_length", 77)
-        return self.text_tower()(tokenize(texts, context_length))
+        return self.text_tower(tokenize(texts, context_length))
 
+    @functools.cached_property
     def text_tower(self) -> TextTower:
         """Raises `WeightsUnusable` where the weights do not have the architecture's shapes."""
         return TextTower(self._model, self._tensors)
 
-    def image_tower(self) -> ImageTower:
+    @functools.cached_property
+    def image_tower(self) -> ImageTower | ConvTower:
         """Raises `WeightsUnusable` where the weights do not have the architecture's shapes."""
-        return ImageTower(self._model, self._tensors)
+        tower = ConvTower if convnet.supports(self._model) else ImageTower
+        return tower(self._model, self._tensors)
 
 
 class TorchEncoder:

@@ -72,7 +72,7 @@ class TextTower:
     def __init__(self, model: Model, tensors: Tensors) -> None:
         config = model.config["text_cfg"]
         prefix = "text." if "text.token_embedding.weight" in tensors else ""
-        self._tensors = _Named(tensors, prefix, model.weights)
+        self._tensors = Named(tensors, prefix, model.weights)
         self._blocks = _Transformer(
             self._tensors.below("transformer."), config.get("layers", 12), config.get("heads", 8), _activation(model)
         )
@@ -99,7 +99,7 @@ class ImageTower:
 
     def __init__(self, model: Model, tensors: Tensors) -> None:
         config = model.config["vision_cfg"]
-        self._tensors = _Named(tensors, "visual.", model.weights)
+        self._tensors = Named(tensors, "visual.", model.weights)
         self._preprocess = model.preprocess
         width, layers, self._patch = config.get("width", 768), config.get("layers", 12), config.get("patch_size", 16)
         heads = width // config.get("head_width", 64)
@@ -142,7 +142,7 @@ def unit_rows(x: NDArray[Any]) -> Array:
     return out
 
 
-class _Named:
+class Named:
     """Tensors below a prefix; a missing one is an error that names the file."""
 
     def __init__(self, tensors: Tensors, prefix: str, path: Path) -> None:
@@ -170,14 +170,14 @@ class _Named:
     def matrix(self, name: str) -> Array:
         return _f32(self[name])
 
-    def below(self, prefix: str) -> _Named:
-        return _Named(self._tensors, self._prefix + prefix, self._path)
+    def below(self, prefix: str) -> Named:
+        return Named(self._tensors, self._prefix + prefix, self._path)
 
 
 class _Transformer:
     """Pre-norm residual attention blocks over one sequence (length, width)."""
 
-    def __init__(self, tensors: _Named, layers: int, heads: int, activation: Callable[[Array], Array]) -> None:
+    def __init__(self, tensors: Named, layers: int, heads: int, activation: Callable[[Array], Array]) -> None:
         self._tensors, self._layers, self._heads, self._activation = tensors, layers, heads, activation
         tensors.expect_no(f"resblocks.{layers}.ln_1.weight")
 
@@ -189,7 +189,7 @@ class _Transformer:
             x = x + _linear(hidden, t, "mlp.c_proj")
         return x
 
-    def _attend(self, x: Array, t: _Named, mask: Array | None) -> Array:
+    def _attend(self, x: Array, t: Named, mask: Array | None) -> Array:
         length, width = x.shape
         packed = x @ t.matrix("attn.in_proj_weight").T + _f32(t["attn.in_proj_bias"])
         q, k, v = packed.reshape(length, 3, self._heads, width // self._heads).transpose(1, 2, 0, 3)
@@ -205,12 +205,12 @@ def _f32(x: NDArray[Any]) -> Array:
     return x.astype(np.float32, copy=False)
 
 
-def _linear(x: Array, t: _Named, name: str) -> Array:
+def _linear(x: Array, t: Named, name: str) -> Array:
     out: Array = x @ t.matrix(f"{name}.weight").T + _f32(t[f"{name}.bias"])
     return out
 
 
-def _layer_norm(x: Array, t: _Named, name: str) -> Array:
+def _layer_norm(x: Array, t: Named, name: str) -> Array:
     centred = x - x.mean(-1, keepdims=True)
     scaled = centred / np.sqrt(np.square(centred).mean(-1, keepdims=True) + np.float32(1e-5))
     out: Array = scaled * _f32(t[f"{name}.weight"]) + _f32(t[f"{name}.bias"])

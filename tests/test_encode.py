@@ -199,8 +199,14 @@ def test_a_standard_model_is_encoded_without_torch(tiny: Tiny) -> None:  # noqa:
         assert isinstance(cold_encoder(tiny("gelu"), texts=texts, images=images), ColdEncoder)
 
 
-def test_a_tower_that_is_not_served_is_encoded_by_open_clip() -> None:
-    model = models.mini()
+def test_the_bundled_model_is_encoded_without_torch() -> None:
+    for texts, images in ((True, False), (False, True), (True, True)):
+        assert isinstance(cold_encoder(models.mini(), texts=texts, images=images), ColdEncoder)
+
+
+def test_a_tower_that_is_not_served_is_encoded_by_open_clip(tmp_path: Path) -> None:
+    vision = {"timm_model_name": "mobilenetv3_small_050", "timm_pool": "avg", "timm_proj": "", "image_size": 64}
+    model = save_tiny(tmp_path, vision_cfg=vision)
     assert isinstance(cold_encoder(model, texts=True, images=False), ColdEncoder)
     encoder = cold_encoder(model, texts=False, images=True)
     assert isinstance(encoder, TorchEncoder)

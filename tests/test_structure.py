@@ -12,7 +12,20 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "clipsearch"
 # Each module may import the ones before it.
 ORDER = [
-    *("errors", "paths", "cache", "models", "scan", "decode", "tokenize", "towers", "encode", "store", "search"),
+    *(
+        "errors",
+        "paths",
+        "cache",
+        "models",
+        "scan",
+        "decode",
+        "tokenize",
+        "towers",
+        "convnet",
+        "encode",
+        "store",
+        "search",
+    ),
     *("query", "indexing", "render", "cli", "__init__", "__main__"),
 ]
 

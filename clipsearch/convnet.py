@@ -1,0 +1,159 @@
+"""timm's `mobilenetv4_conv_small` in NumPy, as open_clip uses it for an image tower: embeds one image without torch.
+
+Qin et al. 2024, "MobileNetV4: Universal Models for the Mobile Ecosystem"; the modules are those of timm's
+`MobileNetV3` class (`timm/models/mobilenetv3.py`, `_efficientnet_blocks.py`). Maps are (height, width, channels), so
+that a 1 x 1 convolution is one product of matrices. Batch norm is folded into the kernels that it follows.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+from clipsearch.models import Model
+from clipsearch.towers import Array, Named, Tensors, normalise, unit_rows
+
+_ARCHITECTURE = "mobilenetv4_conv_small"
+_KEYS = frozenset(["timm_model_name", "timm_model_pretrained", "timm_pool", "timm_proj", "image_size"])
+_EPSILON = 1e-5  # of the batch norms
+
+
+def supports(model: Model) -> bool:
+    """Whether this network can embed images for a model."""
+    vision = model.config["vision_cfg"]
+    return (
+        model.weights.suffix == ".safetensors"
+        and vision.keys() <= _KEYS
+        and vision.get("timm_model_name") == _ARCHITECTURE
+        and vision.get("timm_pool", "avg") == "avg"
+        and vision.get("timm_proj") == ""
+    )
+
+
+class ConvTower:
+    """Pixels to embeddings. Raises `WeightsUnusable` where the weights do not have the architecture's shapes."""
+
+    def __init__(self, model: Model, tensors: Tensors) -> None:
+        t = Named(tensors, "visual.trunk.", model.weights)
+        t.expect("classifier.weight", model.dim, 1280)
+        self._preprocess = model.preprocess
+        self._classifier = t.matrix("classifier.weight").T, t.matrix("classifier.bias")
+        self._head = _Conv(t, "conv_head", "norm_head", 1280, 960, 1)
+        self._steps: list[_Conv | _Inverted] = [
+            _Conv(t, "conv_stem", "bn1", 32, 3, 3, stride=2),
+            *_plain(t, 0, 32, 32, 32),
+            *_plain(t, 1, 32, 96, 64),
+            _Inverted(t, 2, 0, 64, 192, 96, start=5, middle=5, stride=2),
+            *(_Inverted(t, 2, n, 96, 192, 96, middle=3) for n in range(1, 5)),
+            _Inverted(t, 2, 5, 96, 384, 96, start=3),
+            _Inverted(t, 3, 0, 96, 576, 128, start=3, middle=3, stride=2),
+            _Inverted(t, 3, 1, 128, 512, 128, start=5, middle=5),
+            _Inverted(t, 3, 2, 128, 512, 128, middle=5),
+            _Inverted(t, 3, 3, 128, 384, 128, middle=5),
+            *(_Inverted(t, 3, n, 128, 512, 128, middle=3) for n in range(4, 6)),
+            _Conv(t, "blocks.4.0.conv", "blocks.4.0.bn1", 960, 128, 1),
+        ]
+        t.expect_no("blocks.5.0.conv.weight")
+
+    def __call__(self, pixels: NDArray[np.uint8]) -> Array:
+        """Unit rows (n, dim) of n preprocessed images, (n, height, width, 3) uint8."""
+        return unit_rows(np.stack([self._one(image) for image in pixels]))
+
+    def _one(self, pixels: NDArray[np.uint8]) -> Array:
+        x = normalise(pixels, self._preprocess)
+        for step in self._steps:
+            x = step(x)
+        weight, bias = self._classifier
+        out: Array = self._head(x.mean((0, 1), keepdims=True))[0, 0] @ weight + bias
+        return out
+
+
+class _Conv:
+    """A convolution with its batch norm and, if wanted, a ReLU; over all channels, or over each alone (depthwise)."""
+
+    def __init__(
+        self, t: Named, conv: str, norm: str, out: int, channels: int, size: int, *, stride: int = 1, relu: bool = True
+    ) -> None:
+        self._size, self._stride, self._relu = size, stride, relu
+        t.expect(f"{conv}.weight", out, channels, size, size)
+        scale = t.matrix(f"{norm}.weight") / np.sqrt(t.matrix(f"{norm}.running_var") + np.float32(_EPSILON))
+        self._bias = t.matrix(f"{norm}.bias") - t.matrix(f"{norm}.running_mean") * scale
+        kernel = t.matrix(f"{conv}.weight") * scale[:, None, None, None]
+        self._depthwise = channels == 1
+        # Laid out as the maps are: (y, x, channel), and for a product of matrices (y, x and channel, out).
+        self._kernel = kernel[:, 0].transpose(1, 2, 0) if self._depthwise else kernel.transpose(2, 3, 1, 0)
+
+    def __call__(self, x: Array) -> Array:
+        if self._size > 1:
+            margin = self._size // 2
+            x = np.pad(x, ((margin, margin), (margin, margin), (0, 0)))
+        out: Array = (self._each(x) if self._depthwise else self._all(x)) + self._bias
+        if self._relu:
+            np.maximum(out, 0, out=out)
+        return out
+
+    def _all(self, x: Array) -> Array:
+        if self._size > 1:
+            windows = sliding_window_view(x, (self._size, self._size), (0, 1))[:: self._stride, :: self._stride]
+            x = windows.transpose(0, 1, 3, 4, 2).reshape(*windows.shape[:2], -1)
+        out: Array = x @ self._kernel.reshape(-1, self._kernel.shape[-1])
+        return out
+
+    def _each(self, x: Array) -> Array:
+        """The sum over the kernel's places of the map moved by the place: numbers of one place lie side by side."""
+        step = self._stride
+        height, width = ((side - self._size) // step + 1 for side in x.shape[:2])
+        out = np.zeros((height, width, x.shape[2]), np.float32)
+        for dy in range(self._size):
+            for dx in range(self._size):
+                out += x[dy : dy + step * height : step, dx : dx + step * width : step] * self._kernel[dy, dx]
+        return out
+
+
+def _plain(t: Named, stage: int, before: int, between: int, after: int) -> list[_Conv]:
+    """A stage of two convolutions; the first halves the map."""
+    first, second = f"blocks.{stage}.0", f"blocks.{stage}.1"
+    return [
+        _Conv(t, f"{first}.conv", f"{first}.bn1", between, before, 3, stride=2),
+        _Conv(t, f"{second}.conv", f"{second}.bn1", after, between, 1),
+    ]
+
+
+class _Inverted:
+    """A universal inverted bottleneck: channels are widened, looked at depthwise, and narrowed; the input is added.
+
+    `start` and `middle` are the sizes of the depthwise kernels before and after the widening, 0 for none.
+    """
+
+    def __init__(
+        self,
+        t: Named,
+        stage: int,
+        block: int,
+        before: int,
+        wide: int,
+        after: int,
+        *,
+        start: int = 0,
+        middle: int = 0,
+        stride: int = 1,
+    ) -> None:
+        name = f"blocks.{stage}.{block}"
+        self._adds = stride == 1 and before == after
+
+        def part(what: str, out: int, channels: int, size: int, stride: int = 1, relu: bool = True) -> _Conv:
+            return _Conv(t, f"{name}.{what}.conv", f"{name}.{what}.bn", out, channels, size, stride=stride, relu=relu)
+
+        self._steps = [part("pw_exp", wide, before, 1)]
+        if start:
+            self._steps.insert(0, part("dw_start", before, 1, start, relu=False))
+        if middle:
+            self._steps.append(part("dw_mid", wide, 1, middle, stride))
+        self._steps.append(part("pw_proj", after, wide, 1, relu=False))
+
+    def __call__(self, x: Array) -> Array:
+        out = x
+        for step in self._steps:
+            out = step(out)
+        return out + x if self._adds else out
