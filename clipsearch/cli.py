@@ -378,20 +378,13 @@ def _image_term(spelling: str) -> Term:
 def _batch(source: str) -> Iterator[tuple[str, list[Term]]]:
     from clipsearch.query import text_term
 
-    try:
-        with contextlib.ExitStack() as stack:
-            file = sys.stdin.buffer if source == "-" else stack.enter_context(open(source, "rb"))
-            for number, raw in enumerate(file, 1):
-                try:
-                    line = raw.decode("utf-8-sig" if number == 1 else "utf-8").strip()
-                    terms = [text_term(line)] if line else []
-                except (BadRequest, UnicodeDecodeError) as error:
-                    what = error if isinstance(error, BadRequest) else "not UTF-8"
-                    raise BadRequest(f"{source}, line {number}: {what}") from None
-                if terms:
-                    yield line, terms
-    except OSError as error:
-        raise BadRequest(f"{source} cannot be read: {error.strerror}") from None
+    for where, raw in _lines(source):
+        try:
+            line = raw.decode().strip()
+            terms = [text_term(line)]
+        except (BadRequest, UnicodeDecodeError) as error:
+            raise BadRequest(f"{where}: {error if isinstance(error, BadRequest) else 'not UTF-8'}") from None
+        yield line, terms
 
 
 def _print(hits: list[Hit], format: str, null: bool) -> None:
@@ -548,7 +541,59 @@ def verify(index: IndexOption = None, json: JsonOption = False, debug: DebugOpti
     print(f"sound: {photos:,} photos, {embeddings:,} embeddings")
 
 
-# ------------------------------------------------------------------------------------------ output
+@command
+def eval_(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="Lines of a path, a tab and a caption; - is stdin.")],
+    index: IndexOption = None,
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Measure how well the index finds photos by captions that people wrote for them.
+
+    Text to image: how often a photo is among the best 1, 5 and 10 for its caption, of all that are indexed, and its
+    median rank. Image to text: the same for the captions of FILE, asked by photo. A photo may have several lines.
+
+    Example: clipsearch eval captions.tsv --json | jq .text_to_image.recall_at_10
+    """
+    from clipsearch.evaluation import evaluate
+    from clipsearch.store import Store
+
+    pairs = list(_captions(file))
+    with Store.open(index_folder(index)) as store:
+        measured = evaluate(store, pairs)
+    if measured.missing:
+        count = len(measured.missing)
+        say(f"{count:,} listed photos are not in the index, such as {os.fsdecode(measured.missing[0])}; left out")
+    if json:
+        print_json(render.evaluation_object(measured))
+    else:
+        print(render.evaluation(measured))
+
+
+def _captions(source: str) -> Iterator[tuple[bytes, str]]:
+    for where, line in _lines(source):
+        path, tab, caption = line.partition(b"\t")
+        if not tab or not path or not caption.strip():
+            raise BadRequest(f"{where}: not a path, a tab and a caption")
+        try:
+            yield path, caption.decode().strip()
+        except UnicodeDecodeError:
+            raise BadRequest(f"{where}: the caption is not UTF-8") from None
+
+
+# ------------------------------------------------------------------------------------------ input and output
+
+
+def _lines(source: str) -> Iterator[tuple[str, bytes]]:
+    """The lines of a file or of stdin (-) that are not blank, each after its place for messages."""
+    try:
+        with contextlib.ExitStack() as stack:
+            file = sys.stdin.buffer if source == "-" else stack.enter_context(open(source, "rb"))
+            for number, line in enumerate(file, 1):
+                if line.strip():
+                    yield f"{source}, line {number}", line.removeprefix(b"\xef\xbb\xbf").rstrip(b"\r\n")
+    except OSError as error:
+        raise BadRequest(f"{source} cannot be read: {error.strerror}") from None
 
 
 def say(text: str) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from clipsearch.evaluation import Evaluation
     from clipsearch.query import Hit
 
 FORMATS = ("table", "paths", "tsv", "json", "jsonl")
@@ -90,6 +91,32 @@ def table(hits: Iterable[Hit], width: int, *, colour: bool = True) -> str:
             line.append(name, link)
             console.print(line, crop=False, soft_wrap=True)
     return capture.get()
+
+
+def evaluation(measured: Evaluation) -> str:
+    """A table of recall in percent, and what it was measured on."""
+    lines = ["                 R@1    R@5   R@10  median rank"]
+    for name, recall in (("text to image", measured.text_to_image), ("image to text", measured.image_to_text)):
+        shares = "".join(f"{100 * share:7.1f}" for share in (recall.at_1, recall.at_5, recall.at_10))
+        lines.append(f"{name}{shares}{recall.median_rank:13,.1f}")
+    what = f"{measured.captions:,} captions of {measured.photos:,} photos among {measured.among:,}"
+    return "\n".join([*lines, f"{what}, in percent; {printable(measured.model)}"])
+
+
+def evaluation_object(measured: Evaluation) -> dict[str, Any]:
+    """An evaluation as JSON has it; the README describes the fields."""
+    names = ("model", "captions", "photos", "among")
+    directions = {
+        name: {
+            "recall_at_1": recall.at_1,
+            "recall_at_5": recall.at_5,
+            "recall_at_10": recall.at_10,
+            "median_rank": recall.median_rank,
+        }
+        for name, recall in (("text_to_image", measured.text_to_image), ("image_to_text", measured.image_to_text))
+    }
+    missing = [path_fields(path) for path in measured.missing]
+    return {**{name: getattr(measured, name) for name in names}, **directions, "missing": missing}
 
 
 def printable(text: str | bytes) -> str:

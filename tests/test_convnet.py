@@ -57,8 +57,7 @@ def test_images_are_embedded_as_timm_does_it(size: tuple[int, int], net: open_cl
         expected = net.encode_image(inputs).numpy()
     rows = ConvTower(model, load_safetensors(model.weights))(pixels)
     assert cosines(rows, expected).min() > 0.999999
-    assert abs((rows @ rows.T) - np.eye(3)).max() > 0.01  # they are not all the same
-    assert (rows @ rows.T)[0, 1] < 0.9999
+    assert (rows @ rows.T)[np.triu_indices(3, 1)].max() < 0.9999  # else any tower would agree
 
 
 def test_only_this_network_is_served(model: Model) -> None:

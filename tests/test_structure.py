@@ -26,7 +26,7 @@ ORDER = [
         "store",
         "search",
     ),
-    *("query", "indexing", "render", "cli", "__init__", "__main__"),
+    *("query", "evaluation", "indexing", "render", "cli", "__init__", "__main__"),
 ]
 
 

@@ -1,0 +1,134 @@
+"""How well an index finds what people say of its photos: recall at k and median rank, for a list of captions."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipsearch.encode import Encoder, TorchEncoder, cold_encoder
+from clipsearch.errors import BadRequest, NoIndex
+from clipsearch.models import Model
+from clipsearch.store import Store, absolute, relative_to
+from clipsearch.towers import Array, unit_rows
+
+FEW_TEXTS = 200  # as many are embedded by the encoder that is ready soonest before the one for batches is loaded
+_TIE = np.float32(1e-6)  # scores as close as this are equal but for the order in which they were summed
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Recall:
+    """Over all queries: the share with a right answer among the best 1, 5 and 10, and the median of its rank."""
+
+    at_1: float
+    at_5: float
+    at_10: float
+    median_rank: float
+
+    @staticmethod
+    def of(ranks: Ints) -> Recall:
+        """From the rank (n,) of the best right answer to each query, 1 for the best of all."""
+        at_1, at_5, at_10 = (float((ranks <= k).mean()) for k in (1, 5, 10))
+        return Recall(at_1, at_5, at_10, float(np.median(ranks)))
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Both directions, and what they were measured on. `missing` are listed photos that the index does not have."""
+
+    model: str
+    captions: int
+    photos: int
+    among: int
+    missing: list[bytes]
+    text_to_image: Recall
+    image_to_text: Recall
+
+
+def evaluate(store: Store, pairs: Iterable[tuple[bytes, str]]) -> Evaluation:
+    """Ask an index for the photos (path, caption) by their captions, and the other way round.
+
+    Text to image: each distinct caption is asked among all images of the index; every photo that it is said of is
+    right. Image to text: each photo is asked among the distinct captions. Photos of equal content are one. Raises
+    `BadRequest` when no photo of the list is indexed.
+    """
+    if store.is_empty():
+        raise NoIndex("the index is empty; fill it with: clipsearch index DIR")
+    find = _Lookup(store)
+    numbers: dict[str, int] = {}  # of the captions
+    said: set[tuple[int, int]] = set()
+    missing: dict[bytes, None] = {}
+    for path, caption in pairs:
+        image_id = find(path)
+        if image_id is None:
+            missing[path] = None
+        else:
+            said.add((numbers.setdefault(caption, len(numbers)), image_id))
+    if not said:
+        first = f", such as {os.fsdecode(next(iter(missing)))}" if missing else ""
+        raise BadRequest(f"none of the listed photos is in the index{first}")
+    caption_of, id_of = np.array(sorted(said), np.int64).T
+    model = Model.from_json(store.model)
+    texts = _embed(model, list(numbers))
+    ids, rows = store.embeddings_of(np.unique(id_of).tolist())
+    order = np.argsort(ids)
+    ids, images = ids[order], unit_rows(rows[order])
+    photo_of = np.searchsorted(ids, id_of)
+    right = np.einsum("nd,nd->n", texts[caption_of], images[photo_of])
+    every = ((block_ids, unit_rows(block)) for block_ids, block in store.embeddings(block=4096))
+    return Evaluation(
+        model.name,
+        len(texts),
+        len(images),
+        store.count_embeddings(),
+        list(missing),
+        Recall.of(ranks(texts, every, caption_of, id_of, right)),
+        Recall.of(ranks(images, [(np.arange(len(texts)), texts)], photo_of, caption_of, right)),
+    )
+
+
+def _embed(model: Model, captions: list[str]) -> Array:
+    few = len(captions) <= FEW_TEXTS
+    encoder: Encoder = cold_encoder(model, texts=True, images=False) if few else TorchEncoder(model)
+    return np.concatenate([encoder.encode_texts(captions[n : n + 256]) for n in range(0, len(captions), 256)])
+
+
+def ranks(queries: Array, gallery: Iterable[tuple[Ints, Array]], asked: Ints, answer: Ints, right: Array) -> Ints:
+    """The rank (q,) of the best right answer to each of the unit rows `queries` (q, dim).
+
+    `gallery` are blocks of ids (n,), in order, and unit rows (n, dim). The right answers are pairs: the query's number
+    `asked` (p,), the id `answer` (p,) and their cosine `right` (p,). One more than the wrong answers that score as
+    much or more: a model that gives everything the same score finds nothing.
+    """
+    best = np.full(len(queries), -np.inf, np.float32)
+    np.maximum.at(best, asked, right)
+    best -= _TIE
+    out = np.ones(len(queries), np.int64)
+    for ids, rows in gallery:
+        ahead = queries @ rows.T >= best[:, None]
+        out += ahead.sum(1)
+        here = np.isin(answer, ids)
+        columns = np.searchsorted(ids, answer[here])
+        np.subtract.at(out, asked[here], ahead[asked[here], columns].astype(np.int64))
+    return out
+
+
+class _Lookup:
+    """The image of a photo by its path, as it is spelt or behind links."""
+
+    def __init__(self, store: Store) -> None:
+        self._store, self._roots = store, store.roots()
+
+    def __call__(self, path: bytes) -> int | None:
+        for spelling in (os.path.abspath(path), absolute(os.fsdecode(path))):
+            for root in self._roots:
+                below = relative_to(spelling, root.path)
+                image = None if below is None else self._store.image_of(root, below)
+                if image is not None:
+                    return image
+        return None
