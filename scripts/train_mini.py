@@ -48,6 +48,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional
 
+from clipsearch.evaluation import Recall, ranks
+
 MODEL_CONFIG: dict[str, Any] = {
     "embed_dim": 256,
     "vision_cfg": {
@@ -100,12 +102,13 @@ class Student(nn.Module):
         lengths = (tokens != 0).sum(1)
         order = lengths.argsort()
         parts = []
-        for rows in order.split(64):
+        for rows in torch.split(order, 64):
             part = tokens[rows, : int(lengths[rows].max())]
             x = clip.token_embedding(part) + clip.positional_embedding[: part.shape[1]]
             x = clip.ln_final(clip.transformer(x, attn_mask=clip.attn_mask[: part.shape[1], : part.shape[1]]))
             parts.append(x[torch.arange(len(x)), part.argmax(1)])
-        return torch.cat(parts)[order.argsort()] @ clip.text_projection
+        out: torch.Tensor = torch.cat(parts)[order.argsort()] @ clip.text_projection
+        return out
 
     def image_parameters(self) -> list[nn.Parameter]:
         return [p for n, p in self.named_parameters() if n.startswith("clip.visual.") or n.startswith("imitate.")]
@@ -119,14 +122,15 @@ class Student(nn.Module):
     def merged(self) -> CLIP:
         """The CLIP alone, the two maps multiplied into the head of its image tower: linear, norm, ReLU, linear."""
         clip = copy.deepcopy(self.clip).eval()
-        trunk, hidden, last = clip.visual.trunk, self.bridge[1], self.bridge[4]
+        trunk: Any = clip.visual.trunk
+        hidden: Any = self.bridge[1]
         trunk.conv_head.weight.copy_((hidden.weight @ self.imitate.weight)[:, :, None, None])
         norm = trunk.norm_head
         norm.running_mean.zero_()
         norm.running_var.fill_(1)
         norm.weight.fill_(math.sqrt(1 + norm.eps))
         norm.bias.copy_(hidden.weight @ self.imitate.bias + hidden.bias)
-        trunk.classifier.load_state_dict(last.state_dict())
+        trunk.classifier.load_state_dict(self.bridge[4].state_dict())
         return clip
 
 
@@ -186,38 +190,37 @@ def embed_texts(model: CLIP, tokenizer: SimpleTokenizer, texts: list[str]) -> to
     return torch.cat(parts)
 
 
-def ranks(scores: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """1 + how many columns score above the target's, for each row."""
-    return 1 + (scores > scores.gather(1, target[:, None])).sum(1)
-
-
-def recall(position: torch.Tensor) -> dict[str, float]:
-    out = {f"R@{k}": round(100 * (position <= k).float().mean().item(), 1) for k in (1, 5, 10)}
-    return out | {"median rank": float(position.float().median())}
+def recall(queries: torch.Tensor, gallery: torch.Tensor, right: list[tuple[int, int]]) -> dict[str, float]:
+    """As `clipsearch eval` counts it, in percent; `right` are the pairs (query, row of the gallery) that fit."""
+    asked, answer = np.array(right, np.int64).T
+    rows, answers = queries.numpy(), gallery.numpy()
+    cosines = np.einsum("nd,nd->n", rows[asked], answers[answer])
+    found = Recall.of(ranks(rows, [(np.arange(len(answers)), answers)], asked, answer, cosines))
+    shares = {"R@1": found.at_1, "R@5": found.at_5, "R@10": found.at_10}
+    return {name: round(100 * share, 1) for name, share in shares.items()} | {"median rank": found.median_rank}
 
 
 @torch.no_grad()
 def judge(model: CLIP, tokenizer: SimpleTokenizer, dev: Prepared, labels: Prepared, images: list[torch.Tensor]) -> Any:
-    """Retrieval on dev and zero-shot labels, in percent, of a text tower with the embedded `images` of the two sets.
+    """Retrieval on dev and zero-shot labels of a text tower with the embedded `images` of the two sets.
 
     Each photo of `labels` is compared with the labels of its own set, as "a photo of a ...".
     """
-    owner = torch.tensor([i for i, p in enumerate(dev.pictures) for _ in p.captions])
-    texts = embed_texts(model, tokenizer, [c for p in dev.pictures for c in p.captions])
-    scores = texts @ images[0].T
-    best_caption = torch.stack([scores.T[:, owner == i].amax(1) for i in range(len(images[0]))], 1)
-    right = 0
-    sources = np.array([p.member.rsplit("-", 1)[0] for p in labels.pictures])
+    said = [(row, caption) for row, picture in enumerate(dev.pictures) for caption in picture.captions]
+    texts = embed_texts(model, tokenizer, [caption for _, caption in said])
+    pairs = [(number, row) for number, (row, _) in enumerate(said)]
+    right = 0.0
+    sources = np.array([picture.member.rsplit("-", 1)[0] for picture in labels.pictures])
     for source in np.unique(sources):
         rows = np.flatnonzero(sources == source)
-        names = sorted({labels.pictures[i].label or "" for i in rows})
+        names = sorted({labels.pictures[row].label or "" for row in rows})
         words = embed_texts(model, tokenizer, [f"a photo of a {name}" for name in names])
-        guess = (images[1][rows] @ words.T).argmax(1)
-        right += sum(names[int(g)] == labels.pictures[i].label for g, i in zip(guess, rows, strict=True))
+        truth = [(number, names.index(labels.pictures[row].label or "")) for number, row in enumerate(rows)]
+        right += len(rows) * recall(images[1][rows], words, truth)["R@1"]
     return {
-        "text-to-image": recall(ranks(scores, owner)),
-        "image-to-text": recall(ranks(best_caption, torch.arange(len(images[0])))),
-        "labels top-1": round(100 * right / len(labels.pictures), 1),
+        "text-to-image": recall(texts, images[0], pairs),
+        "image-to-text": recall(images[0], texts, [(row, number) for number, row in pairs]),
+        "labels top-1": round(right / len(labels.pictures), 1),
     }
 
 
@@ -243,7 +246,7 @@ def evaluate(student: Student, tokenizer: SimpleTokenizer, dev: Prepared, labels
     drawn_images = embed_images(model, np.stack([np.asarray(s.image) for s in drawn]))
     drawn_texts = embed_texts(model, tokenizer, [s.captions[0] for s in drawn])
     return judge(model, tokenizer, dev, labels, images) | {
-        "scenes": recall(ranks(drawn_texts @ drawn_images.T, torch.arange(len(drawn)))),
+        "scenes": recall(drawn_texts, drawn_images, [(n, n) for n in range(len(drawn))]),
         "teacher cosine": round(cosine.mean().item(), 4),
     }
 
@@ -290,10 +293,11 @@ def prefetch(items: Iterable[T]) -> Iterator[T]:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """`pixels` of photos and after them of scenes, the teacher's `features` of the photos; what is said of the rows of
-    `pixels` that `said` names, and the group of each caption."""
+    """`pixels` of photos and after them of scenes, the teacher's `features` of the photos, and `captions` of the rows
+    that `said` names, each with its group.
+    """
 
-    pixels: torch.Tensor | None
+    pixels: torch.Tensor
     features: torch.Tensor
     said: torch.Tensor
     captions: list[str]
@@ -304,7 +308,9 @@ def align_batch(data: Prepared, rows: NDArray[np.int64], rng: random.Random) -> 
     features = np.stack([data.teacher[row, rng.randrange(data.teacher.shape[1])] for row in rows])
     said = [say(data, row, rng) for row in rows]
     captions = [thin(caption, rng) for caption, _ in said]
-    return Batch(None, torch.from_numpy(features), torch.arange(len(rows)), captions, [group for _, group in said])
+    return Batch(
+        torch.empty(0), torch.from_numpy(features), torch.arange(len(rows)), captions, [group for _, group in said]
+    )
 
 
 def imitate_batch(data: Prepared, rows: NDArray[np.int64], rng: random.Random) -> Batch:
@@ -429,7 +435,7 @@ class Stage:
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate * min(1.0, share / 0.05 + 1e-3) * (0.5 + 0.5 * math.cos(math.pi * share))
         self.optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.parameters, 1.0)
         self.optimizer.step()
         self.step += 1
@@ -447,7 +453,7 @@ class Stage:
     def _watch(self) -> None:
         """Log the figures of the average so far, and save everything."""
         print(f"{self.name}: step {self.step}: {json.dumps(self.watch(self.average))}", flush=True)
-        state = {"student": self.student.state_dict(), "average": self.average.state_dict()}
+        state: dict[str, Any] = {"student": self.student.state_dict(), "average": self.average.state_dict()}
         state |= {"optimizer": self.optimizer.state_dict(), "spent": self.spent, "step": self.step}
         torch.save(state, self.file.with_suffix(".tmp"))
         os.replace(self.file.with_suffix(".tmp"), self.file)
