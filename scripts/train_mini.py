@@ -467,7 +467,7 @@ def train(args: argparse.Namespace, data: Prepared, dev: Prepared, labels: Prepa
     if args.init is not None:
         student.clip.load_state_dict(load_file(args.init))
     scale = student.clip.logit_scale
-    # A photo that people described counts twice: there are five captions to learn, not one class.
+    # Photos that people described count more: there are five captions to learn, not one class.
     every = list(range(len(data.pictures)))
     captioned = [row for row in every if data.pictures[row].captions or data.named[row]]
     described = [row for row in captioned if data.pictures[row].captions and not data.pictures[row].label]
@@ -519,7 +519,7 @@ def train(args: argparse.Namespace, data: Prepared, dev: Prepared, labels: Prepa
 
     for name, parameters, minutes, rate, rows, size, make, loss, look in (
         ("align", student.text_parameters(), args.align_minutes, 1e-3,
-         captioned + described, ALIGN_BATCH, align_batch, align_loss, align_watch),
+         captioned + 4 * described, ALIGN_BATCH, align_batch, align_loss, align_watch),
         ("imitate", student.image_parameters(), args.imitate_minutes, 2e-3,
          every, IMITATE_BATCH, imitate_batch, imitate_loss, watch),
         ("train", list(student.parameters()), args.minutes, 1e-3,

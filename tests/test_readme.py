@@ -40,6 +40,8 @@ def user(home: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]
     save_scenes(folder / "camera", 5)
     (folder / "wallpapers").mkdir()
     SCENES[0].image.save(folder / "beach.jpg")
+    lines = [f"Pictures/2023/{n:02d}.png\t{SCENES[n].captions[0]}\n" for n in range(20)]
+    (folder / "captions.tsv").write_text("".join(lines))
     (folder / "queries.txt").write_text("a red circle\nstripes\n")
     programs = folder / "bin"
     programs.mkdir()
