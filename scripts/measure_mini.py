@@ -4,8 +4,8 @@
     python scripts/measure_mini.py --speed
 
 The first prints, in percent: retrieval over 1,000 Flickr8k photos and over 200 drawn scenes that no training has seen,
-and zero-shot labels, each photo against the labels of its own set as "a photo of a ...". The last is recall at 1 of image
-to text where the captions are the labels. The second compares mini with a ViT-B/32, of random weights, in images that
+and zero-shot labels, each photo against the labels of its own set as "a photo of a ...", which is recall at 1 of image
+to text where the captions are the labels. The second compares mini with a ViT-B/32 of random weights, in images that
 are embedded a second, batches of 32 in turn.
 """
 
