@@ -521,6 +521,15 @@ def test_a_vit_answers_without_torch(clipsearch: Run, drawn: Path, vit_index: Pa
     assert best.lines == [str(drawn / "04.png")]
 
 
+def test_mini_answers_an_image_without_torch(clipsearch: Run, drawn: Path, drawn_index: Path, tmp_path: Path) -> None:
+    SCENES[4].image.crop((2, 2, 158, 158)).save(tmp_path / "new.png")
+    status, modules = cold("query", "--image", tmp_path / "new.png", index=drawn_index)
+    assert status == 0
+    assert not {"torch", "open_clip", "timm"} & modules
+    best = clipsearch("query", "--image", tmp_path / "new.png", "-k", 1, index=drawn_index)
+    assert best.lines == [str(drawn / "04.png")]
+
+
 def test_a_run_with_nothing_new_rewrites_nothing(clipsearch: Run, drawn_index: Path, tmp_path: Path) -> None:
     index = tmp_path / "index"
     shutil.copytree(drawn_index, index)
