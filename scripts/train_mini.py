@@ -62,7 +62,7 @@ MODEL_CONFIG: dict[str, Any] = {
     "text_cfg": {"context_length": 32, "vocab_size": 49408, "width": 256, "heads": 4, "layers": 4},
 }
 ALIGN_BATCH, IMITATE_BATCH, TRAIN_BATCH, TRAIN_SCENES = 512, 128, 192, 64
-IMITATE_SIZE = 96  # pixels; two thirds of the time a step takes at full size
+IMITATE_SIZE = 96  # pixels; a step takes two thirds of the time that it takes at full size
 DEV_SCENES = (200, 10_000_000)  # count and first seed of the scenes that are never trained on
 TEMPLATES = ("{}", "a {}", "a photo of a {}", "a photo of {}", "a picture of a {}", "this is a {}")
 
@@ -99,6 +99,7 @@ class Student(nn.Module):
     def texts(self, tokens: torch.Tensor) -> torch.Tensor:
         """`CLIP.encode_text` of texts of similar length together: under the causal mask, padding changes nothing."""
         clip = self.clip
+        tokens = tokens.to(self.device)
         lengths = (tokens != 0).sum(1)
         order = lengths.argsort()
         parts = []
@@ -106,9 +107,13 @@ class Student(nn.Module):
             part = tokens[rows, : int(lengths[rows].max())]
             x = clip.token_embedding(part) + clip.positional_embedding[: part.shape[1]]
             x = clip.ln_final(clip.transformer(x, attn_mask=clip.attn_mask[: part.shape[1], : part.shape[1]]))
-            parts.append(x[torch.arange(len(x)), part.argmax(1)])
+            parts.append(x[torch.arange(len(x), device=x.device), part.argmax(1)])
         out: torch.Tensor = torch.cat(parts)[order.argsort()] @ clip.text_projection
         return out
+
+    @property
+    def device(self) -> torch.device:
+        return self.clip.logit_scale.device
 
     def image_parameters(self) -> list[nn.Parameter]:
         return [p for n, p in self.named_parameters() if n.startswith("clip.visual.") or n.startswith("imitate.")]
@@ -151,9 +156,9 @@ def jitter(batch: torch.Tensor, strength: float = 0.25) -> torch.Tensor:
 class Lesson:
     """What the teacher's features are compared by: as they are, less their mean, and as class probabilities."""
 
-    def __init__(self, teacher: Teacher, mean: NDArray[np.float32]) -> None:
-        self.weight = torch.from_numpy(teacher.weight)
-        self.bias = torch.from_numpy(teacher.weight @ mean + teacher.bias)
+    def __init__(self, teacher: Teacher, mean: NDArray[np.float32], device: torch.device) -> None:
+        self.weight = torch.from_numpy(teacher.weight).to(device)
+        self.bias = torch.from_numpy(teacher.weight @ mean + teacher.bias).to(device)
 
     def loss(self, imitation: torch.Tensor, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The cosine distance of (n, 1280) to the teacher's, and the divergence of the class probabilities."""
@@ -168,10 +173,10 @@ def contrastive_loss(images: torch.Tensor, texts: torch.Tensor, scale: torch.Ten
     images, texts = functional.normalize(images.float(), dim=-1), functional.normalize(texts.float(), dim=-1)
     logits, _ = ClipLoss().get_logits(images, texts, scale.exp())
     _, ids = np.unique(groups, return_inverse=True)
-    same = torch.from_numpy(ids[:, None] == ids[None, :])
+    same = torch.from_numpy(ids[:, None] == ids[None, :]).to(logits.device)
     same.fill_diagonal_(False)
     logits = logits.masked_fill(same, -1e4)
-    target = torch.arange(len(logits))
+    target = torch.arange(len(logits), device=logits.device)
     return (functional.cross_entropy(logits, target) + functional.cross_entropy(logits.T, target)) / 2
 
 
@@ -180,14 +185,16 @@ def contrastive_loss(images: torch.Tensor, texts: torch.Tensor, scale: torch.Ten
 
 @torch.no_grad()
 def embed_images(model: CLIP, pixels: NDArray[np.uint8]) -> torch.Tensor:
-    parts = [model.encode_image(to_input(pixels[i : i + 100]), normalize=True) for i in range(0, len(pixels), 100)]
-    return torch.cat(parts)
+    device = model.logit_scale.device
+    parts = (to_input(pixels[i : i + 100]).to(device) for i in range(0, len(pixels), 100))
+    return torch.cat([model.encode_image(part, normalize=True) for part in parts]).cpu()
 
 
 @torch.no_grad()
 def embed_texts(model: CLIP, tokenizer: SimpleTokenizer, texts: list[str]) -> torch.Tensor:
-    parts = [model.encode_text(tokenizer(texts[i : i + 250]), normalize=True) for i in range(0, len(texts), 250)]
-    return torch.cat(parts)
+    device = model.logit_scale.device
+    parts = (tokenizer(texts[i : i + 250]).to(device) for i in range(0, len(texts), 250))
+    return torch.cat([model.encode_text(part, normalize=True) for part in parts]).cpu()
 
 
 def recall(queries: torch.Tensor, gallery: torch.Tensor, right: list[tuple[int, int]]) -> dict[str, float]:
@@ -228,8 +235,8 @@ def judge(model: CLIP, tokenizer: SimpleTokenizer, dev: Prepared, labels: Prepar
 def ceiling(student: Student, tokenizer: SimpleTokenizer, dev: Prepared, labels: Prepared) -> Any:
     """The figures with the teacher's features in place of the student's: what imitation could reach."""
     student.eval()
-    features = (torch.from_numpy(part.teacher[:, 0]) for part in (dev, labels))
-    images = [functional.normalize(student.bridge(part), dim=-1) for part in features]
+    features = (torch.from_numpy(part.teacher[:, 0]).to(student.device) for part in (dev, labels))
+    images = [functional.normalize(student.bridge(part), dim=-1).cpu() for part in features]
     return judge(student.clip, tokenizer, dev, labels, images)
 
 
@@ -239,8 +246,8 @@ def evaluate(student: Student, tokenizer: SimpleTokenizer, dev: Prepared, labels
     student.eval()
     model = student.merged()
     images = [embed_images(model, part.pixels[:, 0]) for part in (dev, labels)]
-    pixels = (dev.pixels[i : i + 100, 0] for i in range(0, len(dev.pictures), 100))
-    imitation = torch.cat([student.images(to_input(part))[1] for part in pixels])
+    pixels = (to_input(dev.pixels[i : i + 100, 0]).to(student.device) for i in range(0, len(dev.pictures), 100))
+    imitation = torch.cat([student.images(part)[1] for part in pixels]).cpu()
     cosine = functional.cosine_similarity(imitation, torch.from_numpy(dev.teacher[:, 0]))
     drawn = scenes.draw_distinct(*DEV_SCENES, size=SIZE)
     drawn_images = embed_images(model, np.stack([np.asarray(s.image) for s in drawn]))
@@ -302,6 +309,10 @@ class Batch:
     said: torch.Tensor
     captions: list[str]
     groups: list[str]
+
+    def to(self, device: torch.device) -> Batch:
+        tensors = (self.pixels, self.features, self.said)
+        return Batch(*(tensor.to(device) for tensor in tensors), self.captions, self.groups)
 
 
 def align_batch(data: Prepared, rows: NDArray[np.int64], rng: random.Random) -> Batch:
@@ -368,15 +379,8 @@ class Stage:
         args: argparse.Namespace,
         watch: Callable[[Student], Any],
     ) -> None:
-        self.name, self.student, self.budget, self.rate, self.args, self.watch = (
-            name,
-            student,
-            minutes * 60,
-            rate,
-            args,
-            watch,
-        )
-        self.parameters = parameters
+        self.name, self.student, self.parameters = name, student, parameters
+        self.budget, self.rate, self.args, self.watch = minutes * 60, rate, args, watch
         self.average = copy.deepcopy(student)
         decayed = [p for p in parameters if p.ndim >= 2]
         plain = [p for p in parameters if p.ndim < 2]
@@ -385,7 +389,7 @@ class Stage:
         self.spent, self.step = 0.0, 0
         self.file = args.work / f"{name}.pt"
         if self.file.exists():
-            state = torch.load(self.file, weights_only=True)
+            state = torch.load(self.file, weights_only=True, map_location=student.device)
             student.load_state_dict(state["student"])
             self.average.load_state_dict(state["average"])
             self.optimizer.load_state_dict(state["optimizer"])
@@ -413,7 +417,7 @@ class Stage:
         self.student.train()
         source = prefetch(batches())
         while self.spent < self.budget:
-            value, figures = loss(next(source))
+            value, figures = loss(next(source).to(self.student.device))
             self._update(value)
             now = time.monotonic()
             self.spent, began = self.spent + now - began, now
@@ -459,13 +463,16 @@ class Stage:
         os.replace(self.file.with_suffix(".tmp"), self.file)
 
 
-def train(args: argparse.Namespace, data: Prepared, dev: Prepared, labels: Prepared, lesson: Lesson) -> Any:
+def train(
+    args: argparse.Namespace, data: Prepared, dev: Prepared, labels: Prepared, lesson: Lesson, device: torch.device
+) -> Any:
     """All stages after `prepare`; the figures of the model that they leave in the work folder."""
     torch.manual_seed(args.seed)
     tokenizer = SimpleTokenizer(context_length=MODEL_CONFIG["text_cfg"]["context_length"])
     student = Student()
     if args.init is not None:
         student.clip.load_state_dict(load_file(args.init))
+    student.to(device)
     scale = student.clip.logit_scale
     # Photos that people described count more: there are five captions to learn, not one class.
     every = list(range(len(data.pictures)))
@@ -512,10 +519,11 @@ def train(args: argparse.Namespace, data: Prepared, dev: Prepared, labels: Prepa
         export(average.merged(), args.work / "model")
         return evaluate(average, tokenizer, dev, labels)
 
-    bf16 = torch.cpu._is_amx_tile_supported()  # without a matrix unit for it, bf16 is slower than fp32
+    # Without a matrix unit for it, bf16 is slower than fp32.
+    bf16 = device.type == "cuda" or torch.cpu._is_amx_tile_supported()
 
     def autocast() -> torch.autocast:
-        return torch.autocast("cpu", torch.bfloat16, enabled=bf16)
+        return torch.autocast(device.type, torch.bfloat16, enabled=bf16)
 
     for name, parameters, minutes, rate, rows, size, make, loss, look in (
         ("align", student.text_parameters(), args.align_minutes, 1e-3,
@@ -534,7 +542,7 @@ def export(model: CLIP, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     weights = {}
     for name, value in model.state_dict().items():
-        weights[name] = (value.half() if value.dtype.is_floating_point else value).contiguous().clone()
+        weights[name] = (value.half() if value.dtype.is_floating_point else value).cpu().contiguous().clone()
     save_file(weights, folder / "open_clip_model.safetensors", metadata={"format": "pt"})
     preprocess = {
         "mean": OPENAI_DATASET_MEAN,
@@ -575,7 +583,8 @@ def main() -> None:
     mean = sets["train"].teacher[:, 0].mean(0)
     for prepared in sets.values():  # what all pictures have in common tells nothing
         prepared.teacher -= mean
-    figures = train(args, sets["train"], sets["dev"], sets["labels"], Lesson(classifier, mean))
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    figures = train(args, sets["train"], sets["dev"], sets["labels"], Lesson(classifier, mean, device), device)
     print(json.dumps(figures, indent=2))
 
 
