@@ -113,7 +113,8 @@ class Student(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        return self.clip.logit_scale.device
+        scale: torch.Tensor = self.clip.logit_scale
+        return scale.device
 
     def image_parameters(self) -> list[nn.Parameter]:
         return [p for n, p in self.named_parameters() if n.startswith("clip.visual.") or n.startswith("imitate.")]
@@ -311,8 +312,8 @@ class Batch:
     groups: list[str]
 
     def to(self, device: torch.device) -> Batch:
-        tensors = (self.pixels, self.features, self.said)
-        return Batch(*(tensor.to(device) for tensor in tensors), self.captions, self.groups)
+        pixels, features, said = (tensor.to(device) for tensor in (self.pixels, self.features, self.said))
+        return Batch(pixels, features, said, self.captions, self.groups)
 
 
 def align_batch(data: Prepared, rows: NDArray[np.int64], rng: random.Random) -> Batch:
