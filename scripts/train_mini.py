@@ -337,10 +337,10 @@ def imitate_batch(data: Prepared, rows: NDArray[np.int64], rng: random.Random) -
 
 
 def train_batch(data: Prepared, rows: NDArray[np.int64], rng: random.Random) -> Batch:
-    """The photos of `rows`, every second with a caption, then scenes, each with one."""
+    """The photos of `rows`, most with a caption, then scenes, each with one."""
     pixels, features, said, captions, groups = [], [], [], [], []
     for position, row in enumerate(rows):
-        caption, group = say(data, row, rng) if position % 2 == 0 else ("", "")
+        caption, group = say(data, row, rng)
         mirror = not re.search(r"\b(left|right)\b", caption)
         view, truth = view_of(data, row, rng, mirror)
         pixels.append(view)
@@ -351,7 +351,7 @@ def train_batch(data: Prepared, rows: NDArray[np.int64], rng: random.Random) -> 
             groups.append(group)
     for _ in range(TRAIN_SCENES):
         scene = scenes.draw(rng.randrange(DEV_SCENES[1]), SIZE)
-        caption = rng.choice((scene.captions[0], *scene.captions))
+        caption = scene.captions[0] if rng.random() < 0.5 else rng.choice(scene.captions)
         said.append(len(pixels))
         pixels.append(np.asarray(scene.image))
         captions.append(caption)
@@ -366,27 +366,30 @@ def train_batch(data: Prepared, rows: NDArray[np.int64], rng: random.Random) -> 
 class Stage:
     """A part of the training with a budget of computing time, over as many interruptions as it takes.
 
-    The learning rate rises for a twentieth of the budget and falls to zero as a cosine. What the stage leaves in
-    `student` is the moving average of its weights. `watch` are the figures that are logged now and then.
+    It `learns` parameters, each list with its highest learning rate, which is reached after a twentieth of the budget
+    and falls to zero as a cosine. What the stage leaves in `student` is the moving average of its weights. `watch`
+    gives the figures that are logged now and then.
     """
 
     def __init__(
         self,
         name: str,
         student: Student,
-        parameters: list[nn.Parameter],
+        learns: list[tuple[list[nn.Parameter], float]],
         minutes: float,
-        rate: float,
         args: argparse.Namespace,
         watch: Callable[[Student], Any],
     ) -> None:
-        self.name, self.student, self.parameters = name, student, parameters
-        self.budget, self.rate, self.args, self.watch = minutes * 60, rate, args, watch
+        self.name, self.student, self.budget, self.args, self.watch = name, student, minutes * 60, args, watch
         self.average = copy.deepcopy(student)
-        decayed = [p for p in parameters if p.ndim >= 2]
-        plain = [p for p in parameters if p.ndim < 2]
-        groups = [{"params": decayed, "weight_decay": 0.05}, {"params": plain, "weight_decay": 0.0}]
-        self.optimizer = torch.optim.AdamW(groups, lr=rate, fused=True)
+        self.parameters = [parameter for parameters, _ in learns for parameter in parameters]
+        groups = []
+        for parameters, rate in learns:
+            decayed = [p for p in parameters if p.ndim >= 2]
+            plain = [p for p in parameters if p.ndim < 2]
+            groups.append({"params": decayed, "weight_decay": 0.05, "peak": rate})
+            groups.append({"params": plain, "weight_decay": 0.0, "peak": rate})
+        self.optimizer = torch.optim.AdamW(groups, fused=True)
         self.spent, self.step = 0.0, 0
         self.file = args.work / f"{name}.pt"
         if self.file.exists():
@@ -438,7 +441,7 @@ class Stage:
     def _update(self, loss: torch.Tensor) -> None:
         share = min(1.0, self.spent / self.budget)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.rate * min(1.0, share / 0.05 + 1e-3) * (0.5 + 0.5 * math.cos(math.pi * share))
+            group["lr"] = group["peak"] * min(1.0, share / 0.05 + 1e-3) * (0.5 + 0.5 * math.cos(math.pi * share))
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.parameters, 1.0)
@@ -526,15 +529,16 @@ def train(
     def autocast() -> torch.autocast:
         return torch.autocast(device.type, torch.bfloat16, enabled=bf16)
 
-    for name, parameters, minutes, rate, rows, size, make, loss, look in (
-        ("align", student.text_parameters(), args.align_minutes, 1e-3,
+    texts, images = student.text_parameters(), student.image_parameters()
+    for name, learns, minutes, rows, size, make, loss, look in (
+        ("align", [(texts, 1e-3)], args.align_minutes,
          captioned + 4 * described, ALIGN_BATCH, align_batch, align_loss, align_watch),
-        ("imitate", student.image_parameters(), args.imitate_minutes, 2e-3,
+        ("imitate", [(images, 2e-3)], args.imitate_minutes,
          every, IMITATE_BATCH, imitate_batch, imitate_loss, watch),
-        ("train", list(student.parameters()), args.minutes, 1e-3,
+        ("train", [(images, 1e-3), (texts, 5e-4)], args.minutes,
          every + described, TRAIN_BATCH, train_batch, train_loss, watch),
     ):  # fmt: skip
-        Stage(name, student, parameters, minutes, rate, args, look).run(np.array(rows), size, partial(make, data), loss)
+        Stage(name, student, learns, minutes, args, look).run(np.array(rows), size, partial(make, data), loss)
     return watch(student)
 
 
@@ -559,8 +563,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Train the bundled model.")
     parser.add_argument("--data", type=Path, required=True, help="folder with photos/ and teacher/")
     parser.add_argument("--work", type=Path, required=True, help="folder for prepared data, checkpoints, the model")
-    parser.add_argument("--align-minutes", type=float, default=25, help="computing time for the text tower alone")
-    parser.add_argument("--imitate-minutes", type=float, default=40, help="then for the image tower alone")
+    parser.add_argument("--align-minutes", type=float, default=8, help="computing time for the text tower alone")
+    parser.add_argument("--imitate-minutes", type=float, default=27, help="then for the image tower alone")
     parser.add_argument("--minutes", type=float, default=60, help="then for both")
     parser.add_argument("--init", type=Path, help="weights to start from, such as the bundled ones")
     parser.add_argument("--watch-minutes", type=float, default=10, help="between two evaluations and checkpoints")
