@@ -381,10 +381,11 @@ def _batch(source: str) -> Iterator[tuple[str, list[Term]]]:
     for where, raw in _lines(source):
         try:
             line = raw.decode().strip()
-            terms = [text_term(line)]
+            terms = [text_term(line)] if line else []
         except (BadRequest, UnicodeDecodeError) as error:
             raise BadRequest(f"{where}: {error if isinstance(error, BadRequest) else 'not UTF-8'}") from None
-        yield line, terms
+        if terms:
+            yield line, terms
 
 
 def _print(hits: list[Hit], format: str, null: bool) -> None:
@@ -543,7 +544,7 @@ def verify(index: IndexOption = None, json: JsonOption = False, debug: DebugOpti
 
 @command
 def eval_(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="Lines of a path, a tab and a caption; - is stdin.")],
+    file: Annotated[str, typer.Argument(metavar="FILE", help="Lines: a path from here, a tab, a caption; - is stdin.")],
     index: IndexOption = None,
     json: JsonOption = False,
     debug: DebugOption = False,
@@ -559,11 +560,13 @@ def eval_(
     from clipsearch.store import Store
 
     pairs = list(_captions(file))
+    if sys.stderr.isatty():
+        say(f"reading {len(pairs):,} captions with the index's model")
     with Store.open(index_folder(index)) as store:
         measured = evaluate(store, pairs)
     if measured.missing:
-        count = len(measured.missing)
-        say(f"{count:,} listed photos are not in the index, such as {os.fsdecode(measured.missing[0])}; left out")
+        first, count = os.fsdecode(measured.missing[0]), len(measured.missing)
+        say(f"left out, not in the index: {first}" + (f" and {count - 1:,} more" if count > 1 else ""))
     if json:
         print_json(render.evaluation_object(measured))
     else:
@@ -572,13 +575,14 @@ def eval_(
 
 def _captions(source: str) -> Iterator[tuple[bytes, str]]:
     for where, line in _lines(source):
-        path, tab, caption = line.partition(b"\t")
-        if not tab or not path or not caption.strip():
-            raise BadRequest(f"{where}: not a path, a tab and a caption")
+        path, _, rest = line.partition(b"\t")
         try:
-            yield path, caption.decode().strip()
+            caption = rest.decode().strip()
         except UnicodeDecodeError:
             raise BadRequest(f"{where}: the caption is not UTF-8") from None
+        if not path or not caption or b"\0" in line:
+            raise BadRequest(f"{where}: not a path, a tab and a caption")
+        yield path, caption
 
 
 # ------------------------------------------------------------------------------------------ input and output
@@ -589,9 +593,10 @@ def _lines(source: str) -> Iterator[tuple[str, bytes]]:
     try:
         with contextlib.ExitStack() as stack:
             file = sys.stdin.buffer if source == "-" else stack.enter_context(open(source, "rb"))
-            for number, line in enumerate(file, 1):
+            for number, raw in enumerate(file, 1):
+                line = raw.removeprefix(b"\xef\xbb\xbf") if number == 1 else raw
                 if line.strip():
-                    yield f"{source}, line {number}", line.removeprefix(b"\xef\xbb\xbf").rstrip(b"\r\n")
+                    yield f"{source}, line {number}", line.rstrip(b"\r\n")
     except OSError as error:
         raise BadRequest(f"{source} cannot be read: {error.strerror}") from None
 

@@ -12,7 +12,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from clipsearch.models import Model
-from clipsearch.towers import Array, Named, Tensors, normalise, unit_rows
+from clipsearch.towers import MODEL_KEYS, Array, Named, Tensors, normalise, unit_rows
 
 _ARCHITECTURE = "mobilenetv4_conv_small"
 _KEYS = frozenset(["timm_model_name", "timm_model_pretrained", "timm_pool", "timm_proj", "image_size"])
@@ -24,6 +24,7 @@ def supports(model: Model) -> bool:
     vision = model.config["vision_cfg"]
     return (
         model.weights.suffix == ".safetensors"
+        and model.config.keys() <= MODEL_KEYS
         and vision.keys() <= _KEYS
         and vision.get("timm_model_name") == _ARCHITECTURE
         and vision.get("timm_pool", "avg") == "avg"
@@ -37,6 +38,7 @@ class ConvTower:
     def __init__(self, model: Model, tensors: Tensors) -> None:
         t = Named(tensors, "visual.trunk.", model.weights)
         t.expect("classifier.weight", model.dim, 1280)
+        t.expect("classifier.bias", model.dim)
         self._preprocess = model.preprocess
         self._classifier = t.matrix("classifier.weight").T, t.matrix("classifier.bias")
         self._head = _Conv(t, "conv_head", "norm_head", 1280, 960, 1)
@@ -77,6 +79,8 @@ class _Conv:
     ) -> None:
         self._size, self._stride, self._relu = size, stride, relu
         t.expect(f"{conv}.weight", out, channels, size, size)
+        for part in ("weight", "bias", "running_mean", "running_var"):
+            t.expect(f"{norm}.{part}", out)
         scale = t.matrix(f"{norm}.weight") / np.sqrt(t.matrix(f"{norm}.running_var") + np.float32(_EPSILON))
         self._bias = t.matrix(f"{norm}.bias") - t.matrix(f"{norm}.running_mean") * scale
         kernel = t.matrix(f"{conv}.weight") * scale[:, None, None, None]

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from clipsearch.encode import Encoder, TorchEncoder, cold_encoder
-from clipsearch.errors import BadRequest, NoIndex
+from clipsearch.encode import ColdEncoder, TorchEncoder, cold_encoder
+from clipsearch.errors import BadRequest, IndexUnusable
 from clipsearch.models import Model
-from clipsearch.store import Store, absolute, relative_to
+from clipsearch.store import Store, absolute, join, relative_to
 from clipsearch.towers import Array, unit_rows
 
-FEW_TEXTS = 200  # as many are embedded by the encoder that is ready soonest before the one for batches is loaded
+FEW_TEXTS = 200  # more are embedded in less time by the encoder for batches, although it takes seconds to load
+_BLOCK = 2048  # rows and columns of scores that are in memory at once
 _TIE = np.float32(1e-6)  # scores as close as this are equal but for the order in which they were summed
 
 Ints = NDArray[np.int64]
@@ -54,11 +55,11 @@ def evaluate(store: Store, pairs: Iterable[tuple[bytes, str]]) -> Evaluation:
     """Ask an index for the photos (path, caption) by their captions, and the other way round.
 
     Text to image: each distinct caption is asked among all images of the index; every photo that it is said of is
-    right. Image to text: each photo is asked among the distinct captions. Photos of equal content are one. Raises
-    `BadRequest` when no photo of the list is indexed.
+    right. Image to text: each photo is asked among the distinct captions. Photos of equal content are one, and a file
+    that is gone by now counts like any other. Raises `NoIndex` for an empty index, `BadRequest` when none of the photos
+    is in it, and what loading the model raises.
     """
-    if store.is_empty():
-        raise NoIndex("the index is empty; fill it with: clipsearch index DIR")
+    store.require_photos()
     find = _Lookup(store)
     numbers: dict[str, int] = {}  # of the captions
     said: set[tuple[int, int]] = set()
@@ -69,32 +70,39 @@ def evaluate(store: Store, pairs: Iterable[tuple[bytes, str]]) -> Evaluation:
             missing[path] = None
         else:
             said.add((numbers.setdefault(caption, len(numbers)), image_id))
+    if not said and not missing:
+        raise BadRequest("the list is empty; write a path, a tab and a caption a line")
     if not said:
-        first = f", such as {os.fsdecode(next(iter(missing)))}" if missing else ""
-        raise BadRequest(f"none of the listed photos is in the index{first}")
+        raise BadRequest(f"none of the listed photos is in the index, such as {os.fsdecode(next(iter(missing)))}")
     caption_of, id_of = np.array(sorted(said), np.int64).T
     model = Model.from_json(store.model)
     texts = _embed(model, list(numbers))
-    ids, rows = store.embeddings_of(np.unique(id_of).tolist())
+    wanted = np.unique(id_of)
+    ids, rows = store.embeddings_of(wanted.tolist())
+    if len(ids) != len(wanted):
+        raise IndexUnusable(f"the index at {store.folder} is damaged; repair it with: clipsearch verify")
     order = np.argsort(ids)
     ids, images = ids[order], unit_rows(rows[order])
     photo_of = np.searchsorted(ids, id_of)
     right = np.einsum("nd,nd->n", texts[caption_of], images[photo_of])
-    every = ((block_ids, unit_rows(block)) for block_ids, block in store.embeddings(block=4096))
+    every_image = ((ids, unit_rows(rows)) for ids, rows in store.embeddings(block=_BLOCK))
+    starts = range(0, len(texts), _BLOCK)
+    every_text = ((np.arange(n, min(n + _BLOCK, len(texts))), texts[n : n + _BLOCK]) for n in starts)
     return Evaluation(
         model.name,
         len(texts),
         len(images),
         store.count_embeddings(),
         list(missing),
-        Recall.of(ranks(texts, every, caption_of, id_of, right)),
-        Recall.of(ranks(images, [(np.arange(len(texts)), texts)], photo_of, caption_of, right)),
+        Recall.of(ranks(texts, every_image, caption_of, id_of, right)),
+        Recall.of(ranks(images, every_text, photo_of, caption_of, right)),
     )
 
 
 def _embed(model: Model, captions: list[str]) -> Array:
-    few = len(captions) <= FEW_TEXTS
-    encoder: Encoder = cold_encoder(model, texts=True, images=False) if few else TorchEncoder(model)
+    encoder = cold_encoder(model, texts=True, images=False)
+    if len(captions) > FEW_TEXTS and isinstance(encoder, ColdEncoder):
+        encoder = TorchEncoder(model, precision="fp32")  # as a query computes it
     return np.concatenate([encoder.encode_texts(captions[n : n + 256]) for n in range(0, len(captions), 256)])
 
 
@@ -110,25 +118,33 @@ def ranks(queries: Array, gallery: Iterable[tuple[Ints, Array]], asked: Ints, an
     best -= _TIE
     out = np.ones(len(queries), np.int64)
     for ids, rows in gallery:
-        ahead = queries @ rows.T >= best[:, None]
-        out += ahead.sum(1)
-        here = np.isin(answer, ids)
-        columns = np.searchsorted(ids, answer[here])
-        np.subtract.at(out, asked[here], ahead[asked[here], columns].astype(np.int64))
+        for first in range(0, len(queries), _BLOCK):
+            part = slice(first, first + _BLOCK)
+            ahead = queries[part] @ rows.T >= best[part, None]
+            out[part] += ahead.sum(1)
+            here = np.isin(answer, ids) & (asked >= first) & (asked < first + _BLOCK)
+            columns = np.searchsorted(ids, answer[here])
+            np.subtract.at(out, asked[here], ahead[asked[here] - first, columns].astype(np.int64))
     return out
 
 
 class _Lookup:
-    """The image of a photo by its path, as it is spelt or behind links."""
+    """The image of a photo by its path: as it is spelt, or with the links to its folder resolved."""
 
     def __init__(self, store: Store) -> None:
         self._store, self._roots = store, store.roots()
 
     def __call__(self, path: bytes) -> int | None:
-        for spelling in (os.path.abspath(path), absolute(os.fsdecode(path))):
-            for root in self._roots:
-                below = relative_to(spelling, root.path)
-                image = None if below is None else self._store.image_of(root, below)
-                if image is not None:
-                    return image
+        image = self._find(os.path.abspath(path))
+        if image is None:
+            folder, name = os.path.split(path)
+            image = self._find(join(absolute(os.fsdecode(folder)), name))
+        return image
+
+    def _find(self, path: bytes) -> int | None:
+        for root in self._roots:
+            below = relative_to(path, root.path)
+            image = None if below is None else self._store.image_of(root, below)
+            if image is not None:
+                return image
         return None

@@ -13,7 +13,7 @@ import numpy as np
 from clipsearch import cache, search
 from clipsearch.decode import read
 from clipsearch.encode import Encoder, TorchEncoder, cold_encoder, read_pixels
-from clipsearch.errors import BadRequest, ImageUnusable, NoIndex
+from clipsearch.errors import BadRequest, ImageUnusable
 from clipsearch.models import Model
 from clipsearch.store import IndexedPhoto, Root, Store, absolute, content_hash, relative_to
 from clipsearch.towers import Array, unit_rows
@@ -79,8 +79,7 @@ class Searcher:
         self._model = Model.from_json(store.model)
         self._encoders: dict[bool, Encoder] = {}  # for texts, and for images
         roots = store.roots()
-        if store.is_empty():
-            raise NoIndex("the index is empty; fill it with: clipsearch index DIR")
+        store.require_photos()
         places = [(root, b"") for root in roots] if under is None else self._places_in(roots, under)
         self._places = [(root, below) for root, below in places if not store.offline(root)]
         everything = under is None and len(self._places) == len(roots)

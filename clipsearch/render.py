@@ -99,8 +99,10 @@ def evaluation(measured: Evaluation) -> str:
     for name, recall in (("text to image", measured.text_to_image), ("image to text", measured.image_to_text)):
         shares = "".join(f"{100 * share:7.1f}" for share in (recall.at_1, recall.at_5, recall.at_10))
         lines.append(f"{name}{shares}{recall.median_rank:13,.1f}")
-    what = f"{measured.captions:,} captions of {measured.photos:,} photos among {measured.among:,}"
-    return "\n".join([*lines, f"{what}, in percent; {printable(measured.model)}"])
+    what = (
+        f"in percent; distinct captions: {measured.captions:,}, their photos: {measured.photos:,} of {measured.among:,}"
+    )
+    return "\n".join([*lines, f"{what}; model: {printable(measured.model)}"])
 
 
 def evaluation_object(measured: Evaluation) -> dict[str, Any]:

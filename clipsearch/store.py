@@ -407,6 +407,11 @@ class Store:
         """Whether no photo could be embedded yet."""
         return self._db.execute("SELECT 1 FROM embeddings LIMIT 1").fetchone() is None
 
+    def require_photos(self) -> None:
+        """Raise `NoIndex` where there is nothing to ask for."""
+        if self.is_empty():
+            raise NoIndex("the index is empty; fill it with: clipsearch index DIR")
+
     def count_embeddings(self, after: int = 0) -> int:
         """How many images have an id above `after`."""
         return int(self._db.execute("SELECT count(*) FROM images WHERE id > ?", (after,)).fetchone()[0])

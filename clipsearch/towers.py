@@ -26,12 +26,12 @@ Tensors = dict[str, NDArray[Any]]
 # What a configuration may say for these towers to compute the same as open_clip; any other word means another network.
 _TEXT_KEYS = frozenset(["context_length", "vocab_size", "width", "heads", "layers", "mlp_ratio"])
 _VISION_KEYS = frozenset(["image_size", "layers", "width", "head_width", "patch_size", "mlp_ratio"])
-_MODEL_KEYS = frozenset(["embed_dim", "vision_cfg", "text_cfg", "quick_gelu", "custom_text"])
+MODEL_KEYS = frozenset(["embed_dim", "vision_cfg", "text_cfg", "quick_gelu", "custom_text"])
 
 
 def supports(model: Model) -> tuple[bool, bool]:
     """Whether these towers can embed texts, and images, for a model."""
-    if model.weights.suffix != ".safetensors" or not model.config.keys() <= _MODEL_KEYS:
+    if model.weights.suffix != ".safetensors" or not model.config.keys() <= MODEL_KEYS:
         return False, False
     text, vision = model.config["text_cfg"], model.config["vision_cfg"]
     standard_vision = vision.keys() <= _VISION_KEYS and isinstance(vision.get("layers", 12), int)

@@ -2,11 +2,12 @@
 
 The teacher is MobileNetV2 as TensorFlow Lite, an ImageNet classifier (Sandler et al. 2018). Its pooled features are
 what the image tower imitates, the weights of its last layer say which of them tell classes apart, and the names of the
-classes that it is sure of are captions for pictures that have no other of that kind.
+classes that it is sure of are captions besides those that people wrote.
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
 import itertools
 import json
@@ -158,9 +159,12 @@ def _prepare_part(
 
 
 def prepare(shards: Path, teacher: Path, pictures: list[Picture], views: int, out: Path) -> None:
-    """Write the crops of `pictures` and the teacher's features for them to `out`, once."""
-    if (out / "done").exists():
+    """Write the crops of `pictures` and the teacher's features for them to `out`, once for the same pictures."""
+    key = hashlib.sha256(repr((views, SIZE, [(p.shard, p.member) for p in pictures])).encode()).hexdigest()
+    done = out / "done"
+    if done.exists() and done.read_text() == key:
         return
+    done.unlink(missing_ok=True)
     out.mkdir(parents=True, exist_ok=True)
     total = len(pictures)
     np.memmap(out / "pixels.u8", np.uint8, "w+", shape=(total, views, SIZE, SIZE, 3)).flush()
@@ -170,7 +174,7 @@ def prepare(shards: Path, teacher: Path, pictures: list[Picture], views: int, ou
     jobs = [(shards, teacher, pictures[a:b], a, total, views, out) for a, b in itertools.pairwise(bounds)]
     with multiprocessing.get_context("fork").Pool(workers) as pool:
         pool.starmap(_prepare_part, jobs, chunksize=1)
-    (out / "done").touch()
+    done.write_text(key)
 
 
 class Prepared:

@@ -36,6 +36,7 @@ SIZES = {"small": 0.10, "large": 0.22}  # radius as a share of the picture's sid
 COUNTS = {2: "two", 3: "three", 4: "four", 5: "five", 6: "six"}
 ROWS = {"top": 0.25, "middle": 0.5, "bottom": 0.75}
 COLUMNS = {"left": 0.25, "center": 0.5, "right": 0.75}
+UNSEEN = 10_000_000  # training draws seeds below it, measuring and the tests above it
 SCALE = 2  # drawn larger and reduced, for smooth edges
 
 Colour = tuple[int, int, int]

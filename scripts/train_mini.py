@@ -2,7 +2,7 @@
 
     python scripts/train_mini.py --data ../shared/data --work /tmp/mini
 
-Stages, each resumed from its last checkpoint when it was interrupted and skipped when it is complete:
+Four stages, each resumed from its last checkpoint when it was interrupted and skipped when it is complete:
 
 1. `prepare`: every training photo becomes a few fixed crops, and an ImageNet classifier (the teacher) is run once over
    each crop.
@@ -12,7 +12,9 @@ Stages, each resumed from its last checkpoint when it was interrupted and skippe
    the cosine distance to the teacher's for the same crop (a consistent teacher, Beyer et al. 2022), from the teacher's
    class probabilities (Hinton et al. 2015), and from the distance after the bridge, where it matters.
 4. `train`: everything together at full size, over photos and drawn scenes.
-5. `export`: the moving average of the weights in fp16, as a folder that open_clip opens with `local-dir:`.
+
+With every look at the figures, and at the end, the moving average of the weights is written in fp16 to WORK/model, a
+folder that open_clip opens with `local-dir:`; `measure_mini.py` measures it with the program itself.
 
 Besides what clipsearch installs it needs `ai-edge-litert` for the teacher. Nothing of the data reaches the model
 folder.
@@ -62,8 +64,9 @@ MODEL_CONFIG: dict[str, Any] = {
     "text_cfg": {"context_length": 32, "vocab_size": 49408, "width": 256, "heads": 4, "layers": 4},
 }
 ALIGN_BATCH, IMITATE_BATCH, TRAIN_BATCH, TRAIN_SCENES = 512, 128, 192, 64
+CHUNK = 128  # images that go through the trunk at once: on a CPU 256 take half as long again for each
 IMITATE_SIZE = 96  # pixels; a step takes two thirds of the time that it takes at full size
-DEV_SCENES = (200, 10_000_000)  # count and first seed of the scenes that are never trained on
+DEV_SCENES = 200
 TEMPLATES = ("{}", "a {}", "a photo of a {}", "a photo of {}", "a picture of a {}", "this is a {}")
 
 T = TypeVar("T")
@@ -93,7 +96,8 @@ class Student(nn.Module):
     def images(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Embeddings (n, embed_dim), not normalised, and what the tower takes for the teacher's features (n, 1280)."""
         trunk = self.clip.visual.trunk
-        imitation = self.imitate(trunk.global_pool(trunk.forward_features(pixels)).flatten(1))
+        parts = [trunk.global_pool(trunk.forward_features(part)).flatten(1) for part in torch.split(pixels, CHUNK)]
+        imitation = self.imitate(torch.cat(parts))
         return self.bridge(imitation), imitation
 
     def texts(self, tokens: torch.Tensor) -> torch.Tensor:
@@ -214,9 +218,11 @@ def judge(model: CLIP, tokenizer: SimpleTokenizer, dev: Prepared, labels: Prepar
 
     Each photo of `labels` is compared with the labels of its own set, as "a photo of a ...".
     """
-    said = [(row, caption) for row, picture in enumerate(dev.pictures) for caption in picture.captions]
-    texts = embed_texts(model, tokenizer, [caption for _, caption in said])
-    pairs = [(number, row) for number, (row, _) in enumerate(said)]
+    numbers: dict[str, int] = {}  # equal captions are one, and each of their photos is right
+    pairs = []
+    for row, picture in enumerate(dev.pictures):
+        pairs += [(numbers.setdefault(caption, len(numbers)), row) for caption in dict.fromkeys(picture.captions)]
+    texts = embed_texts(model, tokenizer, list(numbers))
     right = 0.0
     sources = np.array([picture.member.rsplit("-", 1)[0] for picture in labels.pictures])
     for source in np.unique(sources):
@@ -250,7 +256,7 @@ def evaluate(student: Student, tokenizer: SimpleTokenizer, dev: Prepared, labels
     pixels = (to_input(dev.pixels[i : i + 100, 0]).to(student.device) for i in range(0, len(dev.pictures), 100))
     imitation = torch.cat([student.images(part)[1] for part in pixels]).cpu()
     cosine = functional.cosine_similarity(imitation, torch.from_numpy(dev.teacher[:, 0]))
-    drawn = scenes.draw_distinct(*DEV_SCENES, size=SIZE)
+    drawn = scenes.draw_distinct(DEV_SCENES, scenes.UNSEEN, size=SIZE)
     drawn_images = embed_images(model, np.stack([np.asarray(s.image) for s in drawn]))
     drawn_texts = embed_texts(model, tokenizer, [s.captions[0] for s in drawn])
     return judge(model, tokenizer, dev, labels, images) | {
@@ -350,7 +356,7 @@ def train_batch(data: Prepared, rows: NDArray[np.int64], rng: random.Random) -> 
             captions.append(thin(caption, rng))
             groups.append(group)
     for _ in range(TRAIN_SCENES):
-        scene = scenes.draw(rng.randrange(DEV_SCENES[1]), SIZE)
+        scene = scenes.draw(rng.randrange(scenes.UNSEEN), SIZE)
         caption = scene.captions[0] if rng.random() < 0.5 else rng.choice(scene.captions)
         said.append(len(pixels))
         pixels.append(np.asarray(scene.image))
@@ -469,8 +475,8 @@ class Stage:
 
 def train(
     args: argparse.Namespace, data: Prepared, dev: Prepared, labels: Prepared, lesson: Lesson, device: torch.device
-) -> Any:
-    """All stages after `prepare`; the figures of the model that they leave in the work folder."""
+) -> None:
+    """All stages after `prepare`; they leave the model in the work folder and its figures in the log."""
     torch.manual_seed(args.seed)
     tokenizer = SimpleTokenizer(context_length=MODEL_CONFIG["text_cfg"]["context_length"])
     student = Student()
@@ -503,14 +509,14 @@ def train(
     def train_loss(batch: Batch) -> tuple[torch.Tensor, dict[str, float]]:
         student.bridge.train()
         photos = len(batch.features)
-        captioned = int((batch.said < photos).sum())
+        said = int((batch.said < photos).sum())
         with autocast():
             embeddings, imitation = student.images(batch.pixels)
             texts = student.texts(tokenizer(batch.captions))
             ideal = student.bridge(batch.features)
         contrast = contrastive_loss(embeddings[batch.said], texts, scale, batch.groups)
         # The texts are there already; meeting the teacher's own features keeps their tower ahead of the images'.
-        ahead = contrastive_loss(ideal[batch.said[:captioned]], texts[:captioned], scale, batch.groups[:captioned])
+        ahead = contrastive_loss(ideal[batch.said[:said]], texts[:said], scale, batch.groups[:said])
         distance, divergence = lesson.loss(imitation[:photos].float(), batch.features)
         apart = 1 - functional.cosine_similarity(embeddings[:photos].float(), ideal.detach().float()).mean()
         figures = {"contrast": contrast.item(), "ahead": ahead.item(), "distance": distance.item()}
@@ -539,7 +545,6 @@ def train(
          every + described, TRAIN_BATCH, train_batch, train_loss, watch),
     ):  # fmt: skip
         Stage(name, student, learns, minutes, args, look).run(np.array(rows), size, partial(make, data), loss)
-    return watch(student)
 
 
 def export(model: CLIP, folder: Path) -> None:
@@ -560,13 +565,13 @@ def export(model: CLIP, folder: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Train the bundled model.")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder with photos/ and teacher/")
     parser.add_argument("--work", type=Path, required=True, help="folder for prepared data, checkpoints, the model")
     parser.add_argument("--align-minutes", type=float, default=8, help="computing time for the text tower alone")
     parser.add_argument("--imitate-minutes", type=float, default=27, help="then for the image tower alone")
     parser.add_argument("--minutes", type=float, default=60, help="then for both")
-    parser.add_argument("--init", type=Path, help="weights to start from, such as the bundled ones")
+    parser.add_argument("--init", type=Path, help="weights to start from, for the trunk and the text tower")
     parser.add_argument("--watch-minutes", type=float, default=10, help="between two evaluations and checkpoints")
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
@@ -589,8 +594,7 @@ def main() -> None:
     for prepared in sets.values():  # what all pictures have in common tells nothing
         prepared.teacher -= mean
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    figures = train(args, sets["train"], sets["dev"], sets["labels"], Lesson(classifier, mean, device), device)
-    print(json.dumps(figures, indent=2))
+    train(args, sets["train"], sets["dev"], sets["labels"], Lesson(classifier, mean, device), device)
 
 
 if __name__ == "__main__":

@@ -255,6 +255,8 @@ def test_a_bad_line_of_a_batch_is_named(clipsearch: Run, drawn_index: Path, line
 def test_a_byte_order_mark_is_no_part_of_a_query(clipsearch: Run, drawn_index: Path) -> None:
     result = clipsearch("query", "--batch", "-", "-k", 1, index=drawn_index, stdin=b"\xef\xbb\xbfa circle\n")
     assert json.loads(result.out)["query"] == "a circle"
+    lines = b"\xef\xbb\xbf\n\xc2\xa0\na circle\n"  # nothing but the mark, and a space that is not ASCII
+    assert clipsearch("query", "--batch", "-", "-k", 1, index=drawn_index, stdin=lines).out == result.out
 
 
 @posix

@@ -71,6 +71,7 @@ def test_only_this_network_is_served(model: Model) -> None:
     assert not served(timm_proj="linear")
     assert not served(a_key_of_tomorrow=1)
     assert not supports(replace(model, weights=Path("weights.pt")))
+    assert not supports(replace(model, config=model.config | {"multimodal_cfg": {}}))
     without = {key: value for key, value in VISION.items() if key != "timm_proj"}  # open_clip's default is linear
     assert not supports(replace(model, config=model.config | {"vision_cfg": without}))
 
@@ -81,6 +82,9 @@ def test_only_this_network_is_served(model: Model) -> None:
         ("visual.trunk.conv_stem.weight", "missing"),
         ("visual.trunk.blocks.3.5.pw_proj.bn.running_var", "missing"),
         ("visual.trunk.blocks.2.0.dw_mid.conv.weight", "other shape"),
+        ("visual.trunk.bn1.weight", "other shape"),
+        ("visual.trunk.blocks.2.0.pw_exp.bn.running_var", "other shape"),
+        ("visual.trunk.classifier.bias", "other shape"),
         ("visual.trunk.classifier.weight", "other shape"),
         ("visual.trunk.blocks.5.0.conv.weight", "too many"),
     ],
@@ -90,7 +94,7 @@ def test_weights_that_do_not_fit_are_named(name: str, change: str, model: Model,
     if change == "missing":
         del tensors[name]
     elif change == "other shape":
-        tensors[name] = torch.zeros(3, 3)
+        tensors[name] = torch.zeros(1)
     else:
         tensors[name] = torch.zeros(1)
     shutil.copytree(model.weights.parent, tmp_path / "copy")

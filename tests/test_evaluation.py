@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sqlite3
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,9 @@ from hypothesis import strategies as st
 
 from clipsearch import evaluation
 from clipsearch.encode import ColdEncoder, TorchEncoder
+from clipsearch.errors import IndexUnusable
 from clipsearch.evaluation import Recall, evaluate, ranks
+from clipsearch.models import mini
 from clipsearch.store import Store
 from clipsearch.towers import unit_rows
 
@@ -49,8 +52,8 @@ def test_ranks_are_those_of_sorting(seed: int, queries: int, rows: int, block: i
 def test_a_model_that_tells_nothing_apart_finds_nothing() -> None:
     same = np.tile(unit_rows(np.ones((1, 4))), (20, 1))
     each = np.arange(20)
-    got = ranks(same, [(each, same)], each, each, np.einsum("nd,nd->n", same, same))
-    assert (got == 20).all()
+    right = np.einsum("nd,nd->n", same, same) + np.float32(5e-7)  # as if it had been summed in another order
+    assert (ranks(same, [(each, same)], each, each, right) == 20).all()
 
 
 def test_every_photo_of_a_caption_is_right() -> None:
@@ -102,7 +105,7 @@ def test_a_table_for_people(clipsearch: Run, drawn: Path, drawn_index: Path, tmp
     assert text.startswith("text to image")
     assert image.startswith("image to text")
     assert 90 <= float(text.split()[3]) <= 100
-    assert last == "40 captions of 40 photos among 40, in percent; mini"
+    assert last == "in percent; distinct captions: 40, their photos: 40 of 40; model: mini"
 
 
 def test_photos_that_are_not_indexed_are_left_out_aloud(clipsearch: Run, drawn: Path, drawn_index: Path) -> None:
@@ -111,7 +114,7 @@ def test_photos_that_are_not_indexed_are_left_out_aloud(clipsearch: Run, drawn: 
     )
     done = clipsearch("eval", "-", "--json", index=drawn_index, stdin=lines)
     assert done.status == 0
-    assert done.err == "2 listed photos are not in the index, such as /gone/1.jpg; left out\n"
+    assert done.err == "left out, not in the index: /gone/1.jpg and 1 more\n"
     measured = json.loads(done.out)
     assert [row["path"] for row in measured["missing"]] == ["/gone/1.jpg", "/gone/2.jpg"]
     assert (measured["captions"], measured["photos"], measured["among"]) == (1, 1, 40)
@@ -124,8 +127,11 @@ def test_photos_that_are_not_indexed_are_left_out_aloud(clipsearch: Run, drawn: 
         (b"\tno path\n", "-, line 1: not a path, a tab and a caption"),
         (b"00.png\t \n", "-, line 1: not a path, a tab and a caption"),
         (b"00.png\t\xff\xfe\n", "-, line 1: the caption is not UTF-8"),
+        ("00.png\t\u00a0\n".encode(), "-, line 1: not a path, a tab and a caption"),
+        ("00.png\ta dog\n".encode("utf-16-le"), "-, line 1: not a path, a tab and a caption"),
         (b"/gone/1.jpg\ta dog\n", "none of the listed photos is in the index, such as /gone/1.jpg"),
-        (b"", "none of the listed photos is in the index"),
+        (b"", "the list is empty; write a path, a tab and a caption a line"),
+        (b"\xef\xbb\xbf\n\n", "the list is empty; write a path, a tab and a caption a line"),
     ],
 )
 def test_a_list_that_cannot_be_used_gets_one_sentence(
@@ -147,12 +153,49 @@ def test_copies_links_and_strange_names(mini_index, tmp_path: Path) -> None:
     shutil.copy(real / "00.png", real / "copy of 00.png")
     strange = os.fsencode(real) + b"/caf\xe9.png"
     shutil.copy(real / "02.png", strange)
+    (tmp_path / "elsewhere.png").write_bytes((real / "01.png").read_bytes())
+    (real / "link.png").symlink_to(tmp_path / "elsewhere.png")
     (tmp_path / "link").symlink_to(real)
-    paths = [os.fsencode(tmp_path / "link" / "00.png"), os.fsencode(real / "copy of 00.png"), strange]
+    link = os.fsencode(tmp_path / "link")
+    paths = [link + b"/00.png", os.fsencode(real / "copy of 00.png"), strange, link + b"/link.png"]
     with Store.open(mini_index(real)) as store:
-        measured = evaluate(store, [(path, SCENES[n].captions[0]) for path, n in zip(paths, (0, 0, 2), strict=True)])
-    assert (measured.captions, measured.photos, measured.among, measured.missing) == (2, 2, 3, [])
+        measured = evaluate(store, [(path, SCENES[n].captions[0]) for path, n in zip(paths, (0, 0, 2, 1), strict=True)])
+    assert (measured.captions, measured.photos, measured.among, measured.missing) == (3, 3, 3, [])
     assert measured.text_to_image.at_1 == 1
+
+
+def test_both_directions_are_those_of_brute_force(drawn: Path, drawn_index: Path) -> None:
+    """With photos of several captions, and captions of several photos."""
+    said = [(n, caption) for n, scene in enumerate(SCENES) for caption in scene.captions]
+    said += [(1, "a shape"), (2, "a shape"), (30, "a shape")]
+    with Store.open(drawn_index) as store:
+        measured = evaluate(store, [(os.fsencode(drawn / f"{n:02d}.png"), caption) for n, caption in said])
+        image_ids = [store.image_of(store.roots()[0], b"%02d.png" % n) for n in range(40)]
+        images = unit_rows(np.stack([store.embeddings_of([image_id])[1][0] for image_id in image_ids]))
+    captions = sorted({caption for _, caption in said})
+    texts = ColdEncoder(mini()).encode_texts(captions)
+    scores = images @ texts.T
+    right = np.zeros(scores.shape, bool)
+    for n, caption in said:
+        right[n, captions.index(caption)] = True
+    for matrix, truth, recall in (
+        (scores, right, measured.image_to_text),
+        (scores.T, right.T, measured.text_to_image),
+    ):
+        best = np.where(truth, matrix, -2).max(1, keepdims=True)
+        expected = 1 + ((matrix > best) & ~truth).sum(1)
+        assert len(expected) > 1
+        assert recall == Recall.of(expected)
+
+
+def test_an_index_that_has_lost_an_embedding_says_so(drawn: Path, drawn_index: Path, tmp_path: Path) -> None:
+    shutil.copytree(drawn_index, tmp_path / "index")
+    database = sqlite3.connect(tmp_path / "index" / "catalogue.sqlite")
+    database.execute("DELETE FROM embeddings WHERE image = 1")
+    database.commit()
+    database.close()
+    with Store.open(tmp_path / "index") as store, pytest.raises(IndexUnusable, match="clipsearch verify"):
+        evaluate(store, [(os.fsencode(drawn / "00.png"), "a shape"), (os.fsencode(drawn / "01.png"), "another")])
 
 
 def test_many_captions_go_through_the_encoder_for_batches(
@@ -163,6 +206,7 @@ def test_many_captions_go_through_the_encoder_for_batches(
     with Store.open(drawn_index) as store:
         cold = evaluate(store, pairs)
         monkeypatch.setattr(evaluation, "FEW_TEXTS", 10)
+        monkeypatch.setattr(evaluation, "_BLOCK", 7)
         monkeypatch.setattr(ColdEncoder, "encode_texts", lambda *_: pytest.fail("not for batches"))
         used = []
         encode = TorchEncoder.encode_texts
