@@ -162,6 +162,7 @@ def index(
     ] = None,
     retry: Annotated[bool, typer.Option("--retry", help="Try files again that could not be read.")] = False,
     rebuild: Annotated[bool, typer.Option("--rebuild", help="Embed everything anew, with --model if given.")] = False,
+    profile: Annotated[bool, typer.Option("--profile", help="Say where the time went.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 when files were skipped.")] = False,
     json: JsonOption = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
@@ -197,6 +198,8 @@ def index(
         print_json(_report_object(report))
     elif not quiet:
         _summarise(report)
+    if profile and not json:
+        say("seconds (threads add up): " + ", ".join(f"{stage} {spent:.2f}" for stage, spent in report.stages.items()))
     if strict and (report.skipped or report.unreadable):
         raise typer.Exit(SKIPPED)
 
@@ -277,6 +280,7 @@ def _report_object(report: Report) -> dict[str, Any]:
         "unreadable": _reasons(report.unreadable),
         "offline": [render.path_fields(path) for path in report.offline],
         "seconds": round(report.seconds, 3),
+        "stages": {stage: round(spent, 3) for stage, spent in report.stages.items()},
         "images_per_second": round(report.images_per_second, 1),
     }
 

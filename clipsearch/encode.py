@@ -21,7 +21,7 @@ from PIL import Image
 
 from clipsearch import convnet, models
 from clipsearch.convnet import ConvTower
-from clipsearch.decode import Metadata, decode
+from clipsearch.decode import Decoded, decode
 from clipsearch.errors import (
     BadRequest,
     ClipsearchError,
@@ -86,14 +86,17 @@ def preprocess(image: Image.Image, how: Preprocess, full: tuple[int, int] | None
     return np.asarray(image, np.uint8)
 
 
-def read_pixels(data: bytes, how: Preprocess) -> tuple[Pixels, Metadata]:
-    """An image file's bytes as the model's input, and what the file says of itself. Raises `ImageUnusable`.
+def decode_for(data: bytes, how: Preprocess) -> Decoded:
+    """An image file's bytes as an image that `preprocess` loses nothing by. Raises `ImageUnusable`.
 
     JPEGs are decoded at the smallest scale that leaves twice the input's size, which is all that resizing needs.
     """
-    decoded = decode(data, short_side=2 * min(how.size))
-    m = decoded.metadata
-    return preprocess(decoded.image, how, (m.width, m.height)), m
+    return decode(data, short_side=2 * min(how.size))
+
+
+def pixels_of(decoded: Decoded, how: Preprocess) -> Pixels:
+    """The model's input from what `decode_for` gave."""
+    return preprocess(decoded.image, how, (decoded.metadata.width, decoded.metadata.height))
 
 
 def _without_far_ends(image: Image.Image) -> Image.Image:

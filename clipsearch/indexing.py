@@ -8,10 +8,13 @@ interruption costs no more.
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
+import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,13 +23,15 @@ import numpy as np
 
 from clipsearch import models, search
 from clipsearch.decode import Metadata, read
-from clipsearch.encode import Encoder, Pixels, TorchEncoder, check_names, read_pixels, resolve
+from clipsearch.encode import Encoder, Pixels, TorchEncoder, check_names, cold_encoder, decode_for, pixels_of, resolve
 from clipsearch.errors import BadRequest, ClipsearchError, DownloadFailed, ImageUnusable, ModelMismatch, NoIndex
 from clipsearch.models import Model, Preprocess
 from clipsearch.scan import Photo, Rules, Unreadable, leaves_out, scan
 from clipsearch.store import CATALOGUE, Image, Known, Root, Store, absolute, content_hash, join, relative_to
+from clipsearch.towers import Array
 
 COMMIT_SECONDS = 2.0
+FEW = 16  # new photos, which are embedded in NumPy before torch would be there
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +88,7 @@ class Report:
     unreadable: list[tuple[bytes, str]] = field(default_factory=list)  # folders
     offline: list[bytes] = field(default_factory=list)  # folders that are not there now
     seconds: float = 0.0
+    stages: Mapping[str, float] = field(default_factory=dict)  # seconds of each; threads add up
 
     @property
     def images_per_second(self) -> float:
@@ -287,6 +293,24 @@ class _Contents:
     error: str | None = None
 
 
+class _Stages:
+    """Where the seconds of a run went. `wait` is for photos that are not decoded yet, `load` for the model."""
+
+    def __init__(self) -> None:
+        self.seconds = dict.fromkeys(("scan", "read", "decode", "resize", "wait", "load", "encode", "store"), 0.0)
+        self._lock = threading.Lock()
+
+    @contextlib.contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        """Count the time of a block."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self.seconds[stage] += time.perf_counter() - began
+
+
 class _Run:
     """One pass over some folders of one index."""
 
@@ -295,7 +319,8 @@ class _Run:
         self.model = model
         self.options = options
         self.on_progress = on_progress or (lambda progress: None)
-        self.report = Report(model=model.name)
+        self.stages = _Stages()
+        self.report = Report(model=model.name, stages=self.stages.seconds)
         self.pending: list[_Pending] = []
         self.gone: list[tuple[Root, bytes]] = []
         self.gone_images: Counter[int | None] = Counter()  # those of the gone that no new path has taken over
@@ -306,18 +331,20 @@ class _Run:
             if self.store.offline(root):
                 self.report.offline.append(root.path)
             else:
-                self._compare(root, below)
+                with self.stages("scan"):
+                    self._compare(root, below)
         self.gone_images = Counter(self.store.image_of(root, path) for root, path in self.gone)
         if self.pending:
             self._index_pending()
         by_root: dict[Root, list[bytes]] = {}
         for root, path in self.gone:
             by_root.setdefault(root, []).append(path)
-        for root, paths in by_root.items():
-            self.store.remove_photos(root, paths)
+        with self.stages("store"):
+            for root, paths in by_root.items():
+                self.store.remove_photos(root, paths)
+            self.store.prune()
+            self.store.commit()
         self.report.removed = len(self.gone) - self.report.moved
-        self.store.prune()
-        self.store.commit()
         return self.report
 
     # -------------------------------------------------------------------------------- scan and compare
@@ -370,45 +397,60 @@ class _Run:
                         self._record(item, image_id, fresh=False)
                     else:
                         if encoder is None:
-                            how = (self.model, self.options.device, self.options.precision)
-                            encoder = loader.submit(TorchEncoder, *how)
+                            encoder = loader.submit(self._encoder)
                         waiting[contents.content] = [item]
                         batch.append(contents)
                     if len(batch) == batch_size:
                         assert encoder is not None
-                        self._embed(encoder.result(), batch, waiting)
+                        self._embed(encoder, batch, waiting)
                         batch, waiting = [], {}
                     if time.monotonic() - committed > COMMIT_SECONDS:
-                        self.store.commit()
+                        with self.stages("store"):
+                            self.store.commit()
                         committed = time.monotonic()
                     self.on_progress(Progress("index", done - sum(map(len, waiting.values())), len(self.pending)))
                 if batch:
                     assert encoder is not None
-                    self._embed(encoder.result(), batch, waiting)
+                    self._embed(encoder, batch, waiting)
                 self.on_progress(Progress("index", len(self.pending), len(self.pending)))
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
 
+    def _encoder(self) -> Encoder:
+        options = self.options
+        if len(self.pending) <= FEW and options.device in ("auto", "cpu") and options.precision in ("auto", "fp32"):
+            return cold_encoder(self.model, texts=False, images=True)
+        return TorchEncoder(self.model, options.device, options.precision)
+
     def _read_ahead(self, pool: ThreadPoolExecutor, ahead: int) -> Iterator[tuple[_Pending, _Contents]]:
         """The pending files with their contents, in order; at most `ahead` of them are in memory."""
         queue: deque[tuple[_Pending, Future[_Contents]]] = deque()
-        for item in self.pending:
-            queue.append((item, pool.submit(_read, item, self.model.preprocess, self.store.has_image)))
-            if len(queue) >= ahead:
-                first, contents = queue.popleft()
-                yield first, contents.result()
-        while queue:
-            first, contents = queue.popleft()
-            yield first, contents.result()
+        pending = iter(self.pending)
+        while True:
+            for item in itertools.islice(pending, ahead - len(queue)):
+                queue.append((item, pool.submit(_read, item, self.model.preprocess, self.store.has_image, self.stages)))
+            if not queue:
+                return
+            item, contents = queue.popleft()
+            with self.stages("wait"):
+                found = contents.result()
+            yield item, found
 
     def _embed(
         self,
-        encoder: Encoder,
+        encoder: Future[Encoder],
         batch: list[_Contents],
         waiting: dict[bytes, list[_Pending]],
     ) -> None:
-        rows = encoder.encode_images(np.stack([c.pixels for c in batch if c.pixels is not None]))
+        with self.stages("load"):
+            ready = encoder.result()
+        with self.stages("encode"):
+            rows = ready.encode_images(np.stack([c.pixels for c in batch if c.pixels is not None]))
+        with self.stages("store"):
+            self._keep(batch, rows, waiting)
+
+    def _keep(self, batch: list[_Contents], rows: Array, waiting: dict[bytes, list[_Pending]]) -> None:
         for contents, row in zip(batch, rows, strict=True):
             m = contents.metadata
             assert m is not None
@@ -439,16 +481,20 @@ class _Run:
         self.store.put_photo(item.root, item.photo, None, reason)
 
 
-def _read(item: _Pending, how: Preprocess, is_known: Callable[[bytes], bool]) -> _Contents:
+def _read(item: _Pending, how: Preprocess, is_known: Callable[[bytes], bool], stages: _Stages) -> _Contents:
     """Read a file once: hash it and, if its contents are new, decode it to the model's input."""
     if item.photo.error is not None:
         return _Contents(error=item.photo.error)
     try:
-        data = read(join(item.root.path, item.photo.path))
-        content = content_hash(data)
+        with stages("read"):
+            data = read(join(item.root.path, item.photo.path))
+            content = content_hash(data)
         if is_known(content):
             return _Contents(content)
-        return _Contents(content, *read_pixels(data, how))
+        with stages("decode"):
+            decoded = decode_for(data, how)
+        with stages("resize"):
+            return _Contents(content, pixels_of(decoded, how), decoded.metadata)
     except ImageUnusable as error:  # all that a bad file can raise; anything else is ours, and must be seen
         return _Contents(error=str(error))
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from clipsearch import cache, search
 from clipsearch.decode import read
-from clipsearch.encode import Encoder, TorchEncoder, cold_encoder, read_pixels
+from clipsearch.encode import Encoder, TorchEncoder, cold_encoder, decode_for, pixels_of
 from clipsearch.errors import BadRequest, ImageUnusable
 from clipsearch.models import Model
 from clipsearch.store import IndexedPhoto, Root, Store, absolute, content_hash, relative_to
@@ -145,7 +145,7 @@ class Searcher:
             stored: Array = unit_rows(rows)[0]
             return stored
         try:
-            pixels, _ = read_pixels(data, self._model.preprocess)
+            pixels = pixels_of(decode_for(data, self._model.preprocess), self._model.preprocess)
         except ImageUnusable as error:
             raise BadRequest(f"{name} cannot be used as a query image: {error}") from None
         fresh: Array = self._encoder(texts=False).encode_images(np.stack([pixels]))[0]

@@ -532,6 +532,13 @@ def test_mini_answers_an_image_without_torch(clipsearch: Run, drawn: Path, drawn
     assert best.lines == [str(drawn / "04.png")]
 
 
+def test_a_few_new_photos_are_indexed_without_torch(drawn: Path, tmp_path: Path) -> None:
+    save_scenes(tmp_path / "photos", 3)
+    status, modules = cold("index", tmp_path / "photos", "--model", "mini", index=tmp_path / "index")
+    assert status == 0
+    assert not {"torch", "open_clip", "timm"} & modules
+
+
 def test_a_run_with_nothing_new_rewrites_nothing(clipsearch: Run, drawn_index: Path, tmp_path: Path) -> None:
     index = tmp_path / "index"
     shutil.copytree(drawn_index, index)

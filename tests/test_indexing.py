@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ class StubEncoder:
     batches: list[int] = []  # noqa: RUF012
     fail_at: int | None = None
 
-    def __init__(self, *_: object) -> None:
+    def __init__(self, *_: object, **__: object) -> None:
         type(self).loaded += 1
 
     def encode_images(self, pixels: np.ndarray) -> np.ndarray:
@@ -42,12 +43,18 @@ class StubEncoder:
         return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
+def encode_with(monkeypatch: pytest.MonkeyPatch, encoder: Callable[..., object]) -> None:
+    """Use an encoder for few photos and for many."""
+    monkeypatch.setattr(indexing, "TorchEncoder", encoder)
+    monkeypatch.setattr(indexing, "cold_encoder", encoder)
+
+
 @pytest.fixture
 def stub(monkeypatch: pytest.MonkeyPatch) -> type[StubEncoder]:
     class Fresh(StubEncoder):
         batches: list[int] = []  # noqa: RUF012
 
-    monkeypatch.setattr(indexing, "TorchEncoder", Fresh)
+    encode_with(monkeypatch, Fresh)
     return Fresh
 
 
@@ -559,10 +566,10 @@ def test_another_model_is_refused_and_rebuild_named(index: Path, photos: Path, s
 def test_weights_that_do_not_fit_leave_no_index_behind(
     index: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(*_: object) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise WeightsUnusable("the weights do not fit")
 
-    monkeypatch.setattr(indexing, "TorchEncoder", refuse)
+    encode_with(monkeypatch, refuse)
     with pytest.raises(WeightsUnusable, match="do not fit"):
         update_index(index, [photos], MINI)
     assert not index.exists()
@@ -571,13 +578,13 @@ def test_weights_that_do_not_fit_leave_no_index_behind(
 def test_weights_that_do_not_fit_any_more_leave_the_index_as_it_was(
     index: Path, photos: Path, stub: type[StubEncoder], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(*_: object) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise WeightsUnusable("the weights do not fit")
 
     update_index(index, [photos], MINI)
     before = contents(index)
     draw(photos / "new.png", 60)
-    monkeypatch.setattr(indexing, "TorchEncoder", refuse)
+    encode_with(monkeypatch, refuse)
     with pytest.raises(WeightsUnusable, match="do not fit"):
         update_index(index)
     assert contents(index) == before
@@ -807,3 +814,30 @@ def test_a_run_with_nothing_new_reports_no_indexing(index: Path, photos: Path, s
     steps: list[Progress] = []
     update_index(index, on_progress=steps.append)
     assert not [step for step in steps if step.stage == "index"]
+
+
+def test_few_photos_are_embedded_before_torch_would_be_there(
+    index: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the same result; a precision that only torch has is used when it is asked for."""
+    update_index(index, [photos], MINI)
+    monkeypatch.setattr(indexing, "FEW", 0)
+    other = tmp_path / "other"
+    update_index(other, [photos], MINI)
+    rows = []
+    for folder in (index, other):
+        with Store.open(folder) as store:
+            rows.append(np.concatenate([block for _, block in store.embeddings()]).astype(np.float32))
+    assert rows[0].shape == (6, 256)
+    assert (rows[0] * rows[1]).sum(1).min() > 0.999
+    monkeypatch.setattr(indexing, "FEW", 16)
+    monkeypatch.setattr(indexing, "cold_encoder", lambda *_, **__: pytest.fail("not in fp32"))
+    update_index(tmp_path / "third", [photos], replace(MINI, precision="bf16"))
+
+
+def test_a_report_says_where_the_time_went(index: Path, photos: Path) -> None:
+    report = update_index(index, [photos], MINI)
+    assert list(report.stages) == ["scan", "read", "decode", "resize", "wait", "load", "encode", "store"]
+    assert all(seconds > 0 for seconds in report.stages.values())
+    waited = ("scan", "wait", "load", "encode", "store")  # of one thread, one after the other
+    assert sum(report.stages[stage] for stage in waited) <= report.seconds
