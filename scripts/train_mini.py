@@ -2,7 +2,7 @@
 
     python scripts/train_mini.py --data ../shared/data --work /tmp/mini
 
-Four stages, each resumed from its last checkpoint when it was interrupted and skipped when it is complete:
+Five stages, each resumed from its last checkpoint when it was interrupted and skipped when it is complete:
 
 1. `prepare`: every training photo becomes a few fixed crops, and an ImageNet classifier (the teacher) is run once over
    each crop.
@@ -12,6 +12,8 @@ Four stages, each resumed from its last checkpoint when it was interrupted and s
    the cosine distance to the teacher's for the same crop (a consistent teacher, Beyer et al. 2022), from the teacher's
    class probabilities (Hinton et al. 2015), and from the distance after the bridge, where it matters.
 4. `train`: everything together at full size, over photos and drawn scenes.
+5. `polish`: the same with more scenes, and with the batch norms as they will be used: by then photos and scenes, which
+   have other statistics, have met in each batch, and the model has one norm for both.
 
 With every look at the figures, and at the end, the moving average of the weights is written in fp16 to WORK/model, a
 folder that open_clip opens with `local-dir:`; `measure_mini.py` measures it with the program itself.
@@ -63,7 +65,9 @@ MODEL_CONFIG: dict[str, Any] = {
     },
     "text_cfg": {"context_length": 32, "vocab_size": 49408, "width": 256, "heads": 4, "layers": 4},
 }
-ALIGN_BATCH, IMITATE_BATCH, TRAIN_BATCH, TRAIN_SCENES = 512, 128, 192, 64
+ALIGN_BATCH, IMITATE_BATCH = 512, 128
+TRAIN_BATCH, TRAIN_SCENES = 192, 64
+POLISH_BATCH, POLISH_SCENES = 160, 96
 CHUNK = 128  # images that go through the trunk at once: on a CPU 256 take half as long again for each
 IMITATE_SIZE = 96  # pixels; a step takes two thirds of the time that it takes at full size
 DEV_SCENES = 200
@@ -342,15 +346,15 @@ def imitate_batch(data: Prepared, rows: NDArray[np.int64], rng: random.Random) -
     return Batch(small, torch.from_numpy(np.stack(features)), torch.arange(0), [], [])
 
 
-def similar_scenes(rng: random.Random) -> list[scenes.Scene]:
-    """Out of three times as many, the scenes that share most words with one of them: they differ in what is hard."""
-    drawn = [scenes.draw(rng.randrange(scenes.UNSEEN), SIZE) for _ in range(3 * TRAIN_SCENES)]
+def similar_scenes(count: int, rng: random.Random) -> list[scenes.Scene]:
+    """Out of twice as many, the scenes that share most words with one of them: they differ in what is hard."""
+    drawn = [scenes.draw(rng.randrange(scenes.UNSEEN), SIZE) for _ in range(2 * count)]
     words = set(drawn[0].captions[0].split())
-    return sorted(drawn, key=lambda scene: -len(words.intersection(scene.captions[0].split())))[:TRAIN_SCENES]
+    return sorted(drawn, key=lambda scene: -len(words.intersection(scene.captions[0].split())))[:count]
 
 
-def train_batch(data: Prepared, rows: NDArray[np.int64], rng: random.Random) -> Batch:
-    """The photos of `rows`, most with a caption, then scenes, each with one."""
+def train_batch(drawn: int, data: Prepared, rows: NDArray[np.int64], rng: random.Random) -> Batch:
+    """The photos of `rows`, most with a caption, then so many scenes, each with one."""
     pixels, features, said, captions, groups = [], [], [], [], []
     for position, row in enumerate(rows):
         caption, group = say(data, row, rng)
@@ -362,7 +366,7 @@ def train_batch(data: Prepared, rows: NDArray[np.int64], rng: random.Random) -> 
             said.append(position)
             captions.append(thin(caption, rng))
             groups.append(group)
-    for scene in similar_scenes(rng):
+    for scene in similar_scenes(drawn, rng):
         caption = scene.captions[0] if rng.random() < 0.7 else rng.choice(scene.captions)
         said.append(len(pixels))
         pixels.append(np.asarray(scene.image))
@@ -528,6 +532,12 @@ def train(
         figures = {"contrast": contrast.item(), "ahead": ahead.item(), "distance": distance.item()}
         return contrast + ahead + 4 * distance + divergence + 2 * apart, figures
 
+    def polish_loss(batch: Batch) -> tuple[torch.Tensor, dict[str, float]]:
+        for module in student.clip.visual.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
+        return train_loss(batch)
+
     def align_watch(average: Student) -> Any:
         return ceiling(average, tokenizer, dev, labels)
 
@@ -548,7 +558,9 @@ def train(
         ("imitate", [(images, 2e-3)], args.imitate_minutes,
          every, IMITATE_BATCH, imitate_batch, imitate_loss, watch),
         ("train", [(images, 1e-3), (texts, 5e-4)], args.minutes,
-         every + described, TRAIN_BATCH, train_batch, train_loss, watch),
+         every + described, TRAIN_BATCH, partial(train_batch, TRAIN_SCENES), train_loss, watch),
+        ("polish", [(images, 3e-4), (texts, 1e-4)], args.polish_minutes,
+         every + described, POLISH_BATCH, partial(train_batch, POLISH_SCENES), polish_loss, watch),
     ):  # fmt: skip
         Stage(name, student, learns, minutes, args, look).run(np.array(rows), size, partial(make, data), loss)
 
@@ -576,7 +588,10 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder for prepared data, checkpoints, the model")
     parser.add_argument("--align-minutes", type=float, default=8, help="computing time for the text tower alone")
     parser.add_argument("--imitate-minutes", type=float, default=27, help="then for the image tower alone")
-    parser.add_argument("--minutes", type=float, default=60, help="then for both")
+    parser.add_argument("--minutes", type=float, default=55, help="then for both")
+    parser.add_argument(
+        "--polish-minutes", type=float, default=8, help="then for both with fixed norms and more scenes"
+    )
     parser.add_argument("--init", type=Path, help="weights to start from, for the trunk and the text tower")
     parser.add_argument("--watch-minutes", type=float, default=10, help="between two evaluations and checkpoints")
     parser.add_argument("--seed", type=int, default=1)
