@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipsearch.encode import ColdEncoder, TorchEncoder, cold_encoder
-from clipsearch.errors import BadRequest, IndexUnusable
+from clipsearch.errors import BadRequest
 from clipsearch.models import Model
 from clipsearch.store import Store, absolute, join, relative_to
 from clipsearch.towers import Array, unit_rows
@@ -77,13 +77,8 @@ def evaluate(store: Store, pairs: Iterable[tuple[bytes, str]]) -> Evaluation:
     caption_of, id_of = np.array(sorted(said), np.int64).T
     model = Model.from_json(store.model)
     texts = _embed(model, list(numbers))
-    wanted = np.unique(id_of)
-    ids, rows = store.embeddings_of(wanted.tolist())
-    if len(ids) != len(wanted):
-        raise IndexUnusable(f"the index at {store.folder} is damaged; repair it with: clipsearch verify")
-    order = np.argsort(ids)
-    ids, images = ids[order], unit_rows(rows[order])
-    photo_of = np.searchsorted(ids, id_of)
+    ids, photo_of = np.unique(id_of, return_inverse=True)
+    images = unit_rows(store.rows_of(ids))
     right = np.einsum("nd,nd->n", texts[caption_of], images[photo_of])
     every_image = ((ids, unit_rows(rows)) for ids, rows in store.embeddings(block=_BLOCK))
     starts = range(0, len(texts), _BLOCK)

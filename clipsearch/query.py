@@ -141,8 +141,7 @@ class Searcher:
     def _embed_image(self, data: bytes, name: str) -> Array:
         image_id = self._store.find_image(content_hash(data))
         if image_id is not None:
-            _, rows = self._store.embeddings_of([image_id])
-            stored: Array = unit_rows(rows)[0]
+            stored: Array = unit_rows(self._store.rows_of(np.array([image_id])))[0]
             return stored
         try:
             pixels = pixels_of(decode_for(data, self._model.preprocess), self._model.preprocess)

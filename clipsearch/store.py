@@ -396,12 +396,23 @@ class Store:
             rows += self._db.execute(query, part).fetchall()
         return self._as_arrays(rows)
 
+    def rows_of(self, ids: NDArray[np.int64]) -> NDArray[np.float16]:
+        """The rows (n, dim) of image ids (n,), in their order. Raises `IndexUnusable` when one has none."""
+        found, rows = self.embeddings_of(ids.tolist())
+        place = {image_id: number for number, image_id in enumerate(found.tolist())}
+        if not place.keys() >= set(ids.tolist()):
+            raise self._damaged()
+        return rows[[place[image_id] for image_id in ids.tolist()]]
+
     def _as_arrays(self, rows: list[tuple[int, bytes]]) -> tuple[NDArray[np.int64], NDArray[np.float16]]:
         ids = np.array([row[0] for row in rows], np.int64)
         blob = b"".join(row[1] for row in rows)
         if len(blob) != 2 * self.dim * len(rows):
-            raise IndexUnusable(f"the index at {self.folder} is damaged; repair it with: clipsearch verify")
+            raise self._damaged()
         return ids, np.frombuffer(blob, "<f2").reshape(len(rows), self.dim).astype(np.float16, copy=False)
+
+    def _damaged(self) -> IndexUnusable:
+        return IndexUnusable(f"the index at {self.folder} is damaged; repair it with: clipsearch verify")
 
     def is_empty(self) -> bool:
         """Whether no photo could be embedded yet."""

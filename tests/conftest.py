@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import platformdirs
 import pytest
@@ -17,7 +19,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")  # the hub's library reads it when 
 
 from clipsearch.indexing import Options, update_index
 from clipsearch.models import mini
-from clipsearch.store import Store
+from clipsearch.store import CATALOGUE, Store
 
 SCENES = scenes.draw_distinct(40, seed=20_000_000, size=160)
 
@@ -86,6 +88,25 @@ def save_scenes(folder: Path, count: int = len(SCENES), first: int = 0) -> list[
     for n, path in enumerate(paths, first):
         SCENES[n].image.save(path)
     return paths
+
+
+def damage(folder: Path, statements: str) -> None:
+    """Change the catalogue of an index behind its back."""
+    database = sqlite3.connect(folder / CATALOGUE)
+    database.executescript(statements)
+    database.close()
+
+
+def forbid(patch: pytest.MonkeyPatch, folder: Path) -> None:
+    """As root, permission bits would forbid nothing."""
+
+    def scandir(path: Any) -> Any:
+        if os.path.normpath(os.fsdecode(path)) == str(folder):
+            raise PermissionError(13, "Permission denied")
+        return real(path)
+
+    real = os.scandir
+    patch.setattr(os, "scandir", scandir)
 
 
 @pytest.fixture(scope="session")

@@ -8,13 +8,12 @@ import os
 import re
 import shutil
 import signal
-import sqlite3
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from conftest import SCENES, Result, Run, save_scenes
+from conftest import SCENES, Result, Run, damage, save_scenes
 
 STRANGE = [
     b"with space.png",
@@ -344,10 +343,7 @@ def test_an_empty_index(clipsearch: Run, tmp_path: Path, mini_index) -> None:
 
 def test_an_index_of_a_newer_format(clipsearch: Run, tmp_path: Path, drawn_index: Path) -> None:
     shutil.copytree(drawn_index, tmp_path / "index")
-    database = sqlite3.connect(tmp_path / "index" / "catalogue.sqlite")
-    database.execute("UPDATE meta SET value = 999 WHERE key = 'format'")
-    database.commit()
-    database.close()
+    damage(tmp_path / "index", "UPDATE meta SET value = 999 WHERE key = 'format'")
     result = clipsearch("query", "dog", index=tmp_path / "index")
     assert result.status == 2
     one_sentence(result)

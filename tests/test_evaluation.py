@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import sqlite3
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import SCENES, Run, save_scenes
+from conftest import SCENES, Run, damage, save_scenes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,6 +18,7 @@ from clipsearch.encode import ColdEncoder, TorchEncoder
 from clipsearch.errors import IndexUnusable
 from clipsearch.evaluation import Recall, evaluate, ranks
 from clipsearch.models import mini
+from clipsearch.query import Searcher, image_term
 from clipsearch.store import Store
 from clipsearch.towers import unit_rows
 
@@ -190,12 +190,11 @@ def test_both_directions_are_those_of_brute_force(drawn: Path, drawn_index: Path
 
 def test_an_index_that_has_lost_an_embedding_says_so(drawn: Path, drawn_index: Path, tmp_path: Path) -> None:
     shutil.copytree(drawn_index, tmp_path / "index")
-    database = sqlite3.connect(tmp_path / "index" / "catalogue.sqlite")
-    database.execute("DELETE FROM embeddings WHERE image = 1")
-    database.commit()
-    database.close()
+    damage(tmp_path / "index", "DELETE FROM embeddings WHERE image = 1")
     with Store.open(tmp_path / "index") as store, pytest.raises(IndexUnusable, match="clipsearch verify"):
         evaluate(store, [(os.fsencode(drawn / "00.png"), "a shape"), (os.fsencode(drawn / "01.png"), "another")])
+    with Store.open(tmp_path / "index") as store, pytest.raises(IndexUnusable, match="clipsearch verify"):
+        Searcher(store).query([image_term(drawn / "00.png")])
 
 
 def test_many_captions_go_through_the_encoder_for_batches(

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import SCENES, save_scenes
+from conftest import SCENES, forbid, save_scenes
 from PIL import Image
 
 from clipsearch import indexing, search
@@ -366,18 +366,6 @@ def test_a_folder_that_cannot_be_listed_keeps_its_photos(
     assert contents(index) == before
 
 
-def forbid(patch: pytest.MonkeyPatch, folder: Path) -> None:
-    """As root, permission bits would forbid nothing."""
-
-    def scandir(path: Any) -> Any:
-        if os.path.normpath(os.fsdecode(path)) == str(folder):
-            raise PermissionError(13, "Permission denied")
-        return real(path)
-
-    real = os.scandir
-    patch.setattr(os, "scandir", scandir)
-
-
 # ------------------------------------------------------------------------------------------ folders
 
 
@@ -396,13 +384,18 @@ def test_an_offline_root_keeps_its_photos(index: Path, photos: Path, tmp_path: P
     assert (report.offline, counts(report)) == ([], {"unchanged": 7})
 
 
+def unmount(folder: Path) -> None:
+    """Leave an empty folder where one with photos was."""
+    folder.rename(folder.with_name("unmounted"))
+    folder.mkdir()
+
+
 def test_a_root_that_is_suddenly_empty_keeps_its_photos(
     index: Path, photos: Path, tmp_path: Path, stub: type[StubEncoder]
 ) -> None:
     update_index(index, [photos], MINI)
     before = contents(index)
-    photos.rename(tmp_path / "unmounted")
-    photos.mkdir()
+    unmount(photos)
     report = update_index(index)
     assert (report.offline, counts(report)) == ([os.fsencode(photos)], {})
     assert contents(index) == before
@@ -626,8 +619,7 @@ def test_a_rebuild_is_refused_while_a_root_is_suddenly_empty(
 ) -> None:
     update_index(index, [photos], MINI)
     before = contents(index)
-    photos.rename(tmp_path / "unmounted")
-    photos.mkdir()
+    unmount(photos)
     with pytest.raises(BadRequest, match="a rebuild would lose its photos"):
         update_index(index, options=Options(rebuild=True))
     assert contents(index) == before
@@ -638,14 +630,7 @@ def test_a_rebuild_is_refused_when_a_folder_cannot_be_read(
 ) -> None:
     update_index(index, [photos], MINI)
     before = contents(index)
-    scandir = os.scandir
-
-    def refuse(path: bytes) -> Any:
-        if path.endswith(b"sub"):
-            raise PermissionError(13, "Permission denied", path)
-        return scandir(path)
-
-    monkeypatch.setattr(os, "scandir", refuse)
+    forbid(monkeypatch, photos / "sub")
     with pytest.raises(BadRequest, match=r"sub cannot be read .* the index stays as it was"):
         update_index(index, options=Options(rebuild=True))
     monkeypatch.undo()

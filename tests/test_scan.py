@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import forbid
 
 from clipsearch.scan import Photo, Rules, Unreadable, scan
 
@@ -160,14 +161,7 @@ def test_a_folder_that_cannot_be_listed_is_reported_and_the_others_are_walked(
 ) -> None:
     put(root, "a/1.jpg", "closed/2.jpg", "z/3.jpg")
     if os.geteuid() == 0:  # who may read everything
-        scandir = os.scandir
-
-        def refuse(path: bytes) -> object:
-            if path.endswith(b"closed"):
-                raise PermissionError(13, "Permission denied", path)
-            return scandir(path)
-
-        monkeypatch.setattr(os, "scandir", refuse)
+        forbid(monkeypatch, root / "closed")
     else:
         (root / "closed").chmod(0)
     try:

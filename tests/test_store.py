@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import damage
 
 from clipsearch import store as store_module
 from clipsearch.errors import IndexLocked, IndexUnusable, NoIndex
@@ -73,12 +74,6 @@ def image_ids(store: Store) -> list[int]:
 def paths(store: Store) -> list[bytes]:
     places = [(root, b"") for root in store.roots()]
     return sorted(photo.path for photo in store.photos_of(image_ids(store), places))
-
-
-def damage(folder: Path, statements: str) -> None:
-    database = sqlite3.connect(folder / CATALOGUE)
-    database.executescript(statements)
-    database.close()
 
 
 # ------------------------------------------------------------------------------------------ opening
