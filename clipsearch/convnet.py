@@ -40,21 +40,21 @@ class ConvTower:
         t.expect("classifier.weight", model.dim, 1280)
         t.expect("classifier.bias", model.dim)
         self._preprocess = model.preprocess
-        self._classifier = t.matrix("classifier.weight").T, t.matrix("classifier.bias")
-        self._head = _Conv(t, "conv_head", "norm_head", 1280, 960, 1)
-        self._steps: list[_Conv | _Inverted] = [
-            _Conv(t, "conv_stem", "bn1", 32, 3, 3, stride=2),
+        self.classifier = t.matrix("classifier.weight"), t.matrix("classifier.bias")
+        self.head = Conv(t, "conv_head", "norm_head", 1280, 960, 1)
+        self.steps: list[Conv | Inverted] = [
+            Conv(t, "conv_stem", "bn1", 32, 3, 3, stride=2),
             *_plain(t, 0, 32, 32, 32),
             *_plain(t, 1, 32, 96, 64),
-            _Inverted(t, 2, 0, 64, 192, 96, start=5, middle=5, stride=2),
-            *(_Inverted(t, 2, n, 96, 192, 96, middle=3) for n in range(1, 5)),
-            _Inverted(t, 2, 5, 96, 384, 96, start=3),
-            _Inverted(t, 3, 0, 96, 576, 128, start=3, middle=3, stride=2),
-            _Inverted(t, 3, 1, 128, 512, 128, start=5, middle=5),
-            _Inverted(t, 3, 2, 128, 512, 128, middle=5),
-            _Inverted(t, 3, 3, 128, 384, 128, middle=5),
-            *(_Inverted(t, 3, n, 128, 512, 128, middle=3) for n in range(4, 6)),
-            _Conv(t, "blocks.4.0.conv", "blocks.4.0.bn1", 960, 128, 1),
+            Inverted(t, 2, 0, 64, 192, 96, start=5, middle=5, stride=2),
+            *(Inverted(t, 2, n, 96, 192, 96, middle=3) for n in range(1, 5)),
+            Inverted(t, 2, 5, 96, 384, 96, start=3),
+            Inverted(t, 3, 0, 96, 576, 128, start=3, middle=3, stride=2),
+            Inverted(t, 3, 1, 128, 512, 128, start=5, middle=5),
+            Inverted(t, 3, 2, 128, 512, 128, middle=5),
+            Inverted(t, 3, 3, 128, 384, 128, middle=5),
+            *(Inverted(t, 3, n, 128, 512, 128, middle=3) for n in range(4, 6)),
+            Conv(t, "blocks.4.0.conv", "blocks.4.0.bn1", 960, 128, 1),
         ]
         t.expect_no("blocks.5.0.conv.weight")
 
@@ -64,67 +64,69 @@ class ConvTower:
 
     def _one(self, pixels: NDArray[np.uint8]) -> Array:
         x = normalise(pixels, self._preprocess)
-        for step in self._steps:
+        for step in self.steps:
             x = step(x)
-        weight, bias = self._classifier
-        out: Array = self._head(x.mean((0, 1), keepdims=True))[0, 0] @ weight + bias
+        weight, bias = self.classifier
+        out: Array = weight @ self.head(x.mean((0, 1), keepdims=True))[0, 0] + bias
         return out
 
 
-class _Conv:
-    """A convolution with its batch norm and, if wanted, a ReLU; over all channels, or over each alone (depthwise)."""
+class Conv:
+    """A convolution with its batch norm and, if wanted, a ReLU; over all channels, or over each alone (depthwise).
+
+    `kernel` (out, channels, size, size) and `bias` (out,) have the norm folded in.
+    """
 
     def __init__(
         self, t: Named, conv: str, norm: str, out: int, channels: int, size: int, *, stride: int = 1, relu: bool = True
     ) -> None:
-        self._size, self._stride, self._relu = size, stride, relu
+        self.size, self.stride, self.relu, self.depthwise = size, stride, relu, channels == 1
         t.expect(f"{conv}.weight", out, channels, size, size)
         for part in ("weight", "bias", "running_mean", "running_var"):
             t.expect(f"{norm}.{part}", out)
         scale = t.matrix(f"{norm}.weight") / np.sqrt(t.matrix(f"{norm}.running_var") + np.float32(_EPSILON))
-        self._bias = t.matrix(f"{norm}.bias") - t.matrix(f"{norm}.running_mean") * scale
-        kernel = t.matrix(f"{conv}.weight") * scale[:, None, None, None]
-        self._depthwise = channels == 1
+        self.bias = t.matrix(f"{norm}.bias") - t.matrix(f"{norm}.running_mean") * scale
+        self.kernel = t.matrix(f"{conv}.weight") * scale[:, None, None, None]
         # Laid out as the maps are: (y, x, channel), and for a product of matrices (y, x and channel, out).
-        self._kernel = kernel[:, 0].transpose(1, 2, 0) if self._depthwise else kernel.transpose(2, 3, 1, 0)
+        self._kernel = self.kernel[:, 0].transpose(1, 2, 0) if self.depthwise else self.kernel.transpose(2, 3, 1, 0)
 
     def __call__(self, x: Array) -> Array:
-        if self._size > 1:
-            margin = self._size // 2
+        if self.size > 1:
+            margin = self.size // 2
             x = np.pad(x, ((margin, margin), (margin, margin), (0, 0)))
-        out: Array = (self._each(x) if self._depthwise else self._all(x)) + self._bias
-        if self._relu:
+        out: Array = (self._each(x) if self.depthwise else self._all(x)) + self.bias
+        if self.relu:
             np.maximum(out, 0, out=out)
         return out
 
     def _all(self, x: Array) -> Array:
-        if self._size > 1:
-            windows = sliding_window_view(x, (self._size, self._size), (0, 1))[:: self._stride, :: self._stride]
+        if self.size > 1:
+            windows = sliding_window_view(x, (self.size, self.size), (0, 1))[:: self.stride, :: self.stride]
             x = windows.transpose(0, 1, 3, 4, 2).reshape(*windows.shape[:2], -1)
         out: Array = x @ self._kernel.reshape(-1, self._kernel.shape[-1])
         return out
 
     def _each(self, x: Array) -> Array:
         """The sum over the kernel's places of the map moved by the place: numbers of one place lie side by side."""
-        step = self._stride
-        height, width = ((side - self._size) // step + 1 for side in x.shape[:2])
+        step = self.stride
+        height, width = ((side - self.size) // step + 1 for side in x.shape[:2])
         out = np.zeros((height, width, x.shape[2]), np.float32)
-        for dy in range(self._size):
-            for dx in range(self._size):
+        for dy in range(self.size):
+            for dx in range(self.size):
                 out += x[dy : dy + step * height : step, dx : dx + step * width : step] * self._kernel[dy, dx]
         return out
 
 
-def _plain(t: Named, stage: int, before: int, between: int, after: int) -> list[_Conv]:
+def _plain(t: Named, stage: int, before: int, between: int, after: int) -> list[Conv]:
     """A stage of two convolutions; the first halves the map."""
     first, second = f"blocks.{stage}.0", f"blocks.{stage}.1"
     return [
-        _Conv(t, f"{first}.conv", f"{first}.bn1", between, before, 3, stride=2),
-        _Conv(t, f"{second}.conv", f"{second}.bn1", after, between, 1),
+        Conv(t, f"{first}.conv", f"{first}.bn1", between, before, 3, stride=2),
+        Conv(t, f"{second}.conv", f"{second}.bn1", after, between, 1),
     ]
 
 
-class _Inverted:
+class Inverted:
     """A universal inverted bottleneck: channels are widened, looked at depthwise, and narrowed; the input is added.
 
     `start` and `middle` are the sizes of the depthwise kernels before and after the widening, 0 for none.
@@ -144,20 +146,20 @@ class _Inverted:
         stride: int = 1,
     ) -> None:
         name = f"blocks.{stage}.{block}"
-        self._adds = stride == 1 and before == after
+        self.adds = stride == 1 and before == after
 
-        def part(what: str, out: int, channels: int, size: int, stride: int = 1, relu: bool = True) -> _Conv:
-            return _Conv(t, f"{name}.{what}.conv", f"{name}.{what}.bn", out, channels, size, stride=stride, relu=relu)
+        def part(what: str, out: int, channels: int, size: int, stride: int = 1, relu: bool = True) -> Conv:
+            return Conv(t, f"{name}.{what}.conv", f"{name}.{what}.bn", out, channels, size, stride=stride, relu=relu)
 
-        self._steps = [part("pw_exp", wide, before, 1)]
+        self.steps = [part("pw_exp", wide, before, 1)]
         if start:
-            self._steps.insert(0, part("dw_start", before, 1, start, relu=False))
+            self.steps.insert(0, part("dw_start", before, 1, start, relu=False))
         if middle:
-            self._steps.append(part("dw_mid", wide, 1, middle, stride))
-        self._steps.append(part("pw_proj", after, wide, 1, relu=False))
+            self.steps.append(part("dw_mid", wide, 1, middle, stride))
+        self.steps.append(part("pw_proj", after, wide, 1, relu=False))
 
     def __call__(self, x: Array) -> Array:
         out = x
-        for step in self._steps:
+        for step in self.steps:
             out = step(out)
-        return out + x if self._adds else out
+        return out + x if self.adds else out

@@ -272,17 +272,24 @@ def plain_tokenizer(config: dict[str, Any], architecture: str) -> bool:
 
 def cold_encoder(model: Model, *, texts: bool, images: bool) -> Encoder:
     """The encoder that is ready soonest: without torch where there are towers in NumPy, else through open_clip."""
+    return _in_numpy(model, texts=texts, images=images) or TorchEncoder(model)
+
+
+def _in_numpy(model: Model, *, texts: bool, images: bool) -> ColdEncoder | None:
+    """The encoder without torch, if it serves the model and the weights have the towers' shapes."""
     text, image = supports(model)
-    image = image or convnet.supports(model)
-    if ((text and plain_tokenizer(model.config, model.architecture)) or not texts) and (image or not images):
-        encoder = ColdEncoder(model)
-        with contextlib.suppress(WeightsUnusable):  # open_clip may know how to stretch them, or will say what is wrong
-            if texts:
-                _ = encoder.text_tower
-            if images:
-                _ = encoder.image_tower
-            return encoder
-    return TorchEncoder(model)
+    if texts and not (text and plain_tokenizer(model.config, model.architecture)):
+        return None
+    if images and not (image or convnet.supports(model)):
+        return None
+    encoder = ColdEncoder(model)
+    with contextlib.suppress(WeightsUnusable):  # open_clip may know how to stretch them, or will say what is wrong
+        if texts:
+            _ = encoder.text_tower
+        if images:
+            _ = encoder.image_tower
+        return encoder
+    return None
 
 
 class ColdEncoder:
@@ -315,12 +322,13 @@ class ColdEncoder:
 
 
 class TorchEncoder:
-    """A model through open_clip, on CUDA, MPS or the CPU.
+    """A model in torch, on CUDA, MPS or the CPU: images through `batch` where that serves the model, else open_clip.
 
-    `precision` "auto" is fp16 on a GPU; on a CPU bf16 where it has a matrix unit for it (AMX), else fp32.
+    `precision` "auto" is fp16 on a GPU; on a CPU bf16 where it has a matrix unit for it (AMX), else fp32. A call uses
+    so many `threads` of a CPU: None is all of them; 1 is best where several calls are made at once.
     """
 
-    def __init__(self, model: Model, device: str = "auto", precision: str = "auto") -> None:
+    def __init__(self, model: Model, device: str = "auto", precision: str = "auto", threads: int | None = None) -> None:
         import torch
 
         check_names(device, precision)
@@ -328,20 +336,37 @@ class TorchEncoder:
         self.device = _device(device)
         self.precision = _precision(precision, self.device)
         self._model = model
-        self._net = _load(model, self.device, self.precision)
+        self._all_threads = torch.get_num_threads()
+        self._threads = threads or self._all_threads
         self._dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[self.precision]
         mean, std = model.preprocess.mean, model.preprocess.std
         self._mean = torch.tensor(mean, device=self.device).view(1, 3, 1, 1)
         self._std = torch.tensor(std, device=self.device).view(1, 3, 1, 1)
+        self._images: Any
+        cold = _in_numpy(model, texts=True, images=True)
+        if cold is None:
+            self._images = lambda images: self._net.encode_image(images.to(self._dtype))
+            _ = self._net
+        else:
+            from clipsearch.batch import batch_tower
+
+            self._images = batch_tower(cold.image_tower, self.device, self._dtype)
+
+    @functools.cached_property
+    def _net(self) -> Any:
+        return _load(self._model, self.device, self.precision)
 
     def encode_images(self, pixels: Pixels) -> Array:
         """See `Encoder`."""
         import torch
 
-        with torch.inference_mode(), _explained():
-            batch = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device).permute(0, 3, 1, 2)
-            batch = (batch.float() / 255 - self._mean) / self._std
-            return self._rows(self._net.encode_image(batch.to(self._dtype)))
+        torch.set_num_threads(self._threads)  # holds for the calling thread alone
+        try:
+            with torch.inference_mode(), _explained():
+                batch = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device).permute(0, 3, 1, 2)
+                return self._rows(self._images((batch.float() / 255 - self._mean) / self._std))
+        finally:
+            torch.set_num_threads(self._all_threads)
 
     def encode_texts(self, texts: list[str]) -> Array:
         """See `Encoder`."""

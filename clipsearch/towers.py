@@ -47,7 +47,8 @@ def load_safetensors(path: Path) -> Tensors:
     dtypes = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4", "U8": "u1"}
     try:
         with open(path, "rb") as file:
-            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            # A private mapping: torch takes only arrays that can be written to, and nobody writes to them.
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
         length = int.from_bytes(mapped[:8], "little")
         header = json.loads(mapped[8 : 8 + length])
         out: Tensors = {}
@@ -88,9 +89,8 @@ class TextTower:
         ids = ids[: ids.index(max(ids)) + 1]  # open_clip reads the first end of text: one may be written in the text
         x = _f32(t["token_embedding.weight"][ids]) + _f32(t["positional_embedding"][: len(ids)])
         mask = np.triu(np.full((len(ids), len(ids)), -np.inf, np.float32), 1)
-        # Only the last position is read, and under the mask it has seen all others.
-        last = _layer_norm(self._blocks(x, mask)[-1:], t, "ln_final")
-        projected: Array = (last @ t.matrix("text_projection"))[0]
+        token = self._blocks(x, len(ids) - 1, mask)  # under the mask the last has seen all others
+        projected: Array = (_layer_norm(token, t, "ln_final") @ t.matrix("text_projection"))[0]
         return projected
 
 
@@ -99,22 +99,25 @@ class ImageTower:
 
     def __init__(self, model: Model, tensors: Tensors) -> None:
         config = model.config["vision_cfg"]
-        self._tensors = Named(tensors, "visual.", model.weights)
+        self.tensors = Named(tensors, "visual.", model.weights)
+        self.quick_gelu = bool(model.config.get("quick_gelu"))
+        self.layers, self.patch = config.get("layers", 12), config.get("patch_size", 16)
+        width = config.get("width", 768)
+        self.heads = width // config.get("head_width", 64)
         self._preprocess = model.preprocess
-        width, layers, self._patch = config.get("width", 768), config.get("layers", 12), config.get("patch_size", 16)
-        heads = width // config.get("head_width", 64)
-        self._blocks = _Transformer(self._tensors.below("transformer."), layers, heads, _activation(model))
-        rows, columns = (side // self._patch for side in model.preprocess.size)
-        self._tensors.expect("positional_embedding", rows * columns + 1, width)
-        self._tensors.expect("conv1.weight", width, 3, self._patch, self._patch)
-        self._tensors.expect("proj", width, model.dim)
+        blocks = self.tensors.below("transformer.")
+        self._blocks = _Transformer(blocks, self.layers, self.heads, _activation(model))
+        rows, columns = (side // self.patch for side in model.preprocess.size)
+        self.tensors.expect("positional_embedding", rows * columns + 1, width)
+        self.tensors.expect("conv1.weight", width, 3, self.patch, self.patch)
+        self.tensors.expect("proj", width, model.dim)
 
     def __call__(self, pixels: NDArray[np.uint8]) -> Array:
         """Unit rows (n, dim) of n preprocessed images, (n, height, width, 3) uint8."""
         return unit_rows(np.stack([self._one(image) for image in pixels]))
 
     def _one(self, pixels: NDArray[np.uint8]) -> Array:
-        t, p = self._tensors, self._patch
+        t, p = self.tensors, self.patch
         image = normalise(pixels, self._preprocess)
         rows, columns = image.shape[0] // p, image.shape[1] // p
         # A convolution whose stride is its size is a product of patches, laid out (channel, y, x), with a matrix.
@@ -123,8 +126,8 @@ class ImageTower:
         x = np.concatenate([_f32(t["class_embedding"])[None], patches.reshape(rows * columns, -1) @ kernel.T]) + _f32(
             t["positional_embedding"]
         )
-        x = self._blocks(_layer_norm(x, t, "ln_pre"))
-        projected: Array = (_layer_norm(x[:1], t, "ln_post") @ t.matrix("proj"))[0]
+        token = self._blocks(_layer_norm(x, t, "ln_pre"), 0)
+        projected: Array = (_layer_norm(token, t, "ln_post") @ t.matrix("proj"))[0]
         return projected
 
 
@@ -179,26 +182,29 @@ class _Transformer:
 
     def __init__(self, tensors: Named, layers: int, heads: int, activation: Callable[[Array], Array]) -> None:
         self._tensors, self._layers, self._heads, self._activation = tensors, layers, heads, activation
+        _ = tensors[f"resblocks.{layers - 1}.ln_1.weight"]
         tensors.expect_no(f"resblocks.{layers}.ln_1.weight")
 
-    def __call__(self, x: Array, mask: Array | None = None) -> Array:
+    def __call__(self, x: Array, read: int, mask: Array | None = None) -> Array:
+        """One position's row (1, width) of the output: the last block need not compute the others."""
         for n in range(self._layers):
             t = self._tensors.below(f"resblocks.{n}.")
-            x = x + self._attend(_layer_norm(x, t, "ln_1"), t, mask)
+            rows = slice(None) if n < self._layers - 1 else slice(read, read + 1)
+            x = x[rows] + self._attend(_layer_norm(x, t, "ln_1"), t, mask, rows)
             hidden = self._activation(_linear(_layer_norm(x, t, "ln_2"), t, "mlp.c_fc"))
             x = x + _linear(hidden, t, "mlp.c_proj")
         return x
 
-    def _attend(self, x: Array, t: Named, mask: Array | None) -> Array:
+    def _attend(self, x: Array, t: Named, mask: Array | None, rows: slice) -> Array:
         length, width = x.shape
         packed = x @ t.matrix("attn.in_proj_weight").T + _f32(t["attn.in_proj_bias"])
         q, k, v = packed.reshape(length, 3, self._heads, width // self._heads).transpose(1, 2, 0, 3)
-        weights = q @ k.transpose(0, 2, 1) * np.float32((width // self._heads) ** -0.5)
+        weights = q[:, rows] @ k.transpose(0, 2, 1) * np.float32((width // self._heads) ** -0.5)
         if mask is not None:
-            weights = weights + mask
+            weights = weights + mask[rows]
         weights = np.exp(weights - weights.max(-1, keepdims=True))
         weights /= weights.sum(-1, keepdims=True)
-        return _linear((weights @ v).transpose(1, 0, 2).reshape(length, width), t, "attn.out_proj")
+        return _linear((weights @ v).transpose(1, 0, 2).reshape(-1, width), t, "attn.out_proj")
 
 
 def _f32(x: NDArray[Any]) -> Array:

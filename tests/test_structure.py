@@ -22,6 +22,7 @@ ORDER = [
         "tokenize",
         "towers",
         "convnet",
+        "batch",
         "encode",
         "store",
         "search",
@@ -54,7 +55,7 @@ def test_imports_point_one_way(path: Path) -> None:
 @pytest.mark.parametrize(
     ("library", "owner"),
     [
-        ("torch", {"encode"}),
+        ("torch", {"batch", "encode"}),
         ("open_clip", {"encode"}),
         ("faiss", {"search"}),
         ("typer", {"cli"}),
