@@ -143,10 +143,15 @@ def index(
     ] = None,
     device: Annotated[str, typer.Option(metavar="NAME", help="auto, cuda, mps or cpu.")] = "auto",
     precision: Annotated[str, typer.Option(metavar="NAME", help="auto, fp32, bf16 or fp16.")] = "auto",
-    batch_size: Annotated[int, typer.Option(metavar="N", min=1, help="Images embedded at once.")] = 32,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="Images embedded at once; default: 16, on a GPU 64.", show_default=False),
+    ] = None,
     workers: Annotated[
         int | None,
-        typer.Option(metavar="N", min=1, help="Threads that decode; default: one a core.", show_default=False),
+        typer.Option(
+            metavar="N", min=1, help="Threads that decode and embed; default: one a core.", show_default=False
+        ),
     ] = None,
     hidden: Annotated[
         bool | None,

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
 import importlib.util
 import json
+import sys
+import types
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +34,7 @@ from clipsearch.errors import (
     WeightsUnusable,
 )
 from clipsearch.models import Model, Preprocess
+from clipsearch.paths import open_clip_folder
 from clipsearch.tokenize import END_OF_TEXT, tokenize
 from clipsearch.towers import Array, ImageTower, TextTower, load_safetensors, supports, unit_rows
 
@@ -44,7 +48,9 @@ _LONGEST = 16  # times its short side; no model's input is as long
 
 
 class Encoder(Protocol):
-    """What turns pixels and texts into embeddings of one model."""
+    """What turns pixels and texts into embeddings of one model, on a `device`: cpu, cuda or mps."""
+
+    device: str
 
     def encode_images(self, pixels: Pixels) -> Array:
         """Unit rows (n, dim) float32 of preprocessed images, (n, height, width, 3) uint8."""
@@ -158,35 +164,45 @@ def resolve(name: str, weights: Path | None = None) -> Model:
     return models.make(name, architecture, config, described, path)
 
 
+@functools.cache
+def _tables() -> Any:
+    """`open_clip.pretrained`, which lists all weights, without the rest: `import open_clip` takes three seconds."""
+    package = types.ModuleType("clipsearch._open_clip")
+    package.__path__ = [str(open_clip_folder())]
+    sys.modules[package.__name__] = package
+    loaded = "safetensors.torch" in sys.modules
+    if not loaded:
+        sys.modules["safetensors.torch"] = cast(types.ModuleType, None)  # it does without what would import torch
+    try:
+        return importlib.import_module(f"{package.__name__}.pretrained")
+    finally:
+        if not loaded:
+            del sys.modules["safetensors.torch"]
+
+
 def available() -> dict[str, str | None]:
     """Every `ARCH/TAG` of open_clip, with the path of its weights where they are on this machine."""
-    import open_clip
-
     found: dict[str, str | None] = {}
-    for architecture, tag in open_clip.list_pretrained():
+    for architecture, tag in _tables().list_pretrained():
         path = _cached(_pretrained(architecture, tag))
         found[f"{architecture}/{tag}"] = str(path) if path else None
     return found
 
 
 def _pretrained(architecture: str, tag: str) -> dict[str, Any]:
-    import open_clip
-
-    described: dict[str, Any] = open_clip.get_pretrained_cfg(architecture, tag)
+    described: dict[str, Any] = _tables().get_pretrained_cfg(architecture, tag)
     if not described:
-        tags = ", ".join(open_clip.list_pretrained_tags_by_model(architecture)) or "none"
+        tags = ", ".join(_tables().list_pretrained_tags_by_model(architecture)) or "none"
         raise ModelUnknown(f"{architecture} has no weights called {tag!r}; it has: {tags}")
     return described
 
 
 def _common_preprocessing(architecture: str) -> dict[str, Any]:
     """How the images of an architecture are prepared, if that is the same for all its weights."""
-    import open_clip
-
     ways = {
         json.dumps({key: described.get(key) for key in ("mean", "std", "interpolation", "resize_mode")})
         for described in (
-            _pretrained(architecture, tag) for tag in open_clip.list_pretrained_tags_by_model(architecture)
+            _pretrained(architecture, tag) for tag in _tables().list_pretrained_tags_by_model(architecture)
         )
     }
     if len(ways) > 1:
@@ -198,9 +214,7 @@ def _common_preprocessing(architecture: str) -> dict[str, Any]:
 
 
 def _only_tag(architecture: str) -> str:
-    import open_clip
-
-    tags: list[str] = open_clip.list_pretrained_tags_by_model(architecture)
+    tags: list[str] = _tables().list_pretrained_tags_by_model(architecture)
     if len(tags) == 1:
         return tags[0]
     choice = "it has: " + ", ".join(tags) if tags else "it has none; give a file with --weights"
@@ -221,10 +235,8 @@ def _fetch(name: str, described: dict[str, Any]) -> Path:
     """The path of a tag's weights: from the local cache if they are there, else from the network."""
     if described.get("hf_hub"):
         return _from_hub(*_hub_files(described))
-    from open_clip.pretrained import download_pretrained_from_url
-
     try:
-        return Path(download_pretrained_from_url(described["url"]))
+        return Path(_tables().download_pretrained_from_url(described["url"]))
     except Exception as error:
         raise DownloadFailed(f"the weights of {name} could not be downloaded: {_first_line(error)}") from error
 
@@ -294,6 +306,8 @@ def _in_numpy(model: Model, *, texts: bool, images: bool) -> ColdEncoder | None:
 
 class ColdEncoder:
     """A model in NumPy. Slow for batches, ready at once."""
+
+    device = "cpu"
 
     def __init__(self, model: Model) -> None:
         model = _with_weights(model)

@@ -1,31 +1,27 @@
 """Bring an index up to date with its folders.
 
-First all folders are scanned and compared with the catalogue, which costs a `stat` a file. Then threads read, hash
-and decode what is new, running ahead of the encoder with a bounded number of pictures in hand, while the model loads;
-contents that are known are neither decoded nor embedded again. Batches are committed every few seconds, so an
-interruption costs no more.
+First all folders are scanned and compared with the catalogue, which costs a `stat` a file. Then what is new is read,
+decoded and embedded (`pipeline`); contents that are known are neither decoded nor embedded again. The catalogue is
+committed every few seconds, so an interruption costs no more.
 """
 
 from __future__ import annotations
 
-import contextlib
-import itertools
 import os
-import threading
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from clipsearch import models, search
-from clipsearch.decode import Metadata, read
-from clipsearch.encode import Encoder, Pixels, TorchEncoder, check_names, cold_encoder, decode_for, pixels_of, resolve
+from clipsearch.decode import read
+from clipsearch.encode import Encoder, TorchEncoder, check_names, cold_encoder, decode_for, pixels_of, resolve
 from clipsearch.errors import BadRequest, ClipsearchError, DownloadFailed, ImageUnusable, ModelMismatch, NoIndex
-from clipsearch.models import Model, Preprocess
+from clipsearch.models import Model
+from clipsearch.pipeline import Contents, Pipeline, Stages
 from clipsearch.scan import Photo, Rules, Unreadable, leaves_out, scan
 from clipsearch.store import CATALOGUE, Image, Known, Root, Store, absolute, content_hash, join, relative_to
 from clipsearch.towers import Array
@@ -39,14 +35,14 @@ class Options:
     """How to index. None leaves a choice to the index, or to clipsearch where there is none yet.
 
     `hidden`, `follow_links` and `exclude` change what the scans of the folders leave out, from now on (`scan.Rules`).
-    `batch_size` is in images, `workers` in decoding threads.
+    `batch_size` is in images, `workers` in threads that decode and, on a CPU, embed.
     """
 
     model: str | None = None
     weights: Path | None = None
     device: str = "auto"
     precision: str = "auto"
-    batch_size: int = 32
+    batch_size: int | None = None
     workers: int | None = None
     hidden: bool | None = None
     follow_links: bool | None = None
@@ -283,34 +279,6 @@ class _Pending:
     known: bool
 
 
-@dataclass(frozen=True, slots=True)
-class _Contents:
-    """What a worker found in a file: its hash, and pixels unless the index has them already; or why it could not."""
-
-    content: bytes = b""
-    pixels: Pixels | None = None
-    metadata: Metadata | None = None
-    error: str | None = None
-
-
-class _Stages:
-    """Where the seconds of a run went. `wait` is for photos that are not decoded yet, `load` for the model."""
-
-    def __init__(self) -> None:
-        self.seconds = dict.fromkeys(("scan", "read", "decode", "resize", "wait", "load", "encode", "store"), 0.0)
-        self._lock = threading.Lock()
-
-    @contextlib.contextmanager
-    def __call__(self, stage: str) -> Iterator[None]:
-        """Count the time of a block."""
-        began = time.perf_counter()
-        try:
-            yield
-        finally:
-            with self._lock:
-                self.seconds[stage] += time.perf_counter() - began
-
-
 class _Run:
     """One pass over some folders of one index."""
 
@@ -319,7 +287,7 @@ class _Run:
         self.model = model
         self.options = options
         self.on_progress = on_progress or (lambda progress: None)
-        self.stages = _Stages()
+        self.stages = Stages()
         self.report = Report(model=model.name, stages=self.stages.seconds)
         self.pending: list[_Pending] = []
         self.gone: list[tuple[Root, bytes]] = []
@@ -377,93 +345,62 @@ class _Run:
                 self.on_progress(Progress("scan", self.looked_at, None))
             yield item
 
-    # -------------------------------------------------------------------------------- read, encode, store
+    # -------------------------------------------------------------------------------- embed and store
 
     def _index_pending(self) -> None:
-        workers = self.options.workers or os.cpu_count() or 1
-        batch_size = self.options.batch_size
-        waiting: dict[bytes, list[_Pending]] = {}  # by contents, of the batch that is being filled
-        batch: list[_Contents] = []
-        encoder: Future[Encoder] | None = None
+        options, total = self.options, len(self.pending)
         committed = time.monotonic()
-        with ThreadPoolExecutor(workers) as pool, ThreadPoolExecutor(1) as loader:
-            try:
-                for done, (item, contents) in enumerate(self._read_ahead(pool, workers + 2 * batch_size), 1):
-                    if contents.error is not None:
-                        self._skip(item, contents.error)
-                    elif contents.content in waiting:
-                        waiting[contents.content].append(item)
-                    elif (image_id := self.store.find_image(contents.content)) is not None:
-                        self._record(item, image_id, fresh=False)
-                    else:
-                        if encoder is None:
-                            encoder = loader.submit(self._encoder)
-                        waiting[contents.content] = [item]
-                        batch.append(contents)
-                    if len(batch) == batch_size:
-                        assert encoder is not None
-                        self._embed(encoder, batch, waiting)
-                        batch, waiting = [], {}
+        pipeline = Pipeline(self._encoder, self._read, self._is_known, self.stages, options.workers, options.batch_size)
+        with pipeline:
+            for done, (item, contents, row) in enumerate(pipeline.run(self.pending), 1):
+                with self.stages("store"):
+                    self._keep(item, contents, row)
                     if time.monotonic() - committed > COMMIT_SECONDS:
-                        with self.stages("store"):
-                            self.store.commit()
+                        self.store.commit()
                         committed = time.monotonic()
-                    self.on_progress(Progress("index", done - sum(map(len, waiting.values())), len(self.pending)))
-                if batch:
-                    assert encoder is not None
-                    self._embed(encoder, batch, waiting)
-                self.on_progress(Progress("index", len(self.pending), len(self.pending)))
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+                self.on_progress(Progress("index", done, total))
 
     def _encoder(self) -> Encoder:
         options = self.options
         if len(self.pending) <= FEW and options.device in ("auto", "cpu") and options.precision in ("auto", "fp32"):
             return cold_encoder(self.model, texts=False, images=True)
-        return TorchEncoder(self.model, options.device, options.precision)
+        return TorchEncoder(self.model, options.device, options.precision, threads=1)
 
-    def _read_ahead(self, pool: ThreadPoolExecutor, ahead: int) -> Iterator[tuple[_Pending, _Contents]]:
-        """The pending files with their contents, in order; at most `ahead` of them are in memory."""
-        queue: deque[tuple[_Pending, Future[_Contents]]] = deque()
-        pending = iter(self.pending)
-        while True:
-            for item in itertools.islice(pending, ahead - len(queue)):
-                queue.append((item, pool.submit(_read, item, self.model.preprocess, self.store.has_image, self.stages)))
-            if not queue:
-                return
-            item, contents = queue.popleft()
-            with self.stages("wait"):
-                found = contents.result()
-            yield item, found
+    def _is_known(self, content: bytes) -> bool:
+        return self.store.find_image(content) is not None
 
-    def _embed(
-        self,
-        encoder: Future[Encoder],
-        batch: list[_Contents],
-        waiting: dict[bytes, list[_Pending]],
-    ) -> None:
-        with self.stages("load"):
-            ready = encoder.result()
-        with self.stages("encode"):
-            rows = ready.encode_images(np.stack([c.pixels for c in batch if c.pixels is not None]))
-        with self.stages("store"):
-            self._keep(batch, rows, waiting)
+    def _read(self, item: _Pending) -> Contents:
+        """Read a file once: hash it and, if its contents are new, decode it to the model's input."""
+        if item.photo.error is not None:
+            return Contents(error=item.photo.error)
+        try:
+            with self.stages("read"):
+                data = read(join(item.root.path, item.photo.path))
+                content = content_hash(data)
+            if self.store.has_image(content):
+                return Contents(content)
+            with self.stages("decode"):
+                decoded = decode_for(data, self.model.preprocess)
+            with self.stages("resize"):
+                return Contents(content, pixels_of(decoded, self.model.preprocess), decoded.metadata)
+        except ImageUnusable as error:  # all that a bad file can raise; anything else is ours, and must be seen
+            return Contents(error=str(error))
 
-    def _keep(self, batch: list[_Contents], rows: Array, waiting: dict[bytes, list[_Pending]]) -> None:
-        for contents, row in zip(batch, rows, strict=True):
+    def _keep(self, item: _Pending, contents: Contents, row: Array | None) -> None:
+        if contents.error is not None:
+            self._skip(item, contents.error)
+            return
+        image_id = self.store.find_image(contents.content)
+        fresh = image_id is None
+        if image_id is None:
             m = contents.metadata
-            assert m is not None
-            items = waiting[contents.content]
-            if not np.isfinite(row).all():
-                for item in items:
-                    self._skip(item, "the model gives no embedding for it")
-                continue
+            if m is None or row is None or not np.isfinite(row).all():
+                self._skip(item, "the model gives no embedding for it")
+                return
             image = Image(contents.content, m.width, m.height, m.taken, m.camera, m.latitude, m.longitude)
             image_id = self.store.add_image(image, row)
             self.report.embedded += 1
-            for number, item in enumerate(items):
-                self._record(item, image_id, fresh=number == 0)
+        self._record(item, image_id, fresh=fresh)
 
     def _record(self, item: _Pending, image_id: int, *, fresh: bool) -> None:
         if item.known:
@@ -479,24 +416,6 @@ class _Run:
     def _skip(self, item: _Pending, reason: str) -> None:
         self.report.skipped.append((join(item.root.path, item.photo.path), reason))
         self.store.put_photo(item.root, item.photo, None, reason)
-
-
-def _read(item: _Pending, how: Preprocess, is_known: Callable[[bytes], bool], stages: _Stages) -> _Contents:
-    """Read a file once: hash it and, if its contents are new, decode it to the model's input."""
-    if item.photo.error is not None:
-        return _Contents(error=item.photo.error)
-    try:
-        with stages("read"):
-            data = read(join(item.root.path, item.photo.path))
-            content = content_hash(data)
-        if is_known(content):
-            return _Contents(content)
-        with stages("decode"):
-            decoded = decode_for(data, how)
-        with stages("resize"):
-            return _Contents(content, pixels_of(decoded, how), decoded.metadata)
-    except ImageUnusable as error:  # all that a bad file can raise; anything else is ours, and must be seen
-        return _Contents(error=str(error))
 
 
 def _merge(left: Iterable[Photo], right: Iterable[Known]) -> Iterator[tuple[Photo | None, Known | None]]:

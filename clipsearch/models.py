@@ -8,7 +8,6 @@ open_clip's tables or the network is in `encode`.
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 
 from clipsearch import cache
 from clipsearch.errors import ModelMismatch, ModelUnknown, WeightsUnusable
+from clipsearch.paths import open_clip_folder
 
 DEFAULT = "ViT-B-32/laion2b_s34b_b79k"
 MINI = "mini"
@@ -200,10 +200,7 @@ def make(name: str, architecture: str, config: dict[str, Any], preprocess: dict[
 
 
 def _config_folder() -> Path:
-    found = importlib.util.find_spec("open_clip")
-    if found is None or found.origin is None:
-        raise ModelUnknown("open_clip is not installed: pip install open_clip_torch")
-    return Path(found.origin).with_name("model_configs")
+    return open_clip_folder() / "model_configs"
 
 
 def _weights_in(folder: Path) -> Path:

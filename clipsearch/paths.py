@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from pathlib import Path
 
 import platformdirs
 
-from clipsearch.errors import BadRequest
+from clipsearch.errors import BadRequest, ModelUnknown
 
 
 def index_folder(chosen: str | os.PathLike[str] | None = None) -> Path:
@@ -24,3 +25,11 @@ def index_folder(chosen: str | os.PathLike[str] | None = None) -> Path:
 def cache_folder() -> Path:
     """The user's cache folder (`$XDG_CACHE_HOME/clipsearch` on Linux)."""
     return platformdirs.user_cache_path("clipsearch", appauthor=False)
+
+
+def open_clip_folder() -> Path:
+    """Where open_clip lies, found without importing it. Raises `ModelUnknown` if it is not installed."""
+    found = importlib.util.find_spec("open_clip")
+    if found is None or found.origin is None:
+        raise ModelUnknown("open_clip is not installed: pip install open_clip_torch")
+    return Path(found.origin).parent

@@ -12,13 +12,11 @@ from __future__ import annotations
 import functools
 import gzip
 import html
-import importlib.util
 import itertools
 import re
-from pathlib import Path
 from typing import Any
 
-from clipsearch.errors import WeightsUnusable
+from clipsearch.paths import open_clip_folder
 
 MERGES = 49152 - 256 - 2
 START_OF_TEXT, END_OF_TEXT = 512 + MERGES, 512 + MERGES + 1
@@ -105,9 +103,6 @@ def _base_ids() -> dict[str, int]:
 @functools.cache
 def _merges() -> dict[str, int]:
     """Rank of each merge, written "left right"."""
-    found = importlib.util.find_spec("open_clip")
-    if found is None or found.origin is None:
-        raise WeightsUnusable("open_clip is not installed: pip install open_clip_torch")
-    path = Path(found.origin).with_name("bpe_simple_vocab_16e6.txt.gz")
+    path = open_clip_folder() / "bpe_simple_vocab_16e6.txt.gz"
     lines = gzip.decompress(path.read_bytes()).decode("utf-8").split("\n")[1 : MERGES + 1]
     return dict(zip(lines, range(MERGES), strict=True))

@@ -27,7 +27,7 @@ ORDER = [
         "store",
         "search",
     ),
-    *("query", "evaluation", "indexing", "render", "cli", "__init__", "__main__"),
+    *("query", "evaluation", "pipeline", "indexing", "render", "cli", "__init__", "__main__"),
 ]
 
 

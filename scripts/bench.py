@@ -1,0 +1,331 @@
+"""Measure clipsearch side by side with rclip 3.3 on this machine.
+
+    ./scripts/bench all
+    ./scripts/bench index query --json
+    ./scripts/bench index --photos 300
+
+Both programs run in turn, whole processes from a cold shell, and medians and ratios are printed; what is compared has
+the same architecture (ViT-B/32 with random weights, which changes neither speed nor memory), rclip also with its own
+input of 256 pixels. Photos, weights, indexes and rclip itself are made once, in --work.
+
+Parts:
+  decode  milliseconds of one core for a photo to the model's input, at reduced and at full scale
+  encode  images a second of the encoder alone, beside the largest rate that matrices of its sizes reach here
+  index   `clipsearch index` of new photos of 12 and of 2 megapixels
+  query   a text and an image asked of an index of 2,000 photos, and a text of one of a million
+  noop    `clipsearch index` of 20,000 photos with nothing new
+  search  time and exactness of the search alone, 10,000 to a million rows, with queries that lie where texts lie
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import bench_inputs as inputs
+import numpy as np
+
+Figures = dict[str, Any]
+
+
+# ------------------------------------------------------------------------------------------ measuring
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What one process took: seconds on the clock and of the processor, and its largest resident memory in MB."""
+
+    seconds: float
+    cpu: float
+    memory: float
+
+
+def run(command: Iterable[object], folder: Path | None = None, environment: dict[str, str] | None = None) -> Cost:
+    """The cost of a command; its output is thrown away, its failure ends the benchmark."""
+    began = time.perf_counter()
+    with subprocess.Popen(
+        [str(word) for word in command],
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stderr is not None
+        said = process.stderr.read()
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode not in (0, 1):  # 1: nothing found
+        raise SystemExit(f"{process.args} ended with {process.returncode}: {said.decode(errors='replace')[-2000:]}")
+    memory = usage.ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
+    return Cost(time.perf_counter() - began, usage.ru_utime + usage.ru_stime, memory)
+
+
+def in_turn(runs: dict[str, Callable[[], Cost]], times: int) -> dict[str, Cost]:
+    """The median cost of each, run in turn so that a slow minute of the machine meets all of them."""
+    costs: dict[str, list[Cost]] = {name: [] for name in runs}
+    for _ in range(times):
+        for name, once in runs.items():
+            costs[name].append(once())
+    return {
+        name: Cost(
+            statistics.median(cost.seconds for cost in every),
+            statistics.median(cost.cpu for cost in every),
+            statistics.median(cost.memory for cost in every),
+        )
+        for name, every in costs.items()
+    }
+
+
+def compare(title: str, costs: dict[str, Cost], count: int | None = None) -> Figures:
+    """Print a table of costs, each against the first, and give them as an object."""
+    print(f"\n{title}")
+    ours = next(iter(costs.values()))
+    out: Figures = {}
+    for name, cost in costs.items():
+        rate = f"{count / cost.seconds:8.1f} images/s" if count else ""
+        ratio = f"{cost.seconds / ours.seconds:7.2f} x"
+        print(f"  {name:<22}{cost.seconds:9.2f} s{cost.cpu:9.2f} s cpu{cost.memory:9.0f} MB{ratio}{rate}")
+        out[name] = {"seconds": cost.seconds, "cpu": cost.cpu, "memory_mb": cost.memory}
+        if count:
+            out[name]["images_per_second"] = count / cost.seconds
+    return out
+
+
+def clipsearch(*arguments: object) -> list[object]:
+    """The command as a user's shell finds it."""
+    program = shutil.which("clipsearch")
+    assert program is not None, "clipsearch is not installed; use ./scripts/bench"
+    return [program, *arguments]
+
+
+# ------------------------------------------------------------------------------------------ parts
+
+
+def decode(args: argparse.Namespace) -> Figures:
+    """One core, from the bytes of a file to the model's input."""
+    from clipsearch.decode import decode as decode_image
+    from clipsearch.encode import preprocess
+    from clipsearch.models import Preprocess
+
+    how = Preprocess(size=(224, 224))
+    out: Figures = {}
+    print("\ndecode: milliseconds of one core a photo")
+    for megapixels, count in (("12", 12), ("2", 40)):
+        folder = inputs.make_photos(args.work / f"photos-{megapixels}", megapixels, count)
+        files = [path.read_bytes() for path in sorted(folder.glob("*.jpg"))[:count]]
+        for scale, short_side in (("reduced", 2 * 224), ("full", None)):
+            seconds = []
+            for data in files:
+                began = time.thread_time()
+                decoded = decode_image(data, short_side=short_side)
+                preprocess(decoded.image, how, (decoded.metadata.width, decoded.metadata.height))
+                seconds.append(time.thread_time() - began)
+            out[f"{megapixels} MP {scale}"] = 1000 * statistics.median(seconds)
+            size = sum(map(len, files)) / len(files) / 1e6
+            print(f"  {megapixels:>4} MP ({size:.1f} MB), {scale:<8}{1000 * statistics.median(seconds):8.1f} ms")
+    return out
+
+
+def encode(args: argparse.Namespace) -> Figures:
+    """Batches of 32 through the encoder, and the products of matrices that ViT-B/32 is made of, in the same type."""
+    import torch
+
+    from clipsearch.encode import TorchEncoder, resolve
+
+    encoder = TorchEncoder(resolve("ViT-B-32", inputs.make_weights(args.work)))
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 224, 224, 3), np.uint8)
+    rate = 32 / _best_half(lambda: encoder.encode_images(pixels), 12)
+    # A block of 50 tokens and 768 wide: attention's input and output, and the MLP's two halves.
+    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[encoder.precision]
+    tokens = 32 * 50
+    flops = seconds = 0.0
+    for rows, columns in ((768, 2304), (768, 768), (768, 3072), (3072, 768)):
+        left = torch.randn(tokens, rows, device=encoder.device).to(dtype)
+        right = torch.randn(rows, columns, device=encoder.device).to(dtype)
+        seconds += _best_half(lambda left=left, right=right: _synchronised(left @ right), 12)
+        flops += 2.0 * tokens * rows * columns
+    # 12 such blocks, the patches' embedding, and attention's own two products.
+    image_flops = 12 * (flops / 32 + 4 * 50 * 50 * 768) + 2 * 49 * 3072 * 768
+    ceiling = flops / seconds / image_flops
+    print(f"\nencode: ViT-B/32, {encoder.precision} on {encoder.device}, batches of 32")
+    print(f"  encoder             {rate:8.1f} images/s, {100 * rate / ceiling:.0f}% of the ceiling")
+    print(f"  ceiling of matrices {ceiling:8.1f} images/s, {flops / seconds / 1e9:.0f} GFLOP/s")
+    return {"images_per_second": rate, "ceiling": ceiling, "gflops": flops / seconds / 1e9}
+
+
+def _synchronised(x: Any) -> None:
+    if x.is_cuda:
+        import torch
+
+        torch.cuda.synchronize()
+
+
+def _best_half(once: Callable[[], Any], times: int) -> float:
+    """The median of the faster half: what the machine does when nothing else runs on it."""
+    seconds = []
+    for _ in range(times + 2):
+        began = time.perf_counter()
+        once()
+        seconds.append(time.perf_counter() - began)
+    return statistics.median(sorted(seconds[2:])[: times // 2])
+
+
+def index(args: argparse.Namespace) -> Figures:
+    """New photos, until all are in the index. rclip cannot index without asking something, so it asks one text."""
+    weights = inputs.make_weights(args.work)
+    out: Figures = {}
+    for megapixels, default in (("12", 300), ("2", 1500)):
+        count = args.photos or default
+        photos = inputs.make_photos(args.work / f"photos-{megapixels}", megapixels, count)
+        ours = args.work / "index-new"
+        sample = _linked(photos, count, args.work / f"sample-{megapixels}")
+
+        def once(sample: Path = sample, ours: Path = ours) -> Cost:
+            shutil.rmtree(ours, ignore_errors=True)
+            return run(clipsearch("index", sample, "--model", "ViT-B-32", "--weights", weights, "--index", ours))
+
+        runs = {"clipsearch": once}
+        for pixels in args.peers:
+            peer = inputs.make_peer(args.work, pixels)
+            runs[f"rclip, {pixels} px"] = lambda peer=peer, sample=sample: _ask_peer(peer.fresh(), sample)
+        title = f"index: {count} new JPEGs of {megapixels} MP"
+        out[f"{megapixels} MP"] = compare(title, in_turn(runs, args.times), count)
+    return out
+
+
+def _linked(photos: Path, count: int, folder: Path) -> Path:
+    """A folder with just the first `count` of the photos."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    for path in sorted(photos.glob("*.jpg"))[:count]:
+        os.link(path, folder / path.name)
+    return folder
+
+
+def _ask_peer(peer: inputs.Peer, folder: Path, query: object = "a dog", *options: str) -> Cost:
+    command = [peer.program, "--filepath-only", "--top", "10", *options, query]
+    return run(command, folder, peer.environment())
+
+
+def query(args: argparse.Namespace) -> Figures:
+    """Cold: a new process each time. Each text is new, so that no cache has it."""
+    out: Figures = {}
+    new = args.work / "new.jpg"
+    shutil.copy(inputs.make_photos(args.work / "photos-2", "2", 1) / "00000.jpg", new)
+    for rows in (2_000, args.rows):
+        ours, files, peers = _filled(args, rows)
+        number = iter(range(10**9))
+
+        def text(number: Any = number) -> str:
+            return f"a dog number {next(number)} on a beach"
+
+        times = max(5, args.times) if rows == 2_000 else args.times
+        texts = {"clipsearch": lambda ours=ours, text=text: run(clipsearch("query", text(), "--index", ours))}
+        images = {"clipsearch": lambda ours=ours: run(clipsearch("query", "--image", new, "--index", ours))}
+        for pixels, peer in peers.items():
+            name = f"rclip, {pixels} px"
+            texts[name] = lambda peer=peer, files=files, text=text: _ask_peer(peer, files, text(), "--no-indexing")
+            images[name] = lambda peer=peer, files=files: _ask_peer(peer, files, new.resolve(), "--no-indexing")
+        out[f"text, {rows} photos"] = compare(f"query: a text, {rows:,} photos", in_turn(texts, times))
+        if rows == 2_000:
+            out[f"image, {rows} photos"] = compare(f"query: an image, {rows:,} photos", in_turn(images, times))
+    return out
+
+
+def noop(args: argparse.Namespace) -> Figures:
+    """Nothing new among 20,000 files."""
+    rows = 20_000
+    ours, files, peers = _filled(args, rows)
+    runs = {"clipsearch": lambda: run(clipsearch("index", "--index", ours))}
+    for pixels, peer in peers.items():
+        runs[f"rclip, {pixels} px"] = lambda peer=peer: _ask_peer(peer, files)
+    return compare(f"noop: {rows:,} photos, nothing new", in_turn(runs, max(5, args.times)))
+
+
+def _filled(args: argparse.Namespace, rows: int) -> tuple[Path, Path, dict[int, inputs.Peer]]:
+    """Indexes of so many made-up embeddings, ours and the peers', of the same files."""
+    ours, files = args.work / f"index-{rows}", args.work / f"files-{rows}"
+    paths = inputs.make_files(files, rows)
+    if not (ours / "done").exists():
+        shutil.rmtree(ours, ignore_errors=True)
+        inputs.fill_index(ours, files, paths, inputs.make_weights(args.work))
+        (ours / "done").touch()
+    peers = {}
+    for pixels in args.peers[-1:]:  # neither the text tower nor the search depends on the size of the images
+        peer = inputs.make_peer(args.work, pixels).fresh()
+        nothing = args.work / "nothing"
+        nothing.mkdir(exist_ok=True)
+        _ask_peer(peer, nothing)  # makes its tables
+        inputs.fill_peer(peer, paths)
+        peers[pixels] = peer
+    return ours, files, peers
+
+
+def search(args: argparse.Namespace) -> Figures:
+    """The search alone, in a process that has all it needs: milliseconds, and recall of the ten best against fp32."""
+    from clipsearch.search import top_k
+    from clipsearch.store import Store
+
+    out: Figures = {}
+    print("\nsearch: ten nearest of so many rows of 512, for texts across the modality gap")
+    for rows in (10_000, 100_000, args.rows):
+        ours, _, _ = _filled(argparse.Namespace(**vars(args) | {"peers": []}), rows)
+        queries = inputs.make_queries(10)
+        best = _brute_force(rows, queries, 10)
+        found, seconds = 0, []
+        with Store.open(ours) as store:
+            for row, expected in zip(queries, best, strict=True):
+                began = time.perf_counter()
+                ids, _ = top_k(store, row, 10)
+                seconds.append(time.perf_counter() - began)
+                found += len(set((ids - 1).tolist()) & set(expected.tolist()))  # ids count from 1
+        out[str(rows)] = {"milliseconds": 1000 * statistics.median(seconds), "recall_at_10": found / 100}
+        print(f"  {rows:>9,} rows {1000 * statistics.median(seconds):8.1f} ms, recall@10 {found / 100:.3f}")
+    return out
+
+
+def _brute_force(rows: int, queries: np.ndarray, k: int) -> np.ndarray:
+    """The k nearest of each query, by fp32 products with the rows before they were rounded."""
+    scores = np.concatenate([queries @ block.T for block in inputs.make_embeddings(rows)], axis=1)
+    return np.argsort(-scores, axis=1)[:, :k]
+
+
+PARTS = {part.__name__: part for part in (decode, encode, index, query, noop, search)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="./scripts/bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("parts", nargs="+", choices=[*PARTS, "all"], metavar="PART", help=", ".join([*PARTS, "all"]))
+    parser.add_argument("--work", type=Path, default=Path("build/bench"), help="where inputs are made and kept")
+    parser.add_argument("--photos", type=int, help="how many photos to index, in place of 300 and 1,500")
+    parser.add_argument("--rows", type=int, default=1_000_000, help="of the largest index")
+    parser.add_argument("--times", type=int, default=3, help="runs of each program, of which the median counts")
+    parser.add_argument("--no-peer", action="store_true", help="clipsearch alone")
+    parser.add_argument("--json", action="store_true", help="print one JSON object at the end, the rest to stderr")
+    args = parser.parse_args()
+    args.work = args.work.resolve()
+    args.work.mkdir(parents=True, exist_ok=True)
+    args.peers = [] if args.no_peer else [224, 256]
+    results = sys.stdout
+    if args.json:
+        sys.stdout = sys.stderr
+    figures = {name: part(args) for name, part in PARTS.items() if name in args.parts or "all" in args.parts}
+    if args.json:
+        print(json.dumps(figures, indent=2), file=results)
+
+
+if __name__ == "__main__":
+    main()
