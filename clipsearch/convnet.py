@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
-from numpy.typing import NDArray
 
 from clipsearch.models import Model
-from clipsearch.towers import MODEL_KEYS, Array, Named, Tensors, normalise, unit_rows
+from clipsearch.towers import MODEL_KEYS, Array, Named, Pixels, Tensors, normalise, unit_rows
 
 _ARCHITECTURE = "mobilenetv4_conv_small"
 _KEYS = frozenset(["timm_model_name", "timm_model_pretrained", "timm_pool", "timm_proj", "image_size"])
@@ -58,11 +57,11 @@ class ConvTower:
         ]
         t.expect_no("blocks.5.0.conv.weight")
 
-    def __call__(self, pixels: NDArray[np.uint8]) -> Array:
+    def __call__(self, pixels: Pixels) -> Array:
         """Unit rows (n, dim) of n preprocessed images, (n, height, width, 3) uint8."""
         return unit_rows(np.stack([self._one(image) for image in pixels]))
 
-    def _one(self, pixels: NDArray[np.uint8]) -> Array:
+    def _one(self, pixels: Pixels) -> Array:
         x = normalise(pixels, self._preprocess)
         for step in self.steps:
             x = step(x)

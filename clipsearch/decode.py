@@ -7,9 +7,8 @@ import io
 import math
 import os
 import re
-from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from PIL import ExifTags, Image, UnidentifiedImageError
 
@@ -32,8 +31,7 @@ _TRANSPOSE = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Metadata:
+class Metadata(NamedTuple):
     """What a photo says of itself. Sizes are in pixels, upright; `taken` is local time in ISO 8601; degrees."""
 
     width: int
@@ -44,8 +42,7 @@ class Metadata:
     longitude: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Decoded:
+class Decoded(NamedTuple):
     """`image` is RGB and upright, and may be smaller than the file says; `metadata` has the file's own size."""
 
     image: Image.Image
@@ -110,7 +107,7 @@ def _decode(data: bytes, short_side: int | None) -> Decoded:
             Image.Transpose.FLIP_TOP_BOTTOM,
             Image.Transpose.ROTATE_180,
         ):
-            metadata = replace(metadata, width=height, height=width)
+            metadata = metadata._replace(width=height, height=width)
     return Decoded(rgb, metadata)
 
 

@@ -17,8 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from clipsearch import models, search
-from clipsearch.decode import read
-from clipsearch.encode import Encoder, TorchEncoder, check_names, cold_encoder, decode_for, pixels_of, resolve
+from clipsearch.encode import Encoder, TorchEncoder, check_names, cold_encoder, resolve
 from clipsearch.errors import BadRequest, ClipsearchError, DownloadFailed, ImageUnusable, ModelMismatch, NoIndex
 from clipsearch.models import Model
 from clipsearch.pipeline import Contents, Pipeline, Stages
@@ -371,6 +370,9 @@ class _Run:
 
     def _read(self, item: _Pending) -> Contents:
         """Read a file once: hash it and, if its contents are new, decode it to the model's input."""
+        from clipsearch.decode import read
+        from clipsearch.preprocess import decode_for, pixels_of
+
         if item.photo.error is not None:
             return Contents(error=item.photo.error)
         try:

@@ -32,7 +32,7 @@ _WEIGHTS_IN_FOLDER = (
     "model.pth",
 )
 
-# Raise this when `encode.preprocess` or `decode` come to give other pixels: embeddings made before are then refused.
+# Raise this when `preprocess` or `decode` come to give other pixels: embeddings made before are then refused.
 PREPROCESSING_VERSION = 1
 
 # open_clip's defaults, which its configuration files leave out.

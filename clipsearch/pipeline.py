@@ -17,13 +17,15 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
 
-from clipsearch.decode import Metadata
-from clipsearch.encode import Encoder, Pixels
-from clipsearch.towers import Array
+from clipsearch.encode import Encoder
+from clipsearch.towers import Array, Pixels
+
+if TYPE_CHECKING:
+    from clipsearch.decode import Metadata
 
 BATCH_ON_CPU, BATCH_ON_GPU = 16, 64
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from clipsearch import cache, search
-from clipsearch.decode import read
-from clipsearch.encode import Encoder, TorchEncoder, cold_encoder, decode_for, pixels_of
+from clipsearch.encode import Encoder, TorchEncoder, cold_encoder
 from clipsearch.errors import BadRequest, ImageUnusable
 from clipsearch.models import Model
 from clipsearch.store import IndexedPhoto, Root, Store, absolute, content_hash, relative_to
@@ -21,8 +20,7 @@ from clipsearch.towers import Array, unit_rows
 EMPTY = "the query is empty; say what to look for, such as: clipsearch query 'a dog on a beach'"
 
 
-@dataclass(frozen=True, slots=True)
-class Term:
+class Term(NamedTuple):
     """One part of a query: a text, or the bytes of an image and its name for messages. A negative weight leads away."""
 
     content: str | bytes
@@ -30,8 +28,7 @@ class Term:
     name: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Hit:
+class Hit(NamedTuple):
     """A photo that was found. `score` is the cosine between its embedding and the query's, -1 to 1."""
 
     rank: int
@@ -64,6 +61,8 @@ def text_term(text: str, sign: int = 1) -> Term:
 
 def image_term(path: str | Path, weight: float = 1.0) -> Term:
     """A term from an image file. Raises `BadRequest` when it cannot be read; whether it is an image shows later."""
+    from clipsearch.decode import read
+
     try:
         return Term(read(path), weight, str(path))
     except ImageUnusable as error:
@@ -143,6 +142,8 @@ class Searcher:
         if image_id is not None:
             stored: Array = unit_rows(self._store.rows_of(np.array([image_id])))[0]
             return stored
+        from clipsearch.preprocess import decode_for, pixels_of
+
         try:
             pixels = pixels_of(decode_for(data, self._model.preprocess), self._model.preprocess)
         except ImageUnusable as error:

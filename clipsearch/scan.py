@@ -11,7 +11,7 @@ import os
 import re
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 IMAGE_SUFFIXES = frozenset(
     b".jpg .jpeg .jpe .jfif .png .apng .gif .webp .tif .tiff .bmp .heic .heif .hif .avif .jp2 .ppm .pgm .tga".split()
@@ -21,8 +21,7 @@ _UNKNOWN = (0, 0)  # the identity of a folder where the file system gives none
 NOT_PHOTOS = frozenset({b"@eaDir", b"node_modules"})  # thumbnails of photo servers, packages
 
 
-@dataclass(frozen=True, slots=True)
-class Rules:
+class Rules(NamedTuple):
     """What a scan leaves out. `exclude`: shell patterns, matched against names and against relative paths."""
 
     hidden: bool = False
@@ -30,8 +29,7 @@ class Rules:
     exclude: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Photo:
+class Photo(NamedTuple):
     """A file that is named like a photo. `error` says why it cannot be one, where that is already clear."""
 
     path: bytes
@@ -40,8 +38,7 @@ class Photo:
     error: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Unreadable:
+class Unreadable(NamedTuple):
     """A folder that could not be listed, or a file that could not be looked at: nothing is known of what is there."""
 
     path: bytes

@@ -22,9 +22,8 @@ import sqlite3
 import sys
 import threading
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,8 +63,7 @@ CREATE TRIGGER image_deleted AFTER DELETE ON images
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Root:
+class Root(NamedTuple):
     """A folder that was indexed, with what its scans leave out."""
 
     id: int
@@ -78,8 +76,7 @@ class Root:
         return os.path.isdir(self.path)
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
+class Known(NamedTuple):
     """What the catalogue says of a file: enough to see whether it has changed, and whether it was skipped."""
 
     path: bytes
@@ -88,8 +85,7 @@ class Known:
     error: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Image:
+class Image(NamedTuple):
     """The distinct contents of a photo. `content` is its hash; sizes in pixels, upright; degrees."""
 
     content: bytes
@@ -101,8 +97,7 @@ class Image:
     longitude: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class IndexedPhoto:
+class IndexedPhoto(NamedTuple):
     """A photo as the catalogue has it, with its absolute path."""
 
     image_id: int
@@ -112,8 +107,7 @@ class IndexedPhoto:
     image: Image
 
 
-@dataclass(frozen=True, slots=True)
-class Vectors:
+class Vectors(NamedTuple):
     """The derived file of vectors: its name, its rows, the last image in it, and its length in bytes."""
 
     file: str
@@ -122,8 +116,7 @@ class Vectors:
     bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class RootCounts:
+class RootCounts(NamedTuple):
     """How much of a root is in the catalogue."""
 
     root: Root
@@ -373,7 +366,7 @@ class Store:
     def adopt_vectors(self, vectors: Vectors) -> None:
         """Name the file of vectors that is in use from now on, in one transaction, and delete the others."""
         self._begin()
-        self._db.execute("UPDATE meta SET value = ? WHERE key = 'vectors'", (json.dumps(asdict(vectors)),))
+        self._db.execute("UPDATE meta SET value = ? WHERE key = 'vectors'", (json.dumps(vectors._asdict()),))
         self._db.execute("UPDATE meta SET value = value + 1 WHERE key = 'generation'")
         self._db.execute("DELETE FROM dropped")
         self.commit()

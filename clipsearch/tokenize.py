@@ -3,7 +3,7 @@
 CLIP's byte-pair vocabulary is a list of merges, the most frequent first; it comes with open_clip and is read from
 there without importing it. Ids need no table: 256 bytes, the same 256 at the end of a word, the merges in their
 order, start, end. Plain Python is used because it is faster here than the `tokenizers` library: a query has a few
-words, and most of the time goes into building tables (measured, a first text in a new process: 61 ms, against 122 ms
+words, and most of the time goes into building tables (measured, a first text in a new process: 17 ms, against 122 ms
 with the library's BPE over the same file).
 """
 
@@ -20,6 +20,7 @@ from clipsearch.paths import open_clip_folder
 
 MERGES = 49152 - 256 - 2
 START_OF_TEXT, END_OF_TEXT = 512 + MERGES, 512 + MERGES + 1
+_BYTES_OF_MERGES = 600_000  # more than CLIP's merges take; four fifths of the file come after them, and are not used
 _SPECIAL = {"<start_of_text>": START_OF_TEXT, "<end_of_text>": END_OF_TEXT}
 _PIECES = r"<start_of_text>|<end_of_text>|'s|'t|'re|'ve|'m|'ll|'d"
 _ASCII_WORDS = re.compile(_PIECES + r"|[a-z]+|[0-9]|[^\sa-z0-9]+", re.ASCII)
@@ -103,6 +104,7 @@ def _base_ids() -> dict[str, int]:
 @functools.cache
 def _merges() -> dict[str, int]:
     """Rank of each merge, written "left right"."""
-    path = open_clip_folder() / "bpe_simple_vocab_16e6.txt.gz"
-    lines = gzip.decompress(path.read_bytes()).decode("utf-8").split("\n")[1 : MERGES + 1]
+    with gzip.open(open_clip_folder() / "bpe_simple_vocab_16e6.txt.gz") as file:
+        text = file.read(_BYTES_OF_MERGES).decode("utf-8", "ignore")
+    lines = text.split("\n")[1 : MERGES + 1]
     return dict(zip(lines, range(MERGES), strict=True))

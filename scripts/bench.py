@@ -52,6 +52,8 @@ class Cost:
 
 def run(command: Iterable[object], folder: Path | None = None, environment: dict[str, str] | None = None) -> Cost:
     """The cost of a command; its output is thrown away, its failure ends the benchmark."""
+    # Compiled modules are kept, as on any machine that has run a program before.
+    environment = {k: v for k, v in (environment or os.environ).items() if k != "PYTHONDONTWRITEBYTECODE"}
     began = time.perf_counter()
     with subprocess.Popen(
         [str(word) for word in command],
@@ -115,8 +117,8 @@ def clipsearch(*arguments: object) -> list[object]:
 def decode(args: argparse.Namespace) -> Figures:
     """One core, from the bytes of a file to the model's input."""
     from clipsearch.decode import decode as decode_image
-    from clipsearch.encode import preprocess
     from clipsearch.models import Preprocess
+    from clipsearch.preprocess import preprocess
 
     how = Preprocess(size=(224, 224))
     out: Figures = {}

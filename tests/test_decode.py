@@ -19,9 +19,9 @@ from PIL import ExifTags, Image, ImageDraw, ImageFile, ImageFilter, TiffImagePlu
 
 from clipsearch import decode as module
 from clipsearch.decode import Decoded, Metadata, decode, read
-from clipsearch.encode import preprocess
 from clipsearch.errors import ImageUnusable
 from clipsearch.models import Preprocess
+from clipsearch.preprocess import preprocess
 
 BASE, GPS = ExifTags.Base, ExifTags.GPS
 LOSSY = 20  # of 255: blurred colours where the quarters meet; another turn of the picture differs by more than 100

@@ -21,9 +21,10 @@ from test_towers import TEXTS, assert_they_differ, cosines, save_tiny, tiny  # n
 
 from clipsearch import models
 from clipsearch.decode import decode
-from clipsearch.encode import ColdEncoder, TorchEncoder, cold_encoder, plain_tokenizer, preprocess, resolve
+from clipsearch.encode import ColdEncoder, TorchEncoder, cold_encoder, plain_tokenizer, resolve
 from clipsearch.errors import BadRequest, WeightsUnusable
-from clipsearch.models import Model, Preprocess
+from clipsearch.models import Model
+from clipsearch.preprocess import Preprocess, preprocess
 
 Tiny = Callable[[str], Model]
 

@@ -8,7 +8,8 @@ import numpy as np
 import scenes
 
 from clipsearch import models
-from clipsearch.encode import TorchEncoder, cold_encoder, preprocess
+from clipsearch.encode import TorchEncoder, cold_encoder
+from clipsearch.preprocess import preprocess
 
 UNSEEN = scenes.draw_distinct(100, seed=30_000_000, size=128)  # training draws seeds below ten million
 

@@ -22,6 +22,7 @@ ORDER = [
         "tokenize",
         "towers",
         "convnet",
+        "preprocess",
         "batch",
         "encode",
         "store",
