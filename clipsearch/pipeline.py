@@ -132,11 +132,13 @@ class Pipeline(Generic[Item]):
                 under_way.add(contents.content)
                 entry.batch, entry.place = batch, len(batch.pixels)
                 batch.pixels.append(contents.pixels)
-            many = len(entries) > self._most_entries()
-            if len(batch.pixels) == self._size() or (many and batch.pixels):
+            if len(batch.pixels) == self._size():
                 self._send(batch)
                 batch = _Batch()
             while entries and (entries[0].ready or len(entries) > self._most_entries()):
+                if entries[0].batch is batch:  # it has waited for long, among files that need no embedding
+                    self._send(batch)
+                    batch = _Batch()
                 under_way.discard(entries[0].contents.content)
                 yield self._finished(entries.popleft())
         if batch.pixels:

@@ -13,7 +13,8 @@ Parts:
   encode  images a second of the encoder alone, beside the largest rate that matrices of its sizes reach here
   index   `clipsearch index` of new photos of 12 and of 2 megapixels
   query   a text and an image asked of an index of 2,000 photos, and a text of one of a million
-  noop    `clipsearch index` of 20,000 photos with nothing new
+  noop    `clipsearch index` of 20,000 and 100,000 photos with nothing new
+  grow    `clipsearch index` of 100 photos more, in an index of a million
   search  time and exactness of the search alone, 10,000 to a million rows, with queries that lie where texts lie
 """
 
@@ -21,6 +22,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import shutil
 import statistics
@@ -28,6 +30,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,11 +46,12 @@ Figures = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What one process took: seconds on the clock and of the processor, and its largest resident memory in MB."""
+    """What a process took: seconds on the clock and of the processor, MB of memory at most, MB written to files."""
 
     seconds: float
     cpu: float
     memory: float
+    written: float
 
 
 def run(command: Iterable[object], folder: Path | None = None, environment: dict[str, str] | None = None) -> Cost:
@@ -70,7 +74,16 @@ def run(command: Iterable[object], folder: Path | None = None, environment: dict
     if process.returncode not in (0, 1):  # 1: nothing found
         raise SystemExit(f"{process.args} ended with {process.returncode}: {said.decode(errors='replace')[-2000:]}")
     memory = usage.ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
-    return Cost(time.perf_counter() - began, usage.ru_utime + usage.ru_stime, memory)
+    return Cost(time.perf_counter() - began, usage.ru_utime + usage.ru_stime, memory, usage.ru_oublock * 512 / 1e6)
+
+
+def apart(function: Callable[..., Any], *arguments: Any) -> Any:
+    """The result of a function in a process of its own.
+
+    This process stays small: a command that it starts is counted with its memory until it becomes another program.
+    """
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result()
 
 
 def in_turn(runs: dict[str, Callable[[], Cost]], times: int) -> dict[str, Cost]:
@@ -84,6 +97,7 @@ def in_turn(runs: dict[str, Callable[[], Cost]], times: int) -> dict[str, Cost]:
             statistics.median(cost.seconds for cost in every),
             statistics.median(cost.cpu for cost in every),
             statistics.median(cost.memory for cost in every),
+            statistics.median(cost.written for cost in every),
         )
         for name, every in costs.items()
     }
@@ -98,7 +112,7 @@ def compare(title: str, costs: dict[str, Cost], count: int | None = None) -> Fig
         rate = f"{count / cost.seconds:8.1f} images/s" if count else ""
         ratio = f"{cost.seconds / ours.seconds:7.2f} x"
         print(f"  {name:<22}{cost.seconds:9.2f} s{cost.cpu:9.2f} s cpu{cost.memory:9.0f} MB{ratio}{rate}")
-        out[name] = {"seconds": cost.seconds, "cpu": cost.cpu, "memory_mb": cost.memory}
+        out[name] = {"seconds": cost.seconds, "cpu": cost.cpu, "memory_mb": cost.memory, "written_mb": cost.written}
         if count:
             out[name]["images_per_second"] = count / cost.seconds
     return out
@@ -185,7 +199,7 @@ def _best_half(once: Callable[[], Any], times: int) -> float:
 
 def index(args: argparse.Namespace) -> Figures:
     """New photos, until all are in the index. rclip cannot index without asking something, so it asks one text."""
-    weights = inputs.make_weights(args.work)
+    weights = apart(inputs.make_weights, args.work)
     out: Figures = {}
     for megapixels, default in (("12", 300), ("2", 1500)):
         count = args.photos or default
@@ -199,7 +213,7 @@ def index(args: argparse.Namespace) -> Figures:
 
         runs = {"clipsearch": once}
         for pixels in args.peers:
-            peer = inputs.make_peer(args.work, pixels)
+            peer = apart(inputs.make_peer, args.work, pixels)
             runs[f"rclip, {pixels} px"] = lambda peer=peer, sample=sample: _ask_peer(peer.fresh(), sample)
         title = f"index: {count} new JPEGs of {megapixels} MP"
         out[f"{megapixels} MP"] = compare(title, in_turn(runs, args.times), count)
@@ -246,30 +260,65 @@ def query(args: argparse.Namespace) -> Figures:
 
 
 def noop(args: argparse.Namespace) -> Figures:
-    """Nothing new among 20,000 files."""
-    rows = 20_000
-    ours, files, peers = _filled(args, rows)
-    runs = {"clipsearch": lambda: run(clipsearch("index", "--index", ours))}
-    for pixels, peer in peers.items():
-        runs[f"rclip, {pixels} px"] = lambda peer=peer: _ask_peer(peer, files)
-    return compare(f"noop: {rows:,} photos, nothing new", in_turn(runs, max(5, args.times)))
+    """Nothing new, against the peer, and against what it takes to look at each file."""
+    out: Figures = {}
+    for rows in (20_000, 100_000):
+        ours, files, peers = _filled(args, rows, with_peers=rows == 20_000)
+        runs = {"clipsearch": lambda ours=ours: run(clipsearch("index", "--index", ours))}
+        for pixels, peer in peers.items():
+            runs[f"rclip, {pixels} px"] = lambda peer=peer, files=files: _ask_peer(peer, files)
+        if shutil.which("find"):
+            runs["find -printf size, time"] = lambda files=files: run(
+                ["find", files, "-type", "f", "-printf", "%s %T@ %p"]
+            )
+        out[str(rows)] = compare(f"noop: {rows:,} photos, nothing new", in_turn(runs, max(5, args.times)))
+    return out
 
 
-def _filled(args: argparse.Namespace, rows: int) -> tuple[Path, Path, dict[int, inputs.Peer]]:
+def grow(args: argparse.Namespace) -> Figures:
+    """A few photos more in a large index: how long it takes, and how much is written."""
+    full, _, _ = _filled(args, args.rows, with_peers=False)
+    photos = inputs.make_photos(args.work / "photos-0.1", "0.1", 100)
+    copy = args.work / "index-grown"
+
+    def once() -> Cost:
+        shutil.rmtree(copy, ignore_errors=True)
+        shutil.copytree(full, copy)
+        os.sync()
+        return run(clipsearch("index", photos, "--index", copy))
+
+    cost = in_turn({"clipsearch": once}, args.times)
+    text = {"clipsearch": lambda: run(clipsearch("query", f"a cat at {time.time()}", "--index", copy))}
+    out = compare(f"grow: 100 photos more in an index of {args.rows:,}", cost)
+    print(f"  {'written':<24}{cost['clipsearch'].written:7.1f} MB, of {_size(copy) / 1e6:,.0f} MB")
+    out["query"] = compare("grow: a text then", in_turn(text, args.times))
+    shutil.rmtree(copy)
+    return out
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.iterdir())
+
+
+def _filled(
+    args: argparse.Namespace, rows: int, *, with_peers: bool = True
+) -> tuple[Path, Path, dict[int, inputs.Peer]]:
     """Indexes of so many made-up embeddings, ours and the peers', of the same files."""
     ours, files = args.work / f"index-{rows}", args.work / f"files-{rows}"
     paths = inputs.make_files(files, rows)
     if not (ours / "done").exists():
         shutil.rmtree(ours, ignore_errors=True)
-        inputs.fill_index(ours, files, paths, inputs.make_weights(args.work))
+        apart(inputs.fill_index, ours, files, paths, apart(inputs.make_weights, args.work))
         (ours / "done").touch()
     peers = {}
-    for pixels in args.peers[-1:]:  # neither the text tower nor the search depends on the size of the images
-        peer = inputs.make_peer(args.work, pixels).fresh()
+    for pixels in (
+        args.peers[-1:] if with_peers else []
+    ):  # neither the text tower nor the search depends on the size of the images
+        peer = apart(inputs.make_peer, args.work, pixels).fresh()
         nothing = args.work / "nothing"
         nothing.mkdir(exist_ok=True)
         _ask_peer(peer, nothing)  # makes its tables
-        inputs.fill_peer(peer, paths)
+        apart(inputs.fill_peer, peer, paths)
         peers[pixels] = peer
     return ours, files, peers
 
@@ -282,7 +331,7 @@ def search(args: argparse.Namespace) -> Figures:
     out: Figures = {}
     print("\nsearch: ten nearest of so many rows of 512, for texts across the modality gap")
     for rows in (10_000, 100_000, args.rows):
-        ours, _, _ = _filled(argparse.Namespace(**vars(args) | {"peers": []}), rows)
+        ours, _, _ = _filled(args, rows, with_peers=False)
         queries = inputs.make_queries(10)
         best = _brute_force(rows, queries, 10)
         found, seconds = 0, []
@@ -303,7 +352,7 @@ def _brute_force(rows: int, queries: np.ndarray, k: int) -> np.ndarray:
     return np.argsort(-scores, axis=1)[:, :k]
 
 
-PARTS = {part.__name__: part for part in (decode, encode, index, query, noop, search)}
+PARTS = {part.__name__: part for part in (decode, encode, index, query, noop, grow, search)}
 
 
 def main() -> None:
@@ -321,10 +370,15 @@ def main() -> None:
     args.work = args.work.resolve()
     args.work.mkdir(parents=True, exist_ok=True)
     args.peers = [] if args.no_peer else [224, 256]
-    results = sys.stdout
+    results = os.fdopen(os.dup(1), "w")
     if args.json:
-        sys.stdout = sys.stderr
-    figures = {name: part(args) for name, part in PARTS.items() if name in args.parts or "all" in args.parts}
+        os.dup2(2, 1)  # what the parts print goes to stderr
+    apart_parts = (decode, encode, search)
+    figures = {
+        name: apart(part, args) if part in apart_parts else part(args)
+        for name, part in PARTS.items()
+        if name in args.parts or "all" in args.parts
+    }
     if args.json:
         print(json.dumps(figures, indent=2), file=results)
 

@@ -505,6 +505,21 @@ def test_what_needs_no_torch_imports_none(drawn_index: Path, arguments: list[str
     assert status == 0
     assert not {"torch", "open_clip", "faiss", "rich.table"} & modules
     assert "clipsearch.cli" in modules
+    assert "PIL.Image" not in modules
+
+
+def test_models_are_listed_without_torch(drawn_index: Path) -> None:
+    status, modules = cold("models", "--all", index=drawn_index)
+    assert status == 0
+    assert not {"torch", "open_clip"} & modules
+
+
+def test_many_new_photos_are_indexed_without_open_clip(tmp_path: Path) -> None:
+    save_scenes(tmp_path / "photos", 20)
+    status, modules = cold("index", tmp_path / "photos", "--model", "mini", index=tmp_path / "index")
+    assert status == 0
+    assert "torch" in modules
+    assert not {"open_clip", "torchvision", "timm"} & modules
 
 
 def test_a_vit_answers_without_torch(clipsearch: Run, drawn: Path, vit_index: Path, tmp_path: Path) -> None:

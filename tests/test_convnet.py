@@ -17,6 +17,7 @@ from test_towers import cosines, tiny_config
 
 from clipsearch import models
 from clipsearch.convnet import ConvTower, supports
+from clipsearch.encode import TorchEncoder
 from clipsearch.errors import WeightsUnusable
 from clipsearch.models import Model
 from clipsearch.towers import load_safetensors, normalise
@@ -57,6 +58,8 @@ def test_images_are_embedded_as_timm_does_it(size: tuple[int, int], net: open_cl
         expected = net.encode_image(inputs).numpy()
     rows = ConvTower(model, load_safetensors(model.weights))(pixels)
     assert cosines(rows, expected).min() > 0.999999
+    for precision, least in (("fp32", 0.999999), ("bf16", 0.998)):
+        assert cosines(TorchEncoder(model, "cpu", precision).encode_images(pixels), expected).min() > least
     assert (rows @ rows.T)[np.triu_indices(3, 1)].max() < 0.9999  # else any tower would agree
 
 

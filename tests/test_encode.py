@@ -89,6 +89,19 @@ def test_both_encoders_give_the_embeddings_that_open_clip_gives(tiny: Tiny, kind
     assert_agree(TorchEncoder(model, "cpu", "bf16"), model, expected, 0.99)
 
 
+def test_one_thread_gives_the_same_and_leaves_torch_its_threads(tiny: Tiny) -> None:  # noqa: F811
+    model, before = tiny("gelu"), torch.get_num_threads()
+    inputs = np.stack([preprocess(picture, model.preprocess) for picture in pictures()])
+    encoder, seen = TorchEncoder(model, "cpu", "fp32", threads=1), []
+    images = encoder._images
+    encoder._images = lambda x: seen.append(torch.get_num_threads()) or images(x)
+    np.testing.assert_allclose(
+        encoder.encode_images(inputs), TorchEncoder(model, "cpu", "fp32").encode_images(inputs), atol=1e-5
+    )
+    assert seen == [1]
+    assert torch.get_num_threads() == before
+
+
 def test_the_activation_makes_a_difference(tiny: Tiny) -> None:  # noqa: F811
     quick, exact = theirs(tiny("quick gelu")), theirs(tiny("gelu"))
     for one, other in zip(quick, exact, strict=True):

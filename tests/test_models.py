@@ -12,7 +12,7 @@ import huggingface_hub
 import pytest
 from test_towers import save_tiny
 
-from clipsearch import models
+from clipsearch import encode, models
 from clipsearch.encode import available, resolve
 from clipsearch.errors import BadRequest, DownloadFailed, ModelMismatch, ModelUnknown, WeightsUnusable
 from clipsearch.models import Model, Preprocess
@@ -158,6 +158,15 @@ def test_an_image_size_is_one_number_or_height_and_width(image_size: Any, size: 
 def test_weights_that_are_not_there_make_no_model(tmp_path: Path) -> None:
     with pytest.raises(WeightsUnusable, match=r"none\.pt cannot be read: No such file"):
         described(tmp_path / "none.pt")
+
+
+def test_the_tables_of_weights_are_open_clips() -> None:
+    import open_clip
+
+    assert sorted(available()) == sorted("/".join(pair) for pair in open_clip.list_pretrained())
+    assert encode._tables().get_pretrained_cfg("ViT-B-32", "openai") == open_clip.get_pretrained_cfg(
+        "ViT-B-32", "openai"
+    )
 
 
 def test_a_builtin_architecture_has_open_clips_configuration() -> None:
