@@ -7,6 +7,7 @@ committed every few seconds, so an interruption costs no more.
 
 from __future__ import annotations
 
+import functools
 import os
 import time
 from collections import Counter
@@ -17,12 +18,13 @@ from pathlib import Path
 import numpy as np
 
 from clipsearch import models, search
+from clipsearch.decoder import Contents, Decoders
 from clipsearch.encode import Encoder, TorchEncoder, check_names, cold_encoder, resolve
-from clipsearch.errors import BadRequest, ClipsearchError, DownloadFailed, ImageUnusable, ModelMismatch, NoIndex
+from clipsearch.errors import BadRequest, ClipsearchError, DownloadFailed, ModelMismatch, NoIndex
 from clipsearch.models import Model
-from clipsearch.pipeline import Contents, Pipeline, Stages
+from clipsearch.pipeline import Pipeline, Stages, usable_cores
 from clipsearch.scan import Photo, Rules, Unreadable, leaves_out, scan
-from clipsearch.store import CATALOGUE, Image, Known, Root, Store, absolute, content_hash, join, relative_to
+from clipsearch.store import CATALOGUE, Image, Known, Root, Store, absolute, join, relative_to
 from clipsearch.towers import Array
 
 COMMIT_SECONDS = 2.0
@@ -349,8 +351,11 @@ class _Run:
     def _index_pending(self) -> None:
         options, total = self.options, len(self.pending)
         committed = time.monotonic()
-        pipeline = Pipeline(self._encoder, self._read, self._is_known, self.stages, options.workers, options.batch_size)
-        with pipeline:
+        workers = options.workers or usable_cores()
+        decoders = Decoders(self.model.preprocess, workers)
+        read = functools.partial(self._read, decoders)
+        pipeline = Pipeline(self._encoder, read, self._is_known, self.stages, workers, options.batch_size)
+        with pipeline, decoders:  # when all ends early, the decoders end first and nothing waits for them
             for done, (item, contents, row) in enumerate(pipeline.run(self.pending), 1):
                 with self.stages("store"):
                     self._keep(item, contents, row)
@@ -368,25 +373,10 @@ class _Run:
     def _is_known(self, content: bytes) -> bool:
         return self.store.find_image(content) is not None
 
-    def _read(self, item: _Pending) -> Contents:
-        """Read a file once: hash it and, if its contents are new, decode it to the model's input."""
-        from clipsearch.decode import read
-        from clipsearch.preprocess import decode_for, pixels_of
-
+    def _read(self, decoders: Decoders, item: _Pending) -> Contents:
         if item.photo.error is not None:
             return Contents(error=item.photo.error)
-        try:
-            with self.stages("read"):
-                data = read(join(item.root.path, item.photo.path))
-                content = content_hash(data)
-            if self.store.has_image(content):
-                return Contents(content)
-            with self.stages("decode"):
-                decoded = decode_for(data, self.model.preprocess)
-            with self.stages("resize"):
-                return Contents(content, pixels_of(decoded, self.model.preprocess), decoded.metadata)
-        except ImageUnusable as error:  # all that a bad file can raise; anything else is ours, and must be seen
-            return Contents(error=str(error))
+        return decoders.read(join(item.root.path, item.photo.path), self.store.has_image)
 
     def _keep(self, item: _Pending, contents: Contents, row: Array | None) -> None:
         if contents.error is not None:

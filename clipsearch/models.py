@@ -51,6 +51,12 @@ class Preprocess:
     resize_mode: str = "shortest"
     fill_color: int = 0
 
+    @staticmethod
+    def from_json(record: dict[str, Any]) -> Preprocess:
+        """The reverse of `asdict`, after JSON has made lists of tuples."""
+        tuples: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in record.items()}
+        return Preprocess(**tuples)
+
 
 @dataclass(frozen=True, slots=True)
 class Model:
@@ -94,10 +100,8 @@ class Model:
         """
         record = json.loads(text)
         fingerprint = record.pop("fingerprint")
-        preprocess = record.pop("preprocess")
-        for key in ("size", "mean", "std"):
-            preprocess[key] = tuple(preprocess[key])
-        model = Model(**record | {"preprocess": Preprocess(**preprocess), "weights": Path(record["weights"])})
+        preprocess = Preprocess.from_json(record["preprocess"])
+        model = Model(**record | {"preprocess": preprocess, "weights": Path(record["weights"])})
         if model.fingerprint != fingerprint:
             raise ModelMismatch(
                 "the index was made by a clipsearch that prepared images differently;"

@@ -1,9 +1,9 @@
 """Files in, embeddings out: reading, decoding and embedding at once, in bounded memory.
 
-On a CPU, one pool of as many threads as there are cores does everything: a task is a file to decode, or a batch to
-embed with one thread of torch. So no core is idle while there is work, and no thread of a batch waits for another whose
-core is decoding. On a GPU one thread feeds the device while the pool decodes. The README's performance section has what
-was tried instead, with figures.
+On a CPU, one pool of as many threads as there are cores does everything. A task is a file to decode, which the thread
+leaves to a process and waits for (`decoder`), or a batch to embed with one thread of torch. So no core is idle while
+there is work, and no thread of a batch waits for another whose core is decoding. On a GPU one thread feeds the device
+while the pool decodes. The README's performance section has what was tried instead, with figures.
 """
 
 from __future__ import annotations
@@ -14,18 +14,16 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Generic, TypeVar
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
 import numpy as np
 
+from clipsearch.decoder import Contents
 from clipsearch.encode import Encoder
 from clipsearch.towers import Array, Pixels
-
-if TYPE_CHECKING:
-    from clipsearch.decode import Metadata
 
 BATCH_ON_CPU, BATCH_ON_GPU = 16, 64
 
@@ -33,16 +31,6 @@ BATCH_ON_CPU, BATCH_ON_GPU = 16, 64
 _AHEAD_AT_FIRST = 64
 
 Item = TypeVar("Item")
-
-
-@dataclass(frozen=True, slots=True)
-class Contents:
-    """What was found in a file: its hash, and pixels unless they are known already; or why it cannot be used."""
-
-    content: bytes = b""
-    pixels: Pixels | None = None
-    metadata: Metadata | None = None
-    error: str | None = None
 
 
 class Stages:
@@ -59,8 +47,13 @@ class Stages:
         try:
             yield
         finally:
-            with self._lock:
-                self.seconds[stage] += time.perf_counter() - began
+            self.add({stage: time.perf_counter() - began})
+
+    def add(self, seconds: Mapping[str, float]) -> None:
+        """Count what was measured elsewhere."""
+        with self._lock:
+            for stage, spent in seconds.items():
+                self.seconds[stage] += spent
 
 
 @dataclass(slots=True)
@@ -94,14 +87,14 @@ class Pipeline(Generic[Item]):
         read: Callable[[Item], Contents],
         known: Callable[[bytes], bool],
         stages: Stages,
-        workers: int | None = None,
+        workers: int,
         batch_size: int | None = None,
     ) -> None:
         """`load` gives the encoder, when it is first needed; `read` is called in threads; `known` says, in the thread
         of the caller, whether contents have an embedding already.
         """
         self._load, self._read, self._known, self._stages = load, read, known, stages
-        self._workers = workers or usable_cores()
+        self._workers = workers
         self._batch_size = batch_size
         self._encoder: Encoder | None = None
         self._pool = ThreadPoolExecutor(self._workers)
@@ -123,7 +116,8 @@ class Pipeline(Generic[Item]):
         under_way: set[bytes] = set()  # contents that will have a row
         batch = _Batch()
         for item, contents in self._read_ahead(items):
-            entry = _Entry(item, replace(contents, pixels=None))
+            self._stages.add(contents.seconds)
+            entry = _Entry(item, contents._replace(pixels=None))
             entries.append(entry)
             if contents.pixels is not None and not (contents.content in under_way or self._known(contents.content)):
                 if self._encoder is None:  # the pool decodes meanwhile

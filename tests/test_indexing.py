@@ -14,7 +14,8 @@ import pytest
 from conftest import SCENES, forbid, save_scenes
 from PIL import Image
 
-from clipsearch import decode, indexing, search
+from clipsearch import indexing, search
+from clipsearch.decoder import Contents, Decoders
 from clipsearch.errors import BadRequest, IndexLocked, ModelMismatch, NoIndex, WeightsUnusable
 from clipsearch.indexing import Options, Progress, Report, update_index
 from clipsearch.scan import Rules, Unreadable
@@ -312,8 +313,13 @@ def test_broken_files_are_skipped_with_a_reason_and_tried_again_only_when_they_c
     assert counts(report) == {"added": 6, "embedded": 6, "skipped": 4}
 
     opened = []
-    real = decode.read
-    monkeypatch.setattr(decode, "read", lambda path: opened.append(Path(os.fsdecode(path)).name) or real(path))
+    real = Decoders.read
+
+    def counted(self: Decoders, path: bytes, known: Callable[[bytes], bool]) -> Contents:
+        opened.append(Path(os.fsdecode(path)).name)
+        return real(self, path, known)
+
+    monkeypatch.setattr(Decoders, "read", counted)
     assert sorted(update_index(index).skipped) == sorted(report.skipped)
     assert opened == []
     assert sorted(update_index(index, options=Options(retry=True)).skipped) == sorted(report.skipped)

@@ -8,7 +8,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from clipsearch.pipeline import BATCH_ON_CPU, BATCH_ON_GPU, Contents, Pipeline, Stages
+from clipsearch.decoder import Contents
+from clipsearch.pipeline import BATCH_ON_CPU, BATCH_ON_GPU, Pipeline, Stages
 
 
 class Encoder:

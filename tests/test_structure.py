@@ -28,7 +28,7 @@ ORDER = [
         "store",
         "search",
     ),
-    *("query", "evaluation", "pipeline", "indexing", "render", "cli", "__init__", "__main__"),
+    *("query", "evaluation", "decoder", "pipeline", "indexing", "render", "cli", "__init__", "__main__"),
 ]
 
 
