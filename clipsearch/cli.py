@@ -26,6 +26,7 @@ from clipsearch.paths import index_folder
 if TYPE_CHECKING:
     from clipsearch.indexing import OnProgress, Report
     from clipsearch.query import Hit, Term
+    from clipsearch.store import Root, Store
 
 FOUND, NOTHING_FOUND, FAILED, SKIPPED, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -169,6 +170,9 @@ def index(
         typer.Option(metavar="GLOB", help="Leave out names or paths that match; repeatable; '' for none."),
     ] = None,
     retry: Annotated[bool, typer.Option("--retry", help="Try files again that could not be read.")] = False,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Forget the photos of a folder that has nothing in it any more.")
+    ] = False,
     rebuild: Annotated[bool, typer.Option("--rebuild", help="Embed everything anew, with --model if given.")] = False,
     profile: Annotated[bool, typer.Option("--profile", help="Say where the time went.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 when files were skipped.")] = False,
@@ -179,8 +183,8 @@ def index(
     """Index folders of photos, or bring the index up to date.
 
     Only what is new or changed is embedded; files that moved keep their embeddings. A folder that is not there
-    now, such as an unmounted drive, keeps its photos until it is back. What --hidden, --follow-links and --exclude
-    say of a folder is remembered.
+    now, or suddenly empty, such as an unmounted drive, keeps its photos until it is back. What --hidden,
+    --follow-links and --exclude say of a folder is remembered.
 
     Example: clipsearch index ~/Pictures /media/camera --exclude '*.gif'
     """
@@ -197,6 +201,7 @@ def index(
         follow_links=follow_links,
         exclude=None if exclude is None else tuple(pattern for pattern in exclude if pattern),
         retry=retry,
+        prune=prune,
         rebuild=rebuild,
     )
     note = say if not quiet else (lambda text: None)
@@ -513,21 +518,57 @@ def forget(
     Example: clipsearch forget /media/old-drive
     """
     from clipsearch.search import refresh
-    from clipsearch.store import Store, absolute
+    from clipsearch.store import Store
 
     with Store.open(index_folder(index), write=True) as store:
-        roots = {root.path: root for root in store.roots()}
-        chosen = []
-        for directory in directories:
-            root = roots.get(absolute(directory)) or roots.get(os.fsencode(directory))
-            if root is None:
-                raise BadRequest(f"{directory} is not an indexed folder; clipsearch status lists them")
-            chosen.append(root)
+        chosen = [_root(store, directory) for directory in directories]
         count = sum(store.remove_root(root) for root in chosen)
         store.prune()
         store.commit()
         refresh(store)
     say(f"forgot {count:,} files")
+
+
+def _root(store: Store, folder: str) -> Root:
+    from clipsearch.store import absolute
+
+    roots = {root.path: root for root in store.roots()}
+    root = roots.get(absolute(folder)) or roots.get(os.fsencode(folder))
+    if root is None:
+        raise BadRequest(f"{folder} is not an indexed folder; clipsearch status lists them")
+    return root
+
+
+@command
+def relocate(
+    old: Annotated[str, typer.Argument(metavar="OLD", help="A folder as status lists it.")],
+    new: Annotated[str, typer.Argument(metavar="NEW", help="Where it is now.")],
+    index: IndexOption = None,
+    debug: DebugOption = False,
+) -> None:
+    """Say that an indexed folder is somewhere else now: a new mount point, a new name. Nothing is embedded again.
+
+    Example: clipsearch relocate /media/old-name /media/new-name
+    """
+    from clipsearch.store import Store, absolute, join, relative_to
+
+    with Store.open(index_folder(index), write=True) as store:
+        root, path = _root(store, old), absolute(new)
+        if not os.path.isdir(path):
+            raise BadRequest(f"there is no folder {new}")
+        if not store.offline(root):
+            raise BadRequest(f"{old} is still there; to add another folder: clipsearch index {new}")
+        for other in store.roots():
+            inside = relative_to(path, other.path) is not None or relative_to(other.path, path) is not None
+            if inside and other != root:
+                raise BadRequest(f"{new} and {os.fsdecode(other.path)} would lie in each other")
+        known = [photo.path for photo in store.known(root) if photo.error is None]
+        there = sum(os.path.exists(join(path, photo)) for photo in known)
+        if known and not there:
+            raise BadRequest(f"none of the photos of {old} are in {new}")
+        store.move_root(root, path)
+        store.commit()
+    say(f"{there:,} of {len(known):,} photos are there; clipsearch index brings the rest up to date")
 
 
 @command

@@ -36,7 +36,8 @@ class Options:
     """How to index. None leaves a choice to the index, or to clipsearch where there is none yet.
 
     `hidden`, `follow_links` and `exclude` change what the scans of the folders leave out, from now on (`scan.Rules`).
-    `batch_size` is in images, `workers` in threads that decode and, on a CPU, embed.
+    `prune` forgets the photos of a folder that has nothing in it any more. `batch_size` is in images, `workers` in
+    threads that decode and, on a CPU, embed.
     """
 
     model: str | None = None
@@ -49,6 +50,7 @@ class Options:
     follow_links: bool | None = None
     exclude: tuple[str, ...] | None = None
     retry: bool = False
+    prune: bool = False
     rebuild: bool = False
 
     def rules(self, before: Rules) -> Rules:
@@ -297,7 +299,7 @@ class _Run:
 
     def update(self, targets: list[tuple[Root, bytes]]) -> Report:
         for root, below in targets:
-            if self.store.offline(root):
+            if self.store.offline(root) and not (self.options.prune and root.online):
                 self.report.offline.append(root.path)
             else:
                 with self.stages("scan"):

@@ -98,10 +98,15 @@ class Model:
 
         Raises `ModelMismatch` when this clipsearch would make other embeddings with the same weights.
         """
-        record = json.loads(text)
-        fingerprint = record.pop("fingerprint")
-        preprocess = Preprocess.from_json(record["preprocess"])
-        model = Model(**record | {"preprocess": preprocess, "weights": Path(record["weights"])})
+        try:
+            record = json.loads(text)
+            fingerprint = record.pop("fingerprint")
+            preprocess = Preprocess.from_json(record["preprocess"])
+            model = Model(**record | {"preprocess": preprocess, "weights": Path(record["weights"])})
+        except (ValueError, TypeError, KeyError, AttributeError):
+            raise ModelMismatch(
+                "the index does not say any more which model it is of; index your folders anew"
+            ) from None
         if model.fingerprint != fingerprint:
             raise ModelMismatch(
                 "the index was made by a clipsearch that prepared images differently;"

@@ -8,6 +8,7 @@ indexes lose a fifth to a half of their neighbours. This is the only module that
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -53,22 +54,25 @@ def top_k(store: Store, query: Row, k: int, only: Ids | None = None) -> tuple[Id
 
 def refresh(store: Store, *, force: bool = False) -> bool:
     """Write the file of vectors anew if too much of it is out of date, or with `force`; says whether it did."""
+    needed = force or _is_stale(store)
+    if needed:
+        _write(store)
+    store.sweep()
+    return needed
+
+
+def _is_stale(store: Store) -> bool:
     vectors = store.vectors()
-    if vectors is not None and not force and sound(store):
-        stale = store.count_embeddings(after=vectors.last) + len(store.dropped())
-        if stale * STALE_SHARE <= vectors.rows:
-            return False
-    _write(store)
-    return True
+    if vectors is None or not sound(store):
+        return True
+    stale = store.count_embeddings(after=vectors.last) + len(store.dropped())
+    return stale * STALE_SHARE > vectors.rows
 
 
 def sound(store: Store) -> bool:
-    """Whether the file of vectors is there and of the length that was recorded."""
+    """Whether the file of vectors is there and has the structure that was recorded."""
     vectors = store.vectors()
-    try:
-        return vectors is not None and (store.folder / vectors.file).stat().st_size == vectors.bytes
-    except OSError:
-        return False
+    return vectors is not None and _is_whole(store, vectors)
 
 
 def agrees(store: Store) -> bool:
@@ -136,12 +140,9 @@ def _search_file(file: Any, query: Row, k: int, dropped: Ids, only: Ids | None) 
 
 def _open(store: Store, vectors: Vectors) -> Any | None:
     """The file, mapped; None if it is missing or not what was written."""
-    path = store.folder / vectors.file
-    try:
-        if path.stat().st_size != vectors.bytes:  # reading beyond the end of a mapping would kill the process
-            return None
-    except OSError:
+    if not _is_whole(store, vectors):  # faiss would believe it: read beyond the end of a mapping, or never end
         return None
+    path = store.folder / vectors.file
     faiss = _faiss()
     flags = 0 if os.name == "nt" else faiss.IO_FLAG_MMAP_IFC
     try:
@@ -156,6 +157,25 @@ def _open(store: Store, vectors: Vectors) -> Any | None:
     expected = (store.dim, vectors.rows, faiss.METRIC_INNER_PRODUCT, True)
     sound = all((index.d, index.ntotal, index.metric_type, index.is_trained) == expected for index in (file, inner))
     return file if sound and inner.code_size == 2 * store.dim else None
+
+
+def _is_whole(store: Store, vectors: Vectors) -> bool:
+    """Whether a file is as long as it was, and the same but for rows and ids, which only `agrees` compares."""
+    path = store.folder / vectors.file
+    try:
+        return path.stat().st_size == vectors.bytes and _structure(path, store.dim, vectors.rows) == vectors.structure
+    except OSError:
+        return False
+
+
+def _structure(path: Path, dim: int, rows: int) -> str:
+    """A hash of the file less its rows and its ids, which come last: of all that faiss takes for lengths and types."""
+    ids = 8 * rows
+    with open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        start = file.read(max(0, size - ids - 8 - 2 * dim * rows))
+        file.seek(max(0, size - ids - 8))
+        return hashlib.sha256(start + file.read(8)).hexdigest()[:16]
 
 
 def _write(store: Store) -> None:
@@ -176,8 +196,9 @@ def _write(store: Store) -> None:
         os.fsync(file.fileno())
     os.replace(temporary, store.folder / name)
     _sync_folder(store.folder)
-    size = (store.folder / name).stat().st_size
-    store.adopt_vectors(Vectors(name, int(index.ntotal), last, size))
+    rows_written, size = int(index.ntotal), (store.folder / name).stat().st_size
+    structure = _structure(store.folder / name, store.dim, rows_written)
+    store.adopt_vectors(Vectors(name, rows_written, last, size, structure))
 
 
 def _faiss() -> Any:

@@ -8,7 +8,8 @@ Tables: `roots` are folders that were indexed; `photos` are the files in them, b
 contents, by hash, and `embeddings` hold one unit row for each. Photos with equal contents share an image. A photo
 that could not be read has an `error` and no image. Image ids grow and are never used again, so what is newer than the
 file of vectors has an id above its last, and what it holds too much is listed in `dropped`. `loose` lists images that
-have lost a photo, until `prune` has looked whether another is left.
+have lost a photo, until `prune` has looked whether another is left. `mark` is a checksum of what else was written of a
+photo or an image, embedding included: SQLite does not notice when a disk changes a byte of a row.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import re
 import sqlite3
 import sys
 import threading
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,7 +33,7 @@ from numpy.typing import NDArray
 from clipsearch.errors import IndexLocked, IndexUnusable, NoIndex
 from clipsearch.scan import Photo, Rules
 
-FORMAT = 1
+FORMAT = 2
 CATALOGUE = "catalogue.sqlite"
 _REBUILT = "rebuilt.sqlite"
 
@@ -43,24 +45,38 @@ CREATE TABLE roots (
 );
 CREATE TABLE images (
     id INTEGER PRIMARY KEY AUTOINCREMENT, content BLOB NOT NULL UNIQUE,
-    width INTEGER, height INTEGER, taken TEXT, camera TEXT, latitude REAL, longitude REAL
+    width INTEGER, height INTEGER, taken TEXT, camera TEXT, latitude REAL, longitude REAL, mark INTEGER NOT NULL
 );
 CREATE TABLE embeddings (image INTEGER PRIMARY KEY, vector BLOB NOT NULL);
 CREATE TABLE photos (
     id INTEGER PRIMARY KEY, root INTEGER NOT NULL REFERENCES roots, path BLOB NOT NULL,
     size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, image INTEGER REFERENCES images, error TEXT,
+    mark INTEGER NOT NULL,
     UNIQUE (root, path), CHECK ((image IS NULL) != (error IS NULL))
 );
 CREATE INDEX photos_image ON photos (image);
 CREATE TABLE loose (image INTEGER PRIMARY KEY);
 CREATE TABLE dropped (image INTEGER PRIMARY KEY);
-CREATE TRIGGER photo_deleted AFTER DELETE ON photos WHEN old.image IS NOT NULL
-    BEGIN INSERT OR IGNORE INTO loose VALUES (old.image); END;
-CREATE TRIGGER photo_changed AFTER UPDATE OF image ON photos WHEN old.image IS NOT NULL AND old.image IS NOT new.image
-    BEGIN INSERT OR IGNORE INTO loose VALUES (old.image); END;
-CREATE TRIGGER image_deleted AFTER DELETE ON images
-    BEGIN DELETE FROM embeddings WHERE image = old.id; INSERT OR IGNORE INTO dropped VALUES (old.id); END;
 """
+
+# Not INSERT OR IGNORE: within an upsert of a photo, SQLite takes the upsert's way with conflicts, which is to fail.
+_TRIGGERS = """
+CREATE TRIGGER photo_deleted AFTER DELETE ON photos WHEN old.image NOT IN (SELECT image FROM loose)
+    BEGIN INSERT INTO loose VALUES (old.image); END;
+CREATE TRIGGER photo_changed AFTER UPDATE OF image ON photos
+    WHEN old.image IS NOT new.image AND old.image NOT IN (SELECT image FROM loose)
+    BEGIN INSERT INTO loose VALUES (old.image); END;
+CREATE TRIGGER image_deleted AFTER DELETE ON images
+    BEGIN DELETE FROM embeddings WHERE image = old.id; INSERT INTO dropped VALUES (old.id); END;
+"""
+
+
+_FROM_SQLITE = (sqlite3.DatabaseError, UnicodeDecodeError)  # the latter when it quotes a damaged name
+
+# What the marks of a photo and an image are made of, in SQL.
+_OF_PHOTO = "path, size, mtime_ns, image, error"
+_OF_IMAGE = "content, width, height, taken, camera, latitude, longitude"
+_AGAIN = "image = NULL, error = 'to be embedded again', mtime_ns = -1"
 
 
 class Root(NamedTuple):
@@ -108,12 +124,16 @@ class IndexedPhoto(NamedTuple):
 
 
 class Vectors(NamedTuple):
-    """The derived file of vectors: its name, its rows, the last image in it, and its length in bytes."""
+    """The derived file of vectors: its name, its rows, the last image in it, and its length in bytes.
+
+    `structure` is a hash of all that is in it besides rows and ids.
+    """
 
     file: str
     rows: int
     last: int
     bytes: int
+    structure: str = ""
 
 
 class RootCounts(NamedTuple):
@@ -135,7 +155,7 @@ class Store:
         self._lookup_guard = threading.Lock()
         self._path = Path(database.execute("PRAGMA database_list").fetchone()[2])
         self.model = str(self._meta("model"))
-        self.dim = int(self._meta("dim"))
+        self.dim = self._number("dim")
 
     # -------------------------------------------------------------------------------- opening and closing
 
@@ -152,7 +172,7 @@ class Store:
                 if not (folder / CATALOGUE).is_file():
                     _make_catalogue(folder, model, dim)
                 database = _connect(folder / CATALOGUE, "rw")
-                _check_format(database, folder)
+                _check_format(database, folder, write=True)
             return Store(folder, database, lock)
         except BaseException:
             lock.release()
@@ -167,7 +187,7 @@ class Store:
         try:
             with _explained(folder):
                 database = _connect(folder / CATALOGUE, "rw" if write else "ro")
-                _check_format(database, folder)
+                _check_format(database, folder, write=write)
                 if not write:
                     database.execute("BEGIN")  # one moment of the catalogue until the end
                 return Store(folder, database, lock)
@@ -203,7 +223,7 @@ class Store:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self.close()
-        if isinstance(error, sqlite3.DatabaseError):  # a full disk, a damaged page: whatever the block was doing
+        if isinstance(error, _FROM_SQLITE):  # a full disk, a damaged page: whatever the block was doing
             with _explained(self.folder):
                 raise error
 
@@ -218,7 +238,7 @@ class Store:
             database = _connect(path, "rwc")
             try:
                 _initialise(database, model, dim)
-                generation = int(self._meta("generation"))
+                generation = self._number("generation")
                 database.execute("UPDATE meta SET value = ? WHERE key = 'generation'", (generation,))
                 rows = self._db.execute("SELECT id, path, hidden, follow_links, exclude FROM roots").fetchall()
                 database.executemany("INSERT INTO roots VALUES (?, ?, ?, ?, ?)", rows)
@@ -239,7 +259,10 @@ class Store:
     def roots(self) -> list[Root]:
         """The indexed folders, by path."""
         rows = self._db.execute("SELECT id, path, hidden, follow_links, exclude FROM roots ORDER BY path")
-        return [Root(i, path, Rules(bool(h), bool(f), tuple(json.loads(e)))) for i, path, h, f, e in rows]
+        try:
+            return [Root(i, path, Rules(bool(h), bool(f), tuple(json.loads(e)))) for i, path, h, f, e in rows]
+        except (ValueError, TypeError):
+            raise self._damaged() from None
 
     def offline(self, root: Root) -> bool:
         """Whether a root is not there, or has nothing at all in it where photos were: an empty mount point."""
@@ -262,6 +285,7 @@ class Store:
                     "UPDATE photos SET root = ?, path = CAST(? || path AS BLOB) WHERE root = ?",
                     (root.id, below + b"/", inner.id),
                 )
+                self._db.execute(f"UPDATE photos SET mark = mark({_OF_PHOTO}) WHERE root = ?", (root.id,))
                 self._db.execute("DELETE FROM roots WHERE id = ?", (inner.id,))
         return root
 
@@ -273,6 +297,11 @@ class Store:
         values = (rules.hidden, rules.follow_links, json.dumps(rules.exclude), root.id)
         self._db.execute("UPDATE roots SET hidden = ?, follow_links = ?, exclude = ? WHERE id = ?", values)
         return Root(root.id, root.path, rules)
+
+    def move_root(self, root: Root, path: bytes) -> None:
+        """Record that a folder is somewhere else now, with all that is in it."""
+        self._begin()
+        self._db.execute("UPDATE roots SET path = ? WHERE id = ?", (path, root.id))
 
     def remove_root(self, root: Root) -> int:
         """Forget a folder and its photos; returns how many photos it had."""
@@ -305,21 +334,21 @@ class Store:
     def add_image(self, image: Image, vector: NDArray[np.float32]) -> int:
         """Record contents with their unit row (dim,), kept in fp16; returns the id."""
         self._begin()
-        values = (image.content, image.width, image.height, image.taken, image.camera, image.latitude, image.longitude)
-        statement = "INSERT INTO images VALUES (NULL, ?, ?, ?, ?, ?, ?, ?)"
-        image_id = int(self._db.execute(statement, values).lastrowid or 0)
         row = vector.astype("<f2").tobytes()
+        statement = "INSERT INTO images VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?)"
+        image_id = int(self._db.execute(statement, (*image, _mark(*image, row))).lastrowid or 0)
         self._db.execute("INSERT INTO embeddings VALUES (?, ?)", (image_id, row))
         return image_id
 
     def put_photo(self, root: Root, photo: Photo, image_id: int | None, error: str | None) -> None:
         """Record a file, new or changed: it has an image, or the error that says why not."""
         self._begin()
+        values = (photo.path, photo.size, photo.mtime_ns, image_id, error)
         self._db.execute(
-            "INSERT INTO photos (root, path, size, mtime_ns, image, error) VALUES (?, ?, ?, ?, ?, ?)"
+            "INSERT INTO photos (root, path, size, mtime_ns, image, error, mark) VALUES (?, ?, ?, ?, ?, ?, ?)"
             " ON CONFLICT (root, path) DO UPDATE SET size = excluded.size, mtime_ns = excluded.mtime_ns,"
-            " image = excluded.image, error = excluded.error",
-            (root.id, photo.path, photo.size, photo.mtime_ns, image_id, error),
+            " image = excluded.image, error = excluded.error, mark = excluded.mark",
+            (root.id, *values, _mark(*values)),
         )
 
     def image_of(self, root: Root, path: bytes) -> int | None:
@@ -357,21 +386,29 @@ class Store:
     def vectors(self) -> Vectors | None:
         """What the catalogue says of the file of vectors."""
         record = self._meta("vectors")
-        return Vectors(**json.loads(record)) if record else None
+        try:
+            return Vectors(**json.loads(record)) if record else None
+        except (ValueError, TypeError):
+            return None  # it can be made again
 
     def new_vectors_name(self) -> str:
         """The name of the next file of vectors; no two generations have the same."""
-        return f"vectors-{int(self._meta('generation')) + 1}.faiss"
+        return f"vectors-{self._number('generation') + 1}.faiss"
 
     def adopt_vectors(self, vectors: Vectors) -> None:
-        """Name the file of vectors that is in use from now on, in one transaction, and delete the others."""
+        """Name the file of vectors that is in use from now on, in one transaction."""
         self._begin()
         self._db.execute("UPDATE meta SET value = ? WHERE key = 'vectors'", (json.dumps(vectors._asdict()),))
         self._db.execute("UPDATE meta SET value = value + 1 WHERE key = 'generation'")
         self._db.execute("DELETE FROM dropped")
         self.commit()
+
+    def sweep(self) -> None:
+        """Delete what is not in use: files of vectors of other generations, and what was left by a rebuild."""
+        _unlink_database(self.folder / _REBUILT)
+        vectors = self.vectors()
         for path in self.folder.iterdir():
-            if re.fullmatch(r"vectors-\d+\.faiss(\.tmp)?", path.name) and path.name != vectors.file:
+            if re.fullmatch(r"vectors-\d+\.faiss(\.tmp)?", path.name) and (not vectors or path.name != vectors.file):
                 with contextlib.suppress(OSError):  # on Windows a reader may still hold it; the next time, then
                     path.unlink()
 
@@ -484,16 +521,19 @@ class Store:
                     f"the catalogue of {self.folder} is damaged ({state.splitlines()[0]});"
                     f" make it anew: delete {CATALOGUE} there and index your folders again"
                 )
-            self._begin()
+            self.prune()  # what an interrupted run had still to do is no damage
             unsound = (
                 "SELECT images.id FROM images LEFT JOIN embeddings ON embeddings.image = images.id"
                 f" WHERE vector IS NULL OR typeof(vector) != 'blob' OR length(vector) != {2 * self.dim}"
+                f" OR mark({_OF_IMAGE}, vector) != images.mark"
             )
             repairs = {
                 "{} files belonged to no indexed folder": "DELETE FROM photos WHERE root NOT IN (SELECT id FROM roots)",
+                "{} files were not as they had been recorded; the next index looks at them again": (
+                    f"UPDATE photos SET {_AGAIN} WHERE mark({_OF_PHOTO}) != mark"
+                ),
                 "{} files had contents without a sound embedding; the next index embeds them again": (
-                    "UPDATE photos SET image = NULL, error = 'to be embedded again', mtime_ns = -1"
-                    f" WHERE image IN ({unsound}) OR image NOT IN (SELECT id FROM images)"
+                    f"UPDATE photos SET {_AGAIN} WHERE image IN ({unsound}) OR image NOT IN (SELECT id FROM images)"
                 ),
                 "{} unsound embeddings were dropped": f"DELETE FROM images WHERE id IN ({unsound})",
                 "{} embeddings belonged to no image": (
@@ -508,6 +548,8 @@ class Store:
                 count = self._db.execute(statement).rowcount
                 if count:
                     found.append(sentence.format(count))
+            if found:
+                self._db.execute(f"UPDATE photos SET mark = mark({_OF_PHOTO}) WHERE mtime_ns = -1")
             self._db.execute("DELETE FROM loose")
             self.commit()
             return found
@@ -515,6 +557,12 @@ class Store:
     def _meta(self, key: str) -> Any:
         row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
         return None if row is None else row[0]
+
+    def _number(self, key: str) -> int:
+        value = self._meta(key)
+        if not isinstance(value, int):
+            raise self._damaged()
+        return value
 
 
 def content_hash(data: bytes) -> bytes:
@@ -553,7 +601,7 @@ def _below(under: bytes) -> tuple[bytes, bytes]:
 
 
 def _connect(path: Path, mode: str, *, any_thread: bool = False) -> sqlite3.Connection:
-    def connect(query: str) -> sqlite3.Connection:
+    def connect(query: str, *, alone: bool = False) -> sqlite3.Connection:
         database = sqlite3.connect(
             f"{path.absolute().as_uri()}?{query}",
             uri=True,
@@ -562,7 +610,10 @@ def _connect(path: Path, mode: str, *, any_thread: bool = False) -> sqlite3.Conn
             check_same_thread=not any_thread,
         )
         database.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
+        database.create_function("mark", -1, _mark, deterministic=True)
         try:
+            if alone:
+                database.execute("PRAGMA locking_mode = EXCLUSIVE")
             database.execute("PRAGMA schema_version").fetchone()
         except BaseException:
             database.close()
@@ -573,14 +624,14 @@ def _connect(path: Path, mode: str, *, any_thread: bool = False) -> sqlite3.Conn
         try:
             return connect("mode=ro")
         except sqlite3.OperationalError as error:
-            if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CANTOPEN) & 0xFF not in (
-                sqlite3.SQLITE_CANTOPEN,
-                sqlite3.SQLITE_READONLY,
-            ):
-                raise
-            # In a folder that cannot be written to, SQLite cannot make the files through which readers and the
-            # writer meet; but there then is no writer either.
-            return connect("immutable=1")
+            # SQLite cannot make the files through which readers and the writer meet. In a folder that cannot be written
+            # to there is no writer either; on a full disk a reader can do without them while it is alone.
+            code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CANTOPEN) & 0xFF
+            if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
+                return connect("immutable=1")
+            if code in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL):
+                return connect("mode=rw", alone=True)
+            raise
     database = connect(f"mode={mode}")
     database.execute("PRAGMA journal_mode = WAL")
     database.execute("PRAGMA synchronous = FULL")
@@ -603,17 +654,24 @@ def _make_catalogue(folder: Path, model: str, dim: int) -> None:
 
 
 def _initialise(database: sqlite3.Connection, model: str, dim: int) -> None:
-    database.executescript("BEGIN IMMEDIATE;" + _SCHEMA)
+    database.executescript("BEGIN IMMEDIATE;" + _SCHEMA + _TRIGGERS)
     rows = {"format": FORMAT, "model": model, "dim": dim, "generation": 0, "vectors": None}
     database.executemany("INSERT INTO meta VALUES (?, ?)", rows.items())
     database.execute("COMMIT")
 
 
-def _check_format(database: sqlite3.Connection, folder: Path) -> None:
+def _check_format(database: sqlite3.Connection, folder: Path, *, write: bool) -> None:
     row = database.execute("SELECT value FROM meta WHERE key = 'format'").fetchone()
     found = row[0] if row else None
+    if found == 1 and write:
+        _migrate(database)
+        found = FORMAT
     if found == FORMAT:
         return
+    if found == 1:
+        raise IndexUnusable(
+            f"the index at {folder} was made by an older clipsearch; bring it up to date with: clipsearch index"
+        )
     if isinstance(found, int) and found > FORMAT:
         raise IndexUnusable(
             f"the index at {folder} has format {found}, this clipsearch knows {FORMAT}; use a newer clipsearch"
@@ -621,12 +679,30 @@ def _check_format(database: sqlite3.Connection, folder: Path) -> None:
     raise IndexUnusable(f"the index at {folder} has no format that is known; make it anew in another --index folder")
 
 
+def _migrate(database: sqlite3.Connection) -> None:
+    """From format 1, which had no marks and other triggers."""
+    drop = "".join(f"DROP TRIGGER {name};" for name in ("photo_deleted", "photo_changed", "image_deleted"))
+    database.executescript("BEGIN IMMEDIATE;" + drop + _TRIGGERS)
+    for table in ("images", "photos"):
+        database.execute(f"ALTER TABLE {table} ADD COLUMN mark INTEGER NOT NULL DEFAULT 0")
+    vector = "(SELECT vector FROM embeddings WHERE image = id)"
+    database.execute(f"UPDATE images SET mark = mark({_OF_IMAGE}, {vector})")
+    database.execute(f"UPDATE photos SET mark = mark({_OF_PHOTO})")
+    database.execute("UPDATE meta SET value = ? WHERE key = 'format'", (FORMAT,))
+    database.execute("COMMIT")
+
+
+def _mark(*values: Any) -> int:
+    """A checksum of the values of a row."""
+    return zlib.crc32(repr(values).encode("utf-8", "surrogateescape"))
+
+
 @contextlib.contextmanager
 def _explained(folder: Path) -> Iterator[None]:
     """SQLite's errors as sentences."""
     try:
         yield
-    except sqlite3.DatabaseError as error:
+    except _FROM_SQLITE as error:
         if isinstance(error, sqlite3.OperationalError) and "no such table" not in str(error):
             raise IndexUnusable(f"the index at {folder} cannot be used: {error}") from error
         raise IndexUnusable(
@@ -668,8 +744,9 @@ class _WriterLock:
             os.close(self._file)
             who = f"process {owner}" if owner else "another process"
             raise IndexLocked(f"{who} is writing to the index at {folder}; try again when it has finished") from None
-        os.ftruncate(self._file, 0)
-        os.write(self._file, f"{os.getpid()}\n".encode())
+        with contextlib.suppress(OSError):  # the disk is full; the lock holds without a name
+            os.ftruncate(self._file, 0)
+            os.write(self._file, f"{os.getpid()}\n".encode())
 
     def release(self) -> None:
         if self._file >= 0:

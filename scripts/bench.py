@@ -12,15 +12,18 @@ Parts:
   decode  milliseconds of one core for a photo to the model's input, at reduced and at full scale
   encode  images a second of the encoder alone, beside the largest rate that matrices of its sizes reach here
   index   `clipsearch index` of new photos of 12 and of 2 megapixels
+  pipeline  its images a second after the start, beside what decoding alone and embedding alone would allow
   query   a text and an image asked of an index of 2,000 photos, and a text of one of a million
   noop    `clipsearch index` of 20,000 and 100,000 photos with nothing new
   grow    `clipsearch index` of 100 photos more, in an index of a million
+  memory  the largest process of `clipsearch index` of 2,000 and of 20,000 photos
   search  time and exactness of the search alone, 10,000 to a million rows, with queries that lie where texts lie
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import multiprocessing
 import os
@@ -136,7 +139,6 @@ def decode(args: argparse.Namespace) -> Figures:
 
     how = Preprocess(size=(224, 224))
     out: Figures = {}
-    print("\ndecode: milliseconds of one core a photo")
     for megapixels, count in (("12", 12), ("2", 40)):
         folder = inputs.make_photos(args.work / f"photos-{megapixels}", megapixels, count)
         files = [path.read_bytes() for path in sorted(folder.glob("*.jpg"))[:count]]
@@ -148,8 +150,9 @@ def decode(args: argparse.Namespace) -> Figures:
                 preprocess(decoded.image, how, (decoded.metadata.width, decoded.metadata.height))
                 seconds.append(time.thread_time() - began)
             out[f"{megapixels} MP {scale}"] = 1000 * statistics.median(seconds)
-            size = sum(map(len, files)) / len(files) / 1e6
-            print(f"  {megapixels:>4} MP ({size:.1f} MB), {scale:<8}{1000 * statistics.median(seconds):8.1f} ms")
+    print("\ndecode: milliseconds of one core a photo")
+    for name, milliseconds in out.items():
+        print(f"  {name:<16}{milliseconds:8.1f} ms")
     return out
 
 
@@ -218,6 +221,44 @@ def index(args: argparse.Namespace) -> Figures:
         title = f"index: {count} new JPEGs of {megapixels} MP"
         out[f"{megapixels} MP"] = compare(title, in_turn(runs, args.times), count)
     return out
+
+
+def pipeline(args: argparse.Namespace) -> Figures:
+    """How much of the cores' time goes into decoding and embedding, once all runs."""
+    weights = apart(inputs.make_weights, args.work)
+    decoding, embedding = apart(decode, args), apart(_embedding_alone, args)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    out: Figures = {}
+    print("\npipeline: images/s after the start, and of what one image's decoding and embedding alone would allow")
+    for megapixels, few, many in (("12", 48, 240), ("2", 96, 576)):
+        photos = inputs.make_photos(args.work / f"photos-{megapixels}", megapixels, many)
+        index = args.work / "index-new"
+
+        def once(sample: Path, index: Path = index) -> Cost:
+            shutil.rmtree(index, ignore_errors=True)
+            return run(clipsearch("index", sample, "--model", "ViT-B-32", "--weights", weights, "--index", index))
+
+        samples = {count: _linked(photos, count, args.work / f"sample-{count}") for count in (few, many)}
+        costs = in_turn({str(n): functools.partial(once, sample) for n, sample in samples.items()}, args.times)
+        rate = (many - few) / (costs[str(many)].seconds - costs[str(few)].seconds)
+        ideal = cores / (decoding[f"{megapixels} MP reduced"] / 1000 + embedding)
+        out[f"{megapixels} MP"] = {
+            "images_per_second": rate,
+            "ideal": ideal,
+            "start_seconds": costs[str(few)].seconds - few / rate,
+        }
+        print(f"  {megapixels:>4} MP {rate:8.1f} of {ideal:.1f}: {100 * rate / ideal:.0f}%")
+    return out
+
+
+def _embedding_alone(args: argparse.Namespace) -> float:
+    """Seconds of one core for one image, in batches."""
+    from clipsearch.encode import TorchEncoder, resolve
+    from clipsearch.pipeline import BATCH_ON_CPU
+
+    encoder = TorchEncoder(resolve("ViT-B-32", inputs.make_weights(args.work)), "cpu", threads=1)
+    pixels = np.random.default_rng(0).integers(0, 256, (BATCH_ON_CPU, 224, 224, 3), np.uint8)
+    return _best_half(lambda: encoder.encode_images(pixels), 12) / BATCH_ON_CPU
 
 
 def _linked(photos: Path, count: int, folder: Path) -> Path:
@@ -296,6 +337,20 @@ def grow(args: argparse.Namespace) -> Figures:
     return out
 
 
+def memory(args: argparse.Namespace) -> Figures:
+    """The same for ten times as many photos, if nothing piles up."""
+    photos = inputs.make_photos(args.work / "photos-0.02", "0.02", 20_000)
+    index = args.work / "index-new"
+
+    def once(sample: Path) -> Cost:
+        shutil.rmtree(index, ignore_errors=True)
+        return run(clipsearch("index", sample, "--model", "mini", "--index", index))
+
+    samples = {count: _linked(photos, count, args.work / f"sample-{count}") for count in (2_000, 20_000)}
+    costs = in_turn({f"{n:,} photos": functools.partial(once, sample) for n, sample in samples.items()}, 1)
+    return compare("memory: of the largest process", costs)
+
+
 def _size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.iterdir())
 
@@ -352,7 +407,7 @@ def _brute_force(rows: int, queries: np.ndarray, k: int) -> np.ndarray:
     return np.argsort(-scores, axis=1)[:, :k]
 
 
-PARTS = {part.__name__: part for part in (decode, encode, index, query, noop, grow, search)}
+PARTS = {part.__name__: part for part in (decode, encode, index, pipeline, query, noop, grow, memory, search)}
 
 
 def main() -> None:

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-SIZES = {"12": (4000, 3000), "2": (1632, 1224), "0.1": (384, 288)}  # megapixels: width, height
+SIZES = {"12": (4000, 3000), "2": (1632, 1224), "0.1": (384, 288), "0.02": (160, 120)}  # megapixels: width, height
 PEER = "rclip==3.3.*"
 
 # Geometry of real ViT-B/32 embeddings (OpenAI's weights, 386 photos, 1,203 prompts): images have a mean of norm 0.68,

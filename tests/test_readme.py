@@ -56,7 +56,9 @@ def user(home: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]
 def test_a_command_of_the_readme_works(user: dict[str, str], command: str) -> None:
     if "jq" in command and shutil.which("jq") is None:
         pytest.skip("jq is not installed")
-    here = command.replace("/media/camera", f"{user['HOME']}/camera")
+    here = command.replace("/media/", f"{user['HOME']}/")
+    if "relocate" in command:
+        here = f"clipsearch index camera -q && mv camera usb && {here} && mv usb camera"
     done = subprocess.run(
         ["bash", "-o", "pipefail", "-c", here], cwd=user["HOME"], env=user, capture_output=True, text=True, check=False
     )

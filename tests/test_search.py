@@ -388,7 +388,7 @@ def test_a_large_index_keeps_its_file_until_a_fiftieth_is_out_of_date(large_inde
     vectors = store.vectors()
     assert vectors is not None
     size = (store.folder / renewed).stat().st_size
-    assert vectors == Vectors(renewed, LARGE + 300 - 101, tail[-1], size)
+    assert vectors._replace(structure="") == Vectors(renewed, LARGE + 300 - 101, tail[-1], size)
     assert store.dropped().tolist() == []
     assert search.agrees(store)
     assert not search.refresh(store)
@@ -494,7 +494,8 @@ def replace_file(store: Store, ids: np.ndarray, rows: np.ndarray, last: int, met
     index.add_with_ids(rows.astype(np.float32), ids)
     name = store.new_vectors_name()
     faiss.write_index(index, str(store.folder / name))
-    store.adopt_vectors(Vectors(name, len(ids), last, (store.folder / name).stat().st_size))
+    structure = search._structure(store.folder / name, store.dim, len(ids))
+    store.adopt_vectors(Vectors(name, len(ids), last, (store.folder / name).stat().st_size, structure))
 
 
 def test_a_file_with_the_right_rows_agrees(small_index: Path, writable: Opened) -> None:
