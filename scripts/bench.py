@@ -27,6 +27,7 @@ import functools
 import json
 import multiprocessing
 import os
+import random
 import shutil
 import statistics
 import subprocess
@@ -42,6 +43,7 @@ import bench_inputs as inputs
 import numpy as np
 
 Figures = dict[str, Any]
+WORDS = ("dog", "cat", "horse", "bird", "boat", "car", "train", "house", "tree", "river", "hill", "child")
 
 
 # ------------------------------------------------------------------------------------------ measuring
@@ -282,17 +284,16 @@ def query(args: argparse.Namespace) -> Figures:
     shutil.copy(inputs.make_photos(args.work / "photos-2", "2", 1) / "00000.jpg", new)
     for rows in (2_000, args.rows):
         ours, files, peers = _filled(args, rows)
-        number = iter(range(10**9))
 
-        def text(number: Any = number) -> str:
-            return f"a dog number {next(number)} on a beach"
+        def text() -> str:  # one of two hundred thousand, so that no cache has it
+            return "a {} and a {} with a {} near a {} or a {}".format(*random.choices(WORDS, k=5))
 
         times = max(5, args.times) if rows == 2_000 else args.times
-        texts = {"clipsearch": lambda ours=ours, text=text: run(clipsearch("query", text(), "--index", ours))}
+        texts = {"clipsearch": lambda ours=ours: run(clipsearch("query", text(), "--index", ours))}
         images = {"clipsearch": lambda ours=ours: run(clipsearch("query", "--image", new, "--index", ours))}
         for pixels, peer in peers.items():
             name = f"rclip, {pixels} px"
-            texts[name] = lambda peer=peer, files=files, text=text: _ask_peer(peer, files, text(), "--no-indexing")
+            texts[name] = lambda peer=peer, files=files: _ask_peer(peer, files, text(), "--no-indexing")
             images[name] = lambda peer=peer, files=files: _ask_peer(peer, files, new.resolve(), "--no-indexing")
         out[f"text, {rows} photos"] = compare(f"query: a text, {rows:,} photos", in_turn(texts, times))
         if rows == 2_000:
@@ -360,10 +361,10 @@ def _filled(
 ) -> tuple[Path, Path, dict[int, inputs.Peer]]:
     """Indexes of so many made-up embeddings, ours and the peers', of the same files."""
     ours, files = args.work / f"index-{rows}", args.work / f"files-{rows}"
-    paths = inputs.make_files(files, rows)
+    apart(inputs.make_files, files, rows)
     if not (ours / "done").exists():
         shutil.rmtree(ours, ignore_errors=True)
-        apart(inputs.fill_index, ours, files, paths, apart(inputs.make_weights, args.work))
+        apart(inputs.fill_index, ours, files, rows, apart(inputs.make_weights, args.work))
         (ours / "done").touch()
     peers = {}
     for pixels in (
@@ -373,7 +374,7 @@ def _filled(
         nothing = args.work / "nothing"
         nothing.mkdir(exist_ok=True)
         _ask_peer(peer, nothing)  # makes its tables
-        apart(inputs.fill_peer, peer, paths)
+        apart(inputs.fill_peer, peer, files, rows)
         peers[pixels] = peer
     return ours, files, peers
 

@@ -205,17 +205,19 @@ def _unit(x: NDArray[Any]) -> NDArray[np.float32]:
     return np.asarray(x / np.linalg.norm(x, axis=-1, keepdims=True), np.float32)
 
 
-def make_files(folder: Path, count: int) -> list[Path]:
-    """Small files, a thousand a folder: a JPEG's name and nothing in them, for indexes whose files are never read."""
-    paths = [folder / f"{n // 1000:04d}" / f"{n:07d}.jpg" for n in range(count)]
-    for parent in {path.parent for path in paths}:
-        parent.mkdir(parents=True, exist_ok=True)
-    for path in paths:
+def make_files(folder: Path, count: int) -> None:
+    """Empty files named like JPEGs, a thousand a folder, for indexes whose files are never read."""
+    for path in files_in(folder, count):
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
-    return paths
 
 
-def fill_index(index: Path, files: Path, paths: list[Path], weights: Path) -> None:
+def files_in(folder: Path, count: int) -> Iterator[Path]:
+    """The paths of `make_files`, in order."""
+    return (folder / f"{n // 1000:04d}" / f"{n:07d}.jpg" for n in range(count))
+
+
+def fill_index(index: Path, files: Path, count: int, weights: Path) -> None:
     """An index of ours with made-up embeddings, through the store that `clipsearch index` writes with."""
     from clipsearch import search
     from clipsearch.encode import resolve
@@ -226,8 +228,8 @@ def fill_index(index: Path, files: Path, paths: list[Path], weights: Path) -> No
     model = resolve("ViT-B-32", weights)
     with Store.create(index, model.to_json(), model.dim) as store:
         root = store.add_root(os.fsencode(files.resolve()), Rules())
-        rows = itertools.chain.from_iterable(make_embeddings(len(paths), model.dim))
-        for number, (path, row) in enumerate(zip(paths, rows, strict=True)):
+        rows = itertools.chain.from_iterable(make_embeddings(count, model.dim))
+        for number, (path, row) in enumerate(zip(files_in(files, count), rows, strict=True)):
             stat = path.stat()
             image = StoredImage(number.to_bytes(16, "big"), 4000, 3000, None, None, None, None)
             photo = Photo(os.fsencode(path.relative_to(files)), stat.st_size, stat.st_mtime_ns)
@@ -238,15 +240,15 @@ def fill_index(index: Path, files: Path, paths: list[Path], weights: Path) -> No
         search.refresh(store)
 
 
-def fill_peer(peer: Peer, paths: list[Path], dim: int = 512) -> None:
+def fill_peer(peer: Peer, files: Path, count: int, dim: int = 512) -> None:
     """The same index for rclip, in its own tables, which it has made when it was first run."""
     database = sqlite3.connect(peer.data / "db.sqlite3")
     database.execute("DELETE FROM images")
-    rows = itertools.chain.from_iterable(make_embeddings(len(paths), dim))
+    rows = itertools.chain.from_iterable(make_embeddings(count, dim))
     statement = "INSERT INTO images (filepath, modified_at, size, vector, hash) VALUES (?, ?, ?, ?, ?)"
 
     def records() -> Iterator[tuple[Any, ...]]:
-        for number, (path, row) in enumerate(zip(paths, rows, strict=True)):
+        for number, (path, row) in enumerate(zip(files_in(files, count), rows, strict=True)):
             stat = path.stat()
             yield str(path.resolve()), stat.st_mtime, stat.st_size, row.tobytes(), f"{number:032x}"
 
