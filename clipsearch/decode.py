@@ -200,7 +200,7 @@ def _degrees(parts: Any, reference: Any, negative: str, limit: int) -> float | N
     value = degrees + minutes / 60 + seconds / 3600
     if not abs(value) <= limit:  # also false for NaN
         return None
-    return round(-value if _text(reference).upper().startswith(negative) else value, 7)
+    return round(-value if _text(reference).upper().startswith(negative) else value, 7) + 0.0  # never -0.0
 
 
 def _in_few_words(error: Exception) -> str:

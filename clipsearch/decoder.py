@@ -51,6 +51,7 @@ class Contents(NamedTuple):
     pixels: Pixels | None = None
     metadata: Metadata | None = None
     error: str | None = None
+    unread: bool = False  # the error is that of the disk, not of the image
     seconds: Mapping[str, float] = MappingProxyType({})
 
 
@@ -90,9 +91,12 @@ class Decoders:
         """A file's contents, decoded unless `known` says that there is no need to."""
         if self._closed:
             return Contents(error="interrupted")
-        if self._idle:
-            process = self._idle.pop()
-        else:
+        process = self._idle.pop() if self._idle else None
+        if process is not None and process.gone:
+            process.end()
+            self._all.discard(process)
+            process = None
+        if process is None:
             process = _Process(self._command, self._start)
             self._all.add(process)
         found = None
@@ -136,12 +140,13 @@ class _Process:
             return Contents(error=f"took longer than {seconds:.0f} s" if late.is_set() else "crashed its decoder")
         finally:
             timer.cancel()
+            self.sound = self.sound and not late.is_set()
 
     def _ask(self, path: bytes, known: Callable[[bytes], bool]) -> Contents:
         _write(self._to, {"path": path.hex()})
         first = _read(self._from)
         if "error" in first:
-            return Contents(error=first["error"])
+            return Contents(error=first["error"], unread=True)
         content = bytes.fromhex(first["content"])
         wanted = not known(content)
         _write(self._to, {"wanted": wanted})
@@ -151,6 +156,10 @@ class _Process:
         if "error" in second:
             return Contents(error=second["error"])
         return _received(content, second, self._from)
+
+    @property
+    def gone(self) -> bool:
+        return self._process.poll() is not None
 
     def kill(self) -> None:
         self._process.kill()  # it has nothing to lose

@@ -214,10 +214,10 @@ def plain_tokenizer(config: dict[str, Any], architecture: str) -> bool:
 
 def cold_encoder(model: Model, *, texts: bool, images: bool) -> Encoder:
     """The encoder that is ready soonest: without torch where there are towers in NumPy, else through open_clip."""
-    return _in_numpy(model, texts=texts, images=images) or TorchEncoder(model)
+    return in_numpy(model, texts=texts, images=images) or TorchEncoder(model)
 
 
-def _in_numpy(model: Model, *, texts: bool, images: bool) -> ColdEncoder | None:
+def in_numpy(model: Model, *, texts: bool, images: bool) -> ColdEncoder | None:
     """The encoder without torch, if it serves the model and the weights have the towers' shapes."""
     text, image = supports(model)
     if texts and not (text and plain_tokenizer(model.config, model.architecture)):
@@ -287,7 +287,7 @@ class TorchEncoder:
         self._mean = torch.tensor(mean, device=self.device).view(1, 3, 1, 1)
         self._std = torch.tensor(std, device=self.device).view(1, 3, 1, 1)
         self._images: Any
-        cold = _in_numpy(model, texts=True, images=True)
+        cold = in_numpy(model, texts=True, images=True)
         if cold is None:
             self._images = lambda images: self._net.encode_image(images.to(self._dtype))
             _ = self._net

@@ -12,14 +12,14 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from clipsearch import models, search
 from clipsearch.decoder import Contents, Decoders
-from clipsearch.encode import Encoder, TorchEncoder, check_names, cold_encoder, resolve
+from clipsearch.encode import Encoder, TorchEncoder, check_names, in_numpy, resolve
 from clipsearch.errors import BadRequest, ClipsearchError, DownloadFailed, ModelMismatch, NoIndex
 from clipsearch.models import Model
 from clipsearch.pipeline import Pipeline, Stages, usable_cores
@@ -162,6 +162,9 @@ def _rebuild(
     store.commit()
     with store.rebuilding(model.to_json(), model.dim) as rebuilt:
         report = _Run(rebuilt, model, options, on_progress).update([(root, b"") for root in rebuilt.roots()])
+        for root in store.roots():
+            if store.offline(root):
+                raise BadRequest(f"{os.fsdecode(root.path)} went away during the rebuild; the index stays as it was")
         if report.unreadable:
             path, reason = report.unreadable[0]
             raise BadRequest(
@@ -369,7 +372,9 @@ class _Run:
     def _encoder(self) -> Encoder:
         options = self.options
         if len(self.pending) <= FEW and options.device in ("auto", "cpu") and options.precision in ("auto", "fp32"):
-            return cold_encoder(self.model, texts=False, images=True)
+            cold = in_numpy(self.model, texts=False, images=True)
+            if cold is not None:
+                return cold
         return TorchEncoder(self.model, options.device, options.precision, threads=1)
 
     def _is_known(self, content: bytes) -> bool:
@@ -382,7 +387,9 @@ class _Run:
 
     def _keep(self, item: _Pending, contents: Contents, row: Array | None) -> None:
         if contents.error is not None:
-            self._skip(item, contents.error)
+            # What was not even read, as on a drive that went away, is looked at again by the next run.
+            photo = item.photo._replace(mtime_ns=-1) if contents.unread else item.photo
+            self._skip(replace(item, photo=photo), contents.error)
             return
         image_id = self.store.find_image(contents.content)
         fresh = image_id is None

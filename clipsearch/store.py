@@ -61,10 +61,11 @@ CREATE TABLE dropped (image INTEGER PRIMARY KEY);
 
 # Not INSERT OR IGNORE: within an upsert of a photo, SQLite takes the upsert's way with conflicts, which is to fail.
 _TRIGGERS = """
-CREATE TRIGGER photo_deleted AFTER DELETE ON photos WHEN old.image NOT IN (SELECT image FROM loose)
+CREATE TRIGGER photo_deleted AFTER DELETE ON photos
+    WHEN old.image IS NOT NULL AND old.image NOT IN (SELECT image FROM loose)
     BEGIN INSERT INTO loose VALUES (old.image); END;
 CREATE TRIGGER photo_changed AFTER UPDATE OF image ON photos
-    WHEN old.image IS NOT new.image AND old.image NOT IN (SELECT image FROM loose)
+    WHEN old.image IS NOT NULL AND old.image IS NOT new.image AND old.image NOT IN (SELECT image FROM loose)
     BEGIN INSERT INTO loose VALUES (old.image); END;
 CREATE TRIGGER image_deleted AFTER DELETE ON images
     BEGIN DELETE FROM embeddings WHERE image = old.id; INSERT INTO dropped VALUES (old.id); END;
@@ -74,8 +75,8 @@ CREATE TRIGGER image_deleted AFTER DELETE ON images
 _FROM_SQLITE = (sqlite3.DatabaseError, UnicodeDecodeError)  # the latter when it quotes a damaged name
 
 # What the marks of a photo and an image are made of, in SQL.
-_OF_PHOTO = "path, size, mtime_ns, image, error"
-_OF_IMAGE = "content, width, height, taken, camera, latitude, longitude"
+_OF_PHOTO = "path, size, mtime_ns, image, CAST(error AS BLOB)"
+_OF_IMAGE = "content, width, height, CAST(taken AS BLOB), CAST(camera AS BLOB), latitude, longitude"
 _AGAIN = "image = NULL, error = 'to be embedded again', mtime_ns = -1"
 
 
@@ -436,6 +437,8 @@ class Store:
 
     def _as_arrays(self, rows: list[tuple[int, bytes]]) -> tuple[NDArray[np.int64], NDArray[np.float16]]:
         ids = np.array([row[0] for row in rows], np.int64)
+        if not all(isinstance(row[1], bytes) for row in rows):
+            raise self._damaged()
         blob = b"".join(row[1] for row in rows)
         if len(blob) != 2 * self.dim * len(rows):
             raise self._damaged()
@@ -483,6 +486,8 @@ class Store:
                 part,
             )
             for root, path, size, mtime_ns, image_id, *image in rows:
+                if not isinstance(path, bytes):
+                    raise self._damaged()
                 if root in bounds and bounds[root][1] <= path < bounds[root][2]:
                     absolute = join(bounds[root][0], path)
                     out.append(IndexedPhoto(image_id, absolute, size, mtime_ns, Image(*image)))
@@ -528,12 +533,14 @@ class Store:
                 f" OR mark({_OF_IMAGE}, vector) != images.mark"
             )
             repairs = {
+                "{} files had a damaged name": "DELETE FROM photos WHERE typeof(path) != 'blob'",
                 "{} files belonged to no indexed folder": "DELETE FROM photos WHERE root NOT IN (SELECT id FROM roots)",
                 "{} files were not as they had been recorded; the next index looks at them again": (
                     f"UPDATE photos SET {_AGAIN} WHERE mark({_OF_PHOTO}) != mark"
                 ),
                 "{} files had contents without a sound embedding; the next index embeds them again": (
-                    f"UPDATE photos SET {_AGAIN} WHERE image IN ({unsound}) OR image NOT IN (SELECT id FROM images)"
+                    f"UPDATE photos SET {_AGAIN} WHERE image IN ({unsound})"
+                    " OR (image IS NOT NULL AND image NOT IN (SELECT id FROM images))"
                 ),
                 "{} unsound embeddings were dropped": f"DELETE FROM images WHERE id IN ({unsound})",
                 "{} embeddings belonged to no image": (
@@ -657,6 +664,7 @@ def _initialise(database: sqlite3.Connection, model: str, dim: int) -> None:
     database.executescript("BEGIN IMMEDIATE;" + _SCHEMA + _TRIGGERS)
     rows = {"format": FORMAT, "model": model, "dim": dim, "generation": 0, "vectors": None}
     database.executemany("INSERT INTO meta VALUES (?, ?)", rows.items())
+    database.execute("INSERT INTO meta VALUES ('schema', ?)", (_mark_of_schema(database),))
     database.execute("COMMIT")
 
 
@@ -667,6 +675,9 @@ def _check_format(database: sqlite3.Connection, folder: Path, *, write: bool) ->
         _migrate(database)
         found = FORMAT
     if found == FORMAT:
+        recorded = database.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone()
+        if recorded != (_mark_of_schema(database),):
+            raise sqlite3.DatabaseError("its tables are not those that were made")
         return
     if found == 1:
         raise IndexUnusable(
@@ -689,12 +700,18 @@ def _migrate(database: sqlite3.Connection) -> None:
     database.execute(f"UPDATE images SET mark = mark({_OF_IMAGE}, {vector})")
     database.execute(f"UPDATE photos SET mark = mark({_OF_PHOTO})")
     database.execute("UPDATE meta SET value = ? WHERE key = 'format'", (FORMAT,))
+    database.execute("INSERT OR REPLACE INTO meta VALUES ('schema', ?)", (_mark_of_schema(database),))
     database.execute("COMMIT")
 
 
+def _mark_of_schema(database: sqlite3.Connection) -> int:
+    rows = database.execute("SELECT type, name, tbl_name, rootpage, sql FROM sqlite_master ORDER BY rowid").fetchall()
+    return zlib.crc32(repr(rows).encode("utf-8", "surrogateescape"))
+
+
 def _mark(*values: Any) -> int:
-    """A checksum of the values of a row."""
-    return zlib.crc32(repr(values).encode("utf-8", "surrogateescape"))
+    """A checksum of the values of a row. Texts count as bytes: SQLite hands damaged ones to no function."""
+    return zlib.crc32(repr([v.encode("utf-8") if isinstance(v, str) else v for v in values]).encode("ascii"))
 
 
 @contextlib.contextmanager
@@ -703,7 +720,7 @@ def _explained(folder: Path) -> Iterator[None]:
     try:
         yield
     except _FROM_SQLITE as error:
-        if isinstance(error, sqlite3.OperationalError) and "no such table" not in str(error):
+        if isinstance(error, sqlite3.OperationalError) and "no such" not in str(error):  # tables and columns are ours
             raise IndexUnusable(f"the index at {folder} cannot be used: {error}") from error
         raise IndexUnusable(
             f"the catalogue of {folder} is damaged ({error});"

@@ -48,7 +48,7 @@ class StubEncoder:
 def encode_with(monkeypatch: pytest.MonkeyPatch, encoder: Callable[..., object]) -> None:
     """Use an encoder for few photos and for many."""
     monkeypatch.setattr(indexing, "TorchEncoder", encoder)
-    monkeypatch.setattr(indexing, "cold_encoder", encoder)
+    monkeypatch.setattr(indexing, "in_numpy", encoder)
 
 
 @pytest.fixture
@@ -824,7 +824,7 @@ def test_few_photos_are_embedded_before_torch_would_be_there(
     assert rows[0].shape == (6, 256)
     assert (rows[0] * rows[1]).sum(1).min() > 0.999
     monkeypatch.setattr(indexing, "FEW", 16)
-    monkeypatch.setattr(indexing, "cold_encoder", lambda *_, **__: pytest.fail("not in fp32"))
+    monkeypatch.setattr(indexing, "in_numpy", lambda *_, **__: pytest.fail("not in fp32"))
     update_index(tmp_path / "third", [photos], replace(MINI, precision="bf16"))
 
 
