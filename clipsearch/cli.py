@@ -550,25 +550,12 @@ def relocate(
 
     Example: clipsearch relocate /media/old-name /media/new-name
     """
-    from clipsearch.store import Store, absolute, join, relative_to
+    from clipsearch.indexing import relocate_root
+    from clipsearch.store import Store
 
     with Store.open(index_folder(index), write=True) as store:
-        root, path = _root(store, old), absolute(new)
-        if not os.path.isdir(path):
-            raise BadRequest(f"there is no folder {new}")
-        if not store.offline(root):
-            raise BadRequest(f"{old} is still there; to add another folder: clipsearch index {new}")
-        for other in store.roots():
-            inside = relative_to(path, other.path) is not None or relative_to(other.path, path) is not None
-            if inside and other != root:
-                raise BadRequest(f"{new} and {os.fsdecode(other.path)} would lie in each other")
-        known = [photo.path for photo in store.known(root) if photo.error is None]
-        there = sum(os.path.exists(join(path, photo)) for photo in known)
-        if known and not there:
-            raise BadRequest(f"none of the photos of {old} are in {new}")
-        store.move_root(root, path)
-        store.commit()
-    say(f"{there:,} of {len(known):,} photos are there; clipsearch index brings the rest up to date")
+        there, known = relocate_root(store, _root(store, old), new)
+    say(f"{there:,} of {known:,} photos are there; clipsearch index brings the rest up to date")
 
 
 @command

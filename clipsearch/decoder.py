@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from clipsearch.towers import Pixels
 
 SECONDS_FOR_A_FILE = 60.0
+_STEPS = 60  # that its time is counted in
 _LEAST_MEMORY = 2 << 30  # bytes; a photo of 200 megapixels needs about half of it
 
 # Not `-m clipsearch.decoder`: that would look for modules in the current folder first, which may be one of photos.
@@ -91,14 +92,7 @@ class Decoders:
         """A file's contents, decoded unless `known` says that there is no need to."""
         if self._closed:
             return Contents(error="interrupted")
-        process = self._idle.pop() if self._idle else None
-        if process is not None and process.gone:
-            process.end()
-            self._all.discard(process)
-            process = None
-        if process is None:
-            process = _Process(self._command, self._start)
-            self._all.add(process)
+        process = self._ready()
         found = None
         try:
             found = process.read(path, known, self._seconds)
@@ -106,9 +100,22 @@ class Decoders:
             if found is not None and process.sound and not self._closed:
                 self._idle.append(process)
             else:
-                process.end()
-                self._all.discard(process)
+                self._drop(process)
         return found
+
+    def _ready(self) -> _Process:
+        while self._idle:
+            process = self._idle.pop()
+            if not process.gone:
+                return process
+            self._drop(process)
+        process = _Process(self._command, self._start)
+        self._all.add(process)
+        return process
+
+    def _drop(self, process: _Process) -> None:
+        process.end()
+        self._all.discard(process)
 
 
 class _Process:
@@ -125,21 +132,25 @@ class _Process:
             _write(self._to, start)
 
     def read(self, path: bytes, known: Callable[[bytes], bool], seconds: float) -> Contents:
-        late = threading.Event()
+        done, late = threading.Event(), threading.Event()
 
-        def stop() -> None:
+        def watch() -> None:
+            for _ in range(_STEPS):  # of the time in which Ctrl-Z has stopped the program, one step counts
+                if done.wait(seconds / _STEPS):
+                    return
             late.set()
             self.kill()
 
-        timer = threading.Timer(seconds, stop)
-        timer.start()
+        watcher = threading.Thread(target=watch)
+        watcher.start()
         try:
             return self._ask(path, known)
         except (OSError, EOFError, ValueError):
             self.sound = False
             return Contents(error=f"took longer than {seconds:.0f} s" if late.is_set() else "crashed its decoder")
         finally:
-            timer.cancel()
+            done.set()
+            watcher.join()
             self.sound = self.sound and not late.is_set()
 
     def _ask(self, path: bytes, known: Callable[[bytes], bool]) -> Contents:

@@ -1,8 +1,8 @@
 """Batches of images and texts to embeddings.
 
-Two encoders give the same embeddings: `TorchEncoder` through open_clip, for batches and for any architecture, and
-`ColdEncoder` through NumPy, which answers before torch would be imported. This is the only module that imports
-torch and open_clip, and it does so when they are first needed.
+Two encoders give the same embeddings: `TorchEncoder` for batches, through `batch` where that serves the model and else
+through open_clip, and `ColdEncoder` through NumPy, which answers before torch would be imported. Torch and open_clip
+are imported when they are first needed.
 """
 
 from __future__ import annotations

@@ -275,6 +275,29 @@ def _root_around(store: Store, path: bytes) -> Root | None:
     return next((root for root in store.roots() if relative_to(path, root.path) is not None), None)
 
 
+def relocate_root(store: Store, root: Root, folder: str | os.PathLike[str]) -> tuple[int, int]:
+    """Record that a root which is not there any more is at `folder` now.
+
+    Returns how many of its photos are there, and how many it has. Raises `BadRequest` where that cannot be meant.
+    """
+    path, old = absolute(folder), os.fsdecode(root.path)
+    if not os.path.isdir(path):
+        raise BadRequest(f"there is no folder {os.fspath(folder)}")
+    if not store.offline(root):
+        raise BadRequest(f"{old} is still there; to add another folder: clipsearch index {os.fspath(folder)}")
+    for other in store.roots():
+        inside = relative_to(path, other.path) is not None or relative_to(other.path, path) is not None
+        if inside and other != root:
+            raise BadRequest(f"{os.fspath(folder)} and {os.fsdecode(other.path)} would lie in each other")
+    known = [photo.path for photo in store.known(root) if photo.error is None]
+    there = sum(os.path.exists(join(path, photo)) for photo in known)
+    if known and not there:
+        raise BadRequest(f"none of the photos of {old} are in {os.fspath(folder)}")
+    store.move_root(root, path)
+    store.commit()
+    return there, len(known)
+
+
 # ------------------------------------------------------------------------------------------ one run
 
 

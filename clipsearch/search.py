@@ -63,7 +63,7 @@ def refresh(store: Store, *, force: bool = False) -> bool:
 
 def _is_stale(store: Store) -> bool:
     vectors = store.vectors()
-    if vectors is None or not sound(store):
+    if vectors is None or not _is_whole(store, vectors):
         return True
     stale = store.count_embeddings(after=vectors.last) + len(store.dropped())
     return stale * STALE_SHARE > vectors.rows
@@ -196,9 +196,9 @@ def _write(store: Store) -> None:
         os.fsync(file.fileno())
     os.replace(temporary, store.folder / name)
     _sync_folder(store.folder)
-    rows_written, size = int(index.ntotal), (store.folder / name).stat().st_size
-    structure = _structure(store.folder / name, store.dim, rows_written)
-    store.adopt_vectors(Vectors(name, rows_written, last, size, structure))
+    size = (store.folder / name).stat().st_size
+    structure = _structure(store.folder / name, store.dim, index.ntotal)
+    store.adopt_vectors(Vectors(name, int(index.ntotal), last, size, structure))
 
 
 def _faiss() -> Any:

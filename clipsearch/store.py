@@ -77,7 +77,10 @@ _FROM_SQLITE = (sqlite3.DatabaseError, UnicodeDecodeError)  # the latter when it
 # What the marks of a photo and an image are made of, in SQL.
 _OF_PHOTO = "path, size, mtime_ns, image, CAST(error AS BLOB)"
 _OF_IMAGE = "content, width, height, CAST(taken AS BLOB), CAST(camera AS BLOB), latitude, longitude"
-_AGAIN = "image = NULL, error = 'to be embedded again', mtime_ns = -1"
+_AGAIN = (  # no file has this time, so that the next `index` looks at it
+    "image = NULL, error = 'to be embedded again', mtime_ns = -1,"
+    " mark = mark(path, size, -1, NULL, CAST('to be embedded again' AS BLOB))"
+)
 
 
 class Root(NamedTuple):
@@ -527,8 +530,9 @@ class Store:
                     f" make it anew: delete {CATALOGUE} there and index your folders again"
                 )
             self.prune()  # what an interrupted run had still to do is no damage
-            unsound = (
-                "SELECT images.id FROM images LEFT JOIN embeddings ON embeddings.image = images.id"
+            self._db.execute(
+                "CREATE TEMP TABLE unsound AS"
+                " SELECT images.id FROM images LEFT JOIN embeddings ON embeddings.image = images.id"
                 f" WHERE vector IS NULL OR typeof(vector) != 'blob' OR length(vector) != {2 * self.dim}"
                 f" OR mark({_OF_IMAGE}, vector) != images.mark"
             )
@@ -539,10 +543,10 @@ class Store:
                     f"UPDATE photos SET {_AGAIN} WHERE mark({_OF_PHOTO}) != mark"
                 ),
                 "{} files had contents without a sound embedding; the next index embeds them again": (
-                    f"UPDATE photos SET {_AGAIN} WHERE image IN ({unsound})"
+                    f"UPDATE photos SET {_AGAIN} WHERE image IN unsound"
                     " OR (image IS NOT NULL AND image NOT IN (SELECT id FROM images))"
                 ),
-                "{} unsound embeddings were dropped": f"DELETE FROM images WHERE id IN ({unsound})",
+                "{} unsound embeddings were dropped": "DELETE FROM images WHERE id IN unsound",
                 "{} embeddings belonged to no image": (
                     "DELETE FROM embeddings WHERE image NOT IN (SELECT id FROM images)"
                 ),
@@ -555,8 +559,7 @@ class Store:
                 count = self._db.execute(statement).rowcount
                 if count:
                     found.append(sentence.format(count))
-            if found:
-                self._db.execute(f"UPDATE photos SET mark = mark({_OF_PHOTO}) WHERE mtime_ns = -1")
+            self._db.execute("DROP TABLE unsound")
             self._db.execute("DELETE FROM loose")
             self.commit()
             return found

@@ -209,14 +209,8 @@ def index(args: argparse.Namespace) -> Figures:
     for megapixels, default in (("12", 300), ("2", 1500)):
         count = args.photos or default
         photos = inputs.make_photos(args.work / f"photos-{megapixels}", megapixels, count)
-        ours = args.work / "index-new"
         sample = _linked(photos, count, args.work / f"sample-{megapixels}")
-
-        def once(sample: Path = sample, ours: Path = ours) -> Cost:
-            shutil.rmtree(ours, ignore_errors=True)
-            return run(clipsearch("index", sample, "--model", "ViT-B-32", "--weights", weights, "--index", ours))
-
-        runs = {"clipsearch": once}
+        runs = {"clipsearch": functools.partial(_index_anew, args, sample, "ViT-B-32", "--weights", weights)}
         for pixels in args.peers:
             peer = apart(inputs.make_peer, args.work, pixels)
             runs[f"rclip, {pixels} px"] = lambda peer=peer, sample=sample: _ask_peer(peer.fresh(), sample)
@@ -229,19 +223,19 @@ def pipeline(args: argparse.Namespace) -> Figures:
     """How much of the cores' time goes into decoding and embedding, once all runs."""
     weights = apart(inputs.make_weights, args.work)
     decoding, embedding = apart(decode, args), apart(_embedding_alone, args)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = apart(_cores)
     out: Figures = {}
     print("\npipeline: images/s after the start, and of what one image's decoding and embedding alone would allow")
     for megapixels, few, many in (("12", 48, 240), ("2", 96, 576)):
         photos = inputs.make_photos(args.work / f"photos-{megapixels}", megapixels, many)
-        index = args.work / "index-new"
-
-        def once(sample: Path, index: Path = index) -> Cost:
-            shutil.rmtree(index, ignore_errors=True)
-            return run(clipsearch("index", sample, "--model", "ViT-B-32", "--weights", weights, "--index", index))
-
         samples = {count: _linked(photos, count, args.work / f"sample-{count}") for count in (few, many)}
-        costs = in_turn({str(n): functools.partial(once, sample) for n, sample in samples.items()}, args.times)
+        costs = in_turn(
+            {
+                str(n): functools.partial(_index_anew, args, sample, "ViT-B-32", "--weights", weights)
+                for n, sample in samples.items()
+            },
+            args.times,
+        )
         rate = (many - few) / (costs[str(many)].seconds - costs[str(few)].seconds)
         ideal = cores / (decoding[f"{megapixels} MP reduced"] / 1000 + embedding)
         out[f"{megapixels} MP"] = {
@@ -261,6 +255,18 @@ def _embedding_alone(args: argparse.Namespace) -> float:
     encoder = TorchEncoder(resolve("ViT-B-32", inputs.make_weights(args.work)), "cpu", threads=1)
     pixels = np.random.default_rng(0).integers(0, 256, (BATCH_ON_CPU, 224, 224, 3), np.uint8)
     return _best_half(lambda: encoder.encode_images(pixels), 12) / BATCH_ON_CPU
+
+
+def _cores() -> int:
+    from clipsearch.pipeline import usable_cores
+
+    return usable_cores()
+
+
+def _index_anew(args: argparse.Namespace, sample: Path, *model: object) -> Cost:
+    index = args.work / "index-new"
+    shutil.rmtree(index, ignore_errors=True)
+    return run(clipsearch("index", sample, "--index", index, "--model", *model))
 
 
 def _linked(photos: Path, count: int, folder: Path) -> Path:
@@ -341,14 +347,10 @@ def grow(args: argparse.Namespace) -> Figures:
 def memory(args: argparse.Namespace) -> Figures:
     """The same for ten times as many photos, if nothing piles up."""
     photos = inputs.make_photos(args.work / "photos-0.02", "0.02", 20_000)
-    index = args.work / "index-new"
-
-    def once(sample: Path) -> Cost:
-        shutil.rmtree(index, ignore_errors=True)
-        return run(clipsearch("index", sample, "--model", "mini", "--index", index))
-
     samples = {count: _linked(photos, count, args.work / f"sample-{count}") for count in (2_000, 20_000)}
-    costs = in_turn({f"{n:,} photos": functools.partial(once, sample) for n, sample in samples.items()}, 1)
+    costs = in_turn(
+        {f"{n:,} photos": functools.partial(_index_anew, args, sample, "mini") for n, sample in samples.items()}, 1
+    )
     return compare("memory: of the largest process", costs)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -108,6 +109,31 @@ def test_a_stall_costs_one_file_and_its_time(tmp_path: Path, photo: Path) -> Non
         assert decoders.read(os.fsencode(tmp_path / "bad"), new) == Contents(error="took longer than 3 s")
         assert time.monotonic() - began < 30
         assert decoders.read(os.fsencode(photo), new).pixels is not None
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no job control")
+def test_time_in_which_the_program_is_stopped_does_not_count(tmp_path: Path, photo: Path) -> None:
+    """Ctrl-Z stops the decoder too, and later both go on."""
+    photo.rename(tmp_path / "bad")
+    slow = pretend(tmp_path, f"open({str(tmp_path / 'begun')!r}, 'w').close(); time.sleep(1)")
+    program = (
+        "import os, sys\n"
+        "from clipsearch.decoder import Decoders\n"
+        "from clipsearch.models import Preprocess\n"
+        f"how = Preprocess(size=(64, 96), interpolation='bilinear', mean=(0.5, 0.5, 0.5))\n"
+        f"with Decoders(how, 1, seconds=8, command={slow!r}) as decoders:\n"
+        f"    print(decoders.read({os.fsencode(tmp_path / 'bad')!r}, lambda content: False).error)\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, process_group=0, cwd=Path(__file__).parent
+    )
+    while not (tmp_path / "begun").exists():
+        assert process.poll() is None
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGSTOP)
+    time.sleep(9)
+    os.killpg(process.pid, signal.SIGCONT)
+    assert process.communicate(timeout=60)[0].strip() == "None"
 
 
 def test_a_file_that_stalls_while_it_is_opened(tmp_path: Path) -> None:

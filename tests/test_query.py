@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import os
@@ -11,6 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import SCENES
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from clipsearch import query as query_module
 from clipsearch import search
@@ -132,6 +135,25 @@ def names(hits: list[Hit]) -> list[str]:
 )
 def test_a_number_before_a_text_is_its_weight(text: str, weight: float, words: str) -> None:
     assert weighted(text) == (weight, words)
+
+
+@given(st.text(), st.sampled_from([1, -1]))
+@example("9" * 400 + ":a", 1)
+@example("1.:", 1)
+def test_any_text_is_a_term_or_a_reason(text: str, sign: int) -> None:
+    with contextlib.suppress(BadRequest):
+        term = text_term(text, sign)
+        assert isinstance(term.content, str)
+        assert term.content.strip()
+        assert text.endswith(term.content)
+        assert 0 <= term.weight * sign < 1e9
+
+
+@given(st.binary(max_size=60))
+def test_any_bytes_of_a_command_line_are_a_term_or_a_reason(raw: bytes) -> None:
+    text = os.fsdecode(raw)
+    with contextlib.suppress(BadRequest):
+        assert str(text_term(text).content).encode()
 
 
 def test_a_text_term_has_a_sign() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
 import random
@@ -16,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Run, save_scenes
+from conftest import Result, Run, save_scenes
 from PIL import Image
 from test_indexing import (
     MINI,
@@ -28,9 +29,9 @@ from test_indexing import (
     everything_at_once,
 )
 
-from clipsearch import indexing, search, store
+from clipsearch import decoder, indexing, search, store
 from clipsearch.decoder import Contents
-from clipsearch.errors import ClipsearchError, ImageUnusable
+from clipsearch.errors import BadRequest, ClipsearchError, ImageUnusable
 from clipsearch.indexing import Options, update_index
 from clipsearch.store import Store
 
@@ -211,7 +212,7 @@ def test_a_fault_at_any_write_is_made_good_by_the_next_run(
 
 
 @contextlib.contextmanager
-def limited(index: Path, size: int) -> Iterator[None]:
+def limited(size: int) -> Iterator[None]:
     """No file may grow beyond a size, as on a full disk or under a quota; in processes that are started here."""
     import resource
 
@@ -231,13 +232,13 @@ def test_a_full_disk_leaves_an_index_that_answers(kilobytes: int, clipsearch: Ru
     assert clipsearch("index", photos, "--model", "mini", index=index).status == 0
     before = contents(index)
     noise(photos, 150, first=100)
-    with limited(index, 1000 * kilobytes):
+    with limited(1000 * kilobytes):
         full = clipsearch("index", index=index)
     assert full.status == 2
     assert full.err.count("\n") == 1
     assert full.err.startswith("clipsearch: ")
     assert "Traceback" not in full.err
-    with limited(index, 0):
+    with limited(0):
         asked = clipsearch("query", "anything", index=index)
     assert asked.status == 0
     assert {os.fsencode(line) for line in asked.lines} <= {os.fsencode(str(p)) for p in photos.iterdir()}
@@ -481,6 +482,108 @@ def test_an_empty_root_is_only_believed_with_prune(clipsearch: Run, tmp_path: Pa
     photos.rmdir()
     kept = json.loads(clipsearch("index", "--prune", "--json", index=index).out)
     assert len(kept["offline"]) == 1  # a folder that is not there at all is another thing
+
+
+def test_what_could_not_be_read_for_a_moment_is_looked_at_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its file has not changed since: only that it was not read says that there is something to look at."""
+    encode_with(monkeypatch, StubEncoder)
+    photos, index = tmp_path.resolve() / "photos", tmp_path / "index"
+    for n in range(3):
+        draw(photos / f"{n}.png", n)
+    (photos / "text.png").write_bytes(b"no picture")
+    real = decoder.Decoders.read
+
+    def read(self: decoder.Decoders, path: bytes, known: Callable[[bytes], bool]) -> Contents:
+        return real(self, b"/gone/" + os.path.basename(path), known)  # as if the drive went away after the scan
+
+    with monkeypatch.context() as patch:
+        patch.setattr(decoder.Decoders, "read", read)
+        assert len(update_index(index, [photos], MINI).skipped) == 4
+    report = update_index(index)
+    assert (report.embedded, len(report.skipped)) == (3, 1)
+    assert len(contents(index)) == 3
+
+
+def test_a_drive_that_goes_away_during_a_rebuild_costs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    encode_with(monkeypatch, StubEncoder)
+    photos, index = tmp_path.resolve() / "photos", tmp_path / "index"
+    for n in range(3):
+        draw(photos / f"{n}.png", n)
+    update_index(index, [photos], MINI)
+    before = contents(index)
+
+    def gone(progress: indexing.Progress) -> None:
+        if photos.exists():
+            photos.rename(tmp_path / "unmounted")
+
+    with pytest.raises(BadRequest, match="went away during the rebuild; the index stays as it was"):
+        update_index(index, options=Options(rebuild=True), on_progress=gone)
+    (tmp_path / "unmounted").rename(photos)
+    assert contents(index) == before
+
+
+# ------------------------------------------------------------------------------------------ permission
+
+
+def _bound() -> None:
+    """Permissions bind root too, once its capabilities to override them and to read everything are dropped."""
+    if os.geteuid() == 0:
+        libc = ctypes.CDLL(None)
+        if libc.prctl(24, 1) or libc.prctl(24, 2):
+            os._exit(77)
+
+
+@pytest.fixture
+def bound() -> Run:
+    """Runs the program bound by permissions."""
+
+    def run(*arguments: object, index: Path) -> Result:
+        command = [*PROGRAM, *map(str, arguments), "--index", index]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, preexec_fn=_bound)
+        if done.returncode == 77:
+            pytest.skip("root cannot be bound here")
+        return Result(done.returncode, done.stdout.encode(), done.stderr)
+
+    return run
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="capabilities are Linux's")
+def test_without_permission_there_is_a_sentence_and_nothing_is_lost(bound: Run, tmp_path: Path) -> None:
+    photos, index = tmp_path.resolve() / "photos", tmp_path / "index"
+    noise(photos, 2)
+    noise(photos / "open", 2, first=2)
+    noise(photos / "closed", 2, first=4)
+    (photos / "0001.jpg").chmod(0)
+    (photos / "closed").chmod(0)
+    found = bound("index", photos, "--model", "mini", index=index)
+    assert found.status == 0
+    assert "3 added, 0 unchanged, 1 skipped" in found.err
+    assert f"skipped: {photos}/0001.jpg: permission denied" in found.err
+    assert f"unreadable folder: {photos}/closed: permission denied" in found.err
+    asked = bound("query", "anything", index=index)
+    assert len(asked.lines) == 3
+
+    for path, mode in [(p, 0o400) for p in index.iterdir()] + [(index, 0o500)]:
+        path.chmod(mode)
+    assert bound("query", "anything", index=index).out == asked.out
+    for command in (("index",), ("verify",), ("forget", photos)):
+        refused = bound(*command, index=index)
+        assert refused.status == 2
+        assert "cannot be written to: Permission denied" in refused.err
+        assert refused.err.count("\n") == 1
+    index.chmod(0)
+    for command in (("index",), ("query", "anything"), ("status",)):
+        refused = bound(*command, index=index)
+        assert refused.status == 2
+        assert refused.err.count("\n") == 1
+    index.chmod(0o700)
+    assert bound("query", "anything", index=index).out == asked.out
+    (tmp_path / "locked").mkdir(mode=0o500)
+    refused = bound("index", photos, "--model", "mini", index=tmp_path / "locked" / "new")
+    assert (refused.status, refused.err.count("\n")) == (2, 1)
+    assert "cannot be made: Permission denied" in refused.err
 
 
 # ------------------------------------------------------------------------------------------ hygiene
