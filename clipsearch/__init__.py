@@ -22,15 +22,16 @@ from clipsearch.errors import ClipsearchError
 from clipsearch.paths import index_folder
 
 if TYPE_CHECKING:
+    from clipsearch.filters import Filter
     from clipsearch.indexing import OnNote, OnProgress, Progress, Report
     from clipsearch.query import Hit
 
-__all__ = ["ClipsearchError", "Hit", "Index", "Progress", "Report", "open_index", "update_index"]
+__all__ = ["ClipsearchError", "Filter", "Hit", "Index", "Progress", "Report", "open_index", "update_index"]
 
 
 def __getattr__(name: str) -> Any:
     """The result types, imported when they are asked for: with them comes NumPy."""
-    homes = {"Hit": "query", "Progress": "indexing", "Report": "indexing"}
+    homes = {"Filter": "filters", "Hit": "query", "Progress": "indexing", "Report": "indexing"}
     if name not in homes:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"clipsearch.{homes[name]}"), name)
@@ -50,11 +51,17 @@ class Index:
         k: int = 10,
         under: str | os.PathLike[str] | None = None,
         min_score: float | None = None,
+        min_confidence: float | None = None,
+        unique: float | None = None,
+        where: Filter | None = None,
     ) -> list[Hit]:
         """The `k` photos nearest to the sum of the texts and images, less `without`; best first.
 
-        A text may begin with a weight, as in "2:golden retriever". Raises a `ClipsearchError` that says what is wrong.
+        A text may begin with a weight, as in "2:golden retriever". `min_confidence` (0 to 1) also has the confidence of
+        each hit computed; `unique` is the cosine from which on photos are folded into a better one; `where` are other
+        conditions. Raises a `ClipsearchError` that says what is wrong.
         """
+        from clipsearch.filters import EVERYTHING
         from clipsearch.query import Searcher, image_term, text_term
         from clipsearch.store import Store
 
@@ -62,7 +69,8 @@ class Index:
         terms += [image_term(Path(path).expanduser()) for path in images]
         terms += [text_term(text, -1) for text in without]
         with Store.open(self.folder) as store:
-            return Searcher(store, under).query(terms, k, min_score)
+            chosen = (where or EVERYTHING)._replace(under=os.fspath(under)) if under else where or EVERYTHING
+            return Searcher(store, chosen).query(terms, k, min_score, min_confidence, unique)
 
 
 def open_index(folder: str | os.PathLike[str] | None = None) -> Index:

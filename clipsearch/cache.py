@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import os
 import sqlite3
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from clipsearch.paths import cache_folder
 
 TEXTS_KEPT = 20_000
+_AT_ONCE = 500  # values that a statement takes, on any SQLite
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS texts (model TEXT, text TEXT, vector BLOB NOT NULL, PRIMARY KEY (model, text));
@@ -27,33 +29,39 @@ CREATE TABLE IF NOT EXISTS weights
 """
 
 
-def text_embedding(model: str, text: str) -> NDArray[np.float32] | None:
-    """The unit row (dim,) kept for a text under a model's fingerprint, or None."""
-    rows = _run("SELECT vector FROM texts WHERE model = ? AND text = ?", (model, text))
-    return np.frombuffer(rows[0][0], np.float32).copy() if rows else None
+def text_embeddings(model: str, texts: Sequence[str]) -> dict[str, NDArray[np.float32]]:
+    """The unit rows (dim,) that are kept for texts under a model's fingerprint."""
+    found: dict[str, NDArray[np.float32]] = {}
+    for first in range(0, len(texts), _AT_ONCE):
+        part = texts[first : first + _AT_ONCE]
+        marks = ",".join("?" * len(part))
+        rows = _run(f"SELECT text, vector FROM texts WHERE model = ? AND text IN ({marks})", [(model, *part)])
+        found |= {text: np.frombuffer(vector, np.float32).copy() for text, vector in rows}
+    return found
 
 
-def keep_text_embedding(model: str, text: str, vector: NDArray[np.float32]) -> None:
-    """Keep the unit row (dim,) of a text. The oldest are dropped when there are many."""
-    _run("INSERT OR REPLACE INTO texts VALUES (?, ?, ?)", (model, text, vector.astype(np.float32).tobytes()))
-    _run("DELETE FROM texts WHERE rowid <= (SELECT max(rowid) FROM texts) - ?", (TEXTS_KEPT,))
+def keep_text_embeddings(model: str, rows: Mapping[str, NDArray[np.float32]]) -> None:
+    """Keep the unit rows (dim,) of texts. The oldest are dropped when there are many."""
+    values = [(model, text, row.astype(np.float32).tobytes()) for text, row in rows.items()]
+    _run("INSERT OR REPLACE INTO texts VALUES (?, ?, ?)", values)
+    _run("DELETE FROM texts WHERE rowid <= (SELECT max(rowid) FROM texts) - ?", [(TEXTS_KEPT,)])
 
 
 def sha256_of_file(path: Path) -> str:
     """The SHA-256 of a file in hex; kept by size and modification time, for weights are large. Raises OSError."""
     status = os.stat(path)
     key = (str(path.absolute()), status.st_size, status.st_mtime_ns)
-    rows = _run("SELECT sha256 FROM weights WHERE path = ? AND size = ? AND mtime_ns = ?", key)
+    rows = _run("SELECT sha256 FROM weights WHERE path = ? AND size = ? AND mtime_ns = ?", [key])
     if rows:
         return str(rows[0][0])
     with open(path, "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    _run("INSERT OR REPLACE INTO weights VALUES (?, ?, ?, ?)", (*key, digest))
+    _run("INSERT OR REPLACE INTO weights VALUES (?, ?, ?, ?)", [(*key, digest)])
     return digest
 
 
-def _run(statement: str, values: tuple[Any, ...]) -> list[Any]:
-    """The rows of a statement on the cache file; none when anything goes wrong."""
+def _run(statement: str, runs: Sequence[tuple[Any, ...]]) -> list[Any]:
+    """The rows of a statement, run with each of the values on the cache file; none when anything goes wrong."""
     path = cache_folder() / "cache.sqlite"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -61,7 +69,7 @@ def _run(statement: str, values: tuple[Any, ...]) -> list[Any]:
             database.execute("PRAGMA synchronous = OFF")
             database.executescript(_SCHEMA)
             with database:
-                return database.execute(statement, values).fetchall()
+                return [row for values in runs for row in database.execute(statement, values).fetchall()]
     except (OSError, UnicodeError):  # SQLite takes no text, and no name of a file, that is not Unicode
         return []
     except sqlite3.Error as error:

@@ -12,6 +12,7 @@ import functools
 import importlib
 import importlib.util
 import json
+import math
 import sys
 import types
 from collections.abc import Iterator
@@ -38,6 +39,7 @@ from clipsearch.towers import Array, ImageTower, Pixels, TextTower, load_safeten
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 
+_USUAL_SCALE = math.log(100)  # CLIP's bound, which all of its models have reached
 _WEIGHTS_ON_HUB = ["open_clip_model.safetensors", "open_clip_pytorch_model.bin"]
 
 
@@ -45,6 +47,10 @@ class Encoder(Protocol):
     """What turns pixels and texts into embeddings of one model, on a `device`: cpu, cuda or mps."""
 
     device: str
+
+    @property
+    def logit_scale(self) -> float:
+        """What the model was trained to multiply cosines with before a softmax."""
 
     def encode_images(self, pixels: Pixels) -> Array:
         """Unit rows (n, dim) float32 of preprocessed images, (n, height, width, 3) uint8."""
@@ -96,7 +102,20 @@ def resolve(name: str, weights: Path | None = None) -> Model:
 
 @functools.cache
 def _tables() -> Any:
-    """`open_clip.pretrained`, which lists all weights, without the rest: `import open_clip` takes three seconds."""
+    """`open_clip.pretrained`, which lists all weights."""
+    return _part_of_open_clip("pretrained")
+
+
+def template_set(name: str) -> tuple[str, ...] | None:
+    """The prompts of a named set, `{}` for the label: `imagenet` has the 80 of CLIP's authors, `simple` 7 of them."""
+    sets = {"imagenet": "OPENAI_IMAGENET_TEMPLATES", "simple": "SIMPLE_IMAGENET_TEMPLATES"}
+    if name not in sets:
+        return None
+    return tuple(template("{}") for template in getattr(_part_of_open_clip("zero_shot_metadata"), sets[name]))
+
+
+def _part_of_open_clip(name: str) -> Any:
+    """A module of open_clip without the rest: `import open_clip` takes three seconds."""
     package = types.ModuleType("clipsearch._open_clip")
     package.__path__ = [str(open_clip_folder())]
     sys.modules[package.__name__] = package
@@ -104,7 +123,7 @@ def _tables() -> Any:
     if not loaded:
         sys.modules["safetensors.torch"] = cast(types.ModuleType, None)  # it does without what would import torch
     try:
-        return importlib.import_module(f"{package.__name__}.pretrained")
+        return importlib.import_module(f"{package.__name__}.{name}")
     finally:
         if not loaded:
             del sys.modules["safetensors.torch"]
@@ -244,6 +263,11 @@ class ColdEncoder:
         self._model = model
         self._tensors = load_safetensors(model.weights)
 
+    @property
+    def logit_scale(self) -> float:
+        """See `Encoder`."""
+        return math.exp(float(np.ravel(self._tensors.get("logit_scale", _USUAL_SCALE))[0]))
+
     def encode_images(self, pixels: Pixels) -> Array:
         """See `Encoder`."""
         return self.image_tower(pixels)
@@ -299,6 +323,11 @@ class TorchEncoder:
     @functools.cached_property
     def _net(self) -> Any:
         return _load(self._model, self.device, self.precision)
+
+    @property
+    def logit_scale(self) -> float:
+        """See `Encoder`."""
+        return float(self._net.logit_scale.exp())
 
     def encode_images(self, pixels: Pixels) -> Array:
         """See `Encoder`."""

@@ -9,13 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from clipsearch.encode import ColdEncoder, TorchEncoder, cold_encoder
+from clipsearch.embedding import Embedder
 from clipsearch.errors import BadRequest
-from clipsearch.models import Model
-from clipsearch.store import Store, absolute, join, relative_to
+from clipsearch.store import Store
 from clipsearch.towers import Array, unit_rows
 
-FEW_TEXTS = 200  # more are embedded in less time by the encoder for batches, although it takes seconds to load
 _BLOCK = 2048  # rows and columns of scores that are in memory at once
 _TIE = np.float32(1e-6)  # scores as close as this are equal but for the order in which they were summed
 
@@ -60,12 +58,13 @@ def evaluate(store: Store, pairs: Iterable[tuple[bytes, str]]) -> Evaluation:
     is in it, and what loading the model raises.
     """
     store.require_photos()
-    find = _Lookup(store)
+    roots = store.roots()
     numbers: dict[str, int] = {}  # of the captions
     said: set[tuple[int, int]] = set()
     missing: dict[bytes, None] = {}
     for path, caption in pairs:
-        image_id = find(path)
+        place = store.locate(path, roots)
+        image_id = store.image_of(*place) if place else None
         if image_id is None:
             missing[path] = None
         else:
@@ -75,8 +74,8 @@ def evaluate(store: Store, pairs: Iterable[tuple[bytes, str]]) -> Evaluation:
     if not said:
         raise BadRequest(f"none of the listed photos is in the index, such as {os.fsdecode(next(iter(missing)))}")
     caption_of, id_of = np.array(sorted(said), np.int64).T
-    model = Model.from_json(store.model)
-    texts = _embed(model, list(numbers))
+    embedder = Embedder(store)
+    texts = embedder.texts(list(numbers))
     ids, photo_of = np.unique(id_of, return_inverse=True)
     images = unit_rows(store.rows_of(ids))
     right = np.einsum("nd,nd->n", texts[caption_of], images[photo_of])
@@ -84,7 +83,7 @@ def evaluate(store: Store, pairs: Iterable[tuple[bytes, str]]) -> Evaluation:
     starts = range(0, len(texts), _BLOCK)
     every_text = ((np.arange(n, min(n + _BLOCK, len(texts))), texts[n : n + _BLOCK]) for n in starts)
     return Evaluation(
-        model.name,
+        embedder.model.name,
         len(texts),
         len(images),
         store.count_embeddings(),
@@ -92,13 +91,6 @@ def evaluate(store: Store, pairs: Iterable[tuple[bytes, str]]) -> Evaluation:
         Recall.of(ranks(texts, every_image, caption_of, id_of, right)),
         Recall.of(ranks(images, every_text, photo_of, caption_of, right)),
     )
-
-
-def _embed(model: Model, captions: list[str]) -> Array:
-    encoder = cold_encoder(model, texts=True, images=False)
-    if len(captions) > FEW_TEXTS and isinstance(encoder, ColdEncoder):
-        encoder = TorchEncoder(model, precision="fp32")  # as a query computes it
-    return np.concatenate([encoder.encode_texts(captions[n : n + 256]) for n in range(0, len(captions), 256)])
 
 
 def ranks(queries: Array, gallery: Iterable[tuple[Ints, Array]], asked: Ints, answer: Ints, right: Array) -> Ints:
@@ -121,25 +113,3 @@ def ranks(queries: Array, gallery: Iterable[tuple[Ints, Array]], asked: Ints, an
             columns = np.searchsorted(ids, answer[here])
             np.subtract.at(out, asked[here], ahead[asked[here] - first, columns].astype(np.int64))
     return out
-
-
-class _Lookup:
-    """The image of a photo by its path: as it is spelt, or with the links to its folder resolved."""
-
-    def __init__(self, store: Store) -> None:
-        self._store, self._roots = store, store.roots()
-
-    def __call__(self, path: bytes) -> int | None:
-        image = self._find(os.path.abspath(path))
-        if image is None:
-            folder, name = os.path.split(path)
-            image = self._find(join(absolute(os.fsdecode(folder)), name))
-        return image
-
-    def _find(self, path: bytes) -> int | None:
-        for root in self._roots:
-            below = relative_to(path, root.path)
-            image = None if below is None else self._store.image_of(root, below)
-            if image is not None:
-                return image
-        return None

@@ -1,39 +1,54 @@
-"""From what was asked for to ranked photos: terms, one query embedding, hits."""
+"""From what was asked for to ranked photos: terms, one query embedding, a filter, hits."""
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from clipsearch import cache, search
-from clipsearch.encode import Encoder, TorchEncoder, cold_encoder
+from clipsearch import search
+from clipsearch.embedding import Embedder
 from clipsearch.errors import BadRequest, ImageUnusable
-from clipsearch.models import Model
-from clipsearch.store import IndexedPhoto, Root, Store, absolute, content_hash, relative_to
+from clipsearch.filters import EVERYTHING, Filter
+from clipsearch.store import IndexedPhoto, Root, Store, absolute, relative_to
 from clipsearch.towers import Array, unit_rows
 
+if TYPE_CHECKING:
+    from clipsearch.confidence import Background
+
+FIRST_LOOK = 64  # photos that are looked at, at least, where not each of them is a hit of its own
 EMPTY = "the query is empty; say what to look for, such as: clipsearch query 'a dog on a beach'"
 
 
 class Term(NamedTuple):
-    """One part of a query: a text, or the bytes of an image and its name for messages. A negative weight leads away."""
+    """One part of a query: a text, the bytes of an image and its name for messages, or a unit row (dim,).
 
-    content: str | bytes
+    A negative weight leads away.
+    """
+
+    content: str | bytes | Array
     weight: float = 1.0
     name: str = ""
 
 
 class Hit(NamedTuple):
-    """A photo that was found. `score` is the cosine between its embedding and the query's, -1 to 1."""
+    """A photo that was found.
+
+    `score` is the cosine between its embedding and the query's, -1 to 1, or None where only a filter was asked.
+    `confidence` is the probability that it shows the texts of the query, 0 to 1, where that was asked for (see
+    `confidence`). `similar` are the photos that `unique` has folded into this one.
+    """
 
     rank: int
-    score: float
+    score: float | None
     photo: IndexedPhoto
+    confidence: float | None = None
+    similar: tuple[IndexedPhoto, ...] = ()
 
     @property
     def path(self) -> str:
@@ -72,48 +87,103 @@ def image_term(path: str | Path, weight: float = 1.0) -> Term:
 class Searcher:
     """Asks one index, loading its model once and only when it is needed."""
 
-    def __init__(self, store: Store, under: str | os.PathLike[str] | None = None) -> None:
-        """`under`: a folder to stay in. Raises `BadRequest` when nothing of it was indexed."""
-        self._store = store
-        self._model = Model.from_json(store.model)
-        self._encoders: dict[bool, Encoder] = {}  # for texts, and for images
-        roots = store.roots()
+    def __init__(self, store: Store, where: Filter = EVERYTHING) -> None:
+        """`where`: what photos must be. Raises `BadRequest` when nothing in its folder was indexed."""
         store.require_photos()
-        places = [(root, b"") for root in roots] if under is None else self._places_in(roots, under)
-        self._places = [(root, below) for root, below in places if not store.offline(root)]
-        everything = under is None and len(self._places) == len(roots)
-        self._only = None if everything else store.images_in(self._places)
+        self._store, self.embedder = store, Embedder(store)
+        self._background: Background | None = None
+        roots = store.roots()
+        places = [(root, b"") for root in roots] if where.under is None else _places_in(store, roots, where.under)
+        online = [(root, below) for root, below in places if not store.offline(root)]
+        self.selection = store.select(online, where)
+        everything = where == EVERYTHING and len(online) == len(roots)
+        self._only = None if everything else store.images_in(self.selection)
+        self._filtered = where != EVERYTHING
 
-    def _places_in(self, roots: list[Root], under: str | os.PathLike[str]) -> list[tuple[Root, bytes]]:
-        """What to search for `under`. As it is spelt first: a folder behind a link is indexed by the link's name."""
-        places: list[tuple[Root, bytes]] = []
-        for folder in (os.path.abspath(os.fsencode(under)), absolute(under)):
-            places = _places(roots, folder)
-            if self._store.images_in(places).size:
-                return places
-        if places and os.path.isdir(under):
-            return places
-        raise BadRequest(f"nothing in {os.fspath(under)} was indexed; clipsearch status lists the folders that were")
+    def query(
+        self,
+        terms: Sequence[Term] = (),
+        k: int = 10,
+        min_score: float | None = None,
+        min_confidence: float | None = None,
+        unique: float | None = None,
+    ) -> list[Hit]:
+        """The `k` best hits, best first; fewer if there are fewer, or if the others are not good enough.
 
-    def query(self, terms: Sequence[Term], k: int = 10, min_score: float | None = None) -> list[Hit]:
-        """The `k` best hits, best first; fewer if there are fewer, or if the others score below `min_score`.
-
-        Files that are gone since they were indexed are left out. Raises `BadRequest`, or what encoding raises.
+        Without terms, the newest first. Photos that score less than `min_score` are no hits; nor are those whose
+        confidence is less than `min_confidence`, and the search ends where it finds no other. Photos whose cosine with
+        a better hit is at least `unique` are folded into it. Files that are gone since they were indexed are left out.
+        Raises `BadRequest`, or what encoding raises.
         """
         if k < 1:
             raise BadRequest(f"-k must be at least 1, not {k}")
+        if not terms and not self._filtered:
+            raise BadRequest(EMPTY)
+        if min_score is not None and not terms:
+            raise BadRequest("there is no score without something to look for")
+        if min_confidence is not None and not any(isinstance(t.content, str) and t.weight > 0 for t in terms):
+            raise BadRequest("confidence is about texts; with images alone, use --min-score")
+        hits: list[Hit] = []
+        plain = min_confidence is None and unique is None
+        for part in self._ranked(terms, k if plain else max(k, FIRST_LOOK)):
+            good = [hit for hit in part if min_score is None or (hit.score or 0.0) >= min_score]
+            if min_confidence is not None:
+                good = [hit for hit in self.with_confidence(good, terms) if (hit.confidence or 0.0) >= min_confidence]
+            hits += good
+            if unique is not None:
+                hits = self._folded(hits, unique)
+            if len(hits) >= k or not good:
+                break
+        return [hit._replace(rank=rank) for rank, hit in enumerate(hits[:k], 1)]
+
+    def _ranked(self, terms: Sequence[Term], first: int) -> Iterator[list[Hit]]:
+        """All photos, best first, in parts of which each is some times as large as all before it."""
+        if not terms:
+            there = (Hit(0, None, photo) for photo in self._store.newest(self.selection) if os.path.exists(photo.path))
+            while part := list(itertools.islice(there, first)):
+                yield part
+            return
         embedding = self.embed(terms)
-        wanted = k
+        seen: set[int] = set()
+        wanted = first
         while True:
             ids, scores = search.top_k(self._store, embedding, wanted, self._only)
             score_of = dict(zip(ids.tolist(), scores.tolist(), strict=True))
-            found = [p for p in self._store.photos_of(score_of, self._places) if os.path.exists(p.path)]
-            if len(found) >= k or len(ids) < wanted:
-                break
+            photos = self._store.photos_of(score_of.keys() - seen, self.selection)
+            hits = [Hit(0, score_of[photo.image_id], photo) for photo in photos if os.path.exists(photo.path)]
+            hits.sort(key=lambda hit: (-(hit.score or 0.0), hit.photo.path))
+            if hits:
+                yield hits
+            if len(ids) < wanted:
+                return
+            seen |= score_of.keys()
             wanted *= 4
-        found.sort(key=lambda photo: (-score_of[photo.image_id], photo.path))
-        hits = [Hit(n, score_of[photo.image_id], photo) for n, photo in enumerate(found[:k], 1)]
-        return hits if min_score is None else [hit for hit in hits if hit.score >= min_score]
+
+    def with_confidence(self, hits: list[Hit], terms: Sequence[Term]) -> list[Hit]:
+        """Each hit with its confidence: that of the text that it is least likely to show, if there are texts."""
+        asked = [self._embed(term) for term in terms if isinstance(term.content, str) and term.weight > 0]
+        if not hits or not asked:
+            return hits
+        if self._background is None:
+            from clipsearch.confidence import Background
+
+            self._background = Background(self.embedder)
+        rows = self._rows(hits)
+        least = np.min([self._background.confidence(text, rows) for text in asked], axis=0)
+        return [hit._replace(confidence=value) for hit, value in zip(hits, least.tolist(), strict=True)]
+
+    def _folded(self, hits: list[Hit], threshold: float) -> list[Hit]:
+        from clipsearch.duplicates import near_groups
+
+        out: dict[int, Hit] = dict(enumerate(hits))
+        for group in near_groups(self._rows(hits), threshold):
+            others = [out.pop(number) for number in group.members]
+            folded = tuple(photo for other in others for photo in (other.photo, *other.similar))
+            out[group.head] = hits[group.head]._replace(similar=(*hits[group.head].similar, *folded))
+        return list(out.values())
+
+    def _rows(self, hits: list[Hit]) -> Array:
+        return unit_rows(self._store.rows_of(np.array([hit.photo.image_id for hit in hits], np.int64)))
 
     def embed(self, terms: Sequence[Term]) -> Array:
         """The unit row (dim,) of a query: the weighted sum of its terms' unit rows, made a unit row again."""
@@ -121,41 +191,31 @@ class Searcher:
             raise BadRequest(EMPTY)
         total = np.zeros(self._store.dim, np.float32)
         for term in terms:
-            total += np.float32(term.weight) * self._embed_one(term.content, term.name)
+            total += np.float32(term.weight) * self._embed(term)
         if not np.linalg.norm(total) > 1e-6:
             raise BadRequest("the terms of the query cancel each other out; change their weights")
         row: Array = unit_rows(total[None])[0]
         return row
 
-    def _embed_one(self, content: str | bytes, name: str) -> Array:
-        if isinstance(content, bytes):
-            return self._embed_image(content, name)
-        known = cache.text_embedding(self._model.fingerprint, content)
-        if known is not None and len(known) == self._store.dim:
-            return known
-        row: Array = self._encoder(texts=True).encode_texts([content])[0]
-        cache.keep_text_embedding(self._model.fingerprint, content, row)
-        return row
+    def _embed(self, term: Term) -> Array:
+        if isinstance(term.content, str):
+            text: Array = self.embedder.texts([term.content])[0]
+            return text
+        if isinstance(term.content, bytes):
+            return self.embedder.image(term.content, term.name)
+        return term.content
 
-    def _embed_image(self, data: bytes, name: str) -> Array:
-        image_id = self._store.find_image(content_hash(data))
-        if image_id is not None:
-            stored: Array = unit_rows(self._store.rows_of(np.array([image_id])))[0]
-            return stored
-        from clipsearch.preprocess import decode_for, pixels_of
 
-        try:
-            pixels = pixels_of(decode_for(data, self._model.preprocess), self._model.preprocess)
-        except ImageUnusable as error:
-            raise BadRequest(f"{name} cannot be used as a query image: {error}") from None
-        fresh: Array = self._encoder(texts=False).encode_images(np.stack([pixels]))[0]
-        return fresh
-
-    def _encoder(self, *, texts: bool) -> Encoder:
-        if texts not in self._encoders:
-            whole = next((e for e in self._encoders.values() if isinstance(e, TorchEncoder)), None)
-            self._encoders[texts] = whole or cold_encoder(self._model, texts=texts, images=not texts)
-        return self._encoders[texts]
+def _places_in(store: Store, roots: list[Root], under: str) -> list[tuple[Root, bytes]]:
+    """What to search for `under`. As it is spelt first: a folder behind a link is indexed by the link's name."""
+    places: list[tuple[Root, bytes]] = []
+    for folder in (os.path.abspath(os.fsencode(under)), absolute(under)):
+        places = _places(roots, folder)
+        if store.images_in(store.select(places)).size:
+            return places
+    if places and os.path.isdir(under):
+        return places
+    raise BadRequest(f"nothing in {under} was indexed; clipsearch status lists the folders that were")
 
 
 def _places(roots: list[Root], folder: bytes) -> list[tuple[Root, bytes]]:

@@ -5,15 +5,35 @@ from __future__ import annotations
 import base64
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from clipsearch.errors import BadRequest
+
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from clipsearch.copies import Copies
     from clipsearch.evaluation import Evaluation
+    from clipsearch.label import Labelled
     from clipsearch.query import Hit
+    from clipsearch.store import IndexedPhoto
 
 FORMATS = ("table", "paths", "tsv", "json", "jsonl")
+LABEL_FORMATS = ("table", "tsv", "json", "jsonl")
+
+
+def chosen(wanted: str | None, formats: Sequence[str], usual: str) -> str:
+    """The format that is wanted, or the usual one. Raises `BadRequest` for one that there is not."""
+    if wanted is not None and wanted not in formats:
+        raise BadRequest(f"no format is called {wanted!r}; there are {', '.join(formats)}")
+    return wanted or usual
+
+
+# ------------------------------------------------------------------------------------------ hits
 
 
 def paths(hits: Iterable[Hit], end: bytes = b"\n") -> Iterator[bytes]:
@@ -27,10 +47,8 @@ def tsv(hits: Iterable[Hit]) -> Iterator[bytes]:
     `\r`.
     """
     for hit in hits:
-        path = hit.photo.path
-        for plain, escaped in ((b"\\", b"\\\\"), (b"\t", b"\\t"), (b"\n", b"\\n"), (b"\r", b"\\r")):
-            path = path.replace(plain, escaped)
-        yield b"%d\t%.4f\t%s\n" % (hit.rank, hit.score, path)
+        score = b"" if hit.score is None else b"%.4f" % hit.score
+        yield b"%d\t%s\t%s\n" % (hit.rank, score, _field(hit.photo.path))
 
 
 def jsonl(hits: Iterable[Hit], **first: Any) -> Iterator[bytes]:
@@ -46,20 +64,39 @@ def json_array(hits: Iterable[Hit]) -> Iterator[bytes]:
 
 def as_object(hit: Hit) -> dict[str, Any]:
     """A hit as JSON has it; the README describes the fields."""
-    image = hit.photo.image
     return {
         "rank": hit.rank,
-        "score": round(hit.score, 6),
-        **path_fields(hit.photo.path),
+        "score": _rounded(hit.score),
+        "confidence": _rounded(hit.confidence),
+        **photo_fields(hit.photo),
+        "similar": [path_fields(photo.path) for photo in hit.similar],
+    }
+
+
+def photo_fields(photo: IndexedPhoto) -> dict[str, Any]:
+    """What is known of a photo."""
+    image = photo.image
+    return {
+        **path_fields(photo.path),
         "width": image.width,
         "height": image.height,
-        "size": hit.photo.size,
-        "mtime": hit.photo.mtime_ns / 1e9,
+        "size": photo.size,
+        "mtime": photo.mtime_ns / 1e9,
         "taken": image.taken,
         "camera": image.camera,
         "latitude": image.latitude,
         "longitude": image.longitude,
     }
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 6)
+
+
+def _field(path: bytes) -> bytes:
+    for plain, escaped in ((b"\\", b"\\\\"), (b"\t", b"\\t"), (b"\n", b"\\n"), (b"\r", b"\\r")):
+        path = path.replace(plain, escaped)
+    return path
 
 
 def path_fields(path: bytes) -> dict[str, str]:
@@ -71,26 +108,190 @@ def path_fields(path: bytes) -> dict[str, str]:
 
 
 def table(hits: Iterable[Hit], width: int, *, colour: bool = True) -> str:
-    """A table for a terminal `width` columns wide: each hit one line, its path shortened in the middle if need be."""
+    """A table for a terminal `width` columns wide: each hit one line, its path shortened in the middle if need be.
+
+    Rank, score or else date, confidence if there is one, path, and how many photos are folded into it.
+    """
+    rows = list(hits)
+    margin = max((len(str(hit.rank)) for hit in rows), default=0)
+
+    def lines() -> Iterator[Line]:
+        for hit in rows:
+            score = when(hit.photo)[:10] if hit.score is None else f"{hit.score:.3f}"
+            start = [(f"{hit.rank:>{margin}}", "dim"), (f"  {score}", "green")]
+            if hit.confidence is not None:
+                start.append((f"  {100 * hit.confidence:3.0f}%", "cyan"))
+            yield start, hit.photo.path, f"  +{len(hit.similar)}" if hit.similar else ""
+
+    return _lines(lines(), width, colour=colour)
+
+
+def when(photo: IndexedPhoto) -> str:
+    """When a photo was taken or, if it does not say, its file changed: local time in ISO 8601."""
+    if photo.image.taken:
+        return photo.image.taken
+    try:
+        return datetime.fromtimestamp(photo.mtime_ns // 10**9).isoformat()
+    except (OverflowError, ValueError, OSError):  # beyond what the calendar can say
+        return "-" * 10
+
+
+Line = tuple[list[tuple[str, str]], bytes | None, str]
+
+
+def _lines(lines: Iterable[Line], width: int, *, colour: bool) -> str:
+    """Lines for a terminal: words with their styles, a path that is shortened to fit, and what follows it."""
     from rich.cells import cell_len
     from rich.console import Console
     from rich.text import Text
 
     console = Console(width=width, force_terminal=colour, no_color=not colour, highlight=False, legacy_windows=False)
-    rows = list(hits)
-    margin = len(str(len(rows)))
     with console.capture() as capture:
-        for hit in rows:
+        for words, path, after in lines:
             line = Text(no_wrap=True)
-            line.append(f"{hit.rank:>{margin}}", "dim")
-            line.append(f"  {hit.score:.3f}  ", "green")
-            shown = _shorten(printable(_from_home(hit.photo.path)), width - cell_len(line.plain), cell_len)
-            folder, slash, name = shown.rpartition("/")
-            link = f"link {Path(hit.path).as_uri()}" if colour else ""
-            line.append(folder + slash, f"dim {link}")
-            line.append(name, link)
+            for word, style in words:
+                line.append(word, style)
+            if path is not None:
+                line.append("  ")
+                room = width - cell_len(line.plain) - len(after)
+                folder, slash, name = _shorten(printable(_from_home(path)), room, cell_len).rpartition("/")
+                link = f"link {Path(os.fsdecode(os.path.abspath(path))).as_uri()}" if colour else ""
+                line.append(folder + slash, f"dim {link}")
+                line.append(name, link)
+                line.append(after, "yellow")
             console.print(line, crop=False, soft_wrap=True)
     return capture.get()
+
+
+def preview(picture: Image, width: int, rows: int = 12) -> None:
+    """Show a picture on stdout, at most `width` columns wide and `rows` high: in Sixel or Kitty's protocol if the
+    terminal knows one, else in half-block characters.
+    """
+    from rich.console import Console
+    from textual_image import renderable
+
+    kind = renderable.Image if sys.stdout.isatty() else renderable.HalfcellImage
+    if kind is renderable.UnicodeImage:
+        kind = renderable.HalfcellImage
+    # A cell is about twice as high as it is wide.
+    columns = min(width, max(1, round(2 * rows * picture.width / picture.height)))
+    console = Console(width=width, force_terminal=True, color_system="truecolor", legacy_windows=False)
+    console.print(kind(picture, width=columns, height="auto"))
+
+
+# ------------------------------------------------------------------------------------------ labels
+
+
+def labelled(found: Iterable[Labelled], form: str, width: int, *, colour: bool) -> Iterator[bytes]:
+    """Photos with their labels, in one of `LABEL_FORMATS`; TSV has label, probability and path."""
+    if form == "json":
+        text = json.dumps([_labels_object(one) for one in found], ensure_ascii=False, indent=2)
+        if text != "[]":
+            yield text.encode() + b"\n"
+        return
+    for one in found:
+        if form == "jsonl":
+            yield json.dumps(_labels_object(one), ensure_ascii=False).encode() + b"\n"
+        elif form == "tsv":
+            for name, probability in one.labels:
+                yield b"%s\t%.4f\t%s\n" % (_field(name.encode()), probability, _field(one.path))
+        else:
+            yield _lines(_bars(one, width), width, colour=colour).encode("utf-8", "replace")
+
+
+def _labels_object(one: Labelled) -> dict[str, Any]:
+    best, probability = one.labels[0]
+    every = {name: round(share, 6) for name, share in one.labels}
+    return {**path_fields(one.path), "label": best, "probability": round(probability, 6), "labels": every}
+
+
+def _bars(one: Labelled, width: int) -> Iterator[Line]:
+    broad = min(24, max(len(name) for name, _ in one.labels))
+    for number, (name, share) in enumerate(one.labels):
+        words = [
+            (f"{printable(name)[:broad]:<{broad}}", "bold"),
+            (f" {100 * share:3.0f}% ", "cyan"),
+            (_bar(share), "green"),
+        ]
+        yield words, one.path if number == 0 else None, ""
+
+
+def _bar(share: float, cells: int = 10) -> str:
+    eighths = round(8 * cells * share)
+    bar = "█" * (eighths // 8) + ("", *"▏▎▍▌▋▊▉")[eighths % 8]
+    return f"{bar:<{cells}}"
+
+
+def label_counts(rows: Sequence[tuple[str, int]], form: str, width: int, *, colour: bool) -> Iterator[bytes]:
+    """How many photos have each label, in one of `LABEL_FORMATS`."""
+    total = sum(count for _, count in rows)
+    if form in ("json", "jsonl"):
+        objects = [{"label": name, "photos": count} for name, count in rows]
+        if form == "json":
+            yield json.dumps(objects, ensure_ascii=False, indent=2).encode() + b"\n"
+        else:
+            yield from (json.dumps(one, ensure_ascii=False).encode() + b"\n" for one in objects)
+    elif form == "tsv":
+        yield from (b"%d\t%s\n" % (count, _field(name.encode())) for name, count in rows)
+    else:
+        broad = min(40, max(len(name) for name, _ in rows))
+        bars = (
+            (
+                [
+                    (f"{printable(name)[:broad]:<{broad}}", "bold"),
+                    (f"  {count:>{len(f'{total:,}')},}", "cyan"),
+                    (f" {100 * count / max(1, total):3.0f}% ", "cyan"),
+                    (_bar(count / max(1, total), 30), "green"),
+                ],
+                None,
+                "",
+            )
+            for name, count in rows
+        )
+        yield _lines(bars, width, colour=colour).encode("utf-8", "replace")
+
+
+# ------------------------------------------------------------------------------------------ copies
+
+
+def copies(groups: Sequence[Copies], form: str, end: bytes, width: int, *, colour: bool) -> Iterator[bytes]:
+    """Groups of copies, in one of `FORMATS`; after each, paths and a table have an empty line, or a second `end`."""
+    if form == "json":
+        yield json.dumps(
+            [_copies_object(n, one) for n, one in enumerate(groups, 1)], ensure_ascii=False, indent=2
+        ).encode()
+        yield b"\n"
+        return
+    for number, group in enumerate(groups, 1):
+        if form == "jsonl":
+            yield json.dumps(_copies_object(number, group), ensure_ascii=False).encode() + b"\n"
+        elif form == "tsv":
+            for photo, cosine in group:
+                yield b"%d\t%.4f\t%s\n" % (number, cosine, _field(photo.path))
+        elif form == "paths":
+            yield b"".join(photo.path + end for photo, _ in group) + end
+        else:
+            lines: Iterator[Line] = (
+                (
+                    [
+                        (f"{cosine:.3f}", "green"),
+                        (f"  {f'{photo.image.width}x{photo.image.height}':>11}", "dim"),
+                        (f"  {amount(photo.size):>7}", "dim"),
+                    ],
+                    photo.path,
+                    "",
+                )
+                for photo, cosine in group
+            )
+            yield _lines(lines, width, colour=colour).encode("utf-8", "replace") + b"\n"
+
+
+def _copies_object(number: int, group: Copies) -> dict[str, Any]:
+    photos = [{"similarity": round(cosine, 6), **photo_fields(photo)} for photo, cosine in group]
+    return {"group": number, "photos": photos}
+
+
+# ------------------------------------------------------------------------------------------ an evaluation
 
 
 def evaluation(measured: Evaluation) -> str:
@@ -119,6 +320,9 @@ def evaluation_object(measured: Evaluation) -> dict[str, Any]:
     }
     missing = [path_fields(path) for path in measured.missing]
     return {**{name: getattr(measured, name) for name in names}, **directions, "missing": missing}
+
+
+# ------------------------------------------------------------------------------------------ words
 
 
 def printable(text: str | bytes) -> str:

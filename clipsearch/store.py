@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import os
 import re
 import sqlite3
@@ -24,6 +25,7 @@ import sys
 import threading
 import zlib
 from collections.abc import Iterable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,6 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipsearch.errors import IndexLocked, IndexUnusable, NoIndex
+from clipsearch.filters import EVERYTHING, KM_OF_A_DEGREE, Filter
 from clipsearch.scan import Photo, Rules
 
 FORMAT = 2
@@ -138,6 +141,15 @@ class Vectors(NamedTuple):
     last: int
     bytes: int
     structure: str = ""
+
+
+class Selection(NamedTuple):
+    """Some photos of a store: their roots by id, what SQL says of them, and paths that were asked for in vain."""
+
+    roots: dict[int, Root]
+    sql: str
+    values: tuple[Any, ...]
+    missing: list[bytes]
 
 
 class RootCounts(NamedTuple):
@@ -469,32 +481,82 @@ class Store:
 
     # -------------------------------------------------------------------------------- looking things up
 
-    def images_in(self, places: list[tuple[Root, bytes]]) -> NDArray[np.int64]:
-        """Ids, in order and each once, of the images that have a photo below one of the places (root, folder)."""
-        found: set[int] = set()
-        for root, under in places:
-            query = "SELECT image FROM photos WHERE root = ? AND path >= ? AND path < ? AND image IS NOT NULL"
-            found.update(row[0] for row in self._db.execute(query, (root.id, *_below(under))))
-        return np.array(sorted(found), np.int64)
+    def select(self, places: list[tuple[Root, bytes]], where: Filter = EVERYTHING) -> Selection:
+        """What holds for the photos below one of the places (root, folder) that pass a filter; a store has one."""
+        bounds = " OR ".join("photos.root = ? AND photos.path >= ? AND photos.path < ?" for _ in places) or "0"
+        clauses = [f"({bounds})"]
+        values: list[Any] = [value for root, under in places for value in (root.id, *_below(under))]
+        for clause, *of_clause in _conditions(where):
+            clauses.append(f"({clause})")
+            values += of_clause
+        missing: list[bytes] = []
+        if where.files is not None:
+            self._db.execute("DROP TABLE IF EXISTS temp.chosen")
+            self._db.execute("CREATE TEMP TABLE chosen (root, path, PRIMARY KEY (root, path)) WITHOUT ROWID")
+            roots = self.roots()
+            for file in where.files:
+                place = self.locate(file, roots)
+                if place is None:
+                    missing.append(file)
+                else:
+                    self._db.execute("INSERT OR IGNORE INTO chosen VALUES (?, ?)", (place[0].id, place[1]))
+            clauses.append("EXISTS (SELECT 1 FROM chosen WHERE root = photos.root AND path = photos.path)")
+        return Selection({root.id: root for root, _ in places}, " AND ".join(clauses), tuple(values), missing)
 
-    def photos_of(self, ids: Iterable[int], places: list[tuple[Root, bytes]]) -> list[IndexedPhoto]:
-        """The photos of images that lie below one of the places (root, folder)."""
-        bounds = {root.id: (root.path, *_below(under)) for root, under in places}
-        out = []
+    def locate(self, path: bytes, roots: list[Root]) -> tuple[Root, bytes] | None:
+        """The root of a photo and its path below it: as it is spelt, or with the links to its folder resolved."""
+        spelt = self._locate(os.path.abspath(path), roots)
+        if spelt is not None:
+            return spelt
+        folder, name = os.path.split(path)
+        return self._locate(join(absolute(os.fsdecode(folder)), name), roots)
+
+    def _locate(self, path: bytes, roots: list[Root]) -> tuple[Root, bytes] | None:
+        for root in roots:
+            below = relative_to(path, root.path)
+            if below is not None and self.image_of(root, below) is not None:
+                return root, below
+        return None
+
+    def images_in(self, selection: Selection) -> NDArray[np.int64]:
+        """Ids, in order and each once, of the images of a selection's photos."""
+        rows = self._db.execute(
+            "SELECT DISTINCT image FROM photos JOIN images ON images.id = photos.image"
+            f" WHERE {selection.sql} ORDER BY image",
+            selection.values,
+        )
+        return np.fromiter((row[0] for row in rows), np.int64)
+
+    def photos_of(self, ids: Iterable[int], selection: Selection | None = None) -> list[IndexedPhoto]:
+        """The photos of images; of a selection, if one is given."""
+        selection = selection or self.select([(root, b"") for root in self.roots()])
+        out: list[IndexedPhoto] = []
         for part in _parts(ids):
-            rows = self._db.execute(
-                "SELECT photos.root, photos.path, size, mtime_ns, image, content, width, height, taken, camera,"
-                " latitude, longitude FROM photos JOIN images ON images.id = photos.image"
-                f" WHERE photos.image IN ({_marks(part)})",
-                part,
-            )
-            for root, path, size, mtime_ns, image_id, *image in rows:
-                if not isinstance(path, bytes):
-                    raise self._damaged()
-                if root in bounds and bounds[root][1] <= path < bounds[root][2]:
-                    absolute = join(bounds[root][0], path)
-                    out.append(IndexedPhoto(image_id, absolute, size, mtime_ns, Image(*image)))
+            condition = f"photos.image IN ({_marks(part)}) AND {selection.sql}"
+            out += self._photos(selection.roots, condition, (*part, *selection.values))
         return out
+
+    def by_path(self, selection: Selection) -> Iterator[IndexedPhoto]:
+        """The photos of a selection by root and path."""
+        order = f"{selection.sql} ORDER BY photos.root, photos.path"
+        return self._photos(selection.roots, order, selection.values)
+
+    def newest(self, selection: Selection) -> Iterator[IndexedPhoto]:
+        """The photos of a selection, the newest first: by when they were taken, or else changed."""
+        taken = "CAST(strftime('%s', taken, 'utc') AS INTEGER) * 1000000000"
+        order = f"{selection.sql} ORDER BY coalesce({taken}, mtime_ns) DESC, photos.root, photos.path"
+        return self._photos(selection.roots, order, selection.values)
+
+    def _photos(self, roots: dict[int, Root], condition: str, values: tuple[Any, ...]) -> Iterator[IndexedPhoto]:
+        rows = self._db.execute(
+            "SELECT photos.root, photos.path, size, mtime_ns, image, content, width, height, taken, camera,"
+            f" latitude, longitude FROM photos JOIN images ON images.id = photos.image WHERE {condition}",
+            values,
+        )
+        for root, path, size, mtime_ns, image_id, *image in rows:
+            if not isinstance(path, bytes):
+                raise self._damaged()
+            yield IndexedPhoto(image_id, join(roots[root].path, path), size, mtime_ns, Image(*image))
 
     def counts(self) -> list[RootCounts]:
         """Photos and skipped files of each root."""
@@ -602,6 +664,54 @@ def join(folder: bytes, path: bytes) -> bytes:
     return (folder if folder.endswith(b"/") else folder + b"/") + path
 
 
+def _conditions(where: Filter) -> Iterator[tuple[Any, ...]]:
+    """What a filter says, each in SQL over photos and images and with its values."""
+    for sign, moment in ((">=", where.after), ("<", where.before)):
+        if moment is not None:
+            yield (
+                f"CASE WHEN taken IS NULL THEN mtime_ns {sign} ? ELSE taken {sign} ? END",
+                _nanoseconds(moment),
+                moment.isoformat(timespec="seconds"),
+            )
+    if where.camera:
+        yield "instr(lower(camera), lower(?))", where.camera
+    if where.near:
+        latitude, longitude, km = where.near
+        height = km / KM_OF_A_DEGREE
+        yield (  # the first condition, which is quick, leaves few for the second
+            "latitude BETWEEN ? AND ? AND km(latitude, longitude, ?, ?) <= ?",
+            *(latitude - height, latitude + height, latitude, longitude, km),
+        )
+    if where.at_least is not None:
+        yield "size >= ?", where.at_least
+    if where.at_most is not None:
+        yield "size <= ?", where.at_most
+    if where.orientation:
+        sign = {"landscape": ">", "portrait": "<", "square": "="}[where.orientation]
+        yield (f"width {sign} height",)
+    if where.types:
+        clause = " OR ".join("CAST(photos.path AS TEXT) LIKE ?" for _ in where.types)
+        yield clause, *(f"%{suffix}" for suffix in where.types)
+
+
+def _nanoseconds(moment: datetime) -> int:
+    try:
+        return max(-(2**63), min(int(moment.timestamp()) * 10**9, 2**63 - 1))  # as SQLite takes them
+    except (OverflowError, ValueError, OSError):  # beyond what the system's clock can say
+        return -(2**63) if moment.year < 1970 else 2**63 - 1
+
+
+def _km(latitude: Any, longitude: Any, latitude_2: float, longitude_2: float) -> float | None:
+    """Kilometres between two places in degrees, on a sphere (the haversine formula)."""
+    try:
+        a, b = math.radians(latitude), math.radians(latitude_2)
+        east = math.radians(longitude_2 - longitude)
+    except TypeError:
+        return None
+    chord = math.sin((b - a) / 2) ** 2 + math.cos(a) * math.cos(b) * math.sin(east / 2) ** 2
+    return 2 * 6371.0 * math.asin(min(1.0, math.sqrt(chord)))
+
+
 def _below(under: bytes) -> tuple[bytes, bytes]:
     """The bounds, low <= path < high, of the paths in a folder; of all paths for an empty one."""
     return (under + b"/", under + b"0") if under else (b"", b"\xff" * 256)  # "0" follows "/"
@@ -621,6 +731,7 @@ def _connect(path: Path, mode: str, *, any_thread: bool = False) -> sqlite3.Conn
         )
         database.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
         database.create_function("mark", -1, _mark, deterministic=True)
+        database.create_function("km", 4, _km, deterministic=True)
         try:
             if alone:
                 database.execute("PRAGMA locking_mode = EXCLUSIVE")

@@ -130,7 +130,8 @@ def test_formats_tell_the_same(clipsearch: Run, drawn_index: Path) -> None:
 def test_json_has_the_fields_of_the_readme(clipsearch: Run, drawn: Path, drawn_index: Path) -> None:
     (hit,) = json.loads(clipsearch("query", "a circle", "-k", 1, "--format", "json", index=drawn_index).out)
     readme = (Path(__file__).parent.parent / "README.md").read_text()
-    fields = ["rank", "score", "path", "width", "height", "size", "mtime", "taken", "camera", "latitude", "longitude"]
+    fields = ["rank", "score", "confidence", "path", "width", "height", "size", "mtime", "taken", "camera"]
+    fields += ["latitude", "longitude", "similar"]
     assert list(hit) == fields
     assert all(f"`{name}`" in readme for name in [*fields, "path_b64", "query"])
     status = Path(hit["path"]).stat()

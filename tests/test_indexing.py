@@ -99,7 +99,7 @@ def contents(index: Path) -> dict[bytes, bytes]:
         assert search.sound(store)
         assert search.agrees(store)
         rows = {int(i): row.tobytes() for ids, block in store.embeddings() for i, row in zip(ids, block, strict=True)}
-        found = store.photos_of(rows, [(root, b"") for root in store.roots()])
+        found = store.photos_of(rows)
         assert {photo.image_id for photo in found} == set(rows)
         assert store.count_embeddings() == len(rows)
         return {photo.path: rows[photo.image_id] for photo in found}
@@ -285,7 +285,7 @@ def test_a_scan_in_two_runs_gives_the_same_as_one(
         query = np.frombuffer(next(iter(contents(index).values())), np.float16).astype(np.float32)
         ranked = [
             [
-                {photo.path: photo.image for photo in store.photos_of([i], [(store.roots()[0], b"")])}
+                {photo.path: photo.image for photo in store.photos_of([i])}
                 for i in search.top_k(store, query, 6)[0].tolist()
             ]
             for store in (one, other)
@@ -775,7 +775,7 @@ def test_metadata_are_kept(index: Path, tmp_path: Path, stub: type[StubEncoder])
     SCENES[0].image.resize((60, 40)).save(tmp_path / "photos/a.jpg", exif=exif)
     update_index(index, [tmp_path / "photos"], MINI)
     with Store.open(index) as store:
-        [photo] = store.photos_of([1], [(store.roots()[0], b"")])
+        [photo] = store.photos_of([1])
     image = photo.image
     assert (image.width, image.height, image.taken, image.camera) == (40, 60, "2021-02-03T04:05:06", "Camera")
 

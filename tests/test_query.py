@@ -15,9 +15,9 @@ from conftest import SCENES
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from clipsearch import query as query_module
-from clipsearch import search
+from clipsearch import embedding, search
 from clipsearch.errors import BadRequest, NoIndex
+from clipsearch.filters import Filter
 from clipsearch.models import Model, Preprocess
 from clipsearch.query import Hit, Searcher, Term, image_term, text_term, weighted
 from clipsearch.scan import Photo, Rules
@@ -57,13 +57,13 @@ class StubEncoder:
 @pytest.fixture
 def encoder(monkeypatch: pytest.MonkeyPatch) -> StubEncoder:
     stub = StubEncoder()
-    monkeypatch.setattr(query_module, "cold_encoder", lambda model, **_: stub)
+    monkeypatch.setattr(embedding, "cold_encoder", lambda model, **_: stub)
     return stub
 
 
 @pytest.fixture
 def no_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(query_module, "cold_encoder", lambda *_, **__: pytest.fail("an encoder was loaded"))
+    monkeypatch.setattr(embedding, "cold_encoder", lambda *_, **__: pytest.fail("an encoder was loaded"))
 
 
 @pytest.fixture
@@ -240,7 +240,7 @@ def test_an_encoder_is_loaded_once(store: Store, photos: Root, monkeypatch: pyte
         loaded.append(kind)
         return stub
 
-    monkeypatch.setattr(query_module, "cold_encoder", load)
+    monkeypatch.setattr(embedding, "cold_encoder", load)
     put(store, photos, "a.jpg")
     searcher = Searcher(store)
     searcher.query([text_term("one"), text_term("two")])
@@ -370,38 +370,38 @@ def tree(store: Store, tmp_path: Path, encoder: StubEncoder) -> Path:
 )
 def test_results_stay_under_a_folder(store: Store, tree: Path, under: str, expected: list[str]) -> None:
     (tree / "a" / "nothing").mkdir()
-    hits = Searcher(store, tree / under).query([text_term("sea")], 20)
+    hits = Searcher(store, Filter(under=str(tree / under))).query([text_term("sea")], 20)
     assert sorted(os.path.relpath(hit.path, tree) for hit in hits) == expected
 
 
 def test_a_folder_that_is_not_there_is_refused_even_in_a_root(store: Store, tree: Path) -> None:
     with pytest.raises(BadRequest, match=r"nothing in .*typo was indexed"):
-        Searcher(store, tree / "a" / "typo")
+        Searcher(store, Filter(under=str(tree / "a" / "typo")))
 
 
 def test_a_folder_behind_a_link_is_known_by_the_name_of_the_link(store: Store, tree: Path) -> None:
     root = next(root for root in store.roots() if root.path.endswith(b"/a"))
     (tree / "a" / "link").symlink_to(tree.parent)
     put(store, root, "link/5.jpg")
-    hits = Searcher(store, tree / "a" / "link").query([text_term("sea")], 20)
+    hits = Searcher(store, Filter(under=str(tree / "a" / "link"))).query([text_term("sea")], 20)
     assert all("/a/link/" in hit.path for hit in hits)
 
 
 def test_a_folder_around_roots_means_all_of_them(store: Store, tree: Path) -> None:
     assert len(Searcher(store).query([text_term("sea")], 20)) == 10
-    assert len(Searcher(store, tree).query([text_term("sea")], 20)) == 10
-    assert len(Searcher(store, "/").query([text_term("sea")], 20)) == 10
+    assert len(Searcher(store, Filter(under=str(tree))).query([text_term("sea")], 20)) == 10
+    assert len(Searcher(store, Filter(under="/")).query([text_term("sea")], 20)) == 10
 
 
 @pytest.mark.parametrize("under", ["c", "ab", "a-b", "missing/deep"])
 def test_a_folder_that_was_not_indexed_is_refused(store: Store, tree: Path, under: str) -> None:
     with pytest.raises(BadRequest, match=rf"nothing in .*{under} was indexed; clipsearch status"):
-        Searcher(store, tree / under)
+        Searcher(store, Filter(under=str(tree / under)))
 
 
 def test_a_link_to_a_folder_means_the_folder(store: Store, tree: Path) -> None:
     (tree / "c" / "link").symlink_to(tree / "a" / "sub")
-    assert len(Searcher(store, tree / "c" / "link").query([text_term("sea")], 20)) == 3
+    assert len(Searcher(store, Filter(under=str(tree / "c" / "link"))).query([text_term("sea")], 20)) == 3
 
 
 def test_a_root_that_is_offline_is_left_out_until_it_is_back(store: Store, tree: Path) -> None:
@@ -409,7 +409,7 @@ def test_a_root_that_is_offline_is_left_out_until_it_is_back(store: Store, tree:
     hits = Searcher(store).query([text_term("sea")], 20)
     assert sorted({Path(hit.path).relative_to(tree).parts[0] for hit in hits}) == ["a"]
     assert len(hits) == 5
-    assert Searcher(store, tree / "b").query([text_term("sea")], 20) == []
+    assert Searcher(store, Filter(under=str(tree / "b"))).query([text_term("sea")], 20) == []
     (tree / "unmounted").rename(tree / "b")
     assert len(Searcher(store).query([text_term("sea")], 20)) == 10
 
@@ -467,10 +467,10 @@ def test_the_ranking_is_that_of_brute_force(
             for ids, rows in opened.embeddings()
             for i, row in zip(ids, rows, strict=True)
         }
-        photos = opened.photos_of(embeddings, [(root, b"") for root in opened.roots()])
+        photos = opened.photos_of(embeddings)
         folder = os.fsencode(crowd / under) + b"/" if under is not None and under != "." else b""
         there = [photo for photo in photos if photo.path.startswith(folder) and os.path.exists(photo.path)]
-        searcher = Searcher(opened, None if under is None else crowd / under)
+        searcher = Searcher(opened, Filter(under=None if under is None else str(crowd / under)))
         for number, k in enumerate((1, 2, 5, 20, 60, 1000)):
             query = row_of(f"text {number}").astype(np.float64)
             expected = sorted((-float(embeddings[photo.image_id] @ query), photo.path) for photo in there)[:k]

@@ -81,7 +81,7 @@ def test_the_python_of_the_readme_works(user: dict[str, str]) -> None:
 def test_every_option_and_command_is_in_the_readme() -> None:
     from typer.main import get_command
 
-    from clipsearch.cli import app
+    from clipsearch.program import app
 
     for name, command in get_command(app).commands.items():
         assert f"clipsearch {name}" in README

@@ -76,7 +76,7 @@ def add(store: Store, rows: np.ndarray) -> list[int]:
 
 def drop(store: Store, ids: Iterable[int]) -> None:
     [root] = store.roots()
-    found = store.photos_of(ids, [(root, b"")])
+    found = store.photos_of(ids)
     store.remove_photos(root, [photo.path.removeprefix(b"/photos/") for photo in found])
     store.prune()
     store.commit()

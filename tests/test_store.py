@@ -72,8 +72,7 @@ def image_ids(store: Store) -> list[int]:
 
 
 def paths(store: Store) -> list[bytes]:
-    places = [(root, b"") for root in store.roots()]
-    return sorted(photo.path for photo in store.photos_of(image_ids(store), places))
+    return sorted(photo.path for photo in store.photos_of(image_ids(store)))
 
 
 # ------------------------------------------------------------------------------------------ opening
@@ -89,7 +88,7 @@ def test_what_was_written_is_read_again(folder: Path) -> None:
     with Store.open(folder) as store:
         assert (store.model, store.dim) == ("a model", DIM)
         assert store.roots() == [root]
-        [photo] = store.photos_of([image_id], [(root, b"")])
+        [photo] = store.photos_of([image_id])
         assert (photo.path, photo.size, photo.mtime_ns) == (b"/photos/a/one.jpg", 3, 12345678901234567)
         assert photo.image == image(b"one")
         ids, rows = store.embeddings_of([image_id])
@@ -450,11 +449,12 @@ def test_known_files_and_images_under_a_folder_are_those_in_it(store: Store) -> 
     put(store, other, b"a/elsewhere")
     assert [known.path for known in store.known(root, b"a")] == [b"a/x", b"a/y/z"]
     assert [known.path for known in store.known(root, b"\xff")] == [b"\xff/x"]
-    here = store.images_in([(root, b"a")])
+    below = store.select([(root, b"a")])
+    here = store.images_in(below)
     assert here.tolist() == sorted(here.tolist())
-    found = store.photos_of(here, [(root, b"a")])
+    found = store.photos_of(here, below)
     assert sorted(photo.path for photo in found) == [b"/photos/a/x", b"/photos/a/y/z"]
-    both = store.images_in([(root, b"a"), (other, b"")])
+    both = store.images_in(store.select([(root, b"a"), (other, b"")]))
     assert len(both) == len(set(both.tolist())) == 3  # `a/x` has equal contents in both
 
 
@@ -471,7 +471,7 @@ def test_many_images_are_looked_up_at_once(store: Store) -> None:
     found, rows = store.embeddings_of(ids)
     assert sorted(found.tolist()) == ids
     assert rows.shape == (1203, DIM)
-    assert len(store.photos_of(ids, [(root, b"")])) == 1203
+    assert len(store.photos_of(ids)) == 1203
     blocks = list(store.embeddings(after=ids[2], block=500))
     assert [len(block) for block, _ in blocks] == [500, 500, 200]
 

@@ -91,7 +91,7 @@ def committed(index: Path) -> dict[bytes, bytes]:
     """Every photo by path, with its stored embedding."""
     with Store.open(index) as opened:
         rows = {int(i): row.tobytes() for ids, block in opened.embeddings() for i, row in zip(ids, block, strict=True)}
-        return {p.path: rows[p.image_id] for p in opened.photos_of(rows, [(root, b"") for root in opened.roots()])}
+        return {p.path: rows[p.image_id] for p in opened.photos_of(rows)}
 
 
 def same(one: dict[bytes, bytes], other: dict[bytes, bytes]) -> bool:
@@ -310,7 +310,7 @@ def ask():
         places = [(root, b"") for root in store.roots()]
         for query in queries:
             ids, scores = search.top_k(store, query, 10)
-            by_id = {photo.image_id: photo.path.hex() for photo in store.photos_of(ids.tolist(), places)}
+            by_id = {photo.image_id: photo.path.hex() for photo in store.photos_of(ids.tolist())}
             found.append([(by_id.get(int(i)), round(float(s), 3)) for i, s in zip(ids, scores)])
     return found
 

@@ -1,0 +1,73 @@
+"""Texts and images to the unit rows of an index's model, each embedded once: earlier texts are in the cache, and an
+image may be in the index.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from clipsearch import cache
+from clipsearch.encode import Encoder, TorchEncoder, cold_encoder
+from clipsearch.errors import BadRequest, ImageUnusable
+from clipsearch.models import Model
+from clipsearch.store import Store, content_hash
+from clipsearch.towers import Array, unit_rows
+
+_MOST_KEPT = 4_000  # texts of one call; more would push what people asked for out of the cache
+
+
+class Embedder:
+    """The model of an index, loaded when something is not known yet."""
+
+    def __init__(self, store: Store) -> None:
+        self.model = Model.from_json(store.model)
+        self._store = store
+        self._encoders: dict[bool, Encoder] = {}  # for texts, and for images
+
+    @property
+    def logit_scale(self) -> float:
+        """What the model multiplies cosines with before a softmax."""
+        return self._encoder(texts=True).logit_scale
+
+    def texts(self, texts: Sequence[str]) -> Array:
+        """Unit rows (n, dim)."""
+        fingerprint, dim = self.model.fingerprint, self._store.dim
+        rows = {text: row for text, row in cache.text_embeddings(fingerprint, texts).items() if len(row) == dim}
+        new = [text for text in dict.fromkeys(texts) if text not in rows]
+        if new:
+            fresh = dict(zip(new, self._encoder(texts=True).encode_texts(new), strict=True))
+            if len(new) <= _MOST_KEPT:
+                cache.keep_text_embeddings(fingerprint, fresh)
+            rows |= fresh
+        return np.stack([rows[text] for text in texts])
+
+    def image(self, data: bytes, name: str) -> Array:
+        """The unit row (dim,) of a file's bytes. Raises `BadRequest` that says `name` when they are no image."""
+        known = self.indexed(content_hash(data))
+        if known is not None:
+            return known
+        from clipsearch.preprocess import decode_for, pixels_of
+
+        how = self.model.preprocess
+        try:
+            pixels = pixels_of(decode_for(data, how), how)
+        except ImageUnusable as error:
+            raise BadRequest(f"{name} cannot be used as a query image: {error}") from None
+        fresh: Array = self._encoder(texts=False).encode_images(np.stack([pixels]))[0]
+        return fresh
+
+    def indexed(self, content: bytes) -> Array | None:
+        """The unit row (dim,) that the index has for a content hash."""
+        image_id = self._store.find_image(content)
+        if image_id is None:
+            return None
+        row: Array = unit_rows(self._store.rows_of(np.array([image_id])))[0]
+        return row
+
+    def _encoder(self, *, texts: bool) -> Encoder:
+        if texts not in self._encoders:
+            whole = next((e for e in self._encoders.values() if isinstance(e, TorchEncoder)), None)
+            self._encoders[texts] = whole or cold_encoder(self.model, texts=texts, images=not texts)
+        return self._encoders[texts]

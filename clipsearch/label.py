@@ -1,0 +1,76 @@
+"""Zero-shot classification, as CLIP introduced it: a photo is compared with a prompt for each label.
+
+A label's row is the mean of its prompts' rows, one for each template (Radford et al. 2021, section 3.1.4), and its
+probability the softmax over all labels of the cosines, times the model's logit scale.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import NamedTuple
+
+import numpy as np
+
+from clipsearch.embedding import Embedder
+from clipsearch.encode import template_set
+from clipsearch.errors import BadRequest
+from clipsearch.store import IndexedPhoto, Selection, Store
+from clipsearch.towers import Array, unit_rows
+
+TEMPLATE = "a photo of a {}."
+_BLOCK = 2048  # photos at a time
+
+
+class Labelled(NamedTuple):
+    """A photo by its absolute path, with labels and their probabilities, the most likely first."""
+
+    path: bytes
+    labels: tuple[tuple[str, float], ...]
+
+
+class Classifier:
+    """Labels embedded by a model."""
+
+    def __init__(self, embedder: Embedder, labels: Sequence[str], templates: Sequence[str] = (TEMPLATE,)) -> None:
+        """`templates` have `{}` where the label goes. Raises `BadRequest` when there is nothing to choose from."""
+        self.labels = list(dict.fromkeys(labels))
+        if not self.labels:
+            raise BadRequest("say which labels to choose from, such as: clipsearch label cat dog")
+        if any(not label.strip() for label in self.labels):
+            raise BadRequest("a label is empty")
+        prompts = [template.replace("{}", label) for label in self.labels for template in templates]
+        rows = embedder.texts(prompts).reshape(len(self.labels), len(templates), -1)
+        self._rows = unit_rows(rows.mean(1))
+        self._scale = np.float32(embedder.logit_scale)
+
+    def probabilities(self, photos: Array) -> Array:
+        """Of each label for unit rows (n, dim): (n, labels), rows that add up to 1."""
+        logits = self._scale * (photos @ self._rows.T)
+        odds = np.exp(logits - logits.max(1, keepdims=True))
+        out: Array = odds / odds.sum(1, keepdims=True)
+        return out
+
+    def classify(self, paths: Sequence[bytes], photos: Array, most: int = 1) -> Iterator[Labelled]:
+        """The `most` likely labels of photos given by their paths and unit rows (n, dim)."""
+        for path, row in zip(paths, self.probabilities(photos), strict=True):
+            order = np.argsort(-row, kind="stable")[:most]
+            yield Labelled(path, tuple((self.labels[n], float(row[n])) for n in order))
+
+    def classify_indexed(self, store: Store, selection: Selection, most: int = 1) -> Iterator[Labelled]:
+        """The same for the photos of a selection, by path."""
+        photos: Iterator[IndexedPhoto] = store.by_path(selection)
+        while block := list(islice(photos, _BLOCK)):
+            rows = unit_rows(store.rows_of(np.array([photo.image_id for photo in block], np.int64)))
+            yield from self.classify([photo.path for photo in block], rows, most)
+
+
+def templates_of(spellings: Sequence[str]) -> list[str]:
+    """Templates as they are written, `{}` for the label, and the names of sets among them. Raises `BadRequest`."""
+    out: list[str] = []
+    for spelling in spellings:
+        named = template_set(spelling)
+        if named is None and "{}" not in spelling:
+            raise BadRequest(f"{spelling!r} is no template; write {{}} for the label, or imagenet or simple for a set")
+        out += named or [spelling]
+    return list(dict.fromkeys(out)) or [TEMPLATE]
