@@ -87,7 +87,16 @@ def index(
     now, or suddenly empty, such as an unmounted drive, keeps its photos until it is back. What --hidden,
     --follow-links and --exclude say of a folder is remembered.
 
-    Example: clipsearch index ~/Pictures /media/camera --exclude '*.gif'
+    Examples:
+      clipsearch index ~/Pictures
+      clipsearch index
+      clipsearch index ~/Pictures /media/old-drive --exclude '*.gif' --exclude thumbnails
+      clipsearch index --retry --strict --json | jq .seconds
+      clipsearch index --rebuild --model ViT-B-32
+
+    Exit status: 0 when it is done, 2 for an error, 3 with --strict when files were skipped, 130 when interrupted; what
+    was embedded until then is kept.
+
     """
     from clipsearch.indexing import Options, update_index
 
@@ -207,7 +216,10 @@ def _reasons(rows: list[tuple[bytes, str]]) -> list[dict[str, str]]:
 def status(index: IndexOption = None, json: JsonOption = False, debug: DebugOption = False) -> None:
     r"""Show what is indexed: folders, counts, files that were skipped and why, size, model.
 
-    Example: clipsearch status --json | jq '.skipped[] | "\(.path): \(.reason)"'
+    Examples:
+      clipsearch status
+      clipsearch status --json | jq '.skipped[] | "\(.path): \(.reason)"'
+
     """
     from clipsearch.models import Model
     from clipsearch.store import Store
@@ -266,8 +278,12 @@ def models(
 ) -> None:
     """List the models that can be used, and which are on this machine.
 
-    Without --all: the bundled one, the default, and those in the local cache. Example: clipsearch models --all | grep
-    ViT-L
+    Without --all: the bundled one, the default, and those in the local cache.
+
+    Examples:
+      clipsearch models
+      clipsearch models --all | grep ViT-L
+
     """
     from clipsearch.encode import available
     from clipsearch.models import DEFAULT, MINI
@@ -293,7 +309,9 @@ def forget(
 ) -> None:
     """Take folders out of the index. The photos themselves are never touched.
 
-    Example: clipsearch forget /media/old-drive
+    Example:
+      clipsearch forget /media/old-drive
+
     """
     from clipsearch.search import refresh
     from clipsearch.store import Store
@@ -326,7 +344,9 @@ def relocate(
 ) -> None:
     """Say that an indexed folder is somewhere else now: a new mount point, a new name. Nothing is embedded again.
 
-    Example: clipsearch relocate /media/old-name /media/new-name
+    Example:
+      clipsearch relocate /media/old-name /media/new-name
+
     """
     from clipsearch.indexing import relocate_root
     from clipsearch.store import Store
@@ -340,7 +360,14 @@ def relocate(
 def verify(index: IndexOption = None, json: JsonOption = False, debug: DebugOption = False) -> None:
     """Check the index against itself and repair what is derived.
 
+    What cannot be made again from the rest is embedded again by the next index.
+
+    Examples:
+      clipsearch verify
+      clipsearch verify --json | jq -r '.repaired[]'
+
     Exit status: 0 when the index is sound now, 2 when it is damaged beyond repair.
+
     """
     from clipsearch import search
     from clipsearch.store import Store
@@ -372,7 +399,10 @@ def eval_(
     Text to image: how often a photo is among the best 1, 5 and 10 for its caption, of all that are indexed, and its
     median rank. Image to text: the same for the captions of FILE, asked by photo. A photo may have several lines.
 
-    Example: clipsearch eval captions.tsv --json | jq .text_to_image.recall_at_10
+    Examples:
+      clipsearch eval captions.tsv
+      clipsearch eval captions.tsv --json | jq .text_to_image.recall_at_10
+
     """
     from clipsearch.evaluation import evaluate
     from clipsearch.store import Store

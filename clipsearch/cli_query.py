@@ -108,7 +108,7 @@ def query(
     from clipsearch.store import Store
 
     chosen = _format(format, null, batch)
-    threshold = None if unique is None else _threshold(unique)
+    threshold = None if unique is None else _threshold(unique, "NEAR_IN_RESULTS")
     destination = copy_to or link_to
     if copy_to and link_to:
         raise BadRequest("--copy-to and --link-to are two ways to collect the photos; take one")
@@ -177,16 +177,17 @@ def _searcher(store: Store, where: Filter) -> Searcher:
     return searcher
 
 
-def _threshold(text: str) -> float:
-    """What `--unique` and `--threshold` were given; empty for the usual."""
-    from clipsearch.copies import NEAR
+def _threshold(text: str, usual: str) -> float:
+    """What `--unique` and `--threshold` were given; empty for the `usual` one of `copies`."""
+    from clipsearch import copies
 
+    near: float = getattr(copies, usual)
     try:
-        value = float(text) if text else NEAR
+        value = float(text) if text else near
     except ValueError:
         value = 2.0
     if not 0 <= value <= 1:
-        raise BadRequest(f"{text!r} is no threshold; it is a cosine, 0 to 1, such as {NEAR}")
+        raise BadRequest(f"{text!r} is no threshold; it is a cosine, 0 to 1, such as {near}")
     return value
 
 
@@ -418,7 +419,7 @@ def duplicates(
     from clipsearch.store import Store
 
     chosen = _format(format, null, None)
-    near = _threshold(threshold)
+    near = _threshold(threshold, "NEAR")
     with Store.open(index_folder(index)) as store:
         groups = find_copies(store, _searcher(store, where).selection, None if identical else near)
     write(render.copies(groups, chosen, b"\0" if null else b"\n", _width(), colour=_colour()))

@@ -327,7 +327,7 @@ class TorchEncoder:
     @property
     def logit_scale(self) -> float:
         """See `Encoder`."""
-        return float(self._net.logit_scale.exp())
+        return float(self._net.logit_scale.detach().exp())
 
     def encode_images(self, pixels: Pixels) -> Array:
         """See `Encoder`."""

@@ -123,6 +123,8 @@ class Searcher:
             raise BadRequest("there is no score without something to look for")
         if min_confidence is not None and not any(isinstance(t.content, str) and t.weight > 0 for t in terms):
             raise BadRequest("confidence is about texts; with images alone, use --min-score")
+        if min_confidence is not None and not 0 <= min_confidence <= 1:
+            raise BadRequest(f"--min-confidence is a probability, 0 to 1, not {min_confidence}")
         hits: list[Hit] = []
         plain = min_confidence is None and unique is None
         for part in self._ranked(terms, k if plain else max(k, FIRST_LOOK)):

@@ -168,8 +168,14 @@ def preview(picture: Image, width: int, rows: int = 12) -> None:
     terminal knows one, else in half-block characters.
     """
     from rich.console import Console
-    from textual_image import renderable
 
+    try:
+        from textual_image import renderable
+        from textual_image._terminal import get_cell_size
+
+        get_cell_size()
+    except (ArithmeticError, OSError):  # a terminal without a size, as some programs pretend to be
+        raise BadRequest("this terminal does not say how large it is; --html FILE shows the photos too") from None
     kind = renderable.Image if sys.stdout.isatty() else renderable.HalfcellImage
     if kind is renderable.UnicodeImage:
         kind = renderable.HalfcellImage

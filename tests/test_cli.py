@@ -57,9 +57,13 @@ def cold(*arguments: object, index: Path, stdin: bytes = b"") -> tuple[int, set[
 
 def in_terminal(*arguments: object, index: Path, columns: int = 60) -> str:
     """What a run shows on a terminal of this width."""
+    import fcntl
     import pty
+    import struct
+    import termios
 
     master, terminal = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 10 * columns, 480))
     environment = os.environ | {"CLIPSEARCH_INDEX": str(index), "COLUMNS": str(columns), "TERM": "xterm-256color"}
     command = [sys.executable, "-m", "clipsearch", *map(str, arguments)]
     process = subprocess.Popen(command, stdin=terminal, stdout=terminal, stderr=terminal, env=environment)

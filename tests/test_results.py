@@ -1,0 +1,193 @@
+"""Looking at results and collecting them, and what `--help` shows: the real program in a subprocess."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import SCENES, Run, save_scenes
+from test_cli import in_terminal, posix
+from typer.main import get_command
+
+from clipsearch import cli
+from clipsearch.indexing import Options, update_index
+from clipsearch.program import app
+
+cli.load()
+
+
+def commands() -> dict[str, str]:
+    """Every command, with the help of its function."""
+    found: dict[str, str] = {}
+    for name, command in get_command(app).commands.items():
+        inner = getattr(command, "commands", None)
+        for sub, one in (inner or {"": command}).items():
+            found[f"{name} {sub}".strip()] = one.help or ""
+    return found
+
+
+# ------------------------------------------------------------------------------------------ likes
+
+
+def test_more_like_these_less_like_those(clipsearch: Run, drawn: Path, drawn_index: Path) -> None:
+    def first(*options: object) -> list[str]:
+        return clipsearch("query", *options, "-k", "1", index=drawn_index).lines
+
+    a, b = drawn / "07.png", drawn / "08.png"
+    assert first("--like", a) == first("--image", a) == [str(a)]
+    assert set(clipsearch("query", "--like", a, "--like", b, "-k", "2", index=drawn_index).lines) == {str(a), str(b)}
+    assert first("--like", a, "--like", f"0.5:{b}", "--unlike", f"2:{b}") == [str(a)]
+    ranked = clipsearch("query", SCENES[7].captions[0], "--unlike", f"3:{a}", "-k", "40", index=drawn_index).lines
+    assert ranked.index(str(a)) > 30
+    alone = clipsearch("query", "--unlike", a, index=drawn_index)
+    assert (alone.status, alone.err.count("\n")) == (2, 1)
+
+
+# ------------------------------------------------------------------------------------------ looking
+
+
+def test_a_contact_sheet(clipsearch: Run, drawn: Path, drawn_index: Path, tmp_path: Path) -> None:
+    page = tmp_path / "a page.html"
+    found = clipsearch("query", "a red circle", "-k", "5", "--html", page, index=drawn_index)
+    assert found.status == 0
+    text = page.read_text()
+    assert text.startswith("<!DOCTYPE html>")
+    assert text.count('<li class="card">') == 5 == text.count("data:image/jpeg;base64,")
+    places = [text.index(Path(line).name) for line in found.lines]
+    assert places == sorted(places)
+    assert text.count("confidence ") == 5
+    assert "<title>a red circle</title>" in text
+    refused = clipsearch("query", "a red circle", "--html", "/nowhere/x.html", index=drawn_index)
+    assert refused.err == "clipsearch: /nowhere/x.html cannot be written: No such file or directory\n"
+
+
+@posix
+def test_the_contact_sheet_is_opened(clipsearch: Run, drawn_index: Path, tmp_path: Path) -> None:
+    browser = tmp_path / "browser"
+    browser.write_text(f'#!/bin/sh\necho "$1" > {shlex.quote(str(tmp_path / "opened"))}\n')
+    browser.chmod(0o755)
+    page = tmp_path / "page.html"
+    shown = clipsearch("query", "a circle", "--html", page, "--open", index=drawn_index, BROWSER=f"{browser} %s")
+    assert shown.status == 0
+    assert (tmp_path / "opened").read_text().strip() == page.as_uri()
+    environment = {"BROWSER": f"{browser} %s", "TMPDIR": str(tmp_path)}
+    temporary = clipsearch("query", "a circle", "--open", index=drawn_index, **environment)
+    assert temporary.status == 0
+    opened = (tmp_path / "opened").read_text().strip()
+    assert opened.startswith((tmp_path / "clipsearch-").as_uri())
+    assert temporary.err == f"the contact sheet is {opened.removeprefix('file://')}\n"
+
+
+@posix
+def test_a_preview_in_half_blocks(drawn: Path, drawn_index: Path, tmp_path: Path) -> None:
+    shown = in_terminal("query", "--image", drawn / "07.png", "-k", "2", "--preview", index=drawn_index, columns=80)
+    assert shown.count("▀") > 300
+    assert "07.png" in shown
+    assert re.search(r"\x1b\[38;2;\d+;\d+;\d+;48;2;\d+;\d+;\d+m▀", shown)
+    assert shown.index("07.png") < shown.index("▀")
+
+
+def test_a_preview_into_a_pipe(clipsearch: Run, drawn: Path, drawn_index: Path) -> None:
+    shown = clipsearch("query", "--image", drawn / "07.png", "-k", "1", "--preview", index=drawn_index)
+    assert shown.status == 0
+    assert "▀" in shown.out.decode()
+    assert shown.err == ""
+
+
+# ------------------------------------------------------------------------------------------ collecting
+
+
+def test_results_are_copied_and_linked(clipsearch: Run, drawn: Path, drawn_index: Path, tmp_path: Path) -> None:
+    query = ("query", "a red circle", "-k", "3")
+    for _ in range(2):  # again adds nothing
+        copied = clipsearch(*query, "--copy-to", tmp_path / "copies", "--numbered", index=drawn_index)
+        assert copied.err == f"3 photos in {tmp_path / 'copies'}\n"
+    names = [f"{rank:03d}-{Path(line).name}" for rank, line in enumerate(copied.lines, 1)]
+    assert sorted(path.name for path in (tmp_path / "copies").iterdir()) == names
+    assert (tmp_path / "copies" / names[0]).read_bytes() == Path(copied.lines[0]).read_bytes()
+    linked = clipsearch(*query, "--link-to", tmp_path / "links", index=drawn_index)
+    assert {str(path.readlink()) for path in (tmp_path / "links").iterdir()} == set(linked.lines)
+    for options, words in (
+        (("--copy-to", tmp_path, "--link-to", tmp_path), "take one"),
+        (("--numbered",), "--numbered says how"),
+        (("--copy-to", drawn / "00.png"), "there is a file in its place"),
+        (("--batch", "-", "--copy-to", tmp_path), "--batch"),
+    ):
+        refused = clipsearch(*(query[:1] if "--batch" in options else query), *options, index=drawn_index)
+        assert (refused.status, refused.err.count("\n")) == (2, 1)
+        assert words in refused.err
+
+
+# ------------------------------------------------------------------------------------------ help
+
+
+def examples() -> list[tuple[str, str]]:
+    found = []
+    for name, text in commands().items():
+        for block in re.findall(r"Examples?:\n((?:  .*\n?)+)", text):
+            found += [(name, line.strip()) for line in block.splitlines()]
+    return found
+
+
+def test_every_command_has_help_and_an_example() -> None:
+    named = {name for name, _ in examples()}
+    assert named == set(commands()), set(commands()) - named
+    for name, command in get_command(app).commands.items():
+        for one in getattr(command, "commands", {name: command}).values():
+            assert all(getattr(parameter, "help", None) for parameter in one.params), one.name
+
+
+@pytest.fixture(scope="module")
+def user(home: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The environment of somebody who has indexed ~/Pictures and has the files that the examples name."""
+    folder = tmp_path_factory.mktemp("helped").resolve()
+    for name in ("Pictures/2023", "media/old-drive", "wallpapers"):
+        (folder / name).mkdir(parents=True)
+    save_scenes(folder / "Pictures/2023", 12)
+    for name in ("twice.png", "again.png"):
+        SCENES[12].image.save(folder / "Pictures/2023" / name)
+    save_scenes(folder / "media/old-drive", 3, first=20)
+    for n, name in enumerate(("a", "b", "beach", "hotel", "sea")):
+        SCENES[n].image.save(folder / f"{name}.jpg")
+    lines = [f"Pictures/2023/{n:02d}.png\t{SCENES[n].captions[0]}\n" for n in range(12)]
+    (folder / "captions.tsv").write_text("".join(lines))
+    (folder / "labels.txt").write_text("cat\ndog\n")
+    (folder / "bin").mkdir()
+    program = folder / "bin" / "clipsearch"
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m clipsearch "$@"\n')
+    program.chmod(0o755)
+    index = folder / ".local/share/clipsearch"
+    update_index(index, [folder / "Pictures", folder / "media/old-drive"], Options(model="mini"))
+    environment = os.environ | {"HOME": str(folder), "PATH": f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}"}
+    subprocess.run([program, "concept", "add", "grandma", "a.jpg"], cwd=folder, env=environment, check=True)
+    return environment
+
+
+@posix
+@pytest.mark.parametrize(("name", "example"), examples(), ids=lambda value: value[:60])
+def test_an_example_of_the_help_works(user: dict[str, str], name: str, example: str) -> None:
+    if "jq" in example and shutil.which("jq") is None:
+        pytest.skip("jq is not installed")
+    if "--model ViT" in example:
+        pytest.skip("it needs weights")
+    line = re.sub(r"(?<=\s)/media/", f"{user['HOME']}/media/", example)
+    if name == "forget":
+        line = f"{line}; status=$?; clipsearch index media/old-drive -q; exit $status"
+    if name == "relocate":
+        old = Path(user["HOME"], "media/old-name")
+        save_scenes(old, 2)
+        line = f"clipsearch index {old} -q && mv {old} {old.with_name('new-name')} && {line}"
+    if name == "concept remove":
+        line = f"clipsearch concept add grandma a.jpg && {line} && clipsearch concept add grandma a.jpg"
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", line], cwd=user["HOME"], env=user, capture_output=True, text=True, check=False
+    )
+    may_find_nothing = any(word in example for word in ("--after", "--near", "--cut"))
+    assert done.returncode in ((0, 1) if may_find_nothing else (0,)), done.stderr
+    assert "Traceback" not in done.stderr
