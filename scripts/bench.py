@@ -307,6 +307,74 @@ def query(args: argparse.Namespace) -> Figures:
     return out
 
 
+def filtered(args: argparse.Namespace) -> Figures:
+    """A text within a hundredth of a large index, beside the whole; and what it takes to list that hundredth."""
+    ours, files, _ = _filled(args, args.rows, with_peers=False)
+    listed = args.work / "listed.txt"
+    listed.write_text(
+        "".join(f"{path.resolve()}\n" for path in itertools.islice(inputs.files_in(files, args.rows), 10_000))
+    )
+    texts = {
+        "all": (),
+        "--after, --before": ("--after", "2000", "--before", "2001"),
+        "--under, a thousand": ("--under", files / "0000"),
+        "--files-from, 10,000": ("--files-from", listed),
+    }
+    runs = {
+        name: lambda options=options: run(clipsearch("query", f"a cat at {time.time()}", *options, "--index", ours))
+        for name, options in texts.items()
+    }
+    runs["the newest, no text"] = lambda: run(clipsearch("query", "--before", "2001", "--index", ours))
+    return compare(f"filtered: a text, {args.rows:,} photos", in_turn(runs, max(5, args.times)))
+
+
+def duplicates(args: argparse.Namespace) -> Figures:
+    """Near-identical photos among 100,000, beside comparing all pairs in blocks; both find the same."""
+    rows = apart(_planted, 100_000)
+    out: Figures = {}
+    print("\nduplicates: near pairs among 100,000 embeddings of 512, 2,000 of them planted")
+    for threshold in (0.95, 0.99):
+        seconds: dict[str, list[float]] = {"near_groups": [], "all pairs": []}
+        found: dict[str, int] = {}
+        for _ in range(args.times):
+            for name, count in (("near_groups", _grouped), ("all pairs", _all_pairs)):
+                began = time.perf_counter()
+                found[name] = count(rows, threshold)
+                seconds[name].append(time.perf_counter() - began)
+        for name, every in seconds.items():
+            print(f"  {threshold}  {name:<12}{statistics.median(every):8.2f} s, {found[name]:,} found")
+        out[str(threshold)] = {name: statistics.median(every) for name, every in seconds.items()}
+    ours, _, _ = _filled(args, 100_000, with_peers=False)
+    command = {"clipsearch": lambda: run(clipsearch("duplicates", "--index", ours))}
+    out["command"] = compare("duplicates: the command, 100,000 photos", in_turn(command, args.times))
+    return out
+
+
+def _planted(count: int) -> np.ndarray:
+    rows = np.concatenate(list(inputs.make_embeddings(count)))
+    rng = np.random.default_rng(5)
+    places = rng.permutation(count)[:4_000]
+    noise = rng.normal(size=(2_000, rows.shape[1])).astype(np.float32) * np.linspace(0.001, 0.02, 2_000)[:, None]
+    near = rows[places[:2_000]] + noise.astype(np.float32)
+    rows[places[2_000:]] = near / np.linalg.norm(near, axis=1, keepdims=True)
+    return rows
+
+
+def _grouped(rows: np.ndarray, threshold: float) -> int:
+    from clipsearch.duplicates import near_groups
+
+    return sum(len(group.members) for group in near_groups(rows, threshold))
+
+
+def _all_pairs(rows: np.ndarray, threshold: float, block: int = 2048) -> int:
+    found = 0
+    for i in range(0, len(rows), block):
+        for j in range(i, len(rows), block):
+            first, second = np.nonzero(rows[i : i + block] @ rows[j : j + block].T >= threshold)
+            found += int((first + i < second + j).sum())
+    return found
+
+
 def noop(args: argparse.Namespace) -> Figures:
     """Nothing new, against the peer, and against what it takes to look at each file."""
     out: Figures = {}
@@ -364,10 +432,10 @@ def _filled(
     """Indexes of so many made-up embeddings, ours and the peers', of the same files."""
     ours, files = args.work / f"index-{rows}", args.work / f"files-{rows}"
     apart(inputs.make_files, files, rows)
-    if not (ours / "done").exists():
+    if not (ours / "dated").exists():
         shutil.rmtree(ours, ignore_errors=True)
         apart(inputs.fill_index, ours, files, rows, apart(inputs.make_weights, args.work))
-        (ours / "done").touch()
+        (ours / "dated").touch()
     peers = {}
     for pixels in (
         args.peers[-1:] if with_peers else []
@@ -410,7 +478,8 @@ def _brute_force(rows: int, queries: np.ndarray, k: int) -> np.ndarray:
     return np.argsort(-scores, axis=1)[:, :k]
 
 
-PARTS = {part.__name__: part for part in (decode, encode, index, pipeline, query, noop, grow, memory, search)}
+_ALL = (decode, encode, index, pipeline, query, filtered, duplicates, noop, grow, memory, search)
+PARTS = {part.__name__: part for part in _ALL}
 
 
 def main() -> None:
@@ -431,7 +500,7 @@ def main() -> None:
     results = os.fdopen(os.dup(1), "w")
     if args.json:
         os.dup2(2, 1)  # what the parts print goes to stderr
-    apart_parts = (decode, encode, search)
+    apart_parts = (decode, encode, duplicates, search)
     figures = {
         name: apart(part, args) if part in apart_parts else part(args)
         for name, part in PARTS.items()

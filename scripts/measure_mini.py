@@ -1,11 +1,11 @@
-"""Measure a model as its card reports it, with the program itself: `clipsearch index` and `clipsearch eval`.
+"""Measure a model as its card reports it, with the program itself: `clipsearch index`, `eval`, `label` and `query`.
 
     python scripts/measure_mini.py --data ../shared/data [--model mini]
     python scripts/measure_mini.py --speed
 
-The first prints, in percent: retrieval over 1,000 Flickr8k photos and over 200 drawn scenes that no training has seen,
-and zero-shot labels, each photo against the labels of its own set as "a photo of a ...", which is recall at 1 of image
-to text where the captions are the labels. The second compares the model with a ViT-B/32 of random weights, in images
+The first prints, in percent: retrieval over 1,000 Flickr8k photos and over 200 drawn scenes that no training has seen;
+zero-shot labels, each photo against the labels of its own set; and what confidence says of photos that are there and
+that are not. The second compares the model with a ViT-B/32 of random weights, in images
 that are embedded a second, batches of 32 in turn.
 """
 
@@ -13,19 +13,21 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import statistics
 import subprocess
 import sys
 import tarfile
 import tempfile
 import time
-from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import scenes
 
+import clipsearch
 from clipsearch.encode import TorchEncoder, resolve
 
 SCENES = 200
@@ -80,17 +82,65 @@ def measure(photos: Path, model: str) -> None:
         print(f"{SCENES} drawn scenes:")
         drawn = _draw(work / "scenes")
         _report(_evaluate(_index(work / "scenes", model), drawn))
-        sets = defaultdict(list)
-        for path, (_, label) in _unpack(photos / "dev-labels.tar", work / "labels").items():
-            sets[path.name.rsplit("-", 1)[0]].append((path, f"a photo of a {label}"))
+        labels = {
+            path: label for path, (_, label) in _unpack(photos / "dev-labels.tar", work / "labels").items() if label
+        }
         index = _index(work / "labels", model)
-        right = total = 0.0
-        for source, labelled in sorted(sets.items()):
-            measured = _evaluate(index, labelled)
-            right += measured["photos"] * measured["image_to_text"]["recall_at_1"]
-            total += measured["photos"]
-            print(f"  {100 * measured['image_to_text']['recall_at_1']:5.1f}  {source}: {measured['captions']} labels")
-        print(f"labels, all {total:.0f} photos: {100 * right / total:.1f}")
+        for name, templates in (("a photo of a {}.", ()), ("simple", ("simple",)), ("imagenet", ("imagenet",))):
+            right = _labelled(index, labels, templates)
+            print(f"labels of {len(labels):,} photos, each among those of its set, {name}:")
+            if not templates:
+                for source, (found, count) in sorted(right.items()):
+                    print(f"  {100 * found / count:5.1f}  {source}: {count} photos")
+            print(f"  {100 * sum(found for found, _ in right.values()) / len(labels):5.1f}  all")
+        _confidence(index, labels)
+
+
+def _labelled(index: Path, labels: dict[Path, str], templates: Sequence[str]) -> dict[str, tuple[int, int]]:
+    """Of each set, how many photos `clipsearch label` gives their own label, and how many there are."""
+    options = [word for template in templates for word in ("--template", template)]
+    out = {}
+    for source in sorted({_set(path) for path in labels}):
+        paths = {str(path.resolve()): label for path, label in labels.items() if _set(path) == source}
+        words = sorted(set(paths.values()))
+        command = ("label", *words, *options, "--files-from", "-", "--format", "jsonl", "--index", index)
+        found = [json.loads(line) for line in _clipsearch(*command, stdin="\n".join(paths)).splitlines()]
+        out[source] = (sum(one["label"] == paths[one["path"]] for one in found), len(paths))
+    return out
+
+
+def _set(path: Path) -> str:
+    return path.name.rsplit("-", 1)[0]
+
+
+def _confidence(index: Path, labels: dict[Path, str]) -> None:
+    """Ask for each label while its photos are there, and while they are not.
+
+    Photos whose labels share a word with the label are neither right nor wrong.
+    """
+    stems = {
+        label: {re.sub("(es|s|ing)$", "", word) for word in re.findall("[a-z]{3,}", label)} for label in labels.values()
+    }
+    asked = []
+    for label in sorted(stems):
+        hits = clipsearch.open_index(index).query(label, k=10 * len(labels), min_confidence=0.0)
+        shown = [(labels[Path(hit.path)], hit.confidence or 0.0) for hit in hits]
+        right = [confidence for other, confidence in shown if other == label]
+        wrong = [confidence for other, confidence in shown if other != label and not stems[other] & stems[label]]
+        asked.append((right, wrong))
+    print(
+        f"confidence, {len(asked)} labels: of the hits that are kept how many are right, of the right how many are kept,"
+    )
+    print("for how many labels there is a hit, and for how many there is none when their photos are left out")
+    for threshold in (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9):
+        kept = sum(value >= threshold for _, wrong in asked for value in wrong)
+        found = sum(value >= threshold for right, _ in asked for value in right)
+        precision, recall = found / max(1, found + kept), found / sum(len(right) for right, _ in asked)
+        answered = statistics.mean(max(right + wrong) >= threshold for right, wrong in asked)
+        silent = statistics.mean(max(wrong) < threshold for _, wrong in asked)
+        print(
+            f"  {threshold:.1f}: {100 * precision:5.1f} {100 * recall:5.1f} {100 * answered:5.1f} {100 * silent:5.1f}"
+        )
 
 
 def _unpack(tar: Path, folder: Path) -> dict[Path, tuple[list[str], str | None]]:
