@@ -313,13 +313,13 @@ def label(
     r"""Say which of some labels fits each photo best: zero-shot classification.
 
     Probabilities are over the labels that were given and add up to 1: a photo of something else gets one of them too.
-    The usual template is "a photo of a {}."
+    The usual template is "a photo of a {}".
 
     Examples:
       clipsearch label cat dog "a person"
       clipsearch label receipt photo screenshot --counts
       clipsearch label indoors outdoors --under ~/Pictures/2023 -f jsonl | jq -r .label
-      clipsearch label cat dog --template "a photo of a {}." --template "a drawing of a {}."
+      clipsearch label cat dog --template "a photo of a {}" --template "a drawing of a {}."
       clipsearch label --labels-from labels.txt --template imagenet -f tsv | awk -F'\\t' '$2 > .9'
       clipsearch label cat dog --image beach.jpg --all
 

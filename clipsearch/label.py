@@ -6,6 +6,7 @@ probability the softmax over all labels of the cosines, times the model's logit 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple
@@ -18,7 +19,7 @@ from clipsearch.errors import BadRequest
 from clipsearch.store import IndexedPhoto, Selection, Store
 from clipsearch.towers import Array, unit_rows
 
-TEMPLATE = "a photo of a {}."
+TEMPLATE = "a photo of a {}"
 _BLOCK = 2048  # photos at a time
 
 
@@ -39,7 +40,7 @@ class Classifier:
             raise BadRequest("say which labels to choose from, such as: clipsearch label cat dog")
         if any(not label.strip() for label in self.labels):
             raise BadRequest("a label is empty")
-        prompts = [template.replace("{}", label) for label in self.labels for template in templates]
+        prompts = [_prompt(template, label) for label in self.labels for template in templates]
         rows = embedder.texts(prompts).reshape(len(self.labels), len(templates), -1)
         self._rows = unit_rows(rows.mean(1))
         self._scale = np.float32(embedder.logit_scale)
@@ -63,6 +64,13 @@ class Classifier:
         while block := list(islice(photos, _BLOCK)):
             rows = unit_rows(store.rows_of(np.array([photo.image_id for photo in block], np.int64)))
             yield from self.classify([photo.path for photo in block], rows, most)
+
+
+def _prompt(template: str, label: str) -> str:
+    """The label in its place; "a person" brings its own article."""
+    if re.match(r"(an?|the) ", label):
+        template = re.sub(r"\b(an?|the) \{\}", "{}", template)
+    return template.replace("{}", label)
 
 
 def templates_of(spellings: Sequence[str]) -> list[str]:

@@ -311,9 +311,7 @@ def filtered(args: argparse.Namespace) -> Figures:
     """A text within a hundredth of a large index, beside the whole; and what it takes to list that hundredth."""
     ours, files, _ = _filled(args, args.rows, with_peers=False)
     listed = args.work / "listed.txt"
-    listed.write_text(
-        "".join(f"{path.resolve()}\n" for path in itertools.islice(inputs.files_in(files, args.rows), 10_000))
-    )
+    listed.write_text("".join(f"{path.resolve()}\n" for path in inputs.files_in(files, min(10_000, args.rows))))
     texts = {
         "all": (),
         "--after, --before": ("--after", "2000", "--before", "2001"),

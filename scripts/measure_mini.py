@@ -86,7 +86,7 @@ def measure(photos: Path, model: str) -> None:
             path: label for path, (_, label) in _unpack(photos / "dev-labels.tar", work / "labels").items() if label
         }
         index = _index(work / "labels", model)
-        for name, templates in (("a photo of a {}.", ()), ("simple", ("simple",)), ("imagenet", ("imagenet",))):
+        for name, templates in (("a photo of a {}", ()), ("simple", ("simple",)), ("imagenet", ("imagenet",))):
             right = _labelled(index, labels, templates)
             print(f"labels of {len(labels):,} photos, each among those of its set, {name}:")
             if not templates:

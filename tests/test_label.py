@@ -12,7 +12,7 @@ from test_cli import cold, in_terminal
 
 from clipsearch.embedding import Embedder
 from clipsearch.errors import BadRequest
-from clipsearch.label import TEMPLATE, Classifier, templates_of
+from clipsearch.label import TEMPLATE, Classifier, _prompt, templates_of
 from clipsearch.store import Store
 from clipsearch.towers import unit_rows
 
@@ -43,6 +43,14 @@ def test_templates() -> None:
     for wrong in ("a photo", "imagenet21k", ""):
         with pytest.raises(BadRequest, match="is no template"):
             templates_of([wrong])
+
+
+def test_a_label_may_bring_its_article() -> None:
+    assert _prompt("a photo of a {}", "cat") == "a photo of a cat"
+    assert _prompt("a photo of a {}", "a person") == "a photo of a person"
+    assert _prompt("art of the {}.", "an owl") == "art of an owl."
+    assert _prompt("{} and {}", "the sea") == "the sea and the sea"
+    assert _prompt("a photo of a {}", "anvil") == "a photo of a anvil"  # as in CLIP's own prompts
 
 
 def test_the_models_scale_is_that_of_open_clip(drawn_index: Path) -> None:
