@@ -5,6 +5,7 @@ What a command does not need it does not import.
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -26,6 +27,7 @@ from clipsearch.program import (
     command,
     explained,
     lines,
+    open_or_stdin,
     print_json,
     say,
     say_missing,
@@ -103,28 +105,28 @@ def query(
       clipsearch query @grandma "on a beach" --unique --preview
 
     Exit status: 0 when something was found, 1 when nothing was, 2 for an error.
-
     """
     from clipsearch.store import Store
 
     chosen = _format(format, null, batch)
-    threshold = None if unique is None else _threshold(unique, "NEAR_IN_RESULTS")
+    least = _least(cut, min_confidence)
+    threshold = None
+    if unique is not None:
+        from clipsearch.copies import NEAR_IN_RESULTS
+
+        threshold = _threshold(unique, NEAR_IN_RESULTS)
     destination = copy_to or link_to
     if copy_to and link_to:
         raise BadRequest("--copy-to and --link-to are two ways to collect the photos; take one")
     if numbered and not destination:
         raise BadRequest("--numbered says how --copy-to and --link-to name photos")
     shows = {"--preview": preview, "--html": html, "--open": open_, "--copy-to": copy_to, "--link-to": link_to}
+    if preview and (null or format not in (None, "table")):
+        raise BadRequest("--preview shows the photos in a table; leave out --format and -0")
     if batch is not None and (text or image or not_ or unlike or any(shows.values())):
         raise BadRequest("--batch takes its queries from a file and answers as JSON lines; leave out the others")
     with Store.open(index_folder(index)) as store:
         searcher = _searcher(store, where)
-        if cut or min_confidence is not None:
-            from clipsearch.confidence import CUT
-
-            least: float | None = CUT if min_confidence is None else min_confidence
-        else:
-            least = None
 
         def ask(terms: Sequence[Term]) -> list[Hit]:
             hits = searcher.query(terms, k, min_score, least, threshold)
@@ -169,6 +171,14 @@ def _format(wanted: str | None, null: bool, batch: str | None) -> str:
     return form
 
 
+def _least(cut: bool, min_confidence: float | None) -> float | None:
+    if min_confidence is not None or not cut:
+        return min_confidence
+    from clipsearch.confidence import CUT
+
+    return CUT
+
+
 def _searcher(store: Store, where: Filter) -> Searcher:
     from clipsearch.query import Searcher
 
@@ -177,17 +187,14 @@ def _searcher(store: Store, where: Filter) -> Searcher:
     return searcher
 
 
-def _threshold(text: str, usual: str) -> float:
-    """What `--unique` and `--threshold` were given; empty for the `usual` one of `copies`."""
-    from clipsearch import copies
-
-    near: float = getattr(copies, usual)
+def _threshold(text: str, usual: float) -> float:
+    """What `--unique` and `--threshold` were given; empty for the usual."""
     try:
-        value = float(text) if text else near
+        value = float(text) if text else usual
     except ValueError:
         value = 2.0
     if not 0 <= value <= 1:
-        raise BadRequest(f"{text!r} is no threshold; it is a cosine, 0 to 1, such as {near}")
+        raise BadRequest(f"{text!r} is no threshold; it is a cosine, 0 to 1, such as {usual}")
     return value
 
 
@@ -209,7 +216,8 @@ def _image_term(spelling: str, sign: int = 1) -> Term:
 
     weight, place = (1.0, spelling) if os.path.exists(spelling) else weighted(spelling)
     if place == "-":
-        return Term(sys.stdin.buffer.read(), sign * weight, "the image on stdin")
+        with open_or_stdin(place) as file:
+            return Term(file.read(), sign * weight, "the image on stdin")
     if place.startswith(("https://", "http://")):
         from clipsearch.fetch import fetch
 
@@ -320,11 +328,10 @@ def label(
       clipsearch label receipt photo screenshot --counts
       clipsearch label indoors outdoors --under ~/Pictures/2023 -f jsonl | jq -r .label
       clipsearch label cat dog --template "a photo of a {}" --template "a drawing of a {}."
-      clipsearch label --labels-from labels.txt --template imagenet -f tsv | awk -F'\\t' '$2 > .9'
+      clipsearch label --labels-from labels.txt --template imagenet -f tsv | awk -F'\t' '$2 > .9'
       clipsearch label cat dog --image beach.jpg --all
 
     Exit status: 0 when there was a photo, 1 when there was none, 2 for an error.
-
     """
     from clipsearch.embedding import Embedder
     from clipsearch.label import Classifier, templates_of
@@ -346,14 +353,13 @@ def label(
             found = classifier.classify(*_embedded(image, embedder), most)
         else:
             found = classifier.classify_indexed(store, searcher.selection, most)
+        first = next(found, None)
+        every_one = itertools.chain([] if first is None else [first], found)
         if counts:
-            some = _counts(found, classifier.labels, chosen)
+            write(render.label_counts(_counted(every_one, classifier.labels), chosen, _width(), colour=_colour()))
         else:
-            some = False
-            for chunk in render.labelled(found, chosen, _width(), colour=_colour()):
-                some = True
-                write([chunk])
-    if not some:
+            write(render.labelled(every_one, chosen, _width(), colour=_colour()))
+    if first is None:
         raise typer.Exit(NOTHING_FOUND)
 
 
@@ -373,13 +379,11 @@ def _embedded(spellings: list[str], embedder: Embedder) -> tuple[list[bytes], Ar
     return [os.fsencode(spelling) for spelling in spellings], np.stack(rows)
 
 
-def _counts(found: Iterable[Labelled], labels: list[str], chosen: str) -> bool:
+def _counted(found: Iterable[Labelled], labels: list[str]) -> list[tuple[str, int]]:
     from collections import Counter
 
     counted = Counter(one.labels[0][0] for one in found)
-    rows = sorted(((name, counted[name]) for name in labels), key=lambda row: -row[1])
-    write(render.label_counts(rows, chosen, _width(), colour=_colour()))
-    return counted.total() > 0
+    return sorted(((name, counted[name]) for name in labels), key=lambda row: -row[1])
 
 
 # ------------------------------------------------------------------------------------------ duplicates
@@ -413,13 +417,12 @@ def duplicates(
       clipsearch duplicates --format jsonl | jq -r '.photos[1:][].path'
 
     Exit status: 0 when there are any, 1 when there are none, 2 for an error.
-
     """
-    from clipsearch.copies import find_copies
+    from clipsearch.copies import NEAR, find_copies
     from clipsearch.store import Store
 
     chosen = _format(format, null, None)
-    near = _threshold(threshold, "NEAR")
+    near = _threshold(threshold, NEAR)
     with Store.open(index_folder(index)) as store:
         groups = find_copies(store, _searcher(store, where).selection, None if identical else near)
     write(render.copies(groups, chosen, b"\0" if null else b"\n", _width(), colour=_colour()))
@@ -451,7 +454,6 @@ def concept_add(
     Examples:
       clipsearch concept add grandma a.jpg b.jpg
       clipsearch query @grandma "on a beach"
-
     """
     from clipsearch.concepts import Concepts, checked_name
     from clipsearch.embedding import Embedder
@@ -473,7 +475,6 @@ def concept_list(index: IndexOption = None, json: JsonOption = False, debug: Deb
 
     Example:
       clipsearch concept list --json | jq -r '.concepts[].name'
-
     """
     from clipsearch.concepts import Concepts
 
@@ -500,7 +501,6 @@ def concept_remove(
 
     Example:
       clipsearch concept remove grandma
-
     """
     from clipsearch.concepts import Concepts
 

@@ -182,9 +182,18 @@ def about(
 # ------------------------------------------------------------------------------------------ input and output
 
 
+_stdin_is_read = False
+
+
 def open_or_stdin(source: str) -> contextlib.AbstractContextManager[IO[bytes]]:
-    """A file to read, or stdin for -. Raises OSError."""
-    return contextlib.nullcontext(sys.stdin.buffer) if source == "-" else open(source, "rb")
+    """A file to read, or stdin for -, which can be read once. Raises OSError or `BadRequest`."""
+    global _stdin_is_read  # noqa: PLW0603  # as the process has one stdin
+    if source != "-":
+        return open(source, "rb")
+    if _stdin_is_read:
+        raise BadRequest("only one option can read stdin; give the others a file")
+    _stdin_is_read = True
+    return contextlib.nullcontext(sys.stdin.buffer)
 
 
 def lines(source: str) -> Iterator[tuple[str, bytes]]:

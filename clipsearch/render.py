@@ -191,9 +191,7 @@ def preview(picture: Image, width: int, rows: int = 12) -> None:
 def labelled(found: Iterable[Labelled], form: str, width: int, *, colour: bool) -> Iterator[bytes]:
     """Photos with their labels, in one of `LABEL_FORMATS`; TSV has label, probability and path."""
     if form == "json":
-        text = json.dumps([_labels_object(one) for one in found], ensure_ascii=False, indent=2)
-        if text != "[]":
-            yield text.encode() + b"\n"
+        yield json.dumps([_labels_object(one) for one in found], ensure_ascii=False, indent=2).encode() + b"\n"
         return
     for one in found:
         if form == "jsonl":

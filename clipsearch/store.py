@@ -492,7 +492,9 @@ class Store:
         missing: list[bytes] = []
         if where.files is not None:
             self._db.execute("DROP TABLE IF EXISTS temp.chosen")
-            self._db.execute("CREATE TEMP TABLE chosen (root, path, PRIMARY KEY (root, path)) WITHOUT ROWID")
+            self._db.execute(
+                "CREATE TEMP TABLE chosen (root INTEGER, path BLOB, PRIMARY KEY (root, path)) WITHOUT ROWID"
+            )
             roots = self.roots()
             for file in where.files:
                 place = self.locate(file, roots)
@@ -500,7 +502,7 @@ class Store:
                     missing.append(file)
                 else:
                     self._db.execute("INSERT OR IGNORE INTO chosen VALUES (?, ?)", (place[0].id, place[1]))
-            clauses.append("EXISTS (SELECT 1 FROM chosen WHERE root = photos.root AND path = photos.path)")
+            clauses.append("(photos.root, photos.path) IN (SELECT root, path FROM chosen)")
         return Selection({root.id: root for root, _ in places}, " AND ".join(clauses), tuple(values), missing)
 
     def locate(self, path: bytes, roots: list[Root]) -> tuple[Root, bytes] | None:

@@ -100,6 +100,22 @@ def test_a_preview_into_a_pipe(clipsearch: Run, drawn: Path, drawn_index: Path) 
     assert shown.err == ""
 
 
+def test_what_excludes_each_other_is_refused(clipsearch: Run, drawn: Path, drawn_index: Path) -> None:
+    photo = (drawn / "07.png").read_bytes()
+    for arguments, words in (
+        (("query", "a circle", "--preview", "-f", "json"), "leave out --format"),
+        (("query", "a circle", "--preview", "-0"), "leave out --format"),
+        (("query", "--image", "-", "--files-from", "-"), "only one option can read stdin"),
+        (("query", "--image", "-", "--like", "-"), "only one option can read stdin"),
+        (("query", "--batch", "-", "--files-from", "-"), "only one option can read stdin"),
+        (("query", "--batch", "-", "--html", "x"), "leave out the others"),
+        (("label", "--labels-from", "-", "--image", "-"), "only one option can read stdin"),
+    ):
+        refused = clipsearch(*arguments, index=drawn_index, stdin=photo if "--image" in arguments else b"a\n")
+        assert (refused.status, refused.out, refused.err.count("\n")) == (2, b"", 1), arguments
+        assert words in refused.err
+
+
 # ------------------------------------------------------------------------------------------ collecting
 
 
