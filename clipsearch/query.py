@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -141,9 +140,7 @@ class Searcher:
     def _ranked(self, terms: Sequence[Term], first: int) -> Iterator[list[Hit]]:
         """All photos, best first, in parts of which each is some times as large as all before it."""
         if not terms:
-            there = (Hit(0, None, photo) for photo in self._store.newest(self.selection) if os.path.exists(photo.path))
-            while part := list(itertools.islice(there, first)):
-                yield part
+            yield from self._newest(first)
             return
         embedding = self.embed(terms)
         seen: set[int] = set()
@@ -160,6 +157,17 @@ class Searcher:
                 return
             seen |= score_of.keys()
             wanted *= 4
+
+    def _newest(self, first: int) -> Iterator[list[Hit]]:
+        seen, wanted = 0, first
+        while True:
+            photos = self._store.newest(self.selection, wanted)
+            hits = [Hit(0, None, photo) for photo in photos[seen:] if os.path.exists(photo.path)]
+            if hits:
+                yield hits
+            if len(photos) < wanted:
+                return
+            seen, wanted = wanted, 4 * wanted
 
     def with_confidence(self, hits: list[Hit], terms: Sequence[Term]) -> list[Hit]:
         """Each hit with its confidence: that of the text that it is least likely to show, if there are texts."""

@@ -7,7 +7,6 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -117,23 +116,13 @@ def table(hits: Iterable[Hit], width: int, *, colour: bool = True) -> str:
 
     def lines() -> Iterator[Line]:
         for hit in rows:
-            score = when(hit.photo)[:10] if hit.score is None else f"{hit.score:.3f}"
+            score = hit.photo.date[:10] if hit.score is None else f"{hit.score:.3f}"
             start = [(f"{hit.rank:>{margin}}", "dim"), (f"  {score}", "green")]
             if hit.confidence is not None:
                 start.append((f"  {100 * hit.confidence:3.0f}%", "cyan"))
             yield start, hit.photo.path, f"  +{len(hit.similar)}" if hit.similar else ""
 
     return _lines(lines(), width, colour=colour)
-
-
-def when(photo: IndexedPhoto) -> str:
-    """When a photo was taken or, if it does not say, its file changed: local time in ISO 8601."""
-    if photo.image.taken:
-        return photo.image.taken
-    try:
-        return datetime.fromtimestamp(photo.mtime_ns // 10**9).isoformat()
-    except (OverflowError, ValueError, OSError):  # beyond what the calendar can say
-        return "-" * 10
 
 
 Line = tuple[list[tuple[str, str]], bytes | None, str]

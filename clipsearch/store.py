@@ -80,6 +80,9 @@ _FROM_SQLITE = (sqlite3.DatabaseError, UnicodeDecodeError)  # the latter when it
 # What the marks of a photo and an image are made of, in SQL.
 _OF_PHOTO = "path, size, mtime_ns, image, CAST(error AS BLOB)"
 _OF_IMAGE = "content, width, height, CAST(taken AS BLOB), CAST(camera AS BLOB), latitude, longitude"
+# Photos with their images. SQLite would go through all photos of a root to find those of a few images.
+_BY_PHOTO = "photos JOIN images ON images.id = photos.image"
+_BY_IMAGE = "images CROSS JOIN photos INDEXED BY photos_image ON photos.image = images.id"
 _AGAIN = (  # no file has this time, so that the next `index` looks at it
     "image = NULL, error = 'to be embedded again', mtime_ns = -1,"
     " mark = mark(path, size, -1, NULL, CAST('to be embedded again' AS BLOB))"
@@ -129,6 +132,16 @@ class IndexedPhoto(NamedTuple):
     mtime_ns: int
     image: Image
 
+    @property
+    def date(self) -> str:
+        """When it was taken or, if it does not say, its file was changed: local time in ISO 8601."""
+        if self.image.taken:
+            return self.image.taken
+        try:
+            return datetime.fromtimestamp(self.mtime_ns // 10**9).isoformat()
+        except (OverflowError, ValueError, OSError):  # beyond what the calendar can say
+            return "0000-00-00T00:00:00"
+
 
 class Vectors(NamedTuple):
     """The derived file of vectors: its name, its rows, the last image in it, and its length in bytes.
@@ -143,12 +156,28 @@ class Vectors(NamedTuple):
     structure: str = ""
 
 
+class Clause(NamedTuple):
+    """A condition in SQL with its values."""
+
+    sql: str
+    values: tuple[Any, ...] = ()
+
+    @staticmethod
+    def all_of(clauses: Iterable[Clause]) -> Clause:
+        """What holds when each of them does."""
+        every = list(clauses)
+        return Clause(" AND ".join(f"({c.sql})" for c in every) or "1", tuple(v for c in every for v in c.values))
+
+
 class Selection(NamedTuple):
-    """Some photos of a store: their roots by id, what SQL says of them, and paths that were asked for in vain."""
+    """Some photos of a store: their roots by id, what holds for them, and paths that were asked for in vain.
+
+    `candidates` is a query for the ids of their images, and maybe of others.
+    """
 
     roots: dict[int, Root]
-    sql: str
-    values: tuple[Any, ...]
+    holds: Clause
+    candidates: Clause
     missing: list[bytes]
 
 
@@ -482,31 +511,46 @@ class Store:
     # -------------------------------------------------------------------------------- looking things up
 
     def select(self, places: list[tuple[Root, bytes]], where: Filter = EVERYTHING) -> Selection:
-        """What holds for the photos below one of the places (root, folder) that pass a filter; a store has one."""
-        bounds = " OR ".join("photos.root = ? AND photos.path >= ? AND photos.path < ?" for _ in places) or "0"
-        clauses = [f"({bounds})"]
-        values: list[Any] = [value for root, under in places for value in (root.id, *_below(under))]
-        for clause, *of_clause in _conditions(where):
-            clauses.append(f"({clause})")
-            values += of_clause
+        """The photos below one of the places (root, folder) that pass a filter; a store has one with `files`."""
+        roots = self.roots()
+        of_photo, of_image, dates = _conditions(where)
+        if places != [(root, b"") for root in roots]:
+            one = Clause("photos.root = ? AND photos.path >= ? AND photos.path < ?")
+            bounds = [value for root, under in places for value in (root.id, *_below(under))]
+            of_photo.append(Clause(" OR ".join(f"({one.sql})" for _ in places) or "0", tuple(bounds)))
         missing: list[bytes] = []
         if where.files is not None:
             self._db.execute("DROP TABLE IF EXISTS temp.chosen")
             self._db.execute(
                 "CREATE TEMP TABLE chosen (root INTEGER, path BLOB, PRIMARY KEY (root, path)) WITHOUT ROWID"
             )
-            roots = self.roots()
             for file in where.files:
                 place = self.locate(file, roots)
                 if place is None:
                     missing.append(file)
                 else:
                     self._db.execute("INSERT OR IGNORE INTO chosen VALUES (?, ?)", (place[0].id, place[1]))
-            clauses.append("(photos.root, photos.path) IN (SELECT root, path FROM chosen)")
-        return Selection({root.id: root for root, _ in places}, " AND ".join(clauses), tuple(values), missing)
+            of_photo.append(Clause("(photos.root, photos.path) IN (SELECT root, path FROM chosen)"))
+        holds = Clause.all_of([*of_photo, *of_image, *(date.of_both for date in dates)])
+        if not of_photo:  # going through one table takes half the time of going through both
+            taken = Clause.all_of([*of_image, *(date.taken for date in dates)])
+            candidates = Clause(f"SELECT id FROM images WHERE {taken.sql}", taken.values)
+            if dates:
+                changed = Clause.all_of([*(date.changed for date in dates), Clause("taken IS NULL"), *of_image])
+                tables = "photos CROSS JOIN images ON images.id = photos.image"
+                sql = f"{candidates.sql} UNION SELECT image FROM {tables} WHERE {changed.sql}"
+                candidates = Clause(sql, candidates.values + changed.values)
+        elif of_image or dates:
+            candidates = Clause(f"SELECT DISTINCT image FROM {_BY_PHOTO} WHERE {holds.sql}", holds.values)
+        else:
+            sql = f"SELECT DISTINCT image FROM photos WHERE image IS NOT NULL AND {holds.sql}"
+            candidates = Clause(sql, holds.values)
+        return Selection({root.id: root for root, _ in places}, holds, candidates, missing)
 
     def locate(self, path: bytes, roots: list[Root]) -> tuple[Root, bytes] | None:
         """The root of a photo and its path below it: as it is spelt, or with the links to its folder resolved."""
+        if b"\0" in path:  # which is in no name
+            return None
         spelt = self._locate(os.path.abspath(path), roots)
         if spelt is not None:
             return spelt
@@ -521,38 +565,38 @@ class Store:
         return None
 
     def images_in(self, selection: Selection) -> NDArray[np.int64]:
-        """Ids, in order and each once, of the images of a selection's photos."""
-        rows = self._db.execute(
-            "SELECT DISTINCT image FROM photos JOIN images ON images.id = photos.image"
-            f" WHERE {selection.sql} ORDER BY image",
-            selection.values,
-        )
-        return np.fromiter((row[0] for row in rows), np.int64)
+        """Ids, in order and each once, of the images of a selection's photos; photos without an image have none."""
+        rows = self._db.execute(*selection.candidates)
+        return np.sort(np.fromiter((row[0] for row in rows), np.int64))
 
     def photos_of(self, ids: Iterable[int], selection: Selection | None = None) -> list[IndexedPhoto]:
         """The photos of images; of a selection, if one is given."""
         selection = selection or self.select([(root, b"") for root in self.roots()])
         out: list[IndexedPhoto] = []
         for part in _parts(ids):
-            condition = f"photos.image IN ({_marks(part)}) AND {selection.sql}"
-            out += self._photos(selection.roots, condition, (*part, *selection.values))
+            condition = f"images.id IN ({_marks(part)}) AND {selection.holds.sql}"
+            out += self._photos(selection.roots, condition, (*part, *selection.holds.values), _BY_IMAGE)
         return out
 
     def by_path(self, selection: Selection) -> Iterator[IndexedPhoto]:
         """The photos of a selection by root and path."""
-        order = f"{selection.sql} ORDER BY photos.root, photos.path"
-        return self._photos(selection.roots, order, selection.values)
+        order = f"{selection.holds.sql} ORDER BY photos.root, photos.path"
+        return self._photos(selection.roots, order, selection.holds.values)
 
-    def newest(self, selection: Selection) -> Iterator[IndexedPhoto]:
-        """The photos of a selection, the newest first: by when they were taken, or else changed."""
-        taken = "CAST(strftime('%s', taken, 'utc') AS INTEGER) * 1000000000"
-        order = f"{selection.sql} ORDER BY coalesce({taken}, mtime_ns) DESC, photos.root, photos.path"
-        return self._photos(selection.roots, order, selection.values)
+    def newest(self, selection: Selection, count: int) -> list[IndexedPhoto]:
+        """So many photos of a selection, the newest first: by when they were taken, or else changed."""
+        found: list[IndexedPhoto] = []
+        for condition, order in (("taken IS NOT NULL", "taken"), ("taken IS NULL", "mtime_ns")):  # fast with a limit
+            clause = f"{selection.holds.sql} AND {condition} ORDER BY {order} DESC, photos.root, photos.path LIMIT ?"
+            found += self._photos(selection.roots, clause, (*selection.holds.values, count))
+        return sorted(found, key=lambda photo: photo.date, reverse=True)[:count]
 
-    def _photos(self, roots: dict[int, Root], condition: str, values: tuple[Any, ...]) -> Iterator[IndexedPhoto]:
+    def _photos(
+        self, roots: dict[int, Root], condition: str, values: tuple[Any, ...], tables: str = _BY_PHOTO
+    ) -> Iterator[IndexedPhoto]:
         rows = self._db.execute(
             "SELECT photos.root, photos.path, size, mtime_ns, image, content, width, height, taken, camera,"
-            f" latitude, longitude FROM photos JOIN images ON images.id = photos.image WHERE {condition}",
+            f" latitude, longitude FROM {tables} WHERE {condition}",
             values,
         )
         for root, path, size, mtime_ns, image_id, *image in rows:
@@ -666,34 +710,45 @@ def join(folder: bytes, path: bytes) -> bytes:
     return (folder if folder.endswith(b"/") else folder + b"/") + path
 
 
-def _conditions(where: Filter) -> Iterator[tuple[Any, ...]]:
-    """What a filter says, each in SQL over photos and images and with its values."""
+class _Date(NamedTuple):
+    """A condition on when a photo was taken, and the same on when its file was changed, for those that do not say."""
+
+    taken: Clause
+    changed: Clause
+
+    @property
+    def of_both(self) -> Clause:
+        sql = f"CASE WHEN taken IS NULL THEN {self.changed.sql} ELSE {self.taken.sql} END"
+        return Clause(sql, self.changed.values + self.taken.values)
+
+
+def _conditions(where: Filter) -> tuple[list[Clause], list[Clause], list[_Date]]:
+    """What a filter says of photos, of their images, and of their dates."""
+    of_photo, of_image, dates = [], [], []
     for sign, moment in ((">=", where.after), ("<", where.before)):
         if moment is not None:
-            yield (
-                f"CASE WHEN taken IS NULL THEN mtime_ns {sign} ? ELSE taken {sign} ? END",
-                _nanoseconds(moment),
-                moment.isoformat(timespec="seconds"),
-            )
+            taken = Clause(f"taken {sign} ?", (moment.isoformat(timespec="seconds"),))
+            dates.append(_Date(taken, Clause(f"mtime_ns {sign} ?", (_nanoseconds(moment),))))
     if where.camera:
-        yield "instr(lower(camera), lower(?))", where.camera
+        of_image.append(Clause("instr(lower(camera), lower(?))", (where.camera,)))
     if where.near:
         latitude, longitude, km = where.near
         height = km / KM_OF_A_DEGREE
-        yield (  # the first condition, which is quick, leaves few for the second
-            "latitude BETWEEN ? AND ? AND km(latitude, longitude, ?, ?) <= ?",
-            *(latitude - height, latitude + height, latitude, longitude, km),
-        )
-    if where.at_least is not None:
-        yield "size >= ?", where.at_least
-    if where.at_most is not None:
-        yield "size <= ?", where.at_most
+        of_image += [  # the first, which is quick, leaves few for the second
+            Clause("latitude BETWEEN ? AND ?", (latitude - height, latitude + height)),
+            Clause("km(latitude, longitude, ?, ?) <= ?", (latitude, longitude, km)),
+        ]
     if where.orientation:
         sign = {"landscape": ">", "portrait": "<", "square": "="}[where.orientation]
-        yield (f"width {sign} height",)
+        of_image.append(Clause(f"width {sign} height"))
+    if where.at_least is not None:
+        of_photo.append(Clause("size >= ?", (where.at_least,)))
+    if where.at_most is not None:
+        of_photo.append(Clause("size <= ?", (where.at_most,)))
     if where.types:
-        clause = " OR ".join("CAST(photos.path AS TEXT) LIKE ?" for _ in where.types)
-        yield clause, *(f"%{suffix}" for suffix in where.types)
+        sql = " OR ".join("CAST(photos.path AS TEXT) LIKE ?" for _ in where.types)
+        of_photo.append(Clause(sql, tuple(f"%{suffix}" for suffix in where.types)))
+    return of_photo, of_image, dates
 
 
 def _nanoseconds(moment: datetime) -> int:

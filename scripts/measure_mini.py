@@ -128,9 +128,7 @@ def _confidence(index: Path, labels: dict[Path, str]) -> None:
         right = [confidence for other, confidence in shown if other == label]
         wrong = [confidence for other, confidence in shown if other != label and not stems[other] & stems[label]]
         asked.append((right, wrong))
-    print(
-        f"confidence, {len(asked)} labels: of the hits that are kept how many are right, of the right how many are kept,"
-    )
+    print(f"confidence, {len(asked)} labels: of what is kept how much is right, of what is right how much is kept,")
     print("for how many labels there is a hit, and for how many there is none when their photos are left out")
     for threshold in (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9):
         kept = sum(value >= threshold for _, wrong in asked for value in wrong)

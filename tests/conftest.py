@@ -90,6 +90,40 @@ def save_scenes(folder: Path, count: int = len(SCENES), first: int = 0) -> list[
     return paths
 
 
+def somebody(folder: Path) -> dict[str, str]:
+    """The environment of a user with `folder` for a home, who has indexed ~/Pictures and has what examples name."""
+    for name in ("Pictures/2023", "media/camera", "media/old-drive", "wallpapers", "bin"):
+        (folder / name).mkdir(parents=True)
+    save_scenes(folder / "Pictures" / "2023", 20)
+    save_scenes(folder / "Pictures", 5, first=20)
+    save_scenes(folder / "media/camera", 5)
+    save_scenes(folder / "media/old-drive", 3, first=30)
+    for name in ("twice.png", "again.png"):
+        SCENES[12].image.save(folder / "Pictures/2023" / name)
+    for n, name in enumerate(("a", "b", "beach", "hotel", "sea")):
+        SCENES[n].image.save(folder / f"{name}.jpg")
+    lines = [f"Pictures/2023/{n:02d}.png\t{SCENES[n].captions[0]}\n" for n in range(20)]
+    (folder / "captions.tsv").write_text("".join(lines))
+    (folder / "queries.txt").write_text("a red circle\nstripes\n")
+    (folder / "labels.txt").write_text("cat\ndog\n")
+    programs = {"feh": "cat >/dev/null", "curl": 'cat "$HOME/beach.jpg"'}
+    programs["clipsearch"] = f'exec "{sys.executable}" -m clipsearch "$@"'
+    for name, body in programs.items():
+        (folder / "bin" / name).write_text(f"#!/bin/sh\n{body}\n")
+        (folder / "bin" / name).chmod(0o755)
+    index = folder / ".local/share/clipsearch"
+    update_index(index, [folder / "Pictures", folder / "media/old-drive"], Options(model="mini"))
+    environment = os.environ | {"HOME": str(folder), "PATH": f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}"}
+    command = [folder / "bin/clipsearch", "concept", "add", "grandma", "a.jpg"]
+    subprocess.run(command, cwd=folder, env=environment, check=True, capture_output=True)
+    return environment
+
+
+def may_find_nothing(example: str) -> bool:
+    """Whether a command of the README or of `--help` finds nothing among the photos of `somebody`."""
+    return any(word in example for word in ("--after", "--near", "--cut", "--camera", "--size", "--min-score"))
+
+
 def damage(folder: Path, statements: str) -> None:
     """Change the catalogue of an index behind its back."""
     database = sqlite3.connect(folder / CATALOGUE)
