@@ -108,7 +108,7 @@ def test_what_excludes_each_other_is_refused(clipsearch: Run, drawn: Path, drawn
         (("query", "--batch", "-", "--html", "x"), "leave out the others"),
         (("label", "--labels-from", "-", "--image", "-"), "only one option can read stdin"),
     ):
-        refused = clipsearch(*arguments, index=drawn_index, stdin=photo if "--image" in arguments else b"a\n")
+        refused = clipsearch(*arguments, index=drawn_index, stdin=b"a\n" if "label" in arguments else photo)
         assert (refused.status, refused.out) == (2, b""), arguments
         assert words in refused.err.splitlines()[-1]
 
