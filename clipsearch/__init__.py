@@ -22,16 +22,16 @@ from clipsearch.errors import ClipsearchError
 from clipsearch.paths import index_folder
 
 if TYPE_CHECKING:
-    from clipsearch.filters import Filter
+    from clipsearch.filters import Circle, Filter
     from clipsearch.indexing import OnNote, OnProgress, Progress, Report
     from clipsearch.query import Hit
 
-__all__ = ["ClipsearchError", "Filter", "Hit", "Index", "Progress", "Report", "open_index", "update_index"]
+__all__ = ["Circle", "ClipsearchError", "Filter", "Hit", "Index", "Progress", "Report", "open_index", "update_index"]
 
 
 def __getattr__(name: str) -> Any:
     """The result types, imported when they are asked for: with them comes NumPy."""
-    homes = {"Filter": "filters", "Hit": "query", "Progress": "indexing", "Report": "indexing"}
+    homes = {"Circle": "filters", "Filter": "filters", "Hit": "query", "Progress": "indexing", "Report": "indexing"}
     if name not in homes:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"clipsearch.{homes[name]}"), name)

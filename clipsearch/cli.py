@@ -51,7 +51,7 @@ def _with_values(arguments: list[str]) -> list[str]:
             return [*out, word, *arguments]
         if word == _UNIQUE:
             word = f"{_UNIQUE}="
-            if arguments and re.fullmatch(r"[01]|[01]?\.\d+", arguments[0]):
+            if arguments and re.fullmatch(r"[\d.][\d.,%]*(e-?\d+)?", arguments[0]):
                 word += arguments.pop(0)
         out.append(word)
     return out

@@ -31,6 +31,7 @@ from clipsearch.program import (
     print_json,
     say,
     say_missing,
+    some,
     write,
 )
 
@@ -50,7 +51,7 @@ NullOption = Annotated[bool, typer.Option("-0", "--print0", help="Paths that end
 @command
 def query(
     text: Annotated[
-        list[str] | None, typer.Argument(metavar="TEXT", help="What the photos show; @NAME is a concept.")
+        list[str] | None, typer.Argument(metavar="TEXT...", help="What the photos show; @NAME is a concept.")
     ] = None,
     image: Annotated[
         list[str] | None,
@@ -115,6 +116,11 @@ def query(
         from clipsearch.copies import NEAR_IN_RESULTS
 
         threshold = _threshold(unique, NEAR_IN_RESULTS)
+    for name, value in (("--copy-to", copy_to), ("--link-to", link_to), ("--html", html)):
+        if value in ("", "-"):
+            raise BadRequest(f"{name} needs a name, not {value!r}")
+    if cut and min_confidence is not None:
+        raise BadRequest("--cut is a --min-confidence of its own; take one")
     destination = copy_to or link_to
     if copy_to and link_to:
         raise BadRequest("--copy-to and --link-to are two ways to collect the photos; take one")
@@ -134,8 +140,11 @@ def query(
 
         if batch is not None:
             found = False
-            for line, terms in _batch(batch, store, searcher.embedder):
-                hits = ask(terms)
+            for place, line in _batch(batch):
+                try:
+                    hits = ask([_text_term(line, store, searcher.embedder)])
+                except BadRequest as error:
+                    raise BadRequest(f"{place}: {error}") from None
                 found = found or bool(hits)
                 write(render.jsonl(hits, query=line))
                 sys.stdout.flush()
@@ -150,7 +159,7 @@ def query(
                 from clipsearch.collect import collect
 
                 collected = collect(hits, Path(destination).expanduser(), link=bool(link_to), numbered=numbered)
-                say(f"{len(collected):,} photos in {destination}")
+                say(f"{render.photos(len(collected))} in {destination}")
             if html or open_:
                 _sheet(hits, " ".join(text or image or ["photos"]), html, open_)
             if preview:
@@ -184,6 +193,8 @@ def _searcher(store: Store, where: Filter) -> Searcher:
 
     searcher = Searcher(store, where)
     say_missing(searcher.selection.missing)
+    if searcher.offline:
+        say(f"not searched, offline: {some([root.path for root in searcher.offline])}")
     return searcher
 
 
@@ -211,29 +222,36 @@ def _text_term(text: str, store: Store, embedder: Embedder, sign: int = 1) -> Te
 
 
 def _image_term(spelling: str, sign: int = 1) -> Term:
-    """An image by its path, its URL, or `-`; a weight may stand before it, unless the whole is a file's name."""
-    from clipsearch.query import Term, image_term, weighted
+    """An image as `_image` reads it; a weight may stand before it, unless the whole is a file's name."""
+    from clipsearch.query import weighted
 
     weight, place = (1.0, spelling) if os.path.exists(spelling) else weighted(spelling)
+    return _image(place)._replace(weight=sign * weight)
+
+
+def _image(place: str) -> Term:
+    """An image by its path, its URL, or `-`."""
+    from clipsearch.query import Term, image_term
+
     if place == "-":
         with open_or_stdin(place) as file:
-            return Term(file.read(), sign * weight, "the image on stdin")
+            return Term(file.read(), name="the image on stdin")
     if place.startswith(("https://", "http://")):
         from clipsearch.fetch import fetch
 
-        return Term(fetch(place), sign * weight, place)
-    return image_term(place, sign * weight)
+        return Term(fetch(place), name=place)
+    return image_term(place)
 
 
-def _batch(source: str, store: Store, embedder: Embedder) -> Iterator[tuple[str, list[Term]]]:
-    for where, raw in lines(source):
+def _batch(source: str) -> Iterator[tuple[str, str]]:
+    """The queries of a file, each after its place."""
+    for place, raw in lines(source):
         try:
             line = raw.decode().strip()
-            terms = [_text_term(line, store, embedder)] if line else []
-        except (BadRequest, UnicodeDecodeError) as error:
-            raise BadRequest(f"{where}: {error if isinstance(error, BadRequest) else 'not UTF-8'}") from None
-        if terms:
-            yield line, terms
+        except UnicodeDecodeError:
+            raise BadRequest(f"{place}: not UTF-8") from None
+        if line:
+            yield place, line
 
 
 def _print(hits: list[Hit], format: str, null: bool) -> None:
@@ -260,7 +278,7 @@ def _colour() -> bool:
 
 
 def _sheet(hits: list[Hit], title: str, file: str | None, open_it: bool) -> None:
-    from clipsearch.sheet import sheet
+    from clipsearch.sheet import write_sheet
 
     if file is None:
         import tempfile
@@ -268,11 +286,7 @@ def _sheet(hits: list[Hit], title: str, file: str | None, open_it: bool) -> None
         handle, file = tempfile.mkstemp(prefix="clipsearch-", suffix=".html")
         os.close(handle)
     path = Path(file).expanduser().absolute()
-    try:
-        with open(path, "w", encoding="utf-8") as page:
-            page.writelines(sheet(hits, title))
-    except OSError as error:
-        raise BadRequest(f"{file} cannot be written: {error.strerror}") from None
+    write_sheet(path, hits, title)
     if open_it:
         import webbrowser
 
@@ -297,7 +311,7 @@ def _preview(hits: list[Hit]) -> None:
 
 @command
 def label(
-    labels: Annotated[list[str] | None, typer.Argument(metavar="LABEL", help="What a photo may show.")] = None,
+    labels: Annotated[list[str] | None, typer.Argument(metavar="LABEL...", help="What a photo may show.")] = None,
     labels_from: Annotated[
         str | None, typer.Option(metavar="FILE", help="More labels, one a line (- is stdin).")
     ] = None,
@@ -338,7 +352,9 @@ def label(
     from clipsearch.store import Store
 
     chosen = render.chosen(format, render.LABEL_FORMATS, "table" if sys.stdout.isatty() else "tsv")
-    words = [*(labels or ()), *(_labels_in(labels_from) if labels_from else ())]
+    if counts and every:
+        raise BadRequest("--counts counts the likeliest labels; leave out --all")
+    words = [*(labels or ()), *(_labels_in(labels_from) if labels_from is not None else ())]
     with Store.open(index_folder(index)) as store:
         if image:
             if where != EVERYTHING:
@@ -374,9 +390,14 @@ def _labels_in(source: str) -> Iterator[str]:
 def _embedded(spellings: list[str], embedder: Embedder) -> tuple[list[bytes], Array]:
     import numpy as np
 
-    terms = [_image_term(spelling) for spelling in spellings]
+    terms = [_image(spelling) for spelling in spellings]
     rows = [embedder.image(term.content, term.name) for term in terms if isinstance(term.content, bytes)]
-    return [os.fsencode(spelling) for spelling in spellings], np.stack(rows)
+    return [_absolute(spelling) for spelling in spellings], np.stack(rows)
+
+
+def _absolute(place: str) -> bytes:
+    """The absolute path of a file; a URL or - as it is."""
+    return os.fsencode(os.path.abspath(place) if os.path.exists(place) else place)
 
 
 def _counted(found: Iterable[Labelled], labels: list[str]) -> list[tuple[str, int]]:
@@ -421,6 +442,8 @@ def duplicates(
     from clipsearch.copies import NEAR, find_copies
     from clipsearch.store import Store
 
+    if identical and threshold:
+        raise BadRequest("--identical asks for the same contents, --threshold for near ones; take one")
     chosen = _format(format, null, None)
     near = _threshold(threshold, NEAR)
     with Store.open(index_folder(index)) as store:
@@ -443,7 +466,7 @@ app.add_typer(concept, name="concept")
 @explained
 def concept_add(
     name: Annotated[str, typer.Argument(metavar="NAME", help="What to call it; query finds it as @NAME.")],
-    photos: Annotated[list[str], typer.Argument(metavar="FILE", help="Photos that show it.")],
+    photos: Annotated[list[str], typer.Argument(metavar="FILE...", help="Photos that show it.")],
     index: IndexOption = None,
     debug: DebugOption = False,
 ) -> None:
@@ -459,13 +482,13 @@ def concept_add(
     from clipsearch.embedding import Embedder
     from clipsearch.store import Store
 
-    terms = [_image_term(spelling) for spelling in photos]
-    examples = [(os.fsencode(os.path.abspath(term.name)), term.content) for term in terms]
+    name = checked_name(name)
+    examples = [(_absolute(place), _image(place).content) for place in photos]
     with Store.open(index_folder(index)) as store:
         count = Concepts(store.folder).add(
             name, [(path, data) for path, data in examples if isinstance(data, bytes)], Embedder(store)
         )
-    say(f"@{checked_name(name)} has {count:,} photos")
+    say(f"@{name} has {render.photos(count)}")
 
 
 @concept.command("list")
@@ -477,8 +500,10 @@ def concept_list(index: IndexOption = None, json: JsonOption = False, debug: Deb
       clipsearch concept list --json | jq -r '.concepts[].name'
     """
     from clipsearch.concepts import Concepts
+    from clipsearch.store import Store
 
-    known = Concepts(index_folder(index))
+    with Store.open(index_folder(index)) as store:
+        known = Concepts(store.folder)
     if json:
         rows = [
             {"name": name, "photos": [render.path_fields(example.path) for example in known.examples(name)]}
@@ -487,7 +512,7 @@ def concept_list(index: IndexOption = None, json: JsonOption = False, debug: Deb
         print_json({"concepts": rows})
         return
     for name in known.names():
-        print(f"@{name}  {len(known.examples(name)):,} photos")
+        print(f"@{name}  {render.photos(len(known.examples(name)))}")
 
 
 @concept.command("remove")
@@ -503,5 +528,7 @@ def concept_remove(
       clipsearch concept remove grandma
     """
     from clipsearch.concepts import Concepts
+    from clipsearch.store import Store
 
-    Concepts(index_folder(index)).remove(name)
+    with Store.open(index_folder(index)) as store:
+        Concepts(store.folder).remove(name)

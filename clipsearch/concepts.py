@@ -7,14 +7,16 @@ outlives its examples and, while these or copies of them are there, a change of 
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from filelock import FileLock, Timeout
 
 from clipsearch.embedding import Embedder
 from clipsearch.errors import BadRequest, ImageUnusable, IndexUnusable
@@ -22,6 +24,7 @@ from clipsearch.store import content_hash
 from clipsearch.towers import Array, unit_rows
 
 FILE = "concepts.json"
+SECONDS_TO_WAIT = 30.0
 _NAME = re.compile(r"[\w][\w.-]*")
 
 
@@ -40,11 +43,16 @@ class Concepts:
     def __init__(self, folder: Path) -> None:
         """Raises `IndexUnusable` when they cannot be read."""
         self._path = folder / FILE
+        self._examples = self._read()
+
+    def _read(self) -> dict[str, list[Example]]:
         try:
             stored = json.loads(self._path.read_bytes()) if self._path.exists() else {}
-            self._examples = {name: [_from_json(one) for one in examples] for name, examples in stored.items()}
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-            raise IndexUnusable(f"{self._path} cannot be read as concepts: {error}") from None
+            return {name: [_from_json(one) for one in examples] for name, examples in stored.items()}
+        except OSError as error:
+            raise IndexUnusable(f"{self._path} cannot be read: {error.strerror}") from None
+        except (ValueError, TypeError, KeyError, AttributeError):
+            raise IndexUnusable(f"{self._path} is damaged: it does not hold concepts") from None
 
     def names(self) -> list[str]:
         """In order."""
@@ -59,64 +67,82 @@ class Concepts:
         return self._examples[name]
 
     def add(self, name: str, photos: Iterable[tuple[bytes, bytes]], embedder: Embedder) -> int:
-        """Give a concept more examples, each an absolute path and the file's bytes; returns how many it has then."""
-        examples = {example.content: example for example in self._examples.get(checked_name(name), [])}
-        for path, data in photos:
-            row = embedder.image(data, os.fsdecode(path))
-            examples[content_hash(data)] = Example(path, content_hash(data), embedder.model.fingerprint, row)
-        self._write(self._examples | {checked_name(name): list(examples.values())})
-        return len(examples)
+        """Give a concept more examples, each what it came from and its bytes; returns how many it has then."""
+        name = checked_name(name)
+        fresh = {
+            content_hash(data): Example(
+                path, content_hash(data), embedder.model.fingerprint, embedder.image(data, os.fsdecode(path))
+            )
+            for path, data in photos
+        }
+        with self._changing():
+            of_name = {example.content: example for example in self._examples.get(name, [])} | fresh
+            self._examples[name] = list(of_name.values())
+        return len(of_name)
 
     def remove(self, name: str) -> None:
         """Forget a concept; its examples are not touched."""
-        self.examples(name)
-        self._write({other: examples for other, examples in self._examples.items() if other != checked_name(name)})
+        with self._changing():
+            self.examples(name)
+            del self._examples[checked_name(name)]
 
     def row(self, name: str, embedder: Embedder) -> Array:
         """The unit row (dim,) of a concept. Raises `BadRequest` if the model has changed and an example is gone."""
+        name = checked_name(name)
         examples = self.examples(name)
         fresh = [self._fresh(name, example, embedder) for example in examples]
         if any(new is not old for new, old in zip(fresh, examples, strict=True)):
-            self._write(self._examples | {checked_name(name): fresh})
+            with contextlib.suppress(IndexUnusable), self._changing():  # it can be computed again
+                self._examples[name] = fresh
         mean: Array = unit_rows(np.mean([example.row for example in fresh], axis=0)[None])[0]
         return mean
 
     def _fresh(self, name: str, example: Example, embedder: Embedder) -> Example:
-        if example.model == embedder.model.fingerprint:
+        sound = example.row.shape == (embedder.model.dim,) and abs(float(np.linalg.norm(example.row)) - 1) < 0.01
+        if example.model == embedder.model.fingerprint and sound:
             return example
         from clipsearch.decode import read
 
+        path = os.fsdecode(example.path)
         row = embedder.indexed(example.content)
         if row is None:
             try:
-                row = embedder.image(read(os.fsdecode(example.path)), os.fsdecode(example.path))
+                row = embedder.image(read(path), path)
             except ImageUnusable as error:
                 raise BadRequest(
-                    f"@{name} was made with another model, and its example {os.fsdecode(example.path)} {error};"
+                    f"@{name} was made with another model, and its example {path} cannot be used: {error};"
                     f" make it anew: clipsearch concept remove {name}, then add"
                 ) from None
         return example._replace(model=embedder.model.fingerprint, row=row)
 
-    def _write(self, examples: dict[str, list[Example]]) -> None:
-        text = json.dumps({name: [_to_json(one) for one in examples[name]] for name in sorted(examples)}, indent=1)
-        temporary = self._path.with_name(f"{FILE}.{os.getpid()}.tmp")
+    @contextlib.contextmanager
+    def _changing(self) -> Iterator[None]:
+        """What the block changes is kept, with what others have changed meanwhile."""
         try:
-            with open(temporary, "w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, self._path)
+            with FileLock(self._path.with_suffix(".lock"), timeout=SECONDS_TO_WAIT):
+                self._examples = self._read()
+                yield
+                self._write()
+        except Timeout:
+            raise IndexUnusable(f"another process is changing {self._path}; try again") from None
         except OSError as error:
-            temporary.unlink(missing_ok=True)
             raise IndexUnusable(f"{self._path} cannot be written: {error.strerror}") from None
-        self._examples = examples
+
+    def _write(self) -> None:
+        text = json.dumps({name: [_to_json(one) for one in self._examples[name]] for name in self.names()}, indent=1)
+        temporary = self._path.with_suffix(".tmp")
+        with open(temporary, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, self._path)
 
 
 def checked_name(name: str) -> str:
     """A concept's name without the @ that may stand before it. Raises `BadRequest` when it cannot be one."""
     bare = name.removeprefix("@")
     if not _NAME.fullmatch(bare):
-        raise BadRequest(f"{name!r} is no name for a concept; use letters, digits, - and _")
+        raise BadRequest(f"'{name}' is no name for a concept; use letters, digits, - and _")
     return bare
 
 

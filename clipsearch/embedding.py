@@ -18,6 +18,11 @@ from clipsearch.towers import Array, unit_rows
 _MOST_KEPT = 4_000  # texts of one call; more would push what people asked for out of the cache
 
 
+def is_text(text: str) -> bool:
+    """Whether it is no bytes of a command line in another encoding, which Python keeps as surrogates."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
 class Embedder:
     """The model of an index, loaded when something is not known yet."""
 
@@ -54,7 +59,7 @@ class Embedder:
         try:
             pixels = pixels_of(decode_for(data, how), how)
         except ImageUnusable as error:
-            raise BadRequest(f"{name} cannot be used as a query image: {error}") from None
+            raise BadRequest(f"{name} cannot be used as an image: {error}") from None
         fresh: Array = self._encoder(texts=False).encode_images(np.stack([pixels]))[0]
         return fresh
 

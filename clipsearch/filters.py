@@ -27,7 +27,7 @@ TYPES = {
     }.items()
 }
 KM_AROUND = 10.0
-KM_OF_A_DEGREE = 111.2  # of latitude
+KM_OF_A_DEGREE = 111.19  # of latitude, no more than it is on the sphere that distances are measured on
 
 _UNITS = {"b": 1} | {
     letter + suffix: base**power
@@ -65,6 +65,19 @@ class Filter(NamedTuple):
     orientation: str | None = None
     types: tuple[str, ...] = ()
     files: tuple[bytes, ...] | None = None
+
+    def checked(self) -> Filter:
+        """The same, if a program has filled it in as it should. Raises `BadRequest`."""
+        if self.orientation is not None and self.orientation not in ORIENTATIONS:
+            raise BadRequest(f"no orientation is called {self.orientation!r}; there are {', '.join(ORIENTATIONS)}")
+        for name, moment in (("after", self.after), ("before", self.before)):
+            if moment is not None and not (isinstance(moment, datetime) and moment.tzinfo is None):
+                raise BadRequest(f"{name} is to be a datetime in local time, without a time zone")
+        if isinstance(self.types, str) or not all(suffix.startswith(".") for suffix in self.types):
+            raise BadRequest("types are to be suffixes in a tuple, such as ('.jpg', '.jpeg')")
+        if self.files is not None and not all(isinstance(path, bytes) for path in self.files):
+            raise BadRequest("files are to be paths as bytes; os.fsencode makes them")
+        return self if self.near is None else self._replace(near=parse_circle(",".join(map(str, self.near))))
 
 
 EVERYTHING = Filter()

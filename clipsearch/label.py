@@ -6,6 +6,7 @@ probability the softmax over all labels of the cosines, times the model's logit 
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -13,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from clipsearch.embedding import Embedder
+from clipsearch.embedding import Embedder, is_text
 from clipsearch.encode import template_set
 from clipsearch.errors import BadRequest
 from clipsearch.store import IndexedPhoto, Selection, Store
@@ -24,7 +25,7 @@ _BLOCK = 2048  # photos at a time
 
 
 class Labelled(NamedTuple):
-    """A photo by its absolute path, with labels and their probabilities, the most likely first."""
+    """A photo by its path, with labels and their probabilities, the most likely first."""
 
     path: bytes
     labels: tuple[tuple[str, float], ...]
@@ -35,11 +36,13 @@ class Classifier:
 
     def __init__(self, embedder: Embedder, labels: Sequence[str], templates: Sequence[str] = (TEMPLATE,)) -> None:
         """`templates` have `{}` where the label goes. Raises `BadRequest` when there is nothing to choose from."""
-        self.labels = list(dict.fromkeys(labels))
+        self.labels = list(dict.fromkeys(label.strip() for label in labels))
         if not self.labels:
             raise BadRequest("say which labels to choose from, such as: clipsearch label cat dog")
-        if any(not label.strip() for label in self.labels):
+        if "" in self.labels:
             raise BadRequest("a label is empty")
+        if not all(map(is_text, [*self.labels, *templates])):
+            raise BadRequest("a label or a template is not text in this terminal's encoding (UTF-8)")
         prompts = [_prompt(template, label) for label in self.labels for template in templates]
         rows = embedder.texts(prompts).reshape(len(self.labels), len(templates), -1)
         self._rows = unit_rows(rows.mean(1))
@@ -59,8 +62,8 @@ class Classifier:
             yield Labelled(path, tuple((self.labels[n], float(row[n])) for n in order))
 
     def classify_indexed(self, store: Store, selection: Selection, most: int = 1) -> Iterator[Labelled]:
-        """The same for the photos of a selection, by path."""
-        photos: Iterator[IndexedPhoto] = store.by_path(selection)
+        """The same for the photos of a selection, by path; files that are gone by now are left out."""
+        photos: Iterator[IndexedPhoto] = (p for p in store.by_path(selection) if os.path.exists(p.path))
         while block := list(islice(photos, _BLOCK)):
             rows = unit_rows(store.rows_of(np.array([photo.image_id for photo in block], np.int64)))
             yield from self.classify([photo.path for photo in block], rows, most)

@@ -65,6 +65,9 @@ def photo_filter(
     from0: Annotated[bool, typer.Option("--from0", help="Paths in --files-from end in NUL.")] = False,
 ) -> Filter:
     """The options of every command that chooses among photos. Raises `BadRequest`."""
+    for name, text in (("--under", under), ("--camera", camera)):
+        if text == "":
+            raise BadRequest(f"{name} was given an empty name")
     bounds = [filters.parse_size(text) for text in size or ()]
     if from0 and files_from is None:
         raise BadRequest("--from0 says how --files-from is to be read; give it a file, or - for stdin")
@@ -72,7 +75,7 @@ def photo_filter(
         under=under,
         after=filters.parse_date(after) if after is not None else None,
         before=filters.parse_date(before) if before is not None else None,
-        camera=camera or None,
+        camera=camera,
         near=filters.parse_circle(near) if near is not None else None,
         at_least=max((least for least, _ in bounds if least is not None), default=None),
         at_most=min((most for _, most in bounds if most is not None), default=None),
@@ -213,11 +216,15 @@ def say(text: str) -> None:
     print(render.printable(text), file=sys.stderr, flush=True)
 
 
+def some(paths: Sequence[bytes]) -> str:
+    """The first of paths, and how many more."""
+    return os.fsdecode(paths[0]) + (f" and {len(paths) - 1:,} more" if len(paths) > 1 else "")
+
+
 def say_missing(paths: Sequence[bytes]) -> None:
     """One line on stderr, if there were paths that the index does not have."""
     if paths:
-        more = f" and {len(paths) - 1:,} more" if len(paths) > 1 else ""
-        say(f"left out, not in the index: {os.fsdecode(paths[0])}{more}")
+        say(f"left out, not in the index: {some(paths)}")
 
 
 def print_json(value: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from clipsearch import search
-from clipsearch.embedding import Embedder
+from clipsearch.embedding import Embedder, is_text
 from clipsearch.errors import BadRequest, ImageUnusable
 from clipsearch.filters import EVERYTHING, Filter
 from clipsearch.store import IndexedPhoto, Root, Store, absolute, relative_to
@@ -66,7 +67,7 @@ def text_term(text: str, sign: int = 1) -> Term:
     weight, words = weighted(text)
     if not weight < 1e9:
         raise BadRequest(f"the weight of {words!r} is too large")
-    if any("\ud800" <= character <= "\udfff" for character in words):  # bytes of the command line that are no text
+    if not is_text(words):
         raise BadRequest("the query is not text in this terminal's encoding (UTF-8)")
     if not words.strip():
         raise BadRequest(EMPTY)
@@ -80,7 +81,7 @@ def image_term(path: str | Path, weight: float = 1.0) -> Term:
     try:
         return Term(read(path), weight, str(path))
     except ImageUnusable as error:
-        raise BadRequest(f"{path} cannot be used as a query image: {error}") from None
+        raise BadRequest(f"{path} cannot be used as an image: {error}") from None
 
 
 class Searcher:
@@ -88,12 +89,14 @@ class Searcher:
 
     def __init__(self, store: Store, where: Filter = EVERYTHING) -> None:
         """`where`: what photos must be. Raises `BadRequest` when nothing in its folder was indexed."""
+        where = where.checked()
         store.require_photos()
         self._store, self.embedder = store, Embedder(store)
         self._background: Background | None = None
         roots = store.roots()
         places = [(root, b"") for root in roots] if where.under is None else _places_in(store, roots, where.under)
-        online = [(root, below) for root, below in places if not store.offline(root)]
+        self.offline = [root for root, _ in places if store.offline(root)]  # what is not searched
+        online = [(root, below) for root, below in places if root not in self.offline]
         self.selection = store.select(online, where)
         everything = where == EVERYTHING and len(online) == len(roots)
         self._only = None if everything else store.images_in(self.selection)
@@ -118,10 +121,14 @@ class Searcher:
             raise BadRequest(f"-k must be at least 1, not {k}")
         if not terms and not self._filtered:
             raise BadRequest(EMPTY)
+        if min_score is not None and math.isnan(min_score):
+            raise BadRequest("--min-score is a cosine, -1 to 1, not nan")
+        if unique is not None and not 0 <= unique <= 1:
+            raise BadRequest(f"--unique is a cosine, 0 to 1, not {unique}")
         if min_score is not None and not terms:
             raise BadRequest("there is no score without something to look for")
         if min_confidence is not None and not any(isinstance(t.content, str) and t.weight > 0 for t in terms):
-            raise BadRequest("confidence is about texts; with images alone, use --min-score")
+            raise BadRequest("confidence is about texts; images and concepts have none: use --min-score")
         if min_confidence is not None and not 0 <= min_confidence <= 1:
             raise BadRequest(f"--min-confidence is a probability, 0 to 1, not {min_confidence}")
         hits: list[Hit] = []
@@ -172,7 +179,7 @@ class Searcher:
     def with_confidence(self, hits: list[Hit], terms: Sequence[Term]) -> list[Hit]:
         """Each hit with its confidence: that of the text that it is least likely to show, if there are texts."""
         asked = [self._embed(term) for term in terms if isinstance(term.content, str) and term.weight > 0]
-        if not hits or not asked:
+        if not hits or not asked or all(hit.confidence is not None for hit in hits):
             return hits
         if self._background is None:
             from clipsearch.confidence import Background

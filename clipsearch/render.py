@@ -53,12 +53,12 @@ def tsv(hits: Iterable[Hit]) -> Iterator[bytes]:
 def jsonl(hits: Iterable[Hit], **first: Any) -> Iterator[bytes]:
     """One object a line; `first` are fields that come before the others."""
     for hit in hits:
-        yield json.dumps(first | as_object(hit), ensure_ascii=False).encode() + b"\n"
+        yield _json(first | as_object(hit))
 
 
 def json_array(hits: Iterable[Hit]) -> Iterator[bytes]:
     """One array of objects."""
-    yield json.dumps([as_object(hit) for hit in hits], ensure_ascii=False, indent=2).encode() + b"\n"
+    yield _json([as_object(hit) for hit in hits], indent=2)
 
 
 def as_object(hit: Hit) -> dict[str, Any]:
@@ -86,6 +86,11 @@ def photo_fields(photo: IndexedPhoto) -> dict[str, Any]:
         "latitude": image.latitude,
         "longitude": image.longitude,
     }
+
+
+def _json(value: Any, indent: int | None = None) -> bytes:
+    """One value and a line break. What is not Unicode, such as a damaged camera, becomes U+FFFD or a ?."""
+    return json.dumps(value, ensure_ascii=False, indent=indent).encode("utf-8", "replace") + b"\n"
 
 
 def _rounded(value: float | None) -> float | None:
@@ -180,11 +185,11 @@ def preview(picture: Image, width: int, rows: int = 12) -> None:
 def labelled(found: Iterable[Labelled], form: str, width: int, *, colour: bool) -> Iterator[bytes]:
     """Photos with their labels, in one of `LABEL_FORMATS`; TSV has label, probability and path."""
     if form == "json":
-        yield json.dumps([_labels_object(one) for one in found], ensure_ascii=False, indent=2).encode() + b"\n"
+        yield _json([_labels_object(one) for one in found], indent=2)
         return
     for one in found:
         if form == "jsonl":
-            yield json.dumps(_labels_object(one), ensure_ascii=False).encode() + b"\n"
+            yield _json(_labels_object(one))
         elif form == "tsv":
             for name, probability in one.labels:
                 yield b"%s\t%.4f\t%s\n" % (_field(name.encode()), probability, _field(one.path))
@@ -202,11 +207,24 @@ def _bars(one: Labelled, width: int) -> Iterator[Line]:
     broad = min(24, max(len(name) for name, _ in one.labels))
     for number, (name, share) in enumerate(one.labels):
         words = [
-            (f"{printable(name)[:broad]:<{broad}}", "bold"),
+            (_fitted(name, broad), "bold"),
             (f" {100 * share:3.0f}% ", "cyan"),
             (_bar(share), "green"),
         ]
         yield words, one.path if number == 0 else None, ""
+
+
+def _broad(names: Iterable[str], most: int) -> int:
+    from rich.cells import cell_len
+
+    return min(most, max(cell_len(printable(name)) for name in names))
+
+
+def _fitted(name: str, cells: int) -> str:
+    from rich.cells import cell_len, set_cell_size
+
+    shown = printable(name)
+    return set_cell_size(shown, cells) if cell_len(shown) <= cells else set_cell_size(shown, cells - 1) + "…"
 
 
 def _bar(share: float, cells: int = 10) -> str:
@@ -221,17 +239,17 @@ def label_counts(rows: Sequence[tuple[str, int]], form: str, width: int, *, colo
     if form in ("json", "jsonl"):
         objects = [{"label": name, "photos": count} for name, count in rows]
         if form == "json":
-            yield json.dumps(objects, ensure_ascii=False, indent=2).encode() + b"\n"
+            yield _json(objects, indent=2)
         else:
-            yield from (json.dumps(one, ensure_ascii=False).encode() + b"\n" for one in objects)
+            yield from (_json(one) for one in objects)
     elif form == "tsv":
         yield from (b"%d\t%s\n" % (count, _field(name.encode())) for name, count in rows)
     else:
-        broad = min(40, max(len(name) for name, _ in rows))
+        broad = _broad((name for name, _ in rows), 40)
         bars = (
             (
                 [
-                    (f"{printable(name)[:broad]:<{broad}}", "bold"),
+                    (_fitted(name, broad), "bold"),
                     (f"  {count:>{len(f'{total:,}')},}", "cyan"),
                     (f" {100 * count / max(1, total):3.0f}% ", "cyan"),
                     (_bar(count / max(1, total), 30), "green"),
@@ -257,7 +275,7 @@ def copies(groups: Sequence[Copies], form: str, end: bytes, width: int, *, colou
         return
     for number, group in enumerate(groups, 1):
         if form == "jsonl":
-            yield json.dumps(_copies_object(number, group), ensure_ascii=False).encode() + b"\n"
+            yield _json(_copies_object(number, group))
         elif form == "tsv":
             for photo, cosine in group:
                 yield b"%d\t%.4f\t%s\n" % (number, cosine, _field(photo.path))
@@ -323,6 +341,11 @@ def printable(text: str | bytes) -> str:
     if isinstance(text, bytes):
         text = text.decode("utf-8", "surrogateescape")
     return "".join(c if c.isprintable() else _escape(c) for c in text)
+
+
+def photos(count: int) -> str:
+    """So many photos, in words."""
+    return "1 photo" if count == 1 else f"{count:,} photos"
 
 
 def amount(size: float) -> str:

@@ -13,6 +13,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from clipsearch.errors import BadRequest
 from clipsearch.render import printable
 from clipsearch.thumbnail import thumbnail
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 _QUALITY = 75  # WebP would be a fifth smaller, and take ten times as long to write
 _WORKERS = min(8, os.cpu_count() or 1)  # each may hold a photo of 200 megapixels
+
+_FIRST = b"<!DOCTYPE html>"
 
 _STYLE = """
 :root {
@@ -133,6 +136,28 @@ def sheet(hits: Iterable[Hit], title: str) -> Iterator[str]:
     for hit, picture in zip(rows, _pictures(hit.photo.path for hit in rows), strict=True):
         yield _card(hit, picture)
     yield f"</ol>\n</main>\n<script>{_SCRIPT}</script>\n</body>\n</html>\n"
+
+
+def write_sheet(path: Path, hits: Iterable[Hit], title: str) -> None:
+    """The page as a file, whole or not at all, and over nothing but an earlier page. Raises `BadRequest`."""
+    try:
+        if path.exists() and not path.is_file():  # a pipe or a device
+            with open(path, "w", encoding="utf-8") as page:
+                page.writelines(sheet(hits, title))
+            return
+        if path.exists():
+            with open(path, "rb") as there:
+                if there.read(len(_FIRST)) not in (b"", _FIRST):
+                    raise BadRequest(f"{path} is there and no contact sheet; take another name")
+        temporary = path.with_name(f".clipsearch-{os.getpid()}.tmp")
+        try:
+            with open(temporary, "x", encoding="utf-8") as page:
+                page.writelines(sheet(hits, title))
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise BadRequest(f"{path} cannot be written: {error.strerror}") from None
 
 
 def _pictures(paths: Iterable[bytes]) -> Iterator[_Picture | None]:

@@ -548,14 +548,15 @@ class Store:
         return Selection({root.id: root for root, _ in places}, holds, candidates, missing)
 
     def locate(self, path: bytes, roots: list[Root]) -> tuple[Root, bytes] | None:
-        """The root of a photo and its path below it: as it is spelt, or with the links to its folder resolved."""
+        """The root of a photo and its path below it: as it is spelt, or with links to its folder or to it resolved."""
         if b"\0" in path:  # which is in no name
             return None
         spelt = self._locate(os.path.abspath(path), roots)
         if spelt is not None:
             return spelt
         folder, name = os.path.split(path)
-        return self._locate(join(absolute(os.fsdecode(folder)), name), roots)
+        by_folder = self._locate(join(absolute(os.fsdecode(folder)), name), roots)
+        return by_folder or self._locate(absolute(os.fsdecode(path)), roots)
 
     def _locate(self, path: bytes, roots: list[Root]) -> tuple[Root, bytes] | None:
         for root in roots:
@@ -588,7 +589,7 @@ class Store:
         found: list[IndexedPhoto] = []
         for condition, order in (("taken IS NOT NULL", "taken"), ("taken IS NULL", "mtime_ns")):  # fast with a limit
             clause = f"{selection.holds.sql} AND {condition} ORDER BY {order} DESC, photos.root, photos.path LIMIT ?"
-            found += self._photos(selection.roots, clause, (*selection.holds.values, count))
+            found += self._photos(selection.roots, clause, (*selection.holds.values, min(count, 2**62)))
         return sorted(found, key=lambda photo: photo.date, reverse=True)[:count]
 
     def _photos(

@@ -294,7 +294,7 @@ def test_output_is_utf8_whatever_the_locale_says(clipsearch: Run, tmp_path: Path
         pytest.param(["query", b"caf\xe9"], "UTF-8", marks=posix),
         (["query", "dog", "-k", "0"], "-k must be at least 1"),
         (["query", "--image", "missing.jpg"], "missing.jpg"),
-        (["query", "--image", __file__], "cannot be used as a query image"),
+        (["query", "--image", __file__], "cannot be used as an image"),
         (["query", "--image", "/"], "directory"),
         (["query", "dog", "--under", "/nowhere"], "/nowhere"),
         (["query", "dog", "--under", "{drawn}/typo"], "nothing in"),

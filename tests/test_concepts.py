@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -93,10 +95,46 @@ def test_under_another_model_the_examples_are_embedded_again(index: Path, drawn:
             Concepts(index).row("file", embedder)
 
 
+def test_several_may_be_made_at_once(clipsearch: Run, index: Path, drawn: Path) -> None:
+    names = [f"c{n}" for n in range(6)]
+    with ThreadPoolExecutor(3) as pool:
+        done = list(
+            pool.map(lambda n: clipsearch("concept", "add", names[n], drawn / f"{n:02d}.png", index=index), range(6))
+        )
+    assert [(one.status, one.err) for one in done] == [(0, f"@{name} has 1 photo\n") for name in names]
+    assert Concepts(index).names() == names
+
+
+def test_where_an_example_came_from_is_kept_as_it_is(clipsearch: Run, index: Path, drawn: Path) -> None:
+    data = (drawn / "03.png").read_bytes()
+    assert clipsearch("concept", "add", "it", "-", index=index, stdin=data).status == 0
+    assert Concepts(index).examples("it")[0].path == b"-"
+    SCENES[9].image.rotate(45).save(index / "x.png")
+    assert clipsearch("concept", "add", "it", "-", index=index, stdin=(index / "x.png").read_bytes()).status == 0
+    stored = json.loads((index / FILE).read_bytes())
+    stored["it"][1] |= {"model": "another"}
+    (index / FILE).write_text(json.dumps(stored))
+    refused = clipsearch("query", "@it", index=index)
+    assert (refused.status, refused.out, refused.err.count("\n")) == (2, b"", 1)
+    assert "@it was made with another model, and its example - cannot be used: " in refused.err
+
+
+def test_a_row_that_is_damaged_is_computed_again(index: Path, drawn: Path) -> None:
+    with Store.open(index) as store:
+        embedder = Embedder(store)
+        Concepts(index).add("it", [(b"x", (drawn / "07.png").read_bytes())], embedder)
+        sound = Concepts(index).row("it", embedder)
+        for row in (np.full(embedder.model.dim, np.nan), np.ones(1), np.zeros(embedder.model.dim), np.empty(0)):
+            stored = json.loads((index / FILE).read_bytes())
+            stored["it"][0]["row"] = base64.b64encode(row.astype("<f4").tobytes()).decode()
+            (index / FILE).write_text(json.dumps(stored))
+            np.testing.assert_allclose(Concepts(index).row("it", embedder), sound, atol=1e-6)
+
+
 @pytest.mark.parametrize("text", ["{", "[]", '{"a": [{}]}', '{"a": 3}', '{"a": [{"path": 1}]}', "\0"])
 def test_a_damaged_file_is_named_and_left_alone(clipsearch: Run, index: Path, drawn: Path, text: str) -> None:
     (index / FILE).write_text(text)
-    with pytest.raises(IndexUnusable, match="cannot be read as concepts"):
+    with pytest.raises(IndexUnusable, match="is damaged: it does not hold concepts"):
         Concepts(index)
     refused = clipsearch("concept", "add", "a", drawn / "01.png", index=index)
     assert (refused.status, refused.err.count("\n")) == (2, 1)
@@ -120,12 +158,13 @@ def test_names() -> None:
         (("add", "a b", "{drawn}/01.png"), "is no name"),
         (("add", "x", "{text}"), "cannot be used"),
         (("remove", "x"), "there is no concept @x"),
+        (("add", b"\xff", "{drawn}/01.png"), "is no name"),
     ],
 )
 def test_what_makes_no_sense_is_a_sentence(
     clipsearch: Run, index: Path, drawn: Path, arguments: tuple[str, ...], words: str
 ) -> None:
-    spelt = [argument.format(drawn=drawn, text=__file__) for argument in arguments]
+    spelt = [a if isinstance(a, bytes) else a.format(drawn=drawn, text=__file__) for a in arguments]
     refused = clipsearch("concept", *spelt, index=index)
     assert (refused.status, refused.err.count("\n")) == (2, 1)
     assert words in refused.err

@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from datetime import datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import SCENES, Run
+from conftest import SCENES, Run, damage, save_scenes
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image as Picture
@@ -160,6 +160,7 @@ def store(empty_store: Store) -> Store:
         (Filter(near=Circle(48.8566, 2.3522, 345)), "paris london"),
         (Filter(near=Circle(-17, 179.99, 20)), "fiji"),
         (Filter(near=Circle(90, 0, 50_000)), "paris london fiji"),
+        (Filter(near=Circle(48.8584 - 1000 / 111.1949, 2.2945, 1000.01)), "paris"),  # just inside, to the north
         (Filter(at_least=2_000_000), "paris london"),
         (Filter(at_most=1_000_000), "fiji scan"),
         (Filter(orientation="landscape"), "paris scan"),
@@ -277,6 +278,74 @@ def test_a_filter_that_makes_no_sense_is_a_sentence(
     refused = clipsearch("query", "a circle", *options, index=drawn_index)
     assert (refused.status, refused.out, refused.err.count("\n")) == (2, b"", 1)
     assert options[1] in refused.err
+
+
+def test_what_is_offline_is_said(clipsearch: Run, tmp_path: Path, mini_index) -> None:
+    here, away = tmp_path.resolve() / "here", tmp_path.resolve() / "away"
+    save_scenes(here, 3)
+    save_scenes(away, 3, first=5)
+    index = mini_index(here, away)
+    away.rename(tmp_path / "elsewhere")
+    for command in (
+        ("query", "a circle"),
+        ("label", "a", "b"),
+        ("duplicates",),
+        ("query", "a circle", "--under", away),
+    ):
+        said = clipsearch(*command, index=index)
+        assert said.err == f"not searched, offline: {away}\n"
+        assert said.status == (1 if "--under" in command or "duplicates" in command else 0)
+        assert str(away) not in said.out.decode()
+
+
+def test_a_filter_from_a_program_is_checked(drawn_index: Path) -> None:
+    with Store.open(drawn_index) as store:
+        for where, words in (
+            (Filter(orientation="Portrait"), "no orientation"),
+            (Filter(near=(100, 2.35)), "is no place"),
+            (Filter(after=date(2023, 1, 1)), "after is to be a datetime"),
+            (Filter(before=datetime(2023, 1, 1, tzinfo=UTC)), "before is to be a datetime"),
+            (Filter(types=("jpeg",)), "types are to be suffixes"),
+            (Filter(types=".jpg"), "types are to be suffixes"),
+            (Filter(files=("a.jpg",)), "files are to be paths as bytes"),
+        ):
+            with pytest.raises(BadRequest, match=words):
+                Searcher(store, where)
+        assert Searcher(store, Filter(near=(48, 2))).query() == []
+        with pytest.raises(BadRequest, match="--unique is a cosine"):
+            Searcher(store, Filter(types=(".png",))).query(unique=7)
+
+
+def test_as_many_as_there_could_ever_be(clipsearch: Run, drawn_index: Path) -> None:
+    for query in (("--type", "png"), ("a circle", "--cut"), ("a circle",)):
+        found = clipsearch("query", *query, "-k", "99999999999999999999", index=drawn_index)
+        assert found.status in (0, 1)
+        assert found.err == ""
+
+
+def test_a_camera_that_is_damaged_is_still_json(clipsearch: Run, dated: tuple[Path, Path]) -> None:
+    _, index = dated
+    damage(index, "UPDATE images SET camera = CAST(x'43ff' AS TEXT)")
+    for command in (("query", "a circle", "-f", "json"), ("query", "--after", "2000", "-f", "jsonl")):
+        found = clipsearch(*command, index=index)
+        assert found.status == 0
+        assert b'"camera": "C?"' in found.out
+
+
+def test_a_link_to_a_photo_is_that_photo(clipsearch: Run, dated: tuple[Path, Path], tmp_path: Path) -> None:
+    folder, index = dated
+    (tmp_path / "link.jpg").symlink_to(folder / "07.jpg")
+    found = clipsearch("query", "a", "--files-from", "-", index=index, stdin=os.fsencode(tmp_path / "link.jpg"))
+    assert found.lines == [str(folder / "07.jpg")]
+
+
+def test_a_batch_says_which_line_is_wrong(clipsearch: Run, dated: tuple[Path, Path]) -> None:
+    _, index = dated
+    for text, words in ((b"a dog\n0:cat\n", "the query is empty"), (b"a dog\n@x\n", "there is no concept @x")):
+        found = clipsearch("query", "--batch", "-", "-k", "1", "--after", "2023", index=index, stdin=text)
+        assert (found.status, len(found.lines)) == (2, 1)
+        assert found.err.startswith("clipsearch: -, line 2: ")
+        assert words in found.err
 
 
 def test_a_long_list_of_files_is_looked_up_and_not_searched(store: Store) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import SCENES, Run
+from conftest import SCENES, Run, save_scenes
 from test_cli import cold, in_terminal
 
 from clipsearch.embedding import Embedder
@@ -90,6 +91,8 @@ def test_all_labels_of_given_files(clipsearch: Run, drawn: Path, drawn_index: Pa
     )
     objects = [json.loads(line) for line in result.lines]
     assert [one["path"] for one in objects] == [str(new), str(drawn / "07.png")]
+    here = clipsearch("label", *LABELS, "--image", os.path.relpath(new), index=drawn_index)
+    assert here.lines[0].split("\t")[2] == str(new)
     for one in objects:
         assert set(one["labels"]) == set(LABELS)
         assert sum(one["labels"].values()) == pytest.approx(1, abs=1e-4)
@@ -145,6 +148,8 @@ def test_labels_with_tabs_and_escapes_cannot_break_the_output(clipsearch: Run, d
         (("cat", "--image", "/nowhere"), "no such file"),
         (("cat", "--image", "x", "--after", "2020"), "leave out"),
         (("cat", "-f", "paths"), "no format"),
+        (("cat", b"\xff"), "is not text"),
+        (("cat", "--template", b"{} \xff"), "is not text"),
     ],
 )
 def test_what_makes_no_sense_is_a_sentence(
@@ -153,6 +158,14 @@ def test_what_makes_no_sense_is_a_sentence(
     refused = clipsearch("label", *arguments, index=drawn_index)
     assert (refused.status, refused.out, refused.err.count("\n")) == (2, b"", 1)
     assert words in refused.err
+
+
+def test_a_file_that_is_gone_is_not_labelled(clipsearch: Run, mini_index, tmp_path: Path) -> None:
+    paths = save_scenes(tmp_path.resolve() / "photos", 3)
+    index = mini_index(tmp_path / "photos")
+    paths[1].unlink()
+    found = clipsearch("label", *LABELS, index=index)
+    assert [line.split("\t")[2] for line in found.lines] == [str(paths[0]), str(paths[2])]
 
 
 def test_labels_need_no_torch(drawn_index: Path) -> None:

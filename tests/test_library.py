@@ -14,7 +14,7 @@ from clipsearch import errors
 def test_the_public_surface_is_this() -> None:
     public = {name for name in dir(clipsearch) if not name.startswith("_")}
     assert set(clipsearch.__all__) == {
-        *("ClipsearchError", "Filter", "Hit", "Index", "Progress", "Report", "open_index", "update_index")
+        *("Circle", "ClipsearchError", "Filter", "Hit", "Index", "Progress", "Report", "open_index", "update_index")
     }
     for name in clipsearch.__all__:
         assert getattr(clipsearch, name).__doc__

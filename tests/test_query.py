@@ -288,7 +288,7 @@ def test_the_same_pixels_in_another_file_find_the_photo(drawn: Path, drawn_index
 @pytest.mark.parametrize("data", [b"", b"not an image", b"\x89PNG\r\n\x1a\n"])
 def test_a_query_image_that_cannot_be_read_is_named(store: Store, photos: Root, no_encoder: None, data: bytes) -> None:
     put(store, photos, "a.jpg")
-    with pytest.raises(BadRequest, match=r"beach\.jpg cannot be used as a query image: "):
+    with pytest.raises(BadRequest, match=r"beach\.jpg cannot be used as an image: "):
         Searcher(store).query([Term(data, name="beach.jpg")])
 
 

@@ -60,6 +60,16 @@ def test_a_contact_sheet(clipsearch: Run, drawn: Path, drawn_index: Path, tmp_pa
     assert places == sorted(places)
     assert text.count("confidence ") == 5
     assert "<title>a red circle</title>" in text
+    again = clipsearch("query", "a blue circle", "-k", "3", "--html", page, index=drawn_index)
+    assert again.status == 0
+    assert page.read_text().count('<li class="card">') == 3
+    photo = tmp_path / "photo.png"
+    SCENES[0].image.save(photo)
+    before = photo.read_bytes()
+    refused = clipsearch("query", "a red circle", "--html", photo, index=drawn_index)
+    assert refused.err == f"clipsearch: {photo} is there and no contact sheet; take another name\n"
+    assert photo.read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a page.html", "photo.png"]
     refused = clipsearch("query", "a red circle", "--html", "/nowhere/x.html", index=drawn_index)
     assert refused.err == "clipsearch: /nowhere/x.html cannot be written: No such file or directory\n"
 
@@ -107,6 +117,17 @@ def test_what_excludes_each_other_is_refused(clipsearch: Run, drawn: Path, drawn
         (("query", "--batch", "-", "--files-from", "-"), "only one option can read stdin"),
         (("query", "--batch", "-", "--html", "x"), "leave out the others"),
         (("label", "--labels-from", "-", "--image", "-"), "only one option can read stdin"),
+        (("label", "a", "--counts", "--all"), "leave out --all"),
+        (("duplicates", "--identical", "--threshold", "0.9"), "take one"),
+        (("query", "a", "--cut", "--min-confidence", "0.1"), "take one"),
+        (("query", "a", "--min-score", "nan"), "--min-score is a cosine"),
+        (("query", "a", "--copy-to", ""), "--copy-to needs a name"),
+        (("query", "a", "--html", "-"), "--html needs a name"),
+        (("query", "a", "--camera", ""), "--camera was given an empty name"),
+        (("query", "a", "--under", ""), "--under was given an empty name"),
+        (("query", "--unique", "95", "a"), "'95' is no threshold"),
+        (("query", "--unique", "0,9", "a"), "'0,9' is no threshold"),
+        (("query", "@none", "--cut"), "there is no concept @none"),
     ):
         refused = clipsearch(*arguments, index=drawn_index, stdin=b"a\n" if "label" in arguments else photo)
         assert (refused.status, refused.out) == (2, b""), arguments
