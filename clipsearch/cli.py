@@ -9,7 +9,7 @@ import sys
 import warnings
 from importlib import import_module
 
-from clipsearch.program import app, own_the_streams
+from clipsearch.program import app, explained, own_the_streams
 
 _UNIQUE = "--unique"
 _HOMES = {
@@ -40,6 +40,10 @@ def load(name: str = "") -> None:
     if len(homes) == 1:  # Typer would build them all, which takes 10 ms
         app.registered_commands = [command for command in app.registered_commands if command.name == name]
         app.registered_groups = [group for group in app.registered_groups if group.name == name]
+    groups = [group.typer_instance for group in app.registered_groups if group.typer_instance]
+    for command in (command for group in (app, *groups) for command in group.registered_commands):
+        if command.callback and not hasattr(command.callback, "__signature__"):
+            command.callback = explained(command.callback)
 
 
 def _with_values(arguments: list[str]) -> list[str]:

@@ -25,7 +25,6 @@ from clipsearch.program import (
     JsonOption,
     app,
     command,
-    explained,
     lines,
     open_or_stdin,
     print_json,
@@ -119,8 +118,6 @@ def query(
     for name, value in (("--copy-to", copy_to), ("--link-to", link_to), ("--html", html)):
         if value in ("", "-"):
             raise BadRequest(f"{name} needs a name, not {value!r}")
-    if cut and min_confidence is not None:
-        raise BadRequest("--cut is a --min-confidence of its own; take one")
     destination = copy_to or link_to
     if copy_to and link_to:
         raise BadRequest("--copy-to and --link-to are two ways to collect the photos; take one")
@@ -181,8 +178,10 @@ def _format(wanted: str | None, null: bool, batch: str | None) -> str:
 
 
 def _least(cut: bool, min_confidence: float | None) -> float | None:
-    if min_confidence is not None or not cut:
+    if not cut:
         return min_confidence
+    if min_confidence is not None:
+        raise BadRequest("--cut is a --min-confidence of its own; take one")
     from clipsearch.confidence import CUT
 
     return CUT
@@ -463,7 +462,6 @@ app.add_typer(concept, name="concept")
 
 
 @concept.command("add")
-@explained
 def concept_add(
     name: Annotated[str, typer.Argument(metavar="NAME", help="What to call it; query finds it as @NAME.")],
     photos: Annotated[list[str], typer.Argument(metavar="FILE...", help="Photos that show it.")],
@@ -492,7 +490,6 @@ def concept_add(
 
 
 @concept.command("list")
-@explained
 def concept_list(index: IndexOption = None, json: JsonOption = False, debug: DebugOption = False) -> None:
     """List the concepts and how many photos each was made of.
 
@@ -516,7 +513,6 @@ def concept_list(index: IndexOption = None, json: JsonOption = False, debug: Deb
 
 
 @concept.command("remove")
-@explained
 def concept_remove(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A concept, with or without its @.")],
     index: IndexOption = None,

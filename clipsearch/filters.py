@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import calendar
 import re
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -108,6 +107,8 @@ def parse_date(text: str, now: datetime | None = None) -> datetime:
 
 def _ago(now: datetime, count: int, unit: str) -> datetime:
     if unit in ("month", "y", "year"):
+        import calendar  # with which comes locale
+
         months = now.year * 12 + now.month - 1 - count * (1 if unit == "month" else 12)
         year, month = months // 12, months % 12 + 1
         return now.replace(year=year, month=month, day=min(now.day, calendar.monthrange(year, month)[1]))

@@ -97,16 +97,15 @@ def _listed(source: str, null: bool) -> Iterator[bytes]:
 
 
 def command(function: Command) -> Command:
-    """Make a function a command: its errors become sentences on stderr and exit statuses, its name the command's.
-
-    A parameter `where` becomes the options of `photo_filter`.
-    """
-    app.command(function.__name__.rstrip("_"))(explained(function))
+    """Make a function a command of its name, once `explained` has made it ready for Typer."""
+    app.command(function.__name__.rstrip("_"))(function)
     return function
 
 
 def explained(function: Callable[..., None]) -> Callable[..., None]:
-    """The function as Typer is to call it."""
+    """A command as Typer is to call it: errors become sentences on stderr and exit statuses, `where` the options of
+    `photo_filter`.
+    """
     parameters = dict(inspect.signature(function, eval_str=True).parameters)
     chosen = dict(inspect.signature(photo_filter, eval_str=True).parameters) if "where" in parameters else {}
 
