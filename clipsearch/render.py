@@ -158,25 +158,42 @@ def _lines(lines: Iterable[Line], width: int, *, colour: bool) -> str:
 
 
 def preview(picture: Image, width: int, rows: int = 12) -> None:
-    """Show a picture on stdout, at most `width` columns wide and `rows` high: in Sixel or Kitty's protocol if the
-    terminal knows one, else in half-block characters.
+    """Show an RGB picture on stdout, at most `width` columns wide and `rows` high: in Sixel or Kitty's protocol if the
+    terminal says that it knows one, else in half-block characters.
     """
+    # A cell is about twice as high as it is wide.
+    columns = min(width, max(1, round(2 * rows * picture.width / picture.height)))
+    drawn = _protocol()
+    if drawn is None:
+        rows = max(1, round(columns * picture.height / picture.width / 2))
+        small = picture.resize((columns, 2 * rows))
+        for y in range(0, small.height, 2):
+            pairs = ((small.getpixel((x, y)), small.getpixel((x, y + 1))) for x in range(columns))
+            cells = (f"\x1b[38;2;{_rgb(upper)};48;2;{_rgb(lower)}m▀" for upper, lower in pairs)
+            sys.stdout.write("".join(cells) + "\x1b[0m\n")
+        return
     from rich.console import Console
 
+    console = Console(width=width, force_terminal=True, color_system="truecolor", legacy_windows=False)
+    console.print(drawn(picture, width=columns, height="auto"))
+
+
+def _protocol() -> Any:
+    """What draws pictures in this terminal's own way, if it has one: it is asked, and answers on stdin."""
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        return None
     try:
         from textual_image import renderable
         from textual_image._terminal import get_cell_size
 
         get_cell_size()
-    except (ArithmeticError, OSError):  # a terminal without a size, as some programs pretend to be
-        raise BadRequest("this terminal does not say how large it is; --html FILE shows the photos too") from None
-    kind = renderable.Image if sys.stdout.isatty() else renderable.HalfcellImage
-    if kind is renderable.UnicodeImage:
-        kind = renderable.HalfcellImage
-    # A cell is about twice as high as it is wide.
-    columns = min(width, max(1, round(2 * rows * picture.width / picture.height)))
-    console = Console(width=width, force_terminal=True, color_system="truecolor", legacy_windows=False)
-    console.print(kind(picture, width=columns, height="auto"))
+    except Exception:  # there is no end to what terminals answer, and half blocks need no answer
+        return None
+    return renderable.Image if renderable.Image in (renderable.SixelImage, renderable.TGPImage) else None
+
+
+def _rgb(pixel: Any) -> str:
+    return ";".join(map(str, pixel))
 
 
 # ------------------------------------------------------------------------------------------ labels

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from conftest import SCENES, Run, may_find_nothing, save_scenes, somebody
-from test_cli import in_terminal, posix
+from PIL import Image
+from test_cli import posix
 from typer.main import get_command
 
 from clipsearch import cli
@@ -91,13 +94,62 @@ def test_the_contact_sheet_is_opened(clipsearch: Run, drawn_index: Path, tmp_pat
     assert temporary.err == f"the contact sheet is {opened.removeprefix('file://')}\n"
 
 
+def on_a_terminal_that_answers(
+    query: bytes, answer: bytes, *arguments: object, index: Path, stdin: object = None
+) -> str:
+    """What a run shows on a terminal of 80 by 24 that has one thing to say."""
+    import fcntl
+    import pty
+    import struct
+    import termios
+
+    master, terminal = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 800, 480))
+    environment = os.environ | {"CLIPSEARCH_INDEX": str(index), "TERM": "xterm-256color"}
+    command = [sys.executable, "-m", "clipsearch", *map(str, arguments)]
+    streams = {"stdin": terminal if stdin is None else stdin, "stdout": terminal, "stderr": terminal}
+    process = subprocess.Popen(command, env=environment, **streams)
+    os.close(terminal)
+    shown = b""
+    while True:
+        try:
+            part = os.read(master, 65536)
+        except OSError:
+            break
+        shown += part
+        if query and query in part:
+            os.write(master, answer)
+    os.close(master)
+    assert process.wait() == 0, shown
+    return shown.decode()
+
+
 @posix
-def test_a_preview_in_half_blocks(drawn: Path, drawn_index: Path, tmp_path: Path) -> None:
-    shown = in_terminal("query", "--image", drawn / "07.png", "-k", "2", "--preview", index=drawn_index, columns=80)
-    assert shown.count("▀") > 300
-    assert "07.png" in shown
-    assert re.search(r"\x1b\[38;2;\d+;\d+;\d+;48;2;\d+;\d+;\d+m▀", shown)
-    assert shown.index("07.png") < shown.index("▀")
+def test_a_preview_in_the_terminals_own_way(drawn: Path, drawn_index: Path) -> None:
+    preview = ("query", "--image", drawn / "07.png", "-k", "2", "--preview")
+    sixel = on_a_terminal_that_answers(b"\x1b[c", b"\x1b[?62;4;6c", *preview, index=drawn_index)
+    assert sixel.count("\x1bP") == 2  # how a picture in Sixel begins
+    assert "07.png" in sixel
+    blocks = on_a_terminal_that_answers(b"\x1b[c", b"\x1b[?62;6c", *preview, index=drawn_index)
+    assert "\x1bP" not in blocks
+    assert blocks.count("▀") == 2 * 24 * 12  # square photos
+    assert re.search(r"\x1b\[38;2;\d+;\d+;\d+;48;2;\d+;\d+;\d+m▀", blocks)
+    assert blocks.index("07.png") < blocks.index("▀")
+    piped = on_a_terminal_that_answers(b"", b"", *preview, index=drawn_index, stdin=subprocess.DEVNULL)
+    assert piped.count("▀") == blocks.count("▀")  # nobody is there to answer
+
+
+@posix
+def test_the_colours_of_a_preview_are_those_of_the_photo(tmp_path: Path, mini_index, clipsearch: Run) -> None:
+    (tmp_path / "photos").mkdir()
+    picture = Image.new("RGB", (400, 200), (10, 20, 30))
+    picture.paste((200, 100, 50), (0, 100, 400, 200))
+    picture.save(tmp_path / "photos" / "two.png")
+    index = mini_index(tmp_path / "photos")
+    shown = clipsearch("query", "--type", "png", "--preview", index=index).out.decode().splitlines()
+    assert len(shown) == 1 + 12
+    assert shown[1].startswith("\x1b[38;2;10;20;30;48;2;10;20;30m▀")
+    assert shown[-1].endswith("\x1b[38;2;200;100;50;48;2;200;100;50m▀\x1b[0m")
 
 
 def test_a_preview_into_a_pipe(clipsearch: Run, drawn: Path, drawn_index: Path) -> None:
