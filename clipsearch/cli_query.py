@@ -5,6 +5,7 @@ What a command does not need it does not import.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import sys
@@ -137,7 +138,7 @@ def query(
 
         if batch is not None:
             found = False
-            for place, line in _batch(batch):
+            for place, line in _read_ahead(_batch(batch), searcher.embedder, 1 if batch == "-" else 64):
                 try:
                     hits = ask([_text_term(line, store, searcher.embedder)])
                 except BadRequest as error:
@@ -251,6 +252,20 @@ def _batch(source: str) -> Iterator[tuple[str, str]]:
             raise BadRequest(f"{place}: not UTF-8") from None
         if line:
             yield place, line
+
+
+def _read_ahead(queries: Iterator[tuple[str, str]], embedder: Embedder, count: int) -> Iterator[tuple[str, str]]:
+    """The same queries, of which so many texts are embedded together."""
+    from clipsearch.query import text_term
+
+    while part := list(itertools.islice(queries, count)):
+        texts = []
+        for _, line in part:
+            with contextlib.suppress(BadRequest):  # which is said when it is this one's turn
+                texts.append(str(text_term(line).content))
+        if count > 1 and texts:
+            embedder.texts(texts)
+        yield from part
 
 
 def _print(hits: list[Hit], format: str, null: bool) -> None:

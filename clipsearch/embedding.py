@@ -30,6 +30,7 @@ class Embedder:
         self.model = Model.from_json(store.model)
         self._store = store
         self._encoders: dict[bool, Encoder] = {}  # for texts, and for images
+        self._recent: dict[str, Array] = {}
 
     @property
     def logit_scale(self) -> float:
@@ -39,13 +40,18 @@ class Embedder:
     def texts(self, texts: Sequence[str]) -> Array:
         """Unit rows (n, dim)."""
         fingerprint, dim = self.model.fingerprint, self._store.dim
-        rows = {text: row for text, row in cache.text_embeddings(fingerprint, texts).items() if len(row) == dim}
+        rows = {text: self._recent[text] for text in texts if text in self._recent}
         new = [text for text in dict.fromkeys(texts) if text not in rows]
+        if new:
+            kept = cache.text_embeddings(fingerprint, new)
+            rows |= {text: row for text, row in kept.items() if len(row) == dim}
+            new = [text for text in new if text not in rows]
         if new:
             fresh = dict(zip(new, self._encoder(texts=True).encode_texts(new), strict=True))
             if len(new) <= _MOST_KEPT:
                 cache.keep_text_embeddings(fingerprint, fresh)
             rows |= fresh
+        self._recent = rows if len(rows) + len(self._recent) > _MOST_KEPT else self._recent | rows
         return np.stack([rows[text] for text in texts])
 
     def image(self, data: bytes, name: str) -> Array:

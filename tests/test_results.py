@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -47,6 +48,25 @@ def test_more_like_these_less_like_those(clipsearch: Run, drawn: Path, drawn_ind
     assert ranked.index(str(a)) > 30
     alone = clipsearch("query", "--unlike", a, index=drawn_index)
     assert (alone.status, alone.err.count("\n")) == (2, 1)
+
+
+def test_a_batch_is_read_ahead_from_a_file_and_not_from_a_pipe(
+    clipsearch: Run, drawn_index: Path, tmp_path: Path
+) -> None:
+    lines = [scene.captions[0] for scene in SCENES] * 2 + ["2:@nothing", "0:x"]
+    (tmp_path / "queries").write_text("\n".join(lines))
+    ahead = clipsearch("query", "--batch", tmp_path / "queries", "-k", "1", index=drawn_index)
+    cache = str(tmp_path / "another cache")
+    one_by_one = clipsearch(
+        *("query", "--batch", "-", "-k", "1"), index=drawn_index, stdin="\n".join(lines).encode(), XDG_CACHE_HOME=cache
+    )
+    found, expected = ([json.loads(line) for line in run.lines] for run in (ahead, one_by_one))
+    assert [hit["path"] for hit in found] == [hit["path"] for hit in expected]
+    assert len(found) == 2 * len(SCENES)
+    for a, b in zip(found, expected, strict=True):
+        assert (a["score"], a["confidence"]) == pytest.approx((b["score"], b["confidence"]), abs=2e-6)
+    assert ahead.err == f"clipsearch: {tmp_path / 'queries'}, line {len(lines) - 1}: {one_by_one.err.split(': ', 2)[2]}"
+    assert "there is no concept @nothing" in ahead.err
 
 
 # ------------------------------------------------------------------------------------------ looking
