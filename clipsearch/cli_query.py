@@ -138,7 +138,7 @@ def query(
 
         if batch is not None:
             found = False
-            for place, line in _read_ahead(_batch(batch), searcher.embedder, 1 if batch == "-" else 64):
+            for place, line in _read_ahead(_batch(batch), searcher.embedder, 64 if os.path.isfile(batch) else 1):
                 try:
                     hits = ask([_text_term(line, store, searcher.embedder)])
                 except BadRequest as error:
@@ -255,7 +255,7 @@ def _batch(source: str) -> Iterator[tuple[str, str]]:
 
 
 def _read_ahead(queries: Iterator[tuple[str, str]], embedder: Embedder, count: int) -> Iterator[tuple[str, str]]:
-    """The same queries, of which so many texts are embedded together."""
+    """The same queries, of which so many are embedded together; a pipe may wait for an answer before it asks on."""
     from clipsearch.query import text_term
 
     while part := list(itertools.islice(queries, count)):
