@@ -26,12 +26,12 @@ from clipsearch.program import (
     JsonOption,
     app,
     command,
-    lines,
     open_or_stdin,
     print_json,
     say,
     say_missing,
     some,
+    text_lines,
     write,
 )
 
@@ -42,6 +42,9 @@ if TYPE_CHECKING:
     from clipsearch.store import Store
     from clipsearch.towers import Array
 
+FormatOption = Annotated[
+    str | None, typer.Option("--format", "-f", metavar="|".join(render.FORMATS), help="Default: table, piped: paths.")
+]
 NullOption = Annotated[bool, typer.Option("-0", "--print0", help="Paths that end in NUL, for xargs -0.")]
 
 
@@ -71,10 +74,7 @@ def query(
     unique: Annotated[
         str | None, typer.Option(metavar="[X]", help="Fold photos as near to each other as this cosine.")
     ] = None,
-    format: Annotated[
-        str | None,
-        typer.Option("--format", "-f", metavar="|".join(render.FORMATS), help="Default: table, piped: paths."),
-    ] = None,
+    format: FormatOption = None,
     null: NullOption = False,
     batch: Annotated[
         str | None, typer.Option(metavar="FILE", help="One query a line (- is stdin), answered as JSON lines.")
@@ -138,7 +138,8 @@ def query(
 
         if batch is not None:
             found = False
-            for place, line in _read_ahead(_batch(batch), searcher.embedder, 64 if os.path.isfile(batch) else 1):
+            asked = ((place, line) for place, line in text_lines(batch) if line)
+            for place, line in _read_ahead(asked, searcher.embedder, 64 if os.path.isfile(batch) else 1):
                 try:
                     hits = ask([_text_term(line, store, searcher.embedder)])
                 except BadRequest as error:
@@ -243,17 +244,6 @@ def _image(place: str) -> Term:
     return image_term(place)
 
 
-def _batch(source: str) -> Iterator[tuple[str, str]]:
-    """The queries of a file, each after its place."""
-    for place, raw in lines(source):
-        try:
-            line = raw.decode().strip()
-        except UnicodeDecodeError:
-            raise BadRequest(f"{place}: not UTF-8") from None
-        if line:
-            yield place, line
-
-
 def _read_ahead(queries: Iterator[tuple[str, str]], embedder: Embedder, count: int) -> Iterator[tuple[str, str]]:
     """The same queries, of which so many are embedded together; a pipe may wait for an answer before it asks on."""
     from clipsearch.query import text_term
@@ -263,6 +253,7 @@ def _read_ahead(queries: Iterator[tuple[str, str]], embedder: Embedder, count: i
         for _, line in part:
             with contextlib.suppress(BadRequest):  # which is said when it is this one's turn
                 texts.append(str(text_term(line).content))
+        texts = [text for text in texts if not text.startswith("@")]  # concepts
         if count > 1 and texts:
             embedder.texts(texts)
         yield from part
@@ -368,7 +359,7 @@ def label(
     chosen = render.chosen(format, render.LABEL_FORMATS, "table" if sys.stdout.isatty() else "tsv")
     if counts and every:
         raise BadRequest("--counts counts the likeliest labels; leave out --all")
-    words = [*(labels or ()), *(_labels_in(labels_from) if labels_from is not None else ())]
+    words = [*(labels or ()), *(text for _, text in (text_lines(labels_from) if labels_from is not None else ()))]
     with Store.open(index_folder(index)) as store:
         if image:
             if where != EVERYTHING:
@@ -391,14 +382,6 @@ def label(
             write(render.labelled(every_one, chosen, _width(), colour=_colour()))
     if first is None:
         raise typer.Exit(NOTHING_FOUND)
-
-
-def _labels_in(source: str) -> Iterator[str]:
-    for where, raw in lines(source):
-        try:
-            yield raw.decode().strip()
-        except UnicodeDecodeError:
-            raise BadRequest(f"{where}: not UTF-8") from None
 
 
 def _embedded(spellings: list[str], embedder: Embedder) -> tuple[list[bytes], Array]:
@@ -431,10 +414,7 @@ def duplicates(
         str, typer.Option(metavar="X", help="How near photos must be to the best of their group: a cosine, 0 to 1.")
     ] = "",
     identical: Annotated[bool, typer.Option("--identical", help="Only files with the same contents.")] = False,
-    format: Annotated[
-        str | None,
-        typer.Option("--format", "-f", metavar="|".join(render.FORMATS), help="Default: table, piped: paths."),
-    ] = None,
+    format: FormatOption = None,
     null: NullOption = False,
     index: IndexOption = None,
     debug: DebugOption = False,

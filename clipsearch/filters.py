@@ -7,24 +7,9 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from clipsearch.errors import BadRequest
+from clipsearch.scan import TYPES
 
 ORIENTATIONS = ("landscape", "portrait", "square")
-TYPES = {
-    name: tuple(suffixes.split())
-    for name, suffixes in {
-        "jpeg": ".jpg .jpeg .jpe .jfif",
-        "png": ".png .apng",
-        "gif": ".gif",
-        "webp": ".webp",
-        "tiff": ".tif .tiff",
-        "bmp": ".bmp",
-        "heic": ".heic .heif .hif",
-        "avif": ".avif",
-        "jp2": ".jp2",
-        "pnm": ".ppm .pgm",
-        "tga": ".tga",
-    }.items()
-}
 KM_AROUND = 10.0
 KM_OF_A_DEGREE = 111.19  # of latitude, no more than it is on the sphere that distances are measured on
 

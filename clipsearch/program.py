@@ -6,7 +6,6 @@ import contextlib
 import functools
 import inspect
 import io
-import json
 import os
 import re
 import sys
@@ -210,6 +209,15 @@ def lines(source: str) -> Iterator[tuple[str, bytes]]:
         raise BadRequest(f"{source} cannot be read: {error.strerror}") from None
 
 
+def text_lines(source: str) -> Iterator[tuple[str, str]]:
+    """The same as text, without the blanks around them. Raises `BadRequest` for what is not UTF-8."""
+    for place, raw in lines(source):
+        try:
+            yield place, raw.decode().strip()
+        except UnicodeDecodeError:
+            raise BadRequest(f"{place}: not UTF-8") from None
+
+
 def say(text: str) -> None:
     """One line on stderr, in which nothing can act on a terminal."""
     print(render.printable(text), file=sys.stderr, flush=True)
@@ -228,7 +236,7 @@ def say_missing(paths: Sequence[bytes]) -> None:
 
 def print_json(value: dict[str, Any]) -> None:
     """One object on stdout."""
-    write([json.dumps(value, ensure_ascii=False, indent=2).encode("utf-8", "replace") + b"\n"])
+    write([render.as_json(value, indent=2)])
 
 
 def write(chunks: Iterable[bytes]) -> None:

@@ -53,12 +53,12 @@ def tsv(hits: Iterable[Hit]) -> Iterator[bytes]:
 def jsonl(hits: Iterable[Hit], **first: Any) -> Iterator[bytes]:
     """One object a line; `first` are fields that come before the others."""
     for hit in hits:
-        yield _json(first | as_object(hit))
+        yield as_json(first | as_object(hit))
 
 
 def json_array(hits: Iterable[Hit]) -> Iterator[bytes]:
     """One array of objects."""
-    yield _json([as_object(hit) for hit in hits], indent=2)
+    yield as_json([as_object(hit) for hit in hits], indent=2)
 
 
 def as_object(hit: Hit) -> dict[str, Any]:
@@ -88,7 +88,7 @@ def photo_fields(photo: IndexedPhoto) -> dict[str, Any]:
     }
 
 
-def _json(value: Any, indent: int | None = None) -> bytes:
+def as_json(value: Any, indent: int | None = None) -> bytes:
     """One value and a line break. What is not Unicode, such as a damaged camera, becomes U+FFFD or a ?."""
     return json.dumps(value, ensure_ascii=False, indent=indent).encode("utf-8", "replace") + b"\n"
 
@@ -202,16 +202,16 @@ def _rgb(pixel: Any) -> str:
 def labelled(found: Iterable[Labelled], form: str, width: int, *, colour: bool) -> Iterator[bytes]:
     """Photos with their labels, in one of `LABEL_FORMATS`; TSV has label, probability and path."""
     if form == "json":
-        yield _json([_labels_object(one) for one in found], indent=2)
+        yield as_json([_labels_object(one) for one in found], indent=2)
         return
     for one in found:
         if form == "jsonl":
-            yield _json(_labels_object(one))
+            yield as_json(_labels_object(one))
         elif form == "tsv":
             for name, probability in one.labels:
                 yield b"%s\t%.4f\t%s\n" % (_field(name.encode()), probability, _field(one.path))
         else:
-            yield _lines(_bars(one, width), width, colour=colour).encode("utf-8", "replace")
+            yield _lines(_bars(one), width, colour=colour).encode("utf-8", "replace")
 
 
 def _labels_object(one: Labelled) -> dict[str, Any]:
@@ -220,8 +220,8 @@ def _labels_object(one: Labelled) -> dict[str, Any]:
     return {**path_fields(one.path), "label": best, "probability": round(probability, 6), "labels": every}
 
 
-def _bars(one: Labelled, width: int) -> Iterator[Line]:
-    broad = min(24, max(len(name) for name, _ in one.labels))
+def _bars(one: Labelled) -> Iterator[Line]:
+    broad = _broad((name for name, _ in one.labels), 24)
     for number, (name, share) in enumerate(one.labels):
         words = [
             (_fitted(name, broad), "bold"),
@@ -256,9 +256,9 @@ def label_counts(rows: Sequence[tuple[str, int]], form: str, width: int, *, colo
     if form in ("json", "jsonl"):
         objects = [{"label": name, "photos": count} for name, count in rows]
         if form == "json":
-            yield _json(objects, indent=2)
+            yield as_json(objects, indent=2)
         else:
-            yield from (_json(one) for one in objects)
+            yield from (as_json(one) for one in objects)
     elif form == "tsv":
         yield from (b"%d\t%s\n" % (count, _field(name.encode())) for name, count in rows)
     else:
@@ -285,14 +285,11 @@ def label_counts(rows: Sequence[tuple[str, int]], form: str, width: int, *, colo
 def copies(groups: Sequence[Copies], form: str, end: bytes, width: int, *, colour: bool) -> Iterator[bytes]:
     """Groups of copies, in one of `FORMATS`; after each, paths and a table have an empty line, or a second `end`."""
     if form == "json":
-        yield json.dumps(
-            [_copies_object(n, one) for n, one in enumerate(groups, 1)], ensure_ascii=False, indent=2
-        ).encode()
-        yield b"\n"
+        yield as_json([_copies_object(number, group) for number, group in enumerate(groups, 1)], indent=2)
         return
     for number, group in enumerate(groups, 1):
         if form == "jsonl":
-            yield _json(_copies_object(number, group))
+            yield as_json(_copies_object(number, group))
         elif form == "tsv":
             for photo, cosine in group:
                 yield b"%d\t%.4f\t%s\n" % (number, cosine, _field(photo.path))

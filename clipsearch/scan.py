@@ -13,9 +13,24 @@ import stat
 from collections.abc import Iterator
 from typing import NamedTuple
 
-IMAGE_SUFFIXES = frozenset(
-    b".jpg .jpeg .jpe .jfif .png .apng .gif .webp .tif .tiff .bmp .heic .heif .hif .avif .jp2 .ppm .pgm .tga".split()
-)
+# Kinds of file by the endings of their names.
+TYPES = {
+    name: tuple(suffixes.split())
+    for name, suffixes in {
+        "jpeg": ".jpg .jpeg .jpe .jfif",
+        "png": ".png .apng",
+        "gif": ".gif",
+        "webp": ".webp",
+        "tiff": ".tif .tiff",
+        "bmp": ".bmp",
+        "heic": ".heic .heif .hif",
+        "avif": ".avif",
+        "jp2": ".jp2",
+        "pnm": ".ppm .pgm",
+        "tga": ".tga",
+    }.items()
+}
+IMAGE_SUFFIXES = frozenset(suffix.encode() for suffixes in TYPES.values() for suffix in suffixes)
 _SQLITE_INTEGER = 2**63 - 1  # some file systems keep times beyond the year 2262
 _UNKNOWN = (0, 0)  # the identity of a folder where the file system gives none
 NOT_PHOTOS = frozenset({b"@eaDir", b"node_modules"})  # thumbnails of photo servers, packages

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import SCENES, Run, save_scenes
+from rich.cells import cell_len
 from test_cli import cold, in_terminal
 
 from clipsearch.embedding import Embedder
@@ -166,6 +167,12 @@ def test_a_file_that_is_gone_is_not_labelled(clipsearch: Run, mini_index, tmp_pa
     paths[1].unlink()
     found = clipsearch("label", *LABELS, index=index)
     assert [line.split("\t")[2] for line in found.lines] == [str(paths[0]), str(paths[2])]
+
+
+def test_wide_letters_do_not_move_the_columns(clipsearch: Run, drawn: Path, drawn_index: Path) -> None:
+    for options in (("--counts",), ("--all", "--image", drawn / "07.png")):
+        table = clipsearch("label", "日本日本", "cat", *options, "-f", "table", index=drawn_index).lines
+        assert len({cell_len(line.partition("%")[0]) for line in table}) == 1
 
 
 def test_labels_need_no_torch(drawn_index: Path) -> None:
