@@ -22,16 +22,22 @@ from clipsearch.errors import ClipsearchError
 from clipsearch.paths import index_folder
 
 if TYPE_CHECKING:
-    from clipsearch.filters import Circle, Filter
-    from clipsearch.indexing import OnNote, OnProgress, Progress, Report
-    from clipsearch.query import Hit
+    from clipsearch.indexing.update import OnNote, OnProgress, Progress, Report
+    from clipsearch.search.query import Hit
+    from clipsearch.store.filters import Circle, Filter
 
 __all__ = ["Circle", "ClipsearchError", "Filter", "Hit", "Index", "Progress", "Report", "open_index", "update_index"]
 
 
 def __getattr__(name: str) -> Any:
     """The result types, imported when they are asked for: with them comes NumPy."""
-    homes = {"Circle": "filters", "Filter": "filters", "Hit": "query", "Progress": "indexing", "Report": "indexing"}
+    homes = {
+        "Circle": "store.filters",
+        "Filter": "store.filters",
+        "Hit": "search.query",
+        "Progress": "indexing.update",
+        "Report": "indexing.update",
+    }
     if name not in homes:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"clipsearch.{homes[name]}"), name)
@@ -61,9 +67,9 @@ class Index:
         each hit computed; `unique` is the cosine from which on photos are folded into a better one; `where` are other
         conditions. Raises a `ClipsearchError` that says what is wrong.
         """
-        from clipsearch.filters import EVERYTHING
-        from clipsearch.query import Searcher, image_term, text_term
-        from clipsearch.store import Store
+        from clipsearch.search.query import Searcher, image_term, text_term
+        from clipsearch.store.catalogue import Store
+        from clipsearch.store.filters import EVERYTHING
 
         terms = [text_term(text) for text in texts]
         terms += [image_term(Path(path).expanduser()) for path in images]
@@ -92,6 +98,6 @@ def update_index(
     those of `clipsearch.indexing.Options`. Raises a `ClipsearchError` that says what is wrong; photos that cannot be
     read are in `Report.skipped`.
     """
-    from clipsearch import indexing
+    from clipsearch.indexing import update
 
-    return indexing.update_index(index.folder, directories, indexing.Options(**options), on_progress, on_note)
+    return update.update_index(index.folder, directories, update.Options(**options), on_progress, on_note)

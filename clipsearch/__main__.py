@@ -1,6 +1,6 @@
 """`python -m clipsearch`."""
 
-from clipsearch.cli import main
+from clipsearch.cli.main import main
 
 if __name__ == "__main__":
     main()

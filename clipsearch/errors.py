@@ -47,3 +47,14 @@ class EncodingFailed(ClipsearchError):
 
 class ImageUnusable(ClipsearchError):
     """A file that cannot be read as an image; the message is the reason alone, in a few words."""
+
+
+def reason(error: OSError) -> str:
+    """What the system says of a failure, in lower case and without its number."""
+    return (error.strerror or str(error) or type(error).__name__).lower()
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an exception of another library says, at most 200 characters."""
+    text = str(error).strip()
+    return text.splitlines()[0].strip()[:200] if text else type(error).__name__

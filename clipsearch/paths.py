@@ -33,3 +33,22 @@ def open_clip_folder() -> Path:
     if found is None or found.origin is None:
         raise ModelUnknown("open_clip is not installed: pip install open_clip_torch")
     return Path(found.origin).parent
+
+
+def absolute(folder: str | os.PathLike[str]) -> bytes:
+    """A folder's absolute path as bytes, links in it resolved, as roots are recorded."""
+    path = os.fsencode(os.path.realpath(os.path.expanduser(folder)))
+    return path.replace(b"\\", b"/") if os.name == "nt" else path
+
+
+def relative_to(path: bytes, folder: bytes) -> bytes | None:
+    """What remains of `path` below `folder`: empty for the folder itself, None if it is not below."""
+    if path == folder:
+        return b""
+    prefix = folder if folder.endswith(b"/") else folder + b"/"
+    return path[len(prefix) :] if path.startswith(prefix) else None
+
+
+def join(folder: bytes, path: bytes) -> bytes:
+    """`folder/path`; the folder may be `/`."""
+    return (folder if folder.endswith(b"/") else folder + b"/") + path

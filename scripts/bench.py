@@ -135,9 +135,8 @@ def clipsearch(*arguments: object) -> list[object]:
 
 def decode(args: argparse.Namespace) -> Figures:
     """One core, from the bytes of a file to the model's input."""
-    from clipsearch.decode import decode as decode_image
-    from clipsearch.models import Preprocess
-    from clipsearch.preprocess import preprocess
+    from clipsearch.images.decode import decode as decode_image
+    from clipsearch.images.preprocess import Preprocess, preprocess
 
     how = Preprocess(size=(224, 224))
     out: Figures = {}
@@ -162,7 +161,8 @@ def encode(args: argparse.Namespace) -> Figures:
     """Batches of 32 through the encoder, and the products of matrices that ViT-B/32 is made of, in the same type."""
     import torch
 
-    from clipsearch.encode import TorchEncoder, resolve
+    from clipsearch.models.encoders import TorchEncoder
+    from clipsearch.models.hub import resolve
 
     encoder = TorchEncoder(resolve("ViT-B-32", inputs.make_weights(args.work)))
     pixels = np.random.default_rng(0).integers(0, 256, (32, 224, 224, 3), np.uint8)
@@ -249,8 +249,9 @@ def pipeline(args: argparse.Namespace) -> Figures:
 
 def _embedding_alone(args: argparse.Namespace) -> float:
     """Seconds of one core for one image, in batches."""
-    from clipsearch.encode import TorchEncoder, resolve
-    from clipsearch.pipeline import BATCH_ON_CPU
+    from clipsearch.indexing.pipeline import BATCH_ON_CPU
+    from clipsearch.models.encoders import TorchEncoder
+    from clipsearch.models.hub import resolve
 
     encoder = TorchEncoder(resolve("ViT-B-32", inputs.make_weights(args.work)), "cpu", threads=1)
     pixels = np.random.default_rng(0).integers(0, 256, (BATCH_ON_CPU, 224, 224, 3), np.uint8)
@@ -258,7 +259,7 @@ def _embedding_alone(args: argparse.Namespace) -> float:
 
 
 def _cores() -> int:
-    from clipsearch.pipeline import usable_cores
+    from clipsearch.indexing.pipeline import usable_cores
 
     return usable_cores()
 
@@ -359,7 +360,7 @@ def _planted(count: int) -> np.ndarray:
 
 
 def _grouped(rows: np.ndarray, threshold: float) -> int:
-    from clipsearch.duplicates import near_groups
+    from clipsearch.search.duplicates import near_groups
 
     return sum(len(group.members) for group in near_groups(rows, threshold))
 
@@ -449,8 +450,8 @@ def _filled(
 
 def search(args: argparse.Namespace) -> Figures:
     """The search alone, in a process that has all it needs: milliseconds, and recall of the ten best against fp32."""
-    from clipsearch.search import top_k
-    from clipsearch.store import Store
+    from clipsearch.store.catalogue import Store
+    from clipsearch.store.vectors import top_k
 
     out: Figures = {}
     print("\nsearch: ten nearest of so many rows of 512, for texts across the modality gap")

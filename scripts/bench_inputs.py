@@ -219,11 +219,11 @@ def files_in(folder: Path, count: int) -> Iterator[Path]:
 
 def fill_index(index: Path, files: Path, count: int, weights: Path) -> None:
     """An index of ours with made-up embeddings, through the store that `clipsearch index` writes with."""
-    from clipsearch import search
-    from clipsearch.encode import resolve
-    from clipsearch.scan import Photo, Rules
-    from clipsearch.store import Image as StoredImage
-    from clipsearch.store import Store
+    from clipsearch.images.scan import Photo, Rules
+    from clipsearch.models.hub import resolve
+    from clipsearch.store import vectors
+    from clipsearch.store.catalogue import Image as StoredImage
+    from clipsearch.store.catalogue import Store
 
     model = resolve("ViT-B-32", weights)
     with Store.create(index, model.to_json(), model.dim) as store:
@@ -238,7 +238,7 @@ def fill_index(index: Path, files: Path, count: int, weights: Path) -> None:
             if number % 50_000 == 0:
                 store.commit()
         store.commit()
-        search.refresh(store)
+        vectors.refresh(store)
 
 
 def fill_peer(peer: Peer, files: Path, count: int, dim: int = 512) -> None:

@@ -29,7 +29,8 @@ import scenes
 from PIL import Image
 
 import clipsearch
-from clipsearch.encode import TorchEncoder, resolve
+from clipsearch.models.encoders import TorchEncoder
+from clipsearch.models.hub import resolve
 
 SCENES = 200
 SIZE = 160  # pixels of a drawn scene, more than mini's input, as photos have

@@ -52,7 +52,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional
 
-from clipsearch.evaluation import Recall, ranks
+from clipsearch.search.evaluate import Recall, ranks
 
 MODEL_CONFIG: dict[str, Any] = {
     "embed_dim": 256,

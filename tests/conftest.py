@@ -17,9 +17,9 @@ import scenes
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # the hub's library reads it when it is imported
 
-from clipsearch.indexing import Options, update_index
-from clipsearch.models import mini
-from clipsearch.store import CATALOGUE, Store
+from clipsearch.indexing.update import Options, update_index
+from clipsearch.models.model import Model, mini
+from clipsearch.store.catalogue import CATALOGUE, Store
 
 SCENES = scenes.draw_distinct(40, seed=20_000_000, size=160)
 
@@ -195,3 +195,18 @@ def empty_store(tmp_path: Path) -> Iterator[Store]:
     model = mini()
     with Store.create(tmp_path / "index", model.to_json(), model.dim) as store:
         yield store
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Model]:
+    """Makes a small network of one of the kinds in `tiny_models`, once: `tiny("quick gelu")`."""
+    from tiny_models import KINDS, save_tiny
+
+    made: dict[str, Model] = {}
+
+    def make(kind: str = "gelu") -> Model:
+        if kind not in made:
+            made[kind] = save_tiny(tmp_path_factory.mktemp("tiny"), **KINDS[kind])
+        return made[kind]
+
+    return make

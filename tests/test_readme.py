@@ -67,10 +67,10 @@ def test_the_python_of_the_readme_works(user: dict[str, str]) -> None:
 def test_every_option_and_command_is_in_the_readme() -> None:
     from typer.main import get_command
 
-    from clipsearch import cli
-    from clipsearch.program import app
+    from clipsearch.cli import main
+    from clipsearch.cli.program import app
 
-    cli.load()
+    main.load()
     checked = 0
     for name, command in get_command(app).commands.items():
         for inner, one in getattr(command, "commands", {"": command}).items():

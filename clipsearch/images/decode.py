@@ -1,0 +1,138 @@
+"""One file or byte stream to one upright RGB image, and what its header says about it."""
+
+from __future__ import annotations
+
+import functools
+import io
+import math
+from typing import NamedTuple
+
+from PIL import ExifTags, Image, UnidentifiedImageError
+
+from clipsearch.errors import ImageUnusable
+from clipsearch.images.metadata import Metadata, metadata_of
+
+# A decompression bomb is small as a file and fills the memory when it is decoded. 2 ** 28 is above the largest
+# phone sensors (200 MP). Pillow's own limit is lower, and knows nothing of JPEGs decoded at a reduced scale.
+MAX_PIXELS = 2**28
+Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS or 0, 2**31)
+
+_TRANSPOSE = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+class Decoded(NamedTuple):
+    """`image` is RGB and upright, and may be smaller than the file says; `metadata` has the file's own size."""
+
+    image: Image.Image
+    metadata: Metadata
+
+
+def decode(data: bytes, short_side: int | None = None) -> Decoded:
+    """Decode the first frame of an image: EXIF orientation applied, alpha on white, any mode to 8-bit RGB.
+
+    With `short_side`, a JPEG is decoded at the smallest scale that leaves its short side at least that many pixels.
+    Raises `ImageUnusable`, with a reason in a few words, for anything that cannot be decoded.
+    """
+    if not data:
+        raise ImageUnusable("empty file")
+    try:
+        return _decode(data, short_side)
+    except ImageUnusable:
+        raise
+    except (UnidentifiedImageError, SyntaxError):
+        raise ImageUnusable("not an image that can be read") from None
+    except MemoryError:
+        raise ImageUnusable("too large for the memory") from None
+    except Exception as error:  # decoders raise whatever a hostile file makes them raise
+        raise ImageUnusable(_in_few_words(error)) from None
+
+
+def _decode(data: bytes, short_side: int | None) -> Decoded:
+    if data[4:8] == b"ftyp":
+        _register_heif()
+    with Image.open(io.BytesIO(data)) as image:
+        width, height = image.size
+        if image.format == "EPS":  # to decode it, Pillow would run Ghostscript on it
+            raise ImageUnusable("not an image that can be read")
+        if short_side is not None and image.format in ("JPEG", "MPO"):  # MPO: more JPEGs follow, as phones do
+            scale = short_side / min(width, height)
+            image.draft("RGB", (math.ceil(width * scale), math.ceil(height * scale)))
+        if image.width * image.height > MAX_PIXELS:
+            raise ImageUnusable(f"too large: {width} x {height} pixels")
+        exif = _exif(image)
+        image.load()
+        turn = _TRANSPOSE.get(exif.get(ExifTags.Base.Orientation, 1))
+        rgb = _to_rgb(image)
+        metadata = metadata_of(exif, width, height)  # a TIFF's is read from the file itself
+    if turn is not None:
+        rgb = rgb.transpose(turn)
+        if turn not in (
+            Image.Transpose.FLIP_LEFT_RIGHT,
+            Image.Transpose.FLIP_TOP_BOTTOM,
+            Image.Transpose.ROTATE_180,
+        ):
+            metadata = metadata._replace(width=height, height=width)
+    return Decoded(rgb, metadata)
+
+
+@functools.cache
+def _register_heif() -> None:
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    mode = image.mode
+    if mode == "RGB" and "transparency" not in image.info:
+        return image.copy()
+    if mode in ("I", "F") or mode.startswith("I;"):
+        return _reduce_depth(image).convert("RGB")
+    if mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        over = image.convert("RGBA")
+        white = Image.new("RGBA", over.size, "white")
+        return Image.alpha_composite(white, over).convert("RGB")
+    if mode == "LAB":
+        from PIL import ImageCms
+
+        lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+        converted = ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB")
+        assert converted is not None  # it is only None when it works in place
+        return converted
+    return image.convert("RGB")
+
+
+def _reduce_depth(image: Image.Image) -> Image.Image:
+    """16-bit, 32-bit and floating point greyscale to 8 bits."""
+    import numpy as np
+
+    values = np.asarray(image).astype(np.float32)
+    values = np.nan_to_num(values)
+    top = float(values.max(initial=0))
+    if image.mode == "F":
+        full = 1.0 if top <= 1 else top
+    else:
+        full = 255.0 if image.mode == "I" and top <= 255 else 65535.0 if top <= 65535 else top
+    return Image.fromarray((values.clip(0, full) * (255 / full)).round().astype(np.uint8))
+
+
+def _exif(image: Image.Image) -> Image.Exif:
+    try:
+        return image.getexif()
+    except Exception:  # damaged EXIF says nothing about the pixels
+        return Image.Exif()
+
+
+def _in_few_words(error: Exception) -> str:
+    if "decoder error" in str(error):  # with a number that only the decoder's authors know
+        return "damaged image data"
+    first_line = str(error).strip().splitlines()[0].strip() if str(error).strip() else type(error).__name__
+    return first_line[:120]

@@ -1,0 +1,43 @@
+"""A photo as a small picture of itself, for pages and terminals."""
+
+from __future__ import annotations
+
+import io
+import os
+
+from PIL import Image, ImageCms
+
+from clipsearch.errors import ImageUnusable
+from clipsearch.images.decode import decode
+from clipsearch.images.read import read
+
+LONG_SIDE = 320
+
+
+def thumbnail(path: bytes | str | os.PathLike[str], long_side: int = LONG_SIDE) -> Image.Image | None:
+    """A photo upright, in sRGB, and at most `long_side` pixels on its long side; None when it cannot be read."""
+    if not os.path.isfile(path):  # opening a pipe that has taken its place would wait for ever
+        return None
+    try:
+        image = decode(read(path), long_side).image
+    except ImageUnusable:
+        return None
+    image.thumbnail((long_side, long_side))
+    return _in_srgb(image)
+
+
+def _in_srgb(image: Image.Image) -> Image.Image:
+    """Phones write photos in colours of Display P3; taken for sRGB, they would be pale."""
+    profile = image.info.pop("icc_profile", None)
+    if not isinstance(profile, bytes):
+        return image
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        if source.profile.xcolor_space.strip() != "RGB":  # decoding has converted a photo in CMYK or grey already
+            return image
+        converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"))
+    except (ImageCms.PyCMSError, OSError):  # a damaged profile says nothing about the colours
+        return image
+    assert converted is not None  # it is only None when it works in place
+    converted.info.pop("icc_profile", None)
+    return converted

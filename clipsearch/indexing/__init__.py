@@ -1,0 +1,1 @@
+"""Folders to an index that is up to date."""

@@ -1,0 +1,1 @@
+"""Pixels and texts to unit rows. Knows no index."""

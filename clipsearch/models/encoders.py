@@ -1,0 +1,257 @@
+"""Batches of images and texts to embeddings.
+
+Two encoders give the same embeddings: `TorchEncoder` for batches, through `batch` where that serves the model and else
+through open_clip, and `ColdEncoder` through NumPy, which answers before torch would be imported. Torch and open_clip
+are imported when they are first needed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import math
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import numpy as np
+
+from clipsearch.arrays import Array, Pixels, unit_rows
+from clipsearch.errors import BadRequest, ClipsearchError, EncodingFailed, WeightsUnusable, first_line
+from clipsearch.models import convnet
+from clipsearch.models.convnet import ConvTower
+from clipsearch.models.hub import plain_tokenizer, resolve
+from clipsearch.models.model import Model, split_name
+from clipsearch.models.tokenizer import END_OF_TEXT, tokenize
+from clipsearch.models.towers import ImageTower, TextTower, load_safetensors, supports
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+
+_USUAL_SCALE = math.log(100)  # CLIP's bound, which all of its models have reached
+
+
+class Encoder(Protocol):
+    """What turns pixels and texts into embeddings of one model, on a `device`: cpu, cuda or mps."""
+
+    device: str
+
+    @property
+    def logit_scale(self) -> float:
+        """What the model was trained to multiply cosines with before a softmax."""
+
+    def encode_images(self, pixels: Pixels) -> Array:
+        """Unit rows (n, dim) float32 of preprocessed images, (n, height, width, 3) uint8."""
+
+    def encode_texts(self, texts: list[str]) -> Array:
+        """Unit rows (n, dim) float32 of texts."""
+
+
+def cold_encoder(model: Model, *, texts: bool, images: bool) -> Encoder:
+    """The encoder that is ready soonest: without torch where there are towers in NumPy, else through open_clip."""
+    return in_numpy(model, texts=texts, images=images) or TorchEncoder(model)
+
+
+def in_numpy(model: Model, *, texts: bool, images: bool) -> ColdEncoder | None:
+    """The encoder without torch, if it serves the model and the weights have the towers' shapes."""
+    text, image = supports(model)
+    if texts and not (text and plain_tokenizer(model.config, model.architecture)):
+        return None
+    if images and not (image or convnet.supports(model)):
+        return None
+    encoder = ColdEncoder(model)
+    with contextlib.suppress(WeightsUnusable):  # open_clip may know how to stretch them, or will say what is wrong
+        if texts:
+            _ = encoder.text_tower
+        if images:
+            _ = encoder.image_tower
+        return encoder
+    return None
+
+
+class ColdEncoder:
+    """A model in NumPy. Slow for batches, ready at once."""
+
+    device = "cpu"
+
+    def __init__(self, model: Model) -> None:
+        model = _with_weights(model)
+        self._model = model
+        self._tensors = load_safetensors(model.weights)
+
+    @property
+    def logit_scale(self) -> float:
+        """See `Encoder`."""
+        return math.exp(float(np.ravel(self._tensors.get("logit_scale", _USUAL_SCALE))[0]))
+
+    def encode_images(self, pixels: Pixels) -> Array:
+        """See `Encoder`."""
+        return self.image_tower(pixels)
+
+    def encode_texts(self, texts: list[str]) -> Array:
+        """See `Encoder`."""
+        context_length = self._model.config["text_cfg"].get("context_length", 77)
+        return self.text_tower(tokenize(texts, context_length))
+
+    @functools.cached_property
+    def text_tower(self) -> TextTower:
+        """Raises `WeightsUnusable` where the weights do not have the architecture's shapes."""
+        return TextTower(self._model, self._tensors)
+
+    @functools.cached_property
+    def image_tower(self) -> ImageTower | ConvTower:
+        """Raises `WeightsUnusable` where the weights do not have the architecture's shapes."""
+        tower = ConvTower if convnet.supports(self._model) else ImageTower
+        return tower(self._model, self._tensors)
+
+
+class TorchEncoder:
+    """A model in torch, on CUDA, MPS or the CPU: images through `batch` where that serves the model, else open_clip.
+
+    `precision` "auto" is fp16 on a GPU; on a CPU bf16 where it has a matrix unit for it (AMX), else fp32. A call uses
+    so many `threads` of a CPU: None is all of them; 1 is best where several calls are made at once.
+    """
+
+    def __init__(self, model: Model, device: str = "auto", precision: str = "auto", threads: int | None = None) -> None:
+        import torch
+
+        check_names(device, precision)
+        model = _with_weights(model)
+        self.device = _device(device)
+        self.precision = _precision(precision, self.device)
+        self._model = model
+        self._all_threads = torch.get_num_threads()
+        self._threads = threads or self._all_threads
+        self._dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[self.precision]
+        mean, std = model.preprocess.mean, model.preprocess.std
+        self._mean = torch.tensor(mean, device=self.device).view(1, 3, 1, 1)
+        self._std = torch.tensor(std, device=self.device).view(1, 3, 1, 1)
+        self._images: Any
+        cold = in_numpy(model, texts=True, images=True)
+        if cold is None:
+            self._images = lambda images: self._net.encode_image(images.to(self._dtype))
+            _ = self._net
+        else:
+            from clipsearch.models.torch_towers import batch_tower
+
+            self._images = batch_tower(cold.image_tower, self.device, self._dtype)
+
+    @functools.cached_property
+    def _net(self) -> Any:
+        return _load(self._model, self.device, self.precision)
+
+    @property
+    def logit_scale(self) -> float:
+        """See `Encoder`."""
+        return float(self._net.logit_scale.detach().exp())
+
+    def encode_images(self, pixels: Pixels) -> Array:
+        """See `Encoder`."""
+        import torch
+
+        torch.set_num_threads(self._threads)  # holds for the calling thread alone
+        try:
+            with torch.inference_mode(), _explained():
+                batch = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device).permute(0, 3, 1, 2)
+                return self._rows(self._images((batch.float() / 255 - self._mean) / self._std))
+        finally:
+            torch.set_num_threads(self._all_threads)
+
+    def encode_texts(self, texts: list[str]) -> Array:
+        """See `Encoder`."""
+        import torch
+
+        with torch.inference_mode(), _explained():
+            return self._rows(self._net.encode_text(self._tokens(texts).to(self.device)))
+
+    def _tokens(self, texts: list[str]) -> Any:
+        import torch
+
+        if not plain_tokenizer(self._model.config, self._model.architecture):
+            import open_clip
+
+            return open_clip.get_tokenizer(self._model.architecture)(texts)
+        context_length = self._model.config["text_cfg"].get("context_length", 77)
+        tokens = torch.zeros(len(texts), context_length, dtype=torch.long)
+        for row, ids in zip(tokens, tokenize(texts, context_length), strict=True):
+            assert ids[-1] == END_OF_TEXT
+            row[: len(ids)] = torch.tensor(ids)
+        return tokens
+
+    def _rows(self, features: Any) -> Array:
+        return unit_rows(features.float().cpu().numpy())
+
+
+def _with_weights(model: Model) -> Model:
+    """The model of an index with its weights, fetched again if the cache that had them was emptied."""
+    if not model.weights.is_file() and model.architecture == split_name(model.name)[0]:
+        found = resolve(model.name)
+        if found.fingerprint == model.fingerprint:
+            return found
+    model.check_weights()
+    return model
+
+
+@contextlib.contextmanager
+def _explained() -> Iterator[None]:
+    """What torch says when a device fails or its memory is full, as a sentence."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise EncodingFailed(
+            f"the model failed on this device: {first_line(error)}; try a smaller --batch-size"
+        ) from error
+
+
+def _load(model: Model, device: str, precision: str) -> Any:
+    import open_clip
+
+    named = ":" not in model.architecture
+    try:
+        net = open_clip.create_model(
+            model.architecture,
+            pretrained=str(model.weights) if named else None,
+            precision=precision,
+            device=device,
+            force_quick_gelu=bool(model.config.get("quick_gelu")),
+            require_pretrained=True,
+        )
+    except ClipsearchError:
+        raise
+    except Exception as error:  # torch, safetensors, pickle and open_clip each have their own
+        raise WeightsUnusable(
+            f"the weights {model.weights} do not fit {model.architecture}: {first_line(error)}"
+        ) from error
+    net.eval()
+    return net
+
+
+def check_names(device: str, precision: str) -> None:
+    """Raise `BadRequest` for a device or precision that no machine has."""
+    if device.partition(":")[0] not in DEVICES:
+        raise BadRequest(f"no device is called {device!r}; there are {', '.join(DEVICES)}")
+    if precision not in PRECISIONS:
+        raise BadRequest(f"no precision is called {precision!r}; there are {', '.join(PRECISIONS)}")
+
+
+def _device(wanted: str) -> str:
+    import torch
+
+    usable = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if wanted == "auto":
+        return next(name for name in ("cuda", "mps", "cpu") if usable[name])
+    kind, _, number = wanted.partition(":")
+    if not usable[kind] or (
+        number and not (kind == "cuda" and number.isdecimal() and int(number) < torch.cuda.device_count())
+    ):
+        raise BadRequest(f"this machine, or its torch, has no {wanted}; try --device auto")
+    return wanted
+
+
+def _precision(wanted: str, device: str) -> str:
+    import torch
+
+    if wanted != "auto":
+        return wanted
+    if device != "cpu":
+        return "fp16"
+    return "bf16" if torch.cpu._is_amx_tile_supported() else "fp32"

@@ -1,0 +1,122 @@
+"""The image towers of `towers` and `convnet` in torch: the same embeddings, for batches, on any device.
+
+They take the weights where those towers have mapped them. open_clip would import torchvision and timm first and fill a
+model of its own with random numbers, which together takes three seconds and a gigabyte before the first image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812 - as all the world has it
+
+from clipsearch.models.convnet import Conv, ConvTower, Inverted
+from clipsearch.models.towers import ImageTower
+
+Tower = Callable[[Tensor], Tensor]  # normalised images (n, 3, height, width) to rows (n, dim)
+
+
+def batch_tower(tower: ImageTower | ConvTower, device: str, dtype: torch.dtype) -> Tower:
+    """The tower for batches on a device, its products of matrices in `dtype`, sums and norms in fp32."""
+    move = _Mover(device, dtype)
+    return _Transformer(tower, move) if isinstance(tower, ImageTower) else _Network(tower, move)
+
+
+class _Mover:
+    """NumPy's arrays to the device."""
+
+    def __init__(self, device: str, dtype: torch.dtype) -> None:
+        self.device, self.dtype = device, dtype
+
+    def __call__(self, array: Any, dtype: torch.dtype | None = None) -> Tensor:
+        tensor = torch.from_numpy(np.ascontiguousarray(array))
+        return tensor.to(self.device, dtype or self.dtype)
+
+
+class _Transformer:
+    """See `towers.ImageTower`."""
+
+    def __init__(self, tower: ImageTower, move: _Mover) -> None:
+        t, self._dtype = tower.tensors, move.dtype
+
+        def both(name: str, weight: str = ".weight", bias: str = ".bias") -> tuple[Tensor, Tensor]:
+            return move(t[name + weight]), move(t[name + bias])
+
+        def norm(name: str) -> tuple[Tensor, Tensor]:
+            return move(t[f"{name}.weight"], torch.float32), move(t[f"{name}.bias"], torch.float32)
+
+        self._patch, self._heads, self._quick = tower.patch, tower.heads, tower.quick_gelu
+        self._kernel = move(t["conv1.weight"])
+        self._class = move(t["class_embedding"], torch.float32)
+        self._positions = move(t["positional_embedding"], torch.float32)
+        self._before, self._after = norm("ln_pre"), norm("ln_post")
+        self._projection = move(t["proj"], torch.float32)
+        self._blocks = [
+            (
+                norm(f"{block}.ln_1"),
+                both(f"{block}.attn.in_proj", "_weight", "_bias"),
+                both(f"{block}.attn.out_proj"),
+                norm(f"{block}.ln_2"),
+                both(f"{block}.mlp.c_fc"),
+                both(f"{block}.mlp.c_proj"),
+            )
+            for block in (f"transformer.resblocks.{n}" for n in range(tower.layers))
+        ]
+
+    def __call__(self, images: Tensor) -> Tensor:
+        n, width = len(images), len(self._class)
+        patches = F.conv2d(images.to(self._dtype), self._kernel, stride=self._patch).flatten(2).transpose(1, 2)
+        x = torch.cat([self._class.expand(n, 1, width), patches.float()], 1) + self._positions
+        x = F.layer_norm(x, (width,), *self._before)
+        for number, (norm_1, qkv, out, norm_2, wide, narrow) in enumerate(self._blocks, 1):
+            packed = F.linear(self._norm(x, norm_1), *qkv).view(n, -1, 3, self._heads, width // self._heads)
+            q, k, v = packed.permute(2, 0, 3, 1, 4)
+            if number == len(self._blocks):  # only the class token is read
+                q, x = q[:, :, :1], x[:, :1]
+            attended = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(x.shape)
+            x = x + F.linear(attended, *out)
+            hidden = F.linear(self._norm(x, norm_2), *wide)
+            hidden = hidden * torch.sigmoid(1.702 * hidden) if self._quick else F.gelu(hidden)
+            x = x + F.linear(hidden, *narrow)
+        return F.layer_norm(x[:, 0], (width,), *self._after) @ self._projection
+
+    def _norm(self, x: Tensor, norm: tuple[Tensor, Tensor]) -> Tensor:
+        return F.layer_norm(x, x.shape[-1:], *norm).to(self._dtype)
+
+
+class _Network:
+    """See `convnet.ConvTower`."""
+
+    def __init__(self, tower: ConvTower, move: _Mover) -> None:
+        self._dtype = move.dtype
+        self._steps = [self._moved(step, move) for step in tower.steps]
+        self._head = self._moved(tower.head, move)
+        weight, bias = tower.classifier
+        self._classifier = move(weight, torch.float32), move(bias, torch.float32)
+
+    def _moved(self, step: Conv | Inverted, move: _Mover) -> Tower:
+        if isinstance(step, Inverted):
+            parts = [self._moved(part, move) for part in step.steps]
+            return lambda x: _through(parts, x) + x if step.adds else _through(parts, x)
+        weight, bias = move(step.kernel), move(step.bias)
+        groups = len(weight) if step.depthwise else 1
+
+        def convolve(x: Tensor) -> Tensor:
+            out = F.conv2d(x, weight, bias, step.stride, step.size // 2, 1, groups)
+            return out.relu_() if step.relu else out
+
+        return convolve
+
+    def __call__(self, images: Tensor) -> Tensor:
+        x = _through(self._steps, images.to(self._dtype)).mean((2, 3), keepdim=True)
+        return F.linear(self._head(x).flatten(1).float(), *self._classifier)
+
+
+def _through(steps: list[Tower], x: Tensor) -> Tensor:
+    for step in steps:
+        x = step(x)
+    return x

@@ -1,0 +1,1 @@
+"""Results to bytes, a terminal or a page."""

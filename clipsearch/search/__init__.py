@@ -1,0 +1,1 @@
+"""A question to ranked photos, labels, groups or figures: one file for each kind of question."""

@@ -1,0 +1,85 @@
+"""Texts and images to the unit rows of an index's model, each embedded once: earlier texts are in the cache, and an
+image may be in the index.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from clipsearch.arrays import Array, unit_rows
+from clipsearch.errors import BadRequest, ImageUnusable
+from clipsearch.images.read import content_hash
+from clipsearch.models import cache
+from clipsearch.models.encoders import Encoder, TorchEncoder, cold_encoder
+from clipsearch.models.model import Model
+from clipsearch.store.catalogue import Store
+
+_MOST_KEPT = 4_000  # texts of one call; more would push what people asked for out of the cache
+
+
+def is_text(text: str) -> bool:
+    """Whether it is no bytes of a command line in another encoding, which Python keeps as surrogates."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+class Embedder:
+    """The model of an index, loaded when something is not known yet."""
+
+    def __init__(self, store: Store) -> None:
+        self.model = Model.from_json(store.model)
+        self._store = store
+        self._encoders: dict[bool, Encoder] = {}  # for texts, and for images
+        self._recent: dict[str, Array] = {}
+
+    @property
+    def logit_scale(self) -> float:
+        """What the model multiplies cosines with before a softmax."""
+        return self._encoder(texts=True).logit_scale
+
+    def texts(self, texts: Sequence[str]) -> Array:
+        """Unit rows (n, dim)."""
+        fingerprint, dim = self.model.fingerprint, self._store.dim
+        rows = {text: self._recent[text] for text in texts if text in self._recent}
+        new = [text for text in dict.fromkeys(texts) if text not in rows]
+        if new:
+            kept = cache.text_embeddings(fingerprint, new)
+            rows |= {text: row for text, row in kept.items() if len(row) == dim}
+            new = [text for text in new if text not in rows]
+        if new:
+            fresh = dict(zip(new, self._encoder(texts=True).encode_texts(new), strict=True))
+            if len(new) <= _MOST_KEPT:
+                cache.keep_text_embeddings(fingerprint, fresh)
+            rows |= fresh
+        self._recent = rows if len(rows) + len(self._recent) > _MOST_KEPT else self._recent | rows
+        return np.stack([rows[text] for text in texts])
+
+    def image(self, data: bytes, name: str) -> Array:
+        """The unit row (dim,) of a file's bytes. Raises `BadRequest` that says `name` when they are no image."""
+        known = self.indexed(content_hash(data))
+        if known is not None:
+            return known
+        from clipsearch.images.preprocess import decode_for, pixels_of
+
+        how = self.model.preprocess
+        try:
+            pixels = pixels_of(decode_for(data, how), how)
+        except ImageUnusable as error:
+            raise BadRequest(f"{name} cannot be used as an image: {error}") from None
+        fresh: Array = self._encoder(texts=False).encode_images(np.stack([pixels]))[0]
+        return fresh
+
+    def indexed(self, content: bytes) -> Array | None:
+        """The unit row (dim,) that the index has for a content hash."""
+        image_id = self._store.find_image(content)
+        if image_id is None:
+            return None
+        row: Array = unit_rows(self._store.rows_of(np.array([image_id])))[0]
+        return row
+
+    def _encoder(self, *, texts: bool) -> Encoder:
+        if texts not in self._encoders:
+            whole = next((e for e in self._encoders.values() if isinstance(e, TorchEncoder)), None)
+            self._encoders[texts] = whole or cold_encoder(self.model, texts=texts, images=not texts)
+        return self._encoders[texts]

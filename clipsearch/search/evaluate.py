@@ -1,0 +1,115 @@
+"""How well an index finds what people say of its photos: recall at k and median rank, for a list of captions."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipsearch.arrays import Array, unit_rows
+from clipsearch.errors import BadRequest
+from clipsearch.search.embed import Embedder
+from clipsearch.store.catalogue import Store
+
+_BLOCK = 2048  # rows and columns of scores that are in memory at once
+_TIE = np.float32(1e-6)  # scores as close as this are equal but for the order in which they were summed
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Recall:
+    """Over all queries: the share with a right answer among the best 1, 5 and 10, and the median of its rank."""
+
+    at_1: float
+    at_5: float
+    at_10: float
+    median_rank: float
+
+    @staticmethod
+    def of(ranks: Ints) -> Recall:
+        """From the rank (n,) of the best right answer to each query, 1 for the best of all."""
+        at_1, at_5, at_10 = (float((ranks <= k).mean()) for k in (1, 5, 10))
+        return Recall(at_1, at_5, at_10, float(np.median(ranks)))
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Both directions, and what they were measured on. `missing` are listed photos that the index does not have."""
+
+    model: str
+    captions: int
+    photos: int
+    among: int
+    missing: list[bytes]
+    text_to_image: Recall
+    image_to_text: Recall
+
+
+def evaluate(store: Store, pairs: Iterable[tuple[bytes, str]]) -> Evaluation:
+    """Ask an index for the photos (path, caption) by their captions, and the other way round.
+
+    Text to image: each distinct caption is asked among all images of the index; every photo that it is said of is
+    right. Image to text: each photo is asked among the distinct captions. Photos of equal content are one, and a file
+    that is gone by now counts like any other. Raises `NoIndex` for an empty index, `BadRequest` when none of the photos
+    is in it, and what loading the model raises.
+    """
+    store.require_photos()
+    roots = store.roots()
+    numbers: dict[str, int] = {}  # of the captions
+    said: set[tuple[int, int]] = set()
+    missing: dict[bytes, None] = {}
+    for path, caption in pairs:
+        place = store.locate(path, roots)
+        image_id = store.image_of(*place) if place else None
+        if image_id is None:
+            missing[path] = None
+        else:
+            said.add((numbers.setdefault(caption, len(numbers)), image_id))
+    if not said and not missing:
+        raise BadRequest("the list is empty; write a path, a tab and a caption a line")
+    if not said:
+        raise BadRequest(f"none of the listed photos is in the index, such as {os.fsdecode(next(iter(missing)))}")
+    caption_of, id_of = np.array(sorted(said), np.int64).T
+    embedder = Embedder(store)
+    texts = embedder.texts(list(numbers))
+    ids, photo_of = np.unique(id_of, return_inverse=True)
+    images = unit_rows(store.rows_of(ids))
+    right = np.einsum("nd,nd->n", texts[caption_of], images[photo_of])
+    every_image = ((ids, unit_rows(rows)) for ids, rows in store.embeddings(block=_BLOCK))
+    starts = range(0, len(texts), _BLOCK)
+    every_text = ((np.arange(n, min(n + _BLOCK, len(texts))), texts[n : n + _BLOCK]) for n in starts)
+    return Evaluation(
+        embedder.model.name,
+        len(texts),
+        len(images),
+        store.count_embeddings(),
+        list(missing),
+        Recall.of(ranks(texts, every_image, caption_of, id_of, right)),
+        Recall.of(ranks(images, every_text, photo_of, caption_of, right)),
+    )
+
+
+def ranks(queries: Array, gallery: Iterable[tuple[Ints, Array]], asked: Ints, answer: Ints, right: Array) -> Ints:
+    """The rank (q,) of the best right answer to each of the unit rows `queries` (q, dim).
+
+    `gallery` are blocks of ids (n,), in order, and unit rows (n, dim). The right answers are pairs: the query's number
+    `asked` (p,), the id `answer` (p,) and their cosine `right` (p,). One more than the wrong answers that score as
+    much or more: a model that gives everything the same score finds nothing.
+    """
+    best = np.full(len(queries), -np.inf, np.float32)
+    np.maximum.at(best, asked, right)
+    best -= _TIE
+    out = np.ones(len(queries), np.int64)
+    for ids, rows in gallery:
+        for first in range(0, len(queries), _BLOCK):
+            part = slice(first, first + _BLOCK)
+            ahead = queries[part] @ rows.T >= best[part, None]
+            out[part] += ahead.sum(1)
+            here = np.isin(answer, ids) & (asked >= first) & (asked < first + _BLOCK)
+            columns = np.searchsorted(ids, answer[here])
+            np.subtract.at(out, asked[here], ahead[asked[here] - first, columns].astype(np.int64))
+    return out

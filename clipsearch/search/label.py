@@ -1,0 +1,95 @@
+"""Zero-shot classification, as CLIP introduced it: a photo is compared with a prompt for each label.
+
+A label's row is the mean of its prompts' rows, one for each template (Radford et al. 2021, section 3.1.4), and its
+probability the softmax over all labels of the cosines, times the model's logit scale.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from clipsearch.arrays import Array, unit_rows
+from clipsearch.errors import BadRequest
+from clipsearch.search.embed import Embedder, is_text
+from clipsearch.store.catalogue import IndexedPhoto, Selection, Store
+
+TEMPLATE = "a photo of a {}"
+_BLOCK = 2048  # photos at a time
+
+
+class Labelled(NamedTuple):
+    """A photo by its path, with labels and their probabilities, the most likely first."""
+
+    path: bytes
+    labels: tuple[tuple[str, float], ...]
+
+
+class Classifier:
+    """Labels embedded by a model."""
+
+    def __init__(self, embedder: Embedder, labels: Sequence[str], templates: Sequence[str] = (TEMPLATE,)) -> None:
+        """`templates` have `{}` where the label goes. Raises `BadRequest` when there is nothing to choose from."""
+        self.labels = list(dict.fromkeys(label.strip() for label in labels))
+        if not self.labels:
+            raise BadRequest("say which labels to choose from, such as: clipsearch label cat dog")
+        if "" in self.labels:
+            raise BadRequest("a label is empty")
+        if not all(map(is_text, [*self.labels, *templates])):
+            raise BadRequest("a label or a template is not text in this terminal's encoding (UTF-8)")
+        prompts = [_prompt(template, label) for label in self.labels for template in templates]
+        rows = embedder.texts(prompts).reshape(len(self.labels), len(templates), -1)
+        self._rows = unit_rows(rows.mean(1))
+        self._scale = np.float32(embedder.logit_scale)
+
+    def probabilities(self, photos: Array) -> Array:
+        """Of each label for unit rows (n, dim): (n, labels), rows that add up to 1."""
+        logits = self._scale * (photos @ self._rows.T)
+        odds = np.exp(logits - logits.max(1, keepdims=True))
+        out: Array = odds / odds.sum(1, keepdims=True)
+        return out
+
+    def classify(self, paths: Sequence[bytes], photos: Array, most: int = 1) -> Iterator[Labelled]:
+        """The `most` likely labels of photos given by their paths and unit rows (n, dim)."""
+        for path, row in zip(paths, self.probabilities(photos), strict=True):
+            order = np.argsort(-row, kind="stable")[:most]
+            yield Labelled(path, tuple((self.labels[n], float(row[n])) for n in order))
+
+    def classify_indexed(self, store: Store, selection: Selection, most: int = 1) -> Iterator[Labelled]:
+        """The same for the photos of a selection, by path; files that are gone by now are left out."""
+        photos: Iterator[IndexedPhoto] = (p for p in store.by_path(selection) if os.path.exists(p.path))
+        while block := list(islice(photos, _BLOCK)):
+            rows = unit_rows(store.rows_of(np.array([photo.image_id for photo in block], np.int64)))
+            yield from self.classify([photo.path for photo in block], rows, most)
+
+
+def template_set(name: str) -> tuple[str, ...] | None:
+    """The prompts of a named set, `{}` for the label: `imagenet` or `simple`; None for any other name."""
+    if name not in ("imagenet", "simple"):
+        return None
+    lines = Path(__file__).with_name("templates.txt").read_text(encoding="utf-8").splitlines()
+    return tuple(line[2:] for line in lines if line.startswith("*" if name == "simple" else ("*", " ")))
+
+
+def _prompt(template: str, label: str) -> str:
+    """The label in its place; "a person" brings its own article."""
+    if re.match(r"(an?|the) ", label):
+        template = re.sub(r"\b(an?|the) \{\}", "{}", template)
+    return template.replace("{}", label)
+
+
+def templates_of(spellings: Sequence[str]) -> list[str]:
+    """Templates as they are written, `{}` for the label, and the names of sets among them. Raises `BadRequest`."""
+    out: list[str] = []
+    for spelling in spellings:
+        named = template_set(spelling)
+        if named is None and "{}" not in spelling:
+            raise BadRequest(f"{spelling!r} is no template; write {{}} for the label, or imagenet or simple for a set")
+        out += named or [spelling]
+    return list(dict.fromkeys(out)) or [TEMPLATE]

@@ -1,0 +1,517 @@
+"""The real program in its own process: what it prints where, exit statuses, pipes, and what it does not import."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import SCENES, Result, Run, damage, save_scenes
+from terminal import cold, in_terminal, posix
+
+STRANGE = [
+    b"with space.png",
+    b"new\nline.png",
+    b"[red]bold[bold].png",
+    "\U0001f436 dog.png".encode(),
+    b"\xff\xfe latin.png",
+]
+
+
+@pytest.fixture
+def strange(tmp_path: Path, mini_index) -> tuple[Path, Path]:
+    """A folder of photos with strange names, and its index."""
+    folder = tmp_path.resolve() / "strange"
+    folder.mkdir()
+    for n, name in enumerate(STRANGE):
+        SCENES[n].image.save(tmp_path / "x.png")
+        os.rename(os.fsencode(tmp_path / "x.png"), os.path.join(os.fsencode(folder), name))
+    return folder, mini_index(folder)
+
+
+def one_sentence(result: Result) -> None:
+    """An error is one line on stderr, without a traceback, and nothing on stdout."""
+    assert result.out == b""
+    assert result.err.startswith("clipsearch: ")
+    assert result.err.count("\n") == 1
+    assert "Traceback" not in result.err
+
+
+# ------------------------------------------------------------------------------------------ query
+
+
+def test_text_finds_what_was_drawn(clipsearch: Run, drawn: Path, drawn_index: Path) -> None:
+    found = 0
+    result = clipsearch(
+        "query", "--batch", "-", "-k", 1, index=drawn_index, stdin="\n".join(s.captions[0] for s in SCENES).encode()
+    )
+    assert result.status == 0
+    for line in result.lines:
+        hit = json.loads(line)
+        found += SCENES[int(Path(hit["path"]).stem)].captions[0] == hit["query"]
+    assert found >= 0.9 * len(SCENES)
+
+
+def test_piped_results_are_absolute_paths_one_a_line(clipsearch: Run, drawn: Path, drawn_index: Path) -> None:
+    result = clipsearch("query", SCENES[0].captions[0], index=drawn_index)
+    assert result.status == 0
+    assert result.err == ""
+    assert len(result.lines) == 10
+    assert all(Path(line).parent == drawn and Path(line).is_file() for line in result.lines)
+
+
+def test_formats_tell_the_same(clipsearch: Run, drawn_index: Path) -> None:
+    words = SCENES[1].captions[0]
+
+    def ask(*options: str) -> Result:
+        return clipsearch("query", words, "-k", 3, *options, index=drawn_index)
+
+    objects = json.loads(ask("--format", "json").out)
+    assert [json.loads(line) for line in ask("--format", "jsonl").lines] == objects
+    rows = [line.split("\t") for line in ask("--format", "tsv").lines]
+    assert [(int(rank), float(score), path) for rank, score, path in rows] == [
+        (o["rank"], round(o["score"], 4), o["path"]) for o in objects
+    ]
+    assert ask("--format", "paths").lines == [o["path"] for o in objects]
+    assert ask("-0").out == b"".join(o["path"].encode() + b"\0" for o in objects)
+    table = ask("--format", "table").out.decode()
+    assert [line.split()[:2] for line in table.splitlines()] == [[str(o["rank"]), f"{o['score']:.3f}"] for o in objects]
+
+
+def test_json_has_the_fields_of_the_readme(clipsearch: Run, drawn: Path, drawn_index: Path) -> None:
+    (hit,) = json.loads(clipsearch("query", "a circle", "-k", 1, "--format", "json", index=drawn_index).out)
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    fields = ["rank", "score", "confidence", "path", "width", "height", "size", "mtime", "taken", "camera"]
+    fields += ["latitude", "longitude", "similar"]
+    assert list(hit) == fields
+    assert all(f"`{name}`" in readme for name in [*fields, "path_b64", "query"])
+    status = Path(hit["path"]).stat()
+    assert (hit["width"], hit["height"], hit["size"]) == (160, 160, status.st_size)
+    assert hit["mtime"] == pytest.approx(status.st_mtime)
+
+
+def test_an_indexed_photo_finds_itself_first(clipsearch: Run, drawn: Path, drawn_index: Path) -> None:
+    result = clipsearch("query", "--image", drawn / "07.png", "-k", 2, "--format", "tsv", index=drawn_index)
+    assert result.lines[0] == f"1\t1.0000\t{drawn / '07.png'}"
+
+
+def test_an_image_on_stdin_is_a_query(clipsearch: Run, drawn: Path, drawn_index: Path) -> None:
+    result = clipsearch("query", "--image", "-", "-k", 1, index=drawn_index, stdin=(drawn / "03.png").read_bytes())
+    assert result.lines == [str(drawn / "03.png")]
+
+
+def test_terms_and_weights_combine(clipsearch: Run, drawn: Path, drawn_index: Path) -> None:
+    other = SCENES[6].captions[0]
+    heavy = clipsearch("query", other, "--image", f"9:{drawn / '05.png'}", "-k", 1, index=drawn_index)
+    assert heavy.lines == [str(drawn / "05.png")]
+    light = clipsearch("query", f"9:{other}", "--image", f"0.1:{drawn / '05.png'}", "-k", 1, index=drawn_index)
+    assert light.lines == clipsearch("query", other, "-k", 1, index=drawn_index).lines
+    without = clipsearch(
+        "query", other, "--not", f"0.9:{other}", "--image", f"{drawn / '05.png'}", "-k", 1, index=drawn_index
+    )
+    assert without.lines == [str(drawn / "05.png")]
+
+
+def test_min_score_and_under_can_leave_nothing(clipsearch: Run, drawn: Path, drawn_index: Path) -> None:
+    result = clipsearch("query", "a circle", "--min-score", 0.9999, index=drawn_index)
+    assert (result.status, result.out, result.err) == (1, b"", "")
+    result = clipsearch("query", "a circle", "--under", drawn, "-k", 100, index=drawn_index)
+    assert len(result.lines) == len(SCENES)
+
+
+@posix
+def test_strange_names_survive_every_format(clipsearch: Run, strange: tuple[Path, Path]) -> None:
+    folder, index = strange
+    everything = {os.path.join(os.fsencode(folder), name) for name in STRANGE}
+    assert set(clipsearch("query", "a circle", "-0", index=index).out.split(b"\0")) == everything | {b""}
+    piped = clipsearch("query", "a circle", index=index).out
+    assert sorted(piped) == sorted(b"".join(path + b"\n" for path in everything))
+    objects = json.loads(clipsearch("query", "a circle", "--format", "json", index=index).out)
+    assert {base64.b64decode(o["path_b64"]) if "path_b64" in o else o["path"].encode() for o in objects} == everything
+    assert sum("path_b64" in o for o in objects) == 1
+    rows = clipsearch("query", "a circle", "--format", "tsv", index=index).out.splitlines()
+    assert len(rows) == len(everything)
+    assert {row.split(b"\t")[2].replace(b"\\n", b"\n") for row in rows} == everything
+
+
+@posix
+def test_a_terminal_gets_a_table_that_fits_it(strange: tuple[Path, Path]) -> None:
+    _, index = strange
+    shown = in_terminal("query", "a circle", index=index, columns=200)
+    for text in (
+        "with space.png",
+        "new\\nline.png",
+        "[red]bold[bold].png",
+        "\U0001f436 dog.png",
+        "\\xff\\xfe latin.png",
+    ):
+        assert text in shown
+    narrow = re.sub(
+        r"\x1b\][^\x1b]*\x1b\\|\x1b\[[0-9;]*m", "", in_terminal("query", "a circle", index=index, columns=40)
+    )
+    lines = narrow.splitlines()
+    assert len(lines) == len(STRANGE)
+    assert all(len(line) <= 40 and "…" in line for line in lines)
+
+
+@posix
+def test_a_file_name_cannot_act_on_the_terminal(tmp_path: Path, mini_index) -> None:
+    folder = tmp_path / "photos"
+    (path,) = save_scenes(folder, 1)
+    path.rename(folder / "\x1b]0;owned\x07\u202egpj.png")
+    shown = in_terminal("query", "a circle", index=mini_index(folder))
+    assert "\x1b]0;" not in shown
+    assert "\u202e" not in shown
+    assert "\\x1b]0;owned\\x07\\u202egpj.png" in shown
+
+
+@posix
+def test_a_closed_pipe_ends_quietly(drawn_index: Path) -> None:
+    command = f"{sys.executable} -m clipsearch query circle -k 40 | head -n 1; echo ${{PIPESTATUS[0]}}"
+    environment = os.environ | {"CLIPSEARCH_INDEX": str(drawn_index)}
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, env=environment, check=True)
+    assert done.stderr == ""
+    assert done.stdout.splitlines()[-1] == "0"
+
+
+@posix
+def test_pipelines_of_the_shell_work(tmp_path: Path, drawn: Path, drawn_index: Path) -> None:
+    target = tmp_path / "out put"
+    target.mkdir()
+    command = f"{sys.executable} -m clipsearch query 'a red circle' -0 -k 5 | xargs -0 cp -t '{target}'"
+    environment = os.environ | {"CLIPSEARCH_INDEX": str(drawn_index)}
+    subprocess.run(["bash", "-o", "pipefail", "-c", command], env=environment, check=True)
+    assert len(list(target.iterdir())) == 5
+
+
+def test_batch_tags_each_line_with_its_query(clipsearch: Run, tmp_path: Path, drawn_index: Path) -> None:
+    queries = tmp_path / "queries.txt"
+    queries.write_text(f"{SCENES[0].captions[0]}\n\n2:{SCENES[1].captions[0]}\n")
+    result = clipsearch("query", "--batch", queries, "-k", 2, index=drawn_index)
+    hits = [json.loads(line) for line in result.lines]
+    assert [hit["query"] for hit in hits] == [SCENES[0].captions[0]] * 2 + [f"2:{SCENES[1].captions[0]}"] * 2
+    alone = clipsearch("query", SCENES[1].captions[0], "-k", 2, index=drawn_index).lines
+    assert [hit["path"] for hit in hits[2:]] == alone
+
+
+@pytest.mark.parametrize(
+    ("lines", "sentence"), [(b"a circle\n2:\n", "line 2: the query is empty"), (b"caf\xe9\n", "line 1: not UTF-8")]
+)
+def test_a_bad_line_of_a_batch_is_named(clipsearch: Run, drawn_index: Path, lines: bytes, sentence: str) -> None:
+    result = clipsearch("query", "--batch", "-", "-k", 1, index=drawn_index, stdin=lines)
+    assert result.status == 2
+    assert sentence in result.err
+
+
+def test_a_byte_order_mark_is_no_part_of_a_query(clipsearch: Run, drawn_index: Path) -> None:
+    result = clipsearch("query", "--batch", "-", "-k", 1, index=drawn_index, stdin=b"\xef\xbb\xbfa circle\n")
+    assert json.loads(result.out)["query"] == "a circle"
+    lines = b"\xef\xbb\xbf\n\xc2\xa0\na circle\n"  # nothing but the mark, and a space that is not ASCII
+    assert clipsearch("query", "--batch", "-", "-k", 1, index=drawn_index, stdin=lines).out == result.out
+
+
+@posix
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-"])
+def test_closed_streams_are_no_reason_for_a_traceback(drawn_index: Path, closed: str) -> None:
+    command = f"{sys.executable} -m clipsearch query circle --image - {closed} </dev/null"
+    environment = os.environ | {"CLIPSEARCH_INDEX": str(drawn_index)}
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 2  # an empty picture
+    assert "Traceback" not in done.stderr
+
+
+def test_output_is_utf8_whatever_the_locale_says(clipsearch: Run, tmp_path: Path, drawn_index: Path) -> None:
+    shutil.copytree(drawn_index, tmp_path / "日本")
+    result = clipsearch("status", index=tmp_path / "日本", PYTHONIOENCODING="cp1252")
+    assert result.status == 0
+    assert "日本" in result.out.decode("utf-8")
+
+
+# ------------------------------------------------------------------------------------------ errors
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["query", ""], "empty"),
+        (["query", "   "], "empty"),
+        (["query"], "empty"),
+        (["query", "--not", "a dog"], "empty"),
+        (["query", "9" * 400 + ":dog"], "weight"),
+        pytest.param(["query", b"caf\xe9"], "UTF-8", marks=posix),
+        (["query", "dog", "-k", "0"], "-k must be at least 1"),
+        (["query", "--image", "missing.jpg"], "missing.jpg"),
+        (["query", "--image", __file__], "cannot be used as an image"),
+        (["query", "--image", "/"], "directory"),
+        (["query", "dog", "--under", "/nowhere"], "/nowhere"),
+        (["query", "dog", "--under", "{drawn}/typo"], "nothing in"),
+        (["query", "dog", "--index", ""], "--index"),
+        (["query", "dog", "--format", "xml"], "xml"),
+        (["index", "--device", "abacus"], "abacus"),
+        (["index", "--precision", "fp7"], "fp7"),
+        (["query", "dog", "--format", "json", "-0"], "-0"),
+        (["query", "--batch", "nowhere.txt"], "nowhere.txt"),
+        (["query", "dog", "--batch", "-"], "--batch"),
+        (["query", "a dog", "--not", "a dog"], "cancel"),
+        (["index", "/nowhere"], "there is no folder /nowhere"),
+        (["index", "--model", "ViT-B-32"], "--rebuild"),
+        (["index", "--rebuild", "--model", "ViT-Z-99/x"], "ViT-Z-99"),
+        (["index", "--rebuild", "--model", "ViT-B-32/nobody"], "nobody"),
+        (["index", "--rebuild", "--model", "ViT-B-32"], "HF_HUB_OFFLINE"),
+        (["index", "--rebuild", "--weights", "nothing.pt"], "nothing.pt"),
+        (["forget", "/nowhere"], "/nowhere"),
+    ],
+    ids=lambda value: " ".join(map(str, value))[:40] if isinstance(value, list) else "",
+)
+def test_bad_input_gets_one_sentence_and_status_2(
+    clipsearch: Run, drawn: Path, drawn_index: Path, tmp_path: Path, arguments: list[str | bytes], sentence: str
+) -> None:
+    index = tmp_path / "index"
+    shutil.copytree(drawn_index, index)
+    arguments = [a.replace("{drawn}", str(drawn)) if isinstance(a, str) else a for a in arguments]
+    result = clipsearch(*arguments, index=index)
+    assert result.status == 2
+    one_sentence(result)
+    assert sentence in result.err
+    assert clipsearch("query", "a circle", index=index).status == 0
+
+
+@pytest.mark.parametrize("arguments", [["query", "dog"], ["status"], ["verify"], ["forget", "/tmp"], ["index"]])
+def test_no_index_yet(clipsearch: Run, tmp_path: Path, arguments: list[str]) -> None:
+    result = clipsearch(*arguments, index=tmp_path / "none")
+    assert result.status == 2
+    one_sentence(result)
+    assert "clipsearch index DIR" in result.err
+    assert not (tmp_path / "none").exists()
+
+
+def test_an_empty_index(clipsearch: Run, tmp_path: Path, mini_index) -> None:
+    (tmp_path / "empty").mkdir()
+    result = clipsearch("query", "dog", index=mini_index(tmp_path / "empty"))
+    assert result.status == 2
+    one_sentence(result)
+    assert "the index is empty" in result.err
+
+
+def test_an_index_of_a_newer_format(clipsearch: Run, tmp_path: Path, drawn_index: Path) -> None:
+    shutil.copytree(drawn_index, tmp_path / "index")
+    damage(tmp_path / "index", "UPDATE meta SET value = 999 WHERE key = 'format'")
+    result = clipsearch("query", "dog", index=tmp_path / "index")
+    assert result.status == 2
+    one_sentence(result)
+    assert "format 999" in result.err
+
+
+def test_weights_that_do_not_fit_leave_no_index(clipsearch: Run, tmp_path: Path, drawn: Path) -> None:
+    from clipsearch.models.model import mini
+
+    index = tmp_path / "index"
+    result = clipsearch("index", drawn, "--model", "RN50", "--weights", mini().weights, index=index)
+    assert result.status == 2
+    one_sentence(result)
+    assert "do not fit RN50" in result.err
+    assert not index.exists()
+
+
+def test_a_download_that_fails_falls_back_to_mini(clipsearch: Run, tmp_path: Path, drawn: Path) -> None:
+    result = clipsearch("index", drawn, index=tmp_path / "index")
+    assert result.status == 0
+    assert result.err.count("\n") == 2
+    assert "so the bundled model mini is used; later: clipsearch index --rebuild --model ViT-B-32" in result.err
+    assert json.loads(clipsearch("status", "--json", index=tmp_path / "index").out)["model"] == "mini"
+
+
+def test_wrong_options_are_errors_of_usage(clipsearch: Run, drawn_index: Path) -> None:
+    for arguments in (["query", "--nonsense"], ["query", "dog", "-k", "many"], ["nonsense"]):
+        result = clipsearch(*arguments, index=drawn_index)
+        assert result.status == 2
+        assert result.out == b""
+        assert "Traceback" not in result.err
+
+
+# ------------------------------------------------------------------------------------------ index, status, ...
+
+
+def test_index_says_on_stderr_what_it_did(clipsearch: Run, tmp_path: Path, drawn_index: Path) -> None:
+    shutil.copytree(drawn_index, tmp_path / "index")
+    photos = tmp_path / "more"
+    save_scenes(photos, 3)
+    (photos / "broken.jpg").write_bytes(b"nothing")
+    result = clipsearch("index", photos, "--strict", index=tmp_path / "index")
+    assert result.status == 3
+    assert result.out == b""
+    first, second = result.err.splitlines()
+    assert first.startswith("3 added (3 duplicates), 0 unchanged, 1 skipped in ")
+    assert second == f"skipped: {photos.resolve() / 'broken.jpg'}: not an image that can be read"
+    again = clipsearch("index", "--json", index=tmp_path / "index")
+    report = json.loads(again.out)
+    assert (again.status, again.err) == (0, "")
+    assert (report["added"], report["unchanged"], len(report["skipped"])) == (0, 3 + len(SCENES), 1)
+    assert clipsearch("index", "--quiet", index=tmp_path / "index").err == ""
+
+
+@posix
+def test_status_counts(clipsearch: Run, strange: tuple[Path, Path]) -> None:
+    folder, index = strange
+    report = json.loads(clipsearch("status", "--json", index=index).out)
+    assert (report["model"], report["photos"], report["embeddings"]) == ("mini", 5, 5)
+    assert report["roots"][0]["path"] == str(folder)
+    assert report["roots"][0]["online"] is True
+    assert report["bytes"] == sum(path.stat().st_size for path in index.iterdir())
+    text = clipsearch("status", index=index).out.decode()
+    assert "5, 5 of them distinct" in text
+    shutil.rmtree(folder)
+    assert "(offline)" in clipsearch("status", index=index).out.decode()
+    assert clipsearch("query", "a circle", index=index).status == 1
+    report = json.loads(clipsearch("index", "--json", index=index).out)
+    assert report["offline"] == [{"path": str(folder)}]
+    assert report["removed"] == 0
+
+
+@posix
+def test_forget_and_verify(clipsearch: Run, strange: tuple[Path, Path]) -> None:
+    folder, index = strange
+    assert clipsearch("verify", index=index).out == b"sound: 5 photos, 5 embeddings\n"
+    vectors = next(index.glob("vectors-*.faiss"))
+    vectors.write_bytes(vectors.read_bytes()[:-1])
+    repaired = json.loads(clipsearch("verify", "--json", index=index).out)
+    assert len(repaired["repaired"]) == 1
+    assert clipsearch("verify", index=index).out == b"sound: 5 photos, 5 embeddings\n"
+    assert clipsearch("forget", folder, index=index).status == 0
+    assert clipsearch("status", index=index).out.count(b"strange") == 0
+    assert len(list(folder.iterdir())) == 5
+
+
+def test_libraries_say_nothing_on_stderr(clipsearch: Run, tmp_path: Path, drawn_index: Path) -> None:
+    shutil.copytree(drawn_index, tmp_path / "index")
+    (tmp_path / "photos").mkdir()
+    SCENES[0].image.save(tmp_path / "whole.tiff", compression="tiff_lzw")
+    data = bytearray((tmp_path / "whole.tiff").read_bytes())
+    data[2000:2400] = os.urandom(400)
+    (tmp_path / "photos" / "damaged.tiff").write_bytes(data)
+    result = clipsearch("index", tmp_path / "photos", index=tmp_path / "index")
+    assert result.status == 0
+    assert all(line.startswith(("0 added", "1 added", "skipped: ")) for line in result.err.splitlines())
+
+
+def test_models_lists_what_can_be_used(clipsearch: Run) -> None:
+    short, every = clipsearch("models"), clipsearch("models", "--all")
+    assert [line.split() for line in short.lines] == [
+        ["mini", "bundled"],
+        ["ViT-B-32/laion2b_s34b_b79k", "download", "(default)"],
+    ]
+    assert "ViT-L-14/openai" in every.out.decode()
+
+
+@posix
+def test_an_interrupt_ends_with_130_and_keeps_the_index(tmp_path: Path, drawn_index: Path, clipsearch: Run) -> None:
+    index = tmp_path / "index"
+    shutil.copytree(drawn_index, index)
+    fifo = tmp_path / "queries"
+    os.mkfifo(fifo)
+    command = [sys.executable, "-m", "clipsearch", "query", "--batch", str(fifo), "--index", str(index)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    with fifo.open("w") as file:
+        file.write("a circle\n")
+        file.flush()
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert err == b"clipsearch: interrupted\n"
+    assert clipsearch("verify", index=index).status == 0
+
+
+def test_one_writer_at_a_time(clipsearch: Run, tmp_path: Path, drawn_index: Path) -> None:
+    from clipsearch.store.catalogue import Store
+
+    index = tmp_path / "index"
+    shutil.copytree(drawn_index, index)
+    with Store.open(index, write=True):
+        result = clipsearch("index", index=index)
+        assert result.status == 2
+        one_sentence(result)
+        assert f"process {os.getpid()} is writing" in result.err
+        assert clipsearch("query", "a circle", index=index).status == 0
+    assert clipsearch("index", index=index).status == 0
+
+
+# ------------------------------------------------------------------------------------------ the cold path
+
+
+@pytest.fixture(scope="module")
+def vit_index(drawn: Path, tmp_path_factory: pytest.TempPathFactory, vit_b_32: Path) -> Path:
+    """The drawn scenes with a ViT-B/32 of random weights, indexed by the real program."""
+    index = tmp_path_factory.mktemp("vit") / "index"
+    command = [sys.executable, "-m", "clipsearch", "index", drawn, "--index", index, "--weights", vit_b_32, "--json"]
+    done = subprocess.run(command, capture_output=True, check=True)
+    assert done.stderr == b""
+    assert json.loads(done.stdout)["embedded"] == len(SCENES)
+    return index
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["query", "--help"], ["status"], ["index"], ["query", "a new text"]])
+def test_what_needs_no_torch_imports_none(drawn_index: Path, arguments: list[str]) -> None:
+    status, modules = cold(*arguments, index=drawn_index)
+    assert status == 0
+    assert not {"torch", "open_clip", "faiss", "rich.table"} & modules
+    assert "clipsearch.cli.main" in modules
+    assert "PIL.Image" not in modules
+
+
+def test_models_are_listed_without_torch(drawn_index: Path) -> None:
+    status, modules = cold("models", "--all", index=drawn_index)
+    assert status == 0
+    assert not {"torch", "open_clip"} & modules
+
+
+def test_many_new_photos_are_indexed_without_open_clip(tmp_path: Path) -> None:
+    save_scenes(tmp_path / "photos", 20)
+    status, modules = cold("index", tmp_path / "photos", "--model", "mini", index=tmp_path / "index")
+    assert status == 0
+    assert "torch" in modules
+    assert not {"open_clip", "torchvision", "timm"} & modules
+
+
+def test_a_vit_answers_without_torch(clipsearch: Run, drawn: Path, vit_index: Path, tmp_path: Path) -> None:
+    changed = SCENES[4].image.copy()
+    changed.putpixel((0, 0), (1, 2, 3))
+    changed.save(tmp_path / "new.png")
+    for arguments in (["query", "a new text"], ["query", "--image", tmp_path / "new.png"]):
+        status, modules = cold(*arguments, index=vit_index)
+        assert status == 0
+        assert "torch" not in modules
+    best = clipsearch("query", "--image", tmp_path / "new.png", "-k", 1, index=vit_index)
+    assert best.lines == [str(drawn / "04.png")]
+
+
+def test_mini_answers_an_image_without_torch(clipsearch: Run, drawn: Path, drawn_index: Path, tmp_path: Path) -> None:
+    SCENES[4].image.crop((2, 2, 158, 158)).save(tmp_path / "new.png")
+    status, modules = cold("query", "--image", tmp_path / "new.png", index=drawn_index)
+    assert status == 0
+    assert not {"torch", "open_clip", "timm"} & modules
+    best = clipsearch("query", "--image", tmp_path / "new.png", "-k", 1, index=drawn_index)
+    assert best.lines == [str(drawn / "04.png")]
+
+
+def test_a_few_new_photos_are_indexed_without_torch(drawn: Path, tmp_path: Path) -> None:
+    save_scenes(tmp_path / "photos", 3)
+    status, modules = cold("index", tmp_path / "photos", "--model", "mini", index=tmp_path / "index")
+    assert status == 0
+    assert not {"torch", "open_clip", "timm"} & modules
+
+
+def test_a_run_with_nothing_new_rewrites_nothing(clipsearch: Run, drawn_index: Path, tmp_path: Path) -> None:
+    index = tmp_path / "index"
+    shutil.copytree(drawn_index, index)
+    before = {path.name: path.read_bytes() for path in index.glob("vectors-*")}
+    assert clipsearch("index", index=index).status == 0
+    assert {path.name: path.read_bytes() for path in index.glob("vectors-*")} == before

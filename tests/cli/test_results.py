@@ -1,0 +1,277 @@
+"""Looking at results and collecting them, and what `--help` shows: the real program in a subprocess."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import SCENES, Run, may_find_nothing, save_scenes, somebody
+from PIL import Image
+from terminal import posix
+from typer.main import get_command
+
+from clipsearch.cli import main as cli
+from clipsearch.cli.program import app
+
+cli.load()
+
+
+def commands() -> dict[str, str]:
+    """Every command, with the help of its function."""
+    found: dict[str, str] = {}
+    for name, command in get_command(app).commands.items():
+        inner = getattr(command, "commands", None)
+        for sub, one in (inner or {"": command}).items():
+            found[f"{name} {sub}".strip()] = one.help or ""
+    return found
+
+
+# ------------------------------------------------------------------------------------------ likes
+
+
+def test_more_like_these_less_like_those(clipsearch: Run, drawn: Path, drawn_index: Path) -> None:
+    def first(*options: object) -> list[str]:
+        return clipsearch("query", *options, "-k", "1", index=drawn_index).lines
+
+    a, b = drawn / "07.png", drawn / "08.png"
+    assert first("--like", a) == first("--image", a) == [str(a)]
+    assert set(clipsearch("query", "--like", a, "--like", b, "-k", "2", index=drawn_index).lines) == {str(a), str(b)}
+    assert first("--like", a, "--like", f"0.5:{b}", "--unlike", f"2:{b}") == [str(a)]
+    ranked = clipsearch("query", SCENES[7].captions[0], "--unlike", f"3:{a}", "-k", "40", index=drawn_index).lines
+    assert ranked.index(str(a)) > 30
+    alone = clipsearch("query", "--unlike", a, index=drawn_index)
+    assert (alone.status, alone.err.count("\n")) == (2, 1)
+
+
+def test_a_batch_is_read_ahead_from_a_file_and_not_from_a_pipe(
+    clipsearch: Run, drawn_index: Path, tmp_path: Path
+) -> None:
+    lines = [scene.captions[0] for scene in SCENES] * 2 + ["2:@nothing", "0:x"]
+    (tmp_path / "queries").write_text("\n".join(lines))
+    ahead = clipsearch("query", "--batch", tmp_path / "queries", "-k", "1", index=drawn_index)
+    cache = str(tmp_path / "another cache")
+    one_by_one = clipsearch(
+        *("query", "--batch", "-", "-k", "1"), index=drawn_index, stdin="\n".join(lines).encode(), XDG_CACHE_HOME=cache
+    )
+    found, expected = ([json.loads(line) for line in run.lines] for run in (ahead, one_by_one))
+    assert [hit["path"] for hit in found] == [hit["path"] for hit in expected]
+    assert len(found) == 2 * len(SCENES)
+    for a, b in zip(found, expected, strict=True):
+        assert (a["score"], a["confidence"]) == pytest.approx((b["score"], b["confidence"]), abs=2e-6)
+    assert ahead.err == f"clipsearch: {tmp_path / 'queries'}, line {len(lines) - 1}: {one_by_one.err.split(': ', 2)[2]}"
+    assert "there is no concept @nothing" in ahead.err
+
+
+# ------------------------------------------------------------------------------------------ looking
+
+
+def test_a_contact_sheet(clipsearch: Run, drawn: Path, drawn_index: Path, tmp_path: Path) -> None:
+    page = tmp_path / "a page.html"
+    found = clipsearch("query", "a red circle", "-k", "5", "--html", page, index=drawn_index)
+    assert found.status == 0
+    text = page.read_text()
+    assert text.startswith("<!DOCTYPE html>")
+    assert text.count('<li class="card">') == 5 == text.count("data:image/jpeg;base64,")
+    places = [text.index(Path(line).name) for line in found.lines]
+    assert places == sorted(places)
+    assert text.count("confidence ") == 5
+    assert "<title>a red circle</title>" in text
+    again = clipsearch("query", "a blue circle", "-k", "3", "--html", page, index=drawn_index)
+    assert again.status == 0
+    assert page.read_text().count('<li class="card">') == 3
+    photo = tmp_path / "photo.png"
+    SCENES[0].image.save(photo)
+    before = photo.read_bytes()
+    refused = clipsearch("query", "a red circle", "--html", photo, index=drawn_index)
+    assert refused.err == f"clipsearch: {photo} is there and no contact sheet; take another name\n"
+    assert photo.read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a page.html", "photo.png"]
+    refused = clipsearch("query", "a red circle", "--html", "/nowhere/x.html", index=drawn_index)
+    assert refused.err == "clipsearch: /nowhere/x.html cannot be written: No such file or directory\n"
+
+
+@posix
+def test_the_contact_sheet_is_opened(clipsearch: Run, drawn_index: Path, tmp_path: Path) -> None:
+    browser = tmp_path / "browser"
+    browser.write_text(f'#!/bin/sh\necho "$1" > {shlex.quote(str(tmp_path / "opened"))}\n')
+    browser.chmod(0o755)
+    page = tmp_path / "page.html"
+    shown = clipsearch("query", "a circle", "--html", page, "--open", index=drawn_index, BROWSER=f"{browser} %s")
+    assert shown.status == 0
+    assert (tmp_path / "opened").read_text().strip() == page.as_uri()
+    environment = {"BROWSER": f"{browser} %s", "TMPDIR": str(tmp_path)}
+    temporary = clipsearch("query", "a circle", "--open", index=drawn_index, **environment)
+    assert temporary.status == 0
+    opened = (tmp_path / "opened").read_text().strip()
+    assert opened.startswith((tmp_path / "clipsearch-").as_uri())
+    assert temporary.err == f"the contact sheet is {opened.removeprefix('file://')}\n"
+
+
+def on_a_terminal_that_answers(
+    query: bytes, answer: bytes, *arguments: object, index: Path, stdin: object = None
+) -> str:
+    """What a run shows on a terminal of 80 by 24 that has one thing to say."""
+    import fcntl
+    import pty
+    import struct
+    import termios
+
+    master, terminal = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 800, 480))
+    environment = os.environ | {"CLIPSEARCH_INDEX": str(index), "TERM": "xterm-256color"}
+    command = [sys.executable, "-m", "clipsearch", *map(str, arguments)]
+    streams = {"stdin": terminal if stdin is None else stdin, "stdout": terminal, "stderr": terminal}
+    process = subprocess.Popen(command, env=environment, **streams)
+    os.close(terminal)
+    shown = b""
+    while True:
+        try:
+            part = os.read(master, 65536)
+        except OSError:
+            break
+        shown += part
+        if query and query in part:
+            os.write(master, answer)
+    os.close(master)
+    assert process.wait() == 0, shown
+    return shown.decode()
+
+
+@posix
+def test_a_preview_in_the_terminals_own_way(drawn: Path, drawn_index: Path) -> None:
+    preview = ("query", "--image", drawn / "07.png", "-k", "2", "--preview")
+    sixel = on_a_terminal_that_answers(b"\x1b[c", b"\x1b[?62;4;6c", *preview, index=drawn_index)
+    assert sixel.count("\x1bP") == 2  # how a picture in Sixel begins
+    assert "07.png" in sixel
+    blocks = on_a_terminal_that_answers(b"\x1b[c", b"\x1b[?62;6c", *preview, index=drawn_index)
+    assert "\x1bP" not in blocks
+    assert blocks.count("▀") == 2 * 24 * 12  # square photos
+    assert re.search(r"\x1b\[38;2;\d+;\d+;\d+;48;2;\d+;\d+;\d+m▀", blocks)
+    assert blocks.index("07.png") < blocks.index("▀")
+    piped = on_a_terminal_that_answers(b"", b"", *preview, index=drawn_index, stdin=subprocess.DEVNULL)
+    assert piped.count("▀") == blocks.count("▀")  # nobody is there to answer
+
+
+@posix
+def test_the_colours_of_a_preview_are_those_of_the_photo(tmp_path: Path, mini_index, clipsearch: Run) -> None:
+    (tmp_path / "photos").mkdir()
+    picture = Image.new("RGB", (400, 200), (10, 20, 30))
+    picture.paste((200, 100, 50), (0, 100, 400, 200))
+    picture.save(tmp_path / "photos" / "two.png")
+    index = mini_index(tmp_path / "photos")
+    shown = clipsearch("query", "--type", "png", "--preview", index=index).out.decode().splitlines()
+    assert len(shown) == 1 + 12
+    assert shown[1].startswith("\x1b[38;2;10;20;30;48;2;10;20;30m▀")
+    assert shown[-1].endswith("\x1b[38;2;200;100;50;48;2;200;100;50m▀\x1b[0m")
+
+
+def test_a_preview_into_a_pipe(clipsearch: Run, drawn: Path, drawn_index: Path) -> None:
+    shown = clipsearch("query", "--image", drawn / "07.png", "-k", "1", "--preview", index=drawn_index)
+    assert shown.status == 0
+    assert "▀" in shown.out.decode()
+    assert shown.err == ""
+
+
+def test_what_excludes_each_other_is_refused(clipsearch: Run, drawn: Path, drawn_index: Path) -> None:
+    photo = (drawn / "07.png").read_bytes()
+    for arguments, words in (
+        (("query", "a circle", "--preview", "-f", "json"), "leave out --format"),
+        (("query", "a circle", "--preview", "-0"), "leave out --format"),
+        (("query", "--image", "-", "--files-from", "-"), "only one option can read stdin"),
+        (("query", "--image", "-", "--like", "-"), "only one option can read stdin"),
+        (("query", "--batch", "-", "--files-from", "-"), "only one option can read stdin"),
+        (("query", "--batch", "-", "--html", "x"), "leave out the others"),
+        (("label", "--labels-from", "-", "--image", "-"), "only one option can read stdin"),
+        (("label", "a", "--counts", "--all"), "leave out --all"),
+        (("duplicates", "--identical", "--threshold", "0.9"), "take one"),
+        (("query", "a", "--cut", "--min-confidence", "0.1"), "take one"),
+        (("query", "a", "--min-score", "nan"), "--min-score is a cosine"),
+        (("query", "a", "--copy-to", ""), "--copy-to needs a name"),
+        (("query", "a", "--html", "-"), "--html needs a name"),
+        (("query", "a", "--camera", ""), "--camera was given an empty name"),
+        (("query", "a", "--under", ""), "--under was given an empty name"),
+        (("query", "--unique", "95", "a"), "'95' is no threshold"),
+        (("query", "--unique", "0,9", "a"), "'0,9' is no threshold"),
+        (("query", "@none", "--cut"), "there is no concept @none"),
+    ):
+        refused = clipsearch(*arguments, index=drawn_index, stdin=b"a\n" if "label" in arguments else photo)
+        assert (refused.status, refused.out) == (2, b""), arguments
+        assert words in refused.err.splitlines()[-1]
+
+
+# ------------------------------------------------------------------------------------------ collecting
+
+
+def test_results_are_copied_and_linked(clipsearch: Run, drawn: Path, drawn_index: Path, tmp_path: Path) -> None:
+    query = ("query", "a red circle", "-k", "3")
+    for _ in range(2):  # again adds nothing
+        copied = clipsearch(*query, "--copy-to", tmp_path / "copies", "--numbered", index=drawn_index)
+        assert copied.err == f"3 photos in {tmp_path / 'copies'}\n"
+    names = [f"{rank:03d}-{Path(line).name}" for rank, line in enumerate(copied.lines, 1)]
+    assert sorted(path.name for path in (tmp_path / "copies").iterdir()) == names
+    assert (tmp_path / "copies" / names[0]).read_bytes() == Path(copied.lines[0]).read_bytes()
+    linked = clipsearch(*query, "--link-to", tmp_path / "links", index=drawn_index)
+    assert {str(path.readlink()) for path in (tmp_path / "links").iterdir()} == set(linked.lines)
+    for options, words in (
+        (("--copy-to", tmp_path, "--link-to", tmp_path), "take one"),
+        (("--numbered",), "--numbered says how"),
+        (("--copy-to", drawn / "00.png"), "there is a file in its place"),
+        (("--batch", "-", "--copy-to", tmp_path), "--batch"),
+    ):
+        refused = clipsearch(*(query[:1] if "--batch" in options else query), *options, index=drawn_index)
+        assert (refused.status, refused.err.count("\n")) == (2, 1)
+        assert words in refused.err
+
+
+# ------------------------------------------------------------------------------------------ help
+
+
+def examples() -> list[tuple[str, str]]:
+    found = []
+    for name, text in commands().items():
+        for block in re.findall(r"Examples?:\n((?:  .*\n?)+)", text):
+            found += [(name, line.strip()) for line in block.splitlines()]
+    return found
+
+
+def test_every_command_has_help_and_an_example() -> None:
+    named = {name for name, _ in examples()}
+    assert named == set(commands()), set(commands()) - named
+    for name, command in get_command(app).commands.items():
+        for one in getattr(command, "commands", {name: command}).values():
+            assert all(getattr(parameter, "help", None) for parameter in one.params), one.name
+
+
+@pytest.fixture(scope="module")
+def user(home: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    return somebody(tmp_path_factory.mktemp("helped").resolve())
+
+
+@posix
+@pytest.mark.parametrize(("name", "example"), examples(), ids=lambda value: value[:60])
+def test_an_example_of_the_help_works(user: dict[str, str], name: str, example: str) -> None:
+    if "jq" in example and shutil.which("jq") is None:
+        pytest.skip("jq is not installed")
+    if "--model ViT" in example:
+        pytest.skip("it needs weights")
+    line = re.sub(r"(?<=\s)/media/", f"{user['HOME']}/media/", example)
+    if name == "forget":
+        line = f"{line}; status=$?; clipsearch index media/old-drive -q; exit $status"
+    if name == "relocate":
+        old = Path(user["HOME"], "media/old-name")
+        save_scenes(old, 2)
+        line = f"clipsearch index {old} -q && mv {old} {old.with_name('new-name')} && {line}"
+    if name == "concept remove":
+        line = f"clipsearch concept add grandma a.jpg && {line} && clipsearch concept add grandma a.jpg"
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", line], cwd=user["HOME"], env=user, capture_output=True, text=True, check=False
+    )
+    assert done.returncode in ((0, 1) if may_find_nothing(example) else (0,)), done.stderr
+    assert "Traceback" not in done.stderr

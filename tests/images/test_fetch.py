@@ -1,0 +1,110 @@
+"""Images by URL: only when asked, limited in size and time, and every failure a sentence."""
+
+from __future__ import annotations
+
+import http.server
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import SCENES, Run
+
+from clipsearch.errors import BadRequest
+from clipsearch.images.fetch import fetch
+
+PHOTO = Path(__file__).parent
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    body = b""
+
+    def do_GET(self) -> None:
+        if self.path == "/moved":
+            self.send_response(302)
+            self.send_header("Location", "/photo.png")
+            self.end_headers()
+        elif self.path == "/file":
+            self.send_response(302)
+            self.send_header("Location", "file:///etc/passwd")
+            self.end_headers()
+        elif self.path == "/photo.png":
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(self.body)))
+            self.end_headers()
+            self.wfile.write(self.body)
+        elif self.path == "/cut":
+            self.send_response(200)
+            self.send_header("Content-Length", "1000")
+            self.end_headers()
+            self.wfile.write(b"x")
+        elif self.path in ("/endless", "/slow"):
+            self.send_response(200)
+            self.end_headers()
+            try:
+                while True:
+                    self.wfile.write(b"x" * (100_000 if self.path == "/endless" else 1))
+                    self.wfile.flush()
+                    time.sleep(0.05)
+            except OSError:
+                return
+        else:
+            self.send_error(404)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server() -> Iterator[str]:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
+        running.daemon_threads = True
+        thread = threading.Thread(target=running.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{running.server_port}"
+        running.shutdown()
+        thread.join()
+
+
+def test_what_is_behind_a_url_is_a_query(clipsearch: Run, drawn: Path, drawn_index: Path, server: str) -> None:
+    Handler.body = (drawn / "07.png").read_bytes()
+    for path in ("/photo.png", "/moved"):
+        found = clipsearch("query", "--image", f"{server}{path}", "-k", "1", index=drawn_index)
+        assert found.lines == [str(drawn / "07.png")]
+    assert fetch(f"{server}/photo.png") == Handler.body
+    terms = ("--like", f"5:{server}/photo.png", SCENES[3].captions[0])
+    weighted = clipsearch("query", *terms, "-k", "1", index=drawn_index)
+    assert weighted.lines == [str(drawn / "07.png")]
+
+
+def test_every_failure_is_a_sentence(clipsearch: Run, drawn_index: Path, server: str) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        closed = f"http://127.0.0.1:{unused.getsockname()[1]}/x"
+        for url, reason in (
+            (f"{server}/none", "could not be fetched: 404 Not Found"),
+            (f"{server}/cut", "could not be fetched: "),
+            (
+                f"{server}/file",
+                "could not be fetched: 302 Found - Redirection to url 'file:.*' is not allowed",
+            ),
+            (closed, "could not be fetched: Connection refused"),
+            ("http://", "could not be fetched: "),
+            ("http://127.0.0.1:99999/", "could not be fetched: "),
+            ("http://a b/", "could not be fetched: "),
+        ):
+            with pytest.raises(BadRequest, match=reason):
+                fetch(url)
+            refused = clipsearch("query", "--image", url, index=drawn_index)
+            assert (refused.status, refused.out, refused.err.count("\n")) == (2, b"", 1)
+
+
+def test_size_and_time_are_limited(server: str) -> None:
+    with pytest.raises(BadRequest, match="is larger than 1 MB"):
+        fetch(f"{server}/endless", most=1_000_000)
+    began = time.monotonic()
+    with pytest.raises(BadRequest, match="took longer than 1 s"):
+        fetch(f"{server}/slow", seconds=1)
+    assert time.monotonic() - began < 10

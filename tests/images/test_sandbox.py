@@ -1,0 +1,201 @@
+"""Decoding in processes that may crash, stall or swell."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import SCENES
+from PIL import Image
+
+from clipsearch.images import sandbox as decoder
+from clipsearch.images.decode import decode
+from clipsearch.images.preprocess import Preprocess, decode_for, pixels_of
+from clipsearch.images.read import content_hash
+from clipsearch.images.sandbox import Contents, Decoders
+
+HOW = Preprocess(size=(64, 96), interpolation="bilinear", mean=(0.5, 0.5, 0.5))
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    path = tmp_path / "photo.jpg"
+    exif = Image.Exif()
+    exif[0x0110], exif[0x0112] = "Camera", 6
+    SCENES[0].image.resize((300, 200)).save(path, exif=exif)
+    return path
+
+
+def new(content: bytes) -> bool:
+    return False
+
+
+def pretend(tmp_path: Path, code: str) -> list[str]:
+    """The command of a decoding process that does something else when it is asked for a file called bad."""
+    script = tmp_path / "decoder.py"
+    script.write_text(
+        "import os, time, clipsearch.images.read\n"
+        "real = clipsearch.images.read.read\n"
+        "def read(path):\n"
+        f"    if path.endswith(b'bad'): {code}\n"
+        "    return real(path)\n"
+        "clipsearch.images.read.read = read\n"
+        "clipsearch.images.sandbox.serve()\n"
+    )
+    return [sys.executable, "-c", f"import clipsearch.images.sandbox; exec(open({str(script)!r}).read())"]
+
+
+def test_a_file_is_decoded_as_it_would_be_here(photo: Path) -> None:
+    with Decoders(HOW, 1) as decoders:
+        found = decoders.read(os.fsencode(photo), new)
+    here = decode_for(photo.read_bytes(), HOW)
+    assert found.content == content_hash(photo.read_bytes())
+    np.testing.assert_array_equal(found.pixels, pixels_of(here, HOW))
+    assert found.metadata == here.metadata
+    assert found.metadata.camera == "Camera"
+    assert found.error is None
+    assert found.seconds.keys() == {"read", "decode", "resize"}
+
+
+def test_what_is_known_is_not_decoded(photo: Path) -> None:
+    asked = []
+    with Decoders(HOW, 1) as decoders:
+        found = decoders.read(os.fsencode(photo), lambda content: asked.append(content) or True)
+        assert (found.pixels, found.metadata, found.error) == (None, None, None)
+        assert asked == [found.content] == [content_hash(photo.read_bytes())]
+        assert decoders.read(os.fsencode(photo), new).pixels is not None  # and the process still answers
+
+
+def test_a_file_that_is_no_image_has_a_reason(tmp_path: Path, photo: Path) -> None:
+    (tmp_path / "text.jpg").write_text("this is not a picture")
+    (tmp_path / "cut.jpg").write_bytes(photo.read_bytes()[:900])
+    with Decoders(HOW, 1) as decoders:
+        for name in ("text.jpg", "gone.jpg", "cut.jpg", "."):
+            found = decoders.read(os.fsencode(tmp_path / name), new)
+            assert found.error
+            assert found.pixels is None
+        assert decoders.read(os.fsencode(photo), new).error is None
+        assert len(decoders._all) == 1
+
+
+def test_names_that_are_no_text(tmp_path: Path, photo: Path) -> None:
+    odd = os.fsencode(tmp_path) + b"/\xff\n\x01.jpg"
+    os.rename(photo, odd)
+    with Decoders(HOW, 1) as decoders:
+        assert decoders.read(odd, new).pixels is not None
+
+
+def test_a_crash_costs_one_file(tmp_path: Path, photo: Path) -> None:
+    (tmp_path / "bad").write_bytes(b"x")
+    with Decoders(HOW, 1, command=pretend(tmp_path, "os.abort()")) as decoders:
+        assert decoders.read(os.fsencode(tmp_path / "bad"), new) == Contents(error="crashed its decoder")
+        assert decoders.read(os.fsencode(photo), new).pixels is not None
+
+
+def test_a_stall_costs_one_file_and_its_time(tmp_path: Path, photo: Path) -> None:
+    (tmp_path / "bad").write_bytes(b"x")
+    with Decoders(HOW, 1, seconds=3, command=pretend(tmp_path, "time.sleep(60)")) as decoders:
+        assert decoders.read(os.fsencode(photo), new).pixels is not None
+        began = time.monotonic()
+        assert decoders.read(os.fsencode(tmp_path / "bad"), new) == Contents(error="took longer than 3 s")
+        assert time.monotonic() - began < 30
+        assert decoders.read(os.fsencode(photo), new).pixels is not None
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no job control")
+def test_time_in_which_the_program_is_stopped_does_not_count(tmp_path: Path, photo: Path) -> None:
+    """Ctrl-Z stops the decoder too, and later both go on."""
+    photo.rename(tmp_path / "bad")
+    slow = pretend(tmp_path, f"open({str(tmp_path / 'begun')!r}, 'w').close(); time.sleep(1)")
+    program = (
+        "import os, sys\n"
+        "from clipsearch.images.sandbox import Decoders\n"
+        "from clipsearch.images.preprocess import Preprocess\n"
+        f"how = Preprocess(size=(64, 96), interpolation='bilinear', mean=(0.5, 0.5, 0.5))\n"
+        f"with Decoders(how, 1, seconds=8, command={slow!r}) as decoders:\n"
+        f"    print(decoders.read({os.fsencode(tmp_path / 'bad')!r}, lambda content: False).error)\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, process_group=0, cwd=Path(__file__).parent
+    )
+    while not (tmp_path / "begun").exists():
+        assert process.poll() is None
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGSTOP)
+    time.sleep(9)
+    os.killpg(process.pid, signal.SIGCONT)
+    assert process.communicate(timeout=60)[0].strip() == "None"
+
+
+def test_a_file_that_stalls_while_it_is_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jpg")
+    with Decoders(HOW, 1, seconds=2) as decoders:
+        assert decoders.read(os.fsencode(tmp_path / "pipe.jpg"), new) == Contents(error="took longer than 2 s")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is limited in another way, or not at all")
+def test_a_file_has_only_so_much_memory(tmp_path: Path, photo: Path) -> None:
+    Image.new("RGB", (16_000, 16_000)).save(tmp_path / "large.png")  # 768 MB of pixels in a few kilobytes
+    with Decoders(HOW, 1, memory=600_000_000) as decoders:
+        assert decoders.read(os.fsencode(tmp_path / "large.png"), new).error == "too large for the memory"
+        assert decoders.read(os.fsencode(photo), new).pixels is not None
+
+
+def test_a_process_that_cannot_start_is_a_reason_too(photo: Path) -> None:
+    with Decoders(HOW, 1, command=[sys.executable, "-c", "raise SystemExit"]) as decoders:
+        assert decoders.read(os.fsencode(photo), new) == Contents(error="crashed its decoder")
+
+
+def test_there_are_as_many_processes_as_threads_that_read_and_none_afterwards(photo: Path) -> None:
+    with Decoders(HOW, 3) as decoders, ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(lambda _: decoders.read(os.fsencode(photo), new), range(40)))
+        assert all(one.pixels is not None for one in found)
+        processes = set(decoders._all)
+        assert 1 <= len(processes) <= 3
+    assert all(process._process.returncode is not None for process in processes)
+
+
+def test_an_end_does_not_wait_for_a_stalled_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jpg")
+    found = []
+    began = time.monotonic()
+    with Decoders(HOW, 1, seconds=50) as decoders:
+        thread = threading.Thread(target=lambda: found.append(decoders.read(os.fsencode(tmp_path / "pipe.jpg"), new)))
+        thread.start()
+        while not decoders._all:
+            time.sleep(0.01)
+        [process] = decoders._all
+    thread.join()
+    assert time.monotonic() - began < 30
+    assert found[0].error
+    assert decoders.read(b"another", new).error == "interrupted"
+    assert process._process.returncode is not None
+
+
+def test_a_process_ends_with_its_parent(tmp_path: Path) -> None:
+    process = subprocess.Popen(decoder._COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdin is not None
+    process.stdin.close()
+    assert process.wait(30) == 0
+    process.stdout.close()
+
+
+def test_modules_in_the_current_folder_are_not_run(
+    tmp_path: Path, photo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be one of photos that somebody sent."""
+    for name in ("json", "PIL", "struct", "clipsearch", "numpy"):
+        (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'was run')!r}, 'w')\n")
+    monkeypatch.chdir(tmp_path)
+    with Decoders(HOW, 1) as decoders:
+        assert decoders.read(os.fsencode(photo), new).error is None
+    assert not (tmp_path / "was run").exists()
+    assert decode(photo.read_bytes()).metadata.camera == "Camera"

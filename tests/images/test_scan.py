@@ -1,0 +1,195 @@
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import forbid
+
+from clipsearch.images.scan import Photo, Rules, Unreadable, scan
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="names that Windows does not allow")
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    folder = tmp_path / "root"
+    folder.mkdir()
+    return folder
+
+
+def put(root: Path, *names: str | bytes, content: bytes = b"x") -> None:
+    for name in names:
+        path = os.path.join(os.fsencode(root), os.fsencode(name))
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "wb") as file:
+            file.write(content)
+
+
+def found(root: Path, under: bytes = b"", **rules: object) -> list[Photo | Unreadable]:
+    return list(scan(os.fsencode(root), Rules(**rules), under))
+
+
+def paths(root: Path, under: bytes = b"", **rules: object) -> list[bytes]:
+    return [entry.path for entry in found(root, under, **rules)]
+
+
+def test_paths_come_in_bytewise_order_of_the_whole_path(root: Path) -> None:
+    put(root, "b.jpg", "a/z.jpg", "a.jpg", "a/b/c.jpg", "a-1/x.jpg", "a0.jpg", "B.jpg", "a/b.jpg", "ä.jpg", "a b.jpg")
+    put(root, b"\xff.jpg", "a/b-c.jpg", "a.d/1.jpg")
+    assert paths(root) == sorted(paths(root))
+    assert len(paths(root)) == 13
+    assert paths(root)[:7] == [
+        b"B.jpg",
+        b"a b.jpg",
+        b"a-1/x.jpg",
+        b"a.d/1.jpg",
+        b"a.jpg",
+        b"a/b-c.jpg",
+        b"a/b.jpg",
+    ]
+
+
+def test_a_photo_carries_its_size_and_time(root: Path) -> None:
+    put(root, "a.jpg", content=b"12345")
+    os.utime(root / "a.jpg", ns=(1, 1_234_567_890_000_000_000))
+    assert found(root) == [Photo(b"a.jpg", 5, 1_234_567_890_000_000_000)]
+
+
+def test_only_files_named_like_photos_are_found_whatever_the_case(root: Path) -> None:
+    put(root, "a.JPG", "b.Jpeg", "c.HEIC", "d.png", "e.txt", "jpg", "f.jpg.part", ".jpg", "g.mp4")
+    assert paths(root, hidden=True) == [b"a.JPG", b"b.Jpeg", b"c.HEIC", b"d.png"]
+
+
+def test_hidden_files_thumbnails_and_packages_are_left_out(root: Path) -> None:
+    left_out = [
+        ".git/a.jpg",
+        ".hidden.jpg",
+        "@eaDir/b.jpg",
+        "node_modules/c.png",
+        "sub/.trash/d.jpg",
+        "sub/@eaDir/e.jpg",
+    ]
+    put(root, "sub/seen.jpg", *left_out)
+    assert paths(root) == [b"sub/seen.jpg"]
+    assert paths(root, hidden=True) == sorted(name.encode() for name in ["sub/seen.jpg", *left_out])
+
+
+def test_excluding_a_name_leaves_it_out_everywhere(root: Path) -> None:
+    put(root, "raw/a.jpg", "x/raw/b.jpg", "x/c.jpg", "x/c_thumb.jpg")
+    assert paths(root, exclude=("raw", "*_thumb.*")) == [b"x/c.jpg"]
+
+
+def test_excluding_a_relative_path_leaves_out_that_one_only(root: Path) -> None:
+    put(root, "raw/a.jpg", "x/raw/b.jpg", "x/c.jpg", "y/c.jpg")
+    assert paths(root, exclude=("x/raw", "y/*.jpg")) == [b"raw/a.jpg", b"x/c.jpg"]
+
+
+def test_a_question_mark_excludes_one_letter_and_not_one_byte(root: Path) -> None:
+    put(root, "é.jpg", "ab.jpg", b"\xff.jpg", "[red].jpg")
+    assert paths(root, exclude=("?.jpg",)) == [b"[red].jpg", b"ab.jpg"]
+    assert b"\xc3\xa9.jpg" not in paths(root, exclude=("[é].jpg",))
+    assert b"[red].jpg" not in paths(root, exclude=("[[]red].jpg",))
+
+
+def test_a_link_to_a_file_is_that_file(root: Path, tmp_path: Path) -> None:
+    put(tmp_path, "elsewhere/target", content=b"123")
+    (root / "link.jpg").symlink_to(tmp_path / "elsewhere" / "target")
+    assert [(entry.path, entry.size, entry.error) for entry in found(root)] == [(b"link.jpg", 3, None)]
+
+
+def test_a_link_to_a_folder_is_followed_only_on_request(root: Path, tmp_path: Path) -> None:
+    put(tmp_path, "elsewhere/a.jpg")
+    (root / "link").symlink_to(tmp_path / "elsewhere")
+    assert paths(root) == []
+    assert paths(root, follow_links=True) == [b"link/a.jpg"]
+
+
+def test_links_never_lead_round_in_a_loop(root: Path) -> None:
+    put(root, "a/b/c.jpg", "d/e.jpg")
+    (root / "a" / "b" / "up").symlink_to(root / "a")
+    (root / "a" / "top").symlink_to(root)
+    (root / "d" / "self").symlink_to(".")
+    (root / "side").symlink_to(root / "d")
+    assert paths(root, follow_links=True) == [b"a/b/c.jpg", b"d/e.jpg", b"side/e.jpg"]
+
+
+def test_what_is_under_a_folder_is_what_a_whole_scan_finds_there(root: Path) -> None:
+    put(root, "a/b/c.jpg", "a/b/d/e.jpg", "a/b.jpg", "a/z.jpg", "top.jpg")
+    (root / "a" / "b" / "top").symlink_to(root)
+    (root / "a" / "b" / "above").symlink_to(root / "a")
+    whole = paths(root, follow_links=True)
+    assert paths(root, b"a/b", follow_links=True) == [p for p in whole if p.startswith(b"a/b/")]
+    assert paths(root, b"a/b") == [b"a/b/c.jpg", b"a/b/d/e.jpg"]
+
+
+def test_a_broken_link_is_reported(root: Path) -> None:
+    (root / "gone.jpg").symlink_to("nowhere")
+    assert [(entry.path, entry.error) for entry in found(root)] == [(b"gone.jpg", "broken link")]
+
+
+def test_a_link_to_itself_is_reported(root: Path) -> None:
+    (root / "round.jpg").symlink_to("round.jpg")
+    (entry,) = found(root)
+    assert entry.path == b"round.jpg"
+    assert entry.error
+
+
+def test_an_empty_file_is_reported(root: Path) -> None:
+    put(root, "empty.jpg", content=b"")
+    assert [(entry.path, entry.error) for entry in found(root)] == [(b"empty.jpg", "empty file")]
+
+
+def test_a_folder_named_like_a_photo_is_reported_and_walked(root: Path) -> None:
+    put(root, "x.jpg/inner.png", "x.jpg-2.jpg", "x.jpg0.png")
+    assert [(entry.path, entry.error) for entry in found(root)] == [
+        (b"x.jpg", "a folder, not an image"),
+        (b"x.jpg-2.jpg", None),
+        (b"x.jpg/inner.png", None),
+        (b"x.jpg0.png", None),
+    ]
+
+
+def test_a_pipe_named_like_a_photo_is_reported_and_not_opened(root: Path) -> None:
+    os.mkfifo(root / "pipe.jpg")
+    assert [(entry.path, entry.error) for entry in found(root)] == [(b"pipe.jpg", "not a regular file")]
+
+
+def test_a_folder_that_cannot_be_listed_is_reported_and_the_others_are_walked(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(root, "a/1.jpg", "closed/2.jpg", "z/3.jpg")
+    if os.geteuid() == 0:  # who may read everything
+        forbid(monkeypatch, root / "closed")
+    else:
+        (root / "closed").chmod(0)
+    try:
+        a, closed, z = found(root)
+    finally:
+        (root / "closed").chmod(0o700)
+    assert closed == Unreadable(b"closed", "permission denied")
+    assert [a.path, z.path] == [b"a/1.jpg", b"z/3.jpg"]
+
+
+def test_a_root_that_is_not_there_is_an_unreadable_folder(tmp_path: Path) -> None:
+    assert found(tmp_path / "none") == [Unreadable(b"", "no such file or directory")]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        b"a photo.jpg",
+        b"two\nlines.jpg",
+        b"[red].jpg",
+        "🐕.jpg".encode(),
+        b"\xff\xfe.jpg",
+        b"-rf.jpg",
+        b"a\\b.jpg",
+        b"~.jpg",
+    ],
+)
+def test_any_name_is_kept_as_it_is(root: Path, name: bytes) -> None:
+    put(root, name, b"folder " + name[:-4] + b"/" + name)
+    assert sorted(paths(root)) == sorted([name, b"folder " + name[:-4] + b"/" + name])
+    assert paths(root, exclude=("*",)) == []

@@ -1,0 +1,769 @@
+"""Runs of the indexer over folders that change, on a disk and with an encoder that may fail."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import SCENES, forbid, save_scenes
+from indexes import MINI, StubEncoder, assert_as_new, contents, draw, encode_with, everything_at_once, touch
+from PIL import Image
+
+from clipsearch.errors import BadRequest, IndexLocked, ModelMismatch, NoIndex, WeightsUnusable
+from clipsearch.images.sandbox import Contents, Decoders
+from clipsearch.images.scan import Rules, Unreadable
+from clipsearch.indexing import update as indexing
+from clipsearch.indexing.update import Options, Progress, Report, update_index
+from clipsearch.store import vectors
+from clipsearch.store.catalogue import Store
+
+
+@pytest.fixture
+def stub(monkeypatch: pytest.MonkeyPatch) -> type[StubEncoder]:
+    class Fresh(StubEncoder):
+        loaded = 0
+        batches: list[int] = []  # noqa: RUF012
+
+    encode_with(monkeypatch, Fresh)
+    return Fresh
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder with six photos, two of them in a folder of their own."""
+    folder = tmp_path.resolve() / "photos"
+    for n, name in enumerate(("a.png", "b.png", "c.png", "d.png", "sub/e.png", "sub/f.png")):
+        draw(folder / name, n)
+    return folder
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> Path:
+    return tmp_path / "index"
+
+
+def counts(report: Report) -> dict[str, int]:
+    """What a run did, without what it did not."""
+    names = ("added", "duplicates", "updated", "moved", "removed", "unchanged", "embedded")
+    found = {name: getattr(report, name) for name in names} | {"skipped": len(report.skipped)}
+    return {name: count for name, count in found.items() if count}
+
+
+def names(index: Path, folder: Path) -> list[str]:
+    return sorted(os.path.relpath(os.fsdecode(path), folder) for path in contents(index))
+
+
+# ------------------------------------------------------------------------------------------ what changed
+
+
+def test_a_first_run_adds_everything(index: Path, photos: Path, stub: type[StubEncoder]) -> None:
+    report = update_index(index, [photos], MINI)
+    assert counts(report) == {"added": 6, "embedded": 6}
+    assert report.model == "mini"
+    assert names(index, photos) == ["a.png", "b.png", "c.png", "d.png", "sub/e.png", "sub/f.png"]
+    assert len(set(contents(index).values())) == 6
+    assert (stub.loaded, sum(stub.batches)) == (1, 6)
+    assert report.seconds > 0
+    assert report.images_per_second == pytest.approx(6 / report.seconds)
+
+
+def touched(photos: Path) -> None:
+    touch(photos / "a.png")
+
+
+def changed(photos: Path) -> None:
+    draw(photos / "a.png", 100)
+    touch(photos / "a.png")
+
+
+def new(photos: Path) -> None:
+    draw(photos / "new.png", 100)
+
+
+def renamed(photos: Path) -> None:
+    (photos / "a.png").rename(photos / "z.png")
+
+
+def folder_renamed(photos: Path) -> None:
+    (photos / "sub").rename(photos / "other")
+
+
+def copied(photos: Path) -> None:
+    shutil.copy(photos / "a.png", photos / "copy.png")
+
+
+def copied_twice_and_renamed(photos: Path) -> None:
+    shutil.copy(photos / "a.png", photos / "copy.png")
+    shutil.copy(photos / "a.png", photos / "sub/copy.png")
+    (photos / "a.png").rename(photos / "z.png")
+
+
+def swapped(photos: Path) -> None:
+    (photos / "a.png").rename(photos / "t")
+    (photos / "b.png").rename(photos / "a.png")
+    (photos / "t").rename(photos / "b.png")
+    touch(photos / "a.png")
+    touch(photos / "b.png")
+
+
+def deleted(photos: Path) -> None:
+    (photos / "a.png").unlink()
+    (photos / "sub/e.png").unlink()
+
+
+def all_deleted_but_one(photos: Path) -> None:
+    for name in ("a", "b", "c", "d"):
+        (photos / f"{name}.png").unlink()
+    (photos / "sub/e.png").unlink()
+
+
+def replaced_and_moved_away(photos: Path) -> None:
+    (photos / "a.png").rename(photos / "kept.png")
+    draw(photos / "a.png", 100)
+    touch(photos / "a.png")
+
+
+def two_equal_new_ones(photos: Path) -> None:
+    shutil.copy(draw(photos / "new.png", 100), photos / "new2.png")
+
+
+def spoilt(photos: Path) -> None:
+    (photos / "a.png").write_bytes(b"not an image at all")
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda photos: None, {"unchanged": 6}),
+        (touched, {"unchanged": 5, "updated": 1}),
+        (changed, {"unchanged": 5, "updated": 1, "embedded": 1}),
+        (new, {"unchanged": 6, "added": 1, "embedded": 1}),
+        (renamed, {"unchanged": 5, "moved": 1}),
+        (folder_renamed, {"unchanged": 4, "moved": 2}),
+        (copied, {"unchanged": 6, "added": 1, "duplicates": 1}),
+        (copied_twice_and_renamed, {"unchanged": 5, "moved": 1, "added": 2, "duplicates": 2}),
+        (swapped, {"unchanged": 4, "updated": 2}),
+        (deleted, {"unchanged": 4, "removed": 2}),
+        (all_deleted_but_one, {"unchanged": 1, "removed": 5}),
+        (replaced_and_moved_away, {"unchanged": 5, "updated": 1, "added": 1, "duplicates": 1, "embedded": 1}),
+        (two_equal_new_ones, {"unchanged": 6, "added": 2, "duplicates": 1, "embedded": 1}),
+        (spoilt, {"unchanged": 5, "skipped": 1}),
+        (
+            everything_at_once,
+            {
+                "unchanged": 2,
+                "updated": 2,
+                "moved": 1,
+                "added": 2,
+                "duplicates": 1,
+                "removed": 1,
+                "embedded": 2,
+                "skipped": 1,
+            },
+        ),
+    ],
+)
+def test_each_change_is_counted_and_the_index_is_as_if_made_anew(
+    index: Path,
+    photos: Path,
+    tmp_path: Path,
+    stub: type[StubEncoder],
+    change: Callable[[Path], None],
+    expected: dict[str, int],
+) -> None:
+    update_index(index, [photos], MINI)
+    stub.loaded = 0
+    change(photos)
+    assert counts(update_index(index)) == expected
+    # What was embedded before is not embedded again, and without anything to embed no model is loaded.
+    assert stub.loaded == (1 if "embedded" in expected else 0)
+    assert_as_new(index, photos, scratch=tmp_path / "scratch")
+    left = counts(update_index(index))
+    assert left.keys() <= {"unchanged", "skipped"}
+
+
+def test_a_photo_may_move_between_roots(index: Path, photos: Path, tmp_path: Path, stub: type[StubEncoder]) -> None:
+    other = tmp_path.resolve() / "a-root-before"
+    other.mkdir()
+    draw(other / "x.png", 50)
+    update_index(index, [photos, other], MINI)
+    (photos / "a.png").rename(other / "a.png")
+    (other / "x.png").rename(photos / "x.png")
+    assert counts(update_index(index)) == {"unchanged": 5, "moved": 2}
+    assert_as_new(index, photos, other, scratch=tmp_path / "scratch")
+
+
+def test_a_name_that_is_not_utf8_is_indexed(index: Path, photos: Path, stub: type[StubEncoder]) -> None:
+    raw = os.fsencode(photos) + b"/caf\xe9\xff.png"
+    os.rename(photos / "a.png", raw)
+    update_index(index, [photos], MINI)
+    assert raw in contents(index)
+    assert counts(update_index(index)) == {"unchanged": 6}
+
+
+def test_a_scan_in_two_runs_gives_the_same_as_one(
+    index: Path, photos: Path, tmp_path: Path, stub: type[StubEncoder]
+) -> None:
+    update_index(index, [photos / "sub"], MINI)
+    report = update_index(index, [photos])
+    assert counts(report) == {"unchanged": 2, "added": 4, "embedded": 4}
+    assert_as_new(index, photos, scratch=tmp_path / "scratch")
+    with Store.open(index) as one, Store.open(tmp_path / "scratch") as other:
+        query = np.frombuffer(next(iter(contents(index).values())), np.float16).astype(np.float32)
+        ranked = [
+            [
+                {photo.path: photo.image for photo in store.photos_of([i])}
+                for i in vectors.top_k(store, query, 6)[0].tolist()
+            ]
+            for store in (one, other)
+        ]
+        assert ranked[0] == ranked[1]
+
+
+# ------------------------------------------------------------------------------------------ files that cannot be read
+
+
+def test_broken_files_are_skipped_with_a_reason_and_tried_again_only_when_they_change(
+    index: Path, photos: Path, stub: type[StubEncoder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (photos / "empty.png").touch()
+    (photos / "text.png").write_bytes(b"this is not a picture")
+    whole = (photos / "a.png").read_bytes()
+    (photos / "cut.png").write_bytes(whole[: len(whole) // 2])
+    (photos / "gone.png").symlink_to(photos / "nowhere.png")
+    report = update_index(index, [photos], MINI)
+    reasons = {Path(os.fsdecode(path)).name: reason for path, reason in report.skipped}
+    assert reasons.keys() == {"empty.png", "text.png", "cut.png", "gone.png"}
+    assert reasons["empty.png"] == "empty file"
+    assert reasons["gone.png"] == "broken link"
+    assert all(reasons.values())
+    assert counts(report) == {"added": 6, "embedded": 6, "skipped": 4}
+
+    opened = []
+    real = Decoders.read
+
+    def counted(self: Decoders, path: bytes, known: Callable[[bytes], bool]) -> Contents:
+        opened.append(Path(os.fsdecode(path)).name)
+        return real(self, path, known)
+
+    monkeypatch.setattr(Decoders, "read", counted)
+    assert sorted(update_index(index).skipped) == sorted(report.skipped)
+    assert opened == []
+    assert sorted(update_index(index, options=Options(retry=True)).skipped) == sorted(report.skipped)
+    assert sorted(opened) == ["cut.png", "text.png"]  # the others are known to be no images without being read
+    (photos / "cut.png").write_bytes(draw(photos.parent / "other.png", 70).read_bytes())
+    mended = update_index(index)
+    assert counts(mended) == {"unchanged": 6, "updated": 1, "embedded": 1, "skipped": 3}
+
+
+def test_an_index_of_nothing_but_broken_files_is_an_index(index: Path, tmp_path: Path, stub: type[StubEncoder]) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos/text.png").write_bytes(b"this is not a picture")
+    assert counts(update_index(index, [tmp_path / "photos"], MINI)) == {"skipped": 1}
+    assert stub.loaded == 0
+    assert counts(update_index(index)) == {"skipped": 1}
+
+
+def test_an_image_without_an_embedding_is_skipped(
+    index: Path, photos: Path, stub: type[StubEncoder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def with_a_hole(self: StubEncoder, pixels: np.ndarray) -> np.ndarray:
+        rows = real(self, pixels)
+        rows[1] = np.nan
+        return rows
+
+    real = StubEncoder.encode_images
+    monkeypatch.setattr(stub, "encode_images", with_a_hole)
+    shutil.copy(photos / "b.png", photos / "b-again.png")
+    report = update_index(index, [photos], MINI)
+    assert counts(report) == {"added": 5, "embedded": 5, "skipped": 2}
+    assert {reason for _, reason in report.skipped} == {"the model gives no embedding for it"}
+
+
+def test_a_folder_that_cannot_be_listed_keeps_its_photos(
+    index: Path, photos: Path, stub: type[StubEncoder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    update_index(index, [photos], MINI)
+    before = contents(index)
+    (photos / "a.png").unlink()
+    with monkeypatch.context() as patch:
+        forbid(patch, photos / "sub")
+        report = update_index(index)
+    assert counts(report) == {"unchanged": 3, "removed": 1}
+    assert report.unreadable == [(os.fsencode(photos / "sub"), "permission denied")]
+    before.pop(os.fsencode(photos / "a.png"))
+    assert contents(index) == before
+    with monkeypatch.context() as patch:
+        forbid(patch, photos)
+        report = update_index(index)
+    assert counts(report) == {}
+    assert contents(index) == before
+
+
+# ------------------------------------------------------------------------------------------ folders
+
+
+def test_an_offline_root_keeps_its_photos(index: Path, photos: Path, tmp_path: Path, stub: type[StubEncoder]) -> None:
+    other = tmp_path.resolve() / "drive"
+    draw(other / "x.png", 50)
+    update_index(index, [photos, other], MINI)
+    before = contents(index)
+    other.rename(tmp_path / "unmounted")
+    report = update_index(index)
+    assert report.offline == [os.fsencode(other)]
+    assert counts(report) == {"unchanged": 6}
+    assert contents(index) == before
+    (tmp_path / "unmounted").rename(other)
+    report = update_index(index)
+    assert (report.offline, counts(report)) == ([], {"unchanged": 7})
+
+
+def unmount(folder: Path) -> None:
+    """Leave an empty folder where one with photos was."""
+    folder.rename(folder.with_name("unmounted"))
+    folder.mkdir()
+
+
+def test_a_root_that_is_suddenly_empty_keeps_its_photos(
+    index: Path, photos: Path, tmp_path: Path, stub: type[StubEncoder]
+) -> None:
+    update_index(index, [photos], MINI)
+    before = contents(index)
+    unmount(photos)
+    report = update_index(index)
+    assert (report.offline, counts(report)) == ([os.fsencode(photos)], {})
+    assert contents(index) == before
+
+
+def test_an_empty_folder_can_be_indexed(index: Path, tmp_path: Path, stub: type[StubEncoder]) -> None:
+    (tmp_path / "empty").mkdir()
+    report = update_index(index, [tmp_path / "empty"], MINI)
+    assert (report.offline, counts(report)) == ([], {})
+
+
+def test_a_file_that_cannot_be_looked_at_keeps_its_embedding(
+    index: Path, photos: Path, stub: type[StubEncoder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    update_index(index, [photos], MINI)
+    before = contents(index)
+    look_at = indexing.scan.__globals__["_look_at"]
+
+    def refuse(path: bytes, entry: Any) -> Any:
+        return Unreadable(path, "permission denied") if path == b"a.png" else look_at(path, entry)
+
+    monkeypatch.setitem(indexing.scan.__globals__, "_look_at", refuse)
+    report = update_index(index)
+    assert report.unreadable == [(os.fsencode(photos / "a.png"), "permission denied")]
+    assert counts(report) == {"unchanged": 5}
+    assert contents(index) == before
+
+
+def test_a_root_is_only_absorbed_by_a_folder_that_leaves_out_the_same(
+    index: Path, photos: Path, stub: type[StubEncoder]
+) -> None:
+    update_index(index, [photos / "sub"], Options(model="mini", hidden=True))
+    with pytest.raises(BadRequest, match=r"other --hidden"):
+        update_index(index, [photos])
+    update_index(index, [photos], Options(hidden=True))
+    assert len(contents(index)) == 6
+
+
+def test_a_folder_around_an_offline_root_is_refused(index: Path, tmp_path: Path, stub: type[StubEncoder]) -> None:
+    media = tmp_path.resolve() / "media"
+    draw(media / "drive/x.png", 50)
+    draw(media / "y.png", 51)
+    update_index(index, [media / "drive"], MINI)
+    before = contents(index)
+    (media / "drive").rename(tmp_path / "unmounted")
+    with pytest.raises(BadRequest, match=r"drive is not there.*clipsearch forget"):
+        update_index(index, [media])
+    assert contents(index) == before
+
+
+def test_a_folder_in_a_known_root_updates_only_that_part(index: Path, photos: Path, stub: type[StubEncoder]) -> None:
+    update_index(index, [photos], MINI)
+    draw(photos / "new.png", 60)
+    (photos / "a.png").unlink()
+    draw(photos / "sub/new.png", 61)
+    (photos / "sub/e.png").unlink()
+    report = update_index(index, [photos / "sub"])
+    assert counts(report) == {"unchanged": 1, "added": 1, "removed": 1, "embedded": 1}
+    assert names(index, photos) == ["a.png", "b.png", "c.png", "d.png", "sub/f.png", "sub/new.png"]
+    with Store.open(index) as store:
+        assert [root.path for root in store.roots()] == [os.fsencode(photos)]
+
+
+def test_a_folder_above_known_roots_absorbs_them_without_embedding_again(
+    index: Path, photos: Path, tmp_path: Path, stub: type[StubEncoder]
+) -> None:
+    top = photos.parent / "top"
+    top.mkdir()
+    photos = photos.rename(top / "photos")
+    draw(top / "drive/x.png", 50)
+    update_index(index, [photos, top / "drive"], MINI)
+    before = contents(index)
+    report = update_index(index, [top])
+    assert counts(report) == {"unchanged": 7}
+    assert contents(index) == before
+    with Store.open(index) as store:
+        assert [root.path for root in store.roots()] == [os.fsencode(top)]
+
+
+def test_folders_given_together_with_a_folder_around_them_are_scanned_once(
+    index: Path, photos: Path, stub: type[StubEncoder]
+) -> None:
+    report = update_index(index, [photos / "sub", photos, photos / "sub" / ".." / "sub", photos], MINI)
+    assert counts(report) == {"added": 6, "embedded": 6}
+    assert counts(update_index(index, [photos / "sub", photos])) == {"unchanged": 6}
+
+
+def test_a_folder_that_is_not_there_is_refused_before_anything_is_made(
+    index: Path, photos: Path, stub: type[StubEncoder]
+) -> None:
+    with pytest.raises(BadRequest, match=r"there is no folder .*nowhere"):
+        update_index(index, [photos, photos / "nowhere"], MINI)
+    assert not index.exists()
+    with pytest.raises(NoIndex):
+        update_index(index)
+    assert not index.exists()
+
+
+def test_what_a_scan_leaves_out_is_remembered(index: Path, photos: Path, stub: type[StubEncoder]) -> None:
+    draw(photos / ".hidden/h.png", 80)
+    outside = draw(photos.parent / "outside/o.png", 81).parent
+    (photos / "link").symlink_to(outside)
+    update_index(index, [photos], Options(model="mini", hidden=True, follow_links=True, exclude=("sub", "b.*")))
+    chosen = [".hidden/h.png", "a.png", "c.png", "d.png", "link/o.png"]
+    assert names(index, photos) == chosen
+    assert counts(update_index(index)) == {"unchanged": 5}
+    assert counts(update_index(index, [photos])) == {"unchanged": 5}
+    # Each is changed alone.
+    update_index(index, [photos], Options(exclude=()))
+    assert names(index, photos) == sorted([*chosen, "b.png", "sub/e.png", "sub/f.png"])
+    update_index(index, options=Options(hidden=False))
+    assert names(index, photos) == ["a.png", "b.png", "c.png", "d.png", "link/o.png", "sub/e.png", "sub/f.png"]
+    update_index(index, options=Options(follow_links=False))
+    assert names(index, photos) == ["a.png", "b.png", "c.png", "d.png", "sub/e.png", "sub/f.png"]
+
+
+def test_a_folder_in_a_root_is_scanned_as_the_root_is(index: Path, photos: Path, stub: type[StubEncoder]) -> None:
+    draw(photos / ".hidden/h.png", 80)
+    update_index(index, [photos], Options(model="mini", exclude=("sub",)))
+    with pytest.raises(BadRequest, match=f"give them with {photos}"):
+        update_index(index, [photos / "sub"], Options(hidden=True))
+    for folder in (".hidden", "sub"):
+        with pytest.raises(BadRequest, match=f"{folder} is left out of {photos}"):
+            update_index(index, [photos / folder])
+    assert counts(update_index(index)) == {"unchanged": 4}
+
+
+def listing(folder: Path) -> list[tuple[str, int, int, int]]:
+    return sorted((str(p), (s := p.lstat()).st_mtime_ns, s.st_size, s.st_mode) for p in [folder, *folder.rglob("*")])
+
+
+def test_photo_folders_are_never_written_to(index: Path, photos: Path, stub: type[StubEncoder]) -> None:
+    (photos / "broken.png").write_bytes(b"this is not a picture")
+    before = listing(photos)
+    update_index(index, [photos], MINI)
+    update_index(index, options=Options(retry=True))
+    update_index(index, options=Options(rebuild=True))
+    assert listing(photos) == before
+
+
+# ------------------------------------------------------------------------------------------ models
+
+
+def test_a_run_with_nothing_new_loads_no_encoder(index: Path, photos: Path, stub: type[StubEncoder]) -> None:
+    update_index(index, [photos], MINI)
+    stub.loaded = 0
+    update_index(index, [photos], MINI)
+    update_index(index, options=Options(retry=True))
+    assert stub.loaded == 0
+
+
+def test_another_model_is_refused_and_rebuild_named(index: Path, photos: Path, stub: type[StubEncoder]) -> None:
+    update_index(index, [photos], MINI)
+    before = contents(index)
+    draw(photos / "new.png", 60)
+    with pytest.raises(ModelMismatch, match=r"is of mini, not of RN50/openai; add --rebuild"):
+        update_index(index, options=Options(model="RN50/openai"))
+    assert contents(index) == before
+
+
+def test_weights_that_do_not_fit_leave_no_index_behind(
+    index: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise WeightsUnusable("the weights do not fit")
+
+    encode_with(monkeypatch, refuse)
+    with pytest.raises(WeightsUnusable, match="do not fit"):
+        update_index(index, [photos], MINI)
+    assert not index.exists()
+
+
+def test_weights_that_do_not_fit_any_more_leave_the_index_as_it_was(
+    index: Path, photos: Path, stub: type[StubEncoder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise WeightsUnusable("the weights do not fit")
+
+    update_index(index, [photos], MINI)
+    before = contents(index)
+    draw(photos / "new.png", 60)
+    encode_with(monkeypatch, refuse)
+    with pytest.raises(WeightsUnusable, match="do not fit"):
+        update_index(index)
+    assert contents(index) == before
+
+
+def test_a_second_run_at_the_same_time_is_refused(index: Path, photos: Path, stub: type[StubEncoder]) -> None:
+    update_index(index, [photos], MINI)
+    with Store.open(index, write=True), pytest.raises(IndexLocked):
+        update_index(index)
+
+
+# ------------------------------------------------------------------------------------------ rebuilding
+
+
+def test_a_rebuild_embeds_everything_again_and_gives_the_same(
+    index: Path, photos: Path, stub: type[StubEncoder]
+) -> None:
+    update_index(index, [photos], Options(model="mini", exclude=("b.*",)))
+    before = contents(index)
+    stub.batches.clear()
+    report = update_index(index, options=Options(rebuild=True))
+    assert counts(report) == {"added": 5, "embedded": 5}
+    assert sum(stub.batches) == 5
+    assert contents(index) == before
+    with Store.open(index) as store:
+        assert store.roots()[0].rules == Rules(exclude=("b.*",))
+    assert counts(update_index(index)) == {"unchanged": 5}
+
+
+def test_a_rebuild_may_add_folders(index: Path, photos: Path, tmp_path: Path, stub: type[StubEncoder]) -> None:
+    other = draw(tmp_path.resolve() / "other/x.png", 50).parent
+    update_index(index, [photos], MINI)
+    assert counts(update_index(index, [other], Options(rebuild=True))) == {"added": 7, "embedded": 7}
+    assert_as_new(index, photos, other, scratch=tmp_path / "scratch")
+
+
+def test_a_rebuild_is_refused_while_a_root_is_suddenly_empty(
+    index: Path, photos: Path, tmp_path: Path, stub: type[StubEncoder]
+) -> None:
+    update_index(index, [photos], MINI)
+    before = contents(index)
+    unmount(photos)
+    with pytest.raises(BadRequest, match="a rebuild would lose its photos"):
+        update_index(index, options=Options(rebuild=True))
+    assert contents(index) == before
+
+
+def test_a_rebuild_is_refused_when_a_folder_cannot_be_read(
+    index: Path, photos: Path, stub: type[StubEncoder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    update_index(index, [photos], MINI)
+    before = contents(index)
+    forbid(monkeypatch, photos / "sub")
+    with pytest.raises(BadRequest, match=r"sub cannot be read .* the index stays as it was"):
+        update_index(index, options=Options(rebuild=True))
+    monkeypatch.undo()
+    assert contents(index) == before
+
+
+def test_a_file_with_an_impossible_time_is_indexed(index: Path, photos: Path, stub: type[StubEncoder]) -> None:
+    os.utime(photos / "a.png", (99_999_999_999, 99_999_999_999))
+    assert update_index(index, [photos], MINI).added == 6
+    assert counts(update_index(index)) == {"unchanged": 6}
+
+
+def test_a_file_that_is_too_large_to_read_is_skipped(index: Path, photos: Path, stub: type[StubEncoder]) -> None:
+    with (photos / "huge.png").open("wb") as file:
+        file.truncate(3 << 30)
+    report = update_index(index, [photos], MINI)
+    assert report.skipped == [(os.fsencode(photos / "huge.png"), "too large: 3 GB")]
+
+
+def test_only_its_own_files_are_cleaned_up(index: Path, photos: Path, stub: type[StubEncoder]) -> None:
+    index.mkdir()
+    for name in ("vectors-logo.svg", "vectors-1.faiss.tmp", "vectors-999.faiss"):
+        (index / name).touch()
+    update_index(index, [photos], MINI)
+    left = {path.name for path in index.iterdir()} - {"catalogue.sqlite", "writer.lock"}
+    assert left == {"vectors-logo.svg", "vectors-1.faiss"}
+
+
+def test_a_rebuild_is_refused_while_a_root_is_offline(index: Path, photos: Path, stub: type[StubEncoder]) -> None:
+    update_index(index, [photos], MINI)
+    before = contents(index)
+    photos.rename(photos.with_name("unmounted"))
+    with pytest.raises(BadRequest, match=r"photos is not there.*clipsearch forget"):
+        update_index(index, options=Options(rebuild=True))
+    assert contents(index) == before
+
+
+def test_a_rebuild_that_fails_leaves_the_old_index(index: Path, photos: Path, stub: type[StubEncoder]) -> None:
+    update_index(index, [photos], MINI)
+    before = contents(index)
+    stub.fail_at = len(stub.batches) + 2
+    with pytest.raises(RuntimeError, match="out of memory"):
+        update_index(index, options=Options(rebuild=True, batch_size=2, workers=1))
+    assert contents(index) == before
+    assert not list(index.glob("rebuilt*"))
+    assert counts(update_index(index)) == {"unchanged": 6}
+
+
+# ------------------------------------------------------------------------------------------ interruptions, batches
+
+
+@pytest.mark.parametrize("commit_seconds", [0.0, 1000.0])
+@pytest.mark.parametrize("fail_at", [0, 1, 3])
+def test_an_encoder_that_fails_leaves_an_index_that_the_next_run_completes(
+    index: Path,
+    photos: Path,
+    tmp_path: Path,
+    stub: type[StubEncoder],
+    monkeypatch: pytest.MonkeyPatch,
+    fail_at: int,
+    commit_seconds: float,
+) -> None:
+    for n in range(10):
+        draw(photos / f"more/{n}.png", 200 + n)
+    shutil.copy(photos / "a.png", photos / "z.png")
+    monkeypatch.setattr(indexing, "COMMIT_SECONDS", commit_seconds)
+    stub.fail_at = fail_at
+    with pytest.raises(RuntimeError, match="out of memory"):
+        update_index(index, [photos], Options(model="mini", batch_size=4, workers=1))
+    with Store.open(index, write=True) as store:
+        assert store.repair() == []
+        kept = store.count_embeddings()
+    assert kept == (4 * fail_at if commit_seconds == 0 else 0)
+    stub.fail_at = None
+    report = update_index(index, [photos])
+    assert report.embedded == 16 - kept
+    assert report.added + report.unchanged == 17
+    assert_as_new(index, photos, scratch=tmp_path / "scratch")
+
+
+def test_folders_are_known_from_the_first_moment(index: Path, photos: Path, stub: type[StubEncoder]) -> None:
+    stub.fail_at = 0
+    with pytest.raises(RuntimeError):
+        update_index(index, [photos], MINI)
+    stub.fail_at = None
+    assert counts(update_index(index)) == {"added": 6, "embedded": 6}
+
+
+def test_an_interrupted_update_of_moved_and_changed_files_is_completed(
+    index: Path, photos: Path, tmp_path: Path, stub: type[StubEncoder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    update_index(index, [photos], MINI)
+    everything_at_once(photos)
+    monkeypatch.setattr(indexing, "COMMIT_SECONDS", 0.0)
+    stub.fail_at = len(stub.batches) + 1
+    with pytest.raises(RuntimeError, match="out of memory"):
+        update_index(index, options=Options(batch_size=1, workers=1))
+    stub.fail_at = None
+    update_index(index)
+    assert_as_new(index, photos, scratch=tmp_path / "scratch")
+
+
+@pytest.mark.parametrize(("batch_size", "workers"), [(1, 1), (2, 3), (5, 1), (6, None), (100, 8)])
+def test_batches_and_threads_do_not_change_the_index(
+    index: Path, photos: Path, tmp_path: Path, stub: type[StubEncoder], batch_size: int, workers: int | None
+) -> None:
+    shutil.copy(photos / "a.png", photos / "b-copy.png")
+    (photos / "broken.png").write_bytes(b"this is not a picture")
+    report = update_index(index, [photos], Options(model="mini", batch_size=batch_size, workers=workers))
+    assert counts(report) == {"added": 7, "duplicates": 1, "embedded": 6, "skipped": 1}
+    whole, rest = divmod(6, batch_size)
+    assert sorted(stub.batches, reverse=True) == [batch_size] * whole + [rest] * (rest > 0)
+    assert_as_new(index, photos, scratch=tmp_path / "scratch")
+
+
+def test_batch_sizes_do_not_change_the_embeddings_of_a_real_model(tmp_path: Path) -> None:
+    folder = tmp_path.resolve() / "photos"
+    save_scenes(folder, 7)
+    rows = []
+    for batch_size in (1, 3, 7):
+        options = Options(model="mini", precision="fp32", batch_size=batch_size)
+        assert update_index(tmp_path / f"index{batch_size}", [folder], options).embedded == 7
+        found = contents(tmp_path / f"index{batch_size}")
+        rows.append(np.stack([np.frombuffer(found[path], np.float16).astype(np.float32) for path in sorted(found)]))
+    np.testing.assert_allclose(np.linalg.norm(rows[0], axis=1), 1, atol=1e-3)
+    np.testing.assert_allclose(rows[1], rows[0], atol=1e-3)
+    np.testing.assert_allclose(rows[2], rows[0], atol=1e-3)
+    assert np.abs(rows[0] @ rows[0].T - np.eye(7)).max() < 0.9999  # different pictures, different rows
+
+
+def test_metadata_are_kept(index: Path, tmp_path: Path, stub: type[StubEncoder]) -> None:
+    (tmp_path / "photos").mkdir()
+    exif = Image.Exif()
+    exif[0x0132], exif[0x0110], exif[0x0112] = "2021:02:03 04:05:06", "Camera", 6
+    SCENES[0].image.resize((60, 40)).save(tmp_path / "photos/a.jpg", exif=exif)
+    update_index(index, [tmp_path / "photos"], MINI)
+    with Store.open(index) as store:
+        [photo] = store.photos_of([1])
+    image = photo.image
+    assert (image.width, image.height, image.taken, image.camera) == (40, 60, "2021-02-03T04:05:06", "Camera")
+
+
+# ------------------------------------------------------------------------------------------ progress
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 32])
+def test_progress_only_grows_and_ends_at_the_total(
+    index: Path, photos: Path, stub: type[StubEncoder], batch_size: int
+) -> None:
+    for n in range(300):
+        shutil.copy(photos / "a.png", photos / f"copy{n}.png")
+    steps: list[Progress] = []
+    update_index(index, [photos], Options(model="mini", batch_size=batch_size), steps.append)
+    stages = [step.stage for step in steps]
+    assert stages == sorted(stages, key=["scan", "index"].index)
+    assert [step.done for step in steps if step.stage == "scan"] == [256]
+    done = [step.done for step in steps if step.stage == "index"]
+    assert done == sorted(done)
+    assert done[0] >= 0
+    assert done[-1] == 306
+    assert {step.total for step in steps if step.stage == "index"} == {306}
+    assert {step.total for step in steps if step.stage == "scan"} == {None}
+
+
+def test_a_run_with_nothing_new_reports_no_indexing(index: Path, photos: Path, stub: type[StubEncoder]) -> None:
+    update_index(index, [photos], MINI)
+    steps: list[Progress] = []
+    update_index(index, on_progress=steps.append)
+    assert not [step for step in steps if step.stage == "index"]
+
+
+def test_few_photos_are_embedded_before_torch_would_be_there(
+    index: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the same result; a precision that only torch has is used when it is asked for."""
+    update_index(index, [photos], MINI)
+    monkeypatch.setattr(indexing, "FEW", 0)
+    other = tmp_path / "other"
+    update_index(other, [photos], MINI)
+    rows = []
+    for folder in (index, other):
+        with Store.open(folder) as store:
+            rows.append(np.concatenate([block for _, block in store.embeddings()]).astype(np.float32))
+    assert rows[0].shape == (6, 256)
+    assert (rows[0] * rows[1]).sum(1).min() > 0.999
+    monkeypatch.setattr(indexing, "FEW", 16)
+    monkeypatch.setattr(indexing, "in_numpy", lambda *_, **__: pytest.fail("not in fp32"))
+    update_index(tmp_path / "third", [photos], replace(MINI, precision="bf16"))
+
+
+def test_a_report_says_where_the_time_went(index: Path, photos: Path) -> None:
+    report = update_index(index, [photos], MINI)
+    assert list(report.stages) == ["scan", "read", "decode", "resize", "load", "encode", "wait", "store"]
+    assert all(seconds > 0 for seconds in report.stages.values())
+    waited = ("scan", "load", "wait", "store")  # of one thread, one after the other
+    assert sum(report.stages[stage] for stage in waited) <= report.seconds

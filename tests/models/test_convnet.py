@@ -1,0 +1,105 @@
+"""The convolutional tower in NumPy against timm's."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import open_clip
+import pytest
+import safetensors.torch
+import torch
+from tiny_models import cosines, tiny_config
+
+from clipsearch.errors import WeightsUnusable
+from clipsearch.models import model as models
+from clipsearch.models.convnet import ConvTower, supports
+from clipsearch.models.encoders import TorchEncoder
+from clipsearch.models.model import Model
+from clipsearch.models.towers import load_safetensors, normalise
+
+VISION = {"timm_model_name": "mobilenetv4_conv_small", "timm_pool": "avg", "timm_proj": "", "image_size": 64}
+
+
+@pytest.fixture(scope="module")
+def net() -> open_clip.CLIP:
+    """A network whose batch norms all do something, and whose embeddings differ from image to image."""
+    torch.manual_seed(3)
+    net = open_clip.CLIP(**tiny_config(vision_cfg=VISION)).eval()
+    with torch.no_grad():
+        for module in net.visual.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.running_mean.normal_(std=0.2)
+                module.running_var.uniform_(0.5, 2)
+                module.weight.uniform_(0.5, 1.5)
+                module.bias.normal_(std=0.2)
+    return net
+
+
+@pytest.fixture(scope="module")
+def model(net: open_clip.CLIP, tmp_path_factory: pytest.TempPathFactory) -> Model:
+    folder = tmp_path_factory.mktemp("conv")
+    safetensors.torch.save_file(net.state_dict(), folder / "open_clip_model.safetensors")
+    config = {"model_cfg": tiny_config(vision_cfg=VISION), "preprocess_cfg": {}}
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
+    return models.from_folder(folder, f"local-dir:{folder}")
+
+
+@pytest.mark.parametrize("size", [(64, 64), (128, 128), (63, 97), (33, 32)])
+def test_images_are_embedded_as_timm_does_it(size: tuple[int, int], net: open_clip.CLIP, model: Model) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (3, *size, 3), np.uint8)
+    pixels[1] //= 8  # a dark one
+    inputs = torch.from_numpy(normalise(pixels, model.preprocess)).permute(0, 3, 1, 2)
+    with torch.no_grad():
+        expected = net.encode_image(inputs).numpy()
+    rows = ConvTower(model, load_safetensors(model.weights))(pixels)
+    assert cosines(rows, expected).min() > 0.999999
+    for precision, least in (("fp32", 0.999999), ("bf16", 0.998)):
+        assert cosines(TorchEncoder(model, "cpu", precision).encode_images(pixels), expected).min() > least
+    assert (rows @ rows.T)[np.triu_indices(3, 1)].max() < 0.9999  # else any tower would agree
+
+
+def test_only_this_network_is_served(model: Model) -> None:
+    def served(**changes: Any) -> bool:
+        return supports(replace(model, config=model.config | {"vision_cfg": VISION | changes}))
+
+    assert served()
+    assert supports(models.mini())
+    assert not served(timm_model_name="mobilenetv4_conv_medium")
+    assert not served(timm_pool="max")
+    assert not served(timm_proj="linear")
+    assert not served(a_key_of_tomorrow=1)
+    assert not supports(replace(model, weights=Path("weights.pt")))
+    assert not supports(replace(model, config=model.config | {"multimodal_cfg": {}}))
+    without = {key: value for key, value in VISION.items() if key != "timm_proj"}  # open_clip's default is linear
+    assert not supports(replace(model, config=model.config | {"vision_cfg": without}))
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("visual.trunk.conv_stem.weight", "missing"),
+        ("visual.trunk.blocks.3.5.pw_proj.bn.running_var", "missing"),
+        ("visual.trunk.blocks.2.0.dw_mid.conv.weight", "other shape"),
+        ("visual.trunk.bn1.weight", "other shape"),
+        ("visual.trunk.blocks.2.0.pw_exp.bn.running_var", "other shape"),
+        ("visual.trunk.classifier.bias", "other shape"),
+        ("visual.trunk.classifier.weight", "other shape"),
+        ("visual.trunk.blocks.5.0.conv.weight", "too many"),
+    ],
+)
+def test_weights_that_do_not_fit_are_named(name: str, change: str, model: Model, tmp_path: Path) -> None:
+    tensors = safetensors.torch.load_file(model.weights)
+    if change == "missing":
+        del tensors[name]
+    else:
+        tensors[name] = torch.zeros(1)
+    shutil.copytree(model.weights.parent, tmp_path / "copy")
+    other = replace(model, weights=tmp_path / "copy" / model.weights.name)
+    safetensors.torch.save_file(tensors, other.weights)
+    with pytest.raises(WeightsUnusable, match=name.replace(".", r"\.")):
+        ConvTower(other, load_safetensors(other.weights))

@@ -1,0 +1,47 @@
+"""The bundled model, and the pictures that it and the tests are measured on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import scenes
+
+from clipsearch.images.preprocess import preprocess
+from clipsearch.models import model as models
+from clipsearch.models.encoders import TorchEncoder, cold_encoder
+
+UNSEEN = scenes.draw_distinct(100, seed=30_000_000, size=128)  # training draws seeds below ten million
+
+
+def test_the_bundle_is_small_and_described() -> None:
+    files = {path.name: path.stat().st_size for path in models.mini().weights.parent.iterdir()}
+    assert files.keys() == {"README.md", "open_clip_config.json", "open_clip_model.safetensors"}
+    assert sum(files.values()) <= 40_000_000
+
+
+def test_it_finds_drawn_scenes_that_it_has_not_seen() -> None:
+    model = models.mini()
+    encoder = TorchEncoder(model, "cpu", "fp32")
+    images = encoder.encode_images(np.stack([preprocess(scene.image, model.preprocess) for scene in UNSEEN]))
+    texts = encoder.encode_texts([scene.captions[0] for scene in UNSEEN])
+    assert ((texts @ images.T).argmax(1) == np.arange(100)).mean() >= 0.9
+    cold = cold_encoder(model, texts=True, images=False)
+    assert not isinstance(cold, TorchEncoder)
+    np.testing.assert_allclose(cold.encode_texts([scene.captions[0] for scene in UNSEEN]), texts, atol=1e-4)
+
+
+def test_a_scene_is_always_the_same_and_described_in_words() -> None:
+    again = scenes.draw_distinct(100, seed=30_000_000, size=128)
+    for one, other in zip(UNSEEN, again, strict=True):
+        assert one.captions == other.captions
+        assert one.image.tobytes() == other.image.tobytes()
+        assert one.image.size == (128, 128)
+    assert len({scene.captions[0] for scene in UNSEEN}) == 100
+    assert len({scene.image.tobytes() for scene in UNSEEN}) == 100
+
+
+def test_scenes_can_be_written_to_a_folder(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("sys.argv", ["scenes.py", str(tmp_path), "5", "3"])
+    scenes.main()
+    assert len(list(tmp_path.glob("*.jpg"))) == 5

@@ -1,0 +1,203 @@
+from __future__ import annotations
+
+import contextlib
+import random
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import open_clip
+import pytest
+import safetensors.torch
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tiny_models import KINDS, TEXTS, assert_they_differ, cosines
+
+from clipsearch.arrays import unit_rows
+from clipsearch.errors import WeightsUnusable
+from clipsearch.models import model as models
+from clipsearch.models.model import Model
+from clipsearch.models.tokenizer import tokenize
+from clipsearch.models.towers import ImageTower, TextTower, load_safetensors, normalise, supports
+
+
+def pixels(model: Model, count: int = 4) -> np.ndarray:
+    """Images with large parts of different colours, and noise."""
+    rng = np.random.default_rng(2)
+    height, width = model.preprocess.size
+    coarse = rng.integers(0, 200, (count, 3, 3, 3), dtype=np.uint8)
+    rows, columns = np.arange(height) * 3 // height, np.arange(width) * 3 // width
+    return coarse[:, rows][:, :, columns] + rng.integers(0, 55, (count, height, width, 3), dtype=np.uint8)
+
+
+def theirs(model: Model) -> Any:
+    return open_clip.create_model(model.architecture).eval()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_text_tower_gives_the_embeddings_that_open_clip_gives(tiny: Callable[[str], Model], kind: str) -> None:
+    model = tiny(kind)
+    with torch.inference_mode():
+        expected = theirs(model).encode_text(open_clip.get_tokenizer(model.architecture)(TEXTS)).numpy()
+    assert_they_differ(expected)
+    ids = tokenize(TEXTS, model.config["text_cfg"]["context_length"])
+    assert cosines(TextTower(model, load_safetensors(model.weights))(ids), expected).min() > 0.999999
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_image_tower_gives_the_embeddings_that_open_clip_gives(tiny: Callable[[str], Model], kind: str) -> None:
+    model = tiny(kind)
+    inputs = torch.from_numpy(normalise(pixels(model), model.preprocess)).permute(0, 3, 1, 2)
+    with torch.inference_mode():
+        expected = theirs(model).encode_image(inputs).numpy()
+    assert_they_differ(expected)
+    assert cosines(ImageTower(model, load_safetensors(model.weights))(pixels(model)), expected).min() > 0.999999
+
+
+def test_a_text_is_read_up_to_its_first_end(tiny: Callable[[str], Model]) -> None:
+    tower = TextTower(tiny(), load_safetensors(tiny().weights))
+    one, other, longer = tower(tokenize(["a dog", "a dog <end_of_text> in the snow", "a dog in the snow"]))
+    np.testing.assert_array_equal(one, other)
+    assert not np.allclose(one, longer, atol=0.01)
+
+
+def test_pixels_are_normalised_as_open_clip_does_it(tiny: Callable[[str], Model]) -> None:
+    how = replace(tiny().preprocess, mean=(0.1, 0.2, 0.3), std=(0.5, 0.25, 2.0))
+    values = normalise(np.array([[[0, 51, 255]]], np.uint8), how)
+    np.testing.assert_allclose(values, [[[-0.2, 0, 0.35]]], atol=1e-6)
+    assert values.dtype == np.float32
+
+
+def test_a_row_of_nothing_stays_finite() -> None:
+    np.testing.assert_allclose(unit_rows(np.array([[3.0, 4.0], [0, 0]])), [[0.6, 0.8], [0, 0]], atol=1e-6)
+
+
+# ------------------------------------------------------------------------------------------ which models
+
+
+@pytest.mark.parametrize(
+    ("architecture", "expected"),
+    [
+        ("ViT-B-32", (True, True)),
+        ("ViT-B-32-quickgelu", (True, True)),
+        ("ViT-L-14-336", (True, True)),
+        ("RN50", (True, False)),
+        ("convnext_base", (True, False)),
+        ("ViT-B-16-SigLIP", (False, False)),
+        ("coca_ViT-B-32", (False, False)),
+        ("roberta-ViT-B-32", (False, True)),
+        ("EVA02-B-16", (True, False)),
+        ("ViT-H-14-CLIPA", (False, False)),
+    ],
+)
+def test_only_standard_towers_are_served(
+    architecture: str, expected: tuple[bool, bool], tiny: Callable[[str], Model]
+) -> None:
+    assert supports(replace(tiny(), config=models.builtin_config(architecture))) == expected
+
+
+def test_mini_is_served_for_texts_only() -> None:
+    assert supports(models.mini()) == (True, False)
+
+
+def test_weights_that_are_not_safetensors_are_not_served(tiny: Callable[[str], Model]) -> None:
+    assert supports(tiny()) == (True, True)
+    assert supports(replace(tiny(), weights=Path("weights.pt"))) == (False, False)
+
+
+@pytest.mark.parametrize("key", ["ls_init_value", "no_causal_mask", "pool_type", "a_key_of_tomorrow"])
+def test_a_key_that_is_not_known_means_another_network(key: str, tiny: Callable[[str], Model]) -> None:
+    config = tiny().config
+    assert supports(replace(tiny(), config=config | {"text_cfg": config["text_cfg"] | {key: 1}})) == (False, True)
+    assert supports(replace(tiny(), config=config | {"vision_cfg": config["vision_cfg"] | {key: 1}})) == (True, False)
+    assert supports(replace(tiny(), config=config | {key: 1})) == (False, False)
+
+
+# ------------------------------------------------------------------------------------------ weights
+
+
+def test_safetensors_are_read_in_every_precision(tmp_path: Path) -> None:
+    values = torch.tensor([[1.5, -2.0, 3.0], [0.25, 0, 100]])
+    types = [torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.uint8]
+    whole = {str(kind): values.abs().to(kind) for kind in types}
+    safetensors.torch.save_file(whole | {"one": torch.tensor(7.0)}, tmp_path / "x", metadata={"format": "pt"})
+    read = load_safetensors(tmp_path / "x")
+    assert read.keys() == whole.keys() | {"one"}
+    assert read["one"] == 7
+    for name, expected in whole.items():
+        np.testing.assert_array_equal(read[name], expected.float().numpy())
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"short",
+        b"not a safetensors file, but long enough to have a length",
+        (2).to_bytes(8, "little") + b"[]",
+        (8).to_bytes(8, "little") + b'{"a": 1}',
+        (200_000).to_bytes(8, "little") + b"[" * 200_000,
+        (62).to_bytes(8, "little") + b'{"a":{"dtype":"F32","shape":[1000],"data_offsets":[0,4000]}}  ',
+        (64).to_bytes(8, "little") + b'{"a":{"dtype":"F32","shape":[9' + b"9" * 30 + b'],"data_offsets":[0,4]}}',
+    ],
+)
+def test_a_file_that_is_not_safetensors_is_unusable(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "x.safetensors").write_bytes(content)
+    with pytest.raises(WeightsUnusable, match=r"x\.safetensors cannot be read as safetensors"):
+        load_safetensors(tmp_path / "x.safetensors")
+
+
+def test_a_file_that_is_not_there_is_unusable(tmp_path: Path) -> None:
+    with pytest.raises(WeightsUnusable, match="No such file"):
+        load_safetensors(tmp_path / "none.safetensors")
+
+
+@given(rng=st.randoms(use_true_random=False))
+@settings(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_damaged_header_is_read_or_unusable(rng: random.Random, tmp_path: Path) -> None:
+    data = bytearray(safetensors.torch.save({"a": torch.zeros(2, 3), "b": torch.zeros(4, dtype=torch.bfloat16)}))
+    for _ in range(rng.randrange(1, 4)):
+        data[rng.randrange(8, len(data) - 32)] = rng.choice(b'0123456789,:[]{}"-e. ')
+    (tmp_path / "x").write_bytes(data)
+    with contextlib.suppress(WeightsUnusable):
+        assert all(isinstance(array, np.ndarray) for array in load_safetensors(tmp_path / "x").values())
+
+
+def changed(model: Model, part: str, **changes: int) -> Model:
+    return replace(model, config=model.config | {part: model.config[part] | changes})
+
+
+@pytest.mark.parametrize("changes", [{"layers": 2}, {"layers": 4}, {"width": 64}, {"context_length": 32}])
+def test_texts_are_refused_when_the_weights_do_not_fit(changes: dict[str, int], tiny: Callable[[str], Model]) -> None:
+    model = changed(tiny(), "text_cfg", **changes)
+    with pytest.raises(WeightsUnusable, match="does not fit the architecture"):
+        TextTower(model, load_safetensors(model.weights))(tokenize(["a dog"]))
+
+
+@pytest.mark.parametrize("changes", [{"layers": 1}, {"layers": 4}, {"width": 96}, {"patch_size": 12}])
+def test_images_are_refused_when_the_weights_do_not_fit(changes: dict[str, int], tiny: Callable[[str], Model]) -> None:
+    model = changed(tiny(), "vision_cfg", **changes)
+    with pytest.raises(WeightsUnusable, match="does not fit the architecture"):
+        ImageTower(model, load_safetensors(model.weights))(pixels(model))
+
+
+def test_another_length_of_embeddings_does_not_fit(tiny: Callable[[str], Model]) -> None:
+    model = replace(tiny(), config=tiny().config | {"embed_dim": 25})
+    for tower in (TextTower, ImageTower):
+        with pytest.raises(WeightsUnusable, match="does not fit the architecture"):
+            tower(model, load_safetensors(model.weights))
+
+
+def test_what_is_mapped_stays_readable_when_the_file_is_replaced(tmp_path: Path, tiny: Callable[[str], Model]) -> None:
+    copy = tmp_path / "copy.safetensors"
+    shutil.copy(tiny().weights, copy)
+    tensors = load_safetensors(copy)
+    copy.unlink()
+    np.testing.assert_array_equal(
+        TextTower(tiny(), tensors)(tokenize(["a dog"], 16)),
+        TextTower(tiny(), load_safetensors(tiny().weights))(tokenize(["a dog"], 16)),
+    )

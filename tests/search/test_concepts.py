@@ -1,0 +1,171 @@
+"""Concepts: the mean of examples, kept beside the index, used in queries as @NAME."""
+
+from __future__ import annotations
+
+import base64
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import SCENES, Run
+
+from clipsearch.arrays import unit_rows
+from clipsearch.errors import BadRequest, IndexUnusable
+from clipsearch.search.concepts import FILE, Concepts, checked_name
+from clipsearch.search.embed import Embedder
+from clipsearch.store.catalogue import Store
+
+
+@pytest.fixture
+def index(drawn: Path, mini_index) -> Path:
+    return mini_index(drawn)
+
+
+def test_a_concept_is_the_mean_of_its_examples(index: Path, drawn: Path, tmp_path: Path) -> None:
+    new = tmp_path / "new.png"
+    SCENES[3].image.rotate(90).save(new)
+    photos = [(bytes(path), path.read_bytes()) for path in (drawn / "01.png", drawn / "02.png", new)]
+    with Store.open(index) as store:
+        embedder = Embedder(store)
+        concepts = Concepts(index)
+        assert concepts.add("@both", photos[:1], embedder) == 1
+        assert concepts.add("both", photos, embedder) == 3  # the first one only once
+        rows = np.stack([embedder.image(data, "") for _, data in photos])
+        expected = unit_rows(rows.mean(0)[None])[0]
+        np.testing.assert_allclose(Concepts(index).row("both", embedder), expected, atol=1e-6)
+        assert Concepts(index).names() == ["both"]
+
+
+def test_a_query_asks_for_it(clipsearch: Run, index: Path, drawn: Path) -> None:
+    added = clipsearch("concept", "add", "grandma", drawn / "07.png", drawn / "08.png", index=index)
+    assert (added.status, added.out, added.err) == (0, b"", "@grandma has 2 photos\n")
+    best = clipsearch("query", "@grandma", "-k", "2", index=index).lines
+    assert set(best) == {str(drawn / "07.png"), str(drawn / "08.png")}
+    together = clipsearch("query", "0.2:@grandma", SCENES[20].captions[0], "-k", "1", index=index)
+    assert together.lines == [str(drawn / "20.png")]
+    away = clipsearch("query", SCENES[7].captions[0], "--not", "9:@grandma", "-k", "5", index=index)
+    assert str(drawn / "07.png") not in away.lines
+    batch = clipsearch("query", "--batch", "-", "-k", "1", index=index, stdin=b"@grandma\n")
+    assert json.loads(batch.out)["query"] == "@grandma"
+    listed = json.loads(clipsearch("concept", "list", "--json", index=index).out)
+    assert listed["concepts"][0]["name"] == "grandma"
+    paths = [photo["path"] for photo in listed["concepts"][0]["photos"]]
+    assert paths == [str(drawn / "07.png"), str(drawn / "08.png")]
+    assert clipsearch("concept", "list", index=index).lines == ["@grandma  2 photos"]
+    assert clipsearch("concept", "remove", "@grandma", index=index).status == 0
+    gone = clipsearch("query", "@grandma", index=index)
+    assert (gone.status, gone.err) == (2, "clipsearch: there is no concept @grandma; there are: none yet\n")
+
+
+def test_it_outlives_its_examples_and_a_rebuild_of_the_index(
+    clipsearch: Run, drawn: Path, mini_index, tmp_path: Path
+) -> None:
+    index = mini_index(drawn)
+    example = tmp_path / "example.png"
+    example.write_bytes((drawn / "07.png").read_bytes())
+    assert clipsearch("concept", "add", "it", example, index=index).status == 0
+    example.unlink()
+    assert clipsearch("index", "--rebuild", "-q", index=index).status == 0
+    assert clipsearch("verify", index=index).status == 0
+    assert clipsearch("query", "@it", "-k", "1", index=index).lines == [str(drawn / "07.png")]
+
+
+def test_under_another_model_the_examples_are_embedded_again(index: Path, drawn: Path, tmp_path: Path) -> None:
+    example = tmp_path / "example.png"
+    SCENES[3].image.rotate(90).save(example)
+    with Store.open(index) as store:
+        embedder = Embedder(store)
+        Concepts(index).add("indexed", [(b"/gone.png", (drawn / "07.png").read_bytes())], embedder)
+        Concepts(index).add("file", [(bytes(example), example.read_bytes())], embedder)
+        before = Concepts(index).row("file", embedder)
+        stored = json.loads((index / FILE).read_bytes())
+        for examples in stored.values():
+            examples[0] |= {"model": "another", "row": ""}
+        (index / FILE).write_text(json.dumps(stored))
+        np.testing.assert_allclose(Concepts(index).row("file", embedder), before, atol=1e-6)
+        example.unlink()
+        Concepts(index).row("file", embedder)  # it was kept
+        photo = embedder.image((drawn / "07.png").read_bytes(), "")
+        np.testing.assert_allclose(Concepts(index).row("indexed", embedder), photo, atol=1e-6)
+        stored["file"][0] |= {"model": "another", "row": ""}
+        (index / FILE).write_text(json.dumps(stored))
+        with pytest.raises(BadRequest, match=r"@file was made with another model.*example\.png"):
+            Concepts(index).row("file", embedder)
+
+
+def test_several_may_be_made_at_once(clipsearch: Run, index: Path, drawn: Path) -> None:
+    names = [f"c{n}" for n in range(6)]
+    with ThreadPoolExecutor(3) as pool:
+        done = list(
+            pool.map(lambda n: clipsearch("concept", "add", names[n], drawn / f"{n:02d}.png", index=index), range(6))
+        )
+    assert [(one.status, one.err) for one in done] == [(0, f"@{name} has 1 photo\n") for name in names]
+    assert Concepts(index).names() == names
+
+
+def test_where_an_example_came_from_is_kept_as_it_is(clipsearch: Run, index: Path, drawn: Path) -> None:
+    data = (drawn / "03.png").read_bytes()
+    assert clipsearch("concept", "add", "it", "-", index=index, stdin=data).status == 0
+    assert Concepts(index).examples("it")[0].path == b"-"
+    SCENES[9].image.rotate(45).save(index / "x.png")
+    assert clipsearch("concept", "add", "it", "-", index=index, stdin=(index / "x.png").read_bytes()).status == 0
+    stored = json.loads((index / FILE).read_bytes())
+    stored["it"][1] |= {"model": "another"}
+    (index / FILE).write_text(json.dumps(stored))
+    refused = clipsearch("query", "@it", index=index)
+    assert (refused.status, refused.out, refused.err.count("\n")) == (2, b"", 1)
+    assert "@it was made with another model, and its example - cannot be used: " in refused.err
+
+
+def test_a_row_that_is_damaged_is_computed_again(index: Path, drawn: Path) -> None:
+    with Store.open(index) as store:
+        embedder = Embedder(store)
+        Concepts(index).add("it", [(b"x", (drawn / "07.png").read_bytes())], embedder)
+        sound = Concepts(index).row("it", embedder)
+        for row in (np.full(embedder.model.dim, np.nan), np.ones(1), np.zeros(embedder.model.dim), np.empty(0)):
+            stored = json.loads((index / FILE).read_bytes())
+            stored["it"][0]["row"] = base64.b64encode(row.astype("<f4").tobytes()).decode()
+            (index / FILE).write_text(json.dumps(stored))
+            np.testing.assert_allclose(Concepts(index).row("it", embedder), sound, atol=1e-6)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"a": [{}]}', '{"a": 3}', '{"a": [{"path": 1}]}', "\0"])
+def test_a_damaged_file_is_named_and_left_alone(clipsearch: Run, index: Path, drawn: Path, text: str) -> None:
+    (index / FILE).write_text(text)
+    with pytest.raises(IndexUnusable, match="is damaged: it does not hold concepts"):
+        Concepts(index)
+    refused = clipsearch("concept", "add", "a", drawn / "01.png", index=index)
+    assert (refused.status, refused.err.count("\n")) == (2, 1)
+    assert (index / FILE).read_text() == text
+    assert clipsearch("query", "a circle", index=index).status == 0
+
+
+def test_names() -> None:
+    assert checked_name("@grandma") == checked_name("grandma") == "grandma"
+    assert checked_name("Oma-2_x.y") == "Oma-2_x.y"
+    assert checked_name("été") == "été"
+    for wrong in ("", "@", "a b", "../x", "@@x", "-x"):
+        with pytest.raises(BadRequest, match="is no name for a concept"):
+            checked_name(wrong)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("add", "x", "/nowhere.png"), "no such file"),
+        (("add", "a b", "{drawn}/01.png"), "is no name"),
+        (("add", "x", "{text}"), "cannot be used"),
+        (("remove", "x"), "there is no concept @x"),
+        (("add", b"\xff", "{drawn}/01.png"), "is no name"),
+    ],
+)
+def test_what_makes_no_sense_is_a_sentence(
+    clipsearch: Run, index: Path, drawn: Path, arguments: tuple[str, ...], words: str
+) -> None:
+    spelt = [a if isinstance(a, bytes) else a.format(drawn=drawn, text=__file__) for a in arguments]
+    refused = clipsearch("concept", *spelt, index=index)
+    assert (refused.status, refused.err.count("\n")) == (2, 1)
+    assert words in refused.err
+    assert not (index / FILE).exists()

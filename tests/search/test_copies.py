@@ -1,0 +1,123 @@
+"""Copies: groups, the best of each, and the results of a query folded by them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from conftest import SCENES, Run
+from PIL import Image
+
+from clipsearch.search.copies import NEAR, find_copies
+from clipsearch.store.catalogue import Store
+
+
+@pytest.fixture
+def burst(tmp_path: Path, mini_index) -> tuple[Path, Path]:
+    """Twenty photos; of the first there are a small one, a re-save and a copy, of the second a copy."""
+    folder = tmp_path.resolve() / "photos"
+    folder.mkdir()
+    for n in range(20):
+        SCENES[n].image.save(folder / f"{n:02d}.png")
+    SCENES[0].image.resize((80, 80), Image.Resampling.LANCZOS).save(folder / "00-small.png")
+    SCENES[0].image.save(folder / "00-again.jpg", quality=90)
+    shutil.copy2(folder / "00.png", folder / "00 copy.png")
+    shutil.copy2(folder / "01.png", folder / "01-copy.png")
+    return folder, mini_index(folder)
+
+
+def groups(folder: Path, index: Path, threshold: float | None) -> list[list[tuple[str, float]]]:
+    with Store.open(index) as store:
+        selection = store.select([(root, b"") for root in store.roots()])
+        found = find_copies(store, selection, threshold)
+    return [[(os.path.relpath(os.fsdecode(p.path), folder), cosine) for p, cosine in group] for group in found]
+
+
+def test_groups_have_the_best_first(burst: tuple[Path, Path]) -> None:
+    folder, index = burst
+    first, second = groups(folder, index, 0.93)
+    assert [name for name, _ in second] == ["01-copy.png", "01.png"]
+    names = [name for name, _ in first]
+    assert set(names) == {"00.png", "00 copy.png", "00-again.jpg", "00-small.png"}
+    assert names[-1] == "00-small.png" or names.index("00-small.png") > 0
+    sizes = {name: (folder / name).stat().st_size for name in names if name != "00-small.png"}
+    assert names[0] == min(sizes, key=lambda name: (-sizes[name], name))
+    cosines = dict(first)
+    assert cosines["00.png"] == cosines["00 copy.png"]
+    assert all(0.93 <= cosine <= 1 for cosine in cosines.values())
+
+
+def test_identical_files_alone(burst: tuple[Path, Path]) -> None:
+    folder, index = burst
+    expected = [[("00 copy.png", 1.0), ("00.png", 1.0)], [("01-copy.png", 1.0), ("01.png", 1.0)]]
+    assert groups(folder, index, None) == expected
+
+
+def test_a_file_that_is_gone_is_no_copy(burst: tuple[Path, Path]) -> None:
+    folder, index = burst
+    (folder / "01.png").unlink()
+    assert [names[0][0] for names in groups(folder, index, None)] == ["00 copy.png"]
+
+
+def test_the_command_in_every_format(clipsearch: Run, burst: tuple[Path, Path]) -> None:
+    folder, index = burst
+    one, two = (str(folder / name) for name in ("00 copy.png", "00.png"))
+    three, four = (str(folder / name) for name in ("01-copy.png", "01.png"))
+    run = ("duplicates", "--identical")
+    assert clipsearch(*run, index=index).lines == [one, two, "", three, four, ""]
+    assert clipsearch(*run, "-0", index=index).out.decode() == f"{one}\0{two}\0\0{three}\0{four}\0\0"
+    assert clipsearch(*run, "-f", "tsv", index=index).lines == [
+        *(f"1\t1.0000\t{path}" for path in (one, two)),
+        *(f"2\t1.0000\t{path}" for path in (three, four)),
+    ]
+    objects = [json.loads(line) for line in clipsearch(*run, "-f", "jsonl", index=index).lines]
+    assert json.loads(clipsearch(*run, "-f", "json", index=index).out) == objects
+    assert [[photo["path"] for photo in group["photos"]] for group in objects] == [[one, two], [three, four]]
+    assert (objects[0]["group"], objects[0]["photos"][0]["similarity"], objects[0]["photos"][0]["width"]) == (1, 1, 160)
+    table = clipsearch(*run, "-f", "table", index=index, COLUMNS="300").lines
+    assert table[0].split(maxsplit=4) == ["1.000", "160x160", *table[0].split()[2:4], one]
+    assert table[2] == ""
+
+
+def test_no_copies_is_status_1(clipsearch: Run, drawn_index: Path, burst: tuple[Path, Path]) -> None:
+    folder, index = burst
+    nothing = clipsearch("duplicates", "--identical", index=drawn_index)
+    assert (nothing.status, nothing.out, nothing.err) == (1, b"", "")
+    assert clipsearch("duplicates", "--type", "jpg", index=index).status == 1
+    (folder / "sub").mkdir()
+    assert clipsearch("duplicates", "--threshold", "2", index=index).status == 2
+    assert clipsearch("duplicates", "--threshold", "near", index=index).err.count("\n") == 1
+
+
+def test_unique_folds_copies_into_the_best_hit(clipsearch: Run, burst: tuple[Path, Path]) -> None:
+    folder, index = burst
+    query = ("query", "--image", folder / "00.png", "-f", "json")
+    plain = json.loads(clipsearch(*query, index=index).out)
+    assert {os.path.basename(hit["path"]) for hit in plain[:4]} >= {"00.png", "00 copy.png"}
+    for unique in (("--unique=0.93",), ("--unique", "0.93")):
+        hits = json.loads(clipsearch(*query, *unique, index=index).out)
+        assert len(hits) == 10  # others take the places of what was folded
+        similar = {os.path.basename(one["path"]) for one in hits[0]["similar"]}
+        folded = {os.path.basename(hits[0]["path"])} | similar
+        assert folded == {"00.png", "00 copy.png", "00-again.jpg", "00-small.png"}
+        paths = [hit["path"] for hit in hits]
+        assert len(set(paths)) == 10
+        assert not {str(folder / name) for name in similar} & set(paths)
+        assert [hit["rank"] for hit in hits] == list(range(1, 11))
+    table = clipsearch("query", "--image", folder / "00.png", "--unique", "0.93", "-f", "table", index=index)
+    assert table.lines[0].endswith("  +3")
+    usual = clipsearch("query", "--unique", "a red circle", "-k", "3", index=index)  # no threshold, then a text
+    assert (usual.status, len(usual.lines)) == (0, 3)
+    assert clipsearch("query", "a circle", "--unique=near", index=index).err.startswith("clipsearch: 'near' is no thr")
+    assert 0.5 < NEAR < 1
+
+
+def test_unique_holds_without_a_query_too(clipsearch: Run, burst: tuple[Path, Path]) -> None:
+    _, index = burst
+    hits = json.loads(clipsearch("query", "--type", "png", "--unique", "-k", "100", "-f", "json", index=index).out)
+    every = [hit["path"] for hit in hits] + [one["path"] for hit in hits for one in hit["similar"]]
+    assert len(every) == len(set(every)) == 23
+    assert len(hits) < 23

@@ -1,0 +1,181 @@
+"""Zero-shot labels: probabilities against a direct computation, templates, and what the command prints."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import SCENES, Run, save_scenes
+from rich.cells import cell_len
+from terminal import cold, in_terminal
+
+from clipsearch.arrays import unit_rows
+from clipsearch.errors import BadRequest
+from clipsearch.search.embed import Embedder
+from clipsearch.search.label import TEMPLATE, Classifier, _prompt, templates_of
+from clipsearch.store.catalogue import Store
+
+LABELS = ["red circle", "blue house", "dog"]
+
+
+def test_probabilities_are_the_softmax_of_scaled_cosines(drawn_index: Path) -> None:
+    templates = ["a photo of a {}.", "a drawing of a {}"]
+    with Store.open(drawn_index) as store:
+        embedder = Embedder(store)
+        photos = unit_rows(store.rows_of(np.arange(1, 6)))
+        found = Classifier(embedder, LABELS, templates).probabilities(photos)
+        rows = [
+            np.mean([embedder.texts([template.format(label)])[0] for template in templates], axis=0) for label in LABELS
+        ]
+        logits = embedder.logit_scale * (photos.astype(np.float64) @ unit_rows(np.array(rows)).T)
+    odds = np.exp(logits)
+    np.testing.assert_allclose(found, odds / odds.sum(1, keepdims=True), atol=1e-5)
+    np.testing.assert_allclose(found.sum(1), 1, atol=1e-5)
+
+
+def test_templates() -> None:
+    assert templates_of([]) == [TEMPLATE]
+    assert templates_of(["{}", "{}", "a {}"]) == ["{}", "a {}"]
+    assert len(templates_of(["imagenet"])) == 80
+    assert len(templates_of(["simple"])) == 7
+    assert set(templates_of(["imagenet", "my {}!"])) > {"my {}!", "a bad photo of a {}."}
+    for wrong in ("a photo", "imagenet21k", ""):
+        with pytest.raises(BadRequest, match="is no template"):
+            templates_of([wrong])
+
+
+def test_a_label_may_bring_its_article() -> None:
+    assert _prompt("a photo of a {}", "cat") == "a photo of a cat"
+    assert _prompt("a photo of a {}", "a person") == "a photo of a person"
+    assert _prompt("art of the {}.", "an owl") == "art of an owl."
+    assert _prompt("{} and {}", "the sea") == "the sea and the sea"
+    assert _prompt("a photo of a {}", "anvil") == "a photo of a anvil"  # as in CLIP's own prompts
+
+
+def test_the_models_scale_is_that_of_open_clip(drawn_index: Path) -> None:
+    from clipsearch.models.encoders import TorchEncoder
+
+    with Store.open(drawn_index) as store:
+        embedder = Embedder(store)
+        assert embedder.logit_scale == pytest.approx(TorchEncoder(embedder.model, "cpu", "fp32").logit_scale, rel=1e-6)
+
+
+def shapes() -> dict[str, str]:
+    """What the drawn photos show, by file name."""
+    return {f"{n:02d}.png": scene.captions[0] for n, scene in enumerate(SCENES)}
+
+
+def test_a_photo_gets_the_label_that_it_shows(clipsearch: Run, drawn: Path, drawn_index: Path, tmp_path: Path) -> None:
+    """The captions of all photos as labels: mini finds nearly every photo's own among forty."""
+    (tmp_path / "labels.txt").write_text("\n".join(shapes().values()) + "\n")
+    arguments = ("label", "--labels-from", tmp_path / "labels.txt", "--template", "{}")
+    found = clipsearch(*arguments, index=drawn_index)
+    assert found.status == 0
+    rows = [line.split("\t") for line in found.lines]
+    assert [row[2] for row in rows] == [str(drawn / name) for name in sorted(shapes())]
+    right = [shapes()[Path(path).name] == label for label, _, path in rows]
+    assert sum(right) >= 36
+    assert all(0 < float(probability) <= 1 for _, probability, _ in rows)
+    words = (tmp_path / "labels.txt").read_bytes()
+    from_stdin = clipsearch("label", "--labels-from", "-", "--template", "{}", index=drawn_index, stdin=words)
+    assert from_stdin.out == found.out
+
+
+def test_all_labels_of_given_files(clipsearch: Run, drawn: Path, drawn_index: Path, tmp_path: Path) -> None:
+    new = tmp_path / "new.png"
+    SCENES[3].image.rotate(3).save(new)
+    result = clipsearch(
+        *("label", *LABELS, "--all", "--image", new, "--image", drawn / "07.png", "-f", "jsonl"), index=drawn_index
+    )
+    objects = [json.loads(line) for line in result.lines]
+    assert [one["path"] for one in objects] == [str(new), str(drawn / "07.png")]
+    here = clipsearch("label", *LABELS, "--image", os.path.relpath(new), index=drawn_index)
+    assert here.lines[0].split("\t")[2] == str(new)
+    for one in objects:
+        assert set(one["labels"]) == set(LABELS)
+        assert sum(one["labels"].values()) == pytest.approx(1, abs=1e-4)
+        assert one["probability"] == max(one["labels"].values()) == one["labels"][one["label"]]
+    everything = json.loads(clipsearch("label", *LABELS, "-f", "json", index=drawn_index).out)
+    assert len(everything) == len(SCENES)
+    assert list(everything[0]) == ["path", "label", "probability", "labels"]
+
+
+def test_counts(clipsearch: Run, drawn_index: Path) -> None:
+    best = [line.split("\t")[0] for line in clipsearch("label", *LABELS, index=drawn_index).lines]
+    counted = clipsearch("label", *LABELS, "--counts", index=drawn_index).lines
+    expected = sorted(((best.count(label), label) for label in LABELS), key=lambda row: -row[0])
+    assert counted == [f"{count}\t{label}" for count, label in expected]
+    objects = json.loads(clipsearch("label", *LABELS, "--counts", "-f", "json", index=drawn_index).out)
+    assert objects == [{"label": label, "photos": count} for count, label in expected]
+    table = clipsearch("label", *LABELS, "--counts", "-f", "table", index=drawn_index).out.decode()
+    assert "█" in table
+
+
+def test_a_filter_chooses_what_is_labelled(clipsearch: Run, drawn: Path, drawn_index: Path) -> None:
+    chosen = b"%s\n" % str(drawn / "03.png").encode()
+    found = clipsearch("label", *LABELS, "--files-from", "-", index=drawn_index, stdin=chosen)
+    assert [line.split("\t")[2] for line in found.lines] == [str(drawn / "03.png")]
+    assert clipsearch("label", *LABELS, "--type", "gif", index=drawn_index).status == 1
+    assert clipsearch("label", *LABELS, "--type", "gif", "--counts", index=drawn_index).status == 1
+
+
+def test_a_terminal_gets_bars(drawn: Path, drawn_index: Path) -> None:
+    shown = in_terminal("label", *LABELS, "--all", "--image", drawn / "07.png", index=drawn_index, columns=120)
+    lines = shown.splitlines()
+    assert len(lines) == 3
+    assert all("%" in line for line in lines)
+    assert "█" in shown
+    assert "07.png" in lines[0]
+    assert "07.png" not in lines[1]
+
+
+def test_labels_with_tabs_and_escapes_cannot_break_the_output(clipsearch: Run, drawn: Path, drawn_index: Path) -> None:
+    found = clipsearch("label", "a\tb", "\x1b[31mred", "--image", drawn / "07.png", "--all", index=drawn_index)
+    assert sorted(line.split("\t")[0] for line in found.lines) == sorted(["a\\tb", "\x1b[31mred"])
+    table = clipsearch("label", "\x1b[31mred", "--image", drawn / "07.png", "-f", "table", index=drawn_index)
+    assert b"\x1b[31m" not in table.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((), "which labels"),
+        (("cat", " "), "a label is empty"),
+        (("cat", "--template", "photo"), "is no template"),
+        (("cat", "--labels-from", "/nowhere"), "cannot be read"),
+        (("cat", "--image", "/nowhere"), "no such file"),
+        (("cat", "--image", "x", "--after", "2020"), "leave out"),
+        (("cat", "-f", "paths"), "no format"),
+        (("cat", b"\xff"), "is not text"),
+        (("cat", "--template", b"{} \xff"), "is not text"),
+    ],
+)
+def test_what_makes_no_sense_is_a_sentence(
+    clipsearch: Run, drawn_index: Path, arguments: tuple[str, ...], words: str
+) -> None:
+    refused = clipsearch("label", *arguments, index=drawn_index)
+    assert (refused.status, refused.out, refused.err.count("\n")) == (2, b"", 1)
+    assert words in refused.err
+
+
+def test_a_file_that_is_gone_is_not_labelled(clipsearch: Run, mini_index, tmp_path: Path) -> None:
+    paths = save_scenes(tmp_path.resolve() / "photos", 3)
+    index = mini_index(tmp_path / "photos")
+    paths[1].unlink()
+    found = clipsearch("label", *LABELS, index=index)
+    assert [line.split("\t")[2] for line in found.lines] == [str(paths[0]), str(paths[2])]
+
+
+def test_wide_letters_do_not_move_the_columns(clipsearch: Run, drawn: Path, drawn_index: Path) -> None:
+    for options in (("--counts",), ("--all", "--image", drawn / "07.png")):
+        table = clipsearch("label", "日本日本", "cat", *options, "-f", "table", index=drawn_index).lines
+        assert len({cell_len(line.partition("%")[0]) for line in table}) == 1
+
+
+def test_labels_need_no_torch(drawn_index: Path) -> None:
+    status, modules = cold("label", "cat", "dog", "--template", "simple", index=drawn_index)
+    assert status == 0
+    assert not {"torch", "open_clip", "faiss"} & modules

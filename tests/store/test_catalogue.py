@@ -1,0 +1,701 @@
+"""The index on disk, written by one process and read by others, damaged and mended."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import damage
+
+from clipsearch.errors import IndexLocked, IndexUnusable, NoIndex
+from clipsearch.images.read import content_hash
+from clipsearch.images.scan import Photo, Rules
+from clipsearch.paths import absolute, join, relative_to
+from clipsearch.store import catalogue as store_module
+from clipsearch.store.catalogue import CATALOGUE, Image, Root, Store
+
+DIM = 4
+WRITER = """
+import sys
+from pathlib import Path
+from clipsearch.images.scan import Photo, Rules
+from clipsearch.store.catalogue import Store
+
+store = Store.open(Path(sys.argv[1]), write=True)
+root = store.add_root(b"/committed", Rules())
+store.commit()
+store.add_root(b"/uncommitted", Rules())
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "index"
+
+
+@pytest.fixture
+def store(folder: Path) -> Iterator[Store]:
+    with Store.create(folder, "a model", DIM) as made:
+        yield made
+
+
+def image(content: bytes) -> Image:
+    return Image(content_hash(content), 30, 20, "2024-05-06T07:08:09", "A camera", 1.5, -2.5)
+
+
+def row(seed: int) -> np.ndarray:
+    vector = np.random.default_rng(seed).normal(size=DIM).astype(np.float32)
+    return vector / np.linalg.norm(vector)
+
+
+def put(store: Store, root: Root, path: bytes, content: bytes | None = None) -> int:
+    """A photo whose contents are its path, unless told otherwise."""
+    content = path if content is None else content
+    image_id = store.find_image(content_hash(content))
+    if image_id is None:
+        image_id = store.add_image(image(content), row(sum(content)))
+    store.put_photo(root, Photo(path, len(content), 1), image_id, None)
+    return image_id
+
+
+def image_ids(store: Store) -> list[int]:
+    return [int(i) for ids, _ in store.embeddings() for i in ids]
+
+
+def paths(store: Store) -> list[bytes]:
+    return sorted(photo.path for photo in store.photos_of(image_ids(store)))
+
+
+# ------------------------------------------------------------------------------------------ opening
+
+
+def test_what_was_written_is_read_again(folder: Path) -> None:
+    with Store.create(folder, "a model", DIM) as store:
+        root = store.add_root(b"/photos", Rules(hidden=True, follow_links=True, exclude=("*.tmp", "ä\udcff")))
+        image_id = store.add_image(image(b"one"), row(1))
+        store.put_photo(root, Photo(b"a/one.jpg", 3, 12345678901234567), image_id, None)
+        store.put_photo(root, Photo(b"bad.jpg", 5, 6), None, "not an image")
+        store.commit()
+    with Store.open(folder) as store:
+        assert (store.model, store.dim) == ("a model", DIM)
+        assert store.roots() == [root]
+        [photo] = store.photos_of([image_id])
+        assert (photo.path, photo.size, photo.mtime_ns) == (b"/photos/a/one.jpg", 3, 12345678901234567)
+        assert photo.image == image(b"one")
+        ids, rows = store.embeddings_of([image_id])
+        assert ids.tolist() == [image_id]
+        assert np.array_equal(rows[0], row(1).astype(np.float16))
+        assert store.skipped() == [(b"/photos/bad.jpg", "not an image")]
+        [counts] = store.counts()
+        assert (counts.photos, counts.skipped) == (1, 1)
+        assert store.has_image(content_hash(b"one"))
+        assert not store.has_image(content_hash(b"two"))
+
+
+def test_creating_an_index_that_exists_opens_it(folder: Path) -> None:
+    with Store.create(folder, "a model", DIM) as store:
+        store.add_root(b"/photos", Rules())
+        store.commit()
+    with Store.create(folder, "another model", 9) as store:
+        assert (store.model, store.dim) == ("a model", DIM)
+        assert [root.path for root in store.roots()] == [b"/photos"]
+
+
+@pytest.mark.parametrize("write", [False, True])
+def test_where_there_is_no_index_the_message_says_how_to_make_one(folder: Path, write: bool) -> None:
+    with pytest.raises(NoIndex, match="clipsearch index DIR"):
+        Store.open(folder, write=write)
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("write", [False, True])
+def test_a_newer_format_is_refused_by_name(folder: Path, write: bool) -> None:
+    Store.create(folder, "a model", DIM).close()
+    damage(folder, "UPDATE meta SET value = 77 WHERE key = 'format'")
+    with pytest.raises(IndexUnusable, match=r"format 77.*newer clipsearch"):
+        Store.open(folder, write=write)
+
+
+def test_an_index_of_format_1_is_brought_up_to_date_by_the_first_that_writes(folder: Path) -> None:
+    with Store.create(folder, "a model", DIM) as store:
+        root = store.add_root(b"/photos", Rules())
+        put(store, root, b"a.jpg")
+        put(store, root, b"b.jpg", b"a.jpg")
+        store.put_photo(root, Photo(b"bad.jpg", 5, 6), None, "not an image")
+        store.commit()
+    damage(
+        folder,
+        "ALTER TABLE images DROP COLUMN mark; ALTER TABLE photos DROP COLUMN mark;"
+        "DROP TRIGGER photo_changed; CREATE TRIGGER photo_changed AFTER UPDATE OF image ON photos"
+        " WHEN old.image IS NOT new.image BEGIN INSERT OR IGNORE INTO loose VALUES (old.image); END;"
+        "UPDATE meta SET value = 1 WHERE key = 'format'",
+    )
+    with pytest.raises(IndexUnusable, match="made by an older clipsearch; bring it up to date with: clipsearch index"):
+        Store.open(folder)
+    with Store.open(folder, write=True) as store:
+        assert paths(store) == [b"/photos/a.jpg", b"/photos/b.jpg"]
+        assert store.repair() == []
+        for name in (b"a.jpg", b"b.jpg"):
+            store.put_photo(root, Photo(name, 1, 2), None, "changed")
+        store.prune()
+        store.commit()
+        assert store.repair() == []
+        assert image_ids(store) == []
+    with Store.open(folder) as store:
+        assert paths(store) == []
+
+
+def test_photos_that_lose_one_image_at_a_time_do_not_collide(folder: Path) -> None:
+    """SQLite fails on a conflict within a trigger of an upsert, whatever the trigger says."""
+    with Store.create(folder, "a model", DIM) as store:
+        root = store.add_root(b"/photos", Rules())
+        put(store, root, b"a.jpg")
+        put(store, root, b"b.jpg", b"a.jpg")
+        for name in (b"a.jpg", b"b.jpg"):
+            put(store, root, name, b"changed " + name)
+        store.prune()
+        assert store.repair() == []
+        assert len(image_ids(store)) == 2
+
+
+@pytest.mark.parametrize("statement", ["DELETE FROM meta WHERE key = 'format'", "UPDATE meta SET value = 'old'"])
+def test_an_unknown_format_is_refused(folder: Path, statement: str) -> None:
+    Store.create(folder, "a model", DIM).close()
+    damage(folder, statement)
+    with pytest.raises(IndexUnusable, match="no format that is known"):
+        Store.open(folder)
+
+
+@pytest.mark.parametrize("write", [False, True])
+@pytest.mark.parametrize("kind", ["garbage", "empty", "cut in half", "one page short", "another database"])
+def test_a_damaged_catalogue_is_refused_and_left_as_it_is(folder: Path, kind: str, write: bool) -> None:
+    Store.create(folder, "a model", DIM).close()
+    path = folder / CATALOGUE
+    whole = path.read_bytes()
+    if kind == "another database":
+        path.unlink()
+        damage(folder, "CREATE TABLE notes (text)")
+    else:
+        half, short = whole[: len(whole) // 2], whole[:-4096]
+        path.write_bytes(
+            {"garbage": b"garbage" * 999, "empty": b"", "cut in half": half, "one page short": short}[kind]
+        )
+    with pytest.raises(IndexUnusable, match=r"damaged.*make it anew"):
+        Store.open(folder, write=write)
+    assert path.is_file()
+
+
+def test_a_failed_opening_lets_go_of_the_lock(folder: Path) -> None:
+    Store.create(folder, "a model", DIM).close()
+    whole = (folder / CATALOGUE).read_bytes()
+    (folder / CATALOGUE).write_bytes(b"garbage" * 999)
+    with pytest.raises(IndexUnusable):
+        Store.open(folder, write=True)
+    (folder / CATALOGUE).write_bytes(whole)
+    Store.open(folder, write=True).close()
+
+
+def test_a_creation_that_was_cut_short_leaves_no_catalogue(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store_module, "_initialise", fail)
+        with pytest.raises(KeyboardInterrupt):
+            Store.create(folder, "a model", DIM)
+    with pytest.raises(NoIndex):
+        Store.open(folder)
+    with Store.create(folder, "a model", DIM) as store:
+        assert store.model == "a model"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="permission bits")
+def test_only_the_owner_can_look_into_an_index(store: Store) -> None:
+    assert stat.S_IMODE(store.folder.stat().st_mode) == 0o700
+
+
+def test_a_folder_that_cannot_be_made_is_explained(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(IndexUnusable, match="cannot be made"):
+        Store.create(tmp_path / "file" / "index", "a model", DIM)
+
+
+def test_closing_twice_is_harmless(folder: Path) -> None:
+    store = Store.create(folder, "a model", DIM)
+    store.close()
+    store.close()
+
+
+def test_a_discarded_index_leaves_nothing(folder: Path) -> None:
+    with Store.create(folder, "a model", DIM) as store:
+        store.has_image(b"")
+        store.discard()
+    assert not folder.exists()
+
+
+def test_an_index_in_a_folder_that_cannot_be_written_to_is_read(folder: Path, tmp_path: Path) -> None:
+    with Store.create(folder, "a model", DIM) as store:
+        put(store, store.add_root(b"/photos", Rules()), b"a.jpg")
+        store.commit()
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    copy.chmod(0o500)
+    try:
+        with Store.open(copy) as store:
+            assert paths(store) == [b"/photos/a.jpg"]
+    finally:
+        copy.chmod(0o700)
+
+
+def test_where_sqlite_cannot_make_its_files_the_catalogue_is_read_alone(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(store, store.add_root(b"/photos", Rules()), b"a.jpg")
+    store.commit()
+    store.close()
+    modes = []
+
+    def connect(place: str, **options: Any) -> sqlite3.Connection:
+        modes.append(place.partition("?")[2])
+        if "mode=ro" in place:  # as root, no permission would make it fail
+            raise sqlite3.OperationalError("unable to open database file")
+        return real(place, **options)
+
+    real = sqlite3.connect
+    monkeypatch.setattr(store_module.sqlite3, "connect", connect)
+    with Store.open(store.folder) as reader:
+        assert paths(reader) == [b"/photos/a.jpg"]
+    assert modes == ["mode=ro", "immutable=1"]
+
+
+# ------------------------------------------------------------------------------------------ writers and readers
+
+
+@pytest.fixture
+def other_writer(folder: Path) -> Iterator[subprocess.Popen[str]]:
+    Store.create(folder, "a model", DIM).close()
+    command = [sys.executable, "-c", WRITER, str(folder)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        yield process
+        process.kill()
+
+
+def test_a_second_process_cannot_write_and_is_told_who_does(folder: Path, other_writer: subprocess.Popen[str]) -> None:
+    with pytest.raises(IndexLocked, match=rf"process {other_writer.pid} is writing"):
+        Store.open(folder, write=True)
+    with pytest.raises(IndexLocked, match=rf"process {other_writer.pid} is writing"):
+        Store.create(folder, "a model", DIM)
+    with Store.open(folder) as reader:
+        assert [root.path for root in reader.roots()] == [b"/committed"]
+
+
+def test_the_lock_of_a_killed_process_is_taken_over_and_its_uncommitted_work_is_gone(
+    folder: Path, other_writer: subprocess.Popen[str]
+) -> None:
+    other_writer.kill()
+    other_writer.wait()
+    with Store.open(folder, write=True) as store:
+        assert [root.path for root in store.roots()] == [b"/committed"]
+        store.add_root(b"/more", Rules())
+        store.commit()
+        assert (folder / "writer.lock").read_text() == f"{os.getpid()}\n"
+
+
+def test_a_second_writer_in_the_same_process_is_refused_until_the_first_is_closed(store: Store) -> None:
+    with pytest.raises(IndexLocked, match=f"process {os.getpid()} "):
+        Store.open(store.folder, write=True)
+    store.close()
+    Store.open(store.folder, write=True).close()
+
+
+def test_a_reader_sees_one_moment_while_a_writer_commits(store: Store) -> None:
+    root = store.add_root(b"/photos", Rules())
+    put(store, root, b"a.jpg")
+    store.commit()
+    with Store.open(store.folder) as first, Store.open(store.folder) as second:
+        put(store, root, b"b.jpg")
+        store.remove_photos(root, [b"a.jpg"])
+        store.prune()
+        store.commit()
+        assert paths(first) == paths(second) == [b"/photos/a.jpg"]
+        with Store.open(store.folder) as third:
+            assert paths(third) == [b"/photos/b.jpg"]
+        assert paths(first) == [b"/photos/a.jpg"]
+
+
+def test_a_lookup_sees_what_is_committed_and_no_more(store: Store) -> None:
+    store.add_image(image(b"one"), row(1))
+    assert not store.has_image(content_hash(b"one"))
+    store.commit()
+    assert store.has_image(content_hash(b"one"))
+
+
+def test_what_was_not_committed_is_forgotten_on_closing(store: Store) -> None:
+    root = store.add_root(b"/photos", Rules())
+    put(store, root, b"a.jpg")
+    store.commit()
+    put(store, root, b"b.jpg")
+    store.remove_photos(root, [b"a.jpg"])
+    store.close()
+    with Store.open(store.folder) as reader:
+        assert paths(reader) == [b"/photos/a.jpg"]
+        assert len(image_ids(reader)) == 1
+
+
+# ------------------------------------------------------------------------------------------ photos and images
+
+
+def test_equal_contents_share_an_image_and_keep_every_path(store: Store) -> None:
+    root = store.add_root(b"/photos", Rules())
+    ids = {put(store, root, path, b"same") for path in (b"a.jpg", b"b.jpg", b"c/d.jpg")}
+    assert len(ids) == 1
+    assert image_ids(store) == list(ids)
+    assert paths(store) == [b"/photos/a.jpg", b"/photos/b.jpg", b"/photos/c/d.jpg"]
+
+
+def test_an_image_goes_with_its_last_photo(store: Store) -> None:
+    root = store.add_root(b"/photos", Rules())
+    put(store, root, b"a.jpg", b"same")
+    put(store, root, b"b.jpg", b"same")
+    other = put(store, root, b"c.jpg")
+    store.remove_photos(root, [b"a.jpg"])
+    store.prune()
+    assert len(image_ids(store)) == 2
+    store.remove_photos(root, [b"b.jpg"])
+    store.prune()
+    assert image_ids(store) == [other]
+    assert store.find_image(content_hash(b"same")) is None
+    assert store.count_embeddings() == 1
+
+
+def test_an_image_that_lost_a_photo_and_gained_another_stays(store: Store) -> None:
+    root = store.add_root(b"/photos", Rules())
+    kept = put(store, root, b"a.jpg", b"same")
+    store.remove_photos(root, [b"a.jpg"])
+    put(store, root, b"renamed.jpg", b"same")
+    store.prune()
+    assert image_ids(store) == [kept]
+    assert paths(store) == [b"/photos/renamed.jpg"]
+    assert store.dropped().tolist() == []
+
+
+def test_contents_that_swap_names_are_kept(store: Store) -> None:
+    root = store.add_root(b"/photos", Rules())
+    a, b = put(store, root, b"a.jpg", b"A"), put(store, root, b"b.jpg", b"B")
+    assert (put(store, root, b"a.jpg", b"B"), put(store, root, b"b.jpg", b"A")) == (b, a)
+    store.prune()
+    assert (store.image_of(root, b"a.jpg"), store.image_of(root, b"b.jpg")) == (b, a)
+    assert image_ids(store) == [a, b]
+
+
+def test_a_photo_that_becomes_unreadable_lets_its_image_go(store: Store) -> None:
+    root = store.add_root(b"/photos", Rules())
+    gone = put(store, root, b"a.jpg")
+    store.put_photo(root, Photo(b"a.jpg", 1, 2), None, "not an image")
+    store.prune()
+    assert image_ids(store) == []
+    assert store.dropped().tolist() == [gone]
+    assert store.image_of(root, b"a.jpg") is None
+
+
+def test_ids_are_never_used_again(store: Store) -> None:
+    root = store.add_root(b"/photos", Rules())
+    used = [put(store, root, name) for name in (b"a", b"b", b"c")]
+    store.remove_photos(root, [b"a", b"b", b"c"])
+    store.prune()
+    store.commit()
+    store.close()
+    with Store.open(store.folder, write=True) as again:
+        assert put(again, root, b"d") > max(used)
+        assert again.dropped().tolist() == used
+
+
+def test_a_removed_root_takes_its_photos_along(store: Store) -> None:
+    here, there = store.add_root(b"/here", Rules()), store.add_root(b"/there", Rules())
+    put(store, here, b"a.jpg", b"same")
+    put(store, here, b"b.jpg")
+    put(store, there, b"a.jpg", b"same")
+    assert store.remove_root(here) == 2
+    store.prune()
+    assert store.roots() == [there]
+    assert paths(store) == [b"/there/a.jpg"]
+    assert len(image_ids(store)) == 1
+
+
+def test_known_files_come_in_bytewise_order(store: Store) -> None:
+    root = store.add_root(b"/photos", Rules())
+    names = [b"b.jpg", b"a/z.jpg", b"a.jpg", b"a/b/c.jpg", b"a-b.jpg", b"\xff\xfe.jpg", b"Z.jpg", "ä.jpg".encode()]
+    for name in names:
+        put(store, root, name)
+    assert [known.path for known in store.known(root)] == sorted(names)
+
+
+def test_known_files_and_images_under_a_folder_are_those_in_it(store: Store) -> None:
+    root, other = store.add_root(b"/photos", Rules()), store.add_root(b"/other", Rules())
+    for name in (b"a", b"a.jpg", b"a-b/x", b"a/x", b"a/y/z", b"a0", b"a0/x", b"\xff/x"):
+        put(store, root, name)
+    put(store, other, b"a/x")
+    put(store, other, b"a/elsewhere")
+    assert [known.path for known in store.known(root, b"a")] == [b"a/x", b"a/y/z"]
+    assert [known.path for known in store.known(root, b"\xff")] == [b"\xff/x"]
+    below = store.select([(root, b"a")])
+    here = store.images_in(below)
+    assert here.tolist() == sorted(here.tolist())
+    found = store.photos_of(here, below)
+    assert sorted(photo.path for photo in found) == [b"/photos/a/x", b"/photos/a/y/z"]
+    both = store.images_in(store.select([(root, b"a"), (other, b"")]))
+    assert len(both) == len(set(both.tolist())) == 3  # `a/x` has equal contents in both
+
+
+def test_known_files_tell_what_was_skipped_and_why(store: Store) -> None:
+    root = store.add_root(b"/photos", Rules())
+    store.put_photo(root, Photo(b"bad.jpg", 7, 8), None, "empty file")
+    [known] = store.known(root)
+    assert (known.path, known.size, known.mtime_ns, known.error) == (b"bad.jpg", 7, 8, "empty file")
+
+
+def test_many_images_are_looked_up_at_once(store: Store) -> None:
+    root = store.add_root(b"/photos", Rules())
+    ids = [put(store, root, b"%04d" % n) for n in range(1203)]
+    found, rows = store.embeddings_of(ids)
+    assert sorted(found.tolist()) == ids
+    assert rows.shape == (1203, DIM)
+    assert len(store.photos_of(ids)) == 1203
+    blocks = list(store.embeddings(after=ids[2], block=500))
+    assert [len(block) for block, _ in blocks] == [500, 500, 200]
+
+
+# ------------------------------------------------------------------------------------------ roots and paths
+
+
+def test_a_new_root_absorbs_the_roots_in_it(store: Store) -> None:
+    name = b"\xff\xfe/caf\xe9 \n.jpg"
+    inner = store.add_root(b"/media/\xe9/photos", Rules(hidden=True))
+    beside = store.add_root(b"/media2", Rules())
+    put(store, inner, name)
+    put(store, inner, b"a.jpg")
+    put(store, beside, b"b.jpg")
+    outer = store.add_root(b"/media", Rules())
+    assert store.roots() == [outer, beside]
+    assert [known.path for known in store.known(outer)] == [b"\xe9/photos/a.jpg", b"\xe9/photos/" + name]
+    assert paths(store) == [b"/media/\xe9/photos/a.jpg", b"/media/\xe9/photos/" + name, b"/media2/b.jpg"]
+    store.remove_photos(outer, [b"\xe9/photos/" + name])  # found only if it is still a blob
+    assert len(paths(store)) == 2
+
+
+def test_the_root_of_all_files_can_be_a_root(store: Store) -> None:
+    inner = store.add_root(b"/photos", Rules())
+    put(store, inner, b"a.jpg")
+    everything = store.add_root(b"/", Rules())
+    assert store.roots() == [everything]
+    assert [known.path for known in store.known(everything)] == [b"photos/a.jpg"]
+    assert paths(store) == [b"/photos/a.jpg"]
+
+
+def test_rules_are_replaced(store: Store) -> None:
+    root = store.add_root(b"/photos", Rules(hidden=True))
+    changed = store.set_rules(root, Rules(exclude=("x",)))
+    assert store.roots() == [changed]
+    assert changed.rules == Rules(exclude=("x",))
+
+
+@pytest.mark.parametrize(
+    ("path", "folder", "rest"),
+    [
+        (b"/a/b/c", b"/a", b"b/c"),
+        (b"/a", b"/a", b""),
+        (b"/ab", b"/a", None),
+        (b"/a", b"/a/b", None),
+        (b"/a/b", b"/", b"a/b"),
+        (b"/", b"/", b""),
+    ],
+)
+def test_what_remains_below_a_folder(path: bytes, folder: bytes, rest: bytes | None) -> None:
+    assert relative_to(path, folder) == rest
+    if rest:
+        assert join(folder, rest) == path
+
+
+def test_an_absolute_path_has_links_resolved_and_raw_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = tmp_path.resolve() / os.fsdecode(b"caf\xe9")
+    real.mkdir()
+    (tmp_path / "link").symlink_to(real)
+    assert absolute(tmp_path / "link" / ".." / "link") == os.fsencode(real)
+    monkeypatch.chdir(real)
+    assert absolute(".") == os.fsencode(real)
+    monkeypatch.setenv("HOME", str(real))
+    assert absolute("~/x") == os.fsencode(real / "x")
+
+
+# ------------------------------------------------------------------------------------------ rebuilding
+
+
+def test_a_rebuild_takes_its_place_only_when_it_ends(store: Store) -> None:
+    root = store.add_root(b"/photos", Rules(hidden=True))
+    put(store, root, b"old.jpg")
+    store.commit()
+    before = Store.open(store.folder)
+    with store.rebuilding("another model", 2) as rebuilt:
+        assert rebuilt.roots() == [root]
+        assert rebuilt.is_empty()
+        rebuilt.put_photo(root, Photo(b"new.jpg", 1, 1), rebuilt.add_image(image(b"new"), np.ones(2, np.float32)), None)
+        rebuilt.commit()
+        assert rebuilt.has_image(content_hash(b"new"))
+        with Store.open(store.folder) as reader:
+            assert (reader.model, reader.dim, paths(reader)) == ("a model", DIM, [b"/photos/old.jpg"])
+    assert (store.model, store.dim, paths(store)) == ("another model", 2, [b"/photos/new.jpg"])
+    assert paths(before) == [b"/photos/old.jpg"]
+    before.close()
+    with Store.open(store.folder) as reader:
+        assert (reader.model, reader.dim, paths(reader)) == ("another model", 2, [b"/photos/new.jpg"])
+        assert reader.roots() == [root]
+    assert not list(store.folder.glob("rebuilt*"))
+
+
+def test_a_rebuild_that_fails_leaves_the_old_index_and_no_file(store: Store) -> None:
+    root = store.add_root(b"/photos", Rules())
+    put(store, root, b"old.jpg")
+    store.commit()
+    listing = sorted(path.name for path in store.folder.iterdir())
+
+    def rebuild() -> None:
+        with store.rebuilding("another model", 2) as rebuilt:
+            put(rebuilt, root, b"new.jpg")
+            rebuilt.commit()
+            assert rebuilt.has_image(content_hash(b"new.jpg"))
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        rebuild()
+    assert sorted(path.name for path in store.folder.iterdir()) == listing
+    assert (store.model, store.dim, paths(store)) == ("a model", DIM, [b"/photos/old.jpg"])
+    with Store.open(store.folder) as reader:
+        assert (reader.model, paths(reader)) == ("a model", [b"/photos/old.jpg"])
+
+
+def test_what_a_killed_rebuild_left_does_not_disturb_the_next(store: Store) -> None:
+    (store.folder / "rebuilt.sqlite").write_bytes(b"half a catalogue")
+    (store.folder / "rebuilt.sqlite-wal").write_bytes(b"and half a log")
+    with store.rebuilding("another model", 2):
+        pass
+    assert store.model == "another model"
+    assert not list(store.folder.glob("rebuilt*"))
+
+
+# ------------------------------------------------------------------------------------------ repair
+
+
+@pytest.mark.parametrize(
+    ("statements", "sentences", "left"),
+    [
+        ("DELETE FROM embeddings WHERE image = 1", ["1 files had contents", "1 unsound"], 2),
+        ("UPDATE embeddings SET vector = x'0000' WHERE image < 3", ["2 files had contents", "2 unsound"], 1),
+        ("UPDATE embeddings SET vector = 'abcdefgh' WHERE image = 2", ["1 files had contents", "1 unsound"], 2),
+        ("UPDATE embeddings SET vector = 7 WHERE image = 2", ["1 files had contents", "1 unsound"], 2),
+        ("UPDATE embeddings SET vector = zeroblob(8) WHERE image = 2", ["1 files had contents", "1 unsound"], 2),
+        ("UPDATE images SET content = x'00' WHERE id = 2", ["1 files had contents", "1 unsound"], 2),
+        ("UPDATE images SET camera = 'other' WHERE id = 2", ["1 files had contents", "1 unsound"], 2),
+        ("UPDATE photos SET path = x'2f' WHERE image = 2", ["1 files were not as", "1 images"], 2),
+        ("UPDATE photos SET image = 1 WHERE image = 2", ["1 files were not as"], 2),
+        ("UPDATE photos SET mtime_ns = 7 WHERE image = 2", ["1 files were not as", "1 images"], 2),
+        ("UPDATE photos SET path = 'text' WHERE image = 2", ["1 files had a damaged name", "1 images"], 2),
+        ("UPDATE images SET camera = CAST(x'43e16e' AS TEXT) WHERE id = 2", ["1 files had contents", "1 unsound"], 2),
+        ("DELETE FROM images WHERE id = 3", ["1 files had contents"], 2),
+        ("UPDATE photos SET image = 99 WHERE image = 3", ["1 files were not as"], 2),
+        ("INSERT INTO embeddings VALUES (99, x'0000000000000000')", ["1 embeddings belonged to no image"], 3),
+        ("DELETE FROM photos WHERE image = 1; DELETE FROM loose", ["1 images belonged to no photo"], 2),
+        ("DELETE FROM roots", ["3 files belonged to no indexed folder", "3 images belonged to no photo"], 0),
+    ],
+)
+def test_each_kind_of_damage_is_found_and_mended(
+    store: Store, statements: str, sentences: list[str], left: int
+) -> None:
+    root = store.add_root(b"/photos", Rules())
+    for name in (b"a.jpg", b"b.jpg", b"c.jpg"):
+        put(store, root, name)
+    store.commit()
+    store.close()
+    damage(store.folder, statements)
+    with Store.open(store.folder, write=True) as damaged:
+        found = damaged.repair()
+        assert len(found) == len(sentences)
+        assert all(sentence.startswith(start) for sentence, start in zip(found, sentences, strict=True))
+    with Store.open(store.folder, write=True) as mended:
+        assert mended.repair() == []
+        assert len(image_ids(mended)) == mended.count_embeddings() == len(paths(mended)) == left
+        again = [known for known in mended.known(root) if known.error]
+        # A modification time that no file has makes the next run embed it again.
+        assert all(known.mtime_ns == -1 for known in again)
+        assert len(again) == (int(sentences[0][0]) if "as" in sentences[0] or "had contents" in sentences[0] else 0)
+
+
+def test_a_sound_catalogue_needs_no_repair(store: Store) -> None:
+    root = store.add_root(b"/photos", Rules())
+    put(store, root, b"a.jpg")
+    put(store, root, b"b.jpg", b"a.jpg")
+    store.put_photo(root, Photo(b"bad.jpg", 1, 1), None, "empty file")
+    store.commit()
+    assert store.repair() == []
+    assert paths(store) == [b"/photos/a.jpg", b"/photos/b.jpg"]
+
+
+def test_an_embedding_of_the_wrong_length_is_not_used(store: Store) -> None:
+    root = store.add_root(b"/photos", Rules())
+    put(store, root, b"a.jpg")
+    store.commit()
+    damage(store.folder, "UPDATE embeddings SET vector = x'0000'")
+    with pytest.raises(IndexUnusable, match="clipsearch verify"):
+        list(store.embeddings())
+
+
+def test_damage_that_sqlite_finds_itself_cannot_be_mended(store: Store) -> None:
+    root = store.add_root(b"/photos", Rules())
+    for n in range(300):
+        put(store, root, b"%04d" % n)
+    store.commit()
+    store.close()
+    path = store.folder / CATALOGUE
+    whole = bytearray(path.read_bytes())
+    whole[len(whole) // 2 : len(whole) // 2 + 8192] = b"\xa5" * 8192
+    path.write_bytes(whole)
+    with Store.open(store.folder, write=True) as damaged, pytest.raises(IndexUnusable, match="make it anew"):
+        damaged.repair()
+
+    def read() -> None:
+        with Store.open(store.folder) as reader:
+            paths(reader)
+
+    with pytest.raises(IndexUnusable, match="make it anew"):
+        read()
+
+
+def test_a_full_disk_is_explained_and_costs_only_what_was_not_committed(store: Store) -> None:
+    root = store.add_root(b"/photos", Rules())
+    put(store, root, b"a.jpg")
+    store.commit()
+    pages = store._db.execute("PRAGMA page_count").fetchone()[0]
+    store._db.execute(f"PRAGMA max_page_count = {pages + 1}")
+
+    def write() -> None:
+        with store:
+            for n in range(1000):
+                put(store, root, b"%04d" % n)
+
+    with pytest.raises(IndexUnusable, match="full"):
+        write()
+    with Store.open(store.folder, write=True) as again:
+        assert paths(again) == [b"/photos/a.jpg"]
+        assert again.repair() == []

@@ -1,0 +1,60 @@
+"""The real program on a terminal, and in a process that says what it has imported."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+posix = pytest.mark.skipif(os.name == "nt", reason="pseudo-terminals, pipes with names and raw bytes in file names")
+
+
+COLD = """
+import runpy, sys
+sys.argv = ["clipsearch", *sys.argv[1:]]
+try:
+    runpy.run_module("clipsearch", run_name="__main__")
+except SystemExit as stop:
+    status = stop.code
+print("MODULES", *sorted(sys.modules), file=sys.stderr)
+sys.exit(status)
+"""
+
+
+def cold(*arguments: object, index: Path, stdin: bytes = b"") -> tuple[int, set[str]]:
+    """Exit status and imported modules of a run."""
+    command = [sys.executable, "-c", COLD, *map(str, arguments)]
+    done = subprocess.run(
+        command, input=stdin, capture_output=True, env=os.environ | {"CLIPSEARCH_INDEX": str(index)}, check=False
+    )
+    return done.returncode, set(done.stderr.decode().rpartition("MODULES")[2].split())
+
+
+def in_terminal(*arguments: object, index: Path, columns: int = 60) -> str:
+    """What a run shows on a terminal of this width."""
+    import fcntl
+    import pty
+    import struct
+    import termios
+
+    master, terminal = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 10 * columns, 480))
+    environment = os.environ | {"CLIPSEARCH_INDEX": str(index), "COLUMNS": str(columns), "TERM": "xterm-256color"}
+    command = [sys.executable, "-m", "clipsearch", *map(str, arguments)]
+    process = subprocess.Popen(command, stdin=terminal, stdout=terminal, stderr=terminal, env=environment)
+    os.close(terminal)
+    shown = b""
+    while True:
+        try:
+            part = os.read(master, 65536)
+        except OSError:  # Linux says so when the other end is closed
+            break
+        if not part:
+            break
+        shown += part
+    os.close(master)
+    process.wait()
+    return shown.decode()
