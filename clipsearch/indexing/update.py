@@ -28,7 +28,7 @@ from clipsearch.models.hub import resolve
 from clipsearch.models.model import Model
 from clipsearch.paths import absolute, join, relative_to
 from clipsearch.store import vectors
-from clipsearch.store.catalogue import CATALOGUE, Image, Known, Root, Store
+from clipsearch.store.catalogue import CATALOGUE, Image, Known, Offline, Root, Store
 
 COMMIT_SECONDS = 2.0
 FEW = 16  # new photos, which are embedded in NumPy before torch would be there
@@ -225,7 +225,7 @@ def _targets(store: Store, directories: Iterable[str | os.PathLike[str]], option
         if around is None:
             for inner in store.roots():
                 if relative_to(inner.path, path) is not None:
-                    _check_absorbable(inner, path, options.rules(Rules()))
+                    _check_absorbable(store, inner, path, options.rules(Rules()))
             store.add_root(path, options.rules(Rules()))
         elif around.path == path:
             store.set_rules(around, options.rules(around.rules))
@@ -245,12 +245,13 @@ def _targets(store: Store, directories: Iterable[str | os.PathLike[str]], option
     ]
 
 
-def _check_absorbable(inner: Root, path: bytes, rules: Rules) -> None:
+def _check_absorbable(store: Store, inner: Root, path: bytes, rules: Rules) -> None:
     """A folder may only take in a root when that loses none of the root's photos."""
     name = os.fsdecode(inner.path)
-    if not inner.online:
+    offline = store.offline(inner)
+    if offline:
         raise BadRequest(
-            f"{name} is not there, and {os.fsdecode(path)} would take it in without its photos;"
+            f"{name} {offline}, and {os.fsdecode(path)} would take it in without its photos;"
             " bring it back, or let it go with: clipsearch forget DIR"
         )
     if inner.rules != rules:
@@ -328,7 +329,8 @@ class _Run:
 
     def update(self, targets: list[tuple[Root, bytes]]) -> Report:
         for root, below in targets:
-            if self.store.offline(root) and not (self.options.prune and root.online):
+            offline = self.store.offline(root)
+            if offline and not (self.options.prune and offline is Offline.EMPTY):
                 self.report.offline.append(root.path)
             else:
                 with self.stages("scan"):

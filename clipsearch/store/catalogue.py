@@ -25,6 +25,7 @@ import threading
 import zlib
 from collections.abc import Iterable, Iterator
 from datetime import datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -96,10 +97,13 @@ class Root(NamedTuple):
     path: bytes
     rules: Rules
 
-    @property
-    def online(self) -> bool:
-        """Whether the folder is there. A drive that is not mounted is no reason to forget its photos."""
-        return os.path.isdir(self.path)
+
+class Offline(StrEnum):
+    """Why nothing can be said of the photos in an indexed folder now. They are kept until it is back."""
+
+    MISSING = "is not there"
+    EMPTY = "has nothing in it any more"  # where photos were: most often a mount point
+    UNREADABLE = "cannot be read"
 
 
 class Known(NamedTuple):
@@ -309,13 +313,16 @@ class Store:
         except (ValueError, TypeError):
             raise self._damaged() from None
 
-    def offline(self, root: Root) -> bool:
-        """Whether a root is not there, or has nothing at all in it where photos were: an empty mount point."""
-        if not root.online:
-            return True
-        with contextlib.suppress(OSError), os.scandir(root.path) as entries:
-            return next(entries, None) is None and next(self.known(root), None) is not None
-        return False
+    def offline(self, root: Root) -> Offline | None:
+        """Why a root cannot be looked at now; None when it can. This is the one place that decides it."""
+        if not os.path.isdir(root.path):
+            return Offline.MISSING
+        try:
+            with os.scandir(root.path) as entries:
+                is_empty = next(entries, None) is None
+        except OSError:
+            return Offline.UNREADABLE
+        return Offline.EMPTY if is_empty and next(self.known(root), None) is not None else None
 
     def add_root(self, path: bytes, rules: Rules) -> Root:
         """Record a folder. Roots that lie inside it become part of it and keep their photos."""
