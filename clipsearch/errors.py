@@ -1,4 +1,8 @@
-"""Failures that can be explained to a person. Each says what happened and what to do, and has an exit status."""
+"""Failures that can be explained to a person. Each is named for the fact and says in one sentence what happened.
+
+Messages name facts and arguments, not commands and options: what a user of the command line can do about each kind is
+in `cli.app`.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +14,51 @@ class ClipsearchError(Exception):
 
 
 class BadRequest(ClipsearchError):
-    """What was asked for makes no sense: an empty query, k = 0, a folder that does not exist."""
+    """What was asked for makes no sense: an empty query, a folder that does not exist."""
+
+
+class BadArgument(BadRequest):
+    """One argument cannot be what it is. `problem` follows its name: "k" "must be at least 1, not 0"."""
+
+    def __init__(self, argument: str, problem: str) -> None:
+        super().__init__(f"{argument} {problem}")
+        self.argument, self.problem = argument, problem
+
+
+class NotIndexed(BadRequest):
+    """A folder or a file is none that was indexed."""
+
+
+class FolderOffline(BadRequest):
+    """An indexed folder cannot be looked at now, and what was asked for would lose its photos."""
 
 
 class NoIndex(ClipsearchError):
-    """There is no index at the given place, or nothing in it."""
+    """There is no index at the given place."""
+
+
+class IndexEmpty(NoIndex):
+    """There is an index, and nothing in it that could be found."""
 
 
 class IndexUnusable(ClipsearchError):
-    """The index cannot be read: a newer format, damage, or no permission."""
+    """The index cannot be read or written."""
+
+
+class IndexDamaged(IndexUnusable):
+    """Some of the index is damaged; a verification may repair it."""
+
+
+class CatalogueDamaged(IndexUnusable):
+    """The catalogue is damaged beyond repair."""
+
+
+class IndexOutdated(IndexUnusable):
+    """The index has the format of an older clipsearch."""
+
+
+class IndexTooNew(IndexUnusable):
+    """The index has the format of a newer clipsearch."""
 
 
 class IndexLocked(ClipsearchError):
@@ -35,6 +75,10 @@ class ModelMismatch(ClipsearchError):
 
 class WeightsUnusable(ClipsearchError):
     """The weights are missing, cannot be read, or do not fit the architecture."""
+
+
+class WeightsChanged(WeightsUnusable):
+    """The weights are not those that the index was made with any more."""
 
 
 class DownloadFailed(WeightsUnusable):

@@ -1,14 +1,16 @@
-"""Where clipsearch keeps its files, unless told otherwise."""
+"""Where files lie: the index and the cache, paths as the index records them, and how a file is replaced whole."""
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import platformdirs
 
-from clipsearch.errors import BadRequest, ModelUnknown
+from clipsearch.errors import BadArgument, ModelUnknown
 
 
 def index_folder(chosen: str | os.PathLike[str] | None = None) -> Path:
@@ -18,7 +20,7 @@ def index_folder(chosen: str | os.PathLike[str] | None = None) -> Path:
     """
     folder = os.environ.get("CLIPSEARCH_INDEX") or None if chosen is None else os.fspath(chosen)
     if folder == "":
-        raise BadRequest("the index needs a folder; --index was given an empty one")
+        raise BadArgument("index", "must name a folder")
     return Path(folder).expanduser() if folder else platformdirs.user_data_path("clipsearch", appauthor=False)
 
 
@@ -52,3 +54,19 @@ def relative_to(path: bytes, folder: bytes) -> bytes | None:
 def join(folder: bytes, path: bytes) -> bytes:
     """`folder/path`; the folder may be `/`."""
     return (folder if folder.endswith(b"/") else folder + b"/") + path
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary name beside `path`, which takes its place in one step when the block ends, or never. Raises OSError.
+
+    The block writes the file; what it wrote is on the disk before it has the name.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

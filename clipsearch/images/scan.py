@@ -13,6 +13,8 @@ import stat
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from clipsearch.errors import reason
+
 # Kinds of file by the endings of their names.
 TYPES = {
     name: tuple(suffixes.split())
@@ -44,12 +46,13 @@ class Rules(NamedTuple):
     exclude: tuple[str, ...] = ()
 
 
-class Photo(NamedTuple):
+class FoundFile(NamedTuple):
     """A file that is named like a photo. `error` says why it cannot be one, where that is already clear."""
 
     path: bytes
     size: int
     mtime_ns: int
+    ctime_ns: int = 0
     error: str | None = None
 
 
@@ -63,7 +66,7 @@ class Unreadable(NamedTuple):
 _Entries = Iterator[tuple[bytes, os.DirEntry[bytes] | None]]
 
 
-def scan(root: bytes, rules: Rules | None = None, under: bytes = b"") -> Iterator[Photo | Unreadable]:
+def scan(root: bytes, rules: Rules | None = None, under: bytes = b"") -> Iterator[FoundFile | Unreadable]:
     """Yield the photos below `root/under` in bytewise order of their paths relative to `root`.
 
     Hidden files and folders, `@eaDir` and `node_modules` are left out unless `rules.hidden`. Links to files are
@@ -88,7 +91,7 @@ def scan(root: bytes, rules: Rules | None = None, under: bytes = b"") -> Iterato
             try:
                 listed = _list(root, folder, rules, patterns)
             except OSError as error:
-                yield Unreadable(folder, _reason(error))
+                yield Unreadable(folder, reason(error))
                 continue
             stack.append((iter(listed), (*above, identity)))
         elif (item := _look_at(path, entry)) is not None:
@@ -143,28 +146,34 @@ def _identity(folder: bytes) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def _look_at(path: bytes, entry: os.DirEntry[bytes]) -> Photo | Unreadable | None:
+def _look_at(path: bytes, entry: os.DirEntry[bytes]) -> FoundFile | Unreadable | None:
     try:
         status = entry.stat()
     except OSError as error:
         if not entry.is_symlink():
             gone = isinstance(error, FileNotFoundError)  # since the folder was listed
-            return None if gone else Unreadable(path, _reason(error))
+            return None if gone else Unreadable(path, reason(error))
         status = entry.stat(follow_symlinks=False)
         broken = isinstance(error, FileNotFoundError)
-        return Photo(path, status.st_size, _mtime(status), "broken link" if broken else _reason(error))
+        return FoundFile(
+            path,
+            status.st_size,
+            _time(status.st_mtime_ns),
+            _time(status.st_ctime_ns),
+            "broken link" if broken else reason(error),
+        )
     if stat.S_ISREG(status.st_mode):
         problem = None if status.st_size else "empty file"
     elif stat.S_ISDIR(status.st_mode):
         problem = "a folder, not an image"
     else:
         problem = "not a regular file"
-    return Photo(path, status.st_size, _mtime(status), problem)
+    return _found(path, status, problem)
 
 
-def _mtime(status: os.stat_result) -> int:
-    return max(-_SQLITE_INTEGER, min(status.st_mtime_ns, _SQLITE_INTEGER))
+def _found(path: bytes, status: os.stat_result, error: str | None) -> FoundFile:
+    return FoundFile(path, status.st_size, _time(status.st_mtime_ns), _time(status.st_ctime_ns), error)
 
 
-def _reason(error: OSError) -> str:
-    return (error.strerror or type(error).__name__).lower()
+def _time(nanoseconds: int) -> int:
+    return max(-_SQLITE_INTEGER, min(nanoseconds, _SQLITE_INTEGER))

@@ -20,7 +20,7 @@ import numpy as np
 from clipsearch.arrays import Array
 from clipsearch.errors import BadRequest, ClipsearchError, DownloadFailed, ModelMismatch, NoIndex
 from clipsearch.images.sandbox import Contents, Decoders
-from clipsearch.images.scan import Photo, Rules, Unreadable, leaves_out, scan
+from clipsearch.images.scan import FoundFile, Rules, Unreadable, leaves_out, scan
 from clipsearch.indexing.pipeline import Pipeline, Stages, usable_cores
 from clipsearch.models import model as models
 from clipsearch.models.encoders import Encoder, TorchEncoder, check_names, in_numpy
@@ -28,7 +28,7 @@ from clipsearch.models.hub import resolve
 from clipsearch.models.model import Model
 from clipsearch.paths import absolute, join, relative_to
 from clipsearch.store import vectors
-from clipsearch.store.catalogue import CATALOGUE, Image, Known, Offline, Root, Store
+from clipsearch.store.catalogue import CATALOGUE, Known, Offline, Root, Store
 
 COMMIT_SECONDS = 2.0
 FEW = 16  # new photos, which are embedded in NumPy before torch would be there
@@ -308,7 +308,7 @@ def relocate_root(store: Store, root: Root, folder: str | os.PathLike[str]) -> t
 @dataclass(frozen=True, slots=True)
 class _Pending:
     root: Root
-    photo: Photo
+    photo: FoundFile
     known: bool
 
 
@@ -368,7 +368,7 @@ class _Run:
             else:
                 self.report.skipped.append((join(root.path, found.path), known.error))
 
-    def _scan(self, root: Root, below: bytes, unreadable: list[bytes]) -> Iterator[Photo]:
+    def _scan(self, root: Root, below: bytes, unreadable: list[bytes]) -> Iterator[FoundFile]:
         for item in scan(root.path, root.rules, below):
             if isinstance(item, Unreadable):
                 unreadable.append(item.path)
@@ -422,12 +422,10 @@ class _Run:
         image_id = self.store.find_image(contents.content)
         fresh = image_id is None
         if image_id is None:
-            m = contents.metadata
-            if m is None or row is None or not np.isfinite(row).all():
+            if contents.metadata is None or row is None or not np.isfinite(row).all():
                 self._skip(item, "the model gives no embedding for it")
                 return
-            image = Image(contents.content, m.width, m.height, m.taken, m.camera, m.latitude, m.longitude)
-            image_id = self.store.add_image(image, row)
+            image_id = self.store.add_image(contents.content, contents.metadata, row)
             self.report.embedded += 1
         self._record(item, image_id, fresh=fresh)
 
@@ -447,7 +445,7 @@ class _Run:
         self.store.put_photo(item.root, item.photo, None, reason)
 
 
-def _merge(left: Iterable[Photo], right: Iterable[Known]) -> Iterator[tuple[Photo | None, Known | None]]:
+def _merge(left: Iterable[FoundFile], right: Iterable[Known]) -> Iterator[tuple[FoundFile | None, Known | None]]:
     """Pair two sequences that are sorted by path; None stands for what only one of them has."""
     found, known = iter(left), iter(right)
     a, b = next(found, None), next(known, None)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from clipsearch.search.evaluate import Evaluation
     from clipsearch.search.label import Labelled
     from clipsearch.search.query import Hit
-    from clipsearch.store.catalogue import IndexedPhoto
+    from clipsearch.store.catalogue import Photo
 
 FORMATS = ("table", "paths", "tsv", "json", "jsonl")
 LABEL_FORMATS = ("table", "tsv", "json", "jsonl")
@@ -72,9 +72,9 @@ def as_object(hit: Hit) -> dict[str, Any]:
     }
 
 
-def photo_fields(photo: IndexedPhoto) -> dict[str, Any]:
+def photo_fields(photo: Photo) -> dict[str, Any]:
     """What is known of a photo."""
-    image = photo.image
+    image = photo.metadata
     return {
         **path_fields(photo.path),
         "width": image.width,
@@ -300,7 +300,7 @@ def copies(groups: Sequence[Copies], form: str, end: bytes, width: int, *, colou
                 (
                     [
                         (f"{cosine:.3f}", "green"),
-                        (f"  {f'{photo.image.width}x{photo.image.height}':>11}", "dim"),
+                        (f"  {f'{photo.metadata.width}x{photo.metadata.height}':>11}", "dim"),
                         (f"  {amount(photo.size):>7}", "dim"),
                     ],
                     photo.path,

@@ -19,7 +19,7 @@ from clipsearch.output.render import printable
 
 if TYPE_CHECKING:
     from clipsearch.search.query import Hit
-    from clipsearch.store.catalogue import IndexedPhoto
+    from clipsearch.store.catalogue import Photo
 
 _QUALITY = 75  # WebP would be a fifth smaller, and take ten times as long to write
 _WORKERS = min(8, os.cpu_count() or 1)  # each may hold a photo of 200 megapixels
@@ -214,7 +214,7 @@ def _head(title: str, count: int) -> str:
 
 
 def _card(hit: Hit, picture: _Picture | None) -> str:
-    image = hit.photo.image
+    image = hit.photo.metadata
     found = [f"<b>{hit.rank}</b>"]
     if hit.score is not None:
         found.append(f"<span>score {hit.score:.3f}</span>")
@@ -247,20 +247,20 @@ def _shown(hit: Hit, picture: _Picture | None) -> str:
     return f'<img {size} alt="{name}" decoding="async" src="data:image/jpeg;base64,{data}">'
 
 
-def _similar(photos: tuple[IndexedPhoto, ...]) -> str:
+def _similar(photos: tuple[Photo, ...]) -> str:
     if not photos:
         return ""
     items = "".join(f'<li><a class="path" href="{_link(photo)}">{_path(photo)}</a></li>\n' for photo in photos)
     return f"<details><summary>+{len(photos)} similar</summary>\n<ul>\n{items}</ul></details>\n"
 
 
-def _path(photo: IndexedPhoto) -> str:
+def _path(photo: Photo) -> str:
     """The path for a person: its name stands out, and lines break after a slash."""
     folder, slash, name = printable(photo.path).rpartition("/")
     return f"<bdi>{escape(folder + slash).replace('/', '/<wbr>')}<strong>{escape(name)}</strong></bdi>"
 
 
-def _link(photo: IndexedPhoto) -> str:
+def _link(photo: Photo) -> str:
     return escape(Path(os.fsdecode(photo.path)).as_uri())
 
 

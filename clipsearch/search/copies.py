@@ -8,7 +8,7 @@ import numpy as np
 
 from clipsearch.arrays import unit_rows
 from clipsearch.search.duplicates import near_groups
-from clipsearch.store.catalogue import IndexedPhoto, Selection, Store
+from clipsearch.store.catalogue import Photo, Selection, Store
 
 # The usual cosines from which on photos are copies: for lists that somebody may delete by, and for results, in which
 # nothing is lost. Measured with mini by `scripts/measure_mini.py`: both find all re-saved and smaller versions of large
@@ -16,7 +16,7 @@ from clipsearch.store.catalogue import IndexedPhoto, Selection, Store
 NEAR = 0.99
 NEAR_IN_RESULTS = 0.98
 
-Copies = list[tuple[IndexedPhoto, float]]  # the best first, each with the cosine between it and the best
+Copies = list[tuple[Photo, float]]  # the best first, each with the cosine between it and the best
 
 
 def find_copies(store: Store, selection: Selection, threshold: float | None) -> list[Copies]:
@@ -25,7 +25,7 @@ def find_copies(store: Store, selection: Selection, threshold: float | None) -> 
     Better is what has more pixels, then the larger file, then the older, then the first by path. Files that are gone
     since they were indexed are left out.
     """
-    of_image: dict[int, list[IndexedPhoto]] = {}
+    of_image: dict[int, list[Photo]] = {}
     for photo in sorted((p for p in store.by_path(selection) if os.path.exists(p.path)), key=_preference):
         of_image.setdefault(photo.image_id, []).append(photo)
     images = list(of_image)  # in order of preference too
@@ -41,5 +41,5 @@ def find_copies(store: Store, selection: Selection, threshold: float | None) -> 
     return sorted(groups, key=lambda copies: copies[0][0].path)
 
 
-def _preference(photo: IndexedPhoto) -> tuple[int, int, int, bytes]:
-    return (-photo.image.width * photo.image.height, -photo.size, photo.mtime_ns, photo.path)
+def _preference(photo: Photo) -> tuple[int, int, int, bytes]:
+    return (-photo.metadata.width * photo.metadata.height, -photo.size, photo.mtime_ns, photo.path)

@@ -18,7 +18,7 @@ import numpy as np
 from clipsearch.arrays import Array, unit_rows
 from clipsearch.errors import BadRequest
 from clipsearch.search.embed import Embedder, is_text
-from clipsearch.store.catalogue import IndexedPhoto, Selection, Store
+from clipsearch.store.catalogue import Photo, Selection, Store
 
 TEMPLATE = "a photo of a {}"
 _BLOCK = 2048  # photos at a time
@@ -63,7 +63,7 @@ class Classifier:
 
     def classify_indexed(self, store: Store, selection: Selection, most: int = 1) -> Iterator[Labelled]:
         """The same for the photos of a selection, by path; files that are gone by now are left out."""
-        photos: Iterator[IndexedPhoto] = (p for p in store.by_path(selection) if os.path.exists(p.path))
+        photos: Iterator[Photo] = (p for p in store.by_path(selection) if os.path.exists(p.path))
         while block := list(islice(photos, _BLOCK)):
             rows = unit_rows(store.rows_of(np.array([photo.image_id for photo in block], np.int64)))
             yield from self.classify([photo.path for photo in block], rows, most)

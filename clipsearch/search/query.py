@@ -16,7 +16,7 @@ from clipsearch.errors import BadRequest, ImageUnusable
 from clipsearch.paths import absolute, relative_to
 from clipsearch.search.embed import Embedder, is_text
 from clipsearch.store import vectors
-from clipsearch.store.catalogue import IndexedPhoto, Root, Store
+from clipsearch.store.catalogue import Photo, Root, Store
 from clipsearch.store.filters import EVERYTHING, Filter
 
 if TYPE_CHECKING:
@@ -47,9 +47,9 @@ class Hit(NamedTuple):
 
     rank: int
     score: float | None
-    photo: IndexedPhoto
+    photo: Photo
     confidence: float | None = None
-    similar: tuple[IndexedPhoto, ...] = ()
+    similar: tuple[Photo, ...] = ()
 
     @property
     def path(self) -> str:

@@ -33,11 +33,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipsearch.errors import IndexLocked, IndexUnusable, NoIndex
-from clipsearch.images.scan import Photo, Rules
+from clipsearch.images.metadata import Metadata
+from clipsearch.images.scan import FoundFile, Rules
 from clipsearch.paths import absolute, join, relative_to
 from clipsearch.store.filters import EVERYTHING, KM_OF_A_DEGREE, Filter
 
-FORMAT = 2
+FORMAT = 3
 CATALOGUE = "catalogue.sqlite"
 _REBUILT = "rebuilt.sqlite"
 
@@ -54,8 +55,8 @@ CREATE TABLE images (
 CREATE TABLE embeddings (image INTEGER PRIMARY KEY, vector BLOB NOT NULL);
 CREATE TABLE photos (
     id INTEGER PRIMARY KEY, root INTEGER NOT NULL REFERENCES roots, path BLOB NOT NULL,
-    size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, image INTEGER REFERENCES images, error TEXT,
-    mark INTEGER NOT NULL,
+    size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, ctime_ns INTEGER NOT NULL,
+    image INTEGER REFERENCES images, error TEXT, mark INTEGER NOT NULL,
     UNIQUE (root, path), CHECK ((image IS NULL) != (error IS NULL))
 );
 CREATE INDEX photos_image ON photos (image);
@@ -79,14 +80,14 @@ CREATE TRIGGER image_deleted AFTER DELETE ON images
 _FROM_SQLITE = (sqlite3.DatabaseError, UnicodeDecodeError)  # the latter when it quotes a damaged name
 
 # What the marks of a photo and an image are made of, in SQL.
-_OF_PHOTO = "path, size, mtime_ns, image, CAST(error AS BLOB)"
+_OF_PHOTO = "path, size, mtime_ns, ctime_ns, image, CAST(error AS BLOB)"
 _OF_IMAGE = "content, width, height, CAST(taken AS BLOB), CAST(camera AS BLOB), latitude, longitude"
 # Photos with their images. SQLite would go through all photos of a root to find those of a few images.
 _BY_PHOTO = "photos JOIN images ON images.id = photos.image"
 _BY_IMAGE = "images CROSS JOIN photos INDEXED BY photos_image ON photos.image = images.id"
 _AGAIN = (  # no file has this time, so that the next `index` looks at it
     "image = NULL, error = 'to be embedded again', mtime_ns = -1,"
-    " mark = mark(path, size, -1, NULL, CAST('to be embedded again' AS BLOB))"
+    " mark = mark(path, size, -1, ctime_ns, NULL, CAST('to be embedded again' AS BLOB))"
 )
 
 
@@ -112,35 +113,25 @@ class Known(NamedTuple):
     path: bytes
     size: int
     mtime_ns: int
+    ctime_ns: int
     error: str | None
 
 
-class Image(NamedTuple):
-    """The distinct contents of a photo. `content` is its hash; sizes in pixels, upright; degrees."""
-
-    content: bytes
-    width: int
-    height: int
-    taken: str | None
-    camera: str | None
-    latitude: float | None
-    longitude: float | None
-
-
-class IndexedPhoto(NamedTuple):
-    """A photo as the catalogue has it, with its absolute path."""
+class Photo(NamedTuple):
+    """A photo as the catalogue has it: its absolute path, its size in bytes, the hash of its contents, its metadata."""
 
     image_id: int
     path: bytes
     size: int
     mtime_ns: int
-    image: Image
+    content: bytes
+    metadata: Metadata
 
     @property
     def date(self) -> str:
         """When it was taken or, if it does not say, its file was changed: local time in ISO 8601."""
-        if self.image.taken:
-            return self.image.taken
+        if self.metadata.taken:
+            return self.metadata.taken
         try:
             return datetime.fromtimestamp(self.mtime_ns // 10**9).isoformat()
         except (OverflowError, ValueError, OSError):  # beyond what the calendar can say
@@ -221,7 +212,7 @@ class Store:
                 if not (folder / CATALOGUE).is_file():
                     _make_catalogue(folder, model, dim)
                 database = _connect(folder / CATALOGUE, "rw")
-                _check_format(database, folder, write=True)
+                _check_format(database, folder)
             return Store(folder, database, lock)
         except BaseException:
             lock.release()
@@ -236,7 +227,7 @@ class Store:
         try:
             with _explained(folder):
                 database = _connect(folder / CATALOGUE, "rw" if write else "ro")
-                _check_format(database, folder, write=write)
+                _check_format(database, folder)
                 if not write:
                     database.execute("BEGIN")  # one moment of the catalogue until the end
                 return Store(folder, database, lock)
@@ -367,7 +358,8 @@ class Store:
     def known(self, root: Root, under: bytes = b"") -> Iterator[Known]:
         """The files of a root, or of a folder in it, in bytewise order of their paths."""
         low, high = _below(under)
-        query = "SELECT path, size, mtime_ns, error FROM photos WHERE root = ? AND path >= ? AND path < ? ORDER BY path"
+        columns, condition = "path, size, mtime_ns, ctime_ns, error", "root = ? AND path >= ? AND path < ?"
+        query = f"SELECT {columns} FROM photos WHERE {condition} ORDER BY path"
         for row in self._db.execute(query, (root.id, low, high)):
             yield Known(*row)
 
@@ -383,22 +375,24 @@ class Store:
                 self._lookup = _connect(self._path, "ro", any_thread=True)
             return self._lookup.execute("SELECT 1 FROM images WHERE content = ?", (content,)).fetchone() is not None
 
-    def add_image(self, image: Image, vector: NDArray[np.float32]) -> int:
-        """Record contents with their unit row (dim,), kept in fp16; returns the id."""
+    def add_image(self, content: bytes, metadata: Metadata, vector: NDArray[np.float32]) -> int:
+        """Record contents by their hash with their unit row (dim,), kept in fp16; returns the id."""
         self._begin()
         row = vector.astype("<f2").tobytes()
         statement = "INSERT INTO images VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?)"
-        image_id = int(self._db.execute(statement, (*image, _mark(*image, row))).lastrowid or 0)
+        image_id = int(self._db.execute(statement, (content, *metadata, _mark(content, *metadata, row))).lastrowid or 0)
         self._db.execute("INSERT INTO embeddings VALUES (?, ?)", (image_id, row))
         return image_id
 
-    def put_photo(self, root: Root, photo: Photo, image_id: int | None, error: str | None) -> None:
+    def put_photo(self, root: Root, file: FoundFile, image_id: int | None, error: str | None) -> None:
         """Record a file, new or changed: it has an image, or the error that says why not."""
         self._begin()
-        values = (photo.path, photo.size, photo.mtime_ns, image_id, error)
+        values = (file.path, file.size, file.mtime_ns, file.ctime_ns, image_id, error)
         self._db.execute(
-            "INSERT INTO photos (root, path, size, mtime_ns, image, error, mark) VALUES (?, ?, ?, ?, ?, ?, ?)"
+            "INSERT INTO photos (root, path, size, mtime_ns, ctime_ns, image, error, mark)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
             " ON CONFLICT (root, path) DO UPDATE SET size = excluded.size, mtime_ns = excluded.mtime_ns,"
+            " ctime_ns = excluded.ctime_ns,"
             " image = excluded.image, error = excluded.error, mark = excluded.mark",
             (root.id, *values, _mark(*values)),
         )
@@ -577,23 +571,23 @@ class Store:
         rows = self._db.execute(*selection.candidates)
         return np.sort(np.fromiter((row[0] for row in rows), np.int64))
 
-    def photos_of(self, ids: Iterable[int], selection: Selection | None = None) -> list[IndexedPhoto]:
+    def photos_of(self, ids: Iterable[int], selection: Selection | None = None) -> list[Photo]:
         """The photos of images; of a selection, if one is given."""
         selection = selection or self.select([(root, b"") for root in self.roots()])
-        out: list[IndexedPhoto] = []
+        out: list[Photo] = []
         for part in _parts(ids):
             condition = f"images.id IN ({_marks(part)}) AND {selection.holds.sql}"
             out += self._photos(selection.roots, condition, (*part, *selection.holds.values), _BY_IMAGE)
         return out
 
-    def by_path(self, selection: Selection) -> Iterator[IndexedPhoto]:
+    def by_path(self, selection: Selection) -> Iterator[Photo]:
         """The photos of a selection by root and path."""
         order = f"{selection.holds.sql} ORDER BY photos.root, photos.path"
         return self._photos(selection.roots, order, selection.holds.values)
 
-    def newest(self, selection: Selection, count: int) -> list[IndexedPhoto]:
+    def newest(self, selection: Selection, count: int) -> list[Photo]:
         """So many photos of a selection, the newest first: by when they were taken, or else changed."""
-        found: list[IndexedPhoto] = []
+        found: list[Photo] = []
         for condition, order in (("taken IS NOT NULL", "taken"), ("taken IS NULL", "mtime_ns")):  # fast with a limit
             clause = f"{selection.holds.sql} AND {condition} ORDER BY {order} DESC, photos.root, photos.path LIMIT ?"
             found += self._photos(selection.roots, clause, (*selection.holds.values, min(count, 2**62)))
@@ -601,16 +595,16 @@ class Store:
 
     def _photos(
         self, roots: dict[int, Root], condition: str, values: tuple[Any, ...], tables: str = _BY_PHOTO
-    ) -> Iterator[IndexedPhoto]:
+    ) -> Iterator[Photo]:
         rows = self._db.execute(
             "SELECT photos.root, photos.path, size, mtime_ns, image, content, width, height, taken, camera,"
             f" latitude, longitude FROM {tables} WHERE {condition}",
             values,
         )
-        for root, path, size, mtime_ns, image_id, *image in rows:
+        for root, path, size, mtime_ns, image_id, content, *metadata in rows:
             if not isinstance(path, bytes):
                 raise self._damaged()
-            yield IndexedPhoto(image_id, join(roots[root].path, path), size, mtime_ns, Image(*image))
+            yield Photo(image_id, join(roots[root].path, path), size, mtime_ns, content, Metadata(*metadata))
 
     def counts(self) -> list[RootCounts]:
         """Photos and skipped files of each root."""
@@ -820,40 +814,24 @@ def _initialise(database: sqlite3.Connection, model: str, dim: int) -> None:
     database.execute("COMMIT")
 
 
-def _check_format(database: sqlite3.Connection, folder: Path, *, write: bool) -> None:
+def _check_format(database: sqlite3.Connection, folder: Path) -> None:
     row = database.execute("SELECT value FROM meta WHERE key = 'format'").fetchone()
     found = row[0] if row else None
-    if found == 1 and write:
-        _migrate(database)
-        found = FORMAT
     if found == FORMAT:
         recorded = database.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone()
         if recorded != (_mark_of_schema(database),):
             raise sqlite3.DatabaseError("its tables are not those that were made")
         return
-    if found == 1:
-        raise IndexUnusable(
-            f"the index at {folder} was made by an older clipsearch; bring it up to date with: clipsearch index"
-        )
     if isinstance(found, int) and found > FORMAT:
         raise IndexUnusable(
             f"the index at {folder} has format {found}, this clipsearch knows {FORMAT}; use a newer clipsearch"
         )
+    if isinstance(found, int):
+        raise IndexUnusable(
+            f"the index at {folder} has format {found} of an older clipsearch, this one knows {FORMAT};"
+            " make it anew: delete that folder and index your folders again"
+        )
     raise IndexUnusable(f"the index at {folder} has no format that is known; make it anew in another --index folder")
-
-
-def _migrate(database: sqlite3.Connection) -> None:
-    """From format 1, which had no marks and other triggers."""
-    drop = "".join(f"DROP TRIGGER {name};" for name in ("photo_deleted", "photo_changed", "image_deleted"))
-    database.executescript("BEGIN IMMEDIATE;" + drop + _TRIGGERS)
-    for table in ("images", "photos"):
-        database.execute(f"ALTER TABLE {table} ADD COLUMN mark INTEGER NOT NULL DEFAULT 0")
-    vector = "(SELECT vector FROM embeddings WHERE image = id)"
-    database.execute(f"UPDATE images SET mark = mark({_OF_IMAGE}, {vector})")
-    database.execute(f"UPDATE photos SET mark = mark({_OF_PHOTO})")
-    database.execute("UPDATE meta SET value = ? WHERE key = 'format'", (FORMAT,))
-    database.execute("INSERT OR REPLACE INTO meta VALUES ('schema', ?)", (_mark_of_schema(database),))
-    database.execute("COMMIT")
 
 
 def _mark_of_schema(database: sqlite3.Connection) -> int:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from conftest import forbid
 
-from clipsearch.images.scan import Photo, Rules, Unreadable, scan
+from clipsearch.images.scan import FoundFile, Rules, Unreadable, scan
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="names that Windows does not allow")
 
@@ -27,7 +27,7 @@ def put(root: Path, *names: str | bytes, content: bytes = b"x") -> None:
             file.write(content)
 
 
-def found(root: Path, under: bytes = b"", **rules: object) -> list[Photo | Unreadable]:
+def found(root: Path, under: bytes = b"", **rules: object) -> list[FoundFile | Unreadable]:
     return list(scan(os.fsencode(root), Rules(**rules), under))
 
 
@@ -51,10 +51,11 @@ def test_paths_come_in_bytewise_order_of_the_whole_path(root: Path) -> None:
     ]
 
 
-def test_a_photo_carries_its_size_and_time(root: Path) -> None:
+def test_a_photo_carries_its_size_and_times(root: Path) -> None:
     put(root, "a.jpg", content=b"12345")
     os.utime(root / "a.jpg", ns=(1, 1_234_567_890_000_000_000))
-    assert found(root) == [Photo(b"a.jpg", 5, 1_234_567_890_000_000_000)]
+    changed = (root / "a.jpg").stat().st_ctime_ns
+    assert found(root) == [FoundFile(b"a.jpg", 5, 1_234_567_890_000_000_000, changed)]
 
 
 def test_only_files_named_like_photos_are_found_whatever_the_case(root: Path) -> None:

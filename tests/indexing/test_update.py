@@ -386,9 +386,7 @@ def test_a_folder_around_an_offline_root_is_refused(index: Path, tmp_path: Path,
     assert contents(index) == before
 
 
-def test_a_folder_around_an_empty_mount_point_is_refused(
-    index: Path, tmp_path: Path, stub: type[StubEncoder]
-) -> None:
+def test_a_folder_around_an_empty_mount_point_is_refused(index: Path, tmp_path: Path, stub: type[StubEncoder]) -> None:
     camera = tmp_path.resolve() / "media/cam"
     for n in range(3):
         draw(camera / f"{n}.png", n)
@@ -396,7 +394,7 @@ def test_a_folder_around_an_empty_mount_point_is_refused(
     before = contents(index)
     for photo in list(camera.iterdir()):  # the card is taken out: what it was mounted on is empty
         photo.unlink()
-    with pytest.raises(BadRequest, match="cam has nothing in it any more, and .*media would take it in without its photos"):
+    with pytest.raises(BadRequest, match=r"cam has nothing in it any more, and .*media would"):
         update_index(index, [camera.parent])
     assert contents(index) == before
     for n in range(3):

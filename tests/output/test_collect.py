@@ -11,17 +11,17 @@ from typing import Any
 import pytest
 
 from clipsearch.errors import BadRequest, ClipsearchError
+from clipsearch.images.metadata import Metadata
 from clipsearch.output.collect import collect
 from clipsearch.search.query import Hit
-from clipsearch.store.catalogue import Image, IndexedPhoto
+from clipsearch.store.catalogue import Photo
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="links need a privilege there")
 needs_raw_names = pytest.mark.skipif(sys.platform != "linux", reason="names here are not any bytes")
 
 
 def hits_of(*paths: Path | bytes, first: int = 1) -> list[Hit]:
-    image = Image(b"", 1, 1, None, None, None, None)
-    return [Hit(n, 0.5, IndexedPhoto(n, os.fsencode(path), 1, 1, image)) for n, path in enumerate(paths, first)]
+    return [Hit(n, 0.5, Photo(n, os.fsencode(path), 1, 1, b"", Metadata(1, 1))) for n, path in enumerate(paths, first)]
 
 
 def write(path: Path, contents: str = "") -> Path:

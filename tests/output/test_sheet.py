@@ -22,12 +22,13 @@ import pytest
 from PIL import Image as Picture
 from PIL import ImageCms
 
+from clipsearch.images.metadata import Metadata
 from clipsearch.images.thumbnail import thumbnail
 from clipsearch.output import sheet as module
 from clipsearch.output.render import printable
 from clipsearch.output.sheet import sheet
 from clipsearch.search.query import Hit
-from clipsearch.store.catalogue import Image, IndexedPhoto
+from clipsearch.store.catalogue import Photo
 
 HOSTILE = [
     b"plain.png",
@@ -41,12 +42,12 @@ HOSTILE = [
 needs_raw_names = pytest.mark.skipif(sys.platform != "linux", reason="names here are not any bytes")
 
 
-def photo(path: bytes | Path, **facts: Any) -> IndexedPhoto:
+def photo(path: bytes | Path, **facts: Any) -> Photo:
     image = {"width": 640, "height": 480, "taken": None, "camera": None, "latitude": None, "longitude": None} | facts
-    return IndexedPhoto(1, os.fsencode(path), 1, 1, Image(b"", **image))
+    return Photo(1, os.fsencode(path), 1, 1, b"", Metadata(**image))
 
 
-def save(path: Path | bytes, colour: str = "red", size: tuple[int, int] = (64, 48), **options: Any) -> IndexedPhoto:
+def save(path: Path | bytes, colour: str = "red", size: tuple[int, int] = (64, 48), **options: Any) -> Photo:
     Picture.new("RGB", size, colour).save(os.fsdecode(path), **options)
     return photo(path)
 

@@ -31,8 +31,10 @@ from PIL import Image
 
 from clipsearch.errors import BadRequest, ClipsearchError, ImageUnusable
 from clipsearch.images import sandbox as decoder
+from clipsearch.images.metadata import Metadata
 from clipsearch.images.read import content_hash
 from clipsearch.images.sandbox import Contents
+from clipsearch.images.scan import FoundFile
 from clipsearch.indexing import update as indexing
 from clipsearch.indexing.update import Options, update_index
 from clipsearch.store import catalogue as store
@@ -374,8 +376,9 @@ def test_damage_is_never_a_crash_nor_a_wrong_answer_that_verify_does_not_see(
         rows = np.random.default_rng(0).normal(size=(400, 16)).astype(np.float32)
         rows /= np.linalg.norm(rows, axis=1, keepdims=True)
         for n, row in enumerate(rows):
-            image = store.Image(n.to_bytes(16, "big"), 40, 30, "2023-01-01T10:00:00", f"camera {n}", 1.0, 2.0)
-            made.put_photo(root, store.Photo(b"photo%04d.jpg" % n, n, n), made.add_image(image, row), None)
+            metadata = Metadata(40, 30, "2023-01-01T10:00:00", f"camera {n}", 1.0, 2.0)
+            image_id = made.add_image(n.to_bytes(16, "big"), metadata, row)
+            made.put_photo(root, FoundFile(b"photo%04d.jpg" % n, n, n), image_id, None)
         made.commit()
         vectors.refresh(made)
     command = [sys.executable, "-c", FUZZ, whole, tmp_path / "work", name, str(count), "1"]

@@ -16,14 +16,15 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from clipsearch.errors import BadRequest, NoIndex
+from clipsearch.images.metadata import Metadata
 from clipsearch.images.preprocess import Preprocess
 from clipsearch.images.read import content_hash
-from clipsearch.images.scan import Photo, Rules
+from clipsearch.images.scan import FoundFile, Rules
 from clipsearch.models.model import Model
 from clipsearch.search import embed as embedding
 from clipsearch.search.query import Hit, Searcher, Term, image_term, text_term, weighted
 from clipsearch.store import vectors
-from clipsearch.store.catalogue import Image, Root, Store
+from clipsearch.store.catalogue import Root, Store
 from clipsearch.store.filters import Filter
 
 DIM = 48
@@ -95,8 +96,8 @@ def put(store: Store, root: Root, name: str, row: np.ndarray | None = None, cont
     digest = content_hash(content)
     image_id = store.find_image(digest)
     if image_id is None:
-        image_id = store.add_image(Image(digest, 1, 1, None, None, None, None), row_of(content) if row is None else row)
-    store.put_photo(root, Photo(os.fsencode(name), len(content), 1), image_id, None)
+        image_id = store.add_image(digest, Metadata(1, 1), row_of(content) if row is None else row)
+    store.put_photo(root, FoundFile(os.fsencode(name), len(content), 1), image_id, None)
     store.commit()
     return path
 

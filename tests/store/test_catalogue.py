@@ -17,17 +17,19 @@ import pytest
 from conftest import damage
 
 from clipsearch.errors import IndexLocked, IndexUnusable, NoIndex
+from clipsearch.images.metadata import Metadata
 from clipsearch.images.read import content_hash
-from clipsearch.images.scan import Photo, Rules
+from clipsearch.images.scan import FoundFile, Rules
 from clipsearch.paths import absolute, join, relative_to
 from clipsearch.store import catalogue as store_module
-from clipsearch.store.catalogue import CATALOGUE, Image, Root, Store
+from clipsearch.store.catalogue import CATALOGUE, Root, Store
 
 DIM = 4
 WRITER = """
 import sys
 from pathlib import Path
-from clipsearch.images.scan import Photo, Rules
+from clipsearch.images.metadata import Metadata
+from clipsearch.images.scan import FoundFile, Rules
 from clipsearch.store.catalogue import Store
 
 store = Store.open(Path(sys.argv[1]), write=True)
@@ -50,8 +52,7 @@ def store(folder: Path) -> Iterator[Store]:
         yield made
 
 
-def image(content: bytes) -> Image:
-    return Image(content_hash(content), 30, 20, "2024-05-06T07:08:09", "A camera", 1.5, -2.5)
+METADATA = Metadata(30, 20, "2024-05-06T07:08:09", "A camera", 1.5, -2.5)
 
 
 def row(seed: int) -> np.ndarray:
@@ -64,8 +65,8 @@ def put(store: Store, root: Root, path: bytes, content: bytes | None = None) -> 
     content = path if content is None else content
     image_id = store.find_image(content_hash(content))
     if image_id is None:
-        image_id = store.add_image(image(content), row(sum(content)))
-    store.put_photo(root, Photo(path, len(content), 1), image_id, None)
+        image_id = store.add_image(content_hash(content), METADATA, row(sum(content)))
+    store.put_photo(root, FoundFile(path, len(content), 1), image_id, None)
     return image_id
 
 
@@ -83,16 +84,16 @@ def paths(store: Store) -> list[bytes]:
 def test_what_was_written_is_read_again(folder: Path) -> None:
     with Store.create(folder, "a model", DIM) as store:
         root = store.add_root(b"/photos", Rules(hidden=True, follow_links=True, exclude=("*.tmp", "ä\udcff")))
-        image_id = store.add_image(image(b"one"), row(1))
-        store.put_photo(root, Photo(b"a/one.jpg", 3, 12345678901234567), image_id, None)
-        store.put_photo(root, Photo(b"bad.jpg", 5, 6), None, "not an image")
+        image_id = store.add_image(content_hash(b"one"), METADATA, row(1))
+        store.put_photo(root, FoundFile(b"a/one.jpg", 3, 12345678901234567), image_id, None)
+        store.put_photo(root, FoundFile(b"bad.jpg", 5, 6), None, "not an image")
         store.commit()
     with Store.open(folder) as store:
         assert (store.model, store.dim) == ("a model", DIM)
         assert store.roots() == [root]
         [photo] = store.photos_of([image_id])
         assert (photo.path, photo.size, photo.mtime_ns) == (b"/photos/a/one.jpg", 3, 12345678901234567)
-        assert photo.image == image(b"one")
+        assert (photo.content, photo.metadata) == (content_hash(b"one"), METADATA)
         ids, rows = store.embeddings_of([image_id])
         assert ids.tolist() == [image_id]
         assert np.array_equal(rows[0], row(1).astype(np.float16))
@@ -132,7 +133,7 @@ def test_an_index_of_format_1_is_brought_up_to_date_by_the_first_that_writes(fol
         root = store.add_root(b"/photos", Rules())
         put(store, root, b"a.jpg")
         put(store, root, b"b.jpg", b"a.jpg")
-        store.put_photo(root, Photo(b"bad.jpg", 5, 6), None, "not an image")
+        store.put_photo(root, FoundFile(b"bad.jpg", 5, 6), None, "not an image")
         store.commit()
     damage(
         folder,
@@ -147,7 +148,7 @@ def test_an_index_of_format_1_is_brought_up_to_date_by_the_first_that_writes(fol
         assert paths(store) == [b"/photos/a.jpg", b"/photos/b.jpg"]
         assert store.repair() == []
         for name in (b"a.jpg", b"b.jpg"):
-            store.put_photo(root, Photo(name, 1, 2), None, "changed")
+            store.put_photo(root, FoundFile(name, 1, 2), None, "changed")
         store.prune()
         store.commit()
         assert store.repair() == []
@@ -337,7 +338,7 @@ def test_a_reader_sees_one_moment_while_a_writer_commits(store: Store) -> None:
 
 
 def test_a_lookup_sees_what_is_committed_and_no_more(store: Store) -> None:
-    store.add_image(image(b"one"), row(1))
+    store.add_image(content_hash(b"one"), METADATA, row(1))
     assert not store.has_image(content_hash(b"one"))
     store.commit()
     assert store.has_image(content_hash(b"one"))
@@ -404,7 +405,7 @@ def test_contents_that_swap_names_are_kept(store: Store) -> None:
 def test_a_photo_that_becomes_unreadable_lets_its_image_go(store: Store) -> None:
     root = store.add_root(b"/photos", Rules())
     gone = put(store, root, b"a.jpg")
-    store.put_photo(root, Photo(b"a.jpg", 1, 2), None, "not an image")
+    store.put_photo(root, FoundFile(b"a.jpg", 1, 2), None, "not an image")
     store.prune()
     assert image_ids(store) == []
     assert store.dropped().tolist() == [gone]
@@ -462,7 +463,7 @@ def test_known_files_and_images_under_a_folder_are_those_in_it(store: Store) -> 
 
 def test_known_files_tell_what_was_skipped_and_why(store: Store) -> None:
     root = store.add_root(b"/photos", Rules())
-    store.put_photo(root, Photo(b"bad.jpg", 7, 8), None, "empty file")
+    store.put_photo(root, FoundFile(b"bad.jpg", 7, 8), None, "empty file")
     [known] = store.known(root)
     assert (known.path, known.size, known.mtime_ns, known.error) == (b"bad.jpg", 7, 8, "empty file")
 
@@ -551,7 +552,8 @@ def test_a_rebuild_takes_its_place_only_when_it_ends(store: Store) -> None:
     with store.rebuilding("another model", 2) as rebuilt:
         assert rebuilt.roots() == [root]
         assert rebuilt.is_empty()
-        rebuilt.put_photo(root, Photo(b"new.jpg", 1, 1), rebuilt.add_image(image(b"new"), np.ones(2, np.float32)), None)
+        image_id = rebuilt.add_image(content_hash(b"new"), METADATA, np.ones(2, np.float32))
+        rebuilt.put_photo(root, FoundFile(b"new.jpg", 1, 1), image_id, None)
         rebuilt.commit()
         assert rebuilt.has_image(content_hash(b"new"))
         with Store.open(store.folder) as reader:
@@ -646,7 +648,7 @@ def test_a_sound_catalogue_needs_no_repair(store: Store) -> None:
     root = store.add_root(b"/photos", Rules())
     put(store, root, b"a.jpg")
     put(store, root, b"b.jpg", b"a.jpg")
-    store.put_photo(root, Photo(b"bad.jpg", 1, 1), None, "empty file")
+    store.put_photo(root, FoundFile(b"bad.jpg", 1, 1), None, "empty file")
     store.commit()
     assert store.repair() == []
     assert paths(store) == [b"/photos/a.jpg", b"/photos/b.jpg"]

@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 from PIL import Image as Picture
 
 from clipsearch.errors import BadRequest
-from clipsearch.images.scan import IMAGE_SUFFIXES, Photo, Rules
+from clipsearch.images.metadata import Metadata
+from clipsearch.images.scan import IMAGE_SUFFIXES, FoundFile, Rules
 from clipsearch.search.query import Searcher
 from clipsearch.store import filters
-from clipsearch.store.catalogue import Image, Store, _km
+from clipsearch.store.catalogue import Store, _km
 from clipsearch.store.filters import Circle, Filter, parse_circle, parse_date, parse_orientation, parse_size, parse_type
 
 NOW = datetime(2024, 3, 31, 15, 4, 5)
@@ -134,10 +135,10 @@ def store(empty_store: Store) -> Store:
     root = empty_store.add_root(b"/photos", Rules())
     changed = int(datetime(2023, 7, 1, 12).timestamp()) * 10**9
     for number, (name, (taken, camera, place, (width, height), size)) in enumerate(PHOTOS.items()):
-        image = Image(b"%016d" % number, width, height, taken, camera, *(place or (None, None)))
+        metadata = Metadata(width, height, taken, camera, *(place or (None, None)))
         row = rng.normal(size=empty_store.dim)
-        image_id = empty_store.add_image(image, (row / np.linalg.norm(row)).astype(np.float32))
-        empty_store.put_photo(root, Photo(name.encode(), size, changed), image_id, None)
+        image_id = empty_store.add_image(b"%016d" % number, metadata, (row / np.linalg.norm(row)).astype(np.float32))
+        empty_store.put_photo(root, FoundFile(name.encode(), size, changed), image_id, None)
     empty_store.commit()
     return empty_store
 

@@ -14,9 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clipsearch.images.scan import Photo, Rules
+from clipsearch.images.metadata import Metadata
+from clipsearch.images.scan import FoundFile, Rules
 from clipsearch.store import vectors
-from clipsearch.store.catalogue import Image, Store, Vectors
+from clipsearch.store.catalogue import Store, Vectors
 
 DIM = 64
 SMALL, LARGE = 300, 20_000
@@ -68,8 +69,8 @@ def add(store: Store, rows: np.ndarray) -> list[int]:
     for row in rows:
         number = store._db.execute("SELECT coalesce(max(id), 0) FROM photos").fetchone()[0] + 1
         name = b"%d.jpg" % number
-        ids.append(store.add_image(Image(name, 1, 1, None, None, None, None), row))
-        store.put_photo(root, Photo(name, 1, 1), ids[-1], None)
+        ids.append(store.add_image(name, Metadata(1, 1), row))
+        store.put_photo(root, FoundFile(name, 1, 1), ids[-1], None)
     store.commit()
     return ids
 
@@ -124,8 +125,8 @@ def large_index(tmp_path_factory: pytest.TempPathFactory) -> Path:
         root = store.add_root(b"/photos", Rules())
         for n, row in enumerate(unit_rows(LARGE, 2)):
             name = b"%d.jpg" % n
-            image_id = store.add_image(Image(name, 1, 1, None, None, None, None), row)
-            store.put_photo(root, Photo(name, 1, 1), image_id, None)
+            image_id = store.add_image(name, Metadata(1, 1), row)
+            store.put_photo(root, FoundFile(name, 1, 1), image_id, None)
         store.commit()
         vectors.refresh(store)
     return folder
