@@ -1,11 +1,13 @@
 """Find photos in local folders by what is in them.
 
-import clipsearch
+    import clipsearch
 
-index = clipsearch.open_index()
-report = clipsearch.update_index(index, ["~/Pictures"])
-for hit in index.query("a dog on a beach", k=10):
-    print(hit.score, hit.path)
+    with clipsearch.open_index() as index:
+        index.update(["~/Pictures"])
+        for hit in index.query("a dog on a beach", k=10):
+            print(hit.score, hit.path)
+
+An index that is open keeps its model loaded from one call to the next, and sees what others write to it meanwhile.
 """
 
 from __future__ import annotations
@@ -14,90 +16,319 @@ import importlib
 import os
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clipsearch.errors import ClipsearchError
+from clipsearch.errors import BadArgument, ClipsearchError
 from clipsearch.paths import index_folder
 
 if TYPE_CHECKING:
-    from clipsearch.indexing.update import OnNote, OnProgress, Progress, Report
-    from clipsearch.search.query import Hit
+    from PIL.Image import Image
+
+    from clipsearch.arrays import Array
+    from clipsearch.indexing.status import Status
+    from clipsearch.indexing.update import OnNote, OnProgress, Options, Progress, Report
+    from clipsearch.search.duplicates import Copy, Group
+    from clipsearch.search.embed import Embedder
+    from clipsearch.search.label import Labelled
+    from clipsearch.search.query import Hit, Searcher, Term
+    from clipsearch.store.catalogue import Photo, Store
     from clipsearch.store.filters import Circle, Filter
 
-__all__ = ["Circle", "ClipsearchError", "Filter", "Hit", "Index", "Progress", "Report", "open_index", "update_index"]
+    Picture = str | os.PathLike[str] | bytes | Image  # a path, a file's bytes, or an image in memory
+
+_HOMES = {
+    "Circle": "store.filters",
+    "Copy": "search.duplicates",
+    "Filter": "store.filters",
+    "Hit": "search.query",
+    "Labelled": "search.label",
+    "Options": "indexing.update",
+    "Photo": "store.catalogue",
+    "Progress": "indexing.update",
+    "Report": "indexing.update",
+    "Status": "indexing.status",
+}
+
+__all__ = [
+    "Circle",
+    "ClipsearchError",
+    "Copy",
+    "Filter",
+    "Hit",
+    "Index",
+    "Labelled",
+    "Options",
+    "Photo",
+    "Progress",
+    "Report",
+    "Status",
+    "__version__",
+    "open_index",
+]
 
 
 def __getattr__(name: str) -> Any:
-    """The result types, imported when they are asked for: with them comes NumPy."""
-    homes = {
-        "Circle": "store.filters",
-        "Filter": "store.filters",
-        "Hit": "search.query",
-        "Progress": "indexing.update",
-        "Report": "indexing.update",
-    }
-    if name not in homes:
+    """The types of questions and answers, imported when they are asked for, as NumPy comes with them; the version."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("clipsearch")
+    if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"clipsearch.{homes[name]}"), name)
-
-
-@dataclass(frozen=True, slots=True)
-class Index:
-    """An index by the folder that it lies in; the folder need not exist before the first `update_index`."""
-
-    folder: Path
-
-    def query(
-        self,
-        *texts: str,
-        images: Sequence[str | os.PathLike[str]] = (),
-        without: Sequence[str] = (),
-        k: int = 10,
-        under: str | os.PathLike[str] | None = None,
-        min_score: float | None = None,
-        min_confidence: float | None = None,
-        unique: float | None = None,
-        where: Filter | None = None,
-    ) -> list[Hit]:
-        """The `k` photos nearest to the sum of the texts and images, less `without`; best first.
-
-        A text may begin with a weight, as in "2:golden retriever". `min_confidence` (0 to 1) also has the confidence of
-        each hit computed; `unique` is the cosine from which on photos are folded into a better one; `where` are other
-        conditions. Raises a `ClipsearchError` that says what is wrong.
-        """
-        from clipsearch.search.query import Searcher, image_term, text_term
-        from clipsearch.store.catalogue import Store
-        from clipsearch.store.filters import EVERYTHING
-
-        terms = [text_term(text) for text in texts]
-        terms += [image_term(Path(path).expanduser()) for path in images]
-        terms += [text_term(text, -1) for text in without]
-        with Store.open(self.folder) as store:
-            chosen = (where or EVERYTHING)._replace(under=os.fspath(under)) if under else where or EVERYTHING
-            return Searcher(store, chosen).query(terms, k, min_score, min_confidence, unique)
+    return getattr(importlib.import_module(f"clipsearch.{_HOMES[name]}"), name)
 
 
 def open_index(folder: str | os.PathLike[str] | None = None) -> Index:
-    """The index in a folder; without one, the user's own: `CLIPSEARCH_INDEX` or the data folder."""
+    """The index in a folder; without one, the user's own: `CLIPSEARCH_INDEX` or the data folder.
+
+    The folder need not exist before the first `update`.
+
+    Example:
+        >>> index = open_index("~/photos.index")
+
+    """
     return Index(index_folder(folder))
 
 
-def update_index(
-    index: Index,
-    directories: Sequence[str | os.PathLike[str]] = (),
-    *,
-    on_progress: OnProgress | None = None,
-    on_note: OnNote = warnings.warn,
-    **options: Any,
-) -> Report:
-    """Index directories, or bring all that were indexed up to date; makes the index if there is none.
+class Index:
+    """An index in a folder. It is a context manager; what it has loaded it keeps until it is closed.
 
-    `on_note` is told what a user should know, such as that another model than the default is used. `options` are
-    those of `clipsearch.indexing.Options`. Raises a `ClipsearchError` that says what is wrong; photos that cannot be
-    read are in `Report.skipped`.
+    All methods raise a `ClipsearchError` that says in one sentence what is wrong.
     """
-    from clipsearch.indexing import update
 
-    return update.update_index(index.folder, directories, update.Options(**options), on_progress, on_note)
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._store: Store | None = None
+        self._embedder: Embedder | None = None
+
+    def __enter__(self) -> Index:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self.folder)!r})"
+
+    def close(self) -> None:
+        """Let go of the files and of the model. A later call opens them again."""
+        if self._store is not None:
+            self._store.close()
+        self._store = self._embedder = None
+
+    def update(
+        self,
+        directories: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
+        options: Options | None = None,
+        *,
+        on_progress: OnProgress | None = None,
+        on_note: OnNote = warnings.warn,
+    ) -> Report:
+        """Index directories, or bring all that were indexed up to date; makes the index if there is none.
+
+        `on_note` is told what a user should know, such as that another model than the default is used. Photos that
+        cannot be read are in `Report.skipped`.
+
+        Example:
+            >>> report = index.update("~/Pictures", Options(model="mini"))
+            >>> report.added
+            25
+
+        """
+        from clipsearch.indexing.update import update_index
+
+        places = _several("directories", directories, (str, os.PathLike))
+        if self._store is not None:  # a reader's snapshot would keep the log of changes from being emptied
+            self._store.close()
+            self._store = None
+        return update_index(self.folder, places, options, on_progress, on_note)
+
+    def query(
+        self,
+        texts: str | Sequence[str] = (),
+        *more: str,
+        images: Picture | Sequence[Picture] = (),
+        without: str | Sequence[str] = (),
+        unlike: Picture | Sequence[Picture] = (),
+        k: int = 10,
+        where: Filter | None = None,
+        min_score: float | None = None,
+        min_confidence: float | None = None,
+        unique: float | None = None,
+    ) -> list[Hit]:
+        """The `k` photos nearest to the sum of the texts and images, less `without` and `unlike`; best first.
+
+        A text may begin with a weight, as in "2:golden retriever", or name a concept, as in "@grandma on a beach".
+        Images are paths, files as bytes, or images of Pillow. `where` says what photos must be besides; without
+        texts and images, the newest of these are listed. `min_score` is a cosine, -1 to 1; `min_confidence` a
+        probability, 0 to 1, which each hit then has; from the cosine `unique` on, photos are folded into a better one.
+
+        Example:
+            >>> hits = index.query("a red circle", without="stripes", k=3)
+            >>> [hit.rank for hit in hits]
+            [1, 2, 3]
+            >>> hits[0].path.name, hits[0].metadata.width
+            ('05.png', 160)
+
+        """
+        from clipsearch.search.query import Limits
+
+        searcher = self._searcher(where)
+        words = [*_several("texts", texts, (str,)), *_several("texts", more, (str,))]
+        terms = [term for text in words for term in searcher.terms(text)]
+        embedder = searcher.embedder
+        terms += [_term(embedder, "images", image, 1) for image in _pictures("images", images)]
+        terms += [term for text in _several("without", without, (str,)) for term in searcher.terms(text, -1)]
+        terms += [_term(embedder, "unlike", image, -1) for image in _pictures("unlike", unlike)]
+        return searcher.query(terms, Limits(k, min_score, min_confidence, unique))
+
+    def label(
+        self,
+        labels: str | Sequence[str],
+        *,
+        images: Picture | Sequence[Picture] = (),
+        where: Filter | None = None,
+        templates: str | Sequence[str] = (),
+        most: int = 1,
+    ) -> list[Labelled]:
+        """The `most` likely of some labels for each photo of the index, or for `images`, which need not be indexed.
+
+        Probabilities are over the labels and add up to 1; one label alone is compared with a background of common
+        subjects. `templates` are prompts with `{}` for the label, or the name of a set: "imagenet" or "simple".
+
+        Example:
+            >>> for photo in index.label(["a circle", "a star"], images=paths[:2]):
+            ...     name, probability = photo.labels[0]
+
+        """
+        from clipsearch.search.label import Classifier, templates_of
+
+        searcher = self._searcher(where)
+        prompts = templates_of(_several("templates", templates, (str,)))
+        classifier = Classifier(searcher.embedder, _several("labels", labels, (str,)), prompts)
+        pictures = _pictures("images", images)
+        if not pictures:
+            return list(classifier.classify_indexed(searcher.embedder.store, searcher.selection, most, searcher.present))
+        names = [os.fsencode(picture) if isinstance(picture, str | os.PathLike) else b"" for picture in pictures]
+        return list(classifier.classify(names, self.embed_images(images), most))
+
+    def duplicates(
+        self, *, similarity: float = 0.99, identical: bool = False, where: Filter | None = None
+    ) -> list[Group]:
+        """Groups of photos that are copies: the same contents, or a cosine of at least `similarity` with the best.
+
+        The best of a group comes first: the most pixels, then the largest file, then the oldest. A file is a member
+        once; its other names are in `Copy.same_file`.
+
+        Example:
+            >>> for best, *others in index.duplicates(identical=True):
+            ...     print(best.photo.path, len(others))
+
+        """
+        from clipsearch.search.duplicates import find_duplicates
+
+        if not isinstance(similarity, int | float) or not 0 <= similarity <= 1:
+            raise BadArgument("similarity", f"must be a cosine, 0 to 1, not {similarity!r}")
+        searcher = self._searcher(where)
+        threshold = None if identical else similarity
+        return find_duplicates(searcher.embedder.store, searcher.selection, threshold, searcher.present)
+
+    def status(self) -> Status:
+        """What is indexed: folders, counts, skipped files with their reasons, size on the disk, model.
+
+        Example:
+            >>> index.status().photos
+            25
+
+        """
+        from clipsearch.indexing.status import status_of
+
+        return status_of(self._reader())
+
+    def embed_texts(self, texts: str | Sequence[str]) -> Array:
+        """Unit rows (n, dim) float32 of n texts, by the model of the index.
+
+        Example:
+            >>> rows = index.embed_texts(["a dog", "a cat"])
+            >>> len(rows)
+            2
+
+        """
+        return self._embedding().texts(_several("texts", texts, (str,)))
+
+    def embed_images(self, images: Picture | Sequence[Picture]) -> Array:
+        """Unit rows (n, dim) float32 of n images: paths, files as bytes, or images of Pillow.
+
+        Example:
+            >>> cosines = index.embed_images(paths[:3]) @ index.embed_texts("a red circle")[0]
+
+        """
+        import numpy as np
+
+        embedder = self._embedding()
+        rows = [embedder.row(_term(embedder, "images", image, 1)) for image in _pictures("images", images)]
+        return np.stack(rows) if rows else np.empty((0, embedder.model.dim), np.float32)
+
+    # -------------------------------------------------------------------------------- what is kept open
+
+    def _reader(self) -> Store:
+        """The store, at this moment of the index."""
+        from clipsearch.store.catalogue import Store
+
+        if self._store is None:
+            self._store = Store.open(self.folder)
+        else:
+            self._store.renew()
+        return self._store
+
+    def _embedding(self) -> Embedder:
+        """The model, loaded once; another one when the index was made anew with another."""
+        from clipsearch.search.embed import Embedder
+
+        store = self._reader()
+        if self._embedder is None or not self._embedder.serves(store):
+            self._embedder = Embedder(store)
+        return self._embedder
+
+    def _searcher(self, where: Filter | None) -> Searcher:
+        from clipsearch.search.query import Searcher
+        from clipsearch.store.filters import EVERYTHING
+
+        embedder = self._embedding()
+        return Searcher(embedder.store, EVERYTHING if where is None else where, embedder)
+
+
+def _term(embedder: Embedder, argument: str, picture: Picture, weight: float) -> Term:
+    from clipsearch.search.query import Term, image_term
+
+    if isinstance(picture, str | os.PathLike):
+        return image_term(Path(picture).expanduser(), weight)
+    if isinstance(picture, bytes):
+        return Term(picture, weight, f"the bytes in {argument}")
+    return Term(embedder.picture(picture), weight)
+
+
+def _several(argument: str, value: Any, kinds: tuple[type, ...]) -> list[Any]:
+    """One value or several of them as a list. Raises `BadArgument` that names what is of another type."""
+    values = [value] if isinstance(value, (*kinds, bytes)) or not _is_sequence(value) else list(value)
+    for one in values:
+        if not isinstance(one, kinds):
+            wanted = "text" if kinds == (str,) else "a path"
+            raise BadArgument(argument, f"must be {wanted} or several of them, not {type(one).__name__}")
+    return values
+
+
+def _pictures(argument: str, value: Any) -> list[Any]:
+    """One image or several as a list. Raises `BadArgument`."""
+    one = isinstance(value, str | bytes | os.PathLike) or not _is_sequence(value)
+    values = [value] if one else list(value)
+    for picture in values:
+        if not isinstance(picture, str | bytes | os.PathLike) and not hasattr(picture, "convert"):
+            problem = "must be paths, bytes or images of Pillow"
+            raise BadArgument(argument, f"{problem}, not {type(picture).__name__}")
+    return values
+
+
+def _is_sequence(value: Any) -> bool:
+    return hasattr(value, "__iter__") and not hasattr(value, "convert")

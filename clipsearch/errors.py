@@ -53,6 +53,10 @@ class CatalogueDamaged(IndexUnusable):
     """The catalogue is damaged beyond repair."""
 
 
+class ConceptsDamaged(IndexUnusable):
+    """The file of concepts beside an index is damaged."""
+
+
 class IndexOutdated(IndexUnusable):
     """The index has the format of an older clipsearch."""
 

@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import re
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,11 +20,13 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from clipsearch.arrays import Array, unit_rows
-from clipsearch.errors import BadRequest, ImageUnusable, IndexUnusable
+from clipsearch.errors import BadRequest, ConceptsDamaged, ImageUnusable, IndexUnusable, reason
 from clipsearch.images.read import content_hash
+from clipsearch.paths import replacing
 from clipsearch.search.embed import Embedder
 
 FILE = "concepts.json"
+KEPT = "concepts.kept.json"  # the same, written after it: one of the two is whole at any time
 SECONDS_TO_WAIT = 30.0
 _NAME = re.compile(r"[\w][\w.-]*")
 
@@ -41,18 +44,9 @@ class Concepts:
     """The concepts beside an index."""
 
     def __init__(self, folder: Path) -> None:
-        """Raises `IndexUnusable` when they cannot be read."""
-        self._path = folder / FILE
-        self._examples = self._read()
-
-    def _read(self) -> dict[str, list[Example]]:
-        try:
-            stored = json.loads(self._path.read_bytes()) if self._path.exists() else {}
-            return {name: [_from_json(one) for one in examples] for name, examples in stored.items()}
-        except OSError as error:
-            raise IndexUnusable(f"{self._path} cannot be read: {error.strerror}") from None
-        except (ValueError, TypeError, KeyError, AttributeError):
-            raise IndexUnusable(f"{self._path} is damaged: it does not hold concepts") from None
+        """Raises `ConceptsDamaged` or `IndexUnusable` when they cannot be read."""
+        self._path, self._kept = folder / FILE, folder / KEPT
+        self._examples = _read(self._path)
 
     def names(self) -> list[str]:
         """In order."""
@@ -111,7 +105,7 @@ class Concepts:
             except ImageUnusable as error:
                 raise BadRequest(
                     f"@{name} was made with another model, and its example {path} cannot be used: {error};"
-                    f" make it anew: clipsearch concept remove {name}, then add"
+                    " remove the concept and make it anew"
                 ) from None
         return example._replace(model=embedder.model.fingerprint, row=row)
 
@@ -120,22 +114,56 @@ class Concepts:
         """What the block changes is kept, with what others have changed meanwhile."""
         try:
             with FileLock(self._path.with_suffix(".lock"), timeout=SECONDS_TO_WAIT):
-                self._examples = self._read()
+                self._examples = _read(self._path)
                 yield
                 self._write()
         except Timeout:
             raise IndexUnusable(f"another process is changing {self._path}; try again") from None
         except OSError as error:
-            raise IndexUnusable(f"{self._path} cannot be written: {error.strerror}") from None
+            raise IndexUnusable(f"{self._path} cannot be written: {reason(error)}") from None
 
     def _write(self) -> None:
-        text = json.dumps({name: [_to_json(one) for one in self._examples[name]] for name in self.names()}, indent=1)
-        temporary = self._path.with_suffix(".tmp")
-        with open(temporary, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, self._path)
+        """Write the concepts, and keep the file that was there: nothing else could restore it."""
+        concepts = {name: [_to_json(one) for one in self._examples[name]] for name in self.names()}
+        with replacing(self._path) as path:
+            path.write_text(json.dumps({"checksum": _checksum(concepts), "concepts": concepts}, indent=1), "utf-8")
+        with replacing(self._kept) as path:
+            path.write_bytes(self._path.read_bytes())
+
+
+def restore(folder: Path) -> bool:
+    """Put the last good concepts in the place of damaged ones; says whether that was needed.
+
+    Raises `ConceptsDamaged` when there are no good ones.
+    """
+    try:
+        _read(folder / FILE)
+    except ConceptsDamaged:
+        kept = folder / KEPT
+        if not kept.is_file():
+            raise
+        _read(kept)
+        with replacing(folder / FILE) as path:
+            path.write_bytes(kept.read_bytes())
+        return True
+    return False
+
+
+def _read(path: Path) -> dict[str, list[Example]]:
+    try:
+        stored = json.loads(path.read_bytes()) if path.exists() else {"checksum": _checksum({}), "concepts": {}}
+        concepts = stored["concepts"]
+        if _checksum(concepts) != stored["checksum"]:
+            raise ValueError
+        return {name: [_from_json(one) for one in examples] for name, examples in concepts.items()}
+    except OSError as error:
+        raise IndexUnusable(f"{path} cannot be read: {reason(error)}") from None
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        raise ConceptsDamaged(f"{path} is damaged: it does not hold concepts") from None
+
+
+def _checksum(concepts: dict[str, Any]) -> int:
+    return zlib.crc32(json.dumps(concepts, sort_keys=True).encode())
 
 
 def checked_name(name: str) -> str:

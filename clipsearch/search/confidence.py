@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from clipsearch.arrays import Array
+from clipsearch.arrays import Array, softmax
 from clipsearch.search.embed import Embedder
 
 # What `--cut` keeps. Measured with mini by `scripts/measure_mini.py`: below it, what no photo shows is rarely answered
@@ -49,10 +49,7 @@ class Background:
     def confidence(self, text: Array, photos: Array) -> Array:
         """The probability (n,) of the unit row `text` (dim,) for each of the unit rows `photos` (n, dim)."""
         others = self._rows[self._rows @ text < self._near]
-        logits = self._scale * (photos @ np.concatenate([text[None], others]).T)
-        odds = np.exp(logits - logits.max(1, keepdims=True))
-        out: Array = odds[:, 0] / odds.sum(1)
-        return out
+        return softmax(self._scale * (photos @ np.concatenate([text[None], others]).T))[:, 0]
 
 
 def prompts() -> list[str]:

@@ -1,4 +1,4 @@
-"""Groups of nearly identical photos, by the cosine of their embeddings.
+"""Groups of photos that are copies of each other: the same contents, or embeddings that are near.
 
 Exact: the groups are those that all pairs would give. What makes it fast is that few pairs need their whole product.
 By Cauchy and Schwarz, a.b <= a1.b1 + |a2||b2| for rows split in two parts. With the rows turned so that the first part
@@ -10,11 +10,16 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from clipsearch.arrays import Array
+from clipsearch.arrays import Array, Ids
+from clipsearch.search.present import Present
+from clipsearch.store.catalogue import Photo, Store
+from clipsearch.store.selection import Selection
 
-Ints = NDArray[np.int64]
+# The usual cosines from which on photos are copies: for lists that somebody may delete by, and for results, in which
+# nothing is lost. Measured with mini by `scripts/measure_mini.py`.
+NEAR = 0.99
+NEAR_IN_RESULTS = 0.98
 
 TIE = 1e-6  # below the threshold, and still at it: the cosine of a unit row with itself is 1 but for rounding
 
@@ -25,7 +30,51 @@ _FEW = 1 / 256  # a larger share of pairs takes longer one by one than all pairs
 _PAIRS = 1024  # whose rows are gathered at once: what stays in a core's cache
 
 
-class Group(NamedTuple):
+class Copy(NamedTuple):
+    """One file of a group, with the cosine between it and the best: 1 for the same contents.
+
+    `same_file` are other names of the very same file: links to it, or its path through a linked folder. Deleting one of
+    them frees nothing, and deleting the file leaves them broken.
+    """
+
+    photo: Photo
+    similarity: float
+    same_file: tuple[bytes, ...] = ()
+
+
+Group = tuple[Copy, ...]  # the best first
+
+
+def find_duplicates(
+    store: Store, selection: Selection, threshold: float | None = NEAR, present: Present | None = None
+) -> list[Group]:
+    """The groups of copies in a selection, by the path of their best photo; None: only of the same contents.
+
+    Better is what has more pixels, then the larger file, then the older, then the first by path. Every file is in one
+    group at most, once. Files that are gone since they were indexed are left out.
+    """
+    files = (Copy(photo, 1.0, names) for photo, names in (present or Present()).files(store.by_path(selection)))
+    of_image: dict[int, list[Copy]] = {}
+    for file in sorted(files, key=_preference):
+        of_image.setdefault(file.photo.image_id, []).append(file)
+    images = list(of_image)  # in order of preference too
+    groups: list[Group] = []
+    if threshold is not None and images:
+        for near in near_groups(store.unit_rows_of(images), threshold):
+            copies = of_image.pop(images[near.head])
+            for member, cosine in zip(near.members, near.cosines, strict=True):
+                copies += [file._replace(similarity=min(cosine, 1.0)) for file in of_image.pop(images[member])]
+            groups.append(tuple(copies))
+    groups += [tuple(copies) for copies in of_image.values() if len(copies) > 1]
+    return sorted(groups, key=lambda copies: copies[0].photo.path)
+
+
+def _preference(file: Copy) -> tuple[int, int, int, bytes]:
+    photo = file.photo
+    return (-photo.metadata.width * photo.metadata.height, -photo.size, photo.mtime_ns, photo.path)
+
+
+class NearGroup(NamedTuple):
     """A head and its members, by row number, with the cosines between it and each; nearest first, then by number."""
 
     head: int
@@ -33,7 +82,7 @@ class Group(NamedTuple):
     cosines: list[float]
 
 
-def near_groups(rows: Array, threshold: float, *, block: int = 2048) -> list[Group]:
+def near_groups(rows: Array, threshold: float, *, block: int = 2048) -> list[NearGroup]:
     """Rows that are near another, in order of their heads.
 
     `rows`: (n, dim) float32, unit rows in order of preference. The first row that is in no group yet is the head of the
@@ -67,7 +116,7 @@ class _Claims:
         # themselves rounded.
         self._maybe = self._at_least - 4 * self._rows.shape[1] * 2.0**-24
 
-    def add(self, heads: Ints, others: Ints) -> None:
+    def add(self, heads: Ids, others: Ids) -> None:
         """Give each of `others` to the first of `heads` that is before it, near it, and free when it is its turn."""
         near = self._candidates(heads, others)
         for start in range(0, len(near), _PAIRS):
@@ -83,7 +132,7 @@ class _Claims:
                     self.free[o] = False
                     self._members.setdefault(h, []).append((-c, o))
 
-    def _candidates(self, heads: Ints, others: Ints) -> Ints:
+    def _candidates(self, heads: Ids, others: Ids) -> Ids:
         """The pairs that may be near, by head: head times len(others) plus other, both counted in their lists."""
         for view in self._views:
             near = np.flatnonzero(view[heads] @ view[others].T >= self._maybe)
@@ -91,14 +140,14 @@ class _Claims:
                 break
         return near
 
-    def groups(self) -> list[Group]:
+    def groups(self) -> list[NearGroup]:
         return [
-            Group(head, [row for _, row in found], [-minus for minus, _ in found])
+            NearGroup(head, [row for _, row in found], [-minus for minus, _ in found])
             for head, found in ((head, sorted(self._members[head])) for head in sorted(self._members))
         ]
 
 
-def _shortened(rows: Array, which: Ints) -> Array:
+def _shortened(rows: Array, which: Ids) -> Array:
     """Rows (n, 65) float32 whose products are at least those of `rows`: each's first part, and the second's length.
 
     In float64, so that their error is the one rounding to float32. Rows other than `which` are zero.

@@ -1,14 +1,15 @@
-"""Texts and images to the unit rows of an index's model, each embedded once: earlier texts are in the cache, and an
+"""Texts and images to the unit rows of an index's model. Each is embedded once: earlier texts are in the cache, and an
 image may be in the index.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from clipsearch.arrays import Array, unit_rows
+from clipsearch.arrays import Array
 from clipsearch.errors import BadRequest, ImageUnusable
 from clipsearch.images.read import content_hash
 from clipsearch.models import cache
@@ -16,31 +17,50 @@ from clipsearch.models.encoders import Encoder, TorchEncoder, cold_encoder
 from clipsearch.models.model import Model
 from clipsearch.store.catalogue import Store
 
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from clipsearch.search.query import Term
+
 _MOST_KEPT = 4_000  # texts of one call; more would push what people asked for out of the cache
 
 
 def is_text(text: str) -> bool:
-    """Whether it is no bytes of a command line in another encoding, which Python keeps as surrogates."""
+    """Whether it is text, and not bytes of another encoding, which Python keeps as surrogates."""
     return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 class Embedder:
-    """The model of an index, loaded when something is not known yet."""
+    """The model of an index. It is loaded when something has to be embedded that is not known yet, and kept."""
 
     def __init__(self, store: Store) -> None:
         self.model = Model.from_json(store.model)
-        self._store = store
+        self.store = store
         self._encoders: dict[bool, Encoder] = {}  # for texts, and for images
         self._recent: dict[str, Array] = {}
+
+    def serves(self, store: Store) -> bool:
+        """Whether it can go on with a store, which is from now on the one that it looks images up in."""
+        if Model.from_json(store.model).fingerprint != self.model.fingerprint:
+            return False
+        self.store = store
+        return True
 
     @property
     def logit_scale(self) -> float:
         """What the model multiplies cosines with before a softmax."""
         return self._encoder(texts=True).logit_scale
 
+    def row(self, term: Term) -> Array:
+        """The unit row (dim,) of a term of a query."""
+        if isinstance(term.content, str):
+            text: Array = self.texts([term.content])[0]
+            return text
+        return self.image(term.content, term.name) if isinstance(term.content, bytes) else term.content
+
     def texts(self, texts: Sequence[str]) -> Array:
         """Unit rows (n, dim)."""
-        fingerprint, dim = self.model.fingerprint, self._store.dim
+        fingerprint, dim = self.model.fingerprint, self.store.dim
         rows = {text: self._recent[text] for text in texts if text in self._recent}
         new = [text for text in dict.fromkeys(texts) if text not in rows]
         if new:
@@ -53,7 +73,7 @@ class Embedder:
                 cache.keep_text_embeddings(fingerprint, fresh)
             rows |= fresh
         self._recent = rows if len(rows) + len(self._recent) > _MOST_KEPT else self._recent | rows
-        return np.stack([rows[text] for text in texts])
+        return np.stack([rows[text] for text in texts]) if texts else np.empty((0, dim), np.float32)
 
     def image(self, data: bytes, name: str) -> Array:
         """The unit row (dim,) of a file's bytes. Raises `BadRequest` that says `name` when they are no image."""
@@ -67,15 +87,23 @@ class Embedder:
             pixels = pixels_of(decode_for(data, how), how)
         except ImageUnusable as error:
             raise BadRequest(f"{name} cannot be used as an image: {error}") from None
-        fresh: Array = self._encoder(texts=False).encode_images(np.stack([pixels]))[0]
+        fresh: Array = self._encoder(texts=False).encode_images(pixels[None])[0]
         return fresh
+
+    def picture(self, image: Image.Image) -> Array:
+        """The unit row (dim,) of an image in memory."""
+        from clipsearch.images.preprocess import preprocess
+
+        pixels = preprocess(image.convert("RGB"), self.model.preprocess)
+        row: Array = self._encoder(texts=False).encode_images(pixels[None])[0]
+        return row
 
     def indexed(self, content: bytes) -> Array | None:
         """The unit row (dim,) that the index has for a content hash."""
-        image_id = self._store.find_image(content)
+        image_id = self.store.find_image(content)
         if image_id is None:
             return None
-        row: Array = unit_rows(self._store.rows_of(np.array([image_id])))[0]
+        row: Array = self.store.unit_rows_of([image_id])[0]
         return row
 
     def _encoder(self, *, texts: bool) -> Encoder:

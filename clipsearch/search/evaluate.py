@@ -7,9 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from clipsearch.arrays import Array, unit_rows
+from clipsearch.arrays import Array, Ids, unit_rows
 from clipsearch.errors import BadRequest
 from clipsearch.search.embed import Embedder
 from clipsearch.store.catalogue import Store
@@ -17,7 +16,6 @@ from clipsearch.store.catalogue import Store
 _BLOCK = 2048  # rows and columns of scores that are in memory at once
 _TIE = np.float32(1e-6)  # scores as close as this are equal but for the order in which they were summed
 
-Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +28,7 @@ class Recall:
     median_rank: float
 
     @staticmethod
-    def of(ranks: Ints) -> Recall:
+    def of(ranks: Ids) -> Recall:
         """From the rank (n,) of the best right answer to each query, 1 for the best of all."""
         at_1, at_5, at_10 = (float((ranks <= k).mean()) for k in (1, 5, 10))
         return Recall(at_1, at_5, at_10, float(np.median(ranks)))
@@ -77,7 +75,7 @@ def evaluate(store: Store, pairs: Iterable[tuple[bytes, str]]) -> Evaluation:
     embedder = Embedder(store)
     texts = embedder.texts(list(numbers))
     ids, photo_of = np.unique(id_of, return_inverse=True)
-    images = unit_rows(store.rows_of(ids))
+    images = store.unit_rows_of(ids.tolist())
     right = np.einsum("nd,nd->n", texts[caption_of], images[photo_of])
     every_image = ((ids, unit_rows(rows)) for ids, rows in store.embeddings(block=_BLOCK))
     starts = range(0, len(texts), _BLOCK)
@@ -93,7 +91,7 @@ def evaluate(store: Store, pairs: Iterable[tuple[bytes, str]]) -> Evaluation:
     )
 
 
-def ranks(queries: Array, gallery: Iterable[tuple[Ints, Array]], asked: Ints, answer: Ints, right: Array) -> Ints:
+def ranks(queries: Array, gallery: Iterable[tuple[Ids, Array]], asked: Ids, answer: Ids, right: Array) -> Ids:
     """The rank (q,) of the best right answer to each of the unit rows `queries` (q, dim).
 
     `gallery` are blocks of ids (n,), in order, and unit rows (n, dim). The right answers are pairs: the query's number

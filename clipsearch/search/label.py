@@ -6,7 +6,6 @@ probability the softmax over all labels of the cosines, times the model's logit 
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -15,10 +14,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from clipsearch.arrays import Array, unit_rows
+from clipsearch.arrays import Array, softmax, unit_rows
 from clipsearch.errors import BadRequest
+from clipsearch.search.confidence import Background
 from clipsearch.search.embed import Embedder, is_text
-from clipsearch.store.catalogue import Photo, Selection, Store
+from clipsearch.search.present import Present
+from clipsearch.store.catalogue import Store
+from clipsearch.store.selection import Selection
+
 
 TEMPLATE = "a photo of a {}"
 _BLOCK = 2048  # photos at a time
@@ -38,7 +41,7 @@ class Classifier:
         """`templates` have `{}` where the label goes. Raises `BadRequest` when there is nothing to choose from."""
         self.labels = list(dict.fromkeys(label.strip() for label in labels))
         if not self.labels:
-            raise BadRequest("say which labels to choose from, such as: clipsearch label cat dog")
+            raise BadRequest("say which labels to choose from")
         if "" in self.labels:
             raise BadRequest("a label is empty")
         if not all(map(is_text, [*self.labels, *templates])):
@@ -47,13 +50,16 @@ class Classifier:
         rows = embedder.texts(prompts).reshape(len(self.labels), len(templates), -1)
         self._rows = unit_rows(rows.mean(1))
         self._scale = np.float32(embedder.logit_scale)
+        self._background = Background(embedder) if len(self.labels) == 1 else None
 
     def probabilities(self, photos: Array) -> Array:
-        """Of each label for unit rows (n, dim): (n, labels), rows that add up to 1."""
-        logits = self._scale * (photos @ self._rows.T)
-        odds = np.exp(logits - logits.max(1, keepdims=True))
-        out: Array = odds / odds.sum(1, keepdims=True)
-        return out
+        """Of each label for unit rows (n, dim): (n, labels), rows that add up to 1.
+
+        One label alone would always be certain: it is compared with the background of `confidence` instead.
+        """
+        if self._background is not None:
+            return self._background.confidence(self._rows[0], photos)[:, None]
+        return softmax(self._scale * (photos @ self._rows.T))
 
     def classify(self, paths: Sequence[bytes], photos: Array, most: int = 1) -> Iterator[Labelled]:
         """The `most` likely labels of photos given by their paths and unit rows (n, dim)."""
@@ -61,11 +67,13 @@ class Classifier:
             order = np.argsort(-row, kind="stable")[:most]
             yield Labelled(path, tuple((self.labels[n], float(row[n])) for n in order))
 
-    def classify_indexed(self, store: Store, selection: Selection, most: int = 1) -> Iterator[Labelled]:
-        """The same for the photos of a selection, by path; files that are gone by now are left out."""
-        photos: Iterator[Photo] = (p for p in store.by_path(selection) if os.path.exists(p.path))
+    def classify_indexed(
+        self, store: Store, selection: Selection, most: int = 1, present: Present | None = None
+    ) -> Iterator[Labelled]:
+        """The `most` likely labels of each photo of a selection, by path. Files that are gone by now are left out."""
+        photos = (present or Present())(store.by_path(selection))
         while block := list(islice(photos, _BLOCK)):
-            rows = unit_rows(store.rows_of(np.array([photo.image_id for photo in block], np.int64)))
+            rows = store.unit_rows_of([photo.image_id for photo in block])
             yield from self.classify([photo.path for photo in block], rows, most)
 
 

@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
-import math
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from clipsearch.arrays import Array, unit_rows
-from clipsearch.errors import BadRequest, ImageUnusable
-from clipsearch.paths import absolute, relative_to
+from clipsearch.errors import BadArgument, BadRequest, ImageUnusable
+from clipsearch.images.metadata import Metadata
 from clipsearch.search.embed import Embedder, is_text
+from clipsearch.search.present import Present
 from clipsearch.store import vectors
-from clipsearch.store.catalogue import Photo, Root, Store
+from clipsearch.store.catalogue import Photo, Store
 from clipsearch.store.filters import EVERYTHING, Filter
 
 if TYPE_CHECKING:
     from clipsearch.search.confidence import Background
 
-FIRST_LOOK = 64  # photos that are looked at, at least, where not each of them is a hit of its own
-EMPTY = "the query is empty; say what to look for, such as: clipsearch query 'a dog on a beach'"
+FIRST_LOOK = 64  # photos that are looked at first where a hit may be refused or folded into another
+EMPTY = "the query is empty; say what to look for"
+
+
+_RANGES = (("min_score", -1, "a cosine"), ("min_confidence", 0, "a probability"), ("unique", 0, "a cosine"))
 
 
 class Term(NamedTuple):
@@ -36,13 +39,46 @@ class Term(NamedTuple):
     weight: float = 1.0
     name: str = ""
 
+    @property
+    def asks_for_text(self) -> bool:
+        """Whether it is a text that photos are to show, so that there is a confidence that they do."""
+        return isinstance(self.content, str) and self.weight > 0
+
+
+class Limits(NamedTuple):
+    """How many hits are wanted and which are good enough.
+
+    `min_score` is a cosine, -1 to 1; `min_confidence` a probability, 0 to 1; photos whose cosine with a better hit is at
+    least `unique`, 0 to 1, are folded into it.
+    """
+
+    k: int = 10
+    min_score: float | None = None
+    min_confidence: float | None = None
+    unique: float | None = None
+
+    def checked(self, terms: Sequence[Term]) -> Limits:
+        """The limits, if they make sense for these terms. Raises `BadArgument`."""
+        if isinstance(self.k, bool) or not isinstance(self.k, int) or self.k < 1:
+            raise BadArgument("k", f"must be a whole number of at least 1, not {self.k!r}")
+        for name, least, what in _RANGES:
+            value = getattr(self, name)
+            is_number = isinstance(value, int | float) and not isinstance(value, bool)
+            if value is not None and not (is_number and least <= value <= 1):
+                raise BadArgument(name, f"must be {what}, {least} to 1, not {value!r}")
+        if self.min_score is not None and not terms:
+            raise BadArgument("min_score", "needs something to look for: without it there is no score")
+        if self.min_confidence is not None and not any(term.asks_for_text for term in terms):
+            raise BadArgument("min_confidence", "is about texts; images and concepts have no confidence")
+        return self
+
 
 class Hit(NamedTuple):
     """A photo that was found.
 
     `score` is the cosine between its embedding and the query's, -1 to 1, or None where only a filter was asked.
-    `confidence` is the probability that it shows the texts of the query, 0 to 1, where that was asked for (see
-    `confidence`). `similar` are the photos that `unique` has folded into this one.
+    `confidence` is the probability that it shows the texts of the query, 0 to 1, where that was asked for. `similar` are
+    the photos that were folded into this one, `same_file` other names of its own file.
     """
 
     rank: int
@@ -50,11 +86,43 @@ class Hit(NamedTuple):
     photo: Photo
     confidence: float | None = None
     similar: tuple[Photo, ...] = ()
+    same_file: tuple[bytes, ...] = ()
 
     @property
-    def path(self) -> str:
-        """Absolute path, as Python writes file names (undecodable bytes as surrogates)."""
-        return os.fsdecode(self.photo.path)
+    def path(self) -> Path:
+        """Absolute path; bytes that are no text are surrogates, as Python writes file names."""
+        return Path(os.fsdecode(self.photo.path))
+
+    @property
+    def metadata(self) -> Metadata:
+        """Size in pixels, time, camera and place, as the photo says them."""
+        return self.photo.metadata
+
+
+# ------------------------------------------------------------------------------------------ terms
+
+
+class Words(NamedTuple):
+    """A text as people write it, in its parts: `2:@grandma on a beach` is 2.0, "grandma" and "on a beach"."""
+
+    weight: float
+    concept: str | None
+    text: str
+
+    @staticmethod
+    def of(spelling: str) -> Words:
+        """Raises `BadRequest` when there is nothing in it, or no text."""
+        weight, words = weighted(spelling)
+        if not weight < 1e9:
+            raise BadRequest(f"the weight of {words!r} is too large")
+        if not is_text(words):
+            raise BadRequest("the query is not text in this terminal's encoding (UTF-8)")
+        if not words.strip():
+            raise BadRequest(EMPTY)
+        if not words.lstrip().startswith("@"):
+            return Words(weight, None, words)
+        name, _, rest = words.strip().partition(" ")
+        return Words(weight, name, rest.strip())
 
 
 def weighted(text: str) -> tuple[float, str]:
@@ -63,123 +131,63 @@ def weighted(text: str) -> tuple[float, str]:
     return (float(match[1]), match[2]) if match else (1.0, text)
 
 
-def text_term(text: str, sign: int = 1) -> Term:
-    """A term from the command line's spelling of a text. Raises `BadRequest` when there is nothing in it."""
-    weight, words = weighted(text)
-    if not weight < 1e9:
-        raise BadRequest(f"the weight of {words!r} is too large")
-    if not is_text(words):
-        raise BadRequest("the query is not text in this terminal's encoding (UTF-8)")
-    if not words.strip():
-        raise BadRequest(EMPTY)
-    return Term(words, sign * weight)
-
-
-def image_term(path: str | Path, weight: float = 1.0) -> Term:
+def image_term(path: str | os.PathLike[str], weight: float = 1.0) -> Term:
     """A term from an image file. Raises `BadRequest` when it cannot be read; whether it is an image shows later."""
     from clipsearch.images.read import read
 
     try:
-        return Term(read(path), weight, str(path))
+        return Term(read(path), weight, os.fspath(path))
     except ImageUnusable as error:
-        raise BadRequest(f"{path} cannot be used as an image: {error}") from None
+        raise BadRequest(f"{os.fspath(path)} cannot be used as an image: {error}") from None
+
+
+# ------------------------------------------------------------------------------------------ searching
 
 
 class Searcher:
-    """Asks one index, loading its model once and only when it is needed."""
+    """Asks one index about the photos that pass a filter; loads the model once and only when it is needed."""
 
-    def __init__(self, store: Store, where: Filter = EVERYTHING) -> None:
-        """`where`: what photos must be. Raises `BadRequest` when nothing in its folder was indexed."""
-        where = where.checked()
+    def __init__(self, store: Store, where: Filter = EVERYTHING, embedder: Embedder | None = None) -> None:
+        """`where`: what photos must be. Raises `IndexEmpty`, and `NotIndexed` when nothing in its folder was indexed."""
         store.require_photos()
-        self._store, self.embedder = store, Embedder(store)
+        self.selection = store.select(where.checked())
+        self.embedder = embedder or Embedder(store)
+        self.present = Present()
+        self._store = store
+        self._only = None if self.selection.everything else store.images_in(self.selection)
         self._background: Background | None = None
-        roots = store.roots()
-        places = [(root, b"") for root in roots] if where.under is None else _places_in(store, roots, where.under)
-        self.offline = [root for root, _ in places if store.offline(root)]  # what is not searched
-        online = [(root, below) for root, below in places if root not in self.offline]
-        self.selection = store.select(online, where)
-        everything = where == EVERYTHING and len(online) == len(roots)
-        self._only = None if everything else store.images_in(self.selection)
-        self._filtered = where != EVERYTHING
 
-    def query(
-        self,
-        terms: Sequence[Term] = (),
-        k: int = 10,
-        min_score: float | None = None,
-        min_confidence: float | None = None,
-        unique: float | None = None,
-    ) -> list[Hit]:
-        """The `k` best hits, best first; fewer if there are fewer, or if the others are not good enough.
+    def terms(self, text: str, sign: int = 1) -> list[Term]:
+        """The terms of a text as people write it: its concept, if it names one, and its words."""
+        weight, concept, words = Words.of(text)
+        terms = [Term(words, sign * weight)] if words else []
+        if concept is not None:
+            from clipsearch.search.concepts import Concepts
 
-        Without terms, the newest first. Photos that score less than `min_score` are no hits; nor are those whose
-        confidence is less than `min_confidence`, and the search ends where it finds no other. Photos whose cosine with
-        a better hit is at least `unique` are folded into it. Files that are gone since they were indexed are left out.
-        Raises `BadRequest`, or what encoding raises.
+            terms.insert(0, Term(Concepts(self._store.folder).row(concept, self.embedder), sign * weight))
+        return terms
+
+    def query(self, terms: Sequence[Term] = (), limits: Limits = Limits()) -> list[Hit]:
+        """The best hits, best first; fewer than `limits.k` if there are fewer, or if the others are not good enough.
+
+        Without terms, the newest first. Files that are gone since they were indexed are left out. Raises `BadRequest`, or
+        what encoding raises.
         """
-        if k < 1:
-            raise BadRequest(f"-k must be at least 1, not {k}")
-        if not terms and not self._filtered:
-            raise BadRequest(EMPTY)
-        if min_score is not None and math.isnan(min_score):
-            raise BadRequest("--min-score is a cosine, -1 to 1, not nan")
-        if unique is not None and not 0 <= unique <= 1:
-            raise BadRequest(f"--unique is a cosine, 0 to 1, not {unique}")
-        if min_score is not None and not terms:
-            raise BadRequest("there is no score without something to look for")
-        if min_confidence is not None and not any(isinstance(t.content, str) and t.weight > 0 for t in terms):
-            raise BadRequest("confidence is about texts; images and concepts have none: use --min-score")
-        if min_confidence is not None and not 0 <= min_confidence <= 1:
-            raise BadRequest(f"--min-confidence is a probability, 0 to 1, not {min_confidence}")
+        limits = limits.checked(terms)
+        folds_or_refuses = limits.min_confidence is not None or limits.unique is not None
         hits: list[Hit] = []
-        plain = min_confidence is None and unique is None
-        for part in self._ranked(terms, k if plain else max(k, FIRST_LOOK)):
-            good = [hit for hit in part if min_score is None or (hit.score or 0.0) >= min_score]
-            if min_confidence is not None:
-                good = [hit for hit in self.with_confidence(good, terms) if (hit.confidence or 0.0) >= min_confidence]
+        for part in self._ranked(terms, max(limits.k, FIRST_LOOK) if folds_or_refuses else limits.k):
+            good = self._good(part, terms, limits)
             hits += good
-            if unique is not None:
-                hits = self._folded(hits, unique)
-            if len(hits) >= k or not good:
+            if limits.unique is not None:
+                hits = self._folded(hits, limits.unique)
+            if len(hits) >= limits.k or not good:
                 break
-        return [hit._replace(rank=rank) for rank, hit in enumerate(hits[:k], 1)]
-
-    def _ranked(self, terms: Sequence[Term], first: int) -> Iterator[list[Hit]]:
-        """All photos, best first, in parts of which each is some times as large as all before it."""
-        if not terms:
-            yield from self._newest(first)
-            return
-        embedding = self.embed(terms)
-        seen: set[int] = set()
-        wanted = first
-        while True:
-            ids, scores = vectors.top_k(self._store, embedding, wanted, self._only)
-            score_of = dict(zip(ids.tolist(), scores.tolist(), strict=True))
-            photos = self._store.photos_of(score_of.keys() - seen, self.selection)
-            hits = [Hit(0, score_of[photo.image_id], photo) for photo in photos if os.path.exists(photo.path)]
-            hits.sort(key=lambda hit: (-(hit.score or 0.0), hit.photo.path))
-            if hits:
-                yield hits
-            if len(ids) < wanted:
-                return
-            seen |= score_of.keys()
-            wanted *= 4
-
-    def _newest(self, first: int) -> Iterator[list[Hit]]:
-        seen, wanted = 0, first
-        while True:
-            photos = self._store.newest(self.selection, wanted)
-            hits = [Hit(0, None, photo) for photo in photos[seen:] if os.path.exists(photo.path)]
-            if hits:
-                yield hits
-            if len(photos) < wanted:
-                return
-            seen, wanted = wanted, 4 * wanted
+        return [hit._replace(rank=rank) for rank, hit in enumerate(hits[: limits.k], 1)]
 
     def with_confidence(self, hits: list[Hit], terms: Sequence[Term]) -> list[Hit]:
         """Each hit with its confidence: that of the text that it is least likely to show, if there are texts."""
-        asked = [self._embed(term) for term in terms if isinstance(term.content, str) and term.weight > 0]
+        asked = [self.embedder.row(term) for term in terms if term.asks_for_text]
         if not hits or not asked or all(hit.confidence is not None for hit in hits):
             return hits
         if self._background is None:
@@ -190,9 +198,59 @@ class Searcher:
         least = np.min([self._background.confidence(text, rows) for text in asked], axis=0)
         return [hit._replace(confidence=value) for hit, value in zip(hits, least.tolist(), strict=True)]
 
+    def embed(self, terms: Sequence[Term]) -> Array:
+        """The unit row (dim,) of a query: the weighted sum of its terms' unit rows, made a unit row again."""
+        if not any(term.weight > 0 for term in terms):
+            raise BadRequest(EMPTY)
+        total = np.zeros(self._store.dim, np.float32)
+        for term in terms:
+            total += np.float32(term.weight) * self.embedder.row(term)
+        if not np.linalg.norm(total) > 1e-6:
+            raise BadRequest("the terms of the query cancel each other out; change their weights")
+        return unit_rows(total)
+
+    def _good(self, hits: list[Hit], terms: Sequence[Term], limits: Limits) -> list[Hit]:
+        if limits.min_score is not None:
+            hits = [hit for hit in hits if (hit.score or 0.0) >= limits.min_score]
+        if limits.min_confidence is not None:
+            hits = [hit for hit in self.with_confidence(hits, terms) if (hit.confidence or 0) >= limits.min_confidence]
+        return hits
+
+    def _ranked(self, terms: Sequence[Term], first: int) -> Iterator[list[Hit]]:
+        """All photos, best first, in parts; each part is three times as large as all before it."""
+        find = self._newest if not terms else self._nearest(self.embed(terms))
+        seen, wanted = 0, first
+        while True:
+            hits, found = find(seen, wanted)
+            if hits:
+                yield hits
+            if found < wanted:
+                return
+            seen, wanted = wanted, 4 * wanted
+
+    def _nearest(self, embedding: Array) -> Callable[[int, int], tuple[list[Hit], int]]:
+        looked_at: set[int] = set()
+
+        def find(_: int, wanted: int) -> tuple[list[Hit], int]:
+            ids, scores = vectors.top_k(self._store, embedding, wanted, self._only)
+            # fp16 rows are not quite of length 1, so that a cosine may come out a little above 1.
+            score_of = dict(zip(ids.tolist(), scores.clip(-1, 1).tolist(), strict=True))
+            photos = self.present(self._store.photos_of(score_of.keys() - looked_at, self.selection))
+            looked_at.update(score_of)
+            hits = [Hit(0, score_of[photo.image_id], photo) for photo in photos]
+            return sorted(hits, key=lambda hit: (-(hit.score or 0.0), hit.photo.path)), len(ids)
+
+        return find
+
+    def _newest(self, seen: int, wanted: int) -> tuple[list[Hit], int]:
+        photos = self._store.newest(self.selection, wanted)
+        return [Hit(0, None, photo) for photo in self.present(photos[seen:])], len(photos)
+
     def _folded(self, hits: list[Hit], threshold: float) -> list[Hit]:
+        """Each hit that is near a better one becomes one of its `similar` or, if it is the same file, its `same_file`."""
         from clipsearch.search.duplicates import near_groups
 
+        hits = self._one_name_a_file(hits)
         out: dict[int, Hit] = dict(enumerate(hits))
         for group in near_groups(self._rows(hits), threshold):
             others = [out.pop(number) for number in group.members]
@@ -200,49 +258,14 @@ class Searcher:
             out[group.head] = hits[group.head]._replace(similar=(*hits[group.head].similar, *folded))
         return list(out.values())
 
-    def _rows(self, hits: list[Hit]) -> Array:
-        return unit_rows(self._store.rows_of(np.array([hit.photo.image_id for hit in hits], np.int64)))
+    def _one_name_a_file(self, hits: list[Hit]) -> list[Hit]:
+        hit_of = {hit.photo.path: hit for hit in hits}
+        out = []
+        for photo, names in self.present.files(hit.photo for hit in hits):
+            same = [hit_of[photo.path], *(hit_of[name] for name in names)]
+            similar = tuple(folded for hit in same for folded in hit.similar)
+            out.append(same[0]._replace(similar=similar, same_file=(*names, *(n for hit in same for n in hit.same_file))))
+        return out
 
-    def embed(self, terms: Sequence[Term]) -> Array:
-        """The unit row (dim,) of a query: the weighted sum of its terms' unit rows, made a unit row again."""
-        if not any(term.weight > 0 for term in terms):
-            raise BadRequest(EMPTY)
-        total = np.zeros(self._store.dim, np.float32)
-        for term in terms:
-            total += np.float32(term.weight) * self._embed(term)
-        if not np.linalg.norm(total) > 1e-6:
-            raise BadRequest("the terms of the query cancel each other out; change their weights")
-        row: Array = unit_rows(total[None])[0]
-        return row
-
-    def _embed(self, term: Term) -> Array:
-        if isinstance(term.content, str):
-            text: Array = self.embedder.texts([term.content])[0]
-            return text
-        if isinstance(term.content, bytes):
-            return self.embedder.image(term.content, term.name)
-        return term.content
-
-
-def _places_in(store: Store, roots: list[Root], under: str) -> list[tuple[Root, bytes]]:
-    """What to search for `under`. As it is spelt first: a folder behind a link is indexed by the link's name."""
-    places: list[tuple[Root, bytes]] = []
-    for folder in (os.path.abspath(os.fsencode(under)), absolute(under)):
-        places = _places(roots, folder)
-        if store.images_in(store.select(places)).size:
-            return places
-    if places and os.path.isdir(under):
-        return places
-    raise BadRequest(f"nothing in {under} was indexed; clipsearch status lists the folders that were")
-
-
-def _places(roots: list[Root], folder: bytes) -> list[tuple[Root, bytes]]:
-    """The roots that lie in a folder, whole, and the one that it lies in, with the part of it that is the folder."""
-    places = []
-    for root in roots:
-        below = relative_to(folder, root.path)
-        if below is not None:
-            places.append((root, below))
-        elif relative_to(root.path, folder) is not None:
-            places.append((root, b""))
-    return places
+    def _rows(self, hits: Iterable[Hit]) -> Array:
+        return self._store.unit_rows_of([hit.photo.image_id for hit in hits])

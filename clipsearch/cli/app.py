@@ -1,0 +1,256 @@
+"""What the commands share: options, streams, and how an error becomes one sentence and an exit status."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import io
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import IO, Annotated, Any, ParamSpec
+
+import typer
+
+from clipsearch import errors
+from clipsearch.errors import BadArgument, BadRequest, ClipsearchError, ImageUnusable
+from clipsearch.output import text
+from clipsearch.output.records import FORMATS, as_json
+
+FOUND, NOTHING_FOUND, FAILED, SKIPPED, INTERRUPTED = 0, 1, 2, 3, 130
+MOST_LISTED = 1 << 30  # bytes of a list of files, labels or queries
+_LONGEST_LINE, _AT_ONCE = 1 << 24, 1 << 20  # bytes
+
+# What a user of the command line can do about a kind of error. The nearest class counts.
+HINTS: dict[type[ClipsearchError], str] = {
+    errors.NoIndex: "make one with: clipsearch index DIR",
+    errors.IndexEmpty: "fill it with: clipsearch index DIR",
+    errors.IndexDamaged: "repair it with: clipsearch verify",
+    errors.CatalogueDamaged: "make it anew: delete catalogue.sqlite there and index your folders again",
+    errors.IndexTooNew: "use a newer clipsearch",
+    errors.ModelMismatch: "add --rebuild to embed its photos anew, or use another --index",
+    errors.ModelUnknown: "clipsearch models --all lists them",
+    errors.WeightsChanged: "put them back, or make the index anew: clipsearch index --rebuild",
+    errors.DownloadFailed: "use --weights FILE, or --model mini, which needs no download",
+    errors.EncodingFailed: "try a smaller --batch-size",
+    errors.FolderOffline: "bring it back, or let it go with: clipsearch forget DIR",
+    errors.NotIndexed: "clipsearch status lists the folders that were",
+    errors.ConceptsDamaged: "clipsearch verify puts the last good ones in its place",
+}
+# Arguments whose options are not called as they are.
+OPTIONS = {"k": "-k", "unique": "--similarity", "directories": "DIR", "labels": "LABEL", "templates": "--template"}
+
+Parameters = ParamSpec("Parameters")
+
+
+# ------------------------------------------------------------------------------------------ options
+
+
+WHICH, OUTPUT, OTHER = "Which photos", "Output", "Other"
+
+IndexOption = Annotated[
+    str | None,  # a Path would make "." of an empty name
+    typer.Option("--index", metavar="PATH", help="Folder of the index; also CLIPSEARCH_INDEX.", rich_help_panel=OTHER),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.", rich_help_panel=OUTPUT)]
+DebugOption = Annotated[bool, typer.Option("--debug", help="Show where an error came from.", rich_help_panel=OTHER)]
+FormatOption = Annotated[
+    str | None,
+    typer.Option("--format", "-f", metavar="|".join(FORMATS), help="Default: table, piped: paths.", rich_help_panel=OUTPUT),
+]
+NullOption = Annotated[
+    bool, typer.Option("-0", "--print0", help="Paths that end in NUL, for xargs -0.", rich_help_panel=OUTPUT)
+]
+
+
+def new_app(**settings: Any) -> typer.Typer:
+    """A Typer application as all commands are in."""
+    return typer.Typer(
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+        rich_markup_mode="rich",
+        **({"add_completion": False} | settings),
+    )
+
+
+def explained(function: Callable[Parameters, None]) -> Callable[Parameters, None]:
+    """The error boundary of a command: what can go wrong becomes a sentence on stderr and an exit status."""
+
+    @functools.wraps(function)
+    def run(*args: Parameters.args, **options: Parameters.kwargs) -> None:
+        try:
+            function(*args, **options)
+            sys.stdout.flush()
+        except BrokenPipeError:  # whoever read the results has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        except KeyboardInterrupt:
+            say("clipsearch: interrupted")
+            raise typer.Exit(INTERRUPTED) from None
+        except (ClipsearchError, MemoryError, OSError) as error:
+            if options.get("debug"):
+                raise
+            say(f"clipsearch: {sentence(error)}")
+            raise typer.Exit(getattr(error, "exit_code", FAILED)) from None
+
+    # Typer joins the lines of a paragraph unless it begins with a backspace.
+    run.__doc__ = re.sub(r"\n( *)(Examples?:\n)", r"\n\1\b\n\1\2", function.__doc__ or "")
+    return run
+
+
+def sentence(error: Exception) -> str:
+    """What an error says, in the words of the command line, and what can be done about it."""
+    if isinstance(error, MemoryError):
+        return "there is not enough memory for this"
+    if isinstance(error, OSError):
+        where = f" {os.fsdecode(error.filename)}" if error.filename else ""
+        return f"{error.strerror or error}{where}"
+    if isinstance(error, BadArgument):
+        return f"{OPTIONS.get(error.argument, '--' + error.argument.replace('_', '-'))} {error.problem}"
+    if isinstance(error, errors.IndexOutdated):
+        folders = " ".join(text.quoted(folder) for folder in error.folders)
+        return f"{error}; make it anew with: clipsearch index --rebuild {folders}".rstrip()
+    hint = next((HINTS[kind] for kind in type(error).__mro__ if kind in HINTS), None)
+    return f"{error}; {hint}" if hint else str(error)
+
+
+# ------------------------------------------------------------------------------------------ streams
+
+
+def own_the_streams() -> None:
+    """Keep stderr to ourselves, and have streams where the caller closed them.
+
+    libtiff and libjpeg write to file descriptor 2, past Python: from here on that leads nowhere, and `sys.stderr` to
+    a copy of it.
+    """
+    sys.stdin = sys.stdin or open(os.devnull)  # noqa: SIM115
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+    else:
+        sys.stderr.flush()
+        copy = os.dup(2)
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 2)
+        os.close(nowhere)
+        sys.stderr = open(copy, "w", buffering=1, encoding=sys.stderr.encoding, errors="backslashreplace")  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8", errors="replace")
+
+
+_stdin_is_read = False
+
+
+def open_or_stdin(source: str) -> contextlib.AbstractContextManager[IO[bytes]]:
+    """A file to read, or stdin for -, which can be read once. Raises OSError or `BadRequest`."""
+    global _stdin_is_read  # noqa: PLW0603  # as the process has one stdin
+    if source != "-":
+        return open(source, "rb")
+    if _stdin_is_read:
+        raise BadRequest("only one option can read stdin; give the others a file")
+    _stdin_is_read = True
+    return contextlib.nullcontext(sys.stdin.buffer)
+
+
+def lines(source: str) -> Iterator[tuple[str, bytes]]:
+    """The lines of a file or of stdin (-) that are not blank, each after its place for messages. Raises `BadRequest`."""
+    for number, raw in enumerate(split(source, b"\n"), 1):
+        line = raw.removeprefix(b"\xef\xbb\xbf") if number == 1 else raw
+        if line.strip():
+            yield f"{source}, line {number}", line.rstrip(b"\r")
+
+
+def split(source: str, end: bytes) -> Iterator[bytes]:
+    """The parts of a file or of stdin (-) before each `end`, one byte, as they come in. Raises `BadRequest`.
+
+    What has no end, such as /dev/zero, is refused before it fills the memory.
+    """
+    try:
+        with open_or_stdin(source) as file:
+            read, rest = 0, b""
+            # A line from a pipe is passed on before the next one is there.
+            while part := file.readline(_AT_ONCE) if end == b"\n" else file.read(_AT_ONCE):
+                read += len(part)
+                *whole, rest = (rest + part).split(end)
+                yield from whole
+                if read > MOST_LISTED or len(rest) > _LONGEST_LINE:
+                    raise BadRequest(f"{source} is too long to be a list")
+            yield from [rest] if rest else []
+    except OSError as error:
+        raise BadRequest(f"{source} cannot be read: {errors.reason(error)}") from None
+
+
+def text_lines(source: str) -> Iterator[tuple[str, str]]:
+    """The lines of a file or of stdin as text, without the blanks around them. Raises `BadRequest` if not UTF-8."""
+    for place, raw in lines(source):
+        try:
+            yield place, raw.decode().strip()
+        except UnicodeDecodeError:
+            raise BadRequest(f"{place}: not UTF-8") from None
+
+
+def image_bytes(place: str) -> bytes:
+    """The bytes of an image by its path, its URL, or - for stdin. Raises `BadRequest`."""
+    from clipsearch.images import read
+
+    if place.startswith(("https://", "http://")):
+        from clipsearch.images.fetch import fetch
+
+        return fetch(place)
+    try:
+        if place == "-":
+            with open_or_stdin(place) as file:
+                return read.read_stream(file)
+        return read.read(place)
+    except ImageUnusable as error:
+        name = "the image on stdin" if place == "-" else place
+        raise BadRequest(f"{name} cannot be used as an image: {error}") from None
+
+
+# ------------------------------------------------------------------------------------------ what is said
+
+
+def say(message: str) -> None:
+    """One line on stderr, in which nothing can act on a terminal."""
+    print(text.printable(message), file=sys.stderr, flush=True)
+
+
+def print_json(value: dict[str, Any]) -> None:
+    """One object on stdout."""
+    write([as_json(value, indent=2)])
+
+
+def write(chunks: Iterable[bytes]) -> None:
+    """Bytes on stdout."""
+    for chunk in chunks:
+        sys.stdout.buffer.write(chunk)
+
+
+def some(paths: Sequence[bytes]) -> str:
+    """The first of paths, and how many more."""
+    return os.fsdecode(paths[0]) + (f" and {len(paths) - 1:,} more" if len(paths) > 1 else "")
+
+
+def say_missing(paths: Sequence[bytes]) -> None:
+    """One line on stderr, if there were paths that the index does not have."""
+    if paths:
+        say(f"left out, not in the index: {some(paths)}")
+
+
+def width() -> int:
+    """Columns of the terminal; 100 where there is none."""
+    import shutil
+
+    return shutil.get_terminal_size((100, 24)).columns
+
+
+def colour() -> bool:
+    """Whether stdout shows colours."""
+    return sys.stdout.isatty() and "NO_COLOR" not in os.environ
+
+
+def chosen_format(wanted: str | None, formats: Sequence[str], usual: str) -> str:
+    """The format that is wanted, or the usual one. Raises `BadArgument` for one that there is not."""
+    if wanted is not None and wanted not in formats:
+        raise BadArgument("format", f"has no {wanted!r}; there are {', '.join(formats)}")
+    return wanted or usual

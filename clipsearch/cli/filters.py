@@ -1,0 +1,91 @@
+"""The options that choose among photos. Several commands have them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated
+
+import typer
+
+from clipsearch.cli.app import WHICH, lines, say, say_missing, some, split
+from clipsearch.errors import BadArgument, BadRequest
+from clipsearch.output import text
+from clipsearch.search.query import Searcher
+from clipsearch.store import filters
+from clipsearch.store.catalogue import Store
+from clipsearch.store.filters import Filter
+
+
+def _which(metavar: str, help: str, *names: str) -> typer.models.OptionInfo:
+    option: typer.models.OptionInfo = typer.Option(*names, metavar=metavar, help=help, rich_help_panel=WHICH)
+    return option
+
+
+Under = Annotated[str | None, _which("DIR", "Only photos in this folder.")]
+After = Annotated[str | None, _which("DATE", "Taken then or later: 2023, 2023-06-14, '3 months ago'.")]
+Before = Annotated[str | None, _which("DATE", "Taken earlier than that.")]
+Camera = Annotated[str | None, _which("TEXT", "Its maker or model has this in it.")]
+Near = Annotated[str | None, _which("LAT,LON[,KM]", "Taken around there; 10 km unless it says.")]
+Size = Annotated[list[str] | None, _which("[+-]SIZE", "+2M: at least; -500k: at most; repeatable.")]
+Orientation = Annotated[str | None, _which("|".join(filters.ORIENTATIONS), "By width and height, upright.")]
+Type = Annotated[list[str] | None, _which("TYPE", "Kind of file, such as jpeg or png; repeatable.")]
+FilesFrom = Annotated[str | None, _which("FILE", "Only photos that it lists, a path a line; - is stdin.")]
+From0 = Annotated[
+    bool, typer.Option("--from0", help="Paths in --files-from end in NUL.", rich_help_panel=WHICH)
+]
+
+
+def photo_filter(
+    under: str | None,
+    after: str | None,
+    before: str | None,
+    camera: str | None,
+    near: str | None,
+    size: list[str] | None,
+    orientation: str | None,
+    type: list[str] | None,
+    files_from: str | None,
+    from0: bool,
+) -> Filter:
+    """What the options say. Raises `BadRequest`."""
+    for name, value in (("under", under), ("camera", camera)):
+        if value == "":
+            raise BadArgument(name, "was given an empty name")
+    if from0 and files_from is None:
+        raise BadRequest("--from0 says how --files-from is to be read; give it a file, or - for stdin")
+    bounds = [filters.parse_size(text) for text in size or ()]
+    return Filter(
+        under=under,
+        after=filters.parse_date(after) if after is not None else None,
+        before=filters.parse_date(before) if before is not None else None,
+        camera=camera,
+        near=filters.parse_circle(near) if near is not None else None,
+        at_least=max((least for least, _ in bounds if least is not None), default=None),
+        at_most=min((most for _, most in bounds if most is not None), default=None),
+        orientation=filters.parse_orientation(orientation) if orientation is not None else None,
+        types=tuple(suffix for name in type or () for suffix in filters.parse_type(name)),
+        files=None if files_from is None else tuple(_listed(files_from, from0)),
+    )
+
+
+def _listed(source: str, null: bool) -> Iterable[bytes]:
+    if null:
+        return (path for path in split(source, b"\0") if path)
+    return (line for _, line in lines(source))
+
+
+def searcher_of(store: Store, where: Filter) -> Searcher:
+    """Asks a store about the photos that pass a filter; says what of it is not searched."""
+    searcher = Searcher(store, where)
+    say_missing(searcher.selection.missing)
+    for root, offline in searcher.selection.offline.items():
+        say(f"not searched: {text.printable(root.path)} {offline}")
+    return searcher
+
+
+def say_hidden(searcher: Searcher) -> None:
+    """One line on stderr, if there were photos in folders that may not be read."""
+    hidden = searcher.present.hidden
+    if hidden:
+        count = text.photos(sum(hidden.values()))
+        say(f"left out, not to be looked at: {count} in {some(sorted(hidden))}; the folder cannot be read")

@@ -1,0 +1,357 @@
+"""`clipsearch query`: find photos by text, by image, or by date, place and file."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+import typer
+
+from clipsearch.cli import filters
+from clipsearch.cli.app import (
+    NOTHING_FOUND,
+    OUTPUT,
+    DebugOption,
+    FormatOption,
+    IndexOption,
+    NullOption,
+    chosen_format,
+    colour,
+    explained,
+    image_bytes,
+    lines,
+    new_app,
+    say,
+    sentence,
+    width,
+    write,
+)
+from clipsearch.errors import BadArgument, BadRequest
+from clipsearch.output import records, text
+from clipsearch.paths import index_folder
+from clipsearch.search.query import Hit, Limits, Searcher, Term, Words, weighted
+from clipsearch.store.catalogue import Store
+from clipsearch.store.filters import EVERYTHING
+
+app = new_app()
+WHAT = "What the photos show"
+
+
+@app.command()
+@explained
+def query(
+    texts: Annotated[
+        list[str] | None, typer.Argument(metavar="TEXT...", help="What the photos show; @NAME is a concept.")
+    ] = None,
+    image: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--image", "--like", metavar="FILE", help="Photos like this one; a URL, or - for stdin.", rich_help_panel=WHAT
+        ),
+    ] = None,
+    not_: Annotated[
+        list[str] | None, typer.Option("--not", metavar="TEXT", help="Away from this.", rich_help_panel=WHAT)
+    ] = None,
+    unlike: Annotated[
+        list[str] | None, typer.Option(metavar="FILE", help="Away from what this photo shows.", rich_help_panel=WHAT)
+    ] = None,
+    batch: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="One query a line (- is stdin), answered as JSON lines.", rich_help_panel=WHAT),
+    ] = None,
+    under: filters.Under = None,
+    after: filters.After = None,
+    before: filters.Before = None,
+    camera: filters.Camera = None,
+    near: filters.Near = None,
+    size: filters.Size = None,
+    orientation: filters.Orientation = None,
+    type: filters.Type = None,
+    files_from: filters.FilesFrom = None,
+    from0: filters.From0 = False,
+    k: Annotated[
+        int, typer.Option("-k", "--count", metavar="N", help="How many photos at most.", rich_help_panel=filters.WHICH)
+    ] = 10,
+    cut: Annotated[
+        bool,
+        typer.Option("--cut", help="Stop where the photos stop being about the query.", rich_help_panel=filters.WHICH),
+    ] = False,
+    min_confidence: Annotated[
+        float | None,
+        typer.Option(metavar="P", help="Only photos that show the texts this surely, 0 to 1.", rich_help_panel=filters.WHICH),
+    ] = None,
+    min_score: Annotated[
+        float | None,
+        typer.Option(metavar="X", help="Only photos that score at least this, -1 to 1.", rich_help_panel=filters.WHICH),
+    ] = None,
+    unique: Annotated[
+        bool, typer.Option("--unique", help="Fold copies and bursts into the best.", rich_help_panel=filters.WHICH)
+    ] = False,
+    similarity: Annotated[
+        float | None,
+        typer.Option(
+            metavar="X", help="The cosine from which on --unique folds; 0.98.", rich_help_panel=filters.WHICH
+        ),
+    ] = None,
+    format: FormatOption = None,
+    null: NullOption = False,
+    preview: Annotated[
+        bool, typer.Option("--preview", help="Show the photos in the terminal.", rich_help_panel=OUTPUT)
+    ] = False,
+    html: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Write a contact sheet, one HTML file.", rich_help_panel=OUTPUT)
+    ] = None,
+    open_: Annotated[
+        bool, typer.Option("--open", help="Open the contact sheet in the browser.", rich_help_panel=OUTPUT)
+    ] = False,
+    copy_to: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Copy the photos there, over nothing.", rich_help_panel=OUTPUT)
+    ] = None,
+    link_to: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Link to the photos from there.", rich_help_panel=OUTPUT)
+    ] = None,
+    numbered: Annotated[
+        bool, typer.Option("--numbered", help="Put the rank before the names in DIR.", rich_help_panel=OUTPUT)
+    ] = False,
+    index: IndexOption = None,
+    debug: DebugOption = False,
+) -> None:
+    """Find photos by text, by image, by both, or by date, place and file alone.
+
+    Several texts and images are added up; a number before a colon is a weight, 1 if there is none. Without any, the
+    photos that the other options choose are listed, the newest first.
+
+    Examples:
+      clipsearch query "a dog on a beach" -k 50
+      clipsearch query "2:golden retriever" snow --not people
+      clipsearch query --image beach.jpg --unlike hotel.jpg
+      clipsearch query sunset --after 2023-06 --before 2023-09 --camera canon
+      clipsearch query "a cat" --cut || echo "no cat"
+      clipsearch query sunset -0 | xargs -0 cp -t ~/wallpapers
+      clipsearch query receipt --format jsonl | jq -r 'select(.confidence > .5) | .path'
+      find ~/Pictures -name '*.png' -print0 | clipsearch query "a cat" --files-from - --from0
+      clipsearch query --near 48.85,2.35,5 --orientation landscape -k 100 --html paris.html
+      clipsearch query "@grandma on a beach" --unique --preview
+
+    Exit status: 0 when something was found, 1 when nothing was, 2 for an error.
+    """
+    if batch is not None and (texts or image or not_ or unlike or preview or html or open_ or copy_to or link_to):
+        raise BadRequest("--batch takes its queries from a file and answers as JSON lines; leave out the others")
+    shown = _Shown(_form(format, null, batch), null, preview, _named("html", html), open_)
+    collected = _Collected(_named("copy_to", copy_to), _named("link_to", link_to), numbered)
+    _check_together(shown, collected, format)
+    limits = Limits(k, min_score, _least(cut, min_confidence), _threshold(unique, similarity))
+    where = filters.photo_filter(under, after, before, camera, near, size, orientation, type, files_from, from0)
+    with Store.open(index_folder(index)) as store:
+        searcher = filters.searcher_of(store, where)
+        if batch is not None:
+            found = _answer_each(batch, searcher, limits)
+        else:
+            terms = [term for words in texts or () for term in searcher.terms(words)]
+            terms += [_image_term(spelling) for spelling in image or ()]
+            terms += [term for words in not_ or () for term in searcher.terms(words, -1)]
+            terms += [_image_term(spelling, -1) for spelling in unlike or ()]
+            hits = searcher.query(terms, limits)
+            if shown.needs_confidence:
+                hits = searcher.with_confidence(hits, terms)
+            found = bool(hits)
+            _collect(hits, collected)
+            _show(hits, shown, text.query_title(texts or (), image or (), not_ or (), unlike or ()), text.filter_title(where))
+        filters.say_hidden(searcher)
+    if not found:
+        if sys.stdout.isatty() and where == EVERYTHING and limits == Limits(k):
+            say("nothing found; are the folders still there? clipsearch status")
+        elif sys.stdout.isatty():
+            say("nothing found")
+        raise typer.Exit(NOTHING_FOUND)
+
+
+# ------------------------------------------------------------------------------------------ options
+
+
+class _Shown(NamedTuple):
+    """How hits are shown."""
+
+    form: str
+    null: bool
+    preview: bool
+    html: str | None
+    open: bool
+
+    @property
+    def needs_confidence(self) -> bool:
+        return bool(self.html or self.open or self.form in ("json", "jsonl"))
+
+
+class _Collected(NamedTuple):
+    """Where the photos of hits are put, if anywhere."""
+
+    copies: str | None
+    links: str | None
+    numbered: bool
+
+
+def _form(wanted: str | None, null: bool, batch: str | None) -> str:
+    usual = "paths" if null or not sys.stdout.isatty() else "table"
+    form = chosen_format(wanted, records.FORMATS, "jsonl" if batch is not None else usual)
+    if batch is not None and (null or form != "jsonl"):
+        raise BadRequest("--batch answers as JSON lines; leave out --format and -0")
+    if null and form != "paths":
+        raise BadRequest(f"-0 prints paths; it does not go with --format {form}")
+    return form
+
+
+def _named(option: str, value: str | None) -> str | None:
+    if value in ("", "-"):
+        raise BadArgument(option, f"needs a name, not {value!r}")
+    return value
+
+
+def _check_together(shown: _Shown, collected: _Collected, format: str | None) -> None:
+    if collected.copies and collected.links:
+        raise BadRequest("--copy-to and --link-to are two ways to collect the photos; take one")
+    if collected.numbered and not (collected.copies or collected.links):
+        raise BadRequest("--numbered says how --copy-to and --link-to name photos")
+    if shown.preview and (shown.null or format not in (None, "table")):
+        raise BadRequest("--preview shows the photos in a table; leave out --format and -0")
+
+
+def _least(cut: bool, min_confidence: float | None) -> float | None:
+    if not cut:
+        return min_confidence
+    if min_confidence is not None:
+        raise BadRequest("--cut is a --min-confidence of its own; take one")
+    from clipsearch.search.confidence import CUT
+
+    return CUT
+
+
+def _threshold(unique: bool, similarity: float | None) -> float | None:
+    if not unique:
+        if similarity is not None:
+            raise BadRequest("--similarity says how near --unique folds; give both")
+        return None
+    from clipsearch.search.duplicates import NEAR_IN_RESULTS
+
+    return NEAR_IN_RESULTS if similarity is None else similarity
+
+
+def _image_term(spelling: str, sign: int = 1) -> Term:
+    """An image by its path, its URL, or -; a weight may stand before it, unless the whole is a file's name."""
+    weight, place = (1.0, spelling) if os.path.exists(spelling) else weighted(spelling)
+    return Term(image_bytes(place), sign * weight, place)
+
+
+# ------------------------------------------------------------------------------------------ many queries
+
+
+def _answer_each(source: str, searcher: Searcher, limits: Limits) -> bool:
+    """Answer the queries of a file, one a line, as JSON lines; says whether anything was found.
+
+    A line that is no query gets an object with `error`, a query without hits one with `hits` 0.
+    """
+    found = False
+    for place, line in _read_ahead(lines(source), searcher, 64 if os.path.isfile(source) else 1):
+        query = line.decode("utf-8", "replace").strip()
+        try:
+            terms = searcher.terms(_decoded(line))
+            hits = searcher.with_confidence(searcher.query(terms, limits), terms)
+        except BadRequest as error:
+            say(f"{place}: {sentence(error)}")
+            write([records.as_json({"query": query, "error": sentence(error)})])
+        else:
+            found = found or bool(hits)
+            write(records.jsonl(hits, query=query) if hits else [records.as_json({"query": query, "hits": 0})])
+        sys.stdout.flush()
+    return found
+
+
+def _decoded(line: bytes) -> str:
+    try:
+        return line.decode().strip()
+    except UnicodeDecodeError:
+        raise BadRequest("not UTF-8") from None
+
+
+def _read_ahead(
+    queries: Iterator[tuple[str, bytes]], searcher: Searcher, count: int
+) -> Iterator[tuple[str, bytes]]:
+    """The same queries, of which so many are embedded together; a pipe may wait for an answer before it asks on."""
+    while part := list(itertools.islice(queries, count)):
+        texts = []
+        for _, line in part:
+            with contextlib.suppress(BadRequest):  # which is said when it is this one's turn
+                texts.append(Words.of(_decoded(line)).text)
+        if count > 1:
+            searcher.embedder.texts([text for text in texts if text])
+        yield from part
+
+
+# ------------------------------------------------------------------------------------------ results
+
+
+def _collect(hits: list[Hit], how: _Collected) -> None:
+    destination = how.copies or how.links
+    if destination:
+        from clipsearch.output.collect import collect
+
+        paths = collect(hits, Path(destination).expanduser(), link=bool(how.links), numbered=how.numbered)
+        say(f"{text.photos(len(paths))} in {destination}")
+
+
+def _show(hits: list[Hit], how: _Shown, title: str, subtitle: str) -> None:
+    if how.html or how.open:
+        _sheet(hits, title, subtitle, how)
+    if how.preview:
+        _preview(hits)
+    elif how.form == "table":
+        write([text.table(hits, width(), colour=colour()).encode("utf-8", "replace")])
+    elif how.form == "paths":
+        write(records.paths(hits, b"\0" if how.null else b"\n"))
+    elif how.form == "tsv":
+        write(records.tsv(hits))
+    elif how.form == "jsonl":
+        write(records.jsonl(hits))
+    else:
+        write(records.json_array(hits))
+
+
+def _sheet(hits: Sequence[Hit], title: str, subtitle: str, how: _Shown) -> None:
+    from clipsearch.output.sheet import write_sheet
+
+    file = how.html
+    if file is None:
+        import tempfile
+
+        handle, file = tempfile.mkstemp(prefix="clipsearch-", suffix=".html")
+        os.close(handle)
+    path = Path(file).expanduser().absolute()
+    write_sheet(path, hits, title, subtitle)
+    if how.open:
+        open_in_browser(path)
+
+
+def open_in_browser(path: Path) -> None:
+    """Show a contact sheet. Raises `BadRequest` where no browser starts."""
+    import webbrowser
+
+    say(f"the contact sheet is {path}")
+    if not webbrowser.open(path.as_uri()):
+        raise BadRequest(f"no browser could be started; open {path} yourself")
+
+
+def _preview(hits: Sequence[Hit]) -> None:
+    from clipsearch.images.thumbnail import thumbnail
+    from clipsearch.output.preview import preview
+
+    for hit in hits:
+        write([text.table([hit], width(), colour=colour()).encode("utf-8", "replace")])
+        sys.stdout.flush()
+        picture = thumbnail(hit.photo.path)
+        if picture is not None:
+            preview(picture, width())

@@ -1,0 +1,29 @@
+"""`clipsearch status`: show what is indexed."""
+
+from __future__ import annotations
+
+from clipsearch.cli.app import DebugOption, IndexOption, JsonOption, explained, new_app, print_json
+from clipsearch.indexing.status import status_of
+from clipsearch.output import records, text
+from clipsearch.paths import index_folder
+from clipsearch.store.catalogue import Store
+
+app = new_app()
+
+
+@app.command()
+@explained
+def status(index: IndexOption = None, json: JsonOption = False, debug: DebugOption = False) -> None:
+    r"""Show what is indexed: folders, counts, files that were skipped and why, size, model.
+
+    Examples:
+      clipsearch status
+      clipsearch status --json | jq '.skipped[] | "\(.path): \(.reason)"'
+    """
+    with Store.open(index_folder(index)) as store:
+        found = status_of(store)
+    if json:
+        print_json(records.status(found))
+        return
+    for line in text.status(found):
+        print(line)

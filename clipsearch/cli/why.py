@@ -1,0 +1,50 @@
+"""`clipsearch why`: say what the index knows of a file, or why it knows nothing."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from clipsearch.cli.app import (
+    NOTHING_FOUND,
+    DebugOption,
+    IndexOption,
+    JsonOption,
+    explained,
+    new_app,
+    print_json,
+    write,
+)
+from clipsearch.indexing.why import State, why_of
+from clipsearch.output import records, text
+from clipsearch.paths import index_folder
+from clipsearch.store.catalogue import Store
+
+app = new_app()
+
+
+@app.command()
+@explained
+def why(
+    paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="Files or folders.")],
+    index: IndexOption = None,
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Say of a file or folder whether it is indexed, and if not, why: excluded, skipped, offline, changed since.
+
+    Examples:
+      clipsearch why ~/Pictures/2023/00.png
+      clipsearch why ~/Pictures/2023/*.png --json | jq -r '.paths[] | select(.state != "indexed") | .path'
+
+    Exit status: 0 when all of them are indexed as they are now, 1 when one is not, 2 for an error.
+    """
+    with Store.open(index_folder(index)) as store:
+        found = [why_of(store, path) for path in paths]
+    if json:
+        print_json(records.whys(found))
+    else:
+        write(text.why(one) for one in found)
+    if any(one.state is not State.INDEXED for one in found):
+        raise typer.Exit(NOTHING_FOUND)

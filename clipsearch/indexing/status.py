@@ -1,0 +1,85 @@
+"""What an index holds, and what of it cannot be looked at now."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from clipsearch.images.scan import Rules
+from clipsearch.models.model import Model
+from clipsearch.paths import join
+from clipsearch.store.catalogue import Offline, Root, Store
+
+
+@dataclass(frozen=True, slots=True)
+class RootStatus:
+    """An indexed folder: what its scans leave out, its photos and skipped files, and why it is offline, if it is."""
+
+    path: bytes
+    rules: Rules
+    photos: int
+    skipped: int
+    offline: Offline | None
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What an index holds. `bytes` is its size on the disk, `skipped` has a path and a reason for each file, and
+    `unreadable` the folders below the roots that may not be read now, each with its photos.
+    """
+
+    folder: Path
+    model: str
+    fingerprint: str
+    dim: int
+    photos: int
+    embeddings: int
+    bytes: int
+    roots: list[RootStatus]
+    skipped: list[tuple[bytes, str]]
+    unreadable: list[tuple[bytes, int]]
+
+
+def status_of(store: Store) -> Status:
+    """What an open index holds. Raises `ModelMismatch` when its model is not known any more."""
+    model = Model.from_json(store.model)
+    counts = store.counts()
+    roots = [RootStatus(c.root.path, c.root.rules, c.photos, c.skipped, store.offline(c.root)) for c in counts]
+    online = [count.root for count, root in zip(counts, roots, strict=True) if root.offline is None]
+    return Status(
+        store.folder,
+        model.name,
+        model.fingerprint,
+        model.dim,
+        sum(root.photos for root in roots),
+        store.count_embeddings(),
+        store.size_on_disk(),
+        roots,
+        store.skipped(),
+        [found for root in online for found in _unreadable(store, root)],
+    )
+
+
+def _unreadable(store: Store, root: Root) -> list[tuple[bytes, int]]:
+    """The folders of a root that are there and may not be read, each with the number of photos that were in it."""
+    counts: dict[bytes, int] = {}
+    readable: dict[bytes, bool] = {}
+    for known in store.known(root):
+        folder = os.path.dirname(known.path)
+        if folder not in readable:
+            path = join(root.path, folder) if folder else root.path
+            readable[folder] = os.access(path, os.R_OK | os.X_OK) or _is_gone(path)
+        if not readable[folder] and known.error is None:
+            counts[join(root.path, folder)] = counts.get(join(root.path, folder), 0) + 1
+    return sorted(counts.items())
+
+
+def _is_gone(path: bytes) -> bool:
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False
