@@ -1,0 +1,98 @@
+"""Why a file or a folder is in an index, or is not."""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+from enum import StrEnum
+
+from clipsearch.errors import reason
+from clipsearch.images.scan import IMAGE_SUFFIXES, found_file, left_out_by
+from clipsearch.indexing.update import has_changed
+from clipsearch.paths import absolute, join, relative_to
+from clipsearch.store.catalogue import Root, Store
+
+
+class State(StrEnum):
+    """What an index has to do with a path."""
+
+    INDEXED = "indexed"
+    CHANGED = "changed since it was indexed"
+    GONE = "gone since it was indexed"
+    SKIPPED = "skipped"
+    NEW = "not indexed yet"
+    EXCLUDED = "left out"
+    NO_PHOTO = "not named like a photo"
+    OFFLINE = "in a folder that is offline"
+    UNREADABLE = "not to be looked at"
+    MISSING = "not there"
+    OUTSIDE = "not in an indexed folder"
+
+
+@dataclass(frozen=True, slots=True)
+class Why:
+    """The state of a path, absolute, in a few words more if there are any; and the folder that it was indexed with."""
+
+    path: bytes
+    state: State
+    detail: str = ""
+    root: bytes | None = None
+
+
+def why_of(store: Store, path: str | os.PathLike[str]) -> Why:
+    """Why the file or folder of a path is in an index, or is not."""
+    spelt = os.path.abspath(os.fsencode(os.path.expanduser(path)))
+    for name in dict.fromkeys((spelt, absolute(path))):
+        for root in store.roots():
+            below = relative_to(name, root.path)
+            if below is not None:
+                state, detail = _state(store, root, below)
+                return Why(name, state, detail, root.path)
+    return Why(spelt, State.OUTSIDE if os.path.lexists(spelt) else State.MISSING)
+
+
+def _state(store: Store, root: Root, below: bytes) -> tuple[State, str]:
+    offline = store.offline(root)
+    if offline:
+        return State.OFFLINE, f"{os.fsdecode(root.path)} {offline}"
+    known = store.known_file(root, below)
+    try:
+        status = os.stat(join(root.path, below) if below else root.path)
+    except (FileNotFoundError, NotADirectoryError):
+        return (State.GONE, "") if known else (State.MISSING, "")
+    except OSError as error:
+        return State.UNREADABLE, reason(error)
+    if stat.S_ISDIR(status.st_mode):
+        return _state_of_folder(store, root, below)
+    if known is None:
+        return _state_of_new(root, below)
+    if has_changed(found_file(below, status), known):
+        return State.CHANGED, ""
+    return (State.SKIPPED, known.error) if known.error else (State.INDEXED, "")
+
+
+def _state_of_folder(store: Store, root: Root, below: bytes) -> tuple[State, str]:
+    by = left_out_by(root.rules, below) if below else None
+    if by is not None:
+        return State.EXCLUDED, by
+    if not os.access(join(root.path, below) if below else root.path, os.R_OK | os.X_OK):
+        return State.UNREADABLE, "permission denied"
+    files = list(store.known(root, below))
+    skipped = sum(file.error is not None for file in files)
+    return State.INDEXED, f"{len(files) - skipped:,} photos, {skipped:,} files skipped"
+
+
+def _state_of_new(root: Root, below: bytes) -> tuple[State, str]:
+    by = left_out_by(root.rules, below)
+    if by is not None:
+        return State.EXCLUDED, by
+    ending = os.path.splitext(below)[1].lower()
+    if ending not in IMAGE_SUFFIXES and not (root.rules.any_name and not ending):
+        return State.NO_PHOTO, ""
+    parts = below.split(b"/")[:-1]
+    folders = [join(root.path, b"/".join(parts[: n + 1])) for n in range(len(parts))]
+    link = next((folder for folder in folders if os.path.islink(folder)), None)
+    if link is not None and not root.rules.follow_links:
+        return State.EXCLUDED, f"{os.fsdecode(link)} is a link, and links to folders are not followed"
+    return State.NEW, ""
