@@ -13,7 +13,7 @@ from clipsearch.errors import BadRequest
 from clipsearch.search import confidence
 from clipsearch.search.confidence import Background, prompts
 from clipsearch.search.embed import Embedder
-from clipsearch.search.query import Searcher, image_term, text_term
+from clipsearch.search.query import Limits, Searcher, Term, image_term
 from clipsearch.store.catalogue import Store
 
 
@@ -58,10 +58,10 @@ def test_the_background_are_texts_each_once() -> None:
 
 
 def test_it_does_not_depend_on_how_much_is_looked_at(drawn_index: Path) -> None:
-    text = text_term(SCENES[5].captions[0])
+    text = Term(SCENES[5].captions[0])
     with Store.open(drawn_index) as store:
-        many = {hit.path: hit.confidence for hit in Searcher(store).query([text], 40, min_confidence=0.0)}
-        few = Searcher(store).query([text], 1, min_confidence=0.0)
+        many = {hit.path: hit.confidence for hit in Searcher(store).query([text], Limits(40, min_confidence=0.0))}
+        few = Searcher(store).query([text], Limits(1, min_confidence=0.0))
     assert few[0].confidence == pytest.approx(many[few[0].path], rel=1e-4)
     assert len(many) == 40
     assert all(0 <= value <= 1 for value in many.values())
@@ -70,43 +70,43 @@ def test_it_does_not_depend_on_how_much_is_looked_at(drawn_index: Path) -> None:
 def test_what_is_shown_is_likelier_than_what_is_not(drawn_index: Path) -> None:
     with Store.open(drawn_index) as store:
         searcher = Searcher(store)
-        shown = [searcher.query([text_term(s.captions[0])], 1, min_confidence=0.0)[0].confidence for s in SCENES[:12]]
+        shown = [searcher.query([Term(s.captions[0])], Limits(1, min_confidence=0.0))[0].confidence for s in SCENES[:12]]
         words = ["a receipt", "a lobster", "people at a wedding", "a laptop", "a plate of sushi", "a saxophone"]
-        absent = [searcher.query([text_term(text)], 1, min_confidence=0.0)[0].confidence for text in words]
+        absent = [searcher.query([Term(text)], Limits(1, min_confidence=0.0))[0].confidence for text in words]
     assert np.median(shown) > np.median(absent)
 
 
 def test_photos_that_are_not_likely_enough_are_no_hits(drawn_index: Path) -> None:
-    term = text_term(SCENES[5].captions[0])
+    term = Term(SCENES[5].captions[0])
     with Store.open(drawn_index) as store:
         searcher = Searcher(store)
-        every = searcher.query([term], 40, min_confidence=0.0)
+        every = searcher.query([term], Limits(40, min_confidence=0.0))
         threshold = sorted(hit.confidence for hit in every)[30]
-        some = searcher.query([term], 40, min_confidence=threshold)
+        some = searcher.query([term], Limits(40, min_confidence=threshold))
         assert [hit.path for hit in some] == [hit.path for hit in every if hit.confidence >= threshold]
         assert [hit.rank for hit in some] == list(range(1, len(some) + 1))
-        assert searcher.query([term], 40, min_confidence=1.0) == []
+        assert searcher.query([term], Limits(40, min_confidence=1.0)) == []
 
 
 def test_of_several_texts_the_least_likely_counts(drawn_index: Path) -> None:
-    one, two = text_term(SCENES[5].captions[0]), text_term("people at a wedding")
+    one, two = Term(SCENES[5].captions[0]), Term("people at a wedding")
     with Store.open(drawn_index) as store:
         searcher = Searcher(store)
 
         def of(*terms) -> dict[str, float]:
-            return {hit.path: hit.confidence for hit in searcher.query(list(terms), 40, min_confidence=0.0)}
+            return {hit.path: hit.confidence for hit in searcher.query(list(terms), Limits(40, min_confidence=0.0))}
 
         both, first, second = of(one, two), of(one), of(two)
         assert both == pytest.approx({path: min(first[path], second[path]) for path in both})
-        assert of(one, text_term("a dog", -1)) == pytest.approx(first)
+        assert of(one, Term("a dog", -1.0)) == pytest.approx(first)
 
 
 def test_images_have_none(drawn: Path, drawn_index: Path) -> None:
     with Store.open(drawn_index) as store:
         searcher = Searcher(store)
         with pytest.raises(BadRequest, match="confidence is about texts"):
-            searcher.query([image_term(drawn / "00.png")], 1, min_confidence=0.1)
-        [hit] = searcher.query([image_term(drawn / "00.png")], 1)
+            searcher.query([image_term(drawn / "00.png")], Limits(1, min_confidence=0.1))
+        [hit] = searcher.query([image_term(drawn / "00.png")], Limits(1))
         assert searcher.with_confidence([hit], [image_term(drawn / "00.png")]) == [hit]
         assert Embedder(store).logit_scale > 1
 

@@ -1,233 +1,178 @@
-"""Groups of near rows against all pairs, one by one."""
+"""Copies: groups, the best of each, and the results of a query folded by them."""
 
 from __future__ import annotations
 
-import tracemalloc
-from collections.abc import Iterator
+import json
+import os
+import shutil
+from pathlib import Path
 
-import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from conftest import SCENES, Run
+from PIL import Image
 
-from clipsearch.search import duplicates
-from clipsearch.search.duplicates import TIE, Group, near_groups
-
-
-def unit(rows: np.ndarray) -> np.ndarray:
-    """Unit rows as the catalogue gives them: rounded to fp16, made unit rows again; zero rows stay zero."""
-    rows = np.asarray(rows, np.float64)
-    rows = (rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)).astype(np.float16).astype(np.float32)
-    return (rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)).astype(np.float32)
-
-
-def photo_like(n: int, dim: int, seed: int = 0) -> np.ndarray:
-    """As image embeddings lie: around a mean, in some directions more than in others."""
-    rng = np.random.default_rng(seed)
-    spread = rng.normal(size=(n, dim)) * np.arange(1, dim + 1) ** -0.5
-    return unit(rng.normal(size=dim) / np.sqrt(dim) + spread / np.sqrt((np.arange(1, dim + 1) ** -1.0).sum()))
-
-
-def near(row: np.ndarray, cosine: float, seed: int) -> np.ndarray:
-    """A row at a cosine from a unit row."""
-    away = np.random.default_rng(seed).normal(size=len(row))
-    away -= (away @ row) * row
-    return cosine * row + np.sqrt(1 - cosine**2) * away / np.linalg.norm(away)
-
-
-def reference(rows: np.ndarray, threshold: float) -> list[Group]:
-    free = np.ones(len(rows), bool)
-    groups = []
-    for head, row in enumerate(rows):
-        if free[head]:
-            cosines = np.einsum("nd,d->n", rows, row)
-            free[: head + 1] = False
-            members = np.flatnonzero(free & (cosines >= threshold - TIE)).tolist()
-            members.sort(key=lambda n: (-cosines[n], n))
-            free[members] = False
-            if members:
-                groups.append(Group(head, members, cosines[members].tolist()))
-    return groups
+from clipsearch.search.duplicates import find_duplicates
+from clipsearch.store.catalogue import Store
 
 
 @pytest.fixture
-def always_shortened(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(duplicates, "_SMALL", 0)
+def burst(tmp_path: Path, mini_index) -> tuple[Path, Path]:
+    """Twenty photos; of the first there are a small one, a re-save and a copy, of the second a copy."""
+    folder = tmp_path.resolve() / "photos"
+    folder.mkdir()
+    for n in range(20):
+        SCENES[n].image.save(folder / f"{n:02d}.png")
+    SCENES[0].image.resize((80, 80), Image.Resampling.LANCZOS).save(folder / "00-small.png")
+    SCENES[0].image.save(folder / "00-again.jpg", quality=90)
+    shutil.copy2(folder / "00.png", folder / "00 copy.png")
+    shutil.copy2(folder / "01.png", folder / "01-copy.png")
+    return folder, mini_index(folder)
 
 
-@pytest.fixture(params=["whole rows", "shortened rows"])
-def either_way(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Small cases through both of the ways that small and large ones take."""
-    with pytest.MonkeyPatch.context() as patch:
-        if request.param == "shortened rows":
-            patch.setattr(duplicates, "_SMALL", 0)
-            patch.setattr(duplicates, "_SHORT", 2)
-            patch.setattr(duplicates, "_FEW", 1)
-        patch.setattr(duplicates, "_PAIRS", 5)
-        yield
+def groups(folder: Path, index: Path, threshold: float | None) -> list[list[tuple[str, float]]]:
+    with Store.open(index) as store:
+        found = find_duplicates(store, store.select(), threshold)
+    return [[(os.path.relpath(os.fsdecode(copy.photo.path), folder), copy.similarity) for copy in g] for g in found]
 
 
-def test_any_rows_are_grouped_as_all_pairs_say(either_way: None) -> None:
-    @settings(max_examples=200, deadline=None)
-    @given(
-        n=st.integers(0, 30),
-        dim=st.integers(1, 12),
-        kinds=st.integers(1, 12),
-        noise=st.sampled_from([0.0, 1e-4, 0.05, 0.3]),
-        zeros=st.sampled_from([0.0, 0.2]),
-        threshold=st.sampled_from([1.0, 0.9999, 0.99, 0.9, 0.5, 0.0, -0.3, -1.0]),
-        block=st.integers(1, 9),
-        seed=st.integers(0, 10_000),
-    )
-    def run(n: int, dim: int, kinds: int, noise: float, zeros: float, threshold: float, block: int, seed: int) -> None:
-        rng = np.random.default_rng(seed)
-        rows = rng.normal(size=(kinds, dim))[rng.integers(kinds, size=n)] + noise * rng.normal(size=(n, dim))
-        rows[rng.random(n) < zeros] = 0
-        rows = unit(rows)
-        assert near_groups(rows, threshold, block=block) == reference(rows, threshold)
-
-    run()
+def test_groups_have_the_best_first(burst: tuple[Path, Path]) -> None:
+    folder, index = burst
+    first, second = groups(folder, index, 0.93)
+    assert [name for name, _ in second] == ["01-copy.png", "01.png"]
+    names = [name for name, _ in first]
+    assert set(names) == {"00.png", "00 copy.png", "00-again.jpg", "00-small.png"}
+    assert names[-1] == "00-small.png" or names.index("00-small.png") > 0
+    sizes = {name: (folder / name).stat().st_size for name in names if name != "00-small.png"}
+    assert names[0] == min(sizes, key=lambda name: (-sizes[name], name))
+    cosines = dict(first)
+    assert cosines["00.png"] == cosines["00 copy.png"]
+    assert all(0.93 <= cosine <= 1 for cosine in cosines.values())
 
 
-@pytest.mark.parametrize("n", [6, 7, 8, 14, 15, 60])
-@pytest.mark.parametrize("threshold", [0.3, 0.6, 0.9])
-def test_blocks_make_no_difference(either_way: None, n: int, threshold: float) -> None:
-    rows = photo_like(n, 16)
-    expected = reference(rows, threshold)
-    assert all(near_groups(rows, threshold, block=block) == expected for block in (1, 7, 2048))
+def test_identical_files_alone(burst: tuple[Path, Path]) -> None:
+    folder, index = burst
+    expected = [[("00 copy.png", 1.0), ("00.png", 1.0)], [("01-copy.png", 1.0), ("01.png", 1.0)]]
+    assert groups(folder, index, None) == expected
 
 
-@pytest.mark.parametrize("few", [0.0, duplicates._FEW, 1.0])
-def test_planted_groups_are_found_among_3000(
-    always_shortened: None, monkeypatch: pytest.MonkeyPatch, few: float
-) -> None:
-    monkeypatch.setattr(duplicates, "_FEW", few)
-    rows = photo_like(3000, 192)
-    rng = np.random.default_rng(1)
-    places = rng.permutation(3000)[:600].reshape(150, 4)
-    for group in places:
-        group.sort()
-        for number in group[1:]:
-            rows[number] = near(rows[group[0]], rng.uniform(0.96, 0.9999), number)
-    rows = unit(rows)
-    found = near_groups(rows, 0.95, block=700)
-    assert found == reference(rows, 0.95)
-    assert sorted([group.head, *sorted(group.members)] for group in found) == sorted(places.tolist())
+def test_a_file_that_is_gone_is_no_copy(burst: tuple[Path, Path]) -> None:
+    folder, index = burst
+    (folder / "01.png").unlink()
+    assert [names[0][0] for names in groups(folder, index, None)] == ["00 copy.png"]
 
 
-def test_few_pairs_are_multiplied_whole(always_shortened: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    def spy(*arguments: np.ndarray) -> np.ndarray:
-        found.append(len(real(*arguments)))
-        return real(*arguments)
-
-    found: list[int] = []
-    real = duplicates._Claims._candidates
-    monkeypatch.setattr(duplicates._Claims, "_candidates", spy)
-    monkeypatch.setattr(duplicates, "_FEW", 1)
-    assert near_groups(photo_like(3000, 512), 0.9) == []
-    assert sum(found) < 3000 + 3000**2 / 2 / 10_000  # each row meets itself
-
-
-def test_grouped_rows_are_not_compared_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    def spy(claims: object, heads: np.ndarray, others: np.ndarray) -> np.ndarray:
-        compared.append(len(heads) * len(others))
-        return real(claims, heads, others)
-
-    compared: list[int] = []
-    real = duplicates._Claims._candidates
-    monkeypatch.setattr(duplicates._Claims, "_candidates", spy)
-    near_groups(np.repeat(photo_like(1, 64), 2000, axis=0), 0.95, block=100)
-    assert sum(compared) == 100 * 100 + 1900
-
-
-def test_products_of_shortened_rows_are_at_least_the_cosines() -> None:
-    rows = np.concatenate([photo_like(500, 200), photo_like(3, 200, seed=9), np.zeros((1, 200), np.float32)])
-    rows = np.concatenate([rows, rows[:100]])
-    short = duplicates._shortened(rows, np.arange(len(rows)))
-    assert short.shape == (len(rows), duplicates._SHORT + 1)
-    assert (short @ short.T >= rows @ rows.T - 4 * 200 * 2.0**-24).all()
-
-
-def at_angles(*degrees: float) -> np.ndarray:
-    radians = np.deg2rad(degrees)
-    return np.stack([np.cos(radians), np.sin(radians)], axis=1).astype(np.float32)
-
-
-def members(rows: np.ndarray, degrees: float) -> list[tuple[int, list[int]]]:
-    return [(group.head, group.members) for group in near_groups(rows, float(np.cos(np.deg2rad(degrees))))]
-
-
-def test_a_member_is_near_its_head_not_only_near_a_member() -> None:
-    assert members(at_angles(0, 10, 20, 30), 12) == [(0, [1]), (2, [3])]
-    assert members(at_angles(0, 10, 20), 12) == [(0, [1])]
-
-
-def test_the_row_that_comes_first_is_the_head() -> None:
-    assert members(at_angles(10, 0, 20), 12) == [(0, [1, 2])]
-    assert members(at_angles(50, 0, 20, 10, 58), 12) == [(0, [4]), (1, [3])]  # 10 is as near to 20, which comes later
-
-
-def test_the_nearest_member_comes_first_and_among_equals_the_lower_number() -> None:
-    [group] = near_groups(at_angles(0, 8, 3, 8, 1, 3), 0.9)
-    assert group.members == [4, 2, 5, 1, 3]
-    np.testing.assert_allclose(group.cosines, np.cos(np.deg2rad([1, 3, 3, 8, 8])), atol=1e-6)
-
-
-@pytest.mark.parametrize("dim", [64, 256, 512, 768, 1024])
-def test_identical_rows_are_near_at_a_threshold_of_1(dim: int) -> None:
-    rows = photo_like(100, dim)
-    twice = np.concatenate([rows, rows])
-    assert [(group.head, group.members) for group in near_groups(twice, 1.0)] == [
-        (n, [n + len(rows)]) for n in range(len(rows))
+def test_the_command_in_every_format(clipsearch: Run, burst: tuple[Path, Path]) -> None:
+    folder, index = burst
+    one, two = (str(folder / name) for name in ("00 copy.png", "00.png"))
+    three, four = (str(folder / name) for name in ("01-copy.png", "01.png"))
+    run = ("duplicates", "--identical")
+    assert clipsearch(*run, index=index).lines == [one, two, "", three, four, ""]
+    assert clipsearch(*run, "-0", index=index).out.decode() == f"{one}\0{two}\0\0{three}\0{four}\0\0"
+    assert clipsearch(*run, "-f", "tsv", index=index).lines == [
+        *(f"1\t1.0000\t{path}" for path in (one, two)),
+        *(f"2\t1.0000\t{path}" for path in (three, four)),
     ]
+    objects = [json.loads(line) for line in clipsearch(*run, "-f", "jsonl", index=index).lines]
+    assert json.loads(clipsearch(*run, "-f", "json", index=index).out) == objects
+    assert [[photo["path"] for photo in group["photos"]] for group in objects] == [[one, two], [three, four]]
+    assert (objects[0]["group"], objects[0]["photos"][0]["similarity"], objects[0]["photos"][0]["width"]) == (1, 1, 160)
+    table = clipsearch(*run, "-f", "table", index=index, COLUMNS="300").lines
+    assert table[0].split(maxsplit=4) == ["1.000", "160x160", *table[0].split()[2:4], one]
+    assert table[2] == ""
 
 
-def test_the_threshold_itself_is_near_and_what_rounding_cannot_explain_is_not() -> None:
-    rows = photo_like(2, 512)
-    cosine = float(np.einsum("d,d->", *rows))
-    assert near_groups(rows, cosine) == [Group(0, [1], [cosine])]
-    assert near_groups(rows, cosine + TIE / 2) == [Group(0, [1], [cosine])]
-    assert near_groups(rows, cosine + 2 * TIE) == []
+def test_no_copies_is_status_1(clipsearch: Run, drawn_index: Path, burst: tuple[Path, Path]) -> None:
+    folder, index = burst
+    nothing = clipsearch("duplicates", "--identical", index=drawn_index)
+    assert (nothing.status, nothing.out, nothing.err) == (1, b"", "")
+    assert clipsearch("duplicates", "--type", "jpg", index=index).status == 1
+    (folder / "sub").mkdir()
+    assert clipsearch("duplicates", "--similarity", "2", index=index).status == 2
+    assert clipsearch("duplicates", "--similarity", "near", index=index).status == 2
 
 
-def test_rows_that_say_nothing_are_in_no_group(either_way: None) -> None:
-    rows = photo_like(40, 16)
-    rows[20:] = rows[:20]
-    expected = near_groups(rows, 0.99, block=7)
-    empty = np.zeros((9, 16), np.float32)
-    empty[3:5], empty[5:7, 0], empty[7:, 3] = np.nan, np.inf, -np.inf
-    assert near_groups(np.concatenate([rows, empty]), 0.99, block=7) == expected
-    assert near_groups(empty, 0.99) == []
-    assert near_groups(empty, 0.0) == [Group(0, [1, 2], [0.0, 0.0])]
+def test_unique_folds_copies_into_the_best_hit(clipsearch: Run, burst: tuple[Path, Path]) -> None:
+    folder, index = burst
+    query = ("query", "--image", folder / "00.png", "-f", "json")
+    plain = json.loads(clipsearch(*query, index=index).out)
+    assert {os.path.basename(hit["path"]) for hit in plain[:4]} >= {"00.png", "00 copy.png"}
+    for unique in (("--unique", "--similarity=0.93"), ("--similarity", "0.93", "--unique")):
+        hits = json.loads(clipsearch(*query, *unique, index=index).out)
+        assert len(hits) == 10  # others take the places of what was folded
+        similar = {os.path.basename(one["path"]) for one in hits[0]["similar"]}
+        folded = {os.path.basename(hits[0]["path"])} | similar
+        assert folded == {"00.png", "00 copy.png", "00-again.jpg", "00-small.png"}
+        paths = [hit["path"] for hit in hits]
+        assert len(set(paths)) == 10
+        assert not {str(folder / name) for name in similar} & set(paths)
+        assert [hit["rank"] for hit in hits] == list(range(1, 11))
+    table = clipsearch("query", "--image", folder / "00.png", "--unique", "--similarity", "0.93", "-f", "table", index=index)
+    assert table.lines[0].endswith("  +3")
+    usual = clipsearch("query", "--unique", "a red circle", "-k", "3", index=index)  # no threshold, then a text
+    assert (usual.status, len(usual.lines)) == (0, 3)
+    alone = clipsearch("query", "a circle", "--similarity", "0.9", index=index)
+    assert (alone.status, alone.err) == (2, "clipsearch: --similarity says how near --unique folds; give both\n")
 
 
-@pytest.mark.parametrize("n", [0, 1])
-def test_without_two_rows_there_is_no_group(n: int) -> None:
-    assert near_groups(photo_like(n, 8), -1.0) == []
+def test_unique_holds_without_a_query_too(clipsearch: Run, burst: tuple[Path, Path]) -> None:
+    _, index = burst
+    hits = json.loads(clipsearch("query", "--type", "png", "--unique", "-k", "100", "-f", "json", index=index).out)
+    every = [hit["path"] for hit in hits] + [one["path"] for hit in hits for one in hit["similar"]]
+    assert len(every) == len(set(every)) == 23
+    assert len(hits) < 23
 
 
-def test_the_rows_stay_as_they_were() -> None:
-    rows = photo_like(50, 16)
-    rows.flags.writeable = False
-    assert near_groups(rows, 0.5) == reference(rows, 0.5)
+# ------------------------------------------------------------------------------------------ names of one file
 
 
-@pytest.mark.parametrize("threshold", [0.0, 1.0])
-def test_a_large_group_takes_no_memory_for_its_pairs(threshold: float) -> None:
-    rows = np.repeat(photo_like(1, 256), 20_000, axis=0)
-    [group], peak = grouped_with_peak(rows, threshold)
-    assert (group.head, group.members) == (0, list(range(1, 20_000)))
-    assert peak < 90e6  # bytes, for 200 million pairs
+@pytest.fixture
+def linked(tmp_path: Path, mini_index) -> tuple[Path, Path]:
+    """One photo under four names: its own, a link, a hard link, and through a linked folder; and a copy of it."""
+    folder = tmp_path.resolve() / "dl"
+    (folder / "real").mkdir(parents=True)
+    SCENES[0].image.save(folder / "real/z.png")
+    (folder / "a.png").symlink_to("real/z.png")
+    os.link(folder / "real/z.png", folder / "m.png")
+    (folder / "b").symlink_to("real")
+    for n in range(1, 4):
+        SCENES[n].image.save(folder / f"{n}.png")
+    return folder, mini_index(folder, follow_links=True)
 
 
-def test_many_pairs_that_are_nearly_near_take_no_memory_either() -> None:
-    _, peak = grouped_with_peak(photo_like(9_000, 256), 0.6)
-    assert peak < 90e6
+@pytest.mark.skipif(os.name == "nt", reason="links need a right there")
+def test_a_script_that_deletes_copies_never_deletes_the_last_name_of_a_photo(
+    clipsearch: Run, linked: tuple[Path, Path]
+) -> None:
+    folder, index = linked
+    alone = clipsearch("duplicates", "--format", "jsonl", index=index)
+    assert (alone.status, alone.out) == (1, b"")  # four names of one file are no copies
+    shutil.copy(folder / "real/z.png", folder / "copy.png")
+    assert clipsearch("index", index=index).status == 0
+    [group] = [json.loads(line) for line in clipsearch("duplicates", "-f", "jsonl", index=index).lines]
+    kept, doomed = group["photos"]
+    names = {str(folder / name) for name in ("m.png", "a.png", "real/z.png", "b/z.png")}
+    by_path = {photo["path"]: {one["path"] for one in photo["same_file"]} for photo in (kept, doomed)}
+    assert by_path.pop(str(folder / "copy.png")) == set()
+    [(own, others)] = by_path.items()
+    assert own in (str(folder / "m.png"), str(folder / "real/z.png"))  # no link
+    assert {own} | others == names
+    table = clipsearch("duplicates", "-f", "table", index=index, COLUMNS="300").out.decode()
+    assert table.count("same file") == 3
+    for line in clipsearch("duplicates", index=index).lines[1:]:
+        if line:
+            os.unlink(line)
+    assert all((folder / name).exists() for name in ("copy.png",)) or (folder / "real/z.png").exists()
+    left = [path for path in folder.rglob("*.png") if path.is_file()]
+    assert any(path.read_bytes() == (Path(kept["path"])).read_bytes() for path in left)
+    assert Path(kept["path"]).is_file()
 
 
-def grouped_with_peak(rows: np.ndarray, threshold: float) -> tuple[list[Group], int]:
-    tracemalloc.start()
-    try:
-        return near_groups(rows, threshold), tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
+@pytest.mark.skipif(os.name == "nt", reason="links need a right there")
+def test_unique_counts_a_file_once(clipsearch: Run, linked: tuple[Path, Path]) -> None:
+    folder, index = linked
+    found = clipsearch("query", "--image", folder / "1.png", "--unique", "-k", "9", "-f", "json", index=index)
+    hits = {hit["path"]: hit for hit in json.loads(found.out)}
+    assert len(hits) == 4
+    [own] = [path for path in hits if path in (str(folder / "m.png"), str(folder / "real/z.png"))]
+    assert len(hits[own]["same_file"]) == 3
+    assert hits[own]["similar"] == []
