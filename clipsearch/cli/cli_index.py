@@ -369,22 +369,30 @@ def verify(index: IndexOption = None, json: JsonOption = False, debug: DebugOpti
     Exit status: 0 when the index is sound now, 2 when it is damaged beyond repair.
 
     """
-    from clipsearch.store import vectors
+    from clipsearch.store import verify as store_verify
     from clipsearch.store.catalogue import Store
 
     with Store.open(index_folder(index), write=True) as store:
-        repaired = store.repair()
-        if not vectors.agrees(store):
-            vectors.refresh(store, force=True)
-            repaired.append("the file of vectors did not match the catalogue and was written anew")
-        photos = sum(count.photos for count in store.counts())
-        embeddings = store.count_embeddings()
+        verified = store_verify.verify(store)
+    repaired = [_REPAIRED[repair.damage].format(repair.count) for repair in verified.repairs]
     if json:
-        print_json({"photos": photos, "embeddings": embeddings, "repaired": repaired})
+        print_json({"photos": verified.photos, "embeddings": verified.embeddings, "repaired": repaired})
         return
     for sentence in repaired:
         print(f"repaired: {sentence}")
-    print(f"sound: {photos:,} photos, {embeddings:,} embeddings")
+    print(f"sound: {verified.photos:,} photos, {verified.embeddings:,} embeddings")
+
+
+_REPAIRED = {  # by the damage
+    "damaged name": "{} files had a damaged name",
+    "no folder": "{} files belonged to no indexed folder",
+    "damaged record": "{} files were not as they had been recorded; the next index looks at them again",
+    "no embedding": "{} files had contents without a sound embedding; the next index embeds them again",
+    "damaged embedding": "{} unsound embeddings were dropped",
+    "no image": "{} embeddings belonged to no image",
+    "no photo": "{} images belonged to no photo",
+    "damaged vectors": "the file of vectors did not match the catalogue and was written anew",
+}
 
 
 @command

@@ -194,8 +194,8 @@ def _searcher(store: Store, where: Filter) -> Searcher:
 
     searcher = Searcher(store, where)
     say_missing(searcher.selection.missing)
-    if searcher.offline:
-        say(f"not searched, offline: {some([root.path for root in searcher.offline])}")
+    if searcher.selection.offline:
+        say(f"not searched, offline: {some([root.path for root in searcher.selection.offline])}")
     return searcher
 
 

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import os
 
-import numpy as np
-
-from clipsearch.arrays import unit_rows
 from clipsearch.search.duplicates import near_groups
 from clipsearch.store.catalogue import Photo, Selection, Store
 
@@ -32,7 +29,7 @@ def find_copies(store: Store, selection: Selection, threshold: float | None) -> 
     groups: list[Copies] = []
     alone = dict(of_image)
     if threshold is not None and images:
-        for group in near_groups(unit_rows(store.rows_of(np.array(images, np.int64))), threshold):
+        for group in near_groups(store.unit_rows_of(images), threshold):
             copies: Copies = [(photo, 1.0) for photo in alone.pop(images[group.head])]
             for member, cosine in zip(group.members, group.cosines, strict=True):
                 copies += [(photo, min(cosine, 1.0)) for photo in alone.pop(images[member])]

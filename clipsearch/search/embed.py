@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from clipsearch.arrays import Array, unit_rows
+from clipsearch.arrays import Array
 from clipsearch.errors import BadRequest, ImageUnusable
 from clipsearch.images.read import content_hash
 from clipsearch.models import cache
@@ -75,7 +75,7 @@ class Embedder:
         image_id = self._store.find_image(content)
         if image_id is None:
             return None
-        row: Array = unit_rows(self._store.rows_of(np.array([image_id])))[0]
+        row: Array = self._store.unit_rows_of([image_id])[0]
         return row
 
     def _encoder(self, *, texts: bool) -> Encoder:

@@ -77,7 +77,7 @@ def evaluate(store: Store, pairs: Iterable[tuple[bytes, str]]) -> Evaluation:
     embedder = Embedder(store)
     texts = embedder.texts(list(numbers))
     ids, photo_of = np.unique(id_of, return_inverse=True)
-    images = unit_rows(store.rows_of(ids))
+    images = store.unit_rows_of(ids.tolist())
     right = np.einsum("nd,nd->n", texts[caption_of], images[photo_of])
     every_image = ((ids, unit_rows(rows)) for ids, rows in store.embeddings(block=_BLOCK))
     starts = range(0, len(texts), _BLOCK)

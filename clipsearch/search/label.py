@@ -65,7 +65,7 @@ class Classifier:
         """The same for the photos of a selection, by path; files that are gone by now are left out."""
         photos: Iterator[Photo] = (p for p in store.by_path(selection) if os.path.exists(p.path))
         while block := list(islice(photos, _BLOCK)):
-            rows = unit_rows(store.rows_of(np.array([photo.image_id for photo in block], np.int64)))
+            rows = store.unit_rows_of(photo.image_id for photo in block)
             yield from self.classify([photo.path for photo in block], rows, most)
 
 

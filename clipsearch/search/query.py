@@ -13,10 +13,9 @@ import numpy as np
 
 from clipsearch.arrays import Array, unit_rows
 from clipsearch.errors import BadRequest, ImageUnusable
-from clipsearch.paths import absolute, relative_to
 from clipsearch.search.embed import Embedder, is_text
 from clipsearch.store import vectors
-from clipsearch.store.catalogue import Photo, Root, Store
+from clipsearch.store.catalogue import Photo, Store
 from clipsearch.store.filters import EVERYTHING, Filter
 
 if TYPE_CHECKING:
@@ -90,17 +89,11 @@ class Searcher:
 
     def __init__(self, store: Store, where: Filter = EVERYTHING) -> None:
         """`where`: what photos must be. Raises `BadRequest` when nothing in its folder was indexed."""
-        where = where.checked()
         store.require_photos()
         self._store, self.embedder = store, Embedder(store)
         self._background: Background | None = None
-        roots = store.roots()
-        places = [(root, b"") for root in roots] if where.under is None else _places_in(store, roots, where.under)
-        self.offline = [root for root, _ in places if store.offline(root)]  # what is not searched
-        online = [(root, below) for root, below in places if root not in self.offline]
-        self.selection = store.select(online, where)
-        everything = where == EVERYTHING and len(online) == len(roots)
-        self._only = None if everything else store.images_in(self.selection)
+        self.selection = store.select(where)
+        self._only = None if self.selection.everything else store.images_in(self.selection)
         self._filtered = where != EVERYTHING
 
     def query(
@@ -201,7 +194,7 @@ class Searcher:
         return list(out.values())
 
     def _rows(self, hits: list[Hit]) -> Array:
-        return unit_rows(self._store.rows_of(np.array([hit.photo.image_id for hit in hits], np.int64)))
+        return self._store.unit_rows_of(hit.photo.image_id for hit in hits)
 
     def embed(self, terms: Sequence[Term]) -> Array:
         """The unit row (dim,) of a query: the weighted sum of its terms' unit rows, made a unit row again."""
@@ -222,27 +215,3 @@ class Searcher:
         if isinstance(term.content, bytes):
             return self.embedder.image(term.content, term.name)
         return term.content
-
-
-def _places_in(store: Store, roots: list[Root], under: str) -> list[tuple[Root, bytes]]:
-    """What to search for `under`. As it is spelt first: a folder behind a link is indexed by the link's name."""
-    places: list[tuple[Root, bytes]] = []
-    for folder in (os.path.abspath(os.fsencode(under)), absolute(under)):
-        places = _places(roots, folder)
-        if store.images_in(store.select(places)).size:
-            return places
-    if places and os.path.isdir(under):
-        return places
-    raise BadRequest(f"nothing in {under} was indexed; clipsearch status lists the folders that were")
-
-
-def _places(roots: list[Root], folder: bytes) -> list[tuple[Root, bytes]]:
-    """The roots that lie in a folder, whole, and the one that it lies in, with the part of it that is the folder."""
-    places = []
-    for root in roots:
-        below = relative_to(folder, root.path)
-        if below is not None:
-            places.append((root, below))
-        elif relative_to(root.path, folder) is not None:
-            places.append((root, b""))
-    return places

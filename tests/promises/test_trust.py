@@ -302,8 +302,9 @@ import json, random, shutil, sys
 from pathlib import Path
 import numpy as np
 from clipsearch.store import vectors
-from clipsearch.errors import ClipsearchError
+from clipsearch.errors import CatalogueDamaged, ClipsearchError
 from clipsearch.store.catalogue import Store
+from clipsearch.store.verify import repair
 
 whole, work, name, count, seed = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], int(sys.argv[4]), int(sys.argv[5])
 vectors.SMALL = 50  # so that the file of vectors is used
@@ -313,7 +314,6 @@ queries = np.random.default_rng(1).normal(size=(3, 16)).astype(np.float32)
 def ask():
     found = []
     with Store.open(work) as store:
-        places = [(root, b"") for root in store.roots()]
         for query in queries:
             ids, scores = vectors.top_k(store, query, 10)
             by_id = {photo.image_id: photo.path.hex() for photo in store.photos_of(ids.tolist())}
@@ -327,7 +327,7 @@ def outcome():
         answer = str(error)
     try:
         with Store.open(work, write=True) as store:
-            repaired = store.repair()
+            repaired = [(one.damage, one.count) for one in repair(store)]
             if not vectors.agrees(store):
                 vectors.refresh(store, force=True)
                 repaired.append("vectors")
@@ -336,7 +336,7 @@ def outcome():
     try:
         return answer, repaired, ask()
     except ClipsearchError as error:
-        assert "make it anew" in str(error), error
+        assert isinstance(error, CatalogueDamaged), error
         return answer, repaired, None
 
 shutil.copytree(whole, work)

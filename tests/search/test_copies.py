@@ -31,7 +31,7 @@ def burst(tmp_path: Path, mini_index) -> tuple[Path, Path]:
 
 def groups(folder: Path, index: Path, threshold: float | None) -> list[list[tuple[str, float]]]:
     with Store.open(index) as store:
-        selection = store.select([(root, b"") for root in store.roots()])
+        selection = store.select()
         found = find_copies(store, selection, threshold)
     return [[(os.path.relpath(os.fsdecode(p.path), folder), cosine) for p, cosine in group] for group in found]
 

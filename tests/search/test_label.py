@@ -25,7 +25,7 @@ def test_probabilities_are_the_softmax_of_scaled_cosines(drawn_index: Path) -> N
     templates = ["a photo of a {}.", "a drawing of a {}"]
     with Store.open(drawn_index) as store:
         embedder = Embedder(store)
-        photos = unit_rows(store.rows_of(np.arange(1, 6)))
+        photos = store.unit_rows_of(range(1, 6))
         found = Classifier(embedder, LABELS, templates).probabilities(photos)
         rows = [
             np.mean([embedder.texts([template.format(label)])[0] for template in templates], axis=0) for label in LABELS
