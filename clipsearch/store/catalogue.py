@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CATALOGUE", "Known", "Offline", "Photo", "Root", "RootCounts", "Selection", "Store", "Vectors"]
 
+
 class Offline(StrEnum):
     """Why nothing can be said of the photos in an indexed folder now. They are kept until it is back."""
 

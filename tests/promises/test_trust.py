@@ -34,10 +34,9 @@ from clipsearch.images import sandbox as decoder
 from clipsearch.images.metadata import Metadata
 from clipsearch.images.read import content_hash
 from clipsearch.images.sandbox import Contents
-from clipsearch.images.scan import FoundFile
+from clipsearch.images.scan import FoundFile, Rules
 from clipsearch.indexing import update as indexing
 from clipsearch.indexing.update import Options, update_index
-from clipsearch.store import catalogue as store
 from clipsearch.store import vectors
 from clipsearch.store.catalogue import Store
 
@@ -372,7 +371,7 @@ def test_damage_is_never_a_crash_nor_a_wrong_answer_that_verify_does_not_see(
 ) -> None:
     whole = tmp_path / "whole"
     with Store.create(whole, "{}", 16) as made:
-        root = made.add_root(b"/photos", store.Rules())
+        root = made.add_root(b"/photos", Rules())
         rows = np.random.default_rng(0).normal(size=(400, 16)).astype(np.float32)
         rows /= np.linalg.norm(rows, axis=1, keepdims=True)
         for n, row in enumerate(rows):
