@@ -58,7 +58,11 @@ class ConceptsDamaged(IndexUnusable):
 
 
 class IndexOutdated(IndexUnusable):
-    """The index has the format of an older clipsearch."""
+    """The index has the format of an older clipsearch. `folders` are those that it was of, as bytes."""
+
+    def __init__(self, message: str, folders: list[bytes]) -> None:
+        super().__init__(message)
+        self.folders = folders
 
 
 class IndexTooNew(IndexUnusable):

@@ -39,11 +39,15 @@ NOT_PHOTOS = frozenset({b"@eaDir", b"node_modules"})  # thumbnails of photo serv
 
 
 class Rules(NamedTuple):
-    """What a scan leaves out. `exclude`: shell patterns, matched against names and against relative paths."""
+    """What a scan leaves out. `exclude`: shell patterns, matched against names and against relative paths.
+
+    `any_name`: files without an extension are recognised by their first bytes.
+    """
 
     hidden: bool = False
     follow_links: bool = False
     exclude: tuple[str, ...] = ()
+    any_name: bool = False
 
 
 class FoundFile(NamedTuple):

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import math
 import re
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from clipsearch.errors import BadRequest
+from clipsearch.errors import BadArgument, BadRequest
 from clipsearch.images.scan import TYPES
 
 ORIENTATIONS = ("landscape", "portrait", "square")
 KM_AROUND = 10.0
-KM_OF_A_DEGREE = 111.19  # of latitude, no more than it is on the sphere that distances are measured on
 
 _UNITS = {"b": 1} | {
     letter + suffix: base**power
     for power, letter in enumerate("kmgt", 1)
     for suffix, base in (("", 1000), ("b", 1000), ("i", 1024), ("ib", 1024))
 }
-_DATES = (("%Y", 4), ("%Y-%m", 7), ("%Y-%m-%d", 10), ("%Y-%m-%dT%H:%M", 16), ("%Y-%m-%dT%H:%M:%S", 19))
+_MOST = 2**63 - 1  # the largest number that SQLite has
+_DATE = re.compile(r"(\d{4})(?:([-/.])(\d{1,2})(?:\2(\d{1,2})(?:[t ](.+))?)?)?")
 _AGO = re.compile(r"(\d{1,6}) *(s|second|min|minute|h|hour|d|day|w|week|month|y|year)s?(?: ago)?")
+_PERIOD = re.compile(r"(this|last|next) (week|month|year)")
 _SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+_DAYS = {"today": 0, "yesterday": -1, "tomorrow": 1}
 
 
 class Circle(NamedTuple):
@@ -51,74 +54,142 @@ class Filter(NamedTuple):
     files: tuple[bytes, ...] | None = None
 
     def checked(self) -> Filter:
-        """The same, if a program has filled it in as it should. Raises `BadRequest`."""
+        """The same, if a program has filled it in as it should. Raises `BadArgument`."""
+        if self.under is not None and (not isinstance(self.under, str) or not self.under or "\0" in self.under):
+            raise BadArgument("under", "must be the path of a folder")
         if self.orientation is not None and self.orientation not in ORIENTATIONS:
-            raise BadRequest(f"no orientation is called {self.orientation!r}; there are {', '.join(ORIENTATIONS)}")
+            raise BadArgument("orientation", f"must be one of {', '.join(ORIENTATIONS)}, not {self.orientation!r}")
         for name, moment in (("after", self.after), ("before", self.before)):
             if moment is not None and not (isinstance(moment, datetime) and moment.tzinfo is None):
-                raise BadRequest(f"{name} is to be a datetime in local time, without a time zone")
+                raise BadArgument(name, "must be a datetime in local time, without a time zone")
+        for name, size in (("at_least", self.at_least), ("at_most", self.at_most)):
+            if size is not None and not (isinstance(size, int) and abs(size) <= _MOST):
+                raise BadArgument(name, f"must be a whole number of bytes, not {size!r}")
         if isinstance(self.types, str) or not all(suffix.startswith(".") for suffix in self.types):
-            raise BadRequest("types are to be suffixes in a tuple, such as ('.jpg', '.jpeg')")
+            raise BadArgument("types", "must be suffixes in a tuple, such as ('.jpg', '.jpeg')")
         if self.files is not None and not all(isinstance(path, bytes) for path in self.files):
-            raise BadRequest("files are to be paths as bytes; os.fsencode makes them")
-        return self if self.near is None else self._replace(near=parse_circle(",".join(map(str, self.near))))
+            raise BadArgument("files", "must be paths as bytes; os.fsencode makes them")
+        return self if self.near is None else self._replace(near=_circle(self.near))
 
 
 EVERYTHING = Filter()
 
 
+# ------------------------------------------------------------------------------------------ dates
+
+
 def parse_date(text: str, now: datetime | None = None) -> datetime:
-    """The first moment of `2023`, `2023-06`, `2023-06-14` or `2023-06-14T18:03`; or `today`, `3 months ago`, `2w`."""
-    now = now or datetime.now()
-    words = text.strip().lower()
-    for pattern, length in _DATES:
-        if len(words) == length:
-            try:
-                return datetime.strptime(words.upper().replace(" ", "T"), pattern)
-            except ValueError:
-                break
-    today = now.replace(hour=0, minute=0, second=0, microsecond=0)
-    days = {"today": 0, "yesterday": 1}
-    if words in days:
-        return today - timedelta(days=days[words])
-    match = _AGO.fullmatch(words)
+    """The moment that a text means, in local time: the first of a year, a month, a week or a day.
+
+    `2023`, `2023-06`, `2023/06/14`, `2023-06-14 18:03`, `2023-06-14T16:03:00Z`; `tomorrow`, `last week`, which began on
+    a Monday, `3 months ago`, `2w`; `14 June 2023`. Raises `BadRequest` for what has no one meaning: `6/7/2023`.
+    """
+    words = " ".join(text.lower().split())
     try:
-        if match:
-            return _ago(now, int(match[1]), match[2])
-    except (ValueError, OverflowError):  # before the year 1
-        pass
-    raise BadRequest(f"{text!r} is no date; write 2023, 2023-06, 2023-06-14, yesterday or '3 months ago'")
+        if match := _DATE.fullmatch(words):
+            return _iso(match[1], match[3] or "1", match[4] or "1", match[5] or "00")
+        return _relative(words, now or datetime.now()) or _free(words)
+    # The last three are what the parser may raise for texts that nobody would take for a date.
+    except (ValueError, OverflowError, OSError, TypeError, AttributeError, ArithmeticError):
+        raise BadRequest(
+            f"{text!r} is no date; write 2023, 2023-06, 2023-06-14, '2023-06-14 18:03', yesterday, 'last week' or"
+            " '3 months ago'"
+        ) from None
+
+
+def _relative(words: str, now: datetime) -> datetime | None:
+    today = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    if words in _DAYS:
+        return today + timedelta(days=_DAYS[words])
+    if match := _PERIOD.fullmatch(words):
+        count = {"last": -1, "this": 0, "next": 1}[match[1]]
+        if match[2] == "week":
+            return today + timedelta(days=7 * count - today.weekday())
+        first = today.replace(day=1) if match[2] == "month" else today.replace(month=1, day=1)
+        return _months_later(first, count * (1 if match[2] == "month" else 12))
+    if match := _AGO.fullmatch(words):
+        return _ago(now, int(match[1]), match[2])
+    return None
 
 
 def _ago(now: datetime, count: int, unit: str) -> datetime:
     if unit in ("month", "y", "year"):
-        import calendar  # with which comes locale
-
-        months = now.year * 12 + now.month - 1 - count * (1 if unit == "month" else 12)
-        year, month = months // 12, months % 12 + 1
-        return now.replace(year=year, month=month, day=min(now.day, calendar.monthrange(year, month)[1]))
+        return _months_later(now, -count * (1 if unit == "month" else 12))
     short = unit if unit in _SECONDS else "min" if unit == "minute" else unit[0]
     return now - timedelta(seconds=count * _SECONDS[short])
 
 
+def _months_later(moment: datetime, count: int) -> datetime:
+    """The same day of another month, or the last day of a month that is too short."""
+    import calendar  # with which comes locale
+
+    year, month = divmod(moment.year * 12 + moment.month - 1 + count, 12)
+    return moment.replace(year=year, month=month + 1, day=min(moment.day, calendar.monthrange(year, month + 1)[1]))
+
+
+def _iso(year: str, month: str, day: str, time: str) -> datetime:
+    """A date in numbers with a time, which may name its distance from UTC."""
+    return _local(datetime.fromisoformat(f"{year}-{month:0>2}-{day:0>2}T{time.upper()}"))
+
+
+def _local(moment: datetime) -> datetime:
+    return moment if moment.tzinfo is None else moment.astimezone().replace(tzinfo=None)
+
+
+def _free(words: str) -> datetime:
+    """A date with words in it. It must name its year and have one reading: 6/7/2023 is in June or in July."""
+    from dateutil import parser  # 20 ms, which the other forms do without
+
+    readings = {
+        parser.parse(words, default=datetime(year, 1, 1), dayfirst=day_first, tzinfos=_zone)
+        for year in (2000, 2004)  # leap years; a text without a year has one reading in each
+        for day_first in (False, True)
+    }
+    if len(readings) != 1:
+        raise ValueError(words)
+    moment: datetime = readings.pop()
+    return _local(moment)
+
+
+def _zone(name: str | None, offset: int | None) -> int:
+    if offset is None:  # "CET": dateutil would take the time for a local one
+        raise ValueError(name)
+    return offset
+
+
+# ------------------------------------------------------------------------------------------ sizes, places, kinds
+
+
 def parse_size(text: str) -> tuple[int | None, int | None]:
-    """Least and most bytes of `+2M` (at least), `-500k` (at most) or `10ki` (exactly), as fd has them."""
-    match = re.fullmatch(r"([+-]?)(\d{1,12})([a-z]*)", text.strip().lower())
-    if not match or (match[3] or "b") not in _UNITS:
+    """Least and most bytes of `+1.5M` (at least), `-500k` (at most) or `10ki` (exactly), as fd has them."""
+    match = re.fullmatch(r"([+-]?)(\d{1,12})(\.\d{1,9})? ?([a-z]*)", text.strip().lower())
+    if not match or (match[4] or "b") not in _UNITS:
         raise BadRequest(f"{text!r} is no size; write +2M for at least two megabytes, -500k for at most 500 kilobytes")
-    size = int(match[2]) * _UNITS[match[3] or "b"]
+    unit = _UNITS[match[4] or "b"]
+    size = min(int(match[2]) * unit + round(float(match[3] or 0) * unit), _MOST)
     return None if match[1] == "-" else size, None if match[1] == "+" else size
 
 
 def parse_circle(text: str) -> Circle:
-    """`48.85,2.35` or `48.85,2.35,5`: latitude and longitude in degrees, kilometres around."""
+    """`48.85,2.35`, `48.85 2.35` or `48.85,2.35,5km`: latitude and longitude in degrees, kilometres around."""
+    parts = re.split(r"\s*,\s*|\s+", re.sub(r"\s*km$", "", text.strip().lower()))
     try:
-        circle = Circle(*(float(part) for part in text.split(",")))
-    except (ValueError, TypeError):
-        circle = Circle(91, 0)
-    if not (abs(circle.latitude) <= 90 and abs(circle.longitude) <= 180 and 0 <= circle.km < float("inf")):
-        raise BadRequest(f"{text!r} is no place; write LATITUDE,LONGITUDE in degrees, or LATITUDE,LONGITUDE,KM")
-    return circle
+        return _circle(tuple(float(part) for part in parts))
+    except (ValueError, BadArgument):
+        raise BadRequest(
+            f"{text!r} is no place; write LATITUDE,LONGITUDE in degrees, or LATITUDE,LONGITUDE,KM"
+        ) from None
+
+
+def _circle(values: tuple[float, ...]) -> Circle:
+    """A circle of numbers that can be one. Raises `BadArgument`."""
+    try:
+        circle = Circle(*(float(value) for value in values))
+        if abs(circle.latitude) <= 90 and abs(circle.longitude) <= 180 and 0 <= circle.km < math.inf:
+            return circle
+    except (TypeError, ValueError):
+        pass
+    raise BadArgument("near", "must be latitude, longitude (degrees) and kilometres")
 
 
 def parse_type(text: str) -> tuple[str, ...]:

@@ -17,14 +17,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clipsearch.errors import IndexUnusable
+from clipsearch.arrays import Array, Ids
+from clipsearch.errors import IndexUnusable, first_line
+from clipsearch.paths import replacing
 from clipsearch.store.catalogue import Store, Vectors
 
-Ids = NDArray[np.int64]
-Row = NDArray[np.float32]
+Rows = NDArray[np.float16]
 
-# The file is written anew when the rows that it lacks or holds too much are more than one in STALE_SHARE: writing
-# then costs a small part of the embedding that led to it, and a query never scans a large tail.
+# The file is written anew when more than one in STALE_SHARE of its rows is missing or out of date: writing then costs
+# a small part of the embedding that led to it, and a query never scans a large tail.
 STALE_SHARE = 50
 
 # Below this many rows, reading them from the catalogue is faster than importing faiss (5,000 rows of 512: 21 ms
@@ -35,7 +36,7 @@ SMALL = 5_000
 _MARGIN = 16
 
 
-def top_k(store: Store, query: Row, k: int, only: Ids | None = None) -> tuple[Ids, Row]:
+def top_k(store: Store, query: Array, k: int, only: Ids | None = None) -> tuple[Ids, Array]:
     """Ids and cosines of the `k` images nearest to the unit row `query` (dim,), best first; fewer if there are fewer.
 
     `only`: the ids to choose from, sorted. The scores are products with the stored fp16 rows, summed in fp32.
@@ -53,7 +54,7 @@ def top_k(store: Store, query: Row, k: int, only: Ids | None = None) -> tuple[Id
 
 
 def refresh(store: Store, *, force: bool = False) -> bool:
-    """Write the file of vectors anew if too much of it is out of date, or with `force`; says whether it did."""
+    """Write the vectors file anew if too much of it is out of date, or with `force`; says whether it did."""
     needed = force or _is_stale(store)
     if needed:
         _write(store)
@@ -70,13 +71,13 @@ def _is_stale(store: Store) -> bool:
 
 
 def sound(store: Store) -> bool:
-    """Whether the file of vectors is there and has the structure that was recorded."""
+    """Whether the vectors file is there and has the structure that was recorded."""
     vectors = store.vectors()
     return vectors is not None and _is_whole(store, vectors)
 
 
 def agrees(store: Store) -> bool:
-    """Whether the file of vectors, if one was written yet, holds row by row what the catalogue says it should."""
+    """Whether the vectors file, if one was written yet, holds row by row what the catalogue says it should."""
     vectors = store.vectors()
     if vectors is None:
         return True
@@ -100,8 +101,8 @@ def agrees(store: Store) -> bool:
     return seen + int(np.isin(store.dropped(), ids).sum()) == len(ids)
 
 
-def _scan(blocks: Iterable[tuple[Ids, NDArray[np.float16]]], query: Row, k: int, only: Ids | None) -> tuple[Ids, Row]:
-    best: tuple[Ids, Row] = (np.empty(0, np.int64), np.empty(0, np.float32))
+def _scan(blocks: Iterable[tuple[Ids, Rows]], query: Array, k: int, only: Ids | None) -> tuple[Ids, Array]:
+    best: tuple[Ids, Array] = (np.empty(0, np.int64), np.empty(0, np.float32))
     for ids, rows in blocks if only is None else _chosen(blocks, only):
         # einsum sums every row alike whatever rows lie beside it; a BLAS product does not, to the last bit.
         scores = np.einsum("nd,d->n", rows.astype(np.float32), query).astype(np.float32)
@@ -109,20 +110,20 @@ def _scan(blocks: Iterable[tuple[Ids, NDArray[np.float16]]], query: Row, k: int,
     return best
 
 
-def _chosen(blocks: Iterable[tuple[Ids, NDArray[np.float16]]], only: Ids) -> Iterator[tuple[Ids, NDArray[np.float16]]]:
+def _chosen(blocks: Iterable[tuple[Ids, Rows]], only: Ids) -> Iterator[tuple[Ids, Rows]]:
     for ids, rows in blocks:
         chosen = np.isin(ids, only, assume_unique=True)
         yield ids[chosen], rows[chosen]
 
 
-def _merge(a: tuple[Ids, Row], b: tuple[Ids, Row], k: int) -> tuple[Ids, Row]:
+def _merge(a: tuple[Ids, Array], b: tuple[Ids, Array], k: int) -> tuple[Ids, Array]:
     """The k best of both, best first; among equals the lower id first."""
     ids, scores = np.concatenate([a[0], b[0]]), np.concatenate([a[1], b[1]])
     order = np.lexsort((ids, -scores))[:k]
     return ids[order], scores[order]
 
 
-def _search_file(file: Any, query: Row, k: int, dropped: Ids, only: Ids | None) -> Ids:
+def _search_file(file: Any, query: Array, k: int, dropped: Ids, only: Ids | None) -> Ids:
     faiss = _faiss()
     # The selectors do not keep what they point to alive: the arrays must outlive the search.
     selector = chosen = None
@@ -186,19 +187,15 @@ def _write(store: Store) -> None:
     for ids, rows in store.embeddings():
         index.add_with_ids(rows.astype(np.float32), ids)
         last = int(ids[-1])
-    name = store.new_vectors_name()
-    temporary = store.folder / f"{name}.tmp"
+    path = store.folder / store.new_vectors_name()
     try:
-        faiss.write_index(index, str(temporary))
+        with replacing(path) as temporary:
+            faiss.write_index(index, str(temporary))
     except RuntimeError as error:
-        raise IndexUnusable(f"{temporary} cannot be written: {error}".splitlines()[0]) from error
-    with open(temporary, "rb+") as file:
-        os.fsync(file.fileno())
-    os.replace(temporary, store.folder / name)
+        raise IndexUnusable(f"{path} cannot be written: {first_line(error)}") from error
     _sync_folder(store.folder)
-    size = (store.folder / name).stat().st_size
-    structure = _structure(store.folder / name, store.dim, index.ntotal)
-    store.adopt_vectors(Vectors(name, int(index.ntotal), last, size, structure))
+    structure = _structure(path, store.dim, index.ntotal)
+    store.adopt_vectors(Vectors(path.name, int(index.ntotal), last, path.stat().st_size, structure))
 
 
 def _faiss() -> Any:

@@ -22,6 +22,7 @@ from clipsearch.indexing import update as indexing
 from clipsearch.indexing.update import Options, Progress, Report, update_index
 from clipsearch.store import vectors
 from clipsearch.store.catalogue import Store
+from clipsearch.store.verify import repair
 
 
 @pytest.fixture
@@ -658,7 +659,7 @@ def test_an_encoder_that_fails_leaves_an_index_that_the_next_run_completes(
     with pytest.raises(RuntimeError, match="out of memory"):
         update_index(index, [photos], Options(model="mini", batch_size=4, workers=1))
     with Store.open(index, write=True) as store:
-        assert store.repair() == []
+        assert repair(store) == []
         kept = store.count_embeddings()
     assert kept == (4 * fail_at if commit_seconds == 0 else 0)
     stub.fail_at = None

@@ -6,39 +6,23 @@ import os
 import shutil
 import sqlite3
 import stat
-import subprocess
-import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from conftest import damage
+from conftest import damage, forbid
+from stores import DIM, METADATA, image_ids, paths, put, row
 
-from clipsearch.errors import IndexLocked, IndexUnusable, NoIndex
-from clipsearch.images.metadata import Metadata
+from clipsearch.errors import CatalogueDamaged, IndexDamaged, IndexOutdated, IndexTooNew, IndexUnusable, NoIndex
 from clipsearch.images.read import content_hash
 from clipsearch.images.scan import FoundFile, Rules
 from clipsearch.paths import absolute, join, relative_to
-from clipsearch.store import catalogue as store_module
-from clipsearch.store.catalogue import CATALOGUE, Root, Store
-
-DIM = 4
-WRITER = """
-import sys
-from pathlib import Path
-from clipsearch.images.metadata import Metadata
-from clipsearch.images.scan import FoundFile, Rules
-from clipsearch.store.catalogue import Store
-
-store = Store.open(Path(sys.argv[1]), write=True)
-root = store.add_root(b"/committed", Rules())
-store.commit()
-store.add_root(b"/uncommitted", Rules())
-print("ready", flush=True)
-sys.stdin.read()
-"""
+from clipsearch.store import schema
+from clipsearch.store.catalogue import CATALOGUE, Offline, Store
+from clipsearch.store.verify import repair
 
 
 @pytest.fixture
@@ -52,38 +36,13 @@ def store(folder: Path) -> Iterator[Store]:
         yield made
 
 
-METADATA = Metadata(30, 20, "2024-05-06T07:08:09", "A camera", 1.5, -2.5)
-
-
-def row(seed: int) -> np.ndarray:
-    vector = np.random.default_rng(seed).normal(size=DIM).astype(np.float32)
-    return vector / np.linalg.norm(vector)
-
-
-def put(store: Store, root: Root, path: bytes, content: bytes | None = None) -> int:
-    """A photo whose contents are its path, unless told otherwise."""
-    content = path if content is None else content
-    image_id = store.find_image(content_hash(content))
-    if image_id is None:
-        image_id = store.add_image(content_hash(content), METADATA, row(sum(content)))
-    store.put_photo(root, FoundFile(path, len(content), 1), image_id, None)
-    return image_id
-
-
-def image_ids(store: Store) -> list[int]:
-    return [int(i) for ids, _ in store.embeddings() for i in ids]
-
-
-def paths(store: Store) -> list[bytes]:
-    return sorted(photo.path for photo in store.photos_of(image_ids(store)))
-
-
 # ------------------------------------------------------------------------------------------ opening
 
 
 def test_what_was_written_is_read_again(folder: Path) -> None:
+    rules = Rules(hidden=True, follow_links=True, any_name=True, exclude=("*.tmp", "ä\udcff"))
     with Store.create(folder, "a model", DIM) as store:
-        root = store.add_root(b"/photos", Rules(hidden=True, follow_links=True, exclude=("*.tmp", "ä\udcff")))
+        root = store.add_root(b"/photos", rules)
         image_id = store.add_image(content_hash(b"one"), METADATA, row(1))
         store.put_photo(root, FoundFile(b"a/one.jpg", 3, 12345678901234567), image_id, None)
         store.put_photo(root, FoundFile(b"bad.jpg", 5, 6), None, "not an image")
@@ -115,7 +74,7 @@ def test_creating_an_index_that_exists_opens_it(folder: Path) -> None:
 
 @pytest.mark.parametrize("write", [False, True])
 def test_where_there_is_no_index_the_message_says_how_to_make_one(folder: Path, write: bool) -> None:
-    with pytest.raises(NoIndex, match="clipsearch index DIR"):
+    with pytest.raises(NoIndex, match=r"there is no index at .* yet$"):
         Store.open(folder, write=write)
     assert not folder.exists()
 
@@ -124,37 +83,49 @@ def test_where_there_is_no_index_the_message_says_how_to_make_one(folder: Path, 
 def test_a_newer_format_is_refused_by_name(folder: Path, write: bool) -> None:
     Store.create(folder, "a model", DIM).close()
     damage(folder, "UPDATE meta SET value = 77 WHERE key = 'format'")
-    with pytest.raises(IndexUnusable, match=r"format 77.*newer clipsearch"):
+    with pytest.raises(IndexTooNew, match=r"format 77.*newer clipsearch"):
         Store.open(folder, write=write)
 
 
-def test_an_index_of_format_1_is_brought_up_to_date_by_the_first_that_writes(folder: Path) -> None:
-    with Store.create(folder, "a model", DIM) as store:
-        root = store.add_root(b"/photos", Rules())
-        put(store, root, b"a.jpg")
-        put(store, root, b"b.jpg", b"a.jpg")
-        store.put_photo(root, FoundFile(b"bad.jpg", 5, 6), None, "not an image")
+@pytest.mark.parametrize("write", [False, True])
+def test_an_older_format_is_refused_by_name_and_says_which_folders_it_had(folder: Path, write: bool) -> None:
+    older(folder)
+    with pytest.raises(IndexOutdated, match=r"format 1 of an older clipsearch; this one knows 3$") as refused:
+        Store.open(folder, write=write)
+    assert refused.value.folders == [b"/media/\xff", b"/photos"]
+    with pytest.raises(IndexOutdated):
+        Store.create(folder, "another model", 9)
+
+
+def test_an_older_format_without_a_list_of_folders_is_refused_too(folder: Path) -> None:
+    older(folder)
+    damage(folder, "DROP TABLE roots")
+    with pytest.raises(IndexOutdated) as refused:
+        Store.open(folder)
+    assert refused.value.folders == []
+
+
+def test_an_older_index_is_replaced_when_that_is_asked_for(folder: Path) -> None:
+    older(folder)
+    journal = folder / f"{CATALOGUE}-wal"
+    journal.write_bytes(b"of the older catalogue")
+    with Store.create(folder, "another model", 9, anew=True) as store:
+        assert (store.model, store.dim, store.roots()) == ("another model", 9, [])
+        store.add_root(b"/photos", Rules())
         store.commit()
+    with Store.create(folder, "a third", 5, anew=True) as again:  # which is not outdated, and stays
+        assert (again.model, len(again.roots())) == ("another model", 1)
+
+
+def older(folder: Path) -> None:
+    """An index as the first clipsearch made it, as far as anybody looks at it."""
+    Store.create(folder, "a model", DIM).close()
     damage(
         folder,
-        "ALTER TABLE images DROP COLUMN mark; ALTER TABLE photos DROP COLUMN mark;"
-        "DROP TRIGGER photo_changed; CREATE TRIGGER photo_changed AFTER UPDATE OF image ON photos"
-        " WHEN old.image IS NOT new.image BEGIN INSERT OR IGNORE INTO loose VALUES (old.image); END;"
+        "DROP TABLE roots; CREATE TABLE roots (id INTEGER PRIMARY KEY, path BLOB NOT NULL UNIQUE);"
+        "INSERT INTO roots VALUES (1, CAST('/photos' AS BLOB)), (2, x'2f6d656469612fff');"
         "UPDATE meta SET value = 1 WHERE key = 'format'",
     )
-    with pytest.raises(IndexUnusable, match="made by an older clipsearch; bring it up to date with: clipsearch index"):
-        Store.open(folder)
-    with Store.open(folder, write=True) as store:
-        assert paths(store) == [b"/photos/a.jpg", b"/photos/b.jpg"]
-        assert store.repair() == []
-        for name in (b"a.jpg", b"b.jpg"):
-            store.put_photo(root, FoundFile(name, 1, 2), None, "changed")
-        store.prune()
-        store.commit()
-        assert store.repair() == []
-        assert image_ids(store) == []
-    with Store.open(folder) as store:
-        assert paths(store) == []
 
 
 def test_photos_that_lose_one_image_at_a_time_do_not_collide(folder: Path) -> None:
@@ -166,7 +137,7 @@ def test_photos_that_lose_one_image_at_a_time_do_not_collide(folder: Path) -> No
         for name in (b"a.jpg", b"b.jpg"):
             put(store, root, name, b"changed " + name)
         store.prune()
-        assert store.repair() == []
+        assert repair(store) == []
         assert len(image_ids(store)) == 2
 
 
@@ -192,7 +163,7 @@ def test_a_damaged_catalogue_is_refused_and_left_as_it_is(folder: Path, kind: st
         path.write_bytes(
             {"garbage": b"garbage" * 999, "empty": b"", "cut in half": half, "one page short": short}[kind]
         )
-    with pytest.raises(IndexUnusable, match=r"damaged.*make it anew"):
+    with pytest.raises(CatalogueDamaged, match=r"the catalogue of .* is damaged"):
         Store.open(folder, write=write)
     assert path.is_file()
 
@@ -212,7 +183,7 @@ def test_a_creation_that_was_cut_short_leaves_no_catalogue(folder: Path, monkeyp
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(store_module, "_initialise", fail)
+        patch.setattr(schema, "initialise", fail)
         with pytest.raises(KeyboardInterrupt):
             Store.create(folder, "a model", DIM)
     with pytest.raises(NoIndex):
@@ -274,52 +245,13 @@ def test_where_sqlite_cannot_make_its_files_the_catalogue_is_read_alone(
         return real(place, **options)
 
     real = sqlite3.connect
-    monkeypatch.setattr(store_module.sqlite3, "connect", connect)
+    monkeypatch.setattr(schema.sqlite3, "connect", connect)
     with Store.open(store.folder) as reader:
         assert paths(reader) == [b"/photos/a.jpg"]
     assert modes == ["mode=ro", "immutable=1"]
 
 
 # ------------------------------------------------------------------------------------------ writers and readers
-
-
-@pytest.fixture
-def other_writer(folder: Path) -> Iterator[subprocess.Popen[str]]:
-    Store.create(folder, "a model", DIM).close()
-    command = [sys.executable, "-c", WRITER, str(folder)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        yield process
-        process.kill()
-
-
-def test_a_second_process_cannot_write_and_is_told_who_does(folder: Path, other_writer: subprocess.Popen[str]) -> None:
-    with pytest.raises(IndexLocked, match=rf"process {other_writer.pid} is writing"):
-        Store.open(folder, write=True)
-    with pytest.raises(IndexLocked, match=rf"process {other_writer.pid} is writing"):
-        Store.create(folder, "a model", DIM)
-    with Store.open(folder) as reader:
-        assert [root.path for root in reader.roots()] == [b"/committed"]
-
-
-def test_the_lock_of_a_killed_process_is_taken_over_and_its_uncommitted_work_is_gone(
-    folder: Path, other_writer: subprocess.Popen[str]
-) -> None:
-    other_writer.kill()
-    other_writer.wait()
-    with Store.open(folder, write=True) as store:
-        assert [root.path for root in store.roots()] == [b"/committed"]
-        store.add_root(b"/more", Rules())
-        store.commit()
-        assert (folder / "writer.lock").read_text() == f"{os.getpid()}\n"
-
-
-def test_a_second_writer_in_the_same_process_is_refused_until_the_first_is_closed(store: Store) -> None:
-    with pytest.raises(IndexLocked, match=f"process {os.getpid()} "):
-        Store.open(store.folder, write=True)
-    store.close()
-    Store.open(store.folder, write=True).close()
 
 
 def test_a_reader_sees_one_moment_while_a_writer_commits(store: Store) -> None:
@@ -444,7 +376,7 @@ def test_known_files_come_in_bytewise_order(store: Store) -> None:
     assert [known.path for known in store.known(root)] == sorted(names)
 
 
-def test_known_files_and_images_under_a_folder_are_those_in_it(store: Store) -> None:
+def test_known_files_under_a_folder_are_those_in_it(store: Store) -> None:
     root, other = store.add_root(b"/photos", Rules()), store.add_root(b"/other", Rules())
     for name in (b"a", b"a.jpg", b"a-b/x", b"a/x", b"a/y/z", b"a0", b"a0/x", b"\xff/x"):
         put(store, root, name)
@@ -452,13 +384,6 @@ def test_known_files_and_images_under_a_folder_are_those_in_it(store: Store) -> 
     put(store, other, b"a/elsewhere")
     assert [known.path for known in store.known(root, b"a")] == [b"a/x", b"a/y/z"]
     assert [known.path for known in store.known(root, b"\xff")] == [b"\xff/x"]
-    below = store.select([(root, b"a")])
-    here = store.images_in(below)
-    assert here.tolist() == sorted(here.tolist())
-    found = store.photos_of(here, below)
-    assert sorted(photo.path for photo in found) == [b"/photos/a/x", b"/photos/a/y/z"]
-    both = store.images_in(store.select([(root, b"a"), (other, b"")]))
-    assert len(both) == len(set(both.tolist())) == 3  # `a/x` has equal contents in both
 
 
 def test_known_files_tell_what_was_skipped_and_why(store: Store) -> None:
@@ -508,9 +433,9 @@ def test_the_root_of_all_files_can_be_a_root(store: Store) -> None:
 
 def test_rules_are_replaced(store: Store) -> None:
     root = store.add_root(b"/photos", Rules(hidden=True))
-    changed = store.set_rules(root, Rules(exclude=("x",)))
+    changed = store.set_rules(root, Rules(exclude=("x",), any_name=True))
     assert store.roots() == [changed]
-    assert changed.rules == Rules(exclude=("x",))
+    assert changed.rules == Rules(exclude=("x",), any_name=True)
 
 
 @pytest.mark.parametrize(
@@ -597,107 +522,64 @@ def test_what_a_killed_rebuild_left_does_not_disturb_the_next(store: Store) -> N
     assert not list(store.folder.glob("rebuilt*"))
 
 
-# ------------------------------------------------------------------------------------------ repair
+# ------------------------------------------------------------------------------------------ offline
 
 
-@pytest.mark.parametrize(
-    ("statements", "sentences", "left"),
-    [
-        ("DELETE FROM embeddings WHERE image = 1", ["1 files had contents", "1 unsound"], 2),
-        ("UPDATE embeddings SET vector = x'0000' WHERE image < 3", ["2 files had contents", "2 unsound"], 1),
-        ("UPDATE embeddings SET vector = 'abcdefgh' WHERE image = 2", ["1 files had contents", "1 unsound"], 2),
-        ("UPDATE embeddings SET vector = 7 WHERE image = 2", ["1 files had contents", "1 unsound"], 2),
-        ("UPDATE embeddings SET vector = zeroblob(8) WHERE image = 2", ["1 files had contents", "1 unsound"], 2),
-        ("UPDATE images SET content = x'00' WHERE id = 2", ["1 files had contents", "1 unsound"], 2),
-        ("UPDATE images SET camera = 'other' WHERE id = 2", ["1 files had contents", "1 unsound"], 2),
-        ("UPDATE photos SET path = x'2f' WHERE image = 2", ["1 files were not as", "1 images"], 2),
-        ("UPDATE photos SET image = 1 WHERE image = 2", ["1 files were not as"], 2),
-        ("UPDATE photos SET mtime_ns = 7 WHERE image = 2", ["1 files were not as", "1 images"], 2),
-        ("UPDATE photos SET path = 'text' WHERE image = 2", ["1 files had a damaged name", "1 images"], 2),
-        ("UPDATE images SET camera = CAST(x'43e16e' AS TEXT) WHERE id = 2", ["1 files had contents", "1 unsound"], 2),
-        ("DELETE FROM images WHERE id = 3", ["1 files had contents"], 2),
-        ("UPDATE photos SET image = 99 WHERE image = 3", ["1 files were not as"], 2),
-        ("INSERT INTO embeddings VALUES (99, x'0000000000000000')", ["1 embeddings belonged to no image"], 3),
-        ("DELETE FROM photos WHERE image = 1; DELETE FROM loose", ["1 images belonged to no photo"], 2),
-        ("DELETE FROM roots", ["3 files belonged to no indexed folder", "3 images belonged to no photo"], 0),
-    ],
-)
-def test_each_kind_of_damage_is_found_and_mended(
-    store: Store, statements: str, sentences: list[str], left: int
-) -> None:
-    root = store.add_root(b"/photos", Rules())
-    for name in (b"a.jpg", b"b.jpg", b"c.jpg"):
-        put(store, root, name)
-    store.commit()
-    store.close()
-    damage(store.folder, statements)
-    with Store.open(store.folder, write=True) as damaged:
-        found = damaged.repair()
-        assert len(found) == len(sentences)
-        assert all(sentence.startswith(start) for sentence, start in zip(found, sentences, strict=True))
-    with Store.open(store.folder, write=True) as mended:
-        assert mended.repair() == []
-        assert len(image_ids(mended)) == mended.count_embeddings() == len(paths(mended)) == left
-        again = [known for known in mended.known(root) if known.error]
-        # A modification time that no file has makes the next run embed it again.
-        assert all(known.mtime_ns == -1 for known in again)
-        assert len(again) == (int(sentences[0][0]) if "as" in sentences[0] or "had contents" in sentences[0] else 0)
-
-
-def test_a_sound_catalogue_needs_no_repair(store: Store) -> None:
-    root = store.add_root(b"/photos", Rules())
+def test_what_keeps_a_root_from_being_looked_at(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path.resolve() / "photos"
+    root = store.add_root(os.fsencode(folder), Rules())
     put(store, root, b"a.jpg")
-    put(store, root, b"b.jpg", b"a.jpg")
-    store.put_photo(root, FoundFile(b"bad.jpg", 1, 1), None, "empty file")
-    store.commit()
-    assert store.repair() == []
-    assert paths(store) == [b"/photos/a.jpg", b"/photos/b.jpg"]
+    assert store.offline(root) is Offline.MISSING
+    folder.write_text("a file in the place of the folder")
+    assert store.offline(root) is Offline.MISSING
+    folder.unlink()
+    folder.mkdir()
+    assert store.offline(root) is Offline.EMPTY
+    (folder / "a.jpg").touch()
+    assert store.offline(root) is None
+    with monkeypatch.context() as patch:
+        forbid(patch, folder)
+        assert store.offline(root) is Offline.UNREADABLE
+    store.remove_photos(root, [b"a.jpg"])
+    (folder / "a.jpg").unlink()
+    assert store.offline(root) is None  # a folder that never had photos may be empty
 
 
-def test_an_embedding_of_the_wrong_length_is_not_used(store: Store) -> None:
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="user ids")
+@pytest.mark.parametrize("mode", [0o000, 0o400, 0o700])
+def test_a_folder_without_permissions_is_unreadable_and_not_missing(tmp_path: Path, mode: int) -> None:
+    """In a process that is not root, which may look at everything."""
+    if os.getuid() != 0:
+        pytest.skip("only root can become another user")
+    above = Path(tempfile.mkdtemp())
+    photos = above / "photos"
+    with Store.create(tmp_path / "index", "a model", DIM) as store:
+        put(store, store.add_root(os.fsencode(photos), Rules()), b"a.jpg")
+        store.commit()
+        photos.mkdir()
+        (photos / "a.jpg").touch()
+        above.chmod(0o755 if mode != 0o700 else 0o700)  # the last: a folder above it that cannot be entered
+        photos.chmod(mode)
+        child = os.fork()
+        if child == 0:
+            try:
+                os.setuid(65534)
+                os._exit(list(Offline).index(store.offline(store.roots()[0])))
+            finally:
+                os._exit(99)
+        _, status = os.waitpid(child, 0)
+    shutil.rmtree(above)
+    assert list(Offline)[os.waitstatus_to_exitcode(status)] is Offline.UNREADABLE
+
+
+def test_unit_rows_come_in_the_order_that_was_asked_for(store: Store) -> None:
     root = store.add_root(b"/photos", Rules())
-    put(store, root, b"a.jpg")
-    store.commit()
-    damage(store.folder, "UPDATE embeddings SET vector = x'0000'")
-    with pytest.raises(IndexUnusable, match="clipsearch verify"):
-        list(store.embeddings())
-
-
-def test_damage_that_sqlite_finds_itself_cannot_be_mended(store: Store) -> None:
-    root = store.add_root(b"/photos", Rules())
-    for n in range(300):
-        put(store, root, b"%04d" % n)
-    store.commit()
-    store.close()
-    path = store.folder / CATALOGUE
-    whole = bytearray(path.read_bytes())
-    whole[len(whole) // 2 : len(whole) // 2 + 8192] = b"\xa5" * 8192
-    path.write_bytes(whole)
-    with Store.open(store.folder, write=True) as damaged, pytest.raises(IndexUnusable, match="make it anew"):
-        damaged.repair()
-
-    def read() -> None:
-        with Store.open(store.folder) as reader:
-            paths(reader)
-
-    with pytest.raises(IndexUnusable, match="make it anew"):
-        read()
-
-
-def test_a_full_disk_is_explained_and_costs_only_what_was_not_committed(store: Store) -> None:
-    root = store.add_root(b"/photos", Rules())
-    put(store, root, b"a.jpg")
-    store.commit()
-    pages = store._db.execute("PRAGMA page_count").fetchone()[0]
-    store._db.execute(f"PRAGMA max_page_count = {pages + 1}")
-
-    def write() -> None:
-        with store:
-            for n in range(1000):
-                put(store, root, b"%04d" % n)
-
-    with pytest.raises(IndexUnusable, match="full"):
-        write()
-    with Store.open(store.folder, write=True) as again:
-        assert paths(again) == [b"/photos/a.jpg"]
-        assert again.repair() == []
+    ids = [put(store, root, b"%d" % n) for n in range(3)]
+    asked = [ids[2], ids[0], ids[2]]
+    rows = store.unit_rows_of(asked)
+    assert rows.dtype == np.float32
+    np.testing.assert_allclose(rows, [row(sum(b"%d" % n)) for n in (2, 0, 2)], atol=1e-3)
+    np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-6)
+    assert store.unit_rows_of([]).shape == (0, DIM)
+    with pytest.raises(IndexDamaged):
+        store.unit_rows_of([99])

@@ -67,7 +67,7 @@ def add(store: Store, rows: np.ndarray) -> list[int]:
     root = roots[0] if roots else store.add_root(b"/photos", Rules())
     ids = []
     for row in rows:
-        number = store._db.execute("SELECT coalesce(max(id), 0) FROM photos").fetchone()[0] + 1
+        number = store.database.execute("SELECT coalesce(max(id), 0) FROM photos").fetchone()[0] + 1
         name = b"%d.jpg" % number
         ids.append(store.add_image(name, Metadata(1, 1), row))
         store.put_photo(root, FoundFile(name, 1, 1), ids[-1], None)
@@ -417,7 +417,7 @@ def test_a_file_that_is_not_what_was_written_is_written_anew(
 
 def test_refresh_leaves_nothing_but_the_new_file(small_index: Path, writable: Opened) -> None:
     store = writable(small_index)
-    for left in ("vectors-0.faiss", "vectors-2.faiss.tmp", "vectors-7.faiss.tmp"):
+    for left in ("vectors-0.faiss", "vectors-2.faiss.tmp", ".vectors-7.faiss.81.tmp"):
         (store.folder / left).write_bytes(b"left by a killed process")
     names = {vector_files(store)[0]}
     for _ in range(3):

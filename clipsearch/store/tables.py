@@ -1,0 +1,336 @@
+"""The rows of a catalogue: folders that were indexed, the photos in them, their distinct images, and embeddings."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipsearch.arrays import Array, Ids, unit_rows
+from clipsearch.errors import IndexDamaged, IndexEmpty
+from clipsearch.images.metadata import Metadata
+from clipsearch.images.scan import FoundFile, Rules
+from clipsearch.paths import join, relative_to
+from clipsearch.store import schema
+from clipsearch.store.schema import OF_PHOTO, explained
+from clipsearch.store.selection import BY_IMAGE, BY_PHOTO, Selection, all_of, bounds
+
+Rows = NDArray[np.float16]
+_RULES = "hidden, follow_links, exclude, any_name"
+
+
+class Root(NamedTuple):
+    """A folder that was indexed, with what its scans leave out."""
+
+    id: int
+    path: bytes
+    rules: Rules
+
+
+class Known(NamedTuple):
+    """What the catalogue says of a file: enough to see whether it has changed, and whether it was skipped."""
+
+    path: bytes
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    error: str | None
+
+
+class Photo(NamedTuple):
+    """A photo as the catalogue has it: its absolute path, its size in bytes, the hash of its contents, its metadata."""
+
+    image_id: int
+    path: bytes
+    size: int
+    mtime_ns: int
+    content: bytes
+    metadata: Metadata
+
+    @property
+    def date(self) -> str:
+        """When it was taken or, if it does not say, its file was changed: local time in ISO 8601."""
+        if self.metadata.taken:
+            return self.metadata.taken
+        try:
+            return datetime.fromtimestamp(self.mtime_ns // 10**9).isoformat()
+        except (OverflowError, ValueError, OSError):  # beyond what the calendar can say
+            return "0000-00-00T00:00:00"
+
+
+class RootCounts(NamedTuple):
+    """How much of a root is in the catalogue."""
+
+    root: Root
+    photos: int
+    skipped: int
+
+
+class Tables:
+    """The tables of one open catalogue.
+
+    `folder` is where the index lies, `model` the record of the model that made its embeddings (`Model.to_json`), `dim`
+    their length, `database` the connection for the other modules of this folder.
+    """
+
+    def __init__(self, folder: Path, database: sqlite3.Connection) -> None:
+        """Raises `IndexDamaged` when what the catalogue says of itself cannot be."""
+        self.folder, self.database = folder, database
+        self.model = str(self.meta("model"))
+        self.dim = self.number("dim")
+
+    def commit(self) -> None:
+        """Make what was written since the last commit last."""
+        if self.database.in_transaction:
+            with explained(self.folder):
+                self.database.execute("COMMIT")
+
+    def begin(self) -> None:
+        """Start a transaction, if none is open."""
+        if not self.database.in_transaction:
+            with explained(self.folder):
+                self.database.execute("BEGIN IMMEDIATE")
+
+    def meta(self, key: str) -> Any:
+        """A value that the catalogue has of itself."""
+        row = self.database.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        return None if row is None else row[0]
+
+    def number(self, key: str) -> int:
+        """A value that must be a whole number. Raises `IndexDamaged`."""
+        value = self.meta(key)
+        if not isinstance(value, int):
+            raise self.damaged()
+        return value
+
+    def damaged(self) -> IndexDamaged:
+        """What to raise where a row is not what was written."""
+        return IndexDamaged(f"the index at {self.folder} is damaged")
+
+    # -------------------------------------------------------------------------------- roots
+
+    def roots(self) -> list[Root]:
+        """The indexed folders, by path."""
+        rows = self.database.execute(f"SELECT id, path, {_RULES} FROM roots ORDER BY path").fetchall()
+        try:
+            return [
+                Root(root_id, path, Rules(bool(hidden), bool(links), tuple(json.loads(exclude)), bool(any_name)))
+                for root_id, path, hidden, links, exclude, any_name in rows
+            ]
+        except (ValueError, TypeError):
+            raise self.damaged() from None
+
+    def add_root(self, path: bytes, rules: Rules) -> Root:
+        """Record a folder. Roots that lie inside it become part of it and keep their photos."""
+        self.begin()
+        statement = f"INSERT INTO roots (path, {_RULES}) VALUES (?, ?, ?, ?, ?)"
+        root = Root(int(self.database.execute(statement, (path, *_columns(rules))).lastrowid or 0), path, rules)
+        for inner in self.roots():
+            below = relative_to(inner.path, path)
+            if below:
+                self.database.execute(
+                    "UPDATE photos SET root = ?, path = CAST(? || path AS BLOB) WHERE root = ?",
+                    (root.id, below + b"/", inner.id),
+                )
+                self.database.execute(f"UPDATE photos SET mark = mark({OF_PHOTO}) WHERE root = ?", (root.id,))
+                self.database.execute("DELETE FROM roots WHERE id = ?", (inner.id,))
+        return root
+
+    def set_rules(self, root: Root, rules: Rules) -> Root:
+        """Record what later scans of a root leave out."""
+        if rules == root.rules:
+            return root
+        self.begin()
+        statement = "UPDATE roots SET hidden = ?, follow_links = ?, exclude = ?, any_name = ? WHERE id = ?"
+        self.database.execute(statement, (*_columns(rules), root.id))
+        return root._replace(rules=rules)
+
+    def move_root(self, root: Root, path: bytes) -> None:
+        """Record that a folder is somewhere else now, with all that is in it."""
+        self.begin()
+        self.database.execute("UPDATE roots SET path = ? WHERE id = ?", (path, root.id))
+
+    def remove_root(self, root: Root) -> int:
+        """Forget a folder and its photos; returns how many files it had."""
+        self.begin()
+        count = self.database.execute("DELETE FROM photos WHERE root = ?", (root.id,)).rowcount
+        self.database.execute("DELETE FROM roots WHERE id = ?", (root.id,))
+        return count
+
+    def counts(self) -> list[RootCounts]:
+        """Photos and skipped files of each root."""
+        rows = self.database.execute("SELECT root, count(image), count(error) FROM photos GROUP BY root")
+        of = {root: (photos, skipped) for root, photos, skipped in rows}
+        return [RootCounts(root, *of.get(root.id, (0, 0))) for root in self.roots()]
+
+    # -------------------------------------------------------------------------------- photos and images
+
+    def known(self, root: Root, under: bytes = b"") -> Iterator[Known]:
+        """The files of a root, or of a folder in it, in bytewise order of their paths."""
+        columns, condition = "path, size, mtime_ns, ctime_ns, error", "root = ? AND path >= ? AND path < ?"
+        query = f"SELECT {columns} FROM photos WHERE {condition} ORDER BY path"
+        for row in self.database.execute(query, (root.id, *bounds(under))):
+            yield Known(*row)
+
+    def put_photo(self, root: Root, file: FoundFile, image_id: int | None, error: str | None) -> None:
+        """Record a file, new or changed: it has an image, or the error that says why not."""
+        self.begin()
+        values = (file.path, file.size, file.mtime_ns, file.ctime_ns, image_id, error)
+        self.database.execute(
+            "INSERT INTO photos (root, path, size, mtime_ns, ctime_ns, image, error, mark)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+            " ON CONFLICT (root, path) DO UPDATE SET size = excluded.size, mtime_ns = excluded.mtime_ns,"
+            " ctime_ns = excluded.ctime_ns, image = excluded.image, error = excluded.error, mark = excluded.mark",
+            (root.id, *values, schema.mark(*values)),
+        )
+
+    def remove_photos(self, root: Root, paths: Iterable[bytes]) -> None:
+        """Forget files of a root."""
+        self.begin()
+        rows = ((root.id, path) for path in paths)
+        self.database.executemany("DELETE FROM photos WHERE root = ? AND path = ?", rows)
+
+    def add_image(self, content: bytes, metadata: Metadata, vector: Array) -> int:
+        """Record contents by their hash with their unit row (dim,), kept in fp16; returns the id."""
+        self.begin()
+        row = vector.astype("<f2").tobytes()
+        values = (content, *metadata, schema.mark(content, *metadata, row))
+        statement = "INSERT INTO images VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?)"
+        image_id = int(self.database.execute(statement, values).lastrowid or 0)
+        self.database.execute("INSERT INTO embeddings VALUES (?, ?)", (image_id, row))
+        return image_id
+
+    def prune(self) -> None:
+        """Forget the contents that no photo has any more."""
+        self.begin()
+        self.database.execute(
+            "DELETE FROM images WHERE id IN (SELECT image FROM loose)"
+            " AND NOT EXISTS (SELECT 1 FROM photos WHERE photos.image = images.id)"
+        )
+        self.database.execute("DELETE FROM loose")
+
+    def find_image(self, content: bytes) -> int | None:
+        """The id of the image with this content hash."""
+        row = self.database.execute("SELECT id FROM images WHERE content = ?", (content,)).fetchone()
+        return None if row is None else int(row[0])
+
+    def image_of(self, root: Root, path: bytes) -> int | None:
+        """The image of a file, if it has one."""
+        row = self.database.execute("SELECT image FROM photos WHERE root = ? AND path = ?", (root.id, path)).fetchone()
+        return None if row is None else row[0]
+
+    def skipped(self) -> list[tuple[bytes, str]]:
+        """Absolute path and reason of every file that could not be read as an image."""
+        rows = self.database.execute(
+            "SELECT roots.path, photos.path, error FROM photos JOIN roots ON roots.id = photos.root"
+            " WHERE error IS NOT NULL ORDER BY roots.path, photos.path"
+        )
+        return [(join(root, path), error) for root, path, error in rows]
+
+    # -------------------------------------------------------------------------------- the photos of a selection
+
+    def images_in(self, chosen: Selection) -> Ids:
+        """Ids, in order and each once, of the images of a selection's photos; photos without an image have none."""
+        rows = self.database.execute(*chosen.candidates)
+        return np.sort(np.fromiter((row[0] for row in rows), np.int64))
+
+    def photos_of(self, ids: Iterable[int], chosen: Selection | None = None) -> list[Photo]:
+        """The photos of images; of a selection, if one is given."""
+        roots = chosen.roots if chosen else {root.id: root for root in self.roots()}
+        holds = chosen.holds if chosen else all_of(())
+        out: list[Photo] = []
+        for part in _parts(ids):
+            condition = f"images.id IN ({_placeholders(part)}) AND {holds.sql}"
+            out += self._photos(roots, condition, (*part, *holds.values), BY_IMAGE)
+        return out
+
+    def by_path(self, chosen: Selection) -> Iterator[Photo]:
+        """The photos of a selection by root and path."""
+        order = f"{chosen.holds.sql} ORDER BY photos.root, photos.path"
+        return self._photos(chosen.roots, order, chosen.holds.values)
+
+    def newest(self, chosen: Selection, count: int) -> list[Photo]:
+        """So many photos of a selection, the newest first: by when they were taken, or else changed."""
+        found: list[Photo] = []
+        for condition, order in (("taken IS NOT NULL", "taken"), ("taken IS NULL", "mtime_ns")):  # fast with a limit
+            clause = f"{chosen.holds.sql} AND {condition} ORDER BY {order} DESC, photos.root, photos.path LIMIT ?"
+            found += self._photos(chosen.roots, clause, (*chosen.holds.values, min(count, 2**62)))
+        return sorted(found, key=lambda photo: photo.date, reverse=True)[:count]
+
+    def _photos(
+        self, roots: dict[int, Root], condition: str, values: tuple[Any, ...], tables: str = BY_PHOTO
+    ) -> Iterator[Photo]:
+        rows = self.database.execute(
+            "SELECT photos.root, photos.path, size, mtime_ns, image, content, width, height, taken, camera,"
+            f" latitude, longitude FROM {tables} WHERE {condition}",
+            values,
+        )
+        for root, path, size, mtime_ns, image_id, content, *metadata in rows:
+            if not isinstance(path, bytes):
+                raise self.damaged()
+            yield Photo(image_id, join(roots[root].path, path), size, mtime_ns, content, Metadata(*metadata))
+
+    # -------------------------------------------------------------------------------- embeddings
+
+    def is_empty(self) -> bool:
+        """Whether no photo could be embedded yet."""
+        return self.database.execute("SELECT 1 FROM embeddings LIMIT 1").fetchone() is None
+
+    def require_photos(self) -> None:
+        """Raise `IndexEmpty` where there is nothing to ask for."""
+        if self.is_empty():
+            raise IndexEmpty("the index is empty")
+
+    def embeddings(self, after: int = 0, block: int = 16384) -> Iterator[tuple[Ids, Rows]]:
+        """Image ids (n,) above `after` and their rows (n, dim) float16, in order of id, in blocks."""
+        cursor = self.database.execute("SELECT image, vector FROM embeddings WHERE image > ? ORDER BY image", (after,))
+        while rows := cursor.fetchmany(block):
+            yield self._as_arrays(rows)
+
+    def embeddings_of(self, ids: Iterable[int]) -> tuple[Ids, Rows]:
+        """The given image ids that have an embedding, (n,), and their rows (n, dim) float16."""
+        rows: list[tuple[int, bytes]] = []
+        for part in _parts(ids):
+            query = f"SELECT image, vector FROM embeddings WHERE image IN ({_placeholders(part)})"
+            rows += self.database.execute(query, part).fetchall()
+        return self._as_arrays(rows)
+
+    def unit_rows_of(self, ids: Iterable[int]) -> Array:
+        """The unit rows (n, dim) float32 of image ids, in their order. Raises `IndexDamaged` when one has none."""
+        wanted = [int(image_id) for image_id in ids]
+        found, rows = self.embeddings_of(wanted)
+        place = {image_id: number for number, image_id in enumerate(found.tolist())}
+        if not place.keys() >= set(wanted):
+            raise self.damaged()
+        return unit_rows(rows[[place[image_id] for image_id in wanted]])
+
+    def count_embeddings(self, after: int = 0) -> int:
+        """How many images have an id above `after`."""
+        return int(self.database.execute("SELECT count(*) FROM images WHERE id > ?", (after,)).fetchone()[0])
+
+    def _as_arrays(self, rows: list[tuple[int, bytes]]) -> tuple[Ids, Rows]:
+        ids = np.array([row[0] for row in rows], np.int64)
+        if not all(isinstance(row[1], bytes) and len(row[1]) == 2 * self.dim for row in rows):
+            raise self.damaged()
+        blob = b"".join(row[1] for row in rows)
+        return ids, np.frombuffer(blob, "<f2").reshape(len(rows), self.dim).astype(np.float16, copy=False)
+
+
+def _columns(rules: Rules) -> tuple[bool, bool, str, bool]:
+    return rules.hidden, rules.follow_links, json.dumps(rules.exclude), rules.any_name
+
+
+def _parts(ids: Iterable[int], size: int = 500) -> Iterator[list[int]]:
+    everything = [int(i) for i in ids]
+    for start in range(0, len(everything), size):
+        yield everything[start : start + size]
+
+
+def _placeholders(values: list[int]) -> str:
+    return ",".join("?" * len(values))

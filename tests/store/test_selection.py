@@ -1,0 +1,362 @@
+"""Which photos a filter lets through, and which folders are not looked at."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sqlite3
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import SCENES, Run, damage, forbid, save_scenes
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image as Picture
+
+from clipsearch.errors import BadRequest, NotIndexed
+from clipsearch.images.metadata import Metadata
+from clipsearch.images.scan import FoundFile, Rules
+from clipsearch.search.query import Searcher
+from clipsearch.store.catalogue import Offline, Store
+from clipsearch.store.filters import Circle, Filter, parse_type
+from clipsearch.store.schema import kilometres
+from clipsearch.store.selection import _box, all_of
+
+
+def test_a_distance_on_the_earth() -> None:
+    assert kilometres(48.8566, 2.3522, 51.5074, -0.1278) == pytest.approx(343.6, abs=0.5)  # Paris to London
+    assert kilometres(0, 179.9, 0, -179.9) == pytest.approx(22.2, abs=0.1)  # across the date line
+    assert kilometres(90, 0, 90, 120) == pytest.approx(0, abs=1e-6)
+    assert kilometres("x", 0, 0, 0) is None
+
+
+# ------------------------------------------------------------------------------------------ on an index
+
+PHOTOS = {  # name: taken, camera, place, size in pixels, bytes
+    "paris.jpg": ("2023-06-14T10:00:00", "Canon EOS 5D", (48.8584, 2.2945), (400, 300), 3_000_000),
+    "london.JPEG": ("2023-06-30T23:59:59", "FUJIFILM X100V", (51.5, -0.12), (300, 400), 2_000_000),
+    "fiji.png": ("2022-01-01T00:00:00", "Apple iPhone 12", (-17.0, -179.95), (300, 300), 1_000_000),
+    "sub/scan.tif": (None, None, None, (400, 300), 500),
+}
+
+
+@pytest.fixture
+def store(empty_store: Store, tmp_path: Path) -> Store:
+    """One photo of each kind; the scan has no date but its file's, the first of July 2023."""
+    rng = np.random.default_rng(0)
+    folder = tmp_path.resolve() / "photos"
+    folder.mkdir()
+    (folder / "paris.jpg").touch()  # so that it is no empty mount point
+    root = empty_store.add_root(os.fsencode(folder), Rules())
+    changed = int(datetime(2023, 7, 1, 12).timestamp()) * 10**9
+    for number, (name, (taken, camera, place, (width, height), size)) in enumerate(PHOTOS.items()):
+        metadata = Metadata(width, height, taken, camera, *(place or (None, None)))
+        row = rng.normal(size=empty_store.dim)
+        image_id = empty_store.add_image(b"%016d" % number, metadata, (row / np.linalg.norm(row)).astype(np.float32))
+        empty_store.put_photo(root, FoundFile(name.encode(), size, changed), image_id, None)
+    empty_store.commit()
+    return empty_store
+
+
+@pytest.mark.parametrize(
+    ("where", "expected"),
+    [
+        (Filter(), "paris london fiji scan"),
+        (Filter(after=datetime(2023, 6, 14, 10)), "paris london scan"),
+        (Filter(after=datetime(2023, 6, 14, 10, 0, 1)), "london scan"),
+        (Filter(before=datetime(2023, 7, 1)), "paris london fiji"),
+        (Filter(before=datetime(2023, 6, 30, 23, 59, 59)), "paris fiji"),
+        (Filter(after=datetime(2023, 7, 1), before=datetime(2023, 7, 2)), "scan"),
+        (Filter(after=datetime(1, 1, 1), before=datetime(9999, 1, 1)), "paris london fiji scan"),
+        (Filter(camera="canon"), "paris"),
+        (Filter(camera="X100"), "london"),
+        (Filter(camera="%"), ""),
+        (Filter(camera=" eos   5d "), "paris"),
+        (Filter(near=Circle(48.8566, 2.3522)), "paris"),
+        (Filter(near=Circle(48.8566, 2.3522, 4)), ""),
+        (Filter(near=Circle(48.8566, 2.3522, 345)), "paris london"),
+        (Filter(near=Circle(-17, 179.99, 20)), "fiji"),
+        (Filter(near=Circle(90, 0, 50_000)), "paris london fiji"),
+        (Filter(near=Circle(48.8584 - 1000 / 111.1949, 2.2945, 1000.01)), "paris"),  # just inside, to the north
+        (Filter(near=Circle(-17, -179.95, 0)), "fiji"),
+        (Filter(near=Circle(-17, -179.85, 20)), "fiji"),
+        (Filter(near=Circle(-17, 0, 20)), ""),
+        (Filter(near=Circle(-17, -179.95, 15_000)), "fiji"),
+        (Filter(near=Circle(89.95, 100, 4_700)), "paris london"),
+        (Filter(at_least=2_000_000), "paris london"),
+        (Filter(at_most=1_000_000), "fiji scan"),
+        (Filter(orientation="landscape"), "paris scan"),
+        (Filter(orientation="portrait"), "london"),
+        (Filter(orientation="square"), "fiji"),
+        (Filter(types=parse_type("jpg")), "paris london"),
+        (Filter(types=parse_type("png") + parse_type("tiff")), "fiji scan"),
+        (Filter(files=(b"/photos/fiji.png", b"/photos/./sub/scan.tif", b"/elsewhere/paris.jpg")), "fiji scan"),
+        (Filter(files=()), ""),
+        (Filter(camera="canon", at_least=5_000_000), ""),
+    ],
+    ids=lambda value: value if isinstance(value, str) else None,
+)
+def test_a_filter_lets_through(store: Store, where: Filter, expected: str) -> None:
+    if where.files:
+        where = where._replace(files=tuple(path.replace(b"/photos", store.roots()[0].path) for path in where.files))
+    selection = store.select(where)
+    names = [os.path.basename(photo.path).split(b".")[0].decode() for photo in store.newest(selection, 9)]
+    assert sorted(names) == sorted(expected.split())
+    ids = store.images_in(selection).tolist()
+    of_ids = sorted(photo.path for photo in store.photos_of(ids, selection))
+    assert of_ids == [photo.path for photo in store.by_path(selection)]
+    assert len(ids) == len(names)
+
+
+def test_the_newest_come_first(store: Store) -> None:
+    names = [os.path.basename(photo.path) for photo in store.newest(store.select(), 9)]
+    assert names == [b"scan.tif", b"london.JPEG", b"paris.jpg", b"fiji.png"]
+    for count in (1, 2, 3):
+        some = store.newest(store.select(), count)
+        assert [os.path.basename(photo.path) for photo in some] == names[:count]
+
+
+def test_a_place_that_is_damaged_is_no_place(store: Store) -> None:
+    store.database.execute("UPDATE images SET latitude = 'x' WHERE id = 1")
+    assert store.images_in(store.select(Filter(near=Circle(48, 2, 20_000)))).tolist() == [2, 3]
+
+
+# ------------------------------------------------------------------------------------------ with the program
+
+
+@pytest.fixture
+def dated(tmp_path: Path, mini_index) -> tuple[Path, Path]:
+    """Forty photos of which four are of 2023, and their index."""
+    folder = tmp_path.resolve() / "photos"
+    folder.mkdir()
+    for n in range(40):
+        exif = Picture.Exif()
+        exif[0x0132] = f"{2023 if n % 10 == 3 else 2020}:05:{n % 28 + 1:02d} 12:00:00"
+        SCENES[n].image.save(folder / f"{n:02d}.jpg", exif=exif)
+    return folder, mini_index(folder)
+
+
+def test_a_filtered_query_finds_as_many_as_there_are(clipsearch: Run, dated: tuple[Path, Path]) -> None:
+    folder, index = dated
+    found = clipsearch("query", "a red circle", "--after", "2023", "--before", "2024", "-k", "4", index=index)
+    assert sorted(found.lines) == [str(folder / f"{n:02d}.jpg") for n in (3, 13, 23, 33)]
+    everything = clipsearch("query", "a red circle", "-k", "40", index=index).lines
+    assert [line for line in everything if line in found.lines] == found.lines  # in the same order
+    assert clipsearch("query", "a red circle", "--after", "2024", "--before", "2025", index=index).status == 1
+
+
+def test_filters_alone_list_the_newest(clipsearch: Run, dated: tuple[Path, Path]) -> None:
+    folder, index = dated
+    found = clipsearch("query", "--before", "2024", "-k", "5", "--format", "json", index=index)
+    hits = json.loads(found.out)
+    assert [hit["path"] for hit in hits[:4]] == [str(folder / f"{n:02d}.jpg") for n in (23, 13, 33, 3)]
+    assert [hit["taken"] for hit in hits] == sorted((hit["taken"] for hit in hits), reverse=True)
+    assert {(hit["score"], hit["confidence"]) for hit in hits} == {(None, None)}
+    table = clipsearch("query", "--before", "2024", "-k", "1", "--format", "table", index=index, COLUMNS="300")
+    assert table.lines[0].split() == ["1", "2023-05-24", str(folder / "23.jpg")]
+    assert clipsearch("query", "--before", "2024", "-k", "1", "--format", "tsv", index=index).out.startswith(b"1\t\t/")
+    nothing = clipsearch("query", index=index)
+    assert (nothing.status, nothing.out) == (2, b"")
+    refused = clipsearch("query", "--before", "2024", "--min-score", "0.1", index=index)
+    assert refused.err == "clipsearch: there is no score without something to look for\n"
+
+
+def test_paths_from_another_program(clipsearch: Run, dated: tuple[Path, Path], tmp_path: Path) -> None:
+    folder, index = dated
+    some = [folder / "03.jpg", folder / "07.jpg", tmp_path / "not indexed.jpg"]
+    for separator, options in ((b"\n", ()), (b"\0", ("--from0",))):
+        listed = separator.join(os.fsencode(path) for path in some) + separator
+        found = clipsearch("query", "a circle", "--files-from", "-", *options, index=index, stdin=listed)
+        assert sorted(found.lines) == [str(path) for path in some[:2]]
+        assert found.err == f"left out, not in the index: {some[2]}\n"
+    link = tmp_path / "link"
+    link.symlink_to(folder)
+    garbage = clipsearch(
+        "query", "a circle", "--files-from", "-", index=index, stdin=b"\0\xff\n" + b"x" * 9000 + b"\n//\n"
+    )
+    assert (garbage.status, garbage.out, garbage.err.count("\n")) == (1, b"", 1)
+    assert clipsearch("query", "a circle", "--files-from", tmp_path / "gone", index=index).status == 2
+    assert clipsearch("query", "a circle", "--from0", index=index).status == 2
+    through = clipsearch("query", "a circle", "--files-from", "-", index=index, stdin=os.fsencode(link / "03.jpg"))
+    assert through.lines == [str(folder / "03.jpg")]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--after", "soon"),
+        ("--near", "here"),
+        ("--size", "big"),
+        ("--orientation", "diagonal"),
+        ("--type", "raw"),
+        ("--under", "/nowhere"),
+    ],
+    ids=" ".join,
+)
+def test_a_filter_that_makes_no_sense_is_a_sentence(
+    clipsearch: Run, drawn_index: Path, options: tuple[str, ...]
+) -> None:
+    refused = clipsearch("query", "a circle", *options, index=drawn_index)
+    assert (refused.status, refused.out, refused.err.count("\n")) == (2, b"", 1)
+    assert options[1] in refused.err
+
+
+def test_what_is_offline_is_said(clipsearch: Run, tmp_path: Path, mini_index) -> None:
+    here, away = tmp_path.resolve() / "here", tmp_path.resolve() / "away"
+    save_scenes(here, 3)
+    save_scenes(away, 3, first=5)
+    index = mini_index(here, away)
+    away.rename(tmp_path / "elsewhere")
+    for command in (
+        ("query", "a circle"),
+        ("label", "a", "b"),
+        ("duplicates",),
+        ("query", "a circle", "--under", away),
+    ):
+        said = clipsearch(*command, index=index)
+        assert said.err == f"not searched, offline: {away}\n"
+        assert said.status == (1 if "--under" in command or "duplicates" in command else 0)
+        assert str(away) not in said.out.decode()
+
+
+def test_a_filter_from_a_program_is_checked(drawn_index: Path) -> None:
+    with Store.open(drawn_index) as store:
+        for where, words in (
+            (Filter(orientation="Portrait"), "orientation must be one of"),
+            (Filter(near=(100, 2.35)), "near must be"),
+            (Filter(near=(float("nan"), 2.35)), "near must be"),
+            (Filter(near=(1, 2, float("inf"))), "near must be"),
+            (Filter(near="Paris"), "near must be"),
+            (Filter(at_least=float("nan")), "at_least must be a whole number"),
+            (Filter(at_most=2**64), "at_most must be a whole number"),
+            (Filter(under="a\0b"), "under must be the path"),
+            (Filter(after=date(2023, 1, 1)), "after must be a datetime"),
+            (Filter(before=datetime(2023, 1, 1, tzinfo=UTC)), "before must be a datetime"),
+            (Filter(types=("jpeg",)), "types must be suffixes"),
+            (Filter(types=".jpg"), "types must be suffixes"),
+            (Filter(files=("a.jpg",)), "files must be paths as bytes"),
+        ):
+            with pytest.raises(BadRequest, match=words):
+                Searcher(store, where)
+        assert Searcher(store, Filter(near=(48, 2))).query() == []
+        with pytest.raises(BadRequest, match="--unique is a cosine"):
+            Searcher(store, Filter(types=(".png",))).query(unique=7)
+
+
+def test_as_many_as_there_could_ever_be(clipsearch: Run, drawn_index: Path) -> None:
+    for query in (("--type", "png"), ("a circle", "--cut"), ("a circle",)):
+        found = clipsearch("query", *query, "-k", "99999999999999999999", index=drawn_index)
+        assert found.status in (0, 1)
+        assert found.err == ""
+
+
+def test_a_camera_that_is_damaged_is_still_json(clipsearch: Run, dated: tuple[Path, Path]) -> None:
+    _, index = dated
+    damage(index, "UPDATE images SET camera = CAST(x'43ff' AS TEXT)")
+    copies = ("duplicates", "--threshold", "0.2", "-f")
+    for command in (
+        ("query", "a circle", "-f", "json"),
+        ("query", "--after", "2000", "-f", "jsonl"),
+        (*copies, "json"),
+        (*copies, "jsonl"),
+    ):
+        found = clipsearch(*command, index=index)
+        assert found.status == 0
+        assert b'"camera": "C?"' in found.out
+
+
+def test_a_link_to_a_photo_is_that_photo(clipsearch: Run, dated: tuple[Path, Path], tmp_path: Path) -> None:
+    folder, index = dated
+    (tmp_path / "link.jpg").symlink_to(folder / "07.jpg")
+    found = clipsearch("query", "a", "--files-from", "-", index=index, stdin=os.fsencode(tmp_path / "link.jpg"))
+    assert found.lines == [str(folder / "07.jpg")]
+
+
+def test_a_batch_says_which_line_is_wrong(clipsearch: Run, dated: tuple[Path, Path]) -> None:
+    _, index = dated
+    for text, words in ((b"a dog\n0:cat\n", "the query is empty"), (b"a dog\n@x\n", "there is no concept @x")):
+        found = clipsearch("query", "--batch", "-", "-k", "1", "--after", "2023", index=index, stdin=text)
+        assert (found.status, len(found.lines)) == (2, 1)
+        assert found.err.startswith("clipsearch: -, line 2: ")
+        assert words in found.err
+
+
+def test_a_long_list_of_files_is_looked_up_and_not_searched(store: Store) -> None:
+    """Going through the list for each photo took minutes for 10,000 of a million."""
+    selection = store.select(Filter(files=(store.roots()[0].path + b"/fiji.png",)))
+    query = f"EXPLAIN QUERY PLAN {selection.candidates.sql}"
+    plan = [row[3] for row in store.database.execute(query, selection.candidates.values)]
+    assert any("chosen" in step for step in plan)
+    assert not any("CORRELATED" in step for step in plan)
+
+
+def test_a_filter_reads_the_catalogue_once(drawn_index: Path) -> None:
+    """Not photo by photo, which would take long for a million."""
+    statements: list[str] = []
+    with Store.open(drawn_index) as store:
+        store.database.set_trace_callback(statements.append)
+        Searcher(store, Filter(after=datetime(2000, 1, 1), types=(".png",)))
+        assert len([s for s in statements if "FROM photos JOIN images" in s]) == 1
+        store.database.set_trace_callback(None)
+
+
+# ------------------------------------------------------------------------------------------ places
+
+
+def test_a_meridian_has_two_names(store: Store) -> None:
+    for longitude in (-180.0, 180.0):
+        store.database.execute("UPDATE images SET latitude = 0, longitude = ? WHERE id = 1", (longitude,))
+        for asked in (-180, 180):
+            for km in (0, 1):
+                assert store.images_in(store.select(Filter(near=Circle(0, asked, km)))).tolist() == [1]
+
+
+@given(
+    st.tuples(st.floats(-90, 90), st.floats(-180, 180), st.sampled_from([0, 0.001, 1, 50, 3000, 9000, 19_000, 21_000])),
+    st.tuples(st.floats(-0.01, 0.01), st.floats(-0.01, 0.01)) | st.tuples(st.floats(-180, 180), st.floats(-360, 360)),
+)
+def test_the_box_around_a_circle_leaves_nothing_out(
+    asked: tuple[float, float, float], away: tuple[float, float]
+) -> None:
+    latitude = max(-90, min(asked[0] + away[0], 90))
+    longitude = (asked[1] + away[1] + 180) % 360 - 180
+    with contextlib.closing(sqlite3.connect(":memory:")) as database:
+        database.execute("CREATE TABLE images (latitude REAL, longitude REAL)")
+        database.execute("INSERT INTO images VALUES (?, ?)", (latitude, longitude))
+        box = all_of(_box(Circle(*asked)))
+        is_in = database.execute(f"SELECT count(*) FROM images WHERE {box.sql}", box.values).fetchone()[0]
+    if kilometres(latitude, longitude, asked[0], asked[1]) <= asked[2]:
+        assert is_in
+
+
+def test_a_selection_says_what_it_leaves_out(empty_store: Store, tmp_path: Path, monkeypatch) -> None:
+    here, away = tmp_path.resolve() / "here", tmp_path.resolve() / "away"
+    roots = {}
+    for number, folder in enumerate((here, away)):
+        (folder / "sub").mkdir(parents=True)
+        roots[folder] = empty_store.add_root(os.fsencode(folder), Rules())
+        for name in ("a.jpg", "sub/b.jpg"):
+            row = np.full(empty_store.dim, empty_store.dim**-0.5, np.float32)
+            image_id = empty_store.add_image(f"{number}{name}".encode(), Metadata(1, 1), row)
+            empty_store.put_photo(roots[folder], FoundFile(name.encode(), 1, 1), image_id, None)
+    whole = empty_store.select()
+    assert (whole.everything, whole.offline, len(whole.roots)) == (True, {}, 2)
+    assert not empty_store.select(Filter(camera="x")).everything
+    part = empty_store.select(Filter(under=str(here / "sub")))
+    assert (part.everything, empty_store.images_in(part).tolist()) == (False, [2])
+    assert empty_store.images_in(empty_store.select(Filter(under=str(tmp_path)))).tolist() == [1, 2, 3, 4]
+    with pytest.raises(NotIndexed, match=f"^nothing in {tmp_path}/other was indexed$"):
+        empty_store.select(Filter(under=f"{tmp_path}/other"))
+    with monkeypatch.context() as patch:
+        forbid(patch, here / "sub")
+        closed = empty_store.select(Filter(under=str(here / "sub")))
+        expected = roots[here]._replace(path=os.fsencode(here / "sub"))
+        assert (closed.offline, empty_store.images_in(closed).tolist()) == ({expected: Offline.UNREADABLE}, [])
+    away.rename(tmp_path / "elsewhere")
+    without = empty_store.select()
+    assert without.offline == {roots[away]: Offline.MISSING}
+    assert (without.everything, empty_store.images_in(without).tolist()) == (False, [1, 2])
+    assert empty_store.select(Filter(under=str(away))).offline == {roots[away]: Offline.MISSING}
