@@ -25,7 +25,7 @@ class RootStatus:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What an index holds. `bytes` is its size on the disk, `skipped` has a path and a reason for each file, and
+    """What an index holds. `size` is in bytes on the disk, `skipped` has a path and a reason for each file, and
     `unreadable` the folders below the roots that may not be read now, each with its photos.
     """
 
@@ -35,7 +35,7 @@ class Status:
     dim: int
     photos: int
     embeddings: int
-    bytes: int
+    size: int
     roots: list[RootStatus]
     skipped: list[tuple[bytes, str]]
     unreadable: list[tuple[bytes, int]]

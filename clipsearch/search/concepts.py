@@ -151,8 +151,10 @@ def restore(folder: Path) -> bool:
 
 def _read(path: Path) -> dict[str, list[Example]]:
     try:
-        stored = json.loads(path.read_bytes()) if path.exists() else {"checksum": _checksum({}), "concepts": {}}
-        concepts = stored["concepts"]
+        if not path.exists():
+            return {}
+        stored = json.loads(path.read_bytes())
+        concepts: dict[str, Any] = stored["concepts"]
         if _checksum(concepts) != stored["checksum"]:
             raise ValueError
         return {name: [_from_json(one) for one in examples] for name, examples in concepts.items()}

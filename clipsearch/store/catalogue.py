@@ -109,6 +109,13 @@ class Store(Tables):
         if self._lock is not None:
             self._lock.release()
 
+    def renew(self) -> None:
+        """Of a store that is open for reading: see the catalogue as it is at this moment, its model included."""
+        with explained(self.folder):
+            self.database.execute("COMMIT")
+            self.database.execute("BEGIN")
+            self.model, self.dim = str(self.meta("model")), self.number("dim")
+
     def close_lookup(self) -> None:
         """Close what `has_image` opened."""
         if self._lookup is not None:

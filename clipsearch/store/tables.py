@@ -178,6 +178,12 @@ class Tables:
         for row in self.database.execute(query, (root.id, *bounds(under))):
             yield Known(*row)
 
+    def known_file(self, root: Root, path: bytes) -> Known | None:
+        """What the catalogue says of one file of a root."""
+        query = "SELECT path, size, mtime_ns, ctime_ns, error FROM photos WHERE root = ? AND path = ?"
+        row = self.database.execute(query, (root.id, path)).fetchone()
+        return Known(*row) if row else None
+
     def put_photo(self, root: Root, file: FoundFile, image_id: int | None, error: str | None) -> None:
         """Record a file, new or changed: it has an image, or the error that says why not."""
         self.begin()
