@@ -209,7 +209,9 @@ class Index:
         classifier = Classifier(searcher.embedder, _several("labels", labels, (str,)), prompts)
         pictures = _pictures("images", images)
         if not pictures:
-            return list(classifier.classify_indexed(searcher.embedder.store, searcher.selection, most, searcher.present))
+            return list(
+                classifier.classify_indexed(searcher.embedder.store, searcher.selection, most, searcher.present)
+            )
         names = [os.fsencode(picture) if isinstance(picture, str | os.PathLike) else b"" for picture in pictures]
         return list(classifier.classify(names, self.embed_images(images), most))
 

@@ -57,7 +57,9 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show where an error came from.", rich_help_panel=OTHER)]
 FormatOption = Annotated[
     str | None,
-    typer.Option("--format", "-f", metavar="|".join(FORMATS), help="Default: table, piped: paths.", rich_help_panel=OUTPUT),
+    typer.Option(
+        "--format", "-f", metavar="|".join(FORMATS), help="Default: table, piped: paths.", rich_help_panel=OUTPUT
+    ),
 ]
 NullOption = Annotated[
     bool, typer.Option("-0", "--print0", help="Paths that end in NUL, for xargs -0.", rich_help_panel=OUTPUT)
@@ -153,7 +155,7 @@ def open_or_stdin(source: str) -> contextlib.AbstractContextManager[IO[bytes]]:
 
 
 def lines(source: str) -> Iterator[tuple[str, bytes]]:
-    """The lines of a file or of stdin (-) that are not blank, each after its place for messages. Raises `BadRequest`."""
+    """The lines of a file or of stdin (-) that are not blank, each after its place for messages."""
     for number, raw in enumerate(split(source, b"\n"), 1):
         line = raw.removeprefix(b"\xef\xbb\xbf") if number == 1 else raw
         if line.strip():

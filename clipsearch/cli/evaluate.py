@@ -8,7 +8,17 @@ from typing import Annotated
 
 import typer
 
-from clipsearch.cli.app import DebugOption, IndexOption, JsonOption, explained, lines, new_app, print_json, say, say_missing
+from clipsearch.cli.app import (
+    DebugOption,
+    IndexOption,
+    JsonOption,
+    explained,
+    lines,
+    new_app,
+    print_json,
+    say,
+    say_missing,
+)
 from clipsearch.errors import BadRequest
 from clipsearch.output import records, text
 from clipsearch.paths import index_folder

@@ -30,9 +30,7 @@ Size = Annotated[list[str] | None, _which("[+-]SIZE", "+2M: at least; -500k: at 
 Orientation = Annotated[str | None, _which("|".join(filters.ORIENTATIONS), "By width and height, upright.")]
 Type = Annotated[list[str] | None, _which("TYPE", "Kind of file, such as jpeg or png; repeatable.")]
 FilesFrom = Annotated[str | None, _which("FILE", "Only photos that it lists, a path a line; - is stdin.")]
-From0 = Annotated[
-    bool, typer.Option("--from0", help="Paths in --files-from end in NUL.", rich_help_panel=WHICH)
-]
+From0 = Annotated[bool, typer.Option("--from0", help="Paths in --files-from end in NUL.", rich_help_panel=WHICH)]
 
 
 def photo_filter(

@@ -11,7 +11,6 @@ from typing import Annotated, Any
 import typer
 
 from clipsearch.cli.app import (
-    OTHER,
     OUTPUT,
     SKIPPED,
     DebugOption,
@@ -38,7 +37,9 @@ def index(
     ] = None,
     model: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="ARCH[/TAG] of open_clip, mini, hf-hub:..., local-dir:...", rich_help_panel=MODEL),
+        typer.Option(
+            metavar="NAME", help="ARCH[/TAG] of open_clip, mini, hf-hub:..., local-dir:...", rich_help_panel=MODEL
+        ),
     ] = None,
     weights: Annotated[
         Path | None,
@@ -77,7 +78,9 @@ def index(
     exclude: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="GLOB", help="Leave out what matches, as in .gitignore; repeatable; '' for none.", rich_help_panel=FOLDERS
+            metavar="GLOB",
+            help="Leave out what matches, as in .gitignore; repeatable; '' for none.",
+            rich_help_panel=FOLDERS,
         ),
     ] = None,
     retry: Annotated[
@@ -88,11 +91,11 @@ def index(
     ] = False,
     prune: Annotated[
         bool,
-        typer.Option("--prune", help="Forget the photos of a folder that has nothing in it any more.", rich_help_panel=FOLDERS),
+        typer.Option(
+            "--prune", help="Forget the photos of a folder that has nothing in it any more.", rich_help_panel=FOLDERS
+        ),
     ] = False,
-    device: Annotated[
-        str, typer.Option(metavar="NAME", help="auto, cuda, mps or cpu.", rich_help_panel=RUN)
-    ] = "auto",
+    device: Annotated[str, typer.Option(metavar="NAME", help="auto, cuda, mps or cpu.", rich_help_panel=RUN)] = "auto",
     precision: Annotated[
         str, typer.Option(metavar="NAME", help="auto, fp32, bf16 or fp16.", rich_help_panel=RUN)
     ] = "auto",
@@ -104,7 +107,9 @@ def index(
         int | None,
         typer.Option(metavar="N", min=1, help="Threads that decode and embed; one a core.", rich_help_panel=RUN),
     ] = None,
-    profile: Annotated[bool, typer.Option("--profile", help="Say where the time went.", rich_help_panel=OUTPUT)] = False,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Say where the time went.", rich_help_panel=OUTPUT)
+    ] = False,
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit with 3 when files were skipped.", rich_help_panel=OUTPUT)
     ] = False,

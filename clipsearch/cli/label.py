@@ -58,7 +58,9 @@ def label(
     ] = None,
     image: Annotated[
         list[str] | None,
-        typer.Option(metavar="FILE", help="These photos, indexed or not, and no others.", rich_help_panel=filters.WHICH),
+        typer.Option(
+            metavar="FILE", help="These photos, indexed or not, and no others.", rich_help_panel=filters.WHICH
+        ),
     ] = None,
     under: filters.Under = None,
     after: filters.After = None,
@@ -125,7 +127,11 @@ def label(
         everything = itertools.chain([] if first is None else [first], found)
         if counts:
             rows = _counted(everything, classifier.labels)
-            write(text.label_counts(rows, width(), colour=colour()) if form == "table" else records.label_counts(rows, form))
+            write(
+                text.label_counts(rows, width(), colour=colour())
+                if form == "table"
+                else records.label_counts(rows, form)
+            )
         elif form == "table":
             write(text.labelled(everything, width(), colour=colour()))
         else:

@@ -51,7 +51,11 @@ def query(
     image: Annotated[
         list[str] | None,
         typer.Option(
-            "--image", "--like", metavar="FILE", help="Photos like this one; a URL, or - for stdin.", rich_help_panel=WHAT
+            "--image",
+            "--like",
+            metavar="FILE",
+            help="Photos like this one; a URL, or - for stdin.",
+            rich_help_panel=WHAT,
         ),
     ] = None,
     not_: Annotated[
@@ -62,7 +66,9 @@ def query(
     ] = None,
     batch: Annotated[
         str | None,
-        typer.Option(metavar="FILE", help="One query a line (- is stdin), answered as JSON lines.", rich_help_panel=WHAT),
+        typer.Option(
+            metavar="FILE", help="One query a line (- is stdin), answered as JSON lines.", rich_help_panel=WHAT
+        ),
     ] = None,
     under: filters.Under = None,
     after: filters.After = None,
@@ -83,7 +89,9 @@ def query(
     ] = False,
     min_confidence: Annotated[
         float | None,
-        typer.Option(metavar="P", help="Only photos that show the texts this surely, 0 to 1.", rich_help_panel=filters.WHICH),
+        typer.Option(
+            metavar="P", help="Only photos that show the texts this surely, 0 to 1.", rich_help_panel=filters.WHICH
+        ),
     ] = None,
     min_score: Annotated[
         float | None,
@@ -94,9 +102,7 @@ def query(
     ] = False,
     similarity: Annotated[
         float | None,
-        typer.Option(
-            metavar="X", help="The cosine from which on --unique folds; 0.98.", rich_help_panel=filters.WHICH
-        ),
+        typer.Option(metavar="X", help="The cosine from which on --unique folds; 0.98.", rich_help_panel=filters.WHICH),
     ] = None,
     format: FormatOption = None,
     null: NullOption = False,
@@ -161,7 +167,12 @@ def query(
                 hits = searcher.with_confidence(hits, terms)
             found = bool(hits)
             _collect(hits, collected)
-            _show(hits, shown, text.query_title(texts or (), image or (), not_ or (), unlike or ()), text.filter_title(where))
+            _show(
+                hits,
+                shown,
+                text.query_title(texts or (), image or (), not_ or (), unlike or ()),
+                text.filter_title(where),
+            )
         filters.say_hidden(searcher)
     if not found:
         if sys.stdout.isatty() and where == EVERYTHING and limits == Limits(k):
@@ -278,9 +289,7 @@ def _decoded(line: bytes) -> str:
         raise BadRequest("not UTF-8") from None
 
 
-def _read_ahead(
-    queries: Iterator[tuple[str, bytes]], searcher: Searcher, count: int
-) -> Iterator[tuple[str, bytes]]:
+def _read_ahead(queries: Iterator[tuple[str, bytes]], searcher: Searcher, count: int) -> Iterator[tuple[str, bytes]]:
     """The same queries, of which so many are embedded together; a pipe may wait for an answer before it asks on."""
     while part := list(itertools.islice(queries, count)):
         texts = []
@@ -354,4 +363,4 @@ def _preview(hits: Sequence[Hit]) -> None:
         sys.stdout.flush()
         picture = thumbnail(hit.photo.path)
         if picture is not None:
-            preview(picture, width())
+            write([preview(picture, width()).encode()])

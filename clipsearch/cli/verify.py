@@ -29,7 +29,10 @@ def verify(index: IndexOption = None, json: JsonOption = False, debug: DebugOpti
     with Store.open(index_folder(index), write=True) as store:
         verified = verify_store(store)
         restored = concepts.restore(store.folder)
-    repaired = [*text.repairs(verified), *(["the concepts were damaged; the last good ones are back"] if restored else [])]
+    repaired = [
+        *text.repairs(verified),
+        *(["the concepts were damaged; the last good ones are back"] if restored else []),
+    ]
     if json:
         print_json(records.verified(verified, repaired))
         return

@@ -34,7 +34,7 @@ def collect(hits: Sequence[Hit], folder: Path, *, link: bool, numbered: bool) ->
     for hit in hits:
         number = f"{hit.rank:0{digits}d}-" if numbered else ""
         try:
-            collected.append(_collect(hit.path, folder, number, longest, link=link))
+            collected.append(_collect(str(hit.path), folder, number, longest, link=link))
         except OSError as error:
             what = "linked" if link else "copied"
             raise ClipsearchError(f"{hit.path} cannot be {what} to {folder}: {_reason(error)}") from error

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from clipsearch.errors import BadRequest
 from clipsearch.images.thumbnail import thumbnail
-from clipsearch.output.render import printable
+from clipsearch.output.text import printable
 
 if TYPE_CHECKING:
     from clipsearch.search.query import Hit
@@ -138,7 +138,7 @@ def sheet(hits: Iterable[Hit], title: str) -> Iterator[str]:
     yield f"</ol>\n</main>\n<script>{_SCRIPT}</script>\n</body>\n</html>\n"
 
 
-def write_sheet(path: Path, hits: Iterable[Hit], title: str) -> None:
+def write_sheet(path: Path, hits: Iterable[Hit], title: str, subtitle: str = "") -> None:
     """The page as a file, whole or not at all, and over nothing but an earlier page. Raises `BadRequest`."""
     try:
         if path.exists() and not path.is_file():  # a pipe or a device

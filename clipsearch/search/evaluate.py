@@ -17,7 +17,6 @@ _BLOCK = 2048  # rows and columns of scores that are in memory at once
 _TIE = np.float32(1e-6)  # scores as close as this are equal but for the order in which they were summed
 
 
-
 @dataclass(frozen=True, slots=True)
 class Recall:
     """Over all queries: the share with a right answer among the best 1, 5 and 10, and the median of its rank."""

@@ -22,7 +22,6 @@ from clipsearch.search.present import Present
 from clipsearch.store.catalogue import Store
 from clipsearch.store.selection import Selection
 
-
 TEMPLATE = "a photo of a {}"
 _BLOCK = 2048  # photos at a time
 

@@ -48,8 +48,8 @@ class Term(NamedTuple):
 class Limits(NamedTuple):
     """How many hits are wanted and which are good enough.
 
-    `min_score` is a cosine, -1 to 1; `min_confidence` a probability, 0 to 1; photos whose cosine with a better hit is at
-    least `unique`, 0 to 1, are folded into it.
+    `min_score` is a cosine, -1 to 1; `min_confidence` a probability, 0 to 1; photos whose cosine with a better hit is
+    at least `unique`, 0 to 1, are folded into it.
     """
 
     k: int = 10
@@ -73,12 +73,15 @@ class Limits(NamedTuple):
         return self
 
 
+TEN = Limits()
+
+
 class Hit(NamedTuple):
     """A photo that was found.
 
     `score` is the cosine between its embedding and the query's, -1 to 1, or None where only a filter was asked.
-    `confidence` is the probability that it shows the texts of the query, 0 to 1, where that was asked for. `similar` are
-    the photos that were folded into this one, `same_file` other names of its own file.
+    `confidence` is the probability that it shows the texts of the query, 0 to 1, where that was asked for. `similar`
+    are the photos that were folded into this one, `same_file` other names of its own file.
     """
 
     rank: int
@@ -148,9 +151,9 @@ class Searcher:
     """Asks one index about the photos that pass a filter; loads the model once and only when it is needed."""
 
     def __init__(self, store: Store, where: Filter = EVERYTHING, embedder: Embedder | None = None) -> None:
-        """`where`: what photos must be. Raises `IndexEmpty`, and `NotIndexed` when nothing in its folder was indexed."""
+        """`where`: what photos must be. Raises `IndexEmpty`, `BadArgument` and `NotIndexed`."""
         store.require_photos()
-        self.selection = store.select(where.checked())
+        self.selection = store.select(where)
         self.embedder = embedder or Embedder(store)
         self.present = Present()
         self._store = store
@@ -167,11 +170,11 @@ class Searcher:
             terms.insert(0, Term(Concepts(self._store.folder).row(concept, self.embedder), sign * weight))
         return terms
 
-    def query(self, terms: Sequence[Term] = (), limits: Limits = Limits()) -> list[Hit]:
+    def query(self, terms: Sequence[Term] = (), limits: Limits = TEN) -> list[Hit]:
         """The best hits, best first; fewer than `limits.k` if there are fewer, or if the others are not good enough.
 
-        Without terms, the newest first. Files that are gone since they were indexed are left out. Raises `BadRequest`, or
-        what encoding raises.
+        Without terms, the newest first. Files that are gone since they were indexed are left out. Raises `BadRequest`,
+        or what encoding raises.
         """
         limits = limits.checked(terms)
         folds_or_refuses = limits.min_confidence is not None or limits.unique is not None
@@ -247,7 +250,7 @@ class Searcher:
         return [Hit(0, None, photo) for photo in self.present(photos[seen:])], len(photos)
 
     def _folded(self, hits: list[Hit], threshold: float) -> list[Hit]:
-        """Each hit that is near a better one becomes one of its `similar` or, if it is the same file, its `same_file`."""
+        """Hits that are near a better one become its `similar`; other names of its file its `same_file`."""
         from clipsearch.search.duplicates import near_groups
 
         hits = self._one_name_a_file(hits)
@@ -264,7 +267,9 @@ class Searcher:
         for photo, names in self.present.files(hit.photo for hit in hits):
             same = [hit_of[photo.path], *(hit_of[name] for name in names)]
             similar = tuple(folded for hit in same for folded in hit.similar)
-            out.append(same[0]._replace(similar=similar, same_file=(*names, *(n for hit in same for n in hit.same_file))))
+            out.append(
+                same[0]._replace(similar=similar, same_file=(*names, *(n for hit in same for n in hit.same_file)))
+            )
         return out
 
     def _rows(self, hits: Iterable[Hit]) -> Array:

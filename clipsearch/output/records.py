@@ -1,0 +1,269 @@
+"""Results for other programs: paths, TSV and JSON. The README describes the fields."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from clipsearch.indexing.status import Status
+    from clipsearch.indexing.update import Report
+    from clipsearch.indexing.why import Why
+    from clipsearch.search.concepts import Concepts
+    from clipsearch.search.duplicates import Group
+    from clipsearch.search.evaluate import Evaluation
+    from clipsearch.search.label import Labelled
+    from clipsearch.search.query import Hit
+    from clipsearch.store.catalogue import Photo
+    from clipsearch.store.verify import Verified
+
+FORMATS = ("table", "paths", "tsv", "json", "jsonl")
+LABEL_FORMATS = ("table", "tsv", "json", "jsonl")
+
+
+# ------------------------------------------------------------------------------------------ hits
+
+
+def paths(hits: Iterable[Hit], end: bytes = b"\n") -> Iterator[bytes]:
+    """One path each, its raw bytes, followed by `end`."""
+    for hit in hits:
+        yield hit.photo.path + end
+
+
+def tsv(hits: Iterable[Hit]) -> Iterator[bytes]:
+    r"""Rank, score and path, tab-separated; in the path `\` stands as `\\`, a tab as `\t`, line breaks as `\n` and
+    `\r`.
+    """
+    for hit in hits:
+        score = b"" if hit.score is None else b"%.4f" % hit.score
+        yield b"%d\t%s\t%s\n" % (hit.rank, score, _field(hit.photo.path))
+
+
+def jsonl(hits: Iterable[Hit], **first: Any) -> Iterator[bytes]:
+    """One object a line; `first` are fields that come before the others."""
+    for hit in hits:
+        yield as_json(first | as_object(hit))
+
+
+def json_array(hits: Iterable[Hit]) -> Iterator[bytes]:
+    """One array of objects."""
+    yield as_json([as_object(hit) for hit in hits], indent=2)
+
+
+def as_object(hit: Hit) -> dict[str, Any]:
+    """A hit as JSON has it."""
+    return {
+        "rank": hit.rank,
+        "score": _rounded(hit.score),
+        "confidence": _rounded(hit.confidence),
+        **photo_fields(hit.photo),
+        "similar": [path_fields(photo.path) for photo in hit.similar],
+        "same_file": [path_fields(path) for path in hit.same_file],
+    }
+
+
+def photo_fields(photo: Photo) -> dict[str, Any]:
+    """What is known of a photo."""
+    of = photo.metadata
+    return {
+        **path_fields(photo.path),
+        "width": of.width,
+        "height": of.height,
+        "size": photo.size,
+        "mtime": photo.mtime_ns / 1e9,
+        "taken": of.taken,
+        "camera": of.camera,
+        "latitude": of.latitude,
+        "longitude": of.longitude,
+    }
+
+
+# ------------------------------------------------------------------------------------------ labels
+
+
+def labelled(found: Iterable[Labelled], form: str) -> Iterator[bytes]:
+    """Photos with their labels as `tsv` (label, probability, path), `json` or `jsonl`."""
+    if form == "json":
+        yield as_json([_labels_object(one) for one in found], indent=2)
+        return
+    for one in found:
+        if form == "jsonl":
+            yield as_json(_labels_object(one))
+        else:
+            for name, probability in one.labels:
+                yield b"%s\t%.4f\t%s\n" % (_field(name.encode()), probability, _field(one.path))
+
+
+def _labels_object(one: Labelled) -> dict[str, Any]:
+    best, probability = one.labels[0]
+    every = {name: round(share, 6) for name, share in one.labels}
+    return {**path_fields(one.path), "label": best, "probability": round(probability, 6), "labels": every}
+
+
+def label_counts(rows: Sequence[tuple[str, int]], form: str) -> Iterator[bytes]:
+    """How many photos have each label, as `tsv` (count, label), `json` or `jsonl`."""
+    objects = [{"label": name, "photos": count} for name, count in rows]
+    if form == "json":
+        yield as_json(objects, indent=2)
+    elif form == "jsonl":
+        yield from (as_json(one) for one in objects)
+    else:
+        yield from (b"%d\t%s\n" % (count, _field(name.encode())) for name, count in rows)
+
+
+# ------------------------------------------------------------------------------------------ duplicates
+
+
+def duplicates(groups: Sequence[Group], form: str, end: bytes) -> Iterator[bytes]:
+    """Groups of copies as `paths`, `tsv` (group, cosine, path), `json` or `jsonl`; a second `end` ends a group's paths.
+
+    Paths and TSV have each file once, and no other names of it: a script may delete by them.
+    """
+    if form == "json":
+        yield as_json([_group_object(number, group) for number, group in enumerate(groups, 1)], indent=2)
+        return
+    for number, group in enumerate(groups, 1):
+        if form == "jsonl":
+            yield as_json(_group_object(number, group))
+        elif form == "tsv":
+            for copy in group:
+                yield b"%d\t%.4f\t%s\n" % (number, copy.similarity, _field(copy.photo.path))
+        else:
+            yield b"".join(copy.photo.path + end for copy in group) + end
+
+
+def _group_object(number: int, group: Group) -> dict[str, Any]:
+    photos = [
+        {
+            "similarity": round(copy.similarity, 6),
+            **photo_fields(copy.photo),
+            "same_file": [path_fields(path) for path in copy.same_file],
+        }
+        for copy in group
+    ]
+    return {"group": number, "photos": photos}
+
+
+# ------------------------------------------------------------------------------------------ what commands report
+
+
+def report(done: Report) -> dict[str, Any]:
+    """What a run of the indexer did."""
+    names = ("model", "added", "duplicates", "updated", "moved", "removed", "unchanged", "embedded")
+    return {
+        **{name: getattr(done, name) for name in names},
+        "skipped": _reasons(done.skipped),
+        "skipped_before": _reasons(done.skipped_before),
+        "unreadable": _reasons(done.unreadable),
+        "offline": [{**path_fields(path), "reason": str(offline)} for path, offline in done.offline],
+        "unmatched": list(done.unmatched),
+        "seconds": round(done.seconds, 3),
+        "stages": {stage: round(spent, 3) for stage, spent in done.stages.items()},
+        "images_per_second": round(done.images_per_second, 1),
+    }
+
+
+def status(found: Status) -> dict[str, Any]:
+    """What an index holds."""
+    roots = [
+        {
+            **path_fields(root.path),
+            "online": root.offline is None,
+            "offline": None if root.offline is None else str(root.offline),
+            "photos": root.photos,
+            "skipped": root.skipped,
+            "hidden": root.rules.hidden,
+            "follow_links": root.rules.follow_links,
+            "any_name": root.rules.any_name,
+            "exclude": list(root.rules.exclude),
+        }
+        for root in found.roots
+    ]
+    return {
+        "index": str(found.folder),
+        "model": found.model,
+        "fingerprint": found.fingerprint,
+        "dim": found.dim,
+        "photos": found.photos,
+        "embeddings": found.embeddings,
+        "bytes": found.size,
+        "roots": roots,
+        "unreadable": [{**path_fields(path), "photos": count} for path, count in found.unreadable],
+        "skipped": _reasons(found.skipped),
+    }
+
+
+def verified(sound: Verified, repaired: Sequence[str]) -> dict[str, Any]:
+    """A sound index, and sentences on what was mended."""
+    return {"photos": sound.photos, "embeddings": sound.embeddings, "repaired": list(repaired)}
+
+
+def whys(found: Iterable[Why]) -> dict[str, Any]:
+    """Why paths are in an index, or are not."""
+    rows = [
+        {
+            **path_fields(one.path),
+            "state": one.state.name.lower(),
+            "reason": one.detail or None,
+            "root": None if one.root is None else path_fields(one.root)["path"],
+        }
+        for one in found
+    ]
+    return {"paths": rows}
+
+
+def concepts(known: Concepts) -> dict[str, Any]:
+    """All concepts, with the photos that they were made of."""
+    rows = [
+        {"name": name, "photos": [path_fields(example.path) for example in known.examples(name)]}
+        for name in known.names()
+    ]
+    return {"concepts": rows}
+
+
+def evaluation(measured: Evaluation) -> dict[str, Any]:
+    """An evaluation as JSON has it."""
+    names = ("model", "captions", "photos", "among")
+    directions = {
+        name: {
+            "recall_at_1": recall.at_1,
+            "recall_at_5": recall.at_5,
+            "recall_at_10": recall.at_10,
+            "median_rank": recall.median_rank,
+        }
+        for name, recall in (("text_to_image", measured.text_to_image), ("image_to_text", measured.image_to_text))
+    }
+    missing = [path_fields(path) for path in measured.missing]
+    return {**{name: getattr(measured, name) for name in names}, **directions, "missing": missing}
+
+
+# ------------------------------------------------------------------------------------------ parts
+
+
+def as_json(value: Any, indent: int | None = None) -> bytes:
+    """One value and a line break. What is not Unicode, such as a damaged camera, becomes U+FFFD or a ?."""
+    return json.dumps(value, ensure_ascii=False, indent=indent).encode("utf-8", "replace") + b"\n"
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 6)
+
+
+def _field(path: bytes) -> bytes:
+    for plain, escaped in ((b"\\", b"\\\\"), (b"\t", b"\\t"), (b"\n", b"\\n"), (b"\r", b"\\r")):
+        path = path.replace(plain, escaped)
+    return path
+
+
+def path_fields(path: bytes) -> dict[str, str]:
+    """`path`, and for a name that is not UTF-8 also `path_b64`, which alone is exact."""
+    try:
+        return {"path": path.decode("utf-8")}
+    except UnicodeDecodeError:
+        return {"path": path.decode("utf-8", "replace"), "path_b64": base64.b64encode(path).decode("ascii")}
+
+
+def _reasons(rows: Iterable[tuple[bytes, str]]) -> list[dict[str, str]]:
+    return [{**path_fields(path), "reason": reason} for path, reason in rows]

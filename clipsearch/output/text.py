@@ -1,0 +1,346 @@
+"""Results and sentences for a person at a terminal."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from clipsearch.indexing.status import Status
+    from clipsearch.indexing.update import Report
+    from clipsearch.indexing.why import Why
+    from clipsearch.search.duplicates import Copy, Group
+    from clipsearch.search.evaluate import Evaluation
+    from clipsearch.search.label import Labelled
+    from clipsearch.search.query import Hit
+    from clipsearch.store.filters import Filter
+    from clipsearch.store.verify import Verified
+
+Line = tuple[list[tuple[str, str]], bytes | None, str]  # words with their styles, a path, and what follows it
+
+MOST_LISTED = 10
+
+
+# ------------------------------------------------------------------------------------------ tables
+
+
+def table(hits: Iterable[Hit], width: int, *, colour: bool = True) -> str:
+    """A table for a terminal `width` columns wide: each hit one line, its path shortened in the middle if need be.
+
+    Rank, score or else date, confidence if there is one, path, and how many photos are folded into it.
+    """
+    rows = list(hits)
+    margin = max((len(str(hit.rank)) for hit in rows), default=0)
+
+    def lines() -> Iterator[Line]:
+        for hit in rows:
+            score = hit.photo.date[:10] if hit.score is None else f"{hit.score:.3f}"
+            start = [(f"{hit.rank:>{margin}}", "dim"), (f"  {score}", "green")]
+            if hit.confidence is not None:
+                start.append((f"  {100 * hit.confidence:3.0f}%", "cyan"))
+            yield start, hit.photo.path, _folded(hit)
+
+    return _lines(lines(), width, colour=colour)
+
+
+def _folded(hit: Hit) -> str:
+    count = len(hit.similar) + len(hit.same_file)
+    return f"  +{count}" if count else ""
+
+
+def _lines(lines: Iterable[Line], width: int, *, colour: bool) -> str:
+    """Lines for a terminal: words with their styles, a path that is shortened to fit, and what follows it."""
+    from rich.cells import cell_len
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(width=width, force_terminal=colour, no_color=not colour, highlight=False, legacy_windows=False)
+    with console.capture() as capture:
+        for words, path, after in lines:
+            line = Text(no_wrap=True)
+            for word, style in words:
+                line.append(word, style)
+            if path is not None:
+                line.append("  ")
+                room = width - cell_len(line.plain) - len(after)
+                folder, slash, name = _shorten(printable(from_home(path)), room, cell_len).rpartition("/")
+                link = f"link {Path(os.fsdecode(os.path.abspath(path))).as_uri()}" if colour else ""
+                line.append(folder + slash, f"dim {link}")
+                line.append(name, link)
+                line.append(after, "yellow")
+            console.print(line, crop=False, soft_wrap=True)
+    return capture.get()
+
+
+def labelled(found: Iterable[Labelled], width: int, *, colour: bool) -> Iterator[bytes]:
+    """Photos with bars of their labels' probabilities."""
+    for one in found:
+        yield _lines(_bars(one), width, colour=colour).encode("utf-8", "replace")
+
+
+def _bars(one: Labelled) -> Iterator[Line]:
+    broad = _broad((name for name, _ in one.labels), 24)
+    for number, (name, share) in enumerate(one.labels):
+        words = [
+            (_fitted(name, broad), "bold"),
+            (f" {100 * share:3.0f}% ", "cyan"),
+            (_bar(share), "green"),
+        ]
+        yield words, one.path if number == 0 else None, ""
+
+
+def _broad(names: Iterable[str], most: int) -> int:
+    from rich.cells import cell_len
+
+    return min(most, max(cell_len(printable(name)) for name in names))
+
+
+def _fitted(name: str, cells: int) -> str:
+    from rich.cells import cell_len, set_cell_size
+
+    shown = printable(name)
+    return set_cell_size(shown, cells) if cell_len(shown) <= cells else set_cell_size(shown, cells - 1) + "…"
+
+
+def _bar(share: float, cells: int = 10) -> str:
+    eighths = round(8 * cells * share)
+    bar = "█" * (eighths // 8) + ("", *"▏▎▍▌▋▊▉")[eighths % 8]
+    return f"{bar:<{cells}}"
+
+
+def label_counts(rows: Sequence[tuple[str, int]], width: int, *, colour: bool) -> Iterator[bytes]:
+    """Bars of how many photos have each label."""
+    total = sum(count for _, count in rows)
+    broad = _broad((name for name, _ in rows), 40)
+    lines: Iterator[Line] = (
+        (
+            [
+                (_fitted(name, broad), "bold"),
+                (f"  {count:>{len(f'{total:,}')},}", "cyan"),
+                (f" {100 * count / max(1, total):3.0f}% ", "cyan"),
+                (_bar(count / max(1, total), 30), "green"),
+            ],
+            None,
+            "",
+        )
+        for name, count in rows
+    )
+    yield _lines(lines, width, colour=colour).encode("utf-8", "replace")
+
+
+def duplicates(groups: Iterable[Group], width: int, *, colour: bool) -> Iterator[bytes]:
+    """Groups of copies, an empty line after each; below a file, the other names that it has."""
+    for group in groups:
+        lines = (line for number, copy in enumerate(group) for line in _copy_lines(copy, group[0], first=number == 0))
+        yield _lines(lines, width, colour=colour).encode("utf-8", "replace") + b"\n"
+
+
+def _copy_lines(copy: Copy, best: Copy, *, first: bool) -> Iterator[Line]:
+    of = copy.photo.metadata
+    word = "best" if first else likeness(copy, best)
+    words = [
+        (f"{word:<10}", "green"),
+        (f"  {f'{of.width}x{of.height}':>11}", "dim"),
+        (f"  {amount(copy.photo.size):>7}", "dim"),
+    ]
+    yield words, copy.photo.path, ""
+    for path in copy.same_file:
+        yield [(f"{'same file':<30}", "dim")], path, ""
+
+
+def likeness(copy: Copy, best: Copy) -> str:
+    """How a file is like the best of its group, in a word: the same contents, or how near its embedding is."""
+    return "identical" if copy.photo.image_id == best.photo.image_id else f"near {copy.similarity:.3f}"
+
+
+# ------------------------------------------------------------------------------------------ sentences
+
+
+def summary(done: Report) -> Iterator[str]:
+    """What a run of the indexer did, a line each."""
+    parts = [f"{done.added:,} added"]
+    if done.duplicates:
+        parts[0] += f" ({done.duplicates:,} duplicates)"
+    for name in ("updated", "moved", "removed"):
+        count = getattr(done, name)
+        if count:
+            parts.append(f"{count:,} {name}")
+    parts.append(f"{done.unchanged:,} unchanged")
+    if done.skipped:
+        parts.append(f"{len(done.skipped):,} skipped")
+    line = f"{', '.join(parts)} in {done.seconds:.1f} s"
+    if done.embedded:
+        line += f"; {done.embedded:,} embedded with {done.model}, {done.images_per_second:.0f} images/s"
+    yield line
+    yield from _listed("skipped", done.skipped)
+    if done.skipped_before:
+        yield f"skipped before and not changed since: {files(len(done.skipped_before))}; clipsearch status lists them"
+    yield from _listed("unreadable, its photos are kept", done.unreadable)
+    for root, offline in done.offline:
+        hint = "; --prune forgets them" if offline.name == "EMPTY" else ""
+        yield f"offline: {printable(root)} {offline}; its photos are kept{hint}"
+    for pattern in done.unmatched:
+        yield f"--exclude {pattern!r} has left nothing out"
+
+
+def stages(done: Report) -> str:
+    """Where the time of a run went."""
+    return "seconds (threads add up): " + ", ".join(f"{stage} {spent:.2f}" for stage, spent in done.stages.items())
+
+
+def _listed(title: str, rows: Sequence[tuple[bytes, str]]) -> Iterator[str]:
+    for path, reason in rows[:MOST_LISTED]:
+        yield f"{title}: {printable(path)}: {reason}"
+    if len(rows) > MOST_LISTED:
+        yield f"... and {len(rows) - MOST_LISTED:,} more; clipsearch status --json lists them"
+
+
+def status(found: Status) -> Iterator[str]:
+    """What an index holds, a line each."""
+    yield f"index   {printable(str(found.folder))}, {amount(found.size)}"
+    yield f"model   {printable(found.model)}, {found.dim} dimensions"
+    yield f"photos  {found.photos:,}, {found.embeddings:,} of them distinct, {len(found.skipped):,} files skipped"
+    for root in found.roots:
+        state = f"  (offline: {root.offline})" if root.offline else ""
+        yield f"  {root.photos:>9,}  {printable(root.path)}{state}"
+    for path, count in found.unreadable:
+        yield f"  {count:>9,}  {printable(path)}  (offline: cannot be read)"
+    for path, reason in found.skipped[: 2 * MOST_LISTED]:
+        yield f"  skipped  {printable(path)}: {reason}"
+    if len(found.skipped) > 2 * MOST_LISTED:
+        yield f"  ... and {len(found.skipped) - 2 * MOST_LISTED:,} more; clipsearch status --json lists them"
+
+
+def repairs(sound: Verified) -> list[str]:
+    """What was mended, a sentence each."""
+    sentences = {
+        "NAME": "{} files had a damaged name",
+        "NO_FOLDER": "{} files belonged to no indexed folder",
+        "RECORD": "{} files were not as they had been recorded; the next index looks at them again",
+        "NO_EMBEDDING": "{} files had contents without a sound embedding; the next index embeds them again",
+        "EMBEDDING": "{} unsound embeddings were dropped",
+        "NO_IMAGE": "{} embeddings belonged to no image",
+        "NO_PHOTO": "{} images belonged to no photo",
+        "VECTORS": "the file of vectors did not match the catalogue and was written anew",
+    }
+    return [sentences[repair.damage.name].format(repair.count) for repair in sound.repairs]
+
+
+def why(one: Why) -> bytes:
+    """Why a path is in an index, or is not, in a line."""
+    detail = f": {one.detail}" if one.detail else ""
+    return f"{printable(one.path)}: {one.state}{printable(detail)}\n".encode()
+
+
+def evaluation(measured: Evaluation) -> str:
+    """A table of recall in percent, and what it was measured on."""
+    lines = ["                 R@1    R@5   R@10  median rank"]
+    for name, recall in (("text to image", measured.text_to_image), ("image to text", measured.image_to_text)):
+        shares = "".join(f"{100 * share:7.1f}" for share in (recall.at_1, recall.at_5, recall.at_10))
+        lines.append(f"{name}{shares}{recall.median_rank:13,.1f}")
+    what = (
+        f"in percent; distinct captions: {measured.captions:,}, their photos: {measured.photos:,} of {measured.among:,}"
+    )
+    return "\n".join([*lines, f"{what}; model: {printable(measured.model)}"])
+
+
+def query_title(texts: Sequence[str], images: Sequence[str], without: Sequence[str], unlike: Sequence[str]) -> str:
+    """What was asked for, in words."""
+    parts = [*texts, *(f"like {os.path.basename(image)}" for image in images)]
+    parts += [f"not {text}" for text in without] + [f"unlike {os.path.basename(image)}" for image in unlike]
+    return ", ".join(parts)
+
+
+def filter_title(where: Filter) -> str:
+    """What photos had to be besides, in words; empty where they could be anything."""
+    parts = []
+    if where.under is not None:
+        parts.append(f"in {printable(from_home(os.path.abspath(os.fsencode(where.under))))}")
+    if where.after is not None:
+        parts.append(f"from {where.after:%Y-%m-%d} on")
+    if where.before is not None:
+        parts.append(f"before {where.before:%Y-%m-%d}")
+    if where.camera:
+        parts.append(where.camera)
+    if where.near is not None:
+        parts.append(f"within {where.near.km:g} km of {where.near.latitude:g}, {where.near.longitude:g}")
+    if where.at_least is not None:
+        parts.append(f"at least {amount(where.at_least)}")
+    if where.at_most is not None:
+        parts.append(f"at most {amount(where.at_most)}")
+    if where.orientation:
+        parts.append(where.orientation)
+    if where.types:
+        parts.append(" ".join(where.types))
+    if where.files is not None:
+        parts.append(f"of {files(len(where.files))}")
+    return ", ".join(parts)
+
+
+# ------------------------------------------------------------------------------------------ words
+
+
+def printable(text: str | bytes) -> str:
+    """Text that can do nothing to a terminal: whatever is not printable is written as an escape."""
+    if isinstance(text, bytes):
+        text = text.decode("utf-8", "surrogateescape")
+    return "".join(c if c.isprintable() else _escape(c) for c in text)
+
+
+def photos(count: int) -> str:
+    """So many photos, in words."""
+    return "1 photo" if count == 1 else f"{count:,} photos"
+
+
+def files(count: int) -> str:
+    """So many files, in words."""
+    return "1 file" if count == 1 else f"{count:,} files"
+
+
+def quoted(path: str | bytes) -> str:
+    """A path as a shell takes it."""
+    return shlex.quote(os.fsdecode(path))
+
+
+def amount(size: float) -> str:
+    """A number of bytes for a person."""
+    for unit in ("B", "KB", "MB", "GB"):
+        if size < 1000 or unit == "GB":
+            return f"{size:.0f} {unit}" if unit == "B" or size >= 10 else f"{size:.1f} {unit}"
+        size /= 1000
+    raise AssertionError
+
+
+def _escape(character: str) -> str:
+    code = ord(character)
+    if 0xDC80 <= code <= 0xDCFF:  # a byte that is not UTF-8
+        return f"\\x{code - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode("ascii")
+
+
+def from_home(path: bytes) -> bytes:
+    """A path with `~` for the home folder."""
+    home = os.fsencode(os.path.expanduser("~"))
+    return b"~" + path[len(home) :] if len(home) > 1 and path.startswith(home + b"/") else path
+
+
+def _shorten(path: str, width: int, cell_len: Callable[[str], int]) -> str:
+    """Cut out the middle of a path so that it fits; of its end, at least the name stays if there is room for it."""
+    if cell_len(path) <= width:
+        return path
+    name = path.rpartition("/")[2]
+    room = min(width - 1, max(cell_len(name) + 1, 2 * width // 3))
+    tail = ""
+    for character in reversed(path):
+        if cell_len(character + tail) > room:
+            break
+        tail = character + tail
+    head = ""
+    for character in path:
+        if cell_len(head + character + "…" + tail) > width:
+            break
+        head += character
+    return f"{head}…{tail}"
