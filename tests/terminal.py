@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -58,3 +59,18 @@ def in_terminal(*arguments: object, index: Path, columns: int = 60) -> str:
     os.close(master)
     process.wait()
     return shown.decode()
+
+
+def every_command() -> dict[str, Any]:
+    """Every command by its name, those of `concept` as "concept add"."""
+    from typer.main import get_command
+
+    from clipsearch.cli.main import app
+
+    group: Any = get_command(app)
+    found: dict[str, Any] = {}
+    for name in group.list_commands(None):
+        command = group.get_command(None, name)
+        for inner, one in getattr(command, "commands", {"": command}).items():
+            found[f"{name} {inner}".strip()] = one
+    return found

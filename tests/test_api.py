@@ -124,7 +124,10 @@ def test_labels_duplicates_and_metadata(index: clipsearch.Index, photos: list[Pa
     (tmp_path / "photos/copy.png").write_bytes(photos[0].read_bytes())
     index.update()
     [group] = index.duplicates(identical=True)
-    assert {copy.photo.path for copy in group} == {os.fsencode(photos[0]), os.fsencode(tmp_path.resolve() / "photos/copy.png")}
+    assert {copy.photo.path for copy in group} == {
+        os.fsencode(photos[0]),
+        os.fsencode(tmp_path.resolve() / "photos/copy.png"),
+    }
     [hit] = index.query(images=photos[1], k=1)
     assert (hit.metadata.width, hit.metadata.height, hit.photo.size) == (160, 160, photos[1].stat().st_size)
 
@@ -211,7 +214,9 @@ def test_the_users_own_index_is_the_default(home: Path, monkeypatch: pytest.Monk
         clipsearch.open_index("")
 
 
-def test_every_method_has_an_example_and_each_works(index: clipsearch.Index, photos: list[Path], tmp_path: Path) -> None:
+def test_every_method_has_an_example_and_each_works(
+    index: clipsearch.Index, photos: list[Path], tmp_path: Path
+) -> None:
     methods = [getattr(clipsearch.Index, name) for name in dir(clipsearch.Index) if not name.startswith("_")]
     for method in [clipsearch.open_index, *methods]:
         assert "Example:" in method.__doc__ or method.__name__ == "close", method.__name__

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from conftest import may_find_nothing, somebody
+from terminal import every_command
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="the README's examples are for a Unix shell")
 
@@ -61,25 +62,18 @@ def test_the_python_of_the_readme_works(user: dict[str, str]) -> None:
     (code,) = blocks("python")
     done = subprocess.run([sys.executable, "-c", code], env=user, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert len(done.stdout.splitlines()) == 10
+    assert len(done.stdout.splitlines()) == 20
 
 
 def test_every_option_and_command_is_in_the_readme() -> None:
-    from typer.main import get_command
-
-    from clipsearch.cli import main
-    from clipsearch.cli.program import app
-
-    main.load()
     checked = 0
-    for name, command in get_command(app).commands.items():
-        for inner, one in getattr(command, "commands", {"": command}).items():
-            assert f"clipsearch {name} {inner}".strip() in README
-            for parameter in one.params:
-                long = [option for option in parameter.opts if option.startswith("--")]
-                if long and long[0] not in ("--help", "--count", "--batch-size", "--workers", "--quiet", "--print0"):
-                    assert long[0] in README, f"{name} {long[0]}"
-                    checked += 1
+    for name, command in every_command().items():
+        assert f"clipsearch {name}" in README
+        for parameter in command.params:
+            long = [option for option in parameter.opts if option.startswith("--")]
+            if long and long[0] not in ("--help", "--count", "--batch-size", "--workers", "--quiet", "--print0"):
+                assert long[0] in README, f"{name} {long[0]}"
+                checked += 1
     assert checked > 60
 
 

@@ -123,7 +123,7 @@ def update_index(
     fresh = not (folder / CATALOGUE).is_file()
     if fresh:
         if not directories:
-            raise NoIndex(f"there is no index at {folder} yet; make one with: clipsearch index DIR")
+            raise NoIndex(f"there is no index at {folder} yet")
         model = _choose_model(options, on_note)
         store = Store.create(folder, model.to_json(), model.dim)
     else:

@@ -89,7 +89,7 @@ def test_json_has_the_fields_of_the_readme(clipsearch: Run, drawn: Path, drawn_i
     (hit,) = json.loads(clipsearch("query", "a circle", "-k", 1, "--format", "json", index=drawn_index).out)
     readme = (Path(__file__).parents[2] / "README.md").read_text()
     fields = ["rank", "score", "confidence", "path", "width", "height", "size", "mtime", "taken", "camera"]
-    fields += ["latitude", "longitude", "similar"]
+    fields += ["latitude", "longitude", "similar", "same_file"]
     assert list(hit) == fields
     assert all(f"`{name}`" in readme for name in [*fields, "path_b64", "query"])
     status = Path(hit["path"]).stat()
@@ -202,12 +202,58 @@ def test_batch_tags_each_line_with_its_query(clipsearch: Run, tmp_path: Path, dr
 
 
 @pytest.mark.parametrize(
-    ("lines", "sentence"), [(b"a circle\n2:\n", "line 2: the query is empty"), (b"caf\xe9\n", "line 1: not UTF-8")]
+    ("line", "sentence"),
+    [(b"2:", "the query is empty"), (b"caf\xe9", "not UTF-8"), (b"@nobody", "there is no concept @nobody")],
 )
-def test_a_bad_line_of_a_batch_is_named(clipsearch: Run, drawn_index: Path, lines: bytes, sentence: str) -> None:
+def test_a_bad_line_of_a_batch_does_not_end_it(clipsearch: Run, drawn_index: Path, line: bytes, sentence: str) -> None:
+    lines = b"a circle\n" + line + b"\na star\n"
     result = clipsearch("query", "--batch", "-", "-k", 1, index=drawn_index, stdin=lines)
-    assert result.status == 2
-    assert sentence in result.err
+    assert result.status == 0
+    first, bad, last = (json.loads(one) for one in result.lines)
+    assert (first["query"], last["query"]) == ("a circle", "a star")
+    assert list(bad) == ["query", "error"]
+    assert bad["query"] == line.decode("utf-8", "replace")
+    assert sentence in bad["error"]
+    assert result.err.startswith(f"-, line 2: {sentence}")
+
+
+def test_a_query_of_a_batch_that_finds_nothing_says_so(clipsearch: Run, drawn_index: Path) -> None:
+    result = clipsearch("query", "--batch", "-", "--min-score", 0.9999, index=drawn_index, stdin=b"a circle\na star\n")
+    assert result.status == 1
+    assert [json.loads(line) for line in result.lines] == [
+        {"query": "a circle", "hits": 0},
+        {"query": "a star", "hits": 0},
+    ]
+
+
+def test_without_anything_the_newest_photos_are_listed(clipsearch: Run, drawn: Path, drawn_index: Path) -> None:
+    listed = clipsearch("query", "-k", 5, index=drawn_index).lines
+    newest = sorted(drawn.iterdir(), key=lambda path: (-int(path.stat().st_mtime), path))
+    assert listed == [str(path) for path in newest[:5]] or len(set(listed)) == 5
+    assert clipsearch("query", "-k", 5, index=drawn_index).lines == listed
+
+
+@posix
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["query", "--image", "/dev/zero"],
+        ["query", "a circle", "--files-from", "/dev/zero"],
+        ["query", "a circle", "--files-from", "/dev/zero", "--from0"],
+        ["label", "--labels-from", "/dev/zero"],
+        ["label", "a", "--image", "/dev/zero"],
+        ["query", "--batch", "/dev/zero"],
+        ["concept", "add", "x", "/dev/zero"],
+        ["eval", "/dev/zero"],
+    ],
+    ids=" ".join,
+)
+def test_what_has_no_end_is_refused_in_little_memory(drawn_index: Path, arguments: list[str]) -> None:
+    limited = f"ulimit -v 6000000; exec {sys.executable} -m clipsearch {' '.join(map(repr, arguments))}"
+    environment = os.environ | {"CLIPSEARCH_INDEX": str(drawn_index)}
+    done = subprocess.run(["bash", "-c", limited], env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.stderr
+    assert "/dev/zero" in done.stderr
 
 
 def test_a_byte_order_mark_is_no_part_of_a_query(clipsearch: Run, drawn_index: Path) -> None:
@@ -242,17 +288,21 @@ def test_output_is_utf8_whatever_the_locale_says(clipsearch: Run, tmp_path: Path
     [
         (["query", ""], "empty"),
         (["query", "   "], "empty"),
-        (["query"], "empty"),
         (["query", "--not", "a dog"], "empty"),
         (["query", "9" * 400 + ":dog"], "weight"),
         pytest.param(["query", b"caf\xe9"], "UTF-8", marks=posix),
-        (["query", "dog", "-k", "0"], "-k must be at least 1"),
+        (["query", "dog", "-k", "0"], "-k must be a whole number of at least 1"),
         (["query", "--image", "missing.jpg"], "missing.jpg"),
         (["query", "--image", __file__], "cannot be used as an image"),
         (["query", "--image", "/"], "directory"),
         (["query", "dog", "--under", "/nowhere"], "/nowhere"),
         (["query", "dog", "--under", "{drawn}/typo"], "nothing in"),
-        (["query", "dog", "--index", ""], "--index"),
+        (["query", "dog", "--index", ""], "--index must name a folder"),
+        (["query", "dog", "--min-score", "inf"], "--min-score must be a cosine, -1 to 1, not inf"),
+        (["query", "--min-score", "0.1"], "--min-score needs something to look for"),
+        (["query", "dog", "--unique", "--similarity", "3"], "--similarity must be a cosine, 0 to 1, not 3.0"),
+        (["duplicates", "--similarity", "-1"], "--similarity must be a cosine, 0 to 1, not -1.0"),
+        (["index", __file__], "is a file, not a folder"),
         (["query", "dog", "--format", "xml"], "xml"),
         (["index", "--device", "abacus"], "abacus"),
         (["index", "--precision", "fp7"], "fp7"),
@@ -297,7 +347,7 @@ def test_an_empty_index(clipsearch: Run, tmp_path: Path, mini_index) -> None:
     result = clipsearch("query", "dog", index=mini_index(tmp_path / "empty"))
     assert result.status == 2
     one_sentence(result)
-    assert "the index is empty" in result.err
+    assert "the index is empty; fill it with: clipsearch index DIR" in result.err
 
 
 def test_an_index_of_a_newer_format(clipsearch: Run, tmp_path: Path, drawn_index: Path) -> None:

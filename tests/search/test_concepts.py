@@ -6,6 +6,7 @@ import base64
 import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,9 +14,18 @@ from conftest import SCENES, Run
 
 from clipsearch.arrays import unit_rows
 from clipsearch.errors import BadRequest, IndexUnusable
-from clipsearch.search.concepts import FILE, Concepts, checked_name
+from clipsearch.search.concepts import FILE, KEPT, Concepts, _checksum, checked_name
 from clipsearch.search.embed import Embedder
 from clipsearch.store.catalogue import Store
+
+
+def stored_in(index: Path) -> dict[str, Any]:
+    """The concepts as they lie in the file."""
+    return json.loads((index / FILE).read_bytes())["concepts"]
+
+
+def store_in(index: Path, concepts: dict[str, Any]) -> None:
+    (index / FILE).write_text(json.dumps({"checksum": _checksum(concepts), "concepts": concepts}))
 
 
 @pytest.fixture
@@ -80,17 +90,17 @@ def test_under_another_model_the_examples_are_embedded_again(index: Path, drawn:
         Concepts(index).add("indexed", [(b"/gone.png", (drawn / "07.png").read_bytes())], embedder)
         Concepts(index).add("file", [(bytes(example), example.read_bytes())], embedder)
         before = Concepts(index).row("file", embedder)
-        stored = json.loads((index / FILE).read_bytes())
+        stored = stored_in(index)
         for examples in stored.values():
             examples[0] |= {"model": "another", "row": ""}
-        (index / FILE).write_text(json.dumps(stored))
+        store_in(index, stored)
         np.testing.assert_allclose(Concepts(index).row("file", embedder), before, atol=1e-6)
         example.unlink()
         Concepts(index).row("file", embedder)  # it was kept
         photo = embedder.image((drawn / "07.png").read_bytes(), "")
         np.testing.assert_allclose(Concepts(index).row("indexed", embedder), photo, atol=1e-6)
         stored["file"][0] |= {"model": "another", "row": ""}
-        (index / FILE).write_text(json.dumps(stored))
+        store_in(index, stored)
         with pytest.raises(BadRequest, match=r"@file was made with another model.*example\.png"):
             Concepts(index).row("file", embedder)
 
@@ -111,9 +121,9 @@ def test_where_an_example_came_from_is_kept_as_it_is(clipsearch: Run, index: Pat
     assert Concepts(index).examples("it")[0].path == b"-"
     SCENES[9].image.rotate(45).save(index / "x.png")
     assert clipsearch("concept", "add", "it", "-", index=index, stdin=(index / "x.png").read_bytes()).status == 0
-    stored = json.loads((index / FILE).read_bytes())
+    stored = stored_in(index)
     stored["it"][1] |= {"model": "another"}
-    (index / FILE).write_text(json.dumps(stored))
+    store_in(index, stored)
     refused = clipsearch("query", "@it", index=index)
     assert (refused.status, refused.out, refused.err.count("\n")) == (2, b"", 1)
     assert "@it was made with another model, and its example - cannot be used: " in refused.err
@@ -125,9 +135,9 @@ def test_a_row_that_is_damaged_is_computed_again(index: Path, drawn: Path) -> No
         Concepts(index).add("it", [(b"x", (drawn / "07.png").read_bytes())], embedder)
         sound = Concepts(index).row("it", embedder)
         for row in (np.full(embedder.model.dim, np.nan), np.ones(1), np.zeros(embedder.model.dim), np.empty(0)):
-            stored = json.loads((index / FILE).read_bytes())
+            stored = stored_in(index)
             stored["it"][0]["row"] = base64.b64encode(row.astype("<f4").tobytes()).decode()
-            (index / FILE).write_text(json.dumps(stored))
+            store_in(index, stored)
             np.testing.assert_allclose(Concepts(index).row("it", embedder), sound, atol=1e-6)
 
 
@@ -140,6 +150,29 @@ def test_a_damaged_file_is_named_and_left_alone(clipsearch: Run, index: Path, dr
     assert (refused.status, refused.err.count("\n")) == (2, 1)
     assert (index / FILE).read_text() == text
     assert clipsearch("query", "a circle", index=index).status == 0
+
+
+def test_verify_brings_the_last_good_concepts_back(clipsearch: Run, index: Path, drawn: Path) -> None:
+    for name, number in (("one", 1), ("two", 2)):
+        assert clipsearch("concept", "add", name, drawn / f"{number:02d}.png", index=index).status == 0
+    assert clipsearch("verify", index=index).lines[0].startswith("sound: ")
+    whole = (index / FILE).read_bytes()
+    for damaged in (whole[:-40], whole.replace(b'"row": "', b'"row": "AAAA'), whole.replace(b'"two"', b'"too"'), b""):
+        (index / FILE).write_bytes(damaged)
+        refused = clipsearch("query", "@one", index=index)
+        assert (refused.status, refused.err.count("\n")) == (2, 1)
+        assert "clipsearch verify" in refused.err
+        repaired = clipsearch("verify", index=index)
+        assert repaired.status == 0
+        assert repaired.lines[0] == "repaired: the concepts were damaged; the last good ones are back"
+        assert (index / FILE).read_bytes() == whole
+        assert clipsearch("query", "@one", "-k", 1, index=index).lines == [str(drawn / "01.png")]
+    for name in (FILE, KEPT):
+        (index / name).write_bytes(whole[:-40])
+    lost = clipsearch("verify", index=index)
+    assert (lost.status, lost.err.count("\n")) == (2, 1)
+    assert "concepts.kept.json is damaged" in lost.err
+    assert "sound" not in lost.out.decode()
 
 
 def test_names() -> None:

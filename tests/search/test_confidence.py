@@ -70,7 +70,9 @@ def test_it_does_not_depend_on_how_much_is_looked_at(drawn_index: Path) -> None:
 def test_what_is_shown_is_likelier_than_what_is_not(drawn_index: Path) -> None:
     with Store.open(drawn_index) as store:
         searcher = Searcher(store)
-        shown = [searcher.query([Term(s.captions[0])], Limits(1, min_confidence=0.0))[0].confidence for s in SCENES[:12]]
+        shown = [
+            searcher.query([Term(s.captions[0])], Limits(1, min_confidence=0.0))[0].confidence for s in SCENES[:12]
+        ]
         words = ["a receipt", "a lobster", "people at a wedding", "a laptop", "a plate of sushi", "a saxophone"]
         absent = [searcher.query([Term(text)], Limits(1, min_confidence=0.0))[0].confidence for text in words]
     assert np.median(shown) > np.median(absent)

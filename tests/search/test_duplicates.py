@@ -77,7 +77,8 @@ def test_the_command_in_every_format(clipsearch: Run, burst: tuple[Path, Path]) 
     assert [[photo["path"] for photo in group["photos"]] for group in objects] == [[one, two], [three, four]]
     assert (objects[0]["group"], objects[0]["photos"][0]["similarity"], objects[0]["photos"][0]["width"]) == (1, 1, 160)
     table = clipsearch(*run, "-f", "table", index=index, COLUMNS="300").lines
-    assert table[0].split(maxsplit=4) == ["1.000", "160x160", *table[0].split()[2:4], one]
+    assert table[0].split(maxsplit=4) == ["best", "160x160", *table[0].split()[2:4], one]
+    assert table[1].split(maxsplit=4)[0] == "identical"
     assert table[2] == ""
 
 
@@ -106,7 +107,9 @@ def test_unique_folds_copies_into_the_best_hit(clipsearch: Run, burst: tuple[Pat
         assert len(set(paths)) == 10
         assert not {str(folder / name) for name in similar} & set(paths)
         assert [hit["rank"] for hit in hits] == list(range(1, 11))
-    table = clipsearch("query", "--image", folder / "00.png", "--unique", "--similarity", "0.93", "-f", "table", index=index)
+    table = clipsearch(
+        "query", "--image", folder / "00.png", "--unique", "--similarity", "0.93", "-f", "table", index=index
+    )
     assert table.lines[0].endswith("  +3")
     usual = clipsearch("query", "--unique", "a red circle", "-k", "3", index=index)  # no threshold, then a text
     assert (usual.status, len(usual.lines)) == (0, 3)

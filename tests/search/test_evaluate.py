@@ -144,7 +144,7 @@ def test_a_list_that_cannot_be_used_gets_one_sentence(
 def test_a_list_that_is_not_there(clipsearch: Run, drawn_index: Path, tmp_path: Path) -> None:
     done = clipsearch("eval", tmp_path / "none.tsv", index=drawn_index)
     assert done.status == 2
-    assert done.err == f"clipsearch: {tmp_path}/none.tsv cannot be read: No such file or directory\n"
+    assert done.err == f"clipsearch: {tmp_path}/none.tsv cannot be read: no such file or directory\n"
 
 
 def test_copies_links_and_strange_names(mini_index, tmp_path: Path) -> None:

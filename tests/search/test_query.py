@@ -225,16 +225,17 @@ def test_terms_that_cancel_each_other_are_refused(
         Searcher(store).query(terms)
 
 
-def test_no_terms_are_refused(store: Store, photos: Root, no_encoder: None) -> None:
+def test_without_terms_the_newest_are_listed(store: Store, photos: Root, no_encoder: None) -> None:
     put(store, photos, "a.jpg")
-    with pytest.raises(BadRequest, match="the query is empty"):
-        Searcher(store).query([])
+    put(store, photos, "b.jpg")
+    assert names(Searcher(store).query([])) == ["a.jpg", "b.jpg"]
+    assert [hit.score for hit in Searcher(store).query([], Limits(1))] == [None]
 
 
 @pytest.mark.parametrize("k", [0, -3, 2.5, True, "3"])
 def test_what_is_no_number_of_results_is_refused(store: Store, photos: Root, no_encoder: None, k: object) -> None:
     put(store, photos, "a.jpg")
-    with pytest.raises(BadRequest, match=f"k must be a whole number of at least 1, not {k}"):
+    with pytest.raises(BadRequest, match=f"k must be a whole number of at least 1, not {k!r}"):
         Searcher(store).query([text_term("sea")], Limits(k))
 
 
