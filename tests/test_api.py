@@ -174,7 +174,7 @@ def test_no_message_speaks_of_options_or_commands(tmp_path: Path, index: clipsea
     calls = (
         lambda: clipsearch.open_index(tmp_path / "none").query("a"),
         lambda: clipsearch.open_index(tmp_path / "none").update(),
-        lambda: index.query(),
+        lambda: index.query(""),
         lambda: index.query("a", where=Filter(under="/nowhere")),
         lambda: index.query(images="/nowhere.jpg"),
         lambda: index.query(images="/"),

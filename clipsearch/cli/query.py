@@ -267,7 +267,8 @@ def _answer_each(source: str, searcher: Searcher, limits: Limits) -> bool:
     A line that is no query gets an object with `error`, a query without hits one with `hits` 0.
     """
     found = False
-    for place, line in _read_ahead(lines(source), searcher, 64 if os.path.isfile(source) else 1):
+    asked = ((place, line) for place, line in lines(source) if line.decode("utf-8", "replace").strip())
+    for place, line in _read_ahead(asked, searcher, 64 if os.path.isfile(source) else 1):
         query = line.decode("utf-8", "replace").strip()
         try:
             terms = searcher.terms(_decoded(line))
