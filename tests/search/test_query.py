@@ -15,7 +15,7 @@ from conftest import SCENES
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from clipsearch.errors import BadRequest, NoIndex
+from clipsearch.errors import BadRequest, IndexEmpty
 from clipsearch.images.metadata import Metadata
 from clipsearch.images.preprocess import Preprocess
 from clipsearch.images.read import content_hash
@@ -219,7 +219,7 @@ def test_less_than_one_result_is_refused(store: Store, photos: Root, no_encoder:
 
 
 def test_an_empty_index_says_how_to_fill_it(store: Store) -> None:
-    with pytest.raises(NoIndex, match="clipsearch index DIR"):
+    with pytest.raises(IndexEmpty, match="the index is empty"):
         Searcher(store)
 
 
