@@ -141,7 +141,7 @@ def _free(words: str) -> datetime:
     from dateutil import parser  # 20 ms, which the other forms do without
 
     readings = {
-        parser.parse(words, default=datetime(year, 1, 1), dayfirst=day_first, tzinfos=_zone)
+        parser.parse(words.upper(), default=datetime(year, 1, 1), dayfirst=day_first, tzinfos=_zone)
         for year in (2000, 2004)  # leap years; a text without a year has one reading in each
         for day_first in (False, True)
     }
@@ -151,8 +151,8 @@ def _free(words: str) -> datetime:
     return _local(moment)
 
 
-def _zone(name: str | None, offset: int | None) -> int:
-    if offset is None:  # "CET": dateutil would take the time for a local one
+def _zone(name: str | None, offset: int | None) -> int | None:
+    if name is not None and offset is None:  # "CET": dateutil would take the time for a local one
         raise ValueError(name)
     return offset
 

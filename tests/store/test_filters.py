@@ -65,7 +65,7 @@ def test_a_date(text: str, moment: datetime) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        *("", "2023-13", "2023-02-30", "23", "soon", "5000 years ago", "3 fortnights ago", "-1d", "0000", "2023-06/14"),
+        *("", "2023-13", "2023-02-30", "23", "soon", "5000 years ago", "3 fortnights ago", "-1d", "0000"),
         *("6/7/2023", "06.07.2023", "monday", "june", "18:03", "14 june", "last summer", "14 June 2023 18:03 CEST"),
         *("2023-06-14 25:00", "2023-06-14T18:03:00+99:00", "2023-06-14 soon", "nan", "inf 2023"),
     ],

@@ -1,0 +1,81 @@
+"""The document on the format on disk says what the program does."""
+
+from __future__ import annotations
+
+import json
+import re
+import sqlite3
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import SCENES, Run
+from stores import DIM, METADATA, put, row
+
+import clipsearch
+from clipsearch.images.read import content_hash
+from clipsearch.images.scan import Rules
+from clipsearch.store import schema, vectors
+from clipsearch.store.catalogue import CATALOGUE, Store, Vectors
+
+DOCUMENT = (Path(clipsearch.__file__).parent / "store/FORMAT.md").read_text(encoding="utf-8")
+
+
+def names_in(table_after: str) -> list[str]:
+    """What the first column of the table after some words names."""
+    lines = DOCUMENT[DOCUMENT.index(table_after) :].split("\n\n")[1].splitlines()[2:]
+    return [name for line in lines for name in re.findall(r"`([^`]+)`", line.split("|")[1])]
+
+
+def test_its_schema_is_the_schema() -> None:
+    (documented,) = re.findall(r"```sql\n(.*?)```", DOCUMENT, re.DOTALL)
+    assert "".join(documented.split()) == "".join((schema.SCHEMA + schema.TRIGGERS).split())
+    assert f"**Format {schema.FORMAT}.**" in DOCUMENT
+
+
+@pytest.mark.parametrize("table", ["roots", "photos", "images"])
+def test_it_explains_every_column(table: str) -> None:
+    with sqlite3.connect(":memory:") as database:
+        database.executescript(schema.SCHEMA)
+        columns = {name for (name,) in database.execute("SELECT name FROM pragma_table_info(?)", (table,))}
+    database.close()
+    assert set(names_in(f"**{table}** are")) == columns - {"id", "error"}
+
+
+def test_it_explains_what_the_catalogue_says_of_itself(tmp_path: Path) -> None:
+    Store.create(tmp_path / "index", "a model", DIM).close()
+    with sqlite3.connect(tmp_path / "index" / CATALOGUE) as database:
+        keys = {key for (key,) in database.execute("SELECT key FROM meta")}
+    database.close()
+    assert set(names_in("**meta** has")) == keys
+    assert all(f"`{name}`" in DOCUMENT for name in Vectors._fields)
+
+
+def test_every_file_of_an_index_is_in_it(clipsearch: Run, tmp_path: Path, mini_index) -> None:
+    (tmp_path / "photos").mkdir()
+    SCENES[0].image.save(tmp_path / "photos/a.png")
+    index = mini_index(tmp_path / "photos")
+    assert clipsearch("concept", "add", "grandma", tmp_path / "photos/a.png", index=index).status == 0
+    with Store.open(index, write=True):
+        files = {re.sub(r"\d+", "N", path.name) for path in index.iterdir()}
+    assert {"catalogue.sqlite", "vectors-N.faiss", "writer.lock", "writer.pid", "concepts.json"} <= files
+    listed = [name if not name.startswith("-") else f"{CATALOGUE}{name}" for name in names_in("An index is one")]
+    assert files <= set(listed)
+    (example,) = json.loads((index / "concepts.json").read_text())["grandma"]
+    (documented,) = json.loads(re.findall(r"```json\n(.*?)```", DOCUMENT, re.DOTALL)[0])["grandma"]
+    assert example.keys() == documented.keys()
+
+
+def test_a_mark_can_be_computed_from_what_it_says(tmp_path: Path) -> None:
+    with Store.create(tmp_path / "index", "a model", DIM) as store:
+        put(store, store.add_root(b"/photos", Rules()), b"a.jpg")
+        vectors.refresh(store)
+        embedding = row(sum(b"a.jpg")).astype("<f2").tobytes()
+        values = [content_hash(b"a.jpg"), *METADATA, embedding]
+        listed = [value.encode() if isinstance(value, str) else value for value in values]
+        [(mark, blob)] = store.database.execute("SELECT mark, vector FROM images JOIN embeddings ON image = id")
+        assert (mark, blob) == (zlib.crc32(repr(listed).encode("ascii")), embedding)
+        assert np.frombuffer(blob, "<f2").shape == (DIM,)
+        [(mark,)] = store.database.execute("SELECT mark FROM photos")
+        assert mark == zlib.crc32(repr([b"a.jpg", 5, 1, 0, 1, None]).encode("ascii"))
