@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import os
 import threading
 import time
 from collections import deque
@@ -180,8 +179,3 @@ class Pipeline(Generic[Item]):
         with self._stages("wait"):
             rows = entry.batch.rows.result()
         return entry.item, entry.contents, rows[entry.place]
-
-
-def usable_cores() -> int:
-    """Cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

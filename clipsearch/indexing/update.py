@@ -19,9 +19,9 @@ import numpy as np
 
 from clipsearch.arrays import Array
 from clipsearch.errors import BadRequest, ClipsearchError, DownloadFailed, ModelMismatch, NoIndex
-from clipsearch.images.sandbox import Contents, Decoders
+from clipsearch.images.sandbox import Contents, Decoders, usable_cores
 from clipsearch.images.scan import FoundFile, Rules, Unreadable, leaves_out, scan
-from clipsearch.indexing.pipeline import Pipeline, Stages, usable_cores
+from clipsearch.indexing.pipeline import Pipeline, Stages
 from clipsearch.models import model as models
 from clipsearch.models.encoders import Encoder, TorchEncoder, check_names, in_numpy
 from clipsearch.models.hub import resolve

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import io
 import os
@@ -105,7 +106,7 @@ def write_duplicates(path: Path, groups: Sequence[Group], subtitle: str = "") ->
 
 def sheet(hits: Sequence[Hit], title: str, subtitle: str = "") -> Iterator[str]:
     """The page of hits, piece by piece, to be written as UTF-8. Its thumbnails are never all in memory."""
-    with ThreadPoolExecutor(_WORKERS) as pool:
+    with _threads() as pool:
         cards = _with_pictures(pool, ((hit.photo.path, _card_of_hit(hit)) for hit in hits))
         yield from _page(title or "photos", subtitle, text.photos(len(hits)), [Section(cards)], empty=not hits)
 
@@ -113,7 +114,7 @@ def sheet(hits: Sequence[Hit], title: str, subtitle: str = "") -> Iterator[str]:
 def duplicates_sheet(groups: Sequence[Group], subtitle: str = "") -> Iterator[str]:
     """The page of groups of copies, piece by piece, to be written as UTF-8."""
     count = f"{text.photos(sum(map(len, groups)))} in {len(groups):,} {'group' if len(groups) == 1 else 'groups'}"
-    with ThreadPoolExecutor(_WORKERS) as pool:
+    with _threads() as pool:
         sections = (_section_of_group(pool, number, group) for number, group in enumerate(groups, 1))
         yield from _page("Duplicates", subtitle, count, sections, empty=not groups)
 
@@ -198,6 +199,16 @@ def _card(photo: Photo, head: str, name: str, found: Sequence[str], others: Sequ
 
 
 # ------------------------------------------------------------------------------------------ thumbnails
+
+
+@contextlib.contextmanager
+def _threads() -> Iterator[ThreadPoolExecutor]:
+    """Threads for thumbnails. What they have not begun when the page is left is never done."""
+    pool = ThreadPoolExecutor(_WORKERS)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _with_pictures(pool: ThreadPoolExecutor, cards: Iterable[tuple[bytes, Card]]) -> Iterator[Card]:

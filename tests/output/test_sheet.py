@@ -25,8 +25,9 @@ from PIL import ImageCms
 from clipsearch.images.metadata import Metadata
 from clipsearch.images.thumbnail import thumbnail
 from clipsearch.output import sheet as module
-from clipsearch.output.render import printable
-from clipsearch.output.sheet import sheet
+from clipsearch.output.sheet import duplicates_sheet, sheet, write_duplicates
+from clipsearch.output.text import printable
+from clipsearch.search.duplicates import Copy
 from clipsearch.search.query import Hit
 from clipsearch.store.catalogue import Photo
 
@@ -206,8 +207,10 @@ def test_decoding_keeps_near_the_page_and_ends_with_it(tmp_path: Path, monkeypat
     monkeypatch.setattr(module, "_WORKERS", 2)
     monkeypatch.setattr(module, "thumbnail", slow)
     pieces = sheet([Hit(n, 0.5, photo(tmp_path / f"{n}.jpg")) for n in range(1, 1001)], "many")
-    assert "1,000 photos" in next(pieces)
-    assert "1.jpg" in next(pieces)
+    shown = ""
+    while "1.jpg" not in shown:
+        shown += next(pieces)
+    assert "1,000 photos" in shown
     before = threading.active_count()
     threading.Timer(0.1, go_on.set).start()
     pieces.close()
@@ -231,6 +234,29 @@ def test_a_photo_that_is_gone_has_a_card_that_says_so(tmp_path: Path) -> None:
     parsed = Parsed(page(*(Hit(n, 0.5, one) for n, one in enumerate(photos, 1))))
     assert len(parsed.all("img")) == 1
     assert ["cannot be read any more" in card for card in parsed.cards] == [False, True, True]
+
+
+def test_groups_of_copies_are_sections_of_a_page(tmp_path: Path) -> None:
+    best, small = save(tmp_path / "best.png"), save(tmp_path / "small.png", "blue")
+    one = (Copy(best, 1.0, (os.fsencode(tmp_path / "a link.png"),)), Copy(small._replace(image_id=2), 0.9931))
+    two = (Copy(best, 1.0), Copy(best, 1.0))
+    text = "".join(duplicates_sheet([one, two], "in ~/Pictures"))
+    parsed = Parsed(text)
+    assert len(parsed.cards) == len(parsed.all("img")) == 4
+    assert "4 photos in 2 groups" in text
+    assert "in ~/Pictures" in text
+    assert [text.count(f"<h2>Group {n} ") for n in (1, 2)] == [1, 1]
+    assert "+1 same file" in parsed.cards[0]
+    assert "a link.png" in parsed.cards[0]
+    assert ["near 0.993" in card for card in parsed.cards] == [False, True, False, False]
+    assert ["identical" in card for card in parsed.cards] == [False, False, False, True]
+    write_duplicates(tmp_path / "page.html", [one, two])
+    assert (tmp_path / "page.html").read_text().startswith("<!DOCTYPE html>")
+
+
+def test_a_page_is_titled_by_its_filters_too(tmp_path: Path) -> None:
+    text = "".join(sheet([], "sunset", "from 2023-06-01 on, <b>canon</b>"))
+    assert "from 2023-06-01 on, &lt;b&gt;canon&lt;/b&gt;" in text
 
 
 def test_no_hits_are_a_page_too() -> None:
