@@ -200,13 +200,15 @@ def image_bytes(place: str) -> bytes:
 
         return fetch(place)
     try:
-        if place == "-":
-            with open_or_stdin(place) as file:
-                return read.read_stream(file)
-        return read.read(place)
+        if place != "-" and (os.path.isfile(place) or not os.path.exists(place) or os.path.isdir(place)):
+            return read.read(place)
+        with open_or_stdin(place) as file:
+            return read.read_stream(file)
     except ImageUnusable as error:
         name = "the image on stdin" if place == "-" else place
         raise BadRequest(f"{name} cannot be used as an image: {error}") from None
+    except OSError as error:
+        raise BadRequest(f"{place} cannot be used as an image: {errors.reason(error)}") from None
 
 
 # ------------------------------------------------------------------------------------------ what is said

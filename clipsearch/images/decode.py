@@ -5,27 +5,17 @@ from __future__ import annotations
 import functools
 import io
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-from clipsearch.errors import ImageUnusable
+from clipsearch.errors import ImageUnusable, first_line
 from clipsearch.images.metadata import Metadata, metadata_of
 
 # A decompression bomb is small as a file and fills the memory when it is decoded. 2 ** 28 is above the largest
 # phone sensors (200 MP). Pillow's own limit is lower, and knows nothing of JPEGs decoded at a reduced scale.
 MAX_PIXELS = 2**28
 Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS or 0, 2**31)
-
-_TRANSPOSE = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 
 
 class Decoded(NamedTuple):
@@ -60,7 +50,7 @@ def _decode(data: bytes, short_side: int | None) -> Decoded:
         _register_heif()
     with Image.open(io.BytesIO(data)) as image:
         width, height = image.size
-        if image.format == "EPS":  # to decode it, Pillow would run Ghostscript on it
+        if image.format == "EPS":  # Pillow would run Ghostscript to decode it
             raise ImageUnusable("not an image that can be read")
         if short_side is not None and image.format in ("JPEG", "MPO"):  # MPO: more JPEGs follow, as phones do
             scale = short_side / min(width, height)
@@ -69,18 +59,21 @@ def _decode(data: bytes, short_side: int | None) -> Decoded:
             raise ImageUnusable(f"too large: {width} x {height} pixels")
         exif = _exif(image)
         image.load()
-        turn = _TRANSPOSE.get(exif.get(ExifTags.Base.Orientation, 1))
-        rgb = _to_rgb(image)
-        metadata = metadata_of(exif, width, height)  # a TIFF's is read from the file itself
-    if turn is not None:
-        rgb = rgb.transpose(turn)
-        if turn not in (
-            Image.Transpose.FLIP_LEFT_RIGHT,
-            Image.Transpose.FLIP_TOP_BOTTOM,
-            Image.Transpose.ROTATE_180,
-        ):
-            metadata = metadata._replace(width=height, height=width)
+        metadata = metadata_of(exif, width, height)  # a TIFF's EXIF is read from the file itself
+        orientation = exif.get(ExifTags.Base.Orientation, 1)
+        rgb = _upright(_to_rgb(image), orientation)
+    if orientation in range(5, 9):  # those that turn the picture by a quarter
+        metadata = metadata._replace(width=height, height=width)
     return Decoded(rgb, metadata)
+
+
+def _upright(image: Image.Image, orientation: Any) -> Image.Image:
+    """The image turned as its EXIF says. Of its EXIF only the orientation is kept: the rest may be damaged."""
+    for key in ("exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp"):
+        image.info.pop(key, None)
+    image.getexif()[ExifTags.Base.Orientation] = orientation
+    ImageOps.exif_transpose(image, in_place=True)
+    return image
 
 
 @functools.cache
@@ -134,5 +127,4 @@ def _exif(image: Image.Image) -> Image.Exif:
 def _in_few_words(error: Exception) -> str:
     if "decoder error" in str(error):  # with a number that only the decoder's authors know
         return "damaged image data"
-    first_line = str(error).strip().splitlines()[0].strip() if str(error).strip() else type(error).__name__
-    return first_line[:120]
+    return first_line(error)[:120]

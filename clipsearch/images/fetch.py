@@ -3,38 +3,29 @@
 from __future__ import annotations
 
 import http.client
-import time
 import urllib.error
 import urllib.request
 
-from clipsearch.errors import BadRequest
-
-MOST_BYTES = 100_000_000
-SECONDS = 30.0
+from clipsearch.errors import BadRequest, ImageUnusable
+from clipsearch.images.read import MOST_BYTES, SECONDS, collect
 
 
 def fetch(url: str, most: int = MOST_BYTES, seconds: float = SECONDS) -> bytes:
-    """The bytes behind an http or https URL. Raises `BadRequest`."""
-    ends = time.monotonic() + seconds
-    data = bytearray()
+    """The bytes behind an http or https URL. Raises `BadRequest`.
+
+    `seconds` is how long the connection may take, and then how long its bytes may take.
+    """
     try:
         request = urllib.request.Request(url, headers={"User-Agent": "clipsearch"})  # noqa: S310
         with urllib.request.urlopen(request, timeout=seconds) as answer:  # noqa: S310  # the caller has seen its scheme
-            while part := answer.read1(1 << 16):
-                data += part
-                if len(data) > most:
-                    raise BadRequest(f"{url} is larger than {most / 1e6:.0f} MB")
-                if time.monotonic() > ends:
-                    raise TimeoutError
+            data = collect(iter(lambda: answer.read1(1 << 16), b""), most, seconds)
             if len(data) < int(answer.headers.get("Content-Length") or 0):
                 raise ValueError("the connection ended too soon")
-    except TimeoutError:
-        raise BadRequest(f"{url} took longer than {seconds:.0f} s") from None
+            return data
     except urllib.error.HTTPError as error:
-        raise BadRequest(f"{url} could not be fetched: {error.code} {error.reason}") from None
-    except (OSError, ValueError, http.client.HTTPException) as error:
-        reason = getattr(error, "reason", error)
-        if isinstance(reason, TimeoutError):
-            raise BadRequest(f"{url} took longer than {seconds:.0f} s") from None
-        raise BadRequest(f"{url} could not be fetched: {getattr(reason, 'strerror', None) or reason}") from None
-    return bytes(data)
+        problem = f"{error.code} {error.reason}"
+    except (ImageUnusable, OSError, ValueError, http.client.HTTPException) as error:
+        cause = getattr(error, "reason", error)  # URLError wraps what went wrong
+        timed_out = isinstance(cause, TimeoutError)
+        problem = f"took longer than {seconds:.0f} s" if timed_out else getattr(cause, "strerror", None) or str(cause)
+    raise BadRequest(f"{url} could not be fetched: {problem}")

@@ -1,23 +1,73 @@
-"""The bytes of a file, and the hash that contents are known by."""
+"""The bytes of a file or a stream, within limits, and the hash that contents are known by."""
 
 from __future__ import annotations
 
 import hashlib
+import io
 import os
+import select
+import stat
+import time
+from collections.abc import Iterable, Iterator
+from typing import IO
 
 from clipsearch.errors import ImageUnusable, reason
 
 MAX_BYTES = 2**31
 
+# The limits of what is not a file: an address, a pipe, a device.
+MOST_BYTES = 100_000_000
+SECONDS = 30.0
+
+_PART = 1 << 16
+
 
 def read(path: bytes | str | os.PathLike[str]) -> bytes:
-    """The bytes of a file. Raises `ImageUnusable` when it cannot be read."""
+    """The bytes of a regular file. Raises `ImageUnusable` when it cannot be read.
+
+    A pipe or a device is refused and never waited for, even if it took the file's place a moment ago.
+    """
     try:
-        with open(path, "rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            if size > MAX_BYTES:
-                raise ImageUnusable(f"too large: {size / 1e9:.0f} GB")
+        with open(path, "rb", opener=_open_at_once) as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise ImageUnusable("not a regular file")
+            if status.st_size > MAX_BYTES:
+                raise ImageUnusable(f"too large: {status.st_size / 1e9:.0f} GB")
             return file.read()
+    except OSError as error:
+        raise ImageUnusable(reason(error)) from None
+    except ValueError:  # a NUL in the name
+        raise ImageUnusable("no such file or directory") from None
+    except MemoryError:
+        raise ImageUnusable("too large for the memory") from None
+
+
+def read_head(path: bytes, length: int) -> bytes:
+    """The first `length` bytes of a file, and nothing of a pipe or a device. Raises `OSError`."""
+    with open(path, "rb", buffering=0, opener=_open_at_once) as file:
+        return file.read(length) or b"" if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else b""
+
+
+def read_stream(file: IO[bytes], most: int = MOST_BYTES, seconds: float = SECONDS) -> bytes:
+    """All that comes from a pipe, a device or stdin, at most `most` bytes in `seconds`. Raises `ImageUnusable`."""
+    return collect(_parts(file, time.monotonic() + seconds), most, seconds)
+
+
+def collect(parts: Iterable[bytes], most: int, seconds: float) -> bytes:
+    """The parts as one. Raises `ImageUnusable` when they are more than `most` bytes or take longer than `seconds`."""
+    ends = time.monotonic() + seconds
+    data = bytearray()
+    try:
+        for part in parts:
+            data += part
+            if len(data) > most:
+                raise ImageUnusable(f"larger than {most / 1e6:.0f} MB")
+            if time.monotonic() > ends:
+                raise TimeoutError
+        return bytes(data)
+    except TimeoutError:
+        raise ImageUnusable(f"took longer than {seconds:.0f} s") from None
     except OSError as error:
         raise ImageUnusable(reason(error)) from None
     except MemoryError:
@@ -27,3 +77,21 @@ def read(path: bytes | str | os.PathLike[str]) -> bytes:
 def content_hash(data: bytes) -> bytes:
     """What contents are known by: half of their SHA-256."""
     return hashlib.sha256(data).digest()[:16]
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Open a file; a pipe that nobody writes to is opened too, where waiting for a writer might last for ever."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def _parts(file: IO[bytes], ends: float) -> Iterator[bytes]:
+    read_part = file.read1 if isinstance(file, io.BufferedReader) else file.read
+    while True:
+        if os.name != "nt" and isinstance(file, io.BufferedReader | io.FileIO):  # Windows can wait for sockets only
+            ready, _, _ = select.select([file], [], [], max(0.0, ends - time.monotonic()))
+            if not ready:
+                raise TimeoutError
+        part = read_part(_PART)
+        if not part:
+            return
+        yield part

@@ -1,7 +1,7 @@
 """Files decoded in processes of their own: one that crashes, stalls or swells a decoder costs that file and no more.
 
-Each process reads a file, says its hash, and decodes it if it is told to. Messages are a length in four bytes and
-JSON; pixels follow as they are. Nothing is pickled.
+A decoding process gets the bytes of a file and answers with pixels and metadata, or with the reason why there are none.
+A message is the length of its header, the header in JSON, and the bytes that the header announces. Nothing is pickled.
 """
 
 from __future__ import annotations
@@ -15,10 +15,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from types import MappingProxyType
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from clipsearch.errors import ImageUnusable
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
     from clipsearch.images.metadata import Metadata
 
 SECONDS_FOR_A_FILE = 60.0
-_STEPS = 60  # that its time is counted in
+_STEPS = 60  # in which the time of a file is counted
 _LEAST_MEMORY = 2 << 30  # bytes; a photo of 200 megapixels needs about half of it
 
 # Not `-m`: that would look for modules in the current folder first, which may be one of photos.
@@ -42,22 +41,16 @@ _COMMAND = [
 ]
 
 
-class Contents(NamedTuple):
-    """What was found in a file: its hash, and pixels unless they are known already; or why it cannot be used.
+class Prepared(NamedTuple):
+    """A model's input (height, width, 3) uint8, what the photo says of itself, and the seconds that each stage took."""
 
-    `seconds` are those that the stages of reading it took.
-    """
-
-    content: bytes = b""
-    pixels: Pixels | None = None
-    metadata: Metadata | None = None
-    error: str | None = None
-    unread: bool = False  # the error is that of the disk, not of the image
-    seconds: Mapping[str, float] = MappingProxyType({})
+    pixels: Pixels
+    metadata: Metadata
+    seconds: Mapping[str, float]
 
 
 class Decoders:
-    """As many decoding processes as there are threads that read at the same time."""
+    """As many decoding processes as there are threads that decode at the same time."""
 
     def __init__(
         self,
@@ -70,8 +63,8 @@ class Decoders:
     ) -> None:
         """`seconds` and `memory` (bytes; by default a share of half the machine's) are what one file may take."""
         self._command, self._seconds = command, seconds
-        memory = memory or max(_LEAST_MEMORY, _all_memory() // 2 // workers)
-        self._start = {"how": asdict(how), "memory": memory}
+        self._memory = memory or max(_LEAST_MEMORY, _all_memory() // 2 // workers)
+        self._start = {"how": asdict(how), "memory": self._memory}
         self._idle: list[_Process] = []
         self._all: set[_Process] = set()
         self._closed = False
@@ -80,7 +73,7 @@ class Decoders:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End the processes; what they were doing is not done. A thread that waits for one ends it."""
+        """End the processes and drop what they were doing. A thread that waits for one gets its error and ends it."""
         self._closed = True
         idle, self._idle = self._idle, []
         for process in idle:
@@ -88,25 +81,34 @@ class Decoders:
         for process in self._all - set(idle):
             process.kill()
 
-    def read(self, path: bytes, known: Callable[[bytes], bool]) -> Contents:
-        """A file's contents, decoded unless `known` says that there is no need to."""
+    def decode(self, data: bytes) -> Prepared:
+        """An image file's bytes as a model's input; may be called in many threads. Raises `ImageUnusable`."""
+        if len(data) > self._memory // 2:
+            raise ImageUnusable("too large for the memory")
+        header, pixels = self._ask(data)
+        if "error" in header:
+            raise ImageUnusable(header["error"])
+        return _prepared(header, pixels)
+
+    def _ask(self, data: bytes) -> tuple[dict[str, Any], bytes]:
         if self._closed:
-            return Contents(error="interrupted")
+            raise ImageUnusable("interrupted")
         process = self._ready()
-        found = None
+        answered = False
         try:
-            found = process.read(path, known, self._seconds)
+            answer = process.ask(data, self._seconds)
+            answered = True
+            return answer
         finally:
-            if found is not None and process.sound and not self._closed:
+            if answered and not self._closed:
                 self._idle.append(process)
             else:
                 self._drop(process)
-        return found
 
     def _ready(self) -> _Process:
         while self._idle:
             process = self._idle.pop()
-            if not process.gone:
+            if process.alive:
                 return process
             self._drop(process)
         process = _Process(self._command, self._start)
@@ -127,50 +129,39 @@ class _Process:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._to, self._from = self._process.stdin, self._process.stdout
-        self.sound = True
         with contextlib.suppress(OSError):  # it is gone already: the first file will show it
-            _write(self._to, start)
+            _send(self._to, start)
 
-    def read(self, path: bytes, known: Callable[[bytes], bool], seconds: float) -> Contents:
+    def ask(self, data: bytes, seconds: float) -> tuple[dict[str, Any], bytes]:
+        """The answer to a file's bytes. Raises `ImageUnusable` when the process is lost over them."""
         done, late = threading.Event(), threading.Event()
-
-        def watch() -> None:
-            for _ in range(_STEPS):  # of the time in which Ctrl-Z has stopped the program, one step counts
-                if done.wait(seconds / _STEPS):
-                    return
-            late.set()
-            self.kill()
-
-        watcher = threading.Thread(target=watch)
+        watcher = threading.Thread(target=self._watch, args=(seconds, done, late))
         watcher.start()
+        answer = None
         try:
-            return self._ask(path, known)
+            _send(self._to, {}, data)
+            answer = _receive(self._from)
         except (OSError, EOFError, ValueError):
-            self.sound = False
-            return Contents(error=f"took longer than {seconds:.0f} s" if late.is_set() else "crashed its decoder")
+            pass
         finally:
             done.set()
             watcher.join()
-            self.sound = self.sound and not late.is_set()
+        if late.is_set():
+            raise ImageUnusable(f"took longer than {seconds:.0f} s")
+        if answer is None:
+            raise ImageUnusable("crashed its decoder")
+        return answer
 
-    def _ask(self, path: bytes, known: Callable[[bytes], bool]) -> Contents:
-        _write(self._to, {"path": path.hex()})
-        first = _read(self._from)
-        if "error" in first:
-            return Contents(error=first["error"], unread=True)
-        content = bytes.fromhex(first["content"])
-        wanted = not known(content)
-        _write(self._to, {"wanted": wanted})
-        if not wanted:
-            return Contents(content, seconds=first["seconds"])
-        second = _read(self._from)
-        if "error" in second:
-            return Contents(error=second["error"])
-        return _received(content, second, self._from)
+    def _watch(self, seconds: float, done: threading.Event, late: threading.Event) -> None:
+        for _ in range(_STEPS):  # of the time in which Ctrl-Z has stopped the program, one step counts
+            if done.wait(seconds / _STEPS):
+                return
+        late.set()
+        self.kill()
 
     @property
-    def gone(self) -> bool:
-        return self._process.poll() is not None
+    def alive(self) -> bool:
+        return self._process.poll() is None
 
     def kill(self) -> None:
         self._process.kill()  # it has nothing to lose
@@ -183,68 +174,73 @@ class _Process:
         self._process.wait()
 
 
-def _received(content: bytes, message: Mapping[str, Any], file: IO[bytes]) -> Contents:
+def usable_cores() -> int:
+    """Cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+# ------------------------------------------------------------------------------------------ in the decoding process
+
+
+def serve() -> None:
+    """Decode what comes on stdin until it ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all processes of a terminal; ours says when to end
+    source, target = sys.stdin.buffer, sys.stdout.buffer
+    with contextlib.suppress(EOFError, OSError):
+        start, _ = _receive(source)
+        _limit_memory(start["memory"])
+        how = Preprocess.from_json(start["how"])
+        while True:
+            _, data = _receive(source)
+            _send(target, *_answer(data, how))
+
+
+def _answer(data: bytes, how: Preprocess) -> tuple[dict[str, Any], bytes]:
+    from clipsearch.images.preprocess import decode_for, pixels_of
+
+    began = time.perf_counter()
+    try:
+        decoded = decode_for(data, how)
+        between = time.perf_counter()
+        pixels = pixels_of(decoded, how)
+    except ImageUnusable as error:  # all that a bad file can raise
+        return {"error": str(error)}, b""
+    seconds = {"decode": between - began, "resize": time.perf_counter() - between}
+    return {"size": pixels.shape[:2], "metadata": decoded.metadata, "seconds": seconds}, pixels.tobytes()
+
+
+def _limit_memory(most: int) -> None:
+    if sys.platform != "win32":
+        import resource
+
+        with contextlib.suppress(OSError, ValueError):  # not every system lets it be lowered
+            resource.setrlimit(resource.RLIMIT_AS, (most, most))
+
+
+# ------------------------------------------------------------------------------------------ messages
+
+
+def _prepared(header: Mapping[str, Any], pixels: bytes) -> Prepared:
     import numpy as np
 
     from clipsearch.images.metadata import Metadata
 
-    height, width = message["size"]
-    pixels = np.frombuffer(_exactly(file, 3 * height * width), np.uint8).reshape(height, width, 3)
-    return Contents(content, pixels, Metadata(*message["metadata"]), seconds=message["seconds"])
+    height, width = header["size"]
+    array = np.frombuffer(pixels, np.uint8).reshape(height, width, 3)
+    return Prepared(array, Metadata(*header["metadata"]), header["seconds"])
 
 
-def serve() -> None:
-    """What a decoding process does, until its stdin ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all processes of a terminal; ours says when to end
-    source, target = sys.stdin.buffer, sys.stdout.buffer
-    with contextlib.suppress(EOFError, OSError):
-        start = _read(source)
-        _limit_memory(start["memory"])
-        how = Preprocess.from_json(start["how"])
-        while True:
-            _serve_one(bytes.fromhex(_read(source)["path"]), how, source, target)
-
-
-def _serve_one(path: bytes, how: Preprocess, source: IO[bytes], target: IO[bytes]) -> None:
-    from clipsearch.images.preprocess import decode_for, pixels_of
-    from clipsearch.images.read import content_hash, read
-
-    began = time.perf_counter()
-    seconds = {}
-
-    def passed(stage: str) -> None:
-        nonlocal began
-        now = time.perf_counter()
-        seconds[stage], began = now - began, now
-
-    try:
-        data = read(path)
-        content = content_hash(data)
-        passed("read")
-        _write(target, {"content": content.hex(), "seconds": seconds})
-        if not _read(source)["wanted"]:
-            return
-        began = time.perf_counter()
-        decoded = decode_for(data, how)
-        passed("decode")
-        pixels = pixels_of(decoded, how)
-        passed("resize")
-    except ImageUnusable as error:  # all that a bad file can raise
-        _write(target, {"error": str(error)})
-        return
-    _write(target, {"size": pixels.shape[:2], "metadata": decoded.metadata, "seconds": seconds}, pixels.tobytes())
-
-
-def _write(file: IO[bytes], message: Mapping[str, Any], data: bytes = b"") -> None:
-    text = json.dumps(message).encode()
-    file.write(struct.pack("<I", len(text)) + text + data)
+def _send(file: IO[bytes], header: Mapping[str, Any], data: bytes = b"") -> None:
+    text = json.dumps({**header, "bytes": len(data)}).encode()
+    file.write(struct.pack("<I", len(text)) + text)
+    file.write(data)
     file.flush()
 
 
-def _read(file: IO[bytes]) -> dict[str, Any]:
+def _receive(file: IO[bytes]) -> tuple[dict[str, Any], bytes]:
     (length,) = struct.unpack("<I", _exactly(file, 4))
-    message: dict[str, Any] = json.loads(_exactly(file, length))
-    return message
+    header: dict[str, Any] = json.loads(_exactly(file, length))
+    return header, _exactly(file, header["bytes"])
 
 
 def _exactly(file: IO[bytes], length: int) -> bytes:
@@ -254,22 +250,9 @@ def _exactly(file: IO[bytes], length: int) -> bytes:
     return data
 
 
-def _limit_memory(most: int) -> None:
-    if sys.platform != "win32":
-        import resource
-
-        with contextlib.suppress(OSError, ValueError):  # not everywhere can it be lowered
-            resource.setrlimit(resource.RLIMIT_AS, (most, most))
-
-
 def _all_memory() -> int:
     """Bytes of memory that this machine has; 0 where that is not known."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, OSError, ValueError):
         return 0
-
-
-def usable_cores() -> int:
-    """Cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -6,14 +6,18 @@ bytewise order of the whole path: two scans of one tree, or a scan and a sorted 
 
 from __future__ import annotations
 
-import fnmatch
 import os
-import re
 import stat
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from clipsearch.errors import reason
+from clipsearch.errors import BadArgument, reason
+from clipsearch.images.read import read_head
+from clipsearch.images.signatures import HEAD, looks_like_a_photo
+from clipsearch.paths import relative_to
+
+if TYPE_CHECKING:
+    from pathspec import Pattern
 
 # Kinds of file by the endings of their names.
 TYPES = {
@@ -39,9 +43,10 @@ NOT_PHOTOS = frozenset({b"@eaDir", b"node_modules"})  # thumbnails of photo serv
 
 
 class Rules(NamedTuple):
-    """What a scan leaves out. `exclude`: shell patterns, matched against names and against relative paths.
+    """What a scan leaves out and takes in.
 
-    `any_name`: files without an extension are recognised by their first bytes.
+    `exclude` are patterns as in a .gitignore file in the root; an absolute path below the root is one too. `any_name`
+    takes in files without an extension whose first bytes are those of a photo.
     """
 
     hidden: bool = False
@@ -51,7 +56,7 @@ class Rules(NamedTuple):
 
 
 class FoundFile(NamedTuple):
-    """A file that is named like a photo. `error` says why it cannot be one, where that is already clear."""
+    """A file that may be a photo, by its name or its first bytes. `error` says why it is none, where that is clear."""
 
     path: bytes
     size: int
@@ -70,14 +75,44 @@ class Unreadable(NamedTuple):
 _Entries = Iterator[tuple[bytes, os.DirEntry[bytes] | None]]
 
 
-def scan(root: bytes, rules: Rules | None = None, under: bytes = b"") -> Iterator[FoundFile | Unreadable]:
+class Exclusions:
+    """The rules of one root, applied to paths below it. `matched` collects the patterns that matched something."""
+
+    def __init__(self, root: bytes, rules: Rules) -> None:
+        self.matched: set[str] = set()
+        self._hidden = rules.hidden
+        self._patterns = [(text, pattern) for text in rules.exclude for pattern in _compiled(root, text)]
+
+    def reason(self, path: bytes) -> str | None:
+        """What leaves out a path below the root, which ends in "/" for a folder: a pattern or "hidden"; or None.
+
+        The folders above it are not looked at.
+        """
+        name = path.rstrip(b"/").rpartition(b"/")[2]
+        if not self._hidden and (name.startswith(b".") or name in NOT_PHOTOS):
+            return "hidden"
+        found = None
+        if self._patterns:
+            # As text, or `?` would be one byte of a letter. Bytes that are not text become one character each.
+            text = _without_newlines(os.fsdecode(path))
+            for spelling, pattern in self._patterns:
+                if pattern.match_file(text) is not None:
+                    self.matched.add(spelling)
+                    found = spelling if pattern.include else None  # the last one decides, as in Git
+        return found
+
+
+def scan(
+    root: bytes, rules: Rules | None = None, under: bytes = b"", exclusions: Exclusions | None = None
+) -> Iterator[FoundFile | Unreadable]:
     """Yield the photos below `root/under` in bytewise order of their paths relative to `root`.
 
     Hidden files and folders, `@eaDir` and `node_modules` are left out unless `rules.hidden`. Links to files are
-    followed; links to folders only with `rules.follow_links`, and never into a folder that contains them.
+    followed; links to folders only with `rules.follow_links`, and never into a folder that contains them. `exclusions`
+    are made from the rules unless they are given.
     """
     rules = rules or Rules()
-    patterns = _compiled(rules)
+    exclusions = exclusions or Exclusions(root, rules)
     parts = under.split(b"/") if under else []
     above = tuple(_identity(os.path.join(root, *parts[:depth])) for depth in range(len(parts)))
     # The listings of the folders that the walk is in, outermost first, each with the identities down to its folder.
@@ -93,7 +128,7 @@ def scan(root: bytes, rules: Rules | None = None, under: bytes = b"") -> Iterato
             if identity in above and identity != _UNKNOWN:
                 continue
             try:
-                listed = _list(root, folder, rules, patterns)
+                listed = _list(root, folder, rules, exclusions)
             except OSError as error:
                 yield Unreadable(folder, reason(error))
                 continue
@@ -102,44 +137,73 @@ def scan(root: bytes, rules: Rules | None = None, under: bytes = b"") -> Iterato
             yield item
 
 
-def leaves_out(rules: Rules, path: bytes) -> bool:
-    """Whether a scan never comes to a path because its name, or that of a folder above it, is left out."""
-    patterns = _compiled(rules)
-    parts = path.split(b"/")
-    return any(_left_out(name, b"/".join(parts[: n + 1]), rules, patterns) for n, name in enumerate(parts))
+def left_out(root: bytes, rules: Rules, path: bytes) -> str | None:
+    """Why a scan never comes to a path below the root: the pattern that leaves it out, "hidden", or None.
+
+    A folder's path ends in "/". A folder that is left out leaves out all that is in it.
+    """
+    exclusions = Exclusions(root, rules)
+    ends = [n + 1 for n, byte in enumerate(path) if byte == ord("/")] + [len(path)]
+    return next((why for end in ends if (why := exclusions.reason(path[:end])) is not None), None)
 
 
-def _list(
-    root: bytes, folder: bytes, rules: Rules, patterns: list[re.Pattern[str]]
-) -> list[tuple[bytes, os.DirEntry[bytes]]]:
-    """The photos and folders in a folder, in order. A folder's path ends in "/": so it sorts where its contents do."""
+def check_patterns(patterns: tuple[str, ...]) -> None:
+    """Raise `BadArgument` for a pattern that Git's rules give no meaning."""
+    for text in patterns:
+        _compiled(b"/", text)
+
+
+def _list(root: bytes, folder: bytes, rules: Rules, exclusions: Exclusions) -> list[tuple[bytes, os.DirEntry[bytes]]]:
+    """The photos and folders in a folder, in order. A folder's path ends in "/" so that it sorts where its files do."""
     found = []
     with os.scandir(os.path.join(root, folder)) as entries:
         for entry in entries:
             path = folder + b"/" + entry.name if folder else entry.name
-            if _left_out(entry.name, path, rules, patterns):
+            is_folder = _is_folder(entry, rules.follow_links)
+            if exclusions.reason(path + b"/" if is_folder else path) is not None:
                 continue
-            if os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES:
+            suffix = os.path.splitext(entry.name)[1].lower()
+            if suffix in IMAGE_SUFFIXES or (rules.any_name and not suffix and _is_file(entry)):
                 found.append((path, entry))
-            try:
-                is_folder = entry.is_dir(follow_symlinks=rules.follow_links)
-            except OSError:
-                is_folder = False
             if is_folder:
                 found.append((path + b"/", entry))
     found.sort(key=lambda item: item[0])
     return found
 
 
-def _compiled(rules: Rules) -> list[re.Pattern[str]]:
-    return [re.compile(fnmatch.translate(pattern)) for pattern in rules.exclude]
+def _is_folder(entry: os.DirEntry[bytes], follow_links: bool) -> bool:
+    try:
+        return entry.is_dir(follow_symlinks=follow_links)
+    except OSError:
+        return False
 
 
-def _left_out(name: bytes, path: bytes, rules: Rules, patterns: list[re.Pattern[str]]) -> bool:
-    if not rules.hidden and (name.startswith(b".") or name in NOT_PHOTOS):
-        return True
-    # As text, or `?` would be one byte of a letter. Bytes that are not text become one character each.
-    return bool(patterns) and any(p.match(os.fsdecode(text)) for p in patterns for text in (name, path))
+def _is_file(entry: os.DirEntry[bytes]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:
+        return False
+
+
+def _compiled(root: bytes, text: str) -> list[Pattern]:
+    """A pattern as it is written, made one that Git knows: without comments, below the root."""
+    from pathspec import GitIgnoreSpec
+
+    below = relative_to(os.fsencode(text.rstrip("/")), root)
+    if below is not None:  # its absolute path; what else begins with "/" begins at the root
+        spelt = "/" + os.fsdecode(below) + "/" * text.endswith("/")
+    else:
+        spelt = text.removeprefix(".") if text.startswith("./") else text
+    try:
+        spec = GitIgnoreSpec.from_lines([_without_newlines("\\" + spelt if spelt.startswith("#") else spelt)])
+        return [pattern for pattern in spec.patterns if pattern.include is not None]
+    except ValueError:
+        raise BadArgument("exclude", f"has a pattern without a meaning: {text!r}") from None
+
+
+def _without_newlines(text: str) -> str:
+    """The same with NUL, which is in no name, for newlines, at which a regular expression would stop."""
+    return text.replace("\n", "\0")
 
 
 def _identity(folder: bytes) -> tuple[int, int]:
@@ -153,29 +217,24 @@ def _identity(folder: bytes) -> tuple[int, int]:
 def _look_at(path: bytes, entry: os.DirEntry[bytes]) -> FoundFile | Unreadable | None:
     try:
         status = entry.stat()
+        if not os.path.splitext(path)[1] and not looks_like_a_photo(read_head(entry.path, HEAD)):
+            return None
     except OSError as error:
-        if not entry.is_symlink():
-            gone = isinstance(error, FileNotFoundError)  # since the folder was listed
-            return None if gone else Unreadable(path, reason(error))
-        status = entry.stat(follow_symlinks=False)
-        broken = isinstance(error, FileNotFoundError)
-        return FoundFile(
-            path,
-            status.st_size,
-            _time(status.st_mtime_ns),
-            _time(status.st_ctime_ns),
-            "broken link" if broken else reason(error),
-        )
+        missing = isinstance(error, FileNotFoundError)
+        if not entry.is_symlink():  # a file that is missing went away since its folder was listed
+            return None if missing else Unreadable(path, reason(error))
+        return found_file(path, entry.stat(follow_symlinks=False), "broken link" if missing else reason(error))
     if stat.S_ISREG(status.st_mode):
         problem = None if status.st_size else "empty file"
     elif stat.S_ISDIR(status.st_mode):
         problem = "a folder, not an image"
     else:
         problem = "not a regular file"
-    return _found(path, status, problem)
+    return found_file(path, status, problem)
 
 
-def _found(path: bytes, status: os.stat_result, error: str | None) -> FoundFile:
+def found_file(path: bytes, status: os.stat_result, error: str | None = None) -> FoundFile:
+    """A file by its path below the root, as the system describes it."""
     return FoundFile(path, status.st_size, _time(status.st_mtime_ns), _time(status.st_ctime_ns), error)
 
 

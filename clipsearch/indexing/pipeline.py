@@ -1,9 +1,9 @@
 """Files in, embeddings out: reading, decoding and embedding at once, in bounded memory.
 
 On a CPU, one pool of as many threads as there are cores does everything. A task is a file to decode, which the thread
-leaves to a process and waits for (`decoder`), or a batch to embed with one thread of torch. So no core is idle while
-there is work, and no thread of a batch waits for another whose core is decoding. On a GPU one thread feeds the device
-while the pool decodes. The README's performance section has what was tried instead, with figures.
+leaves to a process and waits for, or a batch to embed with one thread of torch. So no core is idle while there is
+work, and no thread of a batch waits for another whose core is decoding. On a GPU one thread feeds the device while the
+pool decodes. `scripts/README.md` has what was tried instead, with figures.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from clipsearch.arrays import Array, Pixels
-from clipsearch.images.sandbox import Contents
+from clipsearch.indexing.contents import Contents
 from clipsearch.models.encoders import Encoder
 
 BATCH_ON_CPU, BATCH_ON_GPU = 16, 64
@@ -57,7 +57,7 @@ class Stages:
 
 @dataclass(slots=True)
 class _Batch:
-    """Pixels to embed at once, and when they were sent the rows to come."""
+    """Pixels to embed at once and, once they are sent, the rows to come."""
 
     pixels: list[Pixels] = field(default_factory=list)
     rows: Future[Array] | None = None
@@ -89,8 +89,8 @@ class Pipeline(Generic[Item]):
         workers: int,
         batch_size: int | None = None,
     ) -> None:
-        """`load` gives the encoder, when it is first needed; `read` is called in threads; `known` says, in the thread
-        of the caller, whether contents have an embedding already.
+        """`load` makes the encoder and is called when it is first needed. `read` is called in threads. `known` is
+        called in the caller's thread and says whether contents have an embedding already.
         """
         self._load, self._read, self._known, self._stages = load, read, known, stages
         self._workers = workers
@@ -109,7 +109,7 @@ class Pipeline(Generic[Item]):
     def run(self, items: Iterable[Item]) -> Iterator[tuple[Item, Contents, Array | None]]:
         """Each item with its contents, without pixels, and their unit row (dim,), in the order of the items.
 
-        There is no row for what could not be read, for contents that are known, and for those of an item before.
+        There is no row for what could not be read, nor for contents that are known or that an earlier item has.
         """
         entries: deque[_Entry[Item]] = deque()
         under_way: set[bytes] = set()  # contents that will have a row
@@ -129,7 +129,7 @@ class Pipeline(Generic[Item]):
                 self._send(batch)
                 batch = _Batch()
             while entries and (entries[0].ready or len(entries) > self._most_entries()):
-                if entries[0].batch is batch:  # it has waited for long, among files that need no embedding
+                if entries[0].batch is batch:  # it has waited long among files that need no embedding
                     self._send(batch)
                     batch = _Batch()
                 under_way.discard(entries[0].contents.content)
@@ -140,7 +140,7 @@ class Pipeline(Generic[Item]):
             yield self._finished(entries.popleft())
 
     def _read_ahead(self, items: Iterable[Item]) -> Iterator[tuple[Item, Contents]]:
-        """The items with their contents, in order, of which a bounded number is in memory."""
+        """The items with their contents, in order; a bounded number of them is in memory."""
         reading: deque[tuple[Item, Future[Contents]]] = deque()
         left = iter(items)
         while True:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from clipsearch.errors import reason
-from clipsearch.images.scan import IMAGE_SUFFIXES, found_file, left_out_by
-from clipsearch.indexing.update import has_changed
+from clipsearch.images.scan import IMAGE_SUFFIXES, found_file, left_out
+from clipsearch.indexing.run import has_changed
 from clipsearch.paths import absolute, join, relative_to
 from clipsearch.store.catalogue import Root, Store
 
@@ -73,9 +73,9 @@ def _state(store: Store, root: Root, below: bytes) -> tuple[State, str]:
 
 
 def _state_of_folder(store: Store, root: Root, below: bytes) -> tuple[State, str]:
-    by = left_out_by(root.rules, below) if below else None
+    by = left_out(root.path, root.rules, below + b"/") if below else None
     if by is not None:
-        return State.EXCLUDED, by
+        return State.EXCLUDED, _because(by)
     if not os.access(join(root.path, below) if below else root.path, os.R_OK | os.X_OK):
         return State.UNREADABLE, "permission denied"
     files = list(store.known(root, below))
@@ -84,9 +84,9 @@ def _state_of_folder(store: Store, root: Root, below: bytes) -> tuple[State, str
 
 
 def _state_of_new(root: Root, below: bytes) -> tuple[State, str]:
-    by = left_out_by(root.rules, below)
+    by = left_out(root.path, root.rules, below)
     if by is not None:
-        return State.EXCLUDED, by
+        return State.EXCLUDED, _because(by)
     ending = os.path.splitext(below)[1].lower()
     if ending not in IMAGE_SUFFIXES and not (root.rules.any_name and not ending):
         return State.NO_PHOTO, ""
@@ -96,3 +96,7 @@ def _state_of_new(root: Root, below: bytes) -> tuple[State, str]:
     if link is not None and not root.rules.follow_links:
         return State.EXCLUDED, f"{os.fsdecode(link)} is a link, and links to folders are not followed"
     return State.NEW, ""
+
+
+def _because(by: str) -> str:
+    return "its name, or that of a folder above it, is hidden" if by == "hidden" else f"by the pattern {by!r}"

@@ -1,0 +1,27 @@
+"""Photos recognised by their first bytes, for files whose names do not say what they are."""
+
+from __future__ import annotations
+
+import re
+
+HEAD = 16  # bytes that are enough for all kinds
+
+_SIGNATURES = re.compile(
+    rb"\xff\xd8\xff"  # JPEG
+    rb"|\x89PNG\r\n\x1a\n"
+    rb"|GIF8[79]a"
+    rb"|RIFF....WEBP"
+    rb"|II[*+]\0|MM\0[*+]"  # TIFF, BigTIFF
+    rb"|BM....\0\0\0\0....[\x0c\x28\x34\x38\x40\x6c\x7c]\0"  # BMP: unused bytes, the length of a known header
+    rb"|....ftyp(?:hei[cxms]|hev[cxms]|mif1|msf1|avi[fs])"  # HEIC, AVIF
+    rb"|\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51"  # JPEG 2000
+    rb"|P[2356]\s+[\d#]"  # PGM, PPM
+    # TGA has no signature: a colour map or none, a known type, a size that is not zero.
+    rb"|.(?:\0[\x02\x03\x0a\x0b]\0{5}|\x01[\x01\x09]....[\x0f\x10\x18\x20])....(?!\0\0)..(?!\0\0)..",
+    re.DOTALL,
+)
+
+
+def looks_like_a_photo(head: bytes) -> bool:
+    """Whether the first `HEAD` bytes of a file are those of a kind that can be indexed."""
+    return _SIGNATURES.match(head) is not None

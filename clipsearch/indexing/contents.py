@@ -1,0 +1,46 @@
+"""What is in a file: read and hashed here, decoded in a process of its own unless it is known already."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import NamedTuple
+
+from clipsearch.arrays import Pixels
+from clipsearch.errors import ImageUnusable
+from clipsearch.images.metadata import Metadata
+from clipsearch.images.read import content_hash, read
+from clipsearch.images.sandbox import Decoders
+
+
+class Contents(NamedTuple):
+    """What was found in a file: its hash, and pixels unless they are known already; or why it cannot be used.
+
+    `unread` marks an error of the disk rather than of the image. `seconds` are those of each stage of reading it.
+    """
+
+    content: bytes = b""
+    pixels: Pixels | None = None
+    metadata: Metadata | None = None
+    error: str | None = None
+    unread: bool = False
+    seconds: Mapping[str, float] = MappingProxyType({})
+
+
+def contents_of(path: bytes, known: Callable[[bytes], bool], decoders: Decoders) -> Contents:
+    """A file's contents, decoded unless `known` says of their hash that there is no need to."""
+    began = time.perf_counter()
+    try:
+        data = read(path)
+    except ImageUnusable as error:
+        return Contents(error=str(error), unread=True)
+    content = content_hash(data)
+    seconds = {"read": time.perf_counter() - began}
+    if known(content):
+        return Contents(content, seconds=seconds)
+    try:
+        pixels, metadata, spent = decoders.decode(data)
+    except ImageUnusable as error:
+        return Contents(error=str(error))
+    return Contents(content, pixels, metadata, seconds={**seconds, **spent})

@@ -1,0 +1,47 @@
+"""The model that a run embeds with: chosen for a new index, given for one that exists."""
+
+from __future__ import annotations
+
+from clipsearch.errors import DownloadFailed, ModelMismatch
+from clipsearch.indexing.options import Options
+from clipsearch.indexing.report import OnNote
+from clipsearch.models import model as models
+from clipsearch.models.hub import resolve
+from clipsearch.models.model import Model
+from clipsearch.store.catalogue import Store
+
+_DEFAULT_ARCHITECTURE = models.split_name(models.DEFAULT)[0]
+
+
+def for_new_index(options: Options, on_note: OnNote) -> Model:
+    """The model that was asked for, else the default, else the bundled one where the default cannot be had."""
+    if _asks(options):
+        return resolve(options.model or _DEFAULT_ARCHITECTURE, options.weights)
+    try:
+        return resolve(models.DEFAULT)
+    except DownloadFailed:
+        on_note(f"{models.DEFAULT} could not be downloaded, so the bundled model mini is used")
+        return models.mini()
+
+
+def of_index(store: Store, options: Options) -> Model:
+    """The model of an index. Raises `ModelMismatch` when another one was asked for."""
+    model = Model.from_json(store.model)
+    if not _asks(options) or (options.weights is None and models.means(options.model or "", model)):
+        return model
+    wanted = options.model or ""
+    if options.weights is not None:
+        chosen = resolve(wanted or _DEFAULT_ARCHITECTURE, options.weights)
+        if chosen.fingerprint == model.fingerprint:
+            return model
+        wanted = chosen.name
+    raise ModelMismatch(f"the index at {store.folder} is of {model.name}, not of {wanted}")
+
+
+def for_rebuild(store: Store, options: Options, on_note: OnNote) -> Model:
+    """The model that was asked for, else the index's own with the weights that it has now."""
+    return for_new_index(options, on_note) if _asks(options) else models.as_it_is_now(store.model)
+
+
+def _asks(options: Options) -> bool:
+    return options.model is not None or options.weights is not None

@@ -1,0 +1,39 @@
+"""How to index: what a caller may choose."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from clipsearch.images.scan import Rules
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to index. None leaves a choice to the index, or to clipsearch where there is none yet.
+
+    `hidden`, `follow_links`, `exclude` and `any_name` change what the scans of the folders leave out, from now on
+    (`scan.Rules`). `retry` tries files again that could not be used; `look_again` reads every file, to find changes
+    that neither size nor time shows. `prune` forgets the photos of a folder that has nothing in it any more.
+    `batch_size` is in images, `workers` in threads that decode and, on a CPU, embed.
+    """
+
+    model: str | None = None
+    weights: Path | None = None
+    device: str = "auto"
+    precision: str = "auto"
+    batch_size: int | None = None
+    workers: int | None = None
+    hidden: bool | None = None
+    follow_links: bool | None = None
+    exclude: tuple[str, ...] | None = None
+    any_name: bool | None = None
+    retry: bool = False
+    look_again: bool = False
+    prune: bool = False
+    rebuild: bool = False
+
+    def rules(self, before: Rules) -> Rules:
+        """What a scan leaves out, where it was `before`."""
+        chosen = {name: getattr(self, name) for name in Rules._fields}
+        return before._replace(**{name: value for name, value in chosen.items() if value is not None})

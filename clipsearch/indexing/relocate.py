@@ -1,0 +1,67 @@
+"""Folders that leave the index, and folders that are somewhere else now."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from clipsearch.errors import BadRequest, NotIndexed
+from clipsearch.indexing.roots import Directory, check_folders
+from clipsearch.paths import absolute, join, relative_to
+from clipsearch.store import vectors
+from clipsearch.store.catalogue import Root, Store
+
+
+class Relocated(NamedTuple):
+    """How many photos of a folder are at its new place, and how many are known of it."""
+
+    there: int
+    known: int
+
+
+def forget(folder: Path, directories: Sequence[Directory]) -> int:
+    """Take indexed folders out of the index in `folder`; returns how many files they had. Raises `NotIndexed`."""
+    with Store.open(folder, write=True) as store:
+        roots = dict.fromkeys(_root_at(store, directory) for directory in directories)
+        count = sum(store.remove_root(root) for root in roots)
+        store.prune()
+        store.commit()
+        vectors.refresh(store)
+    return count
+
+
+def relocate(folder: Path, old: Directory, new: Directory) -> Relocated:
+    """Record in the index in `folder` that an indexed folder which is not at `old` any more is at `new` now.
+
+    Raises `NotIndexed`, and `BadRequest` where that cannot be meant.
+    """
+    with Store.open(folder, write=True) as store:
+        root, path = _root_at(store, old), absolute(new)
+        _check_move(store, root, path, new)
+        known = [photo.path for photo in store.known(root) if photo.error is None]
+        there = sum(os.path.exists(join(path, photo)) for photo in known)
+        if known and not there:
+            raise BadRequest(f"none of the photos of {os.fsdecode(root.path)} are in {os.fspath(new)}")
+        store.move_root(root, path)
+        store.commit()
+    return Relocated(there, len(known))
+
+
+def _root_at(store: Store, directory: Directory) -> Root:
+    roots = {root.path: root for root in store.roots()}
+    root = roots.get(absolute(directory)) or roots.get(os.fsencode(directory))
+    if root is None:
+        raise NotIndexed(f"{os.fspath(directory)} is not an indexed folder")
+    return root
+
+
+def _check_move(store: Store, root: Root, path: bytes, new: Directory) -> None:
+    check_folders([new])
+    if not store.offline(root):
+        raise BadRequest(f"{os.fsdecode(root.path)} is still there")
+    for other in store.roots():
+        inside = relative_to(path, other.path) is not None or relative_to(other.path, path) is not None
+        if inside and other != root:
+            raise BadRequest(f"{os.fspath(new)} and {os.fsdecode(other.path)} would lie in each other")

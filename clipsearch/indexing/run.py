@@ -1,0 +1,239 @@
+"""One pass over some folders of one index: compare, embed, store.
+
+First all folders are scanned and compared with the catalogue, which costs a `stat` a file. Then what is new is read,
+decoded and embedded; contents that are known are neither decoded nor embedded again. The catalogue is committed every
+few seconds, so an interruption costs no more.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from clipsearch.arrays import Array
+from clipsearch.images.sandbox import Decoders, usable_cores
+from clipsearch.images.scan import Exclusions, FoundFile, Unreadable, scan
+from clipsearch.indexing.contents import Contents, contents_of
+from clipsearch.indexing.options import Options
+from clipsearch.indexing.pipeline import Pipeline, Stages
+from clipsearch.indexing.report import OnProgress, Progress, Report
+from clipsearch.indexing.roots import Target
+from clipsearch.models.encoders import Encoder, TorchEncoder, in_numpy
+from clipsearch.models.model import Model
+from clipsearch.paths import join, relative_to
+from clipsearch.store.catalogue import Known, Offline, Root, Store
+
+COMMIT_SECONDS = 2.0
+FEW = 16  # new photos, which NumPy embeds before torch would be loaded
+_CTIME_IS_CHANGE = os.name != "nt"  # on Windows it is the time of creation
+
+
+@dataclass(frozen=True, slots=True)
+class _Pending:
+    """A file to read, with what the catalogue says of it if it is not new."""
+
+    root: Root
+    photo: FoundFile
+    known: Known | None
+
+    @property
+    def path(self) -> bytes:
+        return join(self.root.path, self.photo.path)
+
+    @property
+    def as_it_was(self) -> bool:
+        """Whether its size and modification time are the recorded ones."""
+        return self.known is not None and _same_times(self.photo, self.known)
+
+
+class Run:
+    """One pass over some folders of one index."""
+
+    def __init__(self, store: Store, model: Model, options: Options, on_progress: OnProgress | None) -> None:
+        self._store, self._model, self._options = store, model, options
+        self._on_progress = on_progress or (lambda progress: None)
+        self._stages = Stages()
+        self._report = Report(model=model.name, stages=self._stages.seconds)
+        self._pending: list[_Pending] = []
+        self._gone: list[tuple[Root, bytes]] = []
+        self._gone_images: Counter[int | None] = Counter()  # those of the gone that no new path has taken over
+        self._looked_at = 0
+
+    def update(self, targets: list[Target]) -> Report:
+        """Bring the targets up to date. Raises what loading and running the model raise."""
+        self._scan_all(targets)
+        self._gone_images = Counter(self._store.image_of(root, path) for root, path in self._gone)
+        if self._pending:
+            self._index_pending()
+        self._remove_gone()
+        return self._report
+
+    # -------------------------------------------------------------------------------- scan and compare
+
+    def _scan_all(self, targets: list[Target]) -> None:
+        matched: set[str] = set()
+        whole = bool(targets)  # whether every pattern had its chance
+        for root, below in targets:
+            offline = self._store.offline(root)
+            if offline and not (self._options.prune and offline is Offline.EMPTY):
+                self._report.offline.append((root.path, offline))
+                whole = False
+                continue
+            exclusions = Exclusions(root.path, root.rules)
+            with self._stages("scan"):
+                self._compare(root, below, exclusions)
+            matched |= exclusions.matched
+            whole = whole and not below
+        if whole and not self._report.unreadable:
+            self._report.unmatched += [p for p in dict.fromkeys(self._options.exclude or ()) if p not in matched]
+
+    def _compare(self, root: Root, below: bytes, exclusions: Exclusions) -> None:
+        """Sort the files of a root into unchanged, pending and gone, by merging two sorted sequences."""
+        unreadable: list[bytes] = []
+        found_files = self._scan(root, below, exclusions, unreadable)
+        for found, known in _merge(found_files, self._store.known(root, below)):
+            if found is None:
+                assert known is not None
+                if not any(relative_to(known.path, folder) is not None or not folder for folder in unreadable):
+                    self._gone.append((root, known.path))
+            elif known is None or self._may_have_changed(found, known):
+                self._pending.append(_Pending(root, found, known))
+            elif known.error is None:
+                self._report.unchanged += 1
+            else:
+                self._report.skipped_before.append((join(root.path, found.path), known.error))
+
+    def _may_have_changed(self, found: FoundFile, known: Known) -> bool:
+        return (
+            has_changed(found, known) or self._options.look_again or (self._options.retry and known.error is not None)
+        )
+
+    def _scan(self, root: Root, below: bytes, exclusions: Exclusions, unreadable: list[bytes]) -> Iterator[FoundFile]:
+        for item in scan(root.path, root.rules, below, exclusions):
+            if isinstance(item, Unreadable):
+                unreadable.append(item.path)
+                self._report.unreadable.append((join(root.path, item.path), item.reason))
+                continue
+            self._looked_at += 1
+            if self._looked_at % 256 == 0:
+                self._on_progress(Progress("scan", self._looked_at, None))
+            yield item
+
+    # -------------------------------------------------------------------------------- embed and store
+
+    def _index_pending(self) -> None:
+        total = len(self._pending)
+        committed = time.monotonic()
+        workers = self._options.workers or usable_cores()
+        decoders = Decoders(self._model.preprocess, workers)
+        read = functools.partial(self._read, decoders)
+        pipeline = Pipeline(self._encoder, read, self._is_known, self._stages, workers, self._options.batch_size)
+        with pipeline, decoders:  # when all ends early, the decoders end first and nothing waits for them
+            for done, (item, contents, row) in enumerate(pipeline.run(self._pending), 1):
+                with self._stages("store"):
+                    self._keep(item, contents, row)
+                    if time.monotonic() - committed > COMMIT_SECONDS:
+                        self._store.commit()
+                        committed = time.monotonic()
+                self._on_progress(Progress("index", done, total))
+
+    def _encoder(self) -> Encoder:
+        options = self._options
+        if len(self._pending) <= FEW and options.device in ("auto", "cpu") and options.precision in ("auto", "fp32"):
+            cold = in_numpy(self._model, texts=False, images=True)
+            if cold is not None:
+                return cold
+        return TorchEncoder(self._model, options.device, options.precision, threads=1)
+
+    def _is_known(self, content: bytes) -> bool:
+        return self._store.find_image(content) is not None
+
+    def _read(self, decoders: Decoders, item: _Pending) -> Contents:
+        if item.photo.error is not None:
+            return Contents(error=item.photo.error)
+        return contents_of(item.path, self._store.has_image, decoders)
+
+    def _keep(self, item: _Pending, contents: Contents, row: Array | None) -> None:
+        if contents.error is not None:
+            self._keep_failed(item, contents.error, contents.unread)
+            return
+        image_id = self._store.find_image(contents.content)
+        fresh = image_id is None
+        if image_id is None:
+            if contents.metadata is None or row is None or not np.isfinite(row).all():
+                self._skip(item, "the model gives no embedding for it")
+                return
+            image_id = self._store.add_image(contents.content, contents.metadata, row)
+            self._report.embedded += 1
+        self._count(item, image_id, fresh=fresh)
+        self._store.put_photo(item.root, item.photo, image_id, None)
+
+    def _keep_failed(self, item: _Pending, error: str, unread: bool) -> None:
+        if not unread:
+            self._skip(item, error)
+        elif item.as_it_was and item.known is not None and item.known.error is None:
+            # Only its permissions may have changed: nothing says that its embedding is wrong.
+            self._report.unreadable.append((item.path, error))
+        else:
+            # What was not even read, as on a drive that went away, is looked at again by the next run.
+            self._skip(replace(item, photo=item.photo._replace(mtime_ns=-1)), error)
+
+    def _count(self, item: _Pending, image_id: int, *, fresh: bool) -> None:
+        if item.known is not None:
+            same = item.as_it_was and self._store.image_of(item.root, item.photo.path) == image_id
+            self._report.unchanged += same
+            self._report.updated += not same
+        elif self._gone_images[image_id] > 0:
+            self._gone_images[image_id] -= 1
+            self._report.moved += 1
+        else:
+            self._report.added += 1
+            self._report.duplicates += not fresh
+
+    def _skip(self, item: _Pending, reason: str) -> None:
+        known_so = item.as_it_was and item.known is not None and item.known.error == reason and not self._options.retry
+        skipped = self._report.skipped_before if known_so else self._report.skipped
+        skipped.append((item.path, reason))
+        self._store.put_photo(item.root, item.photo, None, reason)
+
+    def _remove_gone(self) -> None:
+        by_root: dict[Root, list[bytes]] = {}
+        for root, path in self._gone:
+            by_root.setdefault(root, []).append(path)
+        with self._stages("store"):
+            for root, paths in by_root.items():
+                self._store.remove_photos(root, paths)
+            self._store.prune()
+            self._store.commit()
+        self._report.removed = len(self._gone) - self._report.moved
+
+
+def has_changed(found: FoundFile, known: Known) -> bool:
+    """Whether a file may have other contents than the catalogue says, by its size and its times."""
+    return not _same_times(found, known) or (_CTIME_IS_CHANGE and found.ctime_ns != known.ctime_ns)
+
+
+def _same_times(found: FoundFile, known: Known) -> bool:
+    return (found.size, found.mtime_ns) == (known.size, known.mtime_ns)
+
+
+def _merge(left: Iterable[FoundFile], right: Iterable[Known]) -> Iterator[tuple[FoundFile | None, Known | None]]:
+    """Pair two sequences that are sorted by path; None stands for what only one of them has."""
+    found, known = iter(left), iter(right)
+    a, b = next(found, None), next(known, None)
+    while a is not None or b is not None:
+        if b is None or (a is not None and a.path < b.path):
+            yield a, None
+            a = next(found, None)
+        elif a is None or b.path < a.path:
+            yield None, b
+            b = next(known, None)
+        else:
+            yield a, b
+            a, b = next(found, None), next(known, None)
