@@ -132,8 +132,8 @@ class Index:
 
         Example:
             >>> report = index.update("~/Pictures", Options(model="mini"))
-            >>> report.added
-            25
+            >>> report.skipped
+            []
 
         """
         from clipsearch.indexing.update import update_index

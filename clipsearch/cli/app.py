@@ -85,7 +85,7 @@ def explained(function: Callable[Parameters, None]) -> Callable[Parameters, None
             function(*args, **options)
             sys.stdout.flush()
         except BrokenPipeError:  # whoever read the results has seen enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            let_go_of_stdout()
         except KeyboardInterrupt:
             say("clipsearch: interrupted")
             raise typer.Exit(INTERRUPTED) from None
@@ -138,6 +138,14 @@ def own_the_streams() -> None:
         sys.stderr = open(copy, "w", buffering=1, encoding=sys.stderr.encoding, errors="backslashreplace")  # noqa: SIM115
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8", errors="replace")
+
+
+def let_go_of_stdout() -> None:
+    """Write what is left. What nobody reads any more goes nowhere, so that Python has nothing to say of it."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 _stdin_is_read = False
@@ -216,7 +224,8 @@ def image_bytes(place: str) -> bytes:
 
 def say(message: str) -> None:
     """One line on stderr, in which nothing can act on a terminal."""
-    print(text.printable(message), file=sys.stderr, flush=True)
+    with contextlib.suppress(BrokenPipeError):  # nobody listens
+        print(text.printable(message), file=sys.stderr, flush=True)
 
 
 def print_json(value: dict[str, Any]) -> None:

@@ -152,7 +152,11 @@ def index(
         prune=prune,
         rebuild=rebuild,
     )
-    note = say if not quiet else (lambda _: None)
+
+    def note(fact: str) -> None:
+        if not quiet:
+            say(f"{fact}; for the default, later: clipsearch index --rebuild --model ViT-B-32")
+
     with _progress(not quiet and sys.stderr.isatty()) as on_progress:
         report = update_index(index_folder(index), directories or (), options, on_progress, note)
     if json:

@@ -12,7 +12,9 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from clipsearch.cli.app import new_app, own_the_streams
+from clipsearch.cli.app import FAILED, let_go_of_stdout, new_app, own_the_streams, say
+
+_USAGE_ERROR: Any = typer.BadParameter.__base__  # of all errors of usage; Typer gives it no name of its own
 
 # Each command, and the module that has it as `app`.
 COMMANDS = {
@@ -80,4 +82,20 @@ def main() -> None:
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     if not sys.stderr.isatty():
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    app(prog_name="clipsearch")
+    try:
+        status = app(prog_name="clipsearch", standalone_mode=False)
+    except _USAGE_ERROR as error:
+        status = FAILED
+        _explain(error)
+    let_go_of_stdout()
+    sys.exit(status)
+
+
+def _explain(error: Any) -> None:
+    """Say in one sentence what is wrong with an option or a command; Typer would draw a box."""
+    message = error.format_message().strip()
+    if not message or "\n" in message:  # for want of a command, the help
+        error.show()
+        return
+    command = error.ctx.command_path if error.ctx else "clipsearch"
+    say(f"clipsearch: {message[:1].lower()}{message[1:].rstrip('.')}; see {command} --help")

@@ -20,7 +20,8 @@ def for_new_index(options: Options, on_note: OnNote) -> Model:
     try:
         return resolve(models.DEFAULT)
     except DownloadFailed:
-        on_note(f"{models.DEFAULT} could not be downloaded, so the bundled model mini is used")
+        about = models.about_mini()
+        on_note(f"{models.DEFAULT} could not be downloaded, so the bundled model mini is used: {about}")
         return models.mini()
 
 

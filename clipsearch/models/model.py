@@ -166,6 +166,12 @@ def from_folder(folder: Path, name: str) -> Model:
     return make(name, f"local-dir:{folder}", config, preprocess, _weights_in(folder))
 
 
+def about_mini() -> str:
+    """How well the bundled model finds photos, in a clause, as its card has it measured."""
+    about: str = json.loads((_MINI_FOLDER / "open_clip_config.json").read_text(encoding="utf-8"))["about"]
+    return about
+
+
 def mini() -> Model:
     """The model that comes with the package."""
     return from_folder(_MINI_FOLDER, MINI)

@@ -373,17 +373,35 @@ def test_weights_that_do_not_fit_leave_no_index(clipsearch: Run, tmp_path: Path,
 def test_a_download_that_fails_falls_back_to_mini(clipsearch: Run, tmp_path: Path, drawn: Path) -> None:
     result = clipsearch("index", drawn, index=tmp_path / "index")
     assert result.status == 0
-    assert result.err.count("\n") == 2
-    assert "so the bundled model mini is used; later: clipsearch index --rebuild --model ViT-B-32" in result.err
+    note, summary = result.err.splitlines()
+    assert "so the bundled model mini is used: it finds " in note
+    assert note.endswith("; for the default, later: clipsearch index --rebuild --model ViT-B-32")
+    assert summary.startswith("40 added")
     assert json.loads(clipsearch("status", "--json", index=tmp_path / "index").out)["model"] == "mini"
 
 
 def test_wrong_options_are_errors_of_usage(clipsearch: Run, drawn_index: Path) -> None:
-    for arguments in (["query", "--nonsense"], ["query", "dog", "-k", "many"], ["nonsense"]):
+    for arguments, words in (
+        (["query", "--nonsense"], "clipsearch: no such option: --nonsense; see clipsearch query --help"),
+        (["query", "dog", "-k", "many"], "-k"),
+        (["nonsense"], "clipsearch: no such command 'nonsense'; see clipsearch --help"),
+        (["forget"], "DIR"),
+        (["concept", "add"], "NAME"),
+    ):
         result = clipsearch(*arguments, index=drawn_index)
         assert result.status == 2
-        assert result.out == b""
-        assert "Traceback" not in result.err
+        one_sentence(result)
+        assert words in result.err
+
+
+@posix
+@pytest.mark.parametrize("arguments", ["nonsense", "query --nonsense", "query circle -k 40", "status", "--help"])
+def test_nobody_reads_what_is_said(drawn_index: Path, arguments: str) -> None:
+    command = f"set -o pipefail; {sys.executable} -m clipsearch {arguments} 2>&1 | true; echo ${{PIPESTATUS[0]}}"
+    environment = os.environ | {"CLIPSEARCH_INDEX": str(drawn_index)}
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, env=environment, check=False)
+    assert done.stderr == ""
+    assert done.stdout.split() in (["0"], ["2"])
 
 
 # ------------------------------------------------------------------------------------------ index, status, ...
@@ -403,7 +421,8 @@ def test_index_says_on_stderr_what_it_did(clipsearch: Run, tmp_path: Path, drawn
     again = clipsearch("index", "--json", index=tmp_path / "index")
     report = json.loads(again.out)
     assert (again.status, again.err) == (0, "")
-    assert (report["added"], report["unchanged"], len(report["skipped"])) == (0, 3 + len(SCENES), 1)
+    assert (report["added"], report["unchanged"], report["skipped"]) == (0, 3 + len(SCENES), [])
+    assert [one["reason"] for one in report["skipped_before"]] == ["not an image that can be read"]
     assert clipsearch("index", "--quiet", index=tmp_path / "index").err == ""
 
 

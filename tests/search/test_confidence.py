@@ -122,4 +122,4 @@ def test_cut_may_leave_nothing(clipsearch: Run, drawn_index: Path) -> None:
     refused = clipsearch("query", "--image", "-", "--cut", index=drawn_index, stdin=b"x")
     assert refused.status == 2
     wrong = clipsearch("query", "a dog", "--min-confidence", "40", index=drawn_index)
-    assert wrong.err == "clipsearch: --min-confidence is a probability, 0 to 1, not 40.0\n"
+    assert wrong.err == "clipsearch: --min-confidence must be a probability, 0 to 1, not 40.0\n"
