@@ -85,7 +85,7 @@ def explained(function: Callable[Parameters, None]) -> Callable[Parameters, None
             function(*args, **options)
             sys.stdout.flush()
         except BrokenPipeError:  # whoever read the results has seen enough
-            let_go_of_stdout()
+            let_go()
         except KeyboardInterrupt:
             say("clipsearch: interrupted")
             raise typer.Exit(INTERRUPTED) from None
@@ -140,12 +140,13 @@ def own_the_streams() -> None:
         sys.stdout.reconfigure(encoding="utf-8", errors="replace")
 
 
-def let_go_of_stdout() -> None:
-    """Write what is left. What nobody reads any more goes nowhere, so that Python has nothing to say of it."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def let_go() -> None:
+    """Write what is left. What nobody reads any more goes nowhere, so that Python has nothing to say of it at its end."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 _stdin_is_read = False

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from clipsearch.cli.app import FAILED, let_go_of_stdout, new_app, own_the_streams, say
+from clipsearch.cli.app import FAILED, FOUND, let_go, new_app, own_the_streams, say
 
 _USAGE_ERROR: Any = typer.BadParameter.__base__  # of all errors of usage; Typer gives it no name of its own
 
@@ -84,10 +84,12 @@ def main() -> None:
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     try:
         status = app(prog_name="clipsearch", standalone_mode=False)
+    except SystemExit:  # what Typer does when nobody reads its help any more
+        status = FOUND
     except _USAGE_ERROR as error:
         status = FAILED
         _explain(error)
-    let_go_of_stdout()
+    let_go()
     sys.exit(status)
 
 

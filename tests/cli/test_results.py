@@ -82,7 +82,7 @@ def test_a_contact_sheet(clipsearch: Run, drawn: Path, drawn_index: Path, tmp_pa
     assert photo.read_bytes() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a page.html", "photo.png"]
     refused = clipsearch("query", "a red circle", "--html", "/nowhere/x.html", index=drawn_index)
-    assert refused.err == "clipsearch: /nowhere/x.html cannot be written: No such file or directory\n"
+    assert refused.err == "clipsearch: /nowhere/x.html cannot be written: no such file or directory\n"
 
 
 @posix

@@ -62,8 +62,8 @@ def test_every_file_of_an_index_is_in_it(clipsearch: Run, tmp_path: Path, mini_i
     assert {"catalogue.sqlite", "vectors-N.faiss", "writer.lock", "writer.pid", "concepts.json"} <= files
     listed = [name if not name.startswith("-") else f"{CATALOGUE}{name}" for name in names_in("An index is one")]
     assert files <= set(listed)
-    (example,) = json.loads((index / "concepts.json").read_text())["grandma"]
-    (documented,) = json.loads(re.findall(r"```json\n(.*?)```", DOCUMENT, re.DOTALL)[0])["grandma"]
+    (example,) = json.loads((index / "concepts.json").read_text())["concepts"]["grandma"]
+    (documented,) = json.loads(re.findall(r"```json\n(.*?)```", DOCUMENT, re.DOTALL)[0])["concepts"]["grandma"]
     assert example.keys() == documented.keys()
 
 
