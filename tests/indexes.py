@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clipsearch.indexing import update as indexing
+from clipsearch.indexing import run
 from clipsearch.indexing.update import Options, update_index
 from clipsearch.store import vectors
 from clipsearch.store.catalogue import Store
@@ -44,8 +44,8 @@ class StubEncoder:
 
 def encode_with(monkeypatch: pytest.MonkeyPatch, encoder: Callable[..., object]) -> None:
     """Use an encoder for few photos and for many."""
-    monkeypatch.setattr(indexing, "TorchEncoder", encoder)
-    monkeypatch.setattr(indexing, "in_numpy", encoder)
+    monkeypatch.setattr(run, "TorchEncoder", encoder)
+    monkeypatch.setattr(run, "in_numpy", encoder)
 
 
 def draw(path: Path, seed: int) -> Path:

@@ -141,7 +141,7 @@ def own_the_streams() -> None:
 
 
 def let_go() -> None:
-    """Write what is left. What nobody reads any more goes nowhere, so that Python has nothing to say of it at its end."""
+    """Write what is left. What nobody reads goes nowhere, so that Python has nothing to say of it at its end."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

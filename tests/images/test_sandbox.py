@@ -16,11 +16,11 @@ import pytest
 from conftest import SCENES
 from PIL import Image
 
+from clipsearch.errors import ImageUnusable
 from clipsearch.images import sandbox as decoder
 from clipsearch.images.decode import decode
 from clipsearch.images.preprocess import Preprocess, decode_for, pixels_of
-from clipsearch.images.read import content_hash
-from clipsearch.images.sandbox import Contents, Decoders
+from clipsearch.images.sandbox import Decoders
 
 HOW = Preprocess(size=(64, 96), interpolation="bilinear", mean=(0.5, 0.5, 0.5))
 
@@ -34,20 +34,16 @@ def photo(tmp_path: Path) -> Path:
     return path
 
 
-def new(content: bytes) -> bool:
-    return False
-
-
 def pretend(tmp_path: Path, code: str) -> list[str]:
-    """The command of a decoding process that does something else when it is asked for a file called bad."""
+    """The command of a decoding process that does something else with bytes that begin with "bad"."""
     script = tmp_path / "decoder.py"
     script.write_text(
-        "import os, time, clipsearch.images.read\n"
-        "real = clipsearch.images.read.read\n"
-        "def read(path):\n"
-        f"    if path.endswith(b'bad'): {code}\n"
-        "    return real(path)\n"
-        "clipsearch.images.read.read = read\n"
+        "import os, time, clipsearch.images.preprocess as preprocess\n"
+        "real = preprocess.decode_for\n"
+        "def decode_for(data, how):\n"
+        f"    if data.startswith(b'bad'): {code}\n"
+        "    return real(data.removeprefix(b'bad'), how)\n"
+        "preprocess.decode_for = decode_for\n"
         "clipsearch.images.sandbox.serve()\n"
     )
     return [sys.executable, "-c", f"import clipsearch.images.sandbox; exec(open({str(script)!r}).read())"]
@@ -55,65 +51,56 @@ def pretend(tmp_path: Path, code: str) -> list[str]:
 
 def test_a_file_is_decoded_as_it_would_be_here(photo: Path) -> None:
     with Decoders(HOW, 1) as decoders:
-        found = decoders.read(os.fsencode(photo), new)
+        found = decoders.decode(photo.read_bytes())
     here = decode_for(photo.read_bytes(), HOW)
-    assert found.content == content_hash(photo.read_bytes())
     np.testing.assert_array_equal(found.pixels, pixels_of(here, HOW))
     assert found.metadata == here.metadata
     assert found.metadata.camera == "Camera"
-    assert found.error is None
-    assert found.seconds.keys() == {"read", "decode", "resize"}
-
-
-def test_what_is_known_is_not_decoded(photo: Path) -> None:
-    asked = []
-    with Decoders(HOW, 1) as decoders:
-        found = decoders.read(os.fsencode(photo), lambda content: asked.append(content) or True)
-        assert (found.pixels, found.metadata, found.error) == (None, None, None)
-        assert asked == [found.content] == [content_hash(photo.read_bytes())]
-        assert decoders.read(os.fsencode(photo), new).pixels is not None  # and the process still answers
+    assert found.seconds.keys() == {"decode", "resize"}
 
 
 def test_a_file_that_is_no_image_has_a_reason(tmp_path: Path, photo: Path) -> None:
-    (tmp_path / "text.jpg").write_text("this is not a picture")
-    (tmp_path / "cut.jpg").write_bytes(photo.read_bytes()[:900])
     with Decoders(HOW, 1) as decoders:
-        for name in ("text.jpg", "gone.jpg", "cut.jpg", "."):
-            found = decoders.read(os.fsencode(tmp_path / name), new)
-            assert found.error
-            assert found.pixels is None
-        assert decoders.read(os.fsencode(photo), new).error is None
+        for data in (b"this is not a picture", b"", photo.read_bytes()[:900]):
+            with pytest.raises(ImageUnusable, match=r"\w"):
+                decoders.decode(data)
+        assert decoders.decode(photo.read_bytes()).metadata.width == 200
         assert len(decoders._all) == 1
 
 
-def test_names_that_are_no_text(tmp_path: Path, photo: Path) -> None:
-    odd = os.fsencode(tmp_path) + b"/\xff\n\x01.jpg"
-    os.rename(photo, odd)
-    with Decoders(HOW, 1) as decoders:
-        assert decoders.read(odd, new).pixels is not None
+def test_a_decoder_knows_no_index(photo: Path) -> None:
+    code = (
+        "import sys, io, clipsearch.images.sandbox as s\n"
+        "s.serve()\n"
+        "print('clipsearch.store' in sys.modules, 'sqlite3' in sys.modules, file=sys.stderr)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True
+    )
+    assert done.stderr.split() == ["False", "False"]
 
 
 def test_a_crash_costs_one_file(tmp_path: Path, photo: Path) -> None:
-    (tmp_path / "bad").write_bytes(b"x")
     with Decoders(HOW, 1, command=pretend(tmp_path, "os.abort()")) as decoders:
-        assert decoders.read(os.fsencode(tmp_path / "bad"), new) == Contents(error="crashed its decoder")
-        assert decoders.read(os.fsencode(photo), new).pixels is not None
+        with pytest.raises(ImageUnusable, match="^crashed its decoder$"):
+            decoders.decode(b"bad")
+        assert decoders.decode(photo.read_bytes()).metadata.camera == "Camera"
 
 
 def test_a_stall_costs_one_file_and_its_time(tmp_path: Path, photo: Path) -> None:
-    (tmp_path / "bad").write_bytes(b"x")
     with Decoders(HOW, 1, seconds=3, command=pretend(tmp_path, "time.sleep(60)")) as decoders:
-        assert decoders.read(os.fsencode(photo), new).pixels is not None
+        assert decoders.decode(photo.read_bytes()).metadata.camera == "Camera"
         began = time.monotonic()
-        assert decoders.read(os.fsencode(tmp_path / "bad"), new) == Contents(error="took longer than 3 s")
+        with pytest.raises(ImageUnusable, match="^took longer than 3 s$"):
+            decoders.decode(b"bad")
         assert time.monotonic() - began < 30
-        assert decoders.read(os.fsencode(photo), new).pixels is not None
+        assert decoders.decode(photo.read_bytes()).metadata.camera == "Camera"
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no job control")
 def test_time_in_which_the_program_is_stopped_does_not_count(tmp_path: Path, photo: Path) -> None:
     """Ctrl-Z stops the decoder too, and later both go on."""
-    photo.rename(tmp_path / "bad")
+    (tmp_path / "bad").write_bytes(b"bad" + photo.read_bytes())
     slow = pretend(tmp_path, f"open({str(tmp_path / 'begun')!r}, 'w').close(); time.sleep(1)")
     program = (
         "import os, sys\n"
@@ -121,7 +108,7 @@ def test_time_in_which_the_program_is_stopped_does_not_count(tmp_path: Path, pho
         "from clipsearch.images.preprocess import Preprocess\n"
         f"how = Preprocess(size=(64, 96), interpolation='bilinear', mean=(0.5, 0.5, 0.5))\n"
         f"with Decoders(how, 1, seconds=8, command={slow!r}) as decoders:\n"
-        f"    print(decoders.read({os.fsencode(tmp_path / 'bad')!r}, lambda content: False).error)\n"
+        f"    print(decoders.decode(open({str(tmp_path / 'bad')!r}, 'rb').read()).metadata.camera)\n"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, process_group=0, cwd=Path(__file__).parent
@@ -132,51 +119,53 @@ def test_time_in_which_the_program_is_stopped_does_not_count(tmp_path: Path, pho
     os.killpg(process.pid, signal.SIGSTOP)
     time.sleep(9)
     os.killpg(process.pid, signal.SIGCONT)
-    assert process.communicate(timeout=60)[0].strip() == "None"
-
-
-def test_a_file_that_stalls_while_it_is_opened(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "pipe.jpg")
-    with Decoders(HOW, 1, seconds=2) as decoders:
-        assert decoders.read(os.fsencode(tmp_path / "pipe.jpg"), new) == Contents(error="took longer than 2 s")
+    assert process.communicate(timeout=60)[0].strip() == "Camera"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is limited in another way, or not at all")
 def test_a_file_has_only_so_much_memory(tmp_path: Path, photo: Path) -> None:
     Image.new("RGB", (16_000, 16_000)).save(tmp_path / "large.png")  # 768 MB of pixels in a few kilobytes
     with Decoders(HOW, 1, memory=600_000_000) as decoders:
-        assert decoders.read(os.fsencode(tmp_path / "large.png"), new).error == "too large for the memory"
-        assert decoders.read(os.fsencode(photo), new).pixels is not None
+        with pytest.raises(ImageUnusable, match="^too large for the memory$"):
+            decoders.decode((tmp_path / "large.png").read_bytes())
+        assert decoders.decode(photo.read_bytes()).metadata.camera == "Camera"
 
 
 def test_a_process_that_cannot_start_is_a_reason_too(photo: Path) -> None:
     with Decoders(HOW, 1, command=[sys.executable, "-c", "raise SystemExit"]) as decoders:
-        assert decoders.read(os.fsencode(photo), new) == Contents(error="crashed its decoder")
+        with pytest.raises(ImageUnusable, match="^crashed its decoder$"):
+            decoders.decode(photo.read_bytes())
 
 
 def test_there_are_as_many_processes_as_threads_that_read_and_none_afterwards(photo: Path) -> None:
     with Decoders(HOW, 3) as decoders, ThreadPoolExecutor(3) as pool:
-        found = list(pool.map(lambda _: decoders.read(os.fsencode(photo), new), range(40)))
-        assert all(one.pixels is not None for one in found)
+        found = list(pool.map(lambda _: decoders.decode(photo.read_bytes()), range(40)))
+        assert all(one.metadata.camera == "Camera" for one in found)
         processes = set(decoders._all)
         assert 1 <= len(processes) <= 3
     assert all(process._process.returncode is not None for process in processes)
 
 
 def test_an_end_does_not_wait_for_a_stalled_file(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "pipe.jpg")
-    found = []
+    found: list[str] = []
+
+    def decode_bad() -> None:
+        with pytest.raises(ImageUnusable) as caught:
+            decoders.decode(b"bad")
+        found.append(str(caught.value))
+
     began = time.monotonic()
-    with Decoders(HOW, 1, seconds=50) as decoders:
-        thread = threading.Thread(target=lambda: found.append(decoders.read(os.fsencode(tmp_path / "pipe.jpg"), new)))
+    with Decoders(HOW, 1, seconds=50, command=pretend(tmp_path, "time.sleep(60)")) as decoders:
+        thread = threading.Thread(target=decode_bad)
         thread.start()
         while not decoders._all:
             time.sleep(0.01)
         [process] = decoders._all
     thread.join()
     assert time.monotonic() - began < 30
-    assert found[0].error
-    assert decoders.read(b"another", new).error == "interrupted"
+    assert found
+    with pytest.raises(ImageUnusable, match="^interrupted$"):
+        decoders.decode(b"another")
     assert process._process.returncode is not None
 
 
@@ -196,6 +185,6 @@ def test_modules_in_the_current_folder_are_not_run(
         (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'was run')!r}, 'w')\n")
     monkeypatch.chdir(tmp_path)
     with Decoders(HOW, 1) as decoders:
-        assert decoders.read(os.fsencode(photo), new).error is None
+        assert decoders.decode(photo.read_bytes()).metadata.camera == "Camera"
     assert not (tmp_path / "was run").exists()
     assert decode(photo.read_bytes()).metadata.camera == "Camera"

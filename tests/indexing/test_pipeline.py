@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from clipsearch.images.sandbox import Contents
+from clipsearch.indexing.contents import Contents
 from clipsearch.indexing.pipeline import BATCH_ON_CPU, BATCH_ON_GPU, Pipeline, Stages
 
 

@@ -16,9 +16,10 @@ from indexes import MINI, StubEncoder, assert_as_new, contents, draw, encode_wit
 from PIL import Image
 
 from clipsearch.errors import BadRequest, IndexLocked, ModelMismatch, NoIndex, WeightsUnusable
-from clipsearch.images.sandbox import Contents, Decoders
+from clipsearch.images.sandbox import Decoders
 from clipsearch.images.scan import Rules, Unreadable
-from clipsearch.indexing import update as indexing
+from clipsearch.indexing import run
+from clipsearch.indexing.contents import Contents
 from clipsearch.indexing.update import Options, Progress, Report, update_index
 from clipsearch.store import vectors
 from clipsearch.store.catalogue import Store
@@ -353,12 +354,12 @@ def test_a_file_that_cannot_be_looked_at_keeps_its_embedding(
 ) -> None:
     update_index(index, [photos], MINI)
     before = contents(index)
-    look_at = indexing.scan.__globals__["_look_at"]
+    look_at = run.scan.__globals__["_look_at"]
 
     def refuse(path: bytes, entry: Any) -> Any:
         return Unreadable(path, "permission denied") if path == b"a.png" else look_at(path, entry)
 
-    monkeypatch.setitem(indexing.scan.__globals__, "_look_at", refuse)
+    monkeypatch.setitem(run.scan.__globals__, "_look_at", refuse)
     report = update_index(index)
     assert report.unreadable == [(os.fsencode(photos / "a.png"), "permission denied")]
     assert counts(report) == {"unchanged": 5}
@@ -654,7 +655,7 @@ def test_an_encoder_that_fails_leaves_an_index_that_the_next_run_completes(
     for n in range(10):
         draw(photos / f"more/{n}.png", 200 + n)
     shutil.copy(photos / "a.png", photos / "z.png")
-    monkeypatch.setattr(indexing, "COMMIT_SECONDS", commit_seconds)
+    monkeypatch.setattr(run, "COMMIT_SECONDS", commit_seconds)
     stub.fail_at = fail_at
     with pytest.raises(RuntimeError, match="out of memory"):
         update_index(index, [photos], Options(model="mini", batch_size=4, workers=1))
@@ -682,7 +683,7 @@ def test_an_interrupted_update_of_moved_and_changed_files_is_completed(
 ) -> None:
     update_index(index, [photos], MINI)
     everything_at_once(photos)
-    monkeypatch.setattr(indexing, "COMMIT_SECONDS", 0.0)
+    monkeypatch.setattr(run, "COMMIT_SECONDS", 0.0)
     stub.fail_at = len(stub.batches) + 1
     with pytest.raises(RuntimeError, match="out of memory"):
         update_index(index, options=Options(batch_size=1, workers=1))
@@ -765,7 +766,7 @@ def test_few_photos_are_embedded_before_torch_would_be_there(
 ) -> None:
     """With the same result; a precision that only torch has is used when it is asked for."""
     update_index(index, [photos], MINI)
-    monkeypatch.setattr(indexing, "FEW", 0)
+    monkeypatch.setattr(run, "FEW", 0)
     other = tmp_path / "other"
     update_index(other, [photos], MINI)
     rows = []
@@ -774,8 +775,8 @@ def test_few_photos_are_embedded_before_torch_would_be_there(
             rows.append(np.concatenate([block for _, block in store.embeddings()]).astype(np.float32))
     assert rows[0].shape == (6, 256)
     assert (rows[0] * rows[1]).sum(1).min() > 0.999
-    monkeypatch.setattr(indexing, "FEW", 16)
-    monkeypatch.setattr(indexing, "in_numpy", lambda *_, **__: pytest.fail("not in fp32"))
+    monkeypatch.setattr(run, "FEW", 16)
+    monkeypatch.setattr(run, "in_numpy", lambda *_, **__: pytest.fail("not in fp32"))
     update_index(tmp_path / "third", [photos], replace(MINI, precision="bf16"))
 
 

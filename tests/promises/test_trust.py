@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,16 +29,16 @@ from indexes import (
 )
 from PIL import Image
 
-from clipsearch.errors import BadRequest, ClipsearchError, ImageUnusable
-from clipsearch.images import sandbox as decoder
+from clipsearch.errors import BadRequest, ClipsearchError
 from clipsearch.images.metadata import Metadata
-from clipsearch.images.read import content_hash
-from clipsearch.images.sandbox import Contents
 from clipsearch.images.scan import FoundFile, Rules
+from clipsearch.indexing import run
 from clipsearch.indexing import update as indexing
+from clipsearch.indexing.contents import Contents
 from clipsearch.indexing.update import Options, update_index
 from clipsearch.store import vectors
 from clipsearch.store.catalogue import Store
+from clipsearch.store.verify import repair
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = [sys.executable, "-m", "clipsearch"]
@@ -149,19 +149,11 @@ class DecoderHere:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def read(self, path: bytes, known: Callable[[bytes], bool]) -> Contents:
+    def decode(self, data: bytes) -> Prepared:
         from clipsearch.images.preprocess import decode_for, pixels_of
-        from clipsearch.images.read import read
 
-        try:
-            data = read(path)
-            content = content_hash(data)
-            if known(content):
-                return Contents(content)
-            decoded = decode_for(data, self.how)
-            return Contents(content, pixels_of(decoded, self.how), decoded.metadata)
-        except ImageUnusable as error:
-            return Contents(error=str(error))
+        decoded = decode_for(data, self.how)
+        return Prepared(pixels_of(decoded, self.how), decoded.metadata, {})
 
 
 @pytest.mark.parametrize("scenario", ["first", "update", "rebuild"])
@@ -171,8 +163,8 @@ def test_a_fault_at_any_write_is_made_good_by_the_next_run(
     """The deterministic twin of the kills: a crash before and after each file operation and each commit in turn."""
     faiss = vectors._faiss()
     encode_with(monkeypatch, StubEncoder)
-    monkeypatch.setattr(indexing, "Decoders", DecoderHere)
-    monkeypatch.setattr(indexing, "COMMIT_SECONDS", 0.0)
+    monkeypatch.setattr(run, "Decoders", DecoderHere)
+    monkeypatch.setattr(run, "COMMIT_SECONDS", 0.0)
     moments: list[str] = []
     for at in range(500):
         folder = (tmp_path / str(at)).resolve()
@@ -201,7 +193,7 @@ def test_a_fault_at_any_write_is_made_good_by_the_next_run(
                 break
         if (index / "catalogue.sqlite").exists():
             with Store.open(index, write=True) as opened:
-                assert opened.repair() == [], faults.where
+                assert repair(opened) == [], faults.where
             if scenario == "rebuild":
                 assert committed(index).keys() == before.keys()
         update_index(index, [photos], MINI)
@@ -264,7 +256,7 @@ index, known, seconds = open_index(sys.argv[1]), sys.argv[2], float(sys.argv[3])
 asked, until = 0, time.monotonic() + seconds
 while time.monotonic() < until:
     hits = index.query(images=[known], k=5)
-    assert hits[0].path == known and hits[0].score > 0.999, hits[0]
+    assert str(hits[0].path) == known and hits[0].score > 0.999, hits[0]
     assert [hit.rank for hit in hits] == [1, 2, 3, 4, 5] and len({hit.path for hit in hits}) == 5, hits
     asked += 1
 print(asked)
@@ -499,13 +491,13 @@ def test_what_could_not_be_read_for_a_moment_is_looked_at_again(
     for n in range(3):
         draw(photos / f"{n}.png", n)
     (photos / "text.png").write_bytes(b"no picture")
-    real = decoder.Decoders.read
+    real = run.contents_of
 
-    def read(self: decoder.Decoders, path: bytes, known: Callable[[bytes], bool]) -> Contents:
-        return real(self, b"/gone/" + os.path.basename(path), known)  # as if the drive went away after the scan
+    def gone(path: bytes, *rest: Any) -> Contents:
+        return real(b"/gone/" + os.path.basename(path), *rest)  # as if the drive went away after the scan
 
     with monkeypatch.context() as patch:
-        patch.setattr(decoder.Decoders, "read", read)
+        patch.setattr(run, "contents_of", gone)
         assert len(update_index(index, [photos], MINI).skipped) == 4
     report = update_index(index)
     assert (report.embedded, len(report.skipped)) == (3, 1)
@@ -597,7 +589,7 @@ def test_without_permission_there_is_a_sentence_and_nothing_is_lost(bound: Run, 
 
 def test_many_runs_leave_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     encode_with(monkeypatch, StubEncoder)
-    monkeypatch.setattr(indexing, "Decoders", DecoderHere)
+    monkeypatch.setattr(run, "Decoders", DecoderHere)
     photos, index = tmp_path.resolve() / "photos", tmp_path / "index"
     draw(photos / "0.png", 0)
     update_index(index, [photos], MINI)
