@@ -39,6 +39,7 @@ from clipsearch.indexing import update as indexing
 from clipsearch.indexing.update import Options, update_index
 from clipsearch.store import vectors
 from clipsearch.store.catalogue import Store
+from clipsearch.store.verify import repair
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = [sys.executable, "-m", "clipsearch"]
@@ -201,7 +202,7 @@ def test_a_fault_at_any_write_is_made_good_by_the_next_run(
                 break
         if (index / "catalogue.sqlite").exists():
             with Store.open(index, write=True) as opened:
-                assert opened.repair() == [], faults.where
+                assert repair(opened) == [], faults.where
             if scenario == "rebuild":
                 assert committed(index).keys() == before.keys()
         update_index(index, [photos], MINI)
@@ -577,7 +578,7 @@ def test_without_permission_there_is_a_sentence_and_nothing_is_lost(bound: Run, 
     for command in (("index",), ("verify",), ("forget", photos)):
         refused = bound(*command, index=index)
         assert refused.status == 2
-        assert "cannot be written to: Permission denied" in refused.err
+        assert "cannot be written to: permission denied" in refused.err
         assert refused.err.count("\n") == 1
     index.chmod(0)
     for command in (("index",), ("query", "anything"), ("status",)):
@@ -589,7 +590,7 @@ def test_without_permission_there_is_a_sentence_and_nothing_is_lost(bound: Run, 
     (tmp_path / "locked").mkdir(mode=0o500)
     refused = bound("index", photos, "--model", "mini", index=tmp_path / "locked" / "new")
     assert (refused.status, refused.err.count("\n")) == (2, 1)
-    assert "cannot be made: Permission denied" in refused.err
+    assert "cannot be made: permission denied" in refused.err
 
 
 # ------------------------------------------------------------------------------------------ hygiene

@@ -399,7 +399,7 @@ def test_a_folder_around_roots_means_all_of_them(store: Store, tree: Path) -> No
 
 @pytest.mark.parametrize("under", ["c", "ab", "a-b", "missing/deep"])
 def test_a_folder_that_was_not_indexed_is_refused(store: Store, tree: Path, under: str) -> None:
-    with pytest.raises(BadRequest, match=rf"nothing in .*{under} was indexed; clipsearch status"):
+    with pytest.raises(BadRequest, match=rf"nothing in .*{under} was indexed$"):
         Searcher(store, Filter(under=str(tree / under)))
 
 
