@@ -29,9 +29,13 @@ class WriterLock:
             raise IndexLocked(f"{self._who()} is writing to the index at {folder}") from None
         except OSError as error:
             raise IndexUnusable(f"the index at {folder} cannot be written to: {reason(error)}") from None
-        with contextlib.suppress(OSError):  # the disk is full; the lock holds without a name
-            self._owner.unlink(missing_ok=True)
-            self._owner.write_text(f"{os.getpid()}\n")
+        try:
+            with contextlib.suppress(OSError):  # the disk is full; the lock holds without a name
+                self._owner.unlink(missing_ok=True)
+                self._owner.write_text(f"{os.getpid()}\n")
+        except BaseException:
+            self._lock.release()
+            raise
 
     def _who(self) -> str:
         with contextlib.suppress(OSError, ValueError):
@@ -41,6 +45,8 @@ class WriterLock:
     def release(self) -> None:
         """Let the next process write. A second call does nothing."""
         if self._lock.is_locked:
-            with contextlib.suppress(OSError):
-                self._owner.unlink(missing_ok=True)
-            self._lock.release()
+            try:
+                with contextlib.suppress(OSError):
+                    self._owner.unlink(missing_ok=True)
+            finally:
+                self._lock.release()

@@ -569,7 +569,7 @@ def test_without_permission_there_is_a_sentence_and_nothing_is_lost(bound: Run, 
     for command in (("index",), ("verify",), ("forget", photos)):
         refused = bound(*command, index=index)
         assert refused.status == 2
-        assert "cannot be written to: Permission denied" in refused.err
+        assert "cannot be written to: permission denied" in refused.err
         assert refused.err.count("\n") == 1
     index.chmod(0)
     for command in (("index",), ("query", "anything"), ("status",)):
@@ -581,7 +581,7 @@ def test_without_permission_there_is_a_sentence_and_nothing_is_lost(bound: Run, 
     (tmp_path / "locked").mkdir(mode=0o500)
     refused = bound("index", photos, "--model", "mini", index=tmp_path / "locked" / "new")
     assert (refused.status, refused.err.count("\n")) == (2, 1)
-    assert "cannot be made: Permission denied" in refused.err
+    assert "cannot be made: permission denied" in refused.err
 
 
 # ------------------------------------------------------------------------------------------ hygiene
