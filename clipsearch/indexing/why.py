@@ -43,13 +43,18 @@ class Why:
 def why_of(store: Store, path: str | os.PathLike[str]) -> Why:
     """Why the file or folder of a path is in an index, or is not."""
     spelt = os.path.abspath(os.fsencode(os.path.expanduser(path)))
-    for name in dict.fromkeys((spelt, absolute(path))):
-        for root in store.roots():
-            below = relative_to(name, root.path)
-            if below is not None:
-                state, detail = _state(store, root, below)
-                return Why(name, state, detail, root.path)
-    return Why(spelt, State.OUTSIDE if os.path.lexists(spelt) else State.MISSING)
+    places = [
+        (root, below, name)
+        for name in dict.fromkeys((spelt, absolute(path)))
+        for root in store.roots()
+        if (below := relative_to(name, root.path)) is not None
+    ]
+    if not places:
+        return Why(spelt, State.OUTSIDE if os.path.lexists(spelt) else State.MISSING)
+    # The name that the index has, where it has one: a folder behind a link may be indexed by either.
+    root, below, name = next((place for place in places if store.known_file(*place[:2])), places[0])
+    state, detail = _state(store, root, below)
+    return Why(name, state, detail, root.path)
 
 
 def _state(store: Store, root: Root, below: bytes) -> tuple[State, str]:

@@ -82,7 +82,7 @@ def test_a_decoder_knows_no_index(photo: Path) -> None:
 
 def test_a_crash_costs_one_file(tmp_path: Path, photo: Path) -> None:
     with Decoders(HOW, 1, command=pretend(tmp_path, "os.abort()")) as decoders:
-        with pytest.raises(ImageUnusable, match="^crashed its decoder$"):
+        with pytest.raises(ImageUnusable, match=r"^crashed its decoder$"):
             decoders.decode(b"bad")
         assert decoders.decode(photo.read_bytes()).metadata.camera == "Camera"
 
@@ -91,7 +91,7 @@ def test_a_stall_costs_one_file_and_its_time(tmp_path: Path, photo: Path) -> Non
     with Decoders(HOW, 1, seconds=3, command=pretend(tmp_path, "time.sleep(60)")) as decoders:
         assert decoders.decode(photo.read_bytes()).metadata.camera == "Camera"
         began = time.monotonic()
-        with pytest.raises(ImageUnusable, match="^took longer than 3 s$"):
+        with pytest.raises(ImageUnusable, match=r"^took longer than 3 s$"):
             decoders.decode(b"bad")
         assert time.monotonic() - began < 30
         assert decoders.decode(photo.read_bytes()).metadata.camera == "Camera"
@@ -126,15 +126,15 @@ def test_time_in_which_the_program_is_stopped_does_not_count(tmp_path: Path, pho
 def test_a_file_has_only_so_much_memory(tmp_path: Path, photo: Path) -> None:
     Image.new("RGB", (16_000, 16_000)).save(tmp_path / "large.png")  # 768 MB of pixels in a few kilobytes
     with Decoders(HOW, 1, memory=600_000_000) as decoders:
-        with pytest.raises(ImageUnusable, match="^too large for the memory$"):
+        with pytest.raises(ImageUnusable, match=r"^too large for the memory$"):
             decoders.decode((tmp_path / "large.png").read_bytes())
         assert decoders.decode(photo.read_bytes()).metadata.camera == "Camera"
 
 
 def test_a_process_that_cannot_start_is_a_reason_too(photo: Path) -> None:
-    with Decoders(HOW, 1, command=[sys.executable, "-c", "raise SystemExit"]) as decoders:
-        with pytest.raises(ImageUnusable, match="^crashed its decoder$"):
-            decoders.decode(photo.read_bytes())
+    command = [sys.executable, "-c", "raise SystemExit"]
+    with Decoders(HOW, 1, command=command) as decoders, pytest.raises(ImageUnusable, match=r"^crashed its decoder$"):
+        decoders.decode(photo.read_bytes())
 
 
 def test_there_are_as_many_processes_as_threads_that_read_and_none_afterwards(photo: Path) -> None:
@@ -164,7 +164,7 @@ def test_an_end_does_not_wait_for_a_stalled_file(tmp_path: Path) -> None:
     thread.join()
     assert time.monotonic() - began < 30
     assert found
-    with pytest.raises(ImageUnusable, match="^interrupted$"):
+    with pytest.raises(ImageUnusable, match=r"^interrupted$"):
         decoders.decode(b"another")
     assert process._process.returncode is not None
 
