@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import huggingface_hub
 import pytest
-from tiny_models import save_tiny
+from tiny_models import save_hf, save_tiny
 
 import clipsearch
 from clipsearch.errors import BadArgument, DownloadFailed, ModelUnknown, WeightsUnusable
+from clipsearch.models.bert import BertTower
+from clipsearch.models.encoders import _with_weights
 from clipsearch.models.hub import available, resolve
-from clipsearch.models.model import DEFAULT
+from clipsearch.models.model import DEFAULT, Model
 
 
 @pytest.fixture
@@ -139,16 +144,103 @@ def test_without_a_network_it_is_tried_once(online: list[str], monkeypatch: pyte
     assert len(online) == 1
 
 
-def test_weights_in_the_local_cache_are_used_without_asking(
-    online: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    repository = tmp_path / "models--laion--CLIP-ViT-B-32-laion2B-s34B-b79K"
-    (repository / "refs").mkdir(parents=True)
-    (repository / "refs" / "main").write_text("abc")
-    (repository / "snapshots" / "abc").mkdir(parents=True)
-    weights = repository / "snapshots" / "abc" / "open_clip_model.safetensors"
+def cached(hub: Path, repository: str, *files: Path) -> None:
+    """Put files into the hub's cache, as a download would."""
+    folder = hub / f"models--{repository.replace('/', '--')}"
+    (folder / "refs").mkdir(parents=True, exist_ok=True)
+    (folder / "refs" / "main").write_text("abc")
+    (folder / "snapshots" / "abc").mkdir(parents=True, exist_ok=True)
+    for file in files:
+        shutil.copy(file, folder / "snapshots" / "abc")
+
+
+def test_weights_in_the_local_cache_are_used_without_asking(online: list[str], tmp_path: Path) -> None:
+    weights = tmp_path / "open_clip_model.safetensors"
     weights.write_bytes(b"weights")
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    cached(tmp_path / "hub", "laion/CLIP-ViT-B-32-laion2B-s34B-b79K", weights)
     model = resolve("ViT-B-32")
-    assert (model.name, model.weights, online) == (DEFAULT, weights, [])
+    assert (model.name, model.weights.read_bytes(), online) == (DEFAULT, b"weights", [])
     assert (model.dim, model.preprocess.size) == (512, (224, 224))
+
+
+# ------------------------------------------------------------------------------------------ text encoders
+
+MULTILINGUAL = "xlm-roberta-base-ViT-B-32/laion5b_s13b_b90k"
+ITS_WEIGHTS = "laion/CLIP-ViT-B-32-xlm-roberta-base-laion5B-s13B-b90k"
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Model:
+    return save_hf(tmp_path / "small", "xlm-roberta")
+
+
+def test_the_files_of_a_text_encoder_come_from_a_repository_of_their_own(
+    small: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", without_transformers(importlib.util.find_spec))
+    folder, hub = small.weights.parent, tmp_path / "hub"
+    with pytest.raises(DownloadFailed, match=r"config\.json of xlm-roberta-base on the .* is not on this machine"):
+        resolve(MULTILINGUAL)
+    cached(hub, "xlm-roberta-base", folder / "config.json")
+    with pytest.raises(DownloadFailed, match=r"tokenizer\.json of xlm-roberta-base on the .* is not on this machine"):
+        resolve(MULTILINGUAL)
+    cached(hub, "xlm-roberta-base", folder / "tokenizer.json")
+    with pytest.raises(DownloadFailed, match=r"open_clip_model\.safetensors of laion/.* is not on this machine"):
+        resolve(MULTILINGUAL)
+    cached(hub, ITS_WEIGHTS, small.weights)
+    model = resolve(MULTILINGUAL)
+    assert model.text is not None
+    assert small.text is not None
+    assert (model.text.config, model.text.sha256) == (small.text.config, small.text.sha256)
+    assert BertTower.serves(model)
+    assert resolve(MULTILINGUAL.partition("/")[0], small.weights).text == model.text
+
+
+def without_transformers(find: Any) -> Any:
+    return lambda name: None if name == "transformers" else find(name)
+
+
+def test_pickled_weights_of_a_text_encoder_need_transformers(
+    small: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = small.weights.parent
+    cached(tmp_path / "hub", "xlm-roberta-base", folder / "config.json", folder / "tokenizer.json")
+    pickled = small.weights.rename(folder / "open_clip_pytorch_model.bin")
+    cached(tmp_path / "hub", ITS_WEIGHTS, pickled)
+    assert resolve(MULTILINGUAL).text is not None
+    monkeypatch.setattr(importlib.util, "find_spec", without_transformers(importlib.util.find_spec))
+    with pytest.raises(ModelUnknown, match="with the transformers library, which is not installed"):
+        resolve(MULTILINGUAL)
+
+
+def test_of_another_text_encoder_no_tokenizer_is_fetched(weights: Path, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "mt5"}')
+    cached(tmp_path / "hub", "google/mt5-base", tmp_path / "config.json")
+    assert resolve("mt5-base-ViT-B-32", weights).text is None
+
+
+def test_a_repository_brings_its_text_encoder_along(small: Model, tmp_path: Path) -> None:
+    names = ("open_clip_config.json", "config.json", "tokenizer.json", "open_clip_model.safetensors")
+    cached(tmp_path / "hub", "nobody/small", *(small.weights.parent / name for name in names[:3]))
+    with pytest.raises(DownloadFailed, match="is not on this machine"):
+        resolve("hf-hub:nobody/small")
+    cached(tmp_path / "hub", "nobody/small", small.weights)
+    model = resolve("hf-hub:nobody/small")
+    assert (model.name, model.fingerprint) == ("hf-hub:nobody/small", small.fingerprint)
+
+
+def test_a_repository_may_lack_a_text_encoder(small: Model, tmp_path: Path, online: list[str]) -> None:
+    cached(tmp_path / "hub", "nobody/small", small.weights.parent / "open_clip_config.json", small.weights)
+    assert resolve("hf-hub:nobody/small").text is None
+    assert [url.rpartition("/")[2] for url in online] == ["config.json", "tokenizer.json"]
+
+
+def test_files_that_the_cache_has_lost_are_looked_up_again(small: Model, tmp_path: Path) -> None:
+    folder, hub = small.weights.parent, tmp_path / "hub"
+    for repository in ("xlm-roberta-base", ITS_WEIGHTS):
+        cached(hub, repository, folder / "config.json", folder / "tokenizer.json", small.weights)
+    model = resolve(MULTILINGUAL)
+    assert model.text is not None
+    fetched = replace(model.text, tokenizer=tmp_path / "gone.json")
+    encoder = _with_weights(replace(model, text=fetched))
+    assert encoder.text == model.text

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_models import save_tiny
+from tiny_models import save_hf, save_tiny
 
 from clipsearch.errors import ModelMismatch, ModelUnknown, WeightsChanged, WeightsUnusable
 from clipsearch.images.preprocess import Preprocess
@@ -50,6 +50,48 @@ def test_a_record_gives_the_model_back(weights: Path) -> None:
     model = described(weights, {"mean": [0, 0.5, 1], "interpolation": "bilinear"}, image_size=[24, 40])
     assert Model.from_json(model.to_json()) == model
     assert Model.from_json(model.to_json()).fingerprint == model.fingerprint
+
+
+def test_a_record_keeps_what_a_text_encoder_has_beside_its_weights(tmp_path: Path) -> None:
+    model = save_hf(tmp_path, "minilm")
+    assert model.text is not None
+    assert Model.from_json(model.to_json()) == model
+    assert models.as_it_is_now(model.to_json()) == model
+    other = tmp_path / "other.json"
+    other.write_text(model.text.tokenizer.read_text() + " ")
+    changes = [
+        replace(model, text=None),
+        replace(model, text=replace(model.text, config=model.text.config | {"layer_norm_eps": 1.0})),
+        replace(model, text=models.hashed(model.text.config, other)),
+    ]
+    assert len({model.fingerprint, *(change.fingerprint for change in changes)}) == 4
+    moved = replace(model, text=replace(model.text, tokenizer=tmp_path / "moved.json"))
+    assert moved.fingerprint == model.fingerprint
+
+
+def test_a_tokenizer_is_checked_against_the_record(tmp_path: Path) -> None:
+    model = save_hf(tmp_path, "minilm")
+    model.check_weights()
+    (tmp_path / "tokenizer.json").write_text("{}")
+    with pytest.raises(WeightsChanged, match=r"tokenizer\.json is not the file that the index was made with"):
+        model.check_weights()
+    (tmp_path / "tokenizer.json").unlink()
+    with pytest.raises(WeightsChanged, match=r"are not at .*tokenizer\.json any more"):
+        model.check_weights()
+
+
+@pytest.mark.parametrize("content", [None, "not json", "[]", "{}", '{"model_type": "clip"}', '{"model_type": []}'])
+def test_a_folder_without_a_text_encoder_that_is_known_has_no_files_of_one(content: str | None, tmp_path: Path) -> None:
+    save_hf(tmp_path, "minilm")
+    (tmp_path / "config.json").unlink()
+    if content is not None:
+        (tmp_path / "config.json").write_text(content)
+    assert from_folder(tmp_path, "x").text is None
+
+
+def test_tokens_that_open_clip_would_change_are_left_to_it(tmp_path: Path) -> None:
+    assert save_hf(tmp_path / "a", "minilm", tokenizer_kwargs={"clean": "canonicalize"}).text is None
+    assert save_hf(tmp_path / "b", "minilm", tokenizer_mode="clips").text is None
 
 
 def test_a_record_is_read_when_the_weights_are_gone(weights: Path) -> None:
