@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import platformdirs
 
-from clipsearch.errors import BadArgument, ModelUnknown
+from clipsearch.errors import BadArgument
 
 
 def index_folder(chosen: str | os.PathLike[str] | None = None) -> Path:
@@ -27,14 +26,6 @@ def index_folder(chosen: str | os.PathLike[str] | None = None) -> Path:
 def cache_folder() -> Path:
     """The user's cache folder (`$XDG_CACHE_HOME/clipsearch` on Linux)."""
     return platformdirs.user_cache_path("clipsearch", appauthor=False)
-
-
-def open_clip_folder() -> Path:
-    """Where open_clip lies, found without importing it. Raises `ModelUnknown` if it is not installed."""
-    found = importlib.util.find_spec("open_clip")
-    if found is None or found.origin is None:
-        raise ModelUnknown("open_clip is not installed: pip install open_clip_torch")
-    return Path(found.origin).parent
 
 
 def absolute(folder: str | os.PathLike[str]) -> bytes:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import open_clip
 import safetensors.torch
+import tokenizers
 import torch
 
 from clipsearch.arrays import unit_rows
@@ -37,12 +38,16 @@ def strengthen(net: torch.nn.Module) -> None:
     torch.manual_seed(1)
     with torch.no_grad():
         for name, parameter in net.named_parameters():
-            if "embedding" in name:
+            if "word_embeddings" in name:
+                parameter.normal_(std=2)
+            elif "embedding" in name and "LayerNorm" not in name:
                 parameter.normal_(std=0.5)
             elif "attn" in name and "weight" in name:
                 parameter.mul_(2)
             elif "mlp" in name and "weight" in name:
                 parameter.mul_(4)
+            elif "encoder.layer" in name and parameter.ndim == 2:  # of the transformers library
+                parameter.mul_(10)
             elif parameter.ndim == 1:
                 parameter.add_(torch.randn_like(parameter) * 0.1)
 
@@ -83,3 +88,84 @@ def assert_they_differ(rows: np.ndarray) -> None:
     """A test of equal embeddings says little where all are equal."""
     likeness = unit_rows(rows) @ unit_rows(rows).T
     assert (likeness - np.eye(len(rows))).max() < 0.99
+
+
+# ------------------------------------------------------------------------------------------ BERT's family
+
+_SENTENCES = [
+    "a photo of a dog on a beach", "two red circles on a table", "ein Hund läuft am Strand", "un chien sur la plage",
+    "sunset over the sea", "schöne Grüße aus Köln", "日本の夏 漢字", "one two three four five six seven eight",
+    "a birthday party with balloons, 7.5% & more", "собака на пляже", "a cat's breakfast isn't here!",
+]  # fmt: skip
+
+HF_KINDS = {
+    "minilm": {"model_type": "bert", "tokenizer_class": "BertTokenizer", "hf_proj_type": "linear"},
+    "minilm mlp": {"model_type": "bert", "tokenizer_class": "BertTokenizer", "hf_proj_type": "mlp"},
+    "bert cls": {"model_type": "bert", "tokenizer_class": "BertTokenizer", "hf_pooler_type": "cls_pooler"},
+    "bert first": {
+        "model_type": "bert",
+        "tokenizer_class": "BertTokenizer",
+        "hf_pooler_type": "cls_last_hidden_state_pooler",
+    },
+    "xlm-roberta": {"model_type": "xlm-roberta", "tokenizer_class": "PreTrainedTokenizerFast"},
+}
+
+
+def word_pieces() -> tokenizers.Tokenizer:
+    """A small tokenizer with all the parts of BERT's."""
+    made = tokenizers.Tokenizer(tokenizers.models.WordPiece(unk_token="[UNK]"))
+    made.normalizer = tokenizers.normalizers.BertNormalizer(lowercase=True)
+    made.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    trainer = tokenizers.trainers.WordPieceTrainer(vocab_size=400, special_tokens=special)
+    made.train_from_iterator(_SENTENCES, trainer)
+    ends = [(token, made.token_to_id(token)) for token in ("[CLS]", "[SEP]")]
+    made.post_processor = tokenizers.processors.TemplateProcessing("[CLS] $A [SEP]", special_tokens=ends)
+    made.enable_truncation(128)  # as the file of all-MiniLM-L6-v2 has it
+    made.enable_padding(length=128)
+    return made
+
+
+def unigrams() -> tokenizers.Tokenizer:
+    """A small tokenizer with all the parts of XLM-R's."""
+    made = tokenizers.Tokenizer(tokenizers.models.Unigram())
+    made.normalizer = tokenizers.normalizers.NFKC()
+    split = tokenizers.pre_tokenizers.WhitespaceSplit(), tokenizers.pre_tokenizers.Metaspace()
+    made.pre_tokenizer = tokenizers.pre_tokenizers.Sequence(list(split))
+    special = ["<s>", "<pad>", "</s>", "<unk>"]
+    trainer = tokenizers.trainers.UnigramTrainer(vocab_size=300, special_tokens=special, unk_token="<unk>")
+    made.train_from_iterator(_SENTENCES * 20, trainer)
+    made.add_special_tokens(["<mask>"])
+    ends = [(token, made.token_to_id(token)) for token in ("<s>", "</s>")]
+    made.post_processor = tokenizers.processors.TemplateProcessing("<s> $A </s>", special_tokens=ends)
+    return made
+
+
+def save_hf(folder: Path, kind: str, dtype: torch.dtype = torch.float32, **text: Any) -> Model:
+    """A small network whose texts are read by an encoder of the transformers library, which may be looked up in it."""
+    described = HF_KINDS[kind]
+    roberta = described["model_type"] != "bert"
+    tokenizer = unigrams() if roberta else word_pieces()
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    special = ["<s>", "</s>", "<pad>", "<unk>", "<mask>"] if roberta else ["[CLS]", "[SEP]", "[PAD]", "[UNK]", "[MASK]"]
+    names = ("cls_token", "sep_token", "pad_token", "unk_token", "mask_token")
+    tokenizer_config = dict(zip(names, special, strict=True)) | {"tokenizer_class": described["tokenizer_class"]}
+    (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer_config))
+    encoder = {
+        "model_type": described["model_type"],
+        "vocab_size": tokenizer.get_vocab_size(),
+        "hidden_size": 48,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "intermediate_size": 96,
+        "hidden_act": "gelu",
+        "max_position_embeddings": 66 if roberta else 64,
+        "type_vocab_size": 1 if roberta else 2,
+        "layer_norm_eps": 1e-5 if roberta else 1e-12,
+        "pad_token_id": 1 if roberta else 0,
+    }
+    (folder / "config.json").write_text(json.dumps(encoder))
+    text_cfg = {"hf_model_name": str(folder), "hf_tokenizer_name": str(folder), "hf_model_pretrained": False}
+    text_cfg |= {key: value for key, value in described.items() if key.startswith("hf_")}
+    return save_tiny(folder, dtype, text_cfg=text_cfg | {"context_length": 24} | text, custom_text=True)

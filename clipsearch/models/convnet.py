@@ -1,62 +1,172 @@
-"""timm's `mobilenetv4_conv_small` in NumPy, as open_clip uses it for an image tower: embeds one image without torch.
+"""timm's convolutional networks in NumPy, as open_clip's `TimmModel` uses them: embeds one image without torch.
 
-Qin et al. 2024, "MobileNetV4: Universal Models for the Mobile Ecosystem"; the modules are those of timm's
-`MobileNetV3` class (`timm/models/mobilenetv3.py`, `_efficientnet_blocks.py`). Maps are (height, width, channels), so
-that a 1 x 1 convolution is one product of matrices. Batch norm is folded into the kernels that it follows.
+- `tf_efficientnet_lite0`, `1`, `2`: Tan and Le 2019, "EfficientNet", without squeeze-and-excitation and with ReLU6.
+- `mobilenetv4_conv_small`: Qin et al. 2024, "MobileNetV4: Universal Models for the Mobile Ecosystem".
+
+Both are sequences of blocks of convolutions (timm's `efficientnet.py`, `mobilenetv3.py`, `_efficientnet_blocks.py`).
+Maps are (height, width, channels), so that a 1 x 1 convolution is one product of matrices. Batch norm is folded into
+the kernels that it follows.
 """
 
 from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from clipsearch.arrays import Array, Pixels, unit_rows
+from clipsearch.models.layers import gelu, normalise
 from clipsearch.models.model import Model
-from clipsearch.models.towers import MODEL_KEYS, Named, Tensors, normalise
+from clipsearch.models.weights import Named, Tensors
 
-_ARCHITECTURE = "mobilenetv4_conv_small"
-_KEYS = frozenset(["timm_model_name", "timm_model_pretrained", "timm_pool", "timm_proj", "image_size"])
-_EPSILON = 1e-5  # of the batch norms
+_KEYS = frozenset(
+    ["timm_model_name", "timm_model_pretrained", "timm_pool", "timm_proj", "timm_drop", "timm_drop_path", "image_size"]
+)
 
 
-def supports(model: Model) -> bool:
-    """Whether this network can embed images for a model."""
-    vision = model.config["vision_cfg"]
-    return (
-        model.weights.suffix == ".safetensors"
-        and model.config.keys() <= MODEL_KEYS
-        and vision.keys() <= _KEYS
-        and vision.get("timm_model_name") == _ARCHITECTURE
-        and vision.get("timm_pool", "avg") == "avg"
-        and vision.get("timm_proj") == ""
-    )
+class _Layer(NamedTuple):
+    """A convolution and its batch norm: names of their tensors, channels after and before, size of the kernel.
+
+    `before` is 1 for a depthwise convolution, which has a kernel for each channel alone.
+    """
+
+    conv: str
+    norm: str
+    after: int
+    before: int
+    size: int = 1
+    stride: int = 1
+    activated: bool = True
+
+
+class _Block(NamedTuple):
+    layers: list[_Layer]
+    adds: bool = False  # the input to the output
+
+
+class _Network(NamedTuple):
+    blocks: list[_Block]
+    last: _Layer | None  # a 1 x 1 convolution after pooling
+    features: int
+    most: float = np.inf  # ReLU cuts here too
+    same: bool = False  # TensorFlow's "SAME" padding: what is odd goes to the end
+    epsilon: float = 1e-5  # of the batch norms
+
+
+def _efficientnet_lite(width: float, depth: float) -> _Network:
+    """The stages of EfficientNet-B0 (kernel, stride, widening, channels, repeats), wider and deeper.
+
+    Lite networks keep the stem, the last convolution and the depth of the first and the last stage as they are.
+    """
+    stages = [(3, 1, 1, 16, 1), (3, 2, 6, 24, 2), (5, 2, 6, 40, 2), (3, 2, 6, 80, 3)]
+    stages += [(5, 1, 6, 112, 3), (5, 2, 6, 192, 4), (3, 1, 6, 320, 1)]
+    blocks = [_Block([_Layer("conv_stem", "bn1", 32, 3, 3, 2)])]
+    before = 32
+    for stage, (size, stride, widening, channels, repeats) in enumerate(stages):
+        after = _rounded(channels * width)
+        for n in range(repeats if stage in (0, len(stages) - 1) else math.ceil(repeats * depth)):
+            step = stride if n == 0 else 1
+            name, wide = f"blocks.{stage}.{n}.", before * widening
+            if widening == 1:
+                layers = [
+                    _Layer(f"{name}conv_dw", f"{name}bn1", wide, 1, size, step),
+                    _Layer(f"{name}conv_pw", f"{name}bn2", after, wide, activated=False),
+                ]
+            else:
+                layers = [
+                    _Layer(f"{name}conv_pw", f"{name}bn1", wide, before),
+                    _Layer(f"{name}conv_dw", f"{name}bn2", wide, 1, size, step),
+                    _Layer(f"{name}conv_pwl", f"{name}bn3", after, wide, activated=False),
+                ]
+            blocks.append(_Block(layers, adds=step == 1 and before == after))
+            before = after
+    blocks.append(_Block([_Layer("conv_head", "bn2", 1280, before)]))
+    return _Network(blocks, None, 1280, most=6, same=True, epsilon=1e-3)
+
+
+def _rounded(channels: float) -> int:
+    """To a multiple of eight, but not down by more than a tenth."""
+    rounded = max(8, int(channels + 4) // 8 * 8)
+    return rounded + 8 * (rounded < 0.9 * channels)
+
+
+def _mobilenet_v4_small() -> _Network:
+    """Two stages of plain convolutions, then universal inverted bottlenecks.
+
+    Such a block is (channels before, widened and after; sizes of the depthwise kernels before and after the widening,
+    0 for none).
+    """
+    stages = [
+        [(64, 192, 96, 5, 5), *[(96, 192, 96, 0, 3)] * 4, (96, 384, 96, 3, 0)],
+        [(96, 576, 128, 3, 3), (128, 512, 128, 5, 5), (128, 512, 128, 0, 5), (128, 384, 128, 0, 5)]
+        + [(128, 512, 128, 0, 3)] * 2,
+    ]
+    blocks = [_Block([_Layer("conv_stem", "bn1", 32, 3, 3, 2)])]
+    for stage, before, between, after in ((0, 32, 32, 32), (1, 32, 96, 64)):
+        first, second = f"blocks.{stage}.0.", f"blocks.{stage}.1."
+        blocks.append(_Block([_Layer(f"{first}conv", f"{first}bn1", between, before, 3, 2)]))
+        blocks.append(_Block([_Layer(f"{second}conv", f"{second}bn1", after, between)]))
+    for stage, bottlenecks in enumerate(stages, 2):
+        for n, (before, wide, after, start, middle) in enumerate(bottlenecks):
+            name, stride = f"blocks.{stage}.{n}.", 2 if n == 0 else 1
+
+            def part(what: str, *sizes: int, activated: bool = True, name: str = name) -> _Layer:
+                after, before, size, stride = (*sizes, 1, 1)[:4]
+                return _Layer(f"{name}{what}.conv", f"{name}{what}.bn", after, before, size, stride, activated)
+
+            layers = [part("pw_exp", wide, before), part("pw_proj", after, wide, activated=False)]
+            if middle:
+                layers.insert(1, part("dw_mid", wide, 1, middle, stride))
+            if start:
+                layers.insert(0, part("dw_start", before, 1, start, activated=False))
+            blocks.append(_Block(layers, adds=stride == 1 and before == after))
+    blocks.append(_Block([_Layer("blocks.4.0.conv", "blocks.4.0.bn1", 960, 128)]))
+    return _Network(blocks, _Layer("conv_head", "norm_head", 1280, 960), 1280)
+
+
+_NETWORKS: dict[str, Callable[[], _Network]] = {
+    "tf_efficientnet_lite0": functools.partial(_efficientnet_lite, 1.0, 1.0),
+    "tf_efficientnet_lite1": functools.partial(_efficientnet_lite, 1.0, 1.1),
+    "tf_efficientnet_lite2": functools.partial(_efficientnet_lite, 1.1, 1.2),
+    "mobilenetv4_conv_small": _mobilenet_v4_small,
+}
 
 
 class ConvTower:
-    """Pixels to embeddings. Raises `WeightsUnusable` where the weights do not have the architecture's shapes."""
+    """Pixels to embeddings. Raises `WeightsUnusable` where the weights do not have the architecture's shapes.
+
+    `blocks` are run on the map, one after the other, and `dense` on the mean over its places.
+    """
+
+    @staticmethod
+    def serves(model: Model) -> bool:
+        """Whether this tower embeds the images of a model."""
+        vision = model.config["vision_cfg"]
+        return (
+            model.is_plain
+            and vision.keys() <= _KEYS
+            and vision.get("timm_model_name") in _NETWORKS
+            and vision.get("timm_pool", "avg") == "avg"
+            and vision.get("timm_proj", "linear") in ("", "linear", "mlp")
+        )
 
     def __init__(self, model: Model, tensors: Tensors) -> None:
-        t = Named(tensors, "visual.trunk.", model.weights)
-        t.expect("classifier.weight", model.dim, 1280)
-        t.expect("classifier.bias", model.dim)
+        vision = model.config["vision_cfg"]
+        network = _NETWORKS[vision["timm_model_name"]]()
+        visual = Named(tensors, "visual.", model.weights)
+        t = visual.below("trunk.")
         self._preprocess = model.preprocess
-        self.classifier = t.matrix("classifier.weight"), t.matrix("classifier.bias")
-        self.head = Conv(t, "conv_head", "norm_head", 1280, 960, 1)
-        self.steps: list[Conv | Inverted] = [
-            Conv(t, "conv_stem", "bn1", 32, 3, 3, stride=2),
-            *_plain(t, 0, 32, 32, 32),
-            *_plain(t, 1, 32, 96, 64),
-            Inverted(t, 2, 0, 64, 192, 96, start=5, middle=5, stride=2),
-            *(Inverted(t, 2, n, 96, 192, 96, middle=3) for n in range(1, 5)),
-            Inverted(t, 2, 5, 96, 384, 96, start=3),
-            Inverted(t, 3, 0, 96, 576, 128, start=3, middle=3, stride=2),
-            Inverted(t, 3, 1, 128, 512, 128, start=5, middle=5),
-            Inverted(t, 3, 2, 128, 512, 128, middle=5),
-            Inverted(t, 3, 3, 128, 384, 128, middle=5),
-            *(Inverted(t, 3, n, 128, 512, 128, middle=3) for n in range(4, 6)),
-            Conv(t, "blocks.4.0.conv", "blocks.4.0.bn1", 960, 128, 1),
-        ]
-        t.expect_no("blocks.5.0.conv.weight")
+        self.blocks = [Block([Conv(t, layer, network) for layer in b.layers], b.adds) for b in network.blocks]
+        projection = vision.get("timm_proj", "linear")
+        self.dense = [*_last(t, network), *_head(visual, projection, network.features, model.dim)]
+        known = {part for block in network.blocks for layer in block.layers for part in (layer.conv, layer.norm)}
+        for name in t.names():
+            if name.startswith("blocks.") and name.rpartition(".")[0] not in known:
+                t.expect_no(name)
 
     def __call__(self, pixels: Pixels) -> Array:
         """Unit rows (n, dim) of n preprocessed images, (n, height, width, 3) uint8."""
@@ -64,40 +174,48 @@ class ConvTower:
 
     def _one(self, pixels: Pixels) -> Array:
         x = normalise(pixels, self._preprocess)
-        for step in self.steps:
-            x = step(x)
-        weight, bias = self.classifier
-        out: Array = weight @ self.head(x.mean((0, 1), keepdims=True))[0, 0] + bias
-        return out
+        for block in self.blocks:
+            x = block(x)
+        x = x.mean((0, 1))
+        for dense in self.dense:
+            x = dense(x)
+        return x
 
 
 class Conv:
     """A convolution with its batch norm and, if wanted, a ReLU; over all channels, or over each alone (depthwise).
 
-    `kernel` (out, channels, size, size) and `bias` (out,) have the norm folded in.
+    `kernel` (after, before, size, size) and `bias` (after,) have the norm folded in. `most` is what the ReLU cuts at,
+    None without one.
     """
 
-    def __init__(
-        self, t: Named, conv: str, norm: str, out: int, channels: int, size: int, *, stride: int = 1, relu: bool = True
-    ) -> None:
-        self.size, self.stride, self.relu, self.depthwise = size, stride, relu, channels == 1
-        t.expect(f"{conv}.weight", out, channels, size, size)
+    def __init__(self, t: Named, layer: _Layer, network: _Network) -> None:
+        self.size, self.stride, self.depthwise, self._same = layer.size, layer.stride, layer.before == 1, network.same
+        self.most = network.most if layer.activated else None
+        t.expect(f"{layer.conv}.weight", layer.after, layer.before, layer.size, layer.size)
         for part in ("weight", "bias", "running_mean", "running_var"):
-            t.expect(f"{norm}.{part}", out)
-        scale = t.matrix(f"{norm}.weight") / np.sqrt(t.matrix(f"{norm}.running_var") + np.float32(_EPSILON))
-        self.bias = t.matrix(f"{norm}.bias") - t.matrix(f"{norm}.running_mean") * scale
-        self.kernel = t.matrix(f"{conv}.weight") * scale[:, None, None, None]
-        # Laid out as the maps are: (y, x, channel), and for a product of matrices (y, x and channel, out).
+            t.expect(f"{layer.norm}.{part}", layer.after)
+        variance = t.matrix(f"{layer.norm}.running_var") + np.float32(network.epsilon)
+        scale = t.matrix(f"{layer.norm}.weight") / np.sqrt(variance)
+        self.bias = t.matrix(f"{layer.norm}.bias") - t.matrix(f"{layer.norm}.running_mean") * scale
+        self.kernel = t.matrix(f"{layer.conv}.weight") * scale[:, None, None, None]
+        # Laid out as the maps are: (y, x, channel), and for a product of matrices (y, x and channel, after).
         self._kernel = self.kernel[:, 0].transpose(1, 2, 0) if self.depthwise else self.kernel.transpose(2, 3, 1, 0)
 
+    def margins(self, side: int) -> tuple[int, int]:
+        """How far a side of the map is padded at its start and at its end."""
+        if not self._same:
+            return self.size // 2, self.size // 2
+        whole = max(((side - 1) // self.stride) * self.stride + self.size - side, 0)
+        return whole // 2, whole - whole // 2
+
     def __call__(self, x: Array) -> Array:
+        """The map (height, width, channels) after the convolution."""
         if self.size > 1:
-            margin = self.size // 2
-            x = np.pad(x, ((margin, margin), (margin, margin), (0, 0)))
-        out: Array = (self._each(x) if self.depthwise else self._all(x)) + self.bias
-        if self.relu:
-            np.maximum(out, 0, out=out)
-        return out
+            x = np.pad(x, (self.margins(x.shape[0]), self.margins(x.shape[1]), (0, 0)))
+        out = self._each(x) if self.depthwise else self._all(x)
+        out += self.bias
+        return out if self.most is None else np.clip(out, 0, np.float32(self.most), out=out)
 
     def _all(self, x: Array) -> Array:
         if self.size > 1:
@@ -111,55 +229,63 @@ class Conv:
         step = self.stride
         height, width = ((side - self.size) // step + 1 for side in x.shape[:2])
         out = np.zeros((height, width, x.shape[2]), np.float32)
+        term = np.empty_like(out)
         for dy in range(self.size):
             for dx in range(self.size):
-                out += x[dy : dy + step * height : step, dx : dx + step * width : step] * self._kernel[dy, dx]
+                place = x[dy : dy + step * height : step, dx : dx + step * width : step]
+                out += np.multiply(place, self._kernel[dy, dx], out=term)
         return out
 
 
-def _plain(t: Named, stage: int, before: int, between: int, after: int) -> list[Conv]:
-    """A stage of two convolutions; the first halves the map."""
-    first, second = f"blocks.{stage}.0", f"blocks.{stage}.1"
-    return [
-        Conv(t, f"{first}.conv", f"{first}.bn1", between, before, 3, stride=2),
-        Conv(t, f"{second}.conv", f"{second}.bn1", after, between, 1),
-    ]
+class Block(NamedTuple):
+    """Convolutions, one after the other; `adds` the input to the output."""
 
-
-class Inverted:
-    """A universal inverted bottleneck: channels are widened, looked at depthwise, and narrowed; the input is added.
-
-    `start` and `middle` are the sizes of the depthwise kernels before and after the widening, 0 for none.
-    """
-
-    def __init__(
-        self,
-        t: Named,
-        stage: int,
-        block: int,
-        before: int,
-        wide: int,
-        after: int,
-        *,
-        start: int = 0,
-        middle: int = 0,
-        stride: int = 1,
-    ) -> None:
-        name = f"blocks.{stage}.{block}"
-        self.adds = stride == 1 and before == after
-
-        def part(what: str, out: int, channels: int, size: int, stride: int = 1, relu: bool = True) -> Conv:
-            return Conv(t, f"{name}.{what}.conv", f"{name}.{what}.bn", out, channels, size, stride=stride, relu=relu)
-
-        self.steps = [part("pw_exp", wide, before, 1)]
-        if start:
-            self.steps.insert(0, part("dw_start", before, 1, start, relu=False))
-        if middle:
-            self.steps.append(part("dw_mid", wide, 1, middle, stride))
-        self.steps.append(part("pw_proj", after, wide, 1, relu=False))
+    convs: list[Conv]
+    adds: bool
 
     def __call__(self, x: Array) -> Array:
+        """The map (height, width, channels) after the block."""
         out = x
-        for step in self.steps:
-            out = step(out)
+        for conv in self.convs:
+            out = conv(out)
         return out + x if self.adds else out
+
+
+class Dense(NamedTuple):
+    """A linear layer (after, before) and what follows it: "relu", "gelu" or nothing."""
+
+    weight: Array
+    bias: Array | None = None
+    activation: str = ""
+
+    def __call__(self, x: Array) -> Array:
+        """A vector (after,) of a vector (before,)."""
+        out: Array = self.weight @ x
+        if self.bias is not None:
+            out += self.bias
+        return gelu(out) if self.activation == "gelu" else np.maximum(out, 0) if self.activation else out
+
+
+def _last(t: Named, network: _Network) -> Iterator[Dense]:
+    """The convolution after pooling: on a map of one place it is a product."""
+    if network.last:
+        conv = Conv(t, network.last, network)
+        yield Dense(conv.kernel[:, :, 0, 0], conv.bias, "relu")
+
+
+def _head(visual: Named, projection: str, features: int, dim: int) -> Iterator[Dense]:
+    """From the pooled features to an embedding, in the ways that open_clip's `timm_proj` names."""
+
+    def dense(name: str, before: int, after: int, *, bias: bool, activation: str = "") -> Dense:
+        visual.expect(f"{name}.weight", after, before)
+        if bias:
+            visual.expect(f"{name}.bias", after)
+        return Dense(visual.matrix(f"{name}.weight"), visual.matrix(f"{name}.bias") if bias else None, activation)
+
+    if projection == "mlp":
+        yield dense("head.mlp.fc1", features, 2 * dim, bias=True, activation="gelu")
+        yield dense("head.mlp.fc2", 2 * dim, dim, bias=False)
+    elif projection == "linear":
+        yield dense("head.proj", features, dim, bias=False)
+    else:
+        yield dense("trunk.classifier", features, dim, bias=True)

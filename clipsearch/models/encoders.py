@@ -1,8 +1,8 @@
-"""Batches of images and texts to embeddings.
+"""Images and texts to embeddings.
 
-Two encoders give the same embeddings: `TorchEncoder` for batches, through `batch` where that serves the model and else
-through open_clip, and `ColdEncoder` through NumPy, which answers before torch would be imported. Torch and open_clip
-are imported when they are first needed.
+Two encoders give the same embeddings: `ColdEncoder`, in NumPy, is ready before torch would be imported; `TorchEncoder`
+is fast for batches of images. Both use the towers of this folder where those serve the model, and `TorchEncoder` uses
+open_clip for the other models. Torch and open_clip are imported when they are first needed.
 """
 
 from __future__ import annotations
@@ -16,17 +16,20 @@ from typing import Any, Protocol
 import numpy as np
 
 from clipsearch.arrays import Array, Pixels, unit_rows
-from clipsearch.errors import BadRequest, ClipsearchError, EncodingFailed, WeightsUnusable, first_line
-from clipsearch.models import convnet
+from clipsearch.errors import BadArgument, ClipsearchError, EncodingFailed, WeightsUnusable, first_line
+from clipsearch.models.bert import BertTower
+from clipsearch.models.clip import ImageTower, TextTower
 from clipsearch.models.convnet import ConvTower
-from clipsearch.models.hub import plain_tokenizer, resolve
+from clipsearch.models.hf_tokenizer import tokenize
+from clipsearch.models.hub import resolve
 from clipsearch.models.model import Model, split_name
-from clipsearch.models.tokenizer import END_OF_TEXT, tokenize
-from clipsearch.models.towers import ImageTower, TextTower, load_safetensors, supports
+from clipsearch.models.weights import load_safetensors
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 
+_TEXT_TOWERS = (TextTower, BertTower)
+_IMAGE_TOWERS = (ImageTower, ConvTower)
 _USUAL_SCALE = math.log(100)  # CLIP's bound, which all of its models have reached
 
 
@@ -53,10 +56,9 @@ def cold_encoder(model: Model, *, texts: bool, images: bool) -> Encoder:
 
 def in_numpy(model: Model, *, texts: bool, images: bool) -> ColdEncoder | None:
     """The encoder without torch, if it serves the model and the weights have the towers' shapes."""
-    text, image = supports(model)
-    if texts and not (text and plain_tokenizer(model.config, model.architecture)):
-        return None
-    if images and not (image or convnet.supports(model)):
+    served_texts = any(tower.serves(model) for tower in _TEXT_TOWERS)
+    served_images = any(tower.serves(model) for tower in _IMAGE_TOWERS)
+    if (texts and not served_texts) or (images and not served_images):
         return None
     encoder = ColdEncoder(model)
     with contextlib.suppress(WeightsUnusable):  # open_clip may know how to stretch them, or will say what is wrong
@@ -69,7 +71,7 @@ def in_numpy(model: Model, *, texts: bool, images: bool) -> ColdEncoder | None:
 
 
 class ColdEncoder:
-    """A model in NumPy. Slow for batches, ready at once."""
+    """A model in NumPy. Slow for batches of images, ready at once."""
 
     device = "cpu"
 
@@ -80,35 +82,36 @@ class ColdEncoder:
 
     @property
     def logit_scale(self) -> float:
-        """See `Encoder`."""
+        """What the model was trained to multiply cosines with before a softmax."""
         return math.exp(float(np.ravel(self._tensors.get("logit_scale", _USUAL_SCALE))[0]))
 
     def encode_images(self, pixels: Pixels) -> Array:
-        """See `Encoder`."""
+        """Unit rows (n, dim) float32 of preprocessed images, (n, height, width, 3) uint8."""
         return self.image_tower(pixels)
 
     def encode_texts(self, texts: list[str]) -> Array:
-        """See `Encoder`."""
-        context_length = self._model.config["text_cfg"].get("context_length", 77)
-        return self.text_tower(tokenize(texts, context_length))
+        """Unit rows (n, dim) float32 of texts."""
+        return self.text_tower(texts)
 
     @functools.cached_property
-    def text_tower(self) -> TextTower:
-        """Raises `WeightsUnusable` where the weights do not have the architecture's shapes."""
-        return TextTower(self._model, self._tensors)
+    def text_tower(self) -> TextTower | BertTower:
+        """Texts to rows. Raises `WeightsUnusable` where the weights do not have the architecture's shapes."""
+        tower = next(tower for tower in _TEXT_TOWERS if tower.serves(self._model))
+        return tower(self._model, self._tensors)
 
     @functools.cached_property
     def image_tower(self) -> ImageTower | ConvTower:
-        """Raises `WeightsUnusable` where the weights do not have the architecture's shapes."""
-        tower = ConvTower if convnet.supports(self._model) else ImageTower
+        """Pixels to rows. Raises `WeightsUnusable` where the weights do not have the architecture's shapes."""
+        tower = next(tower for tower in _IMAGE_TOWERS if tower.serves(self._model))
         return tower(self._model, self._tensors)
 
 
 class TorchEncoder:
-    """A model in torch, on CUDA, MPS or the CPU: images through `batch` where that serves the model, else open_clip.
+    """A model with its images in torch, on CUDA, MPS or the CPU.
 
-    `precision` "auto" is fp16 on a GPU; on a CPU bf16 where it has a matrix unit for it (AMX), else fp32. A call uses
-    so many `threads` of a CPU: None is all of them; 1 is best where several calls are made at once.
+    Its texts are in NumPy where there is a tower for them. `precision` "auto" is fp16 on a GPU; on a CPU bf16 where it
+    has a matrix unit for it (AMX), else fp32. A call uses so many `threads` of a CPU: None is all of them; 1 is best
+    where several calls are made at once.
     """
 
     def __init__(self, model: Model, device: str = "auto", precision: str = "auto", threads: int | None = None) -> None:
@@ -126,14 +129,14 @@ class TorchEncoder:
         self._mean = torch.tensor(mean, device=self.device).view(1, 3, 1, 1)
         self._std = torch.tensor(std, device=self.device).view(1, 3, 1, 1)
         self._images: Any
-        cold = in_numpy(model, texts=True, images=True)
-        if cold is None:
+        self._cold = in_numpy(model, texts=True, images=True)
+        if self._cold is None:
             self._images = lambda images: self._net.encode_image(images.to(self._dtype))
             _ = self._net
         else:
             from clipsearch.models.torch_towers import batch_tower
 
-            self._images = batch_tower(cold.image_tower, self.device, self._dtype)
+            self._images = batch_tower(self._cold.image_tower, self.device, self._dtype)
 
     @functools.cached_property
     def _net(self) -> Any:
@@ -141,11 +144,11 @@ class TorchEncoder:
 
     @property
     def logit_scale(self) -> float:
-        """See `Encoder`."""
-        return float(self._net.logit_scale.detach().exp())
+        """What the model was trained to multiply cosines with before a softmax."""
+        return self._cold.logit_scale if self._cold else float(self._net.logit_scale.detach().exp())
 
     def encode_images(self, pixels: Pixels) -> Array:
-        """See `Encoder`."""
+        """Unit rows (n, dim) float32 of preprocessed images, (n, height, width, 3) uint8."""
         import torch
 
         torch.set_num_threads(self._threads)  # holds for the calling thread alone
@@ -157,7 +160,9 @@ class TorchEncoder:
             torch.set_num_threads(self._all_threads)
 
     def encode_texts(self, texts: list[str]) -> Array:
-        """See `Encoder`."""
+        """Unit rows (n, dim) float32 of texts."""
+        if self._cold:
+            return self._cold.encode_texts(texts)
         import torch
 
         with torch.inference_mode(), _explained():
@@ -166,14 +171,13 @@ class TorchEncoder:
     def _tokens(self, texts: list[str]) -> Any:
         import torch
 
-        if not plain_tokenizer(self._model.config, self._model.architecture):
+        model = self._model
+        if model.text is None:
             import open_clip
 
-            return open_clip.get_tokenizer(self._model.architecture)(texts)
-        context_length = self._model.config["text_cfg"].get("context_length", 77)
-        tokens = torch.zeros(len(texts), context_length, dtype=torch.long)
-        for row, ids in zip(tokens, tokenize(texts, context_length), strict=True):
-            assert ids[-1] == END_OF_TEXT
+            return open_clip.get_tokenizer(model.architecture)(texts)
+        tokens = torch.full((len(texts), model.context_length), model.text.padding)
+        for row, ids in zip(tokens, tokenize(texts, model.text.tokenizer, model.context_length), strict=True):
             row[: len(ids)] = torch.tensor(ids)
         return tokens
 
@@ -182,8 +186,9 @@ class TorchEncoder:
 
 
 def _with_weights(model: Model) -> Model:
-    """The model of an index with its weights, fetched again if the cache that had them was emptied."""
-    if not model.weights.is_file() and model.architecture == split_name(model.name)[0]:
+    """The model of an index with its files, fetched again if the cache that had them was emptied."""
+    gone = not all(path.is_file() for path, _ in model.files)
+    if gone and model.architecture == split_name(model.name)[0]:
         found = resolve(model.name)
         if found.fingerprint == model.fingerprint:
             return found
@@ -197,9 +202,7 @@ def _explained() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        raise EncodingFailed(
-            f"the model failed on this device: {first_line(error)}; try a smaller --batch-size"
-        ) from error
+        raise EncodingFailed(f"the model failed on this device: {first_line(error)}") from error
 
 
 def _load(model: Model, device: str, precision: str) -> Any:
@@ -226,11 +229,11 @@ def _load(model: Model, device: str, precision: str) -> Any:
 
 
 def check_names(device: str, precision: str) -> None:
-    """Raise `BadRequest` for a device or precision that no machine has."""
+    """Raise `BadArgument` for a device or precision that no machine has."""
     if device.partition(":")[0] not in DEVICES:
-        raise BadRequest(f"no device is called {device!r}; there are {', '.join(DEVICES)}")
+        raise BadArgument("device", f"must be one of {', '.join(DEVICES)}, not {device!r}")
     if precision not in PRECISIONS:
-        raise BadRequest(f"no precision is called {precision!r}; there are {', '.join(PRECISIONS)}")
+        raise BadArgument("precision", f"must be one of {', '.join(PRECISIONS)}, not {precision!r}")
 
 
 def _device(wanted: str) -> str:
@@ -243,7 +246,7 @@ def _device(wanted: str) -> str:
     if not usable[kind] or (
         number and not (kind == "cuda" and number.isdecimal() and int(number) < torch.cuda.device_count())
     ):
-        raise BadRequest(f"this machine, or its torch, has no {wanted}; try --device auto")
+        raise BadArgument("device", f"cannot be {wanted}: this machine, or its torch, has none")
     return wanted
 
 

@@ -1,142 +1,150 @@
-"""From a model's name to its weights: in the package, on this machine, or from the network."""
+"""From a model's name to its files: in the package, on this machine, or from the network."""
 
 from __future__ import annotations
 
-import functools
-import importlib
 import importlib.util
 import json
-import sys
-import types
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from clipsearch.errors import BadRequest, DownloadFailed, ModelUnknown, WeightsUnusable, first_line
-from clipsearch.models import model as models
-from clipsearch.models.model import Model
-from clipsearch.paths import open_clip_folder
+from clipsearch.errors import BadArgument, DownloadFailed, ModelUnknown, WeightsUnusable, first_line
+from clipsearch.models import pretrained
+from clipsearch.models.bert import BertTower
+from clipsearch.models.model import (
+    BERT_FAMILY,
+    MINI,
+    Model,
+    TextFiles,
+    canonical_name,
+    from_folder,
+    make,
+    mini,
+    split_name,
+    text_files,
+)
 
 _WEIGHTS_ON_HUB = ["open_clip_model.safetensors", "open_clip_pytorch_model.bin"]
 
 
 def resolve(name: str, weights: Path | None = None) -> Model:
-    """The model of a name, its weights fetched if they are not on this machine yet.
+    """The model of a name, its files fetched if they are not on this machine yet.
 
     `weights` is a local file to use in place of what the name stands for; its tag, if it has one, then says how
     images are preprocessed. Raises `ModelUnknown`, `WeightsUnusable` or `DownloadFailed`.
     """
-    name = models.canonical_name(name) if weights is None else name
-    if weights is not None and not weights.is_file():
-        raise WeightsUnusable(f"there is no weights file {weights}")
-    if name == models.MINI and weights is None:
-        return models.mini()
     schema, _, place = name.partition(":")
-    if schema in ("local-dir", "hf-hub") and weights is not None:
-        raise BadRequest(f"--weights goes with an architecture, not with {schema}:")
-    if schema == "local-dir":
-        return models.from_folder(Path(models.canonical_name(name).partition(":")[2]), models.canonical_name(name))
-    if schema == "hf-hub":
-        folder = _from_hub(place, ["open_clip_config.json"]).parent
-        _from_hub(place, _WEIGHTS_ON_HUB)
-        return models.from_folder(folder, name)
-    architecture, tag = models.split_name(name)
-    config = models.builtin_config(architecture)
     if weights is not None:
-        described = _pretrained(architecture, tag) if tag else _common_preprocessing(architecture)
-        name = f"{name} with {weights.absolute()}"
-        path = weights.absolute()
-    else:
-        tag = tag or _only_tag(architecture)
-        described = _pretrained(architecture, tag)
-        name = f"{architecture}/{tag}"
-        path = _fetch(name, described)
-    if not plain_tokenizer(config, architecture) and importlib.util.find_spec("transformers") is None:
-        raise ModelUnknown(f"{name} reads text with a tokenizer of its own, which needs: pip install transformers")
+        if not weights.is_file():
+            raise WeightsUnusable(f"there is no weights file {weights}")
+        if schema in ("local-dir", "hf-hub"):
+            raise BadArgument("weights", f"goes with an architecture, not with {schema}:")
+        return _readable(_with_file(name, weights.absolute()))
+    name = canonical_name(name)
+    if name == MINI:
+        return mini()
+    if schema == "local-dir":
+        return _readable(from_folder(Path(name.partition(":")[2]), name))
+    if schema == "hf-hub":
+        return _readable(_of_repository(place, name))
+    return _readable(_builtin(name))
+
+
+def _builtin(name: str) -> Model:
+    architecture, tag = split_name(name)
+    config = pretrained.builtin_config(architecture)
+    tag = tag or _only_tag(architecture)
+    described = pretrained.weights_of(architecture, tag)
+    text = _text_files(config)
+    path = _from_hub(*_hub_files(described)) if described.get("hf_hub") else pretrained.download(described["url"])
+    return _make(f"{architecture}/{tag}", architecture, config, described, path, text)
+
+
+def _with_file(name: str, path: Path) -> Model:
+    """An architecture with weights of the user's."""
+    architecture, tag = split_name(name)
+    config = pretrained.builtin_config(architecture)
+    described = pretrained.weights_of(architecture, tag) if tag else _common_preprocessing(architecture)
+    return _make(f"{name} with {path}", architecture, config, described, path, _text_files(config))
+
+
+def _make(
+    name: str,
+    architecture: str,
+    config: dict[str, Any],
+    described: dict[str, Any],
+    path: Path,
+    text: TextFiles | None,
+) -> Model:
     if described.get("quick_gelu"):  # OpenAI's weights, in a configuration that does not say so
         config["quick_gelu"] = True
-    return models.make(name, architecture, config, described, path)
+    return make(name, architecture, config, described, path, text)
 
 
-@functools.cache
-def _tables() -> Any:
-    """`open_clip.pretrained`, which lists all weights."""
-    return _part_of_open_clip("pretrained")
+def _of_repository(repository: str, name: str) -> Model:
+    described = _from_hub(repository, ["open_clip_config.json"])
+    _from_hub(repository, _WEIGHTS_ON_HUB)
+    if b"hf_model_name" in described.read_bytes():
+        for file in ("config.json", "tokenizer.json"):
+            _if_on_hub(repository, [file])
+    return from_folder(described.parent, name)
 
 
-def _part_of_open_clip(name: str) -> Any:
-    """A module of open_clip without the rest: `import open_clip` takes three seconds."""
-    package = types.ModuleType("clipsearch._open_clip")
-    package.__path__ = [str(open_clip_folder())]
-    sys.modules[package.__name__] = package
-    loaded = "safetensors.torch" in sys.modules
-    if not loaded:
-        sys.modules["safetensors.torch"] = cast(types.ModuleType, None)  # it does without what would import torch
-    try:
-        return importlib.import_module(f"{package.__name__}.{name}")
-    finally:
-        if not loaded:
-            del sys.modules["safetensors.torch"]
+def _text_files(config: dict[str, Any]) -> TextFiles | None:
+    """The files of a text encoder that open_clip takes from a repository of its own."""
+    text = config["text_cfg"]
+    if not text.get("hf_model_name"):
+        return None
+    described = _from_hub(text["hf_model_name"], ["config.json"])
+    if json.loads(described.read_text(encoding="utf-8")).get("model_type") not in BERT_FAMILY:
+        return None
+    return text_files(config, described, _from_hub(text["hf_tokenizer_name"], ["tokenizer.json"]))
+
+
+def _readable(model: Model) -> Model:
+    """The model, if its texts can be read here. Raises `ModelUnknown`."""
+    alone = model.reads_clip_tokens or BertTower.serves(model)
+    if not alone and importlib.util.find_spec("transformers") is None:
+        raise ModelUnknown(f"{model.name} reads text with the transformers library, which is not installed")
+    return model
 
 
 def available() -> dict[str, str | None]:
     """Every `ARCH/TAG` of open_clip, with the path of its weights where they are on this machine."""
     found: dict[str, str | None] = {}
-    for architecture, tag in _tables().list_pretrained():
-        path = _cached(_pretrained(architecture, tag))
+    for architecture, tag in pretrained.all_weights():
+        described = pretrained.weights_of(architecture, tag)
+        path = _in_hub_cache(*_hub_files(described)) if described.get("hf_hub") else None
         found[f"{architecture}/{tag}"] = str(path) if path else None
     return found
 
 
-def _pretrained(architecture: str, tag: str) -> dict[str, Any]:
-    described: dict[str, Any] = _tables().get_pretrained_cfg(architecture, tag)
-    if not described:
-        tags = ", ".join(_tables().list_pretrained_tags_by_model(architecture)) or "none"
-        raise ModelUnknown(f"{architecture} has no weights called {tag!r}; it has: {tags}")
-    return described
-
-
 def _common_preprocessing(architecture: str) -> dict[str, Any]:
     """How the images of an architecture are prepared, if that is the same for all its weights."""
-    ways = {
-        json.dumps({key: described.get(key) for key in ("mean", "std", "interpolation", "resize_mode")})
-        for described in (
-            _pretrained(architecture, tag) for tag in _tables().list_pretrained_tags_by_model(architecture)
-        )
-    }
+    keys = ("mean", "std", "interpolation", "resize_mode")
+    all_described = [pretrained.weights_of(architecture, tag) for tag in pretrained.tags(architecture)]
+    ways = {json.dumps({key: described.get(key) for key in keys}) for described in all_described}
     if len(ways) > 1:
-        raise BadRequest(
-            f"there are several ways to prepare images for {architecture};"
-            f" name the weights that the file is like: --model {architecture}/TAG"
+        raise BadArgument(
+            "model",
+            f"must say which weights the file is like, as {architecture}/TAG:"
+            f" there are several ways to prepare images for {architecture}",
         )
     return json.loads(ways.pop()) if ways else {}
 
 
 def _only_tag(architecture: str) -> str:
-    tags: list[str] = _tables().list_pretrained_tags_by_model(architecture)
-    if len(tags) == 1:
-        return tags[0]
-    choice = "it has: " + ", ".join(tags) if tags else "it has none; give a file with --weights"
-    raise ModelUnknown(f"say which weights of {architecture}, as {architecture}/TAG; {choice}")
+    tags = pretrained.tags(architecture)
+    if not tags:
+        raise ModelUnknown(f"there are no weights for {architecture} that can be fetched")
+    if len(tags) > 1:
+        raise ModelUnknown(f"{architecture} has several weights, named {architecture}/TAG: {', '.join(tags)}")
+    return tags[0]
 
 
 def _hub_files(described: dict[str, Any]) -> tuple[str, list[str]]:
     """Repository and the names that its weights may have, the best first."""
     repository, _, file = described["hf_hub"].rpartition("/")
     return repository, [file] if file else _WEIGHTS_ON_HUB
-
-
-def _cached(described: dict[str, Any]) -> Path | None:
-    return _in_hub_cache(*_hub_files(described)) if described.get("hf_hub") else None
-
-
-def _fetch(name: str, described: dict[str, Any]) -> Path:
-    """The path of a tag's weights: from the local cache if they are there, else from the network."""
-    if described.get("hf_hub"):
-        return _from_hub(*_hub_files(described))
-    try:
-        return Path(_tables().download_pretrained_from_url(described["url"]))
-    except Exception as error:
-        raise DownloadFailed(f"the weights of {name} could not be downloaded: {first_line(error)}") from error
 
 
 def _in_hub_cache(repository: str, files: list[str]) -> Path | None:
@@ -148,30 +156,27 @@ def _in_hub_cache(repository: str, files: list[str]) -> Path | None:
 
 def _from_hub(repository: str, files: list[str]) -> Path:
     """The first of the files that a repository has: from the local cache, else from the network."""
+    found = _if_on_hub(repository, files)
+    if found is None:
+        raise DownloadFailed(f"{repository} on the Hugging Face hub has no {' or '.join(files)}")
+    return found
+
+
+def _if_on_hub(repository: str, files: list[str]) -> Path | None:
     import huggingface_hub as hub
 
     cached = _in_hub_cache(repository, files)
     if cached is not None:
         return cached
-    where = f"{repository} on the Hugging Face hub"
     for file in files:
+        where = f"{file} of {repository} on the Hugging Face hub"
         try:
             hub.get_hf_file_metadata(hub.hf_hub_url(repository, file))  # fails at once; a download retries for a minute
             return Path(hub.hf_hub_download(repository, file))
         except hub.errors.EntryNotFoundError:
             continue
         except hub.errors.OfflineModeIsEnabled as error:
-            raise DownloadFailed(f"{file} of {where} is not on this machine, and HF_HUB_OFFLINE is set") from error
+            raise DownloadFailed(f"{where} is not on this machine, and HF_HUB_OFFLINE is set") from error
         except Exception as error:  # the hub, the network and the disk each have their own
-            raise DownloadFailed(
-                f"{file} of {where} could not be downloaded: {first_line(error)};"
-                " use --weights FILE, or --model mini, which needs no download"
-            ) from error
-    raise DownloadFailed(f"{where} has no {' or '.join(files)}")
-
-
-def plain_tokenizer(config: dict[str, Any], architecture: str) -> bool:
-    """Whether a model reads CLIP's own byte-pair tokens, as `tokenize` makes them."""
-    text = config["text_cfg"]
-    other = ("hf_tokenizer_name", "tokenizer_kwargs", "hf_model_name")
-    return not any(text.get(key) for key in other) and "siglip" not in architecture.lower()
+            raise DownloadFailed(f"{where} could not be downloaded: {first_line(error)}") from error
+    return None

@@ -1,8 +1,7 @@
-"""Named models: architecture, preprocessing, where the weights lie, and the fingerprint that an index is tied to.
+"""A model: its architecture, how images are prepared for it, its files, and the fingerprint that an index is tied to.
 
-A model is written the way open_clip writes it: `ARCH`, `ARCH/TAG`, `hf-hub:ORG/NAME` or `local-dir:FOLDER`. `mini` is
-short for the folder that comes with the package. This module knows what can be known without torch; what takes
-open_clip's tables or the network is in `encode`.
+A model's name is written the way open_clip writes it: `ARCH`, `ARCH/TAG`, `hf-hub:ORG/NAME` or `local-dir:FOLDER`.
+`mini` is short for the folder that comes with the package. Nothing here needs torch or the network.
 """
 
 from __future__ import annotations
@@ -13,10 +12,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from clipsearch.errors import ModelMismatch, ModelUnknown, WeightsUnusable
+from clipsearch.errors import ModelMismatch, ModelUnknown, WeightsChanged, WeightsUnusable, reason
 from clipsearch.images.preprocess import Preprocess
 from clipsearch.models import cache
-from clipsearch.paths import open_clip_folder
 
 DEFAULT = "ViT-B-32/laion2b_s34b_b79k"
 MINI = "mini"
@@ -32,16 +30,37 @@ _WEIGHTS_IN_FOLDER = (
     "pytorch_model.pth",
     "model.pth",
 )
+_PLAIN_KEYS = frozenset(["embed_dim", "vision_cfg", "text_cfg", "quick_gelu", "custom_text"])
+BERT_FAMILY = ("bert", "roberta", "xlm-roberta")  # as the transformers library calls them
+_OTHER_TOKENIZER = ("hf_tokenizer_name", "tokenizer_kwargs", "hf_model_name")
 
 # Raise this when `preprocess` or `decode` come to give other pixels: embeddings made before are then refused.
 PREPROCESSING_VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
+class TextFiles:
+    """What a text encoder of the transformers library has beside its weights.
+
+    `config` is its `config.json`, `tokenizer` its `tokenizer.json`, and `sha256` the hash of the latter.
+    """
+
+    config: dict[str, Any]
+    tokenizer: Path
+    sha256: str
+
+    @property
+    def padding(self) -> int:
+        """The token that fills up a text and is not read."""
+        return int(self.config.get("pad_token_id", 0 if self.config["model_type"] == "bert" else 1))
+
+
+@dataclass(frozen=True, slots=True)
 class Model:
     """A model that is ready to use: all that its encoders need, and all that tells it from another.
 
-    `config` is open_clip's `model_cfg`; `architecture` is what open_clip calls it, a name or `local-dir:FOLDER`.
+    `config` is open_clip's `model_cfg`; `architecture` is what open_clip calls it, a name or `local-dir:FOLDER`. `text`
+    is there where a text encoder of the transformers library reads the texts and its files are known.
     """
 
     name: str
@@ -50,11 +69,29 @@ class Model:
     preprocess: Preprocess
     weights: Path
     sha256: str
+    text: TextFiles | None = None
 
     @property
     def dim(self) -> int:
         """Length of an embedding."""
         return int(self.config["embed_dim"])
+
+    @property
+    def context_length(self) -> int:
+        """How many tokens of a text are read at most, the first and the last included."""
+        return int(self.config["text_cfg"].get("context_length", 77))
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it has two towers and nothing else, in a file that can be mapped."""
+        return self.weights.suffix == ".safetensors" and self.config.keys() <= _PLAIN_KEYS
+
+    @property
+    def reads_clip_tokens(self) -> bool:
+        """Whether its texts are CLIP's own byte-pair tokens."""
+        named = ":" not in self.architecture  # a name alone tells open_clip which tokens SigLIP reads
+        other = any(self.config["text_cfg"].get(key) for key in _OTHER_TOKENIZER)
+        return not other and not (named and "siglip" in self.architecture.lower())
 
     @property
     def fingerprint(self) -> str:
@@ -63,13 +100,14 @@ class Model:
             "config": self.config,
             "preprocess": asdict(self.preprocess),
             "weights": self.sha256,
+            "text": self.text and [self.text.config, self.text.sha256],
             "version": PREPROCESSING_VERSION,
         }
         return hashlib.sha256(json.dumps(essence, sort_keys=True).encode()).hexdigest()[:16]
 
     def to_json(self) -> str:
         """The record that an index keeps."""
-        return json.dumps(asdict(self) | {"weights": str(self.weights), "fingerprint": self.fingerprint})
+        return json.dumps(asdict(self) | {"fingerprint": self.fingerprint}, default=str)
 
     @staticmethod
     def from_json(text: str) -> Model:
@@ -80,35 +118,38 @@ class Model:
         try:
             record = json.loads(text)
             fingerprint = record.pop("fingerprint")
-            preprocess = Preprocess.from_json(record["preprocess"])
-            model = Model(**record | {"preprocess": preprocess, "weights": Path(record["weights"])})
-        except (ValueError, TypeError, KeyError, AttributeError):
-            raise ModelMismatch(
-                "the index does not say any more which model it is of; index your folders anew"
-            ) from None
-        if model.fingerprint != fingerprint:
-            raise ModelMismatch(
-                "the index was made by a clipsearch that prepared images differently;"
-                " make it anew with: clipsearch index --rebuild"
+            files = record.pop("text")
+            model = Model(
+                **record
+                | {"preprocess": Preprocess.from_json(record["preprocess"]), "weights": Path(record["weights"])},
+                text=TextFiles(**files | {"tokenizer": Path(files["tokenizer"])}) if files else None,
             )
-        if model.name == MINI:  # the package may have been installed elsewhere since
-            model = replace(model, architecture=f"local-dir:{_MINI_FOLDER}", weights=_weights_in(_MINI_FOLDER))
-        return model
+        except (ValueError, TypeError, KeyError, AttributeError):
+            raise ModelMismatch("the index does not say any more which model it is of") from None
+        if model.fingerprint != fingerprint:
+            raise ModelMismatch("the index was made by a clipsearch that prepared images differently")
+        return model._in(_MINI_FOLDER) if model.name == MINI else model
 
     def check_weights(self) -> None:
-        """Raise `WeightsUnusable` unless the weights are those that the index was made with."""
-        try:
-            current = cache.sha256_of_file(self.weights)
-        except OSError:
-            raise WeightsUnusable(
-                f"the weights of {self.name} are not at {self.weights} any more; put them back, "
-                "or make the index anew: clipsearch index --rebuild --model NAME"
-            ) from None
-        if current != self.sha256:
-            raise WeightsUnusable(
-                f"{self.weights} is not the file that the index was made with; put that back, "
-                "or make the index anew: clipsearch index --rebuild"
-            )
+        """Raise `WeightsChanged` unless the model's files are those that the index was made with."""
+        for path, digest in self.files:
+            try:
+                current = cache.sha256_of_file(path)
+            except OSError:
+                raise WeightsChanged(f"the weights of {self.name} are not at {path} any more") from None
+            if current != digest:
+                raise WeightsChanged(f"{path} is not the file that the index was made with")
+
+    @property
+    def files(self) -> list[tuple[Path, str]]:
+        """The files that embeddings depend on, with their SHA-256."""
+        weights = [(self.weights, self.sha256)]
+        return [*weights, (self.text.tokenizer, self.text.sha256)] if self.text else weights
+
+    def _in(self, folder: Path) -> Model:
+        """The same model in another folder: the package may have been installed elsewhere since."""
+        text = self.text and replace(self.text, tokenizer=folder / self.text.tokenizer.name)
+        return replace(self, architecture=f"local-dir:{folder}", weights=folder / self.weights.name, text=text)
 
 
 def as_it_is_now(record: str) -> Model:
@@ -116,8 +157,10 @@ def as_it_is_now(record: str) -> Model:
     described = json.loads(record)
     if described["name"] == MINI:
         return mini()
+    files = described["text"] and hashed(described["text"]["config"], Path(described["text"]["tokenizer"]))
     weights = Path(described["weights"])
-    return make(described["name"], described["architecture"], described["config"], described["preprocess"], weights)
+    parts = described["architecture"], described["config"], described["preprocess"]
+    return make(described["name"], *parts, weights, files)
 
 
 def canonical_name(name: str) -> str:
@@ -140,19 +183,6 @@ def split_name(name: str) -> tuple[str, str | None]:
     return architecture, tag or None
 
 
-def builtin_config(architecture: str) -> dict[str, Any]:
-    """open_clip's own `model_cfg` of an architecture. Raises `ModelUnknown`."""
-    if architecture not in builtin_architectures():
-        raise ModelUnknown(f"no model is called {architecture!r}; clipsearch models --all lists them")
-    config: dict[str, Any] = json.loads((_config_folder() / f"{architecture}.json").read_text(encoding="utf-8"))
-    return config
-
-
-def builtin_architectures() -> list[str]:
-    """Every architecture that open_clip has a configuration of."""
-    return sorted(path.stem for path in _config_folder().glob("*.json"))
-
-
 def from_folder(folder: Path, name: str) -> Model:
     """The model in a folder with `open_clip_config.json` and weights, as `local-dir:` means it."""
     try:
@@ -163,7 +193,8 @@ def from_folder(folder: Path, name: str) -> Model:
         whole = False
     if not whole:
         raise ModelUnknown(f"{folder} has no open_clip_config.json that describes a model")
-    return make(name, f"local-dir:{folder}", config, preprocess, _weights_in(folder))
+    files = text_files(config, folder / "config.json", folder / "tokenizer.json")
+    return make(name, f"local-dir:{folder}", config, preprocess, _weights_in(folder), files)
 
 
 def about_mini() -> str:
@@ -177,8 +208,18 @@ def mini() -> Model:
     return from_folder(_MINI_FOLDER, MINI)
 
 
-def make(name: str, architecture: str, config: dict[str, Any], preprocess: dict[str, Any], weights: Path) -> Model:
-    """A `Model` from open_clip's `model_cfg` and `preprocess_cfg`, whose missing values get open_clip's defaults."""
+def make(
+    name: str,
+    architecture: str,
+    config: dict[str, Any],
+    preprocess: dict[str, Any],
+    weights: Path,
+    text: TextFiles | None = None,
+) -> Model:
+    """A `Model` from open_clip's `model_cfg` and `preprocess_cfg`, whose missing values get open_clip's defaults.
+
+    Raises `WeightsUnusable` if the weights cannot be read.
+    """
     image_size = config["vision_cfg"].get("image_size", 224)
     size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
     known = {k: preprocess[k] for k in ("interpolation", "resize_mode", "fill_color") if preprocess.get(k) is not None}
@@ -186,15 +227,36 @@ def make(name: str, architecture: str, config: dict[str, Any], preprocess: dict[
         if preprocess.get(key) is not None:
             values = preprocess[key]
             known[key] = (float(values),) * 3 if isinstance(values, int | float) else tuple(float(v) for v in values)
+    digest = _sha256(weights)
+    return Model(name, architecture, config, Preprocess(size=(size[0], size[1]), **known), weights, digest, text)
+
+
+def text_files(config: dict[str, Any], described: Path, tokenizer: Path) -> TextFiles | None:
+    """What a text encoder of BERT's family needs, if a model has one and its files are there.
+
+    `config` is open_clip's `model_cfg`, `described` the `config.json` of the text encoder. Raises `WeightsUnusable`.
+    """
+    text = config["text_cfg"]
+    if not text.get("hf_model_name") or text.get("tokenizer_kwargs") or text.get("tokenizer_mode"):
+        return None
     try:
-        digest = cache.sha256_of_file(weights)
+        encoder = json.loads(described.read_text(encoding="utf-8"))
+        known = encoder["model_type"] in BERT_FAMILY and tokenizer.is_file()
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return hashed(encoder, tokenizer) if known else None
+
+
+def hashed(config: dict[str, Any], tokenizer: Path) -> TextFiles:
+    """A text encoder's configuration and tokenizer as they are now. Raises `WeightsUnusable`."""
+    return TextFiles(config, tokenizer, _sha256(tokenizer))
+
+
+def _sha256(path: Path) -> str:
+    try:
+        return cache.sha256_of_file(path)
     except OSError as error:
-        raise WeightsUnusable(f"the weights {weights} cannot be read: {error.strerror}") from None
-    return Model(name, architecture, config, Preprocess(size=(size[0], size[1]), **known), weights, digest)
-
-
-def _config_folder() -> Path:
-    return open_clip_folder() / "model_configs"
+        raise WeightsUnusable(f"{path} cannot be read: {reason(error)}") from None
 
 
 def _weights_in(folder: Path) -> Path:

@@ -1,4 +1,4 @@
-"""The image towers of `towers` and `convnet` in torch: the same embeddings, for batches, on any device.
+"""The image towers of `clip` and `convnet` in torch: the same embeddings, for batches, on any device.
 
 They take the weights where those towers have mapped them. open_clip would import torchvision and timm first and fill a
 model of its own with random numbers, which together takes three seconds and a gigabyte before the first image.
@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - as all the world has it
 
-from clipsearch.models.convnet import Conv, ConvTower, Inverted
-from clipsearch.models.towers import ImageTower
+from clipsearch.models.clip import ImageTower
+from clipsearch.models.convnet import Block, Conv, ConvTower, Dense
 
 Tower = Callable[[Tensor], Tensor]  # normalised images (n, 3, height, width) to rows (n, dim)
 
@@ -38,7 +38,7 @@ class _Mover:
 
 
 class _Transformer:
-    """See `towers.ImageTower`."""
+    """CLIP's vision transformer."""
 
     def __init__(self, tower: ImageTower, move: _Mover) -> None:
         t, self._dtype = tower.tensors, move.dtype
@@ -89,31 +89,44 @@ class _Transformer:
 
 
 class _Network:
-    """See `convnet.ConvTower`."""
+    """A convolutional network."""
 
     def __init__(self, tower: ConvTower, move: _Mover) -> None:
         self._dtype = move.dtype
-        self._steps = [self._moved(step, move) for step in tower.steps]
-        self._head = self._moved(tower.head, move)
-        weight, bias = tower.classifier
-        self._classifier = move(weight, torch.float32), move(bias, torch.float32)
+        self._blocks = [self._block(block, move) for block in tower.blocks]
+        self._dense = [self._layer(dense, move) for dense in tower.dense]
 
-    def _moved(self, step: Conv | Inverted, move: _Mover) -> Tower:
-        if isinstance(step, Inverted):
-            parts = [self._moved(part, move) for part in step.steps]
-            return lambda x: _through(parts, x) + x if step.adds else _through(parts, x)
-        weight, bias = move(step.kernel), move(step.bias)
-        groups = len(weight) if step.depthwise else 1
+    def _block(self, block: Block, move: _Mover) -> Tower:
+        convs = [self._conv(conv, move) for conv in block.convs]
+        return lambda x: _through(convs, x) + x if block.adds else _through(convs, x)
+
+    def _conv(self, conv: Conv, move: _Mover) -> Tower:
+        weight, bias = move(conv.kernel).contiguous(memory_format=torch.channels_last), move(conv.bias)
+        groups = len(weight) if conv.depthwise else 1
 
         def convolve(x: Tensor) -> Tensor:
-            out = F.conv2d(x, weight, bias, step.stride, step.size // 2, 1, groups)
-            return out.relu_() if step.relu else out
+            (top, bottom), (left, right) = conv.margins(x.shape[2]), conv.margins(x.shape[3])
+            if (top, left) == (bottom, right):
+                out = F.conv2d(x, weight, bias, conv.stride, (top, left), 1, groups)
+            else:
+                out = F.conv2d(F.pad(x, (left, right, top, bottom)), weight, bias, conv.stride, 0, 1, groups)
+            return out if conv.most is None else out.clamp_(0, conv.most)
 
         return convolve
 
+    def _layer(self, dense: Dense, move: _Mover) -> Tower:
+        weight = move(dense.weight, torch.float32)
+        bias = None if dense.bias is None else move(dense.bias, torch.float32)
+
+        def linear(x: Tensor) -> Tensor:
+            out = F.linear(x, weight, bias)
+            return F.gelu(out) if dense.activation == "gelu" else F.relu(out) if dense.activation else out
+
+        return linear
+
     def __call__(self, images: Tensor) -> Tensor:
-        x = _through(self._steps, images.to(self._dtype)).mean((2, 3), keepdim=True)
-        return F.linear(self._head(x).flatten(1).float(), *self._classifier)
+        x = images.to(self._dtype).contiguous(memory_format=torch.channels_last)
+        return _through(self._dense, _through(self._blocks, x).float().mean((2, 3)))
 
 
 def _through(steps: list[Tower], x: Tensor) -> Tensor:

@@ -15,21 +15,30 @@ import safetensors.torch
 import torch
 from tiny_models import cosines, tiny_config
 
+from clipsearch.arrays import unit_rows
 from clipsearch.errors import WeightsUnusable
-from clipsearch.models import model as models
-from clipsearch.models.convnet import ConvTower, supports
+from clipsearch.models.convnet import ConvTower
 from clipsearch.models.encoders import TorchEncoder
-from clipsearch.models.model import Model
-from clipsearch.models.towers import load_safetensors, normalise
+from clipsearch.models.layers import normalise
+from clipsearch.models.model import Model, from_folder, mini
+from clipsearch.models.weights import load_safetensors
 
-VISION = {"timm_model_name": "mobilenetv4_conv_small", "timm_pool": "avg", "timm_proj": "", "image_size": 64}
+NETWORKS = {
+    "mobilenetv4_conv_small": "",
+    "tf_efficientnet_lite0": "linear",
+    "tf_efficientnet_lite1": "",
+    "tf_efficientnet_lite2": "mlp",
+}
 
 
-@pytest.fixture(scope="module")
-def net() -> open_clip.CLIP:
+def vision(name: str) -> dict[str, Any]:
+    return {"timm_model_name": name, "timm_pool": "avg", "timm_proj": NETWORKS[name], "image_size": 64}
+
+
+def random_net(name: str) -> open_clip.CLIP:
     """A network whose batch norms all do something, and whose embeddings differ from image to image."""
     torch.manual_seed(3)
-    net = open_clip.CLIP(**tiny_config(vision_cfg=VISION)).eval()
+    net = open_clip.CLIP(**tiny_config(vision_cfg=vision(name))).eval()
     with torch.no_grad():
         for module in net.visual.modules():
             if isinstance(module, torch.nn.BatchNorm2d):
@@ -40,56 +49,72 @@ def net() -> open_clip.CLIP:
     return net
 
 
-@pytest.fixture(scope="module")
-def model(net: open_clip.CLIP, tmp_path_factory: pytest.TempPathFactory) -> Model:
-    folder = tmp_path_factory.mktemp("conv")
+@pytest.fixture(scope="module", params=NETWORKS)
+def net(request: pytest.FixtureRequest) -> tuple[str, open_clip.CLIP]:
+    return request.param, random_net(request.param)
+
+
+def saved(name: str, net: open_clip.CLIP, folder: Path) -> Model:
     safetensors.torch.save_file(net.state_dict(), folder / "open_clip_model.safetensors")
-    config = {"model_cfg": tiny_config(vision_cfg=VISION), "preprocess_cfg": {}}
+    config = {"model_cfg": tiny_config(vision_cfg=vision(name)), "preprocess_cfg": {}}
     (folder / "open_clip_config.json").write_text(json.dumps(config))
-    return models.from_folder(folder, f"local-dir:{folder}")
+    return from_folder(folder, f"local-dir:{folder}")
 
 
 @pytest.mark.parametrize("size", [(64, 64), (128, 128), (63, 97), (33, 32)])
-def test_images_are_embedded_as_timm_does_it(size: tuple[int, int], net: open_clip.CLIP, model: Model) -> None:
+def test_images_are_embedded_as_timm_does_it(
+    size: tuple[int, int], net: tuple[str, open_clip.CLIP], tmp_path: Path
+) -> None:
+    name, their = net
+    model = saved(name, their, tmp_path)
     pixels = np.random.default_rng(0).integers(0, 256, (3, *size, 3), np.uint8)
     pixels[1] //= 8  # a dark one
     inputs = torch.from_numpy(normalise(pixels, model.preprocess)).permute(0, 3, 1, 2)
     with torch.no_grad():
-        expected = net.encode_image(inputs).numpy()
+        expected = their.encode_image(inputs).numpy()
     rows = ConvTower(model, load_safetensors(model.weights))(pixels)
+    np.testing.assert_allclose(rows, unit_rows(expected), atol=1e-5)
     assert cosines(rows, expected).min() > 0.999999
-    for precision, least in (("fp32", 0.999999), ("bf16", 0.998)):
+    for precision, least in (("fp32", 0.999999), ("bf16", 0.995)):
         assert cosines(TorchEncoder(model, "cpu", precision).encode_images(pixels), expected).min() > least
     assert (rows @ rows.T)[np.triu_indices(3, 1)].max() < 0.9999  # else any tower would agree
 
 
-def test_only_this_network_is_served(model: Model) -> None:
-    def served(**changes: Any) -> bool:
-        return supports(replace(model, config=model.config | {"vision_cfg": VISION | changes}))
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    name = "tf_efficientnet_lite0"
+    return saved(name, random_net(name), tmp_path_factory.mktemp("conv"))
 
+
+def test_only_these_networks_are_served(model: Model) -> None:
+    def served(**changes: Any) -> bool:
+        return ConvTower.serves(replace(model, config=model.config | {"vision_cfg": known | changes}))
+
+    known = vision("tf_efficientnet_lite0")
     assert served()
-    assert supports(models.mini())
+    assert served(timm_proj="mlp")
+    assert ConvTower.serves(mini())
     assert not served(timm_model_name="mobilenetv4_conv_medium")
     assert not served(timm_pool="max")
-    assert not served(timm_proj="linear")
+    assert not served(timm_proj="none")
+    assert not served(timm_proj_bias=True)
     assert not served(a_key_of_tomorrow=1)
-    assert not supports(replace(model, weights=Path("weights.pt")))
-    assert not supports(replace(model, config=model.config | {"multimodal_cfg": {}}))
-    without = {key: value for key, value in VISION.items() if key != "timm_proj"}  # open_clip's default is linear
-    assert not supports(replace(model, config=model.config | {"vision_cfg": without}))
+    assert not ConvTower.serves(replace(model, weights=Path("weights.pt")))
+    assert not ConvTower.serves(replace(model, config=model.config | {"multimodal_cfg": {}}))
 
 
 @pytest.mark.parametrize(
     ("name", "change"),
     [
         ("visual.trunk.conv_stem.weight", "missing"),
-        ("visual.trunk.blocks.3.5.pw_proj.bn.running_var", "missing"),
-        ("visual.trunk.blocks.2.0.dw_mid.conv.weight", "other shape"),
+        ("visual.trunk.blocks.3.2.bn3.running_var", "missing"),
+        ("visual.trunk.blocks.2.0.conv_dw.weight", "other shape"),
         ("visual.trunk.bn1.weight", "other shape"),
-        ("visual.trunk.blocks.2.0.pw_exp.bn.running_var", "other shape"),
-        ("visual.trunk.classifier.bias", "other shape"),
-        ("visual.trunk.classifier.weight", "other shape"),
-        ("visual.trunk.blocks.5.0.conv.weight", "too many"),
+        ("visual.trunk.blocks.2.0.bn2.running_var", "other shape"),
+        ("visual.head.proj.weight", "other shape"),
+        ("visual.head.proj.weight", "missing"),
+        ("visual.trunk.blocks.7.0.conv_pw.weight", "too many"),
+        ("visual.trunk.blocks.1.2.conv_pw.weight", "too many"),
     ],
 )
 def test_weights_that_do_not_fit_are_named(name: str, change: str, model: Model, tmp_path: Path) -> None:

@@ -19,13 +19,13 @@ from hypothesis import strategies as st
 from PIL import Image
 from tiny_models import TEXTS, assert_they_differ, cosines, save_tiny
 
-from clipsearch.errors import BadRequest, WeightsUnusable
+from clipsearch.errors import BadArgument, WeightsChanged, WeightsUnusable
 from clipsearch.images.decode import decode
 from clipsearch.images.preprocess import Preprocess, preprocess
-from clipsearch.models import model as models
 from clipsearch.models.encoders import ColdEncoder, TorchEncoder, cold_encoder
-from clipsearch.models.hub import plain_tokenizer, resolve
-from clipsearch.models.model import Model
+from clipsearch.models.hub import resolve
+from clipsearch.models.model import Model, from_folder, mini
+from clipsearch.models.pretrained import builtin_config
 
 Tiny = Callable[[str], Model]
 
@@ -216,7 +216,7 @@ def test_a_standard_model_is_encoded_without_torch(tiny: Tiny) -> None:
 
 def test_the_bundled_model_is_encoded_without_torch() -> None:
     for texts, images in ((True, False), (False, True), (True, True)):
-        assert isinstance(cold_encoder(models.mini(), texts=texts, images=images), ColdEncoder)
+        assert isinstance(cold_encoder(mini(), texts=texts, images=images), ColdEncoder)
 
 
 def test_a_tower_that_is_not_served_is_encoded_by_open_clip(tmp_path: Path) -> None:
@@ -234,13 +234,13 @@ def test_a_tower_that_is_not_served_is_encoded_by_open_clip(tmp_path: Path) -> N
 @pytest.mark.parametrize("architecture", ["ViT-B-16-SigLIP", "coca_ViT-B-32", "roberta-ViT-B-32", "ViT-H-14-CLIPA"])
 def test_other_texts_are_encoded_by_open_clip(architecture: str, tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(TorchEncoder, "__init__", lambda self, model: None)
-    model = replace(tiny("gelu"), architecture=architecture, config=models.builtin_config(architecture))
+    model = replace(tiny("gelu"), architecture=architecture, config=builtin_config(architecture))
     assert isinstance(cold_encoder(model, texts=True, images=False), TorchEncoder)
 
 
 def test_only_clips_own_tokens_are_made_here() -> None:
     def plain(architecture: str) -> bool:
-        return plain_tokenizer(models.builtin_config(architecture), architecture)
+        return replace(mini(), architecture=architecture, config=builtin_config(architecture)).reads_clip_tokens
 
     assert all(plain(name) for name in ("ViT-B-32", "RN50", "convnext_base", "ViT-L-14-336-quickgelu"))
     assert not any(plain(name) for name in ("ViT-B-16-SigLIP", "roberta-ViT-B-32", "ViT-H-14-CLIPA"))
@@ -256,7 +256,7 @@ def test_weights_that_have_changed_are_refused(encoder: Callable[[Model], Any], 
     data = bytearray(model.weights.read_bytes())
     data[-1] ^= 1
     model.weights.write_bytes(data + b"\0")
-    with pytest.raises(WeightsUnusable, match="is not the file that the index was made with"):
+    with pytest.raises(WeightsChanged, match="is not the file that the index was made with"):
         encoder(model)
 
 
@@ -264,7 +264,7 @@ def test_weights_that_have_changed_are_refused(encoder: Callable[[Model], Any], 
 def test_weights_that_are_gone_are_refused(encoder: Callable[[Model], Any], tmp_path: Path) -> None:
     model = save_tiny(tmp_path)
     model.weights.unlink()
-    with pytest.raises(WeightsUnusable, match="any more"):
+    with pytest.raises(WeightsChanged, match="any more"):
         encoder(model)
 
 
@@ -272,7 +272,7 @@ def test_weights_that_are_gone_are_refused(encoder: Callable[[Model], Any], tmp_
 def test_a_file_that_holds_no_weights_is_refused(encoder: Callable[[Model], Any], tmp_path: Path) -> None:
     save_tiny(tmp_path)
     (tmp_path / "open_clip_model.safetensors").write_bytes(b"these are not weights, whatever the name says")
-    model = models.from_folder(tmp_path, f"local-dir:{tmp_path}")
+    model = from_folder(tmp_path, f"local-dir:{tmp_path}")
     with pytest.raises(WeightsUnusable, match=r"cannot be read as safetensors|do not fit"):
         encoder(model)
 
@@ -285,7 +285,7 @@ def test_weights_that_do_not_fit_are_refused(change: dict[str, Any], tmp_path: P
         described["model_cfg"]["text_cfg"]["layers"] = change.pop("layers")
     described["model_cfg"] |= change
     (tmp_path / "open_clip_config.json").write_text(json.dumps(described))
-    model = models.from_folder(tmp_path, f"local-dir:{tmp_path}")
+    model = from_folder(tmp_path, f"local-dir:{tmp_path}")
     with pytest.raises(WeightsUnusable, match="not fit"):
         ColdEncoder(model).encode_texts(["a dog"])
     with pytest.raises(WeightsUnusable, match="not fit"):
@@ -300,8 +300,8 @@ def test_a_named_architecture_refuses_weights_of_another(tiny: Tiny) -> None:
 @pytest.mark.parametrize(
     ("device", "precision", "message"),
     [
-        ("gpu", "auto", "no device is called 'gpu'; there are auto, cpu, cuda, mps"),
-        ("cpu", "fp8", "no precision is called 'fp8'; there are auto, fp32, bf16, fp16"),
+        ("gpu", "auto", "device must be one of auto, cpu, cuda, mps, not 'gpu'"),
+        ("cpu", "fp8", "precision must be one of auto, fp32, bf16, fp16, not 'fp8'"),
     ],
 )
 def test_a_device_or_precision_that_there_is_not_is_refused_by_name(
@@ -310,14 +310,14 @@ def test_a_device_or_precision_that_there_is_not_is_refused_by_name(
     message: str,
     tiny: Tiny,
 ) -> None:
-    with pytest.raises(BadRequest, match=message):
+    with pytest.raises(BadArgument, match=message):
         TorchEncoder(tiny("gelu"), device, precision)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has one")
 @pytest.mark.parametrize("device", ["cuda", "cuda:1"])
 def test_a_device_that_this_machine_has_not_is_refused(device: str, tiny: Tiny) -> None:
-    with pytest.raises(BadRequest, match=f"has no {device}; try --device auto"):
+    with pytest.raises(BadArgument, match=f"device cannot be {device}: this machine, or its torch, has none"):
         TorchEncoder(tiny("gelu"), device)
 
 

@@ -8,20 +8,20 @@ import numpy as np
 import scenes
 
 from clipsearch.images.preprocess import preprocess
-from clipsearch.models import model as models
 from clipsearch.models.encoders import TorchEncoder, cold_encoder
+from clipsearch.models.model import mini
 
 UNSEEN = scenes.draw_distinct(100, seed=30_000_000, size=128)  # training draws seeds below ten million
 
 
 def test_the_bundle_is_small_and_described() -> None:
-    files = {path.name: path.stat().st_size for path in models.mini().weights.parent.iterdir()}
+    files = {path.name: path.stat().st_size for path in mini().weights.parent.iterdir()}
     assert files.keys() == {"README.md", "open_clip_config.json", "open_clip_model.safetensors"}
     assert sum(files.values()) <= 40_000_000
 
 
 def test_it_finds_drawn_scenes_that_it_has_not_seen() -> None:
-    model = models.mini()
+    model = mini()
     encoder = TorchEncoder(model, "cpu", "fp32")
     images = encoder.encode_images(np.stack([preprocess(scene.image, model.preprocess) for scene in UNSEEN]))
     texts = encoder.encode_texts([scene.captions[0] for scene in UNSEEN])

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import contextlib
-import random
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,18 +9,16 @@ from typing import Any
 import numpy as np
 import open_clip
 import pytest
-import safetensors.torch
 import torch
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from tiny_models import KINDS, TEXTS, assert_they_differ, cosines
 
 from clipsearch.arrays import unit_rows
 from clipsearch.errors import WeightsUnusable
-from clipsearch.models import model as models
+from clipsearch.models.clip import ImageTower, TextTower
+from clipsearch.models.layers import normalise
 from clipsearch.models.model import Model
-from clipsearch.models.tokenizer import tokenize
-from clipsearch.models.towers import ImageTower, TextTower, load_safetensors, normalise, supports
+from clipsearch.models.pretrained import builtin_config
+from clipsearch.models.weights import load_safetensors
 
 
 def pixels(model: Model, count: int = 4) -> np.ndarray:
@@ -32,6 +28,10 @@ def pixels(model: Model, count: int = 4) -> np.ndarray:
     coarse = rng.integers(0, 200, (count, 3, 3, 3), dtype=np.uint8)
     rows, columns = np.arange(height) * 3 // height, np.arange(width) * 3 // width
     return coarse[:, rows][:, :, columns] + rng.integers(0, 55, (count, height, width, 3), dtype=np.uint8)
+
+
+def supports(model: Model) -> tuple[bool, bool]:
+    return TextTower.serves(model), ImageTower.serves(model)
 
 
 def theirs(model: Model) -> Any:
@@ -44,8 +44,7 @@ def test_the_text_tower_gives_the_embeddings_that_open_clip_gives(tiny: Callable
     with torch.inference_mode():
         expected = theirs(model).encode_text(open_clip.get_tokenizer(model.architecture)(TEXTS)).numpy()
     assert_they_differ(expected)
-    ids = tokenize(TEXTS, model.config["text_cfg"]["context_length"])
-    assert cosines(TextTower(model, load_safetensors(model.weights))(ids), expected).min() > 0.999999
+    assert cosines(TextTower(model, load_safetensors(model.weights))(TEXTS), expected).min() > 0.999999
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -60,7 +59,7 @@ def test_the_image_tower_gives_the_embeddings_that_open_clip_gives(tiny: Callabl
 
 def test_a_text_is_read_up_to_its_first_end(tiny: Callable[[str], Model]) -> None:
     tower = TextTower(tiny(), load_safetensors(tiny().weights))
-    one, other, longer = tower(tokenize(["a dog", "a dog <end_of_text> in the snow", "a dog in the snow"]))
+    one, other, longer = tower(["a dog", "a dog <end_of_text> in the snow", "a dog in the snow"])
     np.testing.assert_array_equal(one, other)
     assert not np.allclose(one, longer, atol=0.01)
 
@@ -97,11 +96,7 @@ def test_a_row_of_nothing_stays_finite() -> None:
 def test_only_standard_towers_are_served(
     architecture: str, expected: tuple[bool, bool], tiny: Callable[[str], Model]
 ) -> None:
-    assert supports(replace(tiny(), config=models.builtin_config(architecture))) == expected
-
-
-def test_mini_is_served_for_texts_only() -> None:
-    assert supports(models.mini()) == (True, False)
+    assert supports(replace(tiny(), config=builtin_config(architecture))) == expected
 
 
 def test_weights_that_are_not_safetensors_are_not_served(tiny: Callable[[str], Model]) -> None:
@@ -120,53 +115,6 @@ def test_a_key_that_is_not_known_means_another_network(key: str, tiny: Callable[
 # ------------------------------------------------------------------------------------------ weights
 
 
-def test_safetensors_are_read_in_every_precision(tmp_path: Path) -> None:
-    values = torch.tensor([[1.5, -2.0, 3.0], [0.25, 0, 100]])
-    types = [torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.uint8]
-    whole = {str(kind): values.abs().to(kind) for kind in types}
-    safetensors.torch.save_file(whole | {"one": torch.tensor(7.0)}, tmp_path / "x", metadata={"format": "pt"})
-    read = load_safetensors(tmp_path / "x")
-    assert read.keys() == whole.keys() | {"one"}
-    assert read["one"] == 7
-    for name, expected in whole.items():
-        np.testing.assert_array_equal(read[name], expected.float().numpy())
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"",
-        b"short",
-        b"not a safetensors file, but long enough to have a length",
-        (2).to_bytes(8, "little") + b"[]",
-        (8).to_bytes(8, "little") + b'{"a": 1}',
-        (200_000).to_bytes(8, "little") + b"[" * 200_000,
-        (62).to_bytes(8, "little") + b'{"a":{"dtype":"F32","shape":[1000],"data_offsets":[0,4000]}}  ',
-        (64).to_bytes(8, "little") + b'{"a":{"dtype":"F32","shape":[9' + b"9" * 30 + b'],"data_offsets":[0,4]}}',
-    ],
-)
-def test_a_file_that_is_not_safetensors_is_unusable(content: bytes, tmp_path: Path) -> None:
-    (tmp_path / "x.safetensors").write_bytes(content)
-    with pytest.raises(WeightsUnusable, match=r"x\.safetensors cannot be read as safetensors"):
-        load_safetensors(tmp_path / "x.safetensors")
-
-
-def test_a_file_that_is_not_there_is_unusable(tmp_path: Path) -> None:
-    with pytest.raises(WeightsUnusable, match="No such file"):
-        load_safetensors(tmp_path / "none.safetensors")
-
-
-@given(rng=st.randoms(use_true_random=False))
-@settings(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_a_damaged_header_is_read_or_unusable(rng: random.Random, tmp_path: Path) -> None:
-    data = bytearray(safetensors.torch.save({"a": torch.zeros(2, 3), "b": torch.zeros(4, dtype=torch.bfloat16)}))
-    for _ in range(rng.randrange(1, 4)):
-        data[rng.randrange(8, len(data) - 32)] = rng.choice(b'0123456789,:[]{}"-e. ')
-    (tmp_path / "x").write_bytes(data)
-    with contextlib.suppress(WeightsUnusable):
-        assert all(isinstance(array, np.ndarray) for array in load_safetensors(tmp_path / "x").values())
-
-
 def changed(model: Model, part: str, **changes: int) -> Model:
     return replace(model, config=model.config | {part: model.config[part] | changes})
 
@@ -175,7 +123,7 @@ def changed(model: Model, part: str, **changes: int) -> Model:
 def test_texts_are_refused_when_the_weights_do_not_fit(changes: dict[str, int], tiny: Callable[[str], Model]) -> None:
     model = changed(tiny(), "text_cfg", **changes)
     with pytest.raises(WeightsUnusable, match="does not fit the architecture"):
-        TextTower(model, load_safetensors(model.weights))(tokenize(["a dog"]))
+        TextTower(model, load_safetensors(model.weights))(["a dog"])
 
 
 @pytest.mark.parametrize("changes", [{"layers": 1}, {"layers": 4}, {"width": 96}, {"patch_size": 12}])
@@ -198,6 +146,6 @@ def test_what_is_mapped_stays_readable_when_the_file_is_replaced(tmp_path: Path,
     tensors = load_safetensors(copy)
     copy.unlink()
     np.testing.assert_array_equal(
-        TextTower(tiny(), tensors)(tokenize(["a dog"], 16)),
-        TextTower(tiny(), load_safetensors(tiny().weights))(tokenize(["a dog"], 16)),
+        TextTower(tiny(), tensors)(["a dog"]),
+        TextTower(tiny(), load_safetensors(tiny().weights))(["a dog"]),
     )

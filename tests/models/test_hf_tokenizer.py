@@ -1,0 +1,60 @@
+"""Token ids against those of open_clip's `HFTokenizer`, which asks transformers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import open_clip.tokenizer
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tiny_models import TEXTS, save_hf
+
+from clipsearch.models.hf_tokenizer import tokenize
+from clipsearch.models.model import Model
+
+PADDING = {"minilm": 0, "xlm-roberta": 1}
+WORDS = ["dog", "a", "isn't", "&amp;", "&#x1F415;", "ﬁ", "É", "e\u0301", "schÃ¶n", "“", "ß", "中漢", "ＡＢＣ", "½"]
+WORDS += ["\x00", "\u00a0", "\u200d", "\t", "\n", " ", "  ", "-", "[SEP]", "[PAD]", "<s>", "<pad>", "▁", "🐕", "собака"]
+SOME = st.text() | st.lists(st.sampled_from(WORDS), max_size=12).map("".join)
+
+
+@pytest.fixture(scope="module", params=PADDING)
+def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Model, object]:
+    folder = tmp_path_factory.mktemp("tokens")
+    return save_hf(folder, request.param), open_clip.tokenizer.HFTokenizer(str(folder))
+
+
+def assert_same(both: tuple[Model, object], text: str, context_length: int) -> None:
+    model, their = both
+    assert model.text is not None
+    (ids,) = tokenize([text], model.text.tokenizer, context_length)
+    padded = ids + [model.text.padding] * (context_length - len(ids))
+    assert padded == their([text], context_length=context_length)[0].tolist()
+
+
+@given(text=SOME, context_length=st.integers(3, 40))
+@settings(deadline=None, max_examples=300)
+def test_any_text_has_the_ids_that_open_clip_gives(both: tuple[Model, object], text: str, context_length: int) -> None:
+    assert_same(both, text, context_length)
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_chosen_texts_have_the_ids_that_open_clip_gives(both: tuple[Model, object], text: str) -> None:
+    for context_length in (4, 24, 77):
+        assert_same(both, text, context_length)
+
+
+def test_a_long_text_is_cut_and_still_ends(both: tuple[Model, object]) -> None:
+    model, _ = both
+    assert model.text is not None
+    short, long = tokenize(["dog", "dog " * 50], model.text.tokenizer, 8)
+    assert (len(long), long[0], long[-1]) == (8, short[0], short[-1])
+    assert len(short) < 8
+
+
+def test_a_file_of_the_same_name_elsewhere_is_another(tmp_path: Path) -> None:
+    first, second = save_hf(tmp_path / "a", "minilm"), save_hf(tmp_path / "b", "xlm-roberta")
+    assert first.text is not None
+    assert second.text is not None
+    assert tokenize(["dog"], first.text.tokenizer, 8) != tokenize(["dog"], second.text.tokenizer, 8)

@@ -1,0 +1,54 @@
+"""What open_clip's files say, read without importing it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from clipsearch.errors import ModelUnknown
+from clipsearch.models.pretrained import all_weights, builtin_architectures, builtin_config, weights_of
+
+
+def test_the_tables_of_weights_are_open_clips() -> None:
+    import open_clip
+
+    assert all_weights() == open_clip.list_pretrained()
+    assert weights_of("ViT-B-32", "openai") == open_clip.get_pretrained_cfg("ViT-B-32", "openai")
+
+
+def test_a_builtin_architecture_has_open_clips_configuration() -> None:
+    import open_clip
+
+    assert builtin_config("ViT-B-32") == open_clip.get_model_config("ViT-B-32")
+    assert builtin_architectures() == sorted(open_clip.list_models())
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "ViT-Z-99",
+        "",
+        ".",
+        "..",
+        "../x",
+        "../model_configs/ViT-B-32",
+        "/etc/passwd",
+        "x/../ViT-B-32",
+        "ViT-B-32\0",
+        pytest.param("x" * 5000, id="too long for a file"),
+    ],
+)
+def test_a_name_that_is_no_architecture_is_unknown(name: str) -> None:
+    with pytest.raises(ModelUnknown, match="no model is called"):
+        builtin_config(name)
+
+
+def test_the_tables_are_read_without_torch_and_leave_no_module_out() -> None:
+    code = (
+        "import sys; from clipsearch.models.pretrained import all_weights; all_weights();"
+        "print(*sorted({'torch', 'open_clip'} & set(sys.modules))); import safetensors.torch"
+    )
+    command = [sys.executable, "-c", code]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.split() == []

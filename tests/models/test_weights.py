@@ -1,0 +1,72 @@
+"""Weights that are mapped into memory."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from clipsearch.errors import WeightsUnusable
+from clipsearch.models.weights import Named, load_safetensors
+
+
+def test_safetensors_are_read_in_every_precision(tmp_path: Path) -> None:
+    values = torch.tensor([[1.5, -2.0, 3.0], [0.25, 0, 100]])
+    types = [torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.uint8]
+    whole = {str(kind): values.abs().to(kind) for kind in types}
+    safetensors.torch.save_file(whole | {"one": torch.tensor(7.0)}, tmp_path / "x", metadata={"format": "pt"})
+    read = load_safetensors(tmp_path / "x")
+    assert read.keys() == whole.keys() | {"one"}
+    assert read["one"] == 7
+    for name, expected in whole.items():
+        np.testing.assert_array_equal(read[name], expected.float().numpy())
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"short",
+        b"not a safetensors file, but long enough to have a length",
+        (2).to_bytes(8, "little") + b"[]",
+        (8).to_bytes(8, "little") + b'{"a": 1}',
+        (200_000).to_bytes(8, "little") + b"[" * 200_000,
+        (62).to_bytes(8, "little") + b'{"a":{"dtype":"F32","shape":[1000],"data_offsets":[0,4000]}}  ',
+        (64).to_bytes(8, "little") + b'{"a":{"dtype":"F32","shape":[9' + b"9" * 30 + b'],"data_offsets":[0,4]}}',
+    ],
+)
+def test_a_file_that_is_not_safetensors_is_unusable(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "x.safetensors").write_bytes(content)
+    with pytest.raises(WeightsUnusable, match=r"x\.safetensors cannot be read as safetensors"):
+        load_safetensors(tmp_path / "x.safetensors")
+
+
+def test_a_file_that_is_not_there_is_unusable(tmp_path: Path) -> None:
+    with pytest.raises(WeightsUnusable, match="No such file"):
+        load_safetensors(tmp_path / "none.safetensors")
+
+
+@given(rng=st.randoms(use_true_random=False))
+@settings(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_damaged_header_is_read_or_unusable(rng: random.Random, tmp_path: Path) -> None:
+    data = bytearray(safetensors.torch.save({"a": torch.zeros(2, 3), "b": torch.zeros(4, dtype=torch.bfloat16)}))
+    for _ in range(rng.randrange(1, 4)):
+        data[rng.randrange(8, len(data) - 32)] = rng.choice(b'0123456789,:[]{}"-e. ')
+    (tmp_path / "x").write_bytes(data)
+    with contextlib.suppress(WeightsUnusable):
+        assert all(isinstance(array, np.ndarray) for array in load_safetensors(tmp_path / "x").values())
+
+
+def test_of_a_table_only_the_rows_that_are_asked_for_are_converted(tmp_path: Path) -> None:
+    table = torch.arange(12, dtype=torch.float16).reshape(4, 3)
+    safetensors.torch.save_file({"a.table": table}, tmp_path / "x")
+    rows = Named(load_safetensors(tmp_path / "x"), "a.", tmp_path / "x").rows("table", np.array([[2, 0]]))
+    assert rows.dtype == np.float32
+    np.testing.assert_array_equal(rows, [[[6, 7, 8], [0, 1, 2]]])
