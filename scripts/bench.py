@@ -259,7 +259,7 @@ def _embedding_alone(args: argparse.Namespace) -> float:
 
 
 def _cores() -> int:
-    from clipsearch.indexing.pipeline import usable_cores
+    from clipsearch.images.sandbox import usable_cores
 
     return usable_cores()
 

@@ -219,10 +219,10 @@ def files_in(folder: Path, count: int) -> Iterator[Path]:
 
 def fill_index(index: Path, files: Path, count: int, weights: Path) -> None:
     """An index of ours with made-up embeddings, through the store that `clipsearch index` writes with."""
-    from clipsearch.images.scan import Photo, Rules
+    from clipsearch.images.metadata import Metadata
+    from clipsearch.images.scan import FoundFile, Rules
     from clipsearch.models.hub import resolve
     from clipsearch.store import vectors
-    from clipsearch.store.catalogue import Image as StoredImage
     from clipsearch.store.catalogue import Store
 
     model = resolve("ViT-B-32", weights)
@@ -232,9 +232,10 @@ def fill_index(index: Path, files: Path, count: int, weights: Path) -> None:
         for number, (path, row) in enumerate(zip(files_in(files, count), rows, strict=True)):
             stat = path.stat()
             taken = f"{1950 + number % 100}-06-01T12:00:00"  # 1 % of them in each of a hundred years
-            image = StoredImage(number.to_bytes(16, "big"), 4000, 3000, taken, None, None, None)
-            photo = Photo(os.fsencode(path.relative_to(files)), stat.st_size, stat.st_mtime_ns)
-            store.put_photo(root, photo, store.add_image(image, row), None)
+            metadata = Metadata(4000, 3000, taken)
+            file = FoundFile(os.fsencode(path.relative_to(files)), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+            image_id = store.add_image(number.to_bytes(16, "big"), metadata, row)
+            store.put_photo(root, file, image_id, None)
             if number % 50_000 == 0:
                 store.commit()
         store.commit()

@@ -125,12 +125,13 @@ def _confidence(index: Path, labels: dict[Path, str]) -> None:
         label: {re.sub("(es|s|ing)$", "", word) for word in re.findall("[a-z]{3,}", label)} for label in labels.values()
     }
     asked = []
-    for label in sorted(stems):
-        hits = clipsearch.open_index(index).query(label, k=10 * len(labels), min_confidence=0.0)
-        shown = [(labels[Path(hit.path)], hit.confidence or 0.0) for hit in hits]
-        right = [confidence for other, confidence in shown if other == label]
-        wrong = [confidence for other, confidence in shown if other != label and not stems[other] & stems[label]]
-        asked.append((right, wrong))
+    with clipsearch.open_index(index) as opened:
+        for label in sorted(stems):
+            hits = opened.query(label, k=10 * len(labels), min_confidence=0.0)
+            shown = [(labels[hit.path], hit.confidence or 0.0) for hit in hits]
+            right = [confidence for other, confidence in shown if other == label]
+            wrong = [confidence for other, confidence in shown if other != label and not stems[other] & stems[label]]
+            asked.append((right, wrong))
     print(f"confidence, {len(asked)} labels: of what is kept how much is right, of what is right how much is kept,")
     print("for how many labels there is a hit, and for how many there is none when their photos are left out")
     for threshold in (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9):
@@ -158,7 +159,7 @@ def _duplicates(different: Path, photos: Path, folder: Path, model: str) -> None
         )
         large.crop((16, 16, large.width - 16, large.height - 16)).save(folder / f"{path.stem}-crop.png")
     index = _index(folder, model)
-    print("copies of 300 photos found, and of 1,945 different ones taken for copies, at a threshold:")
+    print("copies of 300 photos found, and of 1,945 different ones taken for copies, at a cosine:")
     for threshold in (0.9, 0.95, 0.97, 0.98, 0.99):
         found = dict.fromkeys(("q50", "half", "crop"), 0)
         wrong = 0
@@ -173,7 +174,7 @@ def _duplicates(different: Path, photos: Path, folder: Path, model: str) -> None
 
 
 def _groups(index: Path, threshold: float) -> list[list[str]]:
-    command = [sys.executable, "-m", "clipsearch", "duplicates", "--threshold", str(threshold), "--format", "json"]
+    command = [sys.executable, "-m", "clipsearch", "duplicates", "--similarity", str(threshold), "--format", "json"]
     done = subprocess.run([*command, "--index", str(index)], stdout=subprocess.PIPE, text=True, check=False)
     assert done.returncode in (0, 1)  # 1: there are none
     return [[photo["path"] for photo in group["photos"]] for group in json.loads(done.stdout)]

@@ -1,15 +1,12 @@
-"""The pictures that `train_mini.py` learns from: photo shards, cropped once, with what a teacher sees in each crop.
+"""The pictures that `train_mini.py` learns from, and what the image tower makes of them as it came, kept on disk.
 
-The teacher is MobileNetV2 as TensorFlow Lite, an ImageNet classifier (Sandler et al. 2018). Its pooled features are
-what the image tower imitates, the weights of its last layer say which of them tell classes apart, and the names of the
-classes that it is sure of are captions besides those that people wrote.
+Of a view of the pictures of a shard two files keep, in fp16, the maps that the lower half of the tower makes, and the
+features that the whole tower makes. What is written once is not made again.
 """
 
 from __future__ import annotations
 
-import hashlib
 import io
-import itertools
 import json
 import math
 import multiprocessing
@@ -17,173 +14,215 @@ import os
 import random
 import re
 import tarfile
-from dataclasses import dataclass, replace
+import time
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import scenes
+import timm
+import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageEnhance
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-SIZE = 128  # pixels, of the model's input
-VIEWS = 4  # crops of each photo; the first is the one that a user's photo gets
-TEACHER = "tf2_mobilenet_v2_1.0_224_ptq.tflite"
-TEACHER_DIM = 1280
-SURE = 0.6  # probability from which the teacher's class is taken for a caption
+SIZE = 224
+LOWER = 4  # of the seven groups of blocks of the image tower: they are never changed
+VIEWS = 3  # of each photo; the first is the one that a user's photo gets
+SCENES = 2000  # in a file; as many files as views
+EXTRA = re.compile(r"(.+)__(.+)__\d+")  # the name of a picture without a file of captions: set, label, number
+
+Kinds = tuple[Any, Any]  # maps and features of one view of a shard
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Picture:
-    """One photo of the shards: where it is, what is said of it, and the class it belongs to, if any."""
+    """What is said of one picture; `named` is the class that the classifier is sure of."""
 
-    shard: str
-    member: str
+    key: str
     captions: tuple[str, ...]
-    label: str | None
+    label: str | None = None
+    named: int | None = None
+
+    @property
+    def source(self) -> str:
+        """The set that it comes from."""
+        return re.split("__|-[0-9]", self.key)[0]
 
 
-def read_shards(folder: Path, pattern: str) -> list[Picture]:
-    """The pictures of the shards that match `pattern`, with the captions and labels that lie beside them."""
-    labels = {}
-    for line in (folder / "train-labels.jsonl").read_text().splitlines():
-        row = json.loads(line)
-        labels[row["key"]] = row["label"]
-    pictures = []
-    for path in sorted(folder.glob(pattern)):
-        with tarfile.open(path) as tar:
-            texts: dict[str, tuple[str, ...]] = {}
-            images = []
-            for member in tar:
-                stem, _, suffix = member.name.rpartition(".")
-                if suffix in ("txt", "json"):
-                    handle = tar.extractfile(member)
-                    assert handle is not None
-                    content = handle.read().decode()
-                    if suffix == "txt":
-                        texts[stem] = tuple(line for line in content.splitlines() if line)
-                    else:
-                        labels[stem] = json.loads(content)["label"]
-                else:
-                    images.append((stem, member.name))
-            pictures += [Picture(path.name, name, texts.get(stem, ()), labels.get(stem)) for stem, name in images]
-    return pictures
+def image_classifier(weights: Path) -> nn.Module:
+    """EfficientNet-Lite2 of a file that has the same tensors in the same order under other names."""
+    state = torch.load(weights, weights_only=True)
+    model: nn.Module = timm.create_model("tf_efficientnet_lite2")
+    model.load_state_dict(dict(zip(model.state_dict(), state.values(), strict=True)))
+    return model.eval()
 
 
-def caption_the_extra(pictures: list[Picture], captioned: list[Picture]) -> list[Picture]:
-    """Give pictures named `<set>__<label>__<number>` the captions of their class, where it has any."""
-    by_class: dict[tuple[str, str], tuple[str, tuple[str, ...]]] = {}
-    for picture in captioned:
-        if picture.label:
-            slug = re.sub(r"[^a-z0-9]+", "-", picture.label.lower()).strip("-")
-            by_class[picture.member.rsplit("-", 1)[0], slug] = (picture.label, picture.captions)
-    out = []
+def folded(model: nn.Module) -> nn.Module:
+    """A copy whose norms are part of the convolutions before them, which takes half the time."""
+    model = deepcopy(model).eval()
+    convolution: Any = None
+    for name, module in list(model.named_modules()):
+        if isinstance(module, nn.Conv2d):
+            convolution = module
+        elif isinstance(module, nn.BatchNorm2d):
+            merged = fuse_conv_bn_eval(convolution, module)
+            convolution.weight, convolution.bias = merged.weight, merged.bias
+            parent, _, leaf = name.rpartition(".")
+            setattr(model.get_submodule(parent), leaf, module.act)
+    return model
+
+
+def shards(photos: Path) -> list[str]:
+    """Those to train on: all but the dev sets."""
+    return [path.stem for kind in ("train", "caps", "extra") for path in sorted(photos.glob(f"{kind}-*.tar"))]
+
+
+def read_shard(path: Path, labels: dict[str, str | None]) -> tuple[list[Picture], list[bytes]]:
+    """The pictures of a tar, and their files."""
+    texts: dict[str, tuple[str, ...]] = {}
+    files: dict[str, bytes] = {}
+    with tarfile.open(path) as tar:
+        for member in tar:
+            stem, _, suffix = member.name.rpartition(".")
+            handle = tar.extractfile(member)
+            assert handle is not None
+            if suffix == "txt":
+                texts[stem] = tuple(line for line in handle.read().decode().splitlines() if line)
+            elif suffix == "json":
+                labels[stem] = json.load(handle)["label"]
+            else:
+                files[stem] = handle.read()
+    pictures = [Picture(key, texts.get(key, ()), labels.get(key)) for key in files]
     for picture in pictures:
-        source, slug, _ = picture.member.split("__")
-        if slug == "none":
-            out.append(picture)
-            continue
-        words = slug.replace("-", " ")
-        label, captions = by_class.get((source, slug), (words, (f"a photo of {words}", words)))
-        out.append(replace(picture, label=label, captions=captions))
-    return out
+        if (extra := EXTRA.fullmatch(picture.key)) and extra[2] != "none":
+            picture.label = extra[2].replace("-", " ")
+    return pictures, list(files.values())
 
 
-def crop(image: Image.Image, view: int, rng: random.Random) -> Image.Image:
-    """View 0 is the centre square; the others are random resized crops."""
+# ---------------------------------------------------------------------------------------------- prepare
+
+
+def view_of(data: bytes, view: int, rng: random.Random) -> NDArray[np.uint8]:
+    """View 0 is the whole picture squeezed to a square; the others are crops, brighter or darker, odd ones mirrored."""
+    image = Image.open(io.BytesIO(data)).convert("RGB")
     width, height = image.size
-    if view == 0:
-        side = min(width, height)
-        left, top = (width - side) // 2, (height - side) // 2
-        return image.crop((left, top, left + side, top + side))
-    area = width * height * rng.uniform(0.4, 1.0)
-    ratio = math.exp(rng.uniform(math.log(3 / 4), math.log(4 / 3)))
-    w, h = min(width, round(math.sqrt(area * ratio))), min(height, round(math.sqrt(area / ratio)))
-    left, top = rng.randint(0, width - w), rng.randint(0, height - h)
-    return image.crop((left, top, left + w, top + h))
+    box = (0.0, 0.0, float(width), float(height))
+    if view:
+        area, ratio = rng.uniform(0.45, 1), math.exp(rng.uniform(-0.2, 0.2))
+        w, h = width * min(1, math.sqrt(area * ratio)), height * min(1, math.sqrt(area / ratio))
+        left, top = rng.uniform(0, width - w), rng.uniform(0, height - h)
+        box = (left, top, left + w, top + h)
+        if view % 2:
+            image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        image = ImageEnhance.Brightness(image).enhance(rng.uniform(0.8, 1.2))
+        image = ImageEnhance.Contrast(image).enhance(rng.uniform(0.8, 1.2))
+    return np.asarray(image.resize((SIZE, SIZE), Image.Resampling.BICUBIC, box))
 
 
-class Teacher:
-    """The classifier, for its pooled features: calling it with an RGB image gives 1280 of them.
-
-    `weight` (1000, 1280) and `bias` (1000) map the features to the logits of ImageNet's classes, called `names`.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        from ai_edge_litert.interpreter import Interpreter
-
-        self.net = Interpreter(str(folder / TEACHER), experimental_preserve_all_tensors=True, num_threads=1)
-        self.net.allocate_tensors()
-        self.input = self.net.get_input_details()[0]["index"]
-        by_shape = {tuple(d["shape"]): d for d in self.net.get_tensor_details()}
-        self.pooled = by_shape[1, 1, 1, TEACHER_DIM]
-        weight, bias = by_shape[1001, 1, 1, TEACHER_DIM], by_shape[(1001,)]
-        scales = (d["quantization_parameters"]["scales"] for d in (weight, bias))
-        raw = [
-            self.net.get_tensor(d["index"]).squeeze().T * scale for d, scale in zip((weight, bias), scales, strict=True)
-        ]
-        self.weight, self.bias = (np.asarray(value.T[1:], np.float32) for value in raw)  # the first is the background
-        self.names = [line.split(",")[0] for line in (folder / "imagenet_labels.txt").read_text().splitlines()[1:]]
-
-    def __call__(self, image: Image.Image) -> NDArray[np.float32]:
-        pixels = np.asarray(image.resize((224, 224), Image.Resampling.BICUBIC), np.uint8)
-        self.net.set_tensor(self.input, pixels[None])
-        self.net.invoke()
-        scale, zero = self.pooled["quantization"]
-        raw = self.net.get_tensor(self.pooled["index"]).reshape(-1).astype(np.float32)
-        return np.asarray((raw - zero) * scale, np.float32)
-
-    def name(self, features: NDArray[np.float32]) -> list[str | None]:
-        """What each row of (n, 1280) shows, where the classifier is sure of it."""
-        logits = features @ self.weight.T + self.bias
-        odds = np.exp(logits - logits.max(1, keepdims=True))
-        sure = odds.max(1) / odds.sum(1) > SURE
-        return [self.names[best] if yes else None for best, yes in zip(odds.argmax(1), sure, strict=True)]
+def scenes_of(name: str, view: int) -> list[scenes.Scene]:
+    """The scenes of a file; those to measure with are drawn as `measure_mini.py` draws them."""
+    if name == "dev-scenes":
+        return scenes.draw_distinct(200, scenes.UNSEEN, size=160)
+    seeds = range(view * SCENES, (view + 1) * SCENES)
+    return [scenes.draw(seed, size=random.Random(seed).randrange(128, 257, 32)) for seed in seeds]
 
 
-def _prepare_part(
-    shards: Path, teacher: Path, pictures: list[Picture], first: int, total: int, views: int, out: Path
-) -> None:
-    pixels = np.memmap(out / "pixels.u8", np.uint8, "r+", shape=(total, views, SIZE, SIZE, 3))
-    features = np.memmap(out / "teacher.f16", np.float16, "r+", shape=(total, views, TEACHER_DIM))
-    net = Teacher(teacher)
-    tars = {name: tarfile.open(shards / name) for name in {p.shard for p in pictures}}  # noqa: SIM115
-    for offset, picture in enumerate(pictures):
-        tar = tars[picture.shard]
-        handle = tar.extractfile(picture.member)
-        assert handle is not None
-        image = Image.open(io.BytesIO(handle.read())).convert("RGB")
-        rng = random.Random(first + offset)
-        for view in range(views):
-            part = crop(image, view, rng)
-            pixels[first + offset, view] = np.asarray(part.resize((SIZE, SIZE), Image.Resampling.BICUBIC))
-            features[first + offset, view] = net(part)
+def prepare_all(photos: Path, kept: Path, weights: Path, workers: int) -> None:
+    jobs = [(photos, kept, weights, name, 0) for name in ("dev-flickr8k", "dev-labels", "dev-scenes")]
+    jobs += [(photos, kept, weights, name, view) for view in range(VIEWS) for name in (*shards(photos), "scenes")]
+    jobs = [job for job in jobs if not (kept / f"{job[3]}-{job[4]}.features.npy").exists()]
+    with multiprocessing.get_context("spawn").Pool(workers, maxtasksperchild=1) as pool:
+        pool.map(prepare, jobs, chunksize=1)
 
 
-def prepare(shards: Path, teacher: Path, pictures: list[Picture], views: int, out: Path) -> None:
-    """Write the crops of `pictures` and the teacher's features for them to `out`, once for the same pictures."""
-    key = hashlib.sha256(repr((views, SIZE, [(p.shard, p.member) for p in pictures])).encode()).hexdigest()
-    done = out / "done"
-    if done.exists() and done.read_text() == key:
-        return
-    done.unlink(missing_ok=True)
-    out.mkdir(parents=True, exist_ok=True)
-    total = len(pictures)
-    np.memmap(out / "pixels.u8", np.uint8, "w+", shape=(total, views, SIZE, SIZE, 3)).flush()
-    np.memmap(out / "teacher.f16", np.float16, "w+", shape=(total, views, TEACHER_DIM)).flush()
-    workers = os.cpu_count() or 1
-    bounds = [total * k // workers for k in range(workers + 1)]
-    jobs = [(shards, teacher, pictures[a:b], a, total, views, out) for a, b in itertools.pairwise(bounds)]
-    with multiprocessing.get_context("fork").Pool(workers) as pool:
-        pool.starmap(_prepare_part, jobs, chunksize=1)
-    done.write_text(key)
+@torch.no_grad()
+def prepare(job: tuple[Path, Path, Path, str, int]) -> None:
+    """Write the maps and the features of one view of a shard, or of drawn scenes."""
+    photos, kept, weights, name, view = job
+    began, device = time.monotonic(), "cuda" if torch.cuda.is_available() else "cpu"
+    torch.set_num_threads(1)  # there are as many processes as cores
+    trunk: Any = folded(image_classifier(weights)).to(device, torch.bfloat16).to(memory_format=torch.channels_last)
+    if name.endswith("scenes"):
+        drawn = scenes_of(name, view)
+        (kept / f"{name}-{view}.json").write_text(json.dumps([scene.captions for scene in drawn]))
+        pixels = [np.asarray(scene.image.resize((SIZE, SIZE), Image.Resampling.BICUBIC)) for scene in drawn]
+    else:
+        rng = random.Random(f"{name} {view}")
+        pixels = [view_of(data, view, rng) for data in read_shard(photos / f"{name}.tar", {})[1]]
+    maps, features = [], []
+    for start in range(0, len(pixels), 32):
+        batch = torch.from_numpy(np.stack(pixels[start : start + 32])).to(device).permute(0, 3, 1, 2)
+        x = (batch.bfloat16() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
+        x = trunk.blocks[:LOWER](trunk.bn1(trunk.conv_stem(x)))
+        maps.append(x.permute(0, 2, 3, 1).half().cpu().numpy())
+        x = trunk.bn2(trunk.conv_head(trunk.blocks[LOWER:](x)))
+        features.append(x.float().mean((2, 3)).half().cpu().numpy())
+    for kind, parts in (("maps", maps), ("features", features)):
+        part = kept / f"{name}-{view}.{kind}.tmp.npy"
+        np.save(part, np.concatenate(parts))
+        os.replace(part, kept / f"{name}-{view}.{kind}.npy")
+    print(f"{name}, view {view}: {len(pixels)} pictures, {time.monotonic() - began:.0f} s", flush=True)
 
 
-class Prepared:
-    """Pictures with their crops (uint8, mapped from disk), the teacher's features of each crop, and its name for it."""
+# ---------------------------------------------------------------------------------------------- what is kept
 
-    def __init__(self, pictures: list[Picture], views: int, folder: Path) -> None:
-        self.pictures = pictures
-        shape = (len(pictures), views)
-        self.pixels = np.memmap(folder / "pixels.u8", np.uint8, "r", shape=(*shape, SIZE, SIZE, 3))
-        features = np.memmap(folder / "teacher.f16", np.float16, "r", shape=(*shape, TEACHER_DIM))
-        self.teacher: NDArray[np.float32] = np.asarray(features, np.float32)
-        self.named: list[str | None] = [None] * len(pictures)
+
+class Kept:
+    """Pictures of several files, with their kept views. Maps are read from disk when they are asked for."""
+
+    def __init__(self, folder: Path, files: Sequence[tuple[str, list[Picture], Sequence[int]]]) -> None:
+        self.rows: list[Picture] = []
+        self.places: list[tuple[list[Kinds], int]] = []  # of each picture, the views of its file, and its row in them
+        for name, pictures, views in files:
+            paths = [[folder / f"{name}-{view}.{kind}.npy" for kind in ("maps", "features")] for view in views]
+            arrays: list[Kinds] = [(np.load(a, mmap_mode="r"), np.load(b)) for a, b in paths if b.exists()]
+            self.rows += pictures
+            self.places += [(arrays, row) for row in range(len(pictures))]
+
+    def features(self, rows: Sequence[int]) -> torch.Tensor:
+        """(n, 1280) of the first view of each row."""
+        return self._stack([(views[0], at) for views, at in (self.places[row] for row in rows)], 1).float()
+
+    def maps(self, rows: Sequence[int]) -> torch.Tensor:
+        """(n, height, width, channels) of the first view of each row."""
+        return self._stack([(views[0], at) for views, at in (self.places[row] for row in rows)], 0)
+
+    def views_of(
+        self, rows: Sequence[int], sided: Sequence[bool], rng: random.Random, maps: bool
+    ) -> tuple[torch.Tensor | None, torch.Tensor]:
+        """Maps, if asked for, and features of some view of each row, not of a mirrored one where `sided`."""
+        chosen = []
+        for row, fixed in zip(rows, sided, strict=True):
+            views, at = self.places[row]
+            chosen.append((rng.choice(views[::2] if fixed else views), at))
+        return self._stack(chosen, 0) if maps else None, self._stack(chosen, 1).float()
+
+    def _stack(self, chosen: list[tuple[Kinds, int]], kind: int) -> torch.Tensor:
+        return torch.from_numpy(np.stack([view[kind][at] for view, at in chosen]))
+
+
+def open_kept(photos: Path, folder: Path, names: Sequence[str]) -> Kept:
+    """The pictures of shards with what the folder keeps of them; extra ones get the captions of their class."""
+    lines = (json.loads(line) for line in (photos / "train-labels.jsonl").read_text().splitlines())
+    labels: dict[str, str | None] = {line["key"]: line["label"] for line in lines}
+    files = [(name, read_shard(photos / f"{name}.tar", labels)[0], range(VIEWS)) for name in names]
+    said: dict[tuple[str, str], Picture] = {}
+    for picture in (picture for _, pictures, _ in files for picture in pictures):
+        if picture.label:
+            slug = re.sub(r"[^a-z0-9]+", " ", picture.label.lower()).strip()
+            known = said.setdefault((picture.source, slug), picture)
+            picture.label, picture.captions = known.label, picture.captions or known.captions
+    return Kept(folder, files)
+
+
+def open_scenes(folder: Path, name: str) -> Kept:
+    files = []
+    for path in sorted(folder.glob(f"{name}-*.json")):
+        pictures = [Picture(path.stem, tuple(captions)) for captions in json.loads(path.read_text())]
+        files.append((name, pictures, [int(path.stem.rpartition("-")[2])]))
+    return Kept(folder, files)

