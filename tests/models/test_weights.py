@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.numpy
 import safetensors.torch
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -70,3 +71,11 @@ def test_of_a_table_only_the_rows_that_are_asked_for_are_converted(tmp_path: Pat
     rows = Named(load_safetensors(tmp_path / "x"), "a.", tmp_path / "x").rows("table", np.array([[2, 0]]))
     assert rows.dtype == np.float32
     np.testing.assert_array_equal(rows, [[[6, 7, 8], [0, 1, 2]]])
+
+
+def test_every_number_in_half_precision_keeps_its_value(tmp_path: Path) -> None:
+    numbers = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
+    numbers = numbers[np.isfinite(numbers)].reshape(4, -1)
+    safetensors.numpy.save_file({"x": numbers}, tmp_path / "x")
+    read = Named(load_safetensors(tmp_path / "x"), "", tmp_path / "x").matrix("x")
+    np.testing.assert_array_equal(read.view(np.int32), numbers.astype(np.float32).view(np.int32))
