@@ -33,7 +33,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,7 +77,7 @@ def run(command: Iterable[object], folder: Path | None = None, environment: dict
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode not in (0, 1):  # 1: nothing found
-        raise SystemExit(f"{process.args} ended with {process.returncode}: {said.decode(errors='replace')[-2000:]}")
+        raise SystemExit(f"{process.args!r} ended with {process.returncode}: {said.decode(errors='replace')[-2000:]}")
     memory = usage.ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
     return Cost(time.perf_counter() - began, usage.ru_utime + usage.ru_stime, memory, usage.ru_oublock * 512 / 1e6)
 
@@ -91,7 +91,7 @@ def apart(function: Callable[..., Any], *arguments: Any) -> Any:
         return pool.submit(function, *arguments).result()
 
 
-def in_turn(runs: dict[str, Callable[[], Cost]], times: int) -> dict[str, Cost]:
+def in_turn(runs: Mapping[str, Callable[..., Cost]], times: int) -> dict[str, Cost]:
     """The median cost of each, run in turn so that a slow minute of the machine meets all of them."""
     costs: dict[str, list[Cost]] = {name: [] for name in runs}
     for _ in range(times):
@@ -210,6 +210,7 @@ def index(args: argparse.Namespace) -> Figures:
         count = args.photos or default
         photos = inputs.make_photos(args.work / f"photos-{megapixels}", megapixels, count)
         sample = _linked(photos, count, args.work / f"sample-{megapixels}")
+        runs: dict[str, Callable[..., Cost]]
         runs = {"clipsearch": functools.partial(_index_anew, args, sample, "ViT-B-32", "--weights", weights)}
         for pixels in args.peers:
             peer = apart(inputs.make_peer, args.work, pixels)
@@ -296,6 +297,8 @@ def query(args: argparse.Namespace) -> Figures:
             return "a {} and a {} with a {} near a {} or a {}".format(*random.choices(WORDS, k=5))
 
         times = max(5, args.times) if rows == 2_000 else args.times
+        texts: dict[str, Callable[..., Cost]]
+        images: dict[str, Callable[..., Cost]]
         texts = {"clipsearch": lambda ours=ours: run(clipsearch("query", text(), "--index", ours))}
         images = {"clipsearch": lambda ours=ours: run(clipsearch("query", "--image", new, "--index", ours))}
         for pixels, peer in peers.items():
@@ -319,7 +322,7 @@ def filtered(args: argparse.Namespace) -> Figures:
         "--under, a thousand": ("--under", files / "0000"),
         "--files-from, 10,000": ("--files-from", listed),
     }
-    runs = {
+    runs: dict[str, Callable[..., Cost]] = {
         name: lambda options=options: run(clipsearch("query", f"a cat at {time.time()}", *options, "--index", ours))
         for name, options in texts.items()
     }
@@ -379,6 +382,7 @@ def noop(args: argparse.Namespace) -> Figures:
     out: Figures = {}
     for rows in (20_000, 100_000):
         ours, files, peers = _filled(args, rows, with_peers=rows == 20_000)
+        runs: dict[str, Callable[..., Cost]]
         runs = {"clipsearch": lambda ours=ours: run(clipsearch("index", "--index", ours))}
         for pixels, peer in peers.items():
             runs[f"rclip, {pixels} px"] = lambda peer=peer, files=files: _ask_peer(peer, files)

@@ -14,7 +14,7 @@ import venv
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -139,7 +139,7 @@ def _export(folder: Path, pixels: int) -> None:
 
         def forward(self, images: torch.Tensor) -> torch.Tensor:
             margin = (256 - pixels) // 2  # rclip always makes 256
-            return self.tower(images[:, :, margin : 256 - margin, margin : 256 - margin])
+            return cast(torch.Tensor, self.tower(images[:, :, margin : 256 - margin, margin : 256 - margin]))
 
     class Textual(torch.nn.Module):
         def __init__(self, clip: torch.nn.Module) -> None:
@@ -147,7 +147,7 @@ def _export(folder: Path, pixels: int) -> None:
             self.clip = clip
 
         def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-            return self.clip.encode_text(tokens)
+            return cast(torch.Tensor, cast(Any, self.clip).encode_text(tokens))
 
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)

@@ -209,7 +209,8 @@ def _pattern(rng: random.Random, size: int) -> Scene:
                 round(a[2] + (b[2] - a[2]) * mix),
             )
             lo, hi = k / steps, (k + 1) / steps
-            canvas.box(*((lo, 0, hi, 1) if horizontal else (0, lo, 1, hi)), colour)
+            x0, y0, x1, y1 = (lo, 0.0, hi, 1.0) if horizontal else (0.0, lo, 1.0, hi)
+            canvas.box(x0, y0, x1, y1, colour)
         start, end = ("left", "right") if horizontal else ("top", "bottom")
         captions = (
             f"a gradient from {name_a} at the {start} to {name_b} at the {end}",

@@ -1,11 +1,9 @@
-"""timm's convolutional networks in NumPy, as open_clip's `TimmModel` uses them: embeds one image without torch.
+"""EfficientNet-Lite in NumPy, as open_clip's `TimmModel` uses timm's: embeds one image without torch.
 
-- `tf_efficientnet_lite0`, `1`, `2`: Tan and Le 2019, "EfficientNet", without squeeze-and-excitation and with ReLU6.
-- `mobilenetv4_conv_small`: Qin et al. 2024, "MobileNetV4: Universal Models for the Mobile Ecosystem".
-
-Both are sequences of blocks of convolutions (timm's `efficientnet.py`, `mobilenetv3.py`, `_efficientnet_blocks.py`).
-Maps are (height, width, channels), so that a 1 x 1 convolution is one product of matrices. Batch norm is folded into
-the kernels that it follows.
+Tan and Le 2019, "EfficientNet", without squeeze-and-excitation and with ReLU6: `tf_efficientnet_lite0`, `1` and `2` of
+timm (`efficientnet.py`, `_efficientnet_blocks.py`), which are sequences of blocks of convolutions. Maps are (height,
+width, channels), so that a 1 x 1 convolution is one product of matrices. Batch norm is folded into the kernels that it
+follows.
 """
 
 from __future__ import annotations
@@ -28,6 +26,9 @@ _KEYS = frozenset(
 )
 
 
+_FEATURES = 1280  # channels of the last map
+_EPSILON = np.float32(1e-3)  # of the batch norms
+_MOST = 6.0  # ReLU6 cuts here
 _IN_CACHE = 1 << 16  # numbers: a quarter of a megabyte
 
 
@@ -51,16 +52,7 @@ class _Block(NamedTuple):
     adds: bool = False  # the input to the output
 
 
-class _Network(NamedTuple):
-    blocks: list[_Block]
-    last: _Layer | None  # a 1 x 1 convolution after pooling
-    features: int
-    most: float = np.inf  # ReLU cuts here too
-    same: bool = False  # TensorFlow's "SAME" padding: what is odd goes to the end
-    epsilon: float = 1e-5  # of the batch norms
-
-
-def _efficientnet_lite(width: float, depth: float) -> _Network:
+def _efficientnet_lite(width: float, depth: float) -> list[_Block]:
     """The stages of EfficientNet-B0 (kernel, stride, widening, channels, repeats), wider and deeper.
 
     Lite networks keep the stem, the last convolution and the depth of the first and the last stage as they are.
@@ -87,8 +79,8 @@ def _efficientnet_lite(width: float, depth: float) -> _Network:
                 ]
             blocks.append(_Block(layers, adds=step == 1 and before == after))
             before = after
-    blocks.append(_Block([_Layer("conv_head", "bn2", 1280, before)]))
-    return _Network(blocks, None, 1280, most=6, same=True, epsilon=1e-3)
+    blocks.append(_Block([_Layer("conv_head", "bn2", _FEATURES, before)]))
+    return blocks
 
 
 def _rounded(channels: float) -> int:
@@ -97,45 +89,10 @@ def _rounded(channels: float) -> int:
     return rounded + 8 * (rounded < 0.9 * channels)
 
 
-def _mobilenet_v4_small() -> _Network:
-    """Two stages of plain convolutions, then universal inverted bottlenecks.
-
-    Such a block is (channels before, widened and after; sizes of the depthwise kernels before and after the widening,
-    0 for none).
-    """
-    stages = [
-        [(64, 192, 96, 5, 5), *[(96, 192, 96, 0, 3)] * 4, (96, 384, 96, 3, 0)],
-        [(96, 576, 128, 3, 3), (128, 512, 128, 5, 5), (128, 512, 128, 0, 5), (128, 384, 128, 0, 5)]
-        + [(128, 512, 128, 0, 3)] * 2,
-    ]
-    blocks = [_Block([_Layer("conv_stem", "bn1", 32, 3, 3, 2)])]
-    for stage, before, between, after in ((0, 32, 32, 32), (1, 32, 96, 64)):
-        first, second = f"blocks.{stage}.0.", f"blocks.{stage}.1."
-        blocks.append(_Block([_Layer(f"{first}conv", f"{first}bn1", between, before, 3, 2)]))
-        blocks.append(_Block([_Layer(f"{second}conv", f"{second}bn1", after, between)]))
-    for stage, bottlenecks in enumerate(stages, 2):
-        for n, (before, wide, after, start, middle) in enumerate(bottlenecks):
-            name, stride = f"blocks.{stage}.{n}.", 2 if n == 0 else 1
-
-            def part(what: str, *sizes: int, activated: bool = True, name: str = name) -> _Layer:
-                after, before, size, stride = (*sizes, 1, 1)[:4]
-                return _Layer(f"{name}{what}.conv", f"{name}{what}.bn", after, before, size, stride, activated)
-
-            layers = [part("pw_exp", wide, before), part("pw_proj", after, wide, activated=False)]
-            if middle:
-                layers.insert(1, part("dw_mid", wide, 1, middle, stride))
-            if start:
-                layers.insert(0, part("dw_start", before, 1, start, activated=False))
-            blocks.append(_Block(layers, adds=stride == 1 and before == after))
-    blocks.append(_Block([_Layer("blocks.4.0.conv", "blocks.4.0.bn1", 960, 128)]))
-    return _Network(blocks, _Layer("conv_head", "norm_head", 1280, 960), 1280)
-
-
-_NETWORKS: dict[str, Callable[[], _Network]] = {
+_NETWORKS: dict[str, Callable[[], list[_Block]]] = {
     "tf_efficientnet_lite0": functools.partial(_efficientnet_lite, 1.0, 1.0),
     "tf_efficientnet_lite1": functools.partial(_efficientnet_lite, 1.0, 1.1),
     "tf_efficientnet_lite2": functools.partial(_efficientnet_lite, 1.1, 1.2),
-    "mobilenetv4_conv_small": _mobilenet_v4_small,
 }
 
 
@@ -163,10 +120,10 @@ class ConvTower:
         visual = Named(tensors, "visual.", model.weights)
         t = visual.below("trunk.")
         self._preprocess = model.preprocess
-        self.blocks = [Block([Conv(t, layer, network) for layer in b.layers], b.adds) for b in network.blocks]
+        self.blocks = [Block([Conv(t, layer) for layer in b.layers], b.adds) for b in network]
         projection = vision.get("timm_proj", "linear")
-        self.dense = [*_last(t, network), *_head(visual, projection, network.features, model.dim)]
-        known = {part for block in network.blocks for layer in block.layers for part in (layer.conv, layer.norm)}
+        self.dense = list(_head(visual, projection, model.dim))
+        known = {part for block in network for layer in block.layers for part in (layer.conv, layer.norm)}
         for name in t.names():
             if name.startswith("blocks.") and name.rpartition(".")[0] not in known:
                 t.expect_no(name)
@@ -192,13 +149,13 @@ class Conv:
     None without one.
     """
 
-    def __init__(self, t: Named, layer: _Layer, network: _Network) -> None:
-        self.size, self.stride, self.depthwise, self._same = layer.size, layer.stride, layer.before == 1, network.same
-        self.most = network.most if layer.activated else None
+    def __init__(self, t: Named, layer: _Layer) -> None:
+        self.size, self.stride, self.depthwise = layer.size, layer.stride, layer.before == 1
+        self.most = _MOST if layer.activated else None
         t.expect(f"{layer.conv}.weight", layer.after, layer.before, layer.size, layer.size)
         for part in ("weight", "bias", "running_mean", "running_var"):
             t.expect(f"{layer.norm}.{part}", layer.after)
-        variance = t.matrix(f"{layer.norm}.running_var") + np.float32(network.epsilon)
+        variance = t.matrix(f"{layer.norm}.running_var") + _EPSILON
         scale = t.matrix(f"{layer.norm}.weight") / np.sqrt(variance)
         self.bias = t.matrix(f"{layer.norm}.bias") - t.matrix(f"{layer.norm}.running_mean") * scale
         self.kernel = t.matrix(f"{layer.conv}.weight") * scale[:, None, None, None]
@@ -206,9 +163,7 @@ class Conv:
         self._kernel = self.kernel[:, 0].transpose(1, 2, 0) if self.depthwise else self.kernel.transpose(2, 3, 1, 0)
 
     def margins(self, side: int) -> tuple[int, int]:
-        """How far a side of the map is padded at its start and at its end."""
-        if not self._same:
-            return self.size // 2, self.size // 2
+        """How far a side of the map is padded at its start and at its end, as TensorFlow's "SAME" does it."""
         whole = max(((side - 1) // self.stride) * self.stride + self.size - side, 0)
         return whole // 2, whole - whole // 2
 
@@ -218,7 +173,7 @@ class Conv:
             x = np.pad(x, (self.margins(x.shape[0]), self.margins(x.shape[1]), (0, 0)))
         out = self._each(x) if self.depthwise else self._all(x)
         out += self.bias
-        return out if self.most is None else np.clip(out, 0, np.float32(self.most), out=out)
+        return out if self.most is None else np.clip(out, 0, self.most, out=out)
 
     def _all(self, x: Array) -> Array:
         if self.size > 1:
@@ -272,14 +227,7 @@ class Dense(NamedTuple):
         return gelu(out) if self.activation == "gelu" else np.maximum(out, 0) if self.activation else out
 
 
-def _last(t: Named, network: _Network) -> Iterator[Dense]:
-    """The convolution after pooling: on a map of one place it is a product."""
-    if network.last:
-        conv = Conv(t, network.last, network)
-        yield Dense(conv.kernel[:, :, 0, 0], conv.bias, "relu")
-
-
-def _head(visual: Named, projection: str, features: int, dim: int) -> Iterator[Dense]:
+def _head(visual: Named, projection: str, dim: int) -> Iterator[Dense]:
     """From the pooled features to an embedding, in the ways that open_clip's `timm_proj` names."""
 
     def dense(name: str, before: int, after: int, *, bias: bool, activation: str = "") -> Dense:
@@ -289,9 +237,9 @@ def _head(visual: Named, projection: str, features: int, dim: int) -> Iterator[D
         return Dense(visual.matrix(f"{name}.weight"), visual.matrix(f"{name}.bias") if bias else None, activation)
 
     if projection == "mlp":
-        yield dense("head.mlp.fc1", features, 2 * dim, bias=True, activation="gelu")
+        yield dense("head.mlp.fc1", _FEATURES, 2 * dim, bias=True, activation="gelu")
         yield dense("head.mlp.fc2", 2 * dim, dim, bias=False)
     elif projection == "linear":
-        yield dense("head.proj", features, dim, bias=False)
+        yield dense("head.proj", _FEATURES, dim, bias=False)
     else:
-        yield dense("trunk.classifier", features, dim, bias=True)
+        yield dense("trunk.classifier", _FEATURES, dim, bias=True)

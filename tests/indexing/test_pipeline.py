@@ -37,7 +37,7 @@ def read(number: int) -> Contents:
 
 def pipeline(encoder: Encoder, read: Callable[[int], Contents] = read, **options: object) -> Pipeline[int]:
     options = {"known": lambda content: False, "stages": Stages(), "workers": 2, **options}
-    return Pipeline(lambda: encoder, read, **options)  # type: ignore[arg-type]
+    return Pipeline(lambda: encoder, read, **options)
 
 
 @pytest.mark.parametrize("count", [0, 1, 15, 16, 17, 1000])

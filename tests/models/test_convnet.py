@@ -24,7 +24,6 @@ from clipsearch.models.model import Model, from_folder, mini
 from clipsearch.models.weights import load_safetensors
 
 NETWORKS = {
-    "mobilenetv4_conv_small": "",
     "tf_efficientnet_lite0": "linear",
     "tf_efficientnet_lite1": "",
     "tf_efficientnet_lite2": "mlp",

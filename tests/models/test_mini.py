@@ -9,15 +9,18 @@ import scenes
 
 from clipsearch.images.preprocess import preprocess
 from clipsearch.models.encoders import TorchEncoder, cold_encoder
-from clipsearch.models.model import mini
+from clipsearch.models.model import about_mini, mini
 
 UNSEEN = scenes.draw_distinct(100, seed=30_000_000, size=128)  # training draws seeds below ten million
 
 
 def test_the_bundle_is_small_and_described() -> None:
     files = {path.name: path.stat().st_size for path in mini().weights.parent.iterdir()}
-    assert files.keys() == {"README.md", "open_clip_config.json", "open_clip_model.safetensors"}
-    assert sum(files.values()) <= 40_000_000
+    weights = {"open_clip_config.json", "open_clip_model.safetensors"}
+    text = {"config.json", "tokenizer.json", "tokenizer_config.json"}
+    assert files.keys() == {"README.md", "LICENSE", "NOTICE"} | weights | text
+    assert sum(files.values()) <= 64_000_000
+    assert about_mini().startswith("it finds ")
 
 
 def test_it_finds_drawn_scenes_that_it_has_not_seen() -> None:
