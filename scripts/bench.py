@@ -174,7 +174,7 @@ def encode(args: argparse.Namespace) -> Figures:
     for rows, columns in ((768, 2304), (768, 768), (768, 3072), (3072, 768)):
         left = torch.randn(tokens, rows, device=encoder.device).to(dtype)
         right = torch.randn(rows, columns, device=encoder.device).to(dtype)
-        seconds += _best_half(lambda left=left, right=right: _synchronised(left @ right), 12)
+        seconds += _best_half(functools.partial(_multiplied, left, right), 12)
         flops += 2.0 * tokens * rows * columns
     # 12 such blocks, the patches' embedding, and attention's own two products.
     image_flops = 12 * (flops / 32 + 4 * 50 * 50 * 768) + 2 * 49 * 3072 * 768
@@ -190,6 +190,10 @@ def _synchronised(x: Any) -> None:
         import torch
 
         torch.cuda.synchronize()
+
+
+def _multiplied(left: Any, right: Any) -> None:
+    _synchronised(left @ right)
 
 
 def _best_half(once: Callable[[], Any], times: int) -> float:
