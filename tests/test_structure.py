@@ -62,6 +62,10 @@ def test_imports_point_one_way(path: Path) -> None:
         ("rich", {"cli", "output"}),
         ("textual_image", {"output"}),
         ("sqlite3", {"store", "models/cache"}),
+        ("jinja2", {"output/sheet"}),
+        ("pathspec", {"images/scan"}),
+        ("tokenizers", {"models/hf_tokenizer"}),
+        ("filelock", {"store/lock", "search/concepts"}),
     ],
 )
 def test_each_library_has_one_owner(library: str, owners: set[str]) -> None:
