@@ -60,7 +60,8 @@ def test_imports_point_one_way(path: Path) -> None:
         ("faiss", {"store/vectors"}),
         ("typer", {"cli"}),
         ("rich", {"cli", "output"}),
-        ("textual_image", {"output"}),
+        ("textual_image", {"output/preview"}),
+        ("jinja2", {"output/sheet"}),
         ("sqlite3", {"store", "models/cache"}),
     ],
 )
