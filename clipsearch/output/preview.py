@@ -14,8 +14,11 @@ def preview(picture: Image, width: int, rows: int = 12) -> str:
 
     It is in Sixel or Kitty's protocol if the terminal says that it knows one, else in half-block characters.
     """
-    # A cell is about twice as high as it is wide.
-    columns = min(width, max(1, round(2 * rows * picture.width / picture.height)))
+    # A cell is about twice as high as it is wide. What is narrower than one column in all rows is made as wide.
+    narrowest = -(-picture.height // (2 * rows))
+    if picture.width < narrowest:
+        picture = picture.resize((narrowest, picture.height))
+    columns = min(width, 2 * rows * picture.width // picture.height)
     return _in_protocol(picture, columns, width) or _in_half_blocks(picture, columns)
 
 

@@ -1,15 +1,15 @@
 const cards = [...document.querySelectorAll(".card")];
 addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.altKey || event.metaKey || event.shiftKey || !cards.length) return;
-  const below = cards.findIndex((card) => card.offsetTop > cards[0].offsetTop);
-  const columns = below < 0 ? cards.length : below, last = cards.length - 1;
-  const at = cards.findIndex((card) => card.contains(document.activeElement));
-  const lowerRow = Math.floor(at / columns) < Math.floor(last / columns);
+  // Groups are grids of their own, so that rows may differ in length.
+  const rows = [...Map.groupBy(cards, (card) => card.offsetTop).values()];
+  const last = cards.length - 1, at = cards.findIndex((card) => card.contains(document.activeElement));
+  const row = rows.findIndex((row) => row.includes(cards[at])), column = rows[row]?.indexOf(cards[at]);
+  const inRow = (to) => cards.indexOf(rows[to]?.[Math.min(column, rows[to].length - 1)]);
   const to = new Map([
     ["Home", 0], ["End", last],
     ["ArrowLeft", at - 1], ["h", at - 1], ["ArrowRight", at + 1], ["l", at + 1],
-    ["ArrowUp", at - columns], ["k", at - columns],
-    ...["ArrowDown", "j"].map((key) => [key, lowerRow ? Math.min(at + columns, last) : at]),
+    ["ArrowUp", inRow(row - 1)], ["k", inRow(row - 1)], ["ArrowDown", inRow(row + 1)], ["j", inRow(row + 1)],
   ]).get(event.key);
   if (to === undefined) return;
   event.preventDefault();

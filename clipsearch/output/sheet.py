@@ -70,7 +70,7 @@ class Others(NamedTuple):
 
 
 class Card(NamedTuple):
-    """A photo on a page; `picture` is None when it cannot be read any more."""
+    """A photo on a page; `picture` is None when it cannot be read any more. Times are local, in ISO 8601."""
 
     head: str
     found: Sequence[str]
@@ -80,6 +80,7 @@ class Card(NamedTuple):
     camera: str | None
     size: str
     others: Sequence[Others]
+    changed: str | None = None
     picture: Picture | None = None
 
 
@@ -181,7 +182,8 @@ def _section_of_group(pool: ThreadPoolExecutor, number: int, group: Group) -> Se
 def _card_of_copy(copy: Copy, best: Copy, number: int) -> Card:
     head = "best" if number == 0 else text.likeness(copy, best)
     others = [Others("same file", [Place.of(path) for path in copy.same_file])]
-    return _card(copy.photo, head, f"Photo {number + 1}", [text.amount(copy.photo.size)], others)
+    card = _card(copy.photo, head, f"Photo {number + 1}", [text.amount(copy.photo.size)], others)
+    return card._replace(changed=copy.photo.changed)  # by which the best was chosen
 
 
 def _card(photo: Photo, head: str, name: str, found: Sequence[str], others: Sequence[Others]) -> Card:
@@ -232,5 +234,5 @@ def _picture(path: bytes) -> Picture | None:
     if image is None:
         return None
     out = io.BytesIO()
-    image.save(out, "JPEG", quality=_QUALITY)
+    image.save(out, "JPEG", quality=_QUALITY, optimize=True)
     return Picture(base64.b64encode(out.getvalue()).decode("ascii"), image.width, image.height)

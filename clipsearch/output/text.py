@@ -8,7 +8,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from clipsearch.images.scan import TYPES
+
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from clipsearch.indexing.status import Status
     from clipsearch.indexing.update import Report
     from clipsearch.indexing.why import Why
@@ -148,12 +152,14 @@ def _copy_lines(copy: Copy, best: Copy, *, first: bool) -> Iterator[Line]:
     ]
     yield words, copy.photo.path, ""
     for path in copy.same_file:
-        yield [(f"{'same file':<30}", "dim")], path, ""
+        yield [(f"{'  same file':<32}", "dim")], path, ""
 
 
 def likeness(copy: Copy, best: Copy) -> str:
     """How a file is like the best of its group, in a word: the same contents, or how near its embedding is."""
-    return "identical" if copy.photo.image_id == best.photo.image_id else f"near {copy.similarity:.3f}"
+    if copy.photo.image_id == best.photo.image_id:
+        return "identical"
+    return f"near {min(copy.similarity, 0.999):.3f}"  # 1.000 would look like the same contents
 
 
 # ------------------------------------------------------------------------------------------ sentences
@@ -202,7 +208,7 @@ def status(found: Status) -> Iterator[str]:
     """What an index holds, a line each."""
     yield f"index   {printable(str(found.folder))}, {amount(found.size)}"
     yield f"model   {printable(found.model)}, {found.dim} dimensions"
-    yield f"photos  {found.photos:,}, {found.embeddings:,} of them distinct, {len(found.skipped):,} files skipped"
+    yield f"photos  {found.photos:,}, {found.embeddings:,} of them distinct, {files(len(found.skipped))} skipped"
     for root in found.roots:
         state = f"  (offline: {root.offline})" if root.offline else ""
         yield f"  {root.photos:>9,}  {printable(root.path)}{state}"
@@ -216,17 +222,18 @@ def status(found: Status) -> Iterator[str]:
 
 def repairs(sound: Verified) -> list[str]:
     """What was mended, a sentence each."""
-    sentences = {
-        "NAME": "{} files had a damaged name",
-        "NO_FOLDER": "{} files belonged to no indexed folder",
-        "RECORD": "{} files were not as they had been recorded; the next index looks at them again",
-        "NO_EMBEDDING": "{} files had contents without a sound embedding; the next index embeds them again",
-        "EMBEDDING": "{} unsound embeddings were dropped",
-        "NO_IMAGE": "{} embeddings belonged to no image",
-        "NO_PHOTO": "{} images belonged to no photo",
-        "VECTORS": "the file of vectors did not match the catalogue and was written anew",
+    sentences = {  # a counted word, and what was wrong
+        "NAME": ("file", "{} had a damaged name"),
+        "NO_FOLDER": ("file", "{} belonged to no indexed folder"),
+        "RECORD": ("file", "{} had a damaged record; the next index looks again"),
+        "NO_EMBEDDING": ("file", "{} had no sound embedding; the next index embeds again"),
+        "EMBEDDING": ("unsound embedding", "{} dropped"),
+        "NO_IMAGE": ("embedding", "{} belonged to no image"),
+        "NO_PHOTO": ("image", "{} belonged to no photo"),
+        "VECTORS": ("file", "the file of vectors did not match the catalogue and was written anew"),
     }
-    return [sentences[repair.damage.name].format(repair.count) for repair in sound.repairs]
+    found = ((*sentences[repair.damage.name], repair.count) for repair in sound.repairs)
+    return [sentence.format(_counted(count, word)) for word, sentence, count in found]
 
 
 def why(one: Why) -> bytes:
@@ -260,9 +267,9 @@ def filter_title(where: Filter) -> str:
     if where.under is not None:
         parts.append(f"in {printable(from_home(os.path.abspath(os.fsencode(where.under))))}")
     if where.after is not None:
-        parts.append(f"from {where.after:%Y-%m-%d} on")
+        parts.append(f"from {_moment(where.after)} on")
     if where.before is not None:
-        parts.append(f"before {where.before:%Y-%m-%d}")
+        parts.append(f"before {_moment(where.before)}")
     if where.camera:
         parts.append(where.camera)
     if where.near is not None:
@@ -274,10 +281,22 @@ def filter_title(where: Filter) -> str:
     if where.orientation:
         parts.append(where.orientation)
     if where.types:
-        parts.append(" ".join(where.types))
+        parts += _kinds(where.types)
     if where.files is not None:
         parts.append(f"of {files(len(where.files))}")
     return ", ".join(parts)
+
+
+def _moment(when: datetime) -> str:
+    """A date, and the time only where it is not midnight."""
+    return when.isoformat(" ", "seconds").removesuffix(":00").removesuffix(" 00:00")
+
+
+def _kinds(suffixes: Sequence[str]) -> list[str]:
+    """The names of the kinds of file that have all these suffixes, and the suffixes that are left."""
+    named = {kind: own for kind, own in TYPES.items() if set(own) <= set(suffixes)}
+    rest = set(suffixes).difference(*named.values())
+    return [*named, *(suffix for suffix in suffixes if suffix in rest)]
 
 
 # ------------------------------------------------------------------------------------------ words
@@ -292,12 +311,16 @@ def printable(text: str | bytes) -> str:
 
 def photos(count: int) -> str:
     """So many photos, in words."""
-    return "1 photo" if count == 1 else f"{count:,} photos"
+    return _counted(count, "photo")
 
 
 def files(count: int) -> str:
     """So many files, in words."""
-    return "1 file" if count == 1 else f"{count:,} files"
+    return _counted(count, "file")
+
+
+def _counted(count: int, word: str) -> str:
+    return f"1 {word}" if count == 1 else f"{count:,} {word}s"
 
 
 def quoted(path: str | bytes) -> str:

@@ -56,8 +56,11 @@ class Photo(NamedTuple):
     @property
     def date(self) -> str:
         """When it was taken or, if it does not say, its file was changed: local time in ISO 8601."""
-        if self.metadata.taken:
-            return self.metadata.taken
+        return self.metadata.taken or self.changed
+
+    @property
+    def changed(self) -> str:
+        """When its file was changed: local time in ISO 8601."""
         try:
             return datetime.fromtimestamp(self.mtime_ns // 10**9).isoformat()
         except (OverflowError, ValueError, OSError):  # beyond what the calendar can say

@@ -250,6 +250,8 @@ def test_groups_of_copies_are_sections_of_a_page(tmp_path: Path) -> None:
     assert "a link.png" in parsed.cards[0]
     assert ["near 0.993" in card for card in parsed.cards] == [False, True, False, False]
     assert ["identical" in card for card in parsed.cards] == [False, False, False, True]
+    assert all(f"file of {best.changed[:16].replace('T', ' ')}" in card for card in parsed.cards)  # the older is better
+    assert "1 B" in parsed.cards[0]
     write_duplicates(tmp_path / "page.html", [one, two])
     assert (tmp_path / "page.html").read_text().startswith("<!DOCTYPE html>")
 
@@ -475,6 +477,22 @@ def test_keys_move_between_the_cards(browser: Browser, tmp_path: Path) -> None:
     browser.press("End")
     low = "document.activeElement.closest('.card').getBoundingClientRect().bottom <= innerHeight"
     assert browser.value(low) is True
+
+
+def test_keys_move_between_groups_of_any_length(browser: Browser, tmp_path: Path) -> None:
+    photos = [Copy(save(tmp_path / f"{n}.png"), 1.0) for n in range(1, 10)]
+    groups = [tuple(photos[:2]), tuple(photos[2:7]), tuple(photos[7:])]  # 1 2, 3 4 5 6, 7, 8 9
+    (tmp_path / "sheet.html").write_text("".join(duplicates_sheet(groups)), encoding="utf-8")
+    browser.ask("Emulation.setDeviceMetricsOverride", width=1300, height=800, deviceScaleFactor=1, mobile=False)
+    browser.open((tmp_path / "sheet.html").as_uri())
+    walk = [
+        *[("Home", 1), ("ArrowDown", 3), ("ArrowRight", 4), ("ArrowUp", 2), ("ArrowRight", 3), ("ArrowRight", 4)],
+        *[("l", 5), ("j", 7), ("j", 8), ("j", 8), ("l", 9), ("k", 7), ("k", 3), ("End", 9), ("ArrowUp", 7)],
+    ]
+    for key, expected in walk:
+        browser.press(key)
+        at = browser.value("[...document.querySelectorAll('.card > a')].indexOf(document.activeElement)") + 1
+        assert at == expected, key
 
 
 @pytest.mark.parametrize("width", [320, 390, 1200, 2400])

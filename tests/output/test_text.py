@@ -1,9 +1,23 @@
 from __future__ import annotations
 
+import dataclasses
+import re
+from datetime import datetime
+from pathlib import Path
+
 import pytest
 from rich.cells import cell_len
 
+from clipsearch.images.metadata import Metadata
+from clipsearch.images.scan import TYPES, Rules
+from clipsearch.indexing.status import RootStatus, Status
+from clipsearch.indexing.update import Report
 from clipsearch.output import text
+from clipsearch.search.duplicates import Copy
+from clipsearch.search.query import Hit
+from clipsearch.store.catalogue import Offline, Photo
+from clipsearch.store.filters import EVERYTHING, Circle, Filter
+from clipsearch.store.verify import Damage, Repair, Verified
 
 
 @pytest.mark.parametrize("width", range(1, 60))
@@ -47,3 +61,128 @@ def test_amounts_are_for_people() -> None:
         "38 MB",
         "2500 GB",
     ]
+
+
+# ------------------------------------------------------------------------------------------ tables
+
+
+def copies() -> tuple[Copy, ...]:
+    best = Photo(1, b"/a/best.jpg", 2_000_000, 1, b"", Metadata(4000, 3000))
+    same = best._replace(path=b"/a/same.jpg")
+    near = Photo(2, b"/a/near.jpg", 900, 1, b"", Metadata(40, 30))
+    nearly = near._replace(image_id=3, path=b"/a/nearly.jpg")
+    return Copy(best, 1.0), Copy(same, 1.0, (b"/a/link.jpg",)), Copy(near, 0.9931), Copy(nearly, 0.99999)
+
+
+def test_a_table_of_copies_says_how_each_is_one() -> None:
+    [shown] = text.duplicates([copies()], 80, colour=False)
+    lines = shown.decode().splitlines()
+    assert lines[-1] == ""  # ends the group
+    assert [line.split("  ")[0].strip() for line in lines if line[:1].strip()] == [
+        "best",
+        "identical",
+        "near 0.993",
+        "near 0.999",  # and not 1.000, which would look like the same contents
+    ]
+    [link] = [line for line in lines if "link.jpg" in line]
+    assert link.startswith("  same file")  # indented below its file, whose line it must not be taken for
+    assert len({line.index("/a/") for line in lines if line}) == 1  # one column of paths
+
+
+def test_no_line_of_a_table_is_wider_than_the_terminal() -> None:
+    long = b"/home/" + b"folder/" * 30 + b"photo.jpg"
+    of = Photo(1, long, 1, 1, b"", Metadata(1, 1))
+    hits = [Hit(1, 0.5, of, 0.25, (of,), (long,)), Hit(10, 0.25, of)]
+    groups = [(Copy(of, 1.0), Copy(of, 1.0, (long,)))]
+    shown = text.table(hits, 60, colour=False) + b"".join(text.duplicates(groups, 60, colour=False)).decode()
+    assert all(cell_len(line) <= 60 for line in shown.splitlines())
+    assert shown.splitlines()[0].endswith("photo.jpg  +2")  # one similar, one other name
+
+
+# ------------------------------------------------------------------------------------------ sentences
+
+
+def test_the_summary_of_a_run() -> None:
+    done = Report(model="mini", added=1200, duplicates=3, moved=2, unchanged=4, embedded=1197, seconds=10.0)
+    assert list(text.summary(done)) == [
+        "1,200 added (3 duplicates), 2 moved, 4 unchanged in 10.0 s; 1,197 embedded with mini, 120 images/s"
+    ]
+
+
+def test_a_summary_tells_new_skips_from_old_ones_and_says_what_was_not_seen() -> None:
+    done = Report(skipped=[(b"/%d.jpg" % n, "it is cut short") for n in range(12)])
+    done.skipped_before += [(b"/old.jpg", "empty")]
+    done.unreadable.append((b"/locked", "permission denied"))
+    done.offline += [(b"/usb", Offline.MISSING), (b"/mnt", Offline.EMPTY)]
+    done.unmatched.append("sub/")
+    first, *rest = text.summary(done)
+    assert first.startswith("0 added, 0 unchanged, 12 skipped in ")
+    assert rest[:10] == [f"skipped: /{n}.jpg: it is cut short" for n in range(10)]
+    assert rest[10:] == [
+        "... and 2 more; clipsearch status --json lists them",
+        "skipped before and not changed since: 1 file; clipsearch status lists them",
+        "unreadable, its photos are kept: /locked: permission denied",
+        "offline: /usb is not there; its photos are kept",
+        "offline: /mnt has nothing in it any more; its photos are kept; --prune forgets them",
+        "--exclude 'sub/' has left nothing out",
+    ]
+
+
+def test_every_damage_has_a_sentence_that_is_english() -> None:
+    def sentences(count: int) -> list[str]:
+        return text.repairs(Verified(1, 1, tuple(Repair(damage, count) for damage in Damage)))
+
+    assert len(sentences(1)) == len(Damage)
+    assert sentences(2)[0] == "2 files had a damaged name"
+    assert sentences(1)[0] == "1 file had a damaged name"
+    assert not any(re.search(r"\b1 (unsound )?(files|images|embeddings)\b|\bthem\b", one) for one in sentences(1))
+
+
+def test_the_status_says_what_is_offline_and_why() -> None:
+    roots = [RootStatus(b"/a\x1b", Rules(), 3, 1, None), RootStatus(b"/b", Rules(), 2000, 0, Offline.EMPTY)]
+    skipped = [(b"/a/%d" % n, "cut") for n in range(25)]
+    found = Status(Path("/index"), "mini", "f", 256, 2003, 4, 99, roots, skipped[:1], [(b"/a/locked", 2)])
+    assert list(text.status(found)) == [
+        "index   /index, 99 B",
+        "model   mini, 256 dimensions",
+        "photos  2,003, 4 of them distinct, 1 file skipped",
+        "          3  /a\\x1b",
+        "      2,000  /b  (offline: has nothing in it any more)",
+        "          2  /a/locked  (offline: cannot be read)",
+        "  skipped  /a/0: cut",
+    ]
+    *_, last = text.status(dataclasses.replace(found, skipped=skipped))
+    assert last == "  ... and 5 more; clipsearch status --json lists them"
+
+
+# ------------------------------------------------------------------------------------------ titles
+
+
+def test_a_query_in_words() -> None:
+    assert text.query_title(["a dog"], ["/a/beach.jpg"], ["people"], ["b.jpg"]) == (
+        "a dog, like beach.jpg, not people, unlike b.jpg"
+    )
+    assert text.query_title([], [], [], []) == ""
+
+
+@pytest.mark.parametrize(
+    ("where", "words"),
+    [
+        (EVERYTHING, ""),
+        (Filter(after=datetime(2023, 6, 1)), "from 2023-06-01 on"),
+        (Filter(after=datetime(2023, 6, 1, 18, 3)), "from 2023-06-01 18:03 on"),
+        (Filter(before=datetime(2023, 6, 1, 0, 0, 5, 99)), "before 2023-06-01 00:00:05"),
+        (Filter(near=Circle(48.85, 2.35, 5)), "within 5 km of 48.85, 2.35"),
+        (Filter(camera="Canon", at_least=2_000_000, at_most=10_000_000), "Canon, at least 2.0 MB, at most 10 MB"),
+        (Filter(types=(*TYPES["jpeg"], ".png", ".tif")), "jpeg, .png, .tif"),
+        (Filter(orientation="portrait", files=(b"/a", b"/b")), "portrait, of 2 files"),
+    ],
+)
+def test_a_filter_in_words(where: Filter, words: str) -> None:
+    assert text.filter_title(where) == words
+
+
+def test_a_folder_of_the_home_is_short(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    assert text.filter_title(Filter(under=str(tmp_path / "Pictures"))) == "in ~/Pictures"

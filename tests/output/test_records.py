@@ -1,0 +1,143 @@
+"""The JSON, TSV and paths that other programs read. The fields are those of the README."""
+
+from __future__ import annotations
+
+import base64
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from clipsearch.images.metadata import Metadata
+from clipsearch.images.scan import Rules
+from clipsearch.indexing.status import RootStatus, Status
+from clipsearch.indexing.update import Report
+from clipsearch.output import records
+from clipsearch.search.duplicates import Copy
+from clipsearch.search.evaluate import Evaluation, Recall
+from clipsearch.search.label import Labelled
+from clipsearch.search.query import Hit
+from clipsearch.store.catalogue import Offline, Photo
+
+RAW = b"/a/\xff\t\n\\.jpg"
+KNOWN = Photo(1, b"/a/b.jpg", 20, 1_500_000_000, b"", Metadata(4, 3, "2023-07-14T18:03:21", "Canon", 1.5, -2.5))
+UNKNOWN = Photo(2, RAW, 10, 0, b"", Metadata(2, 1))
+FACTS = {"width", "height", "size", "mtime", "taken", "camera", "latitude", "longitude"}
+
+
+def objects(chunks: object) -> list[dict[str, object]]:
+    return [json.loads(chunk) for chunk in chunks]  # type: ignore[attr-defined]
+
+
+def test_a_hit_has_the_fields_that_the_readme_names() -> None:
+    [found] = objects(records.jsonl([Hit(1, 0.12345678, KNOWN, 0.5, (UNKNOWN,), (b"/a/link.jpg",))], query="a dog"))
+    assert found == {
+        "query": "a dog",
+        "rank": 1,
+        "score": 0.123457,
+        "confidence": 0.5,
+        "path": "/a/b.jpg",
+        "width": 4,
+        "height": 3,
+        "size": 20,
+        "mtime": 1.5,
+        "taken": "2023-07-14T18:03:21",
+        "camera": "Canon",
+        "latitude": 1.5,
+        "longitude": -2.5,
+        "similar": [{"path": "/a/\ufffd\t\n\\.jpg", "path_b64": base64.b64encode(RAW).decode()}],
+        "same_file": [{"path": "/a/link.jpg"}],
+    }
+    assert next(iter(found)) == "query"
+    [plain] = json.loads(b"".join(records.json_array([Hit(1, None, UNKNOWN)])))
+    assert [plain[name] for name in ("score", "confidence", "taken", "camera", "latitude")] == [None] * 5
+    assert base64.b64decode(plain["path_b64"]) == RAW
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names here are not any bytes")
+def test_paths_are_raw_and_tsv_keeps_a_line_a_line() -> None:
+    hits = [Hit(1, 0.5, KNOWN), Hit(2, None, UNKNOWN)]
+    assert b"".join(records.paths(hits, b"\0")) == KNOWN.path + b"\0" + RAW + b"\0"
+    assert list(records.tsv(hits)) == [b"1\t0.5000\t/a/b.jpg\n", b"2\t\t/a/\xff\\t\\n\\\\.jpg\n"]
+
+
+def test_what_is_not_unicode_is_replaced() -> None:
+    damaged = KNOWN._replace(metadata=KNOWN.metadata._replace(camera="a\udcff"))
+    assert json.loads(next(records.jsonl([Hit(1, 0.5, damaged)])))["camera"] == "a?"
+
+
+def test_other_names_of_a_file_are_in_no_list_that_a_script_would_delete() -> None:
+    group = (Copy(KNOWN, 1.0), Copy(UNKNOWN, 0.9931, (b"/a/link.jpg",)))
+    [found] = objects(records.duplicates([group], "jsonl", b"\n"))
+    assert found["group"] == 1
+    best, other = found["photos"]  # type: ignore[misc]
+    assert set(best) == {"similarity", "path", "same_file"} | FACTS
+    assert (best["same_file"], other["same_file"]) == ([], [{"path": "/a/link.jpg"}])
+    assert other["similarity"] == 0.9931
+    assert json.loads(b"".join(records.duplicates([group], "json", b"\n"))) == [found]
+    assert b"".join(records.duplicates([group], "paths", b"\0")) == KNOWN.path + b"\0" + RAW + b"\0\0"
+    assert b"link.jpg" not in b"".join(records.duplicates([group], "tsv", b"\n"))
+
+
+def test_labels_and_their_counts() -> None:
+    one = Labelled(b"/a\tb.jpg", (("cat\n", 0.75), ("dog", 0.25)))
+    assert list(records.labelled([one], "tsv")) == [b"cat\\n\t0.7500\t/a\\tb.jpg\n", b"dog\t0.2500\t/a\\tb.jpg\n"]
+    [found] = objects(records.labelled([one], "jsonl"))
+    assert found == {"path": "/a\tb.jpg", "label": "cat\n", "probability": 0.75, "labels": {"cat\n": 0.75, "dog": 0.25}}
+    assert json.loads(b"".join(records.labelled([one], "json"))) == [found]
+    rows = [("cat", 3), ("dog", 0)]
+    assert list(records.label_counts(rows, "tsv")) == [b"3\tcat\n", b"0\tdog\n"]
+    expected = [{"label": "cat", "photos": 3}, {"label": "dog", "photos": 0}]
+    assert objects(records.label_counts(rows, "jsonl")) == expected
+    assert json.loads(b"".join(records.label_counts(rows, "json"))) == expected
+
+
+def test_a_run_of_the_indexer() -> None:
+    done = Report(model="mini", added=2, skipped=[(RAW, "empty")], skipped_before=[(b"/old", "cut")], seconds=2.0)
+    done.unreadable.append((b"/locked", "permission denied"))
+    done.offline.append((b"/gone", Offline.MISSING))
+    done.unmatched.append("sub/")
+    found = json.loads(records.as_json(records.report(done)))
+    counts = {"added": 2} | dict.fromkeys(("duplicates", "updated", "moved", "removed", "unchanged", "embedded"), 0)
+    assert counts.items() <= found.items()
+    assert found["skipped"] == [records.path_fields(RAW) | {"reason": "empty"}]
+    assert found["skipped_before"] == [{"path": "/old", "reason": "cut"}]
+    assert found["unreadable"] == [{"path": "/locked", "reason": "permission denied"}]
+    assert found["offline"] == [{"path": "/gone", "reason": "is not there"}]
+    assert found["unmatched"] == ["sub/"]
+    assert {"seconds", "stages", "images_per_second", "model"} <= set(found)
+
+
+def test_the_status_of_an_index() -> None:
+    roots = [
+        RootStatus(b"/a", Rules(exclude=("*.gif",)), 3, 1, None),
+        RootStatus(b"/b", Rules(hidden=True), 2, 0, Offline.EMPTY),
+    ]
+    found = records.status(
+        Status(Path("/index"), "mini", "f", 256, 5, 4, 99, roots, [(b"/a/x", "cut")], [(b"/a/l", 2)])
+    )
+    here, away = found.pop("roots")
+    assert found == {
+        "index": "/index",
+        "model": "mini",
+        "fingerprint": "f",
+        "dim": 256,
+        "photos": 5,
+        "embeddings": 4,
+        "bytes": 99,
+        "unreadable": [{"path": "/a/l", "photos": 2}],
+        "skipped": [{"path": "/a/x", "reason": "cut"}],
+    }
+    assert (here["online"], here["offline"], here["exclude"], here["photos"]) == (True, None, ["*.gif"], 3)
+    assert (away["online"], away["offline"], away["hidden"]) == (False, "has nothing in it any more", True)
+
+
+def test_an_evaluation() -> None:
+    found = records.evaluation(
+        Evaluation("mini", 4, 3, 9, [b"/gone"], Recall(0.25, 0.5, 1.0, 2.0), Recall(0.1, 0.2, 0.3, 4.0))
+    )
+    assert found["text_to_image"] == {"recall_at_1": 0.25, "recall_at_5": 0.5, "recall_at_10": 1.0, "median_rank": 2.0}
+    assert found["image_to_text"]["median_rank"] == 4.0
+    assert (found["captions"], found["photos"], found["among"]) == (4, 3, 9)
+    assert found["missing"] == [{"path": "/gone"}]
