@@ -63,7 +63,6 @@ def test_imports_point_one_way(path: Path) -> None:
         ("textual_image", {"output/preview"}),
         ("jinja2", {"output/sheet"}),
         ("sqlite3", {"store", "models/cache"}),
-        ("jinja2", {"output/sheet"}),
         ("pathspec", {"images/scan"}),
         ("tokenizers", {"models/hf_tokenizer"}),
         ("filelock", {"store/lock", "search/concepts"}),
