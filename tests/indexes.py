@@ -13,13 +13,14 @@ from PIL import Image
 
 from clipsearch.indexing import run
 from clipsearch.indexing.update import Options, update_index
+from clipsearch.models.model import mini
 from clipsearch.store import vectors
 from clipsearch.store.catalogue import Store
 
 MINI = Options(model="mini")
 
 
-_PROJECTION = np.random.default_rng(0).normal(size=(384, 256)).astype(np.float32)
+_PROJECTION = np.random.default_rng(0).normal(size=(2048, mini().dim)).astype(np.float32)
 
 
 class StubEncoder:
@@ -38,7 +39,7 @@ class StubEncoder:
             raise RuntimeError("out of memory")
         self.batches.append(len(pixels))
         reduced = pixels.reshape(len(pixels), -1)[:, ::128].astype(np.float32) - 128
-        rows = np.stack([row @ _PROJECTION for row in reduced])
+        rows = np.stack([row @ _PROJECTION[: len(row)] for row in reduced])
         return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 

@@ -20,6 +20,7 @@ from clipsearch.images.scan import Rules, Unreadable
 from clipsearch.indexing import run
 from clipsearch.indexing.contents import Contents
 from clipsearch.indexing.update import Options, Progress, Report, update_index
+from clipsearch.models.model import mini
 from clipsearch.store import vectors
 from clipsearch.store.catalogue import Offline, Store
 from clipsearch.store.verify import repair
@@ -774,7 +775,7 @@ def test_few_photos_are_embedded_before_torch_would_be_there(
     for folder in (index, other):
         with Store.open(folder) as store:
             rows.append(np.concatenate([block for _, block in store.embeddings()]).astype(np.float32))
-    assert rows[0].shape == (6, 256)
+    assert rows[0].shape == (6, mini().dim)
     assert (rows[0] * rows[1]).sum(1).min() > 0.999
     monkeypatch.setattr(run, "FEW", 16)
     monkeypatch.setattr(run, "in_numpy", lambda *_, **__: pytest.fail("not in fp32"))

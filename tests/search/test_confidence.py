@@ -36,7 +36,7 @@ def test_it_is_the_softmax_over_the_query_and_the_background(monkeypatch: pytest
     monkeypatch.setattr(confidence, "_NEAR", 100.0)  # all of them compete
     found = Background(StubEmbedder(others)).confidence(text[0], photos)
     for photo, value in zip(photos, found, strict=True):
-        odds = np.exp(10 * np.array([photo @ text[0], *(others @ photo)], np.float64))
+        odds = np.exp(0.7 * 10 * np.array([photo @ text[0], *(others @ photo)], np.float64))
         assert value == pytest.approx(odds[0] / odds.sum(), rel=1e-5)
 
 

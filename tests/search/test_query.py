@@ -20,7 +20,7 @@ from clipsearch.images.metadata import Metadata
 from clipsearch.images.preprocess import Preprocess
 from clipsearch.images.read import content_hash
 from clipsearch.images.scan import FoundFile, Rules
-from clipsearch.models.model import Model
+from clipsearch.models.model import Model, mini
 from clipsearch.search import embed as embedding
 from clipsearch.search.query import Hit, Limits, Searcher, Term, Words, image_term, weighted
 from clipsearch.store import vectors
@@ -292,13 +292,13 @@ def test_an_image_that_is_not_indexed_is_encoded(
     SCENES[3].image.save(tmp_path / "other.bmp")  # the pixels of an indexed photo, not its bytes
     seen: list[np.ndarray] = []
     monkeypatch.setattr(
-        encoder, "encode_images", lambda pixels: seen.append(pixels) or np.eye(1, 256, dtype=np.float32)
+        encoder, "encode_images", lambda pixels: seen.append(pixels) or np.eye(1, mini().dim, dtype=np.float32)
     )
     with Store.open(drawn_index) as opened:
         row = Searcher(opened).embed([image_term(tmp_path / "other.bmp")])
-    assert row.tolist() == np.eye(256)[0].tolist()
+    assert row.tolist() == np.eye(mini().dim)[0].tolist()
     [pixels] = seen
-    assert pixels.shape == (1, 128, 128, 3)
+    assert pixels.shape == (1, *mini().preprocess.size, 3)
     assert pixels.dtype == np.uint8
 
 
