@@ -1,7 +1,5 @@
 """`clipsearch concept`: names for what a few photos show."""
 
-from __future__ import annotations
-
 import os
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """`clipsearch duplicates`: list groups of copies."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 from typing import Annotated

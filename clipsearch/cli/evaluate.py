@@ -1,7 +1,5 @@
 """`clipsearch eval`: measure how well the index finds photos by captions."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Iterator
 from typing import Annotated

@@ -1,7 +1,5 @@
 """The options that choose among photos. Several commands have them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """`clipsearch forget`: take folders out of the index."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 import typer

@@ -1,7 +1,5 @@
 """`clipsearch index`: index folders of photos, or bring the index up to date."""
 
-from __future__ import annotations
-
 import contextlib
 import sys
 from collections.abc import Iterator

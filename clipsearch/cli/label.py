@@ -1,7 +1,5 @@
 """`clipsearch label`: say which of some labels fits each photo best."""
 
-from __future__ import annotations
-
 import itertools
 import os
 import sys

@@ -1,7 +1,5 @@
 """The program. The command that is asked for is imported, and no other: `--help` and a query start at once."""
 
-from __future__ import annotations
-
 import logging
 import os
 import sys

@@ -1,7 +1,5 @@
 """`clipsearch models`: list the models that can be used."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 import typer

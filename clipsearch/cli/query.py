@@ -1,7 +1,5 @@
 """`clipsearch query`: find photos by text, by image, or by date, place and file."""
 
-from __future__ import annotations
-
 import contextlib
 import itertools
 import os

@@ -1,7 +1,5 @@
 """`clipsearch relocate`: say that an indexed folder is somewhere else now."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 import typer

@@ -1,7 +1,5 @@
 """`clipsearch status`: show what is indexed."""
 
-from __future__ import annotations
-
 from clipsearch.cli.app import DebugOption, IndexOption, JsonOption, explained, new_app, print_json
 from clipsearch.indexing.status import status_of
 from clipsearch.output import records, text

@@ -1,7 +1,5 @@
 """`clipsearch verify`: check the index against itself, and repair it."""
 
-from __future__ import annotations
-
 from clipsearch.cli.app import DebugOption, IndexOption, JsonOption, explained, new_app, print_json
 from clipsearch.output import records, text
 from clipsearch.paths import index_folder

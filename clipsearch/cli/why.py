@@ -1,7 +1,5 @@
 """`clipsearch why`: say what the index knows of a file, or why it knows nothing."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 import typer

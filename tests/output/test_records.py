@@ -27,7 +27,7 @@ FACTS = {"width", "height", "size", "mtime", "taken", "camera", "latitude", "lon
 
 
 def objects(chunks: object) -> list[dict[str, object]]:
-    return [json.loads(chunk) for chunk in chunks]  # type: ignore[attr-defined]
+    return [json.loads(chunk) for chunk in chunks]
 
 
 def test_a_hit_has_the_fields_that_the_readme_names() -> None:
@@ -71,7 +71,7 @@ def test_other_names_of_a_file_are_in_no_list_that_a_script_would_delete() -> No
     group = (Copy(KNOWN, 1.0), Copy(UNKNOWN, 0.9931, (b"/a/link.jpg",)))
     [found] = objects(records.duplicates([group], "jsonl", b"\n"))
     assert found["group"] == 1
-    best, other = found["photos"]  # type: ignore[misc]
+    best, other = found["photos"]
     assert set(best) == {"similarity", "path", "same_file"} | FACTS
     assert (best["same_file"], other["same_file"]) == ([], [{"path": "/a/link.jpg"}])
     assert other["similarity"] == 0.9931
