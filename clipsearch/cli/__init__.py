@@ -1,4 +1,5 @@
 """The command line: options in, one call, output out.
 
-Modules with options do without `from __future__ import annotations`: Typer would compile every annotation at every start.
+Modules with options do without `from __future__ import annotations`: at every start, Typer would compile the text of
+each annotation.
 """
