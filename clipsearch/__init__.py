@@ -169,7 +169,7 @@ class Index:
             >>> [hit.rank for hit in hits]
             [1, 2, 3]
             >>> hits[0].path.name, hits[0].metadata.width
-            ('17.png', 160)
+            ('15.png', 160)
 
         """
         from clipsearch.search.query import Limits

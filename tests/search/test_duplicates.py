@@ -22,8 +22,8 @@ def burst(tmp_path: Path, mini_index) -> tuple[Path, Path]:
     folder.mkdir()
     for n in range(20):
         SCENES[n].image.save(folder / f"{n:02d}.png")
-    SCENES[0].image.resize((80, 80), Image.Resampling.LANCZOS).save(folder / "00-small.png")
-    SCENES[0].image.save(folder / "00-again.jpg", quality=90)
+    SCENES[0].image.resize((120, 120), Image.Resampling.LANCZOS).save(folder / "00-small.png")
+    SCENES[0].image.save(folder / "00-again.jpg", quality=98, subsampling=0)
     shutil.copy2(folder / "00.png", folder / "00 copy.png")
     shutil.copy2(folder / "01.png", folder / "01-copy.png")
     return folder, mini_index(folder)

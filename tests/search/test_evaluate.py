@@ -104,7 +104,7 @@ def test_a_table_for_people(clipsearch: Run, drawn: Path, drawn_index: Path, tmp
     assert head.split() == ["R@1", "R@5", "R@10", "median", "rank"]
     assert text.startswith("text to image")
     assert image.startswith("image to text")
-    assert 90 <= float(text.split()[3]) <= 100
+    assert 80 <= float(text.split()[3]) <= 100
     assert last == "in percent; distinct captions: 40, their photos: 40 of 40; model: mini"
 
 
