@@ -21,7 +21,6 @@ from clipsearch.models.bert import BertTower
 from clipsearch.models.clip import ImageTower, TextTower
 from clipsearch.models.convnet import ConvTower
 from clipsearch.models.hf_tokenizer import tokenize
-from clipsearch.models.hub import resolve
 from clipsearch.models.model import Model, split_name
 from clipsearch.models.weights import load_safetensors
 
@@ -34,9 +33,13 @@ _USUAL_SCALE = math.log(100)  # CLIP's bound, which all of its models have reach
 
 
 class Encoder(Protocol):
-    """What turns pixels and texts into embeddings of one model, on a `device`: cpu, cuda or mps."""
+    """What turns pixels and texts into embeddings of one model, on a `device`: cpu, cuda or mps.
+
+    `does_both`: whether one that was made for texts is as ready for images, and the other way round.
+    """
 
     device: str
+    does_both: bool
 
     @property
     def logit_scale(self) -> float:
@@ -74,6 +77,7 @@ class ColdEncoder:
     """A model in NumPy. Slow for batches of images, ready at once."""
 
     device = "cpu"
+    does_both = False
 
     def __init__(self, model: Model) -> None:
         model = _with_weights(model)
@@ -113,6 +117,8 @@ class TorchEncoder:
     has a matrix unit for it (AMX), else fp32. A call uses so many `threads` of a CPU: None is all of them; 1 is best
     where several calls are made at once.
     """
+
+    does_both = True
 
     def __init__(self, model: Model, device: str = "auto", precision: str = "auto", threads: int | None = None) -> None:
         import torch
@@ -189,6 +195,8 @@ def _with_weights(model: Model) -> Model:
     """The model of an index with its files, fetched again if the cache that had them was emptied."""
     gone = not all(path.is_file() for path, _ in model.files)
     if gone and model.architecture == split_name(model.name)[0]:
+        from clipsearch.models.hub import resolve
+
         found = resolve(model.name)
         if found.fingerprint == model.fingerprint:
             return found

@@ -13,13 +13,13 @@ from clipsearch.arrays import Array
 from clipsearch.errors import BadRequest, ImageUnusable
 from clipsearch.images.read import content_hash
 from clipsearch.models import cache
-from clipsearch.models.encoders import Encoder, TorchEncoder, cold_encoder
 from clipsearch.models.model import Model
 from clipsearch.store.catalogue import Store
 
 if TYPE_CHECKING:
     from PIL import Image
 
+    from clipsearch.models.encoders import Encoder
     from clipsearch.search.query import Term
 
 _MOST_KEPT = 4_000  # texts of one call; more would push what people asked for out of the cache
@@ -28,6 +28,13 @@ _MOST_KEPT = 4_000  # texts of one call; more would push what people asked for o
 def is_text(text: str) -> bool:
     """Whether it is text, and not bytes of another encoding, which Python keeps as surrogates."""
     return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def cold_encoder(model: Model, *, texts: bool, images: bool) -> Encoder:
+    """The encoder that is ready soonest. What comes with it is not imported for texts that the cache has."""
+    from clipsearch.models import encoders
+
+    return encoders.cold_encoder(model, texts=texts, images=images)
 
 
 class Embedder:
@@ -108,6 +115,7 @@ class Embedder:
 
     def _encoder(self, *, texts: bool) -> Encoder:
         if texts not in self._encoders:
-            whole = next((e for e in self._encoders.values() if isinstance(e, TorchEncoder)), None)
+            # An encoder that is not in NumPy does both.
+            whole = next((e for e in self._encoders.values() if e.does_both), None)
             self._encoders[texts] = whole or cold_encoder(self.model, texts=texts, images=not texts)
         return self._encoders[texts]

@@ -45,6 +45,8 @@ def row_of(content: str | bytes) -> np.ndarray:
 class StubEncoder:
     """Counts what it is asked for."""
 
+    does_both = False
+
     def __init__(self) -> None:
         self.texts: list[str] = []
         self.images = 0
