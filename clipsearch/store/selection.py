@@ -233,7 +233,8 @@ def _of_image(where: Filter) -> list[Clause]:
 def _box(circle: Circle) -> list[Clause]:
     """A box around a circle, which is quick to compare with and leaves few places to measure."""
     height = circle.km / _KM_OF_A_DEGREE
-    clauses = [Clause("latitude BETWEEN ? AND ?", (circle.latitude - height, circle.latitude + height))]
+    south, north = circle.latitude - height - _SLACK, circle.latitude + height + _SLACK
+    clauses = [Clause("latitude BETWEEN ? AND ?", (south, north))]
     if abs(circle.latitude) + height >= 89.9:  # a pole is on every meridian
         return clauses
     ratio = math.sin(math.radians(height)) / math.cos(math.radians(circle.latitude))

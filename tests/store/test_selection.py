@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import SCENES, Run, damage, forbid, save_scenes
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image as Picture
 
@@ -306,6 +306,7 @@ def test_a_meridian_has_two_names(store: Store) -> None:
     st.tuples(st.floats(-90, 90), st.floats(-180, 180), st.sampled_from([0, 0.001, 1, 50, 3000, 9000, 19_000, 21_000])),
     st.tuples(st.floats(-0.01, 0.01), st.floats(-0.01, 0.01)) | st.tuples(st.floats(-180, 180), st.floats(-360, 360)),
 )
+@example((0.0, 0.0, 0), (2.2250738585e-313, 0.0))
 def test_the_box_around_a_circle_leaves_nothing_out(
     asked: tuple[float, float, float], away: tuple[float, float]
 ) -> None:
