@@ -67,9 +67,9 @@ def _open_and_update(
     try:
         store = Store.open(folder, write=True)
     except IndexOutdated as error:
-        if not options.rebuild:
-            raise
         before = directories or [os.fsdecode(path) for path in error.folders]
+        if not options.rebuild or not before:
+            raise
         roots.check_folders(before)
         return _fill(_create(folder, before, options, on_note, anew=True), before, options, on_progress)
     if not options.rebuild:

@@ -70,8 +70,10 @@ def test_a_file_that_is_no_image_has_a_reason(tmp_path: Path, photo: Path) -> No
 
 def test_a_decoder_knows_no_index(photo: Path) -> None:
     code = (
-        "import sys, io, clipsearch.images.sandbox as s\n"
-        "s.serve()\n"
+        "import sys, clipsearch.images.sandbox as s\n"
+        "from clipsearch.images.preprocess import Preprocess\n"
+        f"header, pixels = s._answer(open({str(photo)!r}, 'rb').read(), Preprocess((64, 64)))\n"
+        "assert header['size'] == (64, 64) and len(pixels) == 3 * 64 * 64\n"
         "print('clipsearch.store' in sys.modules, 'sqlite3' in sys.modules, file=sys.stderr)\n"
     )
     done = subprocess.run(

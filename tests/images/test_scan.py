@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from conftest import forbid
 
-from clipsearch.images.scan import FoundFile, Rules, Unreadable, scan
+from clipsearch.errors import BadArgument
+from clipsearch.images.scan import Exclusions, FoundFile, Rules, Unreadable, check_patterns, left_out, scan
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="names that Windows does not allow")
 
@@ -92,6 +93,89 @@ def test_a_question_mark_excludes_one_letter_and_not_one_byte(root: Path) -> Non
     assert paths(root, exclude=("?.jpg",)) == [b"[red].jpg", b"ab.jpg"]
     assert b"\xc3\xa9.jpg" not in paths(root, exclude=("[é].jpg",))
     assert b"[red].jpg" not in paths(root, exclude=("[[]red].jpg",))
+
+
+@pytest.mark.parametrize(
+    ("patterns", "left"),
+    [
+        (("sub/",), ["a.gif", "a.jpg", "x/sub"]),  # folders alone
+        (("/sub",), ["a.gif", "a.jpg", "x/sub", "x/sub.d/sub/c.jpg"]),
+        (("./sub",), ["a.gif", "a.jpg", "x/sub", "x/sub.d/sub/c.jpg"]),
+        (("{root}/sub",), ["a.gif", "a.jpg", "x/sub", "x/sub.d/sub/c.jpg"]),
+        (("{root}/sub/",), ["a.gif", "a.jpg", "x/sub", "x/sub.d/sub/c.jpg"]),
+        (("**/sub/**",), ["a.gif", "a.jpg", "x/sub"]),
+        (("sub",), ["a.gif", "a.jpg"]),
+        (("*.gif", "sub"), ["a.jpg"]),
+        (("*", "!a.jpg"), ["a.jpg"]),
+        (("sub/", "!sub/a.jpg"), ["a.gif", "a.jpg", "x/sub"]),  # below a folder that is left out nothing is taken back
+        (("{root}-2/sub", "/a", "gif"), ["a.gif", "a.jpg", "sub/a.jpg", "x/sub", "x/sub.d/sub/c.jpg"]),
+    ],
+)
+def test_patterns_are_those_of_a_gitignore_file(root: Path, patterns: tuple[str, ...], left: list[str]) -> None:
+    put(root, "a.jpg", "a.gif", "sub/a.jpg", "x/sub.d/sub/c.jpg")
+    put(root, "x/sub", content=b"\xff\xd8\xff" + bytes(20))
+    exclude = tuple(pattern.format(root=root) for pattern in patterns)
+    assert paths(root, exclude=exclude, any_name=True) == [name.encode() for name in left]
+    for name in ("a.jpg", "a.gif", "sub/a.jpg", "x/sub", "x/sub.d/sub/c.jpg"):
+        reason = left_out(os.fsencode(root), Rules(exclude=exclude), name.encode())
+        assert (reason is None) == (name in left)
+        assert reason is None or reason in exclude
+
+
+def test_patterns_and_names_may_have_anything_in_them(root: Path) -> None:
+    put(root, "#tag.jpg", "two\nlines/sub/a.jpg", b"\xff/sub/a.jpg", "!a.jpg")
+    assert paths(root, exclude=("#tag.jpg", "sub")) == [b"!a.jpg"]
+    assert b"two\nlines/sub/a.jpg" not in paths(root, exclude=("two\nlines",))
+    assert b"!a.jpg" not in paths(root, exclude=("\\!a.jpg",))
+
+
+def test_a_pattern_that_matched_is_told_from_one_that_did_not(root: Path) -> None:
+    put(root, "a.gif", "sub/b.gif", "c.jpg")
+    exclusions = Exclusions(os.fsencode(root), Rules(exclude=("*.gif", "a.*", "none", "/sub")))
+    assert [entry.path for entry in scan(os.fsencode(root), exclusions=exclusions)] == [b"c.jpg"]
+    assert exclusions.matched == {"*.gif", "a.*", "/sub"}
+
+
+@pytest.mark.parametrize("pattern", ["!", "\\"])
+def test_a_pattern_without_a_meaning_is_refused(pattern: str) -> None:
+    with pytest.raises(BadArgument, match=r"^exclude has a pattern without a meaning"):
+        check_patterns(("*.gif", pattern))
+
+
+def test_what_is_left_out_has_its_reason() -> None:
+    rules = Rules(exclude=("*.gif", "/raw/"))
+    for path, reason in (
+        (b"a.jpg", None),
+        (b"x/a.gif", "*.gif"),
+        (b"raw/x/a.jpg", "/raw/"),
+        (b"raw", None),
+        (b"raw/", "/raw/"),
+        (b"x/.git/a.jpg", "hidden"),
+        (b"@eaDir/a.jpg", "hidden"),
+    ):
+        assert left_out(b"/photos", rules, path) == reason
+
+
+def test_files_without_an_extension_are_known_by_their_first_bytes(root: Path) -> None:
+    put(root, "photo", "sub/IMG 1", content=b"\xff\xd8\xff" + bytes(20))
+    put(root, "text", "photo.bak", content=b"\xff\xd8 no photo")
+    put(root, "x.jpg")
+    (root / "link").symlink_to("photo")
+    (root / "broken").symlink_to("none")
+    os.mkfifo(root / "pipe")
+    assert paths(root) == [b"x.jpg"]
+    assert paths(root, any_name=True) == [b"link", b"photo", b"sub/IMG 1", b"x.jpg"]
+
+
+def test_a_file_without_an_extension_that_cannot_be_read_is_not_taken_for_gone(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: bytes, length: int) -> bytes:
+        raise PermissionError(13, "Permission denied")
+
+    put(root, "photo", content=b"\xff\xd8\xff" + bytes(20))
+    monkeypatch.setitem(scan.__globals__, "read_head", refuse)
+    assert found(root, any_name=True) == [Unreadable(b"photo", "permission denied")]
 
 
 def test_a_link_to_a_file_is_that_file(root: Path, tmp_path: Path) -> None:

@@ -835,6 +835,45 @@ def test_a_file_whose_permissions_change_is_read_and_not_embedded_again(
     assert known[b"a.png"] == (photos / "a.png").stat().st_ctime_ns  # so that it is not read a third time
 
 
+@pytest.mark.skipif(os.name == "nt", reason="there is no time of change")
+def test_a_file_that_may_not_be_read_any_more_keeps_its_embedding(
+    index: Path, photos: Path, stub: type[StubEncoder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    update_index(index, [photos], MINI)
+    before = contents(index)
+    (photos / "a.png").chmod(0)
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "contents_of", lambda *_: Contents(error="permission denied", unread=True))
+        report = update_index(index)
+    assert report.unreadable == [(os.fsencode(photos / "a.png"), "permission denied")]
+    assert counts(report) == {"unchanged": 5}
+    assert contents(index) == before
+    (photos / "a.png").chmod(0o600)
+    assert counts(update_index(index)) == {"unchanged": 6}
+
+
+def test_a_skipped_file_is_new_in_one_run_alone(
+    index: Path, photos: Path, stub: type[StubEncoder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when it is read again: because its time of change is another, or because it could not be read."""
+    (photos / "text.png").write_bytes(b"no picture")
+    (photos / "closed.png").write_bytes(b"no picture either")
+    real = run.contents_of
+
+    def read(path: bytes, *rest: Any) -> Contents:
+        closed = Contents(error="permission denied", unread=True)
+        return closed if path.endswith(b"closed.png") else real(path, *rest)
+
+    monkeypatch.setattr(run, "contents_of", read)
+    assert len(update_index(index, [photos], MINI).skipped) == 2
+    (photos / "text.png").chmod(0o600)
+    for _ in range(2):
+        report = update_index(index)
+        assert (report.skipped, len(report.skipped_before)) == ([], 2)
+    (photos / "text.png").write_bytes(b"no picture once more")
+    assert update_index(index).skipped == [(os.fsencode(photos / "text.png"), "not an image that can be read")]
+
+
 def test_every_file_is_looked_at_again_when_asked_for(
     index: Path, photos: Path, stub: type[StubEncoder], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -875,6 +914,24 @@ def test_patterns_are_those_of_gitignore(
     report = update_index(index, [photos], Options(model="mini", exclude=(spelt,)))
     assert report.added == left
     assert report.unmatched == ([spelt] if left == 6 else [])
+
+
+def test_a_pattern_without_a_meaning_is_refused_before_anything_is_made(index: Path, photos: Path) -> None:
+    with pytest.raises(BadRequest, match="exclude has a pattern without a meaning: '!'"):
+        update_index(index, [photos], Options(model="mini", exclude=("!",)))
+    assert not index.exists()
+
+
+def test_a_pattern_had_no_chance_where_not_all_was_looked_at(
+    index: Path, photos: Path, stub: type[StubEncoder]
+) -> None:
+    other = draw(photos.parent / "other/x.gif", 50).parent
+    report = update_index(index, [photos, other], Options(model="mini", exclude=("*.gif", "none")))
+    assert report.unmatched == ["none"]
+    assert update_index(index).unmatched == []  # it is said when it is given
+    assert update_index(index, [photos / "sub"], Options(exclude=("*.gif", "none"))).unmatched == []
+    other.rename(other.with_name("unmounted"))
+    assert update_index(index, options=Options(exclude=("*.gif",))).unmatched == []
 
 
 def test_a_later_pattern_may_take_back_an_earlier_one(index: Path, photos: Path, stub: type[StubEncoder]) -> None:
