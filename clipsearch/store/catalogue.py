@@ -111,8 +111,8 @@ class Store(Tables):
 
     def renew(self) -> None:
         """Of a store that is open for reading: see the catalogue as it is at this moment, its model included."""
+        self.commit()
         with explained(self.folder):
-            self.database.execute("COMMIT")
             self.database.execute("BEGIN")
             self.model, self.dim = str(self.meta("model")), self.number("dim")
 
