@@ -17,6 +17,8 @@ def index_folder(chosen: str | os.PathLike[str] | None = None) -> Path:
 
     On Linux that is `$XDG_DATA_HOME/clipsearch`. Raises `BadRequest` for an empty name.
     """
+    if chosen is not None and not isinstance(chosen, str | os.PathLike):
+        raise BadArgument("index", f"must be the path of a folder, not {type(chosen).__name__}")
     folder = os.environ.get("CLIPSEARCH_INDEX") or None if chosen is None else os.fspath(chosen)
     if folder == "":
         raise BadArgument("index", "must name a folder")

@@ -10,7 +10,7 @@ input of 256 pixels. Photos, weights, indexes and rclip itself are made once, in
 
 Parts:
   decode  milliseconds of one core for a photo to the model's input, at reduced and at full scale
-  encode  images a second of the encoder alone, beside the largest rate that matrices of its sizes reach here
+  encode  images a second of the encoder alone in each precision, beside what matrices of its sizes reach here
   index   `clipsearch index` of new photos of 12 and of 2 megapixels
   pipeline  its images a second after the start, beside what decoding alone and embedding alone would allow
   query   a text and an image asked of an index of 2,000 photos, and a text of one of a million
@@ -158,31 +158,49 @@ def decode(args: argparse.Namespace) -> Figures:
 
 
 def encode(args: argparse.Namespace) -> Figures:
-    """Batches of 32 through the encoder, and the products of matrices that ViT-B/32 is made of, in the same type."""
-    import torch
-
+    """Batches of 32 through the encoder in each precision, and the products that ViT-B/32 is made of, in the same."""
     from clipsearch.models.encoders import TorchEncoder
     from clipsearch.models.hub import resolve
 
-    encoder = TorchEncoder(resolve("ViT-B-32", inputs.make_weights(args.work)))
+    model = resolve("ViT-B-32", inputs.make_weights(args.work))
     pixels = np.random.default_rng(0).integers(0, 256, (32, 224, 224, 3), np.uint8)
-    rate = 32 / _best_half(lambda: encoder.encode_images(pixels), 12)
-    # A block of 50 tokens and 768 wide: attention's input and output, and the MLP's two halves.
-    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[encoder.precision]
-    tokens = 32 * 50
+    device = TorchEncoder(model).device
+    out: Figures = {}
+    print(f"\nencode: ViT-B/32 on {device}, batches of 32, all cores")
+    for precision in ("fp32", "bf16", "int8") if device == "cpu" else ("fp16",):
+        encoder = TorchEncoder(model, device, precision)
+        rate = 32 / _best_half(functools.partial(encoder.encode_images, pixels), 12)
+        flops, seconds = _matrices(precision, device)
+        # 12 such blocks, the patches' embedding, and attention's own two products.
+        image_flops = 12 * (flops / 32 + 4 * 50 * 50 * 768) + 2 * 49 * 3072 * 768
+        ceiling = flops / seconds / image_flops
+        share = f"{100 * rate / ceiling:.0f}% of {ceiling:.1f}"
+        print(f"  {precision}  {rate:8.1f} images/s, {share} by products alone, {flops / seconds / 1e9:.0f} GFLOP/s")
+        out[precision] = {"images_per_second": rate, "ceiling": ceiling, "gflops": flops / seconds / 1e9}
+    return out
+
+
+def _matrices(precision: str, device: str) -> tuple[float, float]:
+    """Operations and seconds of the products of a block of 50 tokens and 768 wide, for 32 images.
+
+    They are attention's input and output, and the two halves of the MLP.
+    """
+    import torch
+
+    from clipsearch.models.torch_towers import DTYPES
+
     flops = seconds = 0.0
+    once: Callable[[], Any]
     for rows, columns in ((768, 2304), (768, 768), (768, 3072), (3072, 768)):
-        left = torch.randn(tokens, rows, device=encoder.device).to(dtype)
-        right = torch.randn(rows, columns, device=encoder.device).to(dtype)
-        seconds += _best_half(functools.partial(_multiplied, left, right), 12)
-        flops += 2.0 * tokens * rows * columns
-    # 12 such blocks, the patches' embedding, and attention's own two products.
-    image_flops = 12 * (flops / 32 + 4 * 50 * 50 * 768) + 2 * 49 * 3072 * 768
-    ceiling = flops / seconds / image_flops
-    print(f"\nencode: ViT-B/32, {encoder.precision} on {encoder.device}, batches of 32")
-    print(f"  encoder             {rate:8.1f} images/s, {100 * rate / ceiling:.0f}% of the ceiling")
-    print(f"  ceiling of matrices {ceiling:8.1f} images/s, {flops / seconds / 1e9:.0f} GFLOP/s")
-    return {"images_per_second": rate, "ceiling": ceiling, "gflops": flops / seconds / 1e9}
+        left, right = torch.randn(32 * 50, rows, device=device), torch.randn(columns, rows, device=device).T
+        if precision == "int8":
+            whole = [(100 * x).clamp(-127, 127).to(torch.int8) for x in (left, right)]
+            once = functools.partial(torch._int_mm, *whole)
+        else:
+            once = functools.partial(_multiplied, left.to(DTYPES[precision]), right.to(DTYPES[precision]))
+        seconds += _best_half(once, 12)
+        flops += 2.0 * 32 * 50 * rows * columns
+    return flops, seconds
 
 
 def _synchronised(x: Any) -> None:
@@ -253,12 +271,13 @@ def pipeline(args: argparse.Namespace) -> Figures:
 
 
 def _embedding_alone(args: argparse.Namespace) -> float:
-    """Seconds of one core for one image, in batches."""
+    """Seconds of one core for one image, in batches, in the precision that indexing takes."""
     from clipsearch.indexing.pipeline import BATCH_ON_CPU
-    from clipsearch.models.encoders import TorchEncoder
     from clipsearch.models.hub import resolve
+    from clipsearch.models.precision import AgreeingEncoder
 
-    encoder = TorchEncoder(resolve("ViT-B-32", inputs.make_weights(args.work)), "cpu", threads=1)
+    model = resolve("ViT-B-32", inputs.make_weights(args.work))
+    encoder = AgreeingEncoder(model, _cores(), lambda precision, cosine: print(f"  {precision} differs: {cosine:.4f}"))
     pixels = np.random.default_rng(0).integers(0, 256, (BATCH_ON_CPU, 224, 224, 3), np.uint8)
     return _best_half(lambda: encoder.encode_images(pixels), 12) / BATCH_ON_CPU
 

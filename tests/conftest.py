@@ -21,7 +21,9 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")  # the hub's library reads it when 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
+from clipsearch.images.sandbox import usable_cores
 from clipsearch.indexing.update import Options, update_index
+from clipsearch.models import cache, precision
 from clipsearch.models.model import Model, mini
 from clipsearch.store.catalogue import CATALOGUE, Store
 
@@ -42,8 +44,14 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             patch.delenv(name, raising=False)
         for name in ("HOME", "USERPROFILE", "LOCALAPPDATA", "APPDATA"):
             patch.setenv(name, str(folder))
+        keep_to_fp32()
         yield folder
     assert [_listing(folder) for folder in real] == before, "a test has used the real home"
+
+
+def keep_to_fp32() -> None:
+    """Say to the cache of this home that fp32 is the fastest: what is measured beside other tests is chance."""
+    cache.keep_rates(precision._key(mini(), usable_cores()), {"fp32": 1.0})
 
 
 def _listing(folder: Path) -> list[tuple[str, int]]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import inspect
 import io
 import os
-import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import IO, Annotated, Any, ParamSpec
@@ -95,9 +95,13 @@ def explained(function: Callable[Parameters, None]) -> Callable[Parameters, None
             say(f"clipsearch: {sentence(error)}")
             raise typer.Exit(getattr(error, "exit_code", FAILED)) from None
 
-    # Typer joins the lines of a paragraph unless it begins with a backspace.
-    run.__doc__ = re.sub(r"\n( *)(Examples?:\n)", r"\n\1\b\n\1\2", function.__doc__ or "")
+    run.__doc__ = "\n\n".join(map(_as_one, inspect.cleandoc(function.__doc__ or "").split("\n\n")))
     return run
+
+
+def _as_one(paragraph: str) -> str:
+    """A paragraph of help on one line, which the terminal breaks where it must; examples keep their lines."""
+    return f"\b\n{paragraph}" if paragraph.startswith("Example") else paragraph.replace("\n", " ")
 
 
 def sentence(error: Exception) -> str:
@@ -106,7 +110,7 @@ def sentence(error: Exception) -> str:
         return "there is not enough memory for this"
     if isinstance(error, OSError):
         where = f" {os.fsdecode(error.filename)}" if error.filename else ""
-        return f"{error.strerror or error}{where}"
+        return f"{errors.reason(error)}{where}"
     if isinstance(error, BadArgument):
         return f"{OPTIONS.get(error.argument, '--' + error.argument.replace('_', '-'))} {error.problem}"
     if isinstance(error, errors.IndexOutdated):
@@ -126,7 +130,8 @@ def own_the_streams() -> None:
     a copy of it.
     """
     sys.stdin = sys.stdin or open(os.devnull)  # noqa: SIM115
-    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
+    # Results that nobody can take are an error, as the system has it: what is written to this cannot be.
+    sys.stdout = sys.stdout or open(os.open(os.devnull, os.O_RDONLY), "w")  # noqa: SIM115
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     else:
@@ -231,13 +236,18 @@ def say(message: str) -> None:
 
 def print_json(value: dict[str, Any]) -> None:
     """One object on stdout."""
-    write([as_json(value, indent=2)])
+    write_records([as_json(value, indent=2)])
 
 
 def write(chunks: Iterable[bytes]) -> None:
     """Bytes on stdout."""
     for chunk in chunks:
         sys.stdout.buffer.write(chunk)
+
+
+def write_records(chunks: Iterable[bytes]) -> None:
+    """Records on stdout: as they are for a program, harmless on a terminal."""
+    write(map(text.harmless, chunks) if sys.stdout.isatty() else chunks)
 
 
 def some(paths: Sequence[bytes]) -> str:

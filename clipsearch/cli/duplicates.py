@@ -20,6 +20,7 @@ from clipsearch.cli.app import (
     new_app,
     width,
     write,
+    write_records,
 )
 from clipsearch.errors import BadArgument, BadRequest
 from clipsearch.output import records, text
@@ -85,7 +86,7 @@ def duplicates(
         searcher = filters.searcher_of(store, where)
         threshold = None if identical else NEAR if similarity is None else similarity
         groups = find_duplicates(store, searcher.selection, threshold, searcher.present)
-        filters.say_hidden(searcher)
+        filters.say_left_out(searcher)
     if html:
         from clipsearch.output.sheet import write_duplicates
 
@@ -93,6 +94,6 @@ def duplicates(
     if form == "table":
         write(text.duplicates(groups, width(), colour=colour()))
     else:
-        write(records.duplicates(groups, form, b"\0" if null else b"\n"))
+        (write if null else write_records)(records.duplicates(groups, form, b"\0" if null else b"\n"))
     if not groups:
         raise typer.Exit(NOTHING_FOUND)

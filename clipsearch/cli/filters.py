@@ -79,9 +79,11 @@ def searcher_of(store: Store, where: Filter) -> Searcher:
     return searcher
 
 
-def say_hidden(searcher: Searcher) -> None:
-    """One line on stderr, if there were photos in folders that may not be read."""
-    hidden = searcher.present.hidden
+def say_left_out(searcher: Searcher) -> None:
+    """A line on stderr each for photos in folders that may not be read, and for photos that were changed."""
+    hidden, changed = searcher.present.hidden, searcher.present.changed
     if hidden:
         count = text.photos(sum(hidden.values()))
-        say(f"left out, not to be looked at: {count} in {some(sorted(hidden))}; the folder cannot be read")
+        say(f"left out: {count} in {some(sorted(hidden))}, which cannot be read")
+    if changed:
+        say(f"left out, changed since it was indexed: {some(changed)}; first run: clipsearch index")

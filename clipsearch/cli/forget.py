@@ -14,7 +14,7 @@ app = new_app()
 @app.command()
 @explained
 def forget(
-    directories: Annotated[list[str], typer.Argument(metavar="DIR", help="Folders as status lists them.")],
+    directories: Annotated[list[str], typer.Argument(metavar="DIR...", help="Folders as status lists them.")],
     index: IndexOption = None,
     debug: DebugOption = False,
 ) -> None:

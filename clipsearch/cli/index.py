@@ -31,12 +31,14 @@ MODEL, FOLDERS, RUN = "Model", "What of the folders", "How"
 @explained
 def index(
     directories: Annotated[
-        list[str] | None, typer.Argument(metavar="DIR", help="Folders; none: all that were indexed before.")
+        list[str] | None, typer.Argument(metavar="DIR...", help="Folders; none: all that were indexed before.")
     ] = None,
     model: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME", help="ARCH[/TAG] of open_clip, mini, hf-hub:..., local-dir:...", rich_help_panel=MODEL
+            metavar="NAME",
+            help="mini, a name of open_clip such as ViT-B-32, hf-hub:..., local-dir:...",
+            rich_help_panel=MODEL,
         ),
     ] = None,
     weights: Annotated[
@@ -95,7 +97,7 @@ def index(
     ] = False,
     device: Annotated[str, typer.Option(metavar="NAME", help="auto, cuda, mps or cpu.", rich_help_panel=RUN)] = "auto",
     precision: Annotated[
-        str, typer.Option(metavar="NAME", help="auto, fp32, bf16 or fp16.", rich_help_panel=RUN)
+        str, typer.Option(metavar="NAME", help="auto, fp32, bf16, fp16 or int8.", rich_help_panel=RUN)
     ] = "auto",
     batch_size: Annotated[
         int | None,

@@ -26,6 +26,7 @@ from clipsearch.cli.app import (
     text_lines,
     width,
     write,
+    write_records,
 )
 from clipsearch.errors import BadRequest
 from clipsearch.output import records, text
@@ -125,17 +126,16 @@ def label(
         everything = itertools.chain([] if first is None else [first], found)
         if counts:
             rows = _counted(everything, classifier.labels)
-            write(
-                text.label_counts(rows, width(), colour=colour())
-                if form == "table"
-                else records.label_counts(rows, form)
-            )
+            if form == "table":
+                write(text.label_counts(rows, width(), colour=colour()))
+            else:
+                write_records(records.label_counts(rows, form))
         elif form == "table":
             write(text.labelled(everything, width(), colour=colour()))
         else:
-            write(records.labelled(everything, form))
+            write_records(records.labelled(everything, form))
         if searcher:
-            filters.say_hidden(searcher)
+            filters.say_left_out(searcher)
     if failed:
         raise typer.Exit(FAILED)
     if first is None:

@@ -12,6 +12,7 @@ import typer
 
 from clipsearch.cli import filters
 from clipsearch.cli.app import (
+    FAILED,
     NOTHING_FOUND,
     OUTPUT,
     DebugOption,
@@ -28,6 +29,7 @@ from clipsearch.cli.app import (
     sentence,
     width,
     write,
+    write_records,
 )
 from clipsearch.errors import BadArgument, BadRequest
 from clipsearch.output import records, text
@@ -154,16 +156,16 @@ def query(
     with Store.open(index_folder(index)) as store:
         searcher = filters.searcher_of(store, where)
         if batch is not None:
-            found = _answer_each(batch, searcher, limits)
+            found, failed = _answer_each(batch, searcher, limits)
         else:
             terms = [term for words in texts or () for term in searcher.terms(words)]
             terms += [_image_term(spelling) for spelling in image or ()]
             terms += [term for words in not_ or () for term in searcher.terms(words, -1)]
             terms += [_image_term(spelling, -1) for spelling in unlike or ()]
-            hits = searcher.query(terms, limits)
+            hits = _found(searcher, terms, limits, cut=cut)
             if shown.needs_confidence:
                 hits = searcher.with_confidence(hits, terms)
-            found = bool(hits)
+            found, failed = bool(hits), False
             _collect(hits, collected)
             _show(
                 hits,
@@ -171,7 +173,9 @@ def query(
                 text.query_title(texts or (), image or (), not_ or (), unlike or ()),
                 text.filter_title(where),
             )
-        filters.say_hidden(searcher)
+        filters.say_left_out(searcher)
+    if failed:
+        raise typer.Exit(FAILED)
     if not found:
         if sys.stdout.isatty() and where == EVERYTHING and limits == Limits(k):
             say("nothing found; are the folders still there? clipsearch status")
@@ -240,6 +244,15 @@ def _least(cut: bool, min_confidence: float | None) -> float | None:
     return CUT
 
 
+def _found(searcher: Searcher, terms: list[Term], limits: Limits, *, cut: bool) -> list[Hit]:
+    try:
+        return searcher.query(terms, limits)
+    except BadArgument as error:
+        if cut and error.argument == "min_confidence":
+            raise BadArgument("cut", error.problem) from None
+        raise
+
+
 def _threshold(unique: bool, similarity: float | None) -> float | None:
     if not unique:
         if similarity is not None:
@@ -253,18 +266,20 @@ def _threshold(unique: bool, similarity: float | None) -> float | None:
 def _image_term(spelling: str, sign: int = 1) -> Term:
     """An image by its path, its URL, or -; a weight may stand before it, unless the whole is a file's name."""
     weight, place = (1.0, spelling) if os.path.exists(spelling) else weighted(spelling)
+    if not place:
+        raise BadArgument("image" if sign > 0 else "unlike", "needs a name, not ''")
     return Term(image_bytes(place), sign * weight, place)
 
 
 # ------------------------------------------------------------------------------------------ many queries
 
 
-def _answer_each(source: str, searcher: Searcher, limits: Limits) -> bool:
-    """Answer the queries of a file, one a line, as JSON lines; says whether anything was found.
+def _answer_each(source: str, searcher: Searcher, limits: Limits) -> tuple[bool, bool]:
+    """Answer the queries of a file, one a line, as JSON lines; says whether anything was found, and whether any failed.
 
     A line that is no query gets an object with `error`, a query without hits one with `hits` 0.
     """
-    found = False
+    found = failed = False
     asked = ((place, line) for place, line in lines(source) if line.decode("utf-8", "replace").strip())
     for place, line in _read_ahead(asked, searcher, 64 if os.path.isfile(source) else 1):
         query = line.decode("utf-8", "replace").strip()
@@ -273,12 +288,13 @@ def _answer_each(source: str, searcher: Searcher, limits: Limits) -> bool:
             hits = searcher.with_confidence(searcher.query(terms, limits), terms)
         except BadRequest as error:
             say(f"{place}: {sentence(error)}")
-            write([records.as_json({"query": query, "error": sentence(error)})])
+            failed = True
+            write_records([records.as_json({"query": query, "error": sentence(error)})])
         else:
             found = found or bool(hits)
-            write(records.jsonl(hits, query=query) if hits else [records.as_json({"query": query, "hits": 0})])
+            write_records(records.jsonl(hits, query=query) if hits else [records.as_json({"query": query, "hits": 0})])
         sys.stdout.flush()
-    return found
+    return found, failed
 
 
 def _decoded(line: bytes) -> str:
@@ -320,13 +336,13 @@ def _show(hits: list[Hit], how: _Shown, title: str, subtitle: str) -> None:
     elif how.form == "table":
         write([text.table(hits, width(), colour=colour()).encode("utf-8", "replace")])
     elif how.form == "paths":
-        write(records.paths(hits, b"\0" if how.null else b"\n"))
+        (write if how.null else write_records)(records.paths(hits, b"\0" if how.null else b"\n"))
     elif how.form == "tsv":
-        write(records.tsv(hits))
+        write_records(records.tsv(hits))
     elif how.form == "jsonl":
-        write(records.jsonl(hits))
+        write_records(records.jsonl(hits))
     else:
-        write(records.json_array(hits))
+        write_records(records.json_array(hits))
 
 
 def _sheet(hits: Sequence[Hit], title: str, subtitle: str, how: _Shown) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from clipsearch.errors import BadArgument, reason
 from clipsearch.images.read import read_head
@@ -37,6 +37,8 @@ TYPES = {
     }.items()
 }
 IMAGE_SUFFIXES = frozenset(suffix.encode() for suffixes in TYPES.values() for suffix in suffixes)
+_CTIME_IS_CHANGE = os.name != "nt"  # on Windows it is the time of creation
+_CTIME_IS_CHANGE = os.name != "nt"  # on Windows it is the time of creation
 _SQLITE_INTEGER = 2**63 - 1  # some file systems keep times beyond the year 2262
 _UNKNOWN = (0, 0)  # the identity of a folder where the file system gives none
 NOT_PHOTOS = frozenset({b"@eaDir", b"node_modules"})  # thumbnails of photo servers, packages
@@ -231,6 +233,32 @@ def _look_at(path: bytes, entry: os.DirEntry[bytes]) -> FoundFile | Unreadable |
     else:
         problem = "not a regular file"
     return found_file(path, status, problem)
+
+
+class OnDisk(Protocol):
+    """What tells whether a file was changed: its size and its times."""
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+
+    @property
+    def mtime_ns(self) -> int:
+        """When its contents were changed."""
+
+    @property
+    def ctime_ns(self) -> int:
+        """When anything of it was changed."""
+
+
+def has_changed(now: OnDisk, before: OnDisk) -> bool:
+    """Whether a file may have other contents than it had, by its size and its times."""
+    return not same_times(now, before) or (_CTIME_IS_CHANGE and now.ctime_ns != before.ctime_ns)
+
+
+def same_times(now: OnDisk, before: OnDisk) -> bool:
+    """Whether size and modification time are the same."""
+    return (now.size, now.mtime_ns) == (before.size, before.mtime_ns)
 
 
 def found_file(path: bytes, status: os.stat_result, error: str | None = None) -> FoundFile:

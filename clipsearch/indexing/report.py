@@ -37,6 +37,8 @@ class Report:
     unreadable: list[tuple[bytes, str]] = field(default_factory=list)  # path, reason; what was there is kept
     offline: list[tuple[bytes, Offline]] = field(default_factory=list)  # roots that cannot be looked at now
     unmatched: list[str] = field(default_factory=list)  # patterns given for this run that matched nothing
+    precision: str | None = None  # of the model that embedded; None if nothing was embedded
+    disagreed: list[tuple[str, float]] = field(default_factory=list)  # faster precisions, each with its cosine to fp32
     seconds: float = 0.0
     stages: Mapping[str, float] = field(default_factory=dict)  # seconds of each; threads add up
 

@@ -68,7 +68,9 @@ def _check_absorbable(store: Store, inner: Root, path: bytes, rules: Rules) -> N
         raise FolderOffline(f"{name} {offline}, and {outer} would take it in without its photos")
     if inner.rules != rules:
         different = _names([n for n in Rules._fields if getattr(inner.rules, n) != getattr(rules, n)])
-        raise BadRequest(f"{name} was indexed with another choice of {different} than {outer} would be")
+        raise BadRequest(
+            f"{name} was indexed with another {different} than {outer} would be; give the same, or forget {name} first"
+        )
 
 
 def _check_inside(root: Root, path: bytes, options: Options) -> None:

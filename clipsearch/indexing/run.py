@@ -8,7 +8,6 @@ few seconds, so an interruption costs no more.
 from __future__ import annotations
 
 import functools
-import os
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -18,20 +17,20 @@ import numpy as np
 
 from clipsearch.arrays import Array
 from clipsearch.images.sandbox import Decoders, usable_cores
-from clipsearch.images.scan import Exclusions, FoundFile, Unreadable, scan
+from clipsearch.images.scan import Exclusions, FoundFile, Unreadable, has_changed, same_times, scan
 from clipsearch.indexing.contents import Contents, contents_of
 from clipsearch.indexing.options import Options
 from clipsearch.indexing.pipeline import Pipeline, Stages
 from clipsearch.indexing.report import OnProgress, Progress, Report
 from clipsearch.indexing.roots import Target
-from clipsearch.models.encoders import Encoder, TorchEncoder, in_numpy
+from clipsearch.models.encoders import Encoder, TorchEncoder, in_numpy, usable_device
 from clipsearch.models.model import Model
+from clipsearch.models.precision import AgreeingEncoder
 from clipsearch.paths import join, relative_to
 from clipsearch.store.catalogue import Known, Offline, Root, Store
 
 COMMIT_SECONDS = 2.0
 FEW = 16  # new photos, which NumPy embeds before torch would be loaded
-_CTIME_IS_CHANGE = os.name != "nt"  # on Windows it is the time of creation
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +48,7 @@ class _Pending:
     @property
     def as_it_was(self) -> bool:
         """Whether its size and modification time are the recorded ones."""
-        return self.known is not None and _same_times(self.photo, self.known)
+        return self.known is not None and same_times(self.photo, self.known)
 
 
 class Run:
@@ -64,6 +63,8 @@ class Run:
         self._gone: list[tuple[Root, bytes]] = []
         self._gone_images: Counter[int | None] = Counter()  # those of the gone that no new path has taken over
         self._looked_at = 0
+        self._workers = options.workers or usable_cores()
+        self._used: Encoder | None = None
 
     def update(self, targets: list[Target]) -> Report:
         """Bring the targets up to date. Raises what loading and running the model raise."""
@@ -71,6 +72,7 @@ class Run:
         self._gone_images = Counter(self._store.image_of(root, path) for root, path in self._gone)
         if self._pending:
             self._index_pending()
+        self._report.precision = self._used.precision if self._used else None
         self._remove_gone()
         return self._report
 
@@ -130,7 +132,7 @@ class Run:
     def _index_pending(self) -> None:
         total = len(self._pending)
         committed = time.monotonic()
-        workers = self._options.workers or usable_cores()
+        workers = self._workers
         decoders = Decoders(self._model.preprocess, workers)
         read = functools.partial(self._read, decoders)
         pipeline = Pipeline(self._encoder, read, self._is_known, self._stages, workers, self._options.batch_size)
@@ -144,12 +146,22 @@ class Run:
                 self._on_progress(Progress("index", done, total))
 
     def _encoder(self) -> Encoder:
-        options = self._options
-        if len(self._pending) <= FEW and options.device in ("auto", "cpu") and options.precision in ("auto", "fp32"):
+        """The model, loaded as is best for what there is to do."""
+        self._used = self._load()
+        return self._used
+
+    def _load(self) -> Encoder:
+        device, precision = self._options.device, self._options.precision
+        if len(self._pending) <= FEW and device in ("auto", "cpu") and precision in ("auto", "fp32"):
             cold = in_numpy(self._model, texts=False, images=True)
             if cold is not None:
                 return cold
-        return TorchEncoder(self._model, options.device, options.precision, threads=1)
+        if precision == "auto" and usable_device(device) == "cpu":
+            return AgreeingEncoder(self._model, self._workers, self._disagrees)
+        return TorchEncoder(self._model, device, precision, threads=1)
+
+    def _disagrees(self, precision: str, cosine: float) -> None:
+        self._report.disagreed.append((precision, cosine))
 
     def _is_known(self, content: bytes) -> bool:
         return self._store.find_image(content) is not None
@@ -212,15 +224,6 @@ class Run:
             self._store.prune()
             self._store.commit()
         self._report.removed = len(self._gone) - self._report.moved
-
-
-def has_changed(found: FoundFile, known: Known) -> bool:
-    """Whether a file may have other contents than the catalogue says, by its size and its times."""
-    return not _same_times(found, known) or (_CTIME_IS_CHANGE and found.ctime_ns != known.ctime_ns)
-
-
-def _same_times(found: FoundFile, known: Known) -> bool:
-    return (found.size, found.mtime_ns) == (known.size, known.mtime_ns)
 
 
 def _merge(left: Iterable[FoundFile], right: Iterable[Known]) -> Iterator[tuple[FoundFile | None, Known | None]]:

@@ -6,8 +6,10 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from clipsearch.images.sandbox import usable_cores
 from clipsearch.images.scan import Rules
 from clipsearch.models.model import Model
+from clipsearch.models.precision import measured
 from clipsearch.paths import join
 from clipsearch.store.catalogue import Offline, Root, Store
 
@@ -26,7 +28,8 @@ class RootStatus:
 @dataclass(frozen=True, slots=True)
 class Status:
     """What an index holds. `size` is in bytes on the disk, `skipped` has a path and a reason for each file, and
-    `unreadable` the folders below the roots that may not be read now, each with its photos.
+    `unreadable` the folders below the roots that may not be read now, each with its photos. `rates` are images that
+    this machine embeds a second by precision, if that was measured.
     """
 
     folder: Path
@@ -39,6 +42,7 @@ class Status:
     roots: list[RootStatus]
     skipped: list[tuple[bytes, str]]
     unreadable: list[tuple[bytes, int]]
+    rates: dict[str, float]
 
 
 def status_of(store: Store) -> Status:
@@ -58,6 +62,7 @@ def status_of(store: Store) -> Status:
         roots,
         store.skipped(),
         [found for root in online for found in _unreadable(store, root)],
+        measured(model, usable_cores()) or {},
     )
 
 

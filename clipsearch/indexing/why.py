@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from clipsearch.errors import reason
-from clipsearch.images.scan import IMAGE_SUFFIXES, found_file, left_out
-from clipsearch.indexing.run import has_changed
+from clipsearch.images.scan import IMAGE_SUFFIXES, found_file, has_changed, left_out
 from clipsearch.paths import absolute, join, relative_to
 from clipsearch.store.catalogue import Root, Store
 
@@ -23,9 +22,10 @@ class State(StrEnum):
     SKIPPED = "skipped"
     NEW = "not indexed yet"
     EXCLUDED = "left out"
+    EMPTY = "in an indexed folder, and nothing in it is indexed"
     NO_PHOTO = "not named like a photo"
     OFFLINE = "in a folder that is offline"
-    UNREADABLE = "not to be looked at"
+    UNREADABLE = "cannot be read"
     MISSING = "not there"
     OUTSIDE = "not in an indexed folder"
 
@@ -62,8 +62,9 @@ def _state(store: Store, root: Root, below: bytes) -> tuple[State, str]:
     if offline:
         return State.OFFLINE, f"{os.fsdecode(root.path)} {offline}"
     known = store.known_file(root, below)
+    path = join(root.path, below) if below else root.path
     try:
-        status = os.stat(join(root.path, below) if below else root.path)
+        status = os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
         return (State.GONE, "") if known else (State.MISSING, "")
     except OSError as error:
@@ -72,6 +73,8 @@ def _state(store: Store, root: Root, below: bytes) -> tuple[State, str]:
         return _state_of_folder(store, root, below)
     if known is None:
         return _state_of_new(root, below)
+    if not os.access(path, os.R_OK):
+        return State.UNREADABLE, "permission denied"
     if has_changed(found_file(below, status), known):
         return State.CHANGED, ""
     return (State.SKIPPED, known.error) if known.error else (State.INDEXED, "")
@@ -84,8 +87,14 @@ def _state_of_folder(store: Store, root: Root, below: bytes) -> tuple[State, str
     if not os.access(join(root.path, below) if below else root.path, os.R_OK | os.X_OK):
         return State.UNREADABLE, "permission denied"
     files = list(store.known(root, below))
+    if not files:
+        return State.EMPTY, ""
     skipped = sum(file.error is not None for file in files)
-    return State.INDEXED, f"{len(files) - skipped:,} photos, {skipped:,} files skipped"
+    return State.INDEXED, f"{_counted(len(files) - skipped, 'photo')}, {_counted(skipped, 'file')} skipped"
+
+
+def _counted(count: int, word: str) -> str:
+    return f"{count:,} {word}" + "s" * (count != 1)
 
 
 def _state_of_new(root: Root, below: bytes) -> tuple[State, str]:

@@ -1,4 +1,4 @@
-"""What can be computed again but need not be: embeddings of earlier texts, hashes of weights files.
+"""What can be found again but need not be: embeddings of earlier texts, hashes of weights files, rates of precisions.
 
 It lies in the user's cache folder, apart from any index, and may be deleted at any time. Nothing here raises: a cache
 that cannot be read or written is an empty one.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import sqlite3
 from collections.abc import Mapping, Sequence
@@ -26,6 +27,7 @@ _SCHEMA = """
 CREATE TABLE IF NOT EXISTS texts (model TEXT, text TEXT, vector BLOB NOT NULL, PRIMARY KEY (model, text));
 CREATE TABLE IF NOT EXISTS weights
     (path TEXT PRIMARY KEY, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, sha256 TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS rates (machine TEXT PRIMARY KEY, rates TEXT NOT NULL);
 """
 
 
@@ -58,6 +60,19 @@ def sha256_of_file(path: Path) -> str:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     _run("INSERT OR REPLACE INTO weights VALUES (?, ?, ?, ?)", [(*key, digest)])
     return digest
+
+
+def rates(machine: str) -> dict[str, float] | None:
+    """Images a second by precision, if they were measured on a machine."""
+    for (text,) in _run("SELECT rates FROM rates WHERE machine = ?", [(machine,)]):
+        with contextlib.suppress(ValueError, TypeError, AttributeError):
+            return {str(name): float(rate) for name, rate in json.loads(text).items()}
+    return None
+
+
+def keep_rates(machine: str, measured: Mapping[str, float]) -> None:
+    """Keep images a second by precision for a machine."""
+    _run("INSERT OR REPLACE INTO rates VALUES (?, ?)", [(machine, json.dumps(measured))])
 
 
 def _run(statement: str, runs: Sequence[tuple[Any, ...]]) -> list[Any]:

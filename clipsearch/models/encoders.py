@@ -25,7 +25,7 @@ from clipsearch.models.model import Model, split_name
 from clipsearch.models.weights import load_safetensors
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
-PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+PRECISIONS = ("auto", "fp32", "bf16", "fp16", "int8")
 
 _TEXT_TOWERS = (TextTower, BertTower)
 _IMAGE_TOWERS = (ImageTower, ConvTower)
@@ -40,6 +40,10 @@ class Encoder(Protocol):
 
     device: str
     does_both: bool
+
+    @property
+    def precision(self) -> str:
+        """Of its products for images: fp32, bf16, fp16 or int8."""
 
     @property
     def logit_scale(self) -> float:
@@ -76,7 +80,7 @@ def in_numpy(model: Model, *, texts: bool, images: bool) -> ColdEncoder | None:
 class ColdEncoder:
     """A model in NumPy. Slow for batches of images, ready at once."""
 
-    device = "cpu"
+    device, precision = "cpu", "fp32"
     does_both = False
 
     def __init__(self, model: Model) -> None:
@@ -113,8 +117,8 @@ class ColdEncoder:
 class TorchEncoder:
     """A model with its images in torch, on CUDA, MPS or the CPU.
 
-    Its texts are in NumPy where there is a tower for them. `precision` "auto" is fp16 on a GPU; on a CPU bf16 where it
-    has a matrix unit for it (AMX), else fp32. A call uses so many `threads` of a CPU: None is all of them; 1 is best
+    Its texts are in NumPy where there is a tower for them. `precision` "auto" is fp16 on a GPU and fp32 on a CPU; int8
+    is for CLIP's vision transformers on a CPU. A call uses so many `threads` of a CPU: None is all of them; 1 is best
     where several calls are made at once.
     """
 
@@ -125,24 +129,27 @@ class TorchEncoder:
 
         check_names(device, precision)
         model = _with_weights(model)
-        self.device = _device(device)
-        self.precision = _precision(precision, self.device)
+        self.device = usable_device(device)
+        self.precision = precision if precision != "auto" else "fp32" if self.device == "cpu" else "fp16"
         self._model = model
         self._all_threads = torch.get_num_threads()
         self._threads = threads or self._all_threads
-        self._dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[self.precision]
         mean, std = model.preprocess.mean, model.preprocess.std
         self._mean = torch.tensor(mean, device=self.device).view(1, 3, 1, 1)
         self._std = torch.tensor(std, device=self.device).view(1, 3, 1, 1)
         self._images: Any
+        from clipsearch.models.torch_towers import DTYPES, batch_tower
+
         self._cold = in_numpy(model, texts=True, images=True)
+        if self.precision == "int8" and not (
+            self.device == "cpu" and self._cold and isinstance(self._cold.image_tower, ImageTower)
+        ):
+            raise BadArgument("precision", "can be int8 only for vision transformers of CLIP on a CPU")
         if self._cold is None:
-            self._images = lambda images: self._net.encode_image(images.to(self._dtype))
+            self._images = lambda images: self._net.encode_image(images.to(DTYPES[self.precision]))
             _ = self._net
         else:
-            from clipsearch.models.torch_towers import batch_tower
-
-            self._images = batch_tower(self._cold.image_tower, self.device, self._dtype)
+            self._images = batch_tower(self._cold.image_tower, self.device, self.precision)
 
     @functools.cached_property
     def _net(self) -> Any:
@@ -244,7 +251,8 @@ def check_names(device: str, precision: str) -> None:
         raise BadArgument("precision", f"must be one of {', '.join(PRECISIONS)}, not {precision!r}")
 
 
-def _device(wanted: str) -> str:
+def usable_device(wanted: str) -> str:
+    """The device that a name means here: cpu, cuda, with a number where one is given, or mps. Raises `BadArgument`."""
     import torch
 
     usable = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
@@ -256,13 +264,3 @@ def _device(wanted: str) -> str:
     ):
         raise BadArgument("device", f"cannot be {wanted}: this machine, or its torch, has none")
     return wanted
-
-
-def _precision(wanted: str, device: str) -> str:
-    import torch
-
-    if wanted != "auto":
-        return wanted
-    if device != "cpu":
-        return "fp16"
-    return "bf16" if torch.cpu._is_amx_tile_supported() else "fp32"

@@ -20,21 +20,46 @@ from clipsearch.models.convnet import Block, Conv, ConvTower, Dense
 Tower = Callable[[Tensor], Tensor]  # normalised images (n, 3, height, width) to rows (n, dim)
 
 
-def batch_tower(tower: ImageTower | ConvTower, device: str, dtype: torch.dtype) -> Tower:
-    """The tower for batches on a device, its products of matrices in `dtype`, sums and norms in fp32."""
-    move = _Mover(device, dtype)
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "int8": torch.float32}
+
+
+def batch_tower(tower: ImageTower | ConvTower, device: str, precision: str) -> Tower:
+    """The tower for batches on a device: its products of matrices in a precision, sums and norms in fp32.
+
+    int8 holds for the linear layers of a transformer; all else is fp32 then.
+    """
+    move = _Mover(device, precision)
     return _Transformer(tower, move) if isinstance(tower, ImageTower) else _Network(tower, move)
 
 
 class _Mover:
     """NumPy's arrays to the device."""
 
-    def __init__(self, device: str, dtype: torch.dtype) -> None:
-        self.device, self.dtype = device, dtype
+    def __init__(self, device: str, precision: str) -> None:
+        self.device, self.dtype, self._in_int8 = device, DTYPES[precision], precision == "int8"
 
     def __call__(self, array: Any, dtype: torch.dtype | None = None) -> Tensor:
         tensor = torch.from_numpy(np.ascontiguousarray(array))
         return tensor.to(self.device, dtype or self.dtype)
+
+    def linear(self, weight: Any, bias: Any) -> Tower:
+        """A linear layer (after, before), computed in the precision."""
+        w, b = self(weight), self(bias)
+        return _in_int8(w, b) if self._in_int8 else lambda x: F.linear(x.to(self.dtype), w, b)
+
+
+def _in_int8(weight: Tensor, bias: Tensor) -> Tower:
+    """Products of 8-bit numbers, summed in 32 bits. Each output of the weights has a scale, and each row of x."""
+    scale = weight.abs().amax(1).clamp(min=1e-12) / 127
+    kernel = (weight / scale[:, None]).round().to(torch.int8).T
+
+    def linear(x: Tensor) -> Tensor:
+        rows = x.reshape(-1, x.shape[-1])
+        step = rows.abs().amax(1, keepdim=True).clamp(min=1e-12) / 127
+        product = torch._int_mm((rows / step).round_().to(torch.int8), kernel)
+        return product.float().mul_(scale).mul_(step).add_(bias).view(*x.shape[:-1], -1)
+
+    return linear
 
 
 class _Transformer:
@@ -43,8 +68,8 @@ class _Transformer:
     def __init__(self, tower: ImageTower, move: _Mover) -> None:
         t, self._dtype = tower.tensors, move.dtype
 
-        def both(name: str, weight: str = ".weight", bias: str = ".bias") -> tuple[Tensor, Tensor]:
-            return move(t[name + weight]), move(t[name + bias])
+        def linear(name: str, weight: str = ".weight", bias: str = ".bias") -> Tower:
+            return move.linear(t[name + weight], t[name + bias])
 
         def norm(name: str) -> tuple[Tensor, Tensor]:
             return move(t[f"{name}.weight"], torch.float32), move(t[f"{name}.bias"], torch.float32)
@@ -58,11 +83,11 @@ class _Transformer:
         self._blocks = [
             (
                 norm(f"{block}.ln_1"),
-                both(f"{block}.attn.in_proj", "_weight", "_bias"),
-                both(f"{block}.attn.out_proj"),
+                linear(f"{block}.attn.in_proj", "_weight", "_bias"),
+                linear(f"{block}.attn.out_proj"),
                 norm(f"{block}.ln_2"),
-                both(f"{block}.mlp.c_fc"),
-                both(f"{block}.mlp.c_proj"),
+                linear(f"{block}.mlp.c_fc"),
+                linear(f"{block}.mlp.c_proj"),
             )
             for block in (f"transformer.resblocks.{n}" for n in range(tower.layers))
         ]
@@ -73,19 +98,21 @@ class _Transformer:
         x = torch.cat([self._class.expand(n, 1, width), patches.float()], 1) + self._positions
         x = F.layer_norm(x, (width,), *self._before)
         for number, (norm_1, qkv, out, norm_2, wide, narrow) in enumerate(self._blocks, 1):
-            packed = F.linear(self._norm(x, norm_1), *qkv).view(n, -1, 3, self._heads, width // self._heads)
+            packed = qkv(F.layer_norm(x, (width,), *norm_1)).view(n, -1, 3, self._heads, width // self._heads)
             q, k, v = packed.permute(2, 0, 3, 1, 4)
             if number == len(self._blocks):  # only the class token is read
                 q, x = q[:, :, :1], x[:, :1]
             attended = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(x.shape)
-            x = x + F.linear(attended, *out)
-            hidden = F.linear(self._norm(x, norm_2), *wide)
+            x = x + out(attended)
+            hidden = wide(F.layer_norm(x, (width,), *norm_2))
             hidden = hidden * torch.sigmoid(1.702 * hidden) if self._quick else F.gelu(hidden)
-            x = x + F.linear(hidden, *narrow)
+            x = x + narrow(hidden)
         return F.layer_norm(x[:, 0], (width,), *self._after) @ self._projection
 
-    def _norm(self, x: Tensor, norm: tuple[Tensor, Tensor]) -> Tensor:
-        return F.layer_norm(x, x.shape[-1:], *norm).to(self._dtype)
+
+# Blocks of a network that stay in fp32: the stem and the first stage, a small part of the products. Of 48 photos the
+# least cosine of bf16 to fp32 is 0.9934 without, and 0.9992 with this (EfficientNet-Lite2).
+_EXACT = 2
 
 
 class _Network:
@@ -93,7 +120,9 @@ class _Network:
 
     def __init__(self, tower: ConvTower, move: _Mover) -> None:
         self._dtype = move.dtype
-        self._blocks = [self._block(block, move) for block in tower.blocks]
+        exact = _Mover(move.device, "fp32")
+        self._first = [self._block(block, exact) for block in tower.blocks[:_EXACT]]
+        self._blocks = [self._block(block, move) for block in tower.blocks[_EXACT:]]
         self._dense = [self._layer(dense, move) for dense in tower.dense]
 
     def _block(self, block: Block, move: _Mover) -> Tower:
@@ -125,7 +154,7 @@ class _Network:
         return linear
 
     def __call__(self, images: Tensor) -> Tensor:
-        x = images.to(self._dtype).contiguous(memory_format=torch.channels_last)
+        x = _through(self._first, images.contiguous(memory_format=torch.channels_last)).to(self._dtype)
         return _through(self._dense, _through(self._blocks, x).float().mean((2, 3)))
 
 

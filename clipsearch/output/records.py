@@ -159,6 +159,8 @@ def report(done: Report) -> dict[str, Any]:
         "unreadable": _reasons(done.unreadable),
         "offline": [{**path_fields(path), "reason": str(offline)} for path, offline in done.offline],
         "unmatched": list(done.unmatched),
+        "precision": done.precision,
+        "disagreed": [{"precision": name, "cosine": round(cosine, 6)} for name, cosine in done.disagreed],
         "seconds": round(done.seconds, 3),
         "stages": {stage: round(spent, 3) for stage, spent in done.stages.items()},
         "images_per_second": round(done.images_per_second, 1),
@@ -192,6 +194,7 @@ def status(found: Status) -> dict[str, Any]:
         "roots": roots,
         "unreadable": [{**path_fields(path), "photos": count} for path, count in found.unreadable],
         "skipped": _reasons(found.skipped),
+        "images_per_second": found.rates,
     }
 
 

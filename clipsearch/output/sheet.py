@@ -129,7 +129,7 @@ def _write(path: Path, page: Iterator[str]) -> None:
         if path.exists():
             with open(path, "rb") as there:
                 if there.read(len(_FIRST)) not in (b"", _FIRST):
-                    raise BadRequest(f"{path} is there and no contact sheet; take another name")
+                    raise BadRequest(f"{path} exists and is not a contact sheet; take another name")
         with replacing(path) as temporary, open(temporary, "x", encoding="utf-8") as file:
             file.writelines(page)
     except OSError as error:

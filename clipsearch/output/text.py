@@ -188,13 +188,16 @@ def summary(done: Report) -> Iterator[str]:
     for root, offline in done.offline:
         hint = "; --prune forgets them" if offline.name == "EMPTY" else ""
         yield f"offline: {printable(root)} {offline}; its photos are kept{hint}"
+    for precision, cosine in done.disagreed:
+        yield f"{precision} is faster, but differs from fp32 here (cosine {cosine:.4f}): {done.precision} was used"
     for pattern in done.unmatched:
         yield f"--exclude {pattern!r} has left nothing out"
 
 
 def stages(done: Report) -> str:
     """Where the time of a run went."""
-    return "seconds (threads add up): " + ", ".join(f"{stage} {spent:.2f}" for stage, spent in done.stages.items())
+    spent = ", ".join(f"{stage} {seconds:.2f}" for stage, seconds in done.stages.items())
+    return f"seconds (threads add up): {spent}" + (f"; {done.precision}" if done.precision else "")
 
 
 def _listed(title: str, rows: Sequence[tuple[bytes, str]]) -> Iterator[str]:
@@ -213,7 +216,7 @@ def status(found: Status) -> Iterator[str]:
         state = f"  (offline: {root.offline})" if root.offline else ""
         yield f"  {root.photos:>9,}  {printable(root.path)}{state}"
     for path, count in found.unreadable:
-        yield f"  {count:>9,}  {printable(path)}  (offline: cannot be read)"
+        yield f"  {count:>9,}  of these in {printable(path)}  (offline: cannot be read)"
     for path, reason in found.skipped[: 2 * MOST_LISTED]:
         yield f"  skipped  {printable(path)}: {reason}"
     if len(found.skipped) > 2 * MOST_LISTED:
@@ -307,6 +310,12 @@ def printable(text: str | bytes) -> str:
     if isinstance(text, bytes):
         text = text.decode("utf-8", "surrogateescape")
     return "".join(c if c.isprintable() else _escape(c) for c in text)
+
+
+def harmless(record: bytes) -> bytes:
+    """A record for programs, shown to a person: nothing in it but tabs and line breaks can act on a terminal."""
+    text = record.decode("utf-8", "surrogateescape")
+    return "".join(c if c.isprintable() or c in "\t\n" else _escape(c) for c in text).encode()
 
 
 def photos(count: int) -> str:

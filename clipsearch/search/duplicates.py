@@ -51,12 +51,18 @@ def find_duplicates(
     """The groups of copies in a selection, by the path of their best photo; None: only of the same contents.
 
     Better is what has more pixels, then the larger file, then the older, then the first by path. Every file is in one
-    group at most, once. Files that are gone since they were indexed are left out.
+    group at most, once. Files that are gone or were changed since they were indexed are left out.
     """
-    files = (Copy(photo, 1.0, names) for photo, names in (present or Present()).files(store.by_path(selection)))
+    present = present or Present()
+    files = []
+    for file in present.files(store.by_path(selection)):
+        if file.changed:  # to be called the best copy of what it does not show any more would be worse than nothing
+            present.changed.append(file.photo.path)
+        else:
+            files.append(Copy(file.photo, 1.0, file.other_names))
     of_image: dict[int, list[Copy]] = {}
-    for file in sorted(files, key=_preference):
-        of_image.setdefault(file.photo.image_id, []).append(file)
+    for copy in sorted(files, key=_preference):
+        of_image.setdefault(copy.photo.image_id, []).append(copy)
     images = list(of_image)  # in order of preference too
     groups: list[Group] = []
     if threshold is not None and images:

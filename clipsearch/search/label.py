@@ -43,6 +43,8 @@ class Classifier:
             raise BadRequest("say which labels to choose from")
         if "" in self.labels:
             raise BadRequest("a label is empty")
+        if concept := next((label for label in self.labels if label.startswith("@")), None):
+            raise BadRequest(f"{concept!r} names a concept, and labels are texts")
         if not all(map(is_text, [*self.labels, *templates])):
             raise BadRequest("a label or a template is not text in this terminal's encoding (UTF-8)")
         prompts = [_prompt(template, label) for label in self.labels for template in templates]

@@ -5,42 +5,55 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
+from clipsearch.images.scan import found_file, has_changed
 from clipsearch.store.catalogue import Photo
 
 FileId = tuple[int, int] | bytes  # device and inode; the path where the file system has none
 
 
+class File(NamedTuple):
+    """A file that is there: its photo, other names of it, and whether it may show something else by now.
+
+    The photo is the one whose path is no link and leads through none, for that is the name that must stay.
+    """
+
+    photo: Photo
+    other_names: tuple[bytes, ...]
+    changed: bool
+
+
 class Present:
     """Passes on photos whose files are there, and counts those that cannot be looked at.
 
-    `hidden`: folders that may not be entered, with the number of photos in each that cannot be looked at.
+    `hidden`: folders that may not be entered, with the number of photos in each that cannot be looked at. `changed`:
+    files that were left out because what they show now is not known.
     """
 
     def __init__(self) -> None:
         self.hidden: Counter[bytes] = Counter()
+        self.changed: list[bytes] = []
 
     def __call__(self, photos: Iterable[Photo]) -> Iterator[Photo]:
         """The photos that are there, in their order. Files that are gone are left out without a word."""
-        return (photo for photo, _ in self._identified(photos))
+        return (photo for photo, _ in self._looked_at(photos))
 
-    def files(self, photos: Iterable[Photo]) -> list[tuple[Photo, tuple[bytes, ...]]]:
-        """Each file that is there once, in the order of its first name, with its other names.
-
-        Its photo is the one whose path is no link and leads through none, for that is the name that must stay.
-        """
-        names: dict[FileId, list[Photo]] = {}
-        for photo, file in self._identified(photos):
-            names.setdefault(file, []).append(photo)
+    def files(self, photos: Iterable[Photo]) -> list[File]:
+        """Each file that is there once, in the order of its first name."""
+        names: dict[FileId, list[tuple[bool, Photo]]] = {}
+        for photo, status in self._looked_at(photos):
+            file = (status.st_dev, status.st_ino) if status.st_ino else photo.path
+            names.setdefault(file, []).append((has_changed(found_file(photo.path, status), photo), photo))
         out = []
-        for photos_of_file in names.values():
-            if len(photos_of_file) > 1:
-                photos_of_file.sort(key=lambda photo: (os.path.realpath(photo.path) != photo.path, photo.path))
-            first, *others = photos_of_file
-            out.append((first, tuple(photo.path for photo in others)))
+        for named in names.values():
+            if len(named) > 1:
+                named.sort(key=lambda name: (name[0], os.path.realpath(name[1].path) != name[1].path, name[1].path))
+            (changed, photo), *others = named
+            out.append(File(photo, tuple(other.path for _, other in others), changed))
         return out
 
-    def _identified(self, photos: Iterable[Photo]) -> Iterator[tuple[Photo, FileId]]:
+    def _looked_at(self, photos: Iterable[Photo]) -> Iterator[tuple[Photo, os.stat_result]]:
         for photo in photos:
             try:
                 status = os.stat(photo.path)
@@ -49,4 +62,4 @@ class Present:
             except OSError:
                 self.hidden[os.path.dirname(photo.path)] += 1
                 continue
-            yield photo, (status.st_dev, status.st_ino) if status.st_ino else photo.path
+            yield photo, status

@@ -116,8 +116,8 @@ class Words(NamedTuple):
     def of(spelling: str) -> Words:
         """Raises `BadRequest` when there is nothing in it, or no text."""
         weight, words = weighted(spelling)
-        if not weight < 1e9:
-            raise BadRequest(f"the weight of {words!r} is too large")
+        if not 0 < weight < 1e9:
+            raise BadRequest(f"the weight of {words!r} must be more than 0" + " and less than 1e9" * (weight > 1))
         if not is_text(words):
             raise BadRequest("the query is not text in this terminal's encoding (UTF-8)")
         if not words.strip():
@@ -204,7 +204,7 @@ class Searcher:
     def embed(self, terms: Sequence[Term]) -> Array:
         """The unit row (dim,) of a query: the weighted sum of its terms' unit rows, made a unit row again."""
         if not any(term.weight > 0 for term in terms):
-            raise BadRequest(EMPTY)
+            raise BadRequest("the query says only what to lead away from; say also what to look for")
         total = np.zeros(self._store.dim, np.float32)
         for term in terms:
             total += np.float32(term.weight) * self.embedder.row(term)
@@ -250,27 +250,33 @@ class Searcher:
         return [Hit(0, None, photo) for photo in self.present(photos[seen:])], len(photos)
 
     def _folded(self, hits: list[Hit], threshold: float) -> list[Hit]:
-        """Hits that are near a better one become its `similar`; other names of its file its `same_file`."""
+        """Hits that are near a better one become its `similar`; other names of its file its `same_file`.
+
+        Files that were changed since they were indexed stay by themselves.
+        """
         from clipsearch.search.duplicates import near_groups
 
-        hits = self._one_name_a_file(hits)
+        hits, changed = self._one_name_a_file(hits)
         out: dict[int, Hit] = dict(enumerate(hits))
-        for group in near_groups(self._rows(hits), threshold):
+        rows = self._rows(hits)
+        rows[changed] = np.nan  # near nothing
+        for group in near_groups(rows, threshold):
             others = [out.pop(number) for number in group.members]
             folded = tuple(photo for other in others for photo in (other.photo, *other.similar))
             out[group.head] = hits[group.head]._replace(similar=(*hits[group.head].similar, *folded))
         return list(out.values())
 
-    def _one_name_a_file(self, hits: list[Hit]) -> list[Hit]:
+    def _one_name_a_file(self, hits: list[Hit]) -> tuple[list[Hit], list[bool]]:
+        """Each file once, and whether it was changed."""
         hit_of = {hit.photo.path: hit for hit in hits}
+        files = self.present.files(hit.photo for hit in hits)
         out = []
-        for photo, names in self.present.files(hit.photo for hit in hits):
+        for photo, names, _ in files:
             same = [hit_of[photo.path], *(hit_of[name] for name in names)]
             similar = tuple(folded for hit in same for folded in hit.similar)
-            out.append(
-                same[0]._replace(similar=similar, same_file=(*names, *(n for hit in same for n in hit.same_file)))
-            )
-        return out
+            same_file = (*names, *(name for hit in same for name in hit.same_file))
+            out.append(same[0]._replace(similar=similar, same_file=same_file))
+        return out, [file.changed for file in files]
 
     def _rows(self, hits: Iterable[Hit]) -> Array:
         return self._store.unit_rows_of([hit.photo.image_id for hit in hits])

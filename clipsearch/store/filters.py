@@ -18,12 +18,14 @@ _UNITS = {"b": 1} | {
     for power, letter in enumerate("kmgt", 1)
     for suffix, base in (("", 1000), ("b", 1000), ("i", 1024), ("ib", 1024))
 }
+_ALSO = {"jpeg2000": "jp2", "jpeg 2000": "jp2"}
 _MOST = 2**63 - 1  # the largest number that SQLite has
 _DATE = re.compile(r"(\d{4})(?:([-/.])(\d{1,2})(?:\2(\d{1,2})(?:[t ](.+))?)?)?")
-_AGO = re.compile(r"(\d{1,6}) *(s|second|min|minute|h|hour|d|day|w|week|month|y|year)s?(?: ago)?")
+_AGO = re.compile(r"(\d{1,6}|an?|one) *(s|second|min|minute|h|hour|d|day|w|week|mo|month|y|year)s?(?: ago)?")
 _PERIOD = re.compile(r"(this|last|next) (week|month|year)")
 _SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _DAYS = {"today": 0, "yesterday": -1, "tomorrow": 1}
+_WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 
 
 class Circle(NamedTuple):
@@ -82,7 +84,8 @@ def parse_date(text: str, now: datetime | None = None) -> datetime:
     """The moment that a text means, in local time: the first of a year, a month, a week or a day.
 
     `2023`, `2023-06`, `2023/06/14`, `2023-06-14 18:03`, `2023-06-14T16:03:00Z`; `tomorrow`, `last week`, which began on
-    a Monday, `3 months ago`, `2w`; `14 June 2023`. Raises `BadRequest` for what has no one meaning: `6/7/2023`.
+    a Monday, `monday`, which was in the last seven days, `3 months ago`, `2w`; `14 June 2023`. Raises `BadRequest` for
+    what has no one meaning: `6/7/2023`.
     """
     words = " ".join(text.lower().split())
     try:
@@ -98,23 +101,29 @@ def parse_date(text: str, now: datetime | None = None) -> datetime:
 
 
 def _relative(words: str, now: datetime) -> datetime | None:
-    today = now.replace(hour=0, minute=0, second=0, microsecond=0)
-    if words in _DAYS:
-        return today + timedelta(days=_DAYS[words])
-    if match := _PERIOD.fullmatch(words):
-        count = {"last": -1, "this": 0, "next": 1}[match[1]]
-        if match[2] == "week":
-            return today + timedelta(days=7 * count - today.weekday())
-        first = today.replace(day=1) if match[2] == "month" else today.replace(month=1, day=1)
-        return _months_later(first, count * (1 if match[2] == "month" else 12))
+    if words == "now":
+        return now
     if match := _AGO.fullmatch(words):
-        return _ago(now, int(match[1]), match[2])
-    return None
+        return _ago(now, int(match[1]) if match[1].isdecimal() else 1, match[2])
+    today = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    if match := _PERIOD.fullmatch(words):
+        return _start_of(match[2], {"last": -1, "this": 0, "next": 1}[match[1]], today)
+    if (day := words.removeprefix("last ")) in _WEEKDAYS:
+        return today - timedelta(days=(today.weekday() - _WEEKDAYS.index(day) - 1) % 7 + 1)
+    return today + timedelta(days=_DAYS[words]) if words in _DAYS else None
+
+
+def _start_of(unit: str, count: int, today: datetime) -> datetime:
+    """The first day of a week, a month or a year, so many after this one."""
+    if unit == "week":
+        return today + timedelta(days=7 * count - today.weekday())
+    first = today.replace(day=1) if unit == "month" else today.replace(month=1, day=1)
+    return _months_later(first, count * (1 if unit == "month" else 12))
 
 
 def _ago(now: datetime, count: int, unit: str) -> datetime:
-    if unit in ("month", "y", "year"):
-        return _months_later(now, -count * (1 if unit == "month" else 12))
+    if unit in ("mo", "month", "y", "year"):
+        return _months_later(now, -count * (12 if unit[0] == "y" else 1))
     short = unit if unit in _SECONDS else "min" if unit == "minute" else unit[0]
     return now - timedelta(seconds=count * _SECONDS[short])
 
@@ -196,7 +205,7 @@ def parse_type(text: str) -> tuple[str, ...]:
     """The suffixes of a kind of file: `jpeg`, `jpg` and `.jpg` are all of JPEG's."""
     name = text.strip().lower().removeprefix(".")
     for kind, suffixes in TYPES.items():
-        if name == kind or f".{name}" in suffixes:
+        if _ALSO.get(name, name) == kind or f".{name}" in suffixes:
             return suffixes
     raise BadRequest(f"no type is called {text!r}; there are {', '.join(TYPES)}")
 

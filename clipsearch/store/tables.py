@@ -44,7 +44,7 @@ class Known(NamedTuple):
 
 
 class Photo(NamedTuple):
-    """A photo as the catalogue has it: its absolute path, its size in bytes, the hash of its contents, its metadata."""
+    """A photo as the catalogue has it: absolute path, bytes, times, the hash of its contents, its metadata."""
 
     image_id: int
     path: bytes
@@ -52,6 +52,7 @@ class Photo(NamedTuple):
     mtime_ns: int
     content: bytes
     metadata: Metadata
+    ctime_ns: int = 0
 
     @property
     def date(self) -> str:
@@ -276,14 +277,15 @@ class Tables:
         self, roots: dict[int, Root], condition: str, values: tuple[Any, ...], tables: str = BY_PHOTO
     ) -> Iterator[Photo]:
         rows = self.database.execute(
-            "SELECT photos.root, photos.path, size, mtime_ns, image, content, width, height, taken, camera,"
+            "SELECT photos.root, photos.path, size, mtime_ns, ctime_ns, image, content, width, height, taken, camera,"
             f" latitude, longitude FROM {tables} WHERE {condition}",
             values,
         )
-        for root, path, size, mtime_ns, image_id, content, *metadata in rows:
+        for root, path, size, mtime_ns, ctime_ns, image_id, content, *metadata in rows:
             if not isinstance(path, bytes):
                 raise self.damaged()
-            yield Photo(image_id, join(roots[root].path, path), size, mtime_ns, content, Metadata(*metadata))
+            whole = join(roots[root].path, path)
+            yield Photo(image_id, whole, size, mtime_ns, content, Metadata(*metadata), ctime_ns)
 
     # -------------------------------------------------------------------------------- embeddings
 

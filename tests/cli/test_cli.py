@@ -191,6 +191,29 @@ def test_pipelines_of_the_shell_work(tmp_path: Path, drawn: Path, drawn_index: P
     assert len(list(target.iterdir())) == 5
 
 
+@posix
+@pytest.mark.parametrize("form", ["table", "paths", "tsv", "json", "jsonl"])
+def test_a_name_cannot_act_on_a_terminal(clipsearch: Run, tmp_path: Path, mini_index, form: str) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    SCENES[0].image.save(folder / "a\x1b[31m\a\u202eb.png")
+    index = mini_index(folder)
+    shown = in_terminal("query", "a circle", "-f", form, index=index, columns=200)
+    for harm in ("\x1b[31m", "\a", "\u202e"):
+        assert harm not in shown
+    raw = clipsearch("query", "a circle", "-f", "paths", index=index).out
+    assert raw == os.fsencode(folder / "a\x1b[31m\a\u202eb.png") + b"\n"
+
+
+@posix
+def test_results_that_nobody_can_take_are_an_error(drawn_index: Path) -> None:
+    for ending, message in ((">&-", "bad file descriptor"), (">/dev/full", "no space left on device")):
+        command = f"{sys.executable} -m clipsearch query circle {ending}"
+        environment = os.environ | {"CLIPSEARCH_INDEX": str(drawn_index)}
+        done = subprocess.run(["bash", "-c", command], env=environment, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (2, f"clipsearch: {message}\n")
+
+
 def test_batch_tags_each_line_with_its_query(clipsearch: Run, tmp_path: Path, drawn_index: Path) -> None:
     queries = tmp_path / "queries.txt"
     queries.write_text(f"{SCENES[0].captions[0]}\n\n2:{SCENES[1].captions[0]}\n")
@@ -208,7 +231,7 @@ def test_batch_tags_each_line_with_its_query(clipsearch: Run, tmp_path: Path, dr
 def test_a_bad_line_of_a_batch_does_not_end_it(clipsearch: Run, drawn_index: Path, line: bytes, sentence: str) -> None:
     lines = b"a circle\n" + line + b"\na star\n"
     result = clipsearch("query", "--batch", "-", "-k", 1, index=drawn_index, stdin=lines)
-    assert result.status == 0
+    assert result.status == 2
     first, bad, last = (json.loads(one) for one in result.lines)
     assert (first["query"], last["query"]) == ("a circle", "a star")
     assert list(bad) == ["query", "error"]
@@ -288,7 +311,7 @@ def test_output_is_utf8_whatever_the_locale_says(clipsearch: Run, tmp_path: Path
     [
         (["query", ""], "empty"),
         (["query", "   "], "empty"),
-        (["query", "--not", "a dog"], "empty"),
+        (["query", "--not", "a dog"], "lead away"),
         (["query", "9" * 400 + ":dog"], "weight"),
         pytest.param(["query", b"caf\xe9"], "UTF-8", marks=posix),
         (["query", "dog", "-k", "0"], "-k must be a whole number of at least 1"),

@@ -78,7 +78,7 @@ def test_a_contact_sheet(clipsearch: Run, drawn: Path, drawn_index: Path, tmp_pa
     SCENES[0].image.save(photo)
     before = photo.read_bytes()
     refused = clipsearch("query", "a red circle", "--html", photo, index=drawn_index)
-    assert refused.err == f"clipsearch: {photo} is there and no contact sheet; take another name\n"
+    assert refused.err == f"clipsearch: {photo} exists and is not a contact sheet; take another name\n"
     assert photo.read_bytes() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a page.html", "photo.png"]
     refused = clipsearch("query", "a red circle", "--html", "/nowhere/x.html", index=drawn_index)
@@ -234,6 +234,17 @@ def test_every_command_has_help_and_an_example() -> None:
     assert named == set(commands()), set(commands()) - named
     for name, command in every_command().items():
         assert all(getattr(parameter, "help", None) for parameter in command.params), name
+
+
+@pytest.mark.parametrize("name", every_command())
+def test_help_is_shown_in_a_narrow_terminal(clipsearch: Run, name: str) -> None:
+    shown = clipsearch(*name.split(), "-h", COLUMNS="80")
+    assert (shown.status, shown.err) == (0, "")
+    assert "Options" in shown.out.decode()
+    prose = shown.out.decode().partition("Example")[0].strip().split("\n")
+    paragraphs = "\n".join(line.strip() for line in prose).split("\n\n")
+    for paragraph in paragraphs:  # no line is broken before the terminal ends but the last
+        assert all(len(line) > 55 for line in paragraph.splitlines()[:-1]), paragraph
 
 
 @pytest.fixture(scope="module")

@@ -20,6 +20,7 @@ from clipsearch.images.scan import Rules, Unreadable
 from clipsearch.indexing import run
 from clipsearch.indexing.contents import Contents
 from clipsearch.indexing.update import Options, Progress, Report, update_index
+from clipsearch.models import precision
 from clipsearch.models.model import mini
 from clipsearch.store import vectors
 from clipsearch.store.catalogue import Offline, Store
@@ -372,7 +373,7 @@ def test_a_root_is_only_absorbed_by_a_folder_that_leaves_out_the_same(
     index: Path, photos: Path, stub: type[StubEncoder]
 ) -> None:
     update_index(index, [photos / "sub"], Options(model="mini", hidden=True))
-    with pytest.raises(BadRequest, match="indexed with another choice of hidden than"):
+    with pytest.raises(BadRequest, match=r"was indexed with another hidden than .*; give the same, or forget"):
         update_index(index, [photos])
     update_index(index, [photos], Options(hidden=True))
     assert len(contents(index)) == 6
@@ -780,6 +781,19 @@ def test_few_photos_are_embedded_before_torch_would_be_there(
     monkeypatch.setattr(run, "FEW", 16)
     monkeypatch.setattr(run, "in_numpy", lambda *_, **__: pytest.fail("not in fp32"))
     update_index(tmp_path / "third", [photos], replace(MINI, precision="bf16"))
+
+
+def test_a_report_says_which_precision_was_used(index: Path, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert update_index(index, [photos], MINI).precision == "fp32"
+    assert update_index(index).precision is None
+    monkeypatch.setattr(run, "FEW", 0)
+    monkeypatch.setattr(precision, "measured", lambda *_: {"fp32": 1.0, "bf16": 2.0})
+    monkeypatch.setattr(precision, "LEAST", -1.0)
+    report = update_index(index, [photos], replace(MINI, rebuild=True))
+    assert (report.precision, report.disagreed) == ("bf16", [])
+    monkeypatch.setattr(precision, "LEAST", 1.5)
+    report = update_index(index, [photos], replace(MINI, rebuild=True))
+    assert (report.precision, [name for name, _ in report.disagreed]) == ("fp32", ["bf16"])
 
 
 def test_a_report_says_where_the_time_went(index: Path, photos: Path) -> None:

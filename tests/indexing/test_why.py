@@ -41,7 +41,7 @@ def test_each_state(folder: Path, tmp_path: Path, mini_index) -> None:
     for name, expected in {
         "00.png": (State.INDEXED, ""),
         "sub": (State.INDEXED, "2 photos, 0 files skipped"),
-        ".": (State.INDEXED, "5 photos, 1 files skipped"),
+        ".": (State.INDEXED, "5 photos, 1 file skipped"),
         "01.png": (State.CHANGED, ""),
         "02.png": (State.GONE, ""),
         "broken.png": (State.SKIPPED, "not an image that can be read"),
@@ -79,17 +79,24 @@ def test_what_may_not_be_read_is_said(folder: Path, mini_index, bound: Run) -> N
     (folder / "sub").chmod(0)
     asked = bound("query", "-k", 50, index=index)
     assert (asked.status, len(asked.lines)) == (0, 4)
-    assert asked.err == f"left out, not to be looked at: 2 photos in {folder / 'sub'}; the folder cannot be read\n"
+    assert asked.err == f"left out: 2 photos in {folder / 'sub'}, which cannot be read\n"
     assert "2 photos in" in bound("label", "a", "b", index=index).err
     assert "2 photos in" in bound("duplicates", index=index).err
-    assert f"{folder / 'sub'}  (offline: cannot be read)" in bound("status", index=index).out.decode()
-    assert bound("why", folder / "sub/06.png", index=index).out.decode().endswith("looked at: permission denied\n")
+    assert f"2  of these in {folder / 'sub'}  (offline: cannot be read)" in bound("status", index=index).out.decode()
+    assert bound("why", folder / "sub/06.png", index=index).out.decode().endswith("cannot be read: permission denied\n")
     said = bound("index", index=index)
     assert f"unreadable, its photos are kept: {folder / 'sub'}: permission denied" in said.err
     report = json.loads(bound("index", "--json", index=index).out)
     assert [one["path"] for one in report["unreadable"]] == [str(folder / "sub")]
     assert report["removed"] == 0
     (folder / "sub").chmod(0o755)
+    (folder / "00.png").chmod(0)  # which changes a time of it too
+    assert (
+        bound("why", folder / "00.png", index=index)
+        .out.decode()
+        .endswith("00.png: cannot be read: permission denied\n")
+    )
+    (folder / "00.png").chmod(0o644)
     folder.chmod(0)
     for command in (("query", "-k", 50), ("label", "a", "b"), ("duplicates",)):
         closed = bound(*command, index=index)

@@ -74,7 +74,7 @@ def test_images_are_embedded_as_timm_does_it(
     rows = ConvTower(model, load_safetensors(model.weights))(pixels)
     np.testing.assert_allclose(rows, unit_rows(expected), atol=1e-5)
     assert cosines(rows, expected).min() > 0.999999
-    for precision, least in (("fp32", 0.999999), ("bf16", 0.995)):
+    for precision, least in (("fp32", 0.999999), ("bf16", 0.998)):
         assert cosines(TorchEncoder(model, "cpu", precision).encode_images(pixels), expected).min() > least
     assert (rows @ rows.T)[np.triu_indices(3, 1)].max() < 0.9999  # else any tower would agree
 

@@ -98,6 +98,8 @@ def test_a_run_of_the_indexer() -> None:
     done.unreadable.append((b"/locked", "permission denied"))
     done.offline.append((b"/gone", Offline.MISSING))
     done.unmatched.append("sub/")
+    done.precision = "bf16"
+    done.disagreed.append(("int8", 0.9971))
     found = json.loads(records.as_json(records.report(done)))
     counts = {"added": 2} | dict.fromkeys(("duplicates", "updated", "moved", "removed", "unchanged", "embedded"), 0)
     assert counts.items() <= found.items()
@@ -106,6 +108,7 @@ def test_a_run_of_the_indexer() -> None:
     assert found["unreadable"] == [{"path": "/locked", "reason": "permission denied"}]
     assert found["offline"] == [{"path": "/gone", "reason": "is not there"}]
     assert found["unmatched"] == ["sub/"]
+    assert (found["precision"], found["disagreed"]) == ("bf16", [{"precision": "int8", "cosine": 0.9971}])
     assert {"seconds", "stages", "images_per_second", "model"} <= set(found)
 
 
@@ -115,7 +118,7 @@ def test_the_status_of_an_index() -> None:
         RootStatus(b"/b", Rules(hidden=True), 2, 0, Offline.EMPTY),
     ]
     found = records.status(
-        Status(Path("/index"), "mini", "f", 256, 5, 4, 99, roots, [(b"/a/x", "cut")], [(b"/a/l", 2)])
+        Status(Path("/index"), "mini", "f", 256, 5, 4, 99, roots, [(b"/a/x", "cut")], [(b"/a/l", 2)], {"fp32": 17.5})
     )
     here, away = found.pop("roots")
     assert found == {
@@ -128,6 +131,7 @@ def test_the_status_of_an_index() -> None:
         "bytes": 99,
         "unreadable": [{"path": "/a/l", "photos": 2}],
         "skipped": [{"path": "/a/x", "reason": "cut"}],
+        "images_per_second": {"fp32": 17.5},
     }
     assert (here["online"], here["offline"], here["exclude"], here["photos"]) == (True, None, ["*.gif"], 3)
     assert (away["online"], away["offline"], away["hidden"]) == (False, "has nothing in it any more", True)

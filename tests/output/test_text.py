@@ -115,6 +115,7 @@ def test_a_summary_tells_new_skips_from_old_ones_and_says_what_was_not_seen() ->
     done.unreadable.append((b"/locked", "permission denied"))
     done.offline += [(b"/usb", Offline.MISSING), (b"/mnt", Offline.EMPTY)]
     done.unmatched.append("sub/")
+    done.precision, done.disagreed = "bf16", [("int8", 0.9971)]
     first, *rest = text.summary(done)
     assert first.startswith("0 added, 0 unchanged, 12 skipped in ")
     assert rest[:10] == [f"skipped: /{n}.jpg: it is cut short" for n in range(10)]
@@ -124,6 +125,7 @@ def test_a_summary_tells_new_skips_from_old_ones_and_says_what_was_not_seen() ->
         "unreadable, its photos are kept: /locked: permission denied",
         "offline: /usb is not there; its photos are kept",
         "offline: /mnt has nothing in it any more; its photos are kept; --prune forgets them",
+        "int8 is faster, but differs from fp32 here (cosine 0.9971): bf16 was used",
         "--exclude 'sub/' has left nothing out",
     ]
 
@@ -141,7 +143,7 @@ def test_every_damage_has_a_sentence_that_is_english() -> None:
 def test_the_status_says_what_is_offline_and_why() -> None:
     roots = [RootStatus(b"/a\x1b", Rules(), 3, 1, None), RootStatus(b"/b", Rules(), 2000, 0, Offline.EMPTY)]
     skipped = [(b"/a/%d" % n, "cut") for n in range(25)]
-    found = Status(Path("/index"), "mini", "f", 256, 2003, 4, 99, roots, skipped[:1], [(b"/a/locked", 2)])
+    found = Status(Path("/index"), "mini", "f", 256, 2003, 4, 99, roots, skipped[:1], [(b"/a/locked", 2)], {})
     assert list(text.status(found)) == [
         "index   /index, 99 B",
         "model   mini, 256 dimensions",

@@ -125,6 +125,31 @@ def test_unique_holds_without_a_query_too(clipsearch: Run, burst: tuple[Path, Pa
     assert len(hits) < 23
 
 
+@pytest.mark.parametrize("content", ["another picture", "nothing", "the same size and time"])
+def test_a_file_that_shows_something_else_by_now_is_no_copy(
+    clipsearch: Run, burst: tuple[Path, Path], content: str
+) -> None:
+    """Or a script would delete the last file that still shows it."""
+    folder, index = burst
+    changed = folder / "01-copy.png"  # the best of its group, by its name
+    before = changed.stat()
+    if content == "another picture":
+        SCENES[30].image.save(changed)
+    elif content == "nothing":
+        changed.write_bytes(b"")
+    else:
+        changed.write_bytes(bytes(before.st_size))
+        os.utime(changed, ns=(before.st_atime_ns, before.st_mtime_ns))
+    found = clipsearch("duplicates", "--identical", index=index)
+    assert "01.png" not in found.out.decode()
+    assert found.err == f"left out, changed since it was indexed: {changed}; first run: clipsearch index\n"
+    folded = clipsearch("query", "--image", folder / "01.png", "--unique", "-k", 30, "-f", "jsonl", index=index)
+    hits = {Path(hit["path"]).name: hit for hit in map(json.loads, folded.lines)}
+    assert hits["01.png"]["similar"] == [] == hits["01-copy.png"]["similar"]
+    assert clipsearch("index", index=index).status == 0
+    assert clipsearch("duplicates", "--identical", index=index).err == ""
+
+
 # ------------------------------------------------------------------------------------------ names of one file
 
 

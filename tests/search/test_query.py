@@ -193,6 +193,12 @@ def test_a_text_with_nothing_in_it_is_refused(text: str) -> None:
         text_term(text)
 
 
+@pytest.mark.parametrize("text", ["0:dog", "0.0:dog", "9999999999:dog"])
+def test_a_weight_that_makes_no_sense_is_refused(text: str) -> None:
+    with pytest.raises(BadRequest, match="the weight of 'dog' must be more than 0"):
+        text_term(text)
+
+
 def test_a_query_is_the_weighted_sum_of_its_terms(store: Store, photos: Root, encoder: StubEncoder) -> None:
     put(store, photos, "a.jpg")
     terms = [text_term("sea"), text_term("2:dog"), text_term("0.5:people", -1), Term(b"a.jpg", 3.0)]
@@ -208,7 +214,7 @@ def test_a_negative_term_leads_away(store: Store, photos: Root, encoder: StubEnc
     searcher = Searcher(store)
     assert names(searcher.query([text_term("sea")]))[0] == "both.jpg"
     assert names(searcher.query([text_term("sea"), text_term("people", -1)]))[0] == "sea.jpg"
-    with pytest.raises(BadRequest, match="the query is empty"):  # away from people is towards nothing
+    with pytest.raises(BadRequest, match="lead away from"):  # away from people is towards nothing
         searcher.query([text_term("people", -1)])
 
 

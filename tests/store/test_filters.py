@@ -46,6 +46,13 @@ NOW = datetime(2024, 3, 31, 15, 4, 5)
         ("2023/6/7 18:03", datetime(2023, 6, 7, 18, 3)),
         (" 2023-06-14  18:03 ", datetime(2023, 6, 14, 18, 3)),
         ("tomorrow", datetime(2024, 4, 1)),
+        ("now", NOW),
+        ("a year ago", datetime(2023, 3, 31, 15, 4, 5)),
+        ("an hour ago", datetime(2024, 3, 31, 14, 4, 5)),
+        ("1mo", datetime(2024, 2, 29, 15, 4, 5)),
+        ("monday", datetime(2024, 3, 25)),
+        ("last Saturday", datetime(2024, 3, 30)),
+        ("sunday", datetime(2024, 3, 24)),  # NOW is one
         ("last week", datetime(2024, 3, 18)),  # NOW is a Sunday: this week began on the 25th
         ("this week", datetime(2024, 3, 25)),
         ("last month", datetime(2024, 2, 1)),
@@ -66,7 +73,16 @@ def test_a_date(text: str, moment: datetime) -> None:
     "text",
     [
         *("", "2023-13", "2023-02-30", "23", "soon", "5000 years ago", "3 fortnights ago", "-1d", "0000"),
-        *("6/7/2023", "06.07.2023", "monday", "june", "18:03", "14 june", "last summer", "14 June 2023 18:03 CEST"),
+        *(
+            "6/7/2023",
+            "06.07.2023",
+            "next monday",
+            "june",
+            "18:03",
+            "14 june",
+            "last summer",
+            "14 June 2023 18:03 CEST",
+        ),
         *("2023-06-14 25:00", "2023-06-14T18:03:00+99:00", "2023-06-14 soon", "nan", "inf 2023"),
     ],
 )
