@@ -132,7 +132,7 @@ class Recipe:
 RECIPES = (
     Recipe("align", 450, 200, 1, 120, 16, 64, head_rate=1e-3, text_rate=1.5e-4),
     Recipe("tune", 340, 120, 2, 88, 32, 56, head_rate=5e-4, text_rate=7.5e-5, image_rate=2e-4),
-    Recipe("again", 300, 116, 2, 96, 72, 56, head_rate=4e-4, text_rate=6e-5, image_rate=2e-4),
+    Recipe("again", 240, 72, 1, 80, 72, 40, head_rate=3e-4, text_rate=5e-5, image_rate=1.5e-4, nouns=24),
 )
 
 

@@ -26,7 +26,7 @@ _PROJECTION = np.random.default_rng(0).normal(size=(2048, mini().dim)).astype(np
 class StubEncoder:
     """Unit rows that depend on nothing but the pixels; counts what it is asked for, and may fail."""
 
-    device = "cpu"
+    device, precision = "cpu", "fp32"
     loaded = 0
     batches: list[int] = []  # noqa: RUF012
     fail_at: int | None = None

@@ -187,6 +187,8 @@ def split(source: str, end: bytes) -> Iterator[bytes]:
             # A line from a pipe is passed on before the next one is there.
             while part := file.readline(_AT_ONCE) if end == b"\n" else file.read(_AT_ONCE):
                 read += len(part)
+                if end == b"\0" and not part.strip(end):  # as /dev/zero has it
+                    part, rest = rest, b""
                 *whole, rest = (rest + part).split(end)
                 yield from whole
                 if read > MOST_LISTED or len(rest) > _LONGEST_LINE:

@@ -540,13 +540,15 @@ def test_one_writer_at_a_time(clipsearch: Run, tmp_path: Path, drawn_index: Path
 
 
 @pytest.fixture(scope="module")
-def vit_index(drawn: Path, tmp_path_factory: pytest.TempPathFactory, vit_b_32: Path) -> Path:
-    """The drawn scenes with a ViT-B/32 of random weights, indexed by the real program."""
-    index = tmp_path_factory.mktemp("vit") / "index"
-    command = [sys.executable, "-m", "clipsearch", "index", drawn, "--index", index, "--weights", vit_b_32, "--json"]
+def vit_index(tmp_path_factory: pytest.TempPathFactory, vit_b_32: Path) -> Path:
+    """Some drawn scenes, in `photos` beside it, with a ViT-B/32 of random weights, indexed by the real program."""
+    index = tmp_path_factory.mktemp("vit").resolve() / "index"
+    photos = index.with_name("photos")
+    save_scenes(photos, 18)
+    command = [sys.executable, "-m", "clipsearch", "index", photos, "--index", index, "--weights", vit_b_32, "--json"]
     done = subprocess.run(command, capture_output=True, check=True)
     assert done.stderr == b""
-    assert json.loads(done.stdout)["embedded"] == len(SCENES)
+    assert json.loads(done.stdout)["embedded"] == 18
     return index
 
 
@@ -574,7 +576,7 @@ def test_many_new_photos_are_indexed_without_open_clip(tmp_path: Path) -> None:
     assert not {"open_clip", "torchvision", "timm"} & modules
 
 
-def test_a_vit_answers_without_torch(clipsearch: Run, drawn: Path, vit_index: Path, tmp_path: Path) -> None:
+def test_a_vit_answers_without_torch(clipsearch: Run, vit_index: Path, tmp_path: Path) -> None:
     changed = SCENES[4].image.copy()
     changed.putpixel((0, 0), (1, 2, 3))
     changed.save(tmp_path / "new.png")
@@ -583,7 +585,7 @@ def test_a_vit_answers_without_torch(clipsearch: Run, drawn: Path, vit_index: Pa
         assert status == 0
         assert "torch" not in modules
     best = clipsearch("query", "--image", tmp_path / "new.png", "-k", 1, index=vit_index)
-    assert best.lines == [str(drawn / "04.png")]
+    assert best.lines == [str(vit_index.with_name("photos") / "04.png")]
 
 
 def test_mini_answers_an_image_without_torch(clipsearch: Run, drawn: Path, drawn_index: Path, tmp_path: Path) -> None:

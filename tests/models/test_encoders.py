@@ -301,7 +301,7 @@ def test_a_named_architecture_refuses_weights_of_another(tiny: Tiny) -> None:
     ("device", "precision", "message"),
     [
         ("gpu", "auto", "device must be one of auto, cpu, cuda, mps, not 'gpu'"),
-        ("cpu", "fp8", "precision must be one of auto, fp32, bf16, fp16, not 'fp8'"),
+        ("cpu", "fp8", "precision must be one of auto, fp32, bf16, fp16, int8, not 'fp8'"),
     ],
 )
 def test_a_device_or_precision_that_there_is_not_is_refused_by_name(
