@@ -22,6 +22,7 @@ from clipsearch.store.schema import OF_PHOTO, explained
 from clipsearch.store.selection import BY_IMAGE, BY_PHOTO, Selection, all_of, bounds
 
 Rows = NDArray[np.float16]
+LARGEST_ID = 2**63 - 1  # that SQLite can have
 _RULES = "hidden, follow_links, exclude, any_name"
 
 
@@ -296,9 +297,14 @@ class Tables:
         if self.is_empty():
             raise IndexEmpty("the index is empty")
 
-    def embeddings(self, after: int = 0, block: int = 16384) -> Iterator[tuple[Ids, Rows]]:
-        """Image ids (n,) above `after` and their rows (n, dim) float16, in order of id, in blocks."""
-        cursor = self.database.execute("SELECT image, vector FROM embeddings WHERE image > ? ORDER BY image", (after,))
+    def embeddings(self, after: int = 0, last: int | None = None, *, block: int = 16384) -> Iterator[tuple[Ids, Rows]]:
+        """Image ids (n,) above `after` and their rows (n, dim) float16, in order of id, in blocks.
+
+        `last`: the largest id to go to, if there is one.
+        """
+        bounds = (after, LARGEST_ID if last is None else last)
+        statement = "SELECT image, vector FROM embeddings WHERE image > ? AND image <= ? ORDER BY image"
+        cursor = self.database.execute(statement, bounds)
         while rows := cursor.fetchmany(block):
             yield self._as_arrays(rows)
 
