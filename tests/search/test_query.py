@@ -484,8 +484,14 @@ def crowd(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("under", [None, "x", "y/3", "."])
 @pytest.mark.parametrize("min_score", [None, 0.1])
+@pytest.mark.parametrize("exact", [False, True])
 def test_the_ranking_is_that_of_brute_force(
-    crowd: Path, encoder: StubEncoder, monkeypatch: pytest.MonkeyPatch, under: str | None, min_score: float | None
+    crowd: Path,
+    encoder: StubEncoder,
+    monkeypatch: pytest.MonkeyPatch,
+    under: str | None,
+    min_score: float | None,
+    exact: bool,
 ) -> None:
     monkeypatch.setattr(vectors, "SMALL", 0)
     monkeypatch.setattr(vectors, "EXACT", 0)
@@ -505,7 +511,7 @@ def test_the_ranking_is_that_of_brute_force(
             expected = sorted((-float(embeddings[photo.image_id] @ query), photo.path) for photo in there)[:k]
             if min_score is not None:
                 expected = [(score, path) for score, path in expected if -score >= min_score]
-            hits = searcher.query([text_term(f"text {number}")], Limits(k, min_score))
+            hits = searcher.query([text_term(f"text {number}")], Limits(k, min_score, exact=exact))
             assert [hit.photo.path for hit in hits] == [path for _, path in expected]
             np.testing.assert_allclose([hit.score for hit in hits], [-score for score, _ in expected], atol=1e-6)
             assert [hit.rank for hit in hits] == list(range(1, len(expected) + 1))
