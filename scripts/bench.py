@@ -525,12 +525,12 @@ def search(args: argparse.Namespace) -> Figures:
 
 
 def _brute_force(rows: int, queries: np.ndarray, k: int) -> np.ndarray:
-    """The k nearest of each query, by fp32 products with the rows before they were rounded."""
+    """The k nearest of each query, by fp32 products with the rows as an index has them, in fp16."""
     best = np.empty((len(queries), 0), np.int64)
     scores = np.empty((len(queries), 0), np.float32)
     for number, block in enumerate(inputs.make_embeddings(rows)):
         first = 50_000 * number
-        scores = np.concatenate([scores, queries @ block.T], axis=1)
+        scores = np.concatenate([scores, queries @ block.astype(np.float16).astype(np.float32).T], axis=1)
         best = np.concatenate(
             [best, np.broadcast_to(first + np.arange(len(block)), (len(queries), len(block)))], axis=1
         )

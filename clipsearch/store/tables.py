@@ -319,11 +319,15 @@ class Tables:
     def unit_rows_of(self, ids: Iterable[int]) -> Array:
         """The unit rows (n, dim) float32 of image ids, in their order. Raises `IndexDamaged` when one has none."""
         wanted = [int(image_id) for image_id in ids]
-        found, rows = self.embeddings_of(wanted)
-        place = {image_id: number for number, image_id in enumerate(found.tolist())}
-        if not place.keys() >= set(wanted):
-            raise self.damaged()
-        return unit_rows(rows[[place[image_id] for image_id in wanted]])
+        out, done = np.empty((len(wanted), self.dim), np.float32), 0
+        for part in _parts(wanted):  # each at its place at once: all of them twice may not fit into memory
+            found, rows = self.embeddings_of(part)
+            place = {image_id: number for number, image_id in enumerate(found.tolist())}
+            if not place.keys() >= set(part):
+                raise self.damaged()
+            out[done : done + len(part)] = unit_rows(rows[[place[image_id] for image_id in part]])
+            done += len(part)
+        return out
 
     def count_embeddings(self, after: int = 0) -> int:
         """How many images have an id above `after`."""

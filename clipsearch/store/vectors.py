@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -139,7 +139,7 @@ class _Search:
         """Ids of the k nearest and a few more, in order of id."""
         wanted = max(_CANDIDATES, _FACTOR * (k + _MARGIN))
         while not exact and int(self._starts[-1]) > EXACT and wanted < self._count // 8:
-            near = self._scan(Reader.near_scores, query, wanted)
+            near = self._scan(query, wanted, exact=False)
             true = self._true_scores(near.numbers, query)
             best = np.argsort(-true, kind="stable")
             error = float(np.sqrt(np.mean((true - near.scores) ** 2)))
@@ -148,16 +148,17 @@ class _Search:
             wanted *= 8
         if self._count <= wanted:  # few are chosen, or nearly all are wanted
             return self._ids(self._all())
-        return self._ids(self._scan(Reader.exact_scores, query, k + _MARGIN).numbers)
+        return self._ids(self._scan(query, k + _MARGIN, exact=True).numbers)
 
-    def _scan(
-        self, scores_of: Callable[[Reader, Array, Chosen | None], Iterator[tuple[int, Array]]], query: Array, count: int
-    ) -> _Found:
+    def _scan(self, query: Array, count: int, *, exact: bool) -> _Found:
         best, bound = (np.empty(0, np.int64), np.empty(0, np.float32)), -np.inf
         more: list[tuple[Ids, Array]] = []
         held = 0
-        for start, chosen, reader in zip(self._starts.tolist(), self._chosen, self._readers, strict=False):
-            for first, block in scores_of(reader, query, chosen):
+        for number, (reader, chosen) in enumerate(zip(self._readers, self._chosen, strict=True)):
+            for following in self._readers[number + (number > 0) : number + 2]:
+                following.read_ahead(exact)
+            start = int(self._starts[number])
+            for first, block in reader.scores(query, chosen, exact=exact):
                 good = block > bound
                 if chosen is not None:
                     good &= chosen[first : first + len(block)]
@@ -269,11 +270,11 @@ def _plan(store: Store, recorded: list[Segment], anew: Collection[Segment]) -> l
 
 
 def _with_smaller(pieces: list[_Piece], tail: _Piece, rows: int, capacity: int) -> _Piece:
-    """The tail together with the last pieces as long as they are not much larger, which are taken from the list.
+    """The tail, and the last pieces as far as they are small or not much larger; these are taken from the list.
 
     Sizes of segments then fall from first to last, there are few, and a row is written again a few times at most.
     """
-    while pieces and (more := segments.total(pieces[-1].segments)) <= min(2 * rows, capacity - rows):
+    while pieces and (more := segments.total(pieces[-1].segments)) <= min(max(TAIL, 2 * rows), capacity - rows):
         piece = pieces.pop()
         tail = _Piece(piece.after, None, [*piece.segments, *tail.segments], False)
         rows += more

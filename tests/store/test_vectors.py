@@ -45,9 +45,9 @@ def scans(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def counted(patch: pytest.MonkeyPatch) -> list[str]:
     calls: list[str] = []
 
-    def spy(search: Any, scores_of: Any, *rest: Any) -> Any:
-        calls.append(scores_of.__name__)
-        return real(search, scores_of, *rest)
+    def spy(search: Any, query: Any, count: int, *, exact: bool) -> Any:
+        calls.append("rows" if exact else "codes")
+        return real(search, query, count, exact=exact)
 
     real = vectors._Search._scan
     patch.setattr(vectors._Search, "_scan", spy)
@@ -177,8 +177,8 @@ def test_every_k_gives_what_brute_force_gives(small_index: Path, scans: list[str
     with Store.open(small_index) as store:
         for k in range(1, SMALL + 6):
             assert_nearest(store, text_like(k), k)
-    assert scans.count("near_scores") >= 30
-    assert "exact_scores" in scans  # where the codes would leave little out
+    assert scans.count("codes") >= 30
+    assert "rows" in scans  # where the codes would leave little out
 
 
 @pytest.mark.parametrize("k", [1, 2, 10, 100, 1000, LARGE])
@@ -187,14 +187,14 @@ def test_a_large_index_gives_what_brute_force_gives(large_index: Path, scans: li
         assert len(recorded(store)) == 4
         assert_nearest(store, text_like(k), k)
         assert_nearest(store, unit_rows(1, 1000 + k)[0], k)
-    assert ("near_scores" in scans) == (k < LARGE // 8)
+    assert ("codes" in scans) == (k < LARGE // 8)
 
 
 def test_every_row_is_looked_at_where_that_is_asked_for(large_index: Path, scans: list[str]) -> None:
     with Store.open(large_index) as store:
         for k in (1, 10, 3000):
             assert_nearest(store, text_like(k), k, exact=True)
-    assert scans == ["exact_scores"] * 3
+    assert scans == ["rows"] * 3
 
 
 def test_a_few_rows_more_than_a_small_index_has_are_scanned_by_themselves(
@@ -203,20 +203,20 @@ def test_a_few_rows_more_than_a_small_index_has_are_scanned_by_themselves(
     monkeypatch.setattr(vectors, "EXACT", SMALL)
     with Store.open(small_index) as store:
         assert_nearest(store, text_like(1), 10)
-    assert scans == ["exact_scores"]
+    assert scans == ["rows"]
 
 
 def test_a_scan_is_widened_until_its_error_is_too_small_to_matter(
     large_index: Path, scans: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = segments.Reader.near_scores
+    real = segments.Reader.scores
 
-    def disturbed(self: Any, query: Any, chosen: Any = None) -> Any:
+    def disturbed(self: Any, query: Any, chosen: Any = None, *, exact: bool) -> Any:
         rng = np.random.default_rng(0)
-        for start, block in real(self, query, chosen):
-            yield start, block + rng.normal(0, 0.02, len(block)).astype(np.float32)
+        for start, block in real(self, query, chosen, exact=exact):
+            yield start, block if exact else block + rng.normal(0, 0.02, len(block)).astype(np.float32)
 
-    monkeypatch.setattr(segments.Reader, "near_scores", disturbed)
+    monkeypatch.setattr(segments.Reader, "scores", disturbed)
     with Store.open(large_index) as store:
         for seed in range(5):
             assert_nearest(store, text_like(seed), 10)
@@ -310,7 +310,7 @@ def test_rows_of_any_length_are_searched(tmp_path: Path, scans: list[str], dim: 
         for row in rng.normal(size=(4, dim)).astype(np.float32):
             assert_nearest(store, row / np.linalg.norm(row), 3)
         assert vectors.damaged(store) == []
-    assert "near_scores" in scans
+    assert "codes" in scans
 
 
 class Sequence:
@@ -451,13 +451,13 @@ def test_a_large_index_keeps_its_segments_until_enough_is_out_of_date(large_inde
     assert recorded(store) == before
     tail = add(store, unit_rows(1, 8))
     assert vectors.refresh(store)
-    assert recorded(store)[:4] == before
-    assert recorded(store)[4].rows == 401
-    assert recorded(store)[4].last == tail[0]
+    assert recorded(store)[:3] == before[:3]
+    assert recorded(store)[3].rows == 2_401  # the last was small
+    assert recorded(store)[3].last == tail[0]
     drop(store, [751])
     assert vectors.refresh(store)
-    assert [segment.rows for segment in recorded(store)] == [5_249, 6_000, 6_000, 2_000, 401]
-    assert recorded(store)[1:4] == before[1:]
+    assert [segment.rows for segment in recorded(store)] == [5_249, 6_000, 6_000, 2_401]
+    assert recorded(store)[1:3] == before[1:3]
     assert store.dropped().tolist() == []
     assert vectors.damaged(store) == []
     assert vector_files(store) == sorted(segment.file for segment in recorded(store))
