@@ -224,6 +224,8 @@ class Searcher:
 
     def _ranked(self, terms: Sequence[Term], first: int, exact: bool) -> Iterator[list[Hit]]:
         """All photos, best first, in parts; each part is three times as large as all before it."""
+        if terms:
+            vectors.read_ahead(self._store)  # from a cold disk, while the model is loaded and asked
         find = self._newest if not terms else self._nearest(self.embed(terms), exact)
         seen, wanted = 0, first
         while True:

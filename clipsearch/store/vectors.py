@@ -31,6 +31,9 @@ SMALL = 5_000
 # Up to this many rows, the true rows are scanned at once.
 EXACT = 50_000
 
+# Segments that are read before they are needed: 64 MB of codes each.
+AHEAD = 8
+
 # Candidates whose true rows are looked at: so many, or so many times as many as are wanted.
 _CANDIDATES = 500
 _FACTOR = 4
@@ -72,6 +75,18 @@ def top_k(store: Store, query: Array, k: int, only: Ids | None = None, *, exact:
     for part in elsewhere:
         best = _merge(best, _scan(store.embeddings(*part), query, k, only), k)
     return best
+
+
+def read_ahead(store: Store) -> None:
+    """Ask the system to read what `top_k` will begin with, while there is something else to do."""
+    recorded = store.segments() or []
+    if segments.total(recorded) <= SMALL:
+        return
+    for segment in recorded[:AHEAD]:
+        reader = segments.open_segment(store.folder, segment, store.dim)
+        if reader is not None:
+            with contextlib.closing(reader):
+                reader.read_ahead(segments.total(recorded) <= EXACT)
 
 
 def _opened(store: Store, recorded: list[Segment]) -> tuple[list[Reader], list[tuple[int, int | None]]]:

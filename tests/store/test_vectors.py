@@ -414,6 +414,21 @@ def test_without_a_sound_segment_the_answers_are_the_same(
     assert kept == [segment for segment in before if segment != before[number]]  # it alone is written again
 
 
+def test_what_is_read_ahead_are_the_codes_of_segments_that_are_there(
+    large_index: Path, writable: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = writable(large_index)
+    first, *others = recorded(store)
+    remove(store.folder / first.file)
+    asked: list[tuple[str, bool]] = []
+    monkeypatch.setattr(segments.Reader, "read_ahead", lambda self, exact: asked.append((self.segment.file, exact)))
+    vectors.read_ahead(store)
+    assert asked == [(segment.file, False) for segment in others]
+    monkeypatch.setattr(vectors, "SMALL", LARGE)
+    vectors.read_ahead(store)
+    assert len(asked) == len(others)
+
+
 def test_without_any_segment_the_answers_are_the_same(tmp_path: Path, scans: list[str]) -> None:
     with Store.create(tmp_path / "index", "a model", DIM) as store:
         add(store, unit_rows(SMALL, 1))
