@@ -69,7 +69,10 @@ def top_k(store: Store, query: Array, k: int, only: Ids | None = None, *, exact:
         readers, elsewhere = _opened(store, recorded)
         for reader in readers:
             stack.callback(reader.close)
-        ids = _Search(readers, store.dropped(), only).nearest(query, k, exact)
+        try:
+            ids = _Search(readers, store.dropped(), only).nearest(query, k, exact)
+        except OSError:  # a disk that fails costs time too
+            return _scan(store.embeddings(), query, k, only)
     # Scored again with what the catalogue has, in which nothing is damaged unseen.
     best = _scan([store.embeddings_of(ids)], query, k, None)
     for part in elsewhere:
@@ -367,18 +370,22 @@ def damaged(store: Store) -> list[Segment]:
     """The segments that are missing, or that do not hold row by row what the catalogue says they should."""
     found, after = [], 0
     for segment in store.segments() or []:
-        reader = segments.open_segment(store.folder, segment, store.dim)
-        if reader is None:
+        if not _agrees(store, segment, after):
             found.append(segment)
-        else:
-            with contextlib.closing(reader):
-                if not _agrees(store, reader, after):
-                    found.append(segment)
         after = segment.last
     return found
 
 
-def _agrees(store: Store, reader: Reader, after: int) -> bool:
+def _agrees(store: Store, segment: Segment, after: int) -> bool:
+    reader = segments.open_segment(store.folder, segment, store.dim)
+    if reader is None:
+        return False
+    with contextlib.closing(reader), contextlib.suppress(OSError):
+        return _holds(store, reader, after)
+    return False
+
+
+def _holds(store: Store, reader: Reader, after: int) -> bool:
     ids = reader.ids_on_disk()
     if not np.array_equal(ids, reader.ids()) or not reader.has_sound_codes():
         return False

@@ -414,6 +414,29 @@ def test_without_a_sound_segment_the_answers_are_the_same(
     assert kept == [segment for segment in before if segment != before[number]]  # it alone is written again
 
 
+@pytest.mark.parametrize("after", [0, 3, 30])
+def test_a_disk_that_fails_costs_no_answers(
+    large_index: Path, writable: Opened, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    store = writable(large_index)
+    calls = 0
+    real = segments.Reader._read
+
+    def failing(self: Any, *rest: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if calls > after and self.segment.file == second.file:
+            raise OSError(5, "Input/output error")
+        real(self, *rest)
+
+    second = recorded(store)[1]
+    with monkeypatch.context() as patch:
+        patch.setattr(segments.Reader, "_read", failing)
+        assert_nearest(store, text_like(1), 10)
+        assert vectors.damaged(store) == [second]
+    assert calls > after
+
+
 def test_what_is_read_ahead_are_the_codes_of_segments_that_are_there(
     large_index: Path, writable: Opened, monkeypatch: pytest.MonkeyPatch
 ) -> None:
