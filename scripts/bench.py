@@ -479,12 +479,15 @@ def _filled(
     args: argparse.Namespace, rows: int, *, with_peers: bool = True
 ) -> tuple[Path, Path, dict[int, inputs.Peer]]:
     """Indexes of so many made-up embeddings, ours and the peers', of the same files."""
+    from clipsearch.store.schema import FORMAT
+
     ours, files = args.work / f"index-{rows}", args.work / f"files-{rows}"
     apart(inputs.make_files, files, rows)
-    if not (ours / "dated").exists():
+    done = ours / f"filled-{FORMAT}"
+    if not done.exists():
         shutil.rmtree(ours, ignore_errors=True)
         apart(inputs.fill_index, ours, files, rows, apart(inputs.make_weights, args.work))
-        (ours / "dated").touch()
+        done.touch()
     peers = {}
     for pixels in (
         args.peers[-1:] if with_peers else []

@@ -155,8 +155,10 @@ class _Search:
 
     def nearest(self, query: Array, k: int, exact: bool) -> Ids:
         """Ids of the k nearest and a few more, in order of id."""
-        wanted = max(_CANDIDATES, _FACTOR * (k + _MARGIN))
-        while not exact and int(self._starts[-1]) > EXACT and wanted < self._count // 8:
+        wanted, rows = max(_CANDIDATES, _FACTOR * (k + _MARGIN)), int(self._starts[-1])
+        if self._count <= max(wanted, min(SMALL, rows // 16)):  # few are chosen, or nearly all are wanted
+            return self._ids(self._all())
+        while not exact and rows > EXACT and wanted < self._count // 8:
             near = self._scan(query, wanted, exact=False)
             true = self._true_scores(near.numbers, query)
             best = np.argsort(-true, kind="stable")
@@ -164,8 +166,6 @@ class _Search:
             if true[best[k - 1]] >= near.bound + _SURE * error:
                 return self._ids(np.sort(near.numbers[best[: k + _MARGIN]]))
             wanted *= 8
-        if self._count <= wanted:  # few are chosen, or nearly all are wanted
-            return self._ids(self._all())
         return self._ids(self._scan(query, k + _MARGIN, exact=True).numbers)
 
     def _scan(self, query: Array, count: int, *, exact: bool) -> _Found:
