@@ -173,6 +173,7 @@ class Index:
         min_score: float | None = None,
         min_confidence: float | None = None,
         unique: float | None = None,
+        exact: bool = False,
     ) -> list[Hit]:
         """The `k` photos nearest to the sum of the texts and images, less `without` and `unlike`; best first.
 
@@ -180,6 +181,7 @@ class Index:
         Images are paths, files as bytes, or images of Pillow. `where` says what photos must be besides; without
         texts and images, the newest of these are listed. `min_score` is a cosine, -1 to 1; `min_confidence` a
         probability, 0 to 1, which each hit then has; from the cosine `unique` on, photos are folded into a better one.
+        With `exact` every embedding of a large index is looked at, not only the best by a scan of small codes.
 
         Example:
             >>> hits = index.query("a red circle", without="stripes", k=3)
@@ -198,7 +200,7 @@ class Index:
         terms += [_term(embedder, "images", image, 1) for image in _pictures("images", images)]
         terms += [term for text in _several("without", without, (str,)) for term in searcher.terms(text, -1)]
         terms += [_term(embedder, "unlike", image, -1) for image in _pictures("unlike", unlike)]
-        return searcher.query(terms, Limits(k, min_score, min_confidence, unique))
+        return searcher.query(terms, Limits(k, min_score, min_confidence, unique, exact))
 
     @_in_one_moment
     def label(

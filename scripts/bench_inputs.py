@@ -27,6 +27,8 @@ PEER = "rclip==3.3.*"
 # texts one of norm 0.86, and the cosine between the two means is 0.33.
 IMAGE_MEAN, TEXT_MEAN, MEANS_COSINE = 0.68, 0.86, 0.33
 
+FOLDERS = 1000  # that have files of their own
+
 
 # ------------------------------------------------------------------------------------------ photos
 
@@ -190,6 +192,17 @@ def make_queries(count: int, dim: int = 512, seed: int = 1) -> NDArray[np.float3
     return _unit(_means(dim)[1] + spread)
 
 
+def real_queries(folder: Path, count: int, seed: int = 1) -> NDArray[np.float32]:
+    """Some of the real text embeddings (n, dim) in the .npy files of a folder, unit rows.
+
+    They are mirrored so that their mean lies where that of `make_queries` does, at its angle to the images.
+    """
+    rows = _unit(np.concatenate([np.load(path) for path in sorted(folder.glob("*.npy"))]).astype(np.float32))
+    axis = _unit(_unit(rows.mean(0)) - _unit(_means(rows.shape[1])[1]))
+    chosen = rows[np.random.default_rng(seed).choice(len(rows), min(count, len(rows)), replace=False)]
+    return np.asarray(chosen - 2 * (chosen @ axis)[:, None] * axis, np.float32)
+
+
 def _spectrum(dim: int) -> NDArray[np.float32]:
     values = (1 + np.arange(dim)) ** -0.5
     return np.asarray(values / np.linalg.norm(values), np.float32)
@@ -206,15 +219,25 @@ def _unit(x: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def make_files(folder: Path, count: int) -> None:
-    """Empty files named like JPEGs, a thousand a folder, for indexes whose files are never read."""
+    """Empty files named like JPEGs, a thousand a folder, for indexes whose files are never read.
+
+    Beyond the first million files the folders are links to earlier ones: ten million files need gigabytes of inodes.
+    """
     for path in files_in(folder, count):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
+        if path.name == "000.jpg":
+            number = int(path.parent.name)
+            if number >= FOLDERS:
+                path.parent.unlink(missing_ok=True)
+                path.parent.symlink_to(f"{number % FOLDERS:04d}")
+            else:
+                path.parent.mkdir(parents=True, exist_ok=True)
+        if int(path.parent.name) < FOLDERS:
+            path.touch()
 
 
 def files_in(folder: Path, count: int) -> Iterator[Path]:
     """The paths of `make_files`, in order."""
-    return (folder / f"{n // 1000:04d}" / f"{n:07d}.jpg" for n in range(count))
+    return (folder / f"{n // 1000:04d}" / f"{n % 1000:03d}.jpg" for n in range(count))
 
 
 def fill_index(index: Path, files: Path, count: int, weights: Path) -> None:

@@ -57,7 +57,7 @@ def test_imports_point_one_way(path: Path) -> None:
     [
         ("torch", {"models/torch_towers", "models/encoders"}),
         ("open_clip", {"models/encoders"}),
-        ("faiss", {"store/vectors"}),
+        ("numkong", {"store/segments"}),
         ("typer", {"cli"}),
         ("rich", {"cli", "output"}),
         ("textual_image", {"output/preview"}),
@@ -101,4 +101,4 @@ def test_what_is_public_is_documented() -> None:
 def test_importing_the_package_imports_nothing_large() -> None:
     code = "import sys, clipsearch; print(*sorted(sys.modules))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    assert not {"torch", "open_clip", "faiss", "numpy", "rich", "PIL"} & set(loaded)
+    assert not {"torch", "open_clip", "numkong", "numpy", "rich", "PIL"} & set(loaded)

@@ -104,6 +104,12 @@ def query(
         float | None,
         typer.Option(metavar="X", help="The cosine from which on --unique folds; 0.98.", rich_help_panel=filters.WHICH),
     ] = None,
+    exact: Annotated[
+        bool,
+        typer.Option(
+            "--exact", help="Look at every embedding of a large index; slower.", rich_help_panel=filters.WHICH
+        ),
+    ] = False,
     format: FormatOption = None,
     null: NullOption = False,
     preview: Annotated[
@@ -151,7 +157,7 @@ def query(
     shown = _Shown(_form(format, null, batch), null, preview, _named("html", html), open_)
     collected = _Collected(_named("copy_to", copy_to), _named("link_to", link_to), numbered)
     _check_together(shown, collected, format)
-    limits = Limits(k, min_score, _least(cut, min_confidence), _threshold(unique, similarity))
+    limits = Limits(k, min_score, _least(cut, min_confidence), _threshold(unique, similarity), exact)
     where = filters.photo_filter(under, after, before, camera, near, size, orientation, type, files_from, from0)
     with Store.open(index_folder(index)) as store:
         searcher = filters.searcher_of(store, where)
@@ -177,7 +183,7 @@ def query(
     if failed:
         raise typer.Exit(FAILED)
     if not found:
-        if sys.stdout.isatty() and where == EVERYTHING and limits == Limits(k):
+        if sys.stdout.isatty() and where == EVERYTHING and limits == Limits(k, exact=exact):
             say("nothing found; are the folders still there? clipsearch status")
         elif sys.stdout.isatty():
             say("nothing found")

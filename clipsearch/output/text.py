@@ -233,7 +233,7 @@ def repairs(sound: Verified) -> list[str]:
         "EMBEDDING": ("unsound embedding", "{} dropped"),
         "NO_IMAGE": ("embedding", "{} belonged to no image"),
         "NO_PHOTO": ("image", "{} belonged to no photo"),
-        "VECTORS": ("file", "the file of vectors did not match the catalogue and was written anew"),
+        "VECTORS": ("segment", "{} of the vectors did not match the catalogue; written anew"),
     }
     found = ((*sentences[repair.damage.name], repair.count) for repair in sound.repairs)
     return [sentence.format(_counted(count, word)) for word, sentence, count in found]

@@ -49,13 +49,15 @@ class Limits(NamedTuple):
     """How many hits are wanted and which are good enough.
 
     `min_score` is a cosine, -1 to 1; `min_confidence` a probability, 0 to 1; photos whose cosine with a better hit is
-    at least `unique`, 0 to 1, are folded into it.
+    at least `unique`, 0 to 1, are folded into it. With `exact` every embedding of a large index is multiplied with the
+    query, where otherwise small codes say which ones are.
     """
 
     k: int = 10
     min_score: float | None = None
     min_confidence: float | None = None
     unique: float | None = None
+    exact: bool = False
 
     def checked(self, terms: Sequence[Term]) -> Limits:
         """The limits, if they make sense for these terms. Raises `BadArgument`."""
@@ -179,7 +181,8 @@ class Searcher:
         limits = limits.checked(terms)
         folds_or_refuses = limits.min_confidence is not None or limits.unique is not None
         hits: list[Hit] = []
-        for part in self._ranked(terms, max(limits.k, FIRST_LOOK) if folds_or_refuses else limits.k):
+        first = max(limits.k, FIRST_LOOK) if folds_or_refuses else limits.k
+        for part in self._ranked(terms, first, limits.exact):
             good = self._good(part, terms, limits)
             hits += good
             if limits.unique is not None:
@@ -219,9 +222,11 @@ class Searcher:
             hits = [hit for hit in self.with_confidence(hits, terms) if (hit.confidence or 0) >= limits.min_confidence]
         return hits
 
-    def _ranked(self, terms: Sequence[Term], first: int) -> Iterator[list[Hit]]:
+    def _ranked(self, terms: Sequence[Term], first: int, exact: bool) -> Iterator[list[Hit]]:
         """All photos, best first, in parts; each part is three times as large as all before it."""
-        find = self._newest if not terms else self._nearest(self.embed(terms))
+        if terms:
+            vectors.read_ahead(self._store)  # from a cold disk, while the model is loaded and asked
+        find = self._newest if not terms else self._nearest(self.embed(terms), exact)
         seen, wanted = 0, first
         while True:
             hits, found = find(seen, wanted)
@@ -231,11 +236,11 @@ class Searcher:
                 return
             seen, wanted = wanted, 4 * wanted
 
-    def _nearest(self, embedding: Array) -> Callable[[int, int], tuple[list[Hit], int]]:
+    def _nearest(self, embedding: Array, exact: bool) -> Callable[[int, int], tuple[list[Hit], int]]:
         looked_at: set[int] = set()
 
         def find(_: int, wanted: int) -> tuple[list[Hit], int]:
-            ids, scores = vectors.top_k(self._store, embedding, wanted, self._only)
+            ids, scores = vectors.top_k(self._store, embedding, wanted, self._only, exact=exact)
             # fp16 rows are not quite of length 1, so that a cosine may come out a little above 1.
             score_of = dict(zip(ids.tolist(), scores.clip(-1, 1).tolist(), strict=True))
             photos = self.present(self._store.photos_of(score_of.keys() - looked_at, self.selection))

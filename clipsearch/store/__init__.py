@@ -1,1 +1,1 @@
-"""The index on disk: a catalogue in SQLite and a file of vectors for FAISS. Knows no model."""
+"""The index on disk: a catalogue in SQLite and segments of vectors. Knows no model."""

@@ -1,4 +1,4 @@
-"""The index: a catalogue in SQLite, which is the truth, and the vectors file that is derived from it.
+"""The index: a catalogue in SQLite, which is the truth, and the segments of vectors that are derived from it.
 
 A store is one open catalogue. One process writes, any number read; a reader sees one moment of the catalogue from its
 first statement to its last. FORMAT.md, beside this file, describes the tables.
@@ -26,12 +26,12 @@ from clipsearch.store import schema, selection
 from clipsearch.store.filters import EVERYTHING, Filter
 from clipsearch.store.schema import CATALOGUE, REBUILT, SQLITE_ERRORS, explained
 from clipsearch.store.selection import Selection
-from clipsearch.store.tables import Known, Photo, Root, RootCounts, Tables
+from clipsearch.store.tables import LARGEST_ID, Known, Photo, Root, RootCounts, Tables
 
 if TYPE_CHECKING:
     from clipsearch.store.lock import WriterLock
 
-__all__ = ["CATALOGUE", "Known", "Offline", "Photo", "Root", "RootCounts", "Selection", "Store", "Vectors"]
+__all__ = ["CATALOGUE", "Known", "Offline", "Photo", "Root", "RootCounts", "Segment", "Selection", "Store"]
 
 
 class Offline(StrEnum):
@@ -42,17 +42,19 @@ class Offline(StrEnum):
     UNREADABLE = "cannot be read"
 
 
-class Vectors(NamedTuple):
-    """The vectors file: its name, its rows, the last image in it, and its length in bytes.
+class Segment(NamedTuple):
+    """A file of vectors: its name, its number of embeddings, and the first and the last image that it has.
 
-    `structure` is a hash of all that is in it besides rows and ids.
+    `structure` is a hash of these numbers and of all in the file besides ids, codes and rows; `codes` is a checksum of
+    the codes.
     """
 
     file: str
     rows: int
+    first: int
     last: int
-    bytes: int
-    structure: str = ""
+    structure: str
+    codes: int
 
 
 class Store(Tables):
@@ -166,7 +168,7 @@ class Store(Tables):
                 schema.unlink_database(path)
 
     def _copy_roots(self, database: sqlite3.Connection) -> None:
-        """To a catalogue that will take this one's place. Generations go on: no vectors file has two meanings."""
+        """To a catalogue that will take this one's place. Generations go on: no segment's name has two meanings."""
         database.execute("UPDATE meta SET value = ? WHERE key = 'generation'", (self.number("generation"),))
         rows = self.database.execute("SELECT id, path, hidden, follow_links, exclude, any_name FROM roots").fetchall()
         database.executemany("INSERT INTO roots VALUES (?, ?, ?, ?, ?, ?)", rows)
@@ -211,43 +213,58 @@ class Store(Tables):
 
     # -------------------------------------------------------------------------------- the files
 
-    def vectors(self) -> Vectors | None:
-        """What the catalogue says of the vectors file."""
+    def segments(self) -> list[Segment] | None:
+        """What the catalogue says of the segments of vectors, in order of their images; None if none was made yet."""
         record = self.meta("vectors")
         try:
-            return Vectors(**json.loads(record)) if record else None
+            return [_checked(Segment(*values)) for values in json.loads(record)] if record else None
         except (ValueError, TypeError):
-            return None  # it can be made again
+            return None  # they can be made again
 
-    def new_vectors_name(self) -> str:
-        """The name of the next vectors file; no two generations have the same."""
-        return f"vectors-{self.number('generation') + 1}.faiss"
-
-    def adopt_vectors(self, vectors: Vectors) -> None:
-        """Name the vectors file that is in use from now on, in one transaction."""
+    def new_segment_name(self) -> str:
+        """A name for a segment that no other had or will have."""
         self.begin()
-        self.database.execute("UPDATE meta SET value = ? WHERE key = 'vectors'", (json.dumps(vectors._asdict()),))
         self.database.execute("UPDATE meta SET value = value + 1 WHERE key = 'generation'")
-        self.database.execute("DELETE FROM dropped")
+        return f"vectors-{self.number('generation')}.segment"
+
+    def adopt_segments(self, segments: list[Segment], after: int, last: int | None) -> None:
+        """Name the segments that are in use from now on, in one transaction.
+
+        Those of images with an id above `after`, and up to `last` if that is a number, have none that is gone.
+        """
+        self.begin()
+        self.database.execute("UPDATE meta SET value = ? WHERE key = 'vectors'", (json.dumps(segments),))
+        self.database.execute(
+            "DELETE FROM dropped WHERE image > ? AND image <= ?", (after, LARGEST_ID if last is None else last)
+        )
         self.commit()
 
     def dropped(self) -> Ids:
-        """Ids that the vectors file may still hold though their images are gone."""
-        return np.array([row[0] for row in self.database.execute("SELECT image FROM dropped")], np.int64)
+        """Ids, in order, that segments may still hold though their images are gone."""
+        rows = self.database.execute("SELECT image FROM dropped ORDER BY image")
+        return np.fromiter((row[0] for row in rows), np.int64)
 
     def sweep(self) -> None:
-        """Delete what is not in use: vectors files of other generations, and what a rebuild left."""
+        """Delete what is not in use: segments, files of older formats, and what a rebuild left."""
         schema.unlink_database(self.folder / REBUILT)
-        vectors = self.vectors()
+        in_use = {segment.file for segment in self.segments() or []}
         for path in self.folder.iterdir():
-            is_ours = re.fullmatch(r"\.?vectors-\d+\.faiss(\.\d+)?(\.tmp)?", path.name)
-            if is_ours and (not vectors or path.name != vectors.file):
+            is_ours = re.fullmatch(r"\.?vectors-\d+\.(segment|faiss)(\.\d+)?(\.tmp)?", path.name)
+            if is_ours and path.name not in in_use:
                 with contextlib.suppress(OSError):  # on Windows a reader may still hold it; the next time, then
                     path.unlink()
 
     def size_on_disk(self) -> int:
         """Bytes of all files of the index."""
         return sum(path.stat().st_size for path in self.folder.iterdir() if path.is_file())
+
+
+def _checked(segment: Segment) -> Segment:
+    """Raises `TypeError` where a value is not of its kind."""
+    kinds = (str, int, int, int, str, int)
+    if not all(map(isinstance, segment, kinds)):
+        raise TypeError
+    return segment
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ from typing import Any
 
 from clipsearch.errors import CatalogueDamaged, IndexOutdated, IndexTooNew, IndexUnusable
 
-FORMAT = 3
+FORMAT = 4
 CATALOGUE = "catalogue.sqlite"
 REBUILT = "rebuilt.sqlite"  # a catalogue in the making, until it takes the other's place
 

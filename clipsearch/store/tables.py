@@ -22,6 +22,7 @@ from clipsearch.store.schema import OF_PHOTO, explained
 from clipsearch.store.selection import BY_IMAGE, BY_PHOTO, Selection, all_of, bounds
 
 Rows = NDArray[np.float16]
+LARGEST_ID = 2**63 - 1  # that SQLite can have
 _RULES = "hidden, follow_links, exclude, any_name"
 
 
@@ -298,9 +299,14 @@ class Tables:
         if self.is_empty():
             raise IndexEmpty("the index is empty")
 
-    def embeddings(self, after: int = 0, block: int = 16384) -> Iterator[tuple[Ids, Rows]]:
-        """Image ids (n,) above `after` and their rows (n, dim) float16, in order of id, in blocks."""
-        cursor = self.database.execute("SELECT image, vector FROM embeddings WHERE image > ? ORDER BY image", (after,))
+    def embeddings(self, after: int = 0, last: int | None = None, *, block: int = 16384) -> Iterator[tuple[Ids, Rows]]:
+        """Image ids (n,) above `after` and their rows (n, dim) float16, in order of id, in blocks.
+
+        `last`: the largest id to go to, if there is one.
+        """
+        bounds = (after, LARGEST_ID if last is None else last)
+        statement = "SELECT image, vector FROM embeddings WHERE image > ? AND image <= ? ORDER BY image"
+        cursor = self.database.execute(statement, bounds)
         while rows := cursor.fetchmany(block):
             yield self._as_arrays(rows)
 
@@ -315,11 +321,15 @@ class Tables:
     def unit_rows_of(self, ids: Iterable[int]) -> Array:
         """The unit rows (n, dim) float32 of image ids, in their order. Raises `IndexDamaged` when one has none."""
         wanted = [int(image_id) for image_id in ids]
-        found, rows = self.embeddings_of(wanted)
-        place = {image_id: number for number, image_id in enumerate(found.tolist())}
-        if not place.keys() >= set(wanted):
-            raise self.damaged()
-        return unit_rows(rows[[place[image_id] for image_id in wanted]])
+        out, done = np.empty((len(wanted), self.dim), np.float32), 0
+        for part in _parts(wanted):  # each at its place at once: all of them twice may not fit into memory
+            found, rows = self.embeddings_of(part)
+            place = {image_id: number for number, image_id in enumerate(found.tolist())}
+            if not place.keys() >= set(part):
+                raise self.damaged()
+            out[done : done + len(part)] = unit_rows(rows[[place[image_id] for image_id in part]])
+            done += len(part)
+        return out
 
     def count_embeddings(self, after: int = 0) -> int:
         """How many images have an id above `after`."""

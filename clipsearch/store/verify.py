@@ -13,7 +13,7 @@ from clipsearch.store.schema import OF_IMAGE, OF_PHOTO, explained
 
 
 class Damage(StrEnum):
-    """What was wrong with some rows of the catalogue, or with the file of vectors."""
+    """What was wrong with some rows of the catalogue, or with segments of the vectors."""
 
     NAME = "damaged name"  # of files; they are forgotten, and found again if they are there
     NO_FOLDER = "no folder"  # files of no indexed folder; forgotten
@@ -22,12 +22,12 @@ class Damage(StrEnum):
     EMBEDDING = "damaged embedding"  # forgotten
     NO_IMAGE = "no image"  # embeddings of no image; forgotten
     NO_PHOTO = "no photo"  # images of no photo; forgotten
-    VECTORS = "damaged vectors"  # the file of vectors; written anew
+    VECTORS = "damaged vectors"  # segments of them; written anew
 
 
 @dataclass(frozen=True, slots=True)
 class Repair:
-    """A kind of damage that was mended, and how many files, images or embeddings had it."""
+    """A kind of damage that was mended, and how many files, images, embeddings or segments had it."""
 
     damage: Damage
     count: int
@@ -61,11 +61,12 @@ _REPAIRS = {  # in this order: what one forgets leaves others without what they 
 
 
 def verify(store: Store) -> Verified:
-    """Mend the catalogue, then the file of vectors. Raises `CatalogueDamaged` when SQLite finds its file damaged."""
+    """Mend the catalogue, then the segments. Raises `CatalogueDamaged` when SQLite finds its file damaged."""
     repairs = repair(store)
-    if not vectors.agrees(store):
-        vectors.refresh(store, force=True)
-        repairs.append(Repair(Damage.VECTORS, 1))
+    damaged = vectors.damaged(store)
+    if damaged:
+        vectors.refresh(store, anew=damaged)
+        repairs.append(Repair(Damage.VECTORS, len(damaged)))
     return Verified(sum(of.photos for of in store.counts()), store.count_embeddings(), tuple(repairs))
 
 

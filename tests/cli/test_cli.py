@@ -471,7 +471,7 @@ def test_status_counts(clipsearch: Run, strange: tuple[Path, Path]) -> None:
 def test_forget_and_verify(clipsearch: Run, strange: tuple[Path, Path]) -> None:
     folder, index = strange
     assert clipsearch("verify", index=index).out == b"sound: 5 photos, 5 embeddings\n"
-    vectors = next(index.glob("vectors-*.faiss"))
+    vectors = next(index.glob("vectors-*.segment"))
     vectors.write_bytes(vectors.read_bytes()[:-1])
     repaired = json.loads(clipsearch("verify", "--json", index=index).out)
     assert len(repaired["repaired"]) == 1
@@ -556,7 +556,7 @@ def vit_index(tmp_path_factory: pytest.TempPathFactory, vit_b_32: Path) -> Path:
 def test_what_needs_no_torch_imports_none(drawn_index: Path, arguments: list[str]) -> None:
     status, modules = cold(*arguments, index=drawn_index)
     assert status == 0
-    assert not {"torch", "open_clip", "faiss", "jinja2", "pathspec", "transformers"} & modules
+    assert not {"torch", "open_clip", "jinja2", "pathspec", "transformers"} & modules
     assert "rich" not in modules or "--help" in arguments
     assert "clipsearch.cli.main" in modules
     assert "PIL.Image" not in modules

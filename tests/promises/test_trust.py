@@ -36,7 +36,7 @@ from clipsearch.indexing import run
 from clipsearch.indexing import update as indexing
 from clipsearch.indexing.contents import Contents
 from clipsearch.indexing.update import Options, update_index
-from clipsearch.store import vectors
+from clipsearch.store import segments, vectors
 from clipsearch.store.catalogue import Store
 from clipsearch.store.verify import repair
 
@@ -161,7 +161,6 @@ def test_a_fault_at_any_write_is_made_good_by_the_next_run(
     scenario: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The deterministic twin of the kills: a crash before and after each file operation and each commit in turn."""
-    faiss = vectors._faiss()
     encode_with(monkeypatch, StubEncoder)
     monkeypatch.setattr(run, "Decoders", DecoderHere)
     monkeypatch.setattr(run, "COMMIT_SECONDS", 0.0)
@@ -181,7 +180,7 @@ def test_a_fault_at_any_write_is_made_good_by_the_next_run(
             faults.wrap(patch, Store, "commit")
             faults.wrap(patch, os, "replace")
             faults.wrap(patch, os, "fsync")
-            faults.wrap(patch, faiss, "write_index")
+            faults.wrap(patch, segments, "write_segment")
             faults.wrap(patch, Path, "unlink")
             try:
                 options = Options(model="mini", rebuild=scenario == "rebuild", batch_size=2, workers=1)
@@ -201,7 +200,7 @@ def test_a_fault_at_any_write_is_made_good_by_the_next_run(
         assert sorted(path.name for path in index.iterdir() if path.suffix != ".sqlite-wal") != []
         assert not [path.name for path in index.iterdir() if path.name.endswith(".tmp")]
         assert len(list(index.glob("vectors-*"))) == 1
-    assert {"before commit", "after commit", "before replace", "after replace", "before write_index"} <= set(moments)
+    assert {"before commit", "after commit", "before replace", "after replace", "before write_segment"} <= set(moments)
     assert len(moments) >= 15
 
 
@@ -299,7 +298,7 @@ from clipsearch.store.catalogue import Store
 from clipsearch.store.verify import repair
 
 whole, work, name, count, seed = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], int(sys.argv[4]), int(sys.argv[5])
-vectors.SMALL = 50  # so that the file of vectors is used
+vectors.SMALL, vectors.EXACT, vectors._CANDIDATES, vectors._FACTOR = 50, 0, 20, 1  # so that codes are used
 rng = random.Random(seed)
 queries = np.random.default_rng(1).normal(size=(3, 16)).astype(np.float32)
 
@@ -307,7 +306,7 @@ def ask():
     found = []
     with Store.open(work) as store:
         for query in queries:
-            ids, scores = vectors.top_k(store, query, 10)
+            ids, scores = vectors.top_k(store, query, 3)
             by_id = {photo.image_id: photo.path.hex() for photo in store.photos_of(ids.tolist())}
             found.append([(by_id.get(int(i)), round(float(s), 3)) for i, s in zip(ids, scores)])
     return found
@@ -320,8 +319,9 @@ def outcome():
     try:
         with Store.open(work, write=True) as store:
             repaired = [(one.damage, one.count) for one in repair(store)]
-            if not vectors.agrees(store):
-                vectors.refresh(store, force=True)
+            damaged = vectors.damaged(store)
+            if damaged:
+                vectors.refresh(store, damaged)
                 repaired.append("vectors")
     except ClipsearchError as error:
         return answer, str(error), None
@@ -357,7 +357,7 @@ for number in range(count):
 """
 
 
-@pytest.mark.parametrize("name", ["catalogue.sqlite", "vectors-*.faiss"])
+@pytest.mark.parametrize("name", ["catalogue.sqlite", "vectors-*.segment"])
 @pytest.mark.parametrize("count", [60, pytest.param(1500, marks=pytest.mark.slow)])
 def test_damage_is_never_a_crash_nor_a_wrong_answer_that_verify_does_not_see(
     name: str, count: int, tmp_path: Path
@@ -579,7 +579,7 @@ def test_many_runs_leave_nothing_behind(tmp_path: Path, monkeypatch: pytest.Monk
     assert {path.name for path in index.iterdir()} - {"catalogue.sqlite-wal", "catalogue.sqlite-shm"} == {
         "catalogue.sqlite",
         "writer.lock",
-        "vectors-40.faiss",
+        "vectors-40.segment",
     }
     assert sum(path.stat().st_size for path in index.iterdir()) < 1_000_000
     if sys.platform == "linux":

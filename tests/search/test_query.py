@@ -459,7 +459,7 @@ def test_an_offline_root_takes_no_places_from_the_others(store: Store, tree: Pat
 
 @pytest.fixture(scope="module")
 def crowd(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An index of 600 photos with copies, a file of vectors, removed photos, a tail, and files that went since."""
+    """An index of 600 photos with copies, a segment of vectors, removed photos, a tail, and files that went since."""
     top = tmp_path_factory.mktemp("crowd").resolve()
     model = Model("stub", "stub", {"embed_dim": DIM}, Preprocess((32, 32)), top / "weights", f"crowd-{os.getpid()}")
     rng = np.random.default_rng(1)
@@ -482,18 +482,26 @@ def crowd(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 if rng.random() < 0.15:
                     Path(os.fsdecode(root.path), os.fsdecode(known.path)).unlink()
         assert len(made.dropped())
-        recorded = made.vectors()
-        assert recorded is not None
-        assert made.count_embeddings(after=recorded.last)
+        segments = made.segments()
+        assert segments
+        assert made.count_embeddings(after=segments[-1].last)
     return top
 
 
 @pytest.mark.parametrize("under", [None, "x", "y/3", "."])
 @pytest.mark.parametrize("min_score", [None, 0.1])
+@pytest.mark.parametrize("exact", [False, True])
 def test_the_ranking_is_that_of_brute_force(
-    crowd: Path, encoder: StubEncoder, monkeypatch: pytest.MonkeyPatch, under: str | None, min_score: float | None
+    crowd: Path,
+    encoder: StubEncoder,
+    monkeypatch: pytest.MonkeyPatch,
+    under: str | None,
+    min_score: float | None,
+    exact: bool,
 ) -> None:
     monkeypatch.setattr(vectors, "SMALL", 0)
+    monkeypatch.setattr(vectors, "EXACT", 0)
+    monkeypatch.setattr(vectors, "_CANDIDATES", 20)
     with Store.open(crowd / "index") as opened:
         embeddings = {
             int(i): row.astype(np.float64)
@@ -509,7 +517,7 @@ def test_the_ranking_is_that_of_brute_force(
             expected = sorted((-float(embeddings[photo.image_id] @ query), photo.path) for photo in there)[:k]
             if min_score is not None:
                 expected = [(score, path) for score, path in expected if -score >= min_score]
-            hits = searcher.query([text_term(f"text {number}")], Limits(k, min_score))
+            hits = searcher.query([text_term(f"text {number}")], Limits(k, min_score, exact=exact))
             assert [hit.photo.path for hit in hits] == [path for _, path in expected]
             np.testing.assert_allclose([hit.score for hit in hits], [-score for score, _ in expected], atol=1e-6)
             assert [hit.rank for hit in hits] == list(range(1, len(expected) + 1))

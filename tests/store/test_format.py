@@ -17,7 +17,7 @@ import clipsearch
 from clipsearch.images.read import content_hash
 from clipsearch.images.scan import Rules
 from clipsearch.store import schema, vectors
-from clipsearch.store.catalogue import CATALOGUE, Store, Vectors
+from clipsearch.store.catalogue import CATALOGUE, Segment, Store
 
 DOCUMENT = (Path(clipsearch.__file__).parent / "store/FORMAT.md").read_text(encoding="utf-8")
 
@@ -49,7 +49,7 @@ def test_it_explains_what_the_catalogue_says_of_itself(tmp_path: Path) -> None:
         keys = {key for (key,) in database.execute("SELECT key FROM meta")}
     database.close()
     assert set(names_in("**meta** has")) == keys
-    assert all(f"`{name}`" in DOCUMENT for name in Vectors._fields)
+    assert all(f"`{name}`" in DOCUMENT for name in Segment._fields)
 
 
 def test_every_file_of_an_index_is_in_it(clipsearch: Run, tmp_path: Path, mini_index) -> None:
@@ -59,7 +59,7 @@ def test_every_file_of_an_index_is_in_it(clipsearch: Run, tmp_path: Path, mini_i
     assert clipsearch("concept", "add", "grandma", tmp_path / "photos/a.png", index=index).status == 0
     with Store.open(index, write=True):
         files = {re.sub(r"\d+", "N", path.name) for path in index.iterdir()}
-    assert {"catalogue.sqlite", "vectors-N.faiss", "writer.lock", "writer.pid", "concepts.json"} <= files
+    assert {"catalogue.sqlite", "vectors-N.segment", "writer.lock", "writer.pid", "concepts.json"} <= files
     listed = [name if not name.startswith("-") else f"{CATALOGUE}{name}" for name in names_in("An index is one")]
     assert files <= set(listed)
     (example,) = json.loads((index / "concepts.json").read_text())["concepts"]["grandma"]

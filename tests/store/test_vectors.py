@@ -1,4 +1,4 @@
-"""Nearest neighbours against brute force, with the file of vectors in every state."""
+"""Nearest neighbours against brute force, with the segments of vectors in every state."""
 
 from __future__ import annotations
 
@@ -8,43 +8,49 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import faiss
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from clipsearch.errors import IndexUnusable
 from clipsearch.images.metadata import Metadata
 from clipsearch.images.scan import FoundFile, Rules
-from clipsearch.store import vectors
-from clipsearch.store.catalogue import Store, Vectors
+from clipsearch.store import segments, vectors
+from clipsearch.store.catalogue import Segment, Store
 
 DIM = 64
 SMALL, LARGE = 300, 20_000
 
 
 @pytest.fixture(scope="module", autouse=True)
-def every_file_is_used() -> Iterator[None]:
+def every_segment_is_used() -> Iterator[None]:
+    """Also of small indexes, by their codes, and written after every change; no segment is large."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(vectors, "SMALL", 0)
+        patch.setattr(vectors, "EXACT", 0)
+        patch.setattr(vectors, "_CANDIDATES", 20)
+        patch.setattr(vectors, "_FACTOR", 1)
+        patch.setattr(vectors, "_MARGIN", 4)
+        patch.setattr(vectors, "SEGMENT_BYTES", 2 * DIM * 6_000)
         yield
 
 
 @pytest.fixture
-def file_searches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The k of every search that went through the file."""
+def scans(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """How segments were scanned, each time."""
     return counted(monkeypatch)
 
 
-def counted(patch: pytest.MonkeyPatch) -> list[int]:
-    calls: list[int] = []
+def counted(patch: pytest.MonkeyPatch) -> list[str]:
+    calls: list[str] = []
 
-    def spy(file: Any, query: Any, k: int, *rest: Any) -> Any:
-        calls.append(k)
-        return real(file, query, k, *rest)
+    def spy(search: Any, query: Any, count: int, *, exact: bool) -> Any:
+        calls.append("rows" if exact else "codes")
+        return real(search, query, count, exact=exact)
 
-    real = vectors._search_file
-    patch.setattr(vectors, "_search_file", spy)
+    real = vectors._Search._scan
+    patch.setattr(vectors._Search, "_scan", spy)
     return calls
 
 
@@ -90,9 +96,9 @@ def stored(store: Store) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate([ids for ids, _ in blocks]), np.concatenate([rows for _, rows in blocks]).astype(np.float64)
 
 
-def assert_nearest(store: Store, query: np.ndarray, k: int, only: np.ndarray | None = None) -> None:
+def assert_nearest(store: Store, query: np.ndarray, k: int, only: np.ndarray | None = None, **how: bool) -> None:
     """`top_k` gives what sorting all products gives; it may swap two rows only where rounding to fp32 decides."""
-    ids, scores = vectors.top_k(store, query, k, only)
+    ids, scores = vectors.top_k(store, query, k, only, **how)
     all_ids, rows = stored(store)
     if only is not None:
         chosen = np.isin(all_ids, only)
@@ -154,25 +160,81 @@ def vector_files(store: Store) -> list[str]:
     return sorted(path.name for path in store.folder.iterdir() if path.name.startswith("vectors-"))
 
 
+def recorded(store: Store) -> list[Segment]:
+    found = store.segments()
+    assert found is not None
+    return found
+
+
+def write_all_anew(store: Store) -> None:
+    assert vectors.refresh(store, recorded(store))
+
+
 # ------------------------------------------------------------------------------------------ top_k
 
 
-def test_every_k_gives_what_brute_force_gives(small_index: Path, file_searches: list[int]) -> None:
+def test_every_k_gives_what_brute_force_gives(small_index: Path, scans: list[str]) -> None:
     with Store.open(small_index) as store:
         for k in range(1, SMALL + 6):
             assert_nearest(store, text_like(k), k)
-    assert len(file_searches) == SMALL // 4 - 16  # beyond, the catalogue is read instead
+    assert scans.count("codes") >= 30
+    assert "rows" in scans  # where the codes would leave little out
 
 
-@pytest.mark.parametrize("k", [1, 2, 10, 100, 1000, LARGE // 4 - 16])
-def test_a_large_index_gives_what_brute_force_gives(large_index: Path, file_searches: list[int], k: int) -> None:
+@pytest.mark.parametrize("k", [1, 2, 10, 100, 1000, LARGE])
+def test_a_large_index_gives_what_brute_force_gives(large_index: Path, scans: list[str], k: int) -> None:
     with Store.open(large_index) as store:
+        assert len(recorded(store)) == 4
         assert_nearest(store, text_like(k), k)
         assert_nearest(store, unit_rows(1, 1000 + k)[0], k)
-    assert file_searches == [k + 16] * 2
+    assert ("codes" in scans) == (k < LARGE // 8)
 
 
-def test_a_tail_that_is_not_in_the_file_is_found(large_index: Path, writable: Opened, file_searches: list[int]) -> None:
+def test_every_row_is_looked_at_where_that_is_asked_for(large_index: Path, scans: list[str]) -> None:
+    with Store.open(large_index) as store:
+        for k in (1, 10, 3000):
+            assert_nearest(store, text_like(k), k, exact=True)
+    assert scans == ["rows"] * 3
+
+
+def test_a_few_rows_more_than_a_small_index_has_are_scanned_by_themselves(
+    small_index: Path, scans: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vectors, "EXACT", SMALL)
+    with Store.open(small_index) as store:
+        assert_nearest(store, text_like(1), 10)
+    assert scans == ["rows"]
+
+
+def test_a_scan_is_widened_until_its_error_is_too_small_to_matter(
+    large_index: Path, scans: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = segments.Reader.scores
+
+    def disturbed(self: Any, query: Any, chosen: Any = None, *, exact: bool) -> Any:
+        rng = np.random.default_rng(0)
+        for start, block in real(self, query, chosen, exact=exact):
+            yield start, block if exact else block + rng.normal(0, 0.02, len(block)).astype(np.float32)
+
+    monkeypatch.setattr(segments.Reader, "scores", disturbed)
+    with Store.open(large_index) as store:
+        for seed in range(5):
+            assert_nearest(store, text_like(seed), 10)
+    assert len(scans) > 5
+
+
+def test_more_copies_than_candidates_are_ordered_by_id(writable: Opened, large_index: Path, scans: list[str]) -> None:
+    store = writable(large_index)
+    query = text_like(1)
+    copies = add(store, np.tile(query, (200, 1)))
+    write_all_anew(store)
+    ids, scores = vectors.top_k(store, query, 10)
+    assert ids.tolist() == copies[:10]
+    assert len(set(scores.tolist())) == 1
+    assert len(scans) > 1
+
+
+def test_a_tail_that_is_in_no_segment_is_found(large_index: Path, writable: Opened, scans: list[str]) -> None:
     store = writable(large_index)
     query = text_like(7)
     near = query + 0.01 * unit_rows(30, 3)
@@ -182,11 +244,11 @@ def test_a_tail_that_is_not_in_the_file_is_found(large_index: Path, writable: Op
     assert set(ids.tolist()) == set(tail)
     for k in (1, 29, 31, 200):
         assert_nearest(store, query, k)
-    assert len(file_searches) == 5
+    assert len(scans) >= 5
 
 
-def test_rows_that_went_since_the_file_was_written_are_not_found(
-    large_index: Path, writable: Opened, file_searches: list[int]
+def test_rows_that_went_since_a_segment_was_written_are_not_found(
+    large_index: Path, writable: Opened, scans: list[str]
 ) -> None:
     store = writable(large_index)
     query = text_like(8)
@@ -196,34 +258,37 @@ def test_rows_that_went_since_the_file_was_written_are_not_found(
     assert not set(ids.tolist()) & set(best.tolist())
     for k in (1, 10, 200):
         assert_nearest(store, query, k)
-    assert len(file_searches) == 5
+        assert_nearest(store, query, k, exact=True)
+    assert len(scans) >= 8
 
 
 @pytest.mark.parametrize("count", [0, 1, 5, 400, 10_000])
-def test_a_choice_of_ids_is_kept_to(large_index: Path, writable: Opened, file_searches: list[int], count: int) -> None:
+def test_a_choice_of_ids_is_kept_to(large_index: Path, writable: Opened, count: int) -> None:
     store = writable(large_index)
     drop(store, range(1, 100, 3))
+    write_all_anew(store)  # from here on, ids of the first segment have gaps
+    drop(store, range(2, 100, 3))
     add(store, unit_rows(40, 5))
     ids, _ = stored(store)
     only = np.sort(np.random.default_rng(count).choice(ids, count, replace=False))
     for k in (1, 10, 300):
         assert_nearest(store, text_like(k), k, only)
-    assert len(file_searches) == 3
+        assert_nearest(store, text_like(k), k, only, exact=True)
 
 
-def test_ties_are_ordered_by_id(writable: Opened, small_index: Path, file_searches: list[int]) -> None:
+def test_ties_are_ordered_by_id(writable: Opened, small_index: Path, scans: list[str]) -> None:
     store = writable(small_index)
     query = text_like(1)
-    in_file = add(store, np.tile(query, (6, 1)))
-    vectors.refresh(store, force=True)
+    in_segment = add(store, np.tile(query, (6, 1)))
+    write_all_anew(store)
     in_tail = add(store, np.tile(query, (6, 1)))
-    drop(store, [in_file[2]])
+    drop(store, [in_segment[2]])
     ids, scores = vectors.top_k(store, query, 20)
-    assert ids[:11].tolist() == [i for i in in_file + in_tail if i != in_file[2]]
+    assert ids[:11].tolist() == [i for i in in_segment + in_tail if i != in_segment[2]]
     assert len(set(scores[:11].tolist())) == 1
     for k in (1, 3, 11, 20):
         assert_nearest(store, query, k)
-    assert len(file_searches) == 5
+    assert len(scans) >= 5
 
 
 def test_an_empty_store_has_no_neighbours(tmp_path: Path) -> None:
@@ -231,7 +296,21 @@ def test_an_empty_store_has_no_neighbours(tmp_path: Path) -> None:
         for _ in range(2):
             ids, scores = vectors.top_k(store, text_like(1), 5)
             assert len(ids) == len(scores) == 0
-            vectors.refresh(store)
+            assert not vectors.refresh(store)
+        assert recorded(store) == []
+
+
+@pytest.mark.parametrize("dim", [1, 5, 24, 768])
+def test_rows_of_any_length_are_searched(tmp_path: Path, scans: list[str], dim: int) -> None:
+    rng = np.random.default_rng(dim)
+    rows = rng.normal(size=(400, dim)).astype(np.float32)
+    with Store.create(tmp_path / "index", "a model", dim) as store:
+        add(store, rows / np.linalg.norm(rows, axis=1, keepdims=True))
+        vectors.refresh(store)
+        for row in rng.normal(size=(4, dim)).astype(np.float32):
+            assert_nearest(store, row / np.linalg.norm(row), 3)
+        assert vectors.damaged(store) == []
+    assert "codes" in scans
 
 
 class Sequence:
@@ -251,7 +330,8 @@ class Sequence:
         drop(self.store, np.random.default_rng(self.seed).choice(ids, len(ids) * share // 100, replace=False).tolist())
 
     def refresh(self, number: int) -> None:
-        vectors.refresh(self.store, force=number % 3 == 0)
+        vectors.refresh(self.store, (self.store.segments() or [])[: number % 3])
+        assert vectors.damaged(self.store) == []
 
     def query(self, k: int) -> None:
         self.seed += 1
@@ -281,7 +361,7 @@ def test_any_sequence_of_changes_gives_what_brute_force_gives(small_index: Path)
         assert calls
 
 
-# ------------------------------------------------------------------------------------------ a file that is not right
+# ------------------------------------------------------------------------------------------ a segment that is not right
 
 
 def remove(path: Path) -> None:
@@ -305,7 +385,7 @@ def clear(path: Path) -> None:
 
 
 def rename(path: Path) -> None:
-    path.rename(path.with_name("vectors-99.faiss"))
+    path.rename(path.with_name("vectors-99.segment"))
 
 
 def put_a_folder_there(path: Path) -> None:
@@ -313,85 +393,112 @@ def put_a_folder_there(path: Path) -> None:
     path.mkdir()
 
 
-def untrain(path: Path) -> None:
-    file = faiss.read_index(str(path))
-    faiss.downcast_index(file.index).is_trained = False  # searching it would raise
-    faiss.write_index(file, str(path))
-
-
-def of_another_kind(path: Path) -> None:
-    path.write_bytes(faiss.serialize_index(faiss.IndexFlatIP(DIM)).tobytes().ljust(path.stat().st_size, b"\0"))
-
-
-@pytest.mark.parametrize(
-    "harm", [remove, cut, lengthen, garble, clear, rename, put_a_folder_there, untrain, of_another_kind]
-)
-def test_without_a_sound_file_the_answers_are_the_same(
-    small_index: Path, writable: Opened, file_searches: list[int], harm: Callable[[Path], None]
+@pytest.mark.parametrize("harm", [remove, cut, lengthen, garble, clear, rename, put_a_folder_there])
+@pytest.mark.parametrize("number", [0, 2, 3])
+def test_without_a_sound_segment_the_answers_are_the_same(
+    large_index: Path, writable: Opened, harm: Callable[[Path], None], number: int
 ) -> None:
-    store = writable(small_index)
+    store = writable(large_index)
     add(store, unit_rows(5, 6))
     expected = [vectors.top_k(store, text_like(n), 10) for n in range(5)]
-    assert len(file_searches) == 5
-    recorded = store.vectors()
-    assert recorded is not None
-    harm(store.folder / recorded.file)
+    before = recorded(store)
+    harm(store.folder / before[number].file)
     for n, (ids, scores) in enumerate(expected):
         now = vectors.top_k(store, text_like(n), 10)
         assert np.array_equal(now[0], ids)
         assert np.array_equal(now[1], scores)
-    assert len(file_searches) == 5
-    assert not vectors.agrees(store)
-    assert vectors.refresh(store, force=True)
-    assert vectors.agrees(store)
+    assert vectors.damaged(store) == [before[number]]
+    assert vectors.refresh(store)
+    assert vectors.damaged(store) == []
+    kept = [segment for segment in recorded(store) if segment in before]
+    assert kept == [segment for segment in before if segment != before[number]]  # it alone is written again
 
 
-def test_without_any_file_the_answers_are_the_same(tmp_path: Path, file_searches: list[int]) -> None:
+@pytest.mark.parametrize("after", [0, 3, 30])
+def test_a_disk_that_fails_costs_no_answers(
+    large_index: Path, writable: Opened, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    store = writable(large_index)
+    calls = 0
+    real = segments.Reader._read
+
+    def failing(self: Any, *rest: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if calls > after and self.segment.file == second.file:
+            raise OSError(5, "Input/output error")
+        real(self, *rest)
+
+    second = recorded(store)[1]
+    with monkeypatch.context() as patch:
+        patch.setattr(segments.Reader, "_read", failing)
+        assert_nearest(store, text_like(1), 10)
+        assert vectors.damaged(store) == [second]
+    assert calls > after
+
+
+def test_what_is_read_ahead_are_the_codes_of_segments_that_are_there(
+    large_index: Path, writable: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = writable(large_index)
+    first, *others = recorded(store)
+    remove(store.folder / first.file)
+    asked: list[tuple[str, bool]] = []
+    monkeypatch.setattr(segments.Reader, "read_ahead", lambda self, exact: asked.append((self.segment.file, exact)))
+    vectors.read_ahead(store)
+    assert asked == [(segment.file, False) for segment in others]
+    monkeypatch.setattr(vectors, "SMALL", LARGE)
+    vectors.read_ahead(store)
+    assert len(asked) == len(others)
+
+
+def test_without_any_segment_the_answers_are_the_same(tmp_path: Path, scans: list[str]) -> None:
     with Store.create(tmp_path / "index", "a model", DIM) as store:
         add(store, unit_rows(SMALL, 1))
         assert_nearest(store, text_like(1), 10)
-        assert file_searches == []
-        assert vectors.agrees(store)  # none was written yet, as after a kill, and none is missing
-        assert not vectors.sound(store)
+        assert scans == []
+        assert store.segments() is None
+        assert vectors.damaged(store) == []  # none was written yet, as after a kill, and none is missing
         assert vectors.refresh(store)
-        assert vectors.agrees(store)
+        assert vectors.damaged(store) == []
         assert_nearest(store, text_like(1), 10)
-        assert file_searches == [26]
+        assert scans
 
 
-def test_a_small_index_is_read_without_faiss(
-    small_index: Path, file_searches: list[int], monkeypatch: pytest.MonkeyPatch
+def test_a_small_index_is_read_from_the_catalogue(
+    small_index: Path, scans: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(vectors, "SMALL", SMALL)
-    monkeypatch.setattr(vectors, "_faiss", lambda: pytest.fail("faiss was imported"))
     with Store.open(small_index) as store:
         assert_nearest(store, text_like(1), 10)
-    assert file_searches == []
+        assert_nearest(store, text_like(1), 10, exact=True)
+    assert scans == []
 
 
 # ------------------------------------------------------------------------------------------ refresh
 
 
-def test_a_large_index_keeps_its_file_until_a_fiftieth_is_out_of_date(large_index: Path, writable: Opened) -> None:
+def test_a_large_index_keeps_its_segments_until_enough_is_out_of_date(large_index: Path, writable: Opened) -> None:
     store = writable(large_index)
-    [name] = vector_files(store)
-    before = (store.folder / name).stat().st_mtime_ns
+    before = recorded(store)
+    assert [segment.rows for segment in before] == [6_000, 6_000, 6_000, 2_000]
     assert not vectors.refresh(store)
-    tail = add(store, unit_rows(300, 7))
-    drop(store, range(1, 101))
-    assert not vectors.refresh(store)  # 400 of 20,000
-    assert vector_files(store) == [name]
-    assert (store.folder / name).stat().st_mtime_ns == before
-    drop(store, [200])
+    add(store, unit_rows(400, 7))  # a fiftieth
+    drop(store, range(1, 751))  # an eighth of the first
+    assert not vectors.refresh(store)
+    assert recorded(store) == before
+    tail = add(store, unit_rows(1, 8))
     assert vectors.refresh(store)
-    [renewed] = vector_files(store)
-    assert renewed != name
-    recorded = store.vectors()
-    assert recorded is not None
-    size = (store.folder / renewed).stat().st_size
-    assert recorded._replace(structure="") == Vectors(renewed, LARGE + 300 - 101, tail[-1], size)
+    assert recorded(store)[:3] == before[:3]
+    assert recorded(store)[3].rows == 2_401  # the last was small
+    assert recorded(store)[3].last == tail[0]
+    drop(store, [751])
+    assert vectors.refresh(store)
+    assert [segment.rows for segment in recorded(store)] == [5_249, 6_000, 6_000, 2_401]
+    assert recorded(store)[1:3] == before[1:3]
     assert store.dropped().tolist() == []
-    assert vectors.agrees(store)
+    assert vectors.damaged(store) == []
+    assert vector_files(store) == sorted(segment.file for segment in recorded(store))
     assert not vectors.refresh(store)
 
 
@@ -400,122 +507,142 @@ def test_a_small_index_is_written_anew_after_every_change(small_index: Path, wri
     assert not vectors.refresh(store)
     add(store, unit_rows(7, 8))
     assert vectors.refresh(store)
-    assert vectors.agrees(store)
+    assert vectors.damaged(store) == []
 
 
-@pytest.mark.parametrize("harm", [remove, cut])
-def test_a_file_that_is_not_what_was_written_is_written_anew(
-    large_index: Path, writable: Opened, harm: Callable[[Path], None]
+def test_what_came_later_is_put_together_so_that_there_are_few_segments_and_little_is_rewritten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(vectors, "TAIL", 20)
+    monkeypatch.setattr(vectors, "SEGMENT_BYTES", 2 * DIM * 500)
+    written = 0
+    real = segments.write_segment
+
+    def spy(path: Path, ids: Any, rows: Any) -> Segment:
+        nonlocal written
+        written += len(ids)
+        return real(path, ids, rows)
+
+    monkeypatch.setattr(segments, "write_segment", spy)
+    with Store.create(tmp_path / "index", "a model", DIM) as store:
+        for seed in range(100):
+            add(store, unit_rows(21, seed))
+            assert vectors.refresh(store)
+            assert [segment.rows <= 500 for segment in recorded(store)]
+        assert len(recorded(store)) <= 12
+        assert written < 6 * 2_100
+        assert_nearest(store, text_like(1), 10)
+        assert vectors.damaged(store) == []
+
+
+def test_a_segment_whose_images_are_all_gone_goes_too(large_index: Path, writable: Opened) -> None:
     store = writable(large_index)
-    assert vectors.sound(store)
-    harm(store.folder / vector_files(store)[0])
-    assert not vectors.sound(store)
+    before = recorded(store)
+    drop(store, range(before[1].first, before[1].last + 1))
+    assert_nearest(store, text_like(1), 10)
     assert vectors.refresh(store)
-    assert vectors.sound(store)
+    assert recorded(store) == [before[0], *before[2:]]
+    assert_nearest(store, text_like(1), 10)
+    assert vectors.damaged(store) == []
+    drop(store, range(before[3].first, before[3].last + 1))
+    assert vectors.refresh(store)
+    assert recorded(store) == [before[0], before[2]]
+    add(store, unit_rows(900, 5))
+    assert vectors.refresh(store)
+    assert_nearest(store, text_like(1), 10)
+    assert vectors.damaged(store) == []
 
 
-def test_refresh_leaves_nothing_but_the_new_file(small_index: Path, writable: Opened) -> None:
+def test_refresh_leaves_nothing_but_the_segments_in_use(small_index: Path, writable: Opened) -> None:
     store = writable(small_index)
-    for left in ("vectors-0.faiss", "vectors-2.faiss.tmp", ".vectors-7.faiss.81.tmp"):
-        (store.folder / left).write_bytes(b"left by a killed process")
+    lefts = ("vectors-0.segment", "vectors-2.segment.tmp", ".vectors-7.segment.81.tmp", "vectors-3.faiss")
+    for left in lefts:
+        (store.folder / left).write_bytes(b"left by a killed process, or an older format")
     names = {vector_files(store)[0]}
     for _ in range(3):
-        vectors.refresh(store, force=True)
+        write_all_anew(store)
         [name] = vector_files(store)
         assert name not in names  # a reader may still be looking at the last one
         names.add(name)
-        assert vectors.agrees(store)
+        assert vectors.damaged(store) == []
 
 
-def test_a_reader_of_an_older_generation_still_gets_its_answers(small_index: Path, writable: Opened) -> None:
+def test_a_reader_of_older_segments_still_gets_its_answers(small_index: Path, writable: Opened) -> None:
     store = writable(small_index)
     with Store.open(store.folder) as reader:
         ids, scores = vectors.top_k(reader, text_like(1), 10)
         drop(store, ids.tolist())
-        assert vectors.refresh(store)
+        write_all_anew(store)
         again = vectors.top_k(reader, text_like(1), 10)
         assert np.array_equal(again[0], ids)
         assert np.array_equal(again[1], scores)
 
 
-def test_a_failed_writing_leaves_the_old_file_in_use(
-    small_index: Path, writable: Opened, monkeypatch: pytest.MonkeyPatch
+def test_a_failed_writing_keeps_what_was_written_before_it(
+    large_index: Path, writable: Opened, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*_: object) -> None:
-        raise OSError(28, "No space left on device")
+    store = writable(large_index)
+    before = recorded(store)
+    add(store, unit_rows(13_000, 9))
+    real = segments.write_segment
+    calls = 0
 
-    store = writable(small_index)
-    [name] = vector_files(store)
+    def fail(*rest: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise OSError(28, "No space left on device")
+        return real(*rest)
+
     with monkeypatch.context() as patch:
-        patch.setattr("clipsearch.store.vectors.os.replace", fail)
-        with pytest.raises(OSError, match="No space"):
-            vectors.refresh(store, force=True)
-    assert (store.folder / name).exists()
-    assert vectors.agrees(store)
+        patch.setattr(segments, "write_segment", fail)
+        with pytest.raises(IndexUnusable, match="cannot be written: no space"):
+            vectors.refresh(store)
+    store.database.execute("ROLLBACK")
+    assert recorded(store)[: len(before) - 1] == before[:-1]
+    assert recorded(store)[-1].rows == 6_000
+    assert vectors.damaged(store) == []
     assert_nearest(store, text_like(1), 10)
+    assert vectors.refresh(store)
+    assert vectors.damaged(store) == []
 
 
-# ------------------------------------------------------------------------------------------ agrees
+# ------------------------------------------------------------------------------------------ damaged
 
 
-def patch_file(store: Store, what: bytes, offset: int) -> None:
-    """Flip the lowest bit of a byte that lies `offset` after the only place of `what`."""
-    path = store.folder / vector_files(store)[0]
+@pytest.mark.parametrize("offset", [0, 8 * DIM - 1, 8 * DIM, -1, -2 * DIM * SMALL, -2 * DIM * SMALL - 1])
+def test_a_flipped_bit_anywhere_is_noticed(small_index: Path, writable: Opened, offset: int) -> None:
+    store = writable(small_index)
+    path = store.folder / recorded(store)[0].file
     data = bytearray(path.read_bytes())
-    at = data.find(what)
-    assert at >= 0
-    assert data.find(what, at + 1) < 0
-    data[at + offset] ^= 1
+    data[offset] ^= 1
     path.write_bytes(data)
+    assert vectors.damaged(store) == recorded(store)
 
 
-@pytest.mark.parametrize("number", [0, SMALL // 2, SMALL - 1])
-def test_a_flipped_bit_in_an_embedding_is_noticed(small_index: Path, writable: Opened, number: int) -> None:
-    store = writable(small_index)
-    assert vectors.agrees(store)
-    _, rows = next(iter(store.embeddings()))
-    patch_file(store, rows[number].tobytes(), 2 * DIM - 1)
-    assert vectors.sound(store)
-    assert not vectors.agrees(store)
+def replace_segment(store: Store, ids: np.ndarray, rows: np.ndarray) -> None:
+    name = store.new_segment_name()
+    segment = segments.write_segment(store.folder / name, ids, rows)
+    store.adopt_segments([segment], SMALL + 1, None)
 
 
-@pytest.mark.parametrize("number", [0, SMALL // 2, SMALL - 1])
-def test_a_flipped_bit_in_an_id_is_noticed(small_index: Path, writable: Opened, number: int) -> None:
-    store = writable(small_index)
-    ids, _ = next(iter(store.embeddings()))
-    patch_file(store, ids.tobytes(), 8 * number)
-    assert not vectors.agrees(store)
-
-
-def replace_file(store: Store, ids: np.ndarray, rows: np.ndarray, last: int, metric: int | None = None) -> None:
-    metric = faiss.METRIC_INNER_PRODUCT if metric is None else metric
-    flat = faiss.IndexScalarQuantizer(rows.shape[1], faiss.ScalarQuantizer.QT_fp16, metric)
-    index = faiss.IndexIDMap(flat)
-    index.add_with_ids(rows.astype(np.float32), ids)
-    name = store.new_vectors_name()
-    faiss.write_index(index, str(store.folder / name))
-    structure = vectors._structure(store.folder / name, store.dim, len(ids))
-    store.adopt_vectors(Vectors(name, len(ids), last, (store.folder / name).stat().st_size, structure))
-
-
-def test_a_file_with_the_right_rows_agrees(small_index: Path, writable: Opened) -> None:
+def test_a_segment_with_the_right_rows_is_not_damaged(small_index: Path, writable: Opened) -> None:
     store = writable(small_index)
     ids, rows = next(iter(store.embeddings()))
-    replace_file(store, ids, rows, SMALL)
-    assert vectors.agrees(store)
-    replace_file(store, ids[:-9], rows[:-9], SMALL - 9)
-    assert vectors.agrees(store)
+    replace_segment(store, ids, rows)
+    assert vectors.damaged(store) == []
+    replace_segment(store, ids[:-9], rows[:-9])
+    assert vectors.damaged(store) == []
     drop(store, [1, 2, SMALL])
-    assert vectors.agrees(store)
+    assert vectors.damaged(store) == []
 
 
-@pytest.mark.parametrize("lacking", [0, SMALL // 2, SMALL - 1])
+@pytest.mark.parametrize("lacking", [0, SMALL // 2])
 def test_a_missing_row_is_noticed(small_index: Path, writable: Opened, lacking: int) -> None:
     store = writable(small_index)
     ids, rows = next(iter(store.embeddings()))
-    replace_file(store, np.delete(ids, lacking), np.delete(rows, lacking, axis=0), SMALL)
-    assert not vectors.agrees(store)
+    replace_segment(store, np.delete(ids, lacking), np.delete(rows, lacking, axis=0))
+    assert vectors.damaged(store) == recorded(store)
 
 
 @pytest.mark.parametrize("number", [0, SMALL + 5])
@@ -523,14 +650,24 @@ def test_an_extra_row_is_noticed(small_index: Path, writable: Opened, number: in
     store = writable(small_index)
     ids, rows = next(iter(store.embeddings()))
     order = np.argsort(np.append(ids, number))
-    replace_file(store, np.append(ids, number)[order], np.vstack([rows, rows[:1]])[order], SMALL)
-    assert not vectors.agrees(store)
+    replace_segment(store, np.append(ids, number)[order], np.vstack([rows, rows[:1]])[order])
+    assert vectors.damaged(store) == recorded(store)
 
 
-def test_another_metric_or_length_is_noticed(small_index: Path, writable: Opened) -> None:
+def test_another_length_is_noticed(small_index: Path, writable: Opened) -> None:
     store = writable(small_index)
     ids, rows = next(iter(store.embeddings()))
-    replace_file(store, ids, rows, SMALL, faiss.METRIC_L2)
-    assert not vectors.agrees(store)
-    replace_file(store, ids, rows[:, : DIM // 2], SMALL)
-    assert not vectors.agrees(store)
+    replace_segment(store, ids, rows[:, : DIM // 2])
+    assert vectors.damaged(store) == recorded(store)
+
+
+@pytest.mark.parametrize(
+    "record", ["[", "{}", "[1]", "[[1, 2]]", "7", '["a"]', '[["vectors-1.segment", "x", 1, 2, "", 0]]']
+)
+def test_a_record_that_makes_no_sense_costs_only_time(small_index: Path, writable: Opened, record: str) -> None:
+    store = writable(small_index)
+    store.database.execute("UPDATE meta SET value = ? WHERE key = 'vectors'", (record,))
+    assert_nearest(store, text_like(1), 10)
+    assert vectors.refresh(store)
+    assert_nearest(store, text_like(1), 10)
+    assert vectors.damaged(store) == []

@@ -132,7 +132,7 @@ def test_a_full_disk_is_explained_and_costs_only_what_was_not_committed(store: S
         assert repair(again) == []
 
 
-def test_a_verification_mends_the_catalogue_and_then_the_vectors_file(store: Store) -> None:
+def test_a_verification_mends_the_catalogue_and_then_the_segments(store: Store) -> None:
     root = store.add_root(b"/photos", Rules())
     for name in (b"a.jpg", b"b.jpg", b"c.jpg"):
         put(store, root, name)
@@ -140,11 +140,10 @@ def test_a_verification_mends_the_catalogue_and_then_the_vectors_file(store: Sto
     store.commit()
     vectors.refresh(store)
     assert verify(store) == Verified(4, 3, ())
-    recorded = store.vectors()
-    assert recorded is not None
-    (store.folder / recorded.file).write_bytes(b"x")
+    [segment] = store.segments() or []
+    (store.folder / segment.file).write_bytes(b"x")
     store.database.execute("DELETE FROM embeddings WHERE image = 3")
     expected = (Repair(Damage.NO_EMBEDDING, 1), Repair(Damage.EMBEDDING, 1), Repair(Damage.VECTORS, 1))
     assert verify(store) == Verified(3, 2, expected)
-    assert vectors.agrees(store)
+    assert vectors.damaged(store) == []
     assert verify(store) == Verified(3, 2, ())
