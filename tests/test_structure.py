@@ -58,6 +58,7 @@ def test_imports_point_one_way(path: Path) -> None:
         ("torch", {"models/torch_towers", "models/encoders"}),
         ("open_clip", {"models/encoders"}),
         ("numkong", {"store/segments"}),
+        ("faiss", {"store/segments"}),
         ("typer", {"cli"}),
         ("rich", {"cli", "output"}),
         ("textual_image", {"output/preview"}),

@@ -225,7 +225,7 @@ class Store(Tables):
         """A name for a segment that no other had or will have."""
         self.begin()
         self.database.execute("UPDATE meta SET value = value + 1 WHERE key = 'generation'")
-        return f"vectors-{self.number('generation')}.segment"
+        return f"vectors-{self.number('generation')}.faiss"
 
     def adopt_segments(self, segments: list[Segment], after: int, last: int | None) -> None:
         """Name the segments that are in use from now on, in one transaction.
@@ -245,11 +245,11 @@ class Store(Tables):
         return np.fromiter((row[0] for row in rows), np.int64)
 
     def sweep(self) -> None:
-        """Delete what is not in use: segments, files of older formats, and what a rebuild left."""
+        """Delete what is not in use: segments, also of older formats, and what a rebuild left."""
         schema.unlink_database(self.folder / REBUILT)
         in_use = {segment.file for segment in self.segments() or []}
         for path in self.folder.iterdir():
-            is_ours = re.fullmatch(r"\.?vectors-\d+\.(segment|faiss)(\.\d+)?(\.tmp)?", path.name)
+            is_ours = re.fullmatch(r"\.?vectors-\d+\.faiss(\.\d+)?(\.tmp)?", path.name)
             if is_ours and path.name not in in_use:
                 with contextlib.suppress(OSError):  # on Windows a reader may still hold it; the next time, then
                     path.unlink()

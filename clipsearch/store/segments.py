@@ -1,9 +1,10 @@
-"""One segment of the vectors: a file with the embeddings of some images, and a small code of each of them.
+"""One segment of the vectors: a FAISS index of the embeddings of some images, and a small code of each of them.
 
 A segment never changes once it is written. Its rows are what the catalogue has; its codes are these in four bits a
 number, so that a scan reads a quarter of the bytes and multiplies whole numbers. Before, the rows are turned, so that
 no number counts much more than the others: of CLIP's, a few do, and the nearest rows of a query are at the ends of
-their range. FORMAT.md describes the file. This is the only module that imports numkong.
+their range. FORMAT.md describes the file. This is the only module that imports faiss, which takes longer than a query
+and only writes, and numkong.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipsearch.arrays import Array, Ids
+from clipsearch.errors import first_line
 from clipsearch.store.catalogue import Segment
 from clipsearch.store.tables import Rows
 
@@ -40,23 +42,27 @@ _LEVELS = (-8, 7)
 _DIGIT = 16
 _LARGEST = 119  # of a query's whole numbers: both of its digits are levels
 
+_LENGTH = 8  # bytes of a number that FAISS writes before ids
+_MOST_HEAD = 4096  # bytes; FAISS has some hundred
+
 _SAMPLE = 16384  # rows that centre and step are taken from
 
 
 class _Layout(NamedTuple):
-    """Where the parts of a file begin, and where it ends."""
+    """Where the parts of a file begin: what FAISS has before the rows is the head, and its ids have a length before."""
 
-    ids: int
-    codes: int
     rows: int
-    end: int
+    ids: int
+    book: int
+    codes: int
 
     @staticmethod
-    def of(rows: int, dim: int) -> _Layout:
-        ids = 8 * dim
-        codes = ids + 8 * rows
-        whole = codes + rows * _code_bytes(dim)
-        return _Layout(ids, codes, whole, whole + 2 * dim * rows)
+    def of(size: int, rows: int, dim: int) -> _Layout:
+        """Of a file of so many bytes."""
+        codes = size - rows * _code_bytes(dim)
+        book = codes - 8 * dim
+        ids = book - 8 * rows
+        return _Layout(ids - _LENGTH - 2 * dim * rows, ids, book, codes)
 
 
 class Codebook(NamedTuple):
@@ -141,12 +147,11 @@ def products(rows: Rows, query: Array) -> Array:
 class Reader:
     """An open segment."""
 
-    def __init__(self, file: FileIO, segment: Segment, dim: int) -> None:
+    def __init__(self, file: FileIO, segment: Segment, dim: int, layout: _Layout) -> None:
         """`open_segment` makes them."""
-        self.segment, self._file, self._dim = segment, file, dim
-        self._layout = _Layout.of(segment.rows, dim)
+        self.segment, self._file, self._dim, self._layout = segment, file, dim, layout
         numbers = np.empty(2 * dim, "<f4")
-        self._read(0, numbers.view(np.uint8))
+        self._read(layout.book, numbers.view(np.uint8))
         self.book = Codebook(numbers[:dim], numbers[dim:])
         self._ids: Ids | None = None
 
@@ -205,9 +210,10 @@ class Reader:
 
     def read_ahead(self, exact: bool) -> None:
         """Ask the system to read what `scores` needs: in order it comes from a cold disk several times as fast."""
-        _, codes, rows, end = self._layout
-        start, stop = (rows, end) if exact else (codes, rows)
-        self._will_need(start, stop - start)
+        if exact:
+            self._will_need(self._layout.rows, 2 * self._dim * self.segment.rows)
+        else:
+            self._will_need(self._layout.codes, _code_bytes(self._dim) * self.segment.rows)
 
     def scores(self, query: Array, chosen: Chosen | None = None, *, exact: bool) -> Iterator[tuple[int, Array]]:
         """Scores of the rows from a place on, in blocks; blocks without a chosen row are passed over.
@@ -253,9 +259,9 @@ def open_segment(folder: Path, segment: Segment, dim: int) -> Reader | None:
     file = None
     with contextlib.suppress(OSError):
         file = FileIO(folder / segment.file)
-        is_long_enough = os.fstat(file.fileno()).st_size == _Layout.of(segment.rows, dim).end
-        if is_long_enough and _structure(file.read(8 * dim), *segment[1:4]) == segment.structure:
-            return Reader(file, segment, dim)
+        layout = _Layout.of(os.fstat(file.fileno()).st_size, segment.rows, dim)
+        if _structure(file, layout, *segment[1:4]) == segment.structure:
+            return Reader(file, segment, dim, layout)
     if file is not None:
         file.close()
     return None
@@ -263,19 +269,33 @@ def open_segment(folder: Path, segment: Segment, dim: int) -> Reader | None:
 
 def write_segment(path: Path, ids: Ids, rows: Rows) -> Segment:
     """Write the segment of some rows (n, dim), one at least, under their ids in order. Raises `OSError`."""
-    book = Codebook.of(rows)
-    head = np.concatenate([book.centre, book.step]).astype("<f4").tobytes()
-    check = 0
-    with open(path, "wb") as file:
-        file.write(head)
-        file.write(ids.astype("<i8").tobytes())
+    _write_faiss(path, ids, rows)
+    book, check = Codebook.of(rows), 0
+    with open(path, "ab") as file:
+        file.write(np.concatenate([book.centre, book.step]).astype("<f4").tobytes())
         for start in range(0, len(rows), _BLOCK):
             codes = book.encode(rows[start : start + _BLOCK]).tobytes()
             check = zlib.crc32(codes, check)
             file.write(codes)
-        file.write(np.ascontiguousarray(rows, "<f2").data)
     numbers = (len(rows), int(ids[0]), int(ids[-1]))
-    return Segment(path.name, *numbers, _structure(head, *numbers), check)
+    with FileIO(path) as written:
+        layout = _Layout.of(os.fstat(written.fileno()).st_size, *rows.shape)
+        return Segment(path.name, *numbers, _structure(written, layout, *numbers) or "", check)
+
+
+def _write_faiss(path: Path, ids: Ids, rows: Rows) -> None:
+    import faiss
+
+    inner = faiss.IndexScalarQuantizer(rows.shape[1], faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
+    index = faiss.IndexIDMap(inner)
+    # As `add_with_ids` does it, but for a copy in fp32 and a second one while the memory grows.
+    faiss.copy_array_to_vector(np.ascontiguousarray(rows, "<f2").view(np.uint8).reshape(-1), inner.codes)
+    faiss.copy_array_to_vector(np.ascontiguousarray(ids, np.int64), index.id_map)
+    inner.ntotal = index.ntotal = len(rows)
+    try:
+        faiss.write_index(index, str(path))
+    except RuntimeError as error:
+        raise OSError(first_line(error)) from error
 
 
 def total(segments: Iterable[Segment]) -> int:
@@ -283,8 +303,17 @@ def total(segments: Iterable[Segment]) -> int:
     return sum(segment.rows for segment in segments)
 
 
-def _structure(head: bytes, rows: int, first: int, last: int) -> str:
-    return hashlib.sha256(head + b"%d %d %d" % (rows, first, last)).hexdigest()[:16]
+def _structure(file: FileIO, layout: _Layout, rows: int, first: int, last: int) -> str | None:
+    """A hash of all that is in a file but rows, ids and codes; None where it cannot have these parts."""
+    if not 0 < layout.rows <= _MOST_HEAD:
+        return None
+    file.seek(0)
+    parts = [file.read(layout.rows)]
+    file.seek(layout.ids - _LENGTH)
+    parts.append(file.read(_LENGTH))
+    file.seek(layout.book)
+    parts.append(file.read(layout.codes - layout.book))
+    return hashlib.sha256(b"".join([*parts, b"%d %d %d" % (rows, first, last)])).hexdigest()[:16]
 
 
 def _code_bytes(dim: int) -> int:

@@ -471,7 +471,7 @@ def test_status_counts(clipsearch: Run, strange: tuple[Path, Path]) -> None:
 def test_forget_and_verify(clipsearch: Run, strange: tuple[Path, Path]) -> None:
     folder, index = strange
     assert clipsearch("verify", index=index).out == b"sound: 5 photos, 5 embeddings\n"
-    vectors = next(index.glob("vectors-*.segment"))
+    vectors = next(index.glob("vectors-*.faiss"))
     vectors.write_bytes(vectors.read_bytes()[:-1])
     repaired = json.loads(clipsearch("verify", "--json", index=index).out)
     assert len(repaired["repaired"]) == 1

@@ -614,11 +614,11 @@ def test_a_file_that_is_too_large_to_read_is_skipped(index: Path, photos: Path, 
 
 def test_only_its_own_files_are_cleaned_up(index: Path, photos: Path, stub: type[StubEncoder]) -> None:
     index.mkdir()
-    for name in ("vectors-logo.svg", "vectors-1.segment.tmp", "vectors-999.faiss"):
+    for name in ("vectors-logo.svg", "vectors-1.faiss.tmp", "vectors-999.faiss"):
         (index / name).touch()
     update_index(index, [photos], MINI)
     left = {path.name for path in index.iterdir()} - {"catalogue.sqlite", "writer.lock"}
-    assert left == {"vectors-logo.svg", "vectors-1.segment"}
+    assert left == {"vectors-logo.svg", "vectors-1.faiss"}
 
 
 def test_a_rebuild_is_refused_while_a_root_is_offline(index: Path, photos: Path, stub: type[StubEncoder]) -> None:

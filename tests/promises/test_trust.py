@@ -357,7 +357,7 @@ for number in range(count):
 """
 
 
-@pytest.mark.parametrize("name", ["catalogue.sqlite", "vectors-*.segment"])
+@pytest.mark.parametrize("name", ["catalogue.sqlite", "vectors-*.faiss"])
 @pytest.mark.parametrize("count", [60, pytest.param(1500, marks=pytest.mark.slow)])
 def test_damage_is_never_a_crash_nor_a_wrong_answer_that_verify_does_not_see(
     name: str, count: int, tmp_path: Path
@@ -579,7 +579,7 @@ def test_many_runs_leave_nothing_behind(tmp_path: Path, monkeypatch: pytest.Monk
     assert {path.name for path in index.iterdir()} - {"catalogue.sqlite-wal", "catalogue.sqlite-shm"} == {
         "catalogue.sqlite",
         "writer.lock",
-        "vectors-40.segment",
+        "vectors-40.faiss",
     }
     assert sum(path.stat().st_size for path in index.iterdir()) < 1_000_000
     if sys.platform == "linux":

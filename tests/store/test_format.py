@@ -59,7 +59,7 @@ def test_every_file_of_an_index_is_in_it(clipsearch: Run, tmp_path: Path, mini_i
     assert clipsearch("concept", "add", "grandma", tmp_path / "photos/a.png", index=index).status == 0
     with Store.open(index, write=True):
         files = {re.sub(r"\d+", "N", path.name) for path in index.iterdir()}
-    assert {"catalogue.sqlite", "vectors-N.segment", "writer.lock", "writer.pid", "concepts.json"} <= files
+    assert {"catalogue.sqlite", "vectors-N.faiss", "writer.lock", "writer.pid", "concepts.json"} <= files
     listed = [name if not name.startswith("-") else f"{CATALOGUE}{name}" for name in names_in("An index is one")]
     assert files <= set(listed)
     (example,) = json.loads((index / "concepts.json").read_text())["concepts"]["grandma"]

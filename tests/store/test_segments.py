@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
+import faiss
 import numkong
 import numpy as np
 import pytest
@@ -29,7 +30,7 @@ def unit_rows(n: int, dim: int, seed: int = 0) -> np.ndarray:
 
 @contextlib.contextmanager
 def written(path: Path, ids: np.ndarray, rows: np.ndarray) -> Iterator[tuple[Segment, Reader]]:
-    segment = write_segment(path / "a.segment", ids, rows)
+    segment = write_segment(path / "a.faiss", ids, rows)
     reader = open_segment(path, segment, rows.shape[1])
     assert reader is not None
     yield segment, reader
@@ -46,20 +47,30 @@ def levels(codes: np.ndarray) -> np.ndarray:
 def test_a_file_has_what_the_format_says(tmp_path: Path, dim: int) -> None:
     rows, ids = unit_rows(300, dim), np.arange(300, dtype=np.int64) * 3 + 5
     with written(tmp_path, ids, rows) as (segment, _):
-        data = (tmp_path / "a.segment").read_bytes()
-    assert (segment.file, segment.rows, segment.first, segment.last) == ("a.segment", 300, 5, 5 + 299 * 3)
-    head, rest = data[: 8 * dim], data[8 * dim :]
-    centre, step = np.frombuffer(head, "<f4").reshape(2, dim)
-    assert np.array_equal(np.frombuffer(rest[: 8 * 300], "<i8"), ids)
-    rest = rest[8 * 300 :]
+        data = (tmp_path / "a.faiss").read_bytes()
+    assert (segment.file, segment.rows, segment.first, segment.last) == ("a.faiss", 300, 5, 5 + 299 * 3)
     size = (dim + 1) // 2
-    codes = rest[: 300 * size]
+    codes, rest = data[-300 * size :], data[: -300 * size]
     assert segment.codes == zlib.crc32(codes)
-    assert rest[300 * size :] == rows.tobytes()
+    centre, step = np.frombuffer(rest[-8 * dim :], "<f4").reshape(2, dim)
+    rest = rest[: -8 * dim]
+    assert rest.endswith(rows.tobytes() + (300).to_bytes(8, "little") + ids.astype("<i8").tobytes())
     found = levels(np.frombuffer(codes, np.uint8).reshape(300, size))[:, :dim]
     exact = np.floor((turned(rows.astype(np.float64)) - centre) / step)
     assert (np.abs(found - exact.clip(-8, 7)) <= 1).all()  # by rounding, next to an edge
     assert (found == exact.clip(-8, 7)).mean() > 0.99
+
+
+@pytest.mark.parametrize("dim", [1, 24, 512])
+def test_faiss_reads_a_segment_and_finds_the_same(tmp_path: Path, dim: int) -> None:
+    rows, ids = unit_rows(300, dim), np.arange(300, dtype=np.int64) * 3 + 5
+    with written(tmp_path, ids, rows) as (_, reader):
+        [(_, scores)] = reader.scores(rows[7].astype(np.float32), exact=True)
+    index = faiss.read_index(str(tmp_path / "a.faiss"))
+    assert (index.d, index.ntotal, index.metric_type) == (dim, 300, faiss.METRIC_INNER_PRODUCT)
+    cosines, found = index.search(rows[7:8].astype(np.float32), 300)
+    by_id = dict(zip(found[0].tolist(), cosines[0].tolist(), strict=True))
+    np.testing.assert_allclose([by_id[image] for image in ids.tolist()], scores, atol=1e-5)
 
 
 def turned(rows: np.ndarray) -> np.ndarray:

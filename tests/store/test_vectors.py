@@ -385,7 +385,7 @@ def clear(path: Path) -> None:
 
 
 def rename(path: Path) -> None:
-    path.rename(path.with_name("vectors-99.segment"))
+    path.rename(path.with_name("vectors-99.faiss"))
 
 
 def put_a_folder_there(path: Path) -> None:
@@ -555,7 +555,7 @@ def test_a_segment_whose_images_are_all_gone_goes_too(large_index: Path, writabl
 
 def test_refresh_leaves_nothing_but_the_segments_in_use(small_index: Path, writable: Opened) -> None:
     store = writable(small_index)
-    lefts = ("vectors-0.segment", "vectors-2.segment.tmp", ".vectors-7.segment.81.tmp", "vectors-3.faiss")
+    lefts = ("vectors-0.faiss", "vectors-2.faiss.tmp", ".vectors-7.faiss.81.tmp", "vectors-3.faiss")
     for left in lefts:
         (store.folder / left).write_bytes(b"left by a killed process, or an older format")
     names = {vector_files(store)[0]}
@@ -662,7 +662,7 @@ def test_another_length_is_noticed(small_index: Path, writable: Opened) -> None:
 
 
 @pytest.mark.parametrize(
-    "record", ["[", "{}", "[1]", "[[1, 2]]", "7", '["a"]', '[["vectors-1.segment", "x", 1, 2, "", 0]]']
+    "record", ["[", "{}", "[1]", "[[1, 2]]", "7", '["a"]', '[["vectors-1.faiss", "x", 1, 2, "", 0]]']
 )
 def test_a_record_that_makes_no_sense_costs_only_time(small_index: Path, writable: Opened, record: str) -> None:
     store = writable(small_index)
