@@ -22,6 +22,7 @@ COMMANDS = {
     "duplicates": "duplicates",
     "concept": "concept",
     "status": "status",
+    "serve": "serve",
     "why": "why",
     "forget": "forget",
     "relocate": "relocate",
