@@ -38,6 +38,11 @@ class Ranking(NamedTuple):
     line: int | None
     whole: bool
 
+    @property
+    def about(self) -> list[Hit]:
+        """The hits that are about the question; all of them where that is not known, or where none is."""
+        return self.hits[: self.line or None]
+
 
 class Gallery:
     """Answers with a desk, in its thread. What was ranked lately is kept, for the parts that are asked for next."""
@@ -61,7 +66,7 @@ class Gallery:
             "ranked": len(ranking.hits),
             "whole": ranking.whole,
             "line": ranking.line,
-            "months": dict(sorted(Counter(hit.photo.date[:7] for hit in ranking.hits).items())),
+            "months": dict(sorted(Counter(hit.photo.date[:7] for hit in ranking.about).items())),
             "command": self._command(desk, question, max(10, first + count)),
         }
 

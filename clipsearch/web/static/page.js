@@ -15,7 +15,7 @@ const text = by("text"), problem = by("problem");
 let question = read(location.search);
 let turn = 0, asking = null, loading = false, hits = [], whole = true, line = null;
 let index = { state: "ready", writing: false, photos: 0, version: "" }, all = {}, concepts = [];
-let unfolded = new Set(), typedAt = 0;
+let unfolded = new Set(), typedAt = 0, anchor = 0;
 
 const grid = new Grid(by("photos"), {
   near: more, open: (n) => open(n), pick, unfold,
@@ -141,7 +141,7 @@ function summarise(answer) {
   else if (question.cut) said = whole || answer.whole ? `${count(answer.ranked, "photo")} that show it` : `more than ${count(answer.ranked, "photo")} show it`;
   else if (answer.line !== null) said = answer.line ? `about ${count(answer.line, "photo")} ${answer.line === 1 ? "shows" : "show"} it, of ${photos}` : `probably none of ${photos} shows it; the nearest:`;
   else said = `the nearest of ${photos}`;
-  by("summary").textContent = said;
+  by("summary").textContent = said[0].toUpperCase() + said.slice(1);
 }
 
 function lines() {
@@ -243,7 +243,7 @@ function alike(photo, kind) {
   viewer.close();
   // Of what was asked, an image is the whole of "like this"; what leads away is added.
   const terms = kind === "like" ? [{ kind, value: photo.id }] : [...allTerms(question), { kind, value: photo.id }];
-  change({ ...question, terms, draft: kind === "like" ? "" : "", photo: "" });
+  change({ ...question, terms, draft: "", photo: "" });
 }
 
 by("pick-image").addEventListener("click", () => by("file").click());
@@ -272,7 +272,7 @@ addEventListener("drop", (event) => {
 
 by("filters-button").addEventListener("click", () => toggle(by("filters"), by("filters-button")));
 by("labels-button").addEventListener("click", () => toggle(by("labels"), by("labels-button")));
-by("filters").addEventListener("change", (event) => change(filtered(question, event.target)));
+by("filters").addEventListener("change", () => change(filtered(question)));
 by("filters").addEventListener("submit", (event) => event.preventDefault());
 by("filters").addEventListener("reset", (event) => { event.preventDefault(); change({ ...question, filters: [] }); });
 by("cut").addEventListener("change", (event) => change({ ...question, cut: event.target.checked }));
@@ -334,7 +334,8 @@ async function showNamed() {
 
 function pick(n, toThere) {
   const is = !grid.picked.has(grid.items[n].key);
-  const from = toThere ? Math.min(n, grid.current) : n, to = toThere ? Math.max(n, grid.current) : n;
+  const other = toThere ? Math.min(anchor, grid.items.length - 1) : n, from = Math.min(n, other), to = Math.max(n, other);
+  anchor = n;
   for (let m = from; m <= to; m += 1) grid.picked[is ? "add" : "delete"](grid.items[m].key);
   grid.move(n, false);
   grid.show();

@@ -23,10 +23,11 @@ export function showFilters(question, change) {
   by("filters-button").classList.toggle("on", Boolean(chips.length));
 }
 
-// The question with what a field says now.
-export function filtered(question, field) {
-  const several = field.name === "size" || field.name === "type";
-  return withFilter(question, { [field.name]: several ? field.value.split(",").map((part) => part.trim()) : field.value.trim() });
+// The question with what the fields say now.
+export function filtered(question) {
+  const fields = [...by("filters").elements].filter(({ name }) => name);
+  return withFilter(question, Object.fromEntries(fields.map(({ name, value }) =>
+    [name, name === "size" || name === "type" ? value.split(",").map((part) => part.trim()) : value.trim()])));
 }
 
 export function showChoices(choices) {
