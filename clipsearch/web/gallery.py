@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from clipsearch.errors import BadRequest, IndexEmpty, NoIndex
+from clipsearch.errors import BadRequest, NoIndex
 from clipsearch.output import records, text
 from clipsearch.paths import index_folder
 from clipsearch.search.concepts import Concepts
@@ -22,7 +22,7 @@ from clipsearch.search.query import Hit, Limits, Term
 from clipsearch.store.catalogue import Photo
 from clipsearch.store.lock import writer
 from clipsearch.web.desk import Desk
-from clipsearch.web.question import Part, Question, command, label_command
+from clipsearch.web.question import Part, Question, command, index_command, label_command
 from clipsearch.web.uploads import Uploads
 
 FIRST_LOOK = 400  # hits that are ranked at first; four times as many each time that somebody has seen them all
@@ -148,13 +148,13 @@ class Gallery:
 
     def status(self, desk: Desk) -> dict[str, Any]:
         """Whether there is something to look at, and whether somebody is adding to it."""
-        writing = writer(desk.folder) is not None
+        known = {"writing": writer(desk.folder) is not None, "command": index_command(_named(desk.folder))}
         try:
             store = desk.store()
-            state = "empty" if store.is_empty() else "ready"
-            return {"state": state, "writing": writing, "version": str(desk.version()), "photos": _photos(desk)}
-        except (NoIndex, IndexEmpty):
-            return {"state": "none", "writing": writing, "version": "", "photos": 0}
+        except NoIndex:
+            return known | {"state": "none", "version": "", "photos": 0}
+        state = "empty" if store.is_empty() else "ready"
+        return known | {"state": state, "version": str(desk.version()), "photos": _photos(desk)}
 
     def about(self, desk: Desk, id: str) -> dict[str, Any]:
         """What is known of one photo, by its id: all files with these contents."""
@@ -180,7 +180,10 @@ class Gallery:
             best = classifier.probabilities(desk.store().unit_rows_of(ids)).argmax(1)
             counted.update(best.tolist())
         counts = {name: counted[number] for number, name in enumerate(classifier.labels)}
-        return {"counts": counts, "command": label_command(classifier.labels, question, _named(desk.folder), None)}
+        line = label_command(classifier.labels, question, _named(desk.folder), None)
+        if question.parts:
+            line = f"{self._command(desk, question, sum(counts.values()))} -0 | {line}"
+        return {"counts": counts, "command": line}
 
     def _images(self, desk: Desk, question: Question) -> Iterator[list[int]]:
         """The images of the results: of all that pass the filter, or of those that were ranked for a question."""

@@ -94,9 +94,16 @@ def label_command(labels: Sequence[str], question: Question, index: str | None, 
     """The command that labels one photo, by its path, or counts the labels of all that pass the filter."""
     if photo is not None:
         words = [*_option("--image", photo), "--all"]
+    elif question.parts:
+        words = ["--counts", "--files-from", "-", "--from0"]
     else:
         words = ["--counts", *(word for name, value in question.spelt for word in _option(f"--{name}", value))]
     return _quoted("label", labels, words, index)
+
+
+def index_command(index: str | None) -> str:
+    """The command that makes an index, of folders that are for the reader to name."""
+    return "clipsearch index ~/Pictures" + ("" if index is None else f" --index {text.quoted(index)}")
 
 
 def _quoted(verb: str, arguments: Sequence[str], options: Sequence[str], index: str | None) -> str:

@@ -55,6 +55,13 @@ export async function copy(text, said) {
   toast(said);
 }
 
+// A line for a shell, with a button that copies it.
+export function commandLine(command) {
+  return element("p", { class: "command" }, element("span", { class: "prompt", "aria-hidden": "true" }, "$"),
+    element("code", { tabindex: "0", role: "textbox", "aria-readonly": "true", "aria-label": "Command for a shell" }, command),
+    button("copy", "Copy", () => copy(command, "The command is copied"), { class: "quiet" }));
+}
+
 export const number = (value) => value.toLocaleString("en");
 export const percent = (value) => value > 0 && value < 0.005 ? "<1%" : `${Math.round(100 * value)}%`;
 export const count = (value, word) => `${number(value)} ${word}${value === 1 ? "" : "s"}`;

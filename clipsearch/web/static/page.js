@@ -15,7 +15,7 @@ const text = by("text"), problem = by("problem");
 let question = read(location.search);
 let turn = 0, asking = null, loading = false, hits = [], whole = true, line = null;
 let index = { state: "ready", writing: false, photos: 0, version: "" }, all = {}, concepts = [];
-let unfolded = new Set(), typedAt = 0, anchor = 0;
+let unfolded = new Set(), typedAt = 0, anchor = 0, shown = 0;
 
 const grid = new Grid(by("photos"), {
   near: more, open: (n) => open(n), pick, unfold,
@@ -113,7 +113,7 @@ function take(answer) {
   summarise(answer);
   by("welcome").hidden = true;
   if (!hits.length && index.state === "ready") nothingFound(question, change);
-  else if (!asksForSomething() && !question.filters.length) welcome(index.state, index.writing, (example) => { text.value = ""; change({ ...question, draft: example }); text.focus(); });
+  else if (!asksForSomething() && !question.filters.length) welcome(index, (example) => { text.value = ""; change({ ...question, draft: example }); text.focus(); });
 }
 
 function fail(error) {
@@ -138,7 +138,7 @@ function summarise(answer) {
   const photos = `${count(index.photos, "photo")}`;
   let said = "";
   if (!asksForSomething()) said = question.filters.length ? `${whole ? count(answer.ranked, "photo") : `the newest of ${photos}`}` : `${photos}, the newest first`;
-  else if (question.cut) said = whole || answer.whole ? `${count(answer.ranked, "photo")} that show it` : `more than ${count(answer.ranked, "photo")} show it`;
+  else if (question.cut) said = !answer.ranked ? "no photo shows it" : whole || answer.whole ? `${count(answer.ranked, "photo")} that show it` : `more than ${count(answer.ranked, "photo")} show it`;
   else if (answer.line !== null) said = answer.line ? `about ${count(answer.line, "photo")} ${answer.line === 1 ? "shows" : "show"} it, of ${photos}` : `probably none of ${photos} shows it; the nearest:`;
   else said = `the nearest of ${photos}`;
   by("summary").textContent = said[0].toUpperCase() + said.slice(1);
@@ -307,7 +307,7 @@ async function open(n, replace = false) {
   }
   grid.move(n, false);
   grid.reveal(n);
-  const { photo, hit } = grid.items[n];
+  const { photo, hit } = grid.items[shown = n];
   change({ ...question, photo: photo.id }, replace || viewer.isOpen);
   viewer.show(photo, hit, [grid.items[n - 1]?.photo.id, grid.items[n + 1]?.photo.id]);
   if (n > grid.items.length - 5) more();
@@ -315,7 +315,7 @@ async function open(n, replace = false) {
 
 function closePhoto() {
   if (question.photo) change({ ...question, photo: "" });
-  grid.move(grid.current);
+  grid.move(shown); // where the browser goes back to is the photo that was opened first
 }
 
 // The photo that the address names, among the results or not.
@@ -422,10 +422,9 @@ async function poll() {
   index = fresh;
   by("indexing").hidden = !fresh.writing;
   by("indexing-text").textContent = `Indexing: ${count(fresh.photos, "photo")} so far`;
+  document.body.classList.toggle("nothing", fresh.state !== "ready");
   if (fresh.state !== "ready") {
-    welcome(fresh.state, fresh.writing);
-    by("summary").textContent = "";
-    by("command").textContent = "clipsearch index ~/Pictures";
+    welcome(fresh);
     by("timeline").hidden = true;
   } else if (changed) {
     await renew(was);

@@ -1,7 +1,7 @@
 // What is beside the photos: the filters, the labels, and the page's first words where there is nothing to show.
 
 import { filter, withFilter } from "./address.js";
-import { bars, button, by, copy, count, element, icon, number } from "./dom.js";
+import { bars, button, by, commandLine, count, element, icon, number } from "./dom.js";
 
 const WORDS = { under: "in", after: "from", before: "before", camera: "camera", near: "around", size: "size", orientation: "", type: "" };
 const EXAMPLES = ["a dog on a beach", "sunset over the sea", "a birthday cake", "children playing", "a street at night", "a red car -people"];
@@ -49,20 +49,16 @@ export function showNoCounts(message = "") {
   by("label-line").hidden = true;
 }
 
-function commandLine(command) {
-  return element("p", { class: "command" }, element("span", { class: "prompt", "aria-hidden": "true" }, "$"), element("code", {}, command), button("copy", "Copy", () => copy(command, "The command is copied"), { class: "quiet" }));
-}
-
 // `state` is the index's: "none", "empty" or "ready"; nothing is said where there are photos to see.
-export function welcome(state, writing, ask) {
+export function welcome({ state, writing, command }, ask) {
   const place = by("welcome");
   place.hidden = false;
   if (state === "none" || (state === "empty" && !writing)) {
     place.replaceChildren(element("h2", {}, state === "none" ? "There is no index yet" : "The index is empty"),
       element("p", {}, "Say in a terminal where your photos are. They are only read, nothing leaves this machine, and this page fills by itself as soon as the first are known."),
-      commandLine("clipsearch index ~/Pictures"),
+      commandLine(command),
       element("p", { class: "note" }, "To try it at once with the small model that needs no download:"),
-      commandLine("clipsearch index ~/Pictures --model mini"));
+      commandLine(`${command} --model mini`));
   } else if (state === "empty") {
     place.replaceChildren(element("h2", {}, "Photos are being indexed"), element("p", {}, "The first ones will be here in a moment."));
   } else {

@@ -45,14 +45,14 @@ export class Timeline {
 
   draw() {
     const months = this.last - this.first + 1;
-    const most = Math.max(...this.all.map(([, count]) => count)), mostFound = Math.max(1, ...Object.values(this.found));
+    const most = Math.max(...this.all.map(([, count]) => count));
     const svg = drawn("svg", { viewBox: `0 0 ${months} ${TALL}`, preserveAspectRatio: "none", "aria-hidden": "true" });
     const bar = (kind, name, share) => {
-      const height = Math.max(1.5, TALL * Math.sqrt(share)), x = index(name) - this.first + 0.08;
+      const height = Math.max(kind === "found" ? 4 : 1.5, TALL * Math.sqrt(share)), x = index(name) - this.first + 0.08;
       svg.append(drawn("rect", { class: kind, x, y: TALL - height, width: 0.84, height }));
     };
     for (const [name, count] of this.all) bar("every", name, count / most);
-    for (const [name, count] of Object.entries(this.found)) if (/^[12]/.test(name)) bar("found", name, count / mostFound);
+    for (const [name, count] of Object.entries(this.found)) if (/^[12]/.test(name)) bar("found", name, count / most);
     if (this.range) {
       const [from, to] = this.inside();
       svg.append(drawn("rect", { class: "outside", x: 0, y: 0, width: from - this.first, height: TALL }),

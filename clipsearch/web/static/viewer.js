@@ -1,6 +1,6 @@
 // One photo large, with what is known of it.
 
-import { bars, bytes, button, by, copy, count, element, icon, moment, percent } from "./dom.js";
+import { bars, bytes, button, by, commandLine, copy, count, element, icon, moment, percent } from "./dom.js";
 import { get, large, original, small } from "./server.js";
 
 const dialog = by("viewer"), image = by("large"), stage = by("stage"), facts = by("facts");
@@ -42,7 +42,10 @@ export class Viewer {
     by("next").disabled = !around[1];
     for (const id of around) if (id) new Image().src = large(id);
     facts.replaceChildren(...this.facts(photo, hit));
-    if (!dialog.open) dialog.showModal();
+    if (!dialog.open) {
+      dialog.showModal();
+      dialog.focus(); // and not its first button
+    }
     this.showLabels();
   }
 
@@ -93,7 +96,7 @@ export class Viewer {
       if (place !== this.labels) return;
       const sorted = Object.entries(probabilities).sort((a, b) => b[1] - a[1]);
       place.replaceChildren(element("h3", {}, "Labels"), ...bars(sorted.map(([name, share]) => [name, share, percent(share)])),
-        element("p", { class: "command" }, element("code", {}, command), button("copy", "Copy", () => copy(command, "The command is copied"), { class: "quiet" })));
+        commandLine(command));
       place.hidden = false;
     } catch (error) {
       place.replaceChildren(element("p", {}, error.message));
