@@ -32,8 +32,8 @@ def serve(
 
     Examples:
       clipsearch serve --open
-      clipsearch serve --port 8000
-      clipsearch serve --host 192.168.1.20
+      clipsearch serve --port 0
+      clipsearch serve --host 0.0.0.0
     """
     from clipsearch.web.guard import new_token
     from clipsearch.web.server import run
@@ -42,9 +42,9 @@ def serve(
     with contextlib.closing(_listen(host, port)) as listening:
         name = f"[{host}]" if ":" in host else host
         address = f"http://{name}:{listening.getsockname()[1]}/?token={token}"
-        print(address, flush=True)
-        say("this is the page; Ctrl-C ends it")
         with contextlib.suppress(KeyboardInterrupt):
+            print(address, flush=True)
+            say("this is the page; Ctrl-C ends it")
             run(index_folder(index), listening, token, host, address if open_ else None)
 
 

@@ -59,12 +59,16 @@ class Decoders:
         *,
         seconds: float = SECONDS_FOR_A_FILE,
         memory: int | None = None,
+        gives_way: bool = False,
         command: Sequence[str] = _COMMAND,
     ) -> None:
-        """`seconds` and `memory` (bytes; by default a share of half the machine's) are what one file may take."""
+        """`seconds` and `memory` (bytes; by default a share of half the machine's) are what one file may take.
+
+        `gives_way`: whether whatever else this machine has to do comes first.
+        """
         self._command, self._seconds = command, seconds
         self._memory = memory or max(_LEAST_MEMORY, _all_memory() // 2 // workers)
-        self._start = {"how": asdict(how), "memory": self._memory}
+        self._start = {"how": asdict(how), "memory": self._memory, "gives_way": gives_way}
         self._idle: list[_Process] = []
         self._all: set[_Process] = set()
         self._closed = False
@@ -196,6 +200,8 @@ def serve() -> None:
     with contextlib.suppress(EOFError, OSError):
         start, _ = _receive(source)
         _limit_memory(start["memory"])
+        if start["gives_way"] and hasattr(os, "nice"):
+            os.nice(10)
         how = Preprocess.from_json(start["how"])
         while True:
             wanted, data = _receive(source)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator, Sequence
@@ -18,6 +19,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from clipsearch.errors import BadRequest, ClipsearchError, ImageUnusable, NoIndex
+from clipsearch.images.sandbox import usable_cores
 from clipsearch.images.scan import TYPES
 from clipsearch.output.records import as_json
 from clipsearch.search.confidence import CUT
@@ -65,6 +67,7 @@ class Page:
         self._pictures, self._uploads = pictures, Uploads(pictures)
         self._gallery = Gallery(self._uploads)
         self._turns: dict[str, int] = {}
+        self._making = asyncio.Semaphore(usable_cores())
         self._files = _static_files()
 
     def close(self) -> None:
@@ -164,7 +167,10 @@ class Page:
         if upload is not None:
             return _image(Picture(upload.picture))
         photos = await self._lookup.ask(lambda desk: photos_with(desk, id))
-        return _image(await run_in_threadpool(self._pictures.small, photos, size))
+        async with self._making:
+            if await request.is_disconnected():  # it was scrolled out of sight, or the question is another one
+                return Response(status_code=204)
+            return _image(await run_in_threadpool(self._pictures.small, photos, size))
 
     async def original(self, request: Request) -> Response:
         """A photo as it is, or all its pixels."""

@@ -89,7 +89,7 @@ class Pictures:
 
     def __init__(self, kept: Kept | None = None) -> None:
         self._kept = kept or Kept()
-        self._decoders = Decoders(Preprocess((1, 1)), usable_cores(), seconds=_SECONDS)
+        self._decoders = Decoders(Preprocess((1, 1)), usable_cores(), seconds=_SECONDS, gives_way=True)
 
     def close(self) -> None:
         """End the processes that decode."""

@@ -3,15 +3,16 @@
 import { count, element, icon, moment, percent } from "./dom.js";
 import { small } from "./server.js";
 
+const AT_ONCE = 4; // pictures that are asked for at a time
 const LINE = 64; // pixels of the line between what is about the question and what is not
 
 const shape = (photo) => Math.min(3.2, Math.max(0.42, photo.width / photo.height || 1));
 
 export class Grid {
-  // `on`: near(): more is wanted; open(index), pick(index, toThere), unfold(index), focus(index); address(photo)
+  // `on`: near(): more is wanted; open(index), pick(index, toThere), unfold(index); address(photo); busy(): nothing else is to be asked now
   constructor(list, on) {
     Object.assign(this, { list, on, items: [], boxes: [], rows: [], lines: [], tiles: new Map(), current: 0, picked: new Set() });
-    this.seen = 0;
+    Object.assign(this, { loading: new Set(), queue: [] });
     new ResizeObserver(() => this.width !== this.list.clientWidth && this.arrange()).observe(list);
     addEventListener("scroll", () => this.later(), { passive: true });
     addEventListener("resize", () => this.later());
@@ -82,6 +83,9 @@ export class Grid {
     if (held) wanted.set(held.key, this.current);
     for (const [key, tile] of this.tiles) {
       if (wanted.has(key)) continue;
+      const image = tile.querySelector("img");
+      image.removeAttribute("src"); // the server need not make it any more
+      this.loading.delete(image);
       tile.remove();
       this.tiles.delete(key);
     }
@@ -94,8 +98,37 @@ export class Grid {
       if (tile !== next) this.list.insertBefore(tile, next);
       before = tile;
     }
-    this.showLines(top - margin, top + innerHeight + margin);
+    this.load(top, top + innerHeight);
+    clearTimeout(this.waiting);
+    this.waiting = setTimeout(() => this.load(-Infinity, Infinity), 250); // what is typed next comes before these
+    this.showLines();
     if (this.items.length && top + innerHeight + 2 * margin > this.height) this.on.near();
+  }
+
+  // Ask for the pictures of the tiles between two heights.
+  load(from, to) {
+    const near = [...this.tiles.values()].sort((a, b) => a.dataset.index - b.dataset.index).filter((tile) => {
+      const box = this.boxes[tile.dataset.index];
+      return box.y < to && box.y + box.h > from;
+    });
+    this.queue = near.map((tile) => tile.querySelector("img")).filter((image) => image.dataset.src);
+    this.pump();
+  }
+
+  // A browser opens six connections to a server: a question must not wait behind pictures for one of them.
+  pump() {
+    while (this.loading.size < AT_ONCE && this.queue.length && !this.on.busy()) {
+      const image = this.queue.shift();
+      if (!image.isConnected || !image.dataset.src) continue;
+      this.loading.add(image);
+      image.src = image.dataset.src;
+      delete image.dataset.src;
+    }
+  }
+
+  loaded(image) {
+    this.loading.delete(image);
+    this.pump();
   }
 
   rowsBetween(from, to) {
@@ -120,9 +153,9 @@ export class Grid {
 
   tile(item) {
     const { photo } = item;
-    const image = element("img", { src: small(photo.id), alt: "", decoding: "async", draggable: "false" });
-    image.addEventListener("load", () => image.classList.add("there"));
-    image.addEventListener("error", () => tile.classList.add("gone"));
+    const image = element("img", { "data-src": small(photo.id), alt: "", decoding: "async", draggable: "false" });
+    image.addEventListener("load", () => { image.classList.add("there"); this.loaded(image); });
+    image.addEventListener("error", () => { if (image.hasAttribute("src")) tile.classList.add("gone"); this.loaded(image); });
     const tile = element("li", { class: "tile" });
     const at = () => Number(tile.dataset.index);
     const open = element("a", { class: "open", href: this.on.address(photo), tabindex: "-1", draggable: "false" }, image,
@@ -206,6 +239,7 @@ export class Grid {
   refresh() {
     this.tiles.forEach((tile) => tile.remove());
     this.tiles.clear();
+    this.loading.clear();
     this.show();
   }
 

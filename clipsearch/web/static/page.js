@@ -20,6 +20,7 @@ let unfolded = new Set(), typedAt = 0, anchor = 0, shown = 0;
 const grid = new Grid(by("photos"), {
   near: more, open: (n) => open(n), pick, unfold,
   address: (photo) => write({ ...question, photo: photo.id }),
+  busy: () => document.body.classList.contains("asking"),
 });
 const timeline = new Timeline(by("timeline"), (after, before, done) => change(withFilter(question, { after, before }), !done));
 const viewer = new Viewer({
@@ -76,7 +77,10 @@ async function ask() {
   } catch (error) {
     if (error.name !== "AbortError" && mine === turn) fail(error);
   } finally {
-    if (mine === turn) document.body.classList.remove("asking");
+    if (mine === turn) {
+      document.body.classList.remove("asking");
+      grid.pump();
+    }
   }
 }
 
