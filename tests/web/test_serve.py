@@ -327,9 +327,9 @@ def test_results_come_in_parts(page: TestClient) -> None:
 
 
 def test_a_question_that_was_overtaken_is_not_answered(page: TestClient) -> None:
-    ask = lambda turn: page.get("/search", params={"text": f"star {turn}", "tab": "x", "turn": turn})  # noqa: E731
-    assert ask(5).status_code == 200
-    assert ask(4).status_code == 204
+    for turn, status in ((5, 200), (4, 204)):
+        answer = page.get("/search", params={"text": f"star {turn}", "tab": "x", "turn": turn})
+        assert answer.status_code == status
     assert page.get("/search", params={"text": "star", "tab": "y", "turn": 1}).status_code == 200
 
 
