@@ -36,8 +36,15 @@ class Desk:
         **options: Parameters.kwargs,
     ) -> Answer:
         """What the function says, called with this desk in its thread."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, lambda: function(self, *args, **options))
+
+        def answer() -> Answer:
+            try:
+                return function(self, *args, **options)
+            finally:  # a moment of the catalogue that is held keeps a writer's log of changes growing
+                if self._store is not None:
+                    self._store.commit()
+
+        return await asyncio.get_running_loop().run_in_executor(self._thread, answer)
 
     def close(self) -> None:
         """Let go of the files."""

@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import urllib.request
@@ -411,6 +412,19 @@ def test_a_run_of_the_indexer_is_seen(make: Callable[..., TestClient], tmp_path:
     assert page.get("/status").json()["writing"] is False
     (tmp_path / "index" / "writer.pid").write_text("999999999\n")  # it was killed
     assert page.get("/status").json()["writing"] is False
+
+
+def test_between_questions_no_moment_of_the_catalogue_is_held(make: Callable[..., TestClient], tmp_path: Path) -> None:
+    save_scenes(tmp_path / "photos", 2)
+    update_index(tmp_path / "index", [tmp_path / "photos"], Options(model="mini"))
+    page = make(tmp_path / "index")
+    assert page.get("/search", params={"text": "a star"}).status_code == 200
+    save_scenes(tmp_path / "photos", 3)
+    update_index(tmp_path / "index", [tmp_path / "photos"], Options(model="mini"))
+    database = sqlite3.connect(tmp_path / "index" / "catalogue.sqlite")
+    (busy, left, emptied) = database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    database.close()
+    assert (busy, left) == (0, emptied)
 
 
 def test_a_damaged_index_is_a_sentence(make: Callable[..., TestClient], tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ export class Grid {
     this.frame ??= requestAnimationFrame(() => { this.frame = null; this.show(); });
   }
 
+  // `items`: each a photo and its hit, with a `key` that it is selected by and a `look` that says all that its tile shows.
   // `lines`: before which photo a line is drawn, and what it says.
   set(items, lines, total) {
     Object.assign(this, { items, lines, total });
@@ -78,21 +79,21 @@ export class Grid {
     const top = -this.list.getBoundingClientRect().top, margin = innerHeight;
     const wanted = new Map();
     for (const row of this.rowsBetween(top - margin, top + innerHeight + margin))
-      for (let n = row.from; n < row.to; n += 1) wanted.set(this.items[n].key, n);
+      for (let n = row.from; n < row.to; n += 1) wanted.set(this.items[n].look, n);
     const held = this.items[this.current];
-    if (held) wanted.set(held.key, this.current);
-    for (const [key, tile] of this.tiles) {
-      if (wanted.has(key)) continue;
+    if (held) wanted.set(held.look, this.current);
+    for (const [look, tile] of this.tiles) {
+      if (wanted.has(look)) continue;
       const image = tile.querySelector("img");
       image.removeAttribute("src"); // the server need not make it any more
       this.loading.delete(image);
       tile.remove();
-      this.tiles.delete(key);
+      this.tiles.delete(look);
     }
     let before = null;
-    for (const [key, n] of [...wanted].sort((a, b) => a[1] - b[1])) {
-      let tile = this.tiles.get(key);
-      if (!tile) this.tiles.set(key, tile = this.tile(this.items[n]));
+    for (const [look, n] of [...wanted].sort((a, b) => a[1] - b[1])) {
+      let tile = this.tiles.get(look);
+      if (!tile) this.tiles.set(look, tile = this.tile(this.items[n]));
       this.place(tile, n);
       const next = before ? before.nextSibling : this.list.firstChild;
       if (tile !== next) this.list.insertBefore(tile, next);
@@ -206,7 +207,7 @@ export class Grid {
     if (last === this.current && !focus) return;
     if (focus) this.reveal(this.current);
     this.show();
-    if (focus) this.tiles.get(this.items[this.current]?.key)?.querySelector(".open").focus({ preventScroll: true });
+    if (focus) this.tiles.get(this.items[this.current]?.look)?.querySelector(".open").focus({ preventScroll: true });
   }
 
   reveal(n) {
@@ -234,13 +235,6 @@ export class Grid {
       ArrowLeft: n - 1, ArrowRight: n + 1, ArrowUp: this.beside(n, -1), ArrowDown: this.beside(n, 1),
       Home: 0, End: this.items.length - 1,
     }[key];
-  }
-
-  refresh() {
-    this.tiles.forEach((tile) => tile.remove());
-    this.tiles.clear();
-    this.loading.clear();
-    this.show();
   }
 
   get hasFocus() {

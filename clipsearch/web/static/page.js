@@ -14,7 +14,7 @@ const text = by("text"), problem = by("problem");
 
 let question = read(location.search);
 let turn = 0, asking = null, loading = false, hits = [], whole = true, line = null;
-let index = { state: "ready", writing: false, photos: 0, version: "" }, all = {}, concepts = [];
+let index = { state: "ready", writing: false, photos: 0, version: null }, all = {}, concepts = [];
 let unfolded = new Set(), typedAt = 0, anchor = 0, shown = 0;
 
 const grid = new Grid(by("photos"), {
@@ -163,9 +163,15 @@ function place(rank) {
 function items() {
   return hits.flatMap((hit) => {
     const open = unfolded.has(hit.path);
-    const first = { key: `${hit.path}\n${hit.path_b64 ?? ""}\n${hit.score}`, photo: hit, hit, folded: hit.similar.length, unfolded: open };
-    return open ? [first, ...hit.similar.map((photo) => ({ key: `${hit.path}\n\n${photo.path}`, photo, hit, copy: true }))] : [first];
+    const folded = hit.similar.length, key = `${hit.path}\n${hit.path_b64 ?? ""}`;
+    const first = { key, look: `${key}\n${hit.confidence}\n${folded}\n${open}`, photo: hit, hit, folded, unfolded: open };
+    return open ? [first, ...hit.similar.map((photo) => copyOf(photo, hit))] : [first];
   });
+}
+
+function copyOf(photo, hit) {
+  const key = `${photo.path}\n${photo.path_b64 ?? ""}\ncopy`;
+  return { key, look: key, photo, hit, copy: true };
 }
 
 function scrollUp() {
@@ -371,7 +377,6 @@ function unfold(n) {
   const { hit } = grid.items[n];
   if (!unfolded.delete(hit.path)) unfolded.add(hit.path);
   grid.set(items(), lines(), total());
-  grid.refresh();
   grid.move(n);
 }
 
@@ -436,14 +441,14 @@ async function poll() {
 }
 
 async function renew(was) {
-  const quiet = was.state !== "ready" || was.version === "" || (scrollY < 200 && !viewer.isOpen && !grid.picked.size && !grid.hasFocus);
+  const quiet = was.state !== "ready" || (scrollY < 200 && !viewer.isOpen && !grid.picked.size && !grid.hasFocus);
   try {
     const rest = question.filters.filter(([name]) => name !== "after" && name !== "before");
     const [choices, { months }] = await Promise.all([get("/choices"), get("/months", rest)]);
     concepts = choices.concepts;
     showChoices(choices);
     timeline.setAll(all = months);
-    if (was.version === "") return;
+    if (was.version === null) return; // the page asks for the first time
   } catch (error) {
     return fail(error);
   }
