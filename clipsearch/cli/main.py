@@ -85,7 +85,7 @@ def main() -> None:
         # They multiply too little to wait for threads, which on a busy machine takes seconds.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     if sys.argv[1:2] == ["serve"]:
-        os.environ.setdefault("OMP_NUM_THREADS", "1")  # faiss divides one question among threads no better
+        os.environ.setdefault("OMP_NUM_THREADS", "1")  # a scan of one question gains nothing by them
     try:
         status = app(prog_name="clipsearch", standalone_mode=False)
     except SystemExit:  # what Typer does when nobody reads its help any more
