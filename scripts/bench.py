@@ -17,6 +17,7 @@ Parts:
   noop    `clipsearch index` of 20,000 and 100,000 photos with nothing new
   grow    `clipsearch index` of 100 photos more, in an index of a million
   memory  the largest process of `clipsearch index` of 2,000 and of 20,000 photos
+  serve   the page over 100,000 photos, in a browser: from a key press to results, the first page of thumbnails, memory
   search  time and exactness of the search alone, 10,000 to --rows rows, with queries that lie where texts lie, or with
           real ones (--texts)
 
@@ -561,7 +562,97 @@ def _brute_force(rows: int, queries: np.ndarray, k: int) -> np.ndarray:
     return best
 
 
-_ALL = (decode, encode, index, pipeline, query, filtered, duplicates, noop, grow, memory, search)
+def serve(args: argparse.Namespace) -> Figures:
+    """The page in a browser, with mini: milliseconds from a key press to results, seconds to the first thumbnails."""
+    from playwright.sync_api import sync_playwright
+
+    rows = 100_000
+    files, folder = args.work / "files-shown", args.work / "index-shown"
+    apart(inputs.link_files, files, rows, inputs.make_photos(args.work / "photos-2", "2", 100))
+    if not (folder / "whole").exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        apart(inputs.fill_index, folder, files, rows, None)
+        (folder / "whole").touch()
+    cache = args.work / "cache-serve"
+    shutil.rmtree(cache, ignore_errors=True)
+    command = [str(word) for word in clipsearch("serve", "--port", "0", "--index", folder)]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, env=os.environ | {"XDG_CACHE_HOME": str(cache)}
+    ) as process:
+        try:
+            assert process.stdout is not None
+            with sync_playwright() as playwright:
+                browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+                page = browser.new_page(viewport={"width": 1440, "height": 900})
+                page.goto(process.stdout.readline().strip())
+                page.wait_for_selector("body[data-ready]")
+                thumbnails = _first_thumbnails(page)
+                page.evaluate(_LISTEN)
+                first = _resident(process.pid)
+                waited = [_typed(page, f"a {word} by the sea") for word in WORDS]
+                for number in range(500):
+                    page.fill("#text", f"{WORDS[number % len(WORDS)]} at {number}")
+                    page.wait_for_selector(f"body:not(.asking) #command:text('at {number}')")
+                last = _resident(process.pid)
+                browser.close()
+        finally:
+            process.terminate()
+    keys = [wait for waits in waited for wait in waits]
+    cuts = statistics.quantiles(keys, n=20)
+    print(f"\nserve: {rows:,} photos, mini, Chromium")
+    print(f"  a key press to results  {statistics.median(keys):7.0f} ms, 95% within {cuts[-1]:.0f} ms")
+    print(f"  the first thumbnails    {thumbnails:7.2f} s")
+    print(f"  memory after 1, 500     {first:7.0f}, {last:.0f} MB")
+    return {"key_ms": statistics.median(keys), "key_95_ms": cuts[-1], "thumbnails_s": thumbnails, "mb": [first, last]}
+
+
+# From a key press until the browser has drawn the results that came of it.
+_LISTEN = """() => {
+  window.waits = [];
+  let pressed = 0;
+  addEventListener("keydown", () => { pressed = performance.now(); }, true);
+  const drawn = () => window.waits.push(performance.now() - pressed);
+  new MutationObserver(() => requestAnimationFrame(() => setTimeout(drawn)))
+    .observe(document.body, { attributeFilter: ["data-turn"] });
+}"""
+_SHOWN = """() => {
+  const inView = (image) => image.getBoundingClientRect().top < innerHeight;
+  const seen = [...document.querySelectorAll(".tile img")].filter(inView);
+  return seen.length > 5 && seen.every((image) => image.complete && image.naturalWidth);
+}"""
+
+
+def _first_thumbnails(page: Any) -> float:
+    """Seconds from a question in the address until all thumbnails in the window are there; none is kept yet."""
+    address = page.url.partition("?")[0]
+    began = time.perf_counter()
+    page.goto(f"{address}?q=a+boat")
+    while not page.evaluate(_SHOWN):
+        time.sleep(0.01)
+    return time.perf_counter() - began
+
+
+def _typed(page: Any, text: str) -> list[float]:
+    """Milliseconds for each letter, typed after the last one was answered."""
+    out = []
+    page.fill("#text", "")
+    page.wait_for_timeout(300)
+    for letter in text:
+        before = page.evaluate("window.waits.length")
+        page.keyboard.press(letter if letter != " " else "Space")
+        while page.evaluate("window.waits.length") == before:
+            time.sleep(0.002)
+        out.append(page.evaluate("window.waits.at(-1)"))
+    return out
+
+
+def _resident(pid: int) -> float:
+    """MB of memory that a process holds now."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+_ALL = (decode, encode, index, pipeline, query, filtered, duplicates, noop, grow, memory, search, serve)
 PARTS = {part.__name__: part for part in _ALL}
 
 

@@ -240,15 +240,28 @@ def files_in(folder: Path, count: int) -> Iterator[Path]:
     return (folder / f"{n // 1000:04d}" / f"{n % 1000:03d}.jpg" for n in range(count))
 
 
-def fill_index(index: Path, files: Path, count: int, weights: Path) -> None:
-    """An index of ours with made-up embeddings, through the store that `clipsearch index` writes with."""
+def link_files(folder: Path, count: int, photos: Path) -> None:
+    """The same as links to a few photos, in turn, for indexes whose photos are shown."""
+    targets = sorted(photos.iterdir())
+    for number, path in enumerate(files_in(folder, count)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            os.link(targets[number % len(targets)], path)
+
+
+def fill_index(index: Path, files: Path, count: int, weights: Path | None) -> None:
+    """An index of ours with made-up embeddings, through the store that `clipsearch index` writes with.
+
+    It is of a ViT-B/32 with these weights or, without any, of mini.
+    """
     from clipsearch.images.metadata import Metadata
     from clipsearch.images.scan import FoundFile, Rules
     from clipsearch.models.hub import resolve
+    from clipsearch.models.model import mini
     from clipsearch.store import vectors
     from clipsearch.store.catalogue import Store
 
-    model = resolve("ViT-B-32", weights)
+    model = resolve("ViT-B-32", weights) if weights else mini()
     with Store.create(index, model.to_json(), model.dim) as store:
         root = store.add_root(os.fsencode(files.resolve()), Rules())
         rows = itertools.chain.from_iterable(make_embeddings(count, model.dim))

@@ -102,6 +102,14 @@ def save_scenes(folder: Path, count: int = len(SCENES), first: int = 0) -> list[
     return paths
 
 
+# Runs a server until it has said where it is, and ends it as Ctrl-C does.
+_UNTIL_IT_LISTENS = (
+    "import signal, subprocess, sys;"
+    " server = subprocess.Popen([sys.executable, '-m', 'clipsearch', *sys.argv[1:]], stdout=subprocess.PIPE);"
+    " server.stdout.readline(); server.send_signal(signal.SIGINT); sys.exit(server.wait())"
+)
+
+
 def somebody(folder: Path) -> dict[str, str]:
     """The environment of a user with `folder` for a home, who has indexed ~/Pictures and has what examples name."""
     for name in ("Pictures/2023", "media/camera", "media/old-drive", "wallpapers", "bin"):
@@ -119,13 +127,15 @@ def somebody(folder: Path) -> dict[str, str]:
     (folder / "queries.txt").write_text("a red circle\nstripes\n")
     (folder / "labels.txt").write_text("cat\ndog\n")
     programs = {"feh": "cat >/dev/null", "curl": 'cat "$HOME/beach.jpg"'}
-    programs["clipsearch"] = f'exec "{sys.executable}" -m clipsearch "$@"'
+    ends = f'[ "$1" != serve ] || exec "{sys.executable}" -c "{_UNTIL_IT_LISTENS}" "$@"'
+    programs["clipsearch"] = f'{ends}\nexec "{sys.executable}" -m clipsearch "$@"'
     for name, body in programs.items():
         (folder / "bin" / name).write_text(f"#!/bin/sh\n{body}\n")
         (folder / "bin" / name).chmod(0o755)
     index = folder / ".local/share/clipsearch"
     update_index(index, [folder / "Pictures", folder / "media/old-drive"], Options(model="mini"))
     environment = os.environ | {"HOME": str(folder), "PATH": f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}"}
+    environment["BROWSER"] = "true"
     command = [folder / "bin/clipsearch", "concept", "add", "grandma", "a.jpg"]
     subprocess.run(command, cwd=folder, env=environment, check=True, capture_output=True)
     return environment

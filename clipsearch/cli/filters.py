@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from clipsearch.cli.app import WHICH, lines, say, say_missing, some, split
-from clipsearch.errors import BadArgument, BadRequest
+from clipsearch.errors import BadRequest
 from clipsearch.output import text
 from clipsearch.search.query import Searcher
 from clipsearch.store import filters
@@ -44,24 +44,19 @@ def photo_filter(
     from0: bool,
 ) -> Filter:
     """What the options say. Raises `BadRequest`."""
-    for name, value in (("under", under), ("camera", camera)):
-        if value == "":
-            raise BadArgument(name, "was given an empty name")
     if from0 and files_from is None:
         raise BadRequest("--from0 says how --files-from is to be read; give it a file, or - for stdin")
-    bounds = [filters.parse_size(text) for text in size or ()]
-    return Filter(
+    where = filters.written(
         under=under,
-        after=filters.parse_date(after) if after is not None else None,
-        before=filters.parse_date(before) if before is not None else None,
+        after=after,
+        before=before,
         camera=camera,
-        near=filters.parse_circle(near) if near is not None else None,
-        at_least=max((least for least, _ in bounds if least is not None), default=None),
-        at_most=min((most for _, most in bounds if most is not None), default=None),
-        orientation=filters.parse_orientation(orientation) if orientation is not None else None,
-        types=tuple(suffix for name in type or () for suffix in filters.parse_type(name)),
-        files=None if files_from is None else tuple(_listed(files_from, from0)),
+        near=near,
+        size=size or (),
+        orientation=orientation,
+        type=type or (),
     )
+    return where if files_from is None else where._replace(files=tuple(_listed(files_from, from0)))
 
 
 def _listed(source: str, null: bool) -> Iterable[bytes]:

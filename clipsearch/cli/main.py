@@ -22,6 +22,7 @@ COMMANDS = {
     "duplicates": "duplicates",
     "concept": "concept",
     "status": "status",
+    "serve": "serve",
     "why": "why",
     "forget": "forget",
     "relocate": "relocate",
@@ -80,10 +81,11 @@ def main() -> None:
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     if not sys.stderr.isatty():
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    if sys.argv[1:2] == [
-        "query"
-    ]:  # it multiplies too little to wait for threads, which on a busy machine takes seconds
+    if sys.argv[1:2] in (["query"], ["serve"]):
+        # They multiply too little to wait for threads, which on a busy machine takes seconds.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    if sys.argv[1:2] == ["serve"]:
+        os.environ.setdefault("OMP_NUM_THREADS", "1")  # a scan of one question gains nothing by them
     try:
         status = app(prog_name="clipsearch", standalone_mode=False)
     except SystemExit:  # what Typer does when nobody reads its help any more

@@ -59,12 +59,16 @@ class Decoders:
         *,
         seconds: float = SECONDS_FOR_A_FILE,
         memory: int | None = None,
+        gives_way: bool = False,
         command: Sequence[str] = _COMMAND,
     ) -> None:
-        """`seconds` and `memory` (bytes; by default a share of half the machine's) are what one file may take."""
+        """`seconds` and `memory` (bytes; by default a share of half the machine's) are what one file may take.
+
+        `gives_way`: whether whatever else this machine has to do comes first.
+        """
         self._command, self._seconds = command, seconds
         self._memory = memory or max(_LEAST_MEMORY, _all_memory() // 2 // workers)
-        self._start = {"how": asdict(how), "memory": self._memory}
+        self._start = {"how": asdict(how), "memory": self._memory, "gives_way": gives_way}
         self._idle: list[_Process] = []
         self._all: set[_Process] = set()
         self._closed = False
@@ -83,20 +87,27 @@ class Decoders:
 
     def decode(self, data: bytes) -> Prepared:
         """An image file's bytes as a model's input; may be called in many threads. Raises `ImageUnusable`."""
+        return _prepared(*self._ask(data, {}))
+
+    def small_jpeg(self, data: bytes, long_side: int) -> bytes:
+        """An image file's bytes as a JPEG, upright, at most `long_side` pixels long. Raises `ImageUnusable`."""
+        return self._ask(data, {"long_side": long_side})[1]
+
+    def _ask(self, data: bytes, wanted: Mapping[str, Any]) -> tuple[dict[str, Any], bytes]:
         if len(data) > self._memory // 2:
             raise ImageUnusable("too large for the memory")
-        header, pixels = self._ask(data)
+        header, answer = self._answer(data, wanted)
         if "error" in header:
             raise ImageUnusable(header["error"])
-        return _prepared(header, pixels)
+        return header, answer
 
-    def _ask(self, data: bytes) -> tuple[dict[str, Any], bytes]:
+    def _answer(self, data: bytes, wanted: Mapping[str, Any]) -> tuple[dict[str, Any], bytes]:
         if self._closed:
             raise ImageUnusable("interrupted")
         process = self._ready()
         answered = False
         try:
-            answer = process.ask(data, self._seconds)
+            answer = process.ask(data, wanted, self._seconds)
             answered = True
             return answer
         finally:
@@ -132,14 +143,14 @@ class _Process:
         with contextlib.suppress(OSError):  # it is gone already: the first file will show it
             _send(self._to, start)
 
-    def ask(self, data: bytes, seconds: float) -> tuple[dict[str, Any], bytes]:
+    def ask(self, data: bytes, wanted: Mapping[str, Any], seconds: float) -> tuple[dict[str, Any], bytes]:
         """The answer to a file's bytes. Raises `ImageUnusable` when the process is lost over them."""
         done, late = threading.Event(), threading.Event()
         watcher = threading.Thread(target=self._watch, args=(seconds, done, late))
         watcher.start()
         answer = None
         try:
-            _send(self._to, {}, data)
+            _send(self._to, wanted, data)
             answer = _receive(self._from)
         except (OSError, EOFError, ValueError):
             pass
@@ -189,17 +200,24 @@ def serve() -> None:
     with contextlib.suppress(EOFError, OSError):
         start, _ = _receive(source)
         _limit_memory(start["memory"])
+        if start["gives_way"] and hasattr(os, "nice"):
+            os.nice(10)
         how = Preprocess.from_json(start["how"])
         while True:
-            _, data = _receive(source)
-            _send(target, *_answer(data, how))
+            wanted, data = _receive(source)
+            _send(target, *_answer(data, how, wanted.get("long_side")))
 
 
-def _answer(data: bytes, how: Preprocess) -> tuple[dict[str, Any], bytes]:
+def _answer(data: bytes, how: Preprocess, long_side: int | None = None) -> tuple[dict[str, Any], bytes]:
+    """A JPEG of this length, or else the model's input."""
     from clipsearch.images.preprocess import decode_for, pixels_of
 
     began = time.perf_counter()
     try:
+        if long_side is not None:
+            from clipsearch.images.thumbnail import as_jpeg, thumbnail_of
+
+            return {}, as_jpeg(thumbnail_of(data, long_side))
         decoded = decode_for(data, how)
         between = time.perf_counter()
         pixels = pixels_of(decoded, how)

@@ -22,6 +22,21 @@ _SIGNATURES = re.compile(
 )
 
 
+# The kinds that a browser shows, and how they are called there.
+_SHOWN = {
+    "image/jpeg": rb"\xff\xd8\xff",
+    "image/png": rb"\x89PNG\r\n\x1a\n",
+    "image/gif": rb"GIF8[79]a",
+    "image/webp": rb"RIFF....WEBP",
+    "image/avif": rb"....ftypavi[fs]",
+}
+
+
+def shown_type(head: bytes) -> str | None:
+    """The media type of a file by its first `HEAD` bytes, if it is of a kind that browsers show."""
+    return next((name for name, start in _SHOWN.items() if re.match(start, head, re.DOTALL)), None)
+
+
 def looks_like_a_photo(head: bytes) -> bool:
     """Whether the first `HEAD` bytes of a file are those of a kind that can be indexed."""
     return _SIGNATURES.match(head) is not None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import hashlib
-import io
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,7 +17,7 @@ from markupsafe import Markup
 
 from clipsearch.errors import BadRequest, reason
 from clipsearch.images.sandbox import usable_cores
-from clipsearch.images.thumbnail import thumbnail
+from clipsearch.images.thumbnail import as_jpeg, thumbnail
 from clipsearch.output import text
 from clipsearch.output.text import printable
 from clipsearch.paths import replacing
@@ -28,11 +27,11 @@ if TYPE_CHECKING:
     from clipsearch.search.query import Hit
     from clipsearch.store.catalogue import Photo
 
-_QUALITY = 75  # WebP would be a fifth smaller, and take ten times as long to write
 _WORKERS = min(8, usable_cores())  # each may hold a photo of 200 megapixels
 _FIRST = b"<!DOCTYPE html>"
 _HERE = Path(__file__).parent
-_STYLE, _SCRIPT = ((_HERE / name).read_text(encoding="utf-8") for name in ("sheet.css", "sheet.js"))
+_LOOK, _CARDS, _SCRIPT = ((_HERE / name).read_text(encoding="utf-8") for name in ("look.css", "sheet.css", "sheet.js"))
+_STYLE = _LOOK + _CARDS
 
 _ENVIRONMENT = Environment(
     loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -233,6 +232,4 @@ def _picture(path: bytes) -> Picture | None:
     image = thumbnail(path)
     if image is None:
         return None
-    out = io.BytesIO()
-    image.save(out, "JPEG", quality=_QUALITY, optimize=True)
-    return Picture(base64.b64encode(out.getvalue()).decode("ascii"), image.width, image.height)
+    return Picture(base64.b64encode(as_jpeg(image)).decode("ascii"), image.width, image.height)

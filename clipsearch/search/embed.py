@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from clipsearch.arrays import Array
+from clipsearch.arrays import Array, Pixels
 from clipsearch.errors import BadRequest, ImageUnusable
 from clipsearch.images.read import content_hash
 from clipsearch.models import cache
@@ -94,14 +94,16 @@ class Embedder:
             pixels = pixels_of(decode_for(data, how), how)
         except ImageUnusable as error:
             raise BadRequest(f"{name} cannot be used as an image: {error}") from None
-        fresh: Array = self._encoder(texts=False).encode_images(pixels[None])[0]
-        return fresh
+        return self.prepared(pixels)
 
     def picture(self, image: Image.Image) -> Array:
         """The unit row (dim,) of an image in memory."""
         from clipsearch.images.preprocess import preprocess
 
-        pixels = preprocess(image.convert("RGB"), self.model.preprocess)
+        return self.prepared(preprocess(image.convert("RGB"), self.model.preprocess))
+
+    def prepared(self, pixels: Pixels) -> Array:
+        """The unit row (dim,) of an image that is prepared for the model, (height, width, 3) uint8."""
         row: Array = self._encoder(texts=False).encode_images(pixels[None])[0]
         return row
 

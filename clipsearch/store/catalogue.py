@@ -118,6 +118,11 @@ class Store(Tables):
             self.database.execute("BEGIN")
             self.model, self.dim = str(self.meta("model")), self.number("dim")
 
+    def version(self) -> int:
+        """A number that is another one after each change that another process has made to the catalogue."""
+        with explained(self.folder):
+            return int(self.database.execute("PRAGMA data_version").fetchone()[0])
+
     def close_lookup(self) -> None:
         """Close what `has_image` opened."""
         if self._lookup is not None:

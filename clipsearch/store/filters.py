@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -75,6 +76,35 @@ class Filter(NamedTuple):
 
 
 EVERYTHING = Filter()
+
+
+def written(
+    *,
+    under: str | None = None,
+    after: str | None = None,
+    before: str | None = None,
+    camera: str | None = None,
+    near: str | None = None,
+    size: Iterable[str] = (),
+    orientation: str | None = None,
+    type: Iterable[str] = (),
+) -> Filter:
+    """The filter of conditions as people write them; those that are None do not count. Raises `BadRequest`."""
+    for name, value in (("under", under), ("camera", camera)):
+        if value == "":
+            raise BadArgument(name, "was given an empty name")
+    bounds = [parse_size(text) for text in size]
+    return Filter(
+        under=under,
+        after=parse_date(after) if after is not None else None,
+        before=parse_date(before) if before is not None else None,
+        camera=camera,
+        near=parse_circle(near) if near is not None else None,
+        at_least=max((least for least, _ in bounds if least is not None), default=None),
+        at_most=min((most for _, most in bounds if most is not None), default=None),
+        orientation=parse_orientation(orientation) if orientation is not None else None,
+        types=tuple(suffix for name in type for suffix in parse_type(name)),
+    )
 
 
 # ------------------------------------------------------------------------------------------ dates

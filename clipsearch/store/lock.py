@@ -13,6 +13,27 @@ from clipsearch.errors import IndexLocked, IndexUnusable, reason
 LOCK, OWNER = "writer.lock", "writer.pid"
 
 
+def writer(folder: Path) -> int | None:
+    """The process that is writing to the index in a folder, if one is. The lock itself is not touched."""
+    try:
+        pid = int((folder / OWNER).read_bytes())
+    except (OSError, ValueError):
+        return None
+    return pid if _lives(pid) else None
+
+
+def _lives(pid: int) -> bool:
+    if os.name == "nt":  # where the signal would end it; a writer that ends as it should leaves no name
+        return True
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except (OSError, OverflowError):
+        return False
+    return True
+
+
 class WriterLock:
     """The lock on `writer.lock`, which the system drops when its owner dies. `writer.pid` says which process that is.
 

@@ -274,6 +274,20 @@ class Tables:
             found += self._photos(chosen.roots, clause, (*chosen.holds.values, min(count, 2**62)))
         return sorted(found, key=lambda photo: photo.date, reverse=True)[:count]
 
+    def months(self, chosen: Selection) -> dict[str, int]:
+        """How many photos of a selection are of each month, "2023-06", in order; by when taken, or else changed."""
+        changed = "strftime('%Y-%m', mtime_ns / 1000000000, 'unixepoch', 'localtime')"
+        query = (
+            f"SELECT coalesce(substr(taken, 1, 7), {changed}) AS month, count(*)"
+            f" FROM {BY_PHOTO} WHERE {chosen.holds.sql} GROUP BY month ORDER BY month"
+        )
+        return {month: count for month, count in self.database.execute(query, chosen.holds.values) if month}
+
+    def cameras(self) -> list[str]:
+        """The names of all cameras, those with the most photos first."""
+        query = "SELECT camera FROM images WHERE camera IS NOT NULL GROUP BY camera ORDER BY count(*) DESC, camera"
+        return [str(row[0]) for row in self.database.execute(query)]
+
     def _photos(
         self, roots: dict[int, Root], condition: str, values: tuple[Any, ...], tables: str = BY_PHOTO
     ) -> Iterator[Photo]:

@@ -1,0 +1,63 @@
+"""`clipsearch serve`: look at the index in a browser."""
+
+import contextlib
+import socket
+from typing import Annotated
+
+import typer
+
+from clipsearch.cli.app import DebugOption, IndexOption, explained, new_app, say
+from clipsearch.errors import BadArgument, BadRequest, reason
+from clipsearch.paths import index_folder
+
+app = new_app()
+PORT = 8642
+
+
+@app.command()
+@explained
+def serve(
+    host: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="Where to listen; other machines can ask if it is not this one.")
+    ] = "127.0.0.1",
+    port: Annotated[int | None, typer.Option(metavar="N", help=f"{PORT}, or any that is free; 0 for any.")] = None,
+    open_: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
+    index: IndexOption = None,
+    debug: DebugOption = False,
+) -> None:
+    """Look at the index in a browser: search while you type, by text, image, date and place.
+
+    Prints the address of the page, with a token that lets nobody else in, and answers until Ctrl-C. Nothing leaves this
+    machine, and photo folders are only read. With another --host, whoever has the address sees all indexed photos.
+
+    Examples:
+      clipsearch serve --open
+      clipsearch serve --port 0
+      clipsearch serve --host 0.0.0.0
+    """
+    from clipsearch.web.guard import new_token
+    from clipsearch.web.server import run
+
+    token = new_token()
+    with contextlib.closing(_listen(host, port)) as listening:
+        name = f"[{host}]" if ":" in host else host
+        address = f"http://{name}:{listening.getsockname()[1]}/?token={token}"
+        with contextlib.suppress(KeyboardInterrupt):
+            print(address, flush=True)
+            say("this is the page; Ctrl-C ends it")
+            run(index_folder(index), listening, token, host, address if open_ else None)
+
+
+def _listen(host: str, port: int | None) -> socket.socket:
+    """A socket that listens; without a port the usual one or, where that is taken, any. Raises `BadRequest`."""
+    if port is not None and not 0 <= port < 1 << 16:
+        raise BadArgument("port", f"must be a number below {1 << 16}, not {port}")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    if port is None:
+        with contextlib.suppress(OSError, UnicodeError):
+            return socket.create_server((host, PORT), family=family)
+    try:
+        return socket.create_server((host, port or 0), family=family)
+    except (OSError, UnicodeError) as error:
+        said = reason(error) if isinstance(error, OSError) else "no such address"
+        raise BadRequest(f"nothing can listen at {host}, port {port or 'any'}: {said}") from None

@@ -1,0 +1,234 @@
+"""The addresses of the page: each is asked with GET, but for the images that are dropped on it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import Route
+
+from clipsearch.errors import BadRequest, ClipsearchError, ImageUnusable, NoIndex
+from clipsearch.images.sandbox import usable_cores
+from clipsearch.images.scan import TYPES
+from clipsearch.output.records import as_json
+from clipsearch.search.confidence import CUT
+from clipsearch.store.filters import ORIENTATIONS
+from clipsearch.web.desk import Desk
+from clipsearch.web.gallery import Gallery, photos_with
+from clipsearch.web.guard import Guard
+from clipsearch.web.pictures import SIZES, Picture, Pictures
+from clipsearch.web.question import Question, checked_id, parse
+from clipsearch.web.uploads import TooMany, Uploads
+
+_HERE = Path(__file__).parent
+_STATIC = {
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
+_SHARED = _HERE.parent / "output" / "look.css"
+_FOR_EVER = "private, max-age=31536000, immutable"
+_MOST_LABELS = 64
+
+
+def create_app(folder: Path, token: str, host: str = "127.0.0.1", pictures: Pictures | None = None) -> Starlette:
+    """The page over the index in a folder, for those who have the token, at the address `host`."""
+    page = Page(folder, pictures or Pictures())
+
+    @contextlib.asynccontextmanager
+    async def open_until_the_end(_: Starlette) -> AsyncIterator[None]:
+        yield
+        page.close()
+
+    return Starlette(
+        routes=page.routes(),
+        middleware=[Middleware(Guard, token=token, host=host)],
+        exception_handlers={ClipsearchError: _explained},
+        lifespan=open_until_the_end,
+    )
+
+
+class Page:
+    """What answers the page's addresses: a desk for questions, and one that only looks photos up."""
+
+    def __init__(self, folder: Path, pictures: Pictures) -> None:
+        self._asked, self._lookup = Desk(folder), Desk(folder)
+        self._pictures, self._uploads = pictures, Uploads(pictures)
+        self._gallery = Gallery(self._uploads)
+        self._turns: dict[str, int] = {}
+        self._making = asyncio.Semaphore(usable_cores())
+        self._files = _static_files()
+
+    def close(self) -> None:
+        """Let go of the index and of the processes."""
+        self._asked.close()
+        self._lookup.close()
+        self._pictures.close()
+
+    def routes(self) -> Sequence[Route]:
+        """All addresses."""
+        return [
+            Route("/", self.home),
+            Route("/static/{name}", self.static),
+            Route("/search", self.search),
+            Route("/months", self.months),
+            Route("/choices", self.choices),
+            Route("/status", self.status),
+            Route("/labels", self.labels),
+            Route("/upload", self.upload, methods=["POST"]),
+            Route("/photo/{id}", self.about),
+            Route("/photo/{id}/original", self.original),
+            Route("/photo/{id}/{size}.jpg", self.picture),
+        ]
+
+    # -------------------------------------------------------------------------------- the page itself
+
+    async def home(self, _: Request) -> Response:
+        """The page, empty: its scripts ask for the rest."""
+        return HTMLResponse(self._files["page.html"][0])
+
+    async def static(self, request: Request) -> Response:
+        """A style or a script."""
+        name = request.path_params["name"]
+        if name not in self._files or name == "page.html":
+            return _gone("there is no such file")
+        data, type = self._files[name]
+        return Response(data, media_type=type, headers={"Cache-Control": "no-cache"})
+
+    # -------------------------------------------------------------------------------- questions
+
+    async def search(self, request: Request) -> Response:
+        """A part of the results. One that is overtaken by a later one of the same page is not looked for at all."""
+        question, first, count = _question(request), _number(request, "first", 0), _number(request, "count", 60)
+        tab, turn = request.query_params.get("tab", ""), _number(request, "turn", 0)
+        self._turns[tab] = max(turn, self._turns.pop(tab, 0))
+        while len(self._turns) > 100:
+            self._turns.pop(next(iter(self._turns)))
+
+        def answer(desk: Desk) -> dict[str, Any] | None:
+            if turn < self._turns.get(tab, 0):
+                return None
+            return self._gallery.page(desk, question, first, count)
+
+        found = await self._asked.ask(answer)
+        return Response(status_code=204) if found is None else _json(found)
+
+    async def months(self, request: Request) -> Response:
+        """How many photos each month has."""
+        question = _question(request)
+        return _json({"months": await self._lookup.ask(lambda desk: self._gallery.months(desk, question))})
+
+    async def choices(self, _: Request) -> Response:
+        """Folders, cameras, concepts."""
+        return _json({"cut": CUT, **await self._lookup.ask(self._gallery.choices)})
+
+    async def status(self, _: Request) -> Response:
+        """Whether there is an index, and whether it is being written."""
+        return _json(await self._lookup.ask(self._gallery.status))
+
+    async def labels(self, request: Request) -> Response:
+        """Probabilities for one photo, counts for all results."""
+        question, photo = _question(request), request.query_params.get("photo")
+        labels = request.query_params.getlist("label")
+        if len(labels) > _MOST_LABELS:
+            raise BadRequest(f"at most {_MOST_LABELS} labels at a time")
+        id = None if photo is None else checked_id(photo)
+        return _json(await self._asked.ask(lambda desk: self._gallery.labels(desk, labels, id, question)))
+
+    async def upload(self, request: Request) -> Response:
+        """An image that was dropped, as the body of the request; answers with its id."""
+        name = request.query_params.get("name", "")[:255] or "image"
+        return _json({"id": await self._uploads.take(self._asked, name, request.stream())})
+
+    # -------------------------------------------------------------------------------- photos
+
+    async def about(self, request: Request) -> Response:
+        """What is known of a photo."""
+        id = checked_id(request.path_params["id"])
+        return _json(await self._lookup.ask(lambda desk: self._gallery.about(desk, id)))
+
+    async def picture(self, request: Request) -> Response:
+        """A photo made small."""
+        id, size = checked_id(request.path_params["id"]), request.path_params["size"]
+        if size not in SIZES:
+            return _gone("there is no such size")
+        upload = self._uploads.get(id)
+        if upload is not None:
+            return _image(Picture(upload.picture))
+        photos = await self._lookup.ask(lambda desk: photos_with(desk, id))
+        async with self._making:
+            if await request.is_disconnected():  # it was scrolled out of sight, or the question is another one
+                return Response(status_code=204)
+            return _image(await run_in_threadpool(self._pictures.small, photos, size))
+
+    async def original(self, request: Request) -> Response:
+        """A photo as it is, or all its pixels."""
+        id = checked_id(request.path_params["id"])
+        photos = await self._lookup.ask(lambda desk: photos_with(desk, id))
+        answer = _image(await run_in_threadpool(self._pictures.original, photos))
+        if photos:
+            name = photos[0].path.rpartition(b"/")[2].decode("utf-8", "replace")
+            answer.headers["Content-Disposition"] = f"inline; filename*=UTF-8''{quote(name, safe='')}"
+        return answer
+
+
+def _static_files() -> dict[str, tuple[bytes, str]]:
+    """The styles and scripts, and the page that names them."""
+    paths = [_SHARED, *sorted((_HERE / "static").iterdir())]
+    files = {path.name: (path.read_bytes(), _STATIC[path.suffix]) for path in paths if path.suffix in _STATIC}
+    icons = json.loads((_HERE / "templates/icons.json").read_text())
+    environment = Environment(
+        loader=FileSystemLoader(_HERE / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    page = environment.get_template("page.html").render(
+        cut=CUT, icons=icons, orientations=ORIENTATIONS, types=list(TYPES)
+    )
+    return files | {"page.html": (page.encode(), "text/html; charset=utf-8")}
+
+
+def _question(request: Request) -> Question:
+    return parse(request.query_params.multi_items())
+
+
+def _number(request: Request, name: str, usual: int) -> int:
+    value = request.query_params.get(name, str(usual))
+    if not (value.isascii() and value.isdecimal() and len(value) < 10):
+        raise BadRequest(f"{name} must be a whole number")
+    return int(value)
+
+
+def _json(value: Any) -> Response:
+    return Response(as_json(value), media_type="application/json")
+
+
+def _image(picture: Picture) -> Response:
+    headers = {"Content-Security-Policy": "default-src 'none'; sandbox"}
+    if picture.lasting:
+        headers["Cache-Control"] = _FOR_EVER
+    return Response(picture.data, media_type=picture.type, headers=headers)
+
+
+def _gone(message: str) -> Response:
+    return JSONResponse({"error": message}, 404)
+
+
+async def _explained(_: Request, error: Exception) -> Response:
+    """An error of the library, as the page shows it."""
+    kinds = ((TooMany, 429), (BadRequest, 400), (NoIndex, 404), (ImageUnusable, 404))
+    status = next((status for kind, status in kinds if isinstance(error, kind)), 500)
+    return JSONResponse({"error": str(error)}, status)

@@ -1,0 +1,465 @@
+"""The page's server: it lets no one in but its owner, gives out nothing but photos, and answers as the command does."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import os
+import re
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import urllib.request
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from conftest import SCENES, damage, save_scenes
+from PIL import Image
+from starlette.testclient import TestClient
+
+from clipsearch.errors import BadRequest
+from clipsearch.images.read import content_hash
+from clipsearch.indexing.update import Options, update_index
+from clipsearch.store.catalogue import Store
+from clipsearch.web import uploads
+from clipsearch.web.app import create_app
+from clipsearch.web.desk import Desk
+from clipsearch.web.pictures import Kept, Pictures
+
+OWN = "http://127.0.0.1:8642"
+TOKEN = "the token"
+
+
+def client_of(index: Path, **options: Any) -> TestClient:
+    return TestClient(create_app(index, TOKEN, **options), base_url=OWN, follow_redirects=False)
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[Callable[..., TestClient]]:
+    """Makes a client that has been let in."""
+    clients: list[TestClient] = []
+
+    def made(index: Path, **options: Any) -> TestClient:
+        options.setdefault("pictures", Pictures(Kept(tmp_path / "pictures")))
+        client = client_of(index, **options)
+        client.__enter__()
+        clients.append(client)
+        assert client.get("/", params={"token": TOKEN}).status_code == 303
+        return client
+
+    yield made
+    for client in clients:
+        client.__exit__()
+
+
+@pytest.fixture
+def page(make: Callable[..., TestClient], drawn_index: Path) -> TestClient:
+    return make(drawn_index)
+
+
+def id_of(path: Path) -> str:
+    return content_hash(path.read_bytes()).hex()
+
+
+# ------------------------------------------------------------------------------------------ who is let in
+
+
+def test_nothing_is_shown_without_the_token(drawn_index: Path, drawn: Path) -> None:
+    with client_of(drawn_index) as stranger:
+        photo = f"/photo/{id_of(drawn / '00.png')}"
+        for address in ("/", "/search?text=star", "/status", "/static/page.js", photo, f"{photo}/original"):
+            assert stranger.get(address).status_code == 401, address
+        assert stranger.get("/", params={"token": "another"}).status_code == 403
+        assert stranger.get("/").status_code == 401
+
+
+def test_the_token_becomes_a_cookie_that_no_script_and_no_other_page_can_use(drawn_index: Path) -> None:
+    with client_of(drawn_index) as client:
+        answer = client.get("/", params={"token": TOKEN, "text": "a red star"})
+        assert (answer.status_code, answer.headers["location"]) == (303, "/?text=a+red+star")
+        cookie = answer.headers["set-cookie"]
+        assert "HttpOnly" in cookie
+        assert "SameSite=strict" in cookie
+        assert TOKEN not in cookie
+        assert client.get("/").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "127.0.0.1.evil.example:8642", "evil.example:8642", "192.168.1.5", ""]
+)
+def test_a_name_that_was_pointed_here_is_refused(page: TestClient, host: str) -> None:
+    assert page.get("/status").status_code == 200
+    assert page.get("/status", headers={"host": host}).status_code == 421
+
+
+def test_with_another_address_to_listen_at_only_that_and_numbers_are_names(
+    make: Callable[..., TestClient], drawn_index: Path
+) -> None:
+    page = make(drawn_index, host="0.0.0.0")
+    cookie = {"cookie": "; ".join(f"{c.name}={c.value}" for c in page.cookies.jar)}
+    assert page.get("/status", headers={"host": "192.168.1.5:8642", **cookie}).status_code == 200
+    assert page.get("/status", headers={"host": "evil.example:8642", **cookie}).status_code == 421
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"origin": "http://evil.example"},
+        {"origin": "null"},
+        {"sec-fetch-site": "cross-site"},
+        {"sec-fetch-site": "same-site"},
+    ],
+)
+def test_other_pages_are_refused(page: TestClient, headers: dict[str, str]) -> None:
+    assert page.get("/search?text=star", headers=headers).status_code == 403
+    assert page.post("/upload", content=b"x", headers=headers).status_code == 403
+
+
+def test_what_changes_something_must_say_which_page_asks(page: TestClient) -> None:
+    picture = Path(__file__).read_bytes()
+    assert page.post("/upload", content=picture).status_code == 403
+    assert page.post("/upload", content=picture, headers={"origin": OWN}).status_code == 400  # no image, but let in
+    assert page.post("/search", headers={"origin": OWN}).status_code == 405
+
+
+def test_every_answer_forbids_what_a_page_could_be_made_to_do(page: TestClient, drawn: Path) -> None:
+    photo = f"/photo/{id_of(drawn / '00.png')}"
+    for address in (
+        "/",
+        "/search?text=star",
+        "/nothing",
+        "/static/page.css",
+        f"{photo}/small.jpg",
+        f"{photo}/original",
+    ):
+        headers = page.get(address).headers
+        policy = headers["content-security-policy"]
+        assert "default-src 'none'" in policy
+        assert "unsafe" not in policy
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["referrer-policy"] == "no-referrer"
+        assert headers["x-frame-options"] == "DENY"
+        assert headers["cross-origin-resource-policy"] == "same-origin"
+
+
+def test_the_page_has_no_inline_code_and_needs_nothing_from_elsewhere(page: TestClient) -> None:
+    html = page.get("/").text
+    assert "<style" not in html
+    assert " style=" not in html
+    assert not re.search(r"<[^>]*\son\w+=", html)
+    assert "://" not in html.replace("http://www.w3.org/2000/svg", "")
+    for name in os.listdir(Path(sys.modules["clipsearch.web"].__file__).parent / "static"):
+        source = page.get(f"/static/{name}").text.replace("http://www.w3.org/2000/svg", "")
+        assert "://" not in source, name
+        assert not any(word in source for word in ("innerHTML", "outerHTML", "insertAdjacentHTML", "eval(")), name
+
+
+# ------------------------------------------------------------------------------------------ what is given out
+
+
+def test_photos_are_named_by_ids_of_the_index_and_never_by_paths(page: TestClient, drawn: Path, tmp_path: Path) -> None:
+    secret = tmp_path / "secret.png"
+    Image.new("RGB", (8, 8), "red").save(secret)
+    names = [id_of(secret), "%2e%2e", quote(str(drawn / "00.png"), safe=""), quote(str(secret)), "0" * 32, "1", "%00"]
+    for name in names:
+        for address in (f"/photo/{name}", f"/photo/{name}/original", f"/photo/{name}/small.jpg"):
+            assert page.get(address).status_code in (400, 404), address
+    for name in ("../app.py", "..%2fapp.py", "page.html", "%2e%2e/guard.py", "/etc/passwd"):
+        assert page.get(f"/static/{name}").status_code == 404, name
+
+
+def test_a_small_picture_is_made_anew_and_kept_outside_the_photo_folders(
+    page: TestClient, drawn: Path, tmp_path: Path
+) -> None:
+    before = sorted(drawn.iterdir())
+    answer = page.get(f"/photo/{id_of(drawn / '03.png')}/small.jpg")
+    assert answer.headers["content-type"] == "image/jpeg"
+    assert Image.open(io.BytesIO(answer.content)).size == (160, 160)
+    assert [path.read_bytes() for path in (tmp_path / "pictures").rglob("*.jpg")] == [answer.content]
+    assert sorted(drawn.iterdir()) == before
+
+
+def test_kept_pictures_are_bounded(tmp_path: Path) -> None:
+    kept = Kept(tmp_path, most=1_000)
+    for number in range(50):
+        kept.put(f"{number:032x}", bytes(100))
+        os.utime(kept._path(f"{number:032x}"), ns=(number, number))
+    files = list(tmp_path.rglob("*.jpg"))
+    assert sum(path.stat().st_size for path in files) <= 1_000
+    assert kept.get(f"{49:032x}") == bytes(100)
+    assert kept.get(f"{0:032x}") is None
+
+
+def test_an_original_goes_out_as_an_image_or_not_at_all(make: Callable[..., TestClient], tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    kinds = {"a.jpg": "image/jpeg", "b.png": "image/png", "c.webp": "image/webp"}
+    kinds |= dict.fromkeys(("d.tif", "e.bmp", "f.heic"), "image/jpeg")
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
+    for number, name in enumerate(kinds):
+        SCENES[number].image.save(photos / name)
+    index = tmp_path / "index"
+    update_index(index, [photos], Options(model="mini"))
+    ids = {name: id_of(photos / name) for name in kinds}
+    page = make(index)
+    for name, type in kinds.items():
+        answer = page.get(f"/photo/{ids[name]}/original")
+        assert (answer.status_code, answer.headers["content-type"]) == (200, type), name
+        assert "sandbox" in answer.headers["content-security-policy"]
+        assert Image.open(io.BytesIO(answer.content)).size == (160, 160)
+    for name in kinds:  # what was a photo is a page, or another file of the machine, by now
+        (photos / name).unlink()
+    (photos / "a.jpg").write_text("<script>alert(1)</script>")
+    (photos / "b.png").symlink_to("/etc/passwd")
+    os.mkfifo(photos / "c.webp")
+    for name in ("a.jpg", "b.png", "c.webp", "d.tif"):
+        for form in ("original", "small.jpg"):
+            answer = page.get(f"/photo/{ids[name]}/{form}")
+            assert answer.status_code == 404
+            assert answer.headers["content-type"] == "application/json"
+
+
+def test_a_photo_that_changed_is_shown_and_not_kept_for_the_old_one(
+    make: Callable[..., TestClient], tmp_path: Path
+) -> None:
+    (path,) = save_scenes(tmp_path / "photos", 1)
+    update_index(tmp_path / "index", [tmp_path / "photos"], Options(model="mini"))
+    page, id = make(tmp_path / "index"), id_of(path)
+    Image.new("RGB", (40, 20), "red").save(path)
+    answer = page.get(f"/photo/{id}/small.jpg")
+    assert Image.open(io.BytesIO(answer.content)).size == (40, 20)
+    assert answer.headers["cache-control"] == "no-store"
+    assert not list((tmp_path / "pictures").rglob("*.jpg"))
+
+
+# ------------------------------------------------------------------------------------------ what comes in
+
+
+def drop(page: TestClient, data: bytes, name: str = "dropped.png") -> Any:
+    return page.post("/upload", params={"name": name}, content=data, headers={"origin": OWN})
+
+
+def test_a_dropped_image_finds_itself(page: TestClient, drawn: Path) -> None:
+    half = io.BytesIO()
+    Image.open(drawn / "05.png").resize((120, 120)).save(half, "PNG")
+    id = drop(page, half.getvalue()).json()["id"]
+    found = page.get("/search", params={"like": id}).json()
+    assert found["hits"][0]["name"] == "05.png"
+    assert "--like dropped.png" in found["command"]
+    assert page.get(f"/photo/{id}/small.jpg").headers["content-type"] == "image/jpeg"
+
+
+def test_uploads_are_limited_in_size_and_number(page: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uploads, "MOST_BYTES", 1000)
+    assert "larger" in drop(page, bytes(1001)).json()["error"]
+    answers = [drop(page, b"nothing").status_code for _ in range(40)]
+    assert answers[0] == 400
+    assert answers[-1] == 429
+
+
+def test_an_upload_that_takes_for_ever_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def slowly() -> AsyncIterator[bytes]:
+        yield b"\x89PNG"
+        await asyncio.sleep(60)
+
+    monkeypatch.setattr(uploads, "SECONDS", 0.01)
+    with pytest.raises(BadRequest, match="took longer"):
+        asyncio.run(uploads.Uploads(Pictures(Kept(tmp_path))).take(Desk(tmp_path), "slow.png", slowly()))
+
+
+def test_pixels_of_an_upload_are_decoded_in_another_process(page: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("decoded in the server")
+
+    monkeypatch.setattr(Image, "open", never)
+    data = io.BytesIO()
+    SCENES[1].image.save(data, "PNG")
+    assert drop(page, data.getvalue()).status_code == 200
+    assert drop(page, b"\x89PNG\r\n\x1a\n" + bytes(100)).status_code == 400
+
+
+# ------------------------------------------------------------------------------------------ answers
+
+
+def run_in_shell(command: str) -> str:
+    """What a command prints."""
+    program = f'clipsearch() {{ "{sys.executable}" -m clipsearch "$@"; }}; {command}'
+    return subprocess.run(["bash", "-c", program], capture_output=True, text=True, check=False).stdout
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        [("text", "a red circle")],
+        [("text", "2:a red circle"), ("text", "stripes"), ("not", "a blue star")],
+        [("text", "a star"), ("unique", "1"), ("type", "png"), ("orientation", "square")],
+        [("text", "a star"), ("cut", "1")],
+        [("after", "2001-02-03"), ("size", "+10")],
+        [("like", "ID"), ("not", "-x")],
+        [("text", 'it\'s; $(rm) "a" `b`')],
+    ],
+)
+def test_the_command_beside_the_results_gives_the_same(
+    page: TestClient, drawn: Path, drawn_index: Path, question: list[tuple[str, str]]
+) -> None:
+    pairs = [(name, id_of(drawn / "07.png") if value == "ID" else value) for name, value in question]
+    found = page.get("/search", params=[*pairs, ("count", "10")]).json()
+    assert str(drawn_index) in found["command"]
+    assert run_in_shell(found["command"]).splitlines() == [hit["path"] for hit in found["hits"]]
+
+
+def test_results_come_in_parts(page: TestClient) -> None:
+    whole = page.get("/search", params={"text": "a star", "count": 40}).json()
+    parts = [
+        page.get("/search", params={"text": "a star", "first": n, "count": 15}).json()["hits"] for n in (0, 15, 30)
+    ]
+    assert [hit["rank"] for part in parts for hit in part] == list(range(1, 41))
+    assert [hit["path"] for part in parts for hit in part] == [hit["path"] for hit in whole["hits"]]
+    assert whole["whole"]
+    assert 0 <= whole["line"] <= 40
+
+
+def test_a_question_that_was_overtaken_is_not_answered(page: TestClient) -> None:
+    for turn, status in ((5, 200), (4, 204)):
+        answer = page.get("/search", params={"text": f"star {turn}", "tab": "x", "turn": turn})
+        assert answer.status_code == status
+    assert page.get("/search", params={"text": "star", "tab": "y", "turn": 1}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"after": "nonsense"},
+        {"near": "x"},
+        {"size": "big"},
+        {"type": "exe"},
+        {"like": "../../etc"},
+        {"like": "0" * 32},
+        {"text": "@nobody"},
+        {"not": "only"},
+        {"first": "-1"},
+        {"count": "100000"},
+        {"text": "x" * 5000},
+        {"under": "/nowhere"},
+    ],
+)
+def test_a_bad_question_is_answered_with_a_sentence(page: TestClient, params: dict[str, str]) -> None:
+    answer = page.get("/search", params=params)
+    assert answer.status_code == 400
+    assert answer.json()["error"]
+
+
+def test_labels_of_one_photo_and_of_all(page: TestClient, drawn: Path) -> None:
+    labels = [("label", "a circle"), ("label", "a star")]
+    one = page.get("/labels", params=[*labels, ("photo", id_of(drawn / "00.png"))]).json()
+    assert sum(one["probabilities"].values()) == pytest.approx(1)
+    every = page.get("/labels", params=labels).json()
+    assert sum(every["counts"].values()) == len(SCENES)
+    some = page.get("/labels", params=[*labels, ("text", "a star"), ("cut", "1")]).json()
+    assert 0 < sum(some["counts"].values()) < len(SCENES)
+    for answer in (every, some):
+        out = run_in_shell(answer["command"]).splitlines()
+        assert dict(reversed(line.split("\t")) for line in out) == {k: str(v) for k, v in answer["counts"].items()}
+
+
+def test_what_there_is_to_choose(page: TestClient, drawn: Path) -> None:
+    choices = page.get("/choices").json()
+    assert (choices["photos"], choices["folders"]) == (len(SCENES), [str(drawn)])
+    months = page.get("/months", params={"after": "2999"}).json()["months"]
+    assert sum(months.values()) == len(SCENES)
+
+
+# ------------------------------------------------------------------------------------------ an index that changes
+
+
+def test_an_index_is_seen_as_it_comes_grows_and_goes(make: Callable[..., TestClient], tmp_path: Path) -> None:
+    index, photos = tmp_path / "index", tmp_path / "photos"
+    page = make(index)
+    assert page.get("/status").json()["state"] == "none"
+    assert page.get("/search").status_code == 404
+    save_scenes(photos, 3)
+    update_index(index, [photos], Options(model="mini"))
+    assert page.get("/status").json()["photos"] == 3
+    assert len(page.get("/search", params={"text": "a star"}).json()["hits"]) == 3
+    before = page.get("/status").json()["version"]
+    save_scenes(photos, 5)
+    (photos / "00.png").unlink()
+    assert len(page.get("/search", params={"text": "a stripe"}).json()["hits"]) == 2  # at once, as a query does it
+    update_index(index, [photos], Options(model="mini"))
+    assert page.get("/status").json()["version"] != before
+    assert len(page.get("/search", params={"text": "a star"}).json()["hits"]) == 4
+    shutil.rmtree(index)
+    assert page.get("/search", params={"text": "a star"}).status_code == 404
+    update_index(index, [photos], Options(model="mini"))
+    assert len(page.get("/search", params={"text": "a star"}).json()["hits"]) == 4
+
+
+def test_a_run_of_the_indexer_is_seen(make: Callable[..., TestClient], tmp_path: Path) -> None:
+    save_scenes(tmp_path / "photos", 2)
+    update_index(tmp_path / "index", [tmp_path / "photos"], Options(model="mini"))
+    page = make(tmp_path / "index")
+    assert page.get("/status").json()["writing"] is False
+    with Store.open(tmp_path / "index", write=True):
+        assert page.get("/status").json()["writing"] is True
+    assert page.get("/status").json()["writing"] is False
+    (tmp_path / "index" / "writer.pid").write_text("999999999\n")  # it was killed
+    assert page.get("/status").json()["writing"] is False
+
+
+def test_between_questions_no_moment_of_the_catalogue_is_held(make: Callable[..., TestClient], tmp_path: Path) -> None:
+    save_scenes(tmp_path / "photos", 2)
+    update_index(tmp_path / "index", [tmp_path / "photos"], Options(model="mini"))
+    page = make(tmp_path / "index")
+    assert page.get("/search", params={"text": "a star"}).status_code == 200
+    save_scenes(tmp_path / "photos", 3)
+    update_index(tmp_path / "index", [tmp_path / "photos"], Options(model="mini"))
+    database = sqlite3.connect(tmp_path / "index" / "catalogue.sqlite")
+    (busy, left, emptied) = database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    database.close()
+    assert (busy, left) == (0, emptied)
+
+
+def test_a_damaged_index_is_a_sentence(make: Callable[..., TestClient], tmp_path: Path) -> None:
+    save_scenes(tmp_path / "photos", 2)
+    update_index(tmp_path / "index", [tmp_path / "photos"], Options(model="mini"))
+    damage(tmp_path / "index", "UPDATE meta SET value = 'x' WHERE key = 'dim'")
+    answer = make(tmp_path / "index").get("/search", params={"text": "a star"})
+    assert answer.status_code == 500
+    assert "damaged" in answer.json()["error"]
+
+
+# ------------------------------------------------------------------------------------------ the program
+
+
+def test_the_program_listens_at_this_machine_alone_prints_its_address_and_ends_at_ctrl_c(drawn_index: Path) -> None:
+    command = [sys.executable, "-m", "clipsearch", "serve", "--port", "0", "--index", str(drawn_index)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            address = process.stdout.readline().strip()
+            assert address.startswith("http://127.0.0.1:")
+            opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+            assert opener.open(address, timeout=30).status == 200
+            status = json.load(opener.open(f"{address.partition('?')[0]}status", timeout=30))
+            assert status["photos"] == len(SCENES)
+        finally:
+            process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+    assert (process.returncode, out) == (0, "")
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    "options", [["--host", "no.such.host.invalid"], ["--port", "70000"], ["--host", "203.0.113.1"]]
+)
+def test_where_nothing_can_listen_is_a_sentence(clipsearch: Callable[..., Any], options: list[str]) -> None:
+    done = clipsearch("serve", *options)
+    assert done.status == 2
+    assert len(done.err.splitlines()) == 1
