@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import open_clip
 import safetensors.torch
+import timm
 import tokenizers
 import torch
 
@@ -169,3 +170,118 @@ def save_hf(folder: Path, kind: str, dtype: torch.dtype = torch.float32, **text:
     text_cfg = {"hf_model_name": str(folder), "hf_tokenizer_name": str(folder), "hf_model_pretrained": False}
     text_cfg |= {key: value for key, value in described.items() if key.startswith("hf_")}
     return save_tiny(folder, dtype, text_cfg=text_cfg | {"context_length": 24} | text, custom_text=True)
+
+
+# ------------------------------------------------------------------------------------------ SigLIP
+
+SIGLIP_KINDS: dict[str, dict[str, Any]] = {
+    "siglip": {"tokenizer": "t5", "act": None},
+    "siglip i18n": {"tokenizer": "t5", "act": None, "proj": {"proj_type": "none"}},
+    "siglip2": {"tokenizer": "gemma", "act": "gelu_tanh"},
+    "siglip2 fp16": {"tokenizer": "gemma", "act": "gelu_tanh", "dtype": torch.float16},
+}
+_WORDS = " ".join(_SENTENCES).lower()
+
+
+def byte_pairs(merges: int = 200) -> tokenizers.Tokenizer:
+    """A small tokenizer with all the parts of Gemma's, and its words: what it does not know it writes as bytes."""
+    trained = tokenizers.Tokenizer(tokenizers.models.BPE())
+    trained.normalizer = tokenizers.normalizers.Replace(" ", "▁")
+    trained.train_from_iterator(_SENTENCES, tokenizers.trainers.BpeTrainer(vocab_size=merges, show_progress=False))
+    learnt = json.loads(trained.to_str())["model"]
+    special = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "<unused0>"]
+    others = ["\n", "▁▁", "▁▁▁"]
+    pieces = [*special, *(f"<0x{byte:02X}>" for byte in range(256)), *others, *learnt["vocab"]]
+    vocabulary = {piece: number for number, piece in enumerate(dict.fromkeys(pieces))}
+    made = tokenizers.Tokenizer(
+        tokenizers.models.BPE(
+            vocabulary,
+            [tuple(pair) for pair in learnt["merges"]],
+            unk_token="<unk>",
+            fuse_unk=True,
+            byte_fallback=True,
+        )
+    )
+    made.normalizer = tokenizers.normalizers.Replace(" ", "▁")
+    made.pre_tokenizer = tokenizers.pre_tokenizers.Split(" ", "merged_with_previous")
+    made.add_special_tokens([tokenizers.AddedToken(token, normalized=False) for token in special])
+    made.add_tokens([tokenizers.AddedToken(token, normalized=False) for token in others])
+    made.post_processor = tokenizers.processors.TemplateProcessing("$A <eos>", special_tokens=[("<eos>", 1)])
+    return made
+
+
+def t5_unigrams() -> tokenizers.Tokenizer:
+    """A small tokenizer with all the parts of T5's but its table of characters."""
+    made = tokenizers.Tokenizer(tokenizers.models.Unigram())
+    made.normalizer = tokenizers.normalizers.NFKC()
+    split = tokenizers.pre_tokenizers.WhitespaceSplit(), tokenizers.pre_tokenizers.Metaspace()
+    made.pre_tokenizer = tokenizers.pre_tokenizers.Sequence(list(split))
+    special = ["<pad>", "</s>", "<unk>"]
+    trainer = tokenizers.trainers.UnigramTrainer(vocab_size=200, special_tokens=special, unk_token="<unk>")
+    made.train_from_iterator([_WORDS] * 20, trainer)
+    made.post_processor = tokenizers.processors.TemplateProcessing("$A </s>", special_tokens=[("</s>", 1)])
+    return made
+
+
+def save_siglip(folder: Path, kind: str = "siglip2") -> tuple[Model, torch.nn.Module, torch.nn.Module]:
+    """A small network with all the parts of SigLIP, and open_clip's text and timm's image tower with its weights.
+
+    Its vision transformer is smaller than any that timm has a name for: see `SMALL_VISION`.
+    """
+    described = SIGLIP_KINDS[kind]
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer = byte_pairs() if described["tokenizer"] == "gemma" else t5_unigrams()
+    tokenizer.save(str(folder / "tokenizer.json"))
+    if described["tokenizer"] == "gemma":
+        names = {"tokenizer_class": "GemmaTokenizer", "pad_token": "<pad>", "eos_token": "<eos>", "bos_token": "<bos>"}
+        names |= {"unk_token": "<unk>", "add_bos_token": False, "add_eos_token": True, "padding_side": "right"}
+    else:
+        names = {"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": "</s>", "eos_token": "</s>"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(names))
+    text_cfg = {"context_length": 16, "vocab_size": tokenizer.get_vocab_size(), "hf_tokenizer_name": str(folder)}
+    text_cfg |= {"tokenizer_kwargs": {"clean": "canonicalize"}, "width": 48, "heads": 4, "layers": 3}
+    text_cfg |= described.get("proj", {"proj_bias": True})
+    text_cfg |= {"no_causal_mask": True, "pool_type": "last", "norm_kwargs": {"eps": 1e-6}}
+    if described["act"]:
+        text_cfg["act_kwargs"] = {"approximate": "tanh"}
+    name = "vit_base_patch32_siglip_256" if described["act"] else "vit_base_patch16_siglip_224"
+    side, patch = (72, 32) if described["act"] else (36, 16)  # patches do not fill the image
+    vision_cfg = {"image_size": side, "timm_model_name": name, "timm_model_pretrained": False}
+    vision_cfg |= {"timm_pool": "map", "timm_proj": "none"}
+    torch.manual_seed(0)
+    text = open_clip.model._build_text_tower(48, text_cfg)
+    width, hidden, layers, heads = SMALL_VISION
+    image = timm.models.VisionTransformer(
+        img_size=side,
+        patch_size=patch,
+        num_classes=0,
+        global_pool="map",
+        embed_dim=width,
+        depth=layers,
+        num_heads=heads,
+        mlp_ratio=hidden / width,
+        class_token=False,
+        act_layer=described["act"],
+    )
+    strengthen(text)
+    strengthen(image)
+    with torch.no_grad():
+        image.patch_embed.proj.weight.mul_(4)
+        image.attn_pool.latent.normal_()
+    dtype = described.get("dtype", torch.float32)
+    tensors = {f"text.{key}": value for key, value in text.state_dict().items()}
+    tensors |= {f"visual.trunk.{key}": value for key, value in image.state_dict().items()}
+    tensors |= {"logit_scale": torch.tensor(4.7), "logit_bias": torch.tensor(-16.5)}
+    tensors = {key: value.to(dtype).contiguous() for key, value in tensors.items()}
+    safetensors.torch.save_file(tensors, folder / "open_clip_model.safetensors")
+    text.load_state_dict({key[5:]: value.float() for key, value in tensors.items() if key.startswith("text.")})
+    image.load_state_dict({key[13:]: value.float() for key, value in tensors.items() if key.startswith("visual.")})
+    config = {"embed_dim": 48, "init_logit_bias": -10, "custom_text": True}
+    config |= {"vision_cfg": vision_cfg, "text_cfg": text_cfg}
+    preprocess = {"mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic", "resize_mode": "squash"}
+    written = {"model_cfg": config, "preprocess_cfg": preprocess}
+    (folder / "open_clip_config.json").write_text(json.dumps(written))
+    return from_folder(folder, f"local-dir:{folder}"), text.eval(), image.eval()
+
+
+SMALL_VISION = (48, 96, 2, 4)  # width, width in between, blocks, heads: to put in the place of those of timm's "base"

@@ -22,13 +22,14 @@ from clipsearch.models.clip import ImageTower, TextTower
 from clipsearch.models.convnet import ConvTower
 from clipsearch.models.hf_tokenizer import tokenize
 from clipsearch.models.model import Model, split_name
+from clipsearch.models.siglip import SiglipImageTower, SiglipTextTower
 from clipsearch.models.weights import load_safetensors
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16", "int8")
 
-_TEXT_TOWERS = (TextTower, BertTower)
-_IMAGE_TOWERS = (ImageTower, ConvTower)
+_TEXT_TOWERS = (TextTower, BertTower, SiglipTextTower)
+_IMAGE_TOWERS = (ImageTower, ConvTower, SiglipImageTower)
 _USUAL_SCALE = math.log(100)  # CLIP's bound, which all of its models have reached
 
 
@@ -102,13 +103,13 @@ class ColdEncoder:
         return self.text_tower(texts)
 
     @functools.cached_property
-    def text_tower(self) -> TextTower | BertTower:
+    def text_tower(self) -> TextTower | BertTower | SiglipTextTower:
         """Texts to rows. Raises `WeightsUnusable` where the weights do not have the architecture's shapes."""
         tower = next(tower for tower in _TEXT_TOWERS if tower.serves(self._model))
         return tower(self._model, self._tensors)
 
     @functools.cached_property
-    def image_tower(self) -> ImageTower | ConvTower:
+    def image_tower(self) -> ImageTower | ConvTower | SiglipImageTower:
         """Pixels to rows. Raises `WeightsUnusable` where the weights do not have the architecture's shapes."""
         tower = next(tower for tower in _IMAGE_TOWERS if tower.serves(self._model))
         return tower(self._model, self._tensors)
@@ -190,7 +191,9 @@ class TorchEncoder:
 
             return open_clip.get_tokenizer(model.architecture)(texts)
         tokens = torch.full((len(texts), model.context_length), model.text.padding)
-        for row, ids in zip(tokens, tokenize(texts, model.text.tokenizer, model.context_length), strict=True):
+        canonical = model.reads_canonical_text
+        read = tokenize(texts, model.text.tokenizer, model.context_length, canonical=canonical)
+        for row, ids in zip(tokens, read, strict=True):
             row[: len(ids)] = torch.tensor(ids)
         return tokens
 

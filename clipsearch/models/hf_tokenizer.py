@@ -7,20 +7,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clipsearch.errors import WeightsUnusable, first_line
-from clipsearch.models.tokenizer import clean
+from clipsearch.models.tokenizer import canonicalise, clean
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 
-def tokenize(texts: list[str], path: Path, context_length: int) -> list[list[int]]:
+def tokenize(texts: list[str], path: Path, context_length: int, *, canonical: bool = False) -> list[list[int]]:
     """The ids of each text with the special ones around them: at most `context_length` of them, no padding.
 
-    Raises `WeightsUnusable` if the file at `path` is no tokenizer.
+    `canonical`: without punctuation and in lower case. Raises `WeightsUnusable` if the file at `path` is no tokenizer.
     """
-    tokenizer = _load(path, context_length)
+    tokenizer, mend = _load(path, context_length), canonicalise if canonical else clean
     # One by one: a batch would start threads, which take longer than a few words.
-    return [tokenizer.encode(clean(text)).ids for text in texts]
+    return [tokenizer.encode(mend(text)).ids for text in texts]
 
 
 @functools.lru_cache(2)

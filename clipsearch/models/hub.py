@@ -16,12 +16,16 @@ from clipsearch.models.model import (
     Model,
     TextFiles,
     canonical_name,
+    described_in,
     from_folder,
+    is_canonical,
     make,
     mini,
     split_name,
+    text_file_names,
     text_files,
 )
+from clipsearch.models.siglip import SiglipTextTower
 
 _WEIGHTS_ON_HUB = ["open_clip_model.safetensors", "open_clip_pytorch_model.bin"]
 
@@ -83,26 +87,24 @@ def _make(
 def _of_repository(repository: str, name: str) -> Model:
     described = _from_hub(repository, ["open_clip_config.json"])
     _from_hub(repository, _WEIGHTS_ON_HUB)
-    if b"hf_model_name" in described.read_bytes():
-        for file in ("config.json", "tokenizer.json"):
-            _if_on_hub(repository, [file])
+    for file in text_file_names(described_in(described.parent)[0]) or ():
+        _if_on_hub(repository, [file])
     return from_folder(described.parent, name)
 
 
 def _text_files(config: dict[str, Any]) -> TextFiles | None:
-    """The files of a text encoder that open_clip takes from a repository of its own."""
-    text = config["text_cfg"]
-    if not text.get("hf_model_name"):
+    """The files of a text encoder or a tokenizer that open_clip takes from a repository of its own."""
+    text, names = config["text_cfg"], text_file_names(config)
+    if names is None:
         return None
-    described = _from_hub(text["hf_model_name"], ["config.json"])
-    if json.loads(described.read_text(encoding="utf-8")).get("model_type") not in BERT_FAMILY:
-        return None
-    return text_files(config, described, _from_hub(text["hf_tokenizer_name"], ["tokenizer.json"]))
+    described = _from_hub(text.get("hf_model_name") or text["hf_tokenizer_name"], [names[0]])
+    known = is_canonical(text) or json.loads(described.read_text(encoding="utf-8")).get("model_type") in BERT_FAMILY
+    return text_files(config, described, _from_hub(text["hf_tokenizer_name"], [names[1]])) if known else None
 
 
 def _readable(model: Model) -> Model:
     """The model, if its texts can be read here. Raises `ModelUnknown`."""
-    alone = model.reads_clip_tokens or BertTower.serves(model)
+    alone = model.reads_clip_tokens or BertTower.serves(model) or SiglipTextTower.serves(model)
     if not alone and importlib.util.find_spec("transformers") is None:
         raise ModelUnknown(f"{model.name} reads text with the transformers library, which is not installed")
     return model

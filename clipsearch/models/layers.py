@@ -23,6 +23,19 @@ def normalise(pixels: Pixels, preprocess: Preprocess) -> Array:
     return out
 
 
+def patches(image: Array, kernel: Array) -> Array:
+    """A convolution whose stride is its size: an image (height, width, 3) to rows (patches, width), from the top left.
+
+    `kernel` (width, 3, size, size); what does not fill a patch at the right and at the bottom is left out.
+    """
+    size = kernel.shape[-1]
+    rows, columns = image.shape[0] // size, image.shape[1] // size
+    # Laid out as the kernel is: (channel, y, x).
+    cut = image[: rows * size, : columns * size].reshape(rows, size, columns, size, 3).transpose(0, 2, 4, 1, 3)
+    out: Array = cut.reshape(rows * columns, -1) @ kernel.reshape(len(kernel), -1).T
+    return out
+
+
 def by_length(texts: Sequence[Sequence[Any]], embed: Callable[[NDArray[np.int64]], Array]) -> Array:
     """Rows (n, dim) of n texts. `embed` gets those of one length at a time, so that nothing is padded."""
     groups: dict[int, list[int]] = {}
@@ -88,4 +101,11 @@ def gelu(x: Array) -> Array:
         series = (series * t + np.float32(coefficient)).astype(np.float32, copy=False)
     tail = series * t * np.exp(-z * z)
     out: Array = np.float32(0.5) * x * (1 + np.copysign(1 - tail, x))
+    return out
+
+
+def gelu_tanh(x: Array) -> Array:
+    """The approximation of GELU by Hendrycks and Gimpel 2016, which JAX has for its default."""
+    inner = np.float32(math.sqrt(2 / math.pi)) * (x + np.float32(0.044715) * x * x * x)
+    out: Array = np.float32(0.5) * x * (1 + np.tanh(inner))
     return out

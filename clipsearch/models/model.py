@@ -1,7 +1,8 @@
 """A model: its architecture, how images are prepared for it, its files, and the fingerprint that an index is tied to.
 
 A model's name is written the way open_clip writes it: `ARCH`, `ARCH/TAG`, `hf-hub:ORG/NAME` or `local-dir:FOLDER`.
-`mini` is short for the folder that comes with the package. Nothing here needs torch or the network.
+`mini` is short for the folder that comes with the package; `recommended` has other short names. Nothing here needs
+torch or the network.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from typing import Any
 from clipsearch.errors import ModelMismatch, ModelUnknown, WeightsChanged, WeightsUnusable, reason
 from clipsearch.images.preprocess import Preprocess
 from clipsearch.models import cache
+from clipsearch.models.recommended import RECOMMENDED
 
-DEFAULT = "ViT-B-32/laion2b_s34b_b79k"
+DEFAULT = RECOMMENDED[0].name
 MINI = "mini"
 _MINI_FOLDER = Path(__file__).parent.parent / "mini"
 # In the order in which open_clip looks for them (`factory._find_checkpoint_in_dir`).
@@ -30,7 +32,9 @@ _WEIGHTS_IN_FOLDER = (
     "pytorch_model.pth",
     "model.pth",
 )
-_PLAIN_KEYS = frozenset(["embed_dim", "vision_cfg", "text_cfg", "quick_gelu", "custom_text"])
+_SHORT_NAMES = {model.short: model.name for model in RECOMMENDED} | {DEFAULT.partition("/")[0]: DEFAULT}
+# The bias of SigLIP's logits is the same for all, so that it changes neither an order nor a softmax.
+_PLAIN_KEYS = frozenset(["embed_dim", "vision_cfg", "text_cfg", "quick_gelu", "custom_text", "init_logit_bias"])
 BERT_FAMILY = ("bert", "roberta", "xlm-roberta")  # as the transformers library calls them
 _OTHER_TOKENIZER = ("hf_tokenizer_name", "tokenizer_kwargs", "hf_model_name")
 
@@ -40,9 +44,10 @@ PREPROCESSING_VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class TextFiles:
-    """What a text encoder of the transformers library has beside its weights.
+    """What a text encoder has beside its weights, if its tokenizer is the `tokenizers` library's.
 
-    `config` is its `config.json`, `tokenizer` its `tokenizer.json`, and `sha256` the hash of the latter.
+    `config` is the `config.json` of an encoder of the transformers library, and for SigLIP the one entry of it that
+    matters; `tokenizer` is the `tokenizer.json`, and `sha256` its hash.
     """
 
     config: dict[str, Any]
@@ -52,7 +57,7 @@ class TextFiles:
     @property
     def padding(self) -> int:
         """The token that fills up a text and is not read."""
-        return int(self.config.get("pad_token_id", 0 if self.config["model_type"] == "bert" else 1))
+        return int(self.config.get("pad_token_id", 0 if self.config.get("model_type") == "bert" else 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +65,7 @@ class Model:
     """A model that is ready to use: all that its encoders need, and all that tells it from another.
 
     `config` is open_clip's `model_cfg`; `architecture` is what open_clip calls it, a name or `local-dir:FOLDER`. `text`
-    is there where a text encoder of the transformers library reads the texts and its files are known.
+    is there where the texts are not CLIP's own tokens and the files that say how they are read are known.
     """
 
     name: str
@@ -92,6 +97,11 @@ class Model:
         named = ":" not in self.architecture  # a name alone tells open_clip which tokens SigLIP reads
         other = any(self.config["text_cfg"].get(key) for key in _OTHER_TOKENIZER)
         return not other and not (named and "siglip" in self.architecture.lower())
+
+    @property
+    def reads_canonical_text(self) -> bool:
+        """Whether its texts are in lower case and without punctuation, and then a tokenizer's: SigLIP."""
+        return is_canonical(self.config["text_cfg"])
 
     @property
     def fingerprint(self) -> str:
@@ -164,11 +174,11 @@ def as_it_is_now(record: str) -> Model:
 
 
 def canonical_name(name: str) -> str:
-    """The name in full: the default's tag may be left out, and a folder is absolute."""
+    """The name in full: short names are spelt out, the default's tag may be left out, and a folder is absolute."""
     schema, _, place = name.partition(":")
     if schema == "local-dir":
         return f"local-dir:{Path(place).expanduser().absolute()}"
-    return DEFAULT if name in (DEFAULT.partition("/")[0], "default") else name
+    return _SHORT_NAMES.get(name, name)
 
 
 def means(name: str, model: Model) -> bool:
@@ -185,6 +195,14 @@ def split_name(name: str) -> tuple[str, str | None]:
 
 def from_folder(folder: Path, name: str) -> Model:
     """The model in a folder with `open_clip_config.json` and weights, as `local-dir:` means it."""
+    config, preprocess = described_in(folder)
+    names = text_file_names(config)
+    files = text_files(config, *(folder / name for name in names)) if names else None
+    return make(name, f"local-dir:{folder}", config, preprocess, _weights_in(folder), files)
+
+
+def described_in(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """`model_cfg` and `preprocess_cfg` of a folder's `open_clip_config.json`. Raises `ModelUnknown`."""
     try:
         described = json.loads((folder / "open_clip_config.json").read_text(encoding="utf-8"))
         config, preprocess = described["model_cfg"], described.get("preprocess_cfg") or {}
@@ -193,8 +211,7 @@ def from_folder(folder: Path, name: str) -> Model:
         whole = False
     if not whole:
         raise ModelUnknown(f"{folder} has no open_clip_config.json that describes a model")
-    files = text_files(config, folder / "config.json", folder / "tokenizer.json")
-    return make(name, f"local-dir:{folder}", config, preprocess, _weights_in(folder), files)
+    return config, preprocess
 
 
 def about_mini() -> str:
@@ -231,20 +248,47 @@ def make(
     return Model(name, architecture, config, Preprocess(size=(size[0], size[1]), **known), weights, digest, text)
 
 
-def text_files(config: dict[str, Any], described: Path, tokenizer: Path) -> TextFiles | None:
-    """What a text encoder of BERT's family needs, if a model has one and its files are there.
+def text_file_names(config: dict[str, Any]) -> tuple[str, str] | None:
+    """The two files that say how a model reads texts, in the place where its tokenizer is; None if nothing reads them.
 
-    `config` is open_clip's `model_cfg`, `described` the `config.json` of the text encoder. Raises `WeightsUnusable`.
+    `config` is open_clip's `model_cfg`. The first describes the encoder or the tokenizer, the second is the tokenizer.
     """
     text = config["text_cfg"]
-    if not text.get("hf_model_name") or text.get("tokenizer_kwargs") or text.get("tokenizer_mode"):
-        return None
+    if is_canonical(text):
+        return "tokenizer_config.json", "tokenizer.json"
+    if text.get("hf_model_name") and not text.get("tokenizer_kwargs") and not text.get("tokenizer_mode"):
+        return "config.json", "tokenizer.json"
+    return None
+
+
+def text_files(config: dict[str, Any], described: Path, tokenizer: Path) -> TextFiles | None:
+    """What a model reads texts with, if the files that `text_file_names` names are there and are of a known kind.
+
+    `config` is open_clip's `model_cfg`. Raises `WeightsUnusable`.
+    """
     try:
         encoder = json.loads(described.read_text(encoding="utf-8"))
-        known = encoder["model_type"] in BERT_FAMILY and tokenizer.is_file()
-    except (OSError, ValueError, KeyError, TypeError):
+        if is_canonical(config["text_cfg"]):
+            encoder = _padding_of(encoder, json.loads(tokenizer.read_text(encoding="utf-8")))
+        elif encoder["model_type"] not in BERT_FAMILY:
+            return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    return hashed(encoder, tokenizer) if known else None
+    return hashed(encoder, tokenizer) if encoder and tokenizer.is_file() else None
+
+
+def is_canonical(text: dict[str, Any]) -> bool:
+    """Whether open_clip's `text_cfg` is one of SigLIP's."""
+    named = bool(text.get("hf_tokenizer_name")) and not text.get("hf_model_name")
+    return named and not text.get("tokenizer_mode") and text.get("tokenizer_kwargs") == {"clean": "canonicalize"}
+
+
+def _padding_of(described: dict[str, Any], tokenizer: dict[str, Any]) -> dict[str, Any]:
+    """The entry for padding of a `tokenizer_config.json`; nothing if it goes before the text."""
+    token = described["pad_token"]
+    name = token["content"] if isinstance(token, dict) else token
+    numbers = {added["content"]: added["id"] for added in tokenizer["added_tokens"]}
+    return {"pad_token_id": numbers[name]} if described.get("padding_side", "right") == "right" else {}
 
 
 def hashed(config: dict[str, Any], tokenizer: Path) -> TextFiles:

@@ -14,6 +14,7 @@ import gzip
 import html
 import itertools
 import re
+import string
 from typing import Any
 
 from clipsearch.models.pretrained import open_clip_folder
@@ -23,6 +24,7 @@ START_OF_TEXT, END_OF_TEXT = 512 + MERGES, 512 + MERGES + 1
 _BYTES_OF_MERGES = 600_000  # more than CLIP's merges take; four fifths of the file come after them, and are not used
 _SPECIAL = {"<start_of_text>": START_OF_TEXT, "<end_of_text>": END_OF_TEXT}
 _PIECES = r"<start_of_text>|<end_of_text>|'s|'t|'re|'ve|'m|'ll|'d"
+_NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 _ASCII_WORDS = re.compile(_PIECES + r"|[a-z]+|[0-9]|[^\sa-z0-9]+", re.ASCII)
 
 
@@ -51,6 +53,11 @@ def clean(text: str) -> str:
 
         text = html.unescape(html.unescape(ftfy.fix_text(text)))
     return " ".join(text.split())
+
+
+def canonicalise(text: str) -> str:
+    """A text as SigLIP reads it (`canonicalize_text` of big_vision): clean, no ASCII punctuation, lower case."""
+    return " ".join(clean(text).replace("_", " ").translate(_NO_PUNCTUATION).lower().split())
 
 
 def _words(text: str) -> list[str]:

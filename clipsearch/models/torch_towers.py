@@ -1,4 +1,4 @@
-"""The image towers of `clip` and `convnet` in torch: the same embeddings, for batches, on any device.
+"""The image towers of `clip`, `siglip` and `convnet` in torch: the same embeddings, for batches, on any device.
 
 They take the weights where those towers have mapped them. open_clip would import torchvision and timm first and fill a
 model of its own with random numbers, which together takes three seconds and a gigabyte before the first image.
@@ -6,6 +6,7 @@ model of its own with random numbers, which together takes three seconds and a g
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,9 @@ from torch.nn import functional as F  # noqa: N812 - as all the world has it
 
 from clipsearch.models.clip import ImageTower
 from clipsearch.models.convnet import Block, Conv, ConvTower, Dense
+from clipsearch.models.siglip import SiglipImageTower
+from clipsearch.models.transformer import Shape
+from clipsearch.models.weights import Named
 
 Tower = Callable[[Tensor], Tensor]  # normalised images (n, 3, height, width) to rows (n, dim)
 
@@ -23,13 +27,15 @@ Tower = Callable[[Tensor], Tensor]  # normalised images (n, 3, height, width) to
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "int8": torch.float32}
 
 
-def batch_tower(tower: ImageTower | ConvTower, device: str, precision: str) -> Tower:
+def batch_tower(tower: ImageTower | SiglipImageTower | ConvTower, device: str, precision: str) -> Tower:
     """The tower for batches on a device: its products of matrices in a precision, sums and norms in fp32.
 
     int8 holds for the linear layers of a transformer; all else is fp32 then.
     """
     move = _Mover(device, precision)
-    return _Transformer(tower, move) if isinstance(tower, ImageTower) else _Network(tower, move)
+    if isinstance(tower, ConvTower):
+        return _Network(tower, move)
+    return _Clip(tower, move) if isinstance(tower, ImageTower) else _Siglip(tower, move)
 
 
 class _Mover:
@@ -62,52 +68,115 @@ def _in_int8(weight: Tensor, bias: Tensor) -> Tower:
     return linear
 
 
-class _Transformer:
+class _Clip:
     """CLIP's vision transformer."""
 
     def __init__(self, tower: ImageTower, move: _Mover) -> None:
-        t, self._dtype = tower.tensors, move.dtype
-
-        def linear(name: str, weight: str = ".weight", bias: str = ".bias") -> Tower:
-            return move.linear(t[name + weight], t[name + bias])
-
-        def norm(name: str) -> tuple[Tensor, Tensor]:
-            return move(t[f"{name}.weight"], torch.float32), move(t[f"{name}.bias"], torch.float32)
-
-        self._patch, self._heads, self._quick = tower.patch, tower.heads, tower.quick_gelu
+        t, self._dtype, self._patch = tower.tensors, move.dtype, tower.patch
         self._kernel = move(t["conv1.weight"])
         self._class = move(t["class_embedding"], torch.float32)
         self._positions = move(t["positional_embedding"], torch.float32)
-        self._before, self._after = norm("ln_pre"), norm("ln_post")
+        self._before, self._after = _Norm(t, "ln_pre", move), _Norm(t, "ln_post", move)
+        self._blocks = _Blocks(t, tower.shape, move)
         self._projection = move(t["proj"], torch.float32)
-        self._blocks = [
-            (
-                norm(f"{block}.ln_1"),
-                linear(f"{block}.attn.in_proj", "_weight", "_bias"),
-                linear(f"{block}.attn.out_proj"),
-                norm(f"{block}.ln_2"),
-                linear(f"{block}.mlp.c_fc"),
-                linear(f"{block}.mlp.c_proj"),
-            )
-            for block in (f"transformer.resblocks.{n}" for n in range(tower.layers))
-        ]
 
     def __call__(self, images: Tensor) -> Tensor:
-        n, width = len(images), len(self._class)
         patches = F.conv2d(images.to(self._dtype), self._kernel, stride=self._patch).flatten(2).transpose(1, 2)
-        x = torch.cat([self._class.expand(n, 1, width), patches.float()], 1) + self._positions
-        x = F.layer_norm(x, (width,), *self._before)
+        x = torch.cat([self._class.expand(len(images), 1, -1), patches.float()], 1) + self._positions
+        token = self._blocks(self._before(x), only_first=True)[:, 0]
+        return self._after(token) @ self._projection
+
+
+class _Siglip:
+    """SigLIP's vision transformer."""
+
+    def __init__(self, tower: SiglipImageTower, move: _Mover) -> None:
+        t, self._dtype, self._patch = tower.tensors, move.dtype, tower.patch
+        self._kernel = move(t["patch_embed.proj.weight"])
+        self._positions = move(t["pos_embed"] + t["patch_embed.proj.bias"], torch.float32)
+        self._blocks = _Blocks(t, tower.shape, move)
+        self._after = _Norm(t, "norm", move, tower.shape.epsilon)
+        self._pool = _Pool(t.below("attn_pool."), tower.shape, move)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        patches = F.conv2d(images.to(self._dtype), self._kernel, stride=self._patch).flatten(2).transpose(1, 2)
+        return self._pool(self._after(self._blocks(patches.float() + self._positions)))
+
+
+class _Blocks:
+    """Pre-norm residual attention blocks over sequences (n, length, width)."""
+
+    def __init__(self, t: Named, shape: Shape, move: _Mover) -> None:
+        self._heads, self._activation = shape.heads, _ACTIVATIONS[shape.activation]
+        names, epsilon = shape.names, shape.epsilon
+        self._blocks = [
+            (
+                _Norm(b, names.norm_1, move, epsilon),
+                move.linear(b[names.qkv_weight], b[names.qkv_bias]),
+                _linear(b, names.out, move),
+                _Norm(b, names.norm_2, move, epsilon),
+                _linear(b, names.wide, move),
+                _linear(b, names.narrow, move),
+            )
+            for b in (t.below(f"{names.blocks}.{n}.") for n in range(shape.layers))
+        ]
+
+    def __call__(self, x: Tensor, only_first: bool = False) -> Tensor:
+        n, _, width = x.shape
         for number, (norm_1, qkv, out, norm_2, wide, narrow) in enumerate(self._blocks, 1):
-            packed = qkv(F.layer_norm(x, (width,), *norm_1)).view(n, -1, 3, self._heads, width // self._heads)
+            packed = qkv(norm_1(x)).view(n, -1, 3, self._heads, width // self._heads)
             q, k, v = packed.permute(2, 0, 3, 1, 4)
-            if number == len(self._blocks):  # only the class token is read
+            if only_first and number == len(self._blocks):  # the last block need not compute what is not read
                 q, x = q[:, :, :1], x[:, :1]
             attended = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(x.shape)
             x = x + out(attended)
-            hidden = wide(F.layer_norm(x, (width,), *norm_2))
-            hidden = hidden * torch.sigmoid(1.702 * hidden) if self._quick else F.gelu(hidden)
-            x = x + narrow(hidden)
-        return F.layer_norm(x[:, 0], (width,), *self._after) @ self._projection
+            x = x + narrow(self._activation(wide(norm_2(x))))
+        return x
+
+
+class _Pool:
+    """What one learnt query finds in the rows of an image."""
+
+    def __init__(self, t: Named, shape: Shape, move: _Mover) -> None:
+        self._heads, self._activation = shape.heads, _ACTIVATIONS[shape.activation]
+        self._query = _linear(t, "q", move)(move(t["latent"])[0])  # the same for all images
+        self._kv, self._out = _linear(t, "kv", move), _linear(t, "proj", move)
+        self._norm = _Norm(t, "norm", move, shape.epsilon)
+        self._wide, self._narrow = _linear(t, "mlp.fc1", move), _linear(t, "mlp.fc2", move)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        n, width = len(x), x.shape[-1]
+        k, v = self._kv(x).view(n, -1, 2, self._heads, width // self._heads).unbind(2)
+        q = self._query.expand(n, 1, width).view(n, 1, self._heads, -1)
+        q, k, v = (part.transpose(1, 2) for part in (q, k, v))
+        x = self._out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(n, width)).float()
+        return x + self._narrow(self._activation(self._wide(self._norm(x))))
+
+
+class _Norm:
+    """Layer norm, in fp32."""
+
+    def __init__(self, t: Named, name: str, move: _Mover, epsilon: float = 1e-5) -> None:
+        self._weight, self._bias = move(t[f"{name}.weight"], torch.float32), move(t[f"{name}.bias"], torch.float32)
+        self._epsilon = epsilon
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return F.layer_norm(x, x.shape[-1:], self._weight, self._bias, self._epsilon)
+
+
+def _linear(t: Named, name: str, move: _Mover) -> Tower:
+    return move.linear(t[f"{name}.weight"], t[f"{name}.bias"])
+
+
+def _quick_gelu(x: Tensor) -> Tensor:
+    return x * torch.sigmoid(1.702 * x)
+
+
+_ACTIVATIONS: dict[str, Tower] = {
+    "gelu": F.gelu,
+    "gelu_tanh": functools.partial(F.gelu, approximate="tanh"),
+    "quick_gelu": _quick_gelu,
+}
 
 
 # Blocks of a network that stay in fp32: the stem and the first stage, a small part of the products. Of 48 photos the

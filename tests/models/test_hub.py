@@ -11,14 +11,16 @@ from typing import Any
 
 import huggingface_hub
 import pytest
-from tiny_models import save_hf, save_tiny
+from tiny_models import save_hf, save_siglip, save_tiny
 
 import clipsearch
 from clipsearch.errors import BadArgument, DownloadFailed, ModelUnknown, WeightsUnusable
 from clipsearch.models.bert import BertTower
 from clipsearch.models.encoders import _with_weights
 from clipsearch.models.hub import available, resolve
-from clipsearch.models.model import DEFAULT, Model
+from clipsearch.models.model import DEFAULT, Model, canonical_name
+from clipsearch.models.recommended import RECOMMENDED
+from clipsearch.models.siglip import SiglipImageTower, SiglipTextTower
 
 
 @pytest.fixture
@@ -86,18 +88,16 @@ def test_a_weights_file_takes_the_place_of_the_download(weights: Path) -> None:
     assert "quick_gelu" not in model.config
 
 
-def test_the_tag_of_a_weights_file_says_how_images_are_prepared(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_tag_of_a_weights_file_says_how_images_are_prepared(weights: Path, tmp_path: Path) -> None:
     assert resolve("ViT-B-32/openai", weights).config["quick_gelu"] is True
-    find = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "transformers" else find(name))
-    with pytest.raises(ModelUnknown, match="with the transformers library, which is not installed"):
-        resolve("ViT-B-16-SigLIP/webli", weights)
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name if name == "transformers" else find(name))
-    inception = resolve("ViT-B-16-SigLIP/webli", weights)
-    assert resolve("ViT-B-16-SigLIP", weights).preprocess == inception.preprocess  # all its tags agree
     with pytest.raises(BadArgument, match=r"model must say .*TAG: there are several ways to prepare images"):
         resolve("ViT-L-14", weights)
+    cached(tmp_path / "hub", "timm/ViT-B-16-SigLIP", *siglip_files(tmp_path, "siglip"))
+    inception = resolve("ViT-B-16-SigLIP/webli", weights)
+    assert resolve("ViT-B-16-SigLIP", weights).preprocess == inception.preprocess  # all its tags agree
     assert (inception.preprocess.mean, inception.preprocess.resize_mode) == ((0.5, 0.5, 0.5), "squash")
+    assert inception.text is not None
+    assert inception.text.padding == 1
 
 
 @pytest.mark.parametrize("name", ["ViT-B-32", "ViT-B-32/openai", "hf-hub:nobody/nothing"])
@@ -161,6 +161,74 @@ def test_weights_in_the_local_cache_are_used_without_asking(online: list[str], t
     model = resolve("ViT-B-32")
     assert (model.name, model.weights.read_bytes(), online) == (DEFAULT, b"weights", [])
     assert (model.dim, model.preprocess.size) == (512, (224, 224))
+
+
+# ------------------------------------------------------------------------------------------ SigLIP
+
+SIGLIP2 = "ViT-B-32-SigLIP2-256"
+
+
+def siglip_files(folder: Path, kind: str = "siglip2") -> tuple[Path, Path]:
+    save_siglip(folder / kind, kind)
+    return folder / kind / "tokenizer_config.json", folder / kind / "tokenizer.json"
+
+
+def test_the_tokenizer_of_siglip_comes_with_its_weights(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", without_transformers(importlib.util.find_spec))
+    hub, repository = tmp_path / "hub", f"timm/{SIGLIP2}"
+    described, tokenizer = siglip_files(tmp_path)
+    with pytest.raises(DownloadFailed, match=rf"tokenizer_config\.json of {repository} on the .* is not on this machine"):
+        resolve("siglip2")
+    cached(hub, repository, described)
+    with pytest.raises(DownloadFailed, match=r"tokenizer\.json of timm/.* is not on this machine"):
+        resolve("siglip2")
+    cached(hub, repository, tokenizer)
+    with pytest.raises(DownloadFailed, match=r"open_clip_model\.safetensors of timm/.* is not on this machine"):
+        resolve("siglip2")
+    cached(hub, repository, weights.rename(tmp_path / "open_clip_model.safetensors"))
+    model = resolve("siglip2")
+    assert (model.name, model.dim, model.preprocess.size) == (f"{SIGLIP2}/webli", 768, (256, 256))
+    assert model.text is not None
+    assert (model.text.padding, model.text.tokenizer.name) == (0, "tokenizer.json")
+    assert SiglipTextTower.serves(model)
+    assert SiglipImageTower.serves(model)
+    assert resolve(f"{SIGLIP2}/webli") == resolve(SIGLIP2) == model
+
+
+def test_a_tokenizer_that_is_damaged_needs_transformers(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    described, tokenizer = siglip_files(tmp_path)
+    whole = tokenizer.read_text()
+    tokenizer.write_text(whole[:1000])
+    cached(tmp_path / "hub", f"timm/{SIGLIP2}", described, tokenizer)
+    assert resolve(SIGLIP2, weights).text is None
+    monkeypatch.setattr(importlib.util, "find_spec", without_transformers(importlib.util.find_spec))
+    with pytest.raises(ModelUnknown, match="with the transformers library, which is not installed"):
+        resolve(SIGLIP2, weights)
+    tokenizer.write_text(whole)
+    described.write_text(described.read_text().replace('"right"', '"left"'))
+    cached(tmp_path / "hub", f"timm/{SIGLIP2}", described, tokenizer)
+    with pytest.raises(ModelUnknown, match="with the transformers library, which is not installed"):
+        resolve(SIGLIP2, weights)
+
+
+def test_a_repository_of_siglip_is_a_model(tmp_path: Path) -> None:
+    small, *_ = save_siglip(tmp_path / "small")
+    folder = small.weights.parent
+    cached(tmp_path / "hub", "nobody/small", folder / "open_clip_config.json", small.weights)
+    with pytest.raises(DownloadFailed, match=r"tokenizer_config\.json of nobody/small .* is not on this machine"):
+        resolve("hf-hub:nobody/small")
+    cached(tmp_path / "hub", "nobody/small", folder / "tokenizer_config.json", folder / "tokenizer.json")
+    assert resolve("hf-hub:nobody/small").fingerprint == small.fingerprint
+
+
+def test_a_short_name_is_that_of_a_model_with_weights() -> None:
+    for model in RECOMMENDED:
+        assert canonical_name(model.short) == model.name
+        assert model.name in available()
 
 
 # ------------------------------------------------------------------------------------------ text encoders

@@ -1,0 +1,81 @@
+"""The transformer that the towers of CLIP and SigLIP are made of, in NumPy over mapped weights."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from clipsearch.arrays import Array
+from clipsearch.models.layers import attention, gelu, gelu_tanh, layer_norm, linear, product, quick_gelu
+from clipsearch.models.weights import Named
+
+
+class Names(NamedTuple):
+    """What a library calls the parts of a block, below `{blocks}.{n}.`."""
+
+    blocks: str
+    norm_1: str
+    qkv_weight: str
+    qkv_bias: str
+    out: str
+    norm_2: str
+    wide: str
+    narrow: str
+
+
+OPEN_CLIP = Names(
+    "transformer.resblocks",
+    "ln_1",
+    "attn.in_proj_weight",
+    "attn.in_proj_bias",
+    "attn.out_proj",
+    "ln_2",
+    "mlp.c_fc",
+    "mlp.c_proj",
+)
+TIMM = Names("blocks", "norm1", "attn.qkv.weight", "attn.qkv.bias", "attn.proj", "norm2", "mlp.fc1", "mlp.fc2")
+
+
+ACTIVATIONS = {"gelu": gelu, "gelu_tanh": gelu_tanh, "quick_gelu": quick_gelu}
+
+
+class Shape(NamedTuple):
+    """How many blocks and heads there are, what the layers are called, and what the norms add to the variance."""
+
+    layers: int
+    heads: int
+    activation: str = "gelu"  # or "gelu_tanh" or "quick_gelu"
+    names: Names = OPEN_CLIP
+    epsilon: float = 1e-5
+
+
+class Transformer:
+    """Pre-norm residual attention blocks over sequences (n, length, width).
+
+    Raises `WeightsUnusable` where there are more or fewer blocks than the shape says.
+    """
+
+    def __init__(self, tensors: Named, shape: Shape) -> None:
+        self._tensors, self._shape, self._names = tensors, shape, shape.names
+        _ = tensors[f"{shape.names.blocks}.{shape.layers - 1}.{shape.names.norm_1}.weight"]
+        tensors.expect_no(f"{shape.names.blocks}.{shape.layers}.{shape.names.norm_1}.weight")
+
+    def __call__(self, x: Array, read: int | None = None, mask: Array | None = None) -> Array:
+        """The output (n, length, width), or its rows (n, width) at one position: the last block need not do more."""
+        for n in range(self._shape.layers):
+            part = slice(None) if read is None or n < self._shape.layers - 1 else slice(read, read + 1)
+            x = self._block(x, self._tensors.below(f"{self._names.blocks}.{n}."), mask, part)
+        return x if read is None else x[:, 0]
+
+    def _block(self, x: Array, t: Named, mask: Array | None, rows: slice) -> Array:
+        epsilon = self._shape.epsilon
+        x = x[:, rows] + self._attend(layer_norm(x, t, self._names.norm_1, epsilon), t, mask, rows)
+        hidden = linear(layer_norm(x, t, self._names.norm_2, epsilon), t, self._names.wide)
+        return x + linear(ACTIVATIONS[self._shape.activation](hidden), t, self._names.narrow)
+
+    def _attend(self, x: Array, t: Named, mask: Array | None, rows: slice) -> Array:
+        packed = product(x, t.matrix(self._names.qkv_weight)) + t.matrix(self._names.qkv_bias)
+        q, k, v = np.split(packed, 3, -1)
+        attended = attention(q[:, rows], k, v, self._shape.heads, None if mask is None else mask[rows])
+        return linear(attended, t, self._names.out)

@@ -1,0 +1,187 @@
+"""SigLIP's towers in NumPy and in torch against open_clip's and timm's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import open_clip
+import pytest
+import timm
+import torch
+from tiny_models import SIGLIP_KINDS, SMALL_VISION, TEXTS, assert_they_differ, save_siglip
+
+from clipsearch.arrays import unit_rows
+from clipsearch.errors import WeightsUnusable
+from clipsearch.models import siglip
+from clipsearch.models.encoders import ColdEncoder, TorchEncoder, cold_encoder
+from clipsearch.models.layers import normalise
+from clipsearch.models.model import Model
+from clipsearch.models.pretrained import builtin_architectures, builtin_config
+from clipsearch.models.siglip import SiglipImageTower, SiglipTextTower
+from clipsearch.models.weights import load_safetensors
+
+ODD = ["A_b, c.  D!", "isn't", "“ÉCOLE”", "<eos> dog <pad>", "a ▁▁ b", "dog\nbeach", "&amp; ＡＢＣ", "日本の夏"]
+Made = tuple[Model, torch.nn.Module, torch.nn.Module]
+
+
+@pytest.fixture(autouse=True)
+def small_vision(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(siglip._SIZES, "base", SMALL_VISION)
+
+
+@pytest.fixture(scope="module")
+def tiny_siglip(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Made]:
+    made: dict[str, Made] = {}
+
+    def make(kind: str) -> Made:
+        if kind not in made:
+            made[kind] = save_siglip(tmp_path_factory.mktemp("siglip"), kind)
+        return made[kind]
+
+    return make
+
+
+def their_texts(made: Made, texts: list[str]) -> np.ndarray:
+    model, text, _ = made
+    with torch.inference_mode():
+        return unit_rows(text(open_clip.get_tokenizer(model.architecture)(texts)).numpy())
+
+
+def their_images(made: Made, pixels: np.ndarray) -> np.ndarray:
+    model, _, image = made
+    with torch.inference_mode():
+        return unit_rows(image(torch.from_numpy(normalise(pixels, model.preprocess)).permute(0, 3, 1, 2)).numpy())
+
+
+def some_pixels(model: Model, count: int = 4) -> np.ndarray:
+    """Images with large parts of different colours, and noise."""
+    rng = np.random.default_rng(2)
+    height, width = model.preprocess.size
+    coarse = rng.integers(0, 200, (count, 3, 3, 3), dtype=np.uint8)
+    rows, columns = np.arange(height) * 3 // height, np.arange(width) * 3 // width
+    return coarse[:, rows][:, :, columns] + rng.integers(0, 55, (count, height, width, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("kind", SIGLIP_KINDS)
+def test_texts_are_embedded_as_open_clip_does_it(kind: str, tiny_siglip: Callable[[str], Made]) -> None:
+    model = tiny_siglip(kind)[0]
+    assert SiglipTextTower.serves(model)
+    expected = their_texts(tiny_siglip(kind), TEXTS + ODD)
+    assert_they_differ(expected[: len(TEXTS)])
+    np.testing.assert_allclose(
+        SiglipTextTower(model, load_safetensors(model.weights))(TEXTS + ODD), expected, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("kind", SIGLIP_KINDS)
+def test_images_are_embedded_as_timm_does_it(kind: str, tiny_siglip: Callable[[str], Made]) -> None:
+    model = tiny_siglip(kind)[0]
+    assert SiglipImageTower.serves(model)
+    pixels = some_pixels(model)
+    expected = their_images(tiny_siglip(kind), pixels)
+    assert_they_differ(expected)
+    np.testing.assert_allclose(SiglipImageTower(model, load_safetensors(model.weights))(pixels), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", SIGLIP_KINDS)
+def test_both_encoders_do_without_open_clip(
+    kind: str, tiny_siglip: Callable[[str], Made], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(open_clip, "create_model", lambda *_, **__: pytest.fail("open_clip was asked"))
+    model = tiny_siglip(kind)[0]
+    cold, batches = cold_encoder(model, texts=True, images=True), TorchEncoder(model, "cpu", "fp32")
+    assert isinstance(cold, ColdEncoder)
+    np.testing.assert_allclose(batches.encode_texts(TEXTS), cold.encode_texts(TEXTS))
+    pixels = some_pixels(model)
+    np.testing.assert_allclose(batches.encode_images(pixels), cold.encode_images(pixels), atol=1e-5)
+    assert batches.logit_scale == cold.logit_scale == pytest.approx(np.exp(4.7), rel=1e-3)
+
+
+def test_half_precision_in_torch_is_near(tiny_siglip: Callable[[str], Made]) -> None:
+    model = tiny_siglip("siglip2")[0]
+    pixels = some_pixels(model)
+    rows = TorchEncoder(model, "cpu", "bf16").encode_images(pixels)
+    assert (rows * TorchEncoder(model, "cpu", "fp32").encode_images(pixels)).sum(1).min() > 0.99
+
+
+def test_the_shapes_are_those_of_timm(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    names = [name for name in timm.list_models("vit_*_siglip_*") if siglip._NAME.fullmatch(name)]
+    assert len(names) == 16
+    for name in names:
+        with torch.device("meta"):
+            net = timm.create_model(name, num_classes=0)
+        width, between, layers, heads = siglip._SIZES[siglip._NAME.fullmatch(name)[1]]
+        block, pool = net.blocks[0], net.attn_pool
+        assert (net.embed_dim, block.mlp.fc1.out_features, len(net.blocks)) == (width, between, layers), name
+        assert (pool.mlp.fc1.out_features, block.attn.num_heads, pool.num_heads) == (between, heads, heads), name
+        tanh = [getattr(part.mlp.act, "approximate", None) == "tanh" or "Tanh" in repr(part.mlp.act) for part in (block, pool)]
+        assert tanh == [name in siglip._TANH] * 2, name
+        assert {block.norm1.eps, net.norm.eps, pool.norm.eps} == {siglip.EPSILON}
+        assert f"patch{net.patch_embed.patch_size[0]}_" in name
+
+
+def test_all_of_open_clip_are_served(tiny_siglip: Callable[[str], Made]) -> None:
+    model = tiny_siglip("siglip2")[0]
+    names = [name for name in builtin_architectures() if "-SigLIP" in name]
+    assert len(names) == 26
+    for name in names:
+        other = replace(model, architecture=name, config=builtin_config(name))
+        assert SiglipTextTower.serves(other), name
+        assert SiglipImageTower.serves(other), name
+    for name in ("nllb-clip-base-siglip", "ViT-B-32", "ViT-H-14-CLIPA", "xlm-roberta-base-ViT-B-32"):
+        assert not SiglipTextTower.serves(replace(model, config=builtin_config(name)))
+
+
+def test_only_networks_that_it_knows_are_served(tiny_siglip: Callable[[str], Made]) -> None:
+    model = tiny_siglip("siglip2")[0]
+
+    def serves(part: str, **changes: Any) -> bool:
+        tower = SiglipTextTower if part == "text_cfg" else SiglipImageTower
+        return tower.serves(replace(model, config=model.config | {part: model.config[part] | changes}))
+
+    assert serves("text_cfg")
+    assert serves("vision_cfg")
+    assert not serves("text_cfg", no_causal_mask=False)
+    assert not serves("text_cfg", pool_type="argmax")
+    assert not serves("text_cfg", proj_bias=False)
+    assert not serves("text_cfg", proj_type="mlp", proj_bias=None)
+    assert serves("text_cfg", proj_type="none", proj_bias=None)
+    assert not serves("text_cfg", norm_kwargs={"eps": 1e-5})
+    assert not serves("text_cfg", act_kwargs={"approximate": "none"})
+    assert not serves("text_cfg", tokenizer_kwargs={"clean": "lower"})
+    assert not serves("text_cfg", a_key_of_tomorrow=1)
+    assert not serves("vision_cfg", timm_pool="avg")
+    assert not serves("vision_cfg", timm_proj="linear")
+    assert not serves("vision_cfg", timm_model_name="vit_base_patch16_siglip_gap_224")
+    assert not serves("vision_cfg", a_key_of_tomorrow=1)
+    assert not SiglipTextTower.serves(replace(model, text=None))
+    assert not SiglipTextTower.serves(replace(model, weights=Path("weights.pt")))
+
+
+@pytest.mark.parametrize("changes", [{"layers": 2}, {"layers": 4}, {"width": 32}, {"vocab_size": 9}])
+def test_texts_are_refused_when_the_weights_do_not_fit(
+    changes: dict[str, int], tiny_siglip: Callable[[str], Made]
+) -> None:
+    model = tiny_siglip("siglip2")[0]
+    other = replace(model, config=model.config | {"text_cfg": model.config["text_cfg"] | changes})
+    with pytest.raises(WeightsUnusable, match="does not fit the architecture"):
+        SiglipTextTower(other, load_safetensors(model.weights))
+
+
+@pytest.mark.parametrize("size", [(32, 96, 2, 4), (48, 64, 2, 4), (48, 96, 1, 4), (48, 96, 3, 4)])
+def test_images_are_refused_when_the_weights_do_not_fit(
+    size: tuple[int, ...], tiny_siglip: Callable[[str], Made], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tiny_siglip("siglip2")[0]
+    monkeypatch.setitem(siglip._SIZES, "base", size)
+    with pytest.raises(WeightsUnusable, match="does not fit the architecture"):
+        SiglipImageTower(model, load_safetensors(model.weights))
+    monkeypatch.setitem(siglip._SIZES, "base", SMALL_VISION)
+    with pytest.raises(WeightsUnusable, match="does not fit the architecture"):
+        larger = replace(model, preprocess=replace(model.preprocess, size=(128, 128)))
+        SiglipImageTower(larger, load_safetensors(model.weights))
