@@ -1,4 +1,4 @@
-"""What can be found again but need not be: embeddings of earlier texts, hashes of weights files, rates of precisions.
+"""What can be found again but need not be: embeddings of texts, hashes of weights, rates of precisions, tables.
 
 It lies in the user's cache folder, apart from any index, and may be deleted at any time. Nothing here raises: a cache
 that cannot be read or written is an empty one.
@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clipsearch.paths import cache_folder
+from clipsearch.paths import cache_folder, replacing
 
 TEXTS_KEPT = 20_000
 _AT_ONCE = 500  # values that a statement takes, on any SQLite
@@ -73,6 +73,23 @@ def rates(machine: str) -> dict[str, float] | None:
 def keep_rates(machine: str, measured: Mapping[str, float]) -> None:
     """Keep images a second by precision for a machine."""
     _run("INSERT OR REPLACE INTO rates VALUES (?, ?)", [(machine, json.dumps(measured))])
+
+
+def array(name: str) -> NDArray[Any] | None:
+    """An array that is kept under a file name, mapped; None if there is none, or if it is damaged."""
+    try:
+        found: NDArray[Any] = np.load(cache_folder() / name, mmap_mode="r")
+        return found
+    except (OSError, ValueError, EOFError):
+        return None
+
+
+def keep_array(name: str, values: NDArray[Any]) -> None:
+    """Keep an array under a file name that ends in .npy."""
+    with contextlib.suppress(OSError):
+        cache_folder().mkdir(parents=True, exist_ok=True)
+        with replacing(cache_folder() / name) as temporary, open(temporary, "wb") as file:
+            np.save(file, values)
 
 
 def _run(statement: str, runs: Sequence[tuple[Any, ...]]) -> list[Any]:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipsearch.arrays import Array, Pixels, unit_rows
-from clipsearch.models.hf_tokenizer import tokenize
+from clipsearch.models.hf_tokenizer import prepare, tokenize
 from clipsearch.models.layers import attention, by_length, layer_norm, linear, normalise, patches
 from clipsearch.models.model import Model
 from clipsearch.models.transformer import ACTIVATIONS, TIMM, Shape, Transformer
@@ -63,6 +63,7 @@ class SiglipTextTower:
         assert model.text is not None
         config = model.config["text_cfg"]
         self._tokenizer, self._padding = model.text.tokenizer, model.text.padding
+        prepare(self._tokenizer)  # indexing has the time, the first query has not
         self._context_length = model.context_length
         self._tensors = t = Named(tensors, "text.", model.weights)
         width = config.get("width", 512)

@@ -179,7 +179,9 @@ def test_the_tokenizer_of_siglip_comes_with_its_weights(
     monkeypatch.setattr(importlib.util, "find_spec", without_transformers(importlib.util.find_spec))
     hub, repository = tmp_path / "hub", f"timm/{SIGLIP2}"
     described, tokenizer = siglip_files(tmp_path)
-    with pytest.raises(DownloadFailed, match=rf"tokenizer_config\.json of {repository} on the .* is not on this machine"):
+    with pytest.raises(
+        DownloadFailed, match=rf"tokenizer_config\.json of {repository} on the .* is not on this machine"
+    ):
         resolve("siglip2")
     cached(hub, repository, described)
     with pytest.raises(DownloadFailed, match=r"tokenizer\.json of timm/.* is not on this machine"):

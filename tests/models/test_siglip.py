@@ -119,7 +119,10 @@ def test_the_shapes_are_those_of_timm(monkeypatch: pytest.MonkeyPatch) -> None:
         block, pool = net.blocks[0], net.attn_pool
         assert (net.embed_dim, block.mlp.fc1.out_features, len(net.blocks)) == (width, between, layers), name
         assert (pool.mlp.fc1.out_features, block.attn.num_heads, pool.num_heads) == (between, heads, heads), name
-        tanh = [getattr(part.mlp.act, "approximate", None) == "tanh" or "Tanh" in repr(part.mlp.act) for part in (block, pool)]
+        tanh = [
+            getattr(part.mlp.act, "approximate", None) == "tanh" or "Tanh" in repr(part.mlp.act)
+            for part in (block, pool)
+        ]
         assert tanh == [name in siglip._TANH] * 2, name
         assert {block.norm1.eps, net.norm.eps, pool.norm.eps} == {siglip.EPSILON}
         assert f"patch{net.patch_embed.patch_size[0]}_" in name
@@ -182,6 +185,6 @@ def test_images_are_refused_when_the_weights_do_not_fit(
     with pytest.raises(WeightsUnusable, match="does not fit the architecture"):
         SiglipImageTower(model, load_safetensors(model.weights))
     monkeypatch.setitem(siglip._SIZES, "base", SMALL_VISION)
+    larger = replace(model, preprocess=replace(model.preprocess, size=(128, 128)))
     with pytest.raises(WeightsUnusable, match="does not fit the architecture"):
-        larger = replace(model, preprocess=replace(model.preprocess, size=(128, 128)))
         SiglipImageTower(larger, load_safetensors(model.weights))
