@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(os.name == "nt", reason="the README's examples a
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 SETUP = ("./scripts/", "pipx ", "clipsearch --install-completion")  # they change the machine
-NEEDS_A_DOWNLOAD = ("--model ViT", "--weights openai")
+NEEDS_A_DOWNLOAD = ("--model ViT", "--model siglip2", "--weights openai")
 
 
 def blocks(language: str) -> list[str]:

@@ -37,7 +37,7 @@ def index(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="mini, a name of open_clip such as ViT-B-32, hf-hub:..., local-dir:...",
+            help="mini, siglip2, a name of open_clip such as ViT-B-32, hf-hub:..., local-dir:...",
             rich_help_panel=MODEL,
         ),
     ] = None,

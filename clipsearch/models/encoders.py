@@ -64,9 +64,7 @@ def cold_encoder(model: Model, *, texts: bool, images: bool) -> Encoder:
 
 def in_numpy(model: Model, *, texts: bool, images: bool) -> ColdEncoder | None:
     """The encoder without torch, if it serves the model and the weights have the towers' shapes."""
-    served_texts = any(tower.serves(model) for tower in _TEXT_TOWERS)
-    served_images = any(tower.serves(model) for tower in _IMAGE_TOWERS)
-    if (texts and not served_texts) or (images and not served_images):
+    if not serves(model, texts=texts, images=images):
         return None
     encoder = ColdEncoder(model)
     with contextlib.suppress(WeightsUnusable):  # open_clip may know how to stretch them, or will say what is wrong
@@ -76,6 +74,13 @@ def in_numpy(model: Model, *, texts: bool, images: bool) -> ColdEncoder | None:
             _ = encoder.image_tower
         return encoder
     return None
+
+
+def serves(model: Model, *, texts: bool, images: bool) -> bool:
+    """Whether there are towers in NumPy for a model's texts, for its images, or for both."""
+    return (not texts or any(tower.serves(model) for tower in _TEXT_TOWERS)) and (
+        not images or any(tower.serves(model) for tower in _IMAGE_TOWERS)
+    )
 
 
 class ColdEncoder:
@@ -119,7 +124,7 @@ class TorchEncoder:
     """A model with its images in torch, on CUDA, MPS or the CPU.
 
     Its texts are in NumPy where there is a tower for them. `precision` "auto" is fp16 on a GPU and fp32 on a CPU; int8
-    is for CLIP's vision transformers on a CPU. A call uses so many `threads` of a CPU: None is all of them; 1 is best
+    is for the vision transformers of CLIP and SigLIP on a CPU. A call uses so many `threads` of a CPU: None is all of them; 1 is best
     where several calls are made at once.
     """
 
@@ -143,9 +148,9 @@ class TorchEncoder:
 
         self._cold = in_numpy(model, texts=True, images=True)
         if self.precision == "int8" and not (
-            self.device == "cpu" and self._cold and isinstance(self._cold.image_tower, ImageTower)
+            self.device == "cpu" and self._cold and isinstance(self._cold.image_tower, ImageTower | SiglipImageTower)
         ):
-            raise BadArgument("precision", "can be int8 only for vision transformers of CLIP on a CPU")
+            raise BadArgument("precision", "can be int8 only for vision transformers of CLIP and SigLIP on a CPU")
         if self._cold is None:
             self._images = lambda images: self._net.encode_image(images.to(DTYPES[self.precision]))
             _ = self._net

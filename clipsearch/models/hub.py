@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from clipsearch.errors import BadArgument, DownloadFailed, ModelUnknown, WeightsUnusable, first_line
 from clipsearch.models import pretrained
 from clipsearch.models.bert import BertTower
+from clipsearch.models.cache import sha256_of_file
+from clipsearch.models.encoders import serves
 from clipsearch.models.model import (
     BERT_FAMILY,
     MINI,
@@ -25,7 +28,10 @@ from clipsearch.models.model import (
     text_file_names,
     text_files,
 )
+from clipsearch.models.recommended import spelt_out
 from clipsearch.models.siglip import SiglipTextTower
+from clipsearch.models.weights import write_safetensors
+from clipsearch.paths import cache_folder, replacing
 
 _WEIGHTS_ON_HUB = ["open_clip_model.safetensors", "open_clip_pytorch_model.bin"]
 
@@ -42,15 +48,15 @@ def resolve(name: str, weights: Path | None = None) -> Model:
             raise WeightsUnusable(f"there is no weights file {weights}")
         if schema in ("local-dir", "hf-hub"):
             raise BadArgument("weights", f"goes with an architecture, not with {schema}:")
-        return _readable(_with_file(name, weights.absolute()))
+        return _readable(_with_file(spelt_out(name), weights.absolute()))
     name = canonical_name(name)
     if name == MINI:
         return mini()
     if schema == "local-dir":
         return _readable(from_folder(Path(name.partition(":")[2]), name))
     if schema == "hf-hub":
-        return _readable(_of_repository(place, name))
-    return _readable(_builtin(name))
+        return _readable(_mappable(_of_repository(place, name)))
+    return _readable(_mappable(_builtin(name)))
 
 
 def _builtin(name: str) -> Model:
@@ -100,6 +106,25 @@ def _text_files(config: dict[str, Any]) -> TextFiles | None:
     described = _from_hub(text.get("hf_model_name") or text["hf_tokenizer_name"], [names[0]])
     known = is_canonical(text) or json.loads(described.read_text(encoding="utf-8")).get("model_type") in BERT_FAMILY
     return text_files(config, described, _from_hub(text["hf_tokenizer_name"], [names[1]])) if known else None
+
+
+def _mappable(model: Model) -> Model:
+    """The model with its weights in a file that can be mapped, if that spares its queries torch and transformers.
+
+    Some repositories have pickled weights alone: they are written anew into the cache folder, once.
+    """
+    path = cache_folder() / "weights" / f"{model.sha256}.safetensors"
+    mapped = replace(model, weights=path)
+    if model.weights.suffix == ".safetensors" or not serves(mapped, texts=True, images=True):
+        return model
+    try:
+        if not path.is_file():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(path) as temporary:
+                write_safetensors(model.weights, temporary)
+        return replace(mapped, sha256=sha256_of_file(path))
+    except (OSError, WeightsUnusable):
+        return model  # open_clip may read them, or will say what is wrong
 
 
 def _readable(model: Model) -> Model:

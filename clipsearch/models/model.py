@@ -16,7 +16,7 @@ from typing import Any
 from clipsearch.errors import ModelMismatch, ModelUnknown, WeightsChanged, WeightsUnusable, reason
 from clipsearch.images.preprocess import Preprocess
 from clipsearch.models import cache
-from clipsearch.models.recommended import RECOMMENDED
+from clipsearch.models.recommended import RECOMMENDED, spelt_out
 
 DEFAULT = RECOMMENDED[0].name
 MINI = "mini"
@@ -32,7 +32,6 @@ _WEIGHTS_IN_FOLDER = (
     "pytorch_model.pth",
     "model.pth",
 )
-_SHORT_NAMES = {model.short: model.name for model in RECOMMENDED} | {DEFAULT.partition("/")[0]: DEFAULT}
 # The bias of SigLIP's logits is the same for all, so that it changes neither an order nor a softmax.
 _PLAIN_KEYS = frozenset(["embed_dim", "vision_cfg", "text_cfg", "quick_gelu", "custom_text", "init_logit_bias"])
 BERT_FAMILY = ("bert", "roberta", "xlm-roberta")  # as the transformers library calls them
@@ -178,7 +177,7 @@ def canonical_name(name: str) -> str:
     schema, _, place = name.partition(":")
     if schema == "local-dir":
         return f"local-dir:{Path(place).expanduser().absolute()}"
-    return _SHORT_NAMES.get(name, name)
+    return DEFAULT if name == DEFAULT.partition("/")[0] else spelt_out(name)
 
 
 def means(name: str, model: Model) -> bool:

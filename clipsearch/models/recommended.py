@@ -25,6 +25,13 @@ class Recommended(NamedTuple):
 # that of SigLIP 2 is from its paper (arXiv 2502.14786, table 1). The licences are those of the cards on the hub.
 RECOMMENDED = (
     Recommended("default", "ViT-B-32/laion2b_s34b_b79k", 605, "MIT", "English", 39.3, 66.8),
-    Recommended("siglip2", "ViT-B-32-SigLIP2-256/webli", 1540, "Apache-2.0", "many", 47.2),
-    Recommended("multilingual", "xlm-roberta-base-ViT-B-32/laion5b_s13b_b90k", 1470, "MIT", "many", 37.8, 64.5),
+    Recommended("siglip2", "ViT-B-32-SigLIP2-256/webli", 1540, "Apache-2.0", "many languages", 47.2),
+    Recommended(
+        "multilingual", "xlm-roberta-base-ViT-B-32/laion5b_s13b_b90k", 1470, "MIT", "many languages", 37.8, 64.5
+    ),
 )
+
+
+def spelt_out(name: str) -> str:
+    """The name that a short one stands for; any other as it is."""
+    return {model.short: model.name for model in RECOMMENDED}.get(name, name)

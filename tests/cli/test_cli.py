@@ -495,11 +495,38 @@ def test_libraries_say_nothing_on_stderr(clipsearch: Run, tmp_path: Path, drawn_
 
 def test_models_lists_what_can_be_used(clipsearch: Run) -> None:
     short, every = clipsearch("models"), clipsearch("models", "--all")
-    assert [line.split() for line in short.lines] == [
+    lines = [line.split() for line in short.lines]
+    assert [line[:3] for line in lines] == [
         ["mini", "bundled"],
         ["ViT-B-32/laion2b_s34b_b79k", "download", "(default)"],
+        ["ViT-B-32-SigLIP2-256/webli", "download", "(siglip2)"],
+        ["xlm-roberta-base-ViT-B-32/laion5b_s13b_b90k", "download", "(multilingual)"],
     ]
-    assert "ViT-L-14/openai" in every.out.decode()
+    assert " ".join(lines[1][3:]) == "605 MB, MIT, English, COCO 39.3, Flickr30k 66.8"
+    assert " ".join(lines[2][3:]) == "1.5 GB, Apache-2.0, many languages, COCO 47.2"
+    assert [line.split() for line in every.lines[: len(lines)]] == lines
+    assert [line.split() for line in every.lines].count(["ViT-L-14/openai", "download"]) == 1
+
+
+def test_models_are_described_in_json(clipsearch: Run) -> None:
+    mini, default, siglip2, _ = json.loads(clipsearch("models", "--json").out)["models"]
+    assert list(mini) == list(default)
+    assert (mini["name"], mini["state"], mini["short"], mini["coco"]) == ("mini", "bundled", None, None)
+    assert (default["default"], default["flickr30k"], siglip2["default"]) == (True, 66.8, False)
+    assert (siglip2["short"], siglip2["coco"], siglip2["flickr30k"]) == ("siglip2", 47.2, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "repository"), [("siglip2", "timm/ViT-B-32-SigLIP2-256"), ("multilingual", "xlm-roberta-base")]
+)
+def test_a_recommended_model_that_cannot_be_downloaded_is_one_sentence(
+    name: str, repository: str, tmp_path: Path, clipsearch: Run
+) -> None:
+    (tmp_path / "photos").mkdir()
+    result = clipsearch("index", tmp_path / "photos", "--model", name, index=tmp_path / "index")
+    assert result.status == 2
+    (line,) = result.err.splitlines()
+    assert f"of {repository} on the Hugging Face hub is not on this machine, and HF_HUB_OFFLINE is set" in line
 
 
 @posix

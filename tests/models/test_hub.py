@@ -10,7 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import huggingface_hub
+import numpy as np
 import pytest
+import safetensors.torch
+import torch
 from tiny_models import save_hf, save_siglip, save_tiny
 
 import clipsearch
@@ -21,6 +24,7 @@ from clipsearch.models.hub import available, resolve
 from clipsearch.models.model import DEFAULT, Model, canonical_name
 from clipsearch.models.recommended import RECOMMENDED
 from clipsearch.models.siglip import SiglipImageTower, SiglipTextTower
+from clipsearch.models.weights import load_safetensors
 
 
 @pytest.fixture
@@ -236,6 +240,7 @@ def test_a_short_name_is_that_of_a_model_with_weights() -> None:
 # ------------------------------------------------------------------------------------------ text encoders
 
 MULTILINGUAL = "xlm-roberta-base-ViT-B-32/laion5b_s13b_b90k"
+PICKLED = "open_clip_pytorch_model.bin"
 ITS_WEIGHTS = "laion/CLIP-ViT-B-32-xlm-roberta-base-laion5B-s13B-b90k"
 
 
@@ -270,17 +275,50 @@ def without_transformers(find: Any) -> Any:
     return lambda name: None if name == "transformers" else find(name)
 
 
-def test_pickled_weights_of_a_text_encoder_need_transformers(
-    small: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def multilingual(small: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A hub without safetensors, and no transformers. The folder of the files that it has been given."""
     folder = small.weights.parent
     cached(tmp_path / "hub", "xlm-roberta-base", folder / "config.json", folder / "tokenizer.json")
-    pickled = small.weights.rename(folder / "open_clip_pytorch_model.bin")
-    cached(tmp_path / "hub", ITS_WEIGHTS, pickled)
-    assert resolve(MULTILINGUAL).text is not None
     monkeypatch.setattr(importlib.util, "find_spec", without_transformers(importlib.util.find_spec))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return folder
+
+
+def test_pickled_weights_are_written_anew_to_be_mapped(multilingual: Path, small: Model, tmp_path: Path) -> None:
+    tensors = safetensors.torch.load_file(small.weights)
+    torch.save({"state_dict": {f"module.{name}": tensor for name, tensor in tensors.items()}}, multilingual / PICKLED)
+    cached(tmp_path / "hub", ITS_WEIGHTS, multilingual / PICKLED)
+    model = resolve("multilingual")
+    assert (model.name, model.weights.suffix) == (MULTILINGUAL, ".safetensors")
+    assert model.weights.parent == tmp_path / "cache" / "clipsearch" / "weights"
+    written = load_safetensors(model.weights)
+    assert written.keys() == tensors.keys()
+    assert all(np.array_equal(written[name], tensors[name].numpy()) for name in tensors)
+    assert BertTower.serves(model)
+    made = model.weights.stat().st_mtime_ns
+    assert resolve(MULTILINGUAL) == model
+    assert model.weights.stat().st_mtime_ns == made
+    model.weights.unlink()
+    assert _with_weights(model) == model  # the cache may be deleted at any time
+    assert model.weights.is_file()
+
+
+@pytest.mark.parametrize("harm", ["damaged", "something else than tensors", "no cache"])
+def test_pickled_weights_that_cannot_be_written_anew_need_transformers(
+    harm: str, multilingual: Path, small: Model, tmp_path: Path
+) -> None:
+    torch.save(safetensors.torch.load_file(small.weights), multilingual / PICKLED)
+    if harm == "damaged":
+        (multilingual / PICKLED).write_bytes((multilingual / PICKLED).read_bytes()[:5000])
+    elif harm == "no cache":
+        (tmp_path / "cache").write_text("")
+    else:
+        torch.save({"path": Path()}, multilingual / PICKLED)
+    cached(tmp_path / "hub", ITS_WEIGHTS, multilingual / PICKLED)
     with pytest.raises(ModelUnknown, match="with the transformers library, which is not installed"):
         resolve(MULTILINGUAL)
+    assert not list((tmp_path / "cache").rglob("*.safetensors*"))
 
 
 def test_of_another_text_encoder_no_tokenizer_is_fetched(weights: Path, tmp_path: Path) -> None:
