@@ -223,6 +223,19 @@ def t5_unigrams() -> tokenizers.Tokenizer:
     return made
 
 
+def siglip_config(described: dict[str, Any], vocabulary: int, folder: Path) -> dict[str, Any]:
+    """open_clip's `model_cfg` of a small network; patches do not fill the image."""
+    text: dict[str, Any] = {"context_length": 16, "vocab_size": vocabulary, "hf_tokenizer_name": str(folder)}
+    text |= {"tokenizer_kwargs": {"clean": "canonicalize"}, "width": 48, "heads": 4, "layers": 3}
+    text |= {"no_causal_mask": True, "pool_type": "last", "norm_kwargs": {"eps": 1e-6}}
+    text |= described.get("proj", {"proj_bias": True})
+    text |= {"act_kwargs": {"approximate": "tanh"}} if described["act"] else {}
+    vision = {"timm_model_pretrained": False, "timm_pool": "map", "timm_proj": "none"}
+    vision |= {"timm_model_name": f"vit_base_{'patch32_siglip_256' if described['act'] else 'patch16_siglip_224'}"}
+    vision |= {"image_size": 72 if described["act"] else 36}
+    return {"embed_dim": 48, "init_logit_bias": -10, "custom_text": True, "vision_cfg": vision, "text_cfg": text}
+
+
 def save_siglip(folder: Path, kind: str = "siglip2") -> tuple[Model, torch.nn.Module, torch.nn.Module]:
     """A small network with all the parts of SigLIP, and open_clip's text and timm's image tower with its weights.
 
@@ -232,28 +245,14 @@ def save_siglip(folder: Path, kind: str = "siglip2") -> tuple[Model, torch.nn.Mo
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = byte_pairs() if described["tokenizer"] == "gemma" else t5_unigrams()
     tokenizer.save(str(folder / "tokenizer.json"))
-    if described["tokenizer"] == "gemma":
-        names = {"tokenizer_class": "GemmaTokenizer", "pad_token": "<pad>", "eos_token": "<eos>", "bos_token": "<bos>"}
-        names |= {"unk_token": "<unk>", "add_bos_token": False, "add_eos_token": True, "padding_side": "right"}
-    else:
-        names = {"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": "</s>", "eos_token": "</s>"}
-    (folder / "tokenizer_config.json").write_text(json.dumps(names))
-    text_cfg = {"context_length": 16, "vocab_size": tokenizer.get_vocab_size(), "hf_tokenizer_name": str(folder)}
-    text_cfg |= {"tokenizer_kwargs": {"clean": "canonicalize"}, "width": 48, "heads": 4, "layers": 3}
-    text_cfg |= described.get("proj", {"proj_bias": True})
-    text_cfg |= {"no_causal_mask": True, "pool_type": "last", "norm_kwargs": {"eps": 1e-6}}
-    if described["act"]:
-        text_cfg["act_kwargs"] = {"approximate": "tanh"}
-    name = "vit_base_patch32_siglip_256" if described["act"] else "vit_base_patch16_siglip_224"
-    side, patch = (72, 32) if described["act"] else (36, 16)  # patches do not fill the image
-    vision_cfg = {"image_size": side, "timm_model_name": name, "timm_model_pretrained": False}
-    vision_cfg |= {"timm_pool": "map", "timm_proj": "none"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(_TOKENIZER_CONFIGS[described["tokenizer"]]))
+    config = siglip_config(described, tokenizer.get_vocab_size(), folder)
     torch.manual_seed(0)
-    text = open_clip.model._build_text_tower(48, text_cfg)
+    text = open_clip.model._build_text_tower(48, config["text_cfg"])
     width, hidden, layers, heads = SMALL_VISION
     image = timm.models.VisionTransformer(
-        img_size=side,
-        patch_size=patch,
+        img_size=config["vision_cfg"]["image_size"],
+        patch_size=32 if described["act"] else 16,
         num_classes=0,
         global_pool="map",
         embed_dim=width,
@@ -268,20 +267,30 @@ def save_siglip(folder: Path, kind: str = "siglip2") -> tuple[Model, torch.nn.Mo
     with torch.no_grad():
         image.patch_embed.proj.weight.mul_(4)
         image.attn_pool.latent.normal_()
-    dtype = described.get("dtype", torch.float32)
     tensors = {f"text.{key}": value for key, value in text.state_dict().items()}
     tensors |= {f"visual.trunk.{key}": value for key, value in image.state_dict().items()}
     tensors |= {"logit_scale": torch.tensor(4.7), "logit_bias": torch.tensor(-16.5)}
-    tensors = {key: value.to(dtype).contiguous() for key, value in tensors.items()}
+    tensors = {key: value.to(described.get("dtype", torch.float32)).contiguous() for key, value in tensors.items()}
     safetensors.torch.save_file(tensors, folder / "open_clip_model.safetensors")
-    text.load_state_dict({key[5:]: value.float() for key, value in tensors.items() if key.startswith("text.")})
-    image.load_state_dict({key[13:]: value.float() for key, value in tensors.items() if key.startswith("visual.")})
-    config = {"embed_dim": 48, "init_logit_bias": -10, "custom_text": True}
-    config |= {"vision_cfg": vision_cfg, "text_cfg": text_cfg}
+    for net, prefix in ((text, "text."), (image, "visual.trunk.")):  # as the file has them
+        net.load_state_dict({key: tensors[prefix + key].float() for key in net.state_dict()})
     preprocess = {"mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic", "resize_mode": "squash"}
-    written = {"model_cfg": config, "preprocess_cfg": preprocess}
-    (folder / "open_clip_config.json").write_text(json.dumps(written))
+    written = json.dumps({"model_cfg": config, "preprocess_cfg": preprocess})
+    (folder / "open_clip_config.json").write_text(written)
     return from_folder(folder, f"local-dir:{folder}"), text.eval(), image.eval()
 
 
 SMALL_VISION = (48, 96, 2, 4)  # width, width in between, blocks, heads: to put in the place of those of timm's "base"
+_TOKENIZER_CONFIGS: dict[str, dict[str, Any]] = {
+    "gemma": {
+        "tokenizer_class": "GemmaTokenizer",
+        "pad_token": "<pad>",
+        "eos_token": "<eos>",
+        "bos_token": "<bos>",
+        "unk_token": "<unk>",
+        "add_bos_token": False,
+        "add_eos_token": True,
+        "padding_side": "right",
+    },
+    "t5": {"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": "</s>", "eos_token": "</s>"},
+}

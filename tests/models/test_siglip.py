@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import open_clip
 import pytest
+import safetensors.torch
 import timm
 import torch
 from tiny_models import SIGLIP_KINDS, SMALL_VISION, TEXTS, assert_they_differ, save_siglip
@@ -19,7 +21,7 @@ from clipsearch.errors import WeightsUnusable
 from clipsearch.models import siglip
 from clipsearch.models.encoders import ColdEncoder, TorchEncoder, cold_encoder
 from clipsearch.models.layers import normalise
-from clipsearch.models.model import Model
+from clipsearch.models.model import Model, from_folder, text_files
 from clipsearch.models.pretrained import builtin_architectures, builtin_config
 from clipsearch.models.siglip import SiglipImageTower, SiglipTextTower
 from clipsearch.models.weights import load_safetensors
@@ -110,22 +112,43 @@ def test_half_precision_in_torch_is_near(tiny_siglip: Callable[[str], Made]) -> 
 
 def test_the_shapes_are_those_of_timm(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
-    names = [name for name in timm.list_models("vit_*_siglip_*") if siglip._NAME.fullmatch(name)]
+    found = {name: siglip._NAME.fullmatch(name) for name in timm.list_models("vit_*_siglip_*")}
+    names = {name: match for name, match in found.items() if match}
     assert len(names) == 16
-    for name in names:
+    for name, match in names.items():
         with torch.device("meta"):
-            net = timm.create_model(name, num_classes=0)
-        width, between, layers, heads = siglip._SIZES[siglip._NAME.fullmatch(name)[1]]
+            net: Any = timm.create_model(name, num_classes=0)
         block, pool = net.blocks[0], net.attn_pool
-        assert (net.embed_dim, block.mlp.fc1.out_features, len(net.blocks)) == (width, between, layers), name
-        assert (pool.mlp.fc1.out_features, block.attn.num_heads, pool.num_heads) == (between, heads, heads), name
-        tanh = [
-            getattr(part.mlp.act, "approximate", None) == "tanh" or "Tanh" in repr(part.mlp.act)
-            for part in (block, pool)
-        ]
-        assert tanh == [name in siglip._TANH] * 2, name
+        shape = net.embed_dim, block.mlp.fc1.out_features, len(net.blocks), block.attn.num_heads
+        assert shape == siglip._SIZES[match[1]], name
+        assert (pool.mlp.fc1.out_features, pool.num_heads) == (shape[1], shape[3]), name
+        assert ["Tanh" in repr(part.mlp.act) for part in (block, pool)] == [name in siglip._TANH] * 2, name
         assert {block.norm1.eps, net.norm.eps, pool.norm.eps} == {siglip.EPSILON}
-        assert f"patch{net.patch_embed.patch_size[0]}_" in name
+        assert net.patch_embed.patch_size[0] == int(match[2])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", ["ViT-B-32-SigLIP2-256", "ViT-B-16-SigLIP"])
+def test_the_true_shapes_are_equal(architecture: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    kind = "siglip2" if "SigLIP2" in architecture else "siglip"
+    small, *_ = save_siglip(tmp_path, kind)
+    config = builtin_config(architecture)
+    config["text_cfg"] |= {key: small.config["text_cfg"][key] for key in ("vocab_size", "hf_tokenizer_name")}
+    torch.manual_seed(0)
+    net = open_clip.CustomTextCLIP(**{key: value for key, value in config.items() if key != "custom_text"}).eval()
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.02)
+    safetensors.torch.save_file(net.state_dict(), small.weights)
+    preprocess = {"mean": 0.5, "std": 0.5, "resize_mode": "squash"}
+    (tmp_path / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": preprocess}))
+    model = from_folder(tmp_path, f"local-dir:{tmp_path}")
+    pixels = some_pixels(model, 2)
+    expected = their_texts((model, net.text, net.visual), TEXTS), their_images((model, net.text, net.visual), pixels)
+    for encoder in (ColdEncoder(model), TorchEncoder(model, "cpu", "fp32")):
+        np.testing.assert_allclose(encoder.encode_texts(TEXTS), expected[0], atol=1e-5)
+        np.testing.assert_allclose(encoder.encode_images(pixels), expected[1], atol=1e-5)
 
 
 def test_all_of_open_clip_are_served(tiny_siglip: Callable[[str], Made]) -> None:
@@ -164,6 +187,20 @@ def test_only_networks_that_it_knows_are_served(tiny_siglip: Callable[[str], Mad
     assert not serves("vision_cfg", a_key_of_tomorrow=1)
     assert not SiglipTextTower.serves(replace(model, text=None))
     assert not SiglipTextTower.serves(replace(model, weights=Path("weights.pt")))
+
+
+def test_what_fills_up_may_be_described_at_length(tiny_siglip: Callable[[str], Made], tmp_path: Path) -> None:
+    model = tiny_siglip("siglip")[0]
+    assert model.text is not None
+    assert model.text.config == {"pad_token_id": 1}
+    described = tmp_path / "tokenizer_config.json"
+    for token, expected in (({"content": "<unk>"}, {"pad_token_id": 2}), ("<pad>", {"pad_token_id": 0})):
+        described.write_text(json.dumps({"pad_token": token}))
+        files = text_files(model.config, described, model.text.tokenizer)
+        assert files is not None
+        assert files.config == expected
+    described.write_text(json.dumps({"pad_token": "nothing"}))
+    assert text_files(model.config, described, model.text.tokenizer) is None
 
 
 @pytest.mark.parametrize("changes", [{"layers": 2}, {"layers": 4}, {"width": 32}, {"vocab_size": 9}])
