@@ -11,6 +11,7 @@ import contextlib
 import functools
 import math
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -249,6 +250,25 @@ def _load(model: Model, device: str, precision: str) -> Any:
         ) from error
     net.eval()
     return net
+
+
+def write_safetensors(pickled: Path, path: Path) -> None:
+    """Write the tensors of a checkpoint of torch's as safetensors, under the names that open_clip gives them.
+
+    Nothing but tensors is unpickled (`weights_only`). Raises OSError, or `WeightsUnusable` if there is anything else.
+    """
+    import safetensors.torch
+    import torch
+
+    try:
+        found = torch.load(pickled, map_location="cpu", weights_only=True, mmap=True)
+        state = found.get("state_dict", found)
+        tensors = {name.removeprefix("module."): tensor.contiguous() for name, tensor in state.items()}
+        safetensors.torch.save_file(tensors, path)
+    except OSError:
+        raise
+    except Exception as error:  # torch, pickle and safetensors each have their own
+        raise WeightsUnusable(f"{pickled} cannot be read: {first_line(error)}") from error
 
 
 def check_names(device: str, precision: str) -> None:

@@ -12,7 +12,7 @@ from clipsearch.errors import BadArgument, DownloadFailed, ModelUnknown, Weights
 from clipsearch.models import pretrained
 from clipsearch.models.bert import BertTower
 from clipsearch.models.cache import sha256_of_file
-from clipsearch.models.encoders import serves
+from clipsearch.models.encoders import serves, write_safetensors
 from clipsearch.models.model import (
     BERT_FAMILY,
     MINI,
@@ -30,7 +30,6 @@ from clipsearch.models.model import (
 )
 from clipsearch.models.recommended import spelt_out
 from clipsearch.models.siglip import SiglipTextTower
-from clipsearch.models.weights import write_safetensors
 from clipsearch.paths import cache_folder, replacing
 
 _WEIGHTS_ON_HUB = ["open_clip_model.safetensors", "open_clip_pytorch_model.bin"]

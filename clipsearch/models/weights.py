@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipsearch.arrays import Array
-from clipsearch.errors import WeightsUnusable, first_line
+from clipsearch.errors import WeightsUnusable
 
 Tensors = dict[str, NDArray[Any]]
 
@@ -44,25 +44,6 @@ def load_safetensors(path: Path) -> Tensors:
         return out
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise WeightsUnusable(f"the weights {path} cannot be read as safetensors: {error}") from None
-
-
-def write_safetensors(pickled: Path, path: Path) -> None:
-    """Write the tensors of a checkpoint of torch's as safetensors, under the names that open_clip gives them.
-
-    Nothing but tensors is unpickled (`weights_only`). Raises OSError, or `WeightsUnusable` if there is anything else.
-    """
-    import safetensors.torch
-    import torch
-
-    try:
-        found = torch.load(pickled, map_location="cpu", weights_only=True, mmap=True)
-        state = found.get("state_dict", found)
-        tensors = {name.removeprefix("module."): tensor.contiguous() for name, tensor in state.items()}
-        safetensors.torch.save_file(tensors, path)
-    except OSError:
-        raise
-    except Exception as error:  # torch, pickle and safetensors each have their own
-        raise WeightsUnusable(f"{pickled} cannot be read: {first_line(error)}") from error
 
 
 class Named:
