@@ -125,8 +125,8 @@ class TorchEncoder:
     """A model with its images in torch, on CUDA, MPS or the CPU.
 
     Its texts are in NumPy where there is a tower for them. `precision` "auto" is fp16 on a GPU and fp32 on a CPU; int8
-    is for the vision transformers of CLIP and SigLIP on a CPU. A call uses so many `threads` of a CPU: None is all of them; 1 is best
-    where several calls are made at once.
+    is for the vision transformers of CLIP and SigLIP on a CPU. A call uses so many `threads` of a CPU: None is all of
+    them; 1 is best where several calls are made at once.
     """
 
     does_both = True
