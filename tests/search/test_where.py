@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -44,6 +45,18 @@ def test_it_points_at_the_thing_that_was_asked_for_and_not_at_the_other(embedder
         seen_once = view(embedder, scene.image)
         found += [is_inside(seen_once.where(thing.text), thing.boxes) for thing in scene.things]
     assert sum(found) >= 0.85 * len(found)  # 95.4% of many; by chance 8.5%
+
+
+def test_the_boxes_of_a_scene_hold_all_that_is_drawn_on_its_background() -> None:
+    for scene in [one for one in TWO if not one.things[-1].text.startswith("the ")]:
+        drawn = np.abs(np.asarray(scene.image, int) - np.asarray(scene.image, int)[0, 0]).sum(2) > 0
+        assert drawn.any()
+        for left, top, right, bottom in (box for thing in scene.things for box in thing.boxes):
+            rows = slice(math.floor(top * 160), math.ceil(bottom * 160) + 1)
+            columns = slice(math.floor(left * 160), math.ceil(right * 160) + 1)
+            assert drawn[rows, columns].mean() > 0.2
+            drawn[rows, columns] = False
+        assert not drawn.any()
 
 
 def bar(image: Image.Image, left: int, right: int) -> Image.Image:
