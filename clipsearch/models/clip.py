@@ -91,7 +91,8 @@ class ImageTower:
         return grid(self._projected(self._blocks.values(self._tokens(pixels))[0, 1:]), pixels, self.patch)
 
     def _one(self, pixels: Pixels) -> Array:
-        return self._projected(self._blocks(self._tokens(pixels), 0))[0]
+        row: Array = self._projected(self._blocks(self._tokens(pixels), 0))[0]
+        return row
 
     def _tokens(self, pixels: Pixels) -> Array:
         """The class and the patches with their positions, (1, 1 + patches, width)."""

@@ -140,9 +140,8 @@ class SiglipImageTower:
     def _one(self, pixels: Pixels) -> Array:
         t = self.tensors.below("attn_pool.")
         k, v = np.split(linear(self._seen(pixels), t, "kv"), 2, -1)
-        found = attention(
-            linear(t.matrix("latent"), t, "q"), k, v, self.shape.heads
-        )  # by the one query that was learnt
+        query = linear(t.matrix("latent"), t, "q")  # the one that was learnt
+        found = attention(query, k, v, self.shape.heads)
         row: Array = self._pooled(found, t)[0, 0]
         return row
 
