@@ -40,14 +40,27 @@ UNSEEN = 10_000_000  # training draws seeds below it, measuring and the tests ab
 SCALE = 2  # drawn larger and reduced, for smooth edges
 
 Colour = tuple[int, int, int]
+Box = tuple[float, float, float, float]  # left, top, right, bottom, as shares of the picture's side
+
+
+@dataclass(frozen=True, slots=True)
+class Thing:
+    """What a part of a picture shows, in words, and where: a box, or one for each of several."""
+
+    text: str
+    boxes: tuple[Box, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """A drawn picture; `captions[0]` describes it completely, the others in part or in other words."""
+    """A drawn picture; `captions[0]` describes it completely, the others in part or in other words.
+
+    `things` are those in it that have a place of their own: a pattern has none.
+    """
 
     image: Image.Image
     captions: tuple[str, ...]
+    things: tuple[Thing, ...] = ()
 
 
 class _Canvas:
@@ -59,16 +72,26 @@ class _Canvas:
         self.size = size
         self.image = Image.new("RGB", (self.side, self.side), background)
         self.draw = ImageDraw.Draw(self.image)
+        self._corners: list[tuple[float, float]] = []
+
+    def taken(self) -> Box:
+        """The box around all that was drawn since this was asked last, as far as it is in the picture."""
+        xs, ys = zip(*self._corners, strict=True)
+        self._corners = []
+        return max(0.0, min(xs)), max(0.0, min(ys)), min(1.0, max(xs)), min(1.0, max(ys))
 
     def polygon(self, points: list[tuple[float, float]], fill: Colour) -> None:
+        self._corners += points
         self.draw.polygon([(x * self.side, y * self.side) for x, y in points], fill=fill)
 
     def ellipse(self, x: float, y: float, rx: float, ry: float, fill: Colour) -> None:
         s = self.side
+        self._corners += [(x - rx, y - ry), (x + rx, y + ry)]
         self.draw.ellipse([(x - rx) * s, (y - ry) * s, (x + rx) * s, (y + ry) * s], fill=fill)
 
     def box(self, x0: float, y0: float, x1: float, y1: float, fill: Colour) -> None:
         s = self.side
+        self._corners += [(x0, y0), (x1, y1)]
         self.draw.rectangle([x0 * s, y0 * s, x1 * s, y1 * s], fill=fill)
 
     def shape(self, name: str, x: float, y: float, r: float, fill: Colour, background: Colour) -> None:
@@ -139,6 +162,7 @@ def _one_shape(rng: random.Random, size: int) -> Scene:
             f"{_article(f'{colour} {shape}')} {on}",
             _article(f"{colour} {shape}"),
         ),
+        (Thing(_article(f"{colour} {shape}"), (canvas.taken(),)),),
     )
 
 
@@ -151,14 +175,17 @@ def _two_shapes(rng: random.Random, size: int) -> Scene:
     horizontal = rng.random() < 0.5
     across, along = rng.uniform(0.4, 0.6), (rng.uniform(0.22, 0.28), rng.uniform(0.72, 0.78))
     points = [(v, across) if horizontal else (across, v) for v in along]
+    boxes = []
     for (x, y), shape, colour in zip(points, (shape_a, shape_b), (first, second), strict=True):
         canvas.shape(shape, x, y, rng.uniform(0.13, 0.18), _colour(rng, colour), background)
+        boxes.append(canvas.taken())
     a, b = _article(f"{first} {shape_a}"), _article(f"{second} {shape_b}")
     there, back = ("to the left of", "to the right of") if horizontal else ("above", "below")
     on = f"on {_article(bg_name)} background"
     return Scene(
         canvas.finish(),
         (f"{a} {there} {b} {on}", f"{b} {back} {a} {on}", f"{a} {there} {b}", f"{b} {back} {a}", f"{a} and {b}"),
+        (Thing(a, (boxes[0],)), Thing(b, (boxes[1],))),
     )
 
 
@@ -169,14 +196,17 @@ def _several_shapes(rng: random.Random, size: int) -> Scene:
     background = _colour(rng, bg_name)
     canvas = _Canvas(rng, size, background)
     cells = rng.sample([(x, y) for x in (0.2, 0.5, 0.8) for y in (0.2, 0.5, 0.8)], count)
+    boxes = []
     for x, y in cells:
         jitter = (rng.uniform(-0.04, 0.04), rng.uniform(-0.04, 0.04))
         canvas.shape(shape, x + jitter[0], y + jitter[1], 0.1, _colour(rng, colour), background)
+        boxes.append(canvas.taken())
     plural = shape + ("es" if shape.endswith("s") else "s")
     on = f"on {_article(bg_name)} background"
     return Scene(
         canvas.finish(),
         (f"{COUNTS[count]} {colour} {plural} {on}", f"{COUNTS[count]} {colour} {plural}", f"{colour} {plural}"),
+        (Thing(f"{colour} {plural}", tuple(boxes)),),
     )
 
 
@@ -289,27 +319,31 @@ def _landscape(rng: random.Random, size: int) -> Scene:
     light = "moon" if sky == "night" else "sun"
     side = rng.choice(("left", "right"))
     x = 0.2 if side == "left" else 0.8
+    canvas.taken()
     canvas.ellipse(x, 0.18, 0.09, 0.09, (244, 240, 214) if light == "moon" else (252, 216, 50))
+    shines = Thing(f"the {light}", (canvas.taken(),))
     if light == "moon":
         canvas.ellipse(x + 0.04, 0.16, 0.075, 0.075, _SKIES[sky])
+        canvas.taken()
     names = ["boat"] if boats else rng.sample([n for n in _ICONS if n != "boat"], rng.choice((1, 2)))
     things = []
     for name, px in zip(names, (0.3, 0.7) if len(names) == 2 else (rng.uniform(0.35, 0.65),), strict=True):
         paint, colours = _ICONS[name]
         colour = rng.choice(colours)
         paint(canvas, px, horizon + rng.uniform(0.08, 0.16), _colour(rng, colour))
-        things.append(_article(f"{colour} {name}"))
+        things.append(Thing(_article(f"{colour} {name}"), (canvas.taken(),)))
     when = {"day": "by day", "night": "at night", "sunset": "at sunset"}[sky]
-    what = " to the left of ".join(things)
+    what = " to the left of ".join(thing.text for thing in things)
     return Scene(
         canvas.finish(),
         (
             f"{what} {ground} {when} with the {light} on the {side}",
             f"{what} {ground} {when}",
             f"{what} under the {light}",
-            " and ".join(things),
+            " and ".join(thing.text for thing in things),
             f"{_article(names[0])} {when}",
         ),
+        (*things, shines),
     )
 
 

@@ -19,6 +19,7 @@ COMMANDS = {
     "index": "index",
     "query": "query",
     "label": "label",
+    "where": "where",
     "duplicates": "duplicates",
     "concept": "concept",
     "status": "status",

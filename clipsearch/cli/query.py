@@ -127,6 +127,10 @@ def query(
     link_to: Annotated[
         str | None, typer.Option(metavar="DIR", help="Link to the photos from there.", rich_help_panel=OUTPUT)
     ] = None,
+    where_: Annotated[
+        bool,
+        typer.Option("--where", help="Also which part of a photo it is, in JSON and --html.", rich_help_panel=OUTPUT),
+    ] = False,
     numbered: Annotated[
         bool, typer.Option("--numbered", help="Put the rank before the names in DIR.", rich_help_panel=OUTPUT)
     ] = False,
@@ -157,6 +161,10 @@ def query(
     shown = _Shown(_form(format, null, batch), null, preview, _named("html", html), open_)
     collected = _Collected(_named("copy_to", copy_to), _named("link_to", link_to), numbered)
     _check_together(shown, collected, format)
+    if where_ and not shown.needs_confidence:
+        raise BadRequest("--where is shown by --html and in JSON; add --html FILE, --open or --format json")
+    if where_ and batch is not None:
+        raise BadRequest("--where takes one query; leave out --batch")
     limits = Limits(k, min_score, _least(cut, min_confidence), _threshold(unique, similarity), exact)
     where = filters.photo_filter(under, after, before, camera, near, size, orientation, type, files_from, from0)
     with Store.open(index_folder(index)) as store:
@@ -169,6 +177,8 @@ def query(
             terms += [term for words in not_ or () for term in searcher.terms(words, -1)]
             terms += [_image_term(spelling, -1) for spelling in unlike or ()]
             hits = _found(searcher, terms, limits, cut=cut)
+            if where_:
+                hits = searcher.with_where(hits, terms)
             if shown.needs_confidence:
                 hits = searcher.with_confidence(hits, terms)
             found, failed = bool(hits), False

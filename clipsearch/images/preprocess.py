@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -19,6 +19,15 @@ _MEAN = (0.48145466, 0.4578275, 0.40821073)
 _STD = (0.26862954, 0.26130258, 0.27577711)
 
 _LONGEST = 16  # times its short side; no model's input is as long
+
+
+class Box(NamedTuple):
+    """A part of an upright picture, in shares of its width and height."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +93,16 @@ def decode_for(data: bytes, how: Preprocess) -> Decoded:
 def pixels_of(decoded: Decoded, how: Preprocess) -> Pixels:
     """The model's input from what `decode_for` gave."""
     return preprocess(decoded.image, how, (decoded.metadata.width, decoded.metadata.height))
+
+
+def seen(how: Preprocess, width: int, height: int) -> Box:
+    """What the model's input shows of an upright picture of this size: a box, maybe larger than it."""
+    if how.resize_mode == "squash":
+        return Box(0, 0, 1, 1)
+    ratios = width / how.size[1], height / how.size[0]
+    ratio = max(ratios) if how.resize_mode == "longest" else min(ratios)
+    shares = ratio / ratios[0], ratio / ratios[1]
+    return Box((1 - shares[0]) / 2, (1 - shares[1]) / 2, (1 + shares[0]) / 2, (1 + shares[1]) / 2)
 
 
 def _without_far_ends(image: Image.Image) -> Image.Image:

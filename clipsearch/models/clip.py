@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipsearch.arrays import Array, Pixels, unit_rows
-from clipsearch.models.layers import by_length, layer_norm, normalise, patches
+from clipsearch.models.layers import Parts, by_length, grid, layer_norm, normalise, patches
 from clipsearch.models.model import Model
 from clipsearch.models.tokenizer import tokenize
 from clipsearch.models.transformer import Shape, Transformer
@@ -58,6 +58,8 @@ class TextTower:
 class ImageTower:
     """Pixels to embeddings. Raises `WeightsUnusable` where the weights do not have the architecture's shapes."""
 
+    zoom = 1  # `parts` needs the size that the positions were learned for
+
     @staticmethod
     def serves(model: Model) -> bool:
         """Whether this tower embeds the images of a model."""
@@ -80,14 +82,28 @@ class ImageTower:
         """Unit rows (n, dim) of n preprocessed images, (n, height, width, 3) uint8."""
         return unit_rows(np.stack([self._one(image) for image in pixels]))
 
+    def parts(self, pixels: Pixels) -> Parts:
+        """What each patch of one preprocessed image says of itself, as unit rows.
+
+        The values of the last attention without its mixing (MaskCLIP, Zhou et al. 2022), and without the residual and
+        the MLP after it (ClearCLIP, Lan et al. 2024).
+        """
+        return grid(self._projected(self._blocks.values(self._tokens(pixels))[0, 1:]), pixels, self.patch)
+
     def _one(self, pixels: Pixels) -> Array:
+        row: Array = self._projected(self._blocks(self._tokens(pixels), 0))[0]
+        return row
+
+    def _tokens(self, pixels: Pixels) -> Array:
+        """The class and the patches with their positions, (1, 1 + patches, width)."""
         t = self.tensors
         embedded = patches(normalise(pixels, self._preprocess), t.matrix("conv1.weight"))
         tokens = np.concatenate([t.matrix("class_embedding")[None], embedded])
-        x = tokens + t.matrix("positional_embedding")
-        token = self._blocks(layer_norm(x, t, "ln_pre")[None], 0)
-        projected: Array = (layer_norm(token, t, "ln_post") @ t.matrix("proj"))[0]
-        return projected
+        return layer_norm(tokens + t.matrix("positional_embedding"), t, "ln_pre")[None]
+
+    def _projected(self, tokens: Array) -> Array:
+        rows: Array = layer_norm(tokens, self.tensors, "ln_post") @ self.tensors.matrix("proj")
+        return rows
 
 
 def _activation(model: Model) -> str:

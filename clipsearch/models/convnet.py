@@ -17,7 +17,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from clipsearch.arrays import Array, Pixels, unit_rows
-from clipsearch.models.layers import gelu, normalise
+from clipsearch.models.layers import Parts, gelu, normalise
 from clipsearch.models.model import Model
 from clipsearch.models.weights import Named, Tensors
 
@@ -30,6 +30,7 @@ _FEATURES = 1280  # channels of the last map
 _EPSILON = np.float32(1e-3)  # of the batch norms
 _MOST = 6.0  # ReLU6 cuts here
 _IN_CACHE = 1 << 16  # numbers: a quarter of a megabyte
+_SHARE = 0.02  # of a place's difference from the mean: a step small enough for a derivative
 
 
 class _Layer(NamedTuple):
@@ -102,6 +103,8 @@ class ConvTower:
     `blocks` are run on the map, one after the other, and `dense` on the mean over its places.
     """
 
+    zoom = 2  # at which `parts` points best: the map of an input of 224 pixels has 7 x 7 places alone
+
     @staticmethod
     def serves(model: Model) -> bool:
         """Whether this tower embeds the images of a model."""
@@ -132,14 +135,45 @@ class ConvTower:
         """Unit rows (n, dim) of n preprocessed images, (n, height, width, 3) uint8."""
         return unit_rows(np.stack([self._one(image) for image in pixels]))
 
+    def parts(self, pixels: Pixels) -> Parts:
+        """How each place of the map moves the embedding of one preprocessed image, of any size.
+
+        That is where the embedding goes when the mean has a little more of the place, as in Grad-CAM (Selvaraju et al.
+        2017). The head of a place alone says little: it was trained on means.
+        """
+        x = self._map(pixels)
+        mean = x.mean((0, 1))
+        moved = unit_rows(self._head(mean + np.float32(_SHARE) * (x - mean))) - unit_rows(self._head(mean))
+        height, width = pixels.shape[:2]
+        return Parts(moved / np.float32(_SHARE), self._middles(height), self._middles(width))
+
     def _one(self, pixels: Pixels) -> Array:
+        return self._head(self._map(pixels).mean((0, 1)))
+
+    def _map(self, pixels: Pixels) -> Array:
         x = normalise(pixels, self._preprocess)
         for block in self.blocks:
             x = block(x)
-        x = x.mean((0, 1))
+        return x
+
+    def _head(self, x: Array) -> Array:
         for dense in self.dense:
             x = dense(x)
         return x
+
+    def _middles(self, side: int) -> Array:
+        """The middles of what the places of the map see, as shares of a side of so many pixels.
+
+        "SAME" pads an even side at its end more than at its start, so that they lie half a place further than one
+        would think.
+        """
+        first, step, count = 0.5, 1, side
+        for conv in (conv for block in self.blocks for conv in block.convs):
+            start, end = conv.margins(count)
+            first += step * ((conv.size - 1) / 2 - start)
+            step *= conv.stride
+            count = (count + start + end - conv.size) // conv.stride + 1
+        return ((first + step * np.arange(count)) / side).astype(np.float32)
 
 
 class Conv:
@@ -220,8 +254,8 @@ class Dense(NamedTuple):
     activation: str = ""
 
     def __call__(self, x: Array) -> Array:
-        """A vector (after,) of a vector (before,)."""
-        out: Array = self.weight @ x
+        """Vectors (..., after) of vectors (..., before)."""
+        out: Array = x @ self.weight.T
         if self.bias is not None:
             out += self.bias
         return gelu(out) if self.activation == "gelu" else np.maximum(out, 0) if self.activation else out

@@ -4,16 +4,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from clipsearch.arrays import Array, Pixels, softmax
+from clipsearch.arrays import Array, Pixels, softmax, unit_rows
 from clipsearch.images.preprocess import Preprocess
 from clipsearch.models.weights import Named
 
 _TEXTS_AT_ONCE = 64
+
+
+class Parts(NamedTuple):
+    """What a tower makes of the parts of one image: (rows, columns, dim), to multiply with the row of a text.
+
+    The products have no scale of their own: they say which part is more about the text than another. `ys` (rows,) and
+    `xs` (columns,) are the middles of the parts, as shares of the input's height and width.
+    """
+
+    embeddings: Array
+    ys: Array
+    xs: Array
 
 
 def normalise(pixels: Pixels, preprocess: Preprocess) -> Array:
@@ -34,6 +46,14 @@ def patches(image: Array, kernel: Array) -> Array:
     cut = image[: rows * size, : columns * size].reshape(rows, size, columns, size, 3).transpose(0, 2, 4, 1, 3)
     out: Array = cut.reshape(rows * columns, -1) @ kernel.reshape(len(kernel), -1).T
     return out
+
+
+def grid(rows: Array, image: Pixels, size: int) -> Parts:
+    """Rows (patches, dim) of the patches of an image, in the order of `patches`, as parts of it."""
+    height, width = image.shape[:2]
+    down, across = height // size, width // size
+    middles = (np.arange(max(down, across), dtype=np.float32) + np.float32(0.5)) * size
+    return Parts(unit_rows(rows).reshape(down, across, -1), middles[:down] / height, middles[:across] / width)
 
 
 def by_length(texts: Sequence[Sequence[Any]], embed: Callable[[NDArray[np.int64]], Array]) -> Array:

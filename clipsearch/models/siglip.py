@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from clipsearch.arrays import Array, Pixels, unit_rows
 from clipsearch.models.hf_tokenizer import prepare, tokenize
-from clipsearch.models.layers import attention, by_length, layer_norm, linear, normalise, patches
+from clipsearch.models.layers import Parts, attention, by_length, grid, layer_norm, linear, normalise, patches
 from clipsearch.models.model import Model
 from clipsearch.models.transformer import ACTIVATIONS, TIMM, Shape, Transformer
 from clipsearch.models.weights import Named, Tensors
@@ -95,6 +95,8 @@ class SiglipTextTower:
 class SiglipImageTower:
     """Pixels to embeddings. Raises `WeightsUnusable` where the weights do not have the architecture's shapes."""
 
+    zoom = 1  # `parts` needs the size that the positions were learned for
+
     @staticmethod
     def serves(model: Model) -> bool:
         """Whether this tower embeds the images of a model."""
@@ -126,16 +128,32 @@ class SiglipImageTower:
         """Unit rows (n, dim) of n preprocessed images, (n, height, width, 3) uint8."""
         return unit_rows(np.stack([self._one(image) for image in pixels]))
 
+    def parts(self, pixels: Pixels) -> Parts:
+        """What the pooling would give of each patch of one preprocessed image if it saw no other, as unit rows.
+
+        That is MaskCLIP (Zhou et al. 2022) for a network whose last attention is in its pooling.
+        """
+        t = self.tensors.below("attn_pool.")
+        _, values = np.split(linear(self._seen(pixels), t, "kv"), 2, -1)
+        return grid(self._pooled(values, t)[0], pixels, self.patch)
+
     def _one(self, pixels: Pixels) -> Array:
+        t = self.tensors.below("attn_pool.")
+        k, v = np.split(linear(self._seen(pixels), t, "kv"), 2, -1)
+        query = linear(t.matrix("latent"), t, "q")  # the one that was learnt
+        found = attention(query, k, v, self.shape.heads)
+        row: Array = self._pooled(found, t)[0, 0]
+        return row
+
+    def _seen(self, pixels: Pixels) -> Array:
+        """The patches after the last block, (1, patches, width)."""
         t = self.tensors
         embedded = patches(normalise(pixels, self._preprocess), t.matrix("patch_embed.proj.weight"))
         x = embedded + t.matrix("patch_embed.proj.bias") + t.matrix("pos_embed")
-        pooled: Array = self._pool(layer_norm(self._blocks(x), t, "norm", EPSILON), t.below("attn_pool."))[0, 0]
-        return pooled
+        return layer_norm(self._blocks(x), t, "norm", EPSILON)
 
-    def _pool(self, x: Array, t: Named) -> Array:
-        """What one learnt query finds in the rows (1, length, width): (1, 1, width)."""
-        k, v = np.split(linear(x, t, "kv"), 2, -1)
-        x = linear(attention(linear(t.matrix("latent"), t, "q"), k, v, self.shape.heads), t, "proj")
+    def _pooled(self, x: Array, t: Named) -> Array:
+        """What the pooling makes of rows (1, n, width) that its attention found."""
+        x = linear(x, t, "proj")
         hidden = linear(layer_norm(x, t, "norm", EPSILON), t, "mlp.fc1")
         return x + linear(ACTIVATIONS[self.shape.activation](hidden), t, "mlp.fc2")

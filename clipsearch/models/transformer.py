@@ -68,6 +68,15 @@ class Transformer:
             x = self._block(x, self._tensors.below(f"{self._names.blocks}.{n}."), mask, part)
         return x if read is None else x[:, 0]
 
+    def values(self, x: Array) -> Array:
+        """What each position (n, length, width) gives to those that attend to it in the last block."""
+        *before, last = (self._tensors.below(f"{self._names.blocks}.{n}.") for n in range(self._shape.layers))
+        for t in before:
+            x = self._block(x, t, None, slice(None))
+        weight, bias = (np.split(last.matrix(name), 3)[2] for name in (self._names.qkv_weight, self._names.qkv_bias))
+        values = product(layer_norm(x, last, self._names.norm_1, self._shape.epsilon), weight) + bias
+        return linear(values, last, self._names.out)
+
     def _block(self, x: Array, t: Named, mask: Array | None, rows: slice) -> Array:
         epsilon = self._shape.epsilon
         x = x[:, rows] + self._attend(layer_norm(x, t, self._names.norm_1, epsilon), t, mask, rows)

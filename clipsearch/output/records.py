@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from clipsearch.search.evaluate import Evaluation
     from clipsearch.search.label import Labelled
     from clipsearch.search.query import Hit
+    from clipsearch.search.where import Found, Where
     from clipsearch.store.catalogue import Photo
     from clipsearch.store.verify import Verified
 
@@ -59,6 +60,7 @@ def as_object(hit: Hit) -> dict[str, Any]:
         "score": _rounded(hit.score),
         "confidence": _rounded(hit.confidence),
         **photo_fields(hit.photo),
+        **({"where": _where(hit.where, *hit.photo.metadata[:2])} if hit.where else {}),
         "similar": [path_fields(photo.path) for photo in hit.similar],
         "same_file": [path_fields(path) for path in hit.same_file],
     }
@@ -111,6 +113,36 @@ def label_counts(rows: Sequence[tuple[str, int]], form: str) -> Iterator[bytes]:
         yield from (as_json(one) for one in objects)
     else:
         yield from (b"%d\t%s\n" % (count, _field(name.encode())) for name, count in rows)
+
+
+# ------------------------------------------------------------------------------------------ where
+
+
+def where(found: Iterable[Found], form: str) -> Iterator[bytes]:
+    """Where something is in photos, as `tsv` (score, left, top, right, bottom, path), `json` or `jsonl`."""
+    if form == "json":
+        yield as_json([_found_object(one) for one in found], indent=2)
+        return
+    for one in found:
+        if form == "jsonl":
+            yield as_json(_found_object(one))
+        else:
+            box = b"\t".join(b"%d" % edge for edge in one.there.pixels(one.width, one.height))
+            yield b"%.4f\t%s\t%s\n" % (one.there.score, box, _field(one.path))
+
+
+def _found_object(one: Found) -> dict[str, Any]:
+    size = {"width": one.width, "height": one.height}
+    return {**path_fields(one.path), "text": one.text, **size, **_where(one.there, one.width, one.height)}
+
+
+def _where(there: Where, width: int, height: int) -> dict[str, Any]:
+    edges = there.box._asdict()
+    return {
+        "box": dict(zip(edges, there.pixels(width, height), strict=True)),
+        "shares": {edge: round(share, 4) for edge, share in edges.items()},
+        "score": _rounded(there.score),
+    }
 
 
 # ------------------------------------------------------------------------------------------ duplicates

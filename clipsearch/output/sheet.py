@@ -19,12 +19,14 @@ from clipsearch.errors import BadRequest, reason
 from clipsearch.images.sandbox import usable_cores
 from clipsearch.images.thumbnail import as_jpeg, thumbnail
 from clipsearch.output import text
+from clipsearch.output.heat import overlay
 from clipsearch.output.text import printable
 from clipsearch.paths import replacing
 
 if TYPE_CHECKING:
     from clipsearch.search.duplicates import Copy, Group
     from clipsearch.search.query import Hit
+    from clipsearch.search.where import Where
     from clipsearch.store.catalogue import Photo
 
 _WORKERS = min(8, usable_cores())  # each may hold a photo of 200 megapixels
@@ -107,7 +109,7 @@ def write_duplicates(path: Path, groups: Sequence[Group], subtitle: str = "") ->
 def sheet(hits: Sequence[Hit], title: str, subtitle: str = "") -> Iterator[str]:
     """The page of hits, piece by piece, to be written as UTF-8. Its thumbnails are never all in memory."""
     with _threads() as pool:
-        cards = _with_pictures(pool, ((hit.photo.path, _card_of_hit(hit)) for hit in hits))
+        cards = _with_pictures(pool, ((hit.photo.path, _card_of_hit(hit), hit.where) for hit in hits))
         yield from _page(title or "photos", subtitle, text.photos(len(hits)), [Section(cards)], empty=not hits)
 
 
@@ -174,7 +176,7 @@ def _card_of_hit(hit: Hit) -> Card:
 
 
 def _section_of_group(pool: ThreadPoolExecutor, number: int, group: Group) -> Section:
-    cards = ((copy.photo.path, _card_of_copy(copy, group[0], n)) for n, copy in enumerate(group))
+    cards = ((copy.photo.path, _card_of_copy(copy, group[0], n), None) for n, copy in enumerate(group))
     return Section(_with_pictures(pool, cards), f"Group {number}", text.photos(len(group)))
 
 
@@ -212,11 +214,11 @@ def _threads() -> Iterator[ThreadPoolExecutor]:
         pool.shutdown(cancel_futures=True)
 
 
-def _with_pictures(pool: ThreadPoolExecutor, cards: Iterable[tuple[bytes, Card]]) -> Iterator[Card]:
+def _with_pictures(pool: ThreadPoolExecutor, cards: Iterable[tuple[bytes, Card, Where | None]]) -> Iterator[Card]:
     """The cards with their thumbnails, in their order; several are made at once, and never many ahead of the page."""
     making: deque[tuple[Card, Future[Picture | None]]] = deque()
-    for path, card in cards:
-        making.append((card, pool.submit(_picture, path)))
+    for path, card, there in cards:
+        making.append((card, pool.submit(_picture, path, there)))
         if len(making) > 2 * _WORKERS:
             yield _finished(making.popleft())
     while making:
@@ -228,8 +230,10 @@ def _finished(made: tuple[Card, Future[Picture | None]]) -> Card:
     return card._replace(picture=picture.result())
 
 
-def _picture(path: bytes) -> Picture | None:
+def _picture(path: bytes, there: Where | None) -> Picture | None:
     image = thumbnail(path)
     if image is None:
         return None
+    if there is not None:
+        image = overlay(image, there)
     return Picture(base64.b64encode(as_jpeg(image)).decode("ascii"), image.width, image.height)

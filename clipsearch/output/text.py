@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from clipsearch.search.evaluate import Evaluation
     from clipsearch.search.label import Labelled
     from clipsearch.search.query import Hit
+    from clipsearch.search.where import Found
     from clipsearch.store.filters import Filter
     from clipsearch.store.verify import Verified
 
@@ -113,6 +114,15 @@ def _bar(share: float, cells: int = 10) -> str:
     eighths = round(8 * cells * share)
     bar = "█" * (eighths // 8) + ("", *"▏▎▍▌▋▊▉")[eighths % 8]
     return f"{bar:<{cells}}"
+
+
+def where(found: Iterable[Found], width: int, *, colour: bool) -> Iterator[bytes]:
+    """Photos with the score and the box of what was looked for: its size and its left upper corner, in pixels."""
+    for one in found:
+        left, top, right, bottom = one.there.pixels(one.width, one.height)
+        box = f"  {right - left} \N{MULTIPLICATION SIGN} {bottom - top} at {left}, {top}"
+        line: Line = ([(f"{one.there.score:.3f}", "green"), (f"{box:<26}", "cyan")], one.path, "")
+        yield _lines([line], width, colour=colour).encode("utf-8", "replace")
 
 
 def label_counts(rows: Sequence[tuple[str, int]], width: int, *, colour: bool) -> Iterator[bytes]:

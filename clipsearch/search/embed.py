@@ -4,7 +4,9 @@ image may be in the index.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,7 +21,12 @@ from clipsearch.store.catalogue import Store
 if TYPE_CHECKING:
     from PIL import Image
 
+    from clipsearch.images.preprocess import Preprocess
+    from clipsearch.models.clip import ImageTower
+    from clipsearch.models.convnet import ConvTower
     from clipsearch.models.encoders import Encoder
+    from clipsearch.models.layers import Parts
+    from clipsearch.models.siglip import SiglipImageTower
     from clipsearch.search.query import Term
 
 _MOST_KEPT = 4_000  # texts of one call; more would push what people asked for out of the cache
@@ -106,6 +113,25 @@ class Embedder:
         """The unit row (dim,) of an image that is prepared for the model, (height, width, 3) uint8."""
         row: Array = self._encoder(texts=False).encode_images(pixels[None])[0]
         return row
+
+    @functools.cached_property
+    def _tower(self) -> ImageTower | ConvTower | SiglipImageTower:
+        from clipsearch.models.encoders import in_numpy
+
+        encoder = in_numpy(self.model, texts=False, images=True)
+        if encoder is None:
+            raise BadRequest(f"{self.model.name} cannot say where in a photo something is")
+        return encoder.image_tower
+
+    def parts(self, pixels: Pixels) -> Parts:
+        """What the model makes of the parts of an image that was prepared as `for_parts` says."""
+        return self._tower.parts(pixels)
+
+    @property
+    def for_parts(self) -> Preprocess:
+        """How an image is prepared for `parts`. Raises `BadRequest` for a model that has no way to tell parts apart."""
+        how = self.model.preprocess
+        return replace(how, size=(self._tower.zoom * how.size[0], self._tower.zoom * how.size[1]))
 
     def indexed(self, content: bytes) -> Array | None:
         """The unit row (dim,) that the index has for a content hash."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,6 +22,7 @@ from clipsearch.store.filters import EVERYTHING, Filter
 
 if TYPE_CHECKING:
     from clipsearch.search.confidence import Background
+    from clipsearch.search.where import Where
 
 FIRST_LOOK = 64  # photos that are looked at first where a hit may be refused or folded into another
 EMPTY = "the query is empty; say what to look for"
@@ -83,7 +85,8 @@ class Hit(NamedTuple):
 
     `score` is the cosine between its embedding and the query's, -1 to 1, or None where only a filter was asked.
     `confidence` is the probability that it shows the texts of the query, 0 to 1, where that was asked for. `similar`
-    are the photos that were folded into this one, `same_file` other names of its own file.
+    are the photos that were folded into this one, `same_file` other names of its own file. `where` is the part of it
+    that the query is about, where that was asked for.
     """
 
     rank: int
@@ -92,6 +95,7 @@ class Hit(NamedTuple):
     confidence: float | None = None
     similar: tuple[Photo, ...] = ()
     same_file: tuple[bytes, ...] = ()
+    where: Where | None = None
 
     @property
     def path(self) -> Path:
@@ -203,6 +207,23 @@ class Searcher:
         rows = self._rows(hits)
         least = np.min([self._background.confidence(text, rows) for text in asked], axis=0)
         return [hit._replace(confidence=value) for hit, value in zip(hits, least.tolist(), strict=True)]
+
+    def with_where(self, hits: list[Hit], terms: Sequence[Term]) -> list[Hit]:
+        """Each hit with the part of it that the query is about; None where its file cannot be read any more."""
+        from clipsearch.images.read import read
+        from clipsearch.images.sandbox import Decoders
+        from clipsearch.search.where import where
+
+        if not terms:
+            raise BadArgument("where", "needs something to look for")
+        row, out = self.embed(terms), []
+        with Decoders(self.embedder.for_parts, 1) as decoders:
+            for hit in hits:
+                there = None
+                with contextlib.suppress(ImageUnusable):
+                    there, _ = where(self.embedder, row, read(hit.photo.path), decoders)
+                out.append(hit._replace(where=there))
+        return out
 
     def embed(self, terms: Sequence[Term]) -> Array:
         """The unit row (dim,) of a query: the weighted sum of its terms' unit rows, made a unit row again."""

@@ -57,6 +57,31 @@ def test_the_image_tower_gives_the_embeddings_that_open_clip_gives(tiny: Callabl
     assert cosines(ImageTower(model, load_safetensors(model.weights))(pixels(model)), expected).min() > 0.999999
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_part_is_what_its_patch_gives_when_each_attends_to_itself_alone(
+    tiny: Callable[[str], Model], kind: str
+) -> None:
+    model = tiny(kind)
+    (image,) = pixels(model, 1)
+    visual = theirs(model).visual
+    with torch.inference_mode():
+        x = visual._embeds(torch.from_numpy(normalise(image[None], model.preprocess)).permute(0, 3, 1, 2))
+        *before, last = visual.transformer.resblocks
+        for block in before:
+            x = block(x)
+        alone = torch.full((x.shape[1], x.shape[1]), -torch.inf).fill_diagonal_(0)
+        values = last.attention(last.ln_1(x), attn_mask=alone)[0, 1:]
+        expected = (visual.ln_post(values) @ visual.proj).numpy()
+    parts = ImageTower(model, load_safetensors(model.weights)).parts(image)
+    patch = model.config["vision_cfg"].get("patch_size", 16)
+    rows, columns = (side // patch for side in image.shape[:2])
+    assert parts.embeddings.shape == (rows, columns, model.dim)
+    assert_they_differ(expected)
+    assert cosines(parts.embeddings.reshape(rows * columns, -1), expected).min() > 0.99999
+    np.testing.assert_allclose(parts.ys * image.shape[0], (np.arange(rows) + 0.5) * patch, rtol=1e-5)
+    np.testing.assert_allclose(parts.xs * image.shape[1], (np.arange(columns) + 0.5) * patch, rtol=1e-5)
+
+
 def test_a_text_is_read_up_to_its_first_end(tiny: Callable[[str], Model]) -> None:
     tower = TextTower(tiny(), load_safetensors(tiny().weights))
     one, other, longer = tower(["a dog", "a dog <end_of_text> in the snow", "a dog in the snow"])

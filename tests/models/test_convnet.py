@@ -79,6 +79,46 @@ def test_images_are_embedded_as_timm_does_it(
     assert (rows @ rows.T)[np.triu_indices(3, 1)].max() < 0.9999  # else any tower would agree
 
 
+@pytest.mark.parametrize("size", [(64, 64), (63, 97)])
+def test_a_part_says_how_the_embedding_changes_with_its_place_of_the_map(
+    size: tuple[int, int], net: tuple[str, open_clip.CLIP], tmp_path: Path
+) -> None:
+    name, their = net
+    model = saved(name, their, tmp_path)
+    pixels = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
+    tower = ConvTower(model, load_safetensors(model.weights))
+    inputs = torch.from_numpy(normalise(pixels[None], model.preprocess)).permute(0, 3, 1, 2)
+    text = torch.nn.functional.normalize(torch.randn(model.dim), dim=0)
+    visual: Any = their.visual
+    with torch.no_grad():
+        features = visual.trunk.forward_features(inputs)[0]
+    mean = features.mean((1, 2)).requires_grad_()
+    embedded = visual.head(visual.trunk.classifier(mean))
+    np.testing.assert_allclose(unit_rows(embedded.detach().numpy()), tower(pixels[None])[0], atol=1e-5)
+    (gradient,) = torch.autograd.grad(torch.nn.functional.normalize(embedded, dim=0) @ text, mean)
+    expected = torch.einsum("cyx,c->yx", features - mean.detach()[:, None, None], gradient).numpy()
+    said = tower.parts(pixels).embeddings @ text.numpy()
+    assert said.shape == expected.shape
+    assert np.corrcoef(said.ravel(), expected.ravel())[0, 1] > 0.99
+
+
+@pytest.mark.parametrize("width", [480, 512, 481])
+def test_a_part_is_where_its_place_of_the_map_looks(width: int, tmp_path: Path) -> None:
+    name = "tf_efficientnet_lite0"
+    their = random_net(name)
+    model = saved(name, their, tmp_path)
+    xs = ConvTower(model, load_safetensors(model.weights)).parts(np.zeros((64, width, 3), np.uint8)).xs
+    inputs = torch.randn(8, 3, 64, width, requires_grad=True)
+    visual: Any = their.visual
+    number = len(xs) // 2 - 1
+    visual.trunk.forward_features(inputs)[..., number].square().sum().backward()
+    assert inputs.grad is not None
+    seen = inputs.grad.square().sum((0, 1, 2)).numpy()
+    middle = (seen * (np.arange(width) + 0.5)).sum() / seen.sum()
+    assert middle == pytest.approx(xs[number] * width, abs=6)  # of 32 from one place to the next
+    assert np.diff(xs) * width == pytest.approx(32, abs=1e-3)
+
+
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
     name = "tf_efficientnet_lite0"

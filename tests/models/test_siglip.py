@@ -90,6 +90,19 @@ def test_images_are_embedded_as_timm_does_it(kind: str, tiny_siglip: Callable[[s
 
 
 @pytest.mark.parametrize("kind", SIGLIP_KINDS)
+def test_a_part_is_what_timm_pools_of_its_patch_alone(kind: str, tiny_siglip: Callable[[str], Made]) -> None:
+    model, _, image = tiny_siglip(kind)
+    (pixels,) = some_pixels(model, 1)
+    trunk: Any = getattr(image, "trunk", image)
+    with torch.inference_mode():
+        seen = trunk.forward_features(torch.from_numpy(normalise(pixels[None], model.preprocess)).permute(0, 3, 1, 2))
+        expected = unit_rows(trunk.attn_pool(seen[0][:, None]).numpy())
+    parts = SiglipImageTower(model, load_safetensors(model.weights)).parts(pixels)
+    assert_they_differ(expected)
+    np.testing.assert_allclose(parts.embeddings.reshape(len(expected), -1), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", SIGLIP_KINDS)
 def test_both_encoders_do_without_open_clip(
     kind: str, tiny_siglip: Callable[[str], Made], monkeypatch: pytest.MonkeyPatch
 ) -> None:

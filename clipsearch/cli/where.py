@@ -1,0 +1,106 @@
+"""`clipsearch where`: say which part of a photo a text is about."""
+
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from clipsearch.cli.app import (
+    FAILED,
+    OUTPUT,
+    DebugOption,
+    IndexOption,
+    chosen_format,
+    colour,
+    explained,
+    image_bytes,
+    new_app,
+    say,
+    sentence,
+    width,
+    write,
+)
+from clipsearch.errors import BadArgument, BadRequest, ImageUnusable
+from clipsearch.images.sandbox import Decoders
+from clipsearch.output import records, text
+from clipsearch.paths import index_folder
+from clipsearch.search.query import Searcher
+from clipsearch.search.where import Found, where
+from clipsearch.store.catalogue import Store
+
+app = new_app()
+
+
+@app.command("where")
+@explained
+def where_(
+    about: Annotated[str, typer.Argument(metavar="TEXT", help="What to look for.")],
+    photos: Annotated[list[str], typer.Argument(metavar="PHOTO...", help="Indexed or not; a URL, or - for stdin.")],
+    png: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Write heat maps there, over nothing.", rich_help_panel=OUTPUT)
+    ] = None,
+    format: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            "-f",
+            metavar="|".join(records.LABEL_FORMATS),
+            help="Default: table, piped: tsv.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
+    index: IndexOption = None,
+    debug: DebugOption = False,
+) -> None:
+    """Say which part of a photo a text is about, as a box.
+
+    The model of the index looks at each part. There is always a part that is most about the text, also when nothing
+    of it is there: the score, a cosine, is that of the text with the box cut out.
+
+    Examples:
+      clipsearch where "a dog" beach.jpg
+      clipsearch where "a dog" beach.jpg hotel.jpg --png heat
+      clipsearch where "a dog" beach.jpg -f jsonl | jq -c .box
+
+    Exit status: 0 when all photos could be looked at, 2 when one could not, or for another error.
+    """
+    form = chosen_format(format, records.LABEL_FORMATS, "table" if sys.stdout.isatty() else "tsv")
+    if png in ("", "-"):
+        raise BadArgument("png", f"needs the name of a folder, not {png!r}")
+    failed: list[str] = []
+    with Store.open(index_folder(index)) as store:
+        found = _found(about, photos, Searcher(store), png, failed)
+        write(text.where(found, width(), colour=colour()) if form == "table" else records.where(found, form))
+    if failed:
+        raise typer.Exit(FAILED)
+
+
+def _found(
+    about: str, photos: Iterable[str], searcher: Searcher, png: str | None, failed: list[str]
+) -> Iterator[Found]:
+    """Where the text is in each photo. One that cannot be used is named on stderr, and put in `failed`."""
+    row, embedder = searcher.embed(searcher.terms(about)), searcher.embedder
+    with Decoders(embedder.for_parts, 1) as decoders:
+        for place in photos:
+            try:
+                data = image_bytes(place)
+                there, of = where(embedder, row, data, decoders)
+                if png is not None:
+                    from clipsearch.output.heat import write_heat
+
+                    write_heat(Path(png).expanduser(), _name(place), data, there)
+            except (BadRequest, ImageUnusable) as error:
+                what = f"{place} cannot be used as an image: " if isinstance(error, ImageUnusable) else ""
+                say(f"clipsearch: {what}{sentence(error)}")
+                failed.append(place)
+            else:
+                path = os.fsencode(os.path.abspath(place) if os.path.exists(place) else place)
+                yield Found(path, about, of.width, of.height, there)
+
+
+def _name(place: str) -> str:
+    """What the heat map of a photo is called; a URL may end in anything."""
+    return Path(place.partition("?")[0]).stem or "photo"

@@ -1,0 +1,60 @@
+"""A heat map over a photo, as a picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from clipsearch.errors import BadRequest, reason
+from clipsearch.images.thumbnail import thumbnail_of
+from clipsearch.paths import replacing
+
+if TYPE_CHECKING:
+    from clipsearch.search.where import Where
+
+LONG_SIDE = 1024  # of a heat map that is written as a file
+
+# Heat, and the colour and opacity that it has: what is cold stays as it is, and colour is not all that tells.
+_HEATS = (0.0, 0.25, 0.6, 1.0)
+_COLOURS = ((68, 1, 84, 0), (126, 20, 120, 60), (240, 96, 30, 130), (255, 226, 60, 170))
+
+
+def overlay(picture: Image.Image, there: Where) -> Image.Image:
+    """The picture (RGB, upright, of any size) with the heat over it and the box drawn."""
+    layer = np.stack([np.interp(there.heat, _HEATS, values) for values in zip(*_COLOURS, strict=True)], -1)
+    over = Image.fromarray(layer.round().astype(np.uint8)).resize(picture.size, Image.Resampling.BICUBIC)
+    out = Image.alpha_composite(picture.convert("RGBA"), over).convert("RGB")
+    left, top, right, bottom = there.pixels(*out.size)
+    thick = max(1, max(out.size) // 300)
+    draw = ImageDraw.Draw(out)
+    draw.rectangle((left, top, right - 1, bottom - 1), outline="black", width=3 * thick)
+    inner = (left + thick, top + thick, right - 1 - thick, bottom - 1 - thick)
+    if inner[0] < inner[2] and inner[1] < inner[3]:
+        draw.rectangle(inner, outline="white", width=thick)
+    return out
+
+
+def write_heat(folder: Path, name: str, data: bytes, there: Where) -> Path:
+    """Write the heat over a photo, a file's bytes, as `name`.png, or `name`-2.png where that is taken.
+
+    Returns the path. The folder is made if it is not there. Raises `BadRequest`, and `ImageUnusable`.
+    """
+    picture = thumbnail_of(data, LONG_SIDE)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        path = _free(folder, name)
+        with replacing(path) as temporary:
+            overlay(picture, there).save(temporary, "PNG")
+    except OSError as error:
+        raise BadRequest(f"{folder} cannot be written to: {reason(error)}") from None
+    return path
+
+
+def _free(folder: Path, name: str) -> Path:
+    path, n = folder / f"{name}.png", 2
+    while path.exists():
+        path, n = folder / f"{name}-{n}.png", n + 1
+    return path

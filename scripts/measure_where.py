@@ -1,0 +1,70 @@
+"""Measure the pointing game on drawn scenes: does the hottest place lie in the thing that was asked for?
+
+    python scripts/measure_where.py [MODEL]
+
+200 scenes that were not trained on, and every thing in them that has a place of its own. Chance is the share of the
+picture that the things' boxes take. "Overlap" is the intersection of the box that is given with the nearest true one,
+divided by their union.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import tempfile
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import scenes
+
+from clipsearch.images.preprocess import preprocess
+from clipsearch.models.hub import resolve
+from clipsearch.search.embed import Embedder
+from clipsearch.search.where import View
+from clipsearch.store.catalogue import Store
+
+SCENES, SIZE = 200, 160
+
+
+def main() -> None:
+    """Print the figures."""
+    model = resolve(sys.argv[1] if len(sys.argv) > 1 else "mini")
+    drawn = [scene for scene in scenes.draw_distinct(2 * SCENES, scenes.UNSEEN, size=SIZE) if scene.things][:SCENES]
+    with tempfile.TemporaryDirectory() as folder, Store.create(Path(folder), model.to_json(), model.dim) as store:
+        embedder = Embedder(store)
+        found: dict[str, list[tuple[bool, float, float]]] = defaultdict(list)
+        for scene in drawn:
+            view = View(embedder, preprocess(scene.image, embedder.for_parts), SIZE, SIZE)
+            for thing in scene.things:
+                there = view.where(thing.text)
+                area = sum((right - left) * (bottom - top) for left, top, right, bottom in thing.boxes)
+                hit = any(_inside(there.point, box) for box in thing.boxes)
+                for kind in ("all", _kind(scene, thing)):
+                    found[kind].append((hit, max(_overlap(there.box, box) for box in thing.boxes), area))
+    print(f"{len(drawn)} scenes, {model.name}: the hottest place is in the thing, by chance, overlap of the boxes")
+    for kind, rows in sorted(found.items()):
+        hits, overlaps, areas = (statistics.mean(column) for column in zip(*rows, strict=True))
+        print(f"  {kind}, {len(rows)} things: {100 * hits:.1f}, {100 * areas:.1f}, {overlaps:.2f}")
+
+
+def _kind(scene: scenes.Scene, thing: scenes.Thing) -> str:
+    if len(thing.boxes) > 1:
+        return "several shapes of a kind"
+    if scene.things[-1].text in ("the sun", "the moon"):
+        return "the sun or the moon" if thing is scene.things[-1] else "a thing in a landscape"
+    return "a shape alone" if len(scene.things) == 1 else "one of two shapes"
+
+
+def _inside(point: tuple[float, float], box: scenes.Box) -> bool:
+    return box[0] <= point[0] <= box[2] and box[1] <= point[1] <= box[3]
+
+
+def _overlap(one: scenes.Box, other: scenes.Box) -> float:
+    both = np.prod([max(0.0, min(one[n + 2], other[n + 2]) - max(one[n], other[n])) for n in (0, 1)])
+    areas = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (one, other))
+    return float(both / (areas - both))
+
+
+if __name__ == "__main__":
+    main()
