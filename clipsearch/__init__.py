@@ -188,7 +188,7 @@ class Index:
             >>> [hit.rank for hit in hits]
             [1, 2, 3]
             >>> hits[0].path.name, hits[0].metadata.width
-            ('15.png', 160)
+            ('06.png', 160)
 
         """
         from clipsearch.search.query import Limits

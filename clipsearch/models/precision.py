@@ -29,7 +29,7 @@ from clipsearch.models.model import Model
 LEAST = 0.999  # cosine to fp32; below it the order of results begins to change
 _FIRST = 4  # photos that are embedded in fp32 too
 _TRIED = ("fp32", "bf16", "int8")  # on a CPU; fp16 has no fast products there
-_BATCH, _ROUNDS = 8, 3  # images at once, and how often; the first warms up
+_BATCH, _ROUNDS = 4, 3  # images at once, and how often; the first warms up
 
 OnDisagreement = Callable[[str, float], None]  # a precision and its cosine to fp32
 

@@ -572,7 +572,8 @@ def vit_index(tmp_path_factory: pytest.TempPathFactory, vit_b_32: Path) -> Path:
     index = tmp_path_factory.mktemp("vit").resolve() / "index"
     photos = index.with_name("photos")
     save_scenes(photos, 18)
-    command = [sys.executable, "-m", "clipsearch", "index", photos, "--index", index, "--weights", vit_b_32, "--json"]
+    command = [sys.executable, "-m", "clipsearch", "index", photos, "--index", index, "--weights", vit_b_32]
+    command += ["--precision", "fp32", "--json"]
     done = subprocess.run(command, capture_output=True, check=True)
     assert done.stderr == b""
     assert json.loads(done.stdout)["embedded"] == 18

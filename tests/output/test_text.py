@@ -150,7 +150,7 @@ def test_the_status_says_what_is_offline_and_why() -> None:
         "photos  2,003, 4 of them distinct, 1 file skipped",
         "          3  /a\\x1b",
         "      2,000  /b  (offline: has nothing in it any more)",
-        "          2  /a/locked  (offline: cannot be read)",
+        "          2  of these in /a/locked  (offline: cannot be read)",
         "  skipped  /a/0: cut",
     ]
     *_, last = text.status(dataclasses.replace(found, skipped=skipped))
