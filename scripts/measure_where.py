@@ -25,12 +25,13 @@ from clipsearch.search.where import View
 from clipsearch.store.catalogue import Store
 
 SCENES, SIZE = 200, 160
+FIRST = scenes.UNSEEN + 100_000  # the method was chosen on the scenes from `UNSEEN` on
 
 
 def main() -> None:
     """Print the figures."""
     model = resolve(sys.argv[1] if len(sys.argv) > 1 else "mini")
-    drawn = [scene for scene in scenes.draw_distinct(2 * SCENES, scenes.UNSEEN, size=SIZE) if scene.things][:SCENES]
+    drawn = [scene for scene in scenes.draw_distinct(2 * SCENES, FIRST, size=SIZE) if scene.things][:SCENES]
     with tempfile.TemporaryDirectory() as folder, Store.create(Path(folder), model.to_json(), model.dim) as store:
         embedder = Embedder(store)
         found: dict[str, list[tuple[bool, float, float]]] = defaultdict(list)
