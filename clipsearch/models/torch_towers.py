@@ -183,6 +183,10 @@ _ACTIVATIONS: dict[str, Tower] = {
 # least cosine of bf16 to fp32 is 0.9934 without, and 0.9992 with this (EfficientNet-Lite2).
 _EXACT = 2
 
+# Images of a network at once on a CPU, whose maps then stay in its caches: 88 images/s in fp32 and 162 in bf16, against
+# 57 and 112 with all of a batch of 32 (EfficientNet-Lite2, two threads with a batch each).
+_AT_ONCE = 4
+
 
 class _Network:
     """A convolutional network."""
@@ -223,6 +227,10 @@ class _Network:
         return linear
 
     def __call__(self, images: Tensor) -> Tensor:
+        parts = images.split(_AT_ONCE) if images.device.type == "cpu" else [images]
+        return torch.cat([self._some(part) for part in parts])
+
+    def _some(self, images: Tensor) -> Tensor:
         x = _through(self._first, images.contiguous(memory_format=torch.channels_last)).to(self._dtype)
         return _through(self._dense, _through(self._blocks, x).float().mean((2, 3)))
 
