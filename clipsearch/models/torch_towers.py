@@ -227,8 +227,8 @@ class _Network:
         return linear
 
     def __call__(self, images: Tensor) -> Tensor:
-        parts = images.split(_AT_ONCE) if images.device.type == "cpu" else [images]
-        return torch.cat([self._some(part) for part in parts])
+        size = _AT_ONCE if images.device.type == "cpu" else len(images)
+        return torch.cat([self._some(images[start : start + size]) for start in range(0, len(images), size)])
 
     def _some(self, images: Tensor) -> Tensor:
         x = _through(self._first, images.contiguous(memory_format=torch.channels_last)).to(self._dtype)
