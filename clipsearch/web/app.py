@@ -27,7 +27,7 @@ from clipsearch.store.filters import ORIENTATIONS
 from clipsearch.web.desk import Desk
 from clipsearch.web.gallery import Gallery, photos_with
 from clipsearch.web.guard import Guard
-from clipsearch.web.pictures import SIZES, Picture, Pictures
+from clipsearch.web.pictures import SIZES, Picture, Pictures, with_heat
 from clipsearch.web.question import Question, checked_id, parse
 from clipsearch.web.uploads import TooMany, Uploads
 
@@ -89,6 +89,7 @@ class Page:
             Route("/upload", self.upload, methods=["POST"]),
             Route("/photo/{id}", self.about),
             Route("/photo/{id}/original", self.original),
+            Route("/photo/{id}/where.jpg", self.where),
             Route("/photo/{id}/{size}.jpg", self.picture),
         ]
 
@@ -171,6 +172,14 @@ class Page:
             if await request.is_disconnected():  # it was scrolled out of sight, or the question is another one
                 return Response(status_code=204)
             return _image(await run_in_threadpool(self._pictures.small, photos, size))
+
+    async def where(self, request: Request) -> Response:
+        """A photo, large, with the part of it that a question is about."""
+        id, question = checked_id(request.path_params["id"]), _question(request)
+        photos = await self._lookup.ask(lambda desk: photos_with(desk, id))
+        picture = await run_in_threadpool(self._pictures.small, photos, "large")
+        there = await self._asked.ask(lambda desk: self._gallery.where(desk, picture.data, question))
+        return _image(await run_in_threadpool(with_heat, picture, there))
 
     async def original(self, request: Request) -> Response:
         """A photo as it is, or all its pixels."""

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from clipsearch.errors import BadRequest, NoIndex
+from clipsearch.images.sandbox import Decoders
 from clipsearch.output import records, text
 from clipsearch.paths import index_folder
 from clipsearch.search.concepts import Concepts
@@ -19,6 +20,7 @@ from clipsearch.search.confidence import CUT
 from clipsearch.search.duplicates import NEAR_IN_RESULTS
 from clipsearch.search.label import Classifier
 from clipsearch.search.query import Hit, Limits, Term
+from clipsearch.search.where import Where, where
 from clipsearch.store.catalogue import Photo
 from clipsearch.store.lock import writer
 from clipsearch.web.desk import Desk
@@ -90,6 +92,15 @@ class Gallery:
         limits = Limits(depth, None, CUT if question.cut else None, NEAR_IN_RESULTS if question.unique else None)
         hits = searcher.with_confidence(searcher.query(terms, limits), terms)
         return Ranking(hits, None if question.cut else line_of(hits), len(hits) < depth)
+
+    def where(self, desk: Desk, data: bytes, question: Question) -> Where:
+        """Which part of a picture, a file's bytes, a question is about."""
+        terms = [term for part in question.parts for term in self._terms(desk, part)]
+        if not terms:
+            raise BadRequest("say what to look for")
+        embedder, row = desk.embedder(), desk.searcher().embed(terms)
+        with Decoders(embedder.for_parts, 1) as decoders:
+            return where(embedder, row, data, decoders)[0]
 
     def _terms(self, desk: Desk, part: Part) -> list[Term]:
         if part.kind in ("text", "not"):

@@ -7,18 +7,23 @@ file goes out as it is only when it begins like an image that browsers show.
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import threading
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+from PIL import Image
+
 from clipsearch.errors import ImageUnusable
 from clipsearch.images.preprocess import Preprocess
 from clipsearch.images.read import content_hash, read
 from clipsearch.images.sandbox import Decoders, usable_cores
 from clipsearch.images.signatures import HEAD, shown_type
+from clipsearch.output.heat import overlay
 from clipsearch.paths import cache_folder, replacing
+from clipsearch.search.where import Where
 from clipsearch.store.catalogue import Photo
 
 SIZES = {"small": 480, "large": 2048}  # pixels of the long side
@@ -34,6 +39,13 @@ class Picture(NamedTuple):
     data: bytes
     type: str = JPEG
     lasting: bool = True
+
+
+def with_heat(picture: Picture, there: Where) -> Picture:
+    """The picture with the heat over it."""
+    made = io.BytesIO()
+    overlay(Image.open(io.BytesIO(picture.data)).convert("RGB"), there).save(made, "JPEG", quality=85)
+    return Picture(made.getvalue(), JPEG, lasting=False)
 
 
 class Kept:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -395,6 +396,21 @@ def test_labels_have_bars_for_one_photo_and_counts_for_all(page: Any) -> None:
 
 
 # ------------------------------------------------------------------------------------------ what changes, what is odd
+
+
+def test_where_in_a_photo_it_is_and_away_again(page: Any) -> None:
+    ask(page, "a circle")
+    page.locator(".tile .open").first.click()
+    toggle = page.get_by_role("button", name="Where", exact=True)
+    expect(toggle).to_have_attribute("aria-pressed", "false")
+    toggle.click()
+    expect(page.locator("#large")).to_have_attribute("src", re.compile(r"/where\.jpg\?text=a\+circle$"))
+    expect(page.locator("#large")).to_have_js_property("complete", True)
+    assert page.evaluate("document.querySelector('#large').naturalWidth") > 0
+    assert page.locator("#large-gone").is_hidden()
+    toggle.click()
+    expect(page.locator("#large")).to_have_attribute("src", re.compile(r"/large\.jpg$"))
+    page.keyboard.press("Escape")
 
 
 def test_a_photo_that_was_deleted_meanwhile(look: Callable[..., Any], tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import numpy as np
 import pytest
 from conftest import SCENES, damage, save_scenes
 from PIL import Image
@@ -355,6 +356,20 @@ def test_a_bad_question_is_answered_with_a_sentence(page: TestClient, params: di
     answer = page.get("/search", params=params)
     assert answer.status_code == 400
     assert answer.json()["error"]
+
+
+def test_a_photo_is_shown_with_the_part_that_was_asked_for(page: TestClient, drawn: Path) -> None:
+    id = id_of(drawn / "04.png")
+    plain = page.get(f"/photo/{id}/large.jpg")
+    heated = page.get(f"/photo/{id}/where.jpg", params={"text": SCENES[4].captions[0]})
+    assert (heated.status_code, heated.headers["content-type"]) == (200, "image/jpeg")
+    before, after = (np.asarray(Image.open(io.BytesIO(one.content)), np.int16) for one in (plain, heated))
+    assert before.shape == after.shape
+    changed = np.abs(after - before).max(2) > 30
+    assert 0.01 < changed.mean() < 0.9
+    assert "no-store" in heated.headers["cache-control"]
+    assert page.get(f"/photo/{id}/where.jpg").json() == {"error": "say what to look for"}
+    assert page.get(f"/photo/{'0' * 32}/where.jpg", params={"text": "a circle"}).status_code == 404
 
 
 def test_labels_of_one_photo_and_of_all(page: TestClient, drawn: Path) -> None:

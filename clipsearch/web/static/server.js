@@ -38,4 +38,5 @@ export async function upload(file) {
 
 export const small = (id) => `/photo/${id}/small.jpg`;
 export const large = (id) => `/photo/${id}/large.jpg`;
+export const whereIn = (id, pairs) => `/photo/${id}/where.jpg?${new URLSearchParams(pairs)}`;
 export const original = (id) => `/photo/${id}/original`;

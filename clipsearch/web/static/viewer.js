@@ -1,12 +1,12 @@
 // One photo large, with what is known of it.
 
 import { bars, bytes, button, by, commandLine, copy, count, element, icon, moment, percent } from "./dom.js";
-import { get, large, original, small } from "./server.js";
+import { get, large, original, small, whereIn } from "./server.js";
 
 const dialog = by("viewer"), image = by("large"), stage = by("stage"), facts = by("facts");
 
 export class Viewer {
-  // `on`: step(by), closed(), more(photo, kind), near(photo), labels(): those to show, command(text)
+  // `on`: step(by), closed(), more(photo, kind), near(photo), labels(): those to show, asked(): the terms of the question
   constructor(on) {
     this.on = on;
     by("previous").addEventListener("click", () => on.step(-1));
@@ -72,11 +72,21 @@ export class Viewer {
       button("copy", "Copy path", () => copy(photo.path, "The path is copied")),
       button("plus", "More like this", () => this.on.more(photo, "like")),
       button("minus", "Less like this", () => this.on.more(photo, "unlike")),
+      this.on.asked().length ? button("target", "Where", (event) => this.where(event.currentTarget), { "aria-pressed": "false" }) : null,
       photo.latitude === null ? null : button("search", "Around here", () => this.on.near(photo))));
     const others = [...(hit?.similar ?? []).map((other) => other.path), ...(hit?.same_file ?? []).map((other) => other.path)];
     if (others.length) parts.push(element("details", {}, element("summary", {}, count(others.length, "copy").replace("copys", "copies")), element("ul", {}, ...others.map((path) => element("li", {}, element("bdi", {}, path))))));
     parts.push(this.labels = element("section", { class: "bars", "aria-label": "Labels", hidden: true }));
     return parts;
+  }
+
+  // The part that the question is about, over the photo and away again.
+  where(toggle) {
+    const on = toggle.getAttribute("aria-pressed") === "false";
+    toggle.setAttribute("aria-pressed", String(on));
+    toggle.classList.toggle("on", on);
+    image.src = on ? whereIn(this.photo.id, this.on.asked()) : large(this.photo.id);
+    image.alt = on ? `${this.photo.name}, with the part that was asked for` : this.photo.name;
   }
 
   sure(confidence) {
