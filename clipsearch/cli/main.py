@@ -24,6 +24,7 @@ COMMANDS = {
     "concept": "concept",
     "status": "status",
     "serve": "serve",
+    "mcp": "mcp",
     "why": "why",
     "forget": "forget",
     "relocate": "relocate",

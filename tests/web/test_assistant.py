@@ -1,0 +1,65 @@
+"""What an assistant can ask, by the protocol's own client and the real program."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import SCENES
+from mcp import Client
+from mcp.client.stdio import StdioServerParameters
+
+
+@pytest.fixture
+def ask(drawn_index: Path) -> Any:
+    """Calls a tool in a program of its own; gives the answer's parts."""
+
+    def call(name: str, **arguments: Any) -> Any:
+        command = ["-m", "clipsearch", "mcp", "--index", str(drawn_index)]
+        server = StdioServerParameters(command=sys.executable, args=command, env=dict(os.environ))
+
+        async def asked() -> Any:
+            async with Client(server) as client:
+                return await client.call_tool(name, arguments)
+
+        return asyncio.run(asked())
+
+    return call
+
+
+def test_a_search_gives_what_the_command_gives(ask: Any, clipsearch: Any, drawn_index: Path) -> None:
+    text = SCENES[7].captions[0]
+    found = ask("search", text=text, count=3, images=True)
+    hits = json.loads(found.content[0].text)
+    assert [hit["path"] for hit in hits] == clipsearch("query", text, "-k", 3, index=drawn_index).lines
+    assert [part.mime_type for part in found.content[1:]] == ["image/jpeg"] * 3
+    assert hits[0]["confidence"] > 0
+
+
+def test_labels_and_where_and_status(ask: Any, drawn: Path) -> None:
+    [photo] = json.loads(ask("label", labels=["a circle", "a boat"], photos=[str(drawn / "07.png")]).content[0].text)
+    assert sum(photo["labels"].values()) == pytest.approx(1)
+    there = json.loads(ask("where", text="a circle", photo=str(drawn / "07.png")).content[0].text)
+    assert set(there["box"]) == {"left", "top", "right", "bottom"}
+    assert json.loads(ask("status").content[0].text)["photos"] == len(SCENES)
+    newest = json.loads(ask("search", like=str(drawn / "07.png"), count=1).content[0].text)
+    assert newest[0]["path"] == str(drawn / "07.png")
+
+
+@pytest.mark.parametrize("tool", ["label", "where", "search"])
+def test_what_is_not_in_the_index_cannot_be_named(ask: Any, tool: str, tmp_path: Path) -> None:
+    SCENES[0].image.save(tmp_path / "mine.png")
+    path = str(tmp_path / "mine.png")
+    arguments = {
+        "label": {"labels": ["a", "b"], "photos": [path]},
+        "where": {"text": "a circle", "photo": path},
+        "search": {"like": path},
+    }
+    answer = ask(tool, **arguments[tool])
+    assert answer.is_error
+    assert f"{path} is not in the index" in answer.content[0].text
