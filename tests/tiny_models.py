@@ -66,6 +66,15 @@ def save_tiny(folder: Path, dtype: torch.dtype = torch.float32, **changes: Any) 
     return from_folder(folder, f"local-dir:{folder}")
 
 
+def some_pixels(model: Model, count: int = 4) -> np.ndarray:
+    """Images with large parts of different colours, and noise."""
+    rng = np.random.default_rng(2)
+    height, width = model.preprocess.size
+    coarse = rng.integers(0, 200, (count, 3, 3, 3), dtype=np.uint8)
+    rows, columns = np.arange(height) * 3 // height, np.arange(width) * 3 // width
+    return coarse[:, rows][:, :, columns] + rng.integers(0, 55, (count, height, width, 3), dtype=np.uint8)
+
+
 KINDS: dict[str, dict[str, Any]] = {
     "gelu": {},
     "quick gelu": {"quick_gelu": True},
@@ -127,15 +136,20 @@ def word_pieces() -> tokenizers.Tokenizer:
     return made
 
 
-def unigrams() -> tokenizers.Tokenizer:
-    """A small tokenizer with all the parts of XLM-R's."""
+def sentence_pieces(size: int, special: list[str], texts: list[str]) -> tokenizers.Tokenizer:
+    """A small tokenizer of unigrams, as SentencePiece makes them, without what it puts around a text."""
     made = tokenizers.Tokenizer(tokenizers.models.Unigram())
     made.normalizer = tokenizers.normalizers.NFKC()
     split = tokenizers.pre_tokenizers.WhitespaceSplit(), tokenizers.pre_tokenizers.Metaspace()
     made.pre_tokenizer = tokenizers.pre_tokenizers.Sequence(list(split))
-    special = ["<s>", "<pad>", "</s>", "<unk>"]
-    trainer = tokenizers.trainers.UnigramTrainer(vocab_size=300, special_tokens=special, unk_token="<unk>")
-    made.train_from_iterator(_SENTENCES * 20, trainer)
+    trainer = tokenizers.trainers.UnigramTrainer(vocab_size=size, special_tokens=special, unk_token="<unk>")
+    made.train_from_iterator(texts, trainer)
+    return made
+
+
+def unigrams() -> tokenizers.Tokenizer:
+    """A small tokenizer with all the parts of XLM-R's."""
+    made = sentence_pieces(300, ["<s>", "<pad>", "</s>", "<unk>"], _SENTENCES * 20)
     made.add_special_tokens(["<mask>"])
     ends = [(token, made.token_to_id(token)) for token in ("<s>", "</s>")]
     made.post_processor = tokenizers.processors.TemplateProcessing("<s> $A </s>", special_tokens=ends)
@@ -212,13 +226,7 @@ def byte_pairs(merges: int = 200) -> tokenizers.Tokenizer:
 
 def t5_unigrams() -> tokenizers.Tokenizer:
     """A small tokenizer with all the parts of T5's but its table of characters."""
-    made = tokenizers.Tokenizer(tokenizers.models.Unigram())
-    made.normalizer = tokenizers.normalizers.NFKC()
-    split = tokenizers.pre_tokenizers.WhitespaceSplit(), tokenizers.pre_tokenizers.Metaspace()
-    made.pre_tokenizer = tokenizers.pre_tokenizers.Sequence(list(split))
-    special = ["<pad>", "</s>", "<unk>"]
-    trainer = tokenizers.trainers.UnigramTrainer(vocab_size=200, special_tokens=special, unk_token="<unk>")
-    made.train_from_iterator([_WORDS] * 20, trainer)
+    made = sentence_pieces(200, ["<pad>", "</s>", "<unk>"], [_WORDS] * 20)
     made.post_processor = tokenizers.processors.TemplateProcessing("$A </s>", special_tokens=[("</s>", 1)])
     return made
 

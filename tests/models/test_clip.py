@@ -10,7 +10,7 @@ import numpy as np
 import open_clip
 import pytest
 import torch
-from tiny_models import KINDS, TEXTS, assert_they_differ, cosines
+from tiny_models import KINDS, TEXTS, assert_they_differ, cosines, some_pixels
 
 from clipsearch.arrays import unit_rows
 from clipsearch.errors import WeightsUnusable
@@ -19,15 +19,6 @@ from clipsearch.models.layers import normalise
 from clipsearch.models.model import Model
 from clipsearch.models.pretrained import builtin_config
 from clipsearch.models.weights import load_safetensors
-
-
-def pixels(model: Model, count: int = 4) -> np.ndarray:
-    """Images with large parts of different colours, and noise."""
-    rng = np.random.default_rng(2)
-    height, width = model.preprocess.size
-    coarse = rng.integers(0, 200, (count, 3, 3, 3), dtype=np.uint8)
-    rows, columns = np.arange(height) * 3 // height, np.arange(width) * 3 // width
-    return coarse[:, rows][:, :, columns] + rng.integers(0, 55, (count, height, width, 3), dtype=np.uint8)
 
 
 def supports(model: Model) -> tuple[bool, bool]:
@@ -50,11 +41,11 @@ def test_the_text_tower_gives_the_embeddings_that_open_clip_gives(tiny: Callable
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_image_tower_gives_the_embeddings_that_open_clip_gives(tiny: Callable[[str], Model], kind: str) -> None:
     model = tiny(kind)
-    inputs = torch.from_numpy(normalise(pixels(model), model.preprocess)).permute(0, 3, 1, 2)
+    inputs = torch.from_numpy(normalise(some_pixels(model), model.preprocess)).permute(0, 3, 1, 2)
     with torch.inference_mode():
         expected = theirs(model).encode_image(inputs).numpy()
     assert_they_differ(expected)
-    assert cosines(ImageTower(model, load_safetensors(model.weights))(pixels(model)), expected).min() > 0.999999
+    assert cosines(ImageTower(model, load_safetensors(model.weights))(some_pixels(model)), expected).min() > 0.999999
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -62,7 +53,7 @@ def test_a_part_is_what_its_patch_gives_when_each_attends_to_itself_alone(
     tiny: Callable[[str], Model], kind: str
 ) -> None:
     model = tiny(kind)
-    (image,) = pixels(model, 1)
+    (image,) = some_pixels(model, 1)
     visual = theirs(model).visual
     with torch.inference_mode():
         x = visual._embeds(torch.from_numpy(normalise(image[None], model.preprocess)).permute(0, 3, 1, 2))
@@ -155,7 +146,7 @@ def test_texts_are_refused_when_the_weights_do_not_fit(changes: dict[str, int], 
 def test_images_are_refused_when_the_weights_do_not_fit(changes: dict[str, int], tiny: Callable[[str], Model]) -> None:
     model = changed(tiny(), "vision_cfg", **changes)
     with pytest.raises(WeightsUnusable, match="does not fit the architecture"):
-        ImageTower(model, load_safetensors(model.weights))(pixels(model))
+        ImageTower(model, load_safetensors(model.weights))(some_pixels(model))
 
 
 def test_another_length_of_embeddings_does_not_fit(tiny: Callable[[str], Model]) -> None:

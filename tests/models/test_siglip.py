@@ -14,7 +14,7 @@ import pytest
 import safetensors.torch
 import timm
 import torch
-from tiny_models import SIGLIP_KINDS, SMALL_VISION, TEXTS, assert_they_differ, save_siglip
+from tiny_models import SIGLIP_KINDS, SMALL_VISION, TEXTS, assert_they_differ, save_siglip, some_pixels
 
 from clipsearch.arrays import unit_rows
 from clipsearch.errors import WeightsUnusable
@@ -57,15 +57,6 @@ def their_images(made: Made, pixels: np.ndarray) -> np.ndarray:
     model, _, image = made
     with torch.inference_mode():
         return unit_rows(image(torch.from_numpy(normalise(pixels, model.preprocess)).permute(0, 3, 1, 2)).numpy())
-
-
-def some_pixels(model: Model, count: int = 4) -> np.ndarray:
-    """Images with large parts of different colours, and noise."""
-    rng = np.random.default_rng(2)
-    height, width = model.preprocess.size
-    coarse = rng.integers(0, 200, (count, 3, 3, 3), dtype=np.uint8)
-    rows, columns = np.arange(height) * 3 // height, np.arange(width) * 3 // width
-    return coarse[:, rows][:, :, columns] + rng.integers(0, 55, (count, height, width, 3), dtype=np.uint8)
 
 
 @pytest.mark.parametrize("kind", SIGLIP_KINDS)
