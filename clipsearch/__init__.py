@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from clipsearch.search.embed import Embedder
     from clipsearch.search.label import Labelled
     from clipsearch.search.query import Hit, Searcher, Term
-    from clipsearch.store.catalogue import Photo, Store
+    from clipsearch.store.catalogue import Photo
     from clipsearch.store.filters import Circle, Filter
 
     Picture = str | os.PathLike[str] | bytes | Image  # a path, a file's bytes, or an image in memory
@@ -104,8 +104,7 @@ def _in_one_moment(method: Callable[Concatenate[Index, _P], _T]) -> Callable[Con
         try:
             return method(self, *args, **kwargs)
         finally:
-            if self._store is not None:
-                self._store.commit()
+            self._opened.rest()
 
     return call  # type: ignore[return-value]  # mypy names the first argument of the one and not of the other
 
@@ -117,9 +116,10 @@ class Index:
     """
 
     def __init__(self, folder: Path) -> None:
+        from clipsearch.search.opened import Opened
+
         self.folder = folder
-        self._store: Store | None = None
-        self._embedder: Embedder | None = None
+        self._opened = Opened(folder)
 
     def __enter__(self) -> Index:
         return self
@@ -132,9 +132,7 @@ class Index:
 
     def close(self) -> None:
         """Let go of the files and of the model. A later call opens them again."""
-        if self._store is not None:
-            self._store.close()
-        self._store = self._embedder = None
+        self._opened.close()
 
     def update(
         self,
@@ -268,7 +266,7 @@ class Index:
         """
         from clipsearch.indexing.status import status_of
 
-        return status_of(self._reader())
+        return status_of(self._opened.store())
 
     @_in_one_moment
     def embed_texts(self, texts: str | Sequence[str]) -> Array:
@@ -280,7 +278,7 @@ class Index:
             2
 
         """
-        return self._embedding().texts(_several("texts", texts, (str,)))
+        return self._opened.embedder().texts(_several("texts", texts, (str,)))
 
     @_in_one_moment
     def embed_images(self, images: Picture | Sequence[Picture]) -> Array:
@@ -292,37 +290,12 @@ class Index:
         """
         import numpy as np
 
-        embedder = self._embedding()
+        embedder = self._opened.embedder()
         rows = [embedder.row(_term(embedder, "images", image, 1)) for image in _pictures("images", images)]
         return np.stack(rows) if rows else np.empty((0, embedder.model.dim), np.float32)
 
-    # -------------------------------------------------------------------------------- what is kept open
-
-    def _reader(self) -> Store:
-        """The store, at this moment of the index."""
-        from clipsearch.store.catalogue import Store
-
-        if self._store is None:
-            self._store = Store.open(self.folder)
-        else:
-            self._store.renew()
-        return self._store
-
-    def _embedding(self) -> Embedder:
-        """The model, loaded once; another one when the index was made anew with another."""
-        from clipsearch.search.embed import Embedder
-
-        store = self._reader()
-        if self._embedder is None or not self._embedder.serves(store):
-            self._embedder = Embedder(store)
-        return self._embedder
-
     def _searcher(self, where: Filter | None) -> Searcher:
-        from clipsearch.search.query import Searcher
-        from clipsearch.store.filters import EVERYTHING
-
-        embedder = self._embedding()
-        return Searcher(embedder.store, EVERYTHING if where is None else where, embedder)
+        return self._opened.searcher() if where is None else self._opened.searcher(where)
 
 
 def _term(embedder: Embedder, argument: str, picture: Picture, weight: float) -> Term:

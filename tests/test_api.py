@@ -6,6 +6,7 @@ import contextlib
 import doctest
 import io
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -113,6 +114,17 @@ def test_an_open_index_sees_what_others_write(index: clipsearch.Index, tmp_path:
     assert len(index.query(SCENES[0].captions[0], k=100)) == 8
 
 
+def test_an_open_index_sees_one_that_was_made_anew_in_its_place(index: clipsearch.Index, photos: list[Path]) -> None:
+    assert len(index.query("a red circle", k=100)) == 8
+    shutil.rmtree(index.folder)
+    with pytest.raises(errors.NoIndex):
+        index.query("a red circle")
+    photos[0].unlink()
+    with clipsearch.open_index(index.folder) as other:
+        other.update(photos[1].parent, MINI)
+    assert len(index.query("a red circle", k=100)) == 7
+
+
 def test_images_are_paths_bytes_or_pictures(index: clipsearch.Index, photos: list[Path]) -> None:
     data = io.BytesIO()
     SCENES[2].image.save(data, "BMP")
@@ -178,7 +190,7 @@ def test_concepts_are_known(index: clipsearch.Index, photos: list[Path]) -> None
 
     with pytest.raises(BadRequest, match="there is no concept @dog"):
         index.query("@dog")
-    Concepts(index.folder).add("dog", [(os.fsencode(photos[4]), photos[4].read_bytes())], index._embedding())
+    Concepts(index.folder).add("dog", [(os.fsencode(photos[4]), photos[4].read_bytes())], index._opened.embedder())
     assert index.query("@dog", k=1)[0].path == photos[4]
     assert index.query(f"@dog {SCENES[4].captions[0]}", k=1)[0].path == photos[4]
 

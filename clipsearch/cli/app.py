@@ -16,7 +16,7 @@ import typer
 from clipsearch import errors
 from clipsearch.errors import BadArgument, BadRequest, ClipsearchError, ImageUnusable
 from clipsearch.output import text
-from clipsearch.output.records import FORMATS, as_json
+from clipsearch.output.records import FORMATS, LABEL_FORMATS, as_json
 
 FOUND, NOTHING_FOUND, FAILED, SKIPPED, INTERRUPTED = 0, 1, 2, 3, 130
 MOST_LISTED = 1 << 30  # bytes of a list of files, labels or queries
@@ -59,6 +59,12 @@ FormatOption = Annotated[
     str | None,
     typer.Option(
         "--format", "-f", metavar="|".join(FORMATS), help="Default: table, piped: paths.", rich_help_panel=OUTPUT
+    ),
+]
+RecordFormatOption = Annotated[
+    str | None,
+    typer.Option(
+        "--format", "-f", metavar="|".join(LABEL_FORMATS), help="Default: table, piped: tsv.", rich_help_panel=OUTPUT
     ),
 ]
 NullOption = Annotated[
@@ -247,9 +253,9 @@ def write(chunks: Iterable[bytes]) -> None:
         sys.stdout.buffer.write(chunk)
 
 
-def write_records(chunks: Iterable[bytes]) -> None:
-    """Records on stdout: as they are for a program, harmless on a terminal."""
-    write(map(text.harmless, chunks) if sys.stdout.isatty() else chunks)
+def write_records(chunks: Iterable[bytes], *, null: bool = False) -> None:
+    """Records on stdout: as they are for a program, harmless on a terminal, unless they end in NUL."""
+    write(map(text.harmless, chunks) if sys.stdout.isatty() and not null else chunks)
 
 
 def some(paths: Sequence[bytes]) -> str:

@@ -94,6 +94,6 @@ def duplicates(
     if form == "table":
         write(text.duplicates(groups, width(), colour=colour()))
     else:
-        (write if null else write_records)(records.duplicates(groups, form, b"\0" if null else b"\n"))
+        write_records(records.duplicates(groups, form, b"\0" if null else b"\n"), null=null)
     if not groups:
         raise typer.Exit(NOTHING_FOUND)

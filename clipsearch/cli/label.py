@@ -16,6 +16,7 @@ from clipsearch.cli.app import (
     OUTPUT,
     DebugOption,
     IndexOption,
+    RecordFormatOption,
     chosen_format,
     colour,
     explained,
@@ -77,16 +78,7 @@ def label(
     counts: Annotated[
         bool, typer.Option("--counts", help="How many photos have each label.", rich_help_panel=OUTPUT)
     ] = False,
-    format: Annotated[
-        str | None,
-        typer.Option(
-            "--format",
-            "-f",
-            metavar="|".join(records.LABEL_FORMATS),
-            help="Default: table, piped: tsv.",
-            rich_help_panel=OUTPUT,
-        ),
-    ] = None,
+    format: RecordFormatOption = None,
     index: IndexOption = None,
     debug: DebugOption = False,
 ) -> None:

@@ -13,6 +13,7 @@ from clipsearch.cli.app import (
     OUTPUT,
     DebugOption,
     IndexOption,
+    RecordFormatOption,
     chosen_format,
     colour,
     explained,
@@ -22,13 +23,13 @@ from clipsearch.cli.app import (
     sentence,
     width,
     write,
+    write_records,
 )
 from clipsearch.errors import BadArgument, BadRequest, ImageUnusable
-from clipsearch.images.sandbox import Decoders
 from clipsearch.output import records, text
 from clipsearch.paths import index_folder
 from clipsearch.search.query import Searcher
-from clipsearch.search.where import Found, where
+from clipsearch.search.where import Finder, Found
 from clipsearch.store.catalogue import Store
 
 app = new_app()
@@ -42,16 +43,7 @@ def where_(
     png: Annotated[
         str | None, typer.Option(metavar="DIR", help="Write heat maps there, over nothing.", rich_help_panel=OUTPUT)
     ] = None,
-    format: Annotated[
-        str | None,
-        typer.Option(
-            "--format",
-            "-f",
-            metavar="|".join(records.LABEL_FORMATS),
-            help="Default: table, piped: tsv.",
-            rich_help_panel=OUTPUT,
-        ),
-    ] = None,
+    format: RecordFormatOption = None,
     index: IndexOption = None,
     debug: DebugOption = False,
 ) -> None:
@@ -73,7 +65,10 @@ def where_(
     failed: list[str] = []
     with Store.open(index_folder(index)) as store:
         found = _found(about, photos, Searcher(store), png, failed)
-        write(text.where(found, width(), colour=colour()) if form == "table" else records.where(found, form))
+        if form == "table":
+            write(text.where(found, width(), colour=colour()))
+        else:
+            write_records(records.where(found, form))
     if failed:
         raise typer.Exit(FAILED)
 
@@ -82,12 +77,12 @@ def _found(
     about: str, photos: Iterable[str], searcher: Searcher, png: str | None, failed: list[str]
 ) -> Iterator[Found]:
     """Where the text is in each photo. One that cannot be used is named on stderr, and put in `failed`."""
-    row, embedder = searcher.embed(searcher.terms(about)), searcher.embedder
-    with Decoders(embedder.for_parts, 1) as decoders:
+    row = searcher.embed(searcher.terms(about))
+    with Finder(searcher.embedder) as finder:
         for place in photos:
             try:
                 data = image_bytes(place)
-                there, of = where(embedder, row, data, decoders)
+                there, of = finder.where(row, data)
                 if png is not None:
                     from clipsearch.output.heat import write_heat
 

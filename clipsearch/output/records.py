@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from clipsearch.indexing.status import Status
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from clipsearch.search.where import Found, Where
     from clipsearch.store.catalogue import Photo
     from clipsearch.store.verify import Verified
+
+Item = TypeVar("Item")
 
 FORMATS = ("table", "paths", "tsv", "json", "jsonl")
 LABEL_FORMATS = ("table", "tsv", "json", "jsonl")
@@ -87,32 +89,28 @@ def photo_fields(photo: Photo) -> dict[str, Any]:
 
 def labelled(found: Iterable[Labelled], form: str) -> Iterator[bytes]:
     """Photos with their labels as `tsv` (label, probability, path), `json` or `jsonl`."""
-    if form == "json":
-        yield as_json([_labels_object(one) for one in found], indent=2)
-        return
-    for one in found:
-        if form == "jsonl":
-            yield as_json(_labels_object(one))
-        else:
-            for name, probability in one.labels:
-                yield b"%s\t%.4f\t%s\n" % (_field(name.encode()), probability, _field(one.path))
+    return _written(found, form, labels_object, _label_lines)
 
 
-def _labels_object(one: Labelled) -> dict[str, Any]:
+def _label_lines(one: Labelled) -> Iterator[bytes]:
+    return (b"%s\t%.4f\t%s\n" % (_field(name.encode()), share, _field(one.path)) for name, share in one.labels)
+
+
+def labels_object(one: Labelled) -> dict[str, Any]:
+    """A photo with the labels that are asked for, as JSON has it."""
     best, probability = one.labels[0]
     every = {name: round(share, 6) for name, share in one.labels}
     return {**path_fields(one.path), "label": best, "probability": round(probability, 6), "labels": every}
 
 
-def label_counts(rows: Sequence[tuple[str, int]], form: str) -> Iterator[bytes]:
+def label_counts(rows: Iterable[tuple[str, int]], form: str) -> Iterator[bytes]:
     """How many photos have each label, as `tsv` (count, label), `json` or `jsonl`."""
-    objects = [{"label": name, "photos": count} for name, count in rows]
-    if form == "json":
-        yield as_json(objects, indent=2)
-    elif form == "jsonl":
-        yield from (as_json(one) for one in objects)
-    else:
-        yield from (b"%d\t%s\n" % (count, _field(name.encode())) for name, count in rows)
+    return _written(
+        rows,
+        form,
+        lambda row: {"label": row[0], "photos": row[1]},
+        lambda row: [b"%d\t%s\n" % (row[1], _field(row[0].encode()))],
+    )
 
 
 # ------------------------------------------------------------------------------------------ where
@@ -120,18 +118,16 @@ def label_counts(rows: Sequence[tuple[str, int]], form: str) -> Iterator[bytes]:
 
 def where(found: Iterable[Found], form: str) -> Iterator[bytes]:
     """Where something is in photos, as `tsv` (score, left, top, right, bottom, path), `json` or `jsonl`."""
-    if form == "json":
-        yield as_json([_found_object(one) for one in found], indent=2)
-        return
-    for one in found:
-        if form == "jsonl":
-            yield as_json(_found_object(one))
-        else:
-            box = b"\t".join(b"%d" % edge for edge in one.there.pixels(one.width, one.height))
-            yield b"%.4f\t%s\t%s\n" % (one.there.score, box, _field(one.path))
+    return _written(found, form, where_object, _where_lines)
 
 
-def _found_object(one: Found) -> dict[str, Any]:
+def _where_lines(one: Found) -> Iterator[bytes]:
+    box = b"\t".join(b"%d" % edge for edge in one.there.pixels(one.width, one.height))
+    yield b"%.4f\t%s\t%s\n" % (one.there.score, box, _field(one.path))
+
+
+def where_object(one: Found) -> dict[str, Any]:
+    """Where something is in a photo, as JSON has it."""
     size = {"width": one.width, "height": one.height}
     return {**path_fields(one.path), "text": one.text, **size, **_where(one.there, one.width, one.height)}
 
@@ -153,17 +149,14 @@ def duplicates(groups: Sequence[Group], form: str, end: bytes) -> Iterator[bytes
 
     Paths and TSV have each file once, and no other names of it: a script may delete by them.
     """
-    if form == "json":
-        yield as_json([_group_object(number, group) for number, group in enumerate(groups, 1)], indent=2)
-        return
-    for number, group in enumerate(groups, 1):
-        if form == "jsonl":
-            yield as_json(_group_object(number, group))
-        elif form == "tsv":
-            for copy in group:
-                yield b"%d\t%.4f\t%s\n" % (number, copy.similarity, _field(copy.photo.path))
-        else:
-            yield b"".join(copy.photo.path + end for copy in group) + end
+
+    def lines(numbered: tuple[int, Group]) -> Iterator[bytes]:
+        number, group = numbered
+        if form == "tsv":
+            return (b"%d\t%.4f\t%s\n" % (number, copy.similarity, _field(copy.photo.path)) for copy in group)
+        return iter([b"".join(copy.photo.path + end for copy in group) + end])
+
+    return _written(enumerate(groups, 1), form, lambda numbered: _group_object(*numbered), lines)
 
 
 def _group_object(number: int, group: Group) -> dict[str, Any]:
@@ -275,6 +268,20 @@ def evaluation(measured: Evaluation) -> dict[str, Any]:
 
 
 # ------------------------------------------------------------------------------------------ parts
+
+
+def _written(
+    found: Iterable[Item], form: str, as_object: Callable[[Item], Any], lines: Callable[[Item], Iterable[bytes]]
+) -> Iterator[bytes]:
+    """What was found as one array (`json`), an object a line (`jsonl`), or in lines of its own."""
+    if form == "json":
+        yield as_json([as_object(one) for one in found], indent=2)
+        return
+    for one in found:
+        if form == "jsonl":
+            yield as_json(as_object(one))
+        else:
+            yield from lines(one)
 
 
 def as_json(value: Any, indent: int | None = None) -> bytes:

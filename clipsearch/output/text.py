@@ -315,17 +315,16 @@ def _kinds(suffixes: Sequence[str]) -> list[str]:
 # ------------------------------------------------------------------------------------------ words
 
 
-def printable(text: str | bytes) -> str:
-    """Text that can do nothing to a terminal: whatever is not printable is written as an escape."""
+def printable(text: str | bytes, keep: str = "") -> str:
+    """Text that can do nothing to a terminal: whatever is not printable is written as an escape, but for `keep`."""
     if isinstance(text, bytes):
         text = text.decode("utf-8", "surrogateescape")
-    return "".join(c if c.isprintable() else _escape(c) for c in text)
+    return "".join(c if c.isprintable() or c in keep else _escape(c) for c in text)
 
 
 def harmless(record: bytes) -> bytes:
     """A record for programs, shown to a person: nothing in it but tabs and line breaks can act on a terminal."""
-    text = record.decode("utf-8", "surrogateescape")
-    return "".join(c if c.isprintable() or c in "\t\n" else _escape(c) for c in text).encode()
+    return printable(record, keep="\t\n").encode()
 
 
 def photos(count: int) -> str:

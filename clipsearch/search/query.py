@@ -211,17 +211,16 @@ class Searcher:
     def with_where(self, hits: list[Hit], terms: Sequence[Term]) -> list[Hit]:
         """Each hit with the part of it that the query is about; None where its file cannot be read any more."""
         from clipsearch.images.read import read
-        from clipsearch.images.sandbox import Decoders
-        from clipsearch.search.where import where
+        from clipsearch.search.where import Finder
 
         if not terms:
             raise BadArgument("where", "needs something to look for")
         row, out = self.embed(terms), []
-        with Decoders(self.embedder.for_parts, 1) as decoders:
+        with Finder(self.embedder) as finder:
             for hit in hits:
                 there = None
                 with contextlib.suppress(ImageUnusable):
-                    there, _ = where(self.embedder, row, read(hit.photo.path), decoders)
+                    there, _ = finder.where(row, read(hit.photo.path))
                 out.append(hit._replace(where=there))
         return out
 

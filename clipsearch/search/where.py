@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from clipsearch.arrays import Array, Pixels
 from clipsearch.images.preprocess import Box, seen
+from clipsearch.images.sandbox import Decoders
 from clipsearch.search.embed import Embedder
 
 if TYPE_CHECKING:
     from clipsearch.images.metadata import Metadata
-    from clipsearch.images.sandbox import Decoders
 
 CELLS = 64  # of a heat map along the photo's long side
 
@@ -87,14 +87,27 @@ class View:
         return Where(heat, box, float(self._embedder.prepared(cut) @ row))
 
 
-def where(embedder: Embedder, about: str | Array, data: bytes, decoders: Decoders) -> tuple[Where, Metadata]:
-    """Where in a photo, given as a file's bytes, a text or a unit row (dim,) is; and what the photo says of itself.
+class Finder:
+    """Says where something is in photos. It is a context manager: photos are decoded in a process of its own."""
 
-    `decoders` prepare as `embedder.for_parts` says. Raises `ImageUnusable`, and `BadRequest` as `View` does.
-    """
-    prepared = decoders.decode(data)
-    of = prepared.metadata
-    return View(embedder, prepared.pixels, of.width, of.height).where(about), of
+    def __init__(self, embedder: Embedder) -> None:
+        """Raises `BadRequest` as `View` does."""
+        self._embedder, self._decoders = embedder, Decoders(embedder.for_parts, 1)
+
+    def __enter__(self) -> Finder:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._decoders.__exit__()
+
+    def where(self, about: str | Array, data: bytes) -> tuple[Where, Metadata]:
+        """Where in a photo, given as a file's bytes, a text or a unit row (dim,) is; and what the photo says of itself.
+
+        Raises `ImageUnusable`.
+        """
+        prepared = self._decoders.decode(data)
+        of = prepared.metadata
+        return View(self._embedder, prepared.pixels, of.width, of.height).where(about), of
 
 
 def _weights(cells: int, start: float, end: float, middles: Array) -> Array:

@@ -23,6 +23,7 @@ from clipsearch.images.sandbox import usable_cores
 from clipsearch.images.scan import TYPES
 from clipsearch.output.records import as_json
 from clipsearch.search.confidence import CUT
+from clipsearch.search.opened import Opened
 from clipsearch.store.filters import ORIENTATIONS
 from clipsearch.web.desk import Desk
 from clipsearch.web.gallery import Gallery, photos_with
@@ -117,10 +118,10 @@ class Page:
         while len(self._turns) > 100:
             self._turns.pop(next(iter(self._turns)))
 
-        def answer(desk: Desk) -> dict[str, Any] | None:
+        def answer(index: Opened) -> dict[str, Any] | None:
             if turn < self._turns.get(tab, 0):
                 return None
-            return self._gallery.page(desk, question, first, count)
+            return self._gallery.page(index, question, first, count)
 
         found = await self._asked.ask(answer)
         return Response(status_code=204) if found is None else _json(found)
@@ -128,7 +129,7 @@ class Page:
     async def months(self, request: Request) -> Response:
         """How many photos each month has."""
         question = _question(request)
-        return _json({"months": await self._lookup.ask(lambda desk: self._gallery.months(desk, question))})
+        return _json({"months": await self._lookup.ask(lambda index: self._gallery.months(index, question))})
 
     async def choices(self, _: Request) -> Response:
         """Folders, cameras, concepts."""
@@ -145,7 +146,7 @@ class Page:
         if len(labels) > _MOST_LABELS:
             raise BadRequest(f"at most {_MOST_LABELS} labels at a time")
         id = None if photo is None else checked_id(photo)
-        return _json(await self._asked.ask(lambda desk: self._gallery.labels(desk, labels, id, question)))
+        return _json(await self._asked.ask(lambda index: self._gallery.labels(index, labels, id, question)))
 
     async def upload(self, request: Request) -> Response:
         """An image that was dropped, as the body of the request; answers with its id."""
@@ -157,7 +158,7 @@ class Page:
     async def about(self, request: Request) -> Response:
         """What is known of a photo."""
         id = checked_id(request.path_params["id"])
-        return _json(await self._lookup.ask(lambda desk: self._gallery.about(desk, id)))
+        return _json(await self._lookup.ask(lambda index: self._gallery.about(index, id)))
 
     async def picture(self, request: Request) -> Response:
         """A photo made small."""
@@ -167,7 +168,7 @@ class Page:
         upload = self._uploads.get(id)
         if upload is not None:
             return _image(Picture(upload.picture))
-        photos = await self._lookup.ask(lambda desk: photos_with(desk, id))
+        photos = await self._lookup.ask(lambda index: photos_with(index, id))
         async with self._making:
             if await request.is_disconnected():  # it was scrolled out of sight, or the question is another one
                 return Response(status_code=204)
@@ -176,15 +177,15 @@ class Page:
     async def where(self, request: Request) -> Response:
         """A photo, large, with the part of it that a question is about."""
         id, question = checked_id(request.path_params["id"]), _question(request)
-        photos = await self._lookup.ask(lambda desk: photos_with(desk, id))
+        photos = await self._lookup.ask(lambda index: photos_with(index, id))
         picture = await run_in_threadpool(self._pictures.small, photos, "large")
-        there = await self._asked.ask(lambda desk: self._gallery.where(desk, picture.data, question))
+        there = await self._asked.ask(lambda index: self._gallery.where(index, picture.data, question))
         return _image(await run_in_threadpool(with_heat, picture, there))
 
     async def original(self, request: Request) -> Response:
         """A photo as it is, or all its pixels."""
         id = checked_id(request.path_params["id"])
-        photos = await self._lookup.ask(lambda desk: photos_with(desk, id))
+        photos = await self._lookup.ask(lambda index: photos_with(index, id))
         answer = _image(await run_in_threadpool(self._pictures.original, photos))
         if photos:
             name = photos[0].path.rpartition(b"/")[2].decode("utf-8", "replace")

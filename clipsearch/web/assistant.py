@@ -5,11 +5,12 @@ Photos are named by the paths that a search has given; no file that is not in th
 
 from __future__ import annotations
 
-import json
+import asyncio
+import functools
 import os
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from mcp.server import MCPServer
 from mcp.server.mcpserver import Image
@@ -17,17 +18,18 @@ from mcp.server.mcpserver.exceptions import ToolError
 from mcp.types import ToolAnnotations
 
 from clipsearch.errors import BadRequest, ClipsearchError
-from clipsearch.images.sandbox import Decoders
 from clipsearch.indexing.status import status_of
 from clipsearch.output import records
 from clipsearch.search.label import Classifier
-from clipsearch.search.query import Limits, Term
-from clipsearch.search.where import Found, where
+from clipsearch.search.opened import Opened
+from clipsearch.search.query import Hit, Limits, Term
+from clipsearch.search.where import Finder, Found
 from clipsearch.store.catalogue import Photo
-from clipsearch.store.filters import written
+from clipsearch.store.filters import Filter, written
 from clipsearch.web.desk import Desk
 from clipsearch.web.pictures import Pictures
 
+P = ParamSpec("P")
 Answer = TypeVar("Answer")
 
 MOST = 50  # photos that one answer has
@@ -41,6 +43,7 @@ def assistant(folder: Path) -> MCPServer:
     server: MCPServer = MCPServer("clipsearch", instructions=_ABOUT)
 
     @server.tool(annotations=_READS, structured_output=False)
+    @_told
     async def search(
         text: str = "",
         without: str = "",
@@ -59,71 +62,78 @@ def assistant(folder: Path) -> MCPServer:
         pictures too. confidence is the probability, 0 to 1, that a photo shows the text.
         """
         filters = {"under": under, "after": after, "before": before, "camera": camera, "near": near}
-        chosen = {name: value for name, value in filters.items() if value}
-        hits, photos = await _told(desk.ask(_search, text, without, like, chosen, min(count, MOST)))
-        answer: list[Any] = [json.dumps(hits)]
+        where = written(**{name: value for name, value in filters.items() if value})
+        hits = await desk.ask(_search, where, text, without, like, min(count, MOST))
+        answer: list[Any] = [_json([records.as_object(hit) for hit in hits])]
         if images:
-            answer += [Image(data=pictures.small([photo], "small").data, format="jpeg") for photo in photos]
+            small = [await asyncio.to_thread(pictures.small, [hit.photo], "small") for hit in hits]
+            answer += [Image(data=picture.data, format="jpeg") for picture in small]
         return answer
 
     @server.tool(annotations=_READS, structured_output=False)
+    @_told
     async def label(labels: list[str], photos: list[str]) -> list[Any]:
         """Probabilities, which add up to 1, of some labels for each of some indexed photos."""
-        return [json.dumps(await _told(desk.ask(_label, labels, photos)))]
+        return [_json(await desk.ask(_label, labels, photos))]
 
     @server.tool(name="where", annotations=_READS, structured_output=False)
+    @_told
     async def where_(text: str, photo: str) -> list[Any]:
         """Which part of an indexed photo a text is about: a box in pixels, and its score."""
-        return [json.dumps(await _told(desk.ask(_where, text, photo, pictures)))]
+        return [_json(await desk.ask(_where, text, photo, pictures))]
 
     @server.tool(annotations=_READS, structured_output=False)
+    @_told
     async def status() -> list[Any]:
         """Folders that are indexed, how many photos they have, and the model."""
-        return [json.dumps(await _told(desk.ask(lambda desk: records.status(status_of(desk.store())))))]
+        return [_json(await desk.ask(lambda index: records.status(status_of(index.store()))))]
 
     return server
 
 
-async def _told(answer: Awaitable[Answer]) -> Answer:
-    """The answer, or the sentence that says why there is none."""
-    try:
-        return await answer
-    except ClipsearchError as error:
-        raise ToolError(str(error)) from None
+def _told(tool: Callable[P, Awaitable[Answer]]) -> Callable[P, Awaitable[Answer]]:
+    """A tool whose failures are sentences for the assistant."""
+
+    @functools.wraps(tool)
+    async def call(*args: P.args, **options: P.kwargs) -> Answer:
+        try:
+            return await tool(*args, **options)
+        except ClipsearchError as error:
+            raise ToolError(str(error)) from None
+
+    return call
 
 
-def _search(
-    desk: Desk, text: str, without: str, like: str, filters: dict[str, str], count: int
-) -> tuple[list[dict[str, Any]], list[Photo]]:
-    searcher = desk.searcher(written(**filters, size=[], type=[]))
+def _json(value: Any) -> str:
+    return records.as_json(value).decode()
+
+
+def _search(index: Opened, filters: Filter, text: str, without: str, like: str, count: int) -> list[Hit]:
+    searcher = index.searcher(filters)
     terms = searcher.terms(text) if text else []
     if like:
-        terms.append(Term(searcher.embedder.store.unit_rows_of([_photo(desk, like).image_id])[0]))
+        terms.append(Term(searcher.embedder.store.unit_rows_of([_photo(index, like).image_id])[0]))
     terms += searcher.terms(without, -1) if without else []
-    hits = searcher.with_confidence(searcher.query(terms, Limits(count)), terms)
-    return [records.as_object(hit) for hit in hits], [hit.photo for hit in hits]
+    return searcher.with_confidence(searcher.query(terms, Limits(count)), terms)
 
 
-def _label(desk: Desk, labels: list[str], paths: list[str]) -> list[dict[str, Any]]:
-    photos = [_photo(desk, path) for path in paths[:MOST]]
-    classifier = Classifier(desk.embedder(), labels)
-    rows = desk.store().unit_rows_of([photo.image_id for photo in photos])
+def _label(index: Opened, labels: list[str], paths: list[str]) -> list[dict[str, Any]]:
+    photos = [_photo(index, path) for path in paths[:MOST]]
+    classifier = Classifier(index.embedder(), labels)
+    rows = index.store().unit_rows_of([photo.image_id for photo in photos])
     found = classifier.classify([photo.path for photo in photos], rows, len(classifier.labels))
-    return [{"path": os.fsdecode(one.path), "labels": dict(one.labels)} for one in found]
+    return [records.labels_object(one) for one in found]
 
 
-def _where(desk: Desk, text: str, path: str, pictures: Pictures) -> Any:
-    photo = _photo(desk, path)
-    embedder = desk.embedder()
-    data = pictures.small([photo], "large").data
-    with Decoders(embedder.for_parts, 1) as decoders:
-        there, _ = where(embedder, embedder.texts([text])[0], data, decoders)
-    found = Found(photo.path, text, photo.metadata.width, photo.metadata.height, there)
-    return json.loads(b"".join(records.where([found], "jsonl")))
+def _where(index: Opened, text: str, path: str, pictures: Pictures) -> dict[str, Any]:
+    photo, embedder = _photo(index, path), index.embedder()
+    with Finder(embedder) as finder:
+        there, _ = finder.where(embedder.texts([text])[0], pictures.small([photo], "large").data)
+    return records.where_object(Found(photo.path, text, photo.metadata.width, photo.metadata.height, there))
 
 
-def _photo(desk: Desk, path: str) -> Photo:
-    store = desk.store()
+def _photo(index: Opened, path: str) -> Photo:
+    store = index.store()
     place = store.locate(os.fsencode(path), store.roots())
     image = store.image_of(*place) if place else None
     for photo in store.photos_of([image] if image is not None else []):

@@ -12,18 +12,17 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from clipsearch.errors import BadRequest, NoIndex
-from clipsearch.images.sandbox import Decoders
 from clipsearch.output import records, text
 from clipsearch.paths import index_folder
 from clipsearch.search.concepts import Concepts
 from clipsearch.search.confidence import CUT
 from clipsearch.search.duplicates import NEAR_IN_RESULTS
 from clipsearch.search.label import Classifier
+from clipsearch.search.opened import Opened
 from clipsearch.search.query import Hit, Limits, Term
-from clipsearch.search.where import Where, where
+from clipsearch.search.where import Finder, Where
 from clipsearch.store.catalogue import Photo
 from clipsearch.store.lock import writer
-from clipsearch.web.desk import Desk
 from clipsearch.web.question import Part, Question, command, index_command, label_command
 from clipsearch.web.uploads import Uploads
 
@@ -47,7 +46,7 @@ class Ranking(NamedTuple):
 
 
 class Gallery:
-    """Answers with a desk, in its thread. What was ranked lately is kept, for the parts that are asked for next."""
+    """Answers with an open index, in its thread. What was ranked lately is kept: its other parts are asked for next."""
 
     def __init__(self, uploads: Uploads) -> None:
         self._uploads = uploads
@@ -56,11 +55,11 @@ class Gallery:
 
     # -------------------------------------------------------------------------------- results
 
-    def page(self, desk: Desk, question: Question, first: int, count: int) -> dict[str, Any]:
+    def page(self, index: Opened, question: Question, first: int, count: int) -> dict[str, Any]:
         """So many hits from the `first` on, which counts from 0, and what is to be said of all."""
         if not (first >= 0 and 0 < count <= MOST_AT_ONCE):
             raise BadRequest(f"a part has 1 to {MOST_AT_ONCE} photos")
-        ranking = self._ranked(desk, question, first + count)
+        ranking = self._ranked(index, question, first + count)
         hits = ranking.hits[first : first + count]
         return {
             "hits": [_as_object(hit) for hit in hits],
@@ -69,80 +68,83 @@ class Gallery:
             "whole": ranking.whole,
             "line": ranking.line,
             "months": dict(sorted(Counter(hit.photo.date[:7] for hit in ranking.about).items())),
-            "command": self._command(desk, question, max(10, first + count)),
+            "command": self._command(index, question, max(10, first + count)),
         }
 
-    def _ranked(self, desk: Desk, question: Question, wanted: int) -> Ranking:
-        key = (desk.version(), question._replace(spelt=()))
+    def _ranked(self, index: Opened, question: Question, wanted: int) -> Ranking:
+        key = (index.version(), question._replace(spelt=()))
         ranking = self._rankings.get(key)
         if ranking is None or (len(ranking.hits) < wanted and not ranking.whole):
             depth = FIRST_LOOK
             while depth < wanted:
                 depth *= 4
-            ranking = self._rank(desk, question, depth)
+            ranking = self._rank(index, question, depth)
         self._rankings[key] = ranking
         self._rankings.move_to_end(key)
         while len(self._rankings) > _KEPT:
             self._rankings.popitem(last=False)
         return ranking
 
-    def _rank(self, desk: Desk, question: Question, depth: int) -> Ranking:
-        searcher = desk.searcher(question.where)
-        terms = [term for part in question.parts for term in self._terms(desk, part)]
+    def _rank(self, index: Opened, question: Question, depth: int) -> Ranking:
+        searcher = index.searcher(question.where)
+        terms = self._terms(index, question)
         limits = Limits(depth, None, CUT if question.cut else None, NEAR_IN_RESULTS if question.unique else None)
         hits = searcher.with_confidence(searcher.query(terms, limits), terms)
         return Ranking(hits, None if question.cut else line_of(hits), len(hits) < depth)
 
-    def where(self, desk: Desk, data: bytes, question: Question) -> Where:
+    def where(self, index: Opened, data: bytes, question: Question) -> Where:
         """Which part of a picture, a file's bytes, a question is about."""
-        terms = [term for part in question.parts for term in self._terms(desk, part)]
+        terms = self._terms(index, question)
         if not terms:
             raise BadRequest("say what to look for")
-        embedder, row = desk.embedder(), desk.searcher().embed(terms)
-        with Decoders(embedder.for_parts, 1) as decoders:
-            return where(embedder, row, data, decoders)[0]
+        row = index.searcher().embed(terms)
+        with Finder(index.embedder()) as finder:
+            return finder.where(row, data)[0]
 
-    def _terms(self, desk: Desk, part: Part) -> list[Term]:
+    def _terms(self, index: Opened, question: Question) -> list[Term]:
+        return [term for part in question.parts for term in self._terms_of(index, part)]
+
+    def _terms_of(self, index: Opened, part: Part) -> list[Term]:
         if part.kind in ("text", "not"):
-            return desk.searcher().terms(part.spelling, -1 if part.kind == "not" else 1)
+            return index.searcher().terms(part.spelling, -1 if part.kind == "not" else 1)
         weight = part.weight if part.kind == "like" else -part.weight
         upload = self._uploads.get(part.content)
-        if upload is not None and upload.fingerprint == desk.embedder().model.fingerprint:
+        if upload is not None and upload.fingerprint == index.embedder().model.fingerprint:
             return [Term(upload.row, weight, upload.name)]
-        row = desk.embedder().indexed(bytes.fromhex(part.content))
+        row = index.embedder().indexed(bytes.fromhex(part.content))
         if row is None:
             raise BadRequest("an image of this question is not here any more; drop it again")
         return [Term(row, weight)]
 
     # -------------------------------------------------------------------------------- commands
 
-    def _command(self, desk: Desk, question: Question, count: int) -> str:
-        return command(question, _named(desk.folder), self._namer(desk), count)
+    def _command(self, index: Opened, question: Question, count: int) -> str:
+        return command(question, _named(index.folder), self._namer(index), count)
 
-    def _namer(self, desk: Desk) -> Callable[[str], str]:
+    def _namer(self, index: Opened) -> Callable[[str], str]:
         def name(id: str) -> str:
             upload = self._uploads.get(id)
             if upload is not None:
                 return upload.name
-            photos = photos_with(desk, id)
+            photos = photos_with(index, id)
             return os.fsdecode(photos[0].path) if photos else id
 
         return name
 
     # -------------------------------------------------------------------------------- what else there is
 
-    def months(self, desk: Desk, question: Question) -> dict[str, int]:
+    def months(self, index: Opened, question: Question) -> dict[str, int]:
         """How many photos each month has that pass the filter, whatever it says of dates."""
         where = question.where._replace(after=None, before=None)
-        key = (desk.version(), where)
+        key = (index.version(), where)
         if self._months[0] != key:
-            store = desk.store()
+            store = index.store()
             self._months = (key, store.months(store.select(where)))
         return self._months[1]
 
-    def choices(self, desk: Desk) -> dict[str, Any]:
+    def choices(self, index: Opened) -> dict[str, Any]:
         """What there is to choose: folders, cameras, concepts; the number of photos."""
-        store = desk.store()
+        store = index.store()
         counts = store.counts()
         return {
             "folders": [records.path_fields(count.root.path)["path"] for count in counts],
@@ -152,56 +154,56 @@ class Gallery:
                 if (reason := store.offline(count.root)) is not None
             ],
             "cameras": store.cameras()[:200],
-            "concepts": Concepts(desk.folder).names(),
+            "concepts": Concepts(index.folder).names(),
             "photos": sum(count.photos for count in counts),
             "skipped": sum(count.skipped for count in counts),
         }
 
-    def status(self, desk: Desk) -> dict[str, Any]:
+    def status(self, index: Opened) -> dict[str, Any]:
         """Whether there is something to look at, and whether somebody is adding to it."""
-        known = {"writing": writer(desk.folder) is not None, "command": index_command(_named(desk.folder))}
+        known = {"writing": writer(index.folder) is not None, "command": index_command(_named(index.folder))}
         try:
-            store = desk.store()
+            store = index.store()
         except NoIndex:
             return known | {"state": "none", "version": "", "photos": 0}
         state = "empty" if store.is_empty() else "ready"
-        return known | {"state": state, "version": str(desk.version()), "photos": _photos(desk)}
+        return known | {"state": state, "version": str(index.version()), "photos": _photos(index)}
 
-    def about(self, desk: Desk, id: str) -> dict[str, Any]:
+    def about(self, index: Opened, id: str) -> dict[str, Any]:
         """What is known of one photo, by its id: all files with these contents."""
-        photos = photos_with(desk, id)
+        photos = photos_with(index, id)
         if not photos:
             raise BadRequest("this photo is not in the index any more")
         return {"photos": [photo_object(photo) for photo in photos]}
 
     # -------------------------------------------------------------------------------- labels
 
-    def labels(self, desk: Desk, labels: Sequence[str], photo: str | None, question: Question) -> dict[str, Any]:
+    def labels(self, index: Opened, labels: Sequence[str], photo: str | None, question: Question) -> dict[str, Any]:
         """The probability of each label for one photo, or how many of the results have each as their likeliest."""
-        classifier = Classifier(desk.embedder(), labels)
+        classifier = Classifier(index.embedder(), labels)
         if photo is not None:
-            row = desk.embedder().indexed(bytes.fromhex(photo))
+            row = index.embedder().indexed(bytes.fromhex(photo))
             if row is None:
                 raise BadRequest("this photo is not in the index any more")
             shares = classifier.probabilities(row[None])[0].tolist()
-            line = label_command(classifier.labels, question, _named(desk.folder), self._namer(desk)(photo))
+            line = label_command(classifier.labels, question, _named(index.folder), self._namer(index)(photo))
             return {"probabilities": dict(zip(classifier.labels, shares, strict=True)), "command": line}
         counted: Counter[int] = Counter()
-        for ids in self._images(desk, question):
-            best = classifier.probabilities(desk.store().unit_rows_of(ids)).argmax(1)
+        for ids in self._images(index, question):
+            best = classifier.probabilities(index.store().unit_rows_of(ids)).argmax(1)
             counted.update(best.tolist())
         counts = {name: counted[number] for number, name in enumerate(classifier.labels)}
-        line = label_command(classifier.labels, question, _named(desk.folder), None)
+        line = label_command(classifier.labels, question, _named(index.folder), None)
         if question.parts:
-            line = f"{self._command(desk, question, sum(counts.values()))} -0 | {line}"
+            line = f"{self._command(index, question, sum(counts.values()))} -0 | {line}"
         return {"counts": counts, "command": line}
 
-    def _images(self, desk: Desk, question: Question) -> Iterator[list[int]]:
+    def _images(self, index: Opened, question: Question) -> Iterator[list[int]]:
         """The images of the results: of all that pass the filter, or of those that were ranked for a question."""
         if question.parts:
-            ids = iter([hit.photo.image_id for hit in self._ranked(desk, question, 1).hits])
+            ids = iter([hit.photo.image_id for hit in self._ranked(index, question, 1).hits])
         else:
-            store = desk.store()
+            store = index.store()
             ids = iter(store.images_in(store.select(question.where)).tolist())
         while block := list(islice(ids, _BLOCK)):
             yield block
@@ -217,9 +219,9 @@ def line_of(hits: Sequence[Hit]) -> int | None:
     return int(np.concatenate([[0], np.cumsum(np.where(sure, 1, -1))]).argmax())
 
 
-def photos_with(desk: Desk, id: str) -> list[Photo]:
+def photos_with(index: Opened, id: str) -> list[Photo]:
     """The photos of an id, which are all those with the same contents."""
-    store = desk.store()
+    store = index.store()
     image = store.find_image(bytes.fromhex(id))
     return [] if image is None else store.photos_of([image])
 
@@ -244,5 +246,5 @@ def _named(folder: Path) -> str | None:
     return None if folder == index_folder() else str(folder)
 
 
-def _photos(desk: Desk) -> int:
-    return sum(count.photos for count in desk.store().counts())
+def _photos(index: Opened) -> int:
+    return sum(count.photos for count in index.store().counts())

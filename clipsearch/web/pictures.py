@@ -20,7 +20,9 @@ from clipsearch.errors import ImageUnusable
 from clipsearch.images.preprocess import Preprocess
 from clipsearch.images.read import content_hash, read
 from clipsearch.images.sandbox import Decoders, usable_cores
+from clipsearch.images.scan import found_file, has_changed
 from clipsearch.images.signatures import HEAD, shown_type
+from clipsearch.images.thumbnail import as_jpeg
 from clipsearch.output.heat import overlay
 from clipsearch.paths import cache_folder, replacing
 from clipsearch.search.where import Where
@@ -43,9 +45,7 @@ class Picture(NamedTuple):
 
 def with_heat(picture: Picture, there: Where) -> Picture:
     """The picture with the heat over it."""
-    made = io.BytesIO()
-    overlay(Image.open(io.BytesIO(picture.data)).convert("RGB"), there).save(made, "JPEG", quality=85)
-    return Picture(made.getvalue(), JPEG, lasting=False)
+    return Picture(as_jpeg(overlay(Image.open(io.BytesIO(picture.data)).convert("RGB"), there)), lasting=False)
 
 
 class Kept:
@@ -137,7 +137,7 @@ def _is_as_indexed(photo: Photo) -> bool:
         status = os.stat(photo.path)
     except OSError:
         return False
-    return (status.st_size, status.st_mtime_ns) == (photo.size, photo.mtime_ns)
+    return not has_changed(found_file(photo.path, status), photo)
 
 
 def _read(photos: Iterable[Photo]) -> tuple[bytes, bool]:

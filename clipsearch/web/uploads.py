@@ -13,6 +13,7 @@ from clipsearch.errors import BadRequest, ImageUnusable
 from clipsearch.images.preprocess import Preprocess
 from clipsearch.images.read import MOST_BYTES, SECONDS, content_hash
 from clipsearch.images.sandbox import Decoders, Prepared
+from clipsearch.search.opened import Opened
 from clipsearch.web.desk import Desk
 from clipsearch.web.pictures import SIZES, Pictures
 
@@ -62,11 +63,11 @@ class Uploads:
 
     async def _embedded(self, desk: Desk, name: str, data: bytes) -> str:
         id = content_hash(data).hex()
-        embedder = await desk.ask(Desk.embedder)
+        embedder = await desk.ask(Opened.embedder)
         how = embedder.model.preprocess
         picture = await asyncio.to_thread(self._pictures.of, data, SIZES["small"])
         prepared = await asyncio.to_thread(_prepared, how, data)
-        row = await desk.ask(lambda desk: desk.embedder().prepared(prepared.pixels))
+        row = await desk.ask(lambda index: index.embedder().prepared(prepared.pixels))
         self._kept[id] = Upload(name, row, embedder.model.fingerprint, picture)
         while len(self._kept) > _KEPT:
             self._kept.popitem(last=False)

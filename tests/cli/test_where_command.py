@@ -37,6 +37,17 @@ def test_formats_tell_the_same(clipsearch: Run, drawn: Path, drawn_index: Path) 
     assert rows == [[f"{o['score']:.4f}", *(str(edge) for edge in o["box"].values()), o["path"]] for o in objects]
 
 
+@posix
+@pytest.mark.parametrize("form", ["table", "tsv", "json", "jsonl"])
+def test_a_name_cannot_act_on_a_terminal(tmp_path: Path, drawn_index: Path, form: str) -> None:
+    photo = tmp_path / "a\x1b[31m\a\u202eb.png"
+    SCENE.image.save(photo)
+    shown = in_terminal("where", TEXT, photo, "-f", form, index=drawn_index, columns=200)
+    assert "b.png" in shown
+    for harm in ("\x1b[31m", "\a", "\u202e"):
+        assert harm not in shown
+
+
 def test_the_box_is_about_the_text(clipsearch: Run, drawn: Path, drawn_index: Path) -> None:
     (line,) = clipsearch("where", TEXT, drawn / f"{NUMBER:02d}.png", "-f", "jsonl", index=drawn_index).lines
     box = json.loads(line)["shares"]

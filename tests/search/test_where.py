@@ -15,10 +15,9 @@ from PIL import Image, ImageOps
 
 from clipsearch.errors import BadRequest, ImageUnusable
 from clipsearch.images.preprocess import preprocess, seen
-from clipsearch.images.sandbox import Decoders
 from clipsearch.models.model import Model
 from clipsearch.search.embed import Embedder
-from clipsearch.search.where import CELLS, View, Where, where
+from clipsearch.search.where import CELLS, Finder, View, Where
 from clipsearch.store.catalogue import Store
 
 TWO = [scene for scene in scenes.draw_distinct(60, scenes.UNSEEN + 500, size=160) if len(scene.things) == 2][:8]
@@ -112,8 +111,8 @@ def test_a_turned_photo_has_its_box_as_one_sees_it(embedder: Embedder, orientati
     exif[0x0112] = orientation
     out = io.BytesIO()
     turned.save(out, "PNG", exif=exif)
-    with Decoders(embedder.for_parts, 1) as decoders:
-        there, of = where(embedder, scene.things[0].text, out.getvalue(), decoders)
+    with Finder(embedder) as finder:
+        there, of = finder.where(scene.things[0].text, out.getvalue())
     assert (of.width, of.height) == image.size
     upright = view(embedder, bar(scene.image, 30, 0)).where(scene.things[0].text)
     assert there.box == upright.box
@@ -162,8 +161,8 @@ def test_a_photo_of_one_colour_or_of_odd_shape_has_some_box(embedder: Embedder, 
 
 
 def test_what_is_no_image_is_said(embedder: Embedder) -> None:
-    with Decoders(embedder.for_parts, 1) as decoders, pytest.raises(ImageUnusable, match="not an image"):
-        where(embedder, "a dog", b"text", decoders)
+    with Finder(embedder) as finder, pytest.raises(ImageUnusable, match="not an image"):
+        finder.where("a dog", b"text")
 
 
 def test_a_model_that_does_not_tell_parts_apart_is_named(tmp_path: Path, embedder: Embedder) -> None:

@@ -1,0 +1,75 @@
+"""An index that stays open from one question to the next, with its model."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from clipsearch.errors import NoIndex
+from clipsearch.search.embed import Embedder
+from clipsearch.search.query import Searcher
+from clipsearch.store.catalogue import CATALOGUE, Store
+from clipsearch.store.filters import EVERYTHING, Filter
+
+
+class Opened:
+    """The store and the model of an index, opened when they are first needed and kept until `close`.
+
+    What others write is seen, also an index that was deleted and made again. It belongs to one thread, as a connection
+    of SQLite does.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._store: Store | None = None
+        self._file: tuple[int, int] | None = None
+        self._embedder: Embedder | None = None
+
+    def store(self) -> Store:
+        """The index as it is at this moment. Raises `NoIndex` and `IndexUnusable`."""
+        file = self._catalogue()
+        if self._store is None or file != self._file:
+            self._close_store()
+            self._store, self._file = Store.open(self.folder), file
+        else:
+            self._store.renew()
+        return self._store
+
+    def version(self) -> tuple[object, ...]:
+        """Another value after each change of the index."""
+        return self._file, self.store().version()
+
+    def embedder(self) -> Embedder:
+        """The model of the index, loaded once; another one when the index was made anew with another."""
+        store = self.store()
+        if self._embedder is None or not self._embedder.serves(store):
+            self._embedder = Embedder(store)
+        return self._embedder
+
+    def searcher(self, where: Filter = EVERYTHING) -> Searcher:
+        """Asks about the photos that pass a filter. Raises `IndexEmpty`, `BadArgument` and `NotIndexed`."""
+        embedder = self.embedder()
+        return Searcher(embedder.store, where, embedder)
+
+    def rest(self) -> None:
+        """Let go of the moment of the catalogue that was seen: one that is held keeps a writer's log growing."""
+        if self._store is not None:
+            self._store.commit()
+
+    def close(self) -> None:
+        """Let go of the files and of the model."""
+        self._close_store()
+        self._embedder = None
+
+    def _catalogue(self) -> tuple[int, int]:
+        """The file itself: one that was deleted and made again has its name and is another."""
+        try:
+            status = os.stat(self.folder / CATALOGUE)
+        except OSError:
+            raise NoIndex(f"there is no index at {self.folder} yet") from None
+        return status.st_dev, status.st_ino
+
+    def _close_store(self) -> None:
+        if self._store is not None:
+            self._store.close()
+        self._store = None
