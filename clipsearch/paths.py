@@ -12,17 +12,33 @@ import platformdirs
 from clipsearch.errors import BadArgument
 
 
-def index_folder(chosen: str | os.PathLike[str] | None = None) -> Path:
-    """The folder that was chosen, else `CLIPSEARCH_INDEX`, else the user's data folder.
+class Collection(str):
+    """Where an index was published to: `milvus://HOST:PORT/NAME`, or a path that ends in `.db`."""
 
-    On Linux that is `$XDG_DATA_HOME/clipsearch`. Raises `BadRequest` for an empty name.
+    __slots__ = ()
+
+
+def index_place(chosen: str | os.PathLike[str] | None = None) -> Path | Collection:
+    """The index that was chosen, else `CLIPSEARCH_INDEX`, else the one in the user's data folder.
+
+    On Linux that is `$XDG_DATA_HOME/clipsearch`. Raises `BadArgument` for an empty name.
     """
     if chosen is not None and not isinstance(chosen, str | os.PathLike):
         raise BadArgument("index", f"must be the path of a folder, not {type(chosen).__name__}")
-    folder = os.environ.get("CLIPSEARCH_INDEX") or None if chosen is None else os.fspath(chosen)
-    if folder == "":
+    place = os.environ.get("CLIPSEARCH_INDEX") or None if chosen is None else os.fspath(chosen)
+    if place == "":
         raise BadArgument("index", "must name a folder")
-    return Path(folder).expanduser() if folder else platformdirs.user_data_path("clipsearch", appauthor=False)
+    if place and (place.startswith("milvus://") or place.endswith(".db")):
+        return Collection(place)
+    return Path(place).expanduser() if place else platformdirs.user_data_path("clipsearch", appauthor=False)
+
+
+def index_folder(chosen: str | os.PathLike[str] | None = None) -> Path:
+    """The same, for what needs a folder. Raises `BadArgument` for a collection."""
+    place = index_place(chosen)
+    if isinstance(place, Collection):
+        raise BadArgument("index", f"must be a folder here, and {place} is a collection")
+    return place
 
 
 def cache_folder() -> Path:

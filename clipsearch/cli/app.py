@@ -39,7 +39,14 @@ HINTS: dict[type[ClipsearchError], str] = {
     errors.ConceptsDamaged: "clipsearch verify puts the last good ones in its place",
 }
 # Arguments whose options are not called as they are.
-OPTIONS = {"k": "-k", "unique": "--similarity", "directories": "DIR", "labels": "LABEL", "templates": "--template"}
+OPTIONS = {
+    "uri": "URI",
+    "k": "-k",
+    "unique": "--similarity",
+    "directories": "DIR",
+    "labels": "LABEL",
+    "templates": "--template",
+}
 
 Parameters = ParamSpec("Parameters")
 

@@ -24,9 +24,9 @@ from clipsearch.cli.app import (
 )
 from clipsearch.errors import BadArgument, BadRequest
 from clipsearch.output import records, text
-from clipsearch.paths import index_folder
+from clipsearch.paths import index_place
 from clipsearch.search.duplicates import NEAR, find_duplicates
-from clipsearch.store.catalogue import Store
+from clipsearch.store.opening import open_index
 
 app = new_app()
 
@@ -82,7 +82,7 @@ def duplicates(
     if html in ("", "-"):
         raise BadArgument("html", f"needs a name, not {html!r}")
     where = filters.photo_filter(under, after, before, camera, near, size, orientation, type, files_from, from0)
-    with Store.open(index_folder(index)) as store:
+    with open_index(index_place(index)) as store:
         searcher = filters.searcher_of(store, where)
         threshold = None if identical else NEAR if similarity is None else similarity
         groups = find_duplicates(store, searcher.selection, threshold, searcher.present)

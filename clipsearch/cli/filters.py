@@ -10,8 +10,8 @@ from clipsearch.errors import BadRequest
 from clipsearch.output import text
 from clipsearch.search.query import Searcher
 from clipsearch.store import filters
-from clipsearch.store.catalogue import Store
 from clipsearch.store.filters import Filter
+from clipsearch.store.searchable import Searchable
 
 
 def _which(metavar: str, help: str, *names: str) -> typer.models.OptionInfo:
@@ -65,7 +65,7 @@ def _listed(source: str, null: bool) -> Iterable[bytes]:
     return (line for _, line in lines(source))
 
 
-def searcher_of(store: Store, where: Filter) -> Searcher:
+def searcher_of(store: Searchable, where: Filter) -> Searcher:
     """Asks a store about the photos that pass a filter; says what of it is not searched."""
     searcher = Searcher(store, where)
     say_missing(searcher.selection.missing)

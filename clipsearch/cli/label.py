@@ -31,11 +31,11 @@ from clipsearch.cli.app import (
 )
 from clipsearch.errors import BadRequest
 from clipsearch.output import records, text
-from clipsearch.paths import index_folder
+from clipsearch.paths import index_place
 from clipsearch.search.embed import Embedder
 from clipsearch.search.label import Classifier, Labelled, templates_of
-from clipsearch.store.catalogue import Store
 from clipsearch.store.filters import EVERYTHING
+from clipsearch.store.opening import open_index
 
 app = new_app()
 WHAT = "Labels"
@@ -105,7 +105,7 @@ def label(
         raise BadRequest("--image names the photos; leave out what chooses among those of the index")
     words = [*(labels or ()), *(name for _, name in (text_lines(labels_from) if labels_from is not None else ()))]
     failed: list[str] = []
-    with Store.open(index_folder(index)) as store:
+    with open_index(index_place(index)) as store:
         searcher = None if image else filters.searcher_of(store, where)
         embedder = searcher.embedder if searcher else Embedder(store)
         classifier = Classifier(embedder, words, templates_of(template or ()))

@@ -29,6 +29,7 @@ COMMANDS = {
     "forget": "forget",
     "relocate": "relocate",
     "verify": "verify",
+    "publish": "publish",
     "models": "models",
     "eval": "evaluate",
 }

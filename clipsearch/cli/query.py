@@ -33,10 +33,10 @@ from clipsearch.cli.app import (
 )
 from clipsearch.errors import BadArgument, BadRequest
 from clipsearch.output import records, text
-from clipsearch.paths import index_folder
+from clipsearch.paths import index_place
 from clipsearch.search.query import Hit, Limits, Searcher, Term, Words, weighted
-from clipsearch.store.catalogue import Store
 from clipsearch.store.filters import EVERYTHING
+from clipsearch.store.opening import open_index
 
 app = new_app()
 WHAT = "What the photos show"
@@ -167,7 +167,7 @@ def query(
         raise BadRequest("--where takes one query; leave out --batch")
     limits = Limits(k, min_score, _least(cut, min_confidence), _threshold(unique, similarity), exact)
     where = filters.photo_filter(under, after, before, camera, near, size, orientation, type, files_from, from0)
-    with Store.open(index_folder(index)) as store:
+    with open_index(index_place(index)) as store:
         searcher = filters.searcher_of(store, where)
         if batch is not None:
             found, failed = _answer_each(batch, searcher, limits)

@@ -8,7 +8,7 @@ import typer
 
 from clipsearch.cli.app import DebugOption, IndexOption, explained, new_app, say
 from clipsearch.errors import BadArgument, BadRequest, reason
-from clipsearch.paths import index_folder
+from clipsearch.paths import index_place
 
 app = new_app()
 PORT = 8642
@@ -45,7 +45,7 @@ def serve(
         with contextlib.suppress(KeyboardInterrupt):
             print(address, flush=True)
             say("this is the page; Ctrl-C ends it")
-            run(index_folder(index), listening, token, host, address if open_ else None)
+            run(index_place(index), listening, token, host, address if open_ else None)
 
 
 def _listen(host: str, port: int | None) -> socket.socket:

@@ -3,8 +3,8 @@
 from clipsearch.cli.app import DebugOption, IndexOption, JsonOption, explained, new_app, print_json
 from clipsearch.indexing.status import status_of
 from clipsearch.output import records, text
-from clipsearch.paths import index_folder
-from clipsearch.store.catalogue import Store
+from clipsearch.paths import index_place
+from clipsearch.store.opening import open_index
 
 app = new_app()
 
@@ -18,7 +18,7 @@ def status(index: IndexOption = None, json: JsonOption = False, debug: DebugOpti
       clipsearch status
       clipsearch status --json | jq '.skipped[] | "\(.path): \(.reason)"'
     """
-    with Store.open(index_folder(index)) as store:
+    with open_index(index_place(index)) as store:
         found = status_of(store)
     if json:
         print_json(records.status(found))

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
 
 from clipsearch.images.sandbox import usable_cores
 from clipsearch.images.scan import Rules
 from clipsearch.models.model import Model
 from clipsearch.models.precision import measured
 from clipsearch.paths import join
-from clipsearch.store.catalogue import Offline, Root, Store
+from clipsearch.store.photo import Root
+from clipsearch.store.searchable import Offline, Searchable
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,38 +27,41 @@ class RootStatus:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What an index holds. `size` is in bytes on the disk, `skipped` has a path and a reason for each file, and
+    """What an index holds. `size` is in bytes on the disk, if it is on this one, `method` says how it is searched,
+    `skipped` has a path and a reason for each file, and
     `unreadable` the folders below the roots that may not be read now, each with its photos. `rates` are images that
     this machine embeds a second by precision, if that was measured.
     """
 
-    folder: Path
+    place: str
     model: str
     fingerprint: str
     dim: int
     photos: int
     embeddings: int
-    size: int
+    size: int | None
+    method: str
     roots: list[RootStatus]
     skipped: list[tuple[bytes, str]]
     unreadable: list[tuple[bytes, int]]
     rates: dict[str, float]
 
 
-def status_of(store: Store) -> Status:
+def status_of(store: Searchable) -> Status:
     """What an open index holds. Raises `ModelMismatch` when its model is not known any more."""
     model = Model.from_json(store.model)
     counts = store.counts()
     roots = [RootStatus(c.root.path, c.root.rules, c.photos, c.skipped, store.offline(c.root)) for c in counts]
     online = [count.root for count, root in zip(counts, roots, strict=True) if root.offline is None]
     return Status(
-        store.folder,
+        store.place,
         model.name,
         model.fingerprint,
         model.dim,
         sum(root.photos for root in roots),
         store.count_embeddings(),
         store.size_on_disk(),
+        store.method(),
         roots,
         store.skipped(),
         [found for root in online for found in _unreadable(store, root)],
@@ -66,16 +69,16 @@ def status_of(store: Store) -> Status:
     )
 
 
-def _unreadable(store: Store, root: Root) -> list[tuple[bytes, int]]:
+def _unreadable(store: Searchable, root: Root) -> list[tuple[bytes, int]]:
     """The folders of a root that are there and may not be read, each with the number of photos that were in it."""
     counts: dict[bytes, int] = {}
     readable: dict[bytes, bool] = {}
-    for known in store.known(root):
-        folder = os.path.dirname(known.path)
+    for photo in store.files_of(root):
+        folder = os.path.dirname(photo)
         if folder not in readable:
             path = join(root.path, folder) if folder else root.path
             readable[folder] = os.access(path, os.R_OK | os.X_OK) or _is_gone(path)
-        if not readable[folder] and known.error is None:
+        if not readable[folder]:
             counts[join(root.path, folder)] = counts.get(join(root.path, folder), 0) + 1
     return sorted(counts.items())
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from clipsearch.search.label import Labelled
     from clipsearch.search.query import Hit
     from clipsearch.search.where import Found, Where
-    from clipsearch.store.catalogue import Photo
+    from clipsearch.store.photo import Photo
     from clipsearch.store.verify import Verified
 
 Item = TypeVar("Item")
@@ -209,13 +209,14 @@ def status(found: Status) -> dict[str, Any]:
         for root in found.roots
     ]
     return {
-        "index": str(found.folder),
+        "index": found.place,
         "model": found.model,
         "fingerprint": found.fingerprint,
         "dim": found.dim,
         "photos": found.photos,
         "embeddings": found.embeddings,
         "bytes": found.size,
+        "search": found.method,
         "roots": roots,
         "unreadable": [{**path_fields(path), "photos": count} for path, count in found.unreadable],
         "skipped": _reasons(found.skipped),

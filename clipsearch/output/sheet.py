@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from clipsearch.search.duplicates import Copy, Group
     from clipsearch.search.query import Hit
     from clipsearch.search.where import Where
-    from clipsearch.store.catalogue import Photo
+    from clipsearch.store.photo import Photo
 
 _WORKERS = min(8, usable_cores())  # each may hold a photo of 200 megapixels
 _FIRST = b"<!DOCTYPE html>"

@@ -219,7 +219,8 @@ def _listed(title: str, rows: Sequence[tuple[bytes, str]]) -> Iterator[str]:
 
 def status(found: Status) -> Iterator[str]:
     """What an index holds, a line each."""
-    yield f"index   {printable(str(found.folder))}, {amount(found.size)}"
+    size = "" if found.size is None else f", {amount(found.size)}"
+    yield f"index   {printable(found.place)}{size}, search {found.method}"
     yield f"model   {printable(found.model)}, {found.dim} dimensions"
     yield f"photos  {found.photos:,}, {found.embeddings:,} of them distinct, {files(len(found.skipped))} skipped"
     for root in found.roots:

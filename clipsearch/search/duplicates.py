@@ -13,7 +13,8 @@ import numpy as np
 
 from clipsearch.arrays import Array, Ids
 from clipsearch.search.present import Present
-from clipsearch.store.catalogue import Photo, Store
+from clipsearch.store.photo import Photo
+from clipsearch.store.searchable import Searchable
 from clipsearch.store.selection import Selection
 
 # The usual cosines from which on photos are copies: for lists that somebody may delete by, and for results, in which
@@ -46,7 +47,7 @@ Group = tuple[Copy, ...]  # the best first
 
 
 def find_duplicates(
-    store: Store, selection: Selection, threshold: float | None = NEAR, present: Present | None = None
+    store: Searchable, selection: Selection, threshold: float | None = NEAR, present: Present | None = None
 ) -> list[Group]:
     """The groups of copies in a selection, by the path of their best photo; None: only of the same contents.
 

@@ -16,7 +16,7 @@ from clipsearch.errors import BadRequest, ImageUnusable
 from clipsearch.images.read import content_hash
 from clipsearch.models import cache
 from clipsearch.models.model import Model
-from clipsearch.store.catalogue import Store
+from clipsearch.store.searchable import Searchable
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -47,13 +47,13 @@ def cold_encoder(model: Model, *, texts: bool, images: bool) -> Encoder:
 class Embedder:
     """The model of an index. It is loaded when something has to be embedded that is not known yet, and kept."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Searchable) -> None:
         self.model = Model.from_json(store.model)
         self.store = store
         self._encoders: dict[bool, Encoder] = {}  # for texts, and for images
         self._recent: dict[str, Array] = {}
 
-    def serves(self, store: Store) -> bool:
+    def serves(self, store: Searchable) -> bool:
         """Whether it can go on with a store, which is from now on the one that it looks images up in."""
         if Model.from_json(store.model).fingerprint != self.model.fingerprint:
             return False

@@ -19,7 +19,7 @@ from clipsearch.errors import BadRequest
 from clipsearch.search.confidence import Background
 from clipsearch.search.embed import Embedder, is_text
 from clipsearch.search.present import Present
-from clipsearch.store.catalogue import Store
+from clipsearch.store.searchable import Searchable
 from clipsearch.store.selection import Selection
 
 TEMPLATE = "a photo of a {}"
@@ -69,7 +69,7 @@ class Classifier:
             yield Labelled(path, tuple((self.labels[n], float(row[n])) for n in order))
 
     def classify_indexed(
-        self, store: Store, selection: Selection, most: int = 1, present: Present | None = None
+        self, store: Searchable, selection: Selection, most: int = 1, present: Present | None = None
     ) -> Iterator[Labelled]:
         """The `most` likely labels of each photo of a selection, by path. Files that are gone by now are left out."""
         photos = (present or Present())(store.by_path(selection))

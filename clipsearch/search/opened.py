@@ -6,10 +6,13 @@ import os
 from pathlib import Path
 
 from clipsearch.errors import NoIndex
+from clipsearch.paths import Collection
 from clipsearch.search.embed import Embedder
 from clipsearch.search.query import Searcher
-from clipsearch.store.catalogue import CATALOGUE, Store
+from clipsearch.store.catalogue import CATALOGUE
 from clipsearch.store.filters import EVERYTHING, Filter
+from clipsearch.store.opening import open_index
+from clipsearch.store.searchable import Searchable
 
 
 class Opened:
@@ -19,18 +22,18 @@ class Opened:
     of SQLite does.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._store: Store | None = None
+    def __init__(self, place: Path | Collection) -> None:
+        self.place = place
+        self._store: Searchable | None = None
         self._file: tuple[int, int] | None = None
         self._embedder: Embedder | None = None
 
-    def store(self) -> Store:
+    def store(self) -> Searchable:
         """The index as it is at this moment. Raises `NoIndex` and `IndexUnusable`."""
-        file = self._catalogue()
+        file = None if isinstance(self.place, Collection) else _catalogue(self.place)
         if self._store is None or file != self._file:
             self._close_store()
-            self._store, self._file = Store.open(self.folder), file
+            self._store, self._file = open_index(self.place), file
         else:
             self._store.renew()
         return self._store
@@ -54,22 +57,23 @@ class Opened:
     def rest(self) -> None:
         """Let go of the moment of the catalogue that was seen: one that is held keeps a writer's log growing."""
         if self._store is not None:
-            self._store.commit()
+            self._store.rest()
 
     def close(self) -> None:
         """Let go of the files and of the model."""
         self._close_store()
         self._embedder = None
 
-    def _catalogue(self) -> tuple[int, int]:
-        """The file itself: one that was deleted and made again has its name and is another."""
-        try:
-            status = os.stat(self.folder / CATALOGUE)
-        except OSError:
-            raise NoIndex(f"there is no index at {self.folder} yet") from None
-        return status.st_dev, status.st_ino
-
     def _close_store(self) -> None:
         if self._store is not None:
             self._store.close()
         self._store = None
+
+
+def _catalogue(folder: Path) -> tuple[int, int]:
+    """The file itself: one that was deleted and made again has its name and is another."""
+    try:
+        status = os.stat(folder / CATALOGUE)
+    except OSError:
+        raise NoIndex(f"there is no index at {folder} yet") from None
+    return status.st_dev, status.st_ino

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from clipsearch.images.scan import found_file, has_changed
-from clipsearch.store.catalogue import Photo
+from clipsearch.store.photo import Photo
 
 FileId = tuple[int, int] | bytes  # device and inode; the path where the file system has none
 

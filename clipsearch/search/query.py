@@ -16,9 +16,9 @@ from clipsearch.errors import BadArgument, BadRequest, ImageUnusable
 from clipsearch.images.metadata import Metadata
 from clipsearch.search.embed import Embedder, is_text
 from clipsearch.search.present import Present
-from clipsearch.store import vectors
-from clipsearch.store.catalogue import Photo, Store
 from clipsearch.store.filters import EVERYTHING, Filter
+from clipsearch.store.photo import Photo
+from clipsearch.store.searchable import Searchable
 
 if TYPE_CHECKING:
     from clipsearch.search.confidence import Background
@@ -156,14 +156,13 @@ def image_term(path: str | os.PathLike[str], weight: float = 1.0) -> Term:
 class Searcher:
     """Asks one index about the photos that pass a filter; loads the model once and only when it is needed."""
 
-    def __init__(self, store: Store, where: Filter = EVERYTHING, embedder: Embedder | None = None) -> None:
+    def __init__(self, store: Searchable, where: Filter = EVERYTHING, embedder: Embedder | None = None) -> None:
         """`where`: what photos must be. Raises `IndexEmpty`, `BadArgument` and `NotIndexed`."""
         store.require_photos()
         self.selection = store.select(where)
         self.embedder = embedder or Embedder(store)
         self.present = Present()
         self._store = store
-        self._only = None if self.selection.everything else store.images_in(self.selection)
         self._background: Background | None = None
 
     def terms(self, text: str, sign: int = 1) -> list[Term]:
@@ -173,6 +172,8 @@ class Searcher:
         if concept is not None:
             from clipsearch.search.concepts import Concepts
 
+            if self._store.folder is None:
+                raise BadRequest(f"@{concept} is a concept; they lie beside the index in a folder, not in a collection")
             terms.insert(0, Term(Concepts(self._store.folder).row(concept, self.embedder), sign * weight))
         return terms
 
@@ -245,7 +246,7 @@ class Searcher:
     def _ranked(self, terms: Sequence[Term], first: int, exact: bool) -> Iterator[list[Hit]]:
         """All photos, best first, in parts; each part is three times as large as all before it."""
         if terms:
-            vectors.read_ahead(self._store)  # from a cold disk, while the model is loaded and asked
+            self._store.read_ahead()  # from a cold disk, while the model is loaded and asked
         find = self._newest if not terms else self._nearest(self.embed(terms), exact)
         seen, wanted = 0, first
         while True:
@@ -260,7 +261,7 @@ class Searcher:
         looked_at: set[int] = set()
 
         def find(_: int, wanted: int) -> tuple[list[Hit], int]:
-            ids, scores = vectors.top_k(self._store, embedding, wanted, self._only, exact=exact)
+            ids, scores = self._store.nearest(embedding, wanted, self.selection, exact=exact)
             # fp16 rows are not quite of length 1, so that a cosine may come out a little above 1.
             score_of = dict(zip(ids.tolist(), scores.clip(-1, 1).tolist(), strict=True))
             photos = self.present(self._store.photos_of(score_of.keys() - looked_at, self.selection))

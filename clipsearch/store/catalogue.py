@@ -8,38 +8,29 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
 import sqlite3
 import threading
 from collections.abc import Iterator
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from clipsearch.arrays import Ids
+from clipsearch.arrays import Array, Ids
 from clipsearch.errors import IndexOutdated, IndexUnusable, NoIndex, reason
-from clipsearch.paths import join
 from clipsearch.store import schema, selection
 from clipsearch.store.filters import EVERYTHING, Filter
+from clipsearch.store.photo import Known, Photo, Root, RootCounts
 from clipsearch.store.schema import CATALOGUE, REBUILT, SQLITE_ERRORS, explained
+from clipsearch.store.searchable import Offline
 from clipsearch.store.selection import Selection
-from clipsearch.store.tables import LARGEST_ID, Known, Photo, Root, RootCounts, Tables
+from clipsearch.store.tables import LARGEST_ID, Tables
 
 if TYPE_CHECKING:
     from clipsearch.store.lock import WriterLock
 
 __all__ = ["CATALOGUE", "Known", "Offline", "Photo", "Root", "RootCounts", "Segment", "Selection", "Store"]
-
-
-class Offline(StrEnum):
-    """Why nothing can be said of the photos in an indexed folder now. They are kept until it is back."""
-
-    MISSING = "is not there"
-    EMPTY = "has nothing in it any more"  # where photos were: most often a mount point
-    UNREADABLE = "cannot be read"
 
 
 class Segment(NamedTuple):
@@ -66,6 +57,7 @@ class Store(Tables):
         self._lookup: sqlite3.Connection | None = None
         self._lookup_guard = threading.Lock()
         self._path = Path(database.execute("PRAGMA database_list").fetchone()[2])
+        self._last_chosen: tuple[Selection, Ids] | None = None
 
     # -------------------------------------------------------------------------------- opening and closing
 
@@ -114,9 +106,14 @@ class Store(Tables):
     def renew(self) -> None:
         """Of a store that is open for reading: see the catalogue as it is at this moment, its model included."""
         self.commit()
+        self._last_chosen = None
         with explained(self.folder):
             self.database.execute("BEGIN")
             self.model, self.dim = str(self.meta("model")), self.number("dim")
+
+    def rest(self) -> None:
+        """A moment of the catalogue that is held keeps a writer's log growing."""
+        self.commit()
 
     def version(self) -> int:
         """A number that is another one after each change that another process has made to the catalogue."""
@@ -136,9 +133,6 @@ class Store(Tables):
         with contextlib.suppress(OSError):
             (self.folder / "writer.lock").unlink(missing_ok=True)
             self.folder.rmdir()
-
-    def __enter__(self) -> Store:
-        return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self.close()
@@ -180,34 +174,25 @@ class Store(Tables):
 
     # -------------------------------------------------------------------------------- looking things up
 
-    def offline(self, root: Root, below: bytes = b"") -> Offline | None:
-        """Why a root cannot be looked at now; None when it can. This is the one place that decides it.
-
-        `below`: whether a folder in it can be. One that is not there or empty can: its photos are gone.
-        """
-        try:
-            with os.scandir(root.path) as entries:
-                is_empty = next(entries, None) is None
-            if is_empty and next(self.known(root), None) is not None:
-                return Offline.EMPTY
-            if not os.access(root.path, os.X_OK):  # its files are listed, but none of them can be looked at
-                return Offline.UNREADABLE
-        except (FileNotFoundError, NotADirectoryError):
-            return Offline.MISSING
-        except OSError:
-            return Offline.UNREADABLE
-        return Offline.UNREADABLE if below and _is_unreadable(join(root.path, below)) else None
-
     def select(self, where: Filter = EVERYTHING) -> Selection:
-        """The photos that pass a filter, in the folders that can be looked at; a store has one with `files`.
-
-        Raises `BadArgument` for a filter that makes no sense, `NotIndexed` when nothing in `where.under` was indexed.
-        """
+        """As `Searchable` says."""
         return selection.select(self, where)
 
-    def locate(self, path: bytes, roots: list[Root]) -> tuple[Root, bytes] | None:
-        """The root of a photo and its path below it: as it is spelt, or with links to its folder or to it resolved."""
-        return selection.locate(self, path, roots)
+    def nearest(self, query: Array, k: int, chosen: Selection, *, exact: bool = False) -> tuple[Ids, Array]:
+        """As `Searchable` says; `vectors` does it."""
+        from clipsearch.store import vectors
+
+        if chosen.everything:
+            return vectors.top_k(self, query, k, exact=exact)
+        if self._last_chosen is None or self._last_chosen[0] is not chosen:
+            self._last_chosen = chosen, self.images_in(chosen)
+        return vectors.top_k(self, query, k, self._last_chosen[1], exact=exact)
+
+    def read_ahead(self) -> None:
+        """As `Searchable` says."""
+        from clipsearch.store import vectors
+
+        vectors.read_ahead(self)
 
     def has_image(self, content: bytes) -> bool:
         """Whether contents were embedded and committed; may be called from any thread."""
@@ -263,6 +248,10 @@ class Store(Tables):
         """Bytes of all files of the index."""
         return sum(path.stat().st_size for path in self.folder.iterdir() if path.is_file())
 
+    def method(self) -> str:
+        """The candidates of a scan of codes are compared by their true rows, which finds what all rows would give."""
+        return "exact"
+
 
 def _checked(segment: Segment) -> Segment:
     """Raises `TypeError` where a value is not of its kind."""
@@ -294,11 +283,3 @@ def _open(folder: Path, mode: str) -> sqlite3.Connection:
         database.close()
         raise
     return database
-
-
-def _is_unreadable(folder: bytes) -> bool:
-    try:
-        with os.scandir(folder):
-            return not os.access(folder, os.X_OK)
-    except OSError as error:
-        return not isinstance(error, FileNotFoundError | NotADirectoryError)

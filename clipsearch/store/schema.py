@@ -54,6 +54,18 @@ CREATE TRIGGER image_deleted AFTER DELETE ON images
     BEGIN DELETE FROM embeddings WHERE image = old.id; INSERT INTO dropped VALUES (old.id); END;
 """
 
+# What was changed since when, for places that an index is published to: made when it first is. A photo has one number,
+# that of its last change; it may be gone.
+CHANGES = """
+CREATE TABLE changes (number INTEGER PRIMARY KEY AUTOINCREMENT, photo INTEGER NOT NULL UNIQUE);
+CREATE TRIGGER photo_added AFTER INSERT ON photos
+    BEGIN DELETE FROM changes WHERE photo = new.id; INSERT INTO changes (photo) VALUES (new.id); END;
+CREATE TRIGGER photo_updated AFTER UPDATE ON photos
+    BEGIN DELETE FROM changes WHERE photo = new.id; INSERT INTO changes (photo) VALUES (new.id); END;
+CREATE TRIGGER photo_removed AFTER DELETE ON photos
+    BEGIN DELETE FROM changes WHERE photo = old.id; INSERT INTO changes (photo) VALUES (old.id); END;
+"""
+
 # The columns that the marks of a photo and of an image are made from.
 OF_PHOTO = "path, size, mtime_ns, ctime_ns, image, CAST(error AS BLOB)"
 OF_IMAGE = "content, width, height, CAST(taken AS BLOB), CAST(camera AS BLOB), latitude, longitude"
@@ -148,6 +160,14 @@ def initialise(database: sqlite3.Connection, model: str, dim: int) -> None:
     rows = {"format": FORMAT, "model": model, "dim": dim, "generation": 0, "vectors": None}
     database.executemany("INSERT INTO meta VALUES (?, ?)", rows.items())
     database.execute("INSERT INTO meta VALUES ('schema', ?)", (_mark_of_schema(database),))
+    database.execute("COMMIT")
+
+
+def record_changes(database: sqlite3.Connection, identity: str) -> None:
+    """From now on, write down what changes, under a name for this catalogue that no other has."""
+    database.executescript("BEGIN IMMEDIATE;" + CHANGES)
+    database.execute("INSERT INTO meta VALUES ('identity', ?)", (identity,))
+    database.execute("UPDATE meta SET value = ? WHERE key = 'schema'", (_mark_of_schema(database),))
     database.execute("COMMIT")
 
 

@@ -13,8 +13,9 @@ from clipsearch.paths import absolute, join, relative_to
 from clipsearch.store.filters import EVERYTHING, Circle, Filter
 
 if TYPE_CHECKING:
-    from clipsearch.store.catalogue import Offline, Store
-    from clipsearch.store.tables import Root
+    from clipsearch.store.catalogue import Store
+    from clipsearch.store.photo import Root
+    from clipsearch.store.searchable import Offline, Searchable
 
 # Photos with their images. Left to itself, SQLite would go through all photos of a root to find those of a few images.
 BY_PHOTO = "photos JOIN images ON images.id = photos.image"
@@ -38,7 +39,7 @@ class Selection(NamedTuple):
     `roots` are the roots that they are in, by id; `offline` the roots, or parts of roots, that cannot be looked at now
     and are not searched; `missing` the listed files that are not indexed. `holds` is true for the photos;
     `candidates` is a query for the ids of their images, and maybe of others. `everything` says that no photo of the
-    store is left out.
+    store is left out. Clauses are in the language of the store: SQL, or an expression of a collection.
     """
 
     roots: dict[int, Root]
@@ -49,7 +50,7 @@ class Selection(NamedTuple):
     everything: bool
 
 
-class _Place(NamedTuple):
+class Place(NamedTuple):
     """A root, or a folder in it by its path below the root."""
 
     root: Root
@@ -83,10 +84,9 @@ def select(store: Store, where: Filter = EVERYTHING) -> Selection:
     """
     where = where.checked()
     roots = store.roots()
-    places = [_Place(root) for root in roots] if where.under is None else _places_in(store, roots, where.under)
-    searched, offline = _without_offline(store, places)
+    searched, offline = searched_places(store, roots, where.under)
     conditions = _Conditions(_of_photo(where), _of_image(where), _dates(where))
-    everywhere = searched == [_Place(root) for root in roots]
+    everywhere = searched == [Place(root) for root in roots]
     if not everywhere:
         conditions.of_photo.append(_lies_in(searched))
     missing: list[bytes] = []
@@ -114,21 +114,28 @@ def bounds(under: bytes) -> tuple[bytes, bytes]:
     return (under + b"/", under + b"0") if under else (b"", b"\xff" * 256)  # "0" follows "/"
 
 
-def locate(store: Store, path: bytes, roots: Sequence[Root]) -> tuple[Root, bytes] | None:
+def searched_places(store: Searchable, roots: list[Root], under: str | None) -> tuple[list[Place], dict[Root, Offline]]:
+    """Where photos are looked for, in all roots or in a folder, and what of it cannot be. Raises `NotIndexed`."""
+    places = [Place(root) for root in roots] if under is None else _places_in(store, roots, under)
+    return _without_offline(store, places)
+
+
+def locate(store: Searchable, path: bytes, roots: Sequence[Root]) -> tuple[Root, bytes] | None:
     """The root of a photo and its path below it: as it is spelt, or with links to its folder or to it resolved."""
     if b"\0" in path:  # which is in no name
         return None
-    return next((found for spelt in _spellings(path) if (found := _indexed(store, spelt, roots))), None)
+    return next((found for spelt in spellings(path) if (found := _indexed(store, spelt, roots))), None)
 
 
-def _spellings(path: bytes) -> Iterator[bytes]:
+def spellings(path: bytes) -> Iterator[bytes]:
+    """How the index may have written a path: as it is, with links to its folder resolved, or with all of them."""
     yield os.path.abspath(path)
     folder, name = os.path.split(path)
     yield join(absolute(os.fsdecode(folder)), name)
     yield absolute(os.fsdecode(path))
 
 
-def _indexed(store: Store, path: bytes, roots: Sequence[Root]) -> tuple[Root, bytes] | None:
+def _indexed(store: Searchable, path: bytes, roots: Sequence[Root]) -> tuple[Root, bytes] | None:
     for root in roots:
         below = relative_to(path, root.path)
         if below is not None and store.image_of(root, below) is not None:
@@ -139,37 +146,31 @@ def _indexed(store: Store, path: bytes, roots: Sequence[Root]) -> tuple[Root, by
 # ------------------------------------------------------------------------------------------ places
 
 
-def _places_in(store: Store, roots: list[Root], under: str) -> list[_Place]:
+def _places_in(store: Searchable, roots: list[Root], under: str) -> list[Place]:
     """What to search below a folder: as it is spelt first, since a folder behind a link may be indexed by its name."""
-    places: list[_Place] = []
+    places: list[Place] = []
     for folder in (os.path.abspath(os.fsencode(under)), absolute(under)):
         places = _places(roots, folder)
-        if _has_photos(store, places):
+        if any(store.has_photos(place.root, place.below) for place in places):
             return places
     if places and os.path.isdir(under):
         return places
     raise NotIndexed(f"nothing in {under} was indexed")
 
 
-def _places(roots: list[Root], folder: bytes) -> list[_Place]:
+def _places(roots: list[Root], folder: bytes) -> list[Place]:
     """The roots that lie in a folder, whole, and the one that it lies in, with the part of it that is the folder."""
     places = []
     for root in roots:
         below = relative_to(folder, root.path)
         if below is not None:
-            places.append(_Place(root, below))
+            places.append(Place(root, below))
         elif relative_to(root.path, folder) is not None:
-            places.append(_Place(root))
+            places.append(Place(root))
     return places
 
 
-def _has_photos(store: Store, places: list[_Place]) -> bool:
-    lies_in = _lies_in(places)
-    query = f"SELECT 1 FROM photos WHERE image IS NOT NULL AND ({lies_in.sql}) LIMIT 1"
-    return store.database.execute(query, lies_in.values).fetchone() is not None
-
-
-def _without_offline(store: Store, places: list[_Place]) -> tuple[list[_Place], dict[Root, Offline]]:
+def _without_offline(store: Searchable, places: list[Place]) -> tuple[list[Place], dict[Root, Offline]]:
     searched, offline = [], {}
     for place in places:
         why = store.offline(place.root, place.below)
@@ -184,7 +185,7 @@ def _without_offline(store: Store, places: list[_Place]) -> tuple[list[_Place], 
 # ------------------------------------------------------------------------------------------ conditions
 
 
-def _lies_in(places: list[_Place]) -> Clause:
+def _lies_in(places: list[Place]) -> Clause:
     one = "(photos.root = ? AND photos.path >= ? AND photos.path < ?)"
     values = tuple(value for place in places for value in (place.root.id, *bounds(place.below)))
     return Clause(" OR ".join(one for _ in places) or "0", values)
@@ -223,27 +224,43 @@ def _of_image(where: Filter) -> list[Clause]:
         # What the catalogue has was folded when it was read from the photo.
         clauses.append(Clause("instr(lower(camera), lower(?))", (" ".join(where.camera.split()),)))
     if where.near:
-        clauses += [*_box(where.near), Clause("km(latitude, longitude, ?, ?) <= ?", tuple(where.near))]
+        clauses += [*_in_box(box_of(where.near)), Clause("km(latitude, longitude, ?, ?) <= ?", tuple(where.near))]
     if where.orientation:
         sign = {"landscape": ">", "portrait": "<", "square": "="}[where.orientation]
         clauses.append(Clause(f"width {sign} height"))
     return clauses
 
 
-def _box(circle: Circle) -> list[Clause]:
-    """A box around a circle, which is quick to compare with and leaves few places to measure."""
+class Box(NamedTuple):
+    """A box around a circle, in degrees, which is quick to compare with and leaves few places to measure.
+
+    `west` is more than `east` where it crosses the date line, and both are None where it goes all around.
+    """
+
+    south: float
+    north: float
+    west: float | None
+    east: float | None
+
+
+def box_of(circle: Circle) -> Box:
+    """The smallest box, and a little more."""
     height = circle.km / _KM_OF_A_DEGREE
     south, north = circle.latitude - height - _SLACK, circle.latitude + height + _SLACK
-    clauses = [Clause("latitude BETWEEN ? AND ?", (south, north))]
     if abs(circle.latitude) + height >= 89.9:  # a pole is on every meridian
-        return clauses
+        return Box(south, north, None, None)
     ratio = math.sin(math.radians(height)) / math.cos(math.radians(circle.latitude))
     width = math.degrees(math.asin(min(1.0, ratio))) + _SLACK
     west, east = circle.longitude - width, circle.longitude + width
-    if west < -180 or east > 180:  # it crosses the date line
-        west, east = (west + 360, east) if west < -180 else (west, east - 360)
-        return [*clauses, Clause("longitude >= ? OR longitude <= ?", (west, east))]
-    return [*clauses, Clause("longitude BETWEEN ? AND ?", (west, east))]
+    return Box(south, north, west + 360 if west < -180 else west, east - 360 if east > 180 else east)
+
+
+def _in_box(box: Box) -> list[Clause]:
+    clauses = [Clause("latitude BETWEEN ? AND ?", (box.south, box.north))]
+    if box.west is None or box.east is None:
+        return clauses
+    sql = "longitude BETWEEN ? AND ?" if box.west <= box.east else "longitude >= ? OR longitude <= ?"
+    return [*clauses, Clause(sql, (box.west, box.east))]
 
 
 def _dates(where: Filter) -> list[_Date]:
@@ -251,11 +268,12 @@ def _dates(where: Filter) -> list[_Date]:
     for sign, moment in ((">=", where.after), ("<", where.before)):
         if moment is not None:
             taken = Clause(f"taken {sign} ?", (moment.isoformat(timespec="seconds"),))
-            dates.append(_Date(taken, Clause(f"mtime_ns {sign} ?", (_nanoseconds(moment),))))
+            dates.append(_Date(taken, Clause(f"mtime_ns {sign} ?", (nanoseconds(moment),))))
     return dates
 
 
-def _nanoseconds(moment: datetime) -> int:
+def nanoseconds(moment: datetime) -> int:
+    """A moment as the catalogue has the times of files."""
     try:
         return max(-(2**63), min(int(moment.timestamp()) * 10**9, 2**63 - 1))  # as SQLite takes them
     except (OverflowError, ValueError, OSError):  # beyond what the system's clock can say

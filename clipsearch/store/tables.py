@@ -5,20 +5,21 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator
-from datetime import datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clipsearch.arrays import Array, Ids, unit_rows
-from clipsearch.errors import IndexDamaged, IndexEmpty
+from clipsearch.errors import IndexDamaged
 from clipsearch.images.metadata import Metadata
 from clipsearch.images.scan import FoundFile, Rules
 from clipsearch.paths import join, relative_to
 from clipsearch.store import schema
+from clipsearch.store.photo import Known, Photo, Root, RootCounts
 from clipsearch.store.schema import OF_PHOTO, explained
+from clipsearch.store.searchable import Searchable, parts
 from clipsearch.store.selection import BY_IMAGE, BY_PHOTO, Selection, all_of, bounds
 
 Rows = NDArray[np.float16]
@@ -26,58 +27,7 @@ LARGEST_ID = 2**63 - 1  # that SQLite can have
 _RULES = "hidden, follow_links, exclude, any_name"
 
 
-class Root(NamedTuple):
-    """A folder that was indexed, with what its scans leave out."""
-
-    id: int
-    path: bytes
-    rules: Rules
-
-
-class Known(NamedTuple):
-    """What the catalogue says of a file: enough to see whether it has changed, and whether it was skipped."""
-
-    path: bytes
-    size: int
-    mtime_ns: int
-    ctime_ns: int
-    error: str | None
-
-
-class Photo(NamedTuple):
-    """A photo as the catalogue has it: absolute path, bytes, times, the hash of its contents, its metadata."""
-
-    image_id: int
-    path: bytes
-    size: int
-    mtime_ns: int
-    content: bytes
-    metadata: Metadata
-    ctime_ns: int = 0
-
-    @property
-    def date(self) -> str:
-        """When it was taken or, if it does not say, its file was changed: local time in ISO 8601."""
-        return self.metadata.taken or self.changed
-
-    @property
-    def changed(self) -> str:
-        """When its file was changed: local time in ISO 8601."""
-        try:
-            return datetime.fromtimestamp(self.mtime_ns // 10**9).isoformat()
-        except (OverflowError, ValueError, OSError):  # beyond what the calendar can say
-            return "0000-00-00T00:00:00"
-
-
-class RootCounts(NamedTuple):
-    """How much of a root is in the catalogue."""
-
-    root: Root
-    photos: int
-    skipped: int
-
-
-class Tables:
+class Tables(Searchable):
     """The tables of one open catalogue.
 
     `folder` is where the index lies, `model` the record of the model that made its embeddings (`Model.to_json`), `dim`
@@ -86,7 +36,8 @@ class Tables:
 
     def __init__(self, folder: Path, database: sqlite3.Connection) -> None:
         """Raises `IndexDamaged` when what the catalogue says of itself cannot be."""
-        self.folder, self.database = folder, database
+        self.folder: Path = folder
+        self.place, self.database = str(folder), database
         self.model = str(self.meta("model"))
         self.dim = self.number("dim")
 
@@ -183,6 +134,15 @@ class Tables:
         for row in self.database.execute(query, (root.id, *bounds(under))):
             yield Known(*row)
 
+    def has_photos(self, root: Root, below: bytes = b"") -> bool:
+        """Whether a root, or a folder of it, has photos."""
+        query = "SELECT 1 FROM photos WHERE root = ? AND path >= ? AND path < ? AND image IS NOT NULL LIMIT 1"
+        return self.database.execute(query, (root.id, *bounds(below))).fetchone() is not None
+
+    def files_of(self, root: Root) -> Iterator[bytes]:
+        """The paths below a root of the files that are photos, in bytewise order."""
+        return (known.path for known in self.known(root) if known.error is None)
+
     def known_file(self, root: Root, path: bytes) -> Known | None:
         """What the catalogue says of one file of a root."""
         query = "SELECT path, size, mtime_ns, ctime_ns, error FROM photos WHERE root = ? AND path = ?"
@@ -256,7 +216,7 @@ class Tables:
         roots = chosen.roots if chosen else {root.id: root for root in self.roots()}
         holds = chosen.holds if chosen else all_of(())
         out: list[Photo] = []
-        for part in _parts(ids):
+        for part in parts(ids):
             condition = f"images.id IN ({_placeholders(part)}) AND {holds.sql}"
             out += self._photos(roots, condition, (*part, *holds.values), BY_IMAGE)
         return out
@@ -308,11 +268,6 @@ class Tables:
         """Whether no photo could be embedded yet."""
         return self.database.execute("SELECT 1 FROM embeddings LIMIT 1").fetchone() is None
 
-    def require_photos(self) -> None:
-        """Raise `IndexEmpty` where there is nothing to ask for."""
-        if self.is_empty():
-            raise IndexEmpty("the index is empty")
-
     def embeddings(self, after: int = 0, last: int | None = None, *, block: int = 16384) -> Iterator[tuple[Ids, Rows]]:
         """Image ids (n,) above `after` and their rows (n, dim) float16, in order of id, in blocks.
 
@@ -327,7 +282,7 @@ class Tables:
     def embeddings_of(self, ids: Iterable[int]) -> tuple[Ids, Rows]:
         """The given image ids that have an embedding, (n,), and their rows (n, dim) float16."""
         rows: list[tuple[int, bytes]] = []
-        for part in _parts(ids):
+        for part in parts(ids):
             query = f"SELECT image, vector FROM embeddings WHERE image IN ({_placeholders(part)})"
             rows += self.database.execute(query, part).fetchall()
         return self._as_arrays(rows)
@@ -336,7 +291,7 @@ class Tables:
         """The unit rows (n, dim) float32 of image ids, in their order. Raises `IndexDamaged` when one has none."""
         wanted = [int(image_id) for image_id in ids]
         out, done = np.empty((len(wanted), self.dim), np.float32), 0
-        for part in _parts(wanted):  # each at its place at once: all of them twice may not fit into memory
+        for part in parts(wanted):  # each at its place at once: all of them twice may not fit into memory
             found, rows = self.embeddings_of(part)
             place = {image_id: number for number, image_id in enumerate(found.tolist())}
             if not place.keys() >= set(part):
@@ -359,12 +314,6 @@ class Tables:
 
 def _columns(rules: Rules) -> tuple[bool, bool, str, bool]:
     return rules.hidden, rules.follow_links, json.dumps(rules.exclude), rules.any_name
-
-
-def _parts(ids: Iterable[int], size: int = 500) -> Iterator[list[int]]:
-    everything = [int(i) for i in ids]
-    for start in range(0, len(everything), size):
-        yield everything[start : start + size]
 
 
 def _placeholders(values: list[int]) -> str:

@@ -22,6 +22,7 @@ from clipsearch.errors import BadRequest, ClipsearchError, ImageUnusable, NoInde
 from clipsearch.images.sandbox import usable_cores
 from clipsearch.images.scan import TYPES
 from clipsearch.output.records import as_json
+from clipsearch.paths import Collection
 from clipsearch.search.confidence import CUT
 from clipsearch.search.opened import Opened
 from clipsearch.store.filters import ORIENTATIONS
@@ -43,9 +44,11 @@ _FOR_EVER = "private, max-age=31536000, immutable"
 _MOST_LABELS = 64
 
 
-def create_app(folder: Path, token: str, host: str = "127.0.0.1", pictures: Pictures | None = None) -> Starlette:
-    """The page over the index in a folder, for those who have the token, at the address `host`."""
-    page = Page(folder, pictures or Pictures())
+def create_app(
+    place: Path | Collection, token: str, host: str = "127.0.0.1", pictures: Pictures | None = None
+) -> Starlette:
+    """The page over an index, for those who have the token, at the address `host`."""
+    page = Page(place, pictures or Pictures())
 
     @contextlib.asynccontextmanager
     async def open_until_the_end(_: Starlette) -> AsyncIterator[None]:
@@ -63,8 +66,8 @@ def create_app(folder: Path, token: str, host: str = "127.0.0.1", pictures: Pict
 class Page:
     """What answers the page's addresses: a desk for questions, and one that only looks photos up."""
 
-    def __init__(self, folder: Path, pictures: Pictures) -> None:
-        self._asked, self._lookup = Desk(folder), Desk(folder)
+    def __init__(self, place: Path | Collection, pictures: Pictures) -> None:
+        self._asked, self._lookup = Desk(place), Desk(place)
         self._pictures, self._uploads = pictures, Uploads(pictures)
         self._gallery = Gallery(self._uploads)
         self._turns: dict[str, int] = {}

@@ -24,8 +24,8 @@ from clipsearch.search.label import Classifier
 from clipsearch.search.opened import Opened
 from clipsearch.search.query import Hit, Limits, Term
 from clipsearch.search.where import Finder, Found
-from clipsearch.store.catalogue import Photo
 from clipsearch.store.filters import Filter, written
+from clipsearch.store.photo import Photo
 from clipsearch.web.desk import Desk
 from clipsearch.web.pictures import Pictures
 

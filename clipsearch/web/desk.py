@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
+from clipsearch.paths import Collection
 from clipsearch.search.opened import Opened
 
 Parameters = ParamSpec("Parameters")
@@ -17,9 +18,9 @@ Answer = TypeVar("Answer")
 class Desk:
     """Answers one question after the other. What it has loaded it keeps."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, place: Path | Collection) -> None:
         self._thread = ThreadPoolExecutor(1, "desk")
-        self._opened = Opened(folder)
+        self._opened = Opened(place)
 
     async def ask(
         self,

@@ -13,7 +13,7 @@ import numpy as np
 
 from clipsearch.errors import BadRequest, NoIndex
 from clipsearch.output import records, text
-from clipsearch.paths import index_folder
+from clipsearch.paths import Collection, index_place
 from clipsearch.search.concepts import Concepts
 from clipsearch.search.confidence import CUT
 from clipsearch.search.duplicates import NEAR_IN_RESULTS
@@ -21,8 +21,8 @@ from clipsearch.search.label import Classifier
 from clipsearch.search.opened import Opened
 from clipsearch.search.query import Hit, Limits, Term
 from clipsearch.search.where import Finder, Where
-from clipsearch.store.catalogue import Photo
 from clipsearch.store.lock import writer
+from clipsearch.store.photo import Photo
 from clipsearch.web.question import Part, Question, command, index_command, label_command
 from clipsearch.web.uploads import Uploads
 
@@ -119,7 +119,7 @@ class Gallery:
     # -------------------------------------------------------------------------------- commands
 
     def _command(self, index: Opened, question: Question, count: int) -> str:
-        return command(question, _named(index.folder), self._namer(index), count)
+        return command(question, _named(index.place), self._namer(index), count)
 
     def _namer(self, index: Opened) -> Callable[[str], str]:
         def name(id: str) -> str:
@@ -154,14 +154,14 @@ class Gallery:
                 if (reason := store.offline(count.root)) is not None
             ],
             "cameras": store.cameras()[:200],
-            "concepts": Concepts(index.folder).names(),
+            "concepts": [] if isinstance(index.place, Collection) else Concepts(index.place).names(),
             "photos": sum(count.photos for count in counts),
             "skipped": sum(count.skipped for count in counts),
         }
 
     def status(self, index: Opened) -> dict[str, Any]:
         """Whether there is something to look at, and whether somebody is adding to it."""
-        known = {"writing": writer(index.folder) is not None, "command": index_command(_named(index.folder))}
+        known = {"writing": _is_written(index.place), "command": index_command(_named(index.place))}
         try:
             store = index.store()
         except NoIndex:
@@ -186,14 +186,14 @@ class Gallery:
             if row is None:
                 raise BadRequest("this photo is not in the index any more")
             shares = classifier.probabilities(row[None])[0].tolist()
-            line = label_command(classifier.labels, question, _named(index.folder), self._namer(index)(photo))
+            line = label_command(classifier.labels, question, _named(index.place), self._namer(index)(photo))
             return {"probabilities": dict(zip(classifier.labels, shares, strict=True)), "command": line}
         counted: Counter[int] = Counter()
         for ids in self._images(index, question):
             best = classifier.probabilities(index.store().unit_rows_of(ids)).argmax(1)
             counted.update(best.tolist())
         counts = {name: counted[number] for number, name in enumerate(classifier.labels)}
-        line = label_command(classifier.labels, question, _named(index.folder), None)
+        line = label_command(classifier.labels, question, _named(index.place), None)
         if question.parts:
             line = f"{self._command(index, question, sum(counts.values()))} -0 | {line}"
         return {"counts": counts, "command": line}
@@ -241,9 +241,13 @@ def _as_object(hit: Hit) -> dict[str, Any]:
     }
 
 
-def _named(folder: Path) -> str | None:
+def _named(place: Path | Collection) -> str | None:
     """The index in a command; None where it is the usual one."""
-    return None if folder == index_folder() else str(folder)
+    return None if place == index_place() else str(place)
+
+
+def _is_written(place: Path | Collection) -> bool:
+    return not isinstance(place, Collection) and writer(place) is not None
 
 
 def _photos(index: Opened) -> int:

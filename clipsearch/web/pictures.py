@@ -26,7 +26,7 @@ from clipsearch.images.thumbnail import as_jpeg
 from clipsearch.output.heat import overlay
 from clipsearch.paths import cache_folder, replacing
 from clipsearch.search.where import Where
-from clipsearch.store.catalogue import Photo
+from clipsearch.store.photo import Photo
 
 SIZES = {"small": 480, "large": 2048}  # pixels of the long side
 _WHOLE = 10_000

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import uvicorn
 
+from clipsearch.paths import Collection
 from clipsearch.web.app import create_app
 
 
-def run(folder: Path, listening: socket.socket, token: str, host: str, opened: str | None = None) -> None:
+def run(place: Path | Collection, listening: socket.socket, token: str, host: str, opened: str | None = None) -> None:
     """Answer requests on a listening socket; a browser is shown the address `opened`, if there is one."""
     config = uvicorn.Config(
-        create_app(folder, token, host),
+        create_app(place, token, host),
         log_config=None,
         access_log=False,
         server_header=False,

@@ -1,0 +1,324 @@
+"""An index in a collection of Milvus, to be asked as one in a folder is, with the same answers.
+
+It has one row for each photo, so that here each photo has an image of its own. Scores are products with the rows in
+fp16, as in a folder: the engine says which rows are near, and these are compared again.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from clipsearch.arrays import Array, Ids, unit_rows
+from clipsearch.errors import IndexUnusable, NoIndex
+from clipsearch.images.metadata import Metadata
+from clipsearch.images.scan import Rules
+from clipsearch.paths import Collection, join, relative_to
+from clipsearch.store import expressions, milvus, vectors
+from clipsearch.store.expressions import among
+from clipsearch.store.filters import EVERYTHING, Circle, Filter
+from clipsearch.store.milvus import MOST, Address, Record, escaped, explained, quoted, unescaped
+from clipsearch.store.photo import Photo, Root, RootCounts
+from clipsearch.store.schema import kilometres
+from clipsearch.store.searchable import Searchable, parts
+from clipsearch.store.segments import products
+from clipsearch.store.selection import Clause, Place, Selection, searched_places, spellings
+from clipsearch.store.tables import Rows
+
+if TYPE_CHECKING:
+    from pymilvus import MilvusClient
+
+_MARGIN = 16  # rows more than are wanted, whose scores may be the same
+_EQUAL = 1e-5  # scores that the engine may put in another order
+_AT_ONCE = 2_000  # rows with all their fields
+_METADATA = ("width", "height", "taken", "camera", "latitude", "longitude")
+_FIELDS = ["id", "root", "path", "size", "mtime_ns", "ctime_ns", "content", *_METADATA]
+
+
+class PublishedIndex(Searchable):
+    """An open collection."""
+
+    folder = None
+
+    def __init__(self, client: MilvusClient, address: Address, record: Record) -> None:
+        self._client, self._address = client, address
+        self.place = address.text
+        self._take(record)
+
+    @staticmethod
+    def open(place: Collection) -> PublishedIndex:
+        """Raises `NoIndex`, `IndexUnusable`, and `BadRequest` where the packages are missing."""
+        address = milvus.parse(place)
+        if address.is_lite and not milvus.exists(address):
+            raise NoIndex(f"there is no collection at {place} yet")
+        client = milvus.connect(address)
+        try:
+            with explained(address):
+                record = milvus.load(client, address)
+            if record is None:
+                raise NoIndex(f"there is no collection at {place} yet")
+            return PublishedIndex(client, address, record)
+        except BaseException:
+            client.close()
+            raise
+
+    def _take(self, record: Record) -> None:
+        self.model, self.dim, self._record = record.model, record.dim, record
+        self._roots = {root.id: root for root in map(_root, record.roots)}
+
+    # -------------------------------------------------------------------------------- the whole
+
+    def close(self) -> None:
+        self._client.close()
+
+    def renew(self) -> None:
+        with explained(self._address):
+            record = milvus.load(self._client, self._address)
+        if record is None:
+            raise NoIndex(f"there is no collection at {self.place} any more")
+        self._take(record)
+
+    def rest(self) -> None:
+        pass
+
+    def version(self) -> object:
+        return self._record
+
+    def is_empty(self) -> bool:
+        return not self._query(expressions.EVERYTHING, ["id"], limit=1)
+
+    def roots(self) -> list[Root]:
+        return sorted(self._roots.values(), key=lambda root: root.path)
+
+    def counts(self) -> list[RootCounts]:
+        return [RootCounts(root, self._count(f"root == {root.id}"), 0) for root in self.roots()]
+
+    def count_embeddings(self) -> int:
+        return self._count(expressions.EVERYTHING)
+
+    def size_on_disk(self) -> int | None:
+        return milvus.size(self._address)
+
+    def skipped(self) -> list[tuple[bytes, str]]:
+        return []  # they stay in the catalogue
+
+    def method(self) -> str:
+        with explained(self._address):
+            kind = self._client.describe_index(self._address.name, "row")["index_type"]
+        return "FLAT, exact" if kind == "FLAT" else f"{kind}, not exact"
+
+    # -------------------------------------------------------------------------------- files
+
+    def has_photos(self, root: Root, below: bytes = b"") -> bool:
+        return bool(self._query(expressions.lies_in([Place(root, below)]), ["id"], limit=1))
+
+    def files_of(self, root: Root) -> Iterator[bytes]:
+        return iter(sorted(unescaped(row["path"]) for row in self._all(f"root == {root.id}", ["path"])))
+
+    def image_of(self, root: Root, path: bytes) -> int | None:
+        return self._first(f"root == {root.id} and path == {quoted(escaped(path))}")
+
+    def find_image(self, content: bytes) -> int | None:
+        return self._first(f"content == {quoted(content.hex())}")
+
+    # -------------------------------------------------------------------------------- photos
+
+    def select(self, where: Filter = EVERYTHING) -> Selection:
+        where = where.checked()
+        roots = self.roots()
+        searched, offline = searched_places(self, roots, where.under)
+        chosen = expressions.conditions(where)
+        everywhere = searched == [Place(root) for root in roots]
+        if not everywhere:
+            chosen.append(expressions.lies_in(searched))
+        if where.near is not None:
+            chosen = [self._around(where.near, expressions.all_of(chosen))]
+        missing: list[bytes] = []
+        if where.files is not None:
+            ids, missing = self._listed(where.files, roots)
+            chosen.append(expressions.ids_in(ids))
+        holds = Clause(expressions.all_of(chosen))
+        return Selection(
+            {place.root.id: place.root for place in searched}, offline, missing, holds, holds, everywhere and not chosen
+        )
+
+    def _around(self, circle: Circle, in_box: str) -> str:
+        """Milvus has no sines: of what is in a box, what lies in the circle, or all but what does not."""
+        inside: list[int] = []
+        outside: list[int] = []
+        for row in self._all(in_box, ["id", "latitude", "longitude"]):
+            away = kilometres(row["latitude"], row["longitude"], circle.latitude, circle.longitude)
+            (inside if away is not None and away <= circle.km else outside).append(row["id"])
+        if len(inside) <= len(outside):
+            return expressions.ids_in(inside)
+        return f"({in_box}) and not ({expressions.ids_in(outside)})"
+
+    def _listed(self, files: Iterable[bytes], roots: list[Root]) -> tuple[list[int], list[bytes]]:
+        """The ids of listed files, and the files that are not there, each in order."""
+        ids: list[int] = []
+        missing: list[bytes] = []
+        listed = iter(files)
+        while part := list(islice(listed, _AT_ONCE)):
+            found = self._at({place for file in part for place in _places(file, roots)})
+            for file in part:
+                image = next((found[place] for place in _places(file, roots) if place in found), None)
+                if image is None:
+                    missing.append(file)
+                else:
+                    ids.append(image)
+        return ids, missing
+
+    def _at(self, places: Iterable[tuple[int, str]]) -> dict[tuple[int, str], int]:
+        """The ids of the photos at some places, each a root and a path."""
+        of_root: dict[int, list[str]] = {}
+        for root, path in places:
+            of_root.setdefault(root, []).append(path)
+        return {
+            (root, row["path"]): row["id"]
+            for root, paths in of_root.items()
+            for row in self._all(f"root == {root} and path in {among(paths)}", ["id", "path"])
+        }
+
+    def images_in(self, chosen: Selection) -> Ids:
+        return np.sort(np.fromiter((row["id"] for row in self._all(chosen.holds.sql, ["id"])), np.int64))
+
+    def photos_of(self, ids: Iterable[int], chosen: Selection | None = None) -> list[Photo]:
+        wanted = [row for part in parts(ids) for row in self._query(expressions.ids_in(part), _FIELDS)]
+        if chosen is None:  # and all that have the same contents
+            contents = parts_of(sorted({row["content"] for row in wanted}))
+            wanted = [row for part in contents for row in self._all(f"content in {among(part)}", _FIELDS)]
+        return [self._photo(row) for row in wanted]
+
+    def by_path(self, chosen: Selection) -> Iterator[Photo]:
+        order = sorted(
+            (row["root"], unescaped(row["path"]), row["id"])
+            for row in self._all(chosen.holds.sql, ["id", "root", "path"])
+        )
+        for part in parts(number for _, _, number in order):
+            photos = {row["id"]: self._photo(row) for row in self._query(expressions.ids_in(part), _FIELDS)}
+            yield from (photos[number] for number in part if number in photos)
+
+    def newest(self, chosen: Selection, count: int) -> list[Photo]:
+        best: list[tuple[Photo, tuple[Any, ...]]] = []
+        for row in self._all(chosen.holds.sql, _FIELDS):
+            photo = self._photo(row)
+            later = (0, 0) if photo.metadata.taken else (1, -photo.mtime_ns)
+            best.append((photo, (*later, row["root"], unescaped(row["path"]))))
+            if len(best) >= 4 * count + _AT_ONCE:
+                best = _newest(best)[:count]
+        return [photo for photo, _ in _newest(best)[:count]]
+
+    def months(self, chosen: Selection) -> dict[str, int]:
+        counted = Counter(
+            (row["taken"] or datetime.fromtimestamp(row["mtime_ns"] // 10**9).isoformat())[:7]
+            for row in self._all(chosen.holds.sql, ["taken", "mtime_ns"])
+        )
+        return dict(sorted(counted.items()))
+
+    def cameras(self) -> list[str]:
+        counted = Counter(row["camera"] for row in self._all("camera is not null", ["camera"]))
+        return sorted(counted, key=lambda camera: (-counted[camera], camera))
+
+    def _photo(self, row: dict[str, Any]) -> Photo:
+        root = self._roots.get(row["root"])
+        if root is None:
+            raise IndexUnusable(f"{self.place} is being published to; ask again")
+        metadata = Metadata(*(row[name] for name in _METADATA))
+        path, content = join(root.path, unescaped(row["path"])), bytes.fromhex(row["content"])
+        return Photo(row["id"], path, row["size"], row["mtime_ns"], content, metadata, row["ctime_ns"])
+
+    # -------------------------------------------------------------------------------- embeddings
+
+    def unit_rows_of(self, ids: Iterable[int]) -> Array:
+        return unit_rows(self._rows(list(ids)))
+
+    def nearest(self, query: Array, k: int, chosen: Selection, *, exact: bool = False) -> tuple[Ids, Array]:
+        wanted = k + _MARGIN
+        while wanted <= MOST:
+            with explained(self._address):
+                found = self._client.search(
+                    self._address.name, [query.astype(np.float32)], filter=chosen.holds.sql, limit=wanted,
+                    search_params={"metric_type": "IP"},
+                )[0]  # fmt: skip
+            ids = np.array([hit["id"] for hit in found], np.int64)
+            scores = products(self._rows(ids.tolist()), query)
+            order = np.lexsort((ids, -scores))
+            least = scores[order[:k][-1:]]  # of those that are wanted; copies of the last one come with it
+            if len(found) < wanted or least > scores.min() + _EQUAL:
+                best = order[scores[order] >= least] if len(order) else order
+                return ids[best], scores[best]
+            wanted *= 4
+        blocks = ((np.array(part), self._rows(part)) for part in parts(self.images_in(chosen), _AT_ONCE))
+        return vectors.scan(blocks, query, k, None)
+
+    def read_ahead(self) -> None:
+        pass  # the engine has its own cache
+
+    def _rows(self, ids: Sequence[int]) -> Rows:
+        """The rows (n, dim) float16 of ids, in their order."""
+        out, done = np.empty((len(ids), self.dim), np.float16), 0
+        for part in parts(ids):
+            found = {row["id"]: row["row"] for row in self._query(expressions.ids_in(part), ["id", "row"])}
+            if not found.keys() >= set(part):
+                raise IndexUnusable(f"{self.place} is being published to; ask again")
+            out[done : done + len(part)] = [found[number] for number in part]
+            done += len(part)
+        return out
+
+    # -------------------------------------------------------------------------------- asking the engine
+
+    def _query(self, expression: str, fields: list[str], limit: int | None = None) -> list[dict[str, Any]]:
+        with explained(self._address):
+            options = {} if limit is None else {"limit": limit}
+            return list(self._client.query(self._address.name, expression, output_fields=fields, **options))
+
+    def _first(self, expression: str) -> int | None:
+        found = self._query(expression, ["id"], limit=1)
+        return int(found[0]["id"]) if found else None
+
+    def _count(self, expression: str) -> int:
+        return int(self._query(expression, ["count(*)"])[0]["count(*)"])
+
+    def _all(self, expression: str, fields: list[str]) -> Iterator[dict[str, Any]]:
+        """All rows, however many, in parts."""
+        with explained(self._address):
+            found = self._client.query_iterator(
+                self._address.name, batch_size=MOST, filter=expression, output_fields=fields
+            )
+            try:
+                while part := found.next():
+                    yield from part
+            finally:
+                found.close()
+
+
+def parts_of(values: list[str], size: int = 500) -> Iterator[list[str]]:
+    """Texts in lists of at most so many."""
+    for start in range(0, len(values), size):
+        yield values[start : start + size]
+
+
+def _root(kept: list[Any]) -> Root:
+    number, path, hidden, follow_links, exclude, any_name = kept
+    return Root(number, unescaped(path), Rules(hidden, follow_links, tuple(exclude), any_name))
+
+
+def _places(file: bytes, roots: list[Root]) -> Iterator[tuple[int, str]]:
+    """Where a listed file may be: the id of a root, and a path below it."""
+    if b"\0" in file:
+        return
+    for path in spellings(file):
+        for root in roots:
+            below = relative_to(path, root.path)
+            if below is not None:
+                yield root.id, escaped(below)
+
+
+def _newest(photos: list[tuple[Photo, tuple[Any, ...]]]) -> list[tuple[Photo, tuple[Any, ...]]]:
+    in_order = sorted(photos, key=lambda one: one[1])
+    return sorted(in_order, key=lambda one: one[0].date, reverse=True)

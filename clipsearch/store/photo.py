@@ -1,0 +1,60 @@
+"""What a store says of a folder that was indexed, and of a photo."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import NamedTuple
+
+from clipsearch.images.metadata import Metadata
+from clipsearch.images.scan import Rules
+
+
+class Root(NamedTuple):
+    """A folder that was indexed, with what its scans leave out."""
+
+    id: int
+    path: bytes
+    rules: Rules
+
+
+class Known(NamedTuple):
+    """What the catalogue says of a file: enough to see whether it has changed, and whether it was skipped."""
+
+    path: bytes
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    error: str | None
+
+
+class Photo(NamedTuple):
+    """A photo as the catalogue has it: absolute path, bytes, times, the hash of its contents, its metadata."""
+
+    image_id: int
+    path: bytes
+    size: int
+    mtime_ns: int
+    content: bytes
+    metadata: Metadata
+    ctime_ns: int = 0
+
+    @property
+    def date(self) -> str:
+        """When it was taken or, if it does not say, its file was changed: local time in ISO 8601."""
+        return self.metadata.taken or self.changed
+
+    @property
+    def changed(self) -> str:
+        """When its file was changed: local time in ISO 8601."""
+        try:
+            return datetime.fromtimestamp(self.mtime_ns // 10**9).isoformat()
+        except (OverflowError, ValueError, OSError):  # beyond what the calendar can say
+            return "0000-00-00T00:00:00"
+
+
+class RootCounts(NamedTuple):
+    """How much of a root is in the catalogue."""
+
+    root: Root
+    photos: int
+    skipped: int

@@ -1,0 +1,205 @@
+"""What can be asked of an index, wherever it lies: in a folder (`catalogue`), or in a collection (`collection`)."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from clipsearch.arrays import Array, Ids
+from clipsearch.errors import IndexEmpty
+from clipsearch.paths import join
+from clipsearch.store import selection
+from clipsearch.store.filters import EVERYTHING, Filter
+from clipsearch.store.photo import Photo, Root, RootCounts
+
+if TYPE_CHECKING:
+    from clipsearch.store.selection import Selection
+
+
+class Offline(StrEnum):
+    """Why nothing can be said of the photos in an indexed folder now. They are kept until it is back."""
+
+    MISSING = "is not there"
+    EMPTY = "has nothing in it any more"  # where photos were: most often a mount point
+    UNREADABLE = "cannot be read"
+
+
+class Searchable(ABC):
+    """An index that is open to be asked, at one moment of it.
+
+    `place` is what a user calls it by, `folder` where it lies on this machine, if it does. `model` is the record of the
+    model that made its embeddings (`Model.to_json`), `dim` their length. Photos with the same contents have one image.
+    """
+
+    place: str
+    folder: Path | None
+    model: str
+    dim: int
+
+    # -------------------------------------------------------------------------------- the whole
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of what is held."""
+
+    @abstractmethod
+    def renew(self) -> None:
+        """See the index as it is at this moment, its model included."""
+
+    @abstractmethod
+    def rest(self) -> None:
+        """Let go of the moment that is seen; `renew` sees another."""
+
+    @abstractmethod
+    def version(self) -> object:
+        """Another value after each change of the index."""
+
+    @abstractmethod
+    def is_empty(self) -> bool:
+        """Whether no photo could be embedded yet."""
+
+    @abstractmethod
+    def roots(self) -> list[Root]:
+        """The indexed folders, by path."""
+
+    @abstractmethod
+    def counts(self) -> list[RootCounts]:
+        """Photos and skipped files of each root."""
+
+    @abstractmethod
+    def count_embeddings(self) -> int:
+        """How many images there are."""
+
+    @abstractmethod
+    def size_on_disk(self) -> int | None:
+        """Bytes of all files of the index; None where that is not known."""
+
+    @abstractmethod
+    def skipped(self) -> list[tuple[bytes, str]]:
+        """Absolute path and reason of every file that could not be read as an image, as far as that is known."""
+
+    @abstractmethod
+    def method(self) -> str:
+        """How the nearest are found, in a word or two, for those who want to know whether it is exact."""
+
+    # -------------------------------------------------------------------------------- files
+
+    @abstractmethod
+    def has_photos(self, root: Root, below: bytes = b"") -> bool:
+        """Whether a root, or a folder of it, has photos."""
+
+    @abstractmethod
+    def files_of(self, root: Root) -> Iterator[bytes]:
+        """The paths below a root of the files that are photos, in bytewise order."""
+
+    @abstractmethod
+    def image_of(self, root: Root, path: bytes) -> int | None:
+        """The image of a file, if it has one."""
+
+    @abstractmethod
+    def find_image(self, content: bytes) -> int | None:
+        """The id of the image with this content hash."""
+
+    def locate(self, path: bytes, roots: list[Root]) -> tuple[Root, bytes] | None:
+        """The root of a photo and its path below it: as it is spelt, or with links to its folder or to it resolved."""
+        return selection.locate(self, path, roots)
+
+    def offline(self, root: Root, below: bytes = b"") -> Offline | None:
+        """Why a root cannot be looked at now; None when it can. This is the one place that decides it.
+
+        `below`: whether a folder in it can be. One that is not there or empty can: its photos are gone.
+        """
+        try:
+            with os.scandir(root.path) as entries:
+                is_empty = next(entries, None) is None
+            if is_empty and self.has_photos(root):
+                return Offline.EMPTY
+            if not os.access(root.path, os.X_OK):  # its files are listed, but none of them can be looked at
+                return Offline.UNREADABLE
+        except (FileNotFoundError, NotADirectoryError):
+            return Offline.MISSING
+        except OSError:
+            return Offline.UNREADABLE
+        return Offline.UNREADABLE if below and _is_unreadable(join(root.path, below)) else None
+
+    # -------------------------------------------------------------------------------- photos
+
+    @abstractmethod
+    def select(self, where: Filter = EVERYTHING) -> Selection:
+        """The photos that pass a filter, in the folders that can be looked at; one index has one with `files`.
+
+        Raises `BadArgument` for a filter that makes no sense, `NotIndexed` when nothing in `where.under` was indexed.
+        """
+
+    @abstractmethod
+    def images_in(self, chosen: Selection) -> Ids:
+        """Ids, in order and each once, of the images of a selection's photos; photos without an image have none."""
+
+    @abstractmethod
+    def photos_of(self, ids: Iterable[int], chosen: Selection | None = None) -> list[Photo]:
+        """The photos of images; of a selection, if one is given."""
+
+    @abstractmethod
+    def by_path(self, chosen: Selection) -> Iterator[Photo]:
+        """The photos of a selection by root and path."""
+
+    @abstractmethod
+    def newest(self, chosen: Selection, count: int) -> list[Photo]:
+        """So many photos of a selection, the newest first: by when they were taken, or else changed."""
+
+    @abstractmethod
+    def months(self, chosen: Selection) -> dict[str, int]:
+        """How many photos of a selection are of each month, "2023-06", in order; by when taken, or else changed."""
+
+    @abstractmethod
+    def cameras(self) -> list[str]:
+        """The names of all cameras, those with the most photos first."""
+
+    # -------------------------------------------------------------------------------- embeddings
+
+    @abstractmethod
+    def unit_rows_of(self, ids: Iterable[int]) -> Array:
+        """The unit rows (n, dim) float32 of image ids, in their order. Raises `IndexDamaged` when one has none."""
+
+    @abstractmethod
+    def nearest(self, query: Array, k: int, chosen: Selection, *, exact: bool = False) -> tuple[Ids, Array]:
+        """Ids and cosines of the `k` images of a selection nearest to the unit row `query` (dim,), best first.
+
+        Fewer if there are fewer. `exact`: look at every true row. The scores are products with the fp16 rows.
+        """
+
+    @abstractmethod
+    def read_ahead(self) -> None:
+        """Ask the system to read what `nearest` will begin with, while there is something else to do."""
+
+    # -------------------------------------------------------------------------------- for all alike
+
+    def require_photos(self) -> None:
+        """Raise `IndexEmpty` where there is nothing to ask for."""
+        if self.is_empty():
+            raise IndexEmpty("the index is empty")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self.close()
+
+
+def parts(ids: Iterable[int], size: int = 500) -> Iterator[list[int]]:
+    """Ids in lists of at most so many."""
+    everything = [int(i) for i in ids]
+    for start in range(0, len(everything), size):
+        yield everything[start : start + size]
+
+
+def _is_unreadable(folder: bytes) -> bool:
+    try:
+        with os.scandir(folder):
+            return not os.access(folder, os.X_OK)
+    except OSError as error:
+        return not isinstance(error, FileNotFoundError | NotADirectoryError)

@@ -1,0 +1,76 @@
+"""Photos with odd names, all kinds of metadata and made-up embeddings, for tests that compare answers."""
+
+from __future__ import annotations
+
+import os
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+
+from clipsearch.images.metadata import Metadata
+from clipsearch.images.read import content_hash
+from clipsearch.images.scan import FoundFile, Rules
+from clipsearch.models.model import mini
+from clipsearch.store.catalogue import Root, Store
+
+DIM = mini().dim
+DAY = datetime(2023, 6, 14, 12)
+CAMERAS = ["Canon EOS 80D", "NIKON D70", "100% Ümlaut_cam", "back\\slash", "un der", None]
+PLACES = [(48.85, 2.35), (48.86, 2.36), (-36.8, 179.99), (-36.8, -179.99), (89.95, 100.0), (0.0, 0.0), (None, None)]
+NAMES = [
+    b"plain.jpg",
+    b"UPPER.JPG",
+    b"two words.png",
+    b'quote".jpg',
+    b"it's.webp",
+    b"back\\slash.png",
+    b"line\nfeed.jpg",
+    b"not\xffutf8.jpg",
+    b"\\xff.jpg",
+    b"tab\t.jpg",
+    b"100%_.jpeg",
+    "ümläut 😀.JPEG".encode(),
+    b"noending",
+    b".jpg",
+]
+FOLDERS = [b"a", b"a/b", b"a0", b"a.b", b"A", b"\xff", b"\\"]
+
+
+def fill(index: Path, photos: Path, count: int) -> np.ndarray:
+    """Make an index of so many photos, some of them near or copies; the files are there, and are no images."""
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(count, DIM)).astype(np.float32)
+    rows[::7] = rows[0] + 0.02 * rows[::7]  # near each other
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    with Store.create(index, mini().to_json(), DIM) as store:
+        root = store.add_root(os.fsencode(photos), Rules())
+        for number in range(count):
+            put(store, root, number, rows[number])
+        store.put_photo(root, FoundFile(b"a/broken.jpg", 1, 1, 1), None, "no image")
+        store.commit()
+    return rows
+
+
+def put(store: Store, root: Root, number: int, row: np.ndarray) -> None:
+    """The photo of a number, and its file; every ninth is a copy of the one before."""
+    folder, name = FOLDERS[number % len(FOLDERS)], NAMES[number % len(NAMES)]
+    path = b"%s/%d %s" % (folder, number, name) if number >= len(NAMES) else b"%s/%s" % (folder, name)
+    file = root.path + b"/" + path
+    os.makedirs(os.path.dirname(file), exist_ok=True)
+    with open(file, "wb") as out:
+        out.write(b"x" * (number % 5))
+    os.utime(file, ns=(0, int((DAY + timedelta(hours=number % 50)).timestamp()) * 10**9 + number % 3))
+    status = os.stat(file)
+    content = content_hash(b"%d" % (number - number % 9 // 8))
+    image = store.find_image(content)
+    if image is None:
+        image = store.add_image(content, metadata(number), row)
+    store.put_photo(root, FoundFile(path, status.st_size, status.st_mtime_ns, status.st_ctime_ns), image, None)
+
+
+def metadata(number: int) -> Metadata:
+    taken = None if number % 3 == 0 else (DAY + timedelta(hours=number % 50)).isoformat()
+    latitude, longitude = PLACES[number % len(PLACES)]
+    width, height = [(40, 30), (30, 40), (30, 30)][number % 3]
+    return Metadata(width, height, taken, CAMERAS[number % len(CAMERAS)], latitude, longitude)
