@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+import typer.core
 
 from clipsearch.cli.app import (
     OUTPUT,
@@ -27,7 +28,15 @@ app = new_app()
 MODEL, FOLDERS, RUN = "Model", "What of the folders", "How"
 
 
-@app.command()
+class _Index(typer.core.TyperCommand):
+    """The command, whose --ray may have an address, after an equals sign alone."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """A bare --ray is one that means this machine."""
+        return super().parse_args(ctx, ["--ray=local" if arg == "--ray" else arg for arg in args])
+
+
+@app.command(cls=_Index)
 @explained
 def index(
     directories: Annotated[
@@ -107,6 +116,12 @@ def index(
         int | None,
         typer.Option(metavar="N", min=1, help="Threads that decode and embed; one a core.", rich_help_panel=RUN),
     ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            "--ray", metavar="[=ADDRESS]", help="Embed on a Ray cluster; local ones too.", rich_help_panel=RUN
+        ),
+    ] = None,
     profile: Annotated[
         bool, typer.Option("--profile", help="Say where the time went.", rich_help_panel=OUTPUT)
     ] = False,
@@ -151,6 +166,7 @@ def index(
         look_again=look_again,
         prune=prune,
         rebuild=rebuild,
+        ray=ray,
     )
 
     def note(fact: str) -> None:

@@ -15,7 +15,8 @@ class Options:
     `hidden`, `follow_links`, `exclude` and `any_name` change what the scans of the folders leave out, from now on
     (`scan.Rules`). `retry` tries files again that could not be used; `look_again` reads every file, to find changes
     that neither size nor time shows. `prune` forgets the photos of a folder that has nothing in it any more.
-    `batch_size` is in images, `workers` in threads that decode and, on a CPU, embed.
+    `batch_size` is in images, `workers` in threads that decode and, on a CPU, embed; with `ray`, the address of a
+    cluster or "local", in processes of the cluster.
     """
 
     model: str | None = None
@@ -32,6 +33,7 @@ class Options:
     look_again: bool = False
     prune: bool = False
     rebuild: bool = False
+    ray: str | None = None
 
     def rules(self, before: Rules) -> Rules:
         """What a scan leaves out, where it was `before`."""

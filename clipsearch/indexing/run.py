@@ -8,6 +8,7 @@ few seconds, so an interruption costs no more.
 from __future__ import annotations
 
 import functools
+import itertools
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -23,9 +24,9 @@ from clipsearch.indexing.options import Options
 from clipsearch.indexing.pipeline import Pipeline, Stages
 from clipsearch.indexing.report import OnProgress, Progress, Report
 from clipsearch.indexing.roots import Target
-from clipsearch.models.encoders import Encoder, TorchEncoder, in_numpy, usable_device
+from clipsearch.models.encoders import Encoder, in_numpy
 from clipsearch.models.model import Model
-from clipsearch.models.precision import AgreeingEncoder
+from clipsearch.models.precision import encoder_for
 from clipsearch.paths import join, relative_to
 from clipsearch.store.catalogue import Known, Offline, Root, Store
 
@@ -44,6 +45,10 @@ class _Pending:
     @property
     def path(self) -> bytes:
         return join(self.root.path, self.photo.path)
+
+    @property
+    def size(self) -> int:
+        return self.photo.size
 
     @property
     def as_it_was(self) -> bool:
@@ -72,7 +77,6 @@ class Run:
         self._gone_images = Counter(self._store.image_of(root, path) for root, path in self._gone)
         if self._pending:
             self._index_pending()
-        self._report.precision = self._used.precision if self._used else None
         self._remove_gone()
         return self._report
 
@@ -130,20 +134,35 @@ class Run:
     # -------------------------------------------------------------------------------- embed and store
 
     def _index_pending(self) -> None:
-        total = len(self._pending)
-        committed = time.monotonic()
-        workers = self._workers
-        decoders = Decoders(self._model.preprocess, workers)
+        if self._options.ray is not None:
+            self._spread(self._options)
+            return
+        decoders = Decoders(self._model.preprocess, self._workers)
         read = functools.partial(self._read, decoders)
-        pipeline = Pipeline(self._encoder, read, self._is_known, self._stages, workers, self._options.batch_size)
+        pipeline = Pipeline(self._encoder, read, self._is_known, self._stages, self._workers, self._options.batch_size)
         with pipeline, decoders:  # when all ends early, the decoders end first and nothing waits for them
-            for done, (item, contents, row) in enumerate(pipeline.run(self._pending), 1):
-                with self._stages("store"):
-                    self._keep(item, contents, row)
-                    if time.monotonic() - committed > COMMIT_SECONDS:
-                        self._store.commit()
-                        committed = time.monotonic()
-                self._on_progress(Progress("index", done, total))
+            self._keep_all(pipeline.run(self._pending))
+        self._report.precision = self._used.precision if self._used else None
+
+    def _spread(self, options: Options) -> None:
+        from clipsearch.indexing.spread import Spread
+
+        broken = [item for item in self._pending if item.photo.error is not None]
+        sound = [item for item in self._pending if item.photo.error is None]
+        with Spread[_Pending](self._model, options, self._stages) as spread:
+            found = ((item, Contents(error=item.photo.error), None) for item in broken)
+            self._keep_all(itertools.chain(found, spread.run(sound)))
+            self._report.precision, self._report.disagreed = spread.precision, spread.disagreed
+
+    def _keep_all(self, found: Iterable[tuple[_Pending, Contents, Array | None]]) -> None:
+        total, committed = len(self._pending), time.monotonic()
+        for done, (item, contents, row) in enumerate(found, 1):
+            with self._stages("store"):
+                self._keep(item, contents, row)
+                if time.monotonic() - committed > COMMIT_SECONDS:
+                    self._store.commit()
+                    committed = time.monotonic()
+            self._on_progress(Progress("index", done, total))
 
     def _encoder(self) -> Encoder:
         """The model, loaded as is best for what there is to do."""
@@ -156,9 +175,7 @@ class Run:
             cold = in_numpy(self._model, texts=False, images=True)
             if cold is not None:
                 return cold
-        if precision == "auto" and usable_device(device) == "cpu":
-            return AgreeingEncoder(self._model, self._workers, self._disagrees)
-        return TorchEncoder(self._model, device, precision, threads=1)
+        return encoder_for(self._model, device, precision, self._workers, self._disagrees)
 
     def _disagrees(self, precision: str, cosine: float) -> None:
         self._report.disagreed.append((precision, cosine))

@@ -1,0 +1,252 @@
+"""Embedding on many machines: files are spread over the workers of a Ray cluster, and what is in them comes back.
+
+Paths go out, not pixels: a worker reads, decodes and embeds as a run at home does, so that all machines need to see the
+same files. Ray's actors are used as they are, not Ray Data, which gives no way to find the one file that kills its
+worker. What a worker had when it died is done again; a batch that was under way, photo by photo.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import socket
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from urllib.parse import urlsplit
+
+from clipsearch.arrays import Array
+from clipsearch.errors import BadArgument, BadRequest, ClipsearchError, EncodingFailed, first_line
+from clipsearch.images.sandbox import Decoders, usable_cores
+from clipsearch.indexing.contents import Contents, contents_of
+from clipsearch.indexing.options import Options
+from clipsearch.indexing.pipeline import Pipeline, Stages
+from clipsearch.models.encoders import Encoder
+from clipsearch.models.model import Model
+from clipsearch.models.precision import encoder_for
+
+LOCAL = "local"
+KILLS = "killed its worker twice"
+
+_AT_ONCE = 64  # files of a batch
+_AHEAD = 2  # batches that a worker has: one under way, one that waits
+_LOOKED_AT = 16  # files of a worker's first batch, of which one at least must be as it is here
+_TWICE = 2
+_SECONDS = 5.0  # for a cluster to answer
+_MOST_IN_A_ROW = 12  # workers that die while none does anything
+
+
+class Seen(Protocol):
+    """A file to read, as the scan saw it."""
+
+    @property
+    def path(self) -> bytes:
+        """Absolute."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        ...
+
+
+Item = TypeVar("Item", bound=Seen)
+
+
+class Done(NamedTuple):
+    """What a worker answers: what is in each file, and its row; seconds of stages, the precision, and what it left."""
+
+    files: list[tuple[Contents, Array | None]]
+    seconds: Mapping[str, float]
+    precision: str | None
+    disagreed: list[tuple[str, float]]
+
+
+class NotSeen(BadRequest):
+    """A worker does not see the files."""
+
+
+class Worker:
+    """Reads, decodes and embeds files; lives on one machine of the cluster."""
+
+    def __init__(self, model: str, options: Options, threads: int) -> None:
+        self._model, self._options, self._threads = Model.from_json(model), options, threads
+        self._decoders = Decoders(self._model.preprocess, threads)
+        self._encoder: Encoder | None = None
+        self._disagreed: list[tuple[str, float]] = []
+        self._is_checked = False
+
+    def work(self, files: list[tuple[bytes, int]]) -> Done:
+        """The contents of files, each a path and the size that the scan saw, and their rows."""
+        if not self._is_checked:
+            _check(files[:_LOOKED_AT])
+            self._is_checked = True
+        stages = Stages()
+        with Pipeline(self._load, self._read, lambda _: False, stages, self._threads, self._options.batch_size) as run:
+            found = [(contents, row) for _, contents, row in run.run(path for path, _ in files)]
+        disagreed, self._disagreed = self._disagreed, []
+        return Done(found, stages.seconds, self._encoder.precision if self._encoder else None, disagreed)
+
+    def _load(self) -> Encoder:
+        if self._encoder is None:
+            self._encoder = encoder_for(
+                self._model, self._options.device, self._options.precision, self._threads,
+                lambda precision, cosine: self._disagreed.append((precision, cosine)),
+            )  # fmt: skip
+        return self._encoder
+
+    def _read(self, path: bytes) -> Contents:
+        return contents_of(path, lambda _: False, self._decoders)
+
+
+def _check(files: list[tuple[bytes, int]]) -> None:
+    for path, size in files:
+        try:
+            if os.stat(path).st_size == size:
+                return
+        except OSError:
+            continue
+    raise NotSeen(f"{os.fsdecode(files[0][0])} is not on the machine {platform.node()} as it is here")
+
+
+class _Batch(NamedTuple, Generic[Item]):
+    items: list[Item]
+    worker: Any
+
+
+class Spread(Generic[Item]):
+    """One run over some files, on a cluster. When its `with` block ends, the workers end."""
+
+    def __init__(self, model: Model, options: Options, stages: Stages, worker: type[Worker] = Worker) -> None:
+        """Raises `BadRequest` where the package is missing, `BadArgument` where there is no cluster."""
+        self._ray = _connected(options)
+        count, threads, gpus = _shape(self._ray.nodes(), options.workers)
+        self._make = self._ray.remote(num_cpus=threads, num_gpus=gpus, max_restarts=0, max_task_retries=0)(
+            worker
+        ).remote
+        self._arguments = (model.to_json(), options, threads)
+        self._workers = [self._make(*self._arguments) for _ in range(count)]
+        self._stages = stages
+        self._killed_by: Counter[bytes] = Counter()  # workers that did nothing but this file
+        self._killed_in_a_row = 0
+        self.precision: str | None = None
+        self.disagreed: list[tuple[str, float]] = []
+
+    def __enter__(self) -> Spread[Item]:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ray.shutdown()  # which ends the workers too
+
+    def run(self, items: Iterable[Item]) -> Iterator[tuple[Item, Contents, Array | None]]:
+        """Each item with its contents and their unit row (dim,), in the order in which they are done.
+
+        Raises `NotSeen`, `EncodingFailed`, and what loading and running the model raise.
+        """
+        left = iter(items)
+        again: deque[list[Item]] = deque()  # what dead workers had
+        sent: dict[Any, _Batch[Item]] = {}  # in this order
+        while self._send(left, again, sent):
+            with self._stages("wait"):
+                (ready, *_), _ = self._ray.wait(list(sent))
+            try:
+                done: Done = self._ray.get(ready)
+            except self._ray.exceptions.RayActorError as error:
+                if error.actor_init_failed:
+                    raise EncodingFailed(f"a worker of the cluster did not start: {_last_line(error)}") from None
+                yield from self._bury(sent[ready].worker, again, sent)
+            except self._ray.exceptions.RayTaskError as error:
+                raise _cause(error) from None
+            else:
+                self._count(done)
+                for item, (contents, row) in zip(sent.pop(ready).items, done.files, strict=True):
+                    yield item, contents, row
+
+    def _send(self, left: Iterator[Item], again: deque[list[Item]], sent: dict[Any, _Batch[Item]]) -> bool:
+        """Give every worker enough to do; says whether there is anything to wait for."""
+        for worker in self._workers:
+            while sum(batch.worker is worker for batch in sent.values()) < _AHEAD:
+                items = again.popleft() if again else list(islice(left, _AT_ONCE))
+                if not items:
+                    break
+                sent[worker.work.remote([(item.path, item.size) for item in items])] = _Batch(items, worker)
+        return bool(sent)
+
+    def _count(self, done: Done) -> None:
+        self._killed_in_a_row = 0
+        self._stages.add(done.seconds)
+        self.precision = done.precision or self.precision
+        self.disagreed += done.disagreed
+
+    def _bury(
+        self, dead: Any, again: deque[list[Item]], sent: dict[Any, _Batch[Item]]
+    ) -> Iterator[tuple[Item, Contents, None]]:
+        """Put another in its place. What it was doing is done photo by photo, what waited as it was."""
+        self._killed_in_a_row += 1
+        if self._killed_in_a_row > _MOST_IN_A_ROW:
+            raise EncodingFailed("the workers of the cluster end whatever they are given")
+        self._workers = [self._make(*self._arguments) if worker is dead else worker for worker in self._workers]
+        doing, *waiting = [sent.pop(ref).items for ref in [ref for ref, batch in sent.items() if batch.worker is dead]]
+        again.extendleft(waiting)
+        if len(doing) == 1:
+            self._killed_by[doing[0].path] += 1
+            if self._killed_by[doing[0].path] == _TWICE:
+                yield doing[0], Contents(error=KILLS), None
+                return
+        again.extendleft([item] for item in doing)
+
+
+def _connected(options: Options) -> Any:
+    """Ray, connected to the cluster that is wanted, or to one made here."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    try:
+        import ray
+    except ModuleNotFoundError as error:
+        if error.name != "ray":
+            raise
+        raise BadRequest("ray needs one more package; install it with: pip install 'clipsearch[ray]'") from None
+    if hasattr(ray._private.worker, "print_to_stdstream"):  # says, whatever is asked for, that a worker died
+        ray._private.worker.print_to_stdstream = lambda *_, **__: None
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL + 1, "ignore_reinit_error": True}
+    try:
+        if options.ray == LOCAL:
+            ray.init(num_cpus=usable_cores(), include_dashboard=False, _node_ip_address="127.0.0.1", **quiet)
+        else:
+            _knock(options.ray or "")
+            ray.init(address=options.ray, **quiet)
+    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        raise BadArgument("ray", f"names no cluster that answers, {options.ray}: {first_line(error)}") from None
+    return ray
+
+
+def _knock(address: str) -> None:
+    """Raise OSError or `ValueError` unless something answers: Ray itself would try for minutes."""
+    place = urlsplit(address if "://" in address else f"ray://{address}")
+    if place.hostname is None or place.port is None:
+        raise ValueError("write HOST:PORT or ray://HOST:PORT")
+    socket.create_connection((place.hostname, place.port), _SECONDS).close()
+
+
+def _shape(nodes: list[dict[str, Any]], wanted: int | None) -> tuple[int, int, int]:
+    """How many workers, and how many threads and GPUs each has: one worker a GPU, or else one a machine."""
+    machines = [node["Resources"] for node in nodes if node["Alive"]]
+    gpus = int(sum(machine.get("GPU", 0) for machine in machines))
+    cores = [int(machine.get("CPU", 0)) for machine in machines]
+    count = wanted or gpus or sum(number > 0 for number in cores) or 1
+    threads = max(1, min(sum(cores) // count, max(cores)))
+    return count, threads, int(gpus >= count)
+
+
+def _last_line(error: Exception) -> str:
+    """The end of what Ray reports, which is where the cause stands."""
+    return first_line(Exception(str(error).strip().splitlines()[-1]))
+
+
+def _cause(error: Any) -> Exception:
+    """What a worker has raised."""
+    if isinstance(error.cause, ClipsearchError):
+        return error.cause
+    return EncodingFailed(f"a worker of the cluster failed: {first_line(error.cause)}")
