@@ -37,6 +37,10 @@ class NoIndex(ClipsearchError):
     """There is no index at the given place."""
 
 
+class NoCollection(NoIndex):
+    """No index was published to the given place."""
+
+
 class IndexEmpty(NoIndex):
     """There is an index, and nothing in it that could be found."""
 

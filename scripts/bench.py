@@ -281,6 +281,36 @@ def index(args: argparse.Namespace) -> Figures:
     return out
 
 
+def spread(args: argparse.Namespace) -> Figures:
+    """The same new photos with mini, at home and on a Ray cluster of two workers on this machine."""
+    count = args.photos or 1000
+    photos = inputs.make_photos(args.work / "photos-2", "2", count)
+    sample = _linked(photos, count, args.work / "sample-2")
+    runs: dict[str, Callable[..., Cost]] = {
+        "clipsearch": lambda: _index_anew(args, sample, "mini"),
+        "--ray --workers 2": lambda: _index_anew(args, sample, "mini", "--ray", "--workers", 2),
+    }
+    return compare(f"spread: index of {count} new JPEGs of 2 MP, mini", in_turn(runs, args.times), count)
+
+
+def publish(args: argparse.Namespace) -> Figures:
+    """An index of 20,000 made-up photos to a new collection of Milvus Lite, and again after nothing changed."""
+    ours, _, _ = _filled(args, 20_000, with_peers=False)
+    collection = args.work / "published.db"
+
+    def anew() -> Cost:
+        shutil.rmtree(collection, ignore_errors=True)
+        return run(clipsearch("publish", collection, "--index", ours))
+
+    runs: dict[str, Callable[..., Cost]] = {
+        "all": anew,
+        "nothing new": lambda: run(clipsearch("publish", collection, "--index", ours)),
+        "a query of it": lambda: run(clipsearch("query", f"a cat at {time.time()}", "--index", collection)),
+        "a query of the folder": lambda: run(clipsearch("query", f"a cat at {time.time()}", "--index", ours)),
+    }
+    return compare("publish: 20,000 photos", in_turn(runs, args.times))
+
+
 def pipeline(args: argparse.Namespace) -> Figures:
     """How much of the cores' time goes into decoding and embedding, once all runs."""
     weights = apart(inputs.make_weights, args.work)
@@ -652,7 +682,22 @@ def _resident(pid: int) -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
-_ALL = (decode, encode, index, pipeline, query, filtered, duplicates, noop, grow, memory, search, serve)
+_ALL = (
+    decode,
+    encode,
+    index,
+    spread,
+    publish,
+    pipeline,
+    query,
+    filtered,
+    duplicates,
+    noop,
+    grow,
+    memory,
+    search,
+    serve,
+)
 PARTS = {part.__name__: part for part in _ALL}
 
 

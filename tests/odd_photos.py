@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import uuid
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from clipsearch.images.metadata import Metadata
 from clipsearch.images.read import content_hash
 from clipsearch.images.scan import FoundFile, Rules
 from clipsearch.models.model import mini
+from clipsearch.paths import Collection
 from clipsearch.store.catalogue import Root, Store
 
 DIM = mini().dim
@@ -35,6 +37,12 @@ NAMES = [
     b".jpg",
 ]
 FOLDERS = [b"a", b"a/b", b"a0", b"a.b", b"A", b"\xff", b"\\"]
+
+
+def new_collection(folder: Path) -> Collection:
+    """A collection that is not there yet: of Milvus Lite or, where the environment names one, of a server."""
+    server = os.environ.get("CLIPSEARCH_TEST_MILVUS")
+    return Collection(f"{server}/photos_{uuid.uuid4().hex}" if server else folder / "photos.db")
 
 
 def fill(index: Path, photos: Path, count: int) -> np.ndarray:

@@ -17,6 +17,7 @@ pytestmark = pytest.mark.skipif(os.name == "nt", reason="the README's examples a
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 SETUP = ("./scripts/", "pipx ", "clipsearch --install-completion")  # they change the machine
+NEEDS_A_SERVER = "milvus://"
 NEEDS_A_DOWNLOAD = ("--model ViT", "--model siglip2", "--weights openai")
 
 
@@ -45,6 +46,8 @@ def test_a_command_of_the_readme_works(user: dict[str, str], command: str) -> No
     if "relocate" in command:
         moved = f"mv {media}/camera {media}/usb && {here} && mv {media}/usb {media}/camera"
         here = f"clipsearch index {media}/camera -q && {moved}"
+    if "--index photos.db" in command:
+        here = f"clipsearch publish photos.db -q && {here}"
     if "concept remove" in command:
         here = f"clipsearch concept add grandma a.jpg && {here} && clipsearch concept add grandma a.jpg"
     done = subprocess.run(
@@ -53,6 +56,10 @@ def test_a_command_of_the_readme_works(user: dict[str, str], command: str) -> No
     if any(words in command for words in NEEDS_A_DOWNLOAD):
         assert done.returncode == 2
         assert any(words in done.stderr for words in ("HF_HUB_OFFLINE", "--rebuild", "openai.safetensors"))
+        return
+    if NEEDS_A_SERVER in command:
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "cannot be used" in done.stderr
         return
     assert done.returncode in ((0, 1) if may_find_nothing(command) else (0,)), done.stderr
     assert "Traceback" not in done.stderr

@@ -25,6 +25,7 @@ _LONGEST_LINE, _AT_ONCE = 1 << 24, 1 << 20  # bytes
 # What a user of the command line can do about a kind of error. The nearest class counts.
 HINTS: dict[type[ClipsearchError], str] = {
     errors.NoIndex: "make one with: clipsearch index DIR",
+    errors.NoCollection: "make one with: clipsearch publish URI",
     errors.IndexEmpty: "fill it with: clipsearch index DIR",
     errors.IndexDamaged: "repair it with: clipsearch verify",
     errors.CatalogueDamaged: "make it anew: delete catalogue.sqlite there and index your folders again",

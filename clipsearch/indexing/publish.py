@@ -26,7 +26,7 @@ from clipsearch.store.photo import Root
 from clipsearch.store.searchable import parts
 
 if TYPE_CHECKING:
-    from pymilvus import MilvusClient
+    from clipsearch.store.milvus import MilvusClient
 
 _AT_ONCE = 2_000  # rows in a message, some megabytes
 _SECONDS = 5.0  # between two records of how far it is

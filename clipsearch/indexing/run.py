@@ -149,7 +149,7 @@ class Run:
 
         broken = [item for item in self._pending if item.photo.error is not None]
         sound = [item for item in self._pending if item.photo.error is None]
-        with Spread[_Pending](self._model, options, self._stages) as spread:
+        with Spread[_Pending](self._model, options, self._stages, self._store.contents()) as spread:
             found = ((item, Contents(error=item.photo.error), None) for item in broken)
             self._keep_all(itertools.chain(found, spread.run(sound)))
             self._report.precision, self._report.disagreed = spread.precision, spread.disagreed

@@ -17,6 +17,9 @@ from itertools import islice
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 from urllib.parse import urlsplit
 
+import numpy as np
+from numpy.typing import NDArray
+
 from clipsearch.arrays import Array
 from clipsearch.errors import BadArgument, BadRequest, ClipsearchError, EncodingFailed, first_line
 from clipsearch.images.sandbox import Decoders, usable_cores
@@ -26,6 +29,8 @@ from clipsearch.indexing.pipeline import Pipeline, Stages
 from clipsearch.models.encoders import Encoder
 from clipsearch.models.model import Model
 from clipsearch.models.precision import encoder_for
+
+Hashes = NDArray[np.uint64]  # (n, 2), the two halves of each, sorted
 
 LOCAL = "local"
 KILLS = "killed its worker twice"
@@ -71,8 +76,8 @@ class NotSeen(BadRequest):
 class Worker:
     """Reads, decodes and embeds files; lives on one machine of the cluster."""
 
-    def __init__(self, model: str, options: Options, threads: int) -> None:
-        self._model, self._options, self._threads = Model.from_json(model), options, threads
+    def __init__(self, model: str, options: Options, known: Hashes, threads: int) -> None:
+        self._model, self._options, self._known, self._threads = Model.from_json(model), options, known, threads
         self._decoders = Decoders(self._model.preprocess, threads)
         self._encoder: Encoder | None = None
         self._disagreed: list[tuple[str, float]] = []
@@ -84,7 +89,7 @@ class Worker:
             _check(files[:_LOOKED_AT])
             self._is_checked = True
         stages = Stages()
-        with Pipeline(self._load, self._read, lambda _: False, stages, self._threads, self._options.batch_size) as run:
+        with Pipeline(self._load, self._read, self._is_known, stages, self._threads, self._options.batch_size) as run:
             found = [(contents, row) for _, contents, row in run.run(path for path, _ in files)]
         disagreed, self._disagreed = self._disagreed, []
         return Done(found, stages.seconds, self._encoder.precision if self._encoder else None, disagreed)
@@ -98,7 +103,17 @@ class Worker:
         return self._encoder
 
     def _read(self, path: bytes) -> Contents:
-        return contents_of(path, lambda _: False, self._decoders)
+        return contents_of(path, self._is_known, self._decoders)
+
+    def _is_known(self, content: bytes) -> bool:
+        return is_among(content, self._known)
+
+
+def is_among(content: bytes, known: Hashes) -> bool:
+    """Whether a hash is one of those, which are sorted."""
+    first = np.frombuffer(content[:8], ">u8")[0]
+    low, high = np.searchsorted(known[:, 0], first), np.searchsorted(known[:, 0], first, "right")
+    return bool((known[low:high, 1] == np.frombuffer(content[8:], ">u8")[0]).any())
 
 
 def _check(files: list[tuple[bytes, int]]) -> None:
@@ -111,6 +126,13 @@ def _check(files: list[tuple[bytes, int]]) -> None:
     raise NotSeen(f"{os.fsdecode(files[0][0])} is not on the machine {platform.node()} as it is here")
 
 
+class _Share(NamedTuple):
+    """What a worker has of its machine."""
+
+    threads: int
+    gpus: int
+
+
 class _Batch(NamedTuple, Generic[Item]):
     items: list[Item]
     worker: Any
@@ -119,15 +141,19 @@ class _Batch(NamedTuple, Generic[Item]):
 class Spread(Generic[Item]):
     """One run over some files, on a cluster. When its `with` block ends, the workers end."""
 
-    def __init__(self, model: Model, options: Options, stages: Stages, worker: type[Worker] = Worker) -> None:
-        """Raises `BadRequest` where the package is missing, `BadArgument` where there is no cluster."""
+    def __init__(
+        self, model: Model, options: Options, stages: Stages, known: Hashes, worker: type[Worker] = Worker
+    ) -> None:
+        """`known` are the contents that have an embedding already.
+
+        Raises `BadRequest` where the package is missing, `BadArgument` where there is no cluster.
+        """
         self._ray = _connected(options)
-        count, threads, gpus = _shape(self._ray.nodes(), options.workers)
-        self._make = self._ray.remote(num_cpus=threads, num_gpus=gpus, max_restarts=0, max_task_retries=0)(
-            worker
-        ).remote
-        self._arguments = (model.to_json(), options, threads)
-        self._workers = [self._make(*self._arguments) for _ in range(count)]
+        self._class = self._ray.remote(max_restarts=0, max_task_retries=0)(worker)
+        self._arguments = (model.to_json(), options, self._ray.put(known))
+        self._workers = {self._made(share): share for share in _shares(self._ray.nodes(), options.workers)}
+        if not self._workers:
+            raise EncodingFailed("no machine of the cluster has a core for a worker")
         self._stages = stages
         self._killed_by: Counter[bytes] = Counter()  # workers that did nothing but this file
         self._killed_in_a_row = 0
@@ -139,6 +165,10 @@ class Spread(Generic[Item]):
 
     def __exit__(self, *_: object) -> None:
         self._ray.shutdown()  # which ends the workers too
+
+    def _made(self, share: _Share) -> Any:
+        where = self._class.options(num_cpus=share.threads, num_gpus=share.gpus)
+        return where.remote(*self._arguments, share.threads)
 
     def run(self, items: Iterable[Item]) -> Iterator[tuple[Item, Contents, Array | None]]:
         """Each item with its contents and their unit row (dim,), in the order in which they are done.
@@ -187,7 +217,8 @@ class Spread(Generic[Item]):
         self._killed_in_a_row += 1
         if self._killed_in_a_row > _MOST_IN_A_ROW:
             raise EncodingFailed("the workers of the cluster end whatever they are given")
-        self._workers = [self._make(*self._arguments) if worker is dead else worker for worker in self._workers]
+        share = self._workers.pop(dead)
+        self._workers[self._made(share)] = share
         doing, *waiting = [sent.pop(ref).items for ref in [ref for ref, batch in sent.items() if batch.worker is dead]]
         again.extendleft(waiting)
         if len(doing) == 1:
@@ -230,14 +261,24 @@ def _knock(address: str) -> None:
     socket.create_connection((place.hostname, place.port), _SECONDS).close()
 
 
-def _shape(nodes: list[dict[str, Any]], wanted: int | None) -> tuple[int, int, int]:
-    """How many workers, and how many threads and GPUs each has: one worker a GPU, or else one a machine."""
-    machines = [node["Resources"] for node in nodes if node["Alive"]]
-    gpus = int(sum(machine.get("GPU", 0) for machine in machines))
-    cores = [int(machine.get("CPU", 0)) for machine in machines]
-    count = wanted or gpus or sum(number > 0 for number in cores) or 1
-    threads = max(1, min(sum(cores) // count, max(cores)))
-    return count, threads, int(gpus >= count)
+def _shares(nodes: list[dict[str, Any]], wanted: int | None) -> list[_Share]:
+    """What each worker has: a GPU with its share of the cores, or else all cores of a machine.
+
+    Where a number of workers is wanted, they have as many cores each as they can, and there are no more than fit.
+    """
+    machines = [
+        (int(node["Resources"].get("CPU", 0)), int(node["Resources"].get("GPU", 0))) for node in nodes if node["Alive"]
+    ]
+    if wanted is None:
+        return [
+            _Share(max(1, cores // max(gpus, 1)), int(gpus > 0))
+            for cores, gpus in machines
+            for _ in range(min(max(gpus, 1), cores))
+        ]
+    with_gpu = sum(gpus for _, gpus in machines) >= wanted
+    each = max(1, sum(cores for cores, _ in machines) // wanted)
+    fit = [min(cores // each, gpus) if with_gpu else cores // each for cores, gpus in machines]
+    return [_Share(each, int(with_gpu))] * min(wanted, sum(fit))
 
 
 def _last_line(error: Exception) -> str:

@@ -220,7 +220,8 @@ def _listed(title: str, rows: Sequence[tuple[bytes, str]]) -> Iterator[str]:
 def status(found: Status) -> Iterator[str]:
     """What an index holds, a line each."""
     size = "" if found.size is None else f", {amount(found.size)}"
-    yield f"index   {printable(found.place)}{size}, search {found.method}"
+    method = "" if found.method == "exact" else f", search {found.method}"
+    yield f"index   {printable(found.place)}{size}{method}"
     yield f"model   {printable(found.model)}, {found.dim} dimensions"
     yield f"photos  {found.photos:,}, {found.embeddings:,} of them distinct, {files(len(found.skipped))} skipped"
     for root in found.roots:

@@ -56,23 +56,24 @@ def find_duplicates(
     """
     present = present or Present()
     files = []
-    for file in present.files(store.by_path(selection)):
+    for file in present.files(store.by_path(selection, copied=threshold is None)):
         if file.changed:  # to be called the best copy of what it does not show any more would be worse than nothing
             present.changed.append(file.photo.path)
         else:
             files.append(Copy(file.photo, 1.0, file.other_names))
-    of_image: dict[int, list[Copy]] = {}
+    of_content: dict[bytes, list[Copy]] = {}
     for copy in sorted(files, key=_preference):
-        of_image.setdefault(copy.photo.image_id, []).append(copy)
-    images = list(of_image)  # in order of preference too
+        of_content.setdefault(copy.photo.content, []).append(copy)
+    contents = list(of_content)  # in order of preference too
     groups: list[Group] = []
-    if threshold is not None and images:
-        for near in near_groups(store.unit_rows_of(images), threshold):
-            copies = of_image.pop(images[near.head])
+    if threshold is not None and contents:
+        rows = store.unit_rows_of(copies[0].photo.image_id for copies in of_content.values())
+        for near in near_groups(rows, threshold):
+            copies = of_content.pop(contents[near.head])
             for member, cosine in zip(near.members, near.cosines, strict=True):
-                copies += [file._replace(similarity=min(cosine, 1.0)) for file in of_image.pop(images[member])]
+                copies += [file._replace(similarity=min(cosine, 1.0)) for file in of_content.pop(contents[member])]
             groups.append(tuple(copies))
-    groups += [tuple(copies) for copies in of_image.values() if len(copies) > 1]
+    groups += [tuple(copies) for copies in of_content.values() if len(copies) > 1]
     return sorted(groups, key=lambda copies: copies[0].photo.path)
 
 

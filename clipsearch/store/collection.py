@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from clipsearch.arrays import Array, Ids, unit_rows
-from clipsearch.errors import IndexUnusable, NoIndex
+from clipsearch.errors import IndexUnusable, NoCollection
 from clipsearch.images.metadata import Metadata
 from clipsearch.images.scan import Rules
 from clipsearch.paths import Collection, join, relative_to
@@ -31,7 +31,7 @@ from clipsearch.store.selection import Clause, Place, Selection, searched_places
 from clipsearch.store.tables import Rows
 
 if TYPE_CHECKING:
-    from pymilvus import MilvusClient
+    from clipsearch.store.milvus import MilvusClient
 
 _MARGIN = 16  # rows more than are wanted, whose scores may be the same
 _EQUAL = 1e-5  # scores that the engine may put in another order
@@ -52,16 +52,16 @@ class PublishedIndex(Searchable):
 
     @staticmethod
     def open(place: Collection) -> PublishedIndex:
-        """Raises `NoIndex`, `IndexUnusable`, and `BadRequest` where the packages are missing."""
+        """Raises `NoCollection`, `IndexUnusable`, and `BadRequest` where the packages are missing."""
         address = milvus.parse(place)
         if address.is_lite and not milvus.exists(address):
-            raise NoIndex(f"there is no collection at {place} yet")
+            raise NoCollection(f"there is no collection at {place} yet")
         client = milvus.connect(address)
         try:
             with explained(address):
                 record = milvus.load(client, address)
             if record is None:
-                raise NoIndex(f"there is no collection at {place} yet")
+                raise NoCollection(f"there is no collection at {place} yet")
             return PublishedIndex(client, address, record)
         except BaseException:
             client.close()
@@ -80,7 +80,7 @@ class PublishedIndex(Searchable):
         with explained(self._address):
             record = milvus.load(self._client, self._address)
         if record is None:
-            raise NoIndex(f"there is no collection at {self.place} any more")
+            raise NoCollection(f"there is no collection at {self.place} any more")
         self._take(record)
 
     def rest(self) -> None:
@@ -194,10 +194,12 @@ class PublishedIndex(Searchable):
             wanted = [row for part in contents for row in self._all(f"content in {among(part)}", _FIELDS)]
         return [self._photo(row) for row in wanted]
 
-    def by_path(self, chosen: Selection) -> Iterator[Photo]:
+    def by_path(self, chosen: Selection, *, copied: bool = False) -> Iterator[Photo]:
+        counted = Counter(row["content"] for row in self._all(chosen.holds.sql, ["content"])) if copied else {}
         order = sorted(
             (row["root"], unescaped(row["path"]), row["id"])
-            for row in self._all(chosen.holds.sql, ["id", "root", "path"])
+            for row in self._all(chosen.holds.sql, ["id", "root", "path", "content"])
+            if not copied or counted[row["content"]] > 1
         )
         for part in parts(number for _, _, number in order):
             photos = {row["id"]: self._photo(row) for row in self._query(expressions.ids_in(part), _FIELDS)}

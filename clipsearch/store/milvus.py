@@ -20,7 +20,7 @@ from clipsearch.errors import BadArgument, BadRequest, IndexUnusable, first_line
 from clipsearch.paths import Collection
 
 if TYPE_CHECKING:
-    from pymilvus import MilvusClient
+    from pymilvus import MilvusClient as MilvusClient  # noqa: PLC0414  # others take it from here
 
 FORMAT = 1
 PORT = 19530

@@ -144,8 +144,8 @@ class Searchable(ABC):
         """The photos of images; of a selection, if one is given."""
 
     @abstractmethod
-    def by_path(self, chosen: Selection) -> Iterator[Photo]:
-        """The photos of a selection by root and path."""
+    def by_path(self, chosen: Selection, *, copied: bool = False) -> Iterator[Photo]:
+        """The photos of a selection by root and path; `copied`: only those whose contents more than one photo has."""
 
     @abstractmethod
     def newest(self, chosen: Selection, count: int) -> list[Photo]:

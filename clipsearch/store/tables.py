@@ -191,6 +191,11 @@ class Tables(Searchable):
         row = self.database.execute("SELECT id FROM images WHERE content = ?", (content,)).fetchone()
         return None if row is None else int(row[0])
 
+    def contents(self) -> NDArray[np.uint64]:
+        """The hashes of all images, (n, 2): the two halves of each, sorted."""
+        rows = b"".join(row[0] for row in self.database.execute("SELECT content FROM images ORDER BY content"))
+        return np.frombuffer(rows, ">u8").reshape(-1, 2).astype(np.uint64)
+
     def image_of(self, root: Root, path: bytes) -> int | None:
         """The image of a file, if it has one."""
         row = self.database.execute("SELECT image FROM photos WHERE root = ? AND path = ?", (root.id, path)).fetchone()
@@ -221,9 +226,10 @@ class Tables(Searchable):
             out += self._photos(roots, condition, (*part, *holds.values), BY_IMAGE)
         return out
 
-    def by_path(self, chosen: Selection) -> Iterator[Photo]:
-        """The photos of a selection by root and path."""
-        order = f"{chosen.holds.sql} ORDER BY photos.root, photos.path"
+    def by_path(self, chosen: Selection, *, copied: bool = False) -> Iterator[Photo]:
+        """As `Searchable` says."""
+        several = "image IN (SELECT image FROM photos GROUP BY image HAVING count(image) > 1) AND " if copied else ""
+        order = f"{several}{chosen.holds.sql} ORDER BY photos.root, photos.path"
         return self._photos(chosen.roots, order, chosen.holds.values)
 
     def newest(self, chosen: Selection, count: int) -> list[Photo]:

@@ -108,6 +108,7 @@ def _opened(store: Store, recorded: list[Segment]) -> tuple[list[Reader], list[t
 
 
 def scan(blocks: Iterable[tuple[Ids, Rows]], query: Array, k: int, only: Ids | None) -> tuple[Ids, Array]:
+    """The k best of blocks of ids and rows; among `only`, if it is given."""
     best: tuple[Ids, Array] = (np.empty(0, np.int64), np.empty(0, np.float32))
     for ids, rows in blocks if only is None else _chosen(blocks, only):
         best = _merge(best, (ids, segments.products(rows, query)), k)

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from odd_photos import DIM, fill, put
+from odd_photos import DIM, fill, new_collection, put
 
 from clipsearch.errors import BadArgument, BadRequest, IndexEmpty, IndexUnusable, ModelMismatch, NoIndex
 from clipsearch.images.scan import Rules
@@ -39,7 +39,7 @@ def index(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def place(tmp_path: Path) -> Collection:
-    return Collection(tmp_path / "photos.db")
+    return new_collection(tmp_path)
 
 
 def rows_of(place: Collection) -> dict[int, Any]:
@@ -149,7 +149,7 @@ def test_a_collection_of_another_model_is_refused_by_name(index: Path, place: Co
         other = replace(mini(), name="ViT-B-32/openai", sha256="0" * 64).to_json()
         store.database.execute("UPDATE meta SET value = ? WHERE key = 'model'", (other,))
         store.commit()
-    with pytest.raises(ModelMismatch, match=r"the collection .*photos.db has embeddings of mini, the index of ViT"):
+    with pytest.raises(ModelMismatch, match=r"the collection .*photos.* has embeddings of mini, the index of ViT"):
         publish(index, place, replace=True)
 
 
@@ -173,7 +173,7 @@ def test_there_is_no_collection(place: Collection, tmp_path: Path) -> None:
     (tmp_path / "file.db").write_text("nothing")
     with pytest.raises(IndexUnusable):
         open_index(Collection(tmp_path / "file.db"))
-    assert not Path(place).exists()
+    assert not (tmp_path / "photos.db").exists()
 
 
 def test_a_server_that_does_not_answer(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -210,7 +210,8 @@ def test_killed_at_any_moment_it_ends_as_a_clean_one(
             process.kill()
     publish(index, place)
     assert_in_step(index, place)
-    clean = Collection(tmp_path / "clean.db")
+    (tmp_path / "clean").mkdir()
+    clean = new_collection(tmp_path / "clean")
     publish(index, clean)
     assert rows_of(place) == rows_of(clean)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -29,6 +30,9 @@ from clipsearch.store.catalogue import Store
 pytest.importorskip("ray")
 
 RAY = Options(model="mini", precision="fp32", ray=LOCAL, workers=2)
+
+
+NOTHING = np.empty((0, 2), np.uint64)
 
 
 class File(NamedTuple):
@@ -71,7 +75,7 @@ def contents(index: Path) -> dict[bytes, tuple[object, bytes]]:
 def run(
     folder: Path, worker: type[Worker] = Worker, options: Options = RAY
 ) -> dict[str, tuple[str | None, np.ndarray | None]]:
-    with Spread[File](mini(), options, Stages(), worker) as cluster:
+    with Spread[File](mini(), options, Stages(), NOTHING, worker) as cluster:
         return {
             os.path.basename(os.fsdecode(item.path)): (found.error, row)
             for item, found, row in cluster.run(files_of(folder))
@@ -138,17 +142,38 @@ def test_without_the_package_a_sentence_says_so(photos: Path, tmp_path: Path, mo
 @pytest.mark.parametrize(
     ("nodes", "wanted", "expected"),
     [
-        ([{"CPU": 2.0}], None, (1, 2, 0)),
-        ([{"CPU": 2.0}], 2, (2, 1, 0)),
-        ([{"CPU": 16.0, "GPU": 4.0}, {"CPU": 16.0, "GPU": 4.0}], None, (8, 4, 1)),
-        ([{"CPU": 8.0}, {"CPU": 8.0}, {"memory": 1.0}], None, (2, 8, 0)),
-        ([{"CPU": 4.0}, {"CPU": 16.0}], 1, (1, 16, 0)),
+        ([(2, 0)], None, [(2, 0)]),
+        ([(2, 0)], 2, [(1, 0)] * 2),
+        ([(2, 0)], 4, [(1, 0)] * 2),
+        ([(16, 4), (16, 4)], None, [(4, 1)] * 8),
+        ([(16, 4), (16, 4)], 2, [(16, 1)] * 2),
+        ([(8, 0), (4, 0), (0, 0)], None, [(8, 0), (4, 0)]),
+        ([(16, 0), (2, 0)], 2, [(9, 0)]),
+        ([(16, 1), (8, 0)], None, [(16, 1), (8, 0)]),
+        ([(0, 0)], None, []),
     ],
 )
 def test_workers_are_found_from_the_cluster(
-    nodes: list[dict[str, float]], wanted: int | None, expected: tuple[int, int, int]
+    nodes: list[tuple[int, int]], wanted: int | None, expected: list[tuple[int, int]]
 ) -> None:
-    assert spread._shape([{"Alive": True, "Resources": node} for node in nodes], wanted) == expected
+    cluster = [{"Alive": True, "Resources": {"CPU": float(cores), "GPU": float(gpus)}} for cores, gpus in nodes]
+    dead = [{"Alive": False, "Resources": {"CPU": 64.0}}]
+    assert spread._shares(cluster + dead, wanted) == expected
+
+
+def test_contents_that_are_known_are_not_embedded_again(photos: Path, tmp_path: Path) -> None:
+    update_index(tmp_path / "index", [photos], Options(model="mini", precision="fp32"))
+    with Store.open(tmp_path / "index") as store:
+        known, contents = store.contents(), [photo.content for photo in store.by_path(store.select())]
+    assert len(known) == len(set(contents)) == 30
+    assert all(spread.is_among(content, known) for content in contents)
+    assert not any(spread.is_among(bytes([content[0] ^ 1]) + content[1:], known) for content in contents)
+    assert not any(spread.is_among(content[:-1] + bytes([content[-1] ^ 1]), known) for content in contents)
+    moved = tmp_path / "moved"
+    shutil.copytree(photos, moved)
+    report = update_index(tmp_path / "index", [moved], RAY)
+    assert (report.embedded, report.duplicates) == (0, 31)
+    assert report.stages["encode"] == 0
 
 
 def test_ctrl_c_leaves_a_sound_index(photos: Path, tmp_path: Path) -> None:

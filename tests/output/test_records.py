@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -118,7 +117,7 @@ def test_the_status_of_an_index() -> None:
         RootStatus(b"/b", Rules(hidden=True), 2, 0, Offline.EMPTY),
     ]
     found = records.status(
-        Status(Path("/index"), "mini", "f", 256, 5, 4, 99, roots, [(b"/a/x", "cut")], [(b"/a/l", 2)], {"fp32": 17.5})
+        Status("/index", "mini", "f", 256, 5, 4, 99, "exact", roots, [(b"/a/x", "cut")], [(b"/a/l", 2)], {"fp32": 17.5})
     )
     here, away = found.pop("roots")
     assert found == {
@@ -129,6 +128,7 @@ def test_the_status_of_an_index() -> None:
         "photos": 5,
         "embeddings": 4,
         "bytes": 99,
+        "search": "exact",
         "unreadable": [{"path": "/a/l", "photos": 2}],
         "skipped": [{"path": "/a/x", "reason": "cut"}],
         "images_per_second": {"fp32": 17.5},

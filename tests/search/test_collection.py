@@ -12,11 +12,10 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from odd_photos import DAY, FOLDERS, NAMES, PLACES, fill
+from odd_photos import DAY, FOLDERS, NAMES, PLACES, fill, new_collection
 
 from clipsearch.errors import BadRequest, NotIndexed
 from clipsearch.indexing.publish import publish
-from clipsearch.paths import Collection
 from clipsearch.search.duplicates import find_duplicates
 from clipsearch.search.query import Limits, Searcher, Term
 from clipsearch.store.catalogue import Store
@@ -39,7 +38,7 @@ class Both(NamedTuple):
 def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
     place = tmp_path_factory.mktemp("both")
     rows = fill(place / "index", place / "photos", request.param)
-    published = Collection(place / "photos.db")
+    published = new_collection(place)
     publish(place / "index", published)
     with Store.open(place / "index") as folder, open_index(published) as collection:
         yield Both(folder, collection, place / "photos", rows)

@@ -19,11 +19,11 @@ from PIL import Image as Picture
 from clipsearch.errors import BadRequest, NotIndexed
 from clipsearch.images.metadata import Metadata
 from clipsearch.images.scan import FoundFile, Rules
-from clipsearch.search.query import Searcher
+from clipsearch.search.query import Searcher, Term
 from clipsearch.store.catalogue import Offline, Store
 from clipsearch.store.filters import Circle, Filter, parse_type
 from clipsearch.store.schema import kilometres
-from clipsearch.store.selection import _box, all_of
+from clipsearch.store.selection import _in_box, all_of, box_of
 
 
 def test_a_distance_on_the_earth() -> None:
@@ -285,9 +285,12 @@ def test_a_filter_reads_the_catalogue_once(drawn_index: Path) -> None:
     """Not photo by photo, which would take long for a million."""
     statements: list[str] = []
     with Store.open(drawn_index) as store:
+        row = np.eye(1, store.dim, dtype=np.float32)[0]
         store.database.set_trace_callback(statements.append)
-        Searcher(store, Filter(after=datetime(2000, 1, 1), types=(".png",)))
-        assert len([s for s in statements if "FROM photos JOIN images" in s]) == 1
+        searcher = Searcher(store, Filter(after=datetime(2000, 1, 1), types=(".png",)))
+        for term in (Term(row), Term(-row)):
+            assert searcher.query([term])
+        assert len([s for s in statements if "SELECT DISTINCT image FROM photos JOIN images" in s]) == 1
         store.database.set_trace_callback(None)
 
 
@@ -315,7 +318,7 @@ def test_the_box_around_a_circle_leaves_nothing_out(
     with contextlib.closing(sqlite3.connect(":memory:")) as database:
         database.execute("CREATE TABLE images (latitude REAL, longitude REAL)")
         database.execute("INSERT INTO images VALUES (?, ?)", (latitude, longitude))
-        box = all_of(_box(Circle(*asked)))
+        box = all_of(_in_box(box_of(Circle(*asked))))
         is_in = database.execute(f"SELECT count(*) FROM images WHERE {box.sql}", box.values).fetchone()[0]
     if kilometres(latitude, longitude, asked[0], asked[1]) <= asked[2]:
         assert is_in
