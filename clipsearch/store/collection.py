@@ -13,6 +13,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from clipsearch.arrays import Array, Ids, unit_rows
 from clipsearch.errors import IndexUnusable, NoCollection
@@ -87,7 +88,7 @@ class PublishedIndex(Searchable):
         pass
 
     def version(self) -> object:
-        return self._record
+        return repr(self._record)
 
     def is_empty(self) -> bool:
         return not self._query(expressions.EVERYTHING, ["id"], limit=1)
@@ -240,23 +241,35 @@ class PublishedIndex(Searchable):
         return unit_rows(self._rows(list(ids)))
 
     def nearest(self, query: Array, k: int, chosen: Selection, *, exact: bool = False) -> tuple[Ids, Array]:
+        """All rows of the k nearest contents, as in a folder all photos of the k nearest images."""
         wanted = k + _MARGIN
         while wanted <= MOST:
-            with explained(self._address):
-                found = self._client.search(
-                    self._address.name, [query.astype(np.float32)], filter=chosen.holds.sql, limit=wanted,
-                    search_params={"metric_type": "IP"},
-                )[0]  # fmt: skip
-            ids = np.array([hit["id"] for hit in found], np.int64)
-            scores = products(self._rows(ids.tolist()), query)
-            order = np.lexsort((ids, -scores))
-            least = scores[order[:k][-1:]]  # of those that are wanted; copies of the last one come with it
-            if len(found) < wanted or least > scores.min() + _EQUAL:
-                best = order[scores[order] >= least] if len(order) else order
-                return ids[best], scores[best]
+            ids, contents, scores = self._found(query, wanted, chosen)
+            _, firsts = np.unique(contents, return_index=True)
+            least = scores[np.sort(firsts)[:k][-1:]]  # of what is wanted
+            if len(ids) < wanted or (len(firsts) >= k and least > scores[-1] + _EQUAL):
+                count = int((scores >= least).sum()) if len(ids) else 0
+                return ids[:count], scores[:count]
             wanted *= 4
         blocks = ((np.array(part), self._rows(part)) for part in parts(self.images_in(chosen), _AT_ONCE))
         return vectors.scan(blocks, query, k, None)
+
+    def _found(self, query: Array, count: int, chosen: Selection) -> tuple[Ids, NDArray[np.str_], Array]:
+        """So many rows, best first: ids, contents, scores."""
+        with explained(self._address):
+            found = self._client.search(
+                self._address.name,
+                [query.astype(np.float32)],
+                filter=chosen.holds.sql,
+                limit=count,
+                output_fields=["content"],
+                search_params={"metric_type": "IP"},
+            )[0]
+        ids = np.array([hit["id"] for hit in found], np.int64)
+        contents = np.array([hit["entity"]["content"] for hit in found], np.str_)
+        scores = products(self._rows(ids.tolist()), query)
+        order = np.lexsort((ids, -scores))
+        return ids[order], contents[order], scores[order]
 
     def read_ahead(self) -> None:
         pass  # the engine has its own cache

@@ -26,7 +26,9 @@ from starlette.testclient import TestClient
 
 from clipsearch.errors import BadRequest
 from clipsearch.images.read import content_hash
+from clipsearch.indexing.publish import publish
 from clipsearch.indexing.update import Options, update_index
+from clipsearch.paths import Collection
 from clipsearch.store.catalogue import Store
 from clipsearch.web import uploads
 from clipsearch.web.app import create_app
@@ -478,3 +480,30 @@ def test_where_nothing_can_listen_is_a_sentence(clipsearch: Callable[..., Any], 
     done = clipsearch("serve", *options)
     assert done.status == 2
     assert len(done.err.splitlines()) == 1
+
+
+# ------------------------------------------------------------------------------------------ a collection
+
+
+def test_a_collection_is_shown_as_its_folder_is(
+    make: Callable[..., TestClient], drawn_index: Path, drawn: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("pymilvus")
+    pytest.importorskip("milvus_lite")
+    publish(drawn_index, Collection(tmp_path / "photos.db"))
+    of_folder, of_collection = make(drawn_index), make(Collection(tmp_path / "photos.db"))
+    for address in (
+        "/search?text=a+red+star",
+        "/search?type=png&first=5&count=7",
+        f"/search?like={id_of(drawn / '03.png')}",
+        "/months",
+        f"/photo/{id_of(drawn / '00.png')}",
+        "/labels?label=a+star&label=a+circle",
+    ):
+        expected, found = of_folder.get(address).json(), of_collection.get(address).json()
+        for answer in (expected, found):  # one names the index that it is asked of
+            answer.pop("command", None)
+        assert found == expected, address
+    assert of_collection.get("/status").json()["state"] == "ready"
+    picture = f"/photo/{id_of(drawn / '00.png')}/256.jpg"
+    assert of_collection.get(picture).status_code == of_folder.get(picture).status_code
