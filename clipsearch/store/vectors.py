@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Collection, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -43,6 +44,9 @@ _SURE = 5.0
 
 # Candidates beyond k that are looked up in the catalogue, which has the last word.
 _MARGIN = 16
+
+# Segments that are scanned at the same time.
+_AT_ONCE = 2
 
 # A segment has as many rows as these bytes hold: what is kept in memory while it is written.
 SEGMENT_BYTES = 1 << 28
@@ -173,23 +177,34 @@ class _Search:
         best, bound = (np.empty(0, np.int64), np.empty(0, np.float32)), -np.inf
         more: list[tuple[Ids, Array]] = []
         held = 0
-        for number, (reader, chosen) in enumerate(zip(self._readers, self._chosen, strict=True)):
-            for following in self._readers[number + (number > 0) : number + 2]:
-                following.read_ahead(exact)
-            start = int(self._starts[number])
-            for first, block in reader.scores(query, chosen, exact=exact):
-                good = block > bound
-                if chosen is not None:
-                    good &= chosen[first : first + len(block)]
-                at = np.flatnonzero(good)
-                more.append((start + first + at, block[at]))
-                held += len(at)
-                if held >= 4 * count:
-                    best, bound = _best([best, *more], count, bound)
-                    more, held = [], 0
+        for number, first, block in self._scores(query, exact=exact):
+            chosen, start = self._chosen[number], int(self._starts[number])
+            good = block > bound
+            if chosen is not None:
+                good &= chosen[first : first + len(block)]
+            at = np.flatnonzero(good)
+            more.append((start + first + at, block[at]))
+            held += len(at)
+            if held >= 4 * count:
+                best, bound = _best([best, *more], count, bound)
+                more, held = [], 0
         (numbers, scores), bound = _best([best, *more], count, bound)
         order = np.argsort(numbers)
         return _Found(numbers[order], scores[order], bound)
+
+    def _scores(self, query: Array, *, exact: bool) -> Iterator[tuple[int, int, Array]]:
+        """The scores of all segments: the number of one, a place in it, and a block of scores from there on."""
+
+        def of_segment(number: int) -> list[tuple[int, Array]]:
+            for following in self._readers[number + (number > 0) : number + 1 + _AT_ONCE]:
+                following.read_ahead(exact)
+            return list(self._readers[number].scores(query, self._chosen[number], exact=exact))
+
+        # Half of a scan is reading, during which another thread can compute.
+        with ThreadPoolExecutor(min(_AT_ONCE, max(1, len(self._readers)))) as pool:
+            for number, blocks in enumerate(pool.map(of_segment, range(len(self._readers)))):
+                for first, block in blocks:
+                    yield number, first, block
 
     def _true_scores(self, numbers: Ids, query: Array) -> Array:
         return np.concatenate(
