@@ -64,6 +64,7 @@ def test_imports_point_one_way(path: Path) -> None:
         ("pymilvus", {"store/milvus"}),
         ("milvus_lite", {"store/milvus"}),
         ("ray", {"indexing/spread"}),
+        ("rawpy", {"images/raw"}),
         ("typer", {"cli"}),
         ("rich", {"cli", "output"}),
         ("textual_image", {"output/preview"}),

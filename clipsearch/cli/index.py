@@ -84,6 +84,10 @@ def index(
             rich_help_panel=FOLDERS,
         ),
     ] = None,
+    raw: Annotated[
+        bool | None,
+        typer.Option("--raw/--no-raw", help="RAW files too.", show_default=False, rich_help_panel=FOLDERS),
+    ] = None,
     exclude: Annotated[
         list[str] | None,
         typer.Option(
@@ -139,7 +143,7 @@ def index(
 
     Only what is new or changed is embedded; files that moved keep their embeddings. A folder that is not there
     now, or suddenly empty, such as an unmounted drive, keeps its photos until it is back. What --hidden,
-    --follow-links, --any-name and --exclude say of a folder is remembered.
+    --follow-links, --any-name, --no-raw and --exclude say of a folder is remembered.
 
     Examples:
       clipsearch index ~/Pictures
@@ -161,6 +165,7 @@ def index(
         hidden=hidden,
         follow_links=follow_links,
         any_name=any_name,
+        raw=raw,
         exclude=None if exclude is None else tuple(pattern for pattern in exclude if pattern),
         retry=retry,
         look_again=look_again,

@@ -11,6 +11,7 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from clipsearch.errors import ImageUnusable, first_line
 from clipsearch.images.metadata import Metadata, metadata_of
+from clipsearch.images.signatures import may_be_raw
 
 # A decompression bomb is small as a file and fills the memory when it is decoded. 2 ** 28 is above the largest
 # phone sensors (200 MP). Pillow's own limit is lower, and knows nothing of JPEGs decoded at a reduced scale.
@@ -46,6 +47,8 @@ def decode(data: bytes, short_side: int | None = None) -> Decoded:
 
 
 def _decode(data: bytes, short_side: int | None) -> Decoded:
+    if _is_raw(data):
+        return _decode_raw(data, short_side)
     if data[4:8] == b"ftyp":
         _register_heif()
     with Image.open(io.BytesIO(data)) as image:
@@ -65,6 +68,21 @@ def _decode(data: bytes, short_side: int | None) -> Decoded:
     if orientation in range(5, 9):  # those that turn the picture by a quarter
         metadata = metadata._replace(width=height, height=width)
     return Decoded(rgb, metadata)
+
+
+def _is_raw(data: bytes) -> bool:
+    if not may_be_raw(data):  # most files, for which the library is not loaded
+        return False
+    from clipsearch.images.raw import is_raw
+
+    return is_raw(data)
+
+
+def _decode_raw(data: bytes, short_side: int | None) -> Decoded:
+    from clipsearch.images.raw import open_raw
+
+    image, (width, height), exif = open_raw(data, short_side, MAX_PIXELS)
+    return Decoded(image, metadata_of(exif, width, height))
 
 
 def _upright(image: Image.Image, orientation: Any) -> Image.Image:

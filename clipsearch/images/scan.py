@@ -34,14 +34,23 @@ TYPES = {
         "jp2": ".jp2",
         "pnm": ".ppm .pgm",
         "tga": ".tga",
+        "raw": ".cr2 .cr3 .nef .arw .dng .raf .rw2 .orf .pef",
     }.items()
 }
+_RAW = tuple(suffix.encode() for suffix in TYPES["raw"])
+# What leaves RAW files out, in capitals too.
+NO_RAW = tuple("*" + "".join(f"[{c}{c.upper()}]" if c.isalpha() else c for c in suffix) for suffix in TYPES["raw"])
 IMAGE_SUFFIXES = frozenset(suffix.encode() for suffixes in TYPES.values() for suffix in suffixes)
 _CTIME_IS_CHANGE = os.name != "nt"  # on Windows it is the time of creation
 _CTIME_IS_CHANGE = os.name != "nt"  # on Windows it is the time of creation
 _SQLITE_INTEGER = 2**63 - 1  # some file systems keep times beyond the year 2262
 _UNKNOWN = (0, 0)  # the identity of a folder where the file system gives none
 NOT_PHOTOS = frozenset({b"@eaDir", b"node_modules"})  # thumbnails of photo servers, packages
+
+
+def is_raw_name(path: bytes) -> bool:
+    """Whether a file's name is that of a RAW file."""
+    return path.lower().endswith(_RAW)
 
 
 class Rules(NamedTuple):

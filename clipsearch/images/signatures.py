@@ -12,6 +12,7 @@ _SIGNATURES = re.compile(
     rb"|GIF8[79]a"
     rb"|RIFF....WEBP"
     rb"|II[*+]\0|MM\0[*+]"  # TIFF, BigTIFF
+    rb"|....ftypcrx |FUJIFILMCCD-RAW|IIU\0|IIR[OS]|MMOR"  # RAW files that are no TIFF
     rb"|BM....\0\0\0\0....[\x0c\x28\x34\x38\x40\x6c\x7c]\0"  # BMP: unused bytes, the length of a known header
     rb"|....ftyp(?:hei[cxms]|hev[cxms]|mif1|msf1|avi[fs])"  # HEIC, AVIF
     rb"|\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51"  # JPEG 2000
@@ -21,6 +22,8 @@ _SIGNATURES = re.compile(
     re.DOTALL,
 )
 
+
+_RAW = re.compile(rb"II\*\0|MM\0\*|....ftypcrx |FUJIFILMCCD-RAW|IIU\0|IIR[OS]|MMOR", re.DOTALL)
 
 # The kinds that a browser shows, and how they are called there.
 _SHOWN = {
@@ -35,6 +38,11 @@ _SHOWN = {
 def shown_type(head: bytes) -> str | None:
     """The media type of a file by its first `HEAD` bytes, if it is of a kind that browsers show."""
     return next((name for name, start in _SHOWN.items() if re.match(start, head, re.DOTALL)), None)
+
+
+def may_be_raw(head: bytes) -> bool:
+    """Whether a file may be a RAW file of a camera; some are TIFFs."""
+    return _RAW.match(head) is not None
 
 
 def looks_like_a_photo(head: bytes) -> bool:

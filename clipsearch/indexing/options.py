@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from clipsearch.images.scan import Rules
+from clipsearch.images.scan import NO_RAW, Rules
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
     """How to index. None leaves a choice to the index, or to clipsearch where there is none yet.
 
-    `hidden`, `follow_links`, `exclude` and `any_name` change what the scans of the folders leave out, from now on
-    (`scan.Rules`). `retry` tries files again that could not be used; `look_again` reads every file, to find changes
+    `hidden`, `follow_links`, `exclude`, `any_name` and `raw` change what the scans of the folders leave out, from now
+    on (`scan.Rules`). `retry` tries files again that could not be used; `look_again` reads every file, to find changes
     that neither size nor time shows. `prune` forgets the photos of a folder that has nothing in it any more.
     `batch_size` is in images, `workers` in threads that decode and, on a CPU, embed; with `ray`, the address of a
     cluster or "local", in processes of the cluster.
@@ -29,6 +29,7 @@ class Options:
     follow_links: bool | None = None
     exclude: tuple[str, ...] | None = None
     any_name: bool | None = None
+    raw: bool | None = None
     retry: bool = False
     look_again: bool = False
     prune: bool = False
@@ -38,4 +39,8 @@ class Options:
     def rules(self, before: Rules) -> Rules:
         """What a scan leaves out, where it was `before`."""
         chosen = {name: getattr(self, name) for name in Rules._fields}
-        return before._replace(**{name: value for name, value in chosen.items() if value is not None})
+        rules = before._replace(**{name: value for name, value in chosen.items() if value is not None})
+        if self.raw is None:
+            return rules
+        others = tuple(pattern for pattern in rules.exclude if pattern not in NO_RAW)
+        return rules._replace(exclude=others if self.raw else (*others, *NO_RAW))

@@ -14,6 +14,7 @@ import numpy as np
 from clipsearch.arrays import Array, unit_rows
 from clipsearch.errors import BadArgument, BadRequest, ImageUnusable
 from clipsearch.images.metadata import Metadata
+from clipsearch.images.scan import is_raw_name
 from clipsearch.search.embed import Embedder, is_text
 from clipsearch.search.present import Present
 from clipsearch.store.filters import EVERYTHING, Filter
@@ -282,7 +283,7 @@ class Searcher:
         """
         from clipsearch.search.duplicates import near_groups
 
-        hits, changed = self._one_name_a_file(hits)
+        hits, changed = self._one_name_a_file(_with_raw(hits))
         out: dict[int, Hit] = dict(enumerate(hits))
         rows = self._rows(hits)
         rows[changed] = np.nan  # near nothing
@@ -306,3 +307,19 @@ class Searcher:
 
     def _rows(self, hits: Iterable[Hit]) -> Array:
         return self._store.unit_rows_of([hit.photo.image_id for hit in hits])
+
+
+def _with_raw(hits: list[Hit]) -> list[Hit]:
+    """A RAW file and what lies beside it under the same name are one photo: the better hit has the others folded."""
+    heads: dict[bytes, Hit] = {}
+    raw = {os.path.splitext(hit.photo.path)[0] for hit in hits if is_raw_name(hit.photo.path)}
+    for hit in hits:
+        name = os.path.splitext(hit.photo.path)[0]
+        if name not in raw:
+            heads[hit.photo.path] = hit
+        elif name in heads:
+            head = heads[name]
+            heads[name] = head._replace(similar=(*head.similar, hit.photo, *hit.similar))
+        else:
+            heads[name] = hit
+    return list(heads.values())

@@ -20,7 +20,7 @@ from clipsearch.errors import IndexUnusable, NoCollection
 from clipsearch.images.metadata import Metadata
 from clipsearch.images.scan import Rules
 from clipsearch.paths import Collection, join, relative_to
-from clipsearch.store import expressions, milvus, vectors
+from clipsearch.store import expressions, milvus
 from clipsearch.store.expressions import among
 from clipsearch.store.filters import EVERYTHING, Circle, Filter
 from clipsearch.store.milvus import MOST, Address, Record, escaped, explained, quoted, unescaped
@@ -243,19 +243,19 @@ class PublishedIndex(Searchable):
     def nearest(self, query: Array, k: int, chosen: Selection, *, exact: bool = False) -> tuple[Ids, Array]:
         """All rows of the k nearest contents, as in a folder all photos of the k nearest images."""
         wanted = k + _MARGIN
-        while wanted <= MOST:
-            ids, contents, scores = self._found(query, wanted, chosen)
+        while True:
+            is_all = wanted > MOST
+            found = self._all_ids(chosen) if is_all else self._search(query, wanted, chosen)
+            ids, contents, scores = self._ranked(found, query)
             _, firsts = np.unique(contents, return_index=True)
             least = scores[np.sort(firsts)[:k][-1:]]  # of what is wanted
-            if len(ids) < wanted or (len(firsts) >= k and least > scores[-1] + _EQUAL):
+            if is_all or len(ids) < wanted or (len(firsts) >= k and least > scores[-1] + _EQUAL):
                 count = int((scores >= least).sum()) if len(ids) else 0
                 return ids[:count], scores[:count]
             wanted *= 4
-        blocks = ((np.array(part), self._rows(part)) for part in parts(self.images_in(chosen), _AT_ONCE))
-        return vectors.scan(blocks, query, k, None)
 
-    def _found(self, query: Array, count: int, chosen: Selection) -> tuple[Ids, NDArray[np.str_], Array]:
-        """So many rows, best first: ids, contents, scores."""
+    def _search(self, query: Array, count: int, chosen: Selection) -> list[tuple[int, str]]:
+        """Ids and contents of so many rows that the engine finds."""
         with explained(self._address):
             found = self._client.search(
                 self._address.name,
@@ -265,9 +265,17 @@ class PublishedIndex(Searchable):
                 output_fields=["content"],
                 search_params={"metric_type": "IP"},
             )[0]
-        ids = np.array([hit["id"] for hit in found], np.int64)
-        contents = np.array([hit["entity"]["content"] for hit in found], np.str_)
-        scores = products(self._rows(ids.tolist()), query)
+        return [(hit["id"], hit["entity"]["content"]) for hit in found]
+
+    def _all_ids(self, chosen: Selection) -> list[tuple[int, str]]:
+        return [(row["id"], row["content"]) for row in self._all(chosen.holds.sql, ["id", "content"])]
+
+    def _ranked(self, rows: list[tuple[int, str]], query: Array) -> tuple[Ids, NDArray[np.bytes_], Array]:
+        """The ids, contents and scores of rows, best first."""
+        ids = np.array([number for number, _ in rows], np.int64)
+        contents = np.array([content for _, content in rows], np.bytes_)
+        scored = [products(self._rows(part), query) for part in parts(ids, _AT_ONCE)]
+        scores = np.concatenate([np.empty(0, np.float32), *scored])
         order = np.lexsort((ids, -scores))
         return ids[order], contents[order], scores[order]
 

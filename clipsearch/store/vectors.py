@@ -68,7 +68,7 @@ def top_k(store: Store, query: Array, k: int, only: Ids | None = None, *, exact:
     """
     recorded = store.segments() or []
     if segments.total(recorded) <= SMALL:
-        return scan(store.embeddings(), query, k, only)
+        return _scan(store.embeddings(), query, k, only)
     with contextlib.ExitStack() as stack:
         readers, elsewhere = _opened(store, recorded)
         for reader in readers:
@@ -76,11 +76,11 @@ def top_k(store: Store, query: Array, k: int, only: Ids | None = None, *, exact:
         try:
             ids = _Search(readers, store.dropped(), only).nearest(query, k, exact)
         except OSError:  # a disk that fails costs time too
-            return scan(store.embeddings(), query, k, only)
+            return _scan(store.embeddings(), query, k, only)
     # Scored again with what the catalogue has, in which nothing is damaged unseen.
-    best = scan([store.embeddings_of(ids)], query, k, None)
+    best = _scan([store.embeddings_of(ids)], query, k, None)
     for part in elsewhere:
-        best = _merge(best, scan(store.embeddings(*part), query, k, only), k)
+        best = _merge(best, _scan(store.embeddings(*part), query, k, only), k)
     return best
 
 
@@ -111,8 +111,7 @@ def _opened(store: Store, recorded: list[Segment]) -> tuple[list[Reader], list[t
     return readers, [*elsewhere, (after, None)]
 
 
-def scan(blocks: Iterable[tuple[Ids, Rows]], query: Array, k: int, only: Ids | None) -> tuple[Ids, Array]:
-    """The k best of blocks of ids and rows; among `only`, if it is given."""
+def _scan(blocks: Iterable[tuple[Ids, Rows]], query: Array, k: int, only: Ids | None) -> tuple[Ids, Array]:
     best: tuple[Ids, Array] = (np.empty(0, np.int64), np.empty(0, np.float32))
     for ids, rows in blocks if only is None else _chosen(blocks, only):
         best = _merge(best, (ids, segments.products(rows, query)), k)

@@ -82,7 +82,7 @@ def answer(store: Searchable, where: Filter, terms: list[Term], limits: Limits) 
 
 
 @settings(
-    max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 @given(data=st.data())
 def test_the_same_question_has_the_same_answer(both: Both, data: st.DataObject) -> None:

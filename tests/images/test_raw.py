@@ -1,0 +1,178 @@
+"""RAW files. Those of cameras cannot be had here: these are DNGs that say the same in the same way."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from conftest import Run
+from PIL import Image
+
+from clipsearch.errors import ImageUnusable
+from clipsearch.images.decode import decode
+from clipsearch.images.raw import is_raw
+from clipsearch.images.signatures import looks_like_a_photo
+from clipsearch.images.thumbnail import thumbnail_of
+
+GREEN, RED = (2000, 8000, 2000), (9000, 2000, 1500)
+_MATRIX = (3.2406, -1.5372, -0.4986, -0.9689, 1.8758, 0.0415, 0.0557, -0.2040, 1.0570)
+
+
+def dng(
+    size: tuple[int, int] = (600, 400),
+    colour: tuple[int, int, int] = GREEN,
+    orientation: int = 1,
+    preview: Image.Image | None = None,
+    *,
+    encoded: bool = True,
+) -> bytes:
+    """A mosaic of one colour whose upper half is twice as bright, with a JPEG preview if one is given."""
+    width, height = size
+    mosaic = np.zeros((height, width), np.uint16)
+    for row, column, value in ((0, 0, colour[0]), (0, 1, colour[1]), (1, 0, colour[1]), (1, 1, colour[2])):
+        mosaic[row::2, column::2] = value
+    mosaic[: height // 2] //= 2
+    rationals = tuple(number for value in _MATRIX for number in (int(value * 10_000), 10_000))
+    tags = [
+        (50706, 1, 4, (1, 4, 0, 0), True),
+        (50708, 2, 0, "Test Camera", True),
+        (33421, 3, 2, (2, 2), True),
+        (33422, 1, 4, (0, 1, 1, 2), True),
+        (50714, 4, 1, 0, True),
+        (50717, 4, 1, 16383, True),
+        (50721, 10, 9, rationals, True),
+        (50778, 3, 1, 21, True),
+        (50728, 5, 3, (1, 1, 1, 1, 1, 1), True),
+        (274, 3, 1, orientation, True),
+        (271, 2, 0, "Maker", True),
+        (272, 2, 0, "Model X", True),
+        (306, 2, 0, "2023:05:06 07:08:09", True),
+    ]
+    out = io.BytesIO()
+    with tifffile.TiffWriter(out) as file:
+        if preview is None:
+            file.write(mosaic, photometric=32803, extratags=tags, metadata=None)
+        else:  # as cameras have it: the preview first, what the sensor saw in a directory below
+            first = {"subfiletype": 1, "subifds": 1, "extratags": tags, "metadata": None}
+            if encoded:
+                jpeg = io.BytesIO()
+                preview.save(jpeg, "JPEG", quality=95)
+                whole = {"shape": (preview.height, preview.width, 3), "dtype": "uint8", "rowsperstrip": preview.height}
+                file.write(iter([jpeg.getvalue()]), photometric="ycbcr", compression="jpeg", **whole, **first)
+            else:
+                file.write(np.asarray(preview), photometric="rgb", **first)
+            file.write(mosaic, photometric=32803, subfiletype=0, extratags=tags, metadata=None)
+    return out.getvalue()
+
+
+def mean(image: Image.Image) -> list[int]:
+    return [round(value) for value in np.asarray(image, np.float32).mean((0, 1))]
+
+
+def test_it_is_developed_at_half_the_size() -> None:
+    image, metadata = decode(dng())
+    assert image.size == (300, 200)
+    assert (metadata.width, metadata.height) == (600, 400)
+    assert (metadata.taken, metadata.camera) == ("2023-05-06T07:08:09", "Maker Model X")
+    red, green, blue = mean(image)
+    assert green > red + 40
+    assert green > blue + 40
+    upper, lower = mean(image.crop((0, 0, 300, 90))), mean(image.crop((0, 110, 300, 200)))
+    assert lower[1] > upper[1] + 20
+
+
+def test_it_is_upright() -> None:
+    image, metadata = decode(dng(orientation=6))  # a quarter clockwise: what was above is to the right
+    assert image.size == (200, 300)
+    assert (metadata.width, metadata.height) == (400, 600)
+    left, right = mean(image.crop((0, 0, 90, 300))), mean(image.crop((110, 0, 200, 300)))
+    assert left[1] > right[1] + 20
+
+
+@pytest.mark.parametrize("encoded", [True, False])
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_a_large_preview_is_taken_as_it_is(orientation: int, encoded: bool) -> None:
+    preview = Image.new("RGB", (512, 336), "black")
+    preview.paste("white", (0, 0, 512, 160))  # above
+    image, metadata = decode(dng((1024, 672), orientation=orientation, preview=preview, encoded=encoded), 200)
+    assert (metadata.width, metadata.height) == ((672, 1024) if orientation in (6, 8) else (1024, 672))
+    assert image.width / image.height == pytest.approx(metadata.width / metadata.height, rel=0.02)
+    sides = {1: (0.5, 0.1), 3: (0.5, 0.9), 6: (0.9, 0.5), 8: (0.1, 0.5)}
+    x, y = sides[orientation]
+    here, there = ((int(u * image.width), int(v * image.height)) for u, v in ((x, y), (1 - x, 1 - y)))
+    light, dark = image.convert("L").getpixel(here), image.convert("L").getpixel(there)
+    assert isinstance(light, int)
+    assert isinstance(dark, int)
+    assert light > dark + 200
+
+
+def test_a_small_preview_is_not_enough() -> None:
+    preview = Image.new("RGB", (96, 64), "blue")
+    image, _ = decode(dng(preview=preview), 200)
+    assert image.size == (300, 200)
+    assert mean(image)[1] > mean(image)[2] + 40
+
+
+def test_a_tiff_is_no_raw_file() -> None:
+    exif = Image.Exif()
+    exif[271] = "NIKON CORPORATION"
+    for mode in ("RGB", "L", "I;16"):
+        out = io.BytesIO()
+        Image.new(mode, (60, 40)).save(out, "TIFF", exif=exif)
+        assert not is_raw(out.getvalue())
+        assert decode(out.getvalue()).image.size == (60, 40)
+
+
+def test_what_is_damaged_says_so() -> None:
+    whole = dng()
+    for data in (whole[:200], whole[: len(whole) // 2], whole[:8] + b"\xff" * 400 + whole[408:]):
+        with pytest.raises(ImageUnusable):
+            decode(data)
+    for head in (
+        b"II*\0\x10\0\0\0CR\x02\0",
+        b"FUJIFILMCCD-RAW 0201",
+        b"IIU\0\x18\0\0\0",
+        b"IIRO\x08\0\0\0",
+        b"\0\0\0\x18ftypcrx ",
+    ):
+        assert is_raw(head)
+        assert looks_like_a_photo(head)
+        with pytest.raises(ImageUnusable):
+            decode(head + bytes(5000))
+
+
+def test_one_that_is_too_large_is_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("clipsearch.images.decode.MAX_PIXELS", 1000)
+    with pytest.raises(ImageUnusable, match="too large: 600 x 400 pixels"):
+        decode(dng())
+
+
+def test_a_thumbnail() -> None:
+    assert thumbnail_of(dng(), 100).size == (100, 67)
+
+
+def test_the_program_finds_it_and_folds_the_jpeg_beside_it(clipsearch: Run, tmp_path: Path) -> None:
+    photos, index = tmp_path / "photos", tmp_path / "index"
+    photos.mkdir()
+    (photos / "IMG_1.DNG").write_bytes(dng(colour=GREEN))
+    Image.new("RGB", (600, 400), "red").save(photos / "IMG_1.jpg")  # nothing like it, but of the same name
+    (photos / "IMG_2.dng").write_bytes(dng(colour=RED))
+    Image.new("RGB", (60, 40), "white").save(photos / "IMG_3.jpg")
+    assert clipsearch("index", "--model", "mini", photos, index=index).status == 0
+    assert len(clipsearch("query", "a colour", index=index).lines) == 4
+    assert {Path(line).name for line in clipsearch("query", "--type", "raw", index=index).lines} == {
+        "IMG_1.DNG",
+        "IMG_2.dng",
+    }
+    hits = json.loads(clipsearch("query", "green", "--unique", "--similarity", "1", "-f", "json", index=index).out)
+    names = [{Path(photo["path"]).name for photo in (hit, *hit["similar"])} for hit in hits]
+    assert {"IMG_1.DNG", "IMG_1.jpg"} in names
+    assert len(names) == 3
+    assert clipsearch("index", "--no-raw", index=index).status == 0
+    assert {Path(line).name for line in clipsearch("query", index=index).lines} == {"IMG_1.jpg", "IMG_3.jpg"}
+    assert clipsearch("index", "--raw", index=index).status == 0
+    assert len(clipsearch("query", index=index).lines) == 4
