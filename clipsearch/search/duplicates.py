@@ -7,7 +7,8 @@ holds as much of them as it can, 65 products rule out nearly every pair that is 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -46,40 +47,93 @@ class Copy(NamedTuple):
 Group = tuple[Copy, ...]  # the best first
 
 
+class Rows(Protocol):
+    """Unit rows (n, dim), which may lie elsewhere: some of them, by their numbers, are (m, dim) float32."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """How many rows of which length."""
+
+    def __getitem__(self, which: Ids, /) -> Array:
+        """The rows with these numbers, in this order."""
+
+
 def find_duplicates(
     store: Searchable, selection: Selection, threshold: float | None = NEAR, present: Present | None = None
 ) -> list[Group]:
     """The groups of copies in a selection, by the path of their best photo; None: only of the same contents.
 
     Better is what has more pixels, then the larger file, then the older, then the first by path. Every file is in one
-    group at most, once. Files that are gone or were changed since they were indexed are left out.
+    group at most, once. Files that are gone or were changed since they were indexed are left out; for the same contents
+    alone, only files are looked at whose contents another photo has too. In memory are the photos that share their
+    contents and those of the groups; with a threshold, also some 350 bytes for each of the others.
     """
     present = present or Present()
-    files = []
-    for file in present.files(store.by_path(selection, copied=threshold is None)):
+    copied = list(store.by_path(selection, copied=True))
+    of_content: dict[bytes, list[Copy]] = {}
+    for file in sorted(_unchanged(present, copied), key=lambda file: (_preference(file.photo), file.photo.path)):
+        of_content.setdefault(file.photo.content, []).append(file)
+    of_image = {files[0].photo.image_id: files for files in of_content.values()}
+    if threshold is not None:
+        seen = {photo.content for photo in copied}
+        images = _by_preference(
+            photo
+            for photo in store.by_path(selection)
+            if (_is_best(photo, of_content) if photo.content in seen else any(_unchanged(present, [photo])))
+        )
+        _join(of_image, store, selection, images, threshold)
+    groups = [tuple(files) for files in of_image.values() if len(files) > 1]
+    return sorted(groups, key=lambda files: files[0].photo.path)
+
+
+def _is_best(photo: Photo, of_content: dict[bytes, list[Copy]]) -> bool:
+    files = of_content.get(photo.content)
+    return files is not None and files[0].photo.path == photo.path
+
+
+def _unchanged(present: Present, photos: Iterable[Photo]) -> Iterator[Copy]:
+    for file in present.files(photos):
         if file.changed:  # to be called the best copy of what it does not show any more would be worse than nothing
             present.changed.append(file.photo.path)
         else:
-            files.append(Copy(file.photo, 1.0, file.other_names))
-    of_content: dict[bytes, list[Copy]] = {}
-    for copy in sorted(files, key=_preference):
-        of_content.setdefault(copy.photo.content, []).append(copy)
-    contents = list(of_content)  # in order of preference too
-    groups: list[Group] = []
-    if threshold is not None and contents:
-        rows = store.unit_rows_of(copies[0].photo.image_id for copies in of_content.values())
-        for near in near_groups(rows, threshold):
-            copies = of_content.pop(contents[near.head])
-            for member, cosine in zip(near.members, near.cosines, strict=True):
-                copies += [file._replace(similarity=min(cosine, 1.0)) for file in of_content.pop(contents[member])]
-            groups.append(tuple(copies))
-    groups += [tuple(copies) for copies in of_content.values() if len(copies) > 1]
-    return sorted(groups, key=lambda copies: copies[0].photo.path)
+            yield Copy(file.photo, 1.0, file.other_names)
 
 
-def _preference(file: Copy) -> tuple[int, int, int, bytes]:
-    photo = file.photo
-    return (-photo.metadata.width * photo.metadata.height, -photo.size, photo.mtime_ns, photo.path)
+def _preference(photo: Photo) -> tuple[float, int, int]:
+    """Smaller for the better of two photos; where it is the same, that with the first path is better."""
+    return -float(photo.metadata.width * photo.metadata.height), -photo.size, photo.mtime_ns
+
+
+def _by_preference(photos: Iterable[Photo]) -> Ids:
+    """The images of photos that come by path, in order of preference."""
+    kind = [("image", np.int64), ("pixels", np.float64), ("size", np.int64), ("time", np.int64)]
+    table = np.fromiter(((photo.image_id, *_preference(photo)) for photo in photos), kind)
+    images: Ids = table["image"][np.lexsort((table["time"], table["size"], table["pixels"]))]
+    return images
+
+
+class _Stored:
+    """The unit rows of images in a catalogue, read when they are asked for."""
+
+    def __init__(self, store: Searchable, images: Ids) -> None:
+        self._store, self._images = store, images
+        self.shape = (len(images), store.dim)
+
+    def __getitem__(self, which: Ids, /) -> Array:
+        return self._store.unit_rows_of(self._images[which].tolist())
+
+
+def _join(
+    of_image: dict[int, list[Copy]], store: Searchable, selection: Selection, images: Ids, threshold: float
+) -> None:
+    """Put the files of images, which come in order of preference, together where they are near."""
+    near = near_groups(_Stored(store, images), threshold, order=np.argsort(images))
+    groups = [images[[group.head, *group.members]].tolist() for group in near]
+    alone = {image_id for group in groups for image_id in group} - of_image.keys()
+    of_image |= {photo.image_id: [Copy(photo, 1.0)] for photo in store.photos_of(alone, selection)}
+    for (head, *members), group in zip(groups, near, strict=True):
+        for image_id, cosine in zip(members, group.cosines, strict=True):
+            of_image[head] += [file._replace(similarity=min(cosine, 1.0)) for file in of_image.pop(image_id)]
 
 
 class NearGroup(NamedTuple):
@@ -90,16 +144,25 @@ class NearGroup(NamedTuple):
     cosines: list[float]
 
 
-def near_groups(rows: Array, threshold: float, *, block: int = 2048) -> list[NearGroup]:
+def near_groups(rows: Rows, threshold: float, *, block: int = 2048, order: Ids | None = None) -> list[NearGroup]:
     """Rows that are near another, in order of their heads.
 
     `rows`: (n, dim) float32, unit rows in order of preference. The first row that is in no group yet is the head of the
     next, and its members are all later rows in no group whose cosine with it is at least `threshold`, less `TIE`: a
     member is near its head, not only near a member. Rows that are near no other are in no group, nor are rows
     that are not finite. Memory beside the rows: 65 numbers a row, and a few for each pair of a `block` of rows squared.
+    Rows that lie elsewhere are read once each, in `order` if one is given, and again as they are needed.
     """
-    rest = np.flatnonzero(np.isfinite(np.einsum("nd,nd->n", rows, rows)))
-    views = [rows] if len(rest) <= _SMALL or rows.shape[1] <= 2 * _SHORT else [_shortened(rows, rest), rows]
+    numbers = np.arange(rows.shape[0]) if order is None else order
+    if len(numbers) <= _SMALL or rows.shape[1] <= 2 * _SHORT:
+        rows = rows[np.arange(len(numbers))]
+        views: list[Rows] = [rows]
+        finite = np.isfinite(np.einsum("nd,nd->n", rows, rows))
+    else:
+        short = _shortened(rows, numbers)
+        views = [short, rows]
+        finite = np.isfinite(np.einsum("nd,nd->n", short, short))
+    rest = np.flatnonzero(finite)
     claims = _Claims(views, threshold)
     while len(rest):
         heads, rest = rest[:block], rest[block:]
@@ -114,9 +177,9 @@ def near_groups(rows: Array, threshold: float, *, block: int = 2048) -> list[Nea
 class _Claims:
     """Which row belongs to which head, as far as was looked."""
 
-    def __init__(self, views: list[Array], threshold: float) -> None:
+    def __init__(self, views: list[Rows], threshold: float) -> None:
         """`views`: of the same rows, products of the first at least the cosines, products of the last the cosines."""
-        self.free = np.ones(len(views[-1]), np.bool_)
+        self.free = np.ones(views[-1].shape[0], np.bool_)
         self._views, self._rows = views, views[-1]
         self._at_least = threshold - TIE
         self._members: dict[int, list[tuple[float, int]]] = {}
@@ -155,19 +218,22 @@ class _Claims:
         ]
 
 
-def _shortened(rows: Array, which: Ids) -> Array:
+def _shortened(rows: Rows, which: Ids) -> Array:
     """Rows (n, 65) float32 whose products are at least those of `rows`: each's first part, and the second's length.
 
-    In float64, so that their error is the one rounding to float32. Rows other than `which` are zero.
+    In float64, so that their error is the one rounding to float32. Rows other than `which` are zero, and those that are
+    not finite are not finite.
     """
     sample = rows[which[:: -(-len(which) // _SAMPLE)]].astype(np.float64)
+    sample = sample[np.isfinite(sample).all(1)]
     directions = np.linalg.eigh(sample.T @ sample)[1][:, -_SHORT:]
-    out = np.zeros((len(rows), _SHORT + 1), np.float32)
+    out = np.zeros((rows.shape[0], _SHORT + 1), np.float32)
     for start in range(0, len(which), _SAMPLE):
         part = which[start : start + _SAMPLE]
         whole = rows[part].astype(np.float64)
-        first = whole @ directions
-        second = np.einsum("nd,nd->n", whole, whole) - np.einsum("nd,nd->n", first, first)
-        out[part, :-1] = first
-        out[part, -1] = np.sqrt(np.maximum(second, 0))
+        with np.errstate(invalid="ignore"):
+            first = whole @ directions
+            second = np.einsum("nd,nd->n", whole, whole) - np.einsum("nd,nd->n", first, first)
+            out[part, :-1] = first
+            out[part, -1] = np.sqrt(np.maximum(second, 0))
     return out

@@ -198,11 +198,11 @@ class PublishedIndex(Searchable):
     def by_path(self, chosen: Selection, *, copied: bool = False) -> Iterator[Photo]:
         counted = Counter(row["content"] for row in self._all(chosen.holds.sql, ["content"])) if copied else {}
         order = sorted(
-            (row["root"], unescaped(row["path"]), row["id"])
+            (self._path(row), row["id"])
             for row in self._all(chosen.holds.sql, ["id", "root", "path", "content"])
             if not copied or counted[row["content"]] > 1
         )
-        for part in parts(number for _, _, number in order):
+        for part in parts(number for _, number in order):
             photos = {row["id"]: self._photo(row) for row in self._query(expressions.ids_in(part), _FIELDS)}
             yield from (photos[number] for number in part if number in photos)
 
@@ -228,12 +228,14 @@ class PublishedIndex(Searchable):
         return sorted(counted, key=lambda camera: (-counted[camera], camera))
 
     def _photo(self, row: dict[str, Any]) -> Photo:
+        metadata, content = Metadata(*(row[name] for name in _METADATA)), bytes.fromhex(row["content"])
+        return Photo(row["id"], self._path(row), row["size"], row["mtime_ns"], content, metadata, row["ctime_ns"])
+
+    def _path(self, row: dict[str, Any]) -> bytes:
         root = self._roots.get(row["root"])
         if root is None:
             raise IndexUnusable(f"{self.place} is being published to; ask again")
-        metadata = Metadata(*(row[name] for name in _METADATA))
-        path, content = join(root.path, unescaped(row["path"])), bytes.fromhex(row["content"])
-        return Photo(row["id"], path, row["size"], row["mtime_ns"], content, metadata, row["ctime_ns"])
+        return join(root.path, unescaped(row["path"]))
 
     # -------------------------------------------------------------------------------- embeddings
 

@@ -145,7 +145,10 @@ class Searchable(ABC):
 
     @abstractmethod
     def by_path(self, chosen: Selection, *, copied: bool = False) -> Iterator[Photo]:
-        """The photos of a selection by root and path; `copied`: only those whose contents more than one photo has."""
+        """The photos of a selection in bytewise order of their paths.
+
+        `copied`: only those whose contents more than one photo has.
+        """
 
     @abstractmethod
     def newest(self, chosen: Selection, count: int) -> list[Photo]:

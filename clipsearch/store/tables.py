@@ -229,8 +229,9 @@ class Tables(Searchable):
     def by_path(self, chosen: Selection, *, copied: bool = False) -> Iterator[Photo]:
         """As `Searchable` says."""
         several = "image IN (SELECT image FROM photos GROUP BY image HAVING count(image) > 1) AND " if copied else ""
-        order = f"{several}{chosen.holds.sql} ORDER BY photos.root, photos.path"
-        return self._photos(chosen.roots, order, chosen.holds.values)
+        condition = f"{several}photos.root = ? AND {chosen.holds.sql} ORDER BY photos.path"
+        for root in sorted(chosen.roots.values(), key=lambda root: join(root.path, b"")):
+            yield from self._photos(chosen.roots, condition, (root.id, *chosen.holds.values))
 
     def newest(self, chosen: Selection, count: int) -> list[Photo]:
         """So many photos of a selection, the newest first: by when they were taken, or else changed."""

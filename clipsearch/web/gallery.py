@@ -88,9 +88,9 @@ class Gallery:
     def _rank(self, index: Opened, question: Question, depth: int) -> Ranking:
         searcher = index.searcher(question.where)
         terms = self._terms(index, question)
-        limits = Limits(depth, None, CUT if question.cut else None, NEAR_IN_RESULTS if question.unique else None)
+        limits = Limits(depth, None, question.cut, NEAR_IN_RESULTS if question.unique else None)
         hits = searcher.with_confidence(searcher.query(terms, limits), terms)
-        return Ranking(hits, None if question.cut else line_of(hits), len(hits) < depth)
+        return Ranking(hits, line_of(hits) if question.cut is None else None, len(hits) < depth)
 
     def where(self, index: Opened, data: bytes, question: Question) -> Where:
         """Which part of a picture, a file's bytes, a question is about."""

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from clipsearch.errors import BadRequest
 from clipsearch.output import text
+from clipsearch.search.confidence import CUT
 from clipsearch.search.query import weighted
 from clipsearch.store.filters import Filter, written
 
@@ -31,12 +32,12 @@ class Part(NamedTuple):
 
 
 class Question(NamedTuple):
-    """What was asked: the terms, the filter and how it was spelt, and whether to cut and to fold."""
+    """What was asked: terms, the filter and how it was spelt, the least confidence if there is one, whether to fold."""
 
     parts: tuple[Part, ...] = ()
     where: Filter = Filter()
     spelt: tuple[tuple[str, str], ...] = ()
-    cut: bool = False
+    cut: float | None = None
     unique: bool = False
 
     @property
@@ -55,9 +56,22 @@ def parse(pairs: Sequence[tuple[str, str]]) -> Question:
     spelt = tuple((name, value) for name, value in pairs if name in (*_ONE, *_SEVERAL) and value.strip())
     one = {name: value for name, value in spelt if name in _ONE}
     size, type = ([value for other, value in spelt if other == name] for name in _SEVERAL)
-    asked = {name for name, value in pairs if value == "1"}
-    question = Question(parts, written(**one, size=size, type=type), spelt, unique="unique" in asked)
-    return question._replace(cut="cut" in asked and question.is_about_text)
+    named = dict(pairs)
+    question = Question(parts, written(**one, size=size, type=type), spelt, unique=named.get("unique") == "1")
+    return question._replace(cut=_least(named.get("cut", ""))) if question.is_about_text else question
+
+
+def _least(spelling: str) -> float | None:
+    """The confidence from which on photos are shown: 1 says the usual one."""
+    if spelling in ("", "1"):
+        return CUT if spelling else None
+    try:
+        least = float(spelling)
+    except ValueError:
+        least = 0
+    if not 0 < least < 1:
+        raise BadRequest(f"cut is 1 or a confidence between 0 and 1, not {spelling}")
+    return least
 
 
 def _part(kind: str, value: str) -> Part:
@@ -86,7 +100,9 @@ def command(question: Question, index: str | None, path_of: Callable[[str], str]
             words += _option(f"--{part.kind}", part._replace(content=path_of(part.content)).spelling)
     for name, value in question.spelt:
         words += _option(f"--{name}", value)
-    words += ["--cut"] * question.cut + ["--unique"] * question.unique + ["-k", str(count)]
+    if question.cut is not None:
+        words += ["--cut"] if question.cut == CUT else ["--min-confidence", f"{question.cut:g}"]
+    words += ["--unique"] * question.unique + ["-k", str(count)]
     return _quoted("query", texts, words, index)
 
 

@@ -638,3 +638,18 @@ def test_a_run_with_nothing_new_rewrites_nothing(clipsearch: Run, drawn_index: P
     before = {path.name: path.read_bytes() for path in index.glob("vectors-*")}
     assert clipsearch("index", index=index).status == 0
     assert {path.name: path.read_bytes() for path in index.glob("vectors-*")} == before
+
+
+def test_garbage_is_collected_again_once_the_command_is_imported(drawn_index: Path) -> None:
+    asked = (
+        "import atexit, gc, sys; sys.argv = ['clipsearch', 'status']; from clipsearch.cli.main import main;"
+        " atexit.register(lambda: print(gc.isenabled(), gc.get_freeze_count() > 10_000)); main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", asked],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"CLIPSEARCH_INDEX": str(drawn_index)},
+        check=True,
+    )
+    assert done.stdout.splitlines()[-1] == "True True"

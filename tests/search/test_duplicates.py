@@ -5,14 +5,23 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import tracemalloc
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import SCENES, Run
 from PIL import Image
 
-from clipsearch.search.duplicates import find_duplicates
+from clipsearch.arrays import unit_rows
+from clipsearch.images.metadata import Metadata
+from clipsearch.images.scan import Rules, found_file
+from clipsearch.models.model import mini
+from clipsearch.search import duplicates
+from clipsearch.search.duplicates import Copy, NearGroup, Rows, find_duplicates, near_groups
+from clipsearch.search.present import Present
 from clipsearch.store.catalogue import Store
+from clipsearch.store.photo import Photo
 
 
 @pytest.fixture
@@ -204,3 +213,81 @@ def test_unique_counts_a_file_once(clipsearch: Run, linked: tuple[Path, Path]) -
     [own] = [path for path in hits if path in (str(folder / "m.png"), str(folder / "real/z.png"))]
     assert len(hits[own]["same_file"]) == 3
     assert hits[own]["similar"] == []
+
+
+# ------------------------------------------------------------------------------------------ many photos
+
+
+def many(folder: Path, index: Path, photos: int, kinds: int, seed: int) -> Store:
+    """An index of small files in two roots: every fifth has the contents of another, many are near one of `kinds`."""
+    rng = np.random.default_rng(seed)
+    centres = rng.normal(size=(kinds, 192))
+    store = Store.create(index, mini().to_json(), 192)
+    for name in (b"b", b"b-c"):  # whose files are in another order by root and path than by whole paths
+        path = os.fsencode(folder) + b"/" + name
+        os.makedirs(path)
+        root = store.add_root(path, Rules())
+        for number in range(photos // 2):
+            content = b"%d" % (rng.integers(photos) if number % 5 == 0 else seed + number + photos * root.id)
+            file = os.path.join(path, b"%d.png" % number)
+            Path(os.fsdecode(file)).write_bytes(bytes(rng.integers(1, 3)))
+            os.utime(file, ns=(0, int(rng.integers(2))))
+            metadata = Metadata(int(rng.integers(1, 3)), 1, None, None, None, None)
+            vector = unit_rows(centres[rng.integers(kinds)] + rng.normal(size=192) * rng.choice([1e-3, 0.1]))
+            image_id = store.find_image(content) or store.add_image(content, metadata, vector)
+            store.put_photo(root, found_file(os.path.basename(file), os.stat(file)), image_id, None)
+    store.commit()
+    return store
+
+
+def all_at_once(store: Store, threshold: float) -> list[tuple[Copy, ...]]:
+    """The same groups, with all photos and all rows in memory."""
+    files = [file for file in Present().files(store.by_path(store.select())) if not file.changed]
+    of_image: dict[int, list[Copy]] = {}
+    for photo, names, _ in sorted(files, key=lambda file: (*_order(file.photo), file.photo.path)):
+        of_image.setdefault(photo.image_id, []).append(Copy(photo, 1.0, names))
+    images = list(of_image)
+    for group in near_groups(store.unit_rows_of(images), threshold):
+        for member, cosine in zip(group.members, group.cosines, strict=True):
+            near = of_image.pop(images[member])
+            of_image[images[group.head]] += [file._replace(similarity=min(cosine, 1.0)) for file in near]
+    return sorted((tuple(g) for g in of_image.values() if len(g) > 1), key=lambda group: group[0].photo.path)
+
+
+def _order(photo: Photo) -> tuple[int, int, int]:
+    return -photo.metadata.width * photo.metadata.height, -photo.size, photo.mtime_ns
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_groups_are_those_of_all_photos_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    monkeypatch.setattr(duplicates, "_SMALL", 0)
+    with many(tmp_path / "photos", tmp_path / "index", 120, 30, seed) as store:
+        names = sorted(store.by_path(store.select()))
+        for photo in names[:7]:
+            os.unlink(photo.path)
+        for photo in names[10:14]:
+            Path(os.fsdecode(photo.path)).write_bytes(b"something else")
+        for threshold in (0.9, 0.99999):
+            expected = all_at_once(store, threshold)
+            assert find_duplicates(store, store.select(), threshold) == expected
+            assert len(expected) > 5
+
+
+def test_of_photos_without_copies_little_is_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def measure(rows: Rows, *_: object, **__: object) -> list[NearGroup]:
+        held.append((tracemalloc.get_traced_memory()[1] - before) / rows.shape[0])
+        return []
+
+    held: list[float] = []
+    monkeypatch.setattr(duplicates, "near_groups", measure)
+    with many(tmp_path / "photos", tmp_path / "index", 2000, 2000, 0) as store:
+        tracemalloc.start()
+        try:
+            for threshold in (None, 0.99):
+                before = tracemalloc.get_traced_memory()[0]
+                find_duplicates(store, store.select(), threshold)
+        finally:
+            tracemalloc.stop()
+    assert held[0] < 200  # bytes a photo

@@ -115,6 +115,32 @@ def test_planted_groups_are_found_among_3000(
     assert sorted([group.head, *sorted(group.members)] for group in found) == sorted(places.tolist())
 
 
+class Elsewhere:
+    """Rows that are read when they are asked for; counts how many at once, and how many in all."""
+
+    def __init__(self, rows: np.ndarray) -> None:
+        self._rows, self.shape = rows, rows.shape
+        self.read: list[int] = []
+
+    def __getitem__(self, which: np.ndarray, /) -> np.ndarray:
+        self.read.append(len(which))
+        return self._rows[which]
+
+
+def test_rows_that_lie_elsewhere_are_never_all_in_memory(
+    always_shortened: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(duplicates, "_SAMPLE", 512)
+    rows = photo_like(3000, 192)
+    rows[2000:2050] = rows[:50]
+    rows[70] = np.nan
+    elsewhere = Elsewhere(rows)
+    order = np.random.default_rng(0).permutation(3000)
+    assert near_groups(elsewhere, 0.99, block=500, order=order) == reference(rows, 0.99)
+    assert max(elsewhere.read) <= 1024
+    assert sum(elsewhere.read) < 2 * 3000
+
+
 def test_few_pairs_are_multiplied_whole(always_shortened: None, monkeypatch: pytest.MonkeyPatch) -> None:
     def spy(*arguments: np.ndarray) -> np.ndarray:
         found.append(len(real(*arguments)))

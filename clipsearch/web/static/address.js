@@ -1,4 +1,5 @@
-// The question, and how the address holds it. `terms` keep their order; `draft` is what is being typed.
+// The question, and how the address holds it. `terms` keep their order; `draft` is what is being typed, `cut` the
+// least confidence: "" for none, "1" for the usual one.
 
 export const KINDS = ["text", "not", "like", "unlike"];
 export const FILTERS = ["under", "after", "before", "camera", "near", "size", "orientation", "type"];
@@ -10,7 +11,7 @@ export function read(address) {
   const of = (name) => pairs.find(([other]) => other === name)?.[1] ?? "";
   return {
     terms, filters, draft: of("q"), photo: of("photo"),
-    cut: of("cut") === "1", unique: of("unique") === "1",
+    cut: of("cut"), unique: of("unique") === "1",
     labels: pairs.filter(([name]) => name === "label").map(([, value]) => value),
   };
 }
@@ -19,7 +20,8 @@ export function write(question) {
   const pairs = question.terms.map(({ kind, value }) => [kind, value]);
   if (question.draft.trim()) pairs.push(["q", question.draft]);
   pairs.push(...question.filters);
-  for (const name of ["cut", "unique"]) if (question[name]) pairs.push([name, "1"]);
+  if (question.cut) pairs.push(["cut", question.cut]);
+  if (question.unique) pairs.push(["unique", "1"]);
   pairs.push(...question.labels.map((label) => ["label", label]));
   if (question.photo) pairs.push(["photo", question.photo]);
   const address = new URLSearchParams(pairs).toString();
@@ -41,7 +43,8 @@ export function allTerms(question) {
 export function asked(question) {
   const pairs = allTerms(question).map(({ kind, value }) => [kind, value]);
   pairs.push(...question.filters);
-  for (const name of ["cut", "unique"]) if (question[name]) pairs.push([name, "1"]);
+  if (question.cut) pairs.push(["cut", question.cut]);
+  if (question.unique) pairs.push(["unique", "1"]);
   return pairs;
 }
 

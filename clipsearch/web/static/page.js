@@ -52,7 +52,9 @@ function show() {
   text.placeholder = question.terms.length ? "and …" : "What do the photos show?";
   showFilters(question, change);
   timeline.setRange(filter(question, "after")[0] ?? "", filter(question, "before")[0] ?? "");
-  by("cut").checked = question.cut;
+  by("cut").checked = question.cut !== "";
+  by("sure").hidden = !question.cut;
+  by("least").value = Math.round(100 * (question.cut === "1" ? CUT : question.cut));
   by("unique").checked = question.unique;
   by("label-text").value = document.activeElement === by("label-text") ? by("label-text").value : question.labels.join(", ");
   document.title = allTerms(question).filter(({ kind }) => kind === "text").map(({ value }) => value).join(", ") || "clipsearch";
@@ -286,7 +288,12 @@ by("labels-button").addEventListener("click", () => toggle(by("labels"), by("lab
 by("filters").addEventListener("change", () => change(filtered(question)));
 by("filters").addEventListener("submit", (event) => event.preventDefault());
 by("filters").addEventListener("reset", (event) => { event.preventDefault(); change({ ...question, filters: [] }); });
-by("cut").addEventListener("change", (event) => change({ ...question, cut: event.target.checked }));
+by("cut").addEventListener("change", (event) => change({ ...question, cut: event.target.checked ? "1" : "" }));
+by("least").addEventListener("change", ({ target }) => {
+  const least = Math.min(99, Math.max(1, Math.round(target.value))) / 100;
+  change({ ...question, cut: !least || least === CUT ? "1" : String(least) });
+  target.value = Math.round(100 * (least || CUT));
+});
 by("unique").addEventListener("change", (event) => change({ ...question, unique: event.target.checked }));
 by("label-text").addEventListener("input", () => {
   const labels = by("label-text").value.split(",").map((label) => label.trim()).filter(Boolean);

@@ -70,7 +70,7 @@ export function nothingFound(question, change) {
   const place = by("welcome");
   place.hidden = false;
   const offers = [];
-  if (question.cut) offers.push(button("close", "Show also what is less sure", () => change({ ...question, cut: false })));
+  if (question.cut) offers.push(button("close", "Show also what is less sure", () => change({ ...question, cut: "" })));
   if (question.filters.length) offers.push(button("close", "Without the filters", () => change({ ...question, filters: [] })));
   place.replaceChildren(element("h2", {}, "No photo fits"), element("p", {}, question.cut ? "None shows surely enough what you asked for." : "None passes what you asked for."), element("div", { class: "actions" }, ...offers));
 }
