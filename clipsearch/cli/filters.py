@@ -27,6 +27,7 @@ Near = Annotated[str | None, _which("LAT,LON[,KM]", "Taken around there; 10 km u
 Size = Annotated[list[str] | None, _which("[+-]SIZE", "+2M: at least; -500k: at most; repeatable.")]
 Orientation = Annotated[str | None, _which("|".join(filters.ORIENTATIONS), "By width and height, upright.")]
 Type = Annotated[list[str] | None, _which("TYPE", "Kind of file, such as jpeg or png; repeatable.")]
+Name = Annotated[str | None, _which("TEXT", "Its name, or a folder's, has these words in it.")]
 FilesFrom = Annotated[str | None, _which("FILE", "Only photos that it lists, a path a line; - is stdin.")]
 From0 = Annotated[bool, typer.Option("--from0", help="Paths in --files-from end in NUL.", rich_help_panel=WHICH)]
 
@@ -40,6 +41,7 @@ def photo_filter(
     size: list[str] | None,
     orientation: str | None,
     type: list[str] | None,
+    name: str | None,
     files_from: str | None,
     from0: bool,
 ) -> Filter:
@@ -55,6 +57,7 @@ def photo_filter(
         size=size or (),
         orientation=orientation,
         type=type or (),
+        name=name,
     )
     return where if files_from is None else where._replace(files=tuple(_listed(files_from, from0)))
 

@@ -78,6 +78,7 @@ def query(
     size: filters.Size = None,
     orientation: filters.Orientation = None,
     type: filters.Type = None,
+    name: filters.Name = None,
     files_from: filters.FilesFrom = None,
     from0: filters.From0 = False,
     k: Annotated[
@@ -166,7 +167,7 @@ def query(
     if where_ and batch is not None:
         raise BadRequest("--where takes one query; leave out --batch")
     limits = Limits(k, min_score, _least(cut, min_confidence), _threshold(unique, similarity), exact)
-    where = filters.photo_filter(under, after, before, camera, near, size, orientation, type, files_from, from0)
+    where = filters.photo_filter(under, after, before, camera, near, size, orientation, type, name, files_from, from0)
     with open_index(index_place(index)) as store:
         searcher = filters.searcher_of(store, where)
         if batch is not None:

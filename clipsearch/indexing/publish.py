@@ -21,6 +21,7 @@ from clipsearch.paths import Collection
 from clipsearch.store import changes, expressions, milvus
 from clipsearch.store.catalogue import Store
 from clipsearch.store.changes import Row
+from clipsearch.store.filters import folded
 from clipsearch.store.milvus import Address, Record, escaped, explained
 from clipsearch.store.photo import Root
 from clipsearch.store.searchable import parts
@@ -183,12 +184,13 @@ def _entity(row: Row) -> dict[str, Any]:
         "content": row.content.hex(),
         "root": row.root,
         "path": escaped(row.path),
+        "path_folded": folded(escaped(row.path)),
         "size": row.size,
         "mtime_ns": row.mtime_ns,
         "ctime_ns": row.ctime_ns,
         "kind": escaped(name[name.rfind(b".") :].lower() if b"." in name else b""),
         "orientation": _orientation(row),
-        "camera_folded": None if camera is None else expressions.folded(camera),
+        "camera_folded": None if camera is None else folded(camera),
         **row.metadata._asdict(),
     }
 

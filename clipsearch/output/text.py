@@ -285,6 +285,8 @@ def filter_title(where: Filter) -> str:
         parts.append(f"from {_moment(where.after)} on")
     if where.before is not None:
         parts.append(f"before {_moment(where.before)}")
+    if where.name:
+        parts.append(f"named {where.name}")
     if where.camera:
         parts.append(where.camera)
     if where.near is not None:

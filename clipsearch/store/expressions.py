@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 
-from clipsearch.store.filters import Filter
+from clipsearch.store.filters import Filter, folded, words_of
 from clipsearch.store.milvus import escaped, quoted
 from clipsearch.store.selection import Box, Place, box_of, nanoseconds
 
@@ -23,6 +24,9 @@ def conditions(where: Filter) -> list[str]:
         out.append(f"kind in {among(where.types)}")
     if where.camera:
         out.append(f"camera_folded like {quoted('%' + _literally(folded(' '.join(where.camera.split()))) + '%')}")
+    for ways in words_of(where.name or ""):
+        texts = sorted(escaped(os.fsencode(way)) for way in ways)
+        out.append(any_of(f"path_folded like {quoted('%' + _literally(text) + '%')}" for text in texts))
     if where.orientation:
         out.append(f"orientation == {quoted(where.orientation)}")
     for sign, moment in ((">=", where.after), ("<", where.before)):
@@ -72,11 +76,6 @@ def among(values: Sequence[object]) -> str:
 def ids_in(ids: Sequence[int]) -> str:
     """The rows of ids."""
     return f"id in {among(ids)}" if ids else NOTHING
-
-
-def folded(text: str) -> str:
-    """Small letters, as SQLite makes them: of ASCII alone."""
-    return "".join(letter.lower() if letter.isascii() else letter for letter in text)
 
 
 def _literally(text: str) -> str:

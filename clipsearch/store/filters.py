@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+import unicodedata
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -41,8 +42,9 @@ class Filter(NamedTuple):
     """Conditions that all must hold; one that is None or empty holds for every photo.
 
     `after` is the first moment that counts, `before` the first that does not, in local time. A photo's date is when it
-    was taken or, if it does not say, when its file was changed. `camera` is a part of its name, in any case; sizes are
-    in bytes; `types` are suffixes such as ".jpg"; `under` is a folder; `files` are paths.
+    was taken or, if it does not say, when its file was changed. `camera` is a part of its name, `name` has words that
+    are in its path below the indexed folder, each in any case; sizes are in bytes; `types` are suffixes such as ".jpg";
+    `under` is a folder; `files` are paths.
     """
 
     under: str | None = None
@@ -55,6 +57,7 @@ class Filter(NamedTuple):
     orientation: str | None = None
     types: tuple[str, ...] = ()
     files: tuple[bytes, ...] | None = None
+    name: str | None = None
 
     def checked(self) -> Filter:
         """The same, if a program has filled it in as it should. Raises `BadArgument`."""
@@ -72,10 +75,24 @@ class Filter(NamedTuple):
             raise BadArgument("types", "must be suffixes in a tuple, such as ('.jpg', '.jpeg')")
         if self.files is not None and not all(isinstance(path, bytes) for path in self.files):
             raise BadArgument("files", "must be paths as bytes; os.fsencode makes them")
+        if self.name is not None and not (isinstance(self.name, str) and self.name.split()):
+            raise BadArgument("name", "must be words of a path")
         return self if self.near is None else self._replace(near=_circle(self.near))
 
 
 EVERYTHING = Filter()
+
+
+def words_of(name: str) -> Iterator[set[str]]:
+    """Each word of a name, in the ways that a path may have it: cases, and accents apart from their letters or not."""
+    for word in name.split():
+        cases = {word, word.lower(), word.upper(), word.title()}
+        yield {folded(unicodedata.normalize(form, one)) for one in cases for form in ("NFC", "NFD")}
+
+
+def folded(text: str) -> str:
+    """Small letters, as SQLite makes them: of ASCII alone."""
+    return "".join(letter.lower() if letter.isascii() else letter for letter in text)
 
 
 def written(
@@ -88,11 +105,12 @@ def written(
     size: Iterable[str] = (),
     orientation: str | None = None,
     type: Iterable[str] = (),
+    name: str | None = None,
 ) -> Filter:
     """The filter of conditions as people write them; those that are None do not count. Raises `BadRequest`."""
-    for name, value in (("under", under), ("camera", camera)):
-        if value == "":
-            raise BadArgument(name, "was given an empty name")
+    for argument, value in (("under", under), ("camera", camera), ("name", name)):
+        if value is not None and not value.strip():
+            raise BadArgument(argument, "was given an empty name")
     bounds = [parse_size(text) for text in size]
     return Filter(
         under=under,
@@ -103,7 +121,8 @@ def written(
         at_least=max((least for least, _ in bounds if least is not None), default=None),
         at_most=min((most for _, most in bounds if most is not None), default=None),
         orientation=parse_orientation(orientation) if orientation is not None else None,
-        types=tuple(suffix for name in type for suffix in parse_type(name)),
+        types=tuple(suffix for kind in type for suffix in parse_type(kind)),
+        name=name,
     )
 
 

@@ -191,6 +191,7 @@ def create(client: MilvusClient, address: Address, record: Record) -> None:
     schema.add_field("content", DataType.VARCHAR, max_length=128)
     schema.add_field("root", DataType.INT64)
     schema.add_field("path", DataType.VARCHAR, max_length=_LONGEST_PATH)
+    schema.add_field("path_folded", DataType.VARCHAR, max_length=_LONGEST_PATH)
     for name in ("size", "mtime_ns", "ctime_ns", "width", "height"):
         schema.add_field(name, DataType.INT64)
     schema.add_field("kind", DataType.VARCHAR, max_length=_LONGEST_PATH)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from clipsearch.errors import NotIndexed
 from clipsearch.paths import absolute, join, relative_to
-from clipsearch.store.filters import EVERYTHING, Circle, Filter
+from clipsearch.store.filters import EVERYTHING, Circle, Filter, words_of
 
 if TYPE_CHECKING:
     from clipsearch.store.catalogue import Store
@@ -215,6 +215,10 @@ def _of_photo(where: Filter) -> list[Clause]:
     if where.types:
         sql = " OR ".join("CAST(photos.path AS TEXT) LIKE ?" for _ in where.types)
         clauses.append(Clause(sql, tuple(f"%{suffix}" for suffix in where.types)))
+    for ways in words_of(where.name or ""):
+        sql = "instr(CAST(lower(CAST(photos.path AS TEXT)) AS BLOB), ?)"
+        values = tuple(os.fsencode(way) for way in sorted(ways))
+        clauses.append(Clause(" OR ".join(sql for _ in values), values))
     return clauses
 
 

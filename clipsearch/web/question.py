@@ -13,7 +13,7 @@ from clipsearch.search.query import weighted
 from clipsearch.store.filters import Filter, written
 
 KINDS = ("text", "not", "like", "unlike")
-_ONE, _SEVERAL = ("under", "after", "before", "camera", "near", "orientation"), ("size", "type")
+_ONE, _SEVERAL = ("under", "after", "before", "camera", "near", "orientation", "name"), ("size", "type")
 _MOST_TERMS, _LONGEST = 32, 2_000
 _ID = re.compile(r"[0-9a-f]{32}")
 

@@ -61,6 +61,9 @@ def filters(photos: str) -> st.SearchStrategy[Filter]:
         at_least=st.sampled_from([None, None, 0, 2, 4]),
         at_most=st.sampled_from([None, None, 0, 2, 4]),
         orientation=st.sampled_from([None, None, "landscape", "portrait", "square"]),
+        name=st.sampled_from(
+            [None, None, "plain", "QUOTE", "two words", "ÜMLÄUT", "u\u0308ml", "%", "\\", "b/ jpg", "nowhere"]
+        ),
         types=st.sampled_from([(), (), (".jpg", ".jpeg"), (".png",), (".gif",)]),
         files=st.one_of(
             st.none(), st.none(), listed.map(lambda names: tuple(os.fsencode(f"{photos}/") + name for name in names))

@@ -190,7 +190,7 @@ def test_paths_from_another_program(clipsearch: Run, dated: tuple[Path, Path], t
         ("--near", "here"),
         ("--size", "big"),
         ("--orientation", "diagonal"),
-        ("--type", "raw"),
+        ("--type", "docx"),
         ("--under", "/nowhere"),
     ],
     ids=" ".join,
@@ -292,6 +292,27 @@ def test_a_filter_reads_the_catalogue_once(drawn_index: Path) -> None:
             assert searcher.query([term])
         assert len([s for s in statements if "SELECT DISTINCT image FROM photos JOIN images" in s]) == 1
         store.database.set_trace_callback(None)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("italy", {b"2023 Italy/Cafe\xcc\x81.jpg", b"2023 Italy/b.jpg"}),
+        ("2023 B.JPG", {b"2023 Italy/b.jpg"}),
+        ("caf\u00e9", {b"2023 Italy/Cafe\xcc\x81.jpg"}),  # one letter here, a letter and an accent there
+        ("\u00dcBUNG", {"\u00fcbung/a.jpg".encode()}),
+        ("100%", {b"100%_/\xff.jpg"}),
+        ("nothing", set()),
+    ],
+)
+def test_words_of_a_path(empty_store: Store, tmp_path: Path, name: str, expected: set[bytes]) -> None:
+    root = empty_store.add_root(os.fsencode(tmp_path), Rules())
+    for path in (b"2023 Italy/Cafe\xcc\x81.jpg", b"2023 Italy/b.jpg", "\u00fcbung/a.jpg".encode(), b"100%_/\xff.jpg"):
+        image = empty_store.add_image(path.ljust(16)[:16], Metadata(1, 1), np.ones(empty_store.dim, np.float32))
+        empty_store.put_photo(root, FoundFile(path, 1, 1), image, None)
+    (tmp_path / "x").touch()
+    found = empty_store.by_path(empty_store.select(Filter(name=name)))
+    assert {photo.path[len(os.fsencode(tmp_path)) + 1 :] for photo in found} == expected
 
 
 # ------------------------------------------------------------------------------------------ places

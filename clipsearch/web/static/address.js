@@ -2,7 +2,7 @@
 // least confidence: "" for none, "1" for the usual one.
 
 export const KINDS = ["text", "not", "like", "unlike"];
-export const FILTERS = ["under", "after", "before", "camera", "near", "size", "orientation", "type"];
+export const FILTERS = ["under", "after", "before", "camera", "near", "size", "orientation", "type", "name"];
 
 export function read(address) {
   const pairs = [...new URLSearchParams(address)];

@@ -3,7 +3,7 @@
 import { filter, withFilter } from "./address.js";
 import { bars, button, by, commandLine, count, element, icon, number } from "./dom.js";
 
-const WORDS = { under: "in", after: "from", before: "before", camera: "camera", near: "around", size: "size", orientation: "", type: "" };
+const WORDS = { under: "in", after: "from", before: "before", camera: "camera", near: "around", size: "size", orientation: "", type: "", name: "named" };
 const EXAMPLES = ["a dog on a beach", "sunset over the sea", "a birthday cake", "children playing", "a street at night", "a red car -people"];
 
 export function toggle(panel, opener, open = panel.hidden) {
