@@ -11,6 +11,8 @@ import platformdirs
 
 from clipsearch.errors import BadArgument
 
+CATALOGUE = "catalogue.sqlite"  # of an index in a folder
+
 
 class Collection(str):
     """Where an index was published to: `milvus://HOST:PORT/NAME`, or a path that ends in `.db`."""
@@ -28,9 +30,13 @@ def index_place(chosen: str | os.PathLike[str] | None = None) -> Path | Collecti
     place = os.environ.get("CLIPSEARCH_INDEX") or None if chosen is None else os.fspath(chosen)
     if place == "":
         raise BadArgument("index", "must name a folder")
-    if place and (place.startswith("milvus://") or place.endswith(".db")):
+    if place and (place.startswith("milvus://") or (place.endswith(".db") and not _has_catalogue(place))):
         return Collection(place)
     return Path(place).expanduser() if place else platformdirs.user_data_path("clipsearch", appauthor=False)
+
+
+def _has_catalogue(folder: str) -> bool:
+    return os.path.exists(os.path.join(os.path.expanduser(folder), CATALOGUE))
 
 
 def index_folder(chosen: str | os.PathLike[str] | None = None) -> Path:

@@ -178,6 +178,8 @@ def _entity(row: Row) -> dict[str, Any]:
     """A row as the collection has it."""
     name = os.path.basename(row.path)
     camera = row.metadata.camera
+    if camera is not None:  # what is damaged in a catalogue may be no text
+        camera = camera.encode("utf-8", "replace").decode()
     return {
         "id": row.id,
         "row": row.row.astype(np.float32),
@@ -191,7 +193,7 @@ def _entity(row: Row) -> dict[str, Any]:
         "kind": escaped(name[name.rfind(b".") :].lower() if b"." in name else b""),
         "orientation": _orientation(row),
         "camera_folded": None if camera is None else folded(camera),
-        **row.metadata._asdict(),
+        **row.metadata._replace(camera=camera)._asdict(),
     }
 
 

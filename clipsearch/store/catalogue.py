@@ -19,10 +19,11 @@ import numpy as np
 
 from clipsearch.arrays import Array, Ids
 from clipsearch.errors import IndexOutdated, IndexUnusable, NoIndex, reason
+from clipsearch.paths import CATALOGUE
 from clipsearch.store import schema, selection
 from clipsearch.store.filters import EVERYTHING, Filter
 from clipsearch.store.photo import Known, Photo, Root, RootCounts
-from clipsearch.store.schema import CATALOGUE, REBUILT, SQLITE_ERRORS, explained
+from clipsearch.store.schema import REBUILT, SQLITE_ERRORS, explained
 from clipsearch.store.searchable import Offline
 from clipsearch.store.selection import Selection
 from clipsearch.store.tables import LARGEST_ID, Tables

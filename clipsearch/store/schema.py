@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from clipsearch.errors import CatalogueDamaged, IndexOutdated, IndexTooNew, IndexUnusable
+from clipsearch.paths import CATALOGUE
 
 FORMAT = 4
-CATALOGUE = "catalogue.sqlite"
 REBUILT = "rebuilt.sqlite"  # a catalogue in the making, until it takes the other's place
 
 SCHEMA = """

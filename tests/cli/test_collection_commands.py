@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -86,3 +87,11 @@ def test_the_plain_program_imports_none_of_it(drawn_index: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code, str(drawn_index)], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == ""
+
+
+def test_a_folder_whose_name_ends_like_a_collections_is_a_folder(
+    clipsearch: Run, drawn: Path, drawn_index: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(drawn_index, tmp_path / "mine.db")
+    assert clipsearch("query", "a star", "--index", str(tmp_path / "mine.db")).lines
+    assert clipsearch("verify", "--index", str(tmp_path / "mine.db")).status == 0
