@@ -112,6 +112,7 @@ def test_a_photo_that_kills_its_worker_is_skipped_with_a_reason(photos: Path) ->
     }
 
 
+@pytest.mark.slow
 def test_workers_that_all_die_end_the_run(photos: Path) -> None:
     with pytest.raises(EncodingFailed, match="end whatever they are given"):
         run(photos, DiesOfAll)
