@@ -110,6 +110,11 @@ def reason(error: OSError) -> str:
     return (error.strerror or str(error) or type(error).__name__).lower()
 
 
+def counted(count: int, word: str) -> str:
+    """So many of something, as messages have it: 1 photo, 2 photos."""
+    return f"1 {word}" if count == 1 else f"{count:,} {word}s"
+
+
 def first_line(error: BaseException) -> str:
     """The first line of what an exception of another library says, at most 200 characters."""
     text = str(error).strip()

@@ -45,8 +45,7 @@ class StubEncoder:
 
 def encode_with(monkeypatch: pytest.MonkeyPatch, encoder: Callable[..., object]) -> None:
     """Use an encoder for few photos and for many."""
-    monkeypatch.setattr(run, "TorchEncoder", encoder)
-    monkeypatch.setattr(run, "AgreeingEncoder", encoder)
+    monkeypatch.setattr(run, "encoder_for", encoder)
     monkeypatch.setattr(run, "in_numpy", encoder)
 
 

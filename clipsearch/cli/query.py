@@ -33,7 +33,7 @@ from clipsearch.cli.app import (
 )
 from clipsearch.errors import BadArgument, BadRequest
 from clipsearch.output import records, text
-from clipsearch.paths import index_place
+from clipsearch.paths import cache_folder, index_place
 from clipsearch.search.query import Hit, Limits, Searcher, Term, Words, weighted
 from clipsearch.store.filters import EVERYTHING
 from clipsearch.store.opening import open_index
@@ -159,7 +159,7 @@ def query(
     """
     if batch is not None and (texts or image or not_ or unlike or preview or html or open_ or copy_to or link_to):
         raise BadRequest("--batch takes its queries from a file and answers as JSON lines; leave out the others")
-    shown = _Shown(_form(format, null, batch), null, preview, _named("html", html), open_)
+    shown = _Shown(_form(format, null, batch), null, preview, _named("html", html), open_, where_)
     collected = _Collected(_named("copy_to", copy_to), _named("link_to", link_to), numbered)
     _check_together(shown, collected, format)
     if where_ and not shown.needs_confidence:
@@ -212,6 +212,7 @@ class _Shown(NamedTuple):
     preview: bool
     html: str | None
     open: bool
+    where: bool
 
     @property
     def needs_confidence(self) -> bool:
@@ -357,21 +358,19 @@ def _show(hits: list[Hit], how: _Shown, title: str, subtitle: str) -> None:
     elif how.form == "tsv":
         write_records(records.tsv(hits))
     elif how.form == "jsonl":
-        write_records(records.jsonl(hits))
+        write_records(records.jsonl(hits, with_where=how.where))
     else:
-        write_records(records.json_array(hits))
+        write_records(records.json_array(hits, with_where=how.where))
 
 
 def _sheet(hits: Sequence[Hit], title: str, subtitle: str, how: _Shown) -> None:
     from clipsearch.output.sheet import write_sheet
 
-    file = how.html
-    if file is None:
-        import tempfile
-
-        handle, file = tempfile.mkstemp(prefix="clipsearch-", suffix=".html")
-        os.close(handle)
-    path = Path(file).expanduser().absolute()
+    if how.html is None:  # the last one that was only opened is there, and no other
+        path = cache_folder() / "contact-sheet.html"
+        path.parent.mkdir(parents=True, exist_ok=True)
+    else:
+        path = Path(how.html).expanduser().absolute()
     write_sheet(path, hits, title, subtitle)
     if how.open:
         open_in_browser(path)

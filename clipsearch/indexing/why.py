@@ -7,7 +7,7 @@ import stat
 from dataclasses import dataclass
 from enum import StrEnum
 
-from clipsearch.errors import reason
+from clipsearch.errors import counted, reason
 from clipsearch.images.scan import IMAGE_SUFFIXES, found_file, has_changed, left_out
 from clipsearch.paths import absolute, join, relative_to
 from clipsearch.store.catalogue import Root, Store
@@ -90,11 +90,7 @@ def _state_of_folder(store: Store, root: Root, below: bytes) -> tuple[State, str
     if not files:
         return State.EMPTY, ""
     skipped = sum(file.error is not None for file in files)
-    return State.INDEXED, f"{_counted(len(files) - skipped, 'photo')}, {_counted(skipped, 'file')} skipped"
-
-
-def _counted(count: int, word: str) -> str:
-    return f"{count:,} {word}" + "s" * (count != 1)
+    return State.INDEXED, f"{counted(len(files) - skipped, 'photo')}, {counted(skipped, 'file')} skipped"
 
 
 def _state_of_new(root: Root, below: bytes) -> tuple[State, str]:

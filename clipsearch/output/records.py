@@ -44,25 +44,26 @@ def tsv(hits: Iterable[Hit]) -> Iterator[bytes]:
         yield b"%d\t%s\t%s\n" % (hit.rank, score, _field(hit.photo.path))
 
 
-def jsonl(hits: Iterable[Hit], **first: Any) -> Iterator[bytes]:
-    """One object a line; `first` are fields that come before the others."""
+def jsonl(hits: Iterable[Hit], *, with_where: bool = False, **first: Any) -> Iterator[bytes]:
+    """One object a line; `first` are fields that come before the others, `with_where` as `as_object` has it."""
     for hit in hits:
-        yield as_json(first | as_object(hit))
+        yield as_json(first | as_object(hit, with_where=with_where))
 
 
-def json_array(hits: Iterable[Hit]) -> Iterator[bytes]:
-    """One array of objects."""
-    yield as_json([as_object(hit) for hit in hits], indent=2)
+def json_array(hits: Iterable[Hit], *, with_where: bool = False) -> Iterator[bytes]:
+    """One array of objects, as `as_object` has them."""
+    yield as_json([as_object(hit, with_where=with_where) for hit in hits], indent=2)
 
 
-def as_object(hit: Hit) -> dict[str, Any]:
-    """A hit as JSON has it."""
+def as_object(hit: Hit, *, with_where: bool = False) -> dict[str, Any]:
+    """A hit as JSON has it; `with_where`: that was asked for, and is null where the file cannot be read any more."""
+    where = _where(hit.where, *hit.photo.metadata[:2]) if hit.where else None
     return {
         "rank": hit.rank,
         "score": _rounded(hit.score),
         "confidence": _rounded(hit.confidence),
         **photo_fields(hit.photo),
-        **({"where": _where(hit.where, *hit.photo.metadata[:2])} if hit.where else {}),
+        **({"where": where} if with_where else {}),
         "similar": [path_fields(photo.path) for photo in hit.similar],
         "same_file": [path_fields(path) for path in hit.same_file],
     }

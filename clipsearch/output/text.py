@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from clipsearch.errors import counted
 from clipsearch.images.scan import TYPES
 
 if TYPE_CHECKING:
@@ -248,7 +249,7 @@ def repairs(sound: Verified) -> list[str]:
         "VECTORS": ("segment", "{} of the vectors did not match the catalogue; written anew"),
     }
     found = ((*sentences[repair.damage.name], repair.count) for repair in sound.repairs)
-    return [sentence.format(_counted(count, word)) for word, sentence, count in found]
+    return [sentence.format(counted(count, word)) for word, sentence, count in found]
 
 
 def why(one: Why) -> bytes:
@@ -333,16 +334,12 @@ def harmless(record: bytes) -> bytes:
 
 def photos(count: int) -> str:
     """So many photos, in words."""
-    return _counted(count, "photo")
+    return counted(count, "photo")
 
 
 def files(count: int) -> str:
     """So many files, in words."""
-    return _counted(count, "file")
-
-
-def _counted(count: int, word: str) -> str:
-    return f"1 {word}" if count == 1 else f"{count:,} {word}s"
+    return counted(count, "file")
 
 
 def quoted(path: str | bytes) -> str:

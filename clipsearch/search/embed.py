@@ -47,11 +47,13 @@ def cold_encoder(model: Model, *, texts: bool, images: bool) -> Encoder:
 class Embedder:
     """The model of an index. It is loaded when something has to be embedded that is not known yet, and kept."""
 
-    def __init__(self, store: Searchable) -> None:
+    def __init__(self, store: Searchable, *, keep_texts: bool = True) -> None:
+        """`keep_texts`: whether new texts go to the cache; those that somebody is still typing should not."""
         self.model = Model.from_json(store.model)
         self.store = store
         self._encoders: dict[bool, Encoder] = {}  # for texts, and for images
         self._recent: dict[str, Array] = {}
+        self._keep_texts = keep_texts
 
     def serves(self, store: Searchable) -> bool:
         """Whether it can go on with a store, which is from now on the one that it looks images up in."""
@@ -72,8 +74,8 @@ class Embedder:
             return text
         return self.image(term.content, term.name) if isinstance(term.content, bytes) else term.content
 
-    def texts(self, texts: Sequence[str]) -> Array:
-        """Unit rows (n, dim)."""
+    def texts(self, texts: Sequence[str], *, keep: bool = False) -> Array:
+        """Unit rows (n, dim). `keep`: new ones go to the cache, whatever becomes of others."""
         fingerprint, dim = self.model.fingerprint, self.store.dim
         rows = {text: self._recent[text] for text in texts if text in self._recent}
         new = [text for text in dict.fromkeys(texts) if text not in rows]
@@ -83,7 +85,7 @@ class Embedder:
             new = [text for text in new if text not in rows]
         if new:
             fresh = dict(zip(new, self._encoder(texts=True).encode_texts(new), strict=True))
-            if len(new) <= _MOST_KEPT:
+            if (keep or self._keep_texts) and len(new) <= _MOST_KEPT:
                 cache.keep_text_embeddings(fingerprint, fresh)
             rows |= fresh
         self._recent = rows if len(rows) + len(self._recent) > _MOST_KEPT else self._recent | rows

@@ -22,8 +22,9 @@ class Opened:
     of SQLite does.
     """
 
-    def __init__(self, place: Path | Collection) -> None:
-        self.place = place
+    def __init__(self, place: Path | Collection, *, keep_texts: bool = True) -> None:
+        """`keep_texts`: as `Embedder` has it."""
+        self.place, self._keep_texts = place, keep_texts
         self._store: Searchable | None = None
         self._file: tuple[int, int] | None = None
         self._embedder: Embedder | None = None
@@ -46,7 +47,7 @@ class Opened:
         """The model of the index, loaded once; another one when the index was made anew with another."""
         store = self.store()
         if self._embedder is None or not self._embedder.serves(store):
-            self._embedder = Embedder(store)
+            self._embedder = Embedder(store, keep_texts=self._keep_texts)
         return self._embedder
 
     def searcher(self, where: Filter = EVERYTHING) -> Searcher:

@@ -67,7 +67,8 @@ class Page:
     """What answers the page's addresses: a desk for questions, and one that only looks photos up."""
 
     def __init__(self, place: Path | Collection, pictures: Pictures) -> None:
-        self._asked, self._lookup = Desk(place), Desk(place)
+        # Results change while one types: most of the texts are not whole, and would push out what was asked in a shell.
+        self._asked, self._lookup = Desk(place, keep_texts=False), Desk(place)
         self._pictures, self._uploads = pictures, Uploads(pictures)
         self._gallery = Gallery(self._uploads)
         self._turns: dict[str, int] = {}

@@ -18,9 +18,10 @@ Answer = TypeVar("Answer")
 class Desk:
     """Answers one question after the other. What it has loaded it keeps."""
 
-    def __init__(self, place: Path | Collection) -> None:
+    def __init__(self, place: Path | Collection, *, keep_texts: bool = True) -> None:
+        """`keep_texts`: as `Embedder` has it."""
         self._thread = ThreadPoolExecutor(1, "desk")
-        self._opened = Opened(place)
+        self._opened = Opened(place, keep_texts=keep_texts)
 
     async def ask(
         self,

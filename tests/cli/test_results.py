@@ -94,11 +94,12 @@ def test_the_contact_sheet_is_opened(clipsearch: Run, drawn_index: Path, tmp_pat
     shown = clipsearch("query", "a circle", "--html", page, "--open", index=drawn_index, BROWSER=f"{browser} %s")
     assert shown.status == 0
     assert (tmp_path / "opened").read_text().strip() == page.as_uri()
-    environment = {"BROWSER": f"{browser} %s", "TMPDIR": str(tmp_path)}
-    temporary = clipsearch("query", "a circle", "--open", index=drawn_index, **environment)
+    environment = {"BROWSER": f"{browser} %s", "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    for _ in range(2):  # the second takes the place of the first
+        temporary = clipsearch("query", "a circle", "--open", index=drawn_index, **environment)
     assert temporary.status == 0
     opened = (tmp_path / "opened").read_text().strip()
-    assert opened.startswith((tmp_path / "clipsearch-").as_uri())
+    assert opened == (tmp_path / "cache/clipsearch/contact-sheet.html").as_uri()
     assert temporary.err == f"the contact sheet is {opened.removeprefix('file://')}\n"
 
 

@@ -131,6 +131,16 @@ def test_hits_say_where(clipsearch: Run, drawn: Path, drawn_index: Path) -> None
     assert "where" not in json.loads(line)
 
 
+def test_of_a_file_that_cannot_be_read_any_more_it_is_null(clipsearch: Run, mini_index, tmp_path: Path) -> None:
+    SCENE.image.save(tmp_path / "photo.png")
+    index = mini_index(tmp_path)
+    (tmp_path / "photo.png").write_bytes(b"no picture")
+    for form in ("jsonl", "json"):
+        hits = json.loads(clipsearch("query", TEXT, "--where", "-f", form, index=index).out)
+        hit = hits[0] if form == "json" else hits
+        assert hit["where"] is None
+
+
 def test_the_contact_sheet_shows_where(clipsearch: Run, drawn_index: Path, tmp_path: Path) -> None:
     def pictures(*options: object) -> list[Image.Image]:
         sheet = tmp_path / "sheet.html"

@@ -25,7 +25,7 @@ class StubEmbedder:
     def __init__(self, rows: np.ndarray) -> None:
         self._rows = rows
 
-    def texts(self, texts: list[str]) -> np.ndarray:
+    def texts(self, texts: list[str], *, keep: bool = False) -> np.ndarray:
         return self._rows[: len(texts)]
 
 

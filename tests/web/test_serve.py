@@ -28,7 +28,10 @@ from clipsearch.errors import BadRequest
 from clipsearch.images.read import content_hash
 from clipsearch.indexing.publish import publish
 from clipsearch.indexing.update import Options, update_index
+from clipsearch.models import cache
+from clipsearch.models.model import mini
 from clipsearch.paths import Collection
+from clipsearch.search.confidence import prompts
 from clipsearch.store.catalogue import Store
 from clipsearch.web import uploads
 from clipsearch.web.app import create_app
@@ -318,6 +321,16 @@ def test_the_command_beside_the_results_gives_the_same(
     found = page.get("/search", params=[*pairs, ("count", "10")]).json()
     assert str(drawn_index) in found["command"]
     assert run_in_shell(found["command"]).splitlines() == [hit["path"] for hit in found["hits"]]
+
+
+def test_texts_that_somebody_is_still_typing_stay_out_of_the_cache(page: TestClient, drawn: Path) -> None:
+    fingerprint, photo = mini().fingerprint, id_of(drawn / "07.png")
+    for text in ("a red ci", "a red circ"):
+        assert page.get("/search", params={"text": text}).json()["hits"]
+    assert page.get("/labels", params=[("label", "a ca"), ("label", "do"), ("photo", photo)]).json()["probabilities"]
+    typed = ["a red ci", "a red circ", "a photo of a ca", "a photo of a do"]
+    assert not cache.text_embeddings(fingerprint, typed)
+    assert cache.text_embeddings(fingerprint, prompts()).keys() == set(prompts())
 
 
 def test_results_come_in_parts(page: TestClient) -> None:
