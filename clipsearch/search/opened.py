@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from clipsearch.errors import NoIndex
 from clipsearch.paths import Collection
@@ -13,6 +14,9 @@ from clipsearch.store.catalogue import CATALOGUE
 from clipsearch.store.filters import EVERYTHING, Filter
 from clipsearch.store.opening import open_index
 from clipsearch.store.searchable import Searchable
+
+if TYPE_CHECKING:
+    from clipsearch.search.where import Finder
 
 
 class Opened:
@@ -28,6 +32,7 @@ class Opened:
         self._store: Searchable | None = None
         self._file: tuple[int, int] | None = None
         self._embedder: Embedder | None = None
+        self._finder: tuple[Embedder, Finder] | None = None
 
     def store(self) -> Searchable:
         """The index as it is at this moment. Raises `NoIndex` and `IndexUnusable`."""
@@ -55,6 +60,17 @@ class Opened:
         embedder = self.embedder()
         return Searcher(embedder.store, where, embedder)
 
+    def finder(self) -> Finder:
+        """Says where something is in photos, with the model of the index and a process that goes on decoding."""
+        embedder = self.embedder()
+        if self._finder is None or self._finder[0] is not embedder:
+            from clipsearch.search.where import Finder
+
+            finder = Finder(embedder)
+            self._close_finder()
+            self._finder = embedder, finder
+        return self._finder[1]
+
     def rest(self) -> None:
         """Let go of the moment of the catalogue that was seen: one that is held keeps a writer's log growing."""
         if self._store is not None:
@@ -63,7 +79,13 @@ class Opened:
     def close(self) -> None:
         """Let go of the files and of the model."""
         self._close_store()
+        self._close_finder()
         self._embedder = None
+
+    def _close_finder(self) -> None:
+        if self._finder is not None:
+            self._finder[1].__exit__()
+        self._finder = None
 
     def _close_store(self) -> None:
         if self._store is not None:

@@ -23,7 +23,7 @@ from clipsearch.output import records
 from clipsearch.search.label import Classifier
 from clipsearch.search.opened import Opened
 from clipsearch.search.query import Hit, Limits, Term
-from clipsearch.search.where import Finder, Found
+from clipsearch.search.where import Found
 from clipsearch.store.filters import Filter, written
 from clipsearch.store.photo import Photo
 from clipsearch.web.desk import Desk
@@ -126,9 +126,8 @@ def _label(index: Opened, labels: list[str], paths: list[str]) -> list[dict[str,
 
 
 def _where(index: Opened, text: str, path: str, pictures: Pictures) -> dict[str, Any]:
-    photo, embedder = _photo(index, path), index.embedder()
-    with Finder(embedder) as finder:
-        there, _ = finder.where(embedder.texts([text])[0], pictures.small([photo], "large").data)
+    photo = _photo(index, path)
+    there, _ = index.finder().where(text, pictures.small([photo], "large").data)
     return records.where_object(Found(photo.path, text, photo.metadata.width, photo.metadata.height, there))
 
 

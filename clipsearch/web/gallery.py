@@ -20,7 +20,7 @@ from clipsearch.search.duplicates import NEAR_IN_RESULTS
 from clipsearch.search.label import Classifier
 from clipsearch.search.opened import Opened
 from clipsearch.search.query import Hit, Limits, Term
-from clipsearch.search.where import Finder, Where
+from clipsearch.search.where import Where
 from clipsearch.store.lock import writer
 from clipsearch.store.photo import Photo
 from clipsearch.web.question import Part, Question, command, index_command, label_command
@@ -98,8 +98,7 @@ class Gallery:
         if not terms:
             raise BadRequest("say what to look for")
         row = index.searcher().embed(terms)
-        with Finder(index.embedder()) as finder:
-            return finder.where(row, data)[0]
+        return index.finder().where(row, data)[0]
 
     def _terms(self, index: Opened, question: Question) -> list[Term]:
         return [term for part in question.parts for term in self._terms_of(index, part)]

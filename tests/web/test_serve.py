@@ -26,11 +26,13 @@ from starlette.testclient import TestClient
 
 from clipsearch.errors import BadRequest
 from clipsearch.images.read import content_hash
+from clipsearch.images.sandbox import Decoders
 from clipsearch.indexing.publish import publish
 from clipsearch.indexing.update import Options, update_index
 from clipsearch.models import cache
 from clipsearch.models.model import mini
 from clipsearch.paths import Collection
+from clipsearch.search import where
 from clipsearch.search.confidence import prompts
 from clipsearch.store.catalogue import Store
 from clipsearch.web import uploads
@@ -388,6 +390,20 @@ def test_a_photo_is_shown_with_the_part_that_was_asked_for(page: TestClient, dra
     assert "no-store" in heated.headers["cache-control"]
     assert page.get(f"/photo/{id}/where.jpg").json() == {"error": "say what to look for"}
     assert page.get(f"/photo/{'0' * 32}/where.jpg", params={"text": "a circle"}).status_code == 404
+
+
+def test_one_process_decodes_for_all_clicks(page: TestClient, drawn: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Counted(Decoders):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            made.append(self)
+            super().__init__(*arguments, **options)
+
+    made: list[Counted] = []
+    monkeypatch.setattr(where, "Decoders", Counted)
+    for number in range(3):
+        address = f"/photo/{id_of(drawn / f'{number:02d}.png')}/where.jpg"
+        assert page.get(address, params={"text": "a circle"}).status_code == 200
+    assert len(made) == 1
 
 
 def test_labels_of_one_photo_and_of_all(page: TestClient, drawn: Path) -> None:
