@@ -61,7 +61,7 @@ def test_imports_point_one_way(path: Path) -> None:
         ("open_clip", {"models/encoders"}),
         ("numkong", {"store/segments"}),
         ("faiss", {"store/segments"}),
-        ("pymilvus", {"store/milvus"}),
+        ("pymilvus", {"store/milvus", "store/entities"}),
         ("milvus_lite", {"store/milvus"}),
         ("ray", {"indexing/spread"}),
         ("rawpy", {"images/raw"}),

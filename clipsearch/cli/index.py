@@ -123,7 +123,10 @@ def index(
     ray: Annotated[
         str | None,
         typer.Option(
-            "--ray", metavar="[=ADDRESS]", help="Embed on a Ray cluster; local ones too.", rich_help_panel=RUN
+            "--ray",
+            metavar="[=ADDRESS]",
+            help="Embed on a Ray cluster: of this machine, or at ADDRESS.",
+            rich_help_panel=RUN,
         ),
     ] = None,
     profile: Annotated[

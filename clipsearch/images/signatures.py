@@ -6,24 +6,25 @@ import re
 
 HEAD = 16  # bytes that are enough for all kinds
 
+RAW_ALONE = rb"....ftypcrx |FUJIFILMCCD-RAW|IIU\0|IIR[OS]|MMOR"  # CR3, RAF, RW2, ORF: RAW files that are no TIFF
+
 _SIGNATURES = re.compile(
     rb"\xff\xd8\xff"  # JPEG
     rb"|\x89PNG\r\n\x1a\n"
     rb"|GIF8[79]a"
     rb"|RIFF....WEBP"
     rb"|II[*+]\0|MM\0[*+]"  # TIFF, BigTIFF
-    rb"|....ftypcrx |FUJIFILMCCD-RAW|IIU\0|IIR[OS]|MMOR"  # RAW files that are no TIFF
     rb"|BM....\0\0\0\0....[\x0c\x28\x34\x38\x40\x6c\x7c]\0"  # BMP: unused bytes, the length of a known header
     rb"|....ftyp(?:hei[cxms]|hev[cxms]|mif1|msf1|avi[fs])"  # HEIC, AVIF
     rb"|\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51"  # JPEG 2000
     rb"|P[2356]\s+[\d#]"  # PGM, PPM
     # TGA has no signature: a colour map or none, a known type, a size that is not zero.
-    rb"|.(?:\0[\x02\x03\x0a\x0b]\0{5}|\x01[\x01\x09]....[\x0f\x10\x18\x20])....(?!\0\0)..(?!\0\0)..",
+    rb"|.(?:\0[\x02\x03\x0a\x0b]\0{5}|\x01[\x01\x09]....[\x0f\x10\x18\x20])....(?!\0\0)..(?!\0\0)..|" + RAW_ALONE,
     re.DOTALL,
 )
 
 
-_RAW = re.compile(rb"II\*\0|MM\0\*|....ftypcrx |FUJIFILMCCD-RAW|IIU\0|IIR[OS]|MMOR", re.DOTALL)
+_MAY_BE_RAW = re.compile(rb"II\*\0|MM\0\*|" + RAW_ALONE, re.DOTALL)
 
 # The kinds that a browser shows, and how they are called there.
 _SHOWN = {
@@ -42,7 +43,7 @@ def shown_type(head: bytes) -> str | None:
 
 def may_be_raw(head: bytes) -> bool:
     """Whether a file may be a RAW file of a camera; some are TIFFs."""
-    return _RAW.match(head) is not None
+    return _MAY_BE_RAW.match(head) is not None
 
 
 def looks_like_a_photo(head: bytes) -> bool:

@@ -6,12 +6,11 @@ proportion to what changed. A run that is killed goes on where the collection sa
 
 from __future__ import annotations
 
-import os
 import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -21,9 +20,8 @@ from clipsearch.paths import Collection
 from clipsearch.store import changes, expressions, milvus
 from clipsearch.store.catalogue import Store
 from clipsearch.store.changes import Row
-from clipsearch.store.filters import folded
-from clipsearch.store.milvus import Address, Record, escaped, explained
-from clipsearch.store.photo import Root
+from clipsearch.store.entities import entity_of, record_of
+from clipsearch.store.milvus import Address, Record, explained
 from clipsearch.store.searchable import parts
 
 if TYPE_CHECKING:
@@ -100,7 +98,7 @@ class _Publisher:
             self._store.dim,
             self._identity,
             f"{socket.gethostname()}:{self._store.folder.absolute()}",
-            [_kept(root) for root in self._store.roots()],
+            [record_of(root) for root in self._store.roots()],
             changes.last(self._store),
             filled=0,
         )
@@ -152,7 +150,7 @@ class _Publisher:
 
     def _upsert(self, rows: list[Row]) -> None:
         if rows:
-            self._client.upsert(self._address.name, [_entity(row) for row in rows])
+            self._client.upsert(self._address.name, [entity_of(row) for row in rows])
             self._written += len(rows)
 
     def _delete(self, ids: list[int]) -> None:
@@ -172,36 +170,3 @@ class _Publisher:
     def _save(self) -> None:
         milvus.save(self._client, self._address, self._record)
         self._saved = time.monotonic()
-
-
-def _entity(row: Row) -> dict[str, Any]:
-    """A row as the collection has it."""
-    name = os.path.basename(row.path)
-    camera = row.metadata.camera
-    if camera is not None:  # what is damaged in a catalogue may be no text
-        camera = camera.encode("utf-8", "replace").decode()
-    return {
-        "id": row.id,
-        "row": row.row.astype(np.float32),
-        "content": row.content.hex(),
-        "root": row.root,
-        "path": escaped(row.path),
-        "path_folded": folded(escaped(row.path)),
-        "size": row.size,
-        "mtime_ns": row.mtime_ns,
-        "ctime_ns": row.ctime_ns,
-        "kind": escaped(name[name.rfind(b".") :].lower() if b"." in name else b""),
-        "orientation": _orientation(row),
-        "camera_folded": None if camera is None else folded(camera),
-        **row.metadata._replace(camera=camera)._asdict(),
-    }
-
-
-def _orientation(row: Row) -> str:
-    width, height = row.metadata.width, row.metadata.height
-    return "landscape" if width > height else "portrait" if width < height else "square"
-
-
-def _kept(root: Root) -> list[Any]:
-    rules = root.rules
-    return [root.id, escaped(root.path), rules.hidden, rules.follow_links, list(rules.exclude), rules.any_name]

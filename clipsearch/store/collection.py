@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -18,13 +17,13 @@ from numpy.typing import NDArray
 from clipsearch.arrays import Array, Ids, unit_rows
 from clipsearch.errors import IndexUnusable, NoCollection
 from clipsearch.images.metadata import Metadata
-from clipsearch.images.scan import Rules
 from clipsearch.paths import Collection, join, relative_to
 from clipsearch.store import expressions, milvus
+from clipsearch.store.entities import METADATA, OF_PHOTO, escaped, root_of, unescaped
 from clipsearch.store.expressions import among
 from clipsearch.store.filters import EVERYTHING, Circle, Filter
-from clipsearch.store.milvus import MOST, Address, Record, escaped, explained, quoted, unescaped
-from clipsearch.store.photo import Photo, Root, RootCounts
+from clipsearch.store.milvus import MOST, Address, Record, explained, quoted
+from clipsearch.store.photo import Photo, Root, RootCounts, local_time
 from clipsearch.store.schema import kilometres
 from clipsearch.store.searchable import Searchable, parts
 from clipsearch.store.segments import products
@@ -37,8 +36,6 @@ if TYPE_CHECKING:
 _MARGIN = 16  # rows more than are wanted, whose scores may be the same
 _EQUAL = 1e-5  # scores that the engine may put in another order
 _AT_ONCE = 2_000  # rows with all their fields
-_METADATA = ("width", "height", "taken", "camera", "latitude", "longitude")
-_FIELDS = ["id", "root", "path", "size", "mtime_ns", "ctime_ns", "content", *_METADATA]
 
 
 class PublishedIndex(Searchable):
@@ -70,7 +67,7 @@ class PublishedIndex(Searchable):
 
     def _take(self, record: Record) -> None:
         self.model, self.dim, self._record = record.model, record.dim, record
-        self._roots = {root.id: root for root in map(_root, record.roots)}
+        self._roots = {root.id: root for root in map(root_of, record.roots)}
 
     # -------------------------------------------------------------------------------- the whole
 
@@ -189,10 +186,10 @@ class PublishedIndex(Searchable):
         return np.sort(np.fromiter((row["id"] for row in self._all(chosen.holds.sql, ["id"])), np.int64))
 
     def photos_of(self, ids: Iterable[int], chosen: Selection | None = None) -> list[Photo]:
-        wanted = [row for part in parts(ids) for row in self._query(expressions.ids_in(part), _FIELDS)]
+        wanted = [row for part in parts(ids) for row in self._query(expressions.ids_in(part), OF_PHOTO)]
         if chosen is None:  # and all that have the same contents
-            contents = parts_of(sorted({row["content"] for row in wanted}))
-            wanted = [row for part in contents for row in self._all(f"content in {among(part)}", _FIELDS)]
+            contents = parts(sorted({row["content"] for row in wanted}))
+            wanted = [row for part in contents for row in self._all(f"content in {among(part)}", OF_PHOTO)]
         return [self._photo(row) for row in wanted]
 
     def by_path(self, chosen: Selection, *, copied: bool = False) -> Iterator[Photo]:
@@ -203,12 +200,12 @@ class PublishedIndex(Searchable):
             if not copied or counted[row["content"]] > 1
         )
         for part in parts(number for _, number in order):
-            photos = {row["id"]: self._photo(row) for row in self._query(expressions.ids_in(part), _FIELDS)}
+            photos = {row["id"]: self._photo(row) for row in self._query(expressions.ids_in(part), OF_PHOTO)}
             yield from (photos[number] for number in part if number in photos)
 
     def newest(self, chosen: Selection, count: int) -> list[Photo]:
         best: list[tuple[Photo, tuple[Any, ...]]] = []
-        for row in self._all(chosen.holds.sql, _FIELDS):
+        for row in self._all(chosen.holds.sql, OF_PHOTO):
             photo = self._photo(row)
             later = (0, 0) if photo.metadata.taken else (1, -photo.mtime_ns)
             best.append((photo, (*later, row["root"], unescaped(row["path"]))))
@@ -218,7 +215,7 @@ class PublishedIndex(Searchable):
 
     def months(self, chosen: Selection) -> dict[str, int]:
         counted = Counter(
-            (row["taken"] or datetime.fromtimestamp(row["mtime_ns"] // 10**9).isoformat())[:7]
+            (row["taken"] or local_time(row["mtime_ns"]))[:7]
             for row in self._all(chosen.holds.sql, ["taken", "mtime_ns"])
         )
         return dict(sorted(counted.items()))
@@ -228,7 +225,7 @@ class PublishedIndex(Searchable):
         return sorted(counted, key=lambda camera: (-counted[camera], camera))
 
     def _photo(self, row: dict[str, Any]) -> Photo:
-        metadata, content = Metadata(*(row[name] for name in _METADATA)), bytes.fromhex(row["content"])
+        metadata, content = Metadata(*(row[name] for name in METADATA)), bytes.fromhex(row["content"])
         return Photo(row["id"], self._path(row), row["size"], row["mtime_ns"], content, metadata, row["ctime_ns"])
 
     def _path(self, row: dict[str, Any]) -> bytes:
@@ -320,17 +317,6 @@ class PublishedIndex(Searchable):
                     yield from part
             finally:
                 found.close()
-
-
-def parts_of(values: list[str], size: int = 500) -> Iterator[list[str]]:
-    """Texts in lists of at most so many."""
-    for start in range(0, len(values), size):
-        yield values[start : start + size]
-
-
-def _root(kept: list[Any]) -> Root:
-    number, path, hidden, follow_links, exclude, any_name = kept
-    return Root(number, unescaped(path), Rules(hidden, follow_links, tuple(exclude), any_name))
 
 
 def _places(file: bytes, roots: list[Root]) -> Iterator[tuple[int, str]]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 
+from clipsearch.store.entities import escaped
 from clipsearch.store.filters import Filter, folded, words_of
-from clipsearch.store.milvus import escaped, quoted
+from clipsearch.store.milvus import quoted
 from clipsearch.store.selection import Box, Place, box_of, nanoseconds
 
 NOTHING = "id < 0"

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from clipsearch.errors import BadArgument, BadRequest, IndexUnusable, first_line, reason
 from clipsearch.paths import Collection
+from clipsearch.store.entities import add_fields
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient as MilvusClient  # noqa: PLC0414  # others take it from here
@@ -30,7 +31,6 @@ TOKEN, TOKEN_FILE, TLS = "CLIPSEARCH_MILVUS_TOKEN", "CLIPSEARCH_MILVUS_TOKEN_FIL
 
 _PROPERTY = "clipsearch"
 _SECONDS = 10.0  # to reach a server
-_LONGEST_PATH, _LONGEST = 16_384, 65_535  # bytes; the latter is the most that Milvus has
 
 
 class Address(NamedTuple):
@@ -183,23 +183,8 @@ def size(address: Address) -> int | None:
 
 def create(client: MilvusClient, address: Address, record: Record) -> None:
     """Make an empty collection, in which searches are exact and see what was written before them."""
-    from pymilvus import DataType
-
     schema = client.create_schema(auto_id=False, enable_dynamic_field=False)
-    schema.add_field("id", DataType.INT64, is_primary=True)
-    schema.add_field("row", DataType.FLOAT_VECTOR, dim=record.dim)
-    schema.add_field("content", DataType.VARCHAR, max_length=128)
-    schema.add_field("root", DataType.INT64)
-    schema.add_field("path", DataType.VARCHAR, max_length=_LONGEST_PATH)
-    schema.add_field("path_folded", DataType.VARCHAR, max_length=_LONGEST_PATH)
-    for name in ("size", "mtime_ns", "ctime_ns", "width", "height"):
-        schema.add_field(name, DataType.INT64)
-    schema.add_field("kind", DataType.VARCHAR, max_length=_LONGEST_PATH)
-    schema.add_field("orientation", DataType.VARCHAR, max_length=16)
-    for name in ("taken", "camera", "camera_folded"):
-        schema.add_field(name, DataType.VARCHAR, max_length=_LONGEST, nullable=True)
-    for name in ("latitude", "longitude"):
-        schema.add_field(name, DataType.DOUBLE, nullable=True)
+    add_fields(schema, record.dim)
     index = client.prepare_index_params()
     index.add_index("row", index_type="FLAT", metric_type="IP")
     for name in ("content", "path"):
@@ -246,20 +231,3 @@ def _kept(record: Record) -> dict[str, str]:
 def quoted(text: str) -> str:
     """A text as expressions have it."""
     return json.dumps(text, ensure_ascii=False)
-
-
-def escaped(path: bytes) -> str:
-    r"""A path as text, in which bytes that are not UTF-8 are `\xHH` and a backslash is two.
-
-    What is in a folder begins with the folder, as text too.
-    """
-    return path.replace(b"\\", b"\\\\").decode("utf-8", "backslashreplace")
-
-
-def unescaped(text: str) -> bytes:
-    """The path of a text that `escaped` made."""
-    return re.sub(
-        rb"\\(\\|x([0-9a-f]{2}))",
-        lambda found: b"\\" if found[2] is None else bytes.fromhex(found[2].decode()),
-        text.encode(),
-    )

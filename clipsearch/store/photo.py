@@ -46,10 +46,7 @@ class Photo(NamedTuple):
     @property
     def changed(self) -> str:
         """When its file was changed: local time in ISO 8601."""
-        try:
-            return datetime.fromtimestamp(self.mtime_ns // 10**9).isoformat()
-        except (OverflowError, ValueError, OSError):  # beyond what the calendar can say
-            return "0000-00-00T00:00:00"
+        return local_time(self.mtime_ns)
 
 
 class RootCounts(NamedTuple):
@@ -58,3 +55,11 @@ class RootCounts(NamedTuple):
     root: Root
     photos: int
     skipped: int
+
+
+def local_time(nanoseconds: int) -> str:
+    """The time of a file as local time in ISO 8601, in whole seconds."""
+    try:
+        return datetime.fromtimestamp(nanoseconds // 10**9).isoformat()
+    except (OverflowError, ValueError, OSError):  # beyond what the calendar can say
+        return "0000-00-00T00:00:00"

@@ -7,7 +7,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TypeVar
+
+import numpy as np
 
 from clipsearch.arrays import Array, Ids
 from clipsearch.errors import IndexEmpty
@@ -18,6 +20,8 @@ from clipsearch.store.photo import Photo, Root, RootCounts
 
 if TYPE_CHECKING:
     from clipsearch.store.selection import Selection
+
+Value = TypeVar("Value")
 
 
 class Offline(StrEnum):
@@ -193,9 +197,9 @@ class Searchable(ABC):
         self.close()
 
 
-def parts(ids: Iterable[int], size: int = 500) -> Iterator[list[int]]:
-    """Ids in lists of at most so many."""
-    everything = [int(i) for i in ids]
+def parts(values: Iterable[Value], size: int = 500) -> Iterator[list[Value]]:
+    """Values in lists of at most so many; numbers of an array as Python's own."""
+    everything: list[Value] = values.tolist() if isinstance(values, np.ndarray) else list(values)
     for start in range(0, len(everything), size):
         yield everything[start : start + size]
 

@@ -24,7 +24,7 @@ from clipsearch.models.model import mini
 from clipsearch.paths import Collection
 from clipsearch.store import changes, milvus
 from clipsearch.store.catalogue import Store
-from clipsearch.store.milvus import escaped, unescaped
+from clipsearch.store.entities import escaped, unescaped
 from clipsearch.store.opening import open_index
 
 pytest.importorskip("pymilvus")
