@@ -16,10 +16,13 @@ from stores import DIM, METADATA, put, row
 import clipsearch
 from clipsearch.images.read import content_hash
 from clipsearch.images.scan import Rules
-from clipsearch.store import schema, vectors
+from clipsearch.store import changes, schema, vectors
 from clipsearch.store.catalogue import CATALOGUE, Segment, Store
 
 DOCUMENT = (Path(clipsearch.__file__).parent / "store/FORMAT.md").read_text(encoding="utf-8")
+
+
+_TABLES, _KEYS = "SELECT name FROM sqlite_master WHERE type = 'table'", "SELECT key FROM meta"
 
 
 def names_in(table_after: str) -> list[str]:
@@ -50,6 +53,19 @@ def test_it_explains_what_the_catalogue_says_of_itself(tmp_path: Path) -> None:
     database.close()
     assert set(names_in("**meta** has")) == keys
     assert all(f"`{name}`" in DOCUMENT for name in Segment._fields)
+
+
+def test_it_explains_what_publishing_adds(tmp_path: Path) -> None:
+    with Store.create(tmp_path / "index", "a model", DIM) as store:
+        tables, keys = ({row[0] for row in store.database.execute(query)} for query in (_TABLES, _KEYS))
+        changes.start(store)
+        more_tables, more_keys = ({row[0] for row in store.database.execute(query)} for query in (_TABLES, _KEYS))
+    section = DOCUMENT[DOCUMENT.index("## What is published") :]
+    assert (more_tables - tables, more_keys - keys) == ({"changes"}, {"identity"})
+    assert "`changes`" in section
+    assert "`identity`" in section
+    with Store.open(tmp_path / "index") as store:  # the mark of the tables is right again
+        assert changes.last(store) == 0
 
 
 def test_every_file_of_an_index_is_in_it(clipsearch: Run, tmp_path: Path, mini_index) -> None:
