@@ -14,6 +14,7 @@ Parts:
   index   `clipsearch index` of new photos of 12 and of 2 megapixels
   pipeline  its images a second after the start, beside what decoding alone and embedding alone would allow
   query   a text and an image asked of an index of 2,000 photos, and a text of one of a million
+  siglip  a text asked with SigLIP 2's B/32, random weights of its true shape and a vocabulary of its true size
   noop    `clipsearch index` of 20,000 and 100,000 photos with nothing new
   grow    `clipsearch index` of 100 photos more, in an index of a million
   memory  the largest process of `clipsearch index` of 2,000 and of 20,000 photos
@@ -385,17 +386,14 @@ def query(args: argparse.Namespace) -> Figures:
     for rows in (2_000, args.rows):
         ours, files, peers = _filled(args, rows)
 
-        def text() -> str:  # one of two hundred thousand, so that no cache has it
-            return "a {} and a {} with a {} near a {} or a {}".format(*random.choices(WORDS, k=5))
-
         times = max(5, args.times) if rows == 2_000 else args.times
         texts: dict[str, Callable[..., Cost]]
         images: dict[str, Callable[..., Cost]]
-        texts = {"clipsearch": lambda ours=ours: run(clipsearch("query", text(), "--index", ours))}
+        texts = {"clipsearch": lambda ours=ours: run(clipsearch("query", _new_text(), "--index", ours))}
         images = {"clipsearch": lambda ours=ours: run(clipsearch("query", "--image", new, "--index", ours))}
         for pixels, peer in peers.items():
             name = f"rclip, {pixels} px"
-            texts[name] = lambda peer=peer, files=files: _ask_peer(peer, files, text(), "--no-indexing")
+            texts[name] = lambda peer=peer, files=files: _ask_peer(peer, files, _new_text(), "--no-indexing")
             images[name] = lambda peer=peer, files=files: _ask_peer(peer, files, new.resolve(), "--no-indexing")
         out[f"text, {rows} photos"] = compare(f"query: a text, {rows:,} photos", in_turn(texts, times))
         if may_forget():
@@ -404,6 +402,32 @@ def query(args: argparse.Namespace) -> Figures:
             out[f"text, {rows} photos, after a reboot"] = compare(title, in_turn(cold, args.times))
         if rows == 2_000:
             out[f"image, {rows} photos"] = compare(f"query: an image, {rows:,} photos", in_turn(images, times))
+    return out
+
+
+def _new_text() -> str:
+    """One of two hundred thousand, so that no cache has it."""
+    return "a {} and a {} with a {} near a {} or a {}".format(*random.choices(WORDS, k=5))
+
+
+def siglip(args: argparse.Namespace) -> Figures:
+    """A text asked with SigLIP 2's B/32, cold, of 2,000 photos; its files are kept apart from everything else's."""
+    folder, files, index = apart(inputs.make_siglip, args.work), args.work / "files-2000", args.work / "index-siglip"
+    apart(inputs.make_files, files, 2_000)
+    shutil.rmtree(index, ignore_errors=True)
+    apart(inputs.fill_index, index, files, 2_000, f"local-dir:{folder}")
+    first = run(clipsearch("query", _new_text(), "--index", index))  # reads the vocabulary once
+    again = _new_text()
+    texts = {
+        "a new text": lambda: run(clipsearch("query", _new_text(), "--index", index)),
+        "the same again": lambda: run(clipsearch("query", again, "--index", index)),
+    }
+    out = {"first": compare("siglip: the very first text", {"clipsearch": first})}
+    run(clipsearch("query", again, "--index", index))
+    out["text"] = compare("siglip: a text, 2,000 photos", in_turn(texts, max(11, args.times)))
+    if may_forget():
+        cold = {"a new text": lambda: forgotten(texts["a new text"])}
+        out["after a reboot"] = compare("siglip: the same, after a reboot", in_turn(cold, args.times))
     return out
 
 
@@ -536,7 +560,7 @@ def _filled(
     done = ours / f"filled-{FORMAT}"
     if not done.exists():
         shutil.rmtree(ours, ignore_errors=True)
-        apart(inputs.fill_index, ours, files, rows, apart(inputs.make_weights, args.work))
+        apart(inputs.fill_index, ours, files, rows, "ViT-B-32", apart(inputs.make_weights, args.work))
         done.touch()
     peers = {}
     for pixels in (
@@ -601,7 +625,7 @@ def serve(args: argparse.Namespace) -> Figures:
     apart(inputs.link_files, files, rows, inputs.make_photos(args.work / "photos-2", "2", 100))
     if not (folder / "whole").exists():
         shutil.rmtree(folder, ignore_errors=True)
-        apart(inputs.fill_index, folder, files, rows, None)
+        apart(inputs.fill_index, folder, files, rows)
         (folder / "whole").touch()
     cache = args.work / "cache-serve"
     shutil.rmtree(cache, ignore_errors=True)
@@ -691,6 +715,7 @@ _ALL = (
     publish,
     pipeline,
     query,
+    siglip,
     filtered,
     duplicates,
     noop,

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import functools
 import itertools
+import json
 import multiprocessing
 import os
+import random
 import shutil
 import sqlite3
+import string
 import subprocess
 import sys
 import venv
@@ -91,6 +94,73 @@ def make_weights(work: Path) -> Path:
         save_file(open_clip.create_model("ViT-B-32").state_dict(), path.with_suffix(".tmp"))
         path.with_suffix(".tmp").rename(path)
     return path
+
+
+def make_siglip(work: Path) -> Path:
+    """A folder for `local-dir:`: SigLIP 2's B/32 with random weights and a vocabulary of its size, made of chance."""
+    folder = work / "siglip2"
+    if not (folder / "open_clip_config.json").exists():
+        import open_clip
+        import torch
+        from safetensors.torch import save_file
+
+        folder.mkdir(exist_ok=True)
+        torch.manual_seed(0)
+        save_file(open_clip.create_model("ViT-B-32-SigLIP2-256").state_dict(), folder / "open_clip_model.safetensors")
+        _write_vocabulary(folder)
+        model = open_clip.get_model_config("ViT-B-32-SigLIP2-256")
+        model["text_cfg"]["hf_tokenizer_name"] = str(folder)
+        preprocess = {"mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic", "resize_mode": "squash"}
+        config = json.dumps({"model_cfg": model, "preprocess_cfg": preprocess})
+        (folder / "open_clip_config.json").write_text(config)
+    return folder
+
+
+def _write_vocabulary(folder: Path, tokens: int = 256_000) -> None:
+    """A `tokenizer.json` of Gemma's form and size: each merge puts together two tokens that there are."""
+    rng = random.Random(0)
+    special = ["<pad>", "<eos>", "<bos>", "<unk>"]
+    pieces = [*special, *(f"<0x{byte:02X}>" for byte in range(256)), *string.ascii_lowercase, *string.digits, "▁"]
+    vocabulary = {piece: number for number, piece in enumerate(pieces)}
+    words = pieces[len(special) + 256 :]
+    learnt: dict[tuple[str, str], None] = {}
+    while len(vocabulary) < tokens:
+        pair = (words[int(len(words) * rng.random() ** 5)], words[int(len(words) * rng.random() ** 5)])
+        merged = pair[0] + pair[1]
+        if len(merged) > 12 or merged in vocabulary:
+            continue
+        vocabulary[merged] = len(vocabulary)
+        words.append(merged)
+        for place in range(1, len(merged)):  # every way to the token, as Gemma's table has them
+            if merged[:place] in vocabulary and merged[place:] in vocabulary:
+                learnt[merged[:place], merged[place:]] = None
+    added = [{"id": number, "content": token, "special": True} for number, token in enumerate(special)]
+    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+    end = {"id": "<eos>", "ids": [1], "tokens": ["<eos>"]}
+    single = [{"Sequence": {"id": "A", "type_id": 0}}, {"SpecialToken": {"id": "<eos>", "type_id": 0}}]
+    pair_of_texts = [*single, {"Sequence": {"id": "B", "type_id": 1}}, {"SpecialToken": {"id": "<eos>", "type_id": 1}}]
+    model = {"type": "BPE", "dropout": None, "unk_token": "<unk>", "continuing_subword_prefix": None}
+    model |= {"end_of_word_suffix": None, "fuse_unk": True, "byte_fallback": True, "ignore_merges": False}
+    written = {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": [token | flags for token in added],
+        "normalizer": {"type": "Replace", "pattern": {"String": " "}, "content": "▁"},
+        "pre_tokenizer": None,
+        "post_processor": {
+            "type": "TemplateProcessing",
+            "single": single,
+            "pair": pair_of_texts,
+            "special_tokens": {"<eos>": end},
+        },
+        "decoder": None,
+        "model": model | {"vocab": vocabulary, "merges": [list(pair) for pair in learnt]},
+    }
+    (folder / "tokenizer.json").write_text(json.dumps(written, ensure_ascii=False, indent=2), encoding="utf-8")
+    described = {"tokenizer_class": "GemmaTokenizer", "pad_token": "<pad>", "eos_token": "<eos>", "unk_token": "<unk>"}
+    described |= {"bos_token": "<bos>", "add_bos_token": False, "add_eos_token": True}
+    (folder / "tokenizer_config.json").write_text(json.dumps(described))
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,19 +319,15 @@ def link_files(folder: Path, count: int, photos: Path) -> None:
             os.link(targets[number % len(targets)], path)
 
 
-def fill_index(index: Path, files: Path, count: int, weights: Path | None) -> None:
-    """An index of ours with made-up embeddings, through the store that `clipsearch index` writes with.
-
-    It is of a ViT-B/32 with these weights or, without any, of mini.
-    """
+def fill_index(index: Path, files: Path, count: int, name: str = "mini", weights: Path | None = None) -> None:
+    """An index of ours with made-up embeddings of a model, through the store that `clipsearch index` writes with."""
     from clipsearch.images.metadata import Metadata
     from clipsearch.images.scan import FoundFile, Rules
     from clipsearch.models.hub import resolve
-    from clipsearch.models.model import mini
     from clipsearch.store import vectors
     from clipsearch.store.catalogue import Store
 
-    model = resolve("ViT-B-32", weights) if weights else mini()
+    model = resolve(name, weights)
     with Store.create(index, model.to_json(), model.dim) as store:
         root = store.add_root(os.fsencode(files.resolve()), Rules())
         rows = itertools.chain.from_iterable(make_embeddings(count, model.dim))
