@@ -9,7 +9,7 @@ import pytest
 from tiny_models import cosines, save_tiny
 
 from clipsearch.errors import BadArgument
-from clipsearch.models import cache, precision
+from clipsearch.models import cache, precision, torch_towers
 from clipsearch.models.encoders import TorchEncoder
 from clipsearch.models.model import Model, mini
 from clipsearch.models.precision import AgreeingEncoder, measured
@@ -45,7 +45,12 @@ def test_int8_is_refused_where_there_are_no_linear_layers() -> None:
         TorchEncoder(mini(), "cpu", "int8")
 
 
-@pytest.mark.usefixtures("own_cache")
+@pytest.fixture
+def any_may_be_fastest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "_worth_trying", lambda: ["fp32", "bf16", "int8"])
+
+
+@pytest.mark.usefixtures("own_cache", "any_may_be_fastest")
 def test_the_rates_of_this_machine_are_measured_once(tiny: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     assert measured(tiny, 2) is None
     encoder, _ = chosen(tiny)
@@ -60,6 +65,19 @@ def test_the_rates_of_this_machine_are_measured_once(tiny: Model, monkeypatch: p
 
 
 @pytest.mark.usefixtures("own_cache")
+def test_a_precision_whose_products_are_slow_is_not_tried(tiny: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    # As on a processor that has instructions for bf16 and none for int8.
+    monkeypatch.setattr(torch_towers, "seconds_of_a_product", {"fp32": 1.0, "bf16": 0.5, "int8": 25.0}.get)
+    chosen(tiny)
+    assert set(measured(tiny, 2) or {}) == {"fp32", "bf16"}
+
+
+@pytest.mark.parametrize("name", ["fp32", "bf16", "int8"])
+def test_a_product_takes_some_time(name: str) -> None:
+    assert 0 < torch_towers.seconds_of_a_product(name) < 10
+
+
+@pytest.mark.usefixtures("own_cache", "any_may_be_fastest")
 def test_a_precision_that_a_model_has_not_is_not_measured() -> None:
     chosen(mini())
     assert set(measured(mini(), 2) or {}) == {"fp32", "bf16"}
