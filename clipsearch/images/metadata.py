@@ -11,7 +11,10 @@ if TYPE_CHECKING:
 
 
 class Metadata(NamedTuple):
-    """What a photo says of itself. Sizes are in pixels, upright; `taken` is local time in ISO 8601; degrees."""
+    """What a photo says of itself. Sizes are in pixels, upright; `taken` is local time in ISO 8601; degrees.
+
+    `keywords` are those that other programs have written into it, one a line.
+    """
 
     width: int
     height: int
@@ -19,6 +22,7 @@ class Metadata(NamedTuple):
     camera: str | None = None
     latitude: float | None = None
     longitude: float | None = None
+    keywords: str | None = None
 
 
 def metadata_of(exif: Image.Exif, width: int, height: int) -> Metadata:

@@ -66,13 +66,17 @@ class Rules(NamedTuple):
 
 
 class FoundFile(NamedTuple):
-    """A file that may be a photo, by its name or its first bytes. `error` says why it is none, where that is clear."""
+    """A file that may be a photo, by its name or its first bytes. `error` says why it is none, where that is clear.
+
+    `sidecar_ns` is when the XMP file beside it was changed, if there is one.
+    """
 
     path: bytes
     size: int
     mtime_ns: int
     ctime_ns: int = 0
     error: str | None = None
+    sidecar_ns: int | None = None
 
 
 class Unreadable(NamedTuple):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from clipsearch.arrays import parts
 from clipsearch.errors import BadRequest, ModelMismatch
 from clipsearch.models.model import Model
 from clipsearch.paths import Collection
@@ -22,7 +23,6 @@ from clipsearch.store.catalogue import Store
 from clipsearch.store.changes import Row
 from clipsearch.store.entities import entity_of, record_of
 from clipsearch.store.milvus import Address, Record, explained
-from clipsearch.store.searchable import parts
 
 if TYPE_CHECKING:
     from clipsearch.store.milvus import MilvusClient

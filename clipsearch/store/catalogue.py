@@ -169,7 +169,8 @@ class Store(Tables):
 
     def _copy_roots(self, database: sqlite3.Connection) -> None:
         """To a catalogue that will take this one's place. Generations go on: no segment's name has two meanings."""
-        database.execute("UPDATE meta SET value = ? WHERE key = 'generation'", (self.number("generation"),))
+        for key in ("generation", "reads"):
+            database.execute("UPDATE meta SET value = ? WHERE key = ?", (self.number(key), key))
         rows = self.database.execute("SELECT id, path, hidden, follow_links, exclude, any_name FROM roots").fetchall()
         database.executemany("INSERT INTO roots VALUES (?, ?, ?, ?, ?, ?)", rows)
 

@@ -8,11 +8,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from clipsearch.arrays import Ids
+from clipsearch.arrays import Ids, parts
 from clipsearch.images.metadata import Metadata
 from clipsearch.store import schema
 from clipsearch.store.catalogue import Store
-from clipsearch.store.searchable import parts
 from clipsearch.store.tables import Rows
 
 _COLUMNS = (

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clipsearch.arrays import Array, Ids, unit_rows
+from clipsearch.arrays import Array, Ids, parts, unit_rows
 from clipsearch.errors import IndexUnusable, NoCollection
 from clipsearch.images.metadata import Metadata
 from clipsearch.paths import Collection, join, relative_to
@@ -25,7 +25,7 @@ from clipsearch.store.filters import EVERYTHING, Circle, Filter
 from clipsearch.store.milvus import MOST, Address, Record, explained, quoted
 from clipsearch.store.photo import Photo, Root, RootCounts, local_time
 from clipsearch.store.schema import kilometres
-from clipsearch.store.searchable import Searchable, parts
+from clipsearch.store.searchable import Searchable
 from clipsearch.store.segments import products
 from clipsearch.store.selection import Clause, Place, Selection, searched_places, spellings
 from clipsearch.store.tables import Rows

@@ -58,7 +58,8 @@ def entity_of(row: Row) -> dict[str, Any]:
         "kind": escaped(name[name.rfind(b".") :].lower() if b"." in name else b""),
         "orientation": _orientation(row),
         "camera_folded": None if camera is None else folded(camera),
-        **row.metadata._replace(camera=camera)._asdict(),
+        **{name: value for name, value in row.metadata._asdict().items() if name in METADATA},
+        "camera": camera,
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 
+from clipsearch.errors import BadRequest
 from clipsearch.store.entities import escaped
 from clipsearch.store.filters import Filter, folded, words_of
 from clipsearch.store.milvus import quoted
@@ -16,6 +17,8 @@ EVERYTHING = "id > 0"
 
 def conditions(where: Filter) -> list[str]:
     """What a filter says of a row by itself: all but folders, lists of files, and the distance to a place."""
+    if where.reads or where.keywords:
+        raise BadRequest("a collection has no --reads and no --keyword; ask the index in a folder")
     out = []
     if where.at_least is not None:
         out.append(f"size >= {where.at_least}")

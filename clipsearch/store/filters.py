@@ -43,8 +43,9 @@ class Filter(NamedTuple):
 
     `after` is the first moment that counts, `before` the first that does not, in local time. A photo's date is when it
     was taken or, if it does not say, when its file was changed. `camera` is a part of its name, `name` has words that
-    are in its path below the indexed folder, each in any case; sizes are in bytes; `types` are suffixes such as ".jpg";
-    `under` is a folder; `files` are paths.
+    are in its path below the indexed folder, `reads` words that are written in it, each in any case; `keywords` are all
+    among those that other programs gave it; sizes are in bytes; `types` are suffixes such as ".jpg"; `under` is a
+    folder; `files` are paths.
     """
 
     under: str | None = None
@@ -58,6 +59,8 @@ class Filter(NamedTuple):
     types: tuple[str, ...] = ()
     files: tuple[bytes, ...] | None = None
     name: str | None = None
+    reads: str | None = None
+    keywords: tuple[str, ...] = ()
 
     def checked(self) -> Filter:
         """The same, if a program has filled it in as it should. Raises `BadArgument`."""
@@ -77,6 +80,10 @@ class Filter(NamedTuple):
             raise BadArgument("files", "must be paths as bytes; os.fsencode makes them")
         if self.name is not None and not (isinstance(self.name, str) and self.name.split()):
             raise BadArgument("name", "must be words of a path")
+        if self.reads is not None and not (isinstance(self.reads, str) and self.reads.split()):
+            raise BadArgument("reads", "must be words")
+        if isinstance(self.keywords, str) or not all(isinstance(word, str) and word for word in self.keywords):
+            raise BadArgument("keywords", "must be texts in a tuple")
         return self if self.near is None else self._replace(near=_circle(self.near))
 
 
@@ -106,9 +113,17 @@ def written(
     orientation: str | None = None,
     type: Iterable[str] = (),
     name: str | None = None,
+    reads: str | None = None,
+    keyword: Iterable[str] = (),
 ) -> Filter:
     """The filter of conditions as people write them; those that are None do not count. Raises `BadRequest`."""
-    for argument, value in (("under", under), ("camera", camera), ("name", name)):
+    for argument, value in (
+        ("under", under),
+        ("camera", camera),
+        ("name", name),
+        ("reads", reads),
+        *(("keyword", word) for word in keyword),
+    ):
         if value is not None and not value.strip():
             raise BadArgument(argument, "was given an empty name")
     bounds = [parse_size(text) for text in size]
@@ -123,6 +138,8 @@ def written(
         orientation=parse_orientation(orientation) if orientation is not None else None,
         types=tuple(suffix for kind in type for suffix in parse_type(kind)),
         name=name,
+        reads=reads,
+        keywords=tuple(word.strip() for word in keyword),
     )
 
 

@@ -25,10 +25,15 @@ class Known(NamedTuple):
     mtime_ns: int
     ctime_ns: int
     error: str | None
+    sidecar_ns: int | None = None
 
 
 class Photo(NamedTuple):
-    """A photo as the catalogue has it: absolute path, bytes, times, the hash of its contents, its metadata."""
+    """A photo as the catalogue has it: absolute path, bytes, times, the hash of its contents, its metadata.
+
+    `keywords` are those in it and in the XMP file beside it. Of a video, image and contents are those of one frame, at
+    `time` seconds.
+    """
 
     image_id: int
     path: bytes
@@ -37,6 +42,8 @@ class Photo(NamedTuple):
     content: bytes
     metadata: Metadata
     ctime_ns: int = 0
+    keywords: tuple[str, ...] = ()
+    time: float | None = None
 
     @property
     def date(self) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 from clipsearch.errors import CatalogueDamaged, IndexOutdated, IndexTooNew, IndexUnusable
 from clipsearch.paths import CATALOGUE
 
-FORMAT = 4
+FORMAT = 5
 REBUILT = "rebuilt.sqlite"  # a catalogue in the making, until it takes the other's place
 
 SCHEMA = """
@@ -28,13 +28,20 @@ CREATE TABLE roots (
 );
 CREATE TABLE images (
     id INTEGER PRIMARY KEY AUTOINCREMENT, content BLOB NOT NULL UNIQUE,
-    width INTEGER, height INTEGER, taken TEXT, camera TEXT, latitude REAL, longitude REAL, mark INTEGER NOT NULL
+    width INTEGER, height INTEGER, taken TEXT, camera TEXT, latitude REAL, longitude REAL, keywords TEXT,
+    mark INTEGER NOT NULL
 );
 CREATE TABLE embeddings (image INTEGER PRIMARY KEY, vector BLOB NOT NULL);
+CREATE TABLE frames (image INTEGER PRIMARY KEY, video INTEGER NOT NULL, time REAL NOT NULL);
+CREATE INDEX frames_video ON frames (video);
+CREATE TABLE texts (image INTEGER PRIMARY KEY, lines TEXT NOT NULL, folded TEXT NOT NULL, mark INTEGER NOT NULL);
+CREATE VIRTUAL TABLE words USING fts5 (
+    folded, content = 'texts', content_rowid = 'image', tokenize = 'trigram case_sensitive 1'
+);
 CREATE TABLE photos (
     id INTEGER PRIMARY KEY, root INTEGER NOT NULL REFERENCES roots, path BLOB NOT NULL,
     size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, ctime_ns INTEGER NOT NULL,
-    image INTEGER REFERENCES images, error TEXT, mark INTEGER NOT NULL,
+    image INTEGER REFERENCES images, error TEXT, sidecar_ns INTEGER, keywords TEXT, mark INTEGER NOT NULL,
     UNIQUE (root, path), CHECK ((image IS NULL) != (error IS NULL))
 );
 CREATE INDEX photos_image ON photos (image);
@@ -51,7 +58,14 @@ CREATE TRIGGER photo_changed AFTER UPDATE OF image ON photos
     WHEN old.image IS NOT NULL AND old.image IS NOT new.image AND old.image NOT IN (SELECT image FROM loose)
     BEGIN INSERT INTO loose VALUES (old.image); END;
 CREATE TRIGGER image_deleted AFTER DELETE ON images
-    BEGIN DELETE FROM embeddings WHERE image = old.id; INSERT INTO dropped VALUES (old.id); END;
+    BEGIN
+        DELETE FROM embeddings WHERE image = old.id; DELETE FROM texts WHERE image = old.id;
+        INSERT INTO dropped VALUES (old.id);
+    END;
+CREATE TRIGGER text_added AFTER INSERT ON texts
+    BEGIN INSERT INTO words (rowid, folded) VALUES (new.image, new.folded); END;
+CREATE TRIGGER text_deleted AFTER DELETE ON texts
+    BEGIN INSERT INTO words (words, rowid, folded) VALUES ('delete', old.image, old.folded); END;
 """
 
 # What was changed since when, for places that an index is published to: made when it first is. A photo has one number,
@@ -67,8 +81,11 @@ CREATE TRIGGER photo_removed AFTER DELETE ON photos
 """
 
 # The columns that the marks of a photo and of an image are made from.
-OF_PHOTO = "path, size, mtime_ns, ctime_ns, image, CAST(error AS BLOB)"
-OF_IMAGE = "content, width, height, CAST(taken AS BLOB), CAST(camera AS BLOB), latitude, longitude"
+OF_PHOTO = "path, size, mtime_ns, ctime_ns, image, CAST(error AS BLOB), sidecar_ns, CAST(keywords AS BLOB)"
+OF_IMAGE = (
+    "content, width, height, CAST(taken AS BLOB), CAST(camera AS BLOB), latitude, longitude, CAST(keywords AS BLOB)"
+)
+OF_TEXT = "image, CAST(lines AS BLOB), CAST(folded AS BLOB)"
 
 SQLITE_ERRORS = (sqlite3.DatabaseError, UnicodeDecodeError)  # the latter when SQLite quotes a damaged name
 
@@ -106,6 +123,7 @@ def _connect(path: Path, query: str, any_thread: bool, first: str = "") -> sqlit
     database.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
     database.create_function("mark", -1, mark, deterministic=True)
     database.create_function("km", 4, kilometres, deterministic=True)
+    database.create_function("has_keyword", 2, has_keyword, deterministic=True)
     try:
         database.execute(first)
         database.execute("PRAGMA schema_version").fetchone()  # until here nothing was read
@@ -157,7 +175,7 @@ def make_catalogue(folder: Path, model: str, dim: int) -> None:
 def initialise(database: sqlite3.Connection, model: str, dim: int) -> None:
     """Make the tables of an empty catalogue for embeddings of length `dim`."""
     database.executescript("BEGIN IMMEDIATE;" + SCHEMA + TRIGGERS)
-    rows = {"format": FORMAT, "model": model, "dim": dim, "generation": 0, "vectors": None}
+    rows = {"format": FORMAT, "model": model, "dim": dim, "generation": 0, "vectors": None, "reads": 0}
     database.executemany("INSERT INTO meta VALUES (?, ?)", rows.items())
     database.execute("INSERT INTO meta VALUES ('schema', ?)", (_mark_of_schema(database),))
     database.execute("COMMIT")
@@ -194,6 +212,11 @@ def mark(*values: Any) -> int:
 def _mark_of_schema(database: sqlite3.Connection) -> int:
     rows = database.execute("SELECT type, name, tbl_name, rootpage, sql FROM sqlite_master ORDER BY rowid").fetchall()
     return zlib.crc32(repr(rows).encode("utf-8", "surrogateescape"))
+
+
+def has_keyword(keywords: Any, wanted: str) -> bool:
+    """Whether one of some keywords, each on a line, is the wanted one, whose case is folded."""
+    return isinstance(keywords, str) and wanted in keywords.casefold().split("\n")
 
 
 def kilometres(latitude: Any, longitude: Any, latitude_2: float, longitude_2: float) -> float | None:

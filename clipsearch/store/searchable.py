@@ -7,9 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Self, TypeVar
-
-import numpy as np
+from typing import TYPE_CHECKING, Self
 
 from clipsearch.arrays import Array, Ids
 from clipsearch.errors import IndexEmpty
@@ -20,8 +18,6 @@ from clipsearch.store.photo import Photo, Root, RootCounts
 
 if TYPE_CHECKING:
     from clipsearch.store.selection import Selection
-
-Value = TypeVar("Value")
 
 
 class Offline(StrEnum):
@@ -195,13 +191,6 @@ class Searchable(ABC):
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self.close()
-
-
-def parts(values: Iterable[Value], size: int = 500) -> Iterator[list[Value]]:
-    """Values in lists of at most so many; numbers of an array as Python's own."""
-    everything: list[Value] = values.tolist() if isinstance(values, np.ndarray) else list(values)
-    for start in range(0, len(everything), size):
-        yield everything[start : start + size]
 
 
 def _is_unreadable(folder: bytes) -> bool:

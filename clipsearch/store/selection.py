@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from clipsearch.errors import NotIndexed
 from clipsearch.paths import absolute, join, relative_to
+from clipsearch.store import texts
 from clipsearch.store.filters import EVERYTHING, Circle, Filter, words_of
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def select(store: Store, where: Filter = EVERYTHING) -> Selection:
         offline,
         missing,
         all_of([*conditions.of_photo, *conditions.of_image, *(date.of_both for date in conditions.dates)]),
-        _candidates(conditions),
+        _with_frames(store, _candidates(conditions)),
         everywhere and not any(conditions),
     )
 
@@ -215,6 +216,8 @@ def _of_photo(where: Filter) -> list[Clause]:
     if where.types:
         sql = " OR ".join("CAST(photos.path AS TEXT) LIKE ?" for _ in where.types)
         clauses.append(Clause(sql, tuple(f"%{suffix}" for suffix in where.types)))
+    for keyword in where.keywords:
+        clauses.append(Clause("has_keyword(photos.keywords, ?)", (keyword.casefold(),)))
     for ways in words_of(where.name or ""):
         sql = "instr(CAST(lower(CAST(photos.path AS TEXT)) AS BLOB), ?)"
         values = tuple(os.fsencode(way) for way in sorted(ways))
@@ -232,6 +235,7 @@ def _of_image(where: Filter) -> list[Clause]:
     if where.orientation:
         sign = {"landscape": ">", "portrait": "<", "square": "="}[where.orientation]
         clauses.append(Clause(f"width {sign} height"))
+    clauses += [Clause(sql, (value,)) for sql, value in texts.conditions(where.reads or "")]
     return clauses
 
 
@@ -292,6 +296,15 @@ def _candidates(conditions: _Conditions) -> Clause:
     if of_image or dates:
         return Clause(f"SELECT DISTINCT image FROM {BY_PHOTO} WHERE {holds.sql}", holds.values)
     return Clause(f"SELECT DISTINCT image FROM photos WHERE image IS NOT NULL AND {holds.sql}", holds.values)
+
+
+def _with_frames(store: Store, candidates: Clause) -> Clause:
+    """The same and, where there are videos, all their frames."""
+    if not store.has_frames():
+        return candidates
+    frames = "SELECT image FROM frames WHERE video IN (SELECT id FROM chosen_images)"
+    sql = f"WITH chosen_images (id) AS ({candidates.sql}) SELECT id FROM chosen_images UNION {frames}"
+    return Clause(sql, candidates.values)
 
 
 def _candidates_by_image(of_image: list[Clause], dates: list[_Date]) -> Clause:

@@ -6,12 +6,12 @@ import json
 import sqlite3
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from clipsearch.arrays import Array, Ids, unit_rows
+from clipsearch.arrays import Array, Ids, parts, unit_rows
 from clipsearch.errors import IndexDamaged
 from clipsearch.images.metadata import Metadata
 from clipsearch.images.scan import FoundFile, Rules
@@ -19,12 +19,20 @@ from clipsearch.paths import join, relative_to
 from clipsearch.store import schema
 from clipsearch.store.photo import Known, Photo, Root, RootCounts
 from clipsearch.store.schema import OF_PHOTO, explained
-from clipsearch.store.searchable import Searchable, parts
+from clipsearch.store.searchable import Searchable
 from clipsearch.store.selection import BY_IMAGE, BY_PHOTO, Selection, all_of, bounds
 
 Rows = NDArray[np.float16]
 LARGEST_ID = 2**63 - 1  # that SQLite can have
 _RULES = "hidden, follow_links, exclude, any_name"
+
+
+class _Frame(NamedTuple):
+    """The image that stands for its video, its seconds from the start, its contents."""
+
+    video: int
+    time: float
+    content: bytes
 
 
 class Tables(Searchable):
@@ -129,7 +137,7 @@ class Tables(Searchable):
 
     def known(self, root: Root, under: bytes = b"") -> Iterator[Known]:
         """The files of a root, or of a folder in it, in bytewise order of their paths."""
-        columns, condition = "path, size, mtime_ns, ctime_ns, error", "root = ? AND path >= ? AND path < ?"
+        columns, condition = "path, size, mtime_ns, ctime_ns, error, sidecar_ns", "root = ? AND path >= ? AND path < ?"
         query = f"SELECT {columns} FROM photos WHERE {condition} ORDER BY path"
         for row in self.database.execute(query, (root.id, *bounds(under))):
             yield Known(*row)
@@ -145,21 +153,32 @@ class Tables(Searchable):
 
     def known_file(self, root: Root, path: bytes) -> Known | None:
         """What the catalogue says of one file of a root."""
-        query = "SELECT path, size, mtime_ns, ctime_ns, error FROM photos WHERE root = ? AND path = ?"
+        query = "SELECT path, size, mtime_ns, ctime_ns, error, sidecar_ns FROM photos WHERE root = ? AND path = ?"
         row = self.database.execute(query, (root.id, path)).fetchone()
         return Known(*row) if row else None
 
-    def put_photo(self, root: Root, file: FoundFile, image_id: int | None, error: str | None) -> None:
-        """Record a file, new or changed: it has an image, or the error that says why not."""
+    def put_photo(
+        self, root: Root, file: FoundFile, image_id: int | None, error: str | None, keywords: Iterable[str] = ()
+    ) -> None:
+        """Record a file, new or changed: it has an image, or the error that says why not.
+
+        `keywords` are those beside it; those in it are added.
+        """
         self.begin()
-        values = (file.path, file.size, file.mtime_ns, file.ctime_ns, image_id, error)
+        every = "\n".join(dict.fromkeys([*self._keywords_in(image_id), *keywords])) or None
+        values = (file.path, file.size, file.mtime_ns, file.ctime_ns, image_id, error, file.sidecar_ns, every)
         self.database.execute(
-            "INSERT INTO photos (root, path, size, mtime_ns, ctime_ns, image, error, mark)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+            "INSERT INTO photos (root, path, size, mtime_ns, ctime_ns, image, error, sidecar_ns, keywords, mark)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
             " ON CONFLICT (root, path) DO UPDATE SET size = excluded.size, mtime_ns = excluded.mtime_ns,"
-            " ctime_ns = excluded.ctime_ns, image = excluded.image, error = excluded.error, mark = excluded.mark",
+            " ctime_ns = excluded.ctime_ns, image = excluded.image, error = excluded.error,"
+            " sidecar_ns = excluded.sidecar_ns, keywords = excluded.keywords, mark = excluded.mark",
             (root.id, *values, schema.mark(*values)),
         )
+
+    def _keywords_in(self, image_id: int | None) -> list[str]:
+        row = self.database.execute("SELECT keywords FROM images WHERE id = ?", (image_id,)).fetchone()
+        return row[0].split("\n") if row and row[0] else []
 
     def remove_photos(self, root: Root, paths: Iterable[bytes]) -> None:
         """Forget files of a root."""
@@ -172,10 +191,23 @@ class Tables(Searchable):
         self.begin()
         row = vector.astype("<f2").tobytes()
         values = (content, *metadata, schema.mark(content, *metadata, row))
-        statement = "INSERT INTO images VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?)"
+        statement = "INSERT INTO images VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
         image_id = int(self.database.execute(statement, values).lastrowid or 0)
         self.database.execute("INSERT INTO embeddings VALUES (?, ?)", (image_id, row))
         return image_id
+
+    def add_frames(self, video: int, metadata: Metadata, frames: Iterable[tuple[float, bytes, Array]]) -> None:
+        """Record frames of a video: seconds from its start, a hash, and the unit row of each.
+
+        The first stands for the video, and is its image already.
+        """
+        for number, (time, content, row) in enumerate(frames):
+            image_id = self.add_image(content, metadata, row) if number else video
+            self.database.execute("INSERT INTO frames VALUES (?, ?, ?)", (image_id, video, time))
+
+    def has_frames(self) -> bool:
+        """Whether there are videos."""
+        return self.database.execute("SELECT 1 FROM frames LIMIT 1").fetchone() is not None
 
     def prune(self) -> None:
         """Forget the contents that no photo has any more."""
@@ -185,6 +217,9 @@ class Tables(Searchable):
             " AND NOT EXISTS (SELECT 1 FROM photos WHERE photos.image = images.id)"
         )
         self.database.execute("DELETE FROM loose")
+        gone = "SELECT image FROM frames WHERE video NOT IN (SELECT id FROM images)"
+        self.database.execute(f"DELETE FROM images WHERE id IN ({gone})")
+        self.database.execute("DELETE FROM frames WHERE image NOT IN (SELECT id FROM images)")
 
     def find_image(self, content: bytes) -> int | None:
         """The id of the image with this content hash."""
@@ -222,13 +257,27 @@ class Tables(Searchable):
         holds = chosen.holds if chosen else all_of(())
         out: list[Photo] = []
         for part in parts(ids):
-            condition = f"images.id IN ({_placeholders(part)}) AND {holds.sql}"
-            out += self._photos(roots, condition, (*part, *holds.values), BY_IMAGE)
+            frames = self._frames(part)
+            images = list({frames[image].video if image in frames else image for image in part})
+            condition = f"images.id IN ({_placeholders(images)}) AND {holds.sql}"
+            found = list(self._photos(roots, condition, (*images, *holds.values), BY_IMAGE))
+            out += _with_frames(found, frames) if frames else found
         return out
+
+    def _frames(self, images: list[int]) -> dict[int, _Frame]:
+        """Those of some images that are frames of videos."""
+        rows = self.database.execute(
+            "SELECT image, video, time, content FROM frames JOIN images ON images.id = image"
+            f" WHERE image IN ({_placeholders(images)})",
+            images,
+        )
+        return {image: _Frame(video, time, content) for image, video, time, content in rows}
 
     def by_path(self, chosen: Selection, *, copied: bool = False) -> Iterator[Photo]:
         """As `Searchable` says."""
-        several = "image IN (SELECT image FROM photos GROUP BY image HAVING count(image) > 1) AND " if copied else ""
+        several = (
+            "photos.image IN (SELECT image FROM photos GROUP BY image HAVING count(image) > 1) AND " if copied else ""
+        )
         condition = f"{several}photos.root = ? AND {chosen.holds.sql} ORDER BY photos.path"
         for root in sorted(chosen.roots.values(), key=lambda root: join(root.path, b"")):
             yield from self._photos(chosen.roots, condition, (root.id, *chosen.holds.values))
@@ -259,15 +308,17 @@ class Tables(Searchable):
         self, roots: dict[int, Root], condition: str, values: tuple[Any, ...], tables: str = BY_PHOTO
     ) -> Iterator[Photo]:
         rows = self.database.execute(
-            "SELECT photos.root, photos.path, size, mtime_ns, ctime_ns, image, content, width, height, taken, camera,"
-            f" latitude, longitude FROM {tables} WHERE {condition}",
+            "SELECT photos.root, photos.path, size, mtime_ns, ctime_ns, photos.image, photos.keywords, time, content,"
+            " width, height, taken, camera, latitude, longitude, images.keywords"
+            f" FROM {tables} LEFT JOIN frames ON frames.image = photos.image WHERE {condition}",
             values,
         )
-        for root, path, size, mtime_ns, ctime_ns, image_id, content, *metadata in rows:
+        for root, path, size, mtime_ns, ctime_ns, image_id, keywords, time, content, *metadata in rows:
             if not isinstance(path, bytes):
                 raise self.damaged()
             whole = join(roots[root].path, path)
-            yield Photo(image_id, whole, size, mtime_ns, content, Metadata(*metadata), ctime_ns)
+            of = Metadata(*metadata)
+            yield Photo(image_id, whole, size, mtime_ns, content, of, ctime_ns, tuple_of(keywords), time)
 
     # -------------------------------------------------------------------------------- embeddings
 
@@ -317,6 +368,23 @@ class Tables(Searchable):
             raise self.damaged()
         blob = b"".join(row[1] for row in rows)
         return ids, np.frombuffer(blob, "<f2").reshape(len(rows), self.dim).astype(np.float16, copy=False)
+
+
+def _with_frames(photos: list[Photo], frames: dict[int, _Frame]) -> Iterator[Photo]:
+    """The photos, and a video once for each of its frames that are asked for."""
+    of_video: dict[int, list[tuple[int, _Frame]]] = {}
+    for image, frame in frames.items():
+        of_video.setdefault(frame.video, []).append((image, frame))
+    for photo in photos:
+        if photo.image_id not in of_video:
+            yield photo
+        for image, frame in of_video.get(photo.image_id, ()):
+            yield photo._replace(image_id=image, content=frame.content, time=frame.time)
+
+
+def tuple_of(keywords: str | None) -> tuple[str, ...]:
+    """Keywords as the catalogue has them, each on a line."""
+    return tuple(keywords.split("\n")) if keywords else ()
 
 
 def _columns(rules: Rules) -> tuple[bool, bool, str, bool]:

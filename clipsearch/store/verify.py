@@ -9,7 +9,7 @@ from typing import NamedTuple
 from clipsearch.errors import CatalogueDamaged
 from clipsearch.store import vectors
 from clipsearch.store.catalogue import Store
-from clipsearch.store.schema import OF_IMAGE, OF_PHOTO, explained
+from clipsearch.store.schema import OF_IMAGE, OF_PHOTO, OF_TEXT, explained
 
 
 class Damage(StrEnum):
@@ -22,6 +22,7 @@ class Damage(StrEnum):
     EMBEDDING = "damaged embedding"  # forgotten
     NO_IMAGE = "no image"  # embeddings of no image; forgotten
     NO_PHOTO = "no photo"  # images of no photo; forgotten
+    TEXT = "damaged text"  # what was read in images; forgotten, and read again
     VECTORS = "damaged vectors"  # segments of them; written anew
 
 
@@ -44,7 +45,8 @@ class Verified(NamedTuple):
 # No file has this time, so that the next update looks at it.
 _AGAIN = (
     "image = NULL, error = 'to be embedded again', mtime_ns = -1,"
-    " mark = mark(path, size, -1, ctime_ns, NULL, CAST('to be embedded again' AS BLOB))"
+    " mark = mark(path, size, -1, ctime_ns, NULL, CAST('to be embedded again' AS BLOB), sidecar_ns,"
+    " CAST(keywords AS BLOB))"
 )
 _REPAIRS = {  # in this order: what one forgets leaves others without what they belong to
     Damage.NAME: "DELETE FROM photos WHERE typeof(path) != 'blob'",
@@ -56,7 +58,11 @@ _REPAIRS = {  # in this order: what one forgets leaves others without what they 
     ),
     Damage.EMBEDDING: "DELETE FROM images WHERE id IN unsound",
     Damage.NO_IMAGE: "DELETE FROM embeddings WHERE image NOT IN (SELECT id FROM images)",
-    Damage.NO_PHOTO: "DELETE FROM images WHERE id NOT IN (SELECT image FROM photos WHERE image IS NOT NULL)",
+    Damage.NO_PHOTO: (
+        "DELETE FROM images WHERE id NOT IN (SELECT image FROM photos WHERE image IS NOT NULL)"
+        " AND id NOT IN (SELECT frames.image FROM frames JOIN photos ON photos.image = frames.video)"
+    ),
+    Damage.TEXT: f"DELETE FROM texts WHERE mark({OF_TEXT}) != mark OR image NOT IN (SELECT id FROM images)",
 }
 
 

@@ -94,4 +94,4 @@ def test_a_mark_can_be_computed_from_what_it_says(tmp_path: Path) -> None:
         assert (mark, blob) == (zlib.crc32(repr(listed).encode("ascii")), embedding)
         assert np.frombuffer(blob, "<f2").shape == (DIM,)
         [(mark,)] = store.database.execute("SELECT mark FROM photos")
-        assert mark == zlib.crc32(repr([b"a.jpg", 5, 1, 0, 1, None]).encode("ascii"))
+        assert mark == zlib.crc32(repr([b"a.jpg", 5, 1, 0, 1, None, None, None]).encode("ascii"))

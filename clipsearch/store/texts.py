@@ -1,0 +1,116 @@
+"""What is written in photos: lines as they were read, and how they are looked up."""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from clipsearch.arrays import parts
+from clipsearch.store import schema
+
+if TYPE_CHECKING:
+    from clipsearch.store.catalogue import Store
+
+_SHORTEST = 3  # letters of a word that the trigrams of `words` can find
+
+
+class Line(NamedTuple):
+    """A line of writing and the box around it, in shares of the upright photo's width and height."""
+
+    text: str
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+
+class Unread(NamedTuple):
+    """An image that nobody has looked for writing in, and a file that has it."""
+
+    image_id: int
+    path: bytes
+
+
+def fold(text: str) -> str:
+    """A text as it is compared: small letters without accents, wide letters as narrow ones, single spaces."""
+    letters = unicodedata.normalize("NFKD", text)
+    return " ".join("".join(letter for letter in letters if not unicodedata.combining(letter)).casefold().split())
+
+
+def conditions(reads: str) -> Iterator[tuple[str, str]]:
+    """SQL that is true for the `images.id` of photos that have all words of a text in them, each with its value."""
+    words = fold(reads).split()
+    long = [f'"{word.replace(chr(34), chr(34) * 2)}"' for word in words if len(word) >= _SHORTEST]
+    if long:
+        yield "images.id IN (SELECT rowid FROM words WHERE words MATCH ?)", " AND ".join(long)
+    for word in words:
+        if len(word) < _SHORTEST:
+            yield "images.id IN (SELECT image FROM texts WHERE instr(folded, ?))", word
+
+
+def matching(lines: Iterable[Line], reads: str) -> list[Line]:
+    """The lines that have a word of a text in them."""
+    words = fold(reads).split()
+    return [line for line in lines if any(word in fold(line.text) for word in words)]
+
+
+def put(store: Store, image_id: int, lines: Sequence[Line]) -> None:
+    """Record what is written in an image, which may be nothing."""
+    store.begin()
+    written = json.dumps(lines, ensure_ascii=False, separators=(",", ":")) if lines else ""
+    values = (image_id, written, fold(" \n".join(line.text for line in lines)))
+    store.database.execute("INSERT OR REPLACE INTO texts VALUES (?, ?, ?, ?)", (*values, schema.mark(*values)))
+
+
+def of_images(store: Store, ids: Iterable[int]) -> dict[int, list[Line]]:
+    """The lines of images; those that were not read, or have none, are left out."""
+    out: dict[int, list[Line]] = {}
+    for part in parts(ids):
+        query = f"SELECT image, lines FROM texts WHERE lines != '' AND image IN ({','.join('?' * len(part))})"
+        for image, lines in store.database.execute(query, part):
+            try:
+                out[image] = [Line(*line) for line in json.loads(lines)]
+            except (ValueError, TypeError):
+                raise store.damaged() from None
+    return out
+
+
+def unread(store: Store) -> list[Unread]:
+    """The images of photos that nobody has looked for writing in; frames of videos are not."""
+    rows = store.database.execute(
+        "SELECT photos.image, roots.path, min(photos.path) FROM photos JOIN roots ON roots.id = photos.root"
+        " WHERE photos.image IS NOT NULL AND photos.image NOT IN (SELECT image FROM texts)"
+        " AND photos.image NOT IN (SELECT image FROM frames) GROUP BY photos.image"
+    )
+    return [Unread(image, root.rstrip(b"/") + b"/" + path) for image, root, path in rows]
+
+
+def copy(old: Store, new: Store) -> None:
+    """What was read of the contents that both have."""
+    query = "SELECT content, lines, folded FROM texts JOIN images ON images.id = texts.image"
+    for content, lines, folded in old.database.execute(query):
+        image_id = new.find_image(content)
+        if image_id is not None:
+            values = (image_id, lines, folded)
+            new.begin()
+            new.database.execute("INSERT OR REPLACE INTO texts VALUES (?, ?, ?, ?)", (*values, schema.mark(*values)))
+
+
+def is_read(store: Store) -> bool:
+    """Whether the photos of an index are looked through for writing, as `index --ocr` has asked for."""
+    return bool(store.meta("reads"))
+
+
+def set_read(store: Store, reads: bool) -> None:
+    """Record whether they are to be."""
+    if reads != is_read(store):
+        store.begin()
+        store.database.execute("UPDATE meta SET value = ? WHERE key = 'reads'", (int(reads),))
+
+
+def counts(store: Store) -> tuple[int, int]:
+    """How many images were read, and how many have writing in them."""
+    row = store.database.execute("SELECT count(*), count(nullif(folded, '')) FROM texts").fetchone()
+    return int(row[0]), int(row[1])
