@@ -48,6 +48,8 @@ def duplicates(
     orientation: filters.Orientation = None,
     type: filters.Type = None,
     name: filters.Name = None,
+    reads: filters.Reads = None,
+    keyword: filters.Keyword = None,
     files_from: filters.FilesFrom = None,
     from0: filters.From0 = False,
     format: FormatOption = None,
@@ -82,7 +84,9 @@ def duplicates(
         raise BadRequest(f"-0 prints paths; it does not go with --format {form}")
     if html in ("", "-"):
         raise BadArgument("html", f"needs a name, not {html!r}")
-    where = filters.photo_filter(under, after, before, camera, near, size, orientation, type, name, files_from, from0)
+    where = filters.photo_filter(
+        under, after, before, camera, near, size, orientation, type, name, reads, keyword, files_from, from0
+    )
     with open_index(index_place(index)) as store:
         searcher = filters.searcher_of(store, where)
         threshold = None if identical else NEAR if similarity is None else similarity

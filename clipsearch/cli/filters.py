@@ -28,6 +28,8 @@ Size = Annotated[list[str] | None, _which("[+-]SIZE", "+2M: at least; -500k: at 
 Orientation = Annotated[str | None, _which("|".join(filters.ORIENTATIONS), "By width and height, upright.")]
 Type = Annotated[list[str] | None, _which("TYPE", "Kind of file, such as jpeg or png; repeatable.")]
 Name = Annotated[str | None, _which("TEXT", "Its name, or a folder's, has these words in it.")]
+Reads = Annotated[str | None, _which("TEXT", "These words are written in it; index --ocr has read them.")]
+Keyword = Annotated[list[str] | None, _which("TEXT", "Another program tagged it so; repeatable.")]
 FilesFrom = Annotated[str | None, _which("FILE", "Only photos that it lists, a path a line; - is stdin.")]
 From0 = Annotated[bool, typer.Option("--from0", help="Paths in --files-from end in NUL.", rich_help_panel=WHICH)]
 
@@ -42,6 +44,8 @@ def photo_filter(
     orientation: str | None,
     type: list[str] | None,
     name: str | None,
+    reads: str | None,
+    keyword: list[str] | None,
     files_from: str | None,
     from0: bool,
 ) -> Filter:
@@ -58,6 +62,8 @@ def photo_filter(
         orientation=orientation,
         type=type or (),
         name=name,
+        reads=reads,
+        keyword=keyword or (),
     )
     return where if files_from is None else where._replace(files=tuple(_listed(files_from, from0)))
 

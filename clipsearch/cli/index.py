@@ -88,6 +88,12 @@ def index(
         bool | None,
         typer.Option("--raw/--no-raw", help="RAW files too.", show_default=False, rich_help_panel=FOLDERS),
     ] = None,
+    ocr: Annotated[
+        bool | None,
+        typer.Option(
+            "--ocr/--no-ocr", help="Also read what is written in photos.", show_default=False, rich_help_panel=FOLDERS
+        ),
+    ] = None,
     exclude: Annotated[
         list[str] | None,
         typer.Option(
@@ -146,7 +152,7 @@ def index(
 
     Only what is new or changed is embedded; files that moved keep their embeddings. A folder that is not there
     now, or suddenly empty, such as an unmounted drive, keeps its photos until it is back. What --hidden,
-    --follow-links, --any-name, --no-raw and --exclude say of a folder is remembered.
+    --follow-links, --any-name, --no-raw and --exclude say of a folder is remembered, and --ocr for the whole index.
 
     Examples:
       clipsearch index ~/Pictures
@@ -154,6 +160,7 @@ def index(
       clipsearch index ~/Pictures /media/old-drive --exclude '*.gif' --exclude thumbnails/
       clipsearch index --retry --strict --json | jq .seconds
       clipsearch index --rebuild --model ViT-B-32
+      clipsearch index --ocr
 
     Exit status: 0 when it is done, 2 for an error, 3 with --strict when files were skipped, 130 when interrupted; what
     was embedded until then is kept.
@@ -169,6 +176,7 @@ def index(
         follow_links=follow_links,
         any_name=any_name,
         raw=raw,
+        ocr=ocr,
         exclude=None if exclude is None else tuple(pattern for pattern in exclude if pattern),
         retry=retry,
         look_again=look_again,
@@ -220,9 +228,9 @@ def _progress(shown: bool) -> Iterator[OnProgress | None]:
             nonlocal stage
             if progress.stage != stage:
                 stage = progress.stage
-                bar.reset(task, description="indexing")
+                bar.reset(task, description={"index": "indexing", "read": "reading"}[stage])
             speed = bar.tasks[0].speed
-            rate = f"{speed:.0f} images/s" if speed and stage == "index" else ""
+            rate = f"{speed:.0f} images/s" if speed and stage != "scan" else ""
             bar.update(task, completed=progress.done, total=progress.total, rate=rate)
 
         yield on_progress

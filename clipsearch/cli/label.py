@@ -71,6 +71,8 @@ def label(
     orientation: filters.Orientation = None,
     type: filters.Type = None,
     name: filters.Name = None,
+    reads: filters.Reads = None,
+    keyword: filters.Keyword = None,
     files_from: filters.FilesFrom = None,
     from0: filters.From0 = False,
     every: Annotated[
@@ -101,7 +103,9 @@ def label(
     form = chosen_format(format, records.LABEL_FORMATS, "table" if sys.stdout.isatty() else "tsv")
     if counts and every:
         raise BadRequest("--counts counts the likeliest labels; leave out --all")
-    where = filters.photo_filter(under, after, before, camera, near, size, orientation, type, name, files_from, from0)
+    where = filters.photo_filter(
+        under, after, before, camera, near, size, orientation, type, name, reads, keyword, files_from, from0
+    )
     if image and where != EVERYTHING:
         raise BadRequest("--image names the photos; leave out what chooses among those of the index")
     words = [*(labels or ()), *(name for _, name in (text_lines(labels_from) if labels_from is not None else ()))]

@@ -79,6 +79,8 @@ def query(
     orientation: filters.Orientation = None,
     type: filters.Type = None,
     name: filters.Name = None,
+    reads: filters.Reads = None,
+    keyword: filters.Keyword = None,
     files_from: filters.FilesFrom = None,
     from0: filters.From0 = False,
     k: Annotated[
@@ -154,6 +156,7 @@ def query(
       find ~/Pictures -name '*.png' -print0 | clipsearch query "a cat" --files-from - --from0
       clipsearch query --near 48.85,2.35,5 --orientation landscape -k 100 --html paris.html
       clipsearch query "@grandma on a beach" --unique --preview
+      clipsearch query --reads "boarding pass" --after 2023 --format jsonl | jq -r '.lines[].text'
 
     Exit status: 0 when something was found, 1 when nothing was, 2 for an error.
     """
@@ -167,7 +170,9 @@ def query(
     if where_ and batch is not None:
         raise BadRequest("--where takes one query; leave out --batch")
     limits = Limits(k, min_score, _least(cut, min_confidence), _threshold(unique, similarity), exact)
-    where = filters.photo_filter(under, after, before, camera, near, size, orientation, type, name, files_from, from0)
+    where = filters.photo_filter(
+        under, after, before, camera, near, size, orientation, type, name, reads, keyword, files_from, from0
+    )
     with open_index(index_place(index)) as store:
         searcher = filters.searcher_of(store, where)
         if batch is not None:
@@ -182,6 +187,7 @@ def query(
                 hits = searcher.with_where(hits, terms)
             if shown.needs_confidence:
                 hits = searcher.with_confidence(hits, terms)
+                hits = searcher.with_lines(hits, where.reads) if where.reads else hits
             found, failed = bool(hits), False
             _collect(hits, collected)
             _show(

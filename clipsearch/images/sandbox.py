@@ -93,6 +93,14 @@ class Decoders:
         """An image file's bytes as a JPEG, upright, at most `long_side` pixels long. Raises `ImageUnusable`."""
         return self._ask(data, {"long_side": long_side})[1]
 
+    def picture(self, data: bytes, long_side: int) -> Pixels:
+        """An image file's bytes as pixels (height, width, 3) uint8, upright, at most `long_side` long.
+
+        Raises `ImageUnusable`.
+        """
+        header, pixels = self._ask(data, {"long_side": long_side, "raw": True})
+        return _array(header, pixels)
+
     def _ask(self, data: bytes, wanted: Mapping[str, Any]) -> tuple[dict[str, Any], bytes]:
         if len(data) > self._memory // 2:
             raise ImageUnusable("too large for the memory")
@@ -205,11 +213,13 @@ def serve() -> None:
         how = Preprocess.from_json(start["how"])
         while True:
             wanted, data = _receive(source)
-            _send(target, *_answer(data, how, wanted.get("long_side")))
+            _send(target, *_answer(data, how, wanted.get("long_side"), raw=wanted.get("raw", False)))
 
 
-def _answer(data: bytes, how: Preprocess, long_side: int | None = None) -> tuple[dict[str, Any], bytes]:
-    """A JPEG of this length, or else the model's input."""
+def _answer(
+    data: bytes, how: Preprocess, long_side: int | None = None, *, raw: bool = False
+) -> tuple[dict[str, Any], bytes]:
+    """A JPEG of this length or, `raw`, its pixels; or else the model's input."""
     from clipsearch.images.preprocess import decode_for, pixels_of
 
     began = time.perf_counter()
@@ -217,7 +227,8 @@ def _answer(data: bytes, how: Preprocess, long_side: int | None = None) -> tuple
         if long_side is not None:
             from clipsearch.images.thumbnail import as_jpeg, thumbnail_of
 
-            return {}, as_jpeg(thumbnail_of(data, long_side))
+            small = thumbnail_of(data, long_side)
+            return ({"size": small.size[::-1]}, small.tobytes()) if raw else ({}, as_jpeg(small))
         decoded = decode_for(data, how)
         between = time.perf_counter()
         pixels = pixels_of(decoded, how)
@@ -239,13 +250,16 @@ def _limit_memory(most: int) -> None:
 
 
 def _prepared(header: Mapping[str, Any], pixels: bytes) -> Prepared:
-    import numpy as np
-
     from clipsearch.images.metadata import Metadata
 
+    return Prepared(_array(header, pixels), Metadata(*header["metadata"]), header["seconds"])
+
+
+def _array(header: Mapping[str, Any], pixels: bytes) -> Pixels:
+    import numpy as np
+
     height, width = header["size"]
-    array = np.frombuffer(pixels, np.uint8).reshape(height, width, 3)
-    return Prepared(array, Metadata(*header["metadata"]), header["seconds"])
+    return np.frombuffer(pixels, np.uint8).reshape(height, width, 3)
 
 
 def _send(file: IO[bytes], header: Mapping[str, Any], data: bytes = b"") -> None:

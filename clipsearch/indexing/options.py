@@ -13,10 +13,10 @@ class Options:
     """How to index. None leaves a choice to the index, or to clipsearch where there is none yet.
 
     `hidden`, `follow_links`, `exclude`, `any_name` and `raw` change what the scans of the folders leave out, from now
-    on (`scan.Rules`). `retry` tries files again that could not be used; `look_again` reads every file, to find changes
-    that neither size nor time shows. `prune` forgets the photos of a folder that has nothing in it any more.
-    `batch_size` is in images, `workers` in threads that decode and, on a CPU, embed; with `ray`, the address of a
-    cluster or "local", in processes of the cluster.
+    on (`scan.Rules`), `ocr` whether photos are looked through for writing. `retry` tries files again that could not be
+    used; `look_again` reads every file, to find changes that neither size nor time shows. `prune` forgets the photos of
+    a folder that has nothing in it any more. `batch_size` is in images, `workers` in threads that decode and, on a CPU,
+    embed; with `ray`, the address of a cluster or "local", in processes of the cluster.
     """
 
     model: str | None = None
@@ -35,6 +35,7 @@ class Options:
     prune: bool = False
     rebuild: bool = False
     ray: str | None = None
+    ocr: bool | None = None
 
     def rules(self, before: Rules) -> Rules:
         """What a scan leaves out, where it was `before`."""

@@ -10,6 +10,7 @@ from clipsearch.indexing import model_choice, roots
 from clipsearch.indexing.options import Options
 from clipsearch.indexing.report import OnNote, OnProgress, Report
 from clipsearch.indexing.run import Run
+from clipsearch.store import texts
 from clipsearch.store.catalogue import Store
 
 
@@ -37,6 +38,7 @@ def rebuild(
                 f"{os.fsdecode(path)} cannot be read ({reason}), and a rebuild would lose what is in it;"
                 " the index stays as it was"
             )
+        texts.copy(store, rebuilt)
     return report
 
 

@@ -10,7 +10,7 @@ from clipsearch.store.catalogue import Offline
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a run is: files looked at (`stage` "scan", total unknown) or new files done (`stage` "index")."""
+    """How far a run is: files looked at (`stage` "scan", total unknown), new files done ("index") or read ("read")."""
 
     stage: str
     done: int
@@ -21,7 +21,8 @@ class Progress:
 class Report:
     """What a run did, in files. `added` includes `duplicates`: new paths whose contents were there already.
 
-    Files that were looked at again and have the contents that they had count as `unchanged`. Paths are absolute.
+    Files that were looked at again and have the contents that they had count as `unchanged`. `read` are the photos that
+    were looked through for writing, `with_text` those that have some. Paths are absolute.
     """
 
     model: str = ""
@@ -32,6 +33,8 @@ class Report:
     removed: int = 0
     unchanged: int = 0
     embedded: int = 0
+    read: int = 0
+    with_text: int = 0
     skipped: list[tuple[bytes, str]] = field(default_factory=list)  # path, reason; new, changed, or tried again
     skipped_before: list[tuple[bytes, str]] = field(default_factory=list)  # path, reason; unchanged since then
     unreadable: list[tuple[bytes, str]] = field(default_factory=list)  # path, reason; what was there is kept

@@ -7,7 +7,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from clipsearch.errors import ClipsearchError, IndexOutdated, NoIndex
+from clipsearch.errors import BadRequest, ClipsearchError, IndexOutdated, NoIndex
+from clipsearch.images.sandbox import usable_cores
 from clipsearch.images.scan import check_patterns
 from clipsearch.indexing import model_choice, roots
 from clipsearch.indexing.options import Options
@@ -15,7 +16,7 @@ from clipsearch.indexing.rebuild import rebuild
 from clipsearch.indexing.report import OnNote, OnProgress, Progress, Report
 from clipsearch.indexing.run import Run
 from clipsearch.models.encoders import check_names
-from clipsearch.store import vectors
+from clipsearch.store import texts, vectors
 from clipsearch.store.catalogue import CATALOGUE, Store
 
 __all__ = ["OnNote", "OnProgress", "Options", "Progress", "Report", "update_index"]
@@ -75,8 +76,10 @@ def _open_and_update(
     if not options.rebuild:
         return _fill(store, directories, options, on_progress)
     with store:
+        _check_reader(options, reads=texts.is_read(store))
         report = rebuild(store, directories, options, on_progress, on_note)
         vectors.refresh(store)
+        _read(store, options, report, on_progress)
     return report
 
 
@@ -91,6 +94,7 @@ def _fill(
     """One run. With `discard`, a model that does not load leaves no index behind."""
     with store:
         try:
+            _check_reader(options, reads=texts.is_read(store))
             model = model_choice.of_index(store, options)
             targets = roots.targets(store, directories, options)
             store.commit()  # whatever happens next, the folders are known
@@ -100,4 +104,29 @@ def _fill(
                 store.discard()
             raise
         vectors.refresh(store)
+        _read(store, options, report, on_progress)
     return report
+
+
+def _check_reader(options: Options, *, reads: bool) -> None:
+    """Raise `BadRequest` where photos are to be read and cannot be."""
+    if reads if options.ocr is None else options.ocr:
+        from clipsearch.models import ocr
+
+        try:
+            ocr.check()
+        except BadRequest as error:
+            if options.ocr:
+                raise
+            raise BadRequest(f"{error}, or give --no-ocr") from None
+
+
+def _read(store: Store, options: Options, report: Report, on_progress: OnProgress | None) -> None:
+    """Look through the photos for writing, if that is asked for now or was before."""
+    if options.ocr is not None:
+        texts.set_read(store, options.ocr)
+        store.commit()
+    if texts.is_read(store):
+        from clipsearch.indexing.ocr import read_photos
+
+        read_photos(store, options.workers or usable_cores(), report, on_progress or (lambda progress: None))

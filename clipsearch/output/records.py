@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from clipsearch.search.query import Hit
     from clipsearch.search.where import Found, Where
     from clipsearch.store.photo import Photo
+    from clipsearch.store.texts import Line
     from clipsearch.store.verify import Verified
 
 Item = TypeVar("Item")
@@ -64,6 +65,7 @@ def as_object(hit: Hit, *, with_where: bool = False) -> dict[str, Any]:
         "confidence": _rounded(hit.confidence),
         **photo_fields(hit.photo),
         **({"where": where} if with_where else {}),
+        **({} if hit.lines is None else {"lines": [_line(line, *hit.photo.metadata[:2]) for line in hit.lines]}),
         "similar": [path_fields(photo.path) for photo in hit.similar],
         "same_file": [path_fields(path) for path in hit.same_file],
     }
@@ -82,6 +84,8 @@ def photo_fields(photo: Photo) -> dict[str, Any]:
         "camera": of.camera,
         "latitude": of.latitude,
         "longitude": of.longitude,
+        "keywords": list(photo.keywords),
+        "time": _rounded(photo.time),
     }
 
 
@@ -133,6 +137,13 @@ def where_object(one: Found) -> dict[str, Any]:
     return {**path_fields(one.path), "text": one.text, **size, **_where(one.there, one.width, one.height)}
 
 
+def _line(line: Line, width: int, height: int) -> dict[str, Any]:
+    edges = line._asdict()
+    text = edges.pop("text")
+    pixels = {edge: round(share * (height if edge in ("top", "bottom") else width)) for edge, share in edges.items()}
+    return {"text": text, "box": pixels, "shares": edges}
+
+
 def _where(there: Where, width: int, height: int) -> dict[str, Any]:
     edges = there.box._asdict()
     return {
@@ -177,7 +188,18 @@ def _group_object(number: int, group: Group) -> dict[str, Any]:
 
 def report(done: Report) -> dict[str, Any]:
     """What a run of the indexer did."""
-    names = ("model", "added", "duplicates", "updated", "moved", "removed", "unchanged", "embedded")
+    names = (
+        "model",
+        "added",
+        "duplicates",
+        "updated",
+        "moved",
+        "removed",
+        "unchanged",
+        "embedded",
+        "read",
+        "with_text",
+    )
     return {
         **{name: getattr(done, name) for name in names},
         "skipped": _reasons(done.skipped),

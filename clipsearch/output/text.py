@@ -192,6 +192,8 @@ def summary(done: Report) -> Iterator[str]:
     if done.embedded:
         line += f"; {done.embedded:,} embedded with {done.model}, {done.images_per_second:.0f} images/s"
     yield line
+    if done.read:
+        yield f"{photos(done.read)} read, {done.with_text:,} with writing"
     yield from _listed("skipped", done.skipped)
     if done.skipped_before:
         yield f"skipped before and not changed since: {files(len(done.skipped_before))}; clipsearch status lists them"
@@ -246,6 +248,7 @@ def repairs(sound: Verified) -> list[str]:
         "EMBEDDING": ("unsound embedding", "{} dropped"),
         "NO_IMAGE": ("embedding", "{} belonged to no image"),
         "NO_PHOTO": ("image", "{} belonged to no photo"),
+        "TEXT": ("damaged text", "{} dropped; index --ocr reads again"),
         "VECTORS": ("segment", "{} of the vectors did not match the catalogue; written anew"),
     }
     found = ((*sentences[repair.damage.name], repair.count) for repair in sound.repairs)
@@ -279,30 +282,24 @@ def query_title(texts: Sequence[str], images: Sequence[str], without: Sequence[s
 
 def filter_title(where: Filter) -> str:
     """What photos had to be besides, in words; empty where they could be anything."""
-    parts = []
-    if where.under is not None:
-        parts.append(f"in {printable(from_home(os.path.abspath(os.fsencode(where.under))))}")
-    if where.after is not None:
-        parts.append(f"from {_moment(where.after)} on")
-    if where.before is not None:
-        parts.append(f"before {_moment(where.before)}")
-    if where.name:
-        parts.append(f"named {where.name}")
-    if where.camera:
-        parts.append(where.camera)
-    if where.near is not None:
-        parts.append(f"within {where.near.km:g} km of {where.near.latitude:g}, {where.near.longitude:g}")
-    if where.at_least is not None:
-        parts.append(f"at least {amount(where.at_least)}")
-    if where.at_most is not None:
-        parts.append(f"at most {amount(where.at_most)}")
-    if where.orientation:
-        parts.append(where.orientation)
-    if where.types:
-        parts += _kinds(where.types)
-    if where.files is not None:
-        parts.append(f"of {files(len(where.files))}")
-    return ", ".join(parts)
+    near = where.near
+    folder = where.under and printable(from_home(os.path.abspath(os.fsencode(where.under))))
+    said = [
+        folder and f"in {folder}",
+        where.after is not None and f"from {_moment(where.after)} on",
+        where.before is not None and f"before {_moment(where.before)}",
+        where.name and f"named {where.name}",
+        where.reads and f"with {where.reads} written",
+        where.keywords and f"tagged {' and '.join(where.keywords)}",
+        where.camera,
+        near is not None and f"within {near.km:g} km of {near.latitude:g}, {near.longitude:g}",
+        where.at_least is not None and f"at least {amount(where.at_least)}",
+        where.at_most is not None and f"at most {amount(where.at_most)}",
+        where.orientation,
+        *_kinds(where.types),
+        where.files is not None and f"of {files(len(where.files))}",
+    ]
+    return ", ".join(part for part in said if part)
 
 
 def _moment(when: datetime) -> str:

@@ -24,6 +24,7 @@ from clipsearch.store.searchable import Searchable
 if TYPE_CHECKING:
     from clipsearch.search.confidence import Background
     from clipsearch.search.where import Where
+    from clipsearch.store.texts import Line
 
 FIRST_LOOK = 64  # photos that are looked at first where a hit may be refused or folded into another
 EMPTY = "the query is empty; say what to look for"
@@ -87,7 +88,7 @@ class Hit(NamedTuple):
     `score` is the cosine between its embedding and the query's, -1 to 1, or None where only a filter was asked.
     `confidence` is the probability that it shows the texts of the query, 0 to 1, where that was asked for. `similar`
     are the photos that were folded into this one, `same_file` other names of its own file. `where` is the part of it
-    that the query is about, where that was asked for.
+    that the query is about, `lines` what is written in it of the words that it must have, where that was asked for.
     """
 
     rank: int
@@ -97,6 +98,7 @@ class Hit(NamedTuple):
     similar: tuple[Photo, ...] = ()
     same_file: tuple[bytes, ...] = ()
     where: Where | None = None
+    lines: tuple[Line, ...] | None = None
 
     @property
     def path(self) -> Path:
@@ -225,6 +227,13 @@ class Searcher:
                     there, _ = finder.where(row, read(hit.photo.path))
                 out.append(hit._replace(where=there))
         return out
+
+    def with_lines(self, hits: list[Hit], reads: str) -> list[Hit]:
+        """Each hit with the lines in it that have a word of a text."""
+        from clipsearch.store.texts import matching
+
+        of = self._store.lines_of(hit.photo.image_id for hit in hits)
+        return [hit._replace(lines=tuple(matching(of.get(hit.photo.image_id, ()), reads))) for hit in hits]
 
     def embed(self, terms: Sequence[Term]) -> Array:
         """The unit row (dim,) of a query: the weighted sum of its terms' unit rows, made a unit row again."""

@@ -11,7 +11,7 @@ import json
 import re
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -20,13 +20,14 @@ import numpy as np
 from clipsearch.arrays import Array, Ids
 from clipsearch.errors import IndexOutdated, IndexUnusable, NoIndex, reason
 from clipsearch.paths import CATALOGUE
-from clipsearch.store import schema, selection
+from clipsearch.store import schema, selection, texts
 from clipsearch.store.filters import EVERYTHING, Filter
 from clipsearch.store.photo import Known, Photo, Root, RootCounts
 from clipsearch.store.schema import REBUILT, SQLITE_ERRORS, explained
 from clipsearch.store.searchable import Offline
 from clipsearch.store.selection import Selection
 from clipsearch.store.tables import LARGEST_ID, Tables
+from clipsearch.store.texts import Line
 
 if TYPE_CHECKING:
     from clipsearch.store.lock import WriterLock
@@ -179,6 +180,10 @@ class Store(Tables):
     def select(self, where: Filter = EVERYTHING) -> Selection:
         """As `Searchable` says."""
         return selection.select(self, where)
+
+    def lines_of(self, ids: Iterable[int]) -> dict[int, list[Line]]:
+        """As `Searchable` says."""
+        return texts.of_images(self, ids)
 
     def nearest(self, query: Array, k: int, chosen: Selection, *, exact: bool = False) -> tuple[Ids, Array]:
         """As `Searchable` says; `vectors` does it."""

@@ -18,6 +18,7 @@ from clipsearch.store.photo import Photo, Root, RootCounts
 
 if TYPE_CHECKING:
     from clipsearch.store.selection import Selection
+    from clipsearch.store.texts import Line
 
 
 class Offline(StrEnum):
@@ -153,6 +154,10 @@ class Searchable(ABC):
     @abstractmethod
     def newest(self, chosen: Selection, count: int) -> list[Photo]:
         """So many photos of a selection, the newest first: by when they were taken, or else changed."""
+
+    def lines_of(self, ids: Iterable[int]) -> dict[int, list[Line]]:
+        """What is written in images, as far as somebody has read it."""
+        return {}
 
     @abstractmethod
     def months(self, chosen: Selection) -> dict[str, int]:

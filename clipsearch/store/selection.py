@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from clipsearch.errors import NotIndexed
+from clipsearch.errors import BadRequest, NotIndexed
 from clipsearch.paths import absolute, join, relative_to
 from clipsearch.store import texts
 from clipsearch.store.filters import EVERYTHING, Circle, Filter, words_of
@@ -81,9 +81,12 @@ class _Conditions(NamedTuple):
 def select(store: Store, where: Filter = EVERYTHING) -> Selection:
     """The photos that pass a filter and are in folders that can be looked at.
 
-    Raises `BadArgument` for a filter that makes no sense, `NotIndexed` when nothing below `where.under` was indexed.
+    Raises `BadArgument` for a filter that makes no sense, `NotIndexed` when nothing below `where.under` was indexed,
+    `BadRequest` for words in photos that nobody has read.
     """
     where = where.checked()
+    if where.reads and not texts.is_read(store):
+        raise BadRequest("no photo was looked through for writing yet; first run: clipsearch index --ocr")
     roots = store.roots()
     searched, offline = searched_places(store, roots, where.under)
     conditions = _Conditions(_of_photo(where), _of_image(where), _dates(where))

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from clipsearch.arrays import parts
+from clipsearch.paths import join
 from clipsearch.store import schema
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ class Unread(NamedTuple):
 
     image_id: int
     path: bytes
+    content: bytes
 
 
 def fold(text: str) -> str:
@@ -80,11 +82,12 @@ def of_images(store: Store, ids: Iterable[int]) -> dict[int, list[Line]]:
 def unread(store: Store) -> list[Unread]:
     """The images of photos that nobody has looked for writing in; frames of videos are not."""
     rows = store.database.execute(
-        "SELECT photos.image, roots.path, min(photos.path) FROM photos JOIN roots ON roots.id = photos.root"
-        " WHERE photos.image IS NOT NULL AND photos.image NOT IN (SELECT image FROM texts)"
+        "SELECT photos.image, roots.path, min(photos.path), content FROM photos JOIN roots ON roots.id = photos.root"
+        " JOIN images ON images.id = photos.image"
+        " WHERE photos.image NOT IN (SELECT image FROM texts)"
         " AND photos.image NOT IN (SELECT image FROM frames) GROUP BY photos.image"
     )
-    return [Unread(image, root.rstrip(b"/") + b"/" + path) for image, root, path in rows]
+    return [Unread(image, join(root, path), content) for image, root, path, content in rows]
 
 
 def copy(old: Store, new: Store) -> None:

@@ -1,0 +1,80 @@
+"""Look through photos for what is written in them: a pass of its own, after they are embedded."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+
+from clipsearch.errors import ImageUnusable
+from clipsearch.images.preprocess import Preprocess
+from clipsearch.images.read import content_hash, read
+from clipsearch.images.sandbox import Decoders
+from clipsearch.indexing.report import OnProgress, Progress, Report
+from clipsearch.models.ocr import LONG_SIDE, Reader
+from clipsearch.store import texts
+from clipsearch.store.catalogue import Store
+from clipsearch.store.texts import Line, Unread
+
+_COMMIT_SECONDS = 2.0
+_AHEAD = 2  # photos that wait for each thread
+
+
+def read_photos(store: Store, workers: int, report: Report, on_progress: OnProgress) -> None:
+    """Read the photos that nobody has read, with so many threads; counts them in the report."""
+    todo = texts.unread(store)
+    committed = time.monotonic()
+    with Decoders(Preprocess((1, 1)), workers) as decoders:
+        for done, (image_id, lines) in enumerate(_in_threads(_Reading(decoders), todo, workers), 1):
+            if lines is not None:
+                texts.put(store, image_id, lines)
+                report.read += 1
+                report.with_text += bool(lines)
+            if time.monotonic() - committed > _COMMIT_SECONDS:
+                store.commit()
+                committed = time.monotonic()
+            on_progress(Progress("read", done, len(todo)))
+    store.commit()
+
+
+class _Reading:
+    """Reads one photo in any thread."""
+
+    def __init__(self, decoders: Decoders) -> None:
+        self._decoders, self._of_thread = decoders, threading.local()
+
+    def __call__(self, photo: Unread) -> tuple[int, list[Line] | None]:
+        """Its image and lines; None where its file is not what was indexed, and may be later."""
+        try:
+            data = read(photo.path)
+            if content_hash(data) != photo.content:
+                return photo.image_id, None
+        except ImageUnusable:
+            return photo.image_id, None
+        try:
+            pixels = self._decoders.picture(data, LONG_SIDE)
+        except ImageUnusable:  # though it was embedded: it would be no other the next time
+            return photo.image_id, []
+        if not hasattr(self._of_thread, "reader"):
+            self._of_thread.reader = Reader()
+        return photo.image_id, [Line(text, *box) for text, box in self._of_thread.reader(pixels)]
+
+
+def _in_threads(
+    reading: Callable[[Unread], tuple[int, list[Line] | None]], todo: list[Unread], workers: int
+) -> Iterator[tuple[int, list[Line] | None]]:
+    """What is in each photo, in order; a few are under way at the same time."""
+    left, under_way = iter(todo), deque[Future[tuple[int, list[Line] | None]]]()
+    pool = ThreadPoolExecutor(workers)
+    try:
+        while True:
+            for photo in islice(left, _AHEAD * workers - len(under_way)):
+                under_way.append(pool.submit(reading, photo))
+            if not under_way:
+                return
+            yield under_way.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
