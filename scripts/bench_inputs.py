@@ -139,7 +139,7 @@ def _write_vocabulary(folder: Path, tokens: int = 256_000) -> None:
     end = {"id": "<eos>", "ids": [1], "tokens": ["<eos>"]}
     single = [{"Sequence": {"id": "A", "type_id": 0}}, {"SpecialToken": {"id": "<eos>", "type_id": 0}}]
     pair_of_texts = [*single, {"Sequence": {"id": "B", "type_id": 1}}, {"SpecialToken": {"id": "<eos>", "type_id": 1}}]
-    model = {"type": "BPE", "dropout": None, "unk_token": "<unk>", "continuing_subword_prefix": None}
+    model: dict[str, Any] = {"type": "BPE", "dropout": None, "unk_token": "<unk>", "continuing_subword_prefix": None}
     model |= {"end_of_word_suffix": None, "fuse_unk": True, "byte_fallback": True, "ignore_merges": False}
     written = {
         "version": "1.0",
@@ -158,7 +158,12 @@ def _write_vocabulary(folder: Path, tokens: int = 256_000) -> None:
         "model": model | {"vocab": vocabulary, "merges": [list(pair) for pair in learnt]},
     }
     (folder / "tokenizer.json").write_text(json.dumps(written, ensure_ascii=False, indent=2), encoding="utf-8")
-    described = {"tokenizer_class": "GemmaTokenizer", "pad_token": "<pad>", "eos_token": "<eos>", "unk_token": "<unk>"}
+    described: dict[str, Any] = {
+        "tokenizer_class": "GemmaTokenizer",
+        "pad_token": "<pad>",
+        "eos_token": "<eos>",
+        "unk_token": "<unk>",
+    }
     described |= {"bos_token": "<bos>", "add_bos_token": False, "add_eos_token": True}
     (folder / "tokenizer_config.json").write_text(json.dumps(described))
 

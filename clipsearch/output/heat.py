@@ -1,4 +1,4 @@
-"""A heat map over a photo, as a picture."""
+"""A heat map over a photo, or boxes around what is written in it, as a picture."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from clipsearch.images.thumbnail import thumbnail_of
 from clipsearch.paths import replacing
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from clipsearch.search.where import Where
+    from clipsearch.store.texts import Line
 
 LONG_SIDE = 1024  # of a heat map that is written as a file
 
@@ -27,14 +30,28 @@ def overlay(picture: Image.Image, there: Where) -> Image.Image:
     layer = np.stack([np.interp(there.heat, _HEATS, values) for values in zip(*_COLOURS, strict=True)], -1)
     over = Image.fromarray(layer.round().astype(np.uint8)).resize(picture.size, Image.Resampling.BICUBIC)
     out = Image.alpha_composite(picture.convert("RGBA"), over).convert("RGB")
-    left, top, right, bottom = there.pixels(*out.size)
-    thick = max(1, max(out.size) // 300)
-    draw = ImageDraw.Draw(out)
-    draw.rectangle((left, top, right - 1, bottom - 1), outline="black", width=3 * thick)
+    _frame(out, *there.pixels(*out.size))
+    return out
+
+
+def boxed(picture: Image.Image, lines: Iterable[Line]) -> Image.Image:
+    """The picture (RGB, upright, of any size) with a box around each line."""
+    out = picture.copy()
+    for line in lines:
+        left, right = (round(share * out.width) for share in (line.left, line.right))
+        top, bottom = (round(share * out.height) for share in (line.top, line.bottom))
+        _frame(out, left, top, right, bottom)
+    return out
+
+
+def _frame(picture: Image.Image, left: int, top: int, right: int, bottom: int) -> None:
+    """White within black, which is seen on every ground."""
+    thick = max(1, max(picture.size) // 300)
+    draw = ImageDraw.Draw(picture)
+    draw.rectangle((left, top, max(left, right - 1), max(top, bottom - 1)), outline="black", width=3 * thick)
     inner = (left + thick, top + thick, right - 1 - thick, bottom - 1 - thick)
     if inner[0] < inner[2] and inner[1] < inner[3]:
         draw.rectangle(inner, outline="white", width=thick)
-    return out
 
 
 def write_heat(folder: Path, name: str, data: bytes, there: Where) -> Path:

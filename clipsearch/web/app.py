@@ -29,7 +29,7 @@ from clipsearch.store.filters import ORIENTATIONS
 from clipsearch.web.desk import Desk
 from clipsearch.web.gallery import Gallery, photos_with
 from clipsearch.web.guard import Guard
-from clipsearch.web.pictures import SIZES, Picture, Pictures, with_heat
+from clipsearch.web.pictures import SIZES, Picture, Pictures, with_boxes, with_heat
 from clipsearch.web.question import Question, checked_id, parse
 from clipsearch.web.uploads import TooMany, Uploads
 
@@ -179,12 +179,19 @@ class Page:
             return _image(await run_in_threadpool(self._pictures.small, photos, size))
 
     async def where(self, request: Request) -> Response:
-        """A photo, large, with the part of it that a question is about."""
+        """A photo, large, with the part of it that a question is about and the lines that have its words."""
         id, question = checked_id(request.path_params["id"]), _question(request)
+        if not (question.parts or question.where.reads):
+            raise BadRequest("say what to look for")
         photos = await self._lookup.ask(lambda index: photos_with(index, id))
         picture = await run_in_threadpool(self._pictures.small, photos, "large")
-        there = await self._asked.ask(lambda index: self._gallery.where(index, picture.data, question))
-        return _image(await run_in_threadpool(with_heat, picture, there))
+        if question.parts:
+            there = await self._asked.ask(lambda index: self._gallery.where(index, picture.data, question))
+            picture = await run_in_threadpool(with_heat, picture, there)
+        if question.where.reads:
+            lines = await self._lookup.ask(lambda index: self._gallery.lines(index, id, question))
+            picture = await run_in_threadpool(with_boxes, picture, lines)
+        return _image(picture)
 
     async def original(self, request: Request) -> Response:
         """A photo as it is, or all its pixels."""

@@ -23,6 +23,7 @@ from clipsearch.search.query import Hit, Limits, Term
 from clipsearch.search.where import Where
 from clipsearch.store.lock import writer
 from clipsearch.store.photo import Photo
+from clipsearch.store.texts import Line, matching
 from clipsearch.web.question import Part, Question, command, index_command, label_command
 from clipsearch.web.uploads import Uploads
 
@@ -94,11 +95,15 @@ class Gallery:
 
     def where(self, index: Opened, data: bytes, question: Question) -> Where:
         """Which part of a picture, a file's bytes, a question is about."""
-        terms = self._terms(index, question)
-        if not terms:
-            raise BadRequest("say what to look for")
-        row = index.searcher().embed(terms)
+        row = index.searcher().embed(self._terms(index, question))
         return index.finder().where(row, data)[0]
+
+    def lines(self, index: Opened, id: str, question: Question) -> list[Line]:
+        """The lines in a photo, by its id, that have words which photos must have."""
+        store = index.store()
+        image = store.find_image(bytes.fromhex(id))
+        known = {} if image is None else store.lines_of([image])
+        return matching(known.get(image or 0, ()), question.where.reads or "")
 
     def _terms(self, index: Opened, question: Question) -> list[Term]:
         return [term for part in question.parts for term in self._terms_of(index, part)]

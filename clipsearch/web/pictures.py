@@ -23,10 +23,11 @@ from clipsearch.images.sandbox import Decoders, usable_cores
 from clipsearch.images.scan import found_file, has_changed
 from clipsearch.images.signatures import HEAD, shown_type
 from clipsearch.images.thumbnail import as_jpeg
-from clipsearch.output.heat import overlay
+from clipsearch.output.heat import boxed, overlay
 from clipsearch.paths import cache_folder, replacing
 from clipsearch.search.where import Where
 from clipsearch.store.photo import Photo
+from clipsearch.store.texts import Line
 
 SIZES = {"small": 480, "large": 2048}  # pixels of the long side
 _WHOLE = 10_000
@@ -46,6 +47,11 @@ class Picture(NamedTuple):
 def with_heat(picture: Picture, there: Where) -> Picture:
     """The picture with the heat over it."""
     return Picture(as_jpeg(overlay(Image.open(io.BytesIO(picture.data)).convert("RGB"), there)), lasting=False)
+
+
+def with_boxes(picture: Picture, lines: Iterable[Line]) -> Picture:
+    """The picture with a box around each line."""
+    return Picture(as_jpeg(boxed(Image.open(io.BytesIO(picture.data)).convert("RGB"), lines)), lasting=False)
 
 
 class Kept:

@@ -13,7 +13,8 @@ from clipsearch.search.query import weighted
 from clipsearch.store.filters import Filter, written
 
 KINDS = ("text", "not", "like", "unlike")
-_ONE, _SEVERAL = ("under", "after", "before", "camera", "near", "orientation", "name"), ("size", "type")
+_ONE = ("under", "after", "before", "camera", "near", "orientation", "name", "reads")
+_SEVERAL = ("size", "type", "keyword")
 _MOST_TERMS, _LONGEST = 32, 2_000
 _ID = re.compile(r"[0-9a-f]{32}")
 
@@ -55,9 +56,10 @@ def parse(pairs: Sequence[tuple[str, str]]) -> Question:
         raise BadRequest(f"a question has at most {_MOST_TERMS} terms")
     spelt = tuple((name, value) for name, value in pairs if name in (*_ONE, *_SEVERAL) and value.strip())
     one = {name: value for name, value in spelt if name in _ONE}
-    size, type = ([value for other, value in spelt if other == name] for name in _SEVERAL)
+    several = {name: [value for other, value in spelt if other == name] for name in _SEVERAL}
     named = dict(pairs)
-    question = Question(parts, written(**one, size=size, type=type), spelt, unique=named.get("unique") == "1")
+    where = written(**one, size=several["size"], type=several["type"], keyword=several["keyword"])
+    question = Question(parts, where, spelt, unique=named.get("unique") == "1")
     return question._replace(cut=_least(named.get("cut", ""))) if question.is_about_text else question
 
 

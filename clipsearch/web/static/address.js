@@ -2,7 +2,7 @@
 // least confidence: "" for none, "1" for the usual one.
 
 export const KINDS = ["text", "not", "like", "unlike"];
-export const FILTERS = ["under", "after", "before", "camera", "near", "size", "orientation", "type", "name"];
+export const FILTERS = ["under", "after", "before", "camera", "near", "size", "orientation", "type", "name", "reads", "keyword"];
 
 export function read(address) {
   const pairs = [...new URLSearchParams(address)];

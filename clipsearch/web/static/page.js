@@ -27,7 +27,7 @@ const viewer = new Viewer({
   step: (by) => open(grid.current + by, true),
   closed: closePhoto,
   labels: () => question.labels,
-  asked: () => allTerms(question).map(({ kind, value }) => [kind, value]),
+  asked: () => [...allTerms(question).map(({ kind, value }) => [kind, value]), ...filter(question, "reads").map((words) => ["reads", words])],
   more: (photo, kind) => alike(photo, kind),
   near: (photo) => { viewer.close(); change(withFilter(question, { near: `${photo.latitude},${photo.longitude}` })); },
 });

@@ -3,7 +3,7 @@
 import { filter, withFilter } from "./address.js";
 import { bars, button, by, commandLine, count, element, icon, number } from "./dom.js";
 
-const WORDS = { under: "in", after: "from", before: "before", camera: "camera", near: "around", size: "size", orientation: "", type: "", name: "named" };
+const WORDS = { under: "in", after: "from", before: "before", camera: "camera", near: "around", size: "size", orientation: "", type: "", name: "named", reads: "with the words", keyword: "tagged" };
 const EXAMPLES = ["a dog on a beach", "sunset over the sea", "a birthday cake", "children playing", "a street at night", "a red car -people"];
 
 export function toggle(panel, opener, open = panel.hidden) {
@@ -27,7 +27,7 @@ export function showFilters(question, change) {
 export function filtered(question) {
   const fields = [...by("filters").elements].filter(({ name }) => name);
   return withFilter(question, Object.fromEntries(fields.map(({ name, value }) =>
-    [name, name === "size" || name === "type" ? value.split(",").map((part) => part.trim()) : value.trim()])));
+    [name, ["size", "type", "keyword"].includes(name) ? value.split(",").map((part) => part.trim()) : value.trim()])));
 }
 
 export function showChoices(choices) {

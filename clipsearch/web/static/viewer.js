@@ -55,7 +55,7 @@ export class Viewer {
   }
 
   facts(photo, hit) {
-    const rows = [["Taken", photo.taken ? moment(photo.taken) : null], ["Changed", photo.taken ? null : moment(photo.date)], ["Camera", photo.camera],
+    const rows = [["Taken", photo.taken ? moment(photo.taken) : null], ["Changed", photo.taken ? null : moment(photo.date)], ["Camera", photo.camera], ["Tags", photo.keywords.join(", ")],
       ["Place", photo.latitude === null ? null : `${photo.latitude.toFixed(4)}, ${photo.longitude.toFixed(4)}`],
       ["Pixels", `${photo.width} × ${photo.height}`], ["File", bytes(photo.size)],
       ["Score", hit?.score === null || hit?.score === undefined ? null : hit.score.toFixed(3)]];
