@@ -41,8 +41,9 @@ WORDS = {
         account menu breakfast closed exit danger private parking welcome settings download meeting agenda tomorrow
         temperature platform delayed ticket student discount thank you subtotal balance transfer message camera""",
     "German": """Straße Größe Rechnung Mehrwertsteuer Bäckerei Brötchen Ausgang Zürich Fußgänger Öffnungszeiten
-        Schlüssel Bahnhof Frühstück Apotheke geschlossen Überweisung Kündigung Gemüse Käse Führerschein Prüfung Abfahrt""",
-    "Chinese": """北京 机场 出口 咖啡 图书馆 火车站 医院 超市 今天 天气 注意安全 欢迎光临 电话号码 菜单 米饭 地铁 
+        Schlüssel Bahnhof Frühstück Apotheke geschlossen Überweisung Kündigung Gemüse Käse Führerschein
+        Prüfung Abfahrt""",
+    "Chinese": """北京 机场 出口 咖啡 图书馆 火车站 医院 超市 今天 天气 注意安全 欢迎光临 电话号码 菜单 米饭 地铁
         请勿吸烟 收银台""",
 }
 COLOURS = (((0, 80, 160), (255, 255, 255)), ((255, 210, 0), (0, 0, 0)), ((170, 20, 30), (250, 250, 250)))

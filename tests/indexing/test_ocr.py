@@ -17,17 +17,19 @@ import numpy as np
 import pytest
 from conftest import SCENES, Run
 from PIL import Image, ImageDraw, ImageFont
-from stores import put, row
+from stores import DIM, put, row
 
 from clipsearch.errors import BadArgument, BadRequest
 from clipsearch.images.metadata import Metadata
 from clipsearch.images.read import content_hash
 from clipsearch.images.sandbox import Decoders
 from clipsearch.images.scan import FoundFile, Rules
+from clipsearch.indexing.ocr import read_photos
+from clipsearch.indexing.report import Report
 from clipsearch.indexing.update import Options, update_index
 from clipsearch.models import ocr
 from clipsearch.output.heat import boxed
-from clipsearch.store import texts
+from clipsearch.store import texts, vectors
 from clipsearch.store.catalogue import CATALOGUE, Store
 from clipsearch.store.filters import Filter
 from clipsearch.store.texts import Line, fold
@@ -184,9 +186,8 @@ def test_a_photo_that_has_changed_since_is_not_read_for_what_it_was(photos: Path
     update_index(index, [folder], Options(model="mini"))
     with Store.open(index, write=True) as store:
         written("Something else").save(folder / "pass.jpg")
-        report = update_index.__globals__["Report"]()
-        read = __import__("clipsearch.indexing.ocr", fromlist=["read_photos"]).read_photos
-        read(store, 2, report, lambda progress: None)
+        report = Report()
+        read_photos(store, 2, report, lambda progress: None)
     assert report.read == 2
 
 
@@ -219,14 +220,15 @@ def test_lines_of_any_text_come_back_and_are_found(empty_store: Store) -> None:
     assert texts.matching(lines, "夏 nothing") == [lines[1]]
 
 
-def test_damaged_text_is_forgotten_and_read_again(empty_store: Store) -> None:
-    root = empty_store.add_root(b"/photos", Rules())
-    image = put(empty_store, root, b"a.jpg")
-    texts.put(empty_store, image, [Line("total", *WHOLE)])
-    empty_store.database.execute("UPDATE texts SET lines = '[]'")
-    empty_store.commit()
-    assert [(one.damage, one.count) for one in verify(empty_store).repairs] == [(Damage.TEXT, 1)]
-    assert [one.image_id for one in texts.unread(empty_store)] == [image]
+def test_damaged_text_is_forgotten_and_read_again(tmp_path: Path) -> None:
+    with Store.create(tmp_path / "index", "a model", DIM) as store:
+        image = put(store, store.add_root(b"/photos", Rules()), b"a.jpg")
+        texts.put(store, image, [Line("total", *WHOLE)])
+        vectors.refresh(store)
+        assert verify(store).repairs == ()
+        store.database.execute("UPDATE texts SET lines = '[]'")
+        assert [(one.damage, one.count) for one in verify(store).repairs] == [(Damage.TEXT, 1)]
+        assert [one.image_id for one in texts.unread(store)] == [image]
 
 
 def test_the_reader_says_where_lines_are() -> None:
