@@ -88,6 +88,10 @@ def index(
         bool | None,
         typer.Option("--raw/--no-raw", help="RAW files too.", show_default=False, rich_help_panel=FOLDERS),
     ] = None,
+    video: Annotated[
+        bool | None,
+        typer.Option("--video/--no-video", help="Videos too.", show_default=False, rich_help_panel=FOLDERS),
+    ] = None,
     ocr: Annotated[
         bool | None,
         typer.Option(
@@ -152,7 +156,8 @@ def index(
 
     Only what is new or changed is embedded; files that moved keep their embeddings. A folder that is not there
     now, or suddenly empty, such as an unmounted drive, keeps its photos until it is back. What --hidden,
-    --follow-links, --any-name, --no-raw and --exclude say of a folder is remembered, and --ocr for the whole index.
+    --follow-links, --any-name, --no-raw, --no-video and --exclude say of a folder is remembered, and --ocr for the
+    whole index.
 
     Examples:
       clipsearch index ~/Pictures
@@ -176,6 +181,7 @@ def index(
         follow_links=follow_links,
         any_name=any_name,
         raw=raw,
+        video=video,
         ocr=ocr,
         exclude=None if exclude is None else tuple(pattern for pattern in exclude if pattern),
         retry=retry,

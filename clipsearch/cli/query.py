@@ -107,6 +107,10 @@ def query(
         float | None,
         typer.Option(metavar="X", help="The cosine from which on --unique folds; 0.98.", rich_help_panel=filters.WHICH),
     ] = None,
+    frames: Annotated[
+        bool,
+        typer.Option("--frames", help="A video may be found at several times.", rich_help_panel=filters.WHICH),
+    ] = False,
     exact: Annotated[
         bool,
         typer.Option(
@@ -169,7 +173,7 @@ def query(
         raise BadRequest("--where is shown by --html and in JSON; add --html FILE, --open or --format json")
     if where_ and batch is not None:
         raise BadRequest("--where takes one query; leave out --batch")
-    limits = Limits(k, min_score, _least(cut, min_confidence), _threshold(unique, similarity), exact)
+    limits = Limits(k, min_score, _least(cut, min_confidence), _threshold(unique, similarity), exact, frames)
     where = filters.photo_filter(
         under, after, before, camera, near, size, orientation, type, name, reads, keyword, files_from, from0
     )
@@ -200,7 +204,7 @@ def query(
     if failed:
         raise typer.Exit(FAILED)
     if not found:
-        if sys.stdout.isatty() and where == EVERYTHING and limits == Limits(k, exact=exact):
+        if sys.stdout.isatty() and where == EVERYTHING and limits == Limits(k, exact=exact, frames=frames):
             say("nothing found; are the folders still there? clipsearch status")
         elif sys.stdout.isatty():
             say("nothing found")
@@ -398,6 +402,6 @@ def _preview(hits: Sequence[Hit]) -> None:
     for hit in hits:
         write([text.table([hit], width(), colour=colour()).encode("utf-8", "replace")])
         sys.stdout.flush()
-        picture = thumbnail(hit.photo.path)
+        picture = thumbnail(hit.photo.path, time=hit.photo.time)
         if picture is not None:
             write([preview(picture, width()).encode()])

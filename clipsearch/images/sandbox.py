@@ -89,6 +89,17 @@ class Decoders:
         """An image file's bytes as a model's input; may be called in many threads. Raises `ImageUnusable`."""
         return _prepared(*self._ask(data, {}))
 
+    def video(self, path: bytes) -> tuple[Pixels, tuple[float, ...], Metadata, Mapping[str, float]]:
+        """Frames of a video, (n, height, width, 3), as `video.Video` has them, and seconds. Raises `ImageUnusable`."""
+        from clipsearch.images.metadata import Metadata
+
+        header, pixels = self._ask(b"", {"video": os.fsdecode(path)})
+        return _array(header, pixels), tuple(header["times"]), Metadata(*header["metadata"]), header["seconds"]
+
+    def frame(self, path: bytes, seconds: float, long_side: int) -> bytes:
+        """The frame of a video at a time as an upright JPEG, at most so long. Raises `ImageUnusable`."""
+        return self._ask(b"", {"video": os.fsdecode(path), "at": seconds, "long_side": long_side})[1]
+
     def small_jpeg(self, data: bytes, long_side: int) -> bytes:
         """An image file's bytes as a JPEG, upright, at most `long_side` pixels long. Raises `ImageUnusable`."""
         return self._ask(data, {"long_side": long_side})[1]
@@ -213,29 +224,54 @@ def serve() -> None:
         how = Preprocess.from_json(start["how"])
         while True:
             wanted, data = _receive(source)
-            _send(target, *_answer(data, how, wanted.get("long_side"), raw=wanted.get("raw", False)))
+            _send(target, *_answer(data, how, wanted))
 
 
-def _answer(
-    data: bytes, how: Preprocess, long_side: int | None = None, *, raw: bool = False
-) -> tuple[dict[str, Any], bytes]:
-    """A JPEG of this length or, `raw`, its pixels; or else the model's input."""
+def _answer(data: bytes, how: Preprocess, wanted: Mapping[str, Any]) -> tuple[dict[str, Any], bytes]:
+    try:
+        if "video" in wanted:
+            return _frame(wanted) if "at" in wanted else _frames(wanted["video"], how)
+        return _picture(data, wanted) if "long_side" in wanted else _input(data, how)
+    except ImageUnusable as error:  # all that a bad file can raise
+        return {"error": str(error)}, b""
+
+
+def _input(data: bytes, how: Preprocess) -> tuple[dict[str, Any], bytes]:
+    """The model's input."""
     from clipsearch.images.preprocess import decode_for, pixels_of
 
     began = time.perf_counter()
-    try:
-        if long_side is not None:
-            from clipsearch.images.thumbnail import as_jpeg, thumbnail_of
-
-            small = thumbnail_of(data, long_side)
-            return ({"size": small.size[::-1]}, small.tobytes()) if raw else ({}, as_jpeg(small))
-        decoded = decode_for(data, how)
-        between = time.perf_counter()
-        pixels = pixels_of(decoded, how)
-    except ImageUnusable as error:  # all that a bad file can raise
-        return {"error": str(error)}, b""
+    decoded = decode_for(data, how)
+    between = time.perf_counter()
+    pixels = pixels_of(decoded, how)
     seconds = {"decode": between - began, "resize": time.perf_counter() - between}
-    return {"size": pixels.shape[:2], "metadata": decoded.metadata, "seconds": seconds}, pixels.tobytes()
+    return {"size": pixels.shape, "metadata": decoded.metadata, "seconds": seconds}, pixels.tobytes()
+
+
+def _picture(data: bytes, wanted: Mapping[str, Any]) -> tuple[dict[str, Any], bytes]:
+    """A small JPEG or, `raw`, its pixels."""
+    from clipsearch.images.thumbnail import as_jpeg, thumbnail_of
+
+    small = thumbnail_of(data, wanted["long_side"])
+    return ({"size": (*small.size[::-1], 3)}, small.tobytes()) if "raw" in wanted else ({}, as_jpeg(small))
+
+
+def _frames(path: str, how: Preprocess) -> tuple[dict[str, Any], bytes]:
+    """The model's input for the frames of a video."""
+    from clipsearch.images.video import frames_of
+
+    began = time.perf_counter()
+    video = frames_of(path, how)
+    about = {"times": video.times, "metadata": video.metadata, "seconds": {"decode": time.perf_counter() - began}}
+    return {"size": video.pixels.shape, **about}, video.pixels.tobytes()
+
+
+def _frame(wanted: Mapping[str, Any]) -> tuple[dict[str, Any], bytes]:
+    """A frame of a video as a small JPEG."""
+    from clipsearch.images.thumbnail import as_jpeg
+    from clipsearch.images.video import frame_at
+
+    return {}, as_jpeg(frame_at(wanted["video"], wanted["at"], wanted["long_side"]))
 
 
 def _limit_memory(most: int) -> None:
@@ -258,8 +294,7 @@ def _prepared(header: Mapping[str, Any], pixels: bytes) -> Prepared:
 def _array(header: Mapping[str, Any], pixels: bytes) -> Pixels:
     import numpy as np
 
-    height, width = header["size"]
-    return np.frombuffer(pixels, np.uint8).reshape(height, width, 3)
+    return np.frombuffer(pixels, np.uint8).reshape(header["size"])
 
 
 def _send(file: IO[bytes], header: Mapping[str, Any], data: bytes = b"") -> None:

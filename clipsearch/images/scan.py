@@ -6,6 +6,8 @@ bytewise order of the whole path: two scans of one tree, or a scan and a sorted 
 
 from __future__ import annotations
 
+import functools
+import importlib.util
 import os
 import stat
 from collections.abc import Iterator
@@ -34,12 +36,20 @@ TYPES = {
         "jp2": ".jp2",
         "pnm": ".ppm .pgm",
         "tga": ".tga",
+        "video": ".mp4 .m4v .mov .mkv .webm .avi",
         "raw": ".cr2 .cr3 .nef .arw .dng .raf .rw2 .orf .pef",
     }.items()
 }
 _RAW = tuple(suffix.encode() for suffix in TYPES["raw"])
-# What leaves RAW files out, in capitals too.
-NO_RAW = tuple("*" + "".join(f"[{c}{c.upper()}]" if c.isalpha() else c for c in suffix) for suffix in TYPES["raw"])
+_VIDEO = tuple(suffix.encode() for suffix in TYPES["video"])
+
+
+def _patterns(kind: str) -> tuple[str, ...]:
+    """What leaves a kind of file out, in capitals too."""
+    return tuple("*" + "".join(f"[{c}{c.upper()}]" if c.isalpha() else c for c in suffix) for suffix in TYPES[kind])
+
+
+NO_RAW, NO_VIDEO = _patterns("raw"), _patterns("video")
 IMAGE_SUFFIXES = frozenset(suffix.encode() for suffixes in TYPES.values() for suffix in suffixes)
 _CTIME_IS_CHANGE = os.name != "nt"  # on Windows it is the time of creation
 _SQLITE_INTEGER = 2**63 - 1  # some file systems keep times beyond the year 2262
@@ -50,6 +60,17 @@ NOT_PHOTOS = frozenset({b"@eaDir", b"node_modules"})  # thumbnails of photo serv
 def is_raw_name(path: bytes) -> bool:
     """Whether a file's name is that of a RAW file."""
     return path.lower().endswith(_RAW)
+
+
+@functools.cache
+def can_read_videos() -> bool:
+    """Whether the package for videos is installed; where it is not, scans leave them out."""
+    return importlib.util.find_spec("av") is not None
+
+
+def is_video_name(path: bytes) -> bool:
+    """Whether a file's name is that of a video."""
+    return path.lower().endswith(_VIDEO)
 
 
 class Rules(NamedTuple):
@@ -177,7 +198,8 @@ def _list(root: bytes, folder: bytes, rules: Rules, exclusions: Exclusions) -> l
             if exclusions.reason(path + b"/" if is_folder else path) is not None:
                 continue
             suffix = os.path.splitext(entry.name)[1].lower()
-            if suffix in IMAGE_SUFFIXES or (rules.any_name and not suffix and _is_file(entry)):
+            may_be_photo = suffix in IMAGE_SUFFIXES and (suffix not in _VIDEO or can_read_videos())
+            if may_be_photo or (rules.any_name and not suffix and _is_file(entry)):
                 found.append((path, entry))
             if is_folder:
                 found.append((path + b"/", entry))

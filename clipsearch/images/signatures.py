@@ -41,6 +41,13 @@ def shown_type(head: bytes) -> str | None:
     return next((name for name, start in _SHOWN.items() if re.match(start, head, re.DOTALL)), None)
 
 
+def video_type(head: bytes) -> str | None:
+    """The media type of a file by its first `HEAD` bytes, if it is a video of a kind that browsers play."""
+    if head[4:8] == b"ftyp":
+        return "video/mp4"
+    return "video/webm" if head.startswith(b"\x1a\x45\xdf\xa3") else None
+
+
 def may_be_raw(head: bytes) -> bool:
     """Whether a file may be a RAW file of a camera; some are TIFFs."""
     return _MAY_BE_RAW.match(head) is not None

@@ -12,10 +12,14 @@ from clipsearch.errors import ImageUnusable
 from clipsearch.images.metadata import Metadata
 from clipsearch.images.read import content_hash, read
 from clipsearch.images.sandbox import Decoders
+from clipsearch.images.scan import is_video_name
+from clipsearch.images.video import content_of
 
 
 class Contents(NamedTuple):
     """What was found in a file: its hash, and pixels unless they are known already; or why it cannot be used.
+
+    `pixels` are (n, height, width, 3), one image or the frames of a video, whose `times` are seconds from its start.
 
     `unread` marks an error of the disk rather than of the image. `seconds` are those of each stage of reading it.
     """
@@ -26,10 +30,13 @@ class Contents(NamedTuple):
     error: str | None = None
     unread: bool = False
     seconds: Mapping[str, float] = MappingProxyType({})
+    times: tuple[float, ...] = ()
 
 
 def contents_of(path: bytes, known: Callable[[bytes], bool], decoders: Decoders) -> Contents:
     """A file's contents, decoded unless `known` says of their hash that there is no need to."""
+    if is_video_name(path):
+        return _video(path, known, decoders)
     began = time.perf_counter()
     try:
         data = read(path)
@@ -43,4 +50,20 @@ def contents_of(path: bytes, known: Callable[[bytes], bool], decoders: Decoders)
         pixels, metadata, spent = decoders.decode(data)
     except ImageUnusable as error:
         return Contents(error=str(error))
-    return Contents(content, pixels, metadata, seconds={**seconds, **spent})
+    return Contents(content, pixels[None], metadata, seconds={**seconds, **spent})
+
+
+def _video(path: bytes, known: Callable[[bytes], bool], decoders: Decoders) -> Contents:
+    began = time.perf_counter()
+    try:
+        content = content_of(path)
+    except ImageUnusable as error:
+        return Contents(error=str(error), unread=True)
+    seconds = {"read": time.perf_counter() - began}
+    if known(content):
+        return Contents(content, seconds=seconds)
+    try:
+        pixels, times, metadata, spent = decoders.video(path)
+    except ImageUnusable as error:
+        return Contents(error=str(error))
+    return Contents(content, pixels, metadata, seconds={**seconds, **spent}, times=times)

@@ -5,18 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from clipsearch.images.scan import NO_RAW, Rules
+from clipsearch.images.scan import NO_RAW, NO_VIDEO, Rules
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
     """How to index. None leaves a choice to the index, or to clipsearch where there is none yet.
 
-    `hidden`, `follow_links`, `exclude`, `any_name` and `raw` change what the scans of the folders leave out, from now
-    on (`scan.Rules`), `ocr` whether photos are looked through for writing. `retry` tries files again that could not be
-    used; `look_again` reads every file, to find changes that neither size nor time shows. `prune` forgets the photos of
-    a folder that has nothing in it any more. `batch_size` is in images, `workers` in threads that decode and, on a CPU,
-    embed; with `ray`, the address of a cluster or "local", in processes of the cluster.
+    `hidden`, `follow_links`, `exclude`, `any_name`, `raw` and `video` change what the scans of the folders leave out,
+    from now on (`scan.Rules`), `ocr` whether photos are looked through for writing. `retry` tries files again that
+    could not be used; `look_again` reads every file, to find changes that neither size nor time shows. `prune` forgets
+    the photos of a folder that has nothing in it any more. `batch_size` is in images, `workers` in threads that decode
+    and, on a CPU, embed; with `ray`, the address of a cluster or "local", in processes of the cluster.
     """
 
     model: str | None = None
@@ -30,6 +30,7 @@ class Options:
     exclude: tuple[str, ...] | None = None
     any_name: bool | None = None
     raw: bool | None = None
+    video: bool | None = None
     retry: bool = False
     look_again: bool = False
     prune: bool = False
@@ -41,7 +42,8 @@ class Options:
         """What a scan leaves out, where it was `before`."""
         chosen = {name: getattr(self, name) for name in Rules._fields}
         rules = before._replace(**{name: value for name, value in chosen.items() if value is not None})
-        if self.raw is None:
-            return rules
-        others = tuple(pattern for pattern in rules.exclude if pattern not in NO_RAW)
-        return rules._replace(exclude=others if self.raw else (*others, *NO_RAW))
+        for wanted, patterns in ((self.raw, NO_RAW), (self.video, NO_VIDEO)):
+            if wanted is not None:
+                others = tuple(pattern for pattern in rules.exclude if pattern not in patterns)
+                rules = rules._replace(exclude=others if wanted else (*others, *patterns))
+        return rules

@@ -65,16 +65,15 @@ class _Batch:
 
 @dataclass(slots=True)
 class _Entry(Generic[Item]):
-    """A file that was read, and its place in a batch if it is to be embedded."""
+    """A file that was read, and the places of its images in batches if they are to be embedded."""
 
     item: Item
     contents: Contents
-    batch: _Batch | None = None
-    place: int = 0
+    places: list[tuple[_Batch, int]] = field(default_factory=list)
 
     @property
     def ready(self) -> bool:
-        return self.batch is None or (self.batch.rows is not None and self.batch.rows.done())
+        return all(batch.rows is not None and batch.rows.done() for batch, _ in self.places)
 
 
 class Pipeline(Generic[Item]):
@@ -107,9 +106,9 @@ class Pipeline(Generic[Item]):
         self._device.shutdown(cancel_futures=True)
 
     def run(self, items: Iterable[Item]) -> Iterator[tuple[Item, Contents, Array | None]]:
-        """Each item with its contents, without pixels, and their unit row (dim,), in the order of the items.
+        """Each item with its contents, without pixels, and the unit rows (n, dim) of its images, in order.
 
-        There is no row for what could not be read, nor for contents that are known or that an earlier item has.
+        There are no rows for what could not be read, nor for contents that are known or that an earlier item has.
         """
         entries: deque[_Entry[Item]] = deque()
         under_way: set[bytes] = set()  # contents that will have a row
@@ -123,13 +122,15 @@ class Pipeline(Generic[Item]):
                     with self._stages("load"):
                         self._encoder = self._load()
                 under_way.add(contents.content)
-                entry.batch, entry.place = batch, len(batch.pixels)
-                batch.pixels.append(contents.pixels)
-            if len(batch.pixels) == self._size():
-                self._send(batch)
-                batch = _Batch()
+                for pixels in contents.pixels:
+                    entry.places.append((batch, len(batch.pixels)))
+                    batch.pixels.append(pixels)
+                    if len(batch.pixels) == self._size():
+                        self._send(batch)
+                        batch = _Batch()
             while entries and (entries[0].ready or len(entries) > self._most_entries()):
-                if entries[0].batch is batch:  # it has waited long among files that need no embedding
+                # It has waited long among files that need no embedding.
+                if any(waits is batch for waits, _ in entries[0].places):
                     self._send(batch)
                     batch = _Batch()
                 under_way.discard(entries[0].contents.content)
@@ -173,9 +174,11 @@ class Pipeline(Generic[Item]):
             return encoder.encode_images(pixels)
 
     def _finished(self, entry: _Entry[Item]) -> tuple[Item, Contents, Array | None]:
-        if entry.batch is None:
+        if not entry.places:
             return entry.item, entry.contents, None
-        assert entry.batch.rows is not None
+        rows = []
         with self._stages("wait"):
-            rows = entry.batch.rows.result()
-        return entry.item, entry.contents, rows[entry.place]
+            for batch, place in entry.places:
+                assert batch.rows is not None
+                rows.append(batch.rows.result()[place])
+        return entry.item, entry.contents, np.stack(rows)

@@ -17,8 +17,19 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from clipsearch.arrays import Array
+from clipsearch.images.metadata import Metadata
 from clipsearch.images.sandbox import Decoders, usable_cores
-from clipsearch.images.scan import Exclusions, FoundFile, Unreadable, has_changed, same_times, scan
+from clipsearch.images.scan import (
+    Exclusions,
+    FoundFile,
+    Unreadable,
+    can_read_videos,
+    has_changed,
+    is_video_name,
+    same_times,
+    scan,
+)
+from clipsearch.images.video import content_at
 from clipsearch.indexing.contents import Contents, contents_of
 from clipsearch.indexing.options import Options
 from clipsearch.indexing.pipeline import Pipeline, Stages
@@ -106,7 +117,9 @@ class Run:
         for found, known in _merge(found_files, self._store.known(root, below)):
             if found is None:
                 assert known is not None
-                if not any(relative_to(known.path, folder) is not None or not folder for folder in unreadable):
+                if is_video_name(known.path) and not can_read_videos():
+                    self._report.unchanged += known.error is None  # nobody has looked whether it is there
+                elif not any(relative_to(known.path, folder) is not None or not folder for folder in unreadable):
                     self._gone.append((root, known.path))
             elif known is None or self._may_have_changed(found, known):
                 self._pending.append(_Pending(root, found, known))
@@ -156,9 +169,9 @@ class Run:
 
     def _keep_all(self, found: Iterable[tuple[_Pending, Contents, Array | None]]) -> None:
         total, committed = len(self._pending), time.monotonic()
-        for done, (item, contents, row) in enumerate(found, 1):
+        for done, (item, contents, rows) in enumerate(found, 1):
             with self._stages("store"):
-                self._keep(item, contents, row)
+                self._keep(item, contents, rows)
                 if time.monotonic() - committed > COMMIT_SECONDS:
                     self._store.commit()
                     committed = time.monotonic()
@@ -188,20 +201,30 @@ class Run:
             return Contents(error=item.photo.error)
         return contents_of(item.path, self._store.has_image, decoders)
 
-    def _keep(self, item: _Pending, contents: Contents, row: Array | None) -> None:
+    def _keep(self, item: _Pending, contents: Contents, rows: Array | None) -> None:
         if contents.error is not None:
             self._keep_failed(item, contents.error, contents.unread)
             return
         image_id = self._store.find_image(contents.content)
         fresh = image_id is None
         if image_id is None:
-            if contents.metadata is None or row is None or not np.isfinite(row).all():
+            if contents.metadata is None or rows is None or not np.isfinite(rows).all():
                 self._skip(item, "the model gives no embedding for it")
                 return
-            image_id = self._store.add_image(contents.content, contents.metadata, row)
-            self._report.embedded += 1
+            image_id = self._add(contents, contents.metadata, rows)
+            self._report.embedded += len(rows)
         self._count(item, image_id, fresh=fresh)
         self._store.put_photo(item.root, item.photo, image_id, None)
+
+    def _add(self, contents: Contents, metadata: Metadata, rows: Array) -> int:
+        """An image or, of a video, its frames: first the one that is most like all of them, which stands for it."""
+        first = int((rows @ rows.mean(0)).argmax())
+        image_id = self._store.add_image(contents.content, metadata, rows[first])
+        if contents.times:
+            order = [first, *(n for n in range(len(rows)) if n != first)]
+            frames = ((contents.times[n], content_at(contents.content, contents.times[n]), rows[n]) for n in order)
+            self._store.add_frames(image_id, metadata, frames)
+        return image_id
 
     def _keep_failed(self, item: _Pending, error: str, unread: bool) -> None:
         if not unread:

@@ -61,7 +61,7 @@ Item = TypeVar("Item", bound=Seen)
 
 
 class Done(NamedTuple):
-    """What a worker answers: what is in each file, and its row; seconds of stages, the precision, and what it left."""
+    """What a worker answers: what is in each file, and its rows; seconds of stages, the precision, and what it left."""
 
     files: list[tuple[Contents, Array | None]]
     seconds: Mapping[str, float]
@@ -90,7 +90,7 @@ class Worker:
             self._is_checked = True
         stages = Stages()
         with Pipeline(self._load, self._read, self._is_known, stages, self._threads, self._options.batch_size) as run:
-            found = [(contents, row) for _, contents, row in run.run(path for path, _ in files)]
+            found = [(contents, rows) for _, contents, rows in run.run(path for path, _ in files)]
         disagreed, self._disagreed = self._disagreed, []
         return Done(found, stages.seconds, self._encoder.precision if self._encoder else None, disagreed)
 
@@ -171,7 +171,7 @@ class Spread(Generic[Item]):
         return where.remote(*self._arguments, share.threads)
 
     def run(self, items: Iterable[Item]) -> Iterator[tuple[Item, Contents, Array | None]]:
-        """Each item with its contents and their unit row (dim,), in the order in which they are done.
+        """Each item with its contents and the unit rows (n, dim) of their images, in the order in which they are done.
 
         Raises `NotSeen`, `EncodingFailed`, and what loading and running the model raise.
         """
@@ -191,8 +191,8 @@ class Spread(Generic[Item]):
                 raise _cause(error) from None
             else:
                 self._count(done)
-                for item, (contents, row) in zip(sent.pop(ready).items, done.files, strict=True):
-                    yield item, contents, row
+                for item, (contents, rows) in zip(sent.pop(ready).items, done.files, strict=True):
+                    yield item, contents, rows
 
     def _send(self, left: Iterator[Item], again: deque[list[Item]], sent: dict[Any, _Batch[Item]]) -> bool:
         """Give every worker enough to do; says whether there is anything to wait for."""

@@ -8,7 +8,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from clipsearch.errors import counted, reason
-from clipsearch.images.scan import IMAGE_SUFFIXES, found_file, has_changed, left_out
+from clipsearch.images.scan import (
+    IMAGE_SUFFIXES,
+    can_read_videos,
+    found_file,
+    has_changed,
+    is_video_name,
+    left_out,
+)
 from clipsearch.paths import absolute, join, relative_to
 from clipsearch.store.catalogue import Root, Store
 
@@ -100,6 +107,8 @@ def _state_of_new(root: Root, below: bytes) -> tuple[State, str]:
     ending = os.path.splitext(below)[1].lower()
     if ending not in IMAGE_SUFFIXES and not (root.rules.any_name and not ending):
         return State.NO_PHOTO, ""
+    if is_video_name(below) and not can_read_videos():
+        return State.EXCLUDED, "videos need more; install it with: pip install 'clipsearch[video]'"
     parts = below.split(b"/")[:-1]
     folders = [join(root.path, b"/".join(parts[: n + 1])) for n in range(len(parts))]
     link = next((folder for folder in folders if os.path.islink(folder)), None)

@@ -7,7 +7,7 @@ import contextlib
 import hashlib
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -19,15 +19,18 @@ from clipsearch.errors import BadRequest, reason
 from clipsearch.images.sandbox import usable_cores
 from clipsearch.images.thumbnail import as_jpeg, thumbnail
 from clipsearch.output import text
-from clipsearch.output.heat import overlay
+from clipsearch.output.heat import boxed, overlay
 from clipsearch.output.text import printable
 from clipsearch.paths import replacing
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from clipsearch.search.duplicates import Copy, Group
     from clipsearch.search.query import Hit
-    from clipsearch.search.where import Where
     from clipsearch.store.photo import Photo
+
+    Marks = Callable[[Image], Image]
 
 _WORKERS = min(8, usable_cores())  # each may hold a photo of 200 megapixels
 _FIRST = b"<!DOCTYPE html>"
@@ -56,11 +59,11 @@ class Place(NamedTuple):
     link: str
 
     @staticmethod
-    def of(path: bytes) -> Place:
-        """The home folder becomes `~`; what is not printable becomes an escape."""
+    def of(path: bytes, time: float | None = None) -> Place:
+        """The home folder becomes `~`; what is not printable becomes an escape. A video is opened at a time."""
         folder, slash, name = printable(text.from_home(path)).rpartition("/")
         parts = tuple(f"{part}/" for part in folder.split("/")) if slash else ()
-        return Place(parts, name, Path(os.fsdecode(path)).as_uri())
+        return Place(parts, name, Path(os.fsdecode(path)).as_uri() + ("" if time is None else f"#t={time:g}"))
 
 
 class Others(NamedTuple):
@@ -109,7 +112,7 @@ def write_duplicates(path: Path, groups: Sequence[Group], subtitle: str = "") ->
 def sheet(hits: Sequence[Hit], title: str, subtitle: str = "") -> Iterator[str]:
     """The page of hits, piece by piece, to be written as UTF-8. Its thumbnails are never all in memory."""
     with _threads() as pool:
-        cards = _with_pictures(pool, ((hit.photo.path, _card_of_hit(hit), hit.where) for hit in hits))
+        cards = _with_pictures(pool, ((hit.photo, _card_of_hit(hit), _marks(hit)) for hit in hits))
         yield from _page(title or "photos", subtitle, text.photos(len(hits)), [Section(cards)], empty=not hits)
 
 
@@ -168,6 +171,8 @@ def _card_of_hit(hit: Hit) -> Card:
         found.append(f"score {hit.score:.3f}")
     if hit.confidence is not None:
         found.append(f"confidence {hit.confidence:.0%}")
+    if hit.photo.time is not None:
+        found.append(f"at {text.clock(hit.photo.time)}")
     others = [
         Others("similar", [Place.of(photo.path) for photo in hit.similar]),
         Others("same file", [Place.of(path) for path in hit.same_file]),
@@ -176,7 +181,7 @@ def _card_of_hit(hit: Hit) -> Card:
 
 
 def _section_of_group(pool: ThreadPoolExecutor, number: int, group: Group) -> Section:
-    cards = ((copy.photo.path, _card_of_copy(copy, group[0], n), None) for n, copy in enumerate(group))
+    cards = ((copy.photo, _card_of_copy(copy, group[0], n), None) for n, copy in enumerate(group))
     return Section(_with_pictures(pool, cards), f"Group {number}", text.photos(len(group)))
 
 
@@ -192,7 +197,7 @@ def _card(photo: Photo, head: str, name: str, found: Sequence[str], others: Sequ
     return Card(
         head=head,
         found=found,
-        place=Place.of(photo.path),
+        place=Place.of(photo.path, photo.time),
         name=f"{name}: {printable(os.path.basename(photo.path))}",
         taken=printable(of.taken) if of.taken else None,
         camera=printable(of.camera) if of.camera else None,
@@ -214,11 +219,11 @@ def _threads() -> Iterator[ThreadPoolExecutor]:
         pool.shutdown(cancel_futures=True)
 
 
-def _with_pictures(pool: ThreadPoolExecutor, cards: Iterable[tuple[bytes, Card, Where | None]]) -> Iterator[Card]:
+def _with_pictures(pool: ThreadPoolExecutor, cards: Iterable[tuple[Photo, Card, Marks | None]]) -> Iterator[Card]:
     """The cards with their thumbnails, in their order; several are made at once, and never many ahead of the page."""
     making: deque[tuple[Card, Future[Picture | None]]] = deque()
-    for path, card, there in cards:
-        making.append((card, pool.submit(_picture, path, there)))
+    for photo, card, marks in cards:
+        making.append((card, pool.submit(_picture, photo, marks)))
         if len(making) > 2 * _WORKERS:
             yield _finished(making.popleft())
     while making:
@@ -230,10 +235,20 @@ def _finished(made: tuple[Card, Future[Picture | None]]) -> Card:
     return card._replace(picture=picture.result())
 
 
-def _picture(path: bytes, there: Where | None) -> Picture | None:
-    image = thumbnail(path)
+def _marks(hit: Hit) -> Marks:
+    """What is drawn over a photo."""
+
+    def draw(image: Image) -> Image:
+        image = image if hit.where is None else overlay(image, hit.where)
+        return boxed(image, hit.lines) if hit.lines else image
+
+    return draw
+
+
+def _picture(photo: Photo, marks: Marks | None) -> Picture | None:
+    image = thumbnail(photo.path, time=photo.time)
     if image is None:
         return None
-    if there is not None:
-        image = overlay(image, there)
+    if marks is not None:
+        image = marks(image)
     return Picture(base64.b64encode(as_jpeg(image)).decode("ascii"), image.width, image.height)

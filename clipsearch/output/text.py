@@ -47,14 +47,15 @@ def table(hits: Iterable[Hit], width: int, *, colour: bool = True) -> str:
             start = [(f"{hit.rank:>{margin}}", "dim"), (f"  {score}", "green")]
             if hit.confidence is not None:
                 start.append((f"  {100 * hit.confidence:3.0f}%", "cyan"))
-            yield start, hit.photo.path, _folded(hit)
+            yield start, hit.photo.path, _after(hit)
 
     return _lines(lines(), width, colour=colour)
 
 
-def _folded(hit: Hit) -> str:
+def _after(hit: Hit) -> str:
     count = len(hit.similar) + len(hit.same_file)
-    return f"  +{count}" if count else ""
+    at = "" if hit.photo.time is None else f"  {clock(hit.photo.time)}"
+    return at + (f"  +{count}" if count else "")
 
 
 def _lines(lines: Iterable[Line], width: int, *, colour: bool) -> str:
@@ -278,6 +279,13 @@ def query_title(texts: Sequence[str], images: Sequence[str], without: Sequence[s
     parts = [*texts, *(f"like {os.path.basename(image)}" for image in images)]
     parts += [f"not {text}" for text in without] + [f"unlike {os.path.basename(image)}" for image in unlike]
     return ", ".join(parts)
+
+
+def clock(seconds: float) -> str:
+    """A time in a video, as players show it: 0:07, 1:02:03."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
 def filter_title(where: Filter) -> str:

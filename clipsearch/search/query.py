@@ -53,7 +53,8 @@ class Limits(NamedTuple):
     """How many hits are wanted and which are good enough.
 
     `min_score` is a cosine, -1 to 1; `min_confidence` a probability, 0 to 1; photos whose cosine with a better hit is
-    at least `unique`, 0 to 1, are folded into it. With `exact` every embedding of a large index is multiplied with the
+    at least `unique`, 0 to 1, are folded into it. With `frames` a video may be found at several times, not only by its
+    best frame. With `exact` every embedding of a large index is multiplied with the
     query, where otherwise small codes say which ones are.
     """
 
@@ -62,6 +63,7 @@ class Limits(NamedTuple):
     min_confidence: float | None = None
     unique: float | None = None
     exact: bool = False
+    frames: bool = False
 
     def checked(self, terms: Sequence[Term]) -> Limits:
         """The limits, if they make sense for these terms. Raises `BadArgument`."""
@@ -190,7 +192,7 @@ class Searcher:
         folds_or_refuses = limits.min_confidence is not None or limits.unique is not None
         hits: list[Hit] = []
         first = max(limits.k, FIRST_LOOK) if folds_or_refuses else limits.k
-        for part in self._ranked(terms, first, limits.exact):
+        for part in self._ranked(terms, first, limits):
             good = self._good(part, terms, limits)
             hits += good
             if limits.unique is not None:
@@ -214,7 +216,6 @@ class Searcher:
 
     def with_where(self, hits: list[Hit], terms: Sequence[Term]) -> list[Hit]:
         """Each hit with the part of it that the query is about; None where its file cannot be read any more."""
-        from clipsearch.images.read import read
         from clipsearch.search.where import Finder
 
         if not terms:
@@ -224,9 +225,17 @@ class Searcher:
             for hit in hits:
                 there = None
                 with contextlib.suppress(ImageUnusable):
-                    there, _ = finder.where(row, read(hit.photo.path))
+                    there, _ = finder.where(row, self._bytes_of(hit.photo))
                 out.append(hit._replace(where=there))
         return out
+
+    @staticmethod
+    def _bytes_of(photo: Photo) -> bytes:
+        """A file with the photo in it, or the frame of a video."""
+        from clipsearch.images.read import read
+        from clipsearch.images.thumbnail import still
+
+        return read(photo.path) if photo.time is None else still(photo.path, photo.time, 2048)
 
     def with_lines(self, hits: list[Hit], reads: str) -> list[Hit]:
         """Each hit with the lines in it that have a word of a text."""
@@ -253,11 +262,11 @@ class Searcher:
             hits = [hit for hit in self.with_confidence(hits, terms) if (hit.confidence or 0) >= limits.min_confidence]
         return hits
 
-    def _ranked(self, terms: Sequence[Term], first: int, exact: bool) -> Iterator[list[Hit]]:
+    def _ranked(self, terms: Sequence[Term], first: int, limits: Limits) -> Iterator[list[Hit]]:
         """All photos, best first, in parts; each part is three times as large as all before it."""
         if terms:
             self._store.read_ahead()  # from a cold disk, while the model is loaded and asked
-        find = self._newest if not terms else self._nearest(self.embed(terms), exact)
+        find = self._newest if not terms else self._nearest(self.embed(terms), limits)
         seen, wanted = 0, first
         while True:
             hits, found = find(seen, wanted)
@@ -267,17 +276,19 @@ class Searcher:
                 return
             seen, wanted = wanted, 4 * wanted
 
-    def _nearest(self, embedding: Array, exact: bool) -> Callable[[int, int], tuple[list[Hit], int]]:
+    def _nearest(self, embedding: Array, limits: Limits) -> Callable[[int, int], tuple[list[Hit], int]]:
         looked_at: set[int] = set()
+        videos: set[bytes] = set()
 
         def find(_: int, wanted: int) -> tuple[list[Hit], int]:
-            ids, scores = self._store.nearest(embedding, wanted, self.selection, exact=exact)
+            ids, scores = self._store.nearest(embedding, wanted, self.selection, exact=limits.exact)
             # fp16 rows are not quite of length 1, so that a cosine may come out a little above 1.
             score_of = dict(zip(ids.tolist(), scores.clip(-1, 1).tolist(), strict=True))
             photos = self.present(self._store.photos_of(score_of.keys() - looked_at, self.selection))
             looked_at.update(score_of)
             hits = [Hit(0, score_of[photo.image_id], photo) for photo in photos]
-            return sorted(hits, key=lambda hit: (-(hit.score or 0.0), hit.photo.path)), len(ids)
+            hits.sort(key=lambda hit: (-(hit.score or 0.0), hit.photo.path))
+            return hits if limits.frames else list(_best_frames(hits, videos)), len(ids)
 
         return find
 
@@ -316,6 +327,16 @@ class Searcher:
 
     def _rows(self, hits: Iterable[Hit]) -> Array:
         return self._store.unit_rows_of([hit.photo.image_id for hit in hits])
+
+
+def _best_frames(hits: Iterable[Hit], seen: set[bytes]) -> Iterator[Hit]:
+    """The hits, of which a video has one; `seen` are the videos that had theirs."""
+    for hit in hits:
+        if hit.photo.time is None:
+            yield hit
+        elif hit.photo.path not in seen:
+            seen.add(hit.photo.path)
+            yield hit
 
 
 def _with_raw(hits: list[Hit]) -> list[Hit]:

@@ -199,7 +199,7 @@ class Tables(Searchable):
     def add_frames(self, video: int, metadata: Metadata, frames: Iterable[tuple[float, bytes, Array]]) -> None:
         """Record frames of a video: seconds from its start, a hash, and the unit row of each.
 
-        The first stands for the video, and is its image already.
+        The first stands for the video, and is the image `video` already.
         """
         for number, (time, content, row) in enumerate(frames):
             image_id = self.add_image(content, metadata, row) if number else video

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,13 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from clipsearch.errors import BadRequest, ClipsearchError, ImageUnusable, NoIndex
 from clipsearch.images.sandbox import usable_cores
 from clipsearch.images.scan import TYPES
+from clipsearch.images.signatures import HEAD, video_type
 from clipsearch.output.records import as_json
 from clipsearch.paths import Collection
 from clipsearch.search.confidence import CUT
@@ -197,6 +199,9 @@ class Page:
         """A photo as it is, or all its pixels."""
         id = checked_id(request.path_params["id"])
         photos = await self._lookup.ask(lambda index: photos_with(index, id))
+        video = next((photo for photo in photos if photo.time is not None and os.path.isfile(photo.path)), None)
+        if video is not None:
+            return _video(os.fsdecode(video.path))
         answer = _image(await run_in_threadpool(self._pictures.original, photos))
         if photos:
             name = photos[0].path.rpartition(b"/")[2].decode("utf-8", "replace")
@@ -242,6 +247,16 @@ def _image(picture: Picture) -> Response:
     if picture.lasting:
         headers["Cache-Control"] = _FOR_EVER
     return Response(picture.data, media_type=picture.type, headers=headers)
+
+
+def _video(path: str) -> Response:
+    """A video as it is, a part at a time, if it begins like one that browsers play."""
+    with open(path, "rb") as file:
+        kind = video_type(file.read(HEAD))
+    if kind is None:
+        return _gone("browsers do not play this kind of video")
+    headers = {"Content-Security-Policy": "default-src 'none'; media-src 'self'; style-src 'unsafe-inline'"}
+    return FileResponse(path, media_type=kind, headers=headers)
 
 
 def _gone(message: str) -> Response:

@@ -120,11 +120,24 @@ class Pictures:
         kept = self._kept.get(name) if any(map(_is_as_indexed, photos)) else None
         if kept is not None:
             return Picture(kept)
-        data, lasting = _read(photos)
-        picture = self.of(data, SIZES[size])
+        if photos and photos[0].time is not None:
+            picture, lasting = self._frame(photos, SIZES[size])
+        else:
+            data, lasting = _read(photos)
+            picture = self.of(data, SIZES[size])
         if lasting:
             self._kept.put(name, picture)
         return Picture(picture, JPEG, lasting)
+
+    def _frame(self, videos: list[Photo], long_side: int) -> tuple[bytes, bool]:
+        """What one of several videos with the same contents shows at its time, and whether they are these still."""
+        failure = ImageUnusable("not in the index")
+        for video in videos:
+            try:
+                return self._decoders.frame(video.path, video.time or 0.0, long_side), _is_as_indexed(video)
+            except ImageUnusable as error:
+                failure = error
+        raise failure
 
     def of(self, data: bytes, long_side: int) -> bytes:
         """A JPEG of an image file's bytes. Raises `ImageUnusable`."""

@@ -55,7 +55,7 @@ export class Viewer {
   }
 
   facts(photo, hit) {
-    const rows = [["Taken", photo.taken ? moment(photo.taken) : null], ["Changed", photo.taken ? null : moment(photo.date)], ["Camera", photo.camera], ["Tags", photo.keywords.join(", ")],
+    const rows = [["Taken", photo.taken ? moment(photo.taken) : null], ["Changed", photo.taken ? null : moment(photo.date)], ["Camera", photo.camera], ["Tags", photo.keywords.join(", ")], ["At", photo.time === null ? null : `${photo.time.toFixed(1)} s`],
       ["Place", photo.latitude === null ? null : `${photo.latitude.toFixed(4)}, ${photo.longitude.toFixed(4)}`],
       ["Pixels", `${photo.width} × ${photo.height}`], ["File", bytes(photo.size)],
       ["Score", hit?.score === null || hit?.score === undefined ? null : hit.score.toFixed(3)]];
@@ -68,7 +68,7 @@ export class Viewer {
     ];
     if (hit?.confidence !== null && hit?.confidence !== undefined) parts.push(this.sure(hit.confidence));
     parts.push(element("div", { class: "actions" },
-      element("a", { class: "button", href: original(photo.id), target: "_blank", rel: "noopener" }, icon("open"), element("span", {}, "Open original")),
+      element("a", { class: "button", href: original(photo.id) + (photo.time === null ? "" : `#t=${photo.time}`), target: "_blank", rel: "noopener" }, icon("open"), element("span", {}, "Open original")),
       button("copy", "Copy path", () => copy(photo.path, "The path is copied")),
       button("plus", "More like this", () => this.on.more(photo, "like")),
       button("minus", "Less like this", () => this.on.more(photo, "unlike")),

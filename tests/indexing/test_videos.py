@@ -1,0 +1,354 @@
+"""Videos: found at the second that shows it, as fast to lose as any hostile file, and gone when they are gone."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import shutil
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import videos
+from conftest import SCENES, Run
+from PIL import Image
+from stores import DIM, put, row
+
+from clipsearch.errors import ImageUnusable
+from clipsearch.images import scan, video
+from clipsearch.images.metadata import Metadata
+from clipsearch.images.preprocess import Preprocess
+from clipsearch.images.sandbox import Decoders
+from clipsearch.images.scan import FoundFile, Rules, is_video_name
+from clipsearch.images.thumbnail import still
+from clipsearch.indexing.update import Options, update_index
+from clipsearch.indexing.why import State, why_of
+from clipsearch.search.query import Hit, Limits, Searcher, Term
+from clipsearch.store import vectors
+from clipsearch.store.catalogue import Store
+from clipsearch.store.filters import EVERYTHING, Filter, written
+from clipsearch.store.verify import Damage, verify
+
+HOW = Preprocess((32, 32))
+SHOWN = [scene.image for scene in SCENES[:4]]
+ABOUT = {"creation_time": "2023-05-06T07:08:09Z", "location": "+48.8577-002.2950/"}
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A film of four scenes, three seconds each, a photo of the third, and another film."""
+    folder = tmp_path_factory.mktemp("films")
+    videos.clip(folder / "film.mp4", [(picture, 3) for picture in SHOWN], metadata=ABOUT)
+    videos.clip(folder / "other.webm", [(SCENES[5].image, 2)], codec="libvpx")
+    SHOWN[2].resize(videos.SIZE).save(folder / "photo.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def film_index(films: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    index = tmp_path_factory.mktemp("index") / "index"
+    report = update_index(index, [films], Options(model="mini"))
+    assert (report.added, report.embedded, report.skipped) == (3, 6, [])
+    return index
+
+
+def nearest(index: Path, picture: Image.Image, limits: Limits | None = None, where: Filter = EVERYTHING) -> list[Hit]:
+    with Store.open(index) as store:
+        searcher = Searcher(store, where)
+        return searcher.query([Term(searcher.embedder.picture(picture.resize(videos.SIZE)))], limits or Limits())
+
+
+# ------------------------------------------------------------------------------------------ what is found
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_a_film_is_found_at_the_second_that_shows_it(film_index: Path, number: int) -> None:
+    hits = nearest(film_index, SHOWN[number])
+    film = next(hit for hit in hits if hit.path.name == "film.mp4")
+    assert film.photo.time == pytest.approx(3 * number, abs=0.2)
+    assert sorted(hit.path.name for hit in hits) == ["film.mp4", "other.webm", "photo.png"]  # once each
+
+
+def test_all_its_frames_are_found_when_they_are_asked_for(film_index: Path) -> None:
+    hits = nearest(film_index, SHOWN[1], Limits(frames=True))
+    times = [hit.photo.time for hit in hits if hit.path.name == "film.mp4"]
+    assert sorted(times) == pytest.approx([0, 3, 6, 9], abs=0.2)
+    assert times[0] == pytest.approx(3, abs=0.2)
+    assert len({hit.photo.image_id for hit in hits}) == len(hits) == 6
+
+
+def test_as_many_as_are_asked_for_though_one_film_has_them_all(films: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "films"
+    folder.mkdir()
+    videos.clip(folder / "long.mp4", [(picture, 1) for _ in range(10) for picture in SHOWN[:2]])
+    for number in range(6, 12):
+        SCENES[number].image.save(folder / f"{number}.png")
+    update_index(tmp_path / "index", [folder], Options(model="mini"))
+    hits = nearest(tmp_path / "index", SHOWN[0], Limits(3))
+    assert len(hits) == 3
+    assert hits[0].path.name == "long.mp4"
+    assert len({hit.path for hit in hits}) == 3
+
+
+def test_filters_choose_among_films_and_all_their_frames(film_index: Path) -> None:
+    for where in (
+        written(type=["video"]),
+        written(after="2023-05-06", before="2023-05-07"),
+        written(near="48.8577,-2.295"),
+        written(name="film"),
+    ):
+        hits = nearest(film_index, SHOWN[1], where=where)
+        assert hits[0].path.name == "film.mp4"
+        assert hits[0].photo.time == pytest.approx(3, abs=0.2)
+    assert [hit.path.name for hit in nearest(film_index, SHOWN[1], where=written(type=["png"]))] == ["photo.png"]
+
+
+def test_the_command_says_the_time_and_paths_say_the_file(clipsearch: Run, film_index: Path, films: Path) -> None:
+    done = clipsearch("query", "--image", films / "photo.png", "-f", "jsonl", index=film_index)
+    film = next(hit for line in done.lines if (hit := json.loads(line))["path"].endswith("film.mp4"))
+    assert film["time"] == pytest.approx(6, abs=0.2)
+    assert (film["width"], film["height"], film["latitude"], film["longitude"]) == (*videos.SIZE, 48.8577, -2.295)
+    paths = clipsearch("query", "--type", "video", index=film_index)
+    assert sorted(os.path.basename(path) for path in paths.lines) == ["film.mp4", "other.webm"]
+    several = clipsearch("query", SCENES[0].captions[0], "--frames", "--type", "video", "-f", "jsonl", index=film_index)
+    assert len(several.lines) == 5
+    table = clipsearch("query", "--image", films / "photo.png", "-f", "table", index=film_index)
+    assert "film.mp4  0:06" in table.out.decode()
+
+
+def test_the_sheet_shows_the_frame_and_leads_to_its_time(
+    clipsearch: Run, film_index: Path, films: Path, tmp_path: Path
+) -> None:
+    page = tmp_path / "sheet.html"
+    done = clipsearch("query", "--image", films / "photo.png", "--html", page, index=film_index)
+    assert done.status == 0
+    text = page.read_text()
+    assert "film.mp4#t=6" in text
+    assert "at 0:06" in text
+    assert text.count("data:image/jpeg;base64") == 3
+
+
+def test_copies_are_of_the_file_once(clipsearch: Run, film_index: Path, tmp_path: Path) -> None:
+    done = clipsearch("query", "a film", "--frames", "--type", "video", "--copy-to", tmp_path / "out", index=film_index)
+    assert done.status == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["film.mp4", "other.webm"]
+
+
+def test_where_labels_and_duplicates_work_on_films(clipsearch: Run, film_index: Path, films: Path) -> None:
+    done = clipsearch("query", SCENES[0].captions[0], "--where", "-f", "jsonl", "--type", "video", index=film_index)
+    assert all(json.loads(line)["where"]["box"]["right"] <= videos.SIZE[0] for line in done.lines)
+    assert len(clipsearch("label", "a film", "a cat", "--type", "video", index=film_index).lines) == 2
+    assert clipsearch("duplicates", "--similarity", "0.999", index=film_index).status in (0, 1)
+
+
+# ------------------------------------------------------------------------------------------ the index
+
+
+def test_what_is_known_is_not_decoded_again_and_goes_when_the_file_goes(
+    films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, index = shutil.copytree(films, tmp_path / "films"), tmp_path / "index"
+    update_index(index, [folder], Options(model="mini"))
+    with monkeypatch.context() as patch:
+        patch.setattr(Decoders, "video", lambda *_: pytest.fail("decoded again"))
+        shutil.move(folder / "film.mp4", folder / "moved.mp4")
+        shutil.copy(folder / "moved.mp4", folder / "copy.mp4")
+        report = update_index(index)
+    assert (report.moved, report.duplicates, report.embedded) == (1, 1, 0)
+    (folder / "moved.mp4").unlink()
+    (folder / "copy.mp4").unlink()
+    update_index(index)
+    with Store.open(index, write=True) as store:
+        assert store.count_embeddings() == 2
+        assert store.database.execute("SELECT count(*) FROM frames").fetchone() == (1,)
+        assert verify(store).repairs == ()
+    assert {hit.path.name for hit in nearest(index, SHOWN[0])} == {"other.webm", "photo.png"}
+
+
+def test_without_the_package_films_are_left_out_and_those_known_are_kept(
+    films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, index = shutil.copytree(films, tmp_path / "films"), tmp_path / "index"
+    update_index(index, [folder], Options(model="mini"))
+    for module in (scan, __import__("clipsearch.indexing.run", fromlist=["x"])):
+        monkeypatch.setattr(module, "can_read_videos", lambda: False)
+    monkeypatch.setattr("clipsearch.indexing.why.can_read_videos", lambda: False)
+    report = update_index(index)
+    assert (report.removed, report.unchanged) == (0, 3)
+    assert update_index(tmp_path / "other", [folder], Options(model="mini")).added == 1
+    with Store.open(tmp_path / "other") as store:
+        why = why_of(store, folder / "film.mp4")
+    assert why.state is State.EXCLUDED
+    assert "pip install 'clipsearch[video]'" in why.detail
+
+
+def test_videos_can_be_left_out(films: Path, tmp_path: Path) -> None:
+    folder, index = shutil.copytree(films, tmp_path / "films"), tmp_path / "index"
+    shutil.copy(folder / "film.mp4", folder / "LOUD.MP4")
+    assert update_index(index, [folder], Options(model="mini", video=False)).added == 1
+    assert update_index(index).added == 0  # it is remembered
+    assert update_index(index, (), Options(video=True)).added == 3
+
+
+def test_frames_without_a_video_are_no_damage_only_with_one(tmp_path: Path) -> None:
+    with Store.create(tmp_path / "index", "a model", DIM) as store:
+        root = store.add_root(b"/photos", Rules())
+        put(store, root, b"a.jpg")
+        film = store.add_image(b"1" * 16, Metadata(1, 1), row(1))
+        store.add_frames(film, Metadata(1, 1), [(0.0, b"1" * 16, row(1)), (2.0, b"2" * 16, row(2))])
+        store.put_photo(root, FoundFile(b"v.mp4", 1, 1), film, None)
+        vectors.refresh(store)
+        assert verify(store).repairs == ()
+        store.database.execute("DELETE FROM photos WHERE path = ?", (b"v.mp4",))
+        store.database.execute("DELETE FROM loose")  # as if a disk had lost it
+        assert [(one.damage, one.count) for one in verify(store).repairs] == [(Damage.NO_PHOTO, 2)]
+
+
+# ------------------------------------------------------------------------------------------ decoding
+
+
+def times(path: Path) -> list[float]:
+    return list(video.frames_of(str(path), HOW).times)
+
+
+def test_frames_are_taken_where_the_picture_changes(tmp_path: Path) -> None:
+    assert times(videos.clip(tmp_path / "a.mp4", [(SHOWN[0], 25), (SHOWN[1], 2)])) == pytest.approx([0, 10, 20, 25])
+    fast = videos.clip(tmp_path / "b.mp4", [(SHOWN[n % 3], 0.25) for n in range(24)], keys=1)
+    found = times(fast)
+    assert all(later - sooner >= 1 for sooner, later in itertools.pairwise(found))
+    assert 4 <= len(found) <= 6
+
+
+def test_a_film_with_one_key_frame_is_decoded_between(tmp_path: Path) -> None:
+    shown = videos.clip(tmp_path / "a.mkv", [(SHOWN[0], 12), (SHOWN[1], 12)], keys=10_000)
+    assert times(shown) == pytest.approx([0, 10, 12, 22], abs=0.5)
+
+
+def test_times_are_those_of_the_frames_where_the_rate_changes(tmp_path: Path) -> None:
+    shown = [(SHOWN[0], 0), (SHOWN[1], 1.5), (SHOWN[2], 7.25), (SHOWN[3], 40)]
+    assert times(videos.irregular(tmp_path / "a.mp4", shown)) == pytest.approx([0, 1.5, 7.25, 40], abs=0.01)
+
+
+def test_ten_hours_in_a_few_kilobytes_take_no_time(tmp_path: Path) -> None:
+    long = videos.irregular(tmp_path / "a.mp4", [(SHOWN[n % 4], 300 * n) for n in range(120)])
+    found = times(long)
+    assert os.path.getsize(long) < 2_000_000
+    assert 100 <= len(found) <= video.MOST_FRAMES
+    assert found[-1] > 35_000
+
+
+@pytest.mark.parametrize("degrees", [90, 180, 270])
+def test_films_are_shown_upright(tmp_path: Path, degrees: int) -> None:
+    picture = Image.new("RGB", videos.SIZE, "blue")
+    picture.paste("red", (0, 0, 160, 120))  # the upper left
+    path = videos.clip(tmp_path / "a.mp4", [(picture, 1)], rotation=degrees)
+    found = video.frames_of(str(path), Preprocess((64, 64), resize_mode="squash"))
+    turned = picture.rotate(degrees, expand=True)
+    assert (found.metadata.width, found.metadata.height) == turned.size
+    expected = np.asarray(turned.resize((64, 64))).astype(int)
+    assert np.abs(found.pixels[0].astype(int) - expected).mean() < 12
+    assert video.frame_at(str(path), 0.0, 100).size == tuple(side * 100 // 320 for side in turned.size)
+
+
+def test_what_a_film_says_of_itself(tmp_path: Path) -> None:
+    said = {"creation_time": "1904-01-01T00:00:00Z", "location": "+91.0+000.0/"}
+    about = video.frames_of(str(videos.clip(tmp_path / "a.mp4", [(SHOWN[0], 1)], metadata=said)), HOW).metadata
+    assert about == Metadata(*videos.SIZE)
+
+
+class Listening(HTTPServer):
+    """Remembers what it is asked for."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        super().__init__(("127.0.0.1", 0), _Ask)
+
+
+class _Ask(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.server.asked.append(self.path)
+        self.send_error(404)
+
+
+@pytest.fixture
+def listening() -> Iterator[Listening]:
+    with Listening() as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def sound(path: Path) -> None:
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("aac", 44100)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
+        frame.sample_rate = 44100
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+
+
+def test_hostile_files_cost_themselves(films: Path, tmp_path: Path, listening: Listening) -> None:
+    folder = tmp_path / "films"
+    folder.mkdir()
+    whole = (films / "film.mp4").read_bytes()
+    (folder / "half.mkv").write_bytes(videos.clip(tmp_path / "w.mkv", [(SHOWN[0], 4)]).read_bytes()[:-3000])
+    (folder / "cut.mp4").write_bytes(whole[: len(whole) // 2])  # what says where things are is at its end
+    (folder / "noise.mp4").write_bytes(np.random.default_rng(0).bytes(100_000))
+    (folder / "empty.avi").touch()
+    (folder / "list.mkv").write_text(f"#EXTM3U\n#EXTINF:1,\nhttp://127.0.0.1:{listening.server_port}/a.ts\n")
+    (folder / "files.mkv").write_text(f"#EXTM3U\n#EXTINF:1,\n{films / 'film.mp4'}\n")
+    (folder / "concat.avi").write_text("ffconcat version 1.0\nfile /etc/passwd\n")
+    sound(folder / "sound.mp4")
+    rng = np.random.default_rng(1)
+    for number in range(8):
+        data = bytearray(whole)
+        for place in rng.integers(0, len(data), 40):
+            data[place] = rng.integers(256)
+        (folder / f"damaged{number}.mp4").write_bytes(data)
+    SHOWN[0].save(folder / "fine.png")
+    report = update_index(tmp_path / "index", [folder], Options(model="mini"))
+    reasons = {os.path.basename(os.fsdecode(path)): reason for path, reason in report.skipped}
+    assert reasons["cut.mp4"] == reasons["noise.mp4"] == "not a video that can be read"
+    assert {reasons[name] for name in ("list.mkv", "files.mkv", "concat.avi")} == {"not a video that can be read"}
+    assert listening.asked == []
+    assert reasons["sound.mp4"] == "has no pictures"
+    assert reasons["empty.avi"] == "empty file"
+    assert {"half.mkv", "fine.png"}.isdisjoint(reasons)
+
+
+def test_a_film_that_stalls_its_decoder_costs_its_time(films: Path) -> None:
+    with (
+        Decoders(HOW, 1, seconds=0.01) as decoders,
+        pytest.raises(ImageUnusable, match="took longer than"),
+    ):
+        decoders.video(os.fsencode(films / "film.mp4"))
+
+
+def test_a_still_of_a_film_is_what_it_shows_then(films: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(still(os.fsencode(films / "film.mp4"), 9.0, 160))
+    with Image.open(tmp_path / "a.jpg") as image:
+        shown = np.asarray(image.convert("RGB")).astype(int)
+    differences = [np.abs(shown - np.asarray(picture.resize((160, 120)).convert("RGB"))).mean() for picture in SHOWN]
+    assert int(np.argmin(differences)) == 3
+    with pytest.raises(ImageUnusable):
+        still(os.fsencode(tmp_path / "none.mp4"), 1.0, 100)
+
+
+def test_contents_are_known_by_size_and_parts(tmp_path: Path) -> None:
+    data = np.random.default_rng(0).bytes(40_000_000)
+    (tmp_path / "a.mp4").write_bytes(data)
+    (tmp_path / "b.mp4").write_bytes(data)
+    (tmp_path / "c.mp4").write_bytes(data[:-1])
+    a, b, c = (video.content_of(os.fsencode(tmp_path / f"{name}.mp4")) for name in "abc")
+    assert a == b != c
+    assert video.content_at(a, 1.0) != video.content_at(a, 2.0)
+    with pytest.raises(ImageUnusable, match="no such file"):
+        video.content_of(os.fsencode(tmp_path / "none.mp4"))
+    assert [is_video_name(name) for name in (b"a.MP4", b"a.jpg", b"mp4")] == [True, False, False]

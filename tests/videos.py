@@ -1,0 +1,58 @@
+"""Clips that the tests make: known pictures for known seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from PIL import Image
+
+SIZE = (320, 240)
+
+
+def clip(
+    path: Path,
+    scenes: Iterable[tuple[Image.Image, float]],
+    *,
+    rate: int = 8,
+    codec: str = "libx264",
+    keys: int = 8,
+    rotation: int = 0,
+    metadata: dict[str, str] | None = None,
+) -> Path:
+    """A video that shows each picture for so many seconds, a key frame every `keys` frames."""
+    with av.open(str(path), "w") as container:
+        container.metadata.update(metadata or {})
+        stream: Any = container.add_stream(codec, rate)
+        stream.width, stream.height = SIZE
+        stream.pix_fmt = "yuv420p"
+        stream.codec_context.gop_size = keys
+        stream.options = {"sc_threshold": "0", "preset": "ultrafast"} if codec == "libx264" else {}
+        if rotation:
+            stream.set_display_rotation(rotation)
+        for picture, seconds in scenes:
+            pixels = np.asarray(picture.convert("RGB").resize(SIZE))
+            for _ in range(round(seconds * rate)):
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, "rgb24")))
+        container.mux(stream.encode())
+    return path
+
+
+def irregular(path: Path, shown: Sequence[tuple[Image.Image, float]]) -> Path:
+    """A video with one frame for each picture, at its time, and none between."""
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream("mpeg4", 1000)
+        stream.width, stream.height = SIZE
+        stream.pix_fmt = "yuv420p"
+        stream.codec_context.time_base = stream.time_base = Fraction(1, 1000)
+        stream.codec_context.gop_size = 1
+        for picture, seconds in shown:
+            frame = av.VideoFrame.from_ndarray(np.asarray(picture.convert("RGB").resize(SIZE)), "rgb24")
+            frame.pts, frame.time_base = round(seconds * 1000), Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
