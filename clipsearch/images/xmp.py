@@ -78,15 +78,25 @@ def keywords(document: bytes) -> tuple[str, ...]:
 
     The parts of a path ("Animals|Dog") are keywords of their own.
     """
+    return _found(document, {kind.of_all: kind.separator for kind in _LISTS})
+
+
+def our_keywords(document: bytes) -> tuple[str, ...]:
+    """The same, of what `with_keywords` added alone."""
+    return _found(document, {kind.of_ours: kind.separator for kind in _LISTS})
+
+
+def _found(document: bytes, lists: Mapping[_Property, str | None]) -> tuple[str, ...]:
+    """The keywords in lists, given with what is between the parts of a path in each."""
     try:
         descriptions = _descriptions(_rdf(document.rstrip(b"\0")))
     except SidecarUnusable:
         return ()
     found = {}
-    for kind in _LISTS:
-        for text in _texts(descriptions, kind.of_all):
-            parts = [text] if kind.separator is None else text.split(kind.separator)
-            found.update(dict.fromkeys(_one_line(part) for part in parts))
+    for of, separator in lists.items():
+        for text in _texts(descriptions, of):
+            parts = [text] if separator is None else text.split(separator)
+            found.update(dict.fromkeys(map(_one_line, parts)))
     found.pop("", None)
     return tuple(found)
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image, IptcImagePlugin
 
 from clipsearch.errors import BadRequest, SidecarUnusable
-from clipsearch.images.xmp import iptc_keywords, keywords, with_keywords, without_ours
+from clipsearch.images.xmp import iptc_keywords, keywords, our_keywords, with_keywords, without_ours
 
 RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 DC, LR = "http://purl.org/dc/elements/1.1/", "http://ns.adobe.com/lightroom/1.0/"
@@ -331,6 +331,7 @@ def test_what_was_there_before_is_not_ours() -> None:
     document = with_keywords(EXIFTOOL, ["beach", "dog"])
     assert items(document, DC, "subject") == ["beach", "Réunion", "dog"]
     assert items(document, OURS, "keywords") == ["dog"]
+    assert our_keywords(document) == ("dog",)
     assert with_keywords(EXIFTOOL, ["beach"]) == EXIFTOOL
 
 
