@@ -105,6 +105,10 @@ class ImageUnusable(ClipsearchError):
     """A file that cannot be read as an image; the message is the reason alone, in a few words."""
 
 
+class SidecarUnusable(ClipsearchError):
+    """A file of metadata beside a photo that cannot be extended; the message is the reason alone, in a few words."""
+
+
 def reason(error: OSError) -> str:
     """What the system says of a failure, in lower case and without its number."""
     return (error.strerror or str(error) or type(error).__name__).lower()

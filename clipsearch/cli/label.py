@@ -1,4 +1,4 @@
-"""`clipsearch label`: say which of some labels fits each photo best."""
+"""`clipsearch label`: say which of some labels fits each photo best, and write them down for other programs."""
 
 import itertools
 import os
@@ -29,16 +29,16 @@ from clipsearch.cli.app import (
     write,
     write_records,
 )
-from clipsearch.errors import BadRequest
+from clipsearch.errors import BadRequest, ClipsearchError, counted
 from clipsearch.output import records, text
 from clipsearch.paths import index_place
 from clipsearch.search.embed import Embedder
 from clipsearch.search.label import Classifier, Labelled, templates_of
-from clipsearch.store.filters import EVERYTHING
+from clipsearch.store.filters import EVERYTHING, Filter
 from clipsearch.store.opening import open_index
 
 app = new_app()
-WHAT = "Labels"
+WHAT, SIDECARS = "Labels", "Tags for other programs"
 
 
 @app.command()
@@ -81,6 +81,20 @@ def label(
     counts: Annotated[
         bool, typer.Option("--counts", help="How many photos have each label.", rich_help_panel=OUTPUT)
     ] = False,
+    write_xmp: Annotated[
+        bool,
+        typer.Option("--write-xmp", help="Add a photo's label to the XMP file beside it.", rich_help_panel=SIDECARS),
+    ] = False,
+    min_probability: Annotated[
+        float | None,
+        typer.Option(metavar="P", min=0, max=1, help="Add labels this likely; 0.5.", rich_help_panel=SIDECARS),
+    ] = None,
+    remove: Annotated[
+        bool, typer.Option("--remove", help="Take away what --write-xmp added.", rich_help_panel=SIDECARS)
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Change no file, say what would be done.", rich_help_panel=SIDECARS)
+    ] = False,
     format: RecordFormatOption = None,
     index: IndexOption = None,
     debug: DebugOption = False,
@@ -90,6 +104,9 @@ def label(
     Probabilities are over the labels that were given and add up to 1: a photo of something else gets one of them too.
     One label alone is compared with a background of common subjects. The usual template is "a photo of a {}".
 
+    --write-xmp adds keywords to IMG_1.jpg.xmp or, where that is there alone, to IMG_1.xmp. "animal|dog" asks for a dog
+    and adds both. Nothing else in the file changes, photos are never written, and --remove takes away what was added.
+
     Examples:
       clipsearch label cat dog "a person"
       clipsearch label receipt photo screenshot --counts
@@ -97,17 +114,24 @@ def label(
       clipsearch label cat dog --template "a photo of a {}" --template "a drawing of a {}."
       clipsearch label --labels-from labels.txt --template imagenet -f tsv | awk -F'\t' '$2 > .9'
       clipsearch label cat dog --image beach.jpg --all
+      clipsearch label "animal|cat" "animal|dog" people --write-xmp --min-probability 0.8 --dry-run
+      clipsearch label --remove --under ~/Pictures/2023
 
     Exit status: 0 when there was a photo, 1 when there was none, 2 for an error.
     """
     form = chosen_format(format, records.LABEL_FORMATS, "table" if sys.stdout.isatty() else "tsv")
     if counts and every:
         raise BadRequest("--counts counts the likeliest labels; leave out --all")
+    about_labels = bool(labels or labels_from is not None or template or every or counts or format)
+    _check_tags(write_xmp, min_probability, remove, dry_run, about_labels)
     where = filters.photo_filter(
         under, after, before, camera, near, size, orientation, type, name, reads, keyword, files_from, from0
     )
     if image and where != EVERYTHING:
         raise BadRequest("--image names the photos; leave out what chooses among those of the index")
+    if remove:
+        _untag(image, index, where, dry_run)
+        return
     words = [*(labels or ()), *(name for _, name in (text_lines(labels_from) if labels_from is not None else ()))]
     failed: list[str] = []
     with open_index(index_place(index)) as store:
@@ -119,18 +143,11 @@ def label(
             found = classifier.classify_indexed(store, searcher.selection, most, searcher.present)
         else:
             found = _classified(image or [], classifier, embedder, most, failed)
+        if write_xmp:
+            found = iter(_tagged(found, classifier.labels, min_probability, dry_run, failed))
         first = next(found, None)
         everything = itertools.chain([] if first is None else [first], found)
-        if counts:
-            rows = _counted(everything, classifier.labels)
-            if form == "table":
-                write(text.label_counts(rows, width(), colour=colour()))
-            else:
-                write_records(records.label_counts(rows, form))
-        elif form == "table":
-            write(text.labelled(everything, width(), colour=colour()))
-        else:
-            write_records(records.labelled(everything, form))
+        _print(everything, form, classifier.labels if counts else None)
         if searcher:
             filters.say_left_out(searcher)
     if failed:
@@ -154,6 +171,105 @@ def _classified(
             yield from classifier.classify([path], row[None], most)
 
 
+def _print(found: Iterable[Labelled], form: str, to_count: list[str] | None) -> None:
+    """The photos with their labels, or how many photos have each of the labels to be counted."""
+    if to_count is None and form == "table":
+        write(text.labelled(found, width(), colour=colour()))
+    elif to_count is None:
+        write_records(records.labelled(found, form))
+    elif form == "table":
+        write(text.label_counts(_counted(found, to_count), width(), colour=colour()))
+    else:
+        write_records(records.label_counts(_counted(found, to_count), form))
+
+
 def _counted(found: Iterable[Labelled], labels: list[str]) -> list[tuple[str, int]]:
     counted = Counter(one.labels[0][0] for one in found)
     return sorted(((name, counted[name]) for name in labels), key=lambda row: -row[1])
+
+
+# ------------------------------------------------------------------------------------------ tags for other programs
+
+
+def _check_tags(
+    write_xmp: bool, min_probability: float | None, remove: bool, dry_run: bool, about_labels: bool
+) -> None:
+    """Raises `BadRequest` for options that make no sense together."""
+    if remove and (write_xmp or about_labels):
+        raise BadRequest("--remove takes away all tags that were added; leave out what is about labels")
+    if min_probability is not None and not write_xmp:
+        raise BadRequest("--min-probability says what --write-xmp adds; it needs that")
+    if dry_run and not (write_xmp or remove):
+        raise BadRequest("--dry-run is for --write-xmp and --remove")
+
+
+def _tagged(
+    found: Iterable[Labelled], labels: Iterable[str], least: float | None, dry_run: bool, failed: list[str]
+) -> list[Labelled]:
+    """What was found, once its likely labels are in sidecars, whether anybody reads the results or not."""
+    from clipsearch.images.xmp import path_of
+    from clipsearch.output import sidecars
+
+    for name in labels:
+        path_of(name)  # raises for what could not be written
+    photos = list(found)
+    wrote = same = 0
+    for photo in photos:
+        likely = [name for name, share in photo.labels if share >= (0.5 if least is None else least)]
+        if not likely:
+            continue
+        try:
+            change = sidecars.addition(photo.path, likely)
+            if change.after == change.before:
+                same += 1
+                continue
+            if dry_run:
+                say(f"would write {change.path}: {', '.join(change.keywords)}")
+            else:
+                sidecars.carry_out(change)
+            wrote += 1
+        except ClipsearchError as error:
+            say(f"clipsearch: {error}")
+            failed.append(os.fsdecode(photo.path))
+    verb, had = ("would write", "have") if dry_run else ("wrote", "had")
+    say(f"{verb} {counted(wrote, 'sidecar')}, {same:,} {had} them already")
+    return photos
+
+
+def _untag(image: list[str] | None, index: str | None, where: Filter, dry_run: bool) -> None:
+    """Take our tags away from the sidecars of these files, or of the indexed photos that pass a filter."""
+    if image:
+        photos = [os.fsencode(os.path.abspath(place)) for place in image]
+    else:
+        with open_index(index_place(index)) as store:
+            searcher = filters.searcher_of(store, where)
+            photos = [photo.path for photo in searcher.present(store.by_path(searcher.selection))]
+            filters.say_left_out(searcher)
+    if _without_tags(photos, dry_run):
+        raise typer.Exit(FAILED)
+    if not photos:
+        raise typer.Exit(NOTHING_FOUND)
+
+
+def _without_tags(photos: Iterable[bytes], dry_run: bool) -> bool:
+    """Take our tags away; whether that has failed for a photo."""
+    from clipsearch.output import sidecars
+
+    wrote = deleted = 0
+    failed = False
+    for photo in photos:
+        try:
+            for change in sidecars.removals(photo):
+                if dry_run:
+                    verb = "delete" if change.after is None else "take out of"
+                    say(f"would {verb} {change.path}: {', '.join(change.keywords)}")
+                else:
+                    sidecars.carry_out(change)
+                wrote += change.after is not None
+                deleted += change.after is None
+        except ClipsearchError as error:
+            say(f"clipsearch: {error}")
+            failed = True
+    verbs = ("would take tags out of", "delete") if dry_run else ("took tags out of", "deleted")
+    say(f"{verbs[0]} {counted(wrote, 'sidecar')}, {verbs[1]} {deleted:,} that had nothing else")
+    return failed

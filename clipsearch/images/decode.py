@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
 import math
 from typing import Any, NamedTuple
 
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, IptcImagePlugin, UnidentifiedImageError
 
 from clipsearch.errors import ImageUnusable, first_line
 from clipsearch.images.metadata import Metadata, metadata_of
@@ -64,10 +65,24 @@ def _decode(data: bytes, short_side: int | None) -> Decoded:
         image.load()
         metadata = metadata_of(exif, width, height)  # a TIFF's EXIF is read from the file itself
         orientation = exif.get(ExifTags.Base.Orientation, 1)
+        metadata = metadata._replace(keywords=_keywords(image))
         rgb = _upright(_to_rgb(image), orientation)
     if orientation in range(5, 9):  # those that turn the picture by a quarter
         metadata = metadata._replace(width=height, height=width)
     return Decoded(rgb, metadata)
+
+
+def _keywords(image: Any) -> str | None:
+    """The keywords in a photo's XMP and IPTC, one a line."""
+    packets = [image.info[key] for key in ("xmp", "XML:com.adobe.xmp") if key in image.info]
+    if not packets and "photoshop" not in image.info and image.format != "TIFF":
+        return None
+    from clipsearch.images.xmp import iptc_keywords, keywords
+
+    found = [word for packet in packets for word in keywords(packet if isinstance(packet, bytes) else packet.encode())]
+    with contextlib.suppress(Exception):  # of a damaged block
+        found += iptc_keywords(IptcImagePlugin.getiptcinfo(image))
+    return "\n".join(dict.fromkeys(found)) or None
 
 
 def _is_raw(data: bytes) -> bool:

@@ -10,7 +10,7 @@ import functools
 import importlib.util
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from clipsearch.errors import BadArgument, reason
@@ -107,7 +107,15 @@ class Unreadable(NamedTuple):
     reason: str
 
 
-_Entries = Iterator[tuple[bytes, os.DirEntry[bytes] | None]]
+class _Entry(NamedTuple):
+    """A file or folder by its path, which ends in "/" for a folder, and the XMP file beside it."""
+
+    path: bytes
+    entry: os.DirEntry[bytes] | None = None
+    sidecar: os.DirEntry[bytes] | None = None
+
+
+_Entries = Iterator[_Entry]
 
 
 class Exclusions:
@@ -151,14 +159,14 @@ def scan(
     parts = under.split(b"/") if under else []
     above = tuple(_identity(os.path.join(root, *parts[:depth])) for depth in range(len(parts)))
     # The listings of the folders that the walk is in, outermost first, each with the identities down to its folder.
-    stack: list[tuple[_Entries, tuple[tuple[int, int], ...]]] = [(iter([(under + b"/", None)]), above)]
+    stack: list[tuple[_Entries, tuple[tuple[int, int], ...]]] = [(iter([_Entry(under + b"/")]), above)]
     while stack:
         entries, above = stack[-1]
-        path, entry = next(entries, (None, None))
-        if path is None:
+        found = next(entries, None)
+        if found is None:
             stack.pop()
-        elif entry is None or path.endswith(b"/"):
-            folder = path[:-1]
+        elif found.entry is None or found.path.endswith(b"/"):
+            folder = found.path[:-1]
             identity = _identity(os.path.join(root, folder))
             if identity in above and identity != _UNKNOWN:
                 continue
@@ -168,8 +176,8 @@ def scan(
                 yield Unreadable(folder, reason(error))
                 continue
             stack.append((iter(listed), (*above, identity)))
-        elif (item := _look_at(path, entry)) is not None:
-            yield item
+        elif (item := _look_at(found.path, found.entry)) is not None:
+            yield item._replace(sidecar_ns=_changed(found.sidecar)) if isinstance(item, FoundFile) else item
 
 
 def left_out(root: bytes, rules: Rules, path: bytes) -> str | None:
@@ -188,11 +196,14 @@ def check_patterns(patterns: tuple[str, ...]) -> None:
         _compiled(b"/", text)
 
 
-def _list(root: bytes, folder: bytes, rules: Rules, exclusions: Exclusions) -> list[tuple[bytes, os.DirEntry[bytes]]]:
+def _list(root: bytes, folder: bytes, rules: Rules, exclusions: Exclusions) -> list[_Entry]:
     """The photos and folders in a folder, in order. A folder's path ends in "/" so that it sorts where its files do."""
-    found = []
+    found, sidecars = [], {}
     with os.scandir(os.path.join(root, folder)) as entries:
         for entry in entries:
+            if entry.name.endswith((b".xmp", b".XMP")):
+                sidecars[entry.name[:-4]] = entry
+                continue
             path = folder + b"/" + entry.name if folder else entry.name
             is_folder = _is_folder(entry, rules.follow_links)
             if exclusions.reason(path + b"/" if is_folder else path) is not None:
@@ -200,11 +211,25 @@ def _list(root: bytes, folder: bytes, rules: Rules, exclusions: Exclusions) -> l
             suffix = os.path.splitext(entry.name)[1].lower()
             may_be_photo = suffix in IMAGE_SUFFIXES and (suffix not in _VIDEO or can_read_videos())
             if may_be_photo or (rules.any_name and not suffix and _is_file(entry)):
-                found.append((path, entry))
+                found.append(_Entry(path, entry))
             if is_folder:
-                found.append((path + b"/", entry))
-    found.sort(key=lambda item: item[0])
-    return found
+                found.append(_Entry(path + b"/", entry))
+    found.sort(key=lambda item: item.path)
+    return [_with_sidecar(item, sidecars) for item in found] if sidecars else found
+
+
+def _with_sidecar(found: _Entry, sidecars: Mapping[bytes, os.DirEntry[bytes]]) -> _Entry:
+    """`IMG_1.jpg.xmp`, as digiKam and darktable have it, or else Lightroom's `IMG_1.xmp`."""
+    name = os.path.basename(found.path)
+    return found._replace(sidecar=sidecars.get(name) or sidecars.get(os.path.splitext(name)[0]))
+
+
+def _changed(sidecar: os.DirEntry[bytes] | None) -> int | None:
+    """When the XMP file was changed; None where there is none."""
+    try:
+        return None if sidecar is None else _time(sidecar.stat().st_mtime_ns)
+    except OSError:
+        return None
 
 
 def _is_folder(entry: os.DirEntry[bytes], follow_links: bool) -> bool:

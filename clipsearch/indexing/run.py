@@ -30,6 +30,7 @@ from clipsearch.images.scan import (
     scan,
 )
 from clipsearch.images.video import content_at
+from clipsearch.images.xmp import beside as keywords_beside
 from clipsearch.indexing.contents import Contents, contents_of
 from clipsearch.indexing.options import Options
 from clipsearch.indexing.pipeline import Pipeline, Stages
@@ -130,7 +131,10 @@ class Run:
 
     def _may_have_changed(self, found: FoundFile, known: Known) -> bool:
         return (
-            has_changed(found, known) or self._options.look_again or (self._options.retry and known.error is not None)
+            has_changed(found, known)
+            or found.sidecar_ns != known.sidecar_ns
+            or self._options.look_again
+            or (self._options.retry and known.error is not None)
         )
 
     def _scan(self, root: Root, below: bytes, exclusions: Exclusions, unreadable: list[bytes]) -> Iterator[FoundFile]:
@@ -214,7 +218,8 @@ class Run:
             image_id = self._add(contents, contents.metadata, rows)
             self._report.embedded += len(rows)
         self._count(item, image_id, fresh=fresh)
-        self._store.put_photo(item.root, item.photo, image_id, None)
+        beside = keywords_beside(item.path) if item.photo.sidecar_ns is not None else ()
+        self._store.put_photo(item.root, item.photo, image_id, None, beside)
 
     def _add(self, contents: Contents, metadata: Metadata, rows: Array) -> int:
         """An image or, of a video, its frames: first the one that is most like all of them, which stands for it."""

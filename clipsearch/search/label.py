@@ -87,7 +87,8 @@ def template_set(name: str) -> tuple[str, ...] | None:
 
 
 def _prompt(template: str, label: str) -> str:
-    """The label in its place; "a person" brings its own article."""
+    """The label in its place; "a person" brings its own article, and "animal|dog" is a dog."""
+    label = label.rpartition("|")[2].strip() or label
     if re.match(r"(an?|the) ", label):
         template = re.sub(r"\b(an?|the) \{\}", "{}", template)
     return template.replace("{}", label)

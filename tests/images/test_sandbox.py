@@ -72,8 +72,8 @@ def test_a_decoder_knows_no_index(photo: Path) -> None:
     code = (
         "import sys, clipsearch.images.sandbox as s\n"
         "from clipsearch.images.preprocess import Preprocess\n"
-        f"header, pixels = s._answer(open({str(photo)!r}, 'rb').read(), Preprocess((64, 64)))\n"
-        "assert header['size'] == (64, 64) and len(pixels) == 3 * 64 * 64\n"
+        f"header, pixels = s._answer(open({str(photo)!r}, 'rb').read(), Preprocess((64, 64)), {{}})\n"
+        "assert header['size'] == (64, 64, 3) and len(pixels) == 3 * 64 * 64\n"
         "print('clipsearch.store' in sys.modules, 'sqlite3' in sys.modules, file=sys.stderr)\n"
     )
     done = subprocess.run(

@@ -60,7 +60,7 @@ def test_a_photo_carries_its_size_and_times(root: Path) -> None:
 
 
 def test_only_files_named_like_photos_are_found_whatever_the_case(root: Path) -> None:
-    put(root, "a.JPG", "b.Jpeg", "c.HEIC", "d.png", "e.txt", "jpg", "f.jpg.part", ".jpg", "g.mp4")
+    put(root, "a.JPG", "b.Jpeg", "c.HEIC", "d.png", "e.txt", "jpg", "f.jpg.part", ".jpg", "g.mp3")
     assert paths(root, hidden=True) == [b"a.JPG", b"b.Jpeg", b"c.HEIC", b"d.png"]
 
 

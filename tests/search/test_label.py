@@ -55,6 +55,12 @@ def test_a_label_may_bring_its_article() -> None:
     assert _prompt("a photo of a {}", "anvil") == "a photo of a anvil"  # as in CLIP's own prompts
 
 
+def test_a_path_of_labels_asks_for_its_last() -> None:
+    assert _prompt("a photo of a {}", "animal|dog") == "a photo of a dog"
+    assert _prompt("a photo of a {}", "people | a child") == "a photo of a child"
+    assert _prompt("a photo of a {}", "animal|") == "a photo of a animal|"
+
+
 def test_the_models_scale_is_that_of_open_clip(drawn_index: Path) -> None:
     from clipsearch.models.encoders import TorchEncoder
 

@@ -1,0 +1,128 @@
+"""Keywords that other programs gave to photos, in them and in the XMP files beside them."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from pathlib import Path
+
+import pytest
+from conftest import SCENES, Run
+from PIL import Image
+
+from clipsearch.errors import BadArgument, BadRequest
+from clipsearch.images.decode import decode
+from clipsearch.images.sandbox import Decoders
+from clipsearch.images.xmp import with_keywords
+from clipsearch.indexing.update import Options, update_index
+from clipsearch.store.catalogue import Store
+from clipsearch.store.filters import Filter, written
+
+
+def iptc(*words: str) -> bytes:
+    """A JPEG's segment with keywords as photo agencies write them."""
+    records = b"".join(b"\x1c\x02\x19" + len(word.encode()).to_bytes(2, "big") + word.encode() for word in words)
+    resource = b"8BIM\x04\x04\0\0" + len(records).to_bytes(4, "big") + records + b"\0" * (len(records) % 2)
+    segment = b"Photoshop 3.0\0" + resource
+    return b"\xff\xed" + (len(segment) + 2).to_bytes(2, "big") + segment
+
+
+def jpeg(image: Image.Image, xmp: bytes = b"", agency: bytes = b"") -> bytes:
+    out = io.BytesIO()
+    image.convert("RGB").save(out, "JPEG", **({"xmp": xmp} if xmp else {}))
+    return out.getvalue()[:2] + agency + out.getvalue()[2:]
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    inside = with_keywords(None, ["Familie|Großmutter", "beach"])
+    (folder / "inside.jpg").write_bytes(jpeg(SCENES[0].image, inside))
+    (folder / "agency.jpg").write_bytes(jpeg(SCENES[1].image, agency=iptc("Straße", "Beach")))
+    SCENES[2].image.save(folder / "beside.png")
+    (folder / "beside.png.xmp").write_bytes(with_keywords(None, ["dog"]))
+    SCENES[3].image.save(folder / "short.png")
+    (folder / "short.XMP").write_bytes(with_keywords(None, ["dog", "beach"]))
+    SCENES[4].image.save(folder / "none.png")
+    return folder
+
+
+def tagged(index: Path, *words: str) -> set[str]:
+    with Store.open(index) as store:
+        chosen = store.select(Filter(keywords=words))
+        by_path = {os.path.basename(os.fsdecode(photo.path)) for photo in store.by_path(chosen)}
+        assert {photo.path for photo in store.photos_of(store.images_in(chosen), chosen)} == {
+            photo.path for photo in store.by_path(chosen)
+        }
+        return by_path
+
+
+def test_keywords_in_photos_and_beside_them_are_filters(photos: Path, tmp_path: Path) -> None:
+    index = tmp_path / "index"
+    assert update_index(index, [photos], Options(model="mini")).added == 5
+    assert tagged(index, "beach") == {"inside.jpg", "agency.jpg", "short.png"}  # in any case
+    assert tagged(index, "DOG") == {"beside.png", "short.png"}
+    assert tagged(index, "dog", "beach") == {"short.png"}  # all of them
+    assert tagged(index, "GROSSMUTTER") == {"inside.jpg"}
+    assert tagged(index, "familie") == {"inside.jpg"}
+    assert tagged(index, "strasse") == {"agency.jpg"}
+    assert tagged(index, "bea") == set()  # a keyword, not a part of one
+
+
+def test_what_changes_beside_a_photo_is_seen_without_decoding_it(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = tmp_path / "index"
+    update_index(index, [photos], Options(model="mini"))
+    monkeypatch.setattr(Decoders, "decode", lambda *_: pytest.fail("decoded again"))
+    (photos / "none.png.xmp").write_bytes(with_keywords(None, ["new"]))
+    (photos / "beside.png.xmp").unlink()
+    (photos / "short.XMP").write_bytes(with_keywords(None, ["cat"]))
+    report = update_index(index)
+    assert (report.unchanged, report.updated, report.embedded) == (5, 0, 0)
+    assert tagged(index, "new") == {"none.png"}
+    assert tagged(index, "dog") == set()
+    assert tagged(index, "cat") == {"short.png"}
+    (photos / "moved.jpg").write_bytes((photos / "inside.jpg").read_bytes())  # known contents bring their own
+    (photos / "inside.jpg").unlink()
+    assert update_index(index).moved == 1
+    assert tagged(index, "beach") == {"moved.jpg", "agency.jpg"}
+
+
+def test_the_command_shows_and_filters_them(clipsearch: Run, photos: Path, tmp_path: Path) -> None:
+    index = tmp_path / "index"
+    update_index(index, [photos], Options(model="mini"))
+    done = clipsearch("query", "a picture", "--keyword", "beach", "--keyword", "DOG", "-f", "json", index=index)
+    (hit,) = json.loads(done.out)
+    assert (hit["path"].rpartition("/")[2], hit["keywords"]) == ("short.png", ["dog", "beach"])
+    assert clipsearch("query", "--keyword", "cow", index=index).status == 1
+    assert clipsearch("query", "--keyword", " ", index=index).status == 2
+    listed = clipsearch("query", "--keyword", "familie", "-f", "jsonl", index=index)
+    assert set(json.loads(listed.lines[0])["keywords"]) == {"Familie", "Großmutter", "beach"}
+
+
+def test_hostile_files_beside_photos_have_no_keywords(photos: Path, tmp_path: Path) -> None:
+    (photos / "none.png.xmp").write_bytes(b'<!DOCTYPE a [<!ENTITY b "bbbbbbbb">]><a>&b;</a>')
+    (photos / "beside.png.xmp").unlink()
+    (photos / "beside.png.xmp").mkdir()
+    (photos / "short.XMP").write_bytes(os.urandom(1000))
+    os.mkfifo(photos / "agency.jpg.xmp")
+    index = tmp_path / "index"
+    assert update_index(index, [photos], Options(model="mini")).added == 5
+    assert tagged(index, "beach") == {"inside.jpg", "agency.jpg"}
+
+
+def test_damaged_blocks_in_photos_are_none() -> None:
+    broken = iptc("a")[:-3] + b"\xff\xff\xff"
+    for data in (jpeg(SCENES[0].image, b"<x:xmpmeta"), jpeg(SCENES[0].image, agency=broken)):
+        assert decode(data).metadata.keywords in (None, "a")
+
+
+def test_conditions_as_programs_and_people_write_them() -> None:
+    assert written(keyword=[" a dog "]).keywords == ("a dog",)
+    with pytest.raises(BadRequest, match="keyword was given an empty name"):
+        written(keyword=[""])
+    with pytest.raises(BadArgument, match="keywords must be texts in a tuple"):
+        Filter(keywords="dog").checked()
