@@ -262,7 +262,7 @@ LABELS = st.lists(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.sampled_from(sorted(DOCUMENTS)), LABELS, LABELS)
 def test_what_was_added_can_be_taken_away(name: str, first: list[str], second: list[str]) -> None:
     document, before = DOCUMENTS[name]
