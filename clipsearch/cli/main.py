@@ -18,6 +18,7 @@ _USAGE_ERROR: Any = typer.BadParameter.__base__  # of all errors of usage; Typer
 # Each command, and the module that has it as `app`.
 COMMANDS = {
     "index": "index",
+    "watch": "watch",
     "query": "query",
     "label": "label",
     "where": "where",

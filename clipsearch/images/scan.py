@@ -42,7 +42,6 @@ _RAW = tuple(suffix.encode() for suffix in TYPES["raw"])
 NO_RAW = tuple("*" + "".join(f"[{c}{c.upper()}]" if c.isalpha() else c for c in suffix) for suffix in TYPES["raw"])
 IMAGE_SUFFIXES = frozenset(suffix.encode() for suffixes in TYPES.values() for suffix in suffixes)
 _CTIME_IS_CHANGE = os.name != "nt"  # on Windows it is the time of creation
-_CTIME_IS_CHANGE = os.name != "nt"  # on Windows it is the time of creation
 _SQLITE_INTEGER = 2**63 - 1  # some file systems keep times beyond the year 2262
 _UNKNOWN = (0, 0)  # the identity of a folder where the file system gives none
 NOT_PHOTOS = frozenset({b"@eaDir", b"node_modules"})  # thumbnails of photo servers, packages
@@ -112,6 +111,11 @@ class Exclusions:
                     found = spelling if pattern.include else None  # the last one decides, as in Git
         return found
 
+    def on_the_way(self, path: bytes) -> str | None:
+        """What leaves out a path below the root or a folder above it, so that a scan never comes to it; or None."""
+        ends = [n + 1 for n, byte in enumerate(path) if byte == ord("/")] + [len(path)]
+        return next((why for end in ends if (why := self.reason(path[:end])) is not None), None)
+
 
 def scan(
     root: bytes, rules: Rules | None = None, under: bytes = b"", exclusions: Exclusions | None = None
@@ -153,9 +157,7 @@ def left_out(root: bytes, rules: Rules, path: bytes) -> str | None:
 
     A folder's path ends in "/". A folder that is left out leaves out all that is in it.
     """
-    exclusions = Exclusions(root, rules)
-    ends = [n + 1 for n, byte in enumerate(path) if byte == ord("/")] + [len(path)]
-    return next((why for end in ends if (why := exclusions.reason(path[:end])) is not None), None)
+    return Exclusions(root, rules).on_the_way(path)
 
 
 def check_patterns(patterns: tuple[str, ...]) -> None:
@@ -173,13 +175,18 @@ def _list(root: bytes, folder: bytes, rules: Rules, exclusions: Exclusions) -> l
             is_folder = _is_folder(entry, rules.follow_links)
             if exclusions.reason(path + b"/" if is_folder else path) is not None:
                 continue
-            suffix = os.path.splitext(entry.name)[1].lower()
-            if suffix in IMAGE_SUFFIXES or (rules.any_name and not suffix and _is_file(entry)):
+            if may_be_a_photo(entry.name, rules) and (os.path.splitext(entry.name)[1] or _is_file(entry)):
                 found.append((path, entry))
             if is_folder:
                 found.append((path + b"/", entry))
     found.sort(key=lambda item: item[0])
     return found
+
+
+def may_be_a_photo(path: bytes, rules: Rules) -> bool:
+    """Whether a file with this name may be a photo; without an ending, its first bytes have to say."""
+    suffix = os.path.splitext(path)[1].lower()
+    return suffix in IMAGE_SUFFIXES or (rules.any_name and not suffix)
 
 
 def _is_folder(entry: os.DirEntry[bytes], follow_links: bool) -> bool:

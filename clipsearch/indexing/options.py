@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clipsearch.images.scan import NO_RAW, Rules
+from clipsearch.indexing.kept import KeptEncoder
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +17,7 @@ class Options:
     on (`scan.Rules`). `retry` tries files again that could not be used; `look_again` reads every file, to find changes
     that neither size nor time shows. `prune` forgets the photos of a folder that has nothing in it any more.
     `batch_size` is in images, `workers` in threads that decode and, on a CPU, embed; with `ray`, the address of a
-    cluster or "local", in processes of the cluster.
+    cluster or "local", in processes of the cluster. `kept` keeps the encoder for the next run.
     """
 
     model: str | None = None
@@ -35,6 +36,7 @@ class Options:
     prune: bool = False
     rebuild: bool = False
     ray: str | None = None
+    kept: KeptEncoder | None = None
 
     def rules(self, before: Rules) -> Rules:
         """What a scan leaves out, where it was `before`."""
