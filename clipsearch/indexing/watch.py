@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from clipsearch.errors import BadRequest, IndexLocked
+from clipsearch.errors import BadRequest, IndexLocked, NoIndex
 from clipsearch.images.scan import Exclusions, may_be_a_photo
 from clipsearch.indexing.kept import KeptEncoder
 from clipsearch.indexing.options import Options
@@ -25,7 +25,7 @@ from clipsearch.indexing.report import OnNote, OnProgress, Report
 from clipsearch.indexing.roots import Directory
 from clipsearch.indexing.update import update_index
 from clipsearch.paths import absolute, relative_to
-from clipsearch.store.catalogue import Offline, Root, Store
+from clipsearch.store.catalogue import CATALOGUE, Offline, Root, Store
 
 POLL_SECONDS = 30.0
 _TICK = 1.0  # seconds after which what is no event is looked at: is a burst over, is a folder another one
@@ -33,6 +33,7 @@ _STEP = 0.5  # seconds after which signals are seen
 _LONGEST = 60.0  # seconds after which a burst is dealt with though it goes on
 _KEEP = 60.0  # seconds that an encoder is kept
 _MANY_PATHS, _MANY_FOLDERS = 1_000, 16  # beyond, all is looked at: what the kernel drops of many events, nobody tells
+_MOUNTS = Path("/proc/mounts")  # of Linux; other systems do not say where a folder lies
 _NETWORK = {"9p", "afs", "ceph", "cifs", "drvfs", "glusterfs", "lustre", "nfs", "nfs4", "smb3", "smbfs", "vboxsf"}
 
 
@@ -126,6 +127,8 @@ class Watch:
                     due |= self._concerned(burst.paths, places)
                     burst = _Burst()
                 if places.polled and time.monotonic() - polled_at >= (self.poll or POLL_SECONDS):
+                    if not all(map(self._is_polled, places.polled)):
+                        return
                     due |= places.polled
                     polled_at = time.monotonic()
                 if due:
@@ -187,11 +190,12 @@ class Watch:
         """Update the folders that are due, and yield the report if it is news. While that cannot be, they stay due."""
         # A link in the place of a folder would be updated as the folder that it leads to.
         there = [os.fsdecode(path) for path in due if os.path.isdir(path) and _is_itself(path)]
-        whole = len(there) < len(due) or due >= places.all
-        everything = whole and not self._chosen
+        everything = not self._chosen and (len(there) < len(due) or due >= places.all)
         if not everything and not there:
             due.clear()
             return
+        if not (self.folder / CATALOGUE).is_file():  # with folders, an update would make another one
+            raise NoIndex(f"the index at {self.folder} is gone")
         try:
             report = self._update([] if everything else there)
         except BadRequest:
@@ -199,9 +203,9 @@ class Watch:
                 raise
             return
         if report is not None:
-            due.clear()
-            if self._is_news(report, whole):
+            if self._is_news(report, due):
                 yield report
+            due.clear()
 
     def _update(self, directories: Sequence[Directory]) -> Report | None:
         """One ordinary update; None while another process writes to the index."""
@@ -217,9 +221,9 @@ class Watch:
             self._used = time.monotonic()
         return report
 
-    def _is_news(self, report: Report, whole: bool) -> bool:
-        before, offline = self._offline, set(report.offline)
-        self._offline = offline if whole else before | offline
+    def _is_news(self, report: Report, looked_at: set[bytes]) -> bool:
+        before = self._offline
+        self._offline = {known for known in before if known[0] not in looked_at}.union(report.offline)
         changed = report.added or report.updated or report.moved or report.removed or report.skipped
         return bool(changed) or self._offline != before
 
@@ -326,9 +330,9 @@ def _nearest_folder(path: bytes, place: bytes) -> bytes:
 
 
 def _is_on_network(path: bytes) -> bool:
-    """Whether other machines may change a folder, of which this system says nothing; only Linux can be asked."""
+    """Whether other machines may change a folder, of which this system says nothing."""
     try:
-        mounts = Path("/proc/mounts").read_bytes().splitlines()
+        mounts = _MOUNTS.read_bytes().splitlines()
     except OSError:
         return False
     found, kind = b"", b""

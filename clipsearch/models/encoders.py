@@ -8,6 +8,7 @@ open_clip for the other models. Torch and open_clip are imported when they are f
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import functools
 import gc
 import math
@@ -260,6 +261,9 @@ def give_memory_back() -> None:
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
         torch.cuda.empty_cache()
+    if sys.platform == "linux":
+        with contextlib.suppress(AttributeError):  # of glibc, which keeps what is freed
+            ctypes.CDLL(None).malloc_trim(0)
 
 
 def write_safetensors(pickled: Path, path: Path) -> None:
