@@ -58,9 +58,9 @@ def watch(
 
     Examples:
       clipsearch watch
-      clipsearch watch ~/Pictures --settle 10 --quiet
+      clipsearch watch ~/Pictures --settle 10
       clipsearch watch /media/old-drive --poll=60
-      clipsearch watch --service > clipsearch-watch.service
+      clipsearch watch --service > watch.service
 
     Exit status: 0 when SIGTERM ends it, as systemd expects, 2 for an error, 130 when interrupted.
     """
