@@ -175,6 +175,7 @@ class Watch:
         return found if len(found) <= _MANY_FOLDERS else {place for p in found if (place := places.around(p))}
 
     def _matters(self, path: bytes, root: Root, exclusions: Exclusions) -> bool:
+        """Whether a scan of the root would come to a path, or the index has photos below it."""
         above = os.path.dirname(path)
         if not root.rules.follow_links and not _is_itself(above):
             return False
@@ -182,7 +183,7 @@ class Watch:
         is_folder = os.path.isdir(path) and (root.rules.follow_links or not os.path.islink(path))
         if (is_folder or may_be_a_photo(path, root.rules)) and not exclusions.on_the_way(below + b"/" * is_folder):
             return True
-        return next(self._store.known(root, below), None) is not None  # a folder that is gone
+        return next(self._store.known(root, below), None) is not None
 
     # -------------------------------------------------------------------------------- updates
 
