@@ -108,6 +108,12 @@ _UNTIL_IT_LISTENS = (
     " server = subprocess.Popen([sys.executable, '-m', 'clipsearch', *sys.argv[1:]], stdout=subprocess.PIPE);"
     " server.stdout.readline(); server.send_signal(signal.SIGINT); sys.exit(server.wait())"
 )
+# Runs a watch until it has nothing more to do, and ends it as systemd does.
+_UNTIL_IT_WATCHES = (
+    "import subprocess, sys;"
+    " watch = subprocess.Popen([sys.executable, '-m', 'clipsearch', *sys.argv[1:]], stderr=subprocess.PIPE, text=True);"
+    " any('Ctrl-C ends it' in line for line in watch.stderr) and watch.terminate(); sys.exit(watch.wait())"
+)
 
 
 def somebody(folder: Path) -> dict[str, str]:
@@ -127,7 +133,10 @@ def somebody(folder: Path) -> dict[str, str]:
     (folder / "queries.txt").write_text("a red circle\nstripes\n")
     (folder / "labels.txt").write_text("cat\ndog\n")
     programs = {"feh": "cat >/dev/null", "curl": 'cat "$HOME/beach.jpg"'}
-    ends = f'[ "$1" != serve ] || exec "{sys.executable}" -c "{_UNTIL_IT_LISTENS}" "$@"'
+    ends = "\n".join(
+        f'[ "$1" != {name} ] || exec "{sys.executable}" -c "{code}" "$@"'
+        for name, code in (("serve", _UNTIL_IT_LISTENS), ("watch", _UNTIL_IT_WATCHES))
+    )
     programs["clipsearch"] = f'{ends}\nexec "{sys.executable}" -m clipsearch "$@"'
     for name, body in programs.items():
         (folder / "bin" / name).write_text(f"#!/bin/sh\n{body}\n")

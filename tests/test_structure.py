@@ -74,6 +74,7 @@ def test_imports_point_one_way(path: Path) -> None:
         ("sqlite3", {"store", "models/cache"}),
         ("pathspec", {"images/scan"}),
         ("tokenizers", {"models/hf_tokenizer"}),
+        ("watchfiles", {"indexing/watch"}),
         ("filelock", {"store/lock", "search/concepts"}),
     ],
 )

@@ -195,7 +195,7 @@ def index(
         if not quiet:
             say(f"{fact}; for the default, later: clipsearch index --rebuild --model ViT-B-32")
 
-    with _progress(not quiet and sys.stderr.isatty()) as on_progress:
+    with progress_bar(not quiet and sys.stderr.isatty()) as on_progress:
         report = update_index(index_folder(index), directories or (), options, on_progress, note)
     if json:
         print_json(records.report(report))
@@ -209,7 +209,7 @@ def index(
 
 
 @contextlib.contextmanager
-def _progress(shown: bool) -> Iterator[OnProgress | None]:
+def progress_bar(shown: bool) -> Iterator[OnProgress | None]:
     """A progress bar on stderr, if it is to be shown."""
     if not shown:
         yield None

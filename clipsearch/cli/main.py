@@ -18,6 +18,7 @@ _USAGE_ERROR: Any = typer.BadParameter.__base__  # of all errors of usage; Typer
 # Each command, and the module that has it as `app`.
 COMMANDS = {
     "index": "index",
+    "watch": "watch",
     "query": "query",
     "label": "label",
     "where": "where",
@@ -88,7 +89,7 @@ def main() -> None:
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     if not sys.stderr.isatty():
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    if sys.argv[1:2] in (["query"], ["serve"]):
+    if sys.argv[1:2] in (["query"], ["serve"], ["watch"]):
         # They multiply too little to wait for threads, which on a busy machine takes seconds.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     if sys.argv[1:2] == ["serve"]:

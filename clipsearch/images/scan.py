@@ -144,6 +144,11 @@ class Exclusions:
                     found = spelling if pattern.include else None  # the last one decides, as in Git
         return found
 
+    def on_the_way(self, path: bytes) -> str | None:
+        """What leaves out a path below the root or a folder above it, so that a scan never comes to it; or None."""
+        ends = [n + 1 for n, byte in enumerate(path) if byte == ord("/")] + [len(path)]
+        return next((why for end in ends if (why := self.reason(path[:end])) is not None), None)
+
 
 def scan(
     root: bytes, rules: Rules | None = None, under: bytes = b"", exclusions: Exclusions | None = None
@@ -185,9 +190,7 @@ def left_out(root: bytes, rules: Rules, path: bytes) -> str | None:
 
     A folder's path ends in "/". A folder that is left out leaves out all that is in it.
     """
-    exclusions = Exclusions(root, rules)
-    ends = [n + 1 for n, byte in enumerate(path) if byte == ord("/")] + [len(path)]
-    return next((why for end in ends if (why := exclusions.reason(path[:end])) is not None), None)
+    return Exclusions(root, rules).on_the_way(path)
 
 
 def check_patterns(patterns: tuple[str, ...]) -> None:
@@ -201,16 +204,14 @@ def _list(root: bytes, folder: bytes, rules: Rules, exclusions: Exclusions) -> l
     found, sidecars = [], {}
     with os.scandir(os.path.join(root, folder)) as entries:
         for entry in entries:
-            if entry.name.endswith((b".xmp", b".XMP")):
+            if is_sidecar_name(entry.name):
                 sidecars[entry.name[:-4]] = entry
                 continue
             path = folder + b"/" + entry.name if folder else entry.name
             is_folder = _is_folder(entry, rules.follow_links)
             if exclusions.reason(path + b"/" if is_folder else path) is not None:
                 continue
-            suffix = os.path.splitext(entry.name)[1].lower()
-            may_be_photo = suffix in IMAGE_SUFFIXES and (suffix not in _VIDEO or can_read_videos())
-            if may_be_photo or (rules.any_name and not suffix and _is_file(entry)):
+            if may_be_a_photo(entry.name, rules) and (os.path.splitext(entry.name)[1] or _is_file(entry)):
                 found.append(_Entry(path, entry))
             if is_folder:
                 found.append(_Entry(path + b"/", entry))
@@ -230,6 +231,19 @@ def _changed(sidecar: os.DirEntry[bytes] | None) -> int | None:
         return None if sidecar is None else _time(sidecar.stat().st_mtime_ns)
     except OSError:
         return None
+
+
+def may_be_a_photo(path: bytes, rules: Rules) -> bool:
+    """Whether a file with this name may be a photo; without an ending, its first bytes have to say."""
+    suffix = os.path.splitext(path)[1].lower()
+    if suffix in _VIDEO:
+        return can_read_videos()
+    return suffix in IMAGE_SUFFIXES or (rules.any_name and not suffix)
+
+
+def is_sidecar_name(path: bytes) -> bool:
+    """Whether a file's name is that of an XMP file, as it may lie beside a photo."""
+    return path.endswith((b".xmp", b".XMP"))
 
 
 def _is_folder(entry: os.DirEntry[bytes], follow_links: bool) -> bool:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clipsearch.images.scan import NO_RAW, NO_VIDEO, Rules
+from clipsearch.indexing.kept import KeptEncoder
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +18,7 @@ class Options:
     could not be used; `look_again` reads every file, to find changes that neither size nor time shows. `prune` forgets
     the photos of a folder that has nothing in it any more. `batch_size` is in images, `workers` in threads that decode
     and, on a CPU, embed; with `ray`, the address of a cluster or "local", in processes of the cluster.
+    `kept` keeps the encoder for the next run.
     """
 
     model: str | None = None
@@ -37,6 +39,7 @@ class Options:
     rebuild: bool = False
     ray: str | None = None
     ocr: bool | None = None
+    kept: KeptEncoder | None = None
 
     def rules(self, before: Rules) -> Rules:
         """What a scan leaves out, where it was `before`."""

@@ -32,6 +32,7 @@ from clipsearch.images.scan import (
 from clipsearch.images.video import content_at
 from clipsearch.images.xmp import beside as keywords_beside
 from clipsearch.indexing.contents import Contents, contents_of
+from clipsearch.indexing.kept import KeptEncoder
 from clipsearch.indexing.options import Options
 from clipsearch.indexing.pipeline import Pipeline, Stages
 from clipsearch.indexing.report import OnProgress, Progress, Report
@@ -73,6 +74,7 @@ class Run:
 
     def __init__(self, store: Store, model: Model, options: Options, on_progress: OnProgress | None) -> None:
         self._store, self._model, self._options = store, model, options
+        self._kept = options.kept or KeptEncoder()
         self._on_progress = on_progress or (lambda progress: None)
         self._stages = Stages()
         self._report = Report(model=model.name, stages=self._stages.seconds)
@@ -183,19 +185,20 @@ class Run:
 
     def _encoder(self) -> Encoder:
         """The model, loaded as is best for what there is to do."""
-        self._used = self._load()
+        many = len(self._pending) > FEW
+        self._used = self._kept.get(self._model, many, functools.partial(self._load, many))
         return self._used
 
-    def _load(self) -> Encoder:
+    def _load(self, many: bool) -> Encoder:
         device, precision = self._options.device, self._options.precision
-        if len(self._pending) <= FEW and device in ("auto", "cpu") and precision in ("auto", "fp32"):
+        if not many and device in ("auto", "cpu") and precision in ("auto", "fp32"):
             cold = in_numpy(self._model, texts=False, images=True)
             if cold is not None:
                 return cold
-        return encoder_for(self._model, device, precision, self._workers, self._disagrees)
-
-    def _disagrees(self, precision: str, cosine: float) -> None:
-        self._report.disagreed.append((precision, cosine))
+        disagreed = self._report.disagreed  # and not the run, which an encoder that is kept would keep too
+        return encoder_for(
+            self._model, device, precision, self._workers, lambda name, cosine: disagreed.append((name, cosine))
+        )
 
     def _is_known(self, content: bytes) -> bool:
         return self._store.find_image(content) is not None

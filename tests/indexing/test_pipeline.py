@@ -31,7 +31,7 @@ class Encoder:
 
 
 def read(number: int) -> Contents:
-    pixels = np.full((2, 2, 3), number % 200, np.uint8)
+    pixels = np.full((1, 2, 2, 3), number % 200, np.uint8)
     return Contents(str(number).encode(), pixels)
 
 
@@ -47,7 +47,7 @@ def test_rows_come_in_the_order_of_the_items(count: int) -> None:
         found = [(item, contents.content, row) for item, contents, row in run.run(range(count))]
     assert [item for item, _, _ in found] == list(range(count))
     assert [content for _, content, _ in found] == [str(n).encode() for n in range(count)]
-    assert [row.tolist() for _, _, row in found if row is not None] == [[n % 200] for n in range(count)]
+    assert [row.tolist() for _, _, row in found if row is not None] == [[[n % 200]] for n in range(count)]
     assert sum(encoder.batches) == count
     assert all(size == BATCH_ON_CPU for size in sorted(encoder.batches)[1:])
 

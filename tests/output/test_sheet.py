@@ -181,12 +181,12 @@ def test_thumbnails_lie_in_the_page_in_the_order_of_the_hits(tmp_path: Path, mon
     hits = [Hit(n, 0.5, save(tmp_path / f"{n}.jpg", f"rgb({10 * n}, 0, 0)", (1000, 500))) for n in range(1, 21)]
     second = threading.Event()
 
-    def late(path: bytes) -> Picture.Image | None:
+    def late(path: bytes, time: float | None) -> Picture.Image | None:
         if path.endswith(b"/2.jpg"):
             second.set()
         elif path.endswith(b"/1.jpg"):  # ready only after the next one has begun
             assert second.wait(20)
-        return thumbnail(path)
+        return thumbnail(path, time=time)
 
     monkeypatch.setattr(module, "_WORKERS", 2)
     monkeypatch.setattr(module, "thumbnail", late)
@@ -200,7 +200,7 @@ def test_thumbnails_lie_in_the_page_in_the_order_of_the_hits(tmp_path: Path, mon
 def test_decoding_keeps_near_the_page_and_ends_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked, go_on = [], threading.Event()
 
-    def slow(path: bytes) -> None:
+    def slow(path: bytes, time: float | None) -> None:
         asked.append(path)
         assert len(asked) == 1 or go_on.wait(20)
 
@@ -221,7 +221,7 @@ def test_decoding_keeps_near_the_page_and_ends_with_it(tmp_path: Path, monkeypat
 def test_thousands_of_thumbnails_are_not_held_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[bytes] = []
     monkeypatch.setattr(module, "_WORKERS", 2)
-    monkeypatch.setattr(module, "thumbnail", asked.append)
+    monkeypatch.setattr(module, "thumbnail", lambda path, time: asked.append(path))
     pieces = sheet([Hit(n, 0.5, photo(tmp_path / f"{n}.jpg")) for n in range(1, 1001)], "many")
     for n, _ in zip(range(100), pieces, strict=False):
         assert len(asked) <= n + 5

@@ -64,6 +64,8 @@ def filters(photos: str) -> st.SearchStrategy[Filter]:
         name=st.sampled_from(
             [None, None, "plain", "QUOTE", "two words", "ÜMLÄUT", "u\u0308ml", "%", "\\", "b/ jpg", "nowhere"]
         ),
+        reads=st.none(),
+        keywords=st.just(()),
         types=st.sampled_from([(), (), (".jpg", ".jpeg"), (".png",), (".gif",)]),
         files=st.one_of(
             st.none(), st.none(), listed.map(lambda names: tuple(os.fsencode(f"{photos}/") + name for name in names))
