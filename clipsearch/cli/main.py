@@ -89,7 +89,7 @@ def main() -> None:
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     if not sys.stderr.isatty():
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    if sys.argv[1:2] in (["query"], ["serve"], ["watch"]):
+    if sys.argv[1:2] in (["index"], ["query"], ["serve"], ["watch"]):
         # They multiply too little to wait for threads, which on a busy machine takes seconds.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     if sys.argv[1:2] == ["serve"]:
