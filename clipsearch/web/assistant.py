@@ -53,15 +53,16 @@ def assistant(folder: Path) -> MCPServer:
         before: str = "",
         camera: str = "",
         near: str = "",
+        reads: str = "",
         count: int = 10,
         images: bool = False,
     ) -> list[Any]:
         """Photos that show a text, or are like an indexed photo, best first; without both, the newest.
 
-        after, before: dates such as 2023-06 or "last week". near: latitude,longitude,kilometres. images: small
-        pictures too. confidence is the probability, 0 to 1, that a photo shows the text.
+        after, before: dates such as 2023-06 or "last week". near: latitude,longitude,kilometres. reads: words that are
+        written in it. images: small pictures too. confidence is the probability, 0 to 1, that a photo shows the text.
         """
-        filters = {"under": under, "after": after, "before": before, "camera": camera, "near": near}
+        filters = {"under": under, "after": after, "before": before, "camera": camera, "near": near, "reads": reads}
         where = written(**{name: value for name, value in filters.items() if value})
         hits = await desk.ask(_search, where, text, without, like, min(count, MOST))
         answer: list[Any] = [_json([records.as_object(hit) for hit in hits])]

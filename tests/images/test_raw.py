@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import re
+import urllib.parse
+import urllib.request
 from pathlib import Path
 
 import numpy as np
@@ -176,3 +179,37 @@ def test_the_program_finds_it_and_folds_the_jpeg_beside_it(clipsearch: Run, tmp_
     assert {Path(line).name for line in clipsearch("query", index=index).lines} == {"IMG_1.jpg", "IMG_3.jpg"}
     assert clipsearch("index", "--raw", index=index).status == 0
     assert len(clipsearch("query", index=index).lines) == 4
+
+
+# One camera of each format that the README names, at https://raw.pixls.us, which has listings of its folders.
+CAMERAS = {
+    "cr2": "Canon/EOS%205D%20Mark%20III",
+    "cr3": "Canon/EOS%20R",
+    "nef": "Nikon/D750",
+    "arw": "Sony/ILCE-7M3",
+    "dng": "Leica/M10",
+    "raf": "Fujifilm/X-T3",
+    "rw2": "Panasonic/DC-GH5",
+    "orf": "Olympus/E-M1MarkII",
+    "pef": "Pentax/K-1",
+}
+
+
+@pytest.mark.weights
+@pytest.mark.parametrize("ending", CAMERAS)
+def test_a_real_file_of_each_format_is_an_upright_photo(ending: str) -> None:
+    """Needs the network: these files are too large to be kept with the tests."""
+    folder = f"https://raw.pixls.us/data/{CAMERAS[ending]}/"
+    with urllib.request.urlopen(folder, timeout=60) as listing:
+        names = re.findall(rf'href="([^"/]+\.{ending})"', listing.read().decode(), re.IGNORECASE)
+    assert names, f"nothing in {folder}"
+    with urllib.request.urlopen(urllib.parse.urljoin(folder, names[0]), timeout=300) as file:
+        data = file.read()
+    assert looks_like_a_photo(data)
+    assert is_raw(data)
+    image, metadata = decode(data, 224)
+    assert min(image.size) >= 224
+    assert (image.width > image.height) == (metadata.width > metadata.height)
+    assert min(metadata.width, metadata.height) > 1500
+    assert metadata.camera
+    assert metadata.taken
