@@ -30,7 +30,8 @@ class Status:
     """What an index holds. `size` is in bytes on the disk, if it is on this one, `method` says how it is searched,
     `skipped` has a path and a reason for each file, and
     `unreadable` the folders below the roots that may not be read now, each with its photos. `rates` are images that
-    this machine embeds a second by precision, if that was measured.
+    this machine embeds a second by precision, if that was measured; `read` counts the images that were looked through
+    for writing, `with_text` those that have some.
     """
 
     place: str
@@ -45,6 +46,8 @@ class Status:
     skipped: list[tuple[bytes, str]]
     unreadable: list[tuple[bytes, int]]
     rates: dict[str, float]
+    read: int
+    with_text: int
 
 
 def status_of(store: Searchable) -> Status:
@@ -66,6 +69,7 @@ def status_of(store: Searchable) -> Status:
         store.skipped(),
         [found for root in online for found in _unreadable(store, root)],
         measured(model, usable_cores()) or {},
+        *store.read_counts(),
     )
 
 

@@ -244,6 +244,8 @@ def status(found: Status) -> dict[str, Any]:
         "unreadable": [{**path_fields(path), "photos": count} for path, count in found.unreadable],
         "skipped": _reasons(found.skipped),
         "images_per_second": found.rates,
+        "read": found.read,
+        "with_text": found.with_text,
     }
 
 

@@ -228,6 +228,8 @@ def status(found: Status) -> Iterator[str]:
     yield f"index   {printable(found.place)}{size}{method}"
     yield f"model   {printable(found.model)}, {found.dim} dimensions"
     yield f"photos  {found.photos:,}, {found.embeddings:,} of them distinct, {files(len(found.skipped))} skipped"
+    if found.read:
+        yield f"writing {found.with_text:,} of {found.read:,} that were read"
     for root in found.roots:
         state = f"  (offline: {root.offline})" if root.offline else ""
         yield f"  {root.photos:>9,}  {printable(root.path)}{state}"

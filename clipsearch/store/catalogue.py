@@ -185,6 +185,10 @@ class Store(Tables):
         """As `Searchable` says."""
         return texts.of_images(self, ids)
 
+    def read_counts(self) -> tuple[int, int]:
+        """As `Searchable` says."""
+        return texts.counts(self)
+
     def nearest(self, query: Array, k: int, chosen: Selection, *, exact: bool = False) -> tuple[Ids, Array]:
         """As `Searchable` says; `vectors` does it."""
         from clipsearch.store import vectors

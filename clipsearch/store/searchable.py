@@ -159,6 +159,10 @@ class Searchable(ABC):
         """What is written in images, as far as somebody has read it."""
         return {}
 
+    def read_counts(self) -> tuple[int, int]:
+        """How many images were looked through for writing, and how many have some."""
+        return 0, 0
+
     @abstractmethod
     def months(self, chosen: Selection) -> dict[str, int]:
         """How many photos of a selection are of each month, "2023-06", in order; by when taken, or else changed."""

@@ -88,6 +88,13 @@ def test_photos_are_found_by_what_is_written_in_them(read_index: Path, reads: st
     assert names(read_index, reads) == found
 
 
+def test_status_says_how_many_were_read(clipsearch: Run, read_index: Path, drawn_index: Path) -> None:
+    assert "writing 2 of 3 that were read" in clipsearch("status", index=read_index).out.decode()
+    said = json.loads(clipsearch("status", "--json", index=read_index).out)
+    assert (said["read"], said["with_text"]) == (3, 2)
+    assert "writing" not in clipsearch("status", index=drawn_index).out.decode()
+
+
 def test_the_command_finds_shows_and_adds_it_to_other_filters(clipsearch: Run, read_index: Path) -> None:
     done = clipsearch("query", "--reads", "gate", "-f", "json", index=read_index)
     (hit,) = json.loads(done.out)
