@@ -22,10 +22,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from clipsearch.images.sandbox import usable_cores
+from clipsearch.images.xmp import with_keywords
 from clipsearch.indexing.update import Options, update_index
 from clipsearch.models import cache, precision
 from clipsearch.models.model import Model, mini
+from clipsearch.store import texts
 from clipsearch.store.catalogue import CATALOGUE, Store
+from clipsearch.store.texts import Line
 
 SCENES = scenes.draw_distinct(40, seed=20_000_000, size=160)
 
@@ -116,6 +119,9 @@ _UNTIL_IT_WATCHES = (
 )
 
 
+COFFEE = Line("Coffee 3.50", 0, 0.5, 1, 0.6)
+
+
 def somebody(folder: Path) -> dict[str, str]:
     """The environment of a user with `folder` for a home, who has indexed ~/Pictures and has what examples name."""
     for name in ("Pictures/2023", "media/camera", "media/old-drive", "wallpapers", "bin"):
@@ -141,8 +147,14 @@ def somebody(folder: Path) -> dict[str, str]:
     for name, body in programs.items():
         (folder / "bin" / name).write_text(f"#!/bin/sh\n{body}\n")
         (folder / "bin" / name).chmod(0o755)
+    (folder / "Pictures/2023/00.png.xmp").write_bytes(with_keywords(None, ["grandma", "beach"]))
     index = folder / ".local/share/clipsearch"
     update_index(index, [folder / "Pictures", folder / "media/old-drive"], Options(model="mini"))
+    with Store.open(index, write=True) as store:  # as if it was read: reading itself is slow, and tested elsewhere
+        texts.set_read(store, True)
+        for number, photo in enumerate(texts.unread(store)):
+            texts.put(store, photo.image_id, [] if number else [Line("Boarding pass", 0, 0, 1, 0.1), COFFEE])
+        store.commit()
     environment = os.environ | {"HOME": str(folder), "PATH": f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}"}
     environment["BROWSER"] = "true"
     command = [folder / "bin/clipsearch", "concept", "add", "grandma", "a.jpg"]

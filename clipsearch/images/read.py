@@ -7,6 +7,7 @@ import io
 import os
 import select
 import stat
+import struct
 import time
 from collections.abc import Iterable, Iterator
 from typing import IO
@@ -20,6 +21,7 @@ MOST_BYTES = 100_000_000
 SECONDS = 30.0
 
 _PART = 1 << 16
+_PARTS, _SAMPLE = 16, 1 << 20  # of a video: how many, and their bytes
 
 
 def read(path: bytes | str | os.PathLike[str]) -> bytes:
@@ -77,6 +79,28 @@ def collect(parts: Iterable[bytes], most: int, seconds: float) -> bytes:
 def content_hash(data: bytes) -> bytes:
     """What contents are known by: half of their SHA-256."""
     return hashlib.sha256(data).digest()[:16]
+
+
+def video_hash(path: bytes) -> bytes:
+    """What a video is known by: half of the SHA-256 of its size and of parts of it, for gigabytes take long to read.
+
+    Raises `ImageUnusable`.
+    """
+    try:
+        with open(path, "rb", opener=_open_at_once) as file:
+            size = os.fstat(file.fileno()).st_size
+            digest = hashlib.sha256(struct.pack("<q", size))
+            for part in range(_PARTS):
+                file.seek(max(0, size - _SAMPLE) * part // (_PARTS - 1))
+                digest.update(file.read(_SAMPLE))
+            return digest.digest()[:16]
+    except OSError as error:
+        raise ImageUnusable(reason(error)) from None
+
+
+def frame_hash(video: bytes, seconds: float) -> bytes:
+    """What a frame of a video is known by, by the video's hash and its time."""
+    return hashlib.sha256(video + struct.pack("<d", seconds)).digest()[:16]
 
 
 def _open_at_once(path: str, flags: int) -> int:

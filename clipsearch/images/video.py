@@ -6,10 +6,7 @@ Needs PyAV. Frames that can be decoded without others are looked at; where these
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import os
 import re
-import struct
 import time
 from collections.abc import Iterator
 from datetime import datetime
@@ -17,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from clipsearch.errors import ImageUnusable, reason
+from clipsearch.errors import ImageUnusable
 from clipsearch.images.decode import MAX_PIXELS
 from clipsearch.images.metadata import Metadata
 from clipsearch.images.preprocess import Preprocess, preprocess
@@ -34,7 +31,6 @@ _SMALL = 32  # pixels
 _PATIENCE = 40.0  # seconds of work after which what was found until then is all
 # By its content a file could be a list of others, to be had from anywhere.
 _ALONE = {"format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi", "protocol_whitelist": "file"}
-_PARTS, _PART = 16, 1 << 20  # of a file, by which its contents are known
 
 
 class Video(NamedTuple):
@@ -43,28 +39,6 @@ class Video(NamedTuple):
     pixels: Pixels
     times: tuple[float, ...]
     metadata: Metadata
-
-
-def content_of(path: bytes) -> bytes:
-    """What a video is known by: a hash of its size and of parts of it, for gigabytes take long to read.
-
-    Raises `ImageUnusable`.
-    """
-    try:
-        with open(path, "rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            digest = hashlib.sha256(struct.pack("<q", size))
-            for part in range(_PARTS):
-                file.seek(max(0, (size - _PART)) * part // (_PARTS - 1))
-                digest.update(file.read(_PART))
-            return digest.digest()[:16]
-    except OSError as error:
-        raise ImageUnusable(reason(error)) from None
-
-
-def content_at(content: bytes, seconds: float) -> bytes:
-    """What a frame of a video is known by."""
-    return hashlib.sha256(content + struct.pack("<d", seconds)).digest()[:16]
 
 
 def frames_of(path: str, how: Preprocess) -> Video:

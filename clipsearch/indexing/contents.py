@@ -10,10 +10,9 @@ from typing import NamedTuple
 from clipsearch.arrays import Pixels
 from clipsearch.errors import ImageUnusable
 from clipsearch.images.metadata import Metadata
-from clipsearch.images.read import content_hash, read
+from clipsearch.images.read import content_hash, read, video_hash
 from clipsearch.images.sandbox import Decoders
 from clipsearch.images.scan import is_video_name
-from clipsearch.images.video import content_of
 
 
 class Contents(NamedTuple):
@@ -56,7 +55,7 @@ def contents_of(path: bytes, known: Callable[[bytes], bool], decoders: Decoders)
 def _video(path: bytes, known: Callable[[bytes], bool], decoders: Decoders) -> Contents:
     began = time.perf_counter()
     try:
-        content = content_of(path)
+        content = video_hash(path)
     except ImageUnusable as error:
         return Contents(error=str(error), unread=True)
     seconds = {"read": time.perf_counter() - began}

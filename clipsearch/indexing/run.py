@@ -18,6 +18,7 @@ import numpy as np
 
 from clipsearch.arrays import Array
 from clipsearch.images.metadata import Metadata
+from clipsearch.images.read import frame_hash
 from clipsearch.images.sandbox import Decoders, usable_cores
 from clipsearch.images.scan import (
     Exclusions,
@@ -29,7 +30,6 @@ from clipsearch.images.scan import (
     same_times,
     scan,
 )
-from clipsearch.images.video import content_at
 from clipsearch.images.xmp import beside as keywords_beside
 from clipsearch.indexing.contents import Contents, contents_of
 from clipsearch.indexing.kept import KeptEncoder
@@ -230,7 +230,7 @@ class Run:
         image_id = self._store.add_image(contents.content, metadata, rows[first])
         if contents.times:
             order = [first, *(n for n in range(len(rows)) if n != first)]
-            frames = ((contents.times[n], content_at(contents.content, contents.times[n]), rows[n]) for n in order)
+            frames = ((contents.times[n], frame_hash(contents.content, contents.times[n]), rows[n]) for n in order)
             self._store.add_frames(image_id, metadata, frames)
         return image_id
 

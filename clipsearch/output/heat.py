@@ -35,18 +35,24 @@ def overlay(picture: Image.Image, there: Where) -> Image.Image:
 
 
 def boxed(picture: Image.Image, lines: Iterable[Line]) -> Image.Image:
-    """The picture (RGB, upright, of any size) with a box around each line."""
+    """The picture (RGB, upright, of any size) with a box around each line, which covers none of it."""
     out = picture.copy()
+    edge = 3 * _thickness(out)
     for line in lines:
         left, right = (round(share * out.width) for share in (line.left, line.right))
         top, bottom = (round(share * out.height) for share in (line.top, line.bottom))
-        _frame(out, left, top, right, bottom)
+        _frame(out, left - edge, top - edge, right + edge, bottom + edge)
     return out
+
+
+def _thickness(picture: Image.Image) -> int:
+    """Of a line, in pixels."""
+    return max(1, max(picture.size) // 300)
 
 
 def _frame(picture: Image.Image, left: int, top: int, right: int, bottom: int) -> None:
     """White within black, which is seen on every ground."""
-    thick = max(1, max(picture.size) // 300)
+    thick = _thickness(picture)
     draw = ImageDraw.Draw(picture)
     draw.rectangle((left, top, max(left, right - 1), max(top, bottom - 1)), outline="black", width=3 * thick)
     inner = (left + thick, top + thick, right - 1 - thick, bottom - 1 - thick)

@@ -89,9 +89,9 @@ def test_json_has_the_fields_of_the_readme(clipsearch: Run, drawn: Path, drawn_i
     (hit,) = json.loads(clipsearch("query", "a circle", "-k", 1, "--format", "json", index=drawn_index).out)
     readme = (Path(__file__).parents[2] / "README.md").read_text()
     fields = ["rank", "score", "confidence", "path", "width", "height", "size", "mtime", "taken", "camera"]
-    fields += ["latitude", "longitude", "similar", "same_file"]
+    fields += ["latitude", "longitude", "keywords", "time", "similar", "same_file"]
     assert list(hit) == fields
-    assert all(f"`{name}`" in readme for name in [*fields, "path_b64", "query"])
+    assert all(f"`{name}`" in readme for name in [*fields, "path_b64", "query", "lines"])
     status = Path(hit["path"]).stat()
     assert (hit["width"], hit["height"], hit["size"]) == (160, 160, status.st_size)
     assert hit["mtime"] == pytest.approx(status.st_mtime)

@@ -20,7 +20,7 @@ from PIL import Image
 from stores import DIM, put, row
 
 from clipsearch.errors import ImageUnusable
-from clipsearch.images import scan, video
+from clipsearch.images import read, scan, video
 from clipsearch.images.metadata import Metadata
 from clipsearch.images.preprocess import Preprocess
 from clipsearch.images.sandbox import Decoders
@@ -346,9 +346,9 @@ def test_contents_are_known_by_size_and_parts(tmp_path: Path) -> None:
     (tmp_path / "a.mp4").write_bytes(data)
     (tmp_path / "b.mp4").write_bytes(data)
     (tmp_path / "c.mp4").write_bytes(data[:-1])
-    a, b, c = (video.content_of(os.fsencode(tmp_path / f"{name}.mp4")) for name in "abc")
+    a, b, c = (read.video_hash(os.fsencode(tmp_path / f"{name}.mp4")) for name in "abc")
     assert a == b != c
-    assert video.content_at(a, 1.0) != video.content_at(a, 2.0)
+    assert read.frame_hash(a, 1.0) != read.frame_hash(a, 2.0)
     with pytest.raises(ImageUnusable, match="no such file"):
-        video.content_of(os.fsencode(tmp_path / "none.mp4"))
+        read.video_hash(os.fsencode(tmp_path / "none.mp4"))
     assert [is_video_name(name) for name in (b"a.MP4", b"a.jpg", b"mp4")] == [True, False, False]

@@ -20,9 +20,10 @@ from clipsearch.search.query import Hit
 from clipsearch.store.catalogue import Offline, Photo
 
 RAW = b"/a/\xff\t\n\\.jpg"
-KNOWN = Photo(1, b"/a/b.jpg", 20, 1_500_000_000, b"", Metadata(4, 3, "2023-07-14T18:03:21", "Canon", 1.5, -2.5))
+_OF = Metadata(4, 3, "2023-07-14T18:03:21", "Canon", 1.5, -2.5)
+KNOWN = Photo(1, b"/a/b.jpg", 20, 1_500_000_000, b"", _OF, 0, ("beach", "dog"), 12.5)
 UNKNOWN = Photo(2, RAW, 10, 0, b"", Metadata(2, 1))
-FACTS = {"width", "height", "size", "mtime", "taken", "camera", "latitude", "longitude"}
+FACTS = {"width", "height", "size", "mtime", "taken", "camera", "latitude", "longitude", "keywords", "time"}
 
 
 def objects(chunks: object) -> list[dict[str, object]]:
@@ -45,6 +46,8 @@ def test_a_hit_has_the_fields_that_the_readme_names() -> None:
         "camera": "Canon",
         "latitude": 1.5,
         "longitude": -2.5,
+        "keywords": ["beach", "dog"],
+        "time": 12.5,
         "similar": [{"path": "/a/\ufffd\t\n\\.jpg", "path_b64": base64.b64encode(RAW).decode()}],
         "same_file": [{"path": "/a/link.jpg"}],
     }

@@ -65,9 +65,9 @@ def test_writing_is_a_filter_and_has_boxes(page: TestClient) -> None:
     marked = picture(page.get(f"/photo/{hit['id']}/where.jpg", params={"reads": "total"}))
     rows, columns = np.nonzero(np.abs(marked - plain).sum(-1) > 150)
     height, width = plain.shape[:2]
-    assert rows.min() / height == pytest.approx(0.25, abs=0.03)
-    assert rows.max() / height == pytest.approx(0.5, abs=0.03)  # and none around the coffee
-    assert columns.min() / width == pytest.approx(0.25, abs=0.03)
+    assert rows.min() / height == pytest.approx(0.25, abs=0.05)
+    assert rows.max() / height == pytest.approx(0.5, abs=0.05)  # and none around the coffee
+    assert columns.min() / width == pytest.approx(0.25, abs=0.05)
     both = page.get(f"/photo/{hit['id']}/where.jpg", params={"reads": "total", "text": SCENES[0].captions[0]})
     assert np.abs(picture(both) - marked).mean() > 1
     assert page.get(f"/photo/{hit['id']}/where.jpg", params={"type": "png"}).status_code == 400
