@@ -185,7 +185,7 @@ class Run:
 
     def _encoder(self) -> Encoder:
         """The model, loaded as is best for what there is to do."""
-        many = len(self._pending) > FEW
+        many = len(self._pending) > FEW or any(is_video_name(item.photo.path) for item in self._pending)
         self._used = self._kept.get(self._model, many, functools.partial(self._load, many))
         return self._used
 
