@@ -104,6 +104,7 @@ def test_a_worker_that_dies_costs_nothing_but_time(photos: Path) -> None:
     assert [name for name, (_, row) in found.items() if row is None] == ["broken.jpg"]
 
 
+@pytest.mark.slow
 def test_a_photo_that_kills_its_worker_is_skipped_with_a_reason(photos: Path) -> None:
     found = run(photos, DiesOfOne)
     assert len(found) == 32
@@ -162,6 +163,7 @@ def test_workers_are_found_from_the_cluster(
     assert spread._shares(cluster + dead, wanted) == expected
 
 
+@pytest.mark.slow
 def test_contents_that_are_known_are_not_embedded_again(photos: Path, tmp_path: Path) -> None:
     update_index(tmp_path / "index", [photos], Options(model="mini", precision="fp32"))
     with Store.open(tmp_path / "index") as store:
@@ -177,6 +179,7 @@ def test_contents_that_are_known_are_not_embedded_again(photos: Path, tmp_path: 
     assert report.stages["encode"] == 0
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_a_sound_index(photos: Path, tmp_path: Path) -> None:
     for number in range(400):
         (tmp_path / "many").mkdir(exist_ok=True)

@@ -120,7 +120,22 @@ def test_the_status_of_an_index() -> None:
         RootStatus(b"/b", Rules(hidden=True), 2, 0, Offline.EMPTY),
     ]
     found = records.status(
-        Status("/index", "mini", "f", 256, 5, 4, 99, "exact", roots, [(b"/a/x", "cut")], [(b"/a/l", 2)], {"fp32": 17.5})
+        Status(
+            "/index",
+            "mini",
+            "f",
+            256,
+            5,
+            4,
+            99,
+            "exact",
+            roots,
+            [(b"/a/x", "cut")],
+            [(b"/a/l", 2)],
+            {"fp32": 17.5},
+            4,
+            1,
+        )
     )
     here, away = found.pop("roots")
     assert found == {
@@ -135,6 +150,8 @@ def test_the_status_of_an_index() -> None:
         "unreadable": [{"path": "/a/l", "photos": 2}],
         "skipped": [{"path": "/a/x", "reason": "cut"}],
         "images_per_second": {"fp32": 17.5},
+        "read": 4,
+        "with_text": 1,
     }
     assert (here["online"], here["offline"], here["exclude"], here["photos"]) == (True, None, ["*.gif"], 3)
     assert (away["online"], away["offline"], away["hidden"]) == (False, "has nothing in it any more", True)

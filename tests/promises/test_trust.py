@@ -55,7 +55,7 @@ def noise(folder: Path, count: int, first: int = 0) -> None:
 # ------------------------------------------------------------------------------------------ kills
 
 
-@pytest.mark.parametrize(("kills", "count"), [(3, 90), pytest.param(66, 300, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("kills", "count"), [(2, 60), pytest.param(66, 300, marks=pytest.mark.slow)])
 def test_a_kill_at_any_moment_loses_nothing_that_was_committed(
     kills: int, count: int, clipsearch: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
