@@ -31,7 +31,7 @@ class Status:
     `skipped` has a path and a reason for each file, and
     `unreadable` the folders below the roots that may not be read now, each with its photos. `rates` are images that
     this machine embeds a second by precision, if that was measured; `read` counts the images that were looked through
-    for writing, `with_text` those that have some.
+    for writing, `with_text` those that have some; `distinct` the different contents.
     """
 
     place: str
@@ -48,6 +48,7 @@ class Status:
     rates: dict[str, float]
     read: int
     with_text: int
+    distinct: int
 
 
 def status_of(store: Searchable) -> Status:
@@ -70,6 +71,7 @@ def status_of(store: Searchable) -> Status:
         [found for root in online for found in _unreadable(store, root)],
         measured(model, usable_cores()) or {},
         *store.read_counts(),
+        store.count_distinct(),
     )
 
 

@@ -227,7 +227,7 @@ def status(found: Status) -> Iterator[str]:
     method = "" if found.method == "exact" else f", search {found.method}"
     yield f"index   {printable(found.place)}{size}{method}"
     yield f"model   {printable(found.model)}, {found.dim} dimensions"
-    yield f"photos  {found.photos:,}, {found.embeddings:,} of them distinct, {files(len(found.skipped))} skipped"
+    yield f"photos  {found.photos:,}, {found.distinct:,} of them distinct, {files(len(found.skipped))} skipped"
     if found.read:
         yield f"writing {found.with_text:,} of {found.read:,} that were read"
     for root in found.roots:

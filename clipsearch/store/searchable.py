@@ -159,6 +159,10 @@ class Searchable(ABC):
         """What is written in images, as far as somebody has read it."""
         return {}
 
+    def count_distinct(self) -> int:
+        """How many different contents the photos have: images, but for all frames of a video only one."""
+        return self.count_embeddings()
+
     def read_counts(self) -> tuple[int, int]:
         """How many images were looked through for writing, and how many have some."""
         return 0, 0

@@ -362,6 +362,11 @@ class Tables(Searchable):
         """How many images have an id above `after`."""
         return int(self.database.execute("SELECT count(*) FROM images WHERE id > ?", (after,)).fetchone()[0])
 
+    def count_distinct(self) -> int:
+        """As `Searchable` says."""
+        frames = self.database.execute("SELECT count(*) FROM frames WHERE image != video").fetchone()[0]
+        return self.count_embeddings() - int(frames)
+
     def _as_arrays(self, rows: list[tuple[int, bytes]]) -> tuple[Ids, Rows]:
         ids = np.array([row[0] for row in rows], np.int64)
         if not all(isinstance(row[1], bytes) and len(row[1]) == 2 * self.dim for row in rows):

@@ -119,24 +119,8 @@ def test_the_status_of_an_index() -> None:
         RootStatus(b"/a", Rules(exclude=("*.gif",)), 3, 1, None),
         RootStatus(b"/b", Rules(hidden=True), 2, 0, Offline.EMPTY),
     ]
-    found = records.status(
-        Status(
-            "/index",
-            "mini",
-            "f",
-            256,
-            5,
-            4,
-            99,
-            "exact",
-            roots,
-            [(b"/a/x", "cut")],
-            [(b"/a/l", 2)],
-            {"fp32": 17.5},
-            4,
-            1,
-        )
-    )
+    paths, rates = ([(b"/a/x", "cut")], [(b"/a/l", 2)]), {"fp32": 17.5}
+    found = records.status(Status("/index", "mini", "f", 256, 5, 4, 99, "exact", roots, *paths, rates, 4, 1, 4))
     here, away = found.pop("roots")
     assert found == {
         "index": "/index",

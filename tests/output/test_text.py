@@ -143,7 +143,9 @@ def test_every_damage_has_a_sentence_that_is_english() -> None:
 def test_the_status_says_what_is_offline_and_why() -> None:
     roots = [RootStatus(b"/a\x1b", Rules(), 3, 1, None), RootStatus(b"/b", Rules(), 2000, 0, Offline.EMPTY)]
     skipped = [(b"/a/%d" % n, "cut") for n in range(25)]
-    found = Status("/index", "mini", "f", 256, 2003, 4, 99, "exact", roots, skipped[:1], [(b"/a/locked", 2)], {}, 0, 0)
+    found = Status(
+        "/index", "mini", "f", 256, 2003, 4, 99, "exact", roots, skipped[:1], [(b"/a/locked", 2)], {}, 0, 0, 4
+    )
     assert list(text.status(found)) == [
         "index   /index, 99 B",
         "model   mini, 256 dimensions",
