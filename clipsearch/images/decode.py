@@ -8,7 +8,7 @@ import io
 import math
 from typing import Any, NamedTuple
 
-from PIL import ExifTags, Image, ImageOps, IptcImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from clipsearch.errors import ImageUnusable, first_line
 from clipsearch.images.metadata import Metadata, metadata_of
@@ -77,6 +77,8 @@ def _keywords(image: Any) -> str | None:
     packets = [image.info[key] for key in ("xmp", "XML:com.adobe.xmp") if key in image.info]
     if not packets and "photoshop" not in image.info and image.format != "TIFF":
         return None
+    from PIL import IptcImagePlugin
+
     from clipsearch.images.xmp import iptc_keywords, keywords
 
     found = [word for packet in packets for word in keywords(packet if isinstance(packet, bytes) else packet.encode())]

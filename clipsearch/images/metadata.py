@@ -36,12 +36,16 @@ def metadata_of(exif: Image.Exif, width: int, height: int) -> Metadata:
         details, gps = {}, {}
     taken = _time(details.get(ExifTags.Base.DateTimeOriginal) or exif.get(ExifTags.Base.DateTime))
     maker, model = _text(exif.get(ExifTags.Base.Make)), _text(exif.get(ExifTags.Base.Model))
-    camera = model if model.lower().startswith(maker.lower()) else f"{maker} {model}".strip()
     latitude = _degrees(gps.get(ExifTags.GPS.GPSLatitude), gps.get(ExifTags.GPS.GPSLatitudeRef), "S", 90)
     longitude = _degrees(gps.get(ExifTags.GPS.GPSLongitude), gps.get(ExifTags.GPS.GPSLongitudeRef), "W", 180)
     if latitude is None or longitude is None:
         latitude = longitude = None
-    return Metadata(width, height, taken, camera or None, latitude, longitude)
+    return Metadata(width, height, taken, camera_name(maker, model), latitude, longitude)
+
+
+def camera_name(maker: str, model: str) -> str | None:
+    """Maker and model, of which many models name the maker themselves."""
+    return (model if model.lower().startswith(maker.lower()) else f"{maker} {model}".strip()) or None
 
 
 def _text(value: Any) -> str:

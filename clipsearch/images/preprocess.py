@@ -29,6 +29,15 @@ class Box(NamedTuple):
     right: float
     bottom: float
 
+    def pixels(self, width: int, height: int) -> tuple[int, int, int, int]:
+        """Left, top, right and bottom in a picture of this size."""
+        return (
+            round(self.left * width),
+            round(self.top * height),
+            round(self.right * width),
+            round(self.bottom * height),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Preprocess:

@@ -42,11 +42,15 @@ _COMMAND = [
 
 
 class Prepared(NamedTuple):
-    """A model's input (height, width, 3) uint8, what the photo says of itself, and the seconds that each stage took."""
+    """A model's input (height, width, 3) uint8, what the photo says of itself, and the seconds that each stage took.
+
+    Of a video, `pixels` are frames (n, height, width, 3), and `times` the seconds from its start at which they come.
+    """
 
     pixels: Pixels
     metadata: Metadata
     seconds: Mapping[str, float]
+    times: tuple[float, ...] = ()
 
 
 class Decoders:
@@ -89,12 +93,9 @@ class Decoders:
         """An image file's bytes as a model's input; may be called in many threads. Raises `ImageUnusable`."""
         return _prepared(*self._ask(data, {}))
 
-    def video(self, path: bytes) -> tuple[Pixels, tuple[float, ...], Metadata, Mapping[str, float]]:
-        """Frames of a video, (n, height, width, 3), as `video.Video` has them, and seconds. Raises `ImageUnusable`."""
-        from clipsearch.images.metadata import Metadata
-
-        header, pixels = self._ask(b"", {"video": os.fsdecode(path)})
-        return _array(header, pixels), tuple(header["times"]), Metadata(*header["metadata"]), header["seconds"]
+    def video(self, path: bytes) -> Prepared:
+        """The frames of a video that `video.frames_of` chooses. Raises `ImageUnusable`."""
+        return _prepared(*self._ask(b"", {"video": os.fsdecode(path)}))
 
     def frame(self, path: bytes, seconds: float, long_side: int) -> bytes:
         """The frame of a video at a time as an upright JPEG, at most so long. Raises `ImageUnusable`."""
@@ -288,7 +289,8 @@ def _limit_memory(most: int) -> None:
 def _prepared(header: Mapping[str, Any], pixels: bytes) -> Prepared:
     from clipsearch.images.metadata import Metadata
 
-    return Prepared(_array(header, pixels), Metadata(*header["metadata"]), header["seconds"])
+    times = tuple(header.get("times", ()))
+    return Prepared(_array(header, pixels), Metadata(*header["metadata"]), header["seconds"], times)
 
 
 def _array(header: Mapping[str, Any], pixels: bytes) -> Pixels:

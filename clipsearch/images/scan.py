@@ -49,6 +49,7 @@ def _patterns(kind: str) -> tuple[str, ...]:
     return tuple("*" + "".join(f"[{c}{c.upper()}]" if c.isalpha() else c for c in suffix) for suffix in TYPES[kind])
 
 
+SIDECAR_ENDINGS = (b".xmp", b".XMP")
 NO_RAW, NO_VIDEO = _patterns("raw"), _patterns("video")
 IMAGE_SUFFIXES = frozenset(suffix.encode() for suffixes in TYPES.values() for suffix in suffixes)
 _CTIME_IS_CHANGE = os.name != "nt"  # on Windows it is the time of creation
@@ -182,7 +183,9 @@ def scan(
                 continue
             stack.append((iter(listed), (*above, identity)))
         elif (item := _look_at(found.path, found.entry)) is not None:
-            yield item._replace(sidecar_ns=_changed(found.sidecar)) if isinstance(item, FoundFile) else item
+            if found.sidecar is not None and isinstance(item, FoundFile):
+                item = item._replace(sidecar_ns=_changed(found.sidecar))
+            yield item
 
 
 def left_out(root: bytes, rules: Rules, path: bytes) -> str | None:
@@ -220,15 +223,14 @@ def _list(root: bytes, folder: bytes, rules: Rules, exclusions: Exclusions) -> l
 
 
 def _with_sidecar(found: _Entry, sidecars: Mapping[bytes, os.DirEntry[bytes]]) -> _Entry:
-    """`IMG_1.jpg.xmp`, as digiKam and darktable have it, or else Lightroom's `IMG_1.xmp`."""
-    name = os.path.basename(found.path)
-    return found._replace(sidecar=sidecars.get(name) or sidecars.get(os.path.splitext(name)[0]))
+    long, short = sidecar_stems(os.path.basename(found.path))
+    return found._replace(sidecar=sidecars.get(long) or sidecars.get(short))
 
 
-def _changed(sidecar: os.DirEntry[bytes] | None) -> int | None:
-    """When the XMP file was changed; None where there is none."""
+def _changed(sidecar: os.DirEntry[bytes]) -> int | None:
+    """When the XMP file was changed; None where it is gone."""
     try:
-        return None if sidecar is None else _time(sidecar.stat().st_mtime_ns)
+        return _time(sidecar.stat().st_mtime_ns)
     except OSError:
         return None
 
@@ -243,7 +245,15 @@ def may_be_a_photo(path: bytes, rules: Rules) -> bool:
 
 def is_sidecar_name(path: bytes) -> bool:
     """Whether a file's name is that of an XMP file, as it may lie beside a photo."""
-    return path.endswith((b".xmp", b".XMP"))
+    return path.endswith(SIDECAR_ENDINGS)
+
+
+def sidecar_stems(photo: bytes) -> tuple[bytes, bytes]:
+    """What the XMP file beside a photo is called without its ending, the first of these that is there.
+
+    `IMG_1.jpg.xmp` is digiKam's and darktable's, `IMG_1.xmp` Lightroom's.
+    """
+    return photo, os.path.splitext(photo)[0]
 
 
 def _is_folder(entry: os.DirEntry[bytes], follow_links: bool) -> bool:

@@ -16,7 +16,7 @@ import numpy as np
 
 from clipsearch.errors import ImageUnusable
 from clipsearch.images.decode import MAX_PIXELS
-from clipsearch.images.metadata import Metadata
+from clipsearch.images.metadata import Metadata, camera_name
 from clipsearch.images.preprocess import Preprocess, preprocess
 
 if TYPE_CHECKING:
@@ -44,31 +44,33 @@ class Video(NamedTuple):
 def frames_of(path: str, how: Preprocess) -> Video:
     """The frames of a video that show something else than those before them. Raises `ImageUnusable`."""
     kept: list[tuple[float, Pixels]] = []
-    metadata: Metadata | None = None
+    turned = False
     with _explained():
         try:
-            metadata = _keep(kept, path, how)
+            for seconds, frame in _changes(path):
+                kept.append((seconds, preprocess(_upright(frame, 2 * max(how.size)), how)))
+                turned = round(frame.rotation / 90) % 2 == 1
         except Exception:  # of a damaged video, what comes before the damage counts
             if not kept:
                 raise
-        metadata = metadata or _metadata(path)
+        metadata = _metadata(path, turned=turned)
     if not kept:
         raise ImageUnusable("has no pictures")
     kept = kept[:: -(-len(kept) // MOST_FRAMES)]
     return Video(np.stack([pixels for _, pixels in kept]), tuple(round(at, 3) for at, _ in kept), metadata)
 
 
-def _keep(kept: list[tuple[float, Pixels]], path: str, how: Preprocess) -> Metadata | None:
-    ends, before, metadata = time.monotonic() + _PATIENCE, None, None
+def _changes(path: str) -> Iterator[tuple[float, Any]]:
+    """Of the frames that are looked at, those that differ from the one before them or come long after it."""
+    ends = time.monotonic() + _PATIENCE
+    last, before = 0.0, None
     for seconds, frame in _looked_at(path):
-        metadata = metadata or _metadata(path, turned=round(frame.rotation / 90) % 2 == 1)
         small = frame.reformat(_SMALL, _SMALL, "gray").to_ndarray().astype(np.int16)
-        if before is None or seconds - kept[-1][0] >= _LATEST or np.abs(small - before).mean() > _CHANGED:
-            kept.append((seconds, preprocess(_upright(frame, 2 * max(how.size)), how)))
-            before = small
+        if before is None or seconds - last >= _LATEST or np.abs(small - before).mean() > _CHANGED:
+            yield seconds, frame
+            last, before = seconds, small
         if time.monotonic() > ends:
-            break
-    return metadata
+            return
 
 
 def frame_at(path: str, seconds: float, long_side: int) -> Image.Image:
@@ -193,7 +195,7 @@ def _upright(frame: Any, side: int) -> Image.Image:
 # ------------------------------------------------------------------------------------------ metadata
 
 
-def _metadata(path: str, *, turned: bool = False) -> Metadata:
+def _metadata(path: str, *, turned: bool) -> Metadata:
     """What a video says of itself; `turned`: that it lies on its side."""
     with _opened(path) as (container, stream):
         said = {key.lower(): value for key, value in {**stream.metadata, **container.metadata}.items()}
@@ -202,9 +204,8 @@ def _metadata(path: str, *, turned: bool = False) -> Metadata:
     taken = said.get("com.apple.quicktime.creationdate") or said.get("creation_time") or said.get("date")
     maker = " ".join(said.get("com.apple.quicktime.make", said.get("make", "")).split())
     model = " ".join(said.get("com.apple.quicktime.model", said.get("model", "")).split())
-    camera = model if model.lower().startswith(maker.lower()) else f"{maker} {model}".strip()
     place = said.get("com.apple.quicktime.location.iso6709") or said.get("location") or ""
-    return Metadata(width, height, _local(taken or ""), camera or None, *_degrees(place))
+    return Metadata(width, height, _local(taken or ""), camera_name(maker, model), *_degrees(place))
 
 
 def _local(text: str) -> str | None:

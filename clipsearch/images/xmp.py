@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import contextlib
 import html
-import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from clipsearch.errors import BadRequest, SidecarUnusable
 from clipsearch.images.read import read_head
+from clipsearch.images.scan import SIDECAR_ENDINGS, sidecar_stems
 
 _RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 _OURS = "https://pypi.org/project/clipsearch/ns/1.0/"
@@ -86,11 +86,11 @@ def keywords(document: bytes) -> tuple[str, ...]:
 
 
 def beside(photo: bytes) -> tuple[str, ...]:
-    """The keywords in the XMP file beside a photo: `IMG_1.jpg.xmp` or else `IMG_1.xmp`."""
-    for name in (photo, os.path.splitext(photo)[0]):
-        for suffix in (b".xmp", b".XMP"):
+    """The keywords in the XMP file beside a photo."""
+    for stem in sidecar_stems(photo):
+        for ending in SIDECAR_ENDINGS:
             with contextlib.suppress(OSError):
-                return keywords(read_head(name + suffix, _LONGEST))
+                return keywords(read_head(stem + ending, _LONGEST))
     return ()
 
 

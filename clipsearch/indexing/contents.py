@@ -34,35 +34,18 @@ class Contents(NamedTuple):
 
 def contents_of(path: bytes, known: Callable[[bytes], bool], decoders: Decoders) -> Contents:
     """A file's contents, decoded unless `known` says of their hash that there is no need to."""
-    if is_video_name(path):
-        return _video(path, known, decoders)
-    began = time.perf_counter()
+    began, is_video = time.perf_counter(), is_video_name(path)
     try:
-        data = read(path)
-    except ImageUnusable as error:
-        return Contents(error=str(error), unread=True)
-    content = content_hash(data)
-    seconds = {"read": time.perf_counter() - began}
-    if known(content):
-        return Contents(content, seconds=seconds)
-    try:
-        pixels, metadata, spent = decoders.decode(data)
-    except ImageUnusable as error:
-        return Contents(error=str(error))
-    return Contents(content, pixels[None], metadata, seconds={**seconds, **spent})
-
-
-def _video(path: bytes, known: Callable[[bytes], bool], decoders: Decoders) -> Contents:
-    began = time.perf_counter()
-    try:
-        content = video_hash(path)
+        data = b"" if is_video else read(path)
+        content = video_hash(path) if is_video else content_hash(data)
     except ImageUnusable as error:
         return Contents(error=str(error), unread=True)
     seconds = {"read": time.perf_counter() - began}
     if known(content):
         return Contents(content, seconds=seconds)
     try:
-        pixels, times, metadata, spent = decoders.video(path)
+        pixels, metadata, spent, times = decoders.video(path) if is_video else decoders.decode(data)
     except ImageUnusable as error:
         return Contents(error=str(error))
-    return Contents(content, pixels, metadata, seconds={**seconds, **spent}, times=times)
+    images = pixels if is_video else pixels[None]
+    return Contents(content, images, metadata, seconds={**seconds, **spent}, times=times)

@@ -12,9 +12,8 @@ class KeptEncoder:
     """The encoder that a run has loaded, for the runs after it."""
 
     def __init__(self) -> None:
-        self._kept: tuple[str, bool, Encoder] | None = (
-            None  # the model's fingerprint, whether it is one for many photos
-        )
+        # With its model's fingerprint, and whether it is one for many photos.
+        self._kept: tuple[str, bool, Encoder] | None = None
 
     def get(self, model: Model, many: bool, load: Callable[[], Encoder]) -> Encoder:
         """The one that is kept, if it is of this model and good enough for `many` photos; else what `load` gives."""

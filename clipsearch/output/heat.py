@@ -39,8 +39,7 @@ def boxed(picture: Image.Image, lines: Iterable[Line]) -> Image.Image:
     out = picture.copy()
     edge = 3 * _thickness(out)
     for line in lines:
-        left, right = (round(share * out.width) for share in (line.left, line.right))
-        top, bottom = (round(share * out.height) for share in (line.top, line.bottom))
+        left, top, right, bottom = line.box.pixels(*out.size)
         _frame(out, left - edge, top - edge, right + edge, bottom + edge)
     return out
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
+    from clipsearch.images.preprocess import Box
     from clipsearch.indexing.status import Status
     from clipsearch.indexing.update import Report
     from clipsearch.indexing.why import Why
@@ -138,18 +139,18 @@ def where_object(one: Found) -> dict[str, Any]:
 
 
 def _line(line: Line, width: int, height: int) -> dict[str, Any]:
-    edges = line._asdict()
-    text = edges.pop("text")
-    pixels = {edge: round(share * (height if edge in ("top", "bottom") else width)) for edge, share in edges.items()}
-    return {"text": text, "box": pixels, "shares": edges}
+    return {"text": line.text, **_box(line.box, width, height)}
 
 
 def _where(there: Where, width: int, height: int) -> dict[str, Any]:
-    edges = there.box._asdict()
+    return {**_box(there.box, width, height), "score": _rounded(there.score)}
+
+
+def _box(box: Box, width: int, height: int) -> dict[str, Any]:
+    edges = box._asdict()
     return {
-        "box": dict(zip(edges, there.pixels(width, height), strict=True)),
+        "box": dict(zip(edges, box.pixels(width, height), strict=True)),
         "shares": {edge: round(share, 4) for edge, share in edges.items()},
-        "score": _rounded(there.score),
     }
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from clipsearch.errors import ClipsearchError, SidecarUnusable, reason
-from clipsearch.images.scan import TYPES, is_raw_name
+from clipsearch.images.scan import SIDECAR_ENDINGS, TYPES, is_raw_name, sidecar_stems
 from clipsearch.images.xmp import our_keywords, path_of, with_keywords, without_ours
 from clipsearch.paths import replacing
 
@@ -74,7 +74,7 @@ def _places(photo: bytes) -> list[Path]:
     path = Path(os.fsdecode(photo))
     if not os.path.isfile(path):
         raise ClipsearchError(f"{path} is not a file that could have a sidecar")
-    long, short = path.with_name(f"{path.name}.xmp"), path.with_suffix(".xmp")
+    long, short = (Path(os.fsdecode(stem + SIDECAR_ENDINGS[0])) for stem in sidecar_stems(photo))
     if long == short or not os.path.lexists(short) or (not is_raw_name(photo) and _has_raw_file(path)):
         return [long]
     return [long, short]

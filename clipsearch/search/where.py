@@ -47,8 +47,7 @@ class Where(NamedTuple):
 
     def pixels(self, width: int, height: int) -> tuple[int, int, int, int]:
         """The box as left, top, right and bottom in a photo of this size."""
-        left, top, right, bottom = self.box
-        return round(left * width), round(top * height), round(right * width), round(bottom * height)
+        return self.box.pixels(width, height)
 
 
 class Found(NamedTuple):

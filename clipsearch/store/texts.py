@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from clipsearch.arrays import parts
+from clipsearch.images.preprocess import Box
 from clipsearch.paths import join
 from clipsearch.store import schema
 
@@ -25,6 +26,11 @@ class Line(NamedTuple):
     top: float
     right: float
     bottom: float
+
+    @property
+    def box(self) -> Box:
+        """The box alone."""
+        return Box(*self[1:])
 
 
 class Unread(NamedTuple):
@@ -60,10 +66,8 @@ def matching(lines: Iterable[Line], reads: str) -> list[Line]:
 
 def put(store: Store, image_id: int, lines: Sequence[Line]) -> None:
     """Record what is written in an image, which may be nothing."""
-    store.begin()
     written = json.dumps(lines, ensure_ascii=False, separators=(",", ":")) if lines else ""
-    values = (image_id, written, fold(" \n".join(line.text for line in lines)))
-    store.database.execute("INSERT OR REPLACE INTO texts VALUES (?, ?, ?, ?)", (*values, schema.mark(*values)))
+    _insert(store, image_id, written, fold(" \n".join(line.text for line in lines)))
 
 
 def of_images(store: Store, ids: Iterable[int]) -> dict[int, list[Line]]:
@@ -96,9 +100,13 @@ def copy(old: Store, new: Store) -> None:
     for content, lines, folded in old.database.execute(query):
         image_id = new.find_image(content)
         if image_id is not None:
-            values = (image_id, lines, folded)
-            new.begin()
-            new.database.execute("INSERT OR REPLACE INTO texts VALUES (?, ?, ?, ?)", (*values, schema.mark(*values)))
+            _insert(new, image_id, lines, folded)
+
+
+def _insert(store: Store, image_id: int, lines: str, folded: str) -> None:
+    store.begin()
+    values = (image_id, lines, folded)
+    store.database.execute("INSERT OR REPLACE INTO texts VALUES (?, ?, ?, ?)", (*values, schema.mark(*values)))
 
 
 def is_read(store: Store) -> bool:

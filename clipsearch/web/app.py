@@ -19,7 +19,8 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from clipsearch.errors import BadRequest, ClipsearchError, ImageUnusable, NoIndex
+from clipsearch.errors import BadRequest, ClipsearchError, ImageUnusable, NoIndex, reason
+from clipsearch.images.read import read_head
 from clipsearch.images.sandbox import usable_cores
 from clipsearch.images.scan import TYPES
 from clipsearch.images.signatures import HEAD, video_type
@@ -251,8 +252,10 @@ def _image(picture: Picture) -> Response:
 
 def _video(path: str) -> Response:
     """A video as it is, a part at a time, if it begins like one that browsers play."""
-    with open(path, "rb") as file:
-        kind = video_type(file.read(HEAD))
+    try:
+        kind = video_type(read_head(os.fsencode(path), HEAD))
+    except OSError as error:  # it went away since, or may not be read
+        raise ImageUnusable(reason(error)) from None
     if kind is None:
         return _gone("browsers do not play this kind of video")
     headers = {"Content-Security-Policy": "default-src 'none'; media-src 'self'; style-src 'unsafe-inline'"}
