@@ -29,10 +29,11 @@ if TYPE_CHECKING:
     from clipsearch.arrays import Array
     from clipsearch.indexing.status import Status
     from clipsearch.indexing.update import OnNote, OnProgress, Options, Progress, Report
-    from clipsearch.search.duplicates import Copy, Group
+    from clipsearch.search.copies import Copy, Group
     from clipsearch.search.embed import Embedder
+    from clipsearch.search.hit import Hit
     from clipsearch.search.label import Labelled
-    from clipsearch.search.query import Hit, Searcher, Term
+    from clipsearch.search.query import Searcher, Term
     from clipsearch.store.catalogue import Photo
     from clipsearch.store.filters import Circle, Filter
 
@@ -40,9 +41,9 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Circle": "store.filters",
-    "Copy": "search.duplicates",
+    "Copy": "search.copies",
     "Filter": "store.filters",
-    "Hit": "search.query",
+    "Hit": "search.hit",
     "Labelled": "search.label",
     "Options": "indexing.update",
     "Photo": "store.catalogue",
@@ -170,7 +171,8 @@ class Index:
         where: Filter | None = None,
         min_score: float | None = None,
         min_confidence: float | None = None,
-        unique: float | None = None,
+        unique: bool = False,
+        similarity: float | None = None,
         exact: bool = False,
     ) -> list[Hit]:
         """The `k` photos nearest to the sum of the texts and images, less `without` and `unlike`; best first.
@@ -178,7 +180,8 @@ class Index:
         A text may begin with a weight, as in "2:golden retriever", or name a concept, as in "@grandma on a beach".
         Images are paths, files as bytes, or images of Pillow. `where` says what photos must be besides; without
         texts and images, the newest of these are listed. `min_score` is a cosine, -1 to 1; `min_confidence` a
-        probability, 0 to 1, which each hit then has; from the cosine `unique` on, photos are folded into a better one.
+        probability, 0 to 1, which each hit then has. `unique` shows copies of a photo once, as the best file, and with
+        `similarity`, a cosine, also photos that are only similar to a better one.
         With `exact` every embedding of a large index is looked at, not only the best by a scan of small codes.
 
         Example:
@@ -198,7 +201,7 @@ class Index:
         terms += [_term(embedder, "images", image, 1) for image in _pictures("images", images)]
         terms += [term for text in _several("without", without, (str,)) for term in searcher.terms(text, -1)]
         terms += [_term(embedder, "unlike", image, -1) for image in _pictures("unlike", unlike)]
-        return searcher.query(terms, Limits(k, min_score, min_confidence, unique, exact))
+        return searcher.query(terms, Limits(k, min_score, min_confidence, unique, similarity, exact))
 
     @_in_one_moment
     def label(
@@ -234,26 +237,34 @@ class Index:
         return list(classifier.classify(names, self.embed_images(images), most))
 
     @_in_one_moment
-    def duplicates(
-        self, *, similarity: float = 0.99, identical: bool = False, where: Filter | None = None
-    ) -> list[Group]:
-        """Groups of photos that are copies: the same contents, or a cosine of at least `similarity` with the best.
+    def duplicates(self, *, identical: bool = False, where: Filter | None = None) -> list[Group]:
+        """Groups of files that show the same picture, decided on their pixels; `identical`: with the same bytes.
 
-        The best of a group comes first: the most pixels, then the largest file, then the oldest. A file is a member
-        once; its other names are in `Copy.same_file`.
+        The file to keep comes first: the most pixels, then the least compressed, not in a trash or backup folder. A
+        file is in one group at most; other paths of it are in `Copy.same_file`.
 
         Example:
             >>> for best, *others in index.duplicates(identical=True):
             ...     print(best.photo.path, len(others))
 
         """
-        from clipsearch.search.duplicates import find_duplicates
+        from clipsearch.search.copies import find_copies
+
+        searcher = self._searcher(where)
+        return find_copies(searcher.embedder.store, searcher.selection, searcher.present, identical=identical)
+
+    @_in_one_moment
+    def similar(self, similarity: float = 0.98, *, where: Filter | None = None) -> list[Group]:
+        """Groups of photos whose embeddings have at least this cosine with the first: edits, crops, bursts.
+
+        They may show different things; never delete by them.
+        """
+        from clipsearch.search.similar import find_similar
 
         if not isinstance(similarity, int | float) or not 0 <= similarity <= 1:
             raise BadArgument("similarity", f"must be a cosine, 0 to 1, not {similarity!r}")
         searcher = self._searcher(where)
-        threshold = None if identical else similarity
-        return find_duplicates(searcher.embedder.store, searcher.selection, threshold, searcher.present)
+        return find_similar(searcher.embedder.store, searcher.selection, similarity, searcher.present)
 
     @_in_one_moment
     def status(self) -> Status:

@@ -43,7 +43,6 @@ HINTS: dict[type[ClipsearchError], str] = {
 OPTIONS = {
     "uri": "URI",
     "k": "-k",
-    "unique": "--similarity",
     "directories": "DIR",
     "labels": "LABEL",
     "templates": "--template",

@@ -25,7 +25,8 @@ from clipsearch.cli.app import (
 from clipsearch.errors import BadArgument, BadRequest
 from clipsearch.output import records, text
 from clipsearch.paths import index_place
-from clipsearch.search.duplicates import NEAR, find_duplicates
+from clipsearch.search.copies import find_copies
+from clipsearch.search.similar import NEAR, find_similar
 from clipsearch.store.opening import open_index
 
 app = new_app()
@@ -34,11 +35,13 @@ app = new_app()
 @app.command()
 @explained
 def duplicates(
+    identical: Annotated[bool, typer.Option("--identical", help="Only files with the same bytes.")] = False,
+    similar: Annotated[
+        bool, typer.Option("--similar", help="Photos that look alike instead: edits, crops, bursts. Not copies.")
+    ] = False,
     similarity: Annotated[
-        float | None,
-        typer.Option(metavar="X", help="How near photos must be to the best of their group: a cosine, 0 to 1; 0.99."),
+        float | None, typer.Option(metavar="X", help="With --similar, the least cosine, 0 to 1 (default 0.98).")
     ] = None,
-    identical: Annotated[bool, typer.Option("--identical", help="Only files with the same contents.")] = False,
     under: filters.Under = None,
     after: filters.After = None,
     before: filters.Before = None,
@@ -60,26 +63,31 @@ def duplicates(
     index: IndexOption = None,
     debug: DebugOption = False,
 ) -> None:
-    """List groups of identical and near-identical photos: copies, edits, bursts.
+    """List groups of files that show the same picture.
 
-    Of each group the best comes first: the one with the most pixels, then the largest file, then the oldest. The
-    others are near to it by the cosine of their embeddings, 1 for the same contents. Links to a file are no copies of
-    it: they are said to be the same file. An empty line, or with -0 a second NUL, ends a group. Nothing is deleted.
+    Copies are identical files, or the same pixels after resizing, recompression or a slight correction. Pixels decide,
+    not embeddings: two pages with different text are never copies. The file to keep comes first: the most pixels, then
+    the least compressed, not in a trash or backup folder. With --similar, list photos that only look alike; they are
+    labelled so, and are not printed as bare paths. Nothing is deleted.
 
     Examples:
       clipsearch duplicates
       clipsearch duplicates --identical --under ~/Pictures/2023
-      clipsearch duplicates --similarity 0.98 --format tsv
       clipsearch duplicates --html copies.html
-      clipsearch duplicates --format jsonl | jq -r '.photos[1:][].path'
+      clipsearch duplicates --similar --similarity 0.95
 
     Exit status: 0 when there are any, 1 when there are none, 2 for an error.
     """
-    if identical and similarity is not None:
-        raise BadRequest("--identical asks for the same contents, --similarity for near ones; take one")
+    if identical and similar:
+        raise BadRequest("--identical and --similar ask for different things; choose one")
+    if similarity is not None and not similar:
+        raise BadRequest("--similarity needs --similar: copies are decided on pixels")
     if similarity is not None and not 0 <= similarity <= 1:
         raise BadArgument("similarity", f"must be a cosine, 0 to 1, not {similarity}")
-    form = chosen_format(format, records.FORMATS, "paths" if null or not sys.stdout.isatty() else "table")
+    if similar and (null or format == "paths"):
+        raise BadRequest("similar photos are not copies and are not printed as bare paths; use --format tsv or jsonl")
+    piped = "tsv" if similar else "paths"
+    form = chosen_format(format, records.FORMATS, piped if null or not sys.stdout.isatty() else "table")
     if null and form != "paths":
         raise BadRequest(f"-0 prints paths; it does not go with --format {form}")
     if html in ("", "-"):
@@ -89,13 +97,17 @@ def duplicates(
     )
     with open_index(index_place(index)) as store:
         searcher = filters.searcher_of(store, where)
-        threshold = None if identical else NEAR if similarity is None else similarity
-        groups = find_duplicates(store, searcher.selection, threshold, searcher.present)
+        if similar:
+            threshold = NEAR if similarity is None else similarity
+            groups = find_similar(store, searcher.selection, threshold, searcher.present)
+        else:
+            groups = find_copies(store, searcher.selection, searcher.present, identical=identical)
         filters.say_left_out(searcher)
     if html:
         from clipsearch.output.sheet import write_duplicates
 
-        write_duplicates(Path(html).expanduser().absolute(), groups, text.filter_title(where))
+        title = "Similar photos" if similar else "Duplicates"
+        write_duplicates(Path(html).expanduser().absolute(), groups, title, text.filter_title(where))
     if form == "table":
         write(text.duplicates(groups, width(), colour=colour()))
     else:

@@ -34,7 +34,8 @@ from clipsearch.cli.app import (
 from clipsearch.errors import BadArgument, BadRequest
 from clipsearch.output import records, text
 from clipsearch.paths import cache_folder, index_place
-from clipsearch.search.query import Hit, Limits, Searcher, Term, Words, weighted
+from clipsearch.search.hit import Hit
+from clipsearch.search.query import Limits, Searcher, Term, Words, weighted
 from clipsearch.store.filters import EVERYTHING
 from clipsearch.store.opening import open_index
 
@@ -101,11 +102,16 @@ def query(
         typer.Option(metavar="X", help="Only photos that score at least this, -1 to 1.", rich_help_panel=filters.WHICH),
     ] = None,
     unique: Annotated[
-        bool, typer.Option("--unique", help="Fold copies and bursts into the best.", rich_help_panel=filters.WHICH)
+        bool,
+        typer.Option("--unique", help="Show each photo once, as its best file.", rich_help_panel=filters.WHICH),
     ] = False,
     similarity: Annotated[
         float | None,
-        typer.Option(metavar="X", help="The cosine from which on --unique folds; 0.98.", rich_help_panel=filters.WHICH),
+        typer.Option(
+            metavar="X",
+            help="With --unique, also fold photos this similar, 0 to 1.",
+            rich_help_panel=filters.WHICH,
+        ),
     ] = None,
     frames: Annotated[
         bool,
@@ -173,7 +179,7 @@ def query(
         raise BadRequest("--where is shown by --html and in JSON; add --html FILE, --open or --format json")
     if where_ and batch is not None:
         raise BadRequest("--where takes one query; leave out --batch")
-    limits = Limits(k, min_score, _least(cut, min_confidence), _threshold(unique, similarity), exact, frames)
+    limits = Limits(k, min_score, _least(cut, min_confidence), unique, similarity, exact, frames)
     where = filters.photo_filter(
         under, after, before, camera, near, size, orientation, type, name, reads, keyword, files_from, from0
     )
@@ -279,16 +285,6 @@ def _found(searcher: Searcher, terms: list[Term], limits: Limits, *, cut: bool) 
         if cut and error.argument == "min_confidence":
             raise BadArgument("cut", error.problem) from None
         raise
-
-
-def _threshold(unique: bool, similarity: float | None) -> float | None:
-    if not unique:
-        if similarity is not None:
-            raise BadRequest("--similarity says how near --unique folds; give both")
-        return None
-    from clipsearch.search.duplicates import NEAR_IN_RESULTS
-
-    return NEAR_IN_RESULTS if similarity is None else similarity
 
 
 def _image_term(spelling: str, sign: int = 1) -> Term:

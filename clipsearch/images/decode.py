@@ -27,8 +27,8 @@ class Decoded(NamedTuple):
     metadata: Metadata
 
 
-def decode(data: bytes, short_side: int | None = None) -> Decoded:
-    """Decode the first frame of an image: EXIF orientation applied, alpha on white, any mode to 8-bit RGB.
+def decode(data: bytes, short_side: int | None = None, background: str = "white") -> Decoded:
+    """Decode the first frame of an image: EXIF orientation applied, alpha on `background`, any mode to 8-bit RGB.
 
     With `short_side`, a JPEG is decoded at the smallest scale that leaves its short side at least that many pixels.
     Raises `ImageUnusable`, with a reason in a few words, for anything that cannot be decoded.
@@ -36,7 +36,7 @@ def decode(data: bytes, short_side: int | None = None) -> Decoded:
     if not data:
         raise ImageUnusable("empty file")
     try:
-        return _decode(data, short_side)
+        return _decode(data, short_side, background)
     except ImageUnusable:
         raise
     except (UnidentifiedImageError, SyntaxError):
@@ -47,8 +47,8 @@ def decode(data: bytes, short_side: int | None = None) -> Decoded:
         raise ImageUnusable(_in_few_words(error)) from None
 
 
-def _decode(data: bytes, short_side: int | None) -> Decoded:
-    if _is_raw(data):
+def _decode(data: bytes, short_side: int | None, background: str) -> Decoded:
+    if is_raw(data):
         return _decode_raw(data, short_side)
     if data[4:8] == b"ftyp":
         _register_heif()
@@ -66,7 +66,7 @@ def _decode(data: bytes, short_side: int | None) -> Decoded:
         metadata = metadata_of(exif, width, height)  # a TIFF's EXIF is read from the file itself
         orientation = exif.get(ExifTags.Base.Orientation, 1)
         metadata = metadata._replace(keywords=_keywords(image))
-        rgb = _upright(_to_rgb(image), orientation)
+        rgb = _upright(_to_rgb(image, background), orientation)
     if orientation in range(5, 9):  # those that turn the picture by a quarter
         metadata = metadata._replace(width=height, height=width)
     return Decoded(rgb, metadata)
@@ -87,12 +87,13 @@ def _keywords(image: Any) -> str | None:
     return "\n".join(dict.fromkeys(found)) or None
 
 
-def _is_raw(data: bytes) -> bool:
+def is_raw(data: bytes) -> bool:
+    """Whether a file's bytes are those of a RAW file."""
     if not may_be_raw(data):  # most files, for which the library is not loaded
         return False
-    from clipsearch.images.raw import is_raw
+    from clipsearch.images import raw
 
-    return is_raw(data)
+    return raw.is_raw(data)
 
 
 def _decode_raw(data: bytes, short_side: int | None) -> Decoded:
@@ -118,7 +119,7 @@ def _register_heif() -> None:
     pillow_heif.register_heif_opener()
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def _to_rgb(image: Image.Image, background: str) -> Image.Image:
     mode = image.mode
     if mode == "RGB" and "transparency" not in image.info:
         return image.copy()
@@ -126,8 +127,8 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         return _reduce_depth(image).convert("RGB")
     if mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         over = image.convert("RGBA")
-        white = Image.new("RGBA", over.size, "white")
-        return Image.alpha_composite(white, over).convert("RGB")
+        under = Image.new("RGBA", over.size, background)
+        return Image.alpha_composite(under, over).convert("RGB")
     if mode == "LAB":
         from PIL import ImageCms
 
@@ -136,6 +137,25 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         assert converted is not None  # it is only None when it works in place
         return converted
     return image.convert("RGB")
+
+
+def in_srgb(image: Image.Image) -> Image.Image:
+    """An RGB image converted from its embedded colour profile, if it has one: Display P3 shown as sRGB looks pale."""
+    from PIL import ImageCms
+
+    profile = image.info.pop("icc_profile", None)
+    if not isinstance(profile, bytes):
+        return image
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        if source.profile.xcolor_space.strip() != "RGB":  # decoding has converted a photo in CMYK or grey already
+            return image
+        converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"))
+    except (ImageCms.PyCMSError, OSError):  # a damaged profile says nothing about the colours
+        return image
+    assert converted is not None  # it is only None when it works in place
+    converted.info.pop("icc_profile", None)
+    return converted
 
 
 def _reduce_depth(image: Image.Image) -> Image.Image:

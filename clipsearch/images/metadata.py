@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 class Metadata(NamedTuple):
     """What a photo says of itself. Sizes are in pixels, upright; `taken` is local time in ISO 8601; degrees.
 
-    `keywords` are those that other programs have written into it, one a line.
+    `keywords` are those that other programs have written into it, one a line. `duration` is a video's, in seconds.
     """
 
     width: int
@@ -23,6 +23,7 @@ class Metadata(NamedTuple):
     latitude: float | None = None
     longitude: float | None = None
     keywords: str | None = None
+    duration: float | None = None
 
 
 def metadata_of(exif: Image.Exif, width: int, height: int) -> Metadata:

@@ -25,6 +25,7 @@ from clipsearch.images.preprocess import Preprocess
 
 if TYPE_CHECKING:
     from clipsearch.arrays import Pixels
+    from clipsearch.images.compare import Sketch
     from clipsearch.images.metadata import Metadata
 
 SECONDS_FOR_A_FILE = 60.0
@@ -44,12 +45,14 @@ _COMMAND = [
 class Prepared(NamedTuple):
     """A model's input (height, width, 3) uint8, what the photo says of itself, and the seconds that each stage took.
 
-    Of a video, `pixels` are frames (n, height, width, 3), and `times` the seconds from its start at which they come.
+    `hash` is the perceptual hash of the whole picture (`compare.perceptual_hash`), or of a video's first frame. Of a
+    video, `pixels` are frames (n, height, width, 3), and `times` the seconds from its start at which they come.
     """
 
     pixels: Pixels
     metadata: Metadata
     seconds: Mapping[str, float]
+    hash: int
     times: tuple[float, ...] = ()
 
 
@@ -112,6 +115,23 @@ class Decoders:
         """
         header, pixels = self._ask(data, {"long_side": long_side, "raw": True})
         return _array(header, pixels)
+
+    def sketch(self, data: bytes) -> Sketch:
+        """An image file's bytes as a `compare.Sketch`. Raises `ImageUnusable`."""
+        from clipsearch.images.compare import Facts, Sketch
+
+        header, grey = self._ask(data, {"sketch": True})
+        return Sketch(header["width"], header["height"], _array(header, grey), Facts(*header["facts"]))
+
+    def copy_similarity(self, a: bytes, b: bytes) -> float | None:
+        """As `compare.copy_similarity`. Raises `ImageUnusable`."""
+        header, _ = self._ask(a + b, {"compare": len(a)})
+        return header["similarity"]  # type: ignore[no-any-return]
+
+    def video_similarity(self, a: bytes, b: bytes) -> float | None:
+        """As `video.copy_similarity`, for two paths. Raises `ImageUnusable`."""
+        header, _ = self._ask(b"", {"video": os.fsdecode(a), "compare": os.fsdecode(b)})
+        return header["similarity"]  # type: ignore[no-any-return]
 
     def _ask(self, data: bytes, wanted: Mapping[str, Any]) -> tuple[dict[str, Any], bytes]:
         if len(data) > self._memory // 2:
@@ -230,6 +250,10 @@ def serve() -> None:
 
 def _answer(data: bytes, how: Preprocess, wanted: Mapping[str, Any]) -> tuple[dict[str, Any], bytes]:
     try:
+        if "compare" in wanted:
+            return _compared(data, wanted), b""
+        if "sketch" in wanted:
+            return _sketch(data)
         if "video" in wanted:
             return _frame(wanted) if "at" in wanted else _frames(wanted["video"], how)
         return _picture(data, wanted) if "long_side" in wanted else _input(data, how)
@@ -239,14 +263,36 @@ def _answer(data: bytes, how: Preprocess, wanted: Mapping[str, Any]) -> tuple[di
 
 def _input(data: bytes, how: Preprocess) -> tuple[dict[str, Any], bytes]:
     """The model's input."""
+    from clipsearch.images.compare import perceptual_hash
     from clipsearch.images.preprocess import decode_for, pixels_of
 
     began = time.perf_counter()
     decoded = decode_for(data, how)
     between = time.perf_counter()
     pixels = pixels_of(decoded, how)
+    hash = perceptual_hash(decoded.image)
     seconds = {"decode": between - began, "resize": time.perf_counter() - between}
-    return {"size": pixels.shape, "metadata": decoded.metadata, "seconds": seconds}, pixels.tobytes()
+    return {"size": pixels.shape, "metadata": decoded.metadata, "hash": hash, "seconds": seconds}, pixels.tobytes()
+
+
+def _sketch(data: bytes) -> tuple[dict[str, Any], bytes]:
+    from clipsearch.images.compare import sketch_of
+
+    sketch = sketch_of(data)
+    header = {"width": sketch.width, "height": sketch.height, "facts": sketch.facts, "size": sketch.grey.shape}
+    return header, sketch.grey.tobytes()
+
+
+def _compared(data: bytes, wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """Two image files, one after the other in `data`, or two videos by their paths."""
+    if "video" in wanted:
+        from clipsearch.images import video
+
+        return {"similarity": video.copy_similarity(wanted["video"], wanted["compare"])}
+    from clipsearch.images.compare import copy_similarity
+
+    length = wanted["compare"]
+    return {"similarity": copy_similarity(data[:length], data[length:])}
 
 
 def _picture(data: bytes, wanted: Mapping[str, Any]) -> tuple[dict[str, Any], bytes]:
@@ -263,7 +309,8 @@ def _frames(path: str, how: Preprocess) -> tuple[dict[str, Any], bytes]:
 
     began = time.perf_counter()
     video = frames_of(path, how)
-    about = {"times": video.times, "metadata": video.metadata, "seconds": {"decode": time.perf_counter() - began}}
+    seconds = {"decode": time.perf_counter() - began}
+    about = {"times": video.times, "metadata": video.metadata, "hash": video.hash, "seconds": seconds}
     return {"size": video.pixels.shape, **about}, video.pixels.tobytes()
 
 
@@ -290,7 +337,7 @@ def _prepared(header: Mapping[str, Any], pixels: bytes) -> Prepared:
     from clipsearch.images.metadata import Metadata
 
     times = tuple(header.get("times", ()))
-    return Prepared(_array(header, pixels), Metadata(*header["metadata"]), header["seconds"], times)
+    return Prepared(_array(header, pixels), Metadata(*header["metadata"]), header["seconds"], header["hash"], times)
 
 
 def _array(header: Mapping[str, Any], pixels: bytes) -> Pixels:

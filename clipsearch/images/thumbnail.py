@@ -5,10 +5,10 @@ from __future__ import annotations
 import io
 import os
 
-from PIL import Image, ImageCms
+from PIL import Image
 
 from clipsearch.errors import ImageUnusable
-from clipsearch.images.decode import decode
+from clipsearch.images.decode import decode, in_srgb
 from clipsearch.images.read import read
 
 LONG_SIDE = 320
@@ -41,7 +41,7 @@ def thumbnail_of(data: bytes, long_side: int = LONG_SIDE) -> Image.Image:
     """The same of a file's bytes. Raises `ImageUnusable`."""
     image = decode(data, long_side).image
     image.thumbnail((long_side, long_side))
-    return _in_srgb(image)
+    return in_srgb(image)
 
 
 def as_jpeg(image: Image.Image) -> bytes:
@@ -49,20 +49,3 @@ def as_jpeg(image: Image.Image) -> bytes:
     out = io.BytesIO()
     image.save(out, "JPEG", quality=_QUALITY, optimize=True)
     return out.getvalue()
-
-
-def _in_srgb(image: Image.Image) -> Image.Image:
-    """Phones write photos in colours of Display P3; taken for sRGB, they would be pale."""
-    profile = image.info.pop("icc_profile", None)
-    if not isinstance(profile, bytes):
-        return image
-    try:
-        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        if source.profile.xcolor_space.strip() != "RGB":  # decoding has converted a photo in CMYK or grey already
-            return image
-        converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"))
-    except (ImageCms.PyCMSError, OSError):  # a damaged profile says nothing about the colours
-        return image
-    assert converted is not None  # it is only None when it works in place
-    converted.info.pop("icc_profile", None)
-    return converted

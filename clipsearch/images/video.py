@@ -6,6 +6,8 @@ Needs PyAV. Frames that can be decoded without others are looked at; where these
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import itertools
 import re
 import time
 from collections.abc import Iterator
@@ -15,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from clipsearch.errors import ImageUnusable
+from clipsearch.images.compare import grey_similarity, perceptual_hash
 from clipsearch.images.decode import MAX_PIXELS
 from clipsearch.images.metadata import Metadata, camera_name
 from clipsearch.images.preprocess import Preprocess, preprocess
@@ -28,27 +31,35 @@ MOST_FRAMES = 300  # of one video
 _SOONEST, _LATEST = 1.0, 10.0  # seconds between two frames
 _CHANGED = 12.0  # mean difference of two small grey pictures, 0 to 255: less is noise and a hand that trembles
 _SMALL = 32  # pixels
+_COMPARED = 144  # pixels of the short side of frames that are compared
+_SAME_TIME = 0.01  # seconds
 _PATIENCE = 40.0  # seconds of work after which what was found until then is all
 # By its content a file could be a list of others, to be had from anywhere.
 _ALONE = {"format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi", "protocol_whitelist": "file"}
 
 
 class Video(NamedTuple):
-    """Frames as a model's input, (n, height, width, 3) uint8, with the seconds from the start at which each comes."""
+    """Frames as a model's input, (n, height, width, 3) uint8, with the seconds from the start at which each comes.
+
+    `hash` is the perceptual hash of the first of them.
+    """
 
     pixels: Pixels
     times: tuple[float, ...]
     metadata: Metadata
+    hash: int
 
 
 def frames_of(path: str, how: Preprocess) -> Video:
     """The frames of a video that show something else than those before them. Raises `ImageUnusable`."""
     kept: list[tuple[float, Pixels]] = []
-    turned = False
+    turned, hash = False, 0
     with _explained():
         try:
             for seconds, frame in _changes(path):
-                kept.append((seconds, preprocess(_upright(frame, 2 * max(how.size)), how)))
+                image = _upright(frame, 2 * max(how.size))
+                hash = hash if kept else perceptual_hash(image)
+                kept.append((seconds, preprocess(image, how)))
                 turned = round(frame.rotation / 90) % 2 == 1
         except Exception:  # of a damaged video, what comes before the damage counts
             if not kept:
@@ -57,7 +68,7 @@ def frames_of(path: str, how: Preprocess) -> Video:
     if not kept:
         raise ImageUnusable("has no pictures")
     kept = kept[:: -(-len(kept) // MOST_FRAMES)]
-    return Video(np.stack([pixels for _, pixels in kept]), tuple(round(at, 3) for at, _ in kept), metadata)
+    return Video(np.stack([pixels for _, pixels in kept]), tuple(round(at, 3) for at, _ in kept), metadata, hash)
 
 
 def _changes(path: str) -> Iterator[tuple[float, Any]]:
@@ -90,6 +101,50 @@ def frame_at(path: str, seconds: float, long_side: int) -> Image.Image:
         image = _upright(last, long_side)
         image.thumbnail((long_side, long_side))
         return image
+
+
+# ------------------------------------------------------------------------------------------ comparison
+
+
+def copy_similarity(a: str, b: str) -> float | None:
+    """How alike the least similar frames of two videos are, 0 to 1, if one is a copy of the other; else None.
+
+    All frames are compared in step, at 256 pixels, and their times have to agree. The sound must be the same packets:
+    two films with one picture may be dubbed in two languages. Raises `ImageUnusable`.
+    """
+    with _explained():
+        if _sound(a) != _sound(b):
+            return None
+        least = 1.0
+        for one, other in itertools.zip_longest(_grey_frames(a), _grey_frames(b)):
+            if one is None or other is None or abs(one[0] - other[0]) > _SAME_TIME:
+                return None
+            alike = grey_similarity(one[1], other[1])
+            if alike is None:
+                return None
+            least = min(least, alike)
+        return least
+
+
+def _grey_frames(path: str) -> Iterator[tuple[float, Image.Image]]:
+    """Every frame with its time, upright and small; without any, the file is no video."""
+    with _opened(path) as (container, stream):
+        offset, found = _offset(stream), False
+        for frame in container.decode(stream):
+            if frame.time is not None:
+                found = True
+                yield frame.time - offset, _upright(frame, _COMPARED).convert("L")
+        if not found:
+            raise ImageUnusable("has no pictures")
+
+
+def _sound(path: str) -> list[bytes]:
+    """A hash of the packets of each audio stream."""
+    with _opened(path) as (container, _):
+        streams = {stream.index: hashlib.sha256() for stream in container.streams.audio}
+        for packet in container.demux(*container.streams.audio) if streams else ():
+            streams[packet.stream.index].update(bytes(packet))
+        return [digest.digest() for digest in streams.values()]
 
 
 # ------------------------------------------------------------------------------------------ frames
@@ -200,12 +255,13 @@ def _metadata(path: str, *, turned: bool) -> Metadata:
     with _opened(path) as (container, stream):
         said = {key.lower(): value for key, value in {**stream.metadata, **container.metadata}.items()}
         width, height = stream.codec_context.width, stream.codec_context.height
+        duration = round(_length(container, stream), 3) or None
     width, height = (height, width) if turned else (width, height)
     taken = said.get("com.apple.quicktime.creationdate") or said.get("creation_time") or said.get("date")
     maker = " ".join(said.get("com.apple.quicktime.make", said.get("make", "")).split())
     model = " ".join(said.get("com.apple.quicktime.model", said.get("model", "")).split())
     place = said.get("com.apple.quicktime.location.iso6709") or said.get("location") or ""
-    return Metadata(width, height, _local(taken or ""), camera_name(maker, model), *_degrees(place))
+    return Metadata(width, height, _local(taken or ""), camera_name(maker, model), *_degrees(place), None, duration)
 
 
 def _local(text: str) -> str | None:

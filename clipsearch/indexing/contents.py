@@ -21,6 +21,7 @@ class Contents(NamedTuple):
     `pixels` are (n, height, width, 3), one image or the frames of a video, whose `times` are seconds from its start.
 
     `unread` marks an error of the disk rather than of the image. `seconds` are those of each stage of reading it.
+    `hash` is the perceptual hash of the picture.
     """
 
     content: bytes = b""
@@ -30,6 +31,7 @@ class Contents(NamedTuple):
     unread: bool = False
     seconds: Mapping[str, float] = MappingProxyType({})
     times: tuple[float, ...] = ()
+    hash: int | None = None
 
 
 def contents_of(path: bytes, known: Callable[[bytes], bool], decoders: Decoders) -> Contents:
@@ -44,8 +46,10 @@ def contents_of(path: bytes, known: Callable[[bytes], bool], decoders: Decoders)
     if known(content):
         return Contents(content, seconds=seconds)
     try:
-        pixels, metadata, spent, times = decoders.video(path) if is_video else decoders.decode(data)
+        found = decoders.video(path) if is_video else decoders.decode(data)
     except ImageUnusable as error:
         return Contents(error=str(error))
-    images = pixels if is_video else pixels[None]
-    return Contents(content, images, metadata, seconds={**seconds, **spent}, times=times)
+    images = found.pixels if is_video else found.pixels[None]
+    return Contents(
+        content, images, found.metadata, seconds={**seconds, **found.seconds}, times=found.times, hash=found.hash
+    )

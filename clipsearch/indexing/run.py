@@ -227,7 +227,7 @@ class Run:
     def _add(self, contents: Contents, metadata: Metadata, rows: Array) -> int:
         """An image or, of a video, its frames: first the one that is most like all of them, which stands for it."""
         first = int((rows @ rows.mean(0)).argmax())
-        image_id = self._store.add_image(contents.content, metadata, rows[first])
+        image_id = self._store.add_image(contents.content, metadata, rows[first], contents.hash)
         if contents.times:
             order = [first, *(n for n in range(len(rows)) if n != first)]
             frames = ((contents.times[n], frame_hash(contents.content, contents.times[n]), rows[n]) for n in order)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from clipsearch.errors import BadRequest, ClipsearchError
 
 if TYPE_CHECKING:
-    from clipsearch.search.query import Hit
+    from clipsearch.search.hit import Hit
 
 _LONGEST_EXTENSION = 16  # bytes; what is longer after the last dot belongs to the name
 

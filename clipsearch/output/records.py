@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from clipsearch.indexing.update import Report
     from clipsearch.indexing.why import Why
     from clipsearch.search.concepts import Concepts
-    from clipsearch.search.duplicates import Group
+    from clipsearch.search.copies import Group
     from clipsearch.search.evaluate import Evaluation
+    from clipsearch.search.hit import Hit
     from clipsearch.search.label import Labelled
-    from clipsearch.search.query import Hit
     from clipsearch.search.where import Found, Where
     from clipsearch.store.photo import Photo
     from clipsearch.store.texts import Line
@@ -87,6 +87,7 @@ def photo_fields(photo: Photo) -> dict[str, Any]:
         "longitude": of.longitude,
         "keywords": list(photo.keywords),
         "time": _rounded(photo.time),
+        "duration": of.duration,
     }
 
 
@@ -158,15 +159,19 @@ def _box(box: Box, width: int, height: int) -> dict[str, Any]:
 
 
 def duplicates(groups: Sequence[Group], form: str, end: bytes) -> Iterator[bytes]:
-    """Groups of copies as `paths`, `tsv` (group, cosine, path), `json` or `jsonl`; a second `end` ends a group's paths.
+    """Groups as `paths`, `tsv` (group, kind, similarity, path), `json` or `jsonl`; a second `end` ends a group's paths.
 
-    Paths and TSV have each file once, and no other names of it: a script may delete by them.
+    Paths and TSV have each file once, and no other paths of it: a script may delete by them. Photos that are only
+    similar are called so in each row, and are in JSON under another key than copies.
     """
 
     def lines(numbered: tuple[int, Group]) -> Iterator[bytes]:
         number, group = numbered
         if form == "tsv":
-            return (b"%d\t%.4f\t%s\n" % (number, copy.similarity, _field(copy.photo.path)) for copy in group)
+            return (
+                b"%d\t%s\t%.4f\t%s\n" % (number, copy.kind.encode(), copy.similarity, _field(copy.photo.path))
+                for copy in group
+            )
         return iter([b"".join(copy.photo.path + end for copy in group) + end])
 
     return _written(enumerate(groups, 1), form, lambda numbered: _group_object(*numbered), lines)
@@ -175,13 +180,17 @@ def duplicates(groups: Sequence[Group], form: str, end: bytes) -> Iterator[bytes
 def _group_object(number: int, group: Group) -> dict[str, Any]:
     photos = [
         {
+            "kind": str(copy.kind),
             "similarity": round(copy.similarity, 6),
             **photo_fields(copy.photo),
             "same_file": [path_fields(path) for path in copy.same_file],
         }
         for copy in group
     ]
-    return {"group": number, "photos": photos}
+    are_copies = all(copy.kind != "similar" for copy in group)
+    return {"group": number, "kind": "copies", "photos": photos} if are_copies else {
+        "group": number, "kind": "similar", "similar": photos
+    }  # fmt: skip
 
 
 # ------------------------------------------------------------------------------------------ what commands report

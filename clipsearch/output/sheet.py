@@ -26,8 +26,8 @@ from clipsearch.paths import replacing
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from clipsearch.search.duplicates import Copy, Group
-    from clipsearch.search.query import Hit
+    from clipsearch.search.copies import Copy, Group
+    from clipsearch.search.hit import Hit
     from clipsearch.store.photo import Photo
 
     Marks = Callable[[Image], Image]
@@ -104,9 +104,9 @@ def write_sheet(path: Path, hits: Sequence[Hit], title: str, subtitle: str = "")
     _write(path, sheet(hits, title, subtitle))
 
 
-def write_duplicates(path: Path, groups: Sequence[Group], subtitle: str = "") -> None:
+def write_duplicates(path: Path, groups: Sequence[Group], title: str, subtitle: str = "") -> None:
     """Write groups of copies as a page, a section for each. Raises `BadRequest`."""
-    _write(path, duplicates_sheet(groups, subtitle))
+    _write(path, duplicates_sheet(groups, title, subtitle))
 
 
 def sheet(hits: Sequence[Hit], title: str, subtitle: str = "") -> Iterator[str]:
@@ -116,12 +116,12 @@ def sheet(hits: Sequence[Hit], title: str, subtitle: str = "") -> Iterator[str]:
         yield from _page(title or "photos", subtitle, text.photos(len(hits)), [Section(cards)], empty=not hits)
 
 
-def duplicates_sheet(groups: Sequence[Group], subtitle: str = "") -> Iterator[str]:
+def duplicates_sheet(groups: Sequence[Group], title: str, subtitle: str = "") -> Iterator[str]:
     """The page of groups of copies, piece by piece, to be written as UTF-8."""
     count = f"{text.photos(sum(map(len, groups)))} in {len(groups):,} {'group' if len(groups) == 1 else 'groups'}"
     with _threads() as pool:
         sections = (_section_of_group(pool, number, group) for number, group in enumerate(groups, 1))
-        yield from _page("Duplicates", subtitle, count, sections, empty=not groups)
+        yield from _page(title, subtitle, count, sections, empty=not groups)
 
 
 def _write(path: Path, page: Iterator[str]) -> None:
@@ -181,14 +181,13 @@ def _card_of_hit(hit: Hit) -> Card:
 
 
 def _section_of_group(pool: ThreadPoolExecutor, number: int, group: Group) -> Section:
-    cards = ((copy.photo, _card_of_copy(copy, group[0], n), None) for n, copy in enumerate(group))
+    cards = ((copy.photo, _card_of_copy(copy, n), None) for n, copy in enumerate(group))
     return Section(_with_pictures(pool, cards), f"Group {number}", text.photos(len(group)))
 
 
-def _card_of_copy(copy: Copy, best: Copy, number: int) -> Card:
-    head = "best" if number == 0 else text.likeness(copy, best)
+def _card_of_copy(copy: Copy, number: int) -> Card:
     others = [Others("same file", [Place.of(path) for path in copy.same_file])]
-    card = _card(copy.photo, head, f"Photo {number + 1}", [text.amount(copy.photo.size)], others)
+    card = _card(copy.photo, text.likeness(copy), f"Photo {number + 1}", [text.amount(copy.photo.size)], others)
     return card._replace(changed=copy.photo.changed)  # by which the best was chosen
 
 

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from clipsearch.indexing.status import Status
     from clipsearch.indexing.update import Report
     from clipsearch.indexing.why import Why
-    from clipsearch.search.duplicates import Copy, Group
+    from clipsearch.search.copies import Copy, Group
     from clipsearch.search.evaluate import Evaluation
+    from clipsearch.search.hit import Hit
     from clipsearch.search.label import Labelled
-    from clipsearch.search.query import Hit
     from clipsearch.search.where import Found
     from clipsearch.store.filters import Filter
     from clipsearch.store.verify import Verified
@@ -148,30 +148,27 @@ def label_counts(rows: Sequence[tuple[str, int]], width: int, *, colour: bool) -
 
 
 def duplicates(groups: Iterable[Group], width: int, *, colour: bool) -> Iterator[bytes]:
-    """Groups of copies, an empty line after each; below a file, the other names that it has."""
+    """Groups of copies or of similar photos, an empty line after each; below a file, other paths of it."""
     for group in groups:
-        lines = (line for number, copy in enumerate(group) for line in _copy_lines(copy, group[0], first=number == 0))
+        lines = (line for copy in group for line in _copy_lines(copy))
         yield _lines(lines, width, colour=colour).encode("utf-8", "replace") + b"\n"
 
 
-def _copy_lines(copy: Copy, best: Copy, *, first: bool) -> Iterator[Line]:
+def _copy_lines(copy: Copy) -> Iterator[Line]:
     of = copy.photo.metadata
-    word = "best" if first else likeness(copy, best)
     words = [
-        (f"{word:<10}", "green"),
+        (f"{likeness(copy):<13}", "green"),
         (f"  {f'{of.width}x{of.height}':>11}", "dim"),
         (f"  {amount(copy.photo.size):>7}", "dim"),
     ]
     yield words, copy.photo.path, ""
     for path in copy.same_file:
-        yield [(f"{'  same file':<32}", "dim")], path, ""
+        yield [(f"{'  same file':<35}", "dim")], path, ""
 
 
-def likeness(copy: Copy, best: Copy) -> str:
-    """How a file is like the best of its group, in a word: the same contents, or how near its embedding is."""
-    if copy.photo.image_id == best.photo.image_id:
-        return "identical"
-    return f"near {min(copy.similarity, 0.999):.3f}"  # 1.000 would look like the same contents
+def likeness(copy: Copy) -> str:
+    """What a file is to the first of its group: best, identical, copy, or how similar."""
+    return f"similar {min(copy.similarity, 0.999):.3f}" if copy.kind == "similar" else str(copy.kind)
 
 
 # ------------------------------------------------------------------------------------------ sentences

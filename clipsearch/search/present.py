@@ -40,10 +40,18 @@ class Present:
         return (photo for photo, _ in self._looked_at(photos))
 
     def files(self, photos: Iterable[Photo]) -> list[File]:
-        """Each file that is there once, in the order of its first name."""
+        """Each file that is there once, in the order of its first name.
+
+        Through a second mount a file has another device, but still the very times of the first to the nanosecond.
+        """
         names: dict[FileId, list[tuple[bool, Photo]]] = {}
+        seen: dict[tuple[int, int, int], FileId] = {}
         for photo, status in self._looked_at(photos):
-            file = (status.st_dev, status.st_ino) if status.st_ino else photo.path
+            file: FileId = (status.st_dev, status.st_ino) if status.st_ino else photo.path
+            if file not in names:
+                first = seen.setdefault((status.st_size, status.st_mtime_ns, status.st_ctime_ns), file)
+                if isinstance(first, tuple) and isinstance(file, tuple) and first[0] != file[0]:
+                    file = first
             names.setdefault(file, []).append((has_changed(found_file(photo.path, status), photo), photo))
         out = []
         for named in names.values():

@@ -6,16 +6,14 @@ import contextlib
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from clipsearch.arrays import Array, unit_rows
+from clipsearch.arrays import Array, Ids, unit_rows
 from clipsearch.errors import BadArgument, BadRequest, ImageUnusable
-from clipsearch.images.metadata import Metadata
-from clipsearch.images.scan import is_raw_name
 from clipsearch.search.embed import Embedder, is_text
+from clipsearch.search.hit import Hit
 from clipsearch.search.present import Present
 from clipsearch.store.filters import EVERYTHING, Filter
 from clipsearch.store.photo import Photo
@@ -23,14 +21,12 @@ from clipsearch.store.searchable import Searchable
 
 if TYPE_CHECKING:
     from clipsearch.search.confidence import Background
-    from clipsearch.search.where import Where
-    from clipsearch.store.texts import Line
 
 FIRST_LOOK = 64  # photos that are looked at first where a hit may be refused or folded into another
 EMPTY = "the query is empty; say what to look for"
 
 
-_RANGES = (("min_score", -1, "a cosine"), ("min_confidence", 0, "a probability"), ("unique", 0, "a cosine"))
+_RANGES = (("min_score", -1, "a cosine"), ("min_confidence", 0, "a probability"), ("similarity", 0, "a cosine"))
 
 
 class Term(NamedTuple):
@@ -52,16 +48,17 @@ class Term(NamedTuple):
 class Limits(NamedTuple):
     """How many hits are wanted and which are good enough.
 
-    `min_score` is a cosine, -1 to 1; `min_confidence` a probability, 0 to 1; photos whose cosine with a better hit is
-    at least `unique`, 0 to 1, are folded into it. With `frames` a video may be found at several times, not only by its
-    best frame. With `exact` every embedding of a large index is multiplied with the
-    query, where otherwise small codes say which ones are.
+    `min_score` is a cosine, -1 to 1; `min_confidence` a probability, 0 to 1. `unique` folds copies into the best of
+    them and, with `similarity`, a cosine, also photos whose embeddings are that near to a better hit's. With `frames` a
+    video may be found at several times, not only by its best frame. `exact` scores every embedding of a large index;
+    otherwise 4-bit codes preselect candidates.
     """
 
     k: int = 10
     min_score: float | None = None
     min_confidence: float | None = None
-    unique: float | None = None
+    unique: bool = False
+    similarity: float | None = None
     exact: bool = False
     frames: bool = False
 
@@ -74,6 +71,8 @@ class Limits(NamedTuple):
             is_number = isinstance(value, int | float) and not isinstance(value, bool)
             if value is not None and not (is_number and least <= value <= 1):
                 raise BadArgument(name, f"must be {what}, {least} to 1, not {value!r}")
+        if self.similarity is not None and not self.unique:
+            raise BadArgument("similarity", "says how far unique folds; ask for both")
         if self.min_score is not None and not terms:
             raise BadArgument("min_score", "needs something to look for: without it there is no score")
         if self.min_confidence is not None and not any(term.asks_for_text for term in terms):
@@ -82,35 +81,6 @@ class Limits(NamedTuple):
 
 
 TEN = Limits()
-
-
-class Hit(NamedTuple):
-    """A photo that was found.
-
-    `score` is the cosine between its embedding and the query's, -1 to 1, or None where only a filter was asked.
-    `confidence` is the probability that it shows the texts of the query, 0 to 1, where that was asked for. `similar`
-    are the photos that were folded into this one, `same_file` other names of its own file. `where` is the part of it
-    that the query is about, `lines` what is written in it of the words that it must have, where that was asked for.
-    """
-
-    rank: int
-    score: float | None
-    photo: Photo
-    confidence: float | None = None
-    similar: tuple[Photo, ...] = ()
-    same_file: tuple[bytes, ...] = ()
-    where: Where | None = None
-    lines: tuple[Line, ...] | None = None
-
-    @property
-    def path(self) -> Path:
-        """Absolute path; bytes that are no text are surrogates, as Python writes file names."""
-        return Path(os.fsdecode(self.photo.path))
-
-    @property
-    def metadata(self) -> Metadata:
-        """Size in pixels, time, camera and place, as the photo says them."""
-        return self.photo.metadata
 
 
 # ------------------------------------------------------------------------------------------ terms
@@ -189,14 +159,17 @@ class Searcher:
         or what encoding raises.
         """
         limits = limits.checked(terms)
-        folds_or_refuses = limits.min_confidence is not None or limits.unique is not None
+        folds_or_refuses = limits.min_confidence is not None or limits.unique
         hits: list[Hit] = []
+        from clipsearch.search.fold import Fold
+
+        fold = Fold(self._store, self.selection, self.present, lambda ids: self._scores(ids, terms))
+        found: list[Hit] = []
         first = max(limits.k, FIRST_LOOK) if folds_or_refuses else limits.k
         for part in self._ranked(terms, first, limits):
             good = self._good(part, terms, limits)
-            hits += good
-            if limits.unique is not None:
-                hits = self._folded(hits, limits.unique)
+            found += good
+            hits = fold(found, limits.similarity) if limits.unique else found
             if len(hits) >= limits.k or not good:
                 break
         return [hit._replace(rank=rank) for rank, hit in enumerate(hits[: limits.k], 1)]
@@ -296,34 +269,9 @@ class Searcher:
         photos = self._store.newest(self.selection, wanted)
         return [Hit(0, None, photo) for photo in self.present(photos[seen:])], len(photos)
 
-    def _folded(self, hits: list[Hit], threshold: float) -> list[Hit]:
-        """Hits that are near a better one become its `similar`; other names of its file its `same_file`.
-
-        Files that were changed since they were indexed stay by themselves.
-        """
-        from clipsearch.search.duplicates import near_groups
-
-        hits, changed = self._one_name_a_file(_with_raw(hits))
-        out: dict[int, Hit] = dict(enumerate(hits))
-        rows = self._rows(hits)
-        rows[changed] = np.nan  # near nothing
-        for group in near_groups(rows, threshold):
-            others = [out.pop(number) for number in group.members]
-            folded = tuple(photo for other in others for photo in (other.photo, *other.similar))
-            out[group.head] = hits[group.head]._replace(similar=(*hits[group.head].similar, *folded))
-        return list(out.values())
-
-    def _one_name_a_file(self, hits: list[Hit]) -> tuple[list[Hit], list[bool]]:
-        """Each file once, and whether it was changed."""
-        hit_of = {hit.photo.path: hit for hit in hits}
-        files = self.present.files(hit.photo for hit in hits)
-        out = []
-        for photo, names, _ in files:
-            same = [hit_of[photo.path], *(hit_of[name] for name in names)]
-            similar = tuple(folded for hit in same for folded in hit.similar)
-            same_file = (*names, *(name for hit in same for name in hit.same_file))
-            out.append(same[0]._replace(similar=similar, same_file=same_file))
-        return out, [file.changed for file in files]
+    def _scores(self, ids: Ids, terms: Sequence[Term]) -> Array:
+        """The cosines (n,) of images with a query."""
+        return (self._store.unit_rows_of(ids.tolist()) @ self.embed(terms)).clip(-1, 1)
 
     def _rows(self, hits: Iterable[Hit]) -> Array:
         return self._store.unit_rows_of([hit.photo.image_id for hit in hits])
@@ -337,19 +285,3 @@ def _best_frames(hits: Iterable[Hit], seen: set[bytes]) -> Iterator[Hit]:
         elif hit.photo.path not in seen:
             seen.add(hit.photo.path)
             yield hit
-
-
-def _with_raw(hits: list[Hit]) -> list[Hit]:
-    """A RAW file and what lies beside it under the same name are one photo: the better hit has the others folded."""
-    heads: dict[bytes, Hit] = {}
-    raw = {os.path.splitext(hit.photo.path)[0] for hit in hits if is_raw_name(hit.photo.path)}
-    for hit in hits:
-        name = os.path.splitext(hit.photo.path)[0]
-        if name not in raw:
-            heads[hit.photo.path] = hit
-        elif name in heads:
-            head = heads[name]
-            heads[name] = head._replace(similar=(*head.similar, hit.photo, *hit.similar))
-        else:
-            heads[name] = hit
-    return list(heads.values())

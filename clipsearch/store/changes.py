@@ -15,8 +15,8 @@ from clipsearch.store.catalogue import Store
 from clipsearch.store.tables import Rows
 
 _COLUMNS = (
-    "photos.id, photos.root, photos.path, size, mtime_ns, ctime_ns, content, vector,"
-    " width, height, taken, camera, latitude, longitude"
+    "photos.id, photos.root, photos.path, size, mtime_ns, ctime_ns, content, vector, hash,"
+    " width, height, taken, camera, latitude, longitude, NULL, duration"
 )
 _TABLES = "photos JOIN images ON images.id = photos.image JOIN embeddings ON embeddings.image = photos.image"
 
@@ -32,6 +32,7 @@ class Row(NamedTuple):
     ctime_ns: int
     content: bytes
     row: Rows
+    hash: int | None
     metadata: Metadata
 
 
@@ -88,8 +89,10 @@ def of_ids(store: Store, ids: Ids) -> list[Row]:
 
 
 def _rows(store: Store, query: str, values: tuple[Any, ...]) -> Iterator[Row]:
-    for photo, root, path, size, mtime, ctime, content, vector, *metadata in store.database.execute(query, values):
+    for photo, root, path, size, mtime, ctime, content, vector, hash, *metadata in store.database.execute(
+        query, values
+    ):
         if not isinstance(path, bytes) or len(vector) != 2 * store.dim:
             raise store.damaged()
         row = np.frombuffer(vector, "<f2").astype(np.float16, copy=False)
-        yield Row(photo, root, path, size, mtime, ctime, content, row, Metadata(*metadata))
+        yield Row(photo, root, path, size, mtime, ctime, content, row, hash, Metadata(*metadata))

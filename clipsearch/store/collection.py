@@ -203,6 +203,11 @@ class PublishedIndex(Searchable):
             photos = {row["id"]: self._photo(row) for row in self._query(expressions.ids_in(part), OF_PHOTO)}
             yield from (photos[number] for number in part if number in photos)
 
+    def hashes(self) -> tuple[Ids, NDArray[np.uint64]]:
+        found = [(row["id"], row["hash"]) for row in self._all("hash is not null", ["id", "hash"])]
+        both = np.array(found, np.int64).reshape(-1, 2)
+        return both[:, 0], both[:, 1].astype(np.uint64)
+
     def newest(self, chosen: Selection, count: int) -> list[Photo]:
         best: list[tuple[Photo, tuple[Any, ...]]] = []
         for row in self._all(chosen.holds.sql, OF_PHOTO):
@@ -225,8 +230,9 @@ class PublishedIndex(Searchable):
         return sorted(counted, key=lambda camera: (-counted[camera], camera))
 
     def _photo(self, row: dict[str, Any]) -> Photo:
-        metadata, content = Metadata(*(row[name] for name in METADATA)), bytes.fromhex(row["content"])
-        return Photo(row["id"], self._path(row), row["size"], row["mtime_ns"], content, metadata, row["ctime_ns"])
+        metadata, content = Metadata(**{name: row[name] for name in METADATA}), bytes.fromhex(row["content"])
+        of_file = (self._path(row), row["size"], row["mtime_ns"], content, metadata, row["ctime_ns"])
+        return Photo(row["id"], *of_file, hash=row["hash"])
 
     def _path(self, row: dict[str, Any]) -> bytes:
         root = self._roots.get(row["root"])

@@ -13,8 +13,18 @@ from clipsearch.store.changes import Row
 from clipsearch.store.filters import folded
 from clipsearch.store.photo import Root
 
-METADATA = ("width", "height", "taken", "camera", "latitude", "longitude")
-OF_PHOTO = ["id", "root", "path", "size", "mtime_ns", "ctime_ns", "content", *METADATA]  # all that makes a `Photo`
+METADATA = ("width", "height", "taken", "camera", "latitude", "longitude", "duration")
+OF_PHOTO = [
+    "id",
+    "root",
+    "path",
+    "size",
+    "mtime_ns",
+    "ctime_ns",
+    "content",
+    "hash",
+    *METADATA,
+]  # all that makes a `Photo`
 
 _LONGEST_PATH, _LONGEST = 16_384, 65_535  # bytes; the latter is the most that Milvus has
 
@@ -35,7 +45,8 @@ def add_fields(schema: Any, dim: int) -> None:
     schema.add_field("orientation", DataType.VARCHAR, max_length=16)
     for name in ("taken", "camera", "camera_folded"):
         schema.add_field(name, DataType.VARCHAR, max_length=_LONGEST, nullable=True)
-    for name in ("latitude", "longitude"):
+    schema.add_field("hash", DataType.INT64, nullable=True)
+    for name in ("latitude", "longitude", "duration"):
         schema.add_field(name, DataType.DOUBLE, nullable=True)
 
 
@@ -49,6 +60,7 @@ def entity_of(row: Row) -> dict[str, Any]:
         "id": row.id,
         "row": row.row.astype(np.float32),
         "content": row.content.hex(),
+        "hash": row.hash,
         "root": row.root,
         "path": escaped(row.path),
         "path_folded": folded(escaped(row.path)),

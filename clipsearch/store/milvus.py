@@ -23,7 +23,7 @@ from clipsearch.store.entities import add_fields
 if TYPE_CHECKING:
     from pymilvus import MilvusClient as MilvusClient  # noqa: PLC0414  # others take it from here
 
-FORMAT = 1
+FORMAT = 2
 PORT = 19530
 MOST = 16_384  # rows that Milvus gives at once
 

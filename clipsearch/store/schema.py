@@ -17,7 +17,7 @@ from typing import Any
 from clipsearch.errors import CatalogueDamaged, IndexOutdated, IndexTooNew, IndexUnusable
 from clipsearch.paths import CATALOGUE
 
-FORMAT = 5
+FORMAT = 6
 REBUILT = "rebuilt.sqlite"  # a catalogue in the making, until it takes the other's place
 
 SCHEMA = """
@@ -29,8 +29,9 @@ CREATE TABLE roots (
 CREATE TABLE images (
     id INTEGER PRIMARY KEY AUTOINCREMENT, content BLOB NOT NULL UNIQUE,
     width INTEGER, height INTEGER, taken TEXT, camera TEXT, latitude REAL, longitude REAL, keywords TEXT,
-    mark INTEGER NOT NULL
+    duration REAL, hash INTEGER, mark INTEGER NOT NULL
 );
+CREATE INDEX images_hash ON images (hash);
 CREATE TABLE embeddings (image INTEGER PRIMARY KEY, vector BLOB NOT NULL);
 CREATE TABLE frames (image INTEGER PRIMARY KEY, video INTEGER NOT NULL, time REAL NOT NULL);
 CREATE INDEX frames_video ON frames (video);
@@ -83,7 +84,8 @@ CREATE TRIGGER photo_removed AFTER DELETE ON photos
 # The columns that the marks of a photo and of an image are made from.
 OF_PHOTO = "path, size, mtime_ns, ctime_ns, image, CAST(error AS BLOB), sidecar_ns, CAST(keywords AS BLOB)"
 OF_IMAGE = (
-    "content, width, height, CAST(taken AS BLOB), CAST(camera AS BLOB), latitude, longitude, CAST(keywords AS BLOB)"
+    "content, width, height, CAST(taken AS BLOB), CAST(camera AS BLOB), latitude, longitude, CAST(keywords AS BLOB),"
+    " duration, hash"
 )
 OF_TEXT = "image, CAST(lines AS BLOB), CAST(folded AS BLOB)"
 

@@ -9,6 +9,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+import numpy as np
+from numpy.typing import NDArray
+
 from clipsearch.arrays import Array, Ids
 from clipsearch.errors import IndexEmpty
 from clipsearch.paths import join
@@ -150,6 +153,10 @@ class Searchable(ABC):
 
         `copied`: only those whose contents more than one photo has.
         """
+
+    @abstractmethod
+    def hashes(self) -> tuple[Ids, NDArray[np.uint64]]:
+        """The ids (n,) of the images that have a perceptual hash, and the hashes (n,)."""
 
     @abstractmethod
     def newest(self, chosen: Selection, count: int) -> list[Photo]:

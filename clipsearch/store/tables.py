@@ -186,12 +186,12 @@ class Tables(Searchable):
         rows = ((root.id, path) for path in paths)
         self.database.executemany("DELETE FROM photos WHERE root = ? AND path = ?", rows)
 
-    def add_image(self, content: bytes, metadata: Metadata, vector: Array) -> int:
-        """Record contents by their hash with their unit row (dim,), kept in fp16; returns the id."""
+    def add_image(self, content: bytes, metadata: Metadata, vector: Array, hash: int | None = None) -> int:
+        """Record contents by their hash with their unit row (dim,), kept in fp16, and perceptual hash; returns the id."""
         self.begin()
         row = vector.astype("<f2").tobytes()
-        values = (content, *metadata, schema.mark(content, *metadata, row))
-        statement = "INSERT INTO images VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        values = (content, *metadata, hash, schema.mark(content, *metadata, hash, row))
+        statement = "INSERT INTO images VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
         image_id = int(self.database.execute(statement, values).lastrowid or 0)
         self.database.execute("INSERT INTO embeddings VALUES (?, ?)", (image_id, row))
         return image_id
@@ -282,6 +282,12 @@ class Tables(Searchable):
         for root in sorted(chosen.roots.values(), key=lambda root: join(root.path, b"")):
             yield from self._photos(chosen.roots, condition, (root.id, *chosen.holds.values))
 
+    def hashes(self) -> tuple[Ids, NDArray[np.uint64]]:
+        """As `Searchable` says."""
+        rows = self.database.execute("SELECT id, hash FROM images WHERE hash IS NOT NULL").fetchall()
+        both = np.array(rows, np.int64).reshape(-1, 2)
+        return both[:, 0], both[:, 1].astype(np.uint64)
+
     def newest(self, chosen: Selection, count: int) -> list[Photo]:
         """So many photos of a selection, the newest first: by when they were taken, or else changed."""
         found: list[Photo] = []
@@ -309,16 +315,16 @@ class Tables(Searchable):
     ) -> Iterator[Photo]:
         rows = self.database.execute(
             "SELECT photos.root, photos.path, size, mtime_ns, ctime_ns, photos.image, photos.keywords, time, content,"
-            " width, height, taken, camera, latitude, longitude, images.keywords"
+            " hash, width, height, taken, camera, latitude, longitude, images.keywords, duration"
             f" FROM {tables} LEFT JOIN frames ON frames.image = photos.image WHERE {condition}",
             values,
         )
-        for root, path, size, mtime_ns, ctime_ns, image_id, keywords, time, content, *metadata in rows:
+        for root, path, size, mtime_ns, ctime_ns, image_id, keywords, time, content, hash, *metadata in rows:
             if not isinstance(path, bytes):
                 raise self.damaged()
             whole = join(roots[root].path, path)
             of = Metadata(*metadata)
-            yield Photo(image_id, whole, size, mtime_ns, content, of, ctime_ns, tuple_of(keywords), time)
+            yield Photo(image_id, whole, size, mtime_ns, content, of, ctime_ns, tuple_of(keywords), time, hash)
 
     # -------------------------------------------------------------------------------- embeddings
 

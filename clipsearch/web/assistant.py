@@ -20,9 +20,10 @@ from mcp.types import ToolAnnotations
 from clipsearch.errors import BadRequest, ClipsearchError
 from clipsearch.indexing.status import status_of
 from clipsearch.output import records
+from clipsearch.search.hit import Hit
 from clipsearch.search.label import Classifier
 from clipsearch.search.opened import Opened
-from clipsearch.search.query import Hit, Limits, Term
+from clipsearch.search.query import Limits, Term
 from clipsearch.search.where import Found
 from clipsearch.store.filters import Filter, written
 from clipsearch.store.photo import Photo

@@ -16,10 +16,10 @@ from clipsearch.output import records, text
 from clipsearch.paths import Collection, index_place
 from clipsearch.search.concepts import Concepts
 from clipsearch.search.confidence import CUT
-from clipsearch.search.duplicates import NEAR_IN_RESULTS
+from clipsearch.search.hit import Hit
 from clipsearch.search.label import Classifier
 from clipsearch.search.opened import Opened
-from clipsearch.search.query import Hit, Limits, Term
+from clipsearch.search.query import Limits, Term
 from clipsearch.search.where import Where
 from clipsearch.store.lock import writer
 from clipsearch.store.photo import Photo
@@ -89,7 +89,7 @@ class Gallery:
     def _rank(self, index: Opened, question: Question, depth: int) -> Ranking:
         searcher = index.searcher(question.where)
         terms = self._terms(index, question)
-        limits = Limits(depth, None, question.cut, NEAR_IN_RESULTS if question.unique else None)
+        limits = Limits(depth, None, question.cut, question.unique)
         hits = searcher.with_confidence(searcher.query(terms, limits), terms)
         return Ranking(hits, line_of(hits) if question.cut is None else None, len(hits) < depth)
 

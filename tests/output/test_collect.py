@@ -13,7 +13,7 @@ import pytest
 from clipsearch.errors import BadRequest, ClipsearchError
 from clipsearch.images.metadata import Metadata
 from clipsearch.output.collect import collect
-from clipsearch.search.query import Hit
+from clipsearch.search.hit import Hit
 from clipsearch.store.catalogue import Photo
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="links need a privilege there")

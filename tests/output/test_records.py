@@ -16,7 +16,7 @@ from clipsearch.output import records
 from clipsearch.search.duplicates import Copy
 from clipsearch.search.evaluate import Evaluation, Recall
 from clipsearch.search.label import Labelled
-from clipsearch.search.query import Hit
+from clipsearch.search.hit import Hit
 from clipsearch.store.catalogue import Offline, Photo
 
 RAW = b"/a/\xff\t\n\\.jpg"

@@ -28,7 +28,7 @@ from clipsearch.output import sheet as module
 from clipsearch.output.sheet import duplicates_sheet, sheet, write_duplicates
 from clipsearch.output.text import printable
 from clipsearch.search.duplicates import Copy
-from clipsearch.search.query import Hit
+from clipsearch.search.hit import Hit
 from clipsearch.store.catalogue import Photo
 
 HOSTILE = [

@@ -14,7 +14,7 @@ from clipsearch.indexing.status import RootStatus, Status
 from clipsearch.indexing.update import Report
 from clipsearch.output import text
 from clipsearch.search.duplicates import Copy
-from clipsearch.search.query import Hit
+from clipsearch.search.hit import Hit
 from clipsearch.store.catalogue import Offline, Photo
 from clipsearch.store.filters import EVERYTHING, Circle, Filter
 from clipsearch.store.verify import Damage, Repair, Verified

@@ -1,27 +1,25 @@
-"""Groups of photos that are copies of each other: the same contents, or embeddings that are near.
+"""Groups of photos with embeddings that are near each other: edits, crops, bursts, or pictures that only look alike.
 
-Exact: the groups are those that all pairs would give. What makes it fast is that few pairs need their whole product.
-By Cauchy and Schwarz, a.b <= a1.b1 + |a2||b2| for rows split in two parts. With the rows turned so that the first part
-holds as much of them as it can, 65 products rule out nearly every pair that is not near.
+The groups are exactly those that comparing all pairs would give. By Cauchy-Schwarz, a.b <= a1.b1 + |a2||b2| for rows
+split in two parts. Rotated to their principal directions, 64 terms and one length rule out nearly every pair.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from clipsearch.arrays import Array, Ids
+from clipsearch.search.copies import Copy, Group, Kind, identical_sets, unchanged
+from clipsearch.search.preference import preference
 from clipsearch.search.present import Present
 from clipsearch.store.photo import Photo
 from clipsearch.store.searchable import Searchable
 from clipsearch.store.selection import Selection
 
-# The usual cosines from which on photos are copies: for lists that somebody may delete by, and for results, in which
-# nothing is lost. Measured with mini by `scripts/measure_mini.py`.
-NEAR = 0.99
-NEAR_IN_RESULTS = 0.98
+NEAR = 0.98  # the default cosine
 
 TIE = 1e-6  # below the threshold, and still at it: the cosine of a unit row with itself is 1 but for rounding
 
@@ -30,21 +28,6 @@ _SMALL = 8192  # as many rows, or fewer, are compared whole in less time than fi
 _SAMPLE = 4096  # rows that the directions are found in
 _FEW = 1 / 256  # a larger share of pairs takes longer one by one than all pairs of the block at once
 _PAIRS = 1024  # whose rows are gathered at once: what stays in a core's cache
-
-
-class Copy(NamedTuple):
-    """One file of a group, with the cosine between it and the best: 1 for the same contents.
-
-    `same_file` are other names of the very same file: links to it, or its path through a linked folder. Deleting one of
-    them frees nothing, and deleting the file leaves them broken.
-    """
-
-    photo: Photo
-    similarity: float
-    same_file: tuple[bytes, ...] = ()
-
-
-Group = tuple[Copy, ...]  # the best first
 
 
 class Rows(Protocol):
@@ -58,58 +41,41 @@ class Rows(Protocol):
         """The rows with these numbers, in this order."""
 
 
-def find_duplicates(
-    store: Searchable, selection: Selection, threshold: float | None = NEAR, present: Present | None = None
+def find_similar(
+    store: Searchable, selection: Selection, threshold: float = NEAR, present: Present | None = None
 ) -> list[Group]:
-    """The groups of copies in a selection, by the path of their best photo; None: only of the same contents.
+    """Groups of files whose embeddings are near that of the best: copies, edits, crops, and pictures that look alike.
 
-    Better is what has more pixels, then the larger file, then the older, then the first by path. Every file is in one
-    group at most, once. Files that are gone or were changed since they were indexed are left out; for the same contents
-    alone, only files are looked at whose contents another photo has too. In memory are the photos that share their
-    contents and those of the groups; with a threshold, also some 350 bytes for each of the others.
+    By the path of their best file (`preference`). Every file is in one group at most; those that are gone or changed
+    are left out. Memory: some 350 bytes for each photo, and the photos of the groups.
     """
     present = present or Present()
-    copied = list(store.by_path(selection, copied=True))
-    of_content: dict[bytes, list[Copy]] = {}
-    for file in sorted(_unchanged(present, copied), key=lambda file: (_preference(file.photo), file.photo.path)):
-        of_content.setdefault(file.photo.content, []).append(file)
-    of_image = {files[0].photo.image_id: files for files in of_content.values()}
-    if threshold is not None:
-        seen = {photo.content for photo in copied}
-        images = _by_preference(
-            photo
-            for photo in store.by_path(selection)
-            if (_is_best(photo, of_content) if photo.content in seen else any(_unchanged(present, [photo])))
-        )
-        _join(of_image, store, selection, images, threshold)
-    groups = [tuple(files) for files in of_image.values() if len(files) > 1]
+    of_image = {
+        files[0].photo.image_id: files for sets in identical_sets(store, selection, present).values() for files in sets
+    }
+    best = {files[0].photo.path for files in of_image.values()}
+    seen = {files[0].photo.content for files in of_image.values()}
+    images = _by_preference(
+        photo
+        for photo in store.by_path(selection)
+        if (photo.path in best if photo.content in seen else any(unchanged(present, [photo])))
+    )
+    _join(of_image, store, selection, images, threshold)
+    groups = [_as_similar(files) for files in of_image.values() if len(files) > 1]
     return sorted(groups, key=lambda files: files[0].photo.path)
 
 
-def _is_best(photo: Photo, of_content: dict[bytes, list[Copy]]) -> bool:
-    files = of_content.get(photo.content)
-    return files is not None and files[0].photo.path == photo.path
-
-
-def _unchanged(present: Present, photos: Iterable[Photo]) -> Iterator[Copy]:
-    for file in present.files(photos):
-        if file.changed:  # to be called the best copy of what it does not show any more would be worse than nothing
-            present.changed.append(file.photo.path)
-        else:
-            yield Copy(file.photo, 1.0, file.other_names)
-
-
-def _preference(photo: Photo) -> tuple[float, int, int]:
-    """Smaller for the better of two photos; where it is the same, that with the first path is better."""
-    return -float(photo.metadata.width * photo.metadata.height), -photo.size, photo.mtime_ns
+def _as_similar(files: list[Copy]) -> Group:
+    """The first of a group is no better than what only looks like it."""
+    first, *others = files
+    is_similar = any(file.kind is Kind.SIMILAR for file in others)
+    return (first._replace(kind=Kind.SIMILAR) if is_similar else first, *others)
 
 
 def _by_preference(photos: Iterable[Photo]) -> Ids:
-    """The images of photos that come by path, in order of preference."""
-    kind = [("image", np.int64), ("pixels", np.float64), ("size", np.int64), ("time", np.int64)]
-    table = np.fromiter(((photo.image_id, *_preference(photo)) for photo in photos), kind)
-    images: Ids = table["image"][np.lexsort((table["time"], table["size"], table["pixels"]))]
-    return images
+    """The images of photos, the best first."""
+    ranked = sorted((preference(photo), photo.image_id) for photo in photos)
+    return np.array([image_id for _, image_id in ranked], np.int64)
 
 
 class _Stored:
@@ -130,10 +96,13 @@ def _join(
     near = near_groups(_Stored(store, images), threshold, order=np.argsort(images))
     groups = [images[[group.head, *group.members]].tolist() for group in near]
     alone = {image_id for group in groups for image_id in group} - of_image.keys()
-    of_image |= {photo.image_id: [Copy(photo, 1.0)] for photo in store.photos_of(alone, selection)}
+    of_image |= {photo.image_id: [Copy(photo, Kind.BEST, 1.0)] for photo in store.photos_of(alone, selection)}
     for (head, *members), group in zip(groups, near, strict=True):
         for image_id, cosine in zip(members, group.cosines, strict=True):
-            of_image[head] += [file._replace(similarity=min(cosine, 1.0)) for file in of_image.pop(image_id)]
+            similarity = min(cosine, 1.0)
+            of_image[head] += [
+                file._replace(kind=Kind.SIMILAR, similarity=similarity) for file in of_image.pop(image_id)
+            ]
 
 
 class NearGroup(NamedTuple):
