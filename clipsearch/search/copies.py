@@ -1,7 +1,7 @@
 """Groups of files that show the same picture: the same bytes, or the same pixels but for size and compression.
 
-Perceptual hashes propose pairs and their pixels decide (`images.compare`); embeddings play no part in it. Scripts delete
-by these groups, so when in doubt two files are no copies.
+Perceptual hashes propose pairs and their pixels decide (`images.compare`); embeddings play no part in it. Scripts
+delete by these groups, so when in doubt two files are not copies.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from enum import StrEnum
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from clipsearch.arrays import Ids
 from clipsearch.errors import ImageUnusable
-from clipsearch.images.compare import HASH_DISTANCE, Sketch, may_be_copies
+from clipsearch.images.compare import Sketch, may_be_copies
 from clipsearch.images.preprocess import Preprocess
 from clipsearch.images.read import content_hash, read
 from clipsearch.images.sandbox import Decoders, usable_cores
 from clipsearch.images.scan import IMAGE_SUFFIXES, is_raw_name, is_video_name
+from clipsearch.search.hamming import Hashes, components, within
 from clipsearch.search.preference import is_as_good, is_discarded, preference
 from clipsearch.search.present import Present
 from clipsearch.store.photo import Photo
@@ -33,10 +33,7 @@ from clipsearch.store.searchable import Searchable
 from clipsearch.store.selection import Selection
 
 _SAME_DURATION = 0.1  # seconds
-_AT_ONCE = 4096  # hashes that are looked up at once
 _SKETCHES = 4096  # of 64 KB at most, kept while one set of similar hashes is compared
-
-Hashes = NDArray[np.uint64]
 
 
 class Kind(StrEnum):
@@ -51,8 +48,8 @@ class Kind(StrEnum):
 class Copy(NamedTuple):
     """A file of a group.
 
-    `similarity` to the best is 1 for the same bytes; for a copy how alike their least similar places are, and for what is
-    only similar the cosine. `same_file` are other paths of this very file: deleting one of them frees nothing.
+    `similarity` to the best is 1 for the same bytes; for a copy how alike their least similar places are, and for what
+    is only similar the cosine. `same_file` are other paths of this very file: deleting one of them frees nothing.
     """
 
     photo: Photo
@@ -169,56 +166,11 @@ def _comparable(
     return table[:, 0], table[:, 1].astype(np.uint64)
 
 
-def components(hashes: Hashes) -> list[Ids]:
-    """The row numbers of hashes (n,) in sets, connected by distances of at most `HASH_DISTANCE` bits; none alone."""
-    unique, inverse = np.unique(hashes, return_inverse=True)
-    root = list(range(len(unique)))
-
-    def find(number: int) -> int:
-        while root[number] != number:
-            root[number] = number = root[root[number]]
-        return number
-
-    for one, other in _near_pairs(unique):
-        root[find(other)] = find(one)
-    label = np.array([find(number) for number in range(len(unique))], np.int64)[inverse]
-    order = np.argsort(label, kind="stable")
-    starts = np.flatnonzero(np.diff(label[order], prepend=-1))
-    return [part for part in np.split(order, starts[1:]) if len(part) > 1]
-
-
-def _near_pairs(hashes: Hashes) -> Iterator[tuple[int, int]]:
-    """All pairs within `HASH_DISTANCE`, exactly.
-
-    Of two hashes that differ in at most seven bits, one of four parts of 16 bits differs in at most one: those are found
-    in a table for each part, which takes a thousandth of the comparisons of all pairs.
-    """
-    if len(hashes) < 2:
-        return
-    import faiss
-
-    codes = np.ascontiguousarray(hashes.astype(">u8")).view(np.uint8).reshape(-1, 8)
-    index = faiss.IndexBinaryMultiHash(64, 4, 16)
-    index.nflip = 1
-    index.add(codes)
-    for start in range(0, len(codes), _AT_ONCE):
-        limits, _, found = index.range_search(codes[start : start + _AT_ONCE], HASH_DISTANCE + 1)
-        ones = start + np.repeat(np.arange(len(limits) - 1), np.diff(limits).astype(np.int64))
-        later = found > ones
-        yield from zip(ones[later].tolist(), found[later].tolist(), strict=True)
-
-
 def is_copy(comparer: Comparer, a: Photo, b: Photo) -> bool:
     """Whether two files show the same picture; those with one content hash are compared byte by byte if need be."""
     if a.content == b.content:
         return not is_video_name(a.path) or is_identical(a, b)
     return comparer.similarity(a, b) is not None
-
-
-def within(hash: int, hashes: Hashes) -> NDArray[np.bool_]:
-    """Which of some hashes (n,) are within `HASH_DISTANCE` of one."""
-    near: NDArray[np.bool_] = np.bitwise_count(hashes ^ np.uint64(hash)) <= HASH_DISTANCE
-    return near
 
 
 class Comparer:
@@ -257,24 +209,28 @@ class Comparer:
 
     def similarity(self, a: Photo, b: Photo) -> float | None:
         """How alike two files with other bytes are if they show the same picture; None if that is not certain."""
-        is_video = is_video_name(a.path)
-        if is_video != is_video_name(b.path) or is_raw_name(a.path) or is_raw_name(b.path):
-            return None
+        kinds = {kind_of(a.path), kind_of(b.path)}
         try:
-            if is_video:
-                durations = a.metadata.duration, b.metadata.duration
-                if None in durations or abs(durations[0] - durations[1]) > _SAME_DURATION:  # type: ignore[operator]
-                    return None
-                return self._decoders.video_similarity(a.path, b.path)
-            one, other = self._sketch(a), self._sketch(b)
-            if one is None or other is None or not may_be_copies(one, other):
-                return None
-            data = read(a.path), read(b.path)
-            if [content_hash(of) for of in data] != [a.content, b.content]:  # changed, whatever their times say
-                return None
-            return self._decoders.copy_similarity(*data)
+            if kinds == {"video"}:
+                return self._of_videos(a, b)
+            return self._of_pictures(a, b) if kinds == {"still"} else None
         except ImageUnusable:
             return None
+
+    def _of_videos(self, a: Photo, b: Photo) -> float | None:
+        durations = a.metadata.duration, b.metadata.duration
+        if durations[0] is None or durations[1] is None or abs(durations[0] - durations[1]) > _SAME_DURATION:
+            return None
+        return self._decoders.video_similarity(a.path, b.path)
+
+    def _of_pictures(self, a: Photo, b: Photo) -> float | None:
+        one, other = self._sketch(a), self._sketch(b)
+        if one is None or other is None or not may_be_copies(one, other):
+            return None
+        data = read(a.path), read(b.path)
+        if [content_hash(of) for of in data] != [a.content, b.content]:  # changed, whatever their times say
+            return None
+        return self._decoders.copy_similarity(*data)
 
     def _sketch(self, photo: Photo) -> Sketch | None:
         with self._guard:
@@ -342,9 +298,10 @@ def _has_twin(partner: bytes, stem: bytes) -> bool:
 
 
 def kind_of(name: bytes) -> str | None:
-    """ "raw", "video" or "still" by a file's name; None for what is none of them."""
+    """What a file is by its name, "raw", "video" or "still"; None for what is none of them."""
     if is_raw_name(name):
         return "raw"
     if is_video_name(name):
         return "video"
-    return "still" if os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES else None
+    suffix = os.path.splitext(name)[1].lower()
+    return "still" if suffix in IMAGE_SUFFIXES or not suffix else None

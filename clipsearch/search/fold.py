@@ -9,7 +9,8 @@ import numpy as np
 
 from clipsearch.arrays import Array, Ids
 from clipsearch.images.scan import is_video_name
-from clipsearch.search.copies import Comparer, Hashes, is_copy, kind_of, unchanged, within
+from clipsearch.search.copies import Comparer, is_copy, kind_of, unchanged
+from clipsearch.search.hamming import Hashes, within
 from clipsearch.search.hit import Hit
 from clipsearch.search.preference import preference
 from clipsearch.search.present import Present

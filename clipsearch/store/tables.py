@@ -187,7 +187,7 @@ class Tables(Searchable):
         self.database.executemany("DELETE FROM photos WHERE root = ? AND path = ?", rows)
 
     def add_image(self, content: bytes, metadata: Metadata, vector: Array, hash: int | None = None) -> int:
-        """Record contents by their hash with their unit row (dim,), kept in fp16, and perceptual hash; returns the id."""
+        """Record contents by their hash, with a unit row (dim,) kept in fp16 and a perceptual hash; returns the id."""
         self.begin()
         row = vector.astype("<f2").tobytes()
         values = (content, *metadata, hash, schema.mark(content, *metadata, hash, row))
