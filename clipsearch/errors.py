@@ -114,9 +114,9 @@ def reason(error: OSError) -> str:
     return (error.strerror or str(error) or type(error).__name__).lower()
 
 
-def counted(count: int, word: str) -> str:
-    """So many of something, as messages have it: 1 photo, 2 photos."""
-    return f"1 {word}" if count == 1 else f"{count:,} {word}s"
+def counted(count: int, word: str, plural: str = "") -> str:
+    """So many of something, as messages have it: 1 photo, 2 photos; 2 copies, if that is the `plural`."""
+    return f"1 {word}" if count == 1 else f"{count:,} {plural or word + 's'}"
 
 
 def first_line(error: BaseException) -> str:

@@ -1,15 +1,20 @@
-"""Where files lie: the index and the cache, paths as the index records them, and how a file is replaced whole."""
+"""Where files lie: the index and the cache, paths as the index records them, and how files get their names safely."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import platformdirs
 
 from clipsearch.errors import BadArgument
+
+if TYPE_CHECKING:
+    from _typeshed import StrOrBytesPath
 
 CATALOGUE = "catalogue.sqlite"  # of an index in a folder
 
@@ -85,3 +90,61 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def rename_new(source: StrOrBytesPath, target: StrOrBytesPath) -> None:
+    """Rename a file to a name that is free. Raises `FileExistsError` where it is taken, else `OSError`.
+
+    Nothing is ever deleted, so a version of `source` that another program saves meanwhile is renamed, not lost. A kill
+    can leave an empty file at `target`, with `source` untouched.
+    """
+    if os.name == "nt":
+        os.rename(source, target)
+        return
+    placeholder = os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+    try:
+        os.replace(source, target)
+    except BaseException:
+        # A network file system may report a failure after it has renamed the file, and Ctrl-C may arrive then too.
+        with contextlib.suppress(OSError):
+            there = os.lstat(target)
+            if there.st_size == 0 and os.path.samestat(there, os.fstat(placeholder)):
+                os.unlink(target)
+        raise
+    finally:
+        os.close(placeholder)
+
+
+def link_new(source: StrOrBytesPath, target: StrOrBytesPath) -> None:
+    """The same for a `source` that nobody else writes to, with nothing but whole files at `target`.
+
+    A kill can leave the file with both names. Where the file system has no hard links, it is `rename_new`.
+    """
+    if os.name == "nt":
+        os.rename(source, target)
+        return
+    try:
+        os.link(source, target)
+    except FileExistsError:
+        raise
+    except OSError as error:
+        if error.errno == errno.EXDEV:
+            raise
+        rename_new(source, target)
+        return
+    try:
+        os.unlink(source)
+    except OSError:
+        if os.path.lexists(source):
+            os.unlink(target)
+            raise
+
+
+def sync_folder(folder: StrOrBytesPath) -> None:
+    """Write the names in a folder to the disk, where the system can."""
+    with contextlib.suppress(OSError):  # Windows opens no folders
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

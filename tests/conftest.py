@@ -167,6 +167,15 @@ def may_find_nothing(example: str) -> bool:
     return any(word in example for word in ("--after", "--near", "--cut", "--camera", "--size", "--min-score"))
 
 
+def with_undo(example: str) -> str:
+    """A command that moves copies, and puts them back for the examples that come after it."""
+    if "--undo" in example:
+        example = f"clipsearch duplicates --move-to ~/duplicates && {example} && clipsearch index -q"
+    elif "--move-to" in example and "--dry-run" not in example:
+        example = f"{example} && clipsearch duplicates --undo ~/duplicates && clipsearch index -q"
+    return example
+
+
 def damage(folder: Path, statements: str) -> None:
     """Change the catalogue of an index behind its back."""
     database = sqlite3.connect(folder / CATALOGUE)

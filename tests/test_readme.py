@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import may_find_nothing, somebody
+from conftest import may_find_nothing, somebody, with_undo
 from terminal import every_command
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="the README's examples are for a Unix shell")
@@ -48,6 +48,7 @@ def test_a_command_of_the_readme_works(user: dict[str, str], command: str) -> No
         here = f"clipsearch index {media}/camera -q && {moved}"
     if "--index photos.db" in command:
         here = f"clipsearch publish photos.db -q && {here}"
+    here = with_undo(here)
     if "concept remove" in command:
         here = f"clipsearch concept add grandma a.jpg && {here} && clipsearch concept add grandma a.jpg"
     done = subprocess.run(

@@ -1,6 +1,7 @@
-"""`clipsearch duplicates`: list groups of copies."""
+"""`clipsearch duplicates`: list groups of copies, move the redundant ones away, and put them back."""
 
 import sys
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,7 @@ from clipsearch.cli import filters
 from clipsearch.cli.app import (
     NOTHING_FOUND,
     OUTPUT,
+    SKIPPED,
     DebugOption,
     FormatOption,
     IndexOption,
@@ -18,18 +20,22 @@ from clipsearch.cli.app import (
     colour,
     explained,
     new_app,
+    say,
     width,
     write,
     write_records,
 )
 from clipsearch.errors import BadArgument, BadRequest
-from clipsearch.output import records, text
+from clipsearch.output import quarantine, records, text
+from clipsearch.output.quarantine import Move
 from clipsearch.paths import index_place
 from clipsearch.search.copies import find_copies
 from clipsearch.search.similar import NEAR, find_similar
+from clipsearch.store.filters import EVERYTHING
 from clipsearch.store.opening import open_index
 
 app = new_app()
+ACTION = "Moving copies away"
 
 
 @app.command()
@@ -55,10 +61,21 @@ def duplicates(
     keyword: filters.Keyword = None,
     files_from: filters.FilesFrom = None,
     from0: filters.From0 = False,
+    move_to: Annotated[
+        str | None,
+        typer.Option(metavar="DIR", help="Move all but the best of each group into DIR.", rich_help_panel=ACTION),
+    ] = None,
+    undo: Annotated[
+        str | None,
+        typer.Option(metavar="DIR", help="Put everything in DIR back where it was.", rich_help_panel=ACTION),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what would be moved; change nothing.", rich_help_panel=ACTION)
+    ] = False,
     format: FormatOption = None,
     null: NullOption = False,
     html: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Write a page to look before deleting.", rich_help_panel=OUTPUT)
+        str | None, typer.Option(metavar="FILE", help="Write a page to review copies.", rich_help_panel=OUTPUT)
     ] = None,
     index: IndexOption = None,
     debug: DebugOption = False,
@@ -68,38 +85,37 @@ def duplicates(
     Copies are identical files, or the same pixels after resizing, recompression or a slight correction. Pixels decide,
     not embeddings: two pages with different text are never copies. The file to keep comes first: the most pixels, then
     the least compressed, not in a trash or backup folder. With --similar, list photos that only look alike; they are
-    labelled so, and are not printed as bare paths. Nothing is deleted.
+    labelled so, and are not printed as bare paths.
+
+    --move-to moves the copies and their sidecars into DIR, keeping the folder structure. Before each move, both
+    the copy and the best are read again: they must be what was indexed. --undo puts everything back.
 
     Examples:
       clipsearch duplicates
       clipsearch duplicates --identical --under ~/Pictures/2023
       clipsearch duplicates --html copies.html
       clipsearch duplicates --similar --similarity 0.95
+      clipsearch duplicates --move-to ~/duplicates --dry-run
+      clipsearch duplicates --move-to ~/duplicates
+      clipsearch duplicates --undo ~/duplicates
 
-    Exit status: 0 when there are any, 1 when there are none, 2 for an error.
+    Exit status: 0 when there are any, 1 when there are none, 2 for an error, 3 when a file could not be moved.
     """
-    if identical and similar:
-        raise BadRequest("--identical and --similar ask for different things; choose one")
-    if similarity is not None and not similar:
-        raise BadRequest("--similarity needs --similar: copies are decided on pixels")
-    if similarity is not None and not 0 <= similarity <= 1:
-        raise BadArgument("similarity", f"must be a cosine, 0 to 1, not {similarity}")
-    if similar and (null or format == "paths"):
-        raise BadRequest("similar photos are not copies and are not printed as bare paths; use --format tsv or jsonl")
-    piped = "tsv" if similar else "paths"
-    form = chosen_format(format, records.FORMATS, piped if null or not sys.stdout.isatty() else "table")
-    if null and form != "paths":
-        raise BadRequest(f"-0 prints paths; it does not go with --format {form}")
-    if html in ("", "-"):
-        raise BadArgument("html", f"needs a name, not {html!r}")
+    form = _form(format, null, html, moves=_is_about_moves(move_to, undo, dry_run), similar=similar)
+    _check_kinds(identical, similar, similarity, moves=move_to is not None or undo is not None)
     where = filters.photo_filter(
         under, after, before, camera, near, size, orientation, type, name, reads, keyword, files_from, from0
     )
+    if undo is not None:
+        _undo(undo, form, dry_run, chooses=identical or where != EVERYTHING)
+        return
     with open_index(index_place(index)) as store:
         searcher = filters.searcher_of(store, where)
+        folder = None if move_to is None else quarantine.destination(move_to, [root.path for root in store.roots()])
         if similar:
-            threshold = NEAR if similarity is None else similarity
-            groups = find_similar(store, searcher.selection, threshold, searcher.present)
+            groups = find_similar(
+                store, searcher.selection, NEAR if similarity is None else similarity, searcher.present
+            )
         else:
             groups = find_copies(store, searcher.selection, searcher.present, identical=identical)
         filters.say_left_out(searcher)
@@ -108,9 +124,92 @@ def duplicates(
 
         title = "Similar photos" if similar else "Duplicates"
         write_duplicates(Path(html).expanduser().absolute(), groups, title, text.filter_title(where))
-    if form == "table":
+    if move_to is not None and folder is not None:
+        moves = quarantine.move(groups, folder, dry_run=dry_run)
+        _report(moves, form, dry_run, lambda done: text.moved(done, move_to, dry_run=dry_run))
+    elif form == "table":
         write(text.duplicates(groups, width(), colour=colour()))
     else:
         write_records(records.duplicates(groups, form, b"\0" if null else b"\n"), null=null)
     if not groups:
         raise typer.Exit(NOTHING_FOUND)
+
+
+# ------------------------------------------------------------------------------------------ options
+
+
+def _form(format: str | None, null: bool, html: str | None, *, moves: bool, similar: bool) -> str:
+    """The output format. Raises `BadRequest`."""
+    if moves:
+        if null or html is not None:
+            raise BadRequest("--move-to and --undo list no groups; leave out --html and -0")
+        return chosen_format(format, records.MOVE_FORMATS, "table")
+    if similar and (null or format == "paths"):
+        raise BadRequest("similar photos are not copies and have no bare paths; use --format tsv or jsonl")
+    piped = "tsv" if similar else "paths"
+    form = chosen_format(format, records.FORMATS, piped if null or not sys.stdout.isatty() else "table")
+    if null and form != "paths":
+        raise BadRequest(f"-0 prints paths; it does not go with --format {form}")
+    if html in ("", "-"):
+        raise BadArgument("html", f"needs a name, not {html!r}")
+    return form
+
+
+def _check_kinds(identical: bool, similar: bool, similarity: float | None, *, moves: bool) -> None:
+    """Raise `BadRequest` for options that contradict each other."""
+    if identical and similar:
+        raise BadRequest("--identical and --similar ask for different things; choose one")
+    if similar and moves:
+        raise BadRequest("similar photos are not copies and are never moved; leave out --similar")
+    if similarity is not None and not similar:
+        raise BadRequest("--similarity needs --similar: copies are decided on pixels")
+    if similarity is not None and not 0 <= similarity <= 1:
+        raise BadArgument("similarity", f"must be a cosine, 0 to 1, not {similarity}")
+
+
+# ------------------------------------------------------------------------------------------ moving copies away
+
+
+def _is_about_moves(move_to: str | None, undo: str | None, dry_run: bool) -> bool:
+    """Whether files are moved. Raises `BadRequest` for a contradiction."""
+    if move_to is not None and undo is not None:
+        raise BadRequest("--move-to and --undo are opposites; choose one")
+    if move_to is None and undo is None and dry_run:
+        raise BadRequest("--dry-run needs --move-to or --undo")
+    return move_to is not None or undo is not None
+
+
+def _undo(folder: str, form: str, dry_run: bool, *, chooses: bool) -> None:
+    if chooses:
+        raise BadRequest("--undo puts everything back; leave out what chooses among photos")
+    moves = quarantine.undo(folder, dry_run=dry_run)
+    if not _report(moves, form, dry_run, lambda done: text.put_back(done, folder, dry_run=dry_run)):
+        raise typer.Exit(NOTHING_FOUND)
+
+
+def _report(moves: Iterable[Move], form: str, dry_run: bool, summary: Callable[[list[Move]], str]) -> bool:
+    """Print moves as they happen, and a summary; whether there were any. Exits with a status when some have failed."""
+    done: list[Move] = []
+
+    def noted() -> Iterator[Move]:
+        for one in moves:
+            done.append(one)
+            if form == "table" and not one.moved:
+                sys.stdout.flush()
+                say(text.stays(one))
+            yield one
+
+    try:
+        if form == "table":
+            write(text.moves(noted(), dry_run=dry_run))
+        else:
+            write_records(records.moves(noted(), form))
+        sys.stdout.flush()
+    except BaseException:
+        if any(one.moved for one in done):  # whatever ended it, these can be undone
+            say(summary(done))
+        raise
+    say(summary(done))
+    if any(one.failed for one in done):
+        raise typer.Exit(SKIPPED)
+    return bool(done)

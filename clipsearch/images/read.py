@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import os
@@ -10,7 +11,7 @@ import stat
 import struct
 import time
 from collections.abc import Iterable, Iterator
-from typing import IO
+from typing import IO, BinaryIO
 
 from clipsearch.errors import ImageUnusable, reason
 
@@ -43,6 +44,15 @@ def read(path: bytes | str | os.PathLike[str]) -> bytes:
         raise ImageUnusable("no such file or directory") from None
     except MemoryError:
         raise ImageUnusable("too large for the memory") from None
+
+
+def open_regular(path: bytes) -> BinaryIO:
+    """Open a regular file to read. Raises `OSError`, also for a pipe or a device, which is never waited for."""
+    file = open(path, "rb", opener=_open_at_once)  # noqa: SIM115  # the caller's to close
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(errno.EINVAL, "not a regular file", path)
+    return file
 
 
 def read_head(path: bytes, length: int) -> bytes:
@@ -78,7 +88,12 @@ def collect(parts: Iterable[bytes], most: int, seconds: float) -> bytes:
 
 def content_hash(data: bytes) -> bytes:
     """What contents are known by: half of their SHA-256."""
-    return hashlib.sha256(data).digest()[:16]
+    return content_of(hashlib.sha256(data).digest())
+
+
+def content_of(sha256: bytes) -> bytes:
+    """The content hash of a file whose SHA-256 is known."""
+    return sha256[:16]
 
 
 def video_hash(path: bytes) -> bytes:

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clipsearch.errors import BadRequest, ClipsearchError
+from clipsearch.errors import BadRequest, ClipsearchError, reason
+from clipsearch.paths import link_new
 
 if TYPE_CHECKING:
     from clipsearch.search.hit import Hit
@@ -37,7 +38,7 @@ def collect(hits: Sequence[Hit], folder: Path, *, link: bool, numbered: bool) ->
             collected.append(_collect(str(hit.path), folder, number, longest, link=link))
         except OSError as error:
             what = "linked" if link else "copied"
-            raise ClipsearchError(f"{hit.path} cannot be {what} to {folder}: {_reason(error)}") from error
+            raise ClipsearchError(f"{hit.path} cannot be {what} to {folder}: {reason(error)}") from error
     return collected
 
 
@@ -47,7 +48,7 @@ def _make(folder: Path) -> None:
     except (FileExistsError, NotADirectoryError) as error:
         raise BadRequest(f"photos cannot be collected in {folder}: there is a file in its place") from error
     except OSError as error:
-        raise BadRequest(f"photos cannot be collected in {folder}: {_reason(error)}") from error
+        raise BadRequest(f"photos cannot be collected in {folder}: {reason(error)}") from error
 
 
 def _collect(photo: str, folder: Path, number: str, longest: int, *, link: bool) -> Path:
@@ -98,28 +99,10 @@ def _copy(photo: str, target: Path) -> None:
         shutil.copyfile(photo, temporary)
         with contextlib.suppress(OSError):  # where a file system knows no times or modes, it is a copy all the same
             shutil.copystat(photo, temporary)
-        _give_name(temporary, target)
+        link_new(temporary, target)
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
-
-
-def _give_name(temporary: str, target: Path) -> None:
-    """Rename a file, unless there is one of that name: then raises `FileExistsError`."""
-    if os.name == "nt":
-        os.rename(temporary, target)
-        return
-    try:
-        os.link(temporary, target)
-    except FileExistsError:
-        raise
-    except OSError:  # memory cards and sticks know no second names; what is replaced there is our own empty file
-        os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
-        try:
-            os.replace(temporary, target)
-        except BaseException:
-            os.unlink(target)
-            raise
 
 
 def _longest_name(folder: Path) -> int:
@@ -129,7 +112,3 @@ def _longest_name(folder: Path) -> int:
     except (AttributeError, OSError, ValueError):
         return 255
     return min(known, 255) if known > 0 else 255  # FAT says six times as many as it takes
-
-
-def _reason(error: OSError) -> str:
-    return (error.strerror or str(error)).lower()

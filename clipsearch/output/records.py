@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from clipsearch.indexing.status import Status
     from clipsearch.indexing.update import Report
     from clipsearch.indexing.why import Why
+    from clipsearch.output.quarantine import Move
     from clipsearch.search.concepts import Concepts
     from clipsearch.search.copies import Group
     from clipsearch.search.evaluate import Evaluation
@@ -26,6 +27,7 @@ Item = TypeVar("Item")
 
 FORMATS = ("table", "paths", "tsv", "json", "jsonl")
 LABEL_FORMATS = ("table", "tsv", "json", "jsonl")
+MOVE_FORMATS = ("table", "json", "jsonl")
 
 
 # ------------------------------------------------------------------------------------------ hits
@@ -193,6 +195,22 @@ def _group_object(number: int, group: Group) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def moves(done: Iterable[Move], form: str) -> Iterator[bytes]:
+    """Files that were moved or stay, as `json` or `jsonl`."""
+    return _written(done, form, _move_object, lambda _: ())
+
+
+def _move_object(one: Move) -> dict[str, Any]:
+    return {
+        **path_fields(one.source, "from"),
+        **({"to": None} if one.target is None else path_fields(one.target, "to")),
+        **({"best": None} if one.best is None else path_fields(one.best, "best")),
+        "size": one.size,
+        "moved": one.moved,
+        "reason": one.reason or None,
+    }
+
+
 # ------------------------------------------------------------------------------------------ what commands report
 
 
@@ -335,12 +353,21 @@ def _field(path: bytes) -> bytes:
     return path
 
 
-def path_fields(path: bytes) -> dict[str, str]:
-    """`path`, and for a name that is not UTF-8 also `path_b64`, which alone is exact."""
+def path_fields(path: bytes, name: str = "path") -> dict[str, str]:
+    """`path`, and for a name that is not UTF-8 also `path_b64`, which alone is exact; or fields of another `name`."""
     try:
-        return {"path": path.decode("utf-8")}
+        return {name: path.decode("utf-8")}
     except UnicodeDecodeError:
-        return {"path": path.decode("utf-8", "replace"), "path_b64": base64.b64encode(path).decode("ascii")}
+        return {name: path.decode("utf-8", "replace"), f"{name}_b64": base64.b64encode(path).decode("ascii")}
+
+
+def path_of(fields: Mapping[str, Any], name: str = "path") -> bytes:
+    """The exact path in fields of `path_fields`. Raises `KeyError`, `ValueError`, `TypeError` or `AttributeError`."""
+    exact = fields.get(f"{name}_b64")
+    if exact is not None:
+        return base64.b64decode(exact, validate=True)
+    path: bytes = fields[name].encode("utf-8")
+    return path
 
 
 def _reasons(rows: Iterable[tuple[bytes, str]]) -> list[dict[str, str]]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from clipsearch.indexing.status import Status
     from clipsearch.indexing.update import Report
     from clipsearch.indexing.why import Why
+    from clipsearch.output.quarantine import Move
     from clipsearch.search.copies import Copy, Group
     from clipsearch.search.evaluate import Evaluation
     from clipsearch.search.hit import Hit
@@ -171,7 +172,41 @@ def likeness(copy: Copy) -> str:
     return f"similar {min(copy.similarity, 0.999):.3f}" if copy.kind == "similar" else str(copy.kind)
 
 
+def moves(done: Iterable[Move], *, dry_run: bool) -> Iterator[bytes]:
+    """Files that were moved, or would be, a line each."""
+    verb = "would move" if dry_run else "moved"
+    for one in done:
+        if one.target is not None and one.moved:
+            yield f"{verb} {printable(one.source)} to {printable(one.target)}\n".encode()
+
+
 # ------------------------------------------------------------------------------------------ sentences
+
+
+def stays(one: Move) -> str:
+    """Why a file was not moved."""
+    return f"left in place: {os.fsdecode(one.source)}: {one.reason}"
+
+
+def moved(done: Sequence[Move], folder: str, *, dry_run: bool) -> str:
+    """How many copies were moved to a folder, or would be, and how to undo it."""
+    moves = [one for one in done if one.moved]
+    sidecars = sum(one.is_sidecar for one in moves)
+    what = counted(len(moves) - sidecars, "copy", "copies")
+    if sidecars:
+        what += f" and {counted(sidecars, 'sidecar')}"
+    line = f"{'would move' if dry_run else 'moved'} {what} ({amount(sum(one.size for one in moves))}) to {folder}"
+    place = os.path.abspath(os.path.expanduser(folder))
+    return line if dry_run or not moves else f"{line}; undo with: clipsearch duplicates --undo {quoted(place)}"
+
+
+def put_back(done: Sequence[Move], folder: str, *, dry_run: bool) -> str:
+    """How many files were put back, or would be, and what to do then."""
+    if not done:
+        return f"nothing to put back: {folder} has no moved files"
+    back = [one.size for one in done if one.moved]
+    line = f"{'would put' if dry_run else 'put'} {files(len(back))} ({amount(sum(back))}) back from {folder}"
+    return line if dry_run or not back else f"{line}; update the index with: clipsearch index"
 
 
 def summary(done: Report) -> Iterator[str]:

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import SCENES, Run, may_find_nothing, save_scenes, somebody
+from conftest import SCENES, Run, may_find_nothing, save_scenes, somebody, with_undo
 from PIL import Image
 from terminal import every_command, posix
 
@@ -271,6 +271,7 @@ def test_an_example_of_the_help_works(user: dict[str, str], name: str, example: 
         old = Path(user["HOME"], "media/old-name")
         save_scenes(old, 2)
         line = f"clipsearch index {old} -q && mv {old} {old.with_name('new-name')} && {line}"
+    line = with_undo(line)
     if name == "concept remove":
         line = f"clipsearch concept add grandma a.jpg && {line} && clipsearch concept add grandma a.jpg"
     done = subprocess.run(

@@ -1,0 +1,73 @@
+"""Perceptual hashes that differ in few bits, found exactly and without comparing all pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipsearch.arrays import Ids
+from clipsearch.images.compare import HASH_DISTANCE
+
+Hashes = NDArray[np.uint64]
+
+_PARTS, _BITS = 4, 16
+_PAIRS = 1 << 22  # compared at once: 100 MB
+
+
+def within(hash: int, hashes: Hashes) -> NDArray[np.bool_]:
+    """Which of some hashes (n,) differ from one in at most `HASH_DISTANCE` bits."""
+    near: NDArray[np.bool_] = np.bitwise_count(hashes ^ np.uint64(hash)) <= HASH_DISTANCE
+    return near
+
+
+def components(hashes: Hashes) -> list[Ids]:
+    """The row numbers of hashes (n,), in sets that near pairs connect; rows without a near one are in none."""
+    unique, inverse = np.unique(hashes, return_inverse=True)
+    parent = list(range(len(unique)))
+
+    def find(number: int) -> int:
+        while parent[number] != number:
+            parent[number] = number = parent[parent[number]]
+        return number
+
+    for ones, others in near_pairs(unique):
+        for one, other in zip(ones.tolist(), others.tolist(), strict=True):
+            parent[find(other)] = find(one)
+    label = np.array([find(number) for number in range(len(unique))], np.int64)[inverse]
+    order = np.argsort(label, kind="stable")
+    starts = np.flatnonzero(np.diff(label[order], prepend=-1))
+    return [part for part in np.split(order, starts[1:]) if len(part) > 1]
+
+
+def near_pairs(hashes: Hashes) -> Iterator[tuple[Ids, Ids]]:
+    """The row numbers of all pairs within `HASH_DISTANCE`, the smaller number first; a pair may come several times.
+
+    Multi-index hashing (Norouzi et al. 2012): of two hashes that differ in at most seven bits, one of four parts of 16
+    bits differs in at most one. So each part is looked up in a table, as it is and with each bit flipped.
+    """
+    assert HASH_DISTANCE < 2 * _PARTS
+    rows = np.arange(len(hashes))
+    for part in range(_PARTS):
+        keys = (hashes >> np.uint64(_BITS * part)).astype(np.int64) & (2**_BITS - 1)
+        order = np.argsort(keys, kind="stable")
+        starts = np.searchsorted(keys[order], np.arange(2**_BITS + 1))
+        for flip in (0, *(1 << bit for bit in range(_BITS))):
+            first, last = starts[keys ^ flip], starts[(keys ^ flip) + 1]
+            for some in _chunks(rows, last - first):
+                counts = (last - first)[some]
+                ones = np.repeat(some, counts)
+                offsets = np.arange(len(ones)) - np.repeat(np.cumsum(counts) - counts, counts)
+                others = order[np.repeat(first[some], counts) + offsets]
+                near = (ones < others) & (np.bitwise_count(hashes[ones] ^ hashes[others]) <= HASH_DISTANCE)
+                if near.any():
+                    yield ones[near], others[near]
+
+
+def _chunks(rows: Ids, counts: Ids) -> list[Ids]:
+    """Rows in parts with about `_PAIRS` candidates each."""
+    if not len(rows):
+        return []
+    ends = np.searchsorted(np.cumsum(counts), np.arange(_PAIRS, int(counts.sum()) + _PAIRS, _PAIRS), "left") + 1
+    return [part for part in np.split(rows, ends[:-1]) if len(part)]
