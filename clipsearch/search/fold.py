@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-import numpy as np
-
-from clipsearch.arrays import Array, Ids
+from clipsearch.arrays import Ids
 from clipsearch.images.scan import is_video_name
 from clipsearch.search.copies import Comparer, is_copy, kind_of, unchanged
 from clipsearch.search.hamming import Hashes, within
@@ -23,18 +21,15 @@ from clipsearch.store.selection import Selection
 class Fold:
     """Folds the hits of one query. What it has compared it remembers."""
 
-    def __init__(
-        self, store: Searchable, selection: Selection, present: Present, scores: Callable[[Ids], Array]
-    ) -> None:
-        """`scores` are the cosines of images (n,) with the query, for files that take the place of a hit."""
-        self._store, self._selection, self._present, self._scores = store, selection, present, scores
+    def __init__(self, store: Searchable, selection: Selection, present: Present) -> None:
+        self._store, self._selection, self._present = store, selection, present
         self._best: dict[bytes, Photo] = {}
         self._hashes: tuple[Ids, Hashes] | None = None
 
     def __call__(self, hits: Sequence[Hit], similarity: float | None = None) -> list[Hit]:
         """Hits by rank, of which each picture is there once, as its best file in the selection.
 
-        The best file takes the rank of the first of its copies. With `similarity`, a cosine, hits that are near a
+        The best file takes the rank and the score of the first of its copies. With `similarity`, a cosine, hits that are near a
         better one are folded too, whether or not they are copies. Other paths of one file become its `same_file`;
         files that changed since they were indexed stay by themselves.
         """
@@ -58,14 +53,11 @@ class Fold:
         return folded if similarity is None else self._near(folded, similarity)
 
     def _replaced(self, hit: Hit, photo: Photo, similar: tuple[Photo, ...]) -> Hit:
-        """The hit with another file in its place, and that file's own score."""
+        """The hit with another file of the same picture in its place."""
         if photo.path == hit.photo.path:
             return hit._replace(similar=similar)
-        score = hit.score
-        if score is not None and photo.image_id != hit.photo.image_id:
-            score = float(self._scores(np.array([photo.image_id]))[0])
         names = next((file.other_names for file in self._present.files([photo])), ())
-        return hit._replace(photo=photo, score=score, confidence=None, similar=similar, same_file=names)
+        return hit._replace(photo=photo, similar=similar, same_file=names)
 
     def _best_of(self, photo: Photo, comparer: Comparer) -> Photo:
         """The best file of the selection that shows the same picture."""

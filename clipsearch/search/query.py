@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from clipsearch.arrays import Array, Ids, unit_rows
+from clipsearch.arrays import Array, unit_rows
 from clipsearch.errors import BadArgument, BadRequest, ImageUnusable
 from clipsearch.search.embed import Embedder, is_text
 from clipsearch.search.hit import Hit
@@ -163,7 +163,7 @@ class Searcher:
         hits: list[Hit] = []
         from clipsearch.search.fold import Fold
 
-        fold = Fold(self._store, self.selection, self.present, lambda ids: self._scores(ids, terms))
+        fold = Fold(self._store, self.selection, self.present)
         found: list[Hit] = []
         first = max(limits.k, FIRST_LOOK) if folds_or_refuses else limits.k
         for part in self._ranked(terms, first, limits):
@@ -268,10 +268,6 @@ class Searcher:
     def _newest(self, seen: int, wanted: int) -> tuple[list[Hit], int]:
         photos = self._store.newest(self.selection, wanted)
         return [Hit(0, None, photo) for photo in self.present(photos[seen:])], len(photos)
-
-    def _scores(self, ids: Ids, terms: Sequence[Term]) -> Array:
-        """The cosines (n,) of images with a query."""
-        return (self._store.unit_rows_of(ids.tolist()) @ self.embed(terms)).clip(-1, 1)
 
     def _rows(self, hits: Iterable[Hit]) -> Array:
         return self._store.unit_rows_of([hit.photo.image_id for hit in hits])
