@@ -1,4 +1,4 @@
-"""Results without repetitions: copies are folded into the best of them, whatever their ranks."""
+"""Results without repetitions: copies of one picture are folded into the best file."""
 
 from __future__ import annotations
 
@@ -23,20 +23,22 @@ class Fold:
 
     def __init__(self, store: Searchable, selection: Selection, present: Present) -> None:
         self._store, self._selection, self._present = store, selection, present
-        self._best: dict[bytes, Photo] = {}
+        self._best: dict[tuple[bytes, float | None], Photo] = {}
         self._hashes: tuple[Ids, Hashes] | None = None
 
     def __call__(self, hits: Sequence[Hit], similarity: float | None = None) -> list[Hit]:
-        """Hits by rank, of which each picture is there once, as its best file in the selection.
+        """The hits in their order, with each picture only once, as its best file in the selection.
 
-        The best file takes the rank and the score of the first of its copies. With `similarity`, a cosine, hits that are near a
-        better one are folded too, whether or not they are copies. Other paths of one file become its `same_file`;
-        files that changed since they were indexed stay by themselves.
+        The best file takes the rank and the score of the first of its copies. With `similarity`, a cosine, hits that
+        near to a better one are folded too, copies or not. Other paths of one file become its `same_file`. Files that
+        changed since they were indexed are not folded.
         """
         whole, changed = self._one_name_a_file(_one_of_a_pair(hits))
         with Comparer() as comparer:
-            best = [hit.photo if is_changed else self._best_of(hit.photo, comparer)
-                    for hit, is_changed in zip(whole, changed, strict=True)]  # fmt: skip
+            best = [
+                hit.photo if is_changed else self._best_of(hit.photo, comparer)
+                for hit, is_changed in zip(whole, changed, strict=True)
+            ]
         out: dict[tuple[bytes, float | None], Hit] = {}
         for hit, photo in zip(whole, best, strict=True):
             others = (*((hit.photo,) if photo.path != hit.photo.path else ()), *hit.similar)
@@ -61,13 +63,14 @@ class Fold:
 
     def _best_of(self, photo: Photo, comparer: Comparer) -> Photo:
         """The best file of the selection that shows the same picture."""
-        if photo.path not in self._best:
-            self._best[photo.path] = next(
+        key = photo.path, photo.time
+        if key not in self._best:
+            self._best[key] = next(
                 other
                 for other in sorted([photo, *self._like(photo)], key=preference)
                 if other.path == photo.path or is_copy(comparer, other, photo)
             )
-        return self._best[photo.path]
+        return self._best[key]
 
     def _like(self, photo: Photo) -> list[Photo]:
         """Other files that are there, unchanged, and may be copies by their hashes."""
