@@ -106,7 +106,7 @@ class ImageUnusable(ClipsearchError):
 
 
 class SidecarUnusable(ClipsearchError):
-    """A file of metadata beside a photo that cannot be extended; the message is the reason alone, in a few words."""
+    """XMP that cannot be read or extended; the message is the reason alone, in a few words."""
 
 
 def reason(error: OSError) -> str:

@@ -16,6 +16,7 @@ from clipsearch.errors import BadArgument
 if TYPE_CHECKING:
     from _typeshed import StrOrBytesPath
 
+_LONGEST_NAME = 200  # bytes of a file's name that a temporary one repeats; systems allow 255 in all
 CATALOGUE = "catalogue.sqlite"  # of an index in a folder
 
 
@@ -82,7 +83,9 @@ def replacing(path: Path) -> Iterator[Path]:
 
     The block writes the file; what it wrote is on the disk before it has the name.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    name = os.fsencode(path.name)[:_LONGEST_NAME].decode("utf-8", "ignore")
+    temporary = path.with_name(f".{name}.{os.getpid()}.tmp")
+    temporary.unlink(missing_ok=True)  # of an earlier process with this number: in containers they are all alike
     try:
         yield temporary
         with open(temporary, "rb+") as file:

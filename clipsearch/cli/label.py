@@ -5,6 +5,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -30,6 +31,7 @@ from clipsearch.cli.app import (
     write_records,
 )
 from clipsearch.errors import BadRequest, ClipsearchError, counted
+from clipsearch.images.sandbox import Decoders
 from clipsearch.output import records, text
 from clipsearch.paths import index_place
 from clipsearch.search.embed import Embedder
@@ -104,8 +106,9 @@ def label(
     Probabilities are over the labels that were given and add up to 1: a photo of something else gets one of them too.
     One label alone is compared with a background of common subjects. The usual template is "a photo of a {}".
 
-    --write-xmp adds keywords to IMG_1.jpg.xmp or, where that is there alone, to IMG_1.xmp. "animal|dog" asks for a dog
-    and adds both. Nothing else in the file changes, photos are never written, and --remove takes away what was added.
+    --write-xmp adds keywords to the photo's sidecar: IMG_1.jpg.xmp, or an IMG_1.xmp that no other photo shares.
+    "animal|dog" asks for a dog and adds both. Nothing else in the file changes, photos are never written, and --remove
+    takes away what was added.
 
     Examples:
       clipsearch label cat dog "a person"
@@ -160,15 +163,16 @@ def _classified(
     places: Iterable[str], classifier: Classifier, embedder: Embedder, most: int, failed: list[str]
 ) -> Iterator[Labelled]:
     """The labels of files that need not be indexed. One that cannot be used is named on stderr, and put in `failed`."""
-    for place in places:
-        path = os.fsencode(os.path.abspath(place) if os.path.exists(place) else place)
-        try:
-            row = embedder.image(image_bytes(place), place)
-        except BadRequest as error:
-            say(f"clipsearch: {sentence(error)}")
-            failed.append(place)
-        else:
-            yield from classifier.classify([path], row[None], most)
+    with Decoders(embedder.model.preprocess, 1) as decoders:
+        for place in places:
+            path = os.fsencode(os.path.abspath(place) if os.path.exists(place) else place)
+            try:
+                row = embedder.image(image_bytes(place), place, decoders)
+            except BadRequest as error:
+                say(f"clipsearch: {sentence(error)}")
+                failed.append(place)
+            else:
+                yield from classifier.classify([path], row[None], most)
 
 
 def _print(found: Iterable[Labelled], form: str, to_count: list[str] | None) -> None:
@@ -208,11 +212,11 @@ def _tagged(
 ) -> list[Labelled]:
     """What was found, once its likely labels are in sidecars, whether anybody reads the results or not."""
     from clipsearch.images.xmp import path_of
-    from clipsearch.output import sidecars
+    from clipsearch.output.sidecars import Sidecars
 
     for name in labels:
         path_of(name)  # raises for what could not be written
-    photos = list(found)
+    photos, sidecars = list(found), Sidecars()
     wrote = same = 0
     for photo in photos:
         likely = [name for name, share in photo.labels if share >= (0.5 if least is None else least)]
@@ -253,20 +257,30 @@ def _untag(image: list[str] | None, index: str | None, where: Filter, dry_run: b
 
 def _without_tags(photos: Iterable[bytes], dry_run: bool) -> bool:
     """Take our tags away; whether that has failed for a photo."""
-    from clipsearch.output import sidecars
+    from clipsearch.output.sidecars import Sidecars
 
+    sidecars = Sidecars()
+    paths: dict[Path, None] = {}  # two photos may share one
     wrote = deleted = 0
     failed = False
     for photo in photos:
         try:
-            for change in sidecars.removals(photo):
-                if dry_run:
-                    verb = "delete" if change.after is None else "take out of"
-                    say(f"would {verb} {change.path}: {', '.join(change.keywords)}")
-                else:
-                    sidecars.carry_out(change)
-                wrote += change.after is not None
-                deleted += change.after is None
+            paths.update(dict.fromkeys(sidecars.of(photo)))
+        except ClipsearchError as error:
+            say(f"clipsearch: {error}")
+            failed = True
+    for path in paths:
+        try:
+            change = sidecars.removal(path)
+            if change.after == change.before:
+                continue
+            if dry_run:
+                verb = "delete" if change.after is None else "take out of"
+                say(f"would {verb} {change.path}: {', '.join(change.keywords)}")
+            else:
+                sidecars.carry_out(change)
+            wrote += change.after is not None
+            deleted += change.after is None
         except ClipsearchError as error:
             say(f"clipsearch: {error}")
             failed = True

@@ -84,9 +84,9 @@ def _found(
                 data = image_bytes(place)
                 there, of = finder.where(row, data)
                 if png is not None:
-                    from clipsearch.output.heat import write_heat
+                    from clipsearch.output.heat import LONG_SIDE, write_heat
 
-                    write_heat(Path(png).expanduser(), _name(place), data, there)
+                    write_heat(Path(png).expanduser(), _name(place), finder.picture(data, LONG_SIDE), there)
             except (BadRequest, ImageUnusable) as error:
                 what = f"{place} cannot be used as an image: " if isinstance(error, ImageUnusable) else ""
                 say(f"clipsearch: {what}{sentence(error)}")

@@ -10,13 +10,14 @@ from typing import Any, NamedTuple
 
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-from clipsearch.errors import ImageUnusable, first_line
+from clipsearch.errors import ImageUnusable, SidecarUnusable, first_line
 from clipsearch.images.metadata import Metadata, metadata_of
 from clipsearch.images.signatures import may_be_raw
 
 # A decompression bomb is small as a file and fills the memory when it is decoded. 2 ** 28 is above the largest
 # phone sensors (200 MP). Pillow's own limit is lower, and knows nothing of JPEGs decoded at a reduced scale.
 MAX_PIXELS = 2**28
+_IPTC, _MOST_IPTC = 33723, 1 << 20  # a TIFF's tag, and bytes: 100 MB would take more than the minute of a file
 Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS or 0, 2**31)
 
 
@@ -81,7 +82,12 @@ def _keywords(image: Any) -> str | None:
 
     from clipsearch.images.xmp import iptc_keywords, keywords
 
-    found = [word for packet in packets for word in keywords(packet if isinstance(packet, bytes) else packet.encode())]
+    found: list[str] = []
+    for packet in packets:
+        with contextlib.suppress(SidecarUnusable, UnicodeError):
+            found += keywords(packet if isinstance(packet, bytes) else packet.encode())
+    if image.format == "TIFF" and len(image.tag_v2._tagdata.get(_IPTC, b"")) > _MOST_IPTC:
+        return "\n".join(dict.fromkeys(found)) or None
     with contextlib.suppress(Exception):  # of a damaged block
         found += iptc_keywords(IptcImagePlugin.getiptcinfo(image))
     return "\n".join(dict.fromkeys(found)) or None

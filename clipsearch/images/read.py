@@ -31,7 +31,7 @@ def read(path: bytes | str | os.PathLike[str]) -> bytes:
     A pipe or a device is refused and never waited for, even if it took the file's place a moment ago.
     """
     try:
-        with open(path, "rb", opener=_open_at_once) as file:
+        with open(path, "rb", opener=open_at_once) as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 raise ImageUnusable("not a regular file")
@@ -48,7 +48,7 @@ def read(path: bytes | str | os.PathLike[str]) -> bytes:
 
 def open_regular(path: bytes) -> BinaryIO:
     """Open a regular file to read. Raises `OSError`, also for a pipe or a device, which is never waited for."""
-    file = open(path, "rb", opener=_open_at_once)  # noqa: SIM115  # the caller's to close
+    file = open(path, "rb", opener=open_at_once)  # noqa: SIM115  # the caller's to close
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
         raise OSError(errno.EINVAL, "not a regular file", path)
@@ -57,7 +57,7 @@ def open_regular(path: bytes) -> BinaryIO:
 
 def read_head(path: bytes, length: int) -> bytes:
     """The first `length` bytes of a file, and nothing of a pipe or a device. Raises `OSError`."""
-    with open(path, "rb", buffering=0, opener=_open_at_once) as file:
+    with open(path, "rb", buffering=0, opener=open_at_once) as file:
         return file.read(length) or b"" if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else b""
 
 
@@ -102,7 +102,7 @@ def video_hash(path: bytes) -> bytes:
     Raises `ImageUnusable`.
     """
     try:
-        with open(path, "rb", opener=_open_at_once) as file:
+        with open(path, "rb", opener=open_at_once) as file:
             size = os.fstat(file.fileno()).st_size
             digest = hashlib.sha256(struct.pack("<q", size))
             for part in range(_PARTS):
@@ -118,7 +118,7 @@ def frame_hash(video: bytes, seconds: float) -> bytes:
     return hashlib.sha256(video + struct.pack("<d", seconds)).digest()[:16]
 
 
-def _open_at_once(path: str, flags: int) -> int:
+def open_at_once(path: str, flags: int) -> int:
     """Open a file; a pipe that nobody writes to is opened too, where waiting for a writer might last for ever."""
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 

@@ -7,6 +7,7 @@ A message is the length of its header, the header in JSON, and the bytes that th
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import signal
@@ -22,8 +23,11 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from clipsearch.errors import ImageUnusable
 from clipsearch.images.preprocess import Preprocess
+from clipsearch.images.read import read
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from clipsearch.arrays import Pixels
     from clipsearch.images.compare import Sketch
     from clipsearch.images.metadata import Metadata
@@ -132,6 +136,19 @@ class Decoders:
         """As `video.copy_similarity`, for two paths. Raises `ImageUnusable`."""
         header, _ = self._ask(b"", {"video": os.fsdecode(a), "compare": os.fsdecode(b)})
         return header["similarity"]  # type: ignore[no-any-return]
+
+    def thumbnail(self, path: bytes, long_side: int, time: float | None = None) -> Image | None:
+        """A photo, or a video at a time, upright, in sRGB, at most `long_side` long; None when it cannot be read."""
+        if not os.path.isfile(path):  # opening a pipe that has taken its place would wait for ever
+            return None
+        from PIL import Image
+
+        try:
+            if time is not None:
+                return Image.open(io.BytesIO(self.frame(path, time, long_side)), formats=["JPEG"])
+            return Image.fromarray(self.picture(read(path), long_side))
+        except ImageUnusable:
+            return None
 
     def _ask(self, data: bytes, wanted: Mapping[str, Any]) -> tuple[dict[str, Any], bytes]:
         if len(data) > self._memory // 2:

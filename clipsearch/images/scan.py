@@ -6,14 +6,16 @@ bytewise order of the whole path: two scans of one tree, or a scan and a sorted 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.util
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from clipsearch.errors import BadArgument, reason
+from clipsearch.images.beside import SidecarNames, is_sidecar_name, token
 from clipsearch.images.read import read_head
 from clipsearch.images.signatures import HEAD, looks_like_a_photo
 from clipsearch.paths import relative_to
@@ -49,7 +51,6 @@ def _patterns(kind: str) -> tuple[str, ...]:
     return tuple("*" + "".join(f"[{c}{c.upper()}]" if c.isalpha() else c for c in suffix) for suffix in TYPES[kind])
 
 
-SIDECAR_ENDINGS = (b".xmp", b".XMP")
 NO_RAW, NO_VIDEO = _patterns("raw"), _patterns("video")
 IMAGE_SUFFIXES = frozenset(suffix.encode() for suffixes in TYPES.values() for suffix in suffixes)
 _CTIME_IS_CHANGE = os.name != "nt"  # on Windows it is the time of creation
@@ -90,7 +91,7 @@ class Rules(NamedTuple):
 class FoundFile(NamedTuple):
     """A file that may be a photo, by its name or its first bytes. `error` says why it is none, where that is clear.
 
-    `sidecar_ns` is when the XMP file beside it was changed, if there is one.
+    `sidecars` are the names of its XMP files, `sidecar_token` changes with them.
     """
 
     path: bytes
@@ -98,7 +99,8 @@ class FoundFile(NamedTuple):
     mtime_ns: int
     ctime_ns: int = 0
     error: str | None = None
-    sidecar_ns: int | None = None
+    sidecar_token: int | None = None
+    sidecars: tuple[bytes, ...] = ()
 
 
 class Unreadable(NamedTuple):
@@ -109,11 +111,11 @@ class Unreadable(NamedTuple):
 
 
 class _Entry(NamedTuple):
-    """A file or folder by its path, which ends in "/" for a folder, and the XMP file beside it."""
+    """A file or folder by its path, which ends in "/" for a folder, and the sidecars of a file."""
 
     path: bytes
     entry: os.DirEntry[bytes] | None = None
-    sidecar: os.DirEntry[bytes] | None = None
+    sidecars: Sequence[os.DirEntry[bytes]] = ()
 
 
 _Entries = Iterator[_Entry]
@@ -183,9 +185,7 @@ def scan(
                 continue
             stack.append((iter(listed), (*above, identity)))
         elif (item := _look_at(found.path, found.entry)) is not None:
-            if found.sidecar is not None and isinstance(item, FoundFile):
-                item = item._replace(sidecar_ns=_changed(found.sidecar))
-            yield item
+            yield _with_sidecars(item, found.sidecars) if isinstance(item, FoundFile) and found.sidecars else item
 
 
 def left_out(root: bytes, rules: Rules, path: bytes) -> str | None:
@@ -204,12 +204,13 @@ def check_patterns(patterns: tuple[str, ...]) -> None:
 
 def _list(root: bytes, folder: bytes, rules: Rules, exclusions: Exclusions) -> list[_Entry]:
     """The photos and folders in a folder, in order. A folder's path ends in "/" so that it sorts where its files do."""
-    found, sidecars = [], {}
+    found, names, sidecars = [], [], {}
     with os.scandir(os.path.join(root, folder)) as entries:
         for entry in entries:
-            if is_sidecar_name(entry.name):
-                sidecars[entry.name[:-4]] = entry
+            if is_sidecar_name(entry.name) and not _is_folder(entry, follow_links=True):
+                sidecars[entry.name] = entry
                 continue
+            names.append(entry.name)
             path = folder + b"/" + entry.name if folder else entry.name
             is_folder = _is_folder(entry, rules.follow_links)
             if exclusions.reason(path + b"/" if is_folder else path) is not None:
@@ -219,20 +220,19 @@ def _list(root: bytes, folder: bytes, rules: Rules, exclusions: Exclusions) -> l
             if is_folder:
                 found.append(_Entry(path + b"/", entry))
     found.sort(key=lambda item: item.path)
-    return [_with_sidecar(item, sidecars) for item in found] if sidecars else found
+    if not sidecars:
+        return found
+    of = SidecarNames(sidecars, names)
+    return [item._replace(sidecars=[sidecars[name] for name in of.of(os.path.basename(item.path))]) for item in found]
 
 
-def _with_sidecar(found: _Entry, sidecars: Mapping[bytes, os.DirEntry[bytes]]) -> _Entry:
-    long, short = sidecar_stems(os.path.basename(found.path))
-    return found._replace(sidecar=sidecars.get(long) or sidecars.get(short))
-
-
-def _changed(sidecar: os.DirEntry[bytes]) -> int | None:
-    """When the XMP file was changed; None where it is gone."""
-    try:
-        return _time(sidecar.stat().st_mtime_ns)
-    except OSError:
-        return None
+def _with_sidecars(photo: FoundFile, sidecars: Sequence[os.DirEntry[bytes]]) -> FoundFile:
+    """The photo with those of its sidecars that are still there."""
+    found = []
+    for entry in sidecars:
+        with contextlib.suppress(OSError):
+            found.append((entry.name, entry.stat()))
+    return photo._replace(sidecars=tuple(name for name, _ in found), sidecar_token=token(found))
 
 
 def may_be_a_photo(path: bytes, rules: Rules) -> bool:
@@ -241,19 +241,6 @@ def may_be_a_photo(path: bytes, rules: Rules) -> bool:
     if suffix in _VIDEO:
         return can_read_videos()
     return suffix in IMAGE_SUFFIXES or (rules.any_name and not suffix)
-
-
-def is_sidecar_name(path: bytes) -> bool:
-    """Whether a file's name is that of an XMP file, as it may lie beside a photo."""
-    return path.endswith(SIDECAR_ENDINGS)
-
-
-def sidecar_stems(photo: bytes) -> tuple[bytes, bytes]:
-    """What the XMP file beside a photo is called without its ending, the first of these that is there.
-
-    `IMG_1.jpg.xmp` is digiKam's and darktable's, `IMG_1.xmp` Lightroom's.
-    """
-    return photo, os.path.splitext(photo)[0]
 
 
 def _is_folder(entry: os.DirEntry[bytes], follow_links: bool) -> bool:

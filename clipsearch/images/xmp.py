@@ -8,15 +8,12 @@ written anew: text is put into it or cut out of it, and every other byte stays.
 
 from __future__ import annotations
 
-import contextlib
 import html
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from clipsearch.errors import BadRequest, SidecarUnusable
-from clipsearch.images.read import read_head
-from clipsearch.images.scan import SIDECAR_ENDINGS, sidecar_stems
 
 _RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 _OURS = "https://pypi.org/project/clipsearch/ns/1.0/"
@@ -29,11 +26,22 @@ _EMPTY = f"""<?xml version="1.0" encoding="UTF-8"?>
 </x:xmpmeta>
 """.encode()
 
-_START_TAG = re.compile(rb"""<[^"'>]*(?:"[^"]*"[^"'>]*|'[^']*'[^"'>]*)*>""")
+_START_TAG = re.compile(rb"""<[^"'>]*+(?:"[^"]*+"[^"'>]*+|'[^']*+'[^"'>]*+)*+>""")
 _NOT_IN_XML = re.compile("[^ -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _BLANKS = b" \t\r\n"
 _IPTC_KEYWORDS = (2, 25)
-_LONGEST = 1 << 24  # bytes of a sidecar that is read for its keywords
+
+# Limits of a document. The worst ones within them take 1 s and 70 MB to parse; 110 MB for one attribute of 16 MB with a
+# character beyond U+FFFF. Real sidecars are far smaller: kilobytes, a few MB with many masks; the longest known lists,
+# Photoshop's broken DocumentAncestors, have 200,000 tags.
+LONGEST = 1 << 24  # bytes
+TOO_LONG = f"it is larger than {LONGEST >> 20} MB"
+_MOST_TAGS, _MOST_ATTRIBUTES = 400_000, 100_000
+_DEEPEST = 500
+_MOST_KEPT = 50_000  # elements that are kept: properties, and items of lists of keywords
+_MOST_TEXT = 1 << 20  # characters of all keywords together
+_LONGEST_NAME, _LONGEST_VALUE = 500, 1 << 16  # characters
+_PART = 1 << 18  # bytes that the parser gets at once
 
 
 class _Property(NamedTuple):
@@ -72,39 +80,29 @@ _LISTS = (
     _list("http://www.digikam.org/ns/1.0/", "digiKam", "TagsList", "TagsList", "/"),
 )
 _MARKS = frozenset(kind.of_ours.name for kind in _LISTS)
+# How many levels below an element are kept: descriptions and their properties, the container of a list and its items.
+_LEVELS = {f"{{{_RDF}}}RDF": 2, **dict.fromkeys((of.name for kind in _LISTS for of in kind[:2]), 2)}
 
 
 # ------------------------------------------------------------------------------------------ reading
 
 
 def keywords(document: bytes) -> tuple[str, ...]:
-    """The keywords of an XMP document or packet, each once. What is no XMP in UTF-8 has none.
+    """The keywords of an XMP document or packet, each once. Raises `SidecarUnusable`.
 
     The parts of a path ("Animals|Dog") are keywords of their own.
     """
     return _found(document, {kind.of_all: kind.separator for kind in _LISTS})
 
 
-def beside(photo: bytes) -> tuple[str, ...]:
-    """The keywords in the XMP file beside a photo."""
-    for stem in sidecar_stems(photo):
-        for ending in SIDECAR_ENDINGS:
-            with contextlib.suppress(OSError):
-                return keywords(read_head(stem + ending, _LONGEST))
-    return ()
-
-
 def our_keywords(document: bytes) -> tuple[str, ...]:
-    """The same, of what `with_keywords` added alone."""
+    """The same, of what `with_keywords` added alone. Raises `SidecarUnusable`."""
     return _found(document, {kind.of_ours: kind.separator for kind in _LISTS})
 
 
 def _found(document: bytes, lists: Mapping[_Property, str | None]) -> tuple[str, ...]:
     """The keywords in lists, given with what is between the parts of a path in each."""
-    try:
-        descriptions = _descriptions(_rdf(document.rstrip(b"\0")))
-    except SidecarUnusable:
-        return ()
+    descriptions = _descriptions(_rdf(document.rstrip(b"\0")))
     found = {}
     for of, separator in lists.items():
         for text in _texts(descriptions, of):
@@ -348,56 +346,140 @@ def _container(descriptions: Iterable[_Element], of: _Property) -> _Element | No
 
 
 def _parsed(document: bytes) -> _Element:
-    """The root of a document in UTF-8. Raises `SidecarUnusable`.
-
-    A document type is refused: its entities can make a short document very long.
-    """
-    from xml.parsers import expat
-
-    parser = expat.ParserCreate(namespace_separator="\n")
-    parser.namespace_prefixes = True
-    parser.buffer_text = True
-    opened: list[tuple[str, dict[str, str], list[_Element], list[str], int]] = [("", {}, [], [], 0)]
-
-    def declared(version: str, encoding: str | None, standalone: int) -> None:
-        if encoding and encoding.lower() != "utf-8":
-            raise SidecarUnusable(f"it is not in UTF-8 but in {encoding}")
-
-    def doctype(*parts: object) -> None:
-        raise SidecarUnusable("it has a document type, which XMP has not")
-
-    def start(name: str, attributes: dict[str, str]) -> None:
-        named = {_name(key)[0]: value for key, value in attributes.items()}
-        opened.append((name, named, [], [], parser.CurrentByteIndex))
-
-    def characters(text: str) -> None:
-        opened[-1][3].append(text)
-
-    def end(_: str) -> None:
-        raw, attributes, children, text, first = opened.pop()
-        tag = _START_TAG.match(document, first)
-        assert tag  # the document is well-formed until here
-        closed = last = tag.end()
-        if not tag[0].endswith(b"/>"):
-            closed = parser.CurrentByteIndex
-            last = document.index(b">", closed) + 1
-        element = _Element(*_name(raw), attributes, children, "".join(text), first, tag.end(), closed, last)
-        opened[-1][2].append(element)
-
-    parser.XmlDeclHandler, parser.StartDoctypeDeclHandler = declared, doctype
-    parser.StartElementHandler, parser.EndElementHandler = start, end
-    parser.CharacterDataHandler = characters
+    """The root of a document in UTF-8, with the elements below it that matter here. Raises `SidecarUnusable`."""
+    _check_size(document)
     if document.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in document[:4]:
         raise SidecarUnusable("it is not in UTF-8 but in UTF-16")
-    try:
-        parser.Parse(document, True)
-    except expat.ExpatError as error:
-        raise SidecarUnusable(f"it is not well-formed XML: {error}") from None
-    return opened[0][2][0]
+    return _Builder(document).root()
 
 
-def _name(raw: str) -> tuple[str, str]:
-    """The name and the prefix of what expat writes as "namespace, local name, prefix" or without the first or last."""
-    parts = raw.split("\n")
-    namespace, local, prefix = (parts if len(parts) > 2 else ["", *parts, ""])[-3:]
-    return (f"{{{namespace}}}{local}" if namespace else local), (f"{prefix}:" if prefix else "")
+def _check_size(document: bytes) -> None:
+    """Refuse what would make the parser itself slow or large, before it starts. Raises `SidecarUnusable`."""
+    if len(document) > LONGEST:
+        raise SidecarUnusable(TOO_LONG)
+    if document.count(b"<") > _MOST_TAGS:
+        raise SidecarUnusable(f"it has more than {_MOST_TAGS:,} tags")
+    if document.count(b"=") > _MOST_ATTRIBUTES:  # it is in all of them, and hardly anywhere else
+        raise SidecarUnusable(f"it has more than {_MOST_ATTRIBUTES:,} attributes")
+
+
+class _Open(NamedTuple):
+    """An element whose end tag is still to come: the namespaces that it declares, how many levels below it are kept."""
+
+    raw: str
+    name: str
+    attributes: dict[str, str]
+    declared: dict[str, str]
+    children: list[_Element]
+    text: list[str]
+    start: int
+    levels: int
+
+
+class _Builder:
+    """Makes elements from what expat finds: down to the properties, and of lists of keywords down to their items.
+
+    Everything else may be as much as a document of `LONGEST` bytes can have, and is only counted. Namespaces are
+    resolved here because expat copies a namespace's name for each attribute in it: 16 MB would become terabytes.
+    """
+
+    def __init__(self, document: bytes) -> None:
+        self._document = document
+        self._opened = [_Open("", "", {}, {"xml": "xml"}, [], [], 0, 2)]
+        self._ignored = 0  # depth in an element that is not kept
+        self._kept = self._characters = 0
+        self._parser = self._parser_for_handlers()
+
+    def _parser_for_handlers(self) -> Any:
+        from xml.parsers import expat
+
+        parser = expat.ParserCreate(intern=None)  # interned names would stay, and all may differ
+        parser.buffer_text = True
+        parser.XmlDeclHandler, parser.StartDoctypeDeclHandler = self._declared, self._doctype
+        parser.StartElementHandler, parser.EndElementHandler = self._start, self._end
+        parser.CharacterDataHandler = self._text
+        return parser
+
+    def root(self) -> _Element:
+        from xml.parsers import expat
+
+        try:
+            with memoryview(self._document) as document:
+                # In parts: what a handler raises stops the parser only at the end of one. Larger parts while it is in
+                # one long token: older versions of expat begin again with each part.
+                start, length, before = 0, _PART, -1
+                while start < len(document):
+                    self._parser.Parse(document[start : start + length], False)
+                    start += length
+                    at = self._parser.CurrentByteIndex
+                    length, before = _PART if at > before else 2 * length, at
+            self._parser.Parse(b"", True)
+        except expat.ExpatError as error:
+            raise SidecarUnusable(f"it is not well-formed XML: {error}") from None
+        return self._opened[0].children[0]
+
+    def _declared(self, version: str, encoding: str | None, standalone: int) -> None:
+        if encoding and encoding.lower() != "utf-8":
+            raise SidecarUnusable(f"it is not in UTF-8 but in {encoding[:40]}")
+
+    def _doctype(self, *parts: object) -> None:
+        # Its entities could make a short document very long.
+        raise SidecarUnusable("it has a document type, which XMP has not")
+
+    def _start(self, raw: str, attributes: dict[str, str]) -> None:
+        parent = self._opened[-1]
+        if self._ignored or not parent.levels:
+            self._ignored += 1
+            if self._ignored > _DEEPEST:
+                raise SidecarUnusable(f"its elements are nested more than {_DEEPEST:,} deep")
+            return
+        self._kept += 1
+        if self._kept > _MOST_KEPT:
+            raise SidecarUnusable(f"it has more than {_MOST_KEPT:,} properties and keywords")
+        declared, named = {}, {}
+        for key, value in attributes.items():
+            prefix, _, local = key.partition(":")
+            if prefix == "xmlns":
+                declared[local] = value
+            else:
+                named[key] = value[:_LONGEST_VALUE]
+        name = self._resolved(raw, declared)
+        # An attribute without a prefix is in no namespace.
+        named = {self._resolved(key, declared) if ":" in key else key: value for key, value in named.items()}
+        levels = _LEVELS.get(name, parent.levels - 1)
+        self._opened.append(_Open(raw, name, named, declared, [], [], self._parser.CurrentByteIndex, levels))
+
+    def _resolved(self, raw: str, declared: Mapping[str, str]) -> str:
+        """A name as "{namespace}local", with the namespaces of its own element. Raises `SidecarUnusable`."""
+        prefix, _, local = raw.rpartition(":")
+        around = (one.declared for one in reversed(self._opened))
+        namespace = next((uris[prefix] for uris in (declared, *around) if prefix in uris), "")
+        if prefix and not namespace:
+            raise SidecarUnusable(f"it has a prefix without a namespace: {prefix[:40]}")
+        if len(namespace) + len(local) > _LONGEST_NAME:
+            raise SidecarUnusable("it has a very long name")
+        return f"{{{namespace}}}{local}" if namespace else local
+
+    def _text(self, text: str) -> None:
+        if self._ignored or self._opened[-1].name != _ITEM:
+            return
+        self._characters += len(text)
+        if self._characters > _MOST_TEXT:
+            raise SidecarUnusable(f"its keywords have more than {_MOST_TEXT:,} characters")
+        self._opened[-1].text.append(text)
+
+    def _end(self, _: str) -> None:
+        if self._ignored:
+            self._ignored -= 1
+            return
+        of = self._opened.pop()
+        tag = _START_TAG.match(self._document, of.start)
+        assert tag  # the document is well-formed until here
+        opened = closed = last = tag.end()
+        if self._document[opened - 2 : opened] != b"/>":
+            closed = self._parser.CurrentByteIndex
+            last = self._document.index(b">", closed) + 1
+        prefix = of.raw[: of.raw.find(":") + 1]
+        text = "".join(of.text)
+        element = _Element(of.name, prefix, of.attributes, of.children, text, of.start, opened, closed, last)
+        self._opened[-1].children.append(element)

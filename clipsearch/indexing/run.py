@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from clipsearch.arrays import Array
+from clipsearch.images.beside import LOOK_AGAIN, keywords_beside
 from clipsearch.images.metadata import Metadata
 from clipsearch.images.read import frame_hash
 from clipsearch.images.sandbox import Decoders, usable_cores
@@ -30,7 +31,6 @@ from clipsearch.images.scan import (
     same_times,
     scan,
 )
-from clipsearch.images.xmp import beside as keywords_beside
 from clipsearch.indexing.contents import Contents, contents_of
 from clipsearch.indexing.kept import KeptEncoder
 from clipsearch.indexing.options import Options
@@ -134,7 +134,7 @@ class Run:
     def _may_have_changed(self, found: FoundFile, known: Known) -> bool:
         return (
             has_changed(found, known)
-            or found.sidecar_ns != known.sidecar_ns
+            or found.sidecar_token != known.sidecar_token
             or self._options.look_again
             or (self._options.retry and known.error is not None)
         )
@@ -221,8 +221,10 @@ class Run:
             image_id = self._add(contents, contents.metadata, rows)
             self._report.embedded += len(rows)
         self._count(item, image_id, fresh=fresh)
-        beside = keywords_beside(item.path) if item.photo.sidecar_ns is not None else ()
-        self._store.put_photo(item.root, item.photo, image_id, None, beside)
+        beside = keywords_beside(item.path, item.photo.sidecars)
+        self._report.sidecars_ignored += beside.ignored
+        photo = item.photo._replace(sidecar_token=LOOK_AGAIN) if beside.unread else item.photo
+        self._store.put_photo(item.root, photo, image_id, None, beside.keywords)
 
     def _add(self, contents: Contents, metadata: Metadata, rows: Array) -> int:
         """An image or, of a video, its frames: first the one that is most like all of them, which stands for it."""

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from clipsearch.errors import BadRequest, IndexLocked, NoIndex
-from clipsearch.images.scan import Exclusions, is_sidecar_name, may_be_a_photo
+from clipsearch.images.beside import is_sidecar_name
+from clipsearch.images.scan import Exclusions, may_be_a_photo
 from clipsearch.indexing.kept import KeptEncoder
 from clipsearch.indexing.options import Options
 from clipsearch.indexing.report import OnNote, OnProgress, Report
@@ -226,8 +227,8 @@ class Watch:
     def _is_news(self, report: Report, looked_at: set[bytes]) -> bool:
         before = self._offline
         self._offline = {known for known in before if known[0] not in looked_at}.union(report.offline)
-        changed = report.added or report.updated or report.moved or report.removed or report.skipped
-        return bool(changed) or self._offline != before
+        changed = report.added or report.updated or report.moved or report.removed
+        return bool(changed or report.skipped or report.sidecars_ignored) or self._offline != before
 
 
 class _Places:

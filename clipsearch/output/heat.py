@@ -9,7 +9,6 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from clipsearch.errors import BadRequest, reason
-from clipsearch.images.thumbnail import thumbnail_of
 from clipsearch.paths import replacing
 
 if TYPE_CHECKING:
@@ -59,12 +58,11 @@ def _frame(picture: Image.Image, left: int, top: int, right: int, bottom: int) -
         draw.rectangle(inner, outline="white", width=thick)
 
 
-def write_heat(folder: Path, name: str, data: bytes, there: Where) -> Path:
-    """Write the heat over a photo, a file's bytes, as `name`.png, or `name`-2.png where that is taken.
+def write_heat(folder: Path, name: str, picture: Image.Image, there: Where) -> Path:
+    """Write the heat over a photo as `name`.png, or `name`-2.png where that is taken.
 
-    Returns the path. The folder is made if it is not there. Raises `BadRequest`, and `ImageUnusable`.
+    Returns the path. The folder is made if it is not there. Raises `BadRequest`.
     """
-    picture = thumbnail_of(data, LONG_SIDE)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         path = _free(folder, name)

@@ -19,7 +19,6 @@ from typing import BinaryIO, NamedTuple
 from clipsearch.errors import BadArgument, BadRequest, reason
 from clipsearch.images.read import content_of, open_regular
 from clipsearch.images.scan import found_file, has_changed, is_video_name
-from clipsearch.output.beside import Sidecars
 from clipsearch.output.manifest import (
     BACK,
     MANIFEST,
@@ -32,6 +31,7 @@ from clipsearch.output.manifest import (
     make_folders,
     remove_empty,
 )
+from clipsearch.output.own_sidecars import OwnSidecars
 from clipsearch.paths import absolute, join, link_new, relative_to, rename_new, sync_folder
 from clipsearch.search.copies import Copy, Group
 from clipsearch.store.photo import Photo
@@ -157,7 +157,7 @@ class _Mover:
     def __init__(self, folder: bytes, manifest: Manifest | None, bests: frozenset[bytes]) -> None:
         """Without a manifest, nothing is moved."""
         self._folder, self._manifest, self._bests = folder, manifest, bests
-        self._beside = Sidecars()
+        self._beside = OwnSidecars()
 
     def move(self, copy: Copy, best: Photo) -> Iterator[Move]:
         """Move one copy, then its sidecars."""

@@ -233,6 +233,7 @@ def report(done: Report) -> dict[str, Any]:
         "skipped": _reasons(done.skipped),
         "skipped_before": _reasons(done.skipped_before),
         "unreadable": _reasons(done.unreadable),
+        "sidecars_ignored": _reasons(done.sidecars_ignored),
         "offline": [{**path_fields(path), "reason": str(offline)} for path, offline in done.offline],
         "unmatched": list(done.unmatched),
         "precision": done.precision,

@@ -16,8 +16,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from clipsearch.errors import BadRequest, reason
-from clipsearch.images.sandbox import usable_cores
-from clipsearch.images.thumbnail import as_jpeg, thumbnail
+from clipsearch.images.preprocess import Preprocess
+from clipsearch.images.sandbox import Decoders, usable_cores
+from clipsearch.images.thumbnail import LONG_SIDE, as_jpeg
 from clipsearch.output import text
 from clipsearch.output.heat import boxed, overlay
 from clipsearch.output.text import printable
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from clipsearch.store.photo import Photo
 
     Marks = Callable[[Image], Image]
+    Making = Callable[[Photo, Marks | None], Future["Picture | None"]]
 
 _WORKERS = min(8, usable_cores())  # each may hold a photo of 200 megapixels
 _FIRST = b"<!DOCTYPE html>"
@@ -111,16 +113,16 @@ def write_duplicates(path: Path, groups: Sequence[Group], title: str, subtitle: 
 
 def sheet(hits: Sequence[Hit], title: str, subtitle: str = "") -> Iterator[str]:
     """The page of hits, piece by piece, to be written as UTF-8. Its thumbnails are never all in memory."""
-    with _threads() as pool:
-        cards = _with_pictures(pool, ((hit.photo, _card_of_hit(hit), _marks(hit)) for hit in hits))
+    with _thumbnails() as make:
+        cards = _with_pictures(make, ((hit.photo, _card_of_hit(hit), _marks(hit)) for hit in hits))
         yield from _page(title or "photos", subtitle, text.photos(len(hits)), [Section(cards)], empty=not hits)
 
 
 def duplicates_sheet(groups: Sequence[Group], title: str, subtitle: str = "") -> Iterator[str]:
     """The page of groups of copies, piece by piece, to be written as UTF-8."""
     count = f"{text.photos(sum(map(len, groups)))} in {len(groups):,} {'group' if len(groups) == 1 else 'groups'}"
-    with _threads() as pool:
-        sections = (_section_of_group(pool, number, group) for number, group in enumerate(groups, 1))
+    with _thumbnails() as make:
+        sections = (_section_of_group(make, number, group) for number, group in enumerate(groups, 1))
         yield from _page(title, subtitle, count, sections, empty=not groups)
 
 
@@ -180,9 +182,9 @@ def _card_of_hit(hit: Hit) -> Card:
     return _card(hit.photo, str(hit.rank), f"Photo {hit.rank}", found, others)
 
 
-def _section_of_group(pool: ThreadPoolExecutor, number: int, group: Group) -> Section:
+def _section_of_group(make: Making, number: int, group: Group) -> Section:
     cards = ((copy.photo, _card_of_copy(copy, n), None) for n, copy in enumerate(group))
-    return Section(_with_pictures(pool, cards), f"Group {number}", text.photos(len(group)))
+    return Section(_with_pictures(make, cards), f"Group {number}", text.photos(len(group)))
 
 
 def _card_of_copy(copy: Copy, number: int) -> Card:
@@ -209,20 +211,21 @@ def _card(photo: Photo, head: str, name: str, found: Sequence[str], others: Sequ
 
 
 @contextlib.contextmanager
-def _threads() -> Iterator[ThreadPoolExecutor]:
-    """Threads for thumbnails. What they have not begun when the page is left is never done."""
+def _thumbnails() -> Iterator[Making]:
+    """Makes thumbnails in threads and decoding processes. When the block ends, what is not ready is never made."""
     pool = ThreadPoolExecutor(_WORKERS)
     try:
-        yield pool
+        with Decoders(Preprocess((1, 1)), _WORKERS) as decoders:
+            yield lambda photo, marks: pool.submit(_picture, decoders, photo, marks)
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _with_pictures(pool: ThreadPoolExecutor, cards: Iterable[tuple[Photo, Card, Marks | None]]) -> Iterator[Card]:
+def _with_pictures(make: Making, cards: Iterable[tuple[Photo, Card, Marks | None]]) -> Iterator[Card]:
     """The cards with their thumbnails, in their order; several are made at once, and never many ahead of the page."""
     making: deque[tuple[Card, Future[Picture | None]]] = deque()
     for photo, card, marks in cards:
-        making.append((card, pool.submit(_picture, photo, marks)))
+        making.append((card, make(photo, marks)))
         if len(making) > 2 * _WORKERS:
             yield _finished(making.popleft())
     while making:
@@ -244,8 +247,8 @@ def _marks(hit: Hit) -> Marks:
     return draw
 
 
-def _picture(photo: Photo, marks: Marks | None) -> Picture | None:
-    image = thumbnail(photo.path, time=photo.time)
+def _picture(decoders: Decoders, photo: Photo, marks: Marks | None) -> Picture | None:
+    image = decoders.thumbnail(photo.path, LONG_SIDE, photo.time)
     if image is None:
         return None
     if marks is not None:

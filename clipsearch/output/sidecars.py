@@ -1,24 +1,31 @@
-"""Sidecars: XMP files beside photos, in which other programs look for keywords. Photos themselves are never written."""
+"""Labels in the XMP sidecars of photos, where other programs look for keywords. Photos themselves are never written."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
+import re
 import shutil
-import stat
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from clipsearch.errors import ClipsearchError, SidecarUnusable, reason
-from clipsearch.images.scan import SIDECAR_ENDINGS, TYPES, is_raw_name, sidecar_stems
-from clipsearch.images.xmp import our_keywords, path_of, with_keywords, without_ours
-from clipsearch.paths import replacing
+from clipsearch.images.beside import SidecarNames, is_sidecar_name, long_name, read_sidecar
+from clipsearch.images.scan import IMAGE_SUFFIXES, is_raw_name
+from clipsearch.images.xmp import keywords, our_keywords, path_of, with_keywords, without_ours
+from clipsearch.paths import absolute, relative_to, replacing
+from clipsearch.store.lock import lives
 
-_MOST = 1 << 26  # bytes of a sidecar
 # RAW files that are not indexed have sidecars too.
-_OTHER_RAW = ".3fr .crw .dcr .erf .iiq .kdc .mef .mos .mrw .nrw .raw .rwl .sr2 .srf .srw .x3f"
-_RAW_SUFFIXES = (*TYPES["raw"], *_OTHER_RAW.split())
+_OTHER_RAW = b".3fr .crw .dcr .erf .iiq .kdc .mef .mos .mrw .nrw .raw .rwl .sr2 .srf .srw .x3f".split()
+_HAVE_SIDECARS = IMAGE_SUFFIXES.union(_OTHER_RAW)
+_LEFTOVER = re.compile(rb"\..*\.xmp\.(\d+)\.tmp", re.IGNORECASE | re.DOTALL)  # as `replacing` names its files
+_MOST_TRIES = 5
+
+Edit = Callable[[bytes | None], bytes | None]
 
 
 class Change(NamedTuple):
@@ -28,70 +35,195 @@ class Change(NamedTuple):
     before: bytes | None
     after: bytes | None
     keywords: tuple[str, ...]
+    edit: Edit
 
 
-def addition(photo: bytes, labels: Sequence[str]) -> Change:
-    """Labels added to the sidecar of a photo; nothing changes where it has them. Raises `ClipsearchError`."""
-    places = _places(photo)
-    path, before = next(((path, held) for path in places if (held := _read(path)) is not None), (places[0], None))
-    with _left_alone(path):
-        after = with_keywords(before, labels)
-    return Change(path, before, after, tuple(dict.fromkeys(part for label in labels for part in path_of(label))))
+class _Folder:
+    """What matters in a folder: its sidecars, the stems that several photos have, and what killed processes left."""
+
+    def __init__(self, folder: bytes) -> None:
+        """Raises `OSError`."""
+        sidecars, others, stems = [], [], Counter[bytes]()
+        self.leftovers: list[bytes] = []
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                stem, suffix = os.path.splitext(entry.name)
+                if is_sidecar_name(entry.name) and not os.path.isdir(entry.path):
+                    sidecars.append(entry.name)
+                    continue
+                others.append(entry.name)
+                if suffix.lower() in _HAVE_SIDECARS:
+                    stems[stem.lower()] += 1
+                elif _LEFTOVER.fullmatch(entry.name):
+                    self.leftovers.append(entry.path)
+        self.names = SidecarNames(sidecars, others)
+        self._shared = {stem for stem, count in stems.items() if count > 1}
+
+    def to_write(self, photo: bytes) -> tuple[bytes, ...]:
+        """The sidecars that labels of this photo may go to: `IMG_1.xmp` is the RAW file's beside `IMG_1.jpg`."""
+        is_shared = os.path.splitext(photo)[0].lower() in self._shared and not is_raw_name(photo)
+        return self.names.with_whole_name(photo) if is_shared else self.names.of(photo)
 
 
-def removals(photo: bytes) -> Iterator[Change]:
-    """What `addition` added, taken away from each sidecar of a photo that has some of it. Raises `ClipsearchError`."""
-    for path in _places(photo):
-        before = _read(path)
-        if before is not None:
-            with _left_alone(path):
-                after = without_ours(before)
-            if after != before:
-                yield Change(path, before, after, our_keywords(before))
+class Sidecars:
+    """Plans changes of sidecars and carries them out. Each folder is listed once."""
 
+    def __init__(self) -> None:
+        self._folders: dict[bytes, _Folder] = {}
 
-def carry_out(change: Change) -> None:
-    """Write or delete a sidecar, in one step. Its permissions stay, and a link to it does. Raises `ClipsearchError`."""
-    path = Path(os.path.realpath(change.path))
-    try:
-        if change.after is None:
-            path.unlink()
+    def addition(self, photo: bytes, labels: Sequence[str]) -> Change:
+        """Labels added to a sidecar of a photo; nothing changes where it has them. Raises `ClipsearchError`.
+
+        Of several sidecars, it is the first one that has keywords of other programs, or else the first one.
+        """
+        folder, name = self._folder(photo), os.path.basename(photo)
+        paths = [_beside(photo, sidecar) for sidecar in folder.to_write(name)] or [_beside(photo, long_name(name))]
+        path = next(filter(_is_used, paths), paths[0]) if len(paths) > 1 else paths[0]
+        words = tuple(dict.fromkeys(part for label in labels for part in path_of(label)))
+        return _planned(path, functools.partial(with_keywords, add=labels), words)
+
+    def of(self, photo: bytes) -> list[Path]:
+        """All sidecars of a photo. Raises `ClipsearchError` if it is no file."""
+        return [_beside(photo, name) for name in self._folder(photo).names.of(os.path.basename(photo))]
+
+    def removal(self, sidecar: Path) -> Change:
+        """What `addition` added, taken out of a sidecar. Raises `ClipsearchError`."""
+        change = _planned(sidecar, _without_ours)
+        if change.before is None or change.after == change.before:
+            return change
+        with _left_alone(sidecar):
+            return change._replace(keywords=our_keywords(change.before))
+
+    def carry_out(self, change: Change) -> None:
+        """Write or delete a sidecar in one step. Raises `ClipsearchError`.
+
+        Another program may have changed it since it was planned, or may do so now: then it is planned again.
+        Owner, permissions and extended attributes stay as far as this user may set them, and a link to the file does.
+        """
+        self._clean_up(change.path)
+        for _ in range(_MOST_TRIES):
+            if change.after == change.before or _written(change):
+                return
+            change = _planned(change.path, change.edit, change.keywords)
+        raise ClipsearchError(f"{change.path} is left as it is: another program keeps changing it")
+
+    def _folder(self, photo: bytes) -> _Folder:
+        if not os.path.isfile(photo):
+            raise ClipsearchError(f"{os.fsdecode(photo)} is not a file that could have a sidecar")
+        path = os.path.dirname(photo)
+        if path not in self._folders:
+            try:
+                self._folders[path] = _Folder(path)
+            except OSError as error:
+                raise ClipsearchError(f"{os.fsdecode(path)} cannot be read: {reason(error)}") from error
+        return self._folders[path]
+
+    def _clean_up(self, sidecar: Path) -> None:
+        """Delete the temporary files that killed processes have left beside a sidecar."""
+        folder = self._folders.get(os.fsencode(sidecar.parent))
+        if folder is None:
             return
+        for path in folder.leftovers:
+            match = _LEFTOVER.fullmatch(os.path.basename(path))
+            if match and (int(match[1]) == os.getpid() or not lives(int(match[1]))):
+                with contextlib.suppress(OSError):
+                    os.unlink(path)
+        folder.leftovers.clear()
+
+
+def _beside(photo: bytes, name: bytes) -> Path:
+    """A sidecar lies beside the name that the index has for a photo, also where that is a link: it is read there."""
+    return Path(os.fsdecode(os.path.join(os.path.dirname(photo), name)))
+
+
+def _is_used(sidecar: Path) -> bool:
+    """Whether another program keeps keywords in a sidecar."""
+    try:
+        document = _read(sidecar) or b""
+        return bool(set(keywords(document)).difference(our_keywords(document)))
+    except (ClipsearchError, SidecarUnusable):
+        return False
+
+
+def _without_ours(document: bytes | None) -> bytes | None:
+    return None if document is None else without_ours(document)
+
+
+def _planned(path: Path, edit: Edit, words: tuple[str, ...] = ()) -> Change:
+    before = _read(path)
+    with _left_alone(path):
+        after = edit(before)
+    if after != before:
+        _target(path)  # raises where it could not be written
+    return Change(path, before, after, words, edit)
+
+
+def _written(change: Change) -> bool:
+    """Write a sidecar; False, and nothing is done, when it is not as it was planned. Raises `ClipsearchError`."""
+    try:
+        path = _target(change.path)
+        if change.after is None:
+            if _read(change.path) != change.before:
+                return False
+            path.unlink(missing_ok=True)
+            return True
         with replacing(path) as temporary:
-            with open(temporary, "xb") as file:
+            with open(temporary, "xb", opener=None if change.before is None else _open_private) as file:
                 file.write(change.after)
+                file.flush()
+                os.fsync(file.fileno())  # now: nothing that takes long may come between comparing and replacing
             if change.before is not None:
-                shutil.copymode(path, temporary)
+                _keep_attributes(path, temporary)
+            if _read(change.path) != change.before:
+                raise _Changed
+    except _Changed:
+        return False
     except OSError as error:
         raise ClipsearchError(f"{change.path} cannot be written: {reason(error)}") from error
+    return True
 
 
-def _places(photo: bytes) -> list[Path]:
-    """Where a sidecar of a photo may be, first where a new one belongs. Raises `ClipsearchError` if there is no file.
-
-    `IMG_1.jpg.xmp` is how darktable and digiKam have it. Lightroom's `IMG_1.xmp` may be that of `IMG_1.CR2`.
-    """
-    path = Path(os.fsdecode(photo))
-    if not os.path.isfile(path):
-        raise ClipsearchError(f"{path} is not a file that could have a sidecar")
-    long, short = (Path(os.fsdecode(stem + SIDECAR_ENDINGS[0])) for stem in sidecar_stems(photo))
-    if long == short or not os.path.lexists(short) or (not is_raw_name(photo) and _has_raw_file(path)):
-        return [long]
-    return [long, short]
+def _open_private(path: str, flags: int) -> int:
+    """Until a file has the permissions of the one that it replaces, it is nobody else's."""
+    return os.open(path, flags, 0o600)
 
 
-def _has_raw_file(photo: Path) -> bool:
-    suffixes = (spelled for suffix in _RAW_SUFFIXES for spelled in (suffix, suffix.upper()))
-    return any(os.path.exists(photo.with_suffix(suffix)) for suffix in suffixes)
+class _Changed(Exception):
+    """A sidecar was changed since it was planned what becomes of it."""
+
+
+def _keep_attributes(path: Path, temporary: Path) -> None:
+    """Give a file the owner, the permissions and the extended attributes of another. Raises `OSError`."""
+    status = os.stat(path)
+    if hasattr(os, "chown"):
+        for owner, group in ((-1, status.st_gid), (status.st_uid, -1)):
+            with contextlib.suppress(OSError):  # only root may give files away
+                os.chown(temporary, owner, group)
+    shutil.copymode(path, temporary)
+    if hasattr(os, "listxattr"):
+        with contextlib.suppress(OSError):  # the file system has none
+            for name in os.listxattr(path):
+                with contextlib.suppress(OSError):  # some are the system's own
+                    os.setxattr(temporary, name, os.getxattr(path, name))
+
+
+def _target(path: Path) -> Path:
+    """The file to write for a sidecar that may be a link. Raises `ClipsearchError` if that leads out of its folder."""
+    if not path.is_symlink():
+        return path
+    target = Path(os.path.realpath(path))
+    if relative_to(absolute(path), absolute(path.parent)) is None:
+        raise ClipsearchError(f"{path} is left as it is: it is a link that leads out of its folder")
+    if not target.exists():
+        raise ClipsearchError(f"{path} is left as it is: it is a broken link")
+    return target
 
 
 def _read(path: Path) -> bytes | None:
-    """The bytes of a sidecar; None if there is none. Raises `ClipsearchError`."""
+    """The bytes of a sidecar, behind links too; None if there is none. Raises `ClipsearchError`."""
     try:
-        status = os.stat(path)
-        if not stat.S_ISREG(status.st_mode) or status.st_size > _MOST:
-            raise ClipsearchError(f"{path} is left as it is: it is not a file, or too large")
-        return path.read_bytes()
+        with _left_alone(path):
+            return read_sidecar(path)
     except FileNotFoundError:
         return None
     except OSError as error:

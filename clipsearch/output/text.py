@@ -231,6 +231,7 @@ def summary(done: Report) -> Iterator[str]:
     if done.skipped_before:
         yield f"skipped before and not changed since: {files(len(done.skipped_before))}; clipsearch status lists them"
     yield from _listed("unreadable, its photos are kept", done.unreadable)
+    yield from _listed("sidecar ignored", done.sidecars_ignored, rest="")
     for root, offline in done.offline:
         hint = "; --prune forgets them" if offline.name == "EMPTY" else ""
         yield f"offline: {printable(root)} {offline}; its photos are kept{hint}"
@@ -246,11 +247,13 @@ def stages(done: Report) -> str:
     return f"seconds (threads add up): {spent}" + (f"; {done.precision}" if done.precision else "")
 
 
-def _listed(title: str, rows: Sequence[tuple[bytes, str]]) -> Iterator[str]:
+def _listed(
+    title: str, rows: Sequence[tuple[bytes, str]], rest: str = "; clipsearch status --json lists them"
+) -> Iterator[str]:
     for path, reason in rows[:MOST_LISTED]:
         yield f"{title}: {printable(path)}: {reason}"
     if len(rows) > MOST_LISTED:
-        yield f"... and {len(rows) - MOST_LISTED:,} more; clipsearch status --json lists them"
+        yield f"... and {len(rows) - MOST_LISTED:,} more{rest}"
 
 
 def status(found: Status) -> Iterator[str]:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from clipsearch.images.preprocess import Preprocess
+    from clipsearch.images.sandbox import Decoders
     from clipsearch.models.clip import ImageTower
     from clipsearch.models.convnet import ConvTower
     from clipsearch.models.encoders import Encoder
@@ -91,8 +92,11 @@ class Embedder:
         self._recent = rows if len(rows) + len(self._recent) > _MOST_KEPT else self._recent | rows
         return np.stack([rows[text] for text in texts]) if texts else np.empty((0, dim), np.float32)
 
-    def image(self, data: bytes, name: str) -> Array:
-        """The unit row (dim,) of a file's bytes. Raises `BadRequest` that says `name` when they are no image."""
+    def image(self, data: bytes, name: str, decoders: Decoders | None = None) -> Array:
+        """The unit row (dim,) of a file's bytes. Raises `BadRequest` that says `name` when they are no image.
+
+        Without `decoders`, which take a moment to start, this process decodes: for the one image of a question.
+        """
         known = self.indexed(content_hash(data))
         if known is not None:
             return known
@@ -100,7 +104,7 @@ class Embedder:
 
         how = self.model.preprocess
         try:
-            pixels = pixels_of(decode_for(data, how), how)
+            pixels = decoders.decode(data).pixels if decoders else pixels_of(decode_for(data, how), how)
         except ImageUnusable as error:
             raise BadRequest(f"{name} cannot be used as an image: {error}") from None
         return self.prepared(pixels)

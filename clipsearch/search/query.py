@@ -205,10 +205,14 @@ class Searcher:
     @staticmethod
     def _bytes_of(photo: Photo) -> bytes:
         """A file with the photo in it, or the frame of a video."""
+        from clipsearch.images.preprocess import Preprocess
         from clipsearch.images.read import read
-        from clipsearch.images.thumbnail import still
+        from clipsearch.images.sandbox import Decoders
 
-        return read(photo.path) if photo.time is None else still(photo.path, photo.time, 2048)
+        if photo.time is None:
+            return read(photo.path)
+        with Decoders(Preprocess((1, 1)), 1) as decoders:
+            return decoders.frame(photo.path, photo.time, 2048)
 
     def with_lines(self, hits: list[Hit], reads: str) -> list[Hit]:
         """Each hit with the lines in it that have a word of a text."""

@@ -17,6 +17,8 @@ from clipsearch.images.sandbox import Decoders
 from clipsearch.search.embed import Embedder
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from clipsearch.images.metadata import Metadata
 
 CELLS = 64  # of a heat map along the photo's long side
@@ -107,6 +109,12 @@ class Finder:
         prepared = self._decoders.decode(data)
         of = prepared.metadata
         return View(self._embedder, prepared.pixels, of.width, of.height).where(about), of
+
+    def picture(self, data: bytes, long_side: int) -> Image:
+        """The photo, upright, at most `long_side` pixels long. Raises `ImageUnusable`."""
+        from PIL.Image import fromarray
+
+        return fromarray(self._decoders.picture(data, long_side))
 
 
 def _weights(cells: int, start: float, end: float, middles: Array) -> Array:

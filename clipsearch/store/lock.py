@@ -19,11 +19,12 @@ def writer(folder: Path) -> int | None:
         pid = int((folder / OWNER).read_bytes())
     except (OSError, ValueError):
         return None
-    return pid if _lives(pid) else None
+    return pid if lives(pid) else None
 
 
-def _lives(pid: int) -> bool:
-    if os.name == "nt":  # where the signal would end it; a writer that ends as it should leaves no name
+def lives(pid: int) -> bool:
+    """Whether a process of this machine has this number; on Windows, where asking would end it, True."""
+    if os.name == "nt":  # a writer that ends as it should leaves no name
         return True
     try:
         os.kill(pid, 0)

@@ -25,7 +25,7 @@ class Known(NamedTuple):
     mtime_ns: int
     ctime_ns: int
     error: str | None
-    sidecar_ns: int | None = None
+    sidecar_token: int | None = None
 
 
 class Photo(NamedTuple):

@@ -42,7 +42,7 @@ CREATE VIRTUAL TABLE words USING fts5 (
 CREATE TABLE photos (
     id INTEGER PRIMARY KEY, root INTEGER NOT NULL REFERENCES roots, path BLOB NOT NULL,
     size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, ctime_ns INTEGER NOT NULL,
-    image INTEGER REFERENCES images, error TEXT, sidecar_ns INTEGER, keywords TEXT, mark INTEGER NOT NULL,
+    image INTEGER REFERENCES images, error TEXT, sidecar_token INTEGER, keywords TEXT, mark INTEGER NOT NULL,
     UNIQUE (root, path), CHECK ((image IS NULL) != (error IS NULL))
 );
 CREATE INDEX photos_image ON photos (image);
@@ -82,7 +82,7 @@ CREATE TRIGGER photo_removed AFTER DELETE ON photos
 """
 
 # The columns that the marks of a photo and of an image are made from.
-OF_PHOTO = "path, size, mtime_ns, ctime_ns, image, CAST(error AS BLOB), sidecar_ns, CAST(keywords AS BLOB)"
+OF_PHOTO = "path, size, mtime_ns, ctime_ns, image, CAST(error AS BLOB), sidecar_token, CAST(keywords AS BLOB)"
 OF_IMAGE = (
     "content, width, height, CAST(taken AS BLOB), CAST(camera AS BLOB), latitude, longitude, CAST(keywords AS BLOB),"
     " duration, hash"

@@ -24,6 +24,7 @@ from clipsearch.store.selection import BY_IMAGE, BY_PHOTO, Selection, all_of, bo
 
 Rows = NDArray[np.float16]
 LARGEST_ID = 2**63 - 1  # that SQLite can have
+_KNOWN = "path, size, mtime_ns, ctime_ns, error, sidecar_token"
 _RULES = "hidden, follow_links, exclude, any_name"
 
 
@@ -137,8 +138,7 @@ class Tables(Searchable):
 
     def known(self, root: Root, under: bytes = b"") -> Iterator[Known]:
         """The files of a root, or of a folder in it, in bytewise order of their paths."""
-        columns, condition = "path, size, mtime_ns, ctime_ns, error, sidecar_ns", "root = ? AND path >= ? AND path < ?"
-        query = f"SELECT {columns} FROM photos WHERE {condition} ORDER BY path"
+        query = f"SELECT {_KNOWN} FROM photos WHERE root = ? AND path >= ? AND path < ? ORDER BY path"
         for row in self.database.execute(query, (root.id, *bounds(under))):
             yield Known(*row)
 
@@ -153,7 +153,7 @@ class Tables(Searchable):
 
     def known_file(self, root: Root, path: bytes) -> Known | None:
         """What the catalogue says of one file of a root."""
-        query = "SELECT path, size, mtime_ns, ctime_ns, error, sidecar_ns FROM photos WHERE root = ? AND path = ?"
+        query = f"SELECT {_KNOWN} FROM photos WHERE root = ? AND path = ?"
         row = self.database.execute(query, (root.id, path)).fetchone()
         return Known(*row) if row else None
 
@@ -166,13 +166,13 @@ class Tables(Searchable):
         """
         self.begin()
         every = "\n".join(dict.fromkeys([*self._keywords_in(image_id), *keywords])) or None
-        values = (file.path, file.size, file.mtime_ns, file.ctime_ns, image_id, error, file.sidecar_ns, every)
+        values = (file.path, file.size, file.mtime_ns, file.ctime_ns, image_id, error, file.sidecar_token, every)
         self.database.execute(
-            "INSERT INTO photos (root, path, size, mtime_ns, ctime_ns, image, error, sidecar_ns, keywords, mark)"
+            "INSERT INTO photos (root, path, size, mtime_ns, ctime_ns, image, error, sidecar_token, keywords, mark)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
             " ON CONFLICT (root, path) DO UPDATE SET size = excluded.size, mtime_ns = excluded.mtime_ns,"
             " ctime_ns = excluded.ctime_ns, image = excluded.image, error = excluded.error,"
-            " sidecar_ns = excluded.sidecar_ns, keywords = excluded.keywords, mark = excluded.mark",
+            " sidecar_token = excluded.sidecar_token, keywords = excluded.keywords, mark = excluded.mark",
             (root.id, *values, schema.mark(*values)),
         )
 

@@ -45,7 +45,7 @@ class Verified(NamedTuple):
 # No file has this time, so that the next update looks at it.
 _AGAIN = (
     "image = NULL, error = 'to be embedded again', mtime_ns = -1,"
-    " mark = mark(path, size, -1, ctime_ns, NULL, CAST('to be embedded again' AS BLOB), sidecar_ns,"
+    " mark = mark(path, size, -1, ctime_ns, NULL, CAST('to be embedded again' AS BLOB), sidecar_token,"
     " CAST(keywords AS BLOB))"
 )
 _REPAIRS = {  # in this order: what one forgets leaves others without what they belong to

@@ -16,8 +16,11 @@ import pytest
 from conftest import SCENES, Run, save_scenes
 from terminal import posix
 
+from clipsearch.errors import ClipsearchError
 from clipsearch.images.xmp import keywords, with_keywords
 from clipsearch.indexing.update import Options, update_index
+from clipsearch.output import sidecars
+from clipsearch.output.sidecars import Sidecars
 
 OF_DARKTABLE = b"""<?xml version="1.0" encoding="UTF-8"?>
 <x:xmpmeta xmlns:x="adobe:ns:meta/" x:xmptk="XMP Core 4.4.0-Exiv2">
@@ -148,21 +151,187 @@ def test_lightrooms_name_is_used_unless_it_is_that_of_a_raw_file(clipsearch: Run
     assert files(photos) == before
 
 
+def test_of_several_sidecars_the_one_with_keywords_gets_the_labels(clipsearch: Run, photos: Path, index: Path) -> None:
+    used = with_keywords(OF_DARKTABLE, ["mine"]).replace(b"clipsearch:", b"other:").replace(b"clipsearch", b"other")
+    there = {
+        "00.XMP": OF_DARKTABLE,  # alone
+        "01.png.xmp": OF_DARKTABLE,  # the first of two without keywords
+        "01.xmp": OF_DARKTABLE,
+        "02.PNG.Xmp": OF_DARKTABLE,  # the second has keywords
+        "02.XMP": used,
+    }
+    for name, content in there.items():
+        (photos / name).write_bytes(content)
+    for _ in range(2):
+        assert clipsearch("label", "a", "b", "--write-xmp", *ALL, index=index).status == 0
+        after = files(photos)
+        assert {name for name in after if after[name] != there.get(name)} - {"00.png", "01.png", "02.png"} == {
+            "00.XMP",
+            "01.png.xmp",
+            "02.XMP",
+        }
+    for name in ("01.xmp", "02.PNG.Xmp"):  # ours in all of them
+        (photos / name).write_bytes(with_keywords(OF_DARKTABLE, ["dog"]))
+    removed = clipsearch("label", "--remove", index=index)
+    assert removed.err == "took tags out of 5 sidecars, deleted 0 that had nothing else\n"
+    assert {name: content for name, content in files(photos).items() if name in there} == there
+
+
+def test_a_sidecar_of_two_photos_gets_the_labels_of_neither(clipsearch: Run, photos: Path, index: Path) -> None:
+    (photos / "00.xmp").write_bytes(with_keywords(OF_DARKTABLE, ["dog"]))
+    (photos / "00.mov").write_bytes(b"the video of a live photo")
+    before = files(photos)
+    assert clipsearch("label", "a", "b", "--write-xmp", *ALL, "--name", "00", index=index).status == 0
+    after = files(photos)
+    assert after.keys() - before.keys() == {"00.png.xmp"}
+    assert after["00.xmp"] == before["00.xmp"]
+    assert clipsearch("label", "--remove", "--name", "00", index=index).status == 0
+    assert files(photos) == {**before, "00.xmp": OF_DARKTABLE}
+
+
 @posix
-def test_permissions_and_links_stay(clipsearch: Run, photos: Path, index: Path, tmp_path: Path) -> None:
-    target = tmp_path / "sidecars" / "00.xmp"
+def test_permissions_attributes_and_links_stay(clipsearch: Run, photos: Path, index: Path) -> None:
+    target = photos / "sidecars" / "00.xmp"
     target.parent.mkdir()
     target.write_bytes(OF_DARKTABLE)
     target.chmod(0o640)
+    attributes = _attributes(target)
     (photos / "00.png.xmp").symlink_to(target)
     assert clipsearch("label", "a", "b", "--write-xmp", *ALL, index=index).status == 0
     assert (photos / "00.png.xmp").is_symlink()
     assert keywords(target.read_bytes())
-    assert target.stat().st_mode & 0o777 == 0o640
+    status = target.stat()
+    assert (status.st_mode & 0o777, status.st_uid, status.st_gid) == (0o640, os.getuid(), os.getgid())
+    assert attributes is None or os.getxattr(target, "user.rating") == attributes
     assert clipsearch("label", "--remove", index=index).status == 0
     assert (photos / "00.png.xmp").is_symlink()
     assert target.read_bytes() == OF_DARKTABLE
     assert [path.name for path in target.parent.iterdir()] == ["00.xmp"]
+    shutil.rmtree(target.parent)
+
+
+def _attributes(path: Path) -> bytes | None:
+    """An extended attribute that the file has from now on, where the file system can have some."""
+    try:
+        os.setxattr(path, "user.rating", b"4")
+    except (AttributeError, OSError):
+        return None
+    return b"4"
+
+
+@posix
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root gives files away")
+def test_the_owner_stays(clipsearch: Run, photos: Path, index: Path) -> None:
+    (photos / "00.png.xmp").write_bytes(OF_DARKTABLE)
+    os.chown(photos / "00.png.xmp", 12345, 23456)
+    assert clipsearch("label", "a", "b", "--write-xmp", *ALL, index=index).status == 0
+    status = (photos / "00.png.xmp").stat()
+    assert (status.st_uid, status.st_gid) == (12345, 23456)
+
+
+@posix
+def test_no_link_out_of_the_folder_is_followed(clipsearch: Run, photos: Path, index: Path, tmp_path: Path) -> None:
+    outside = tmp_path / "00.xmp"
+    outside.write_bytes(with_keywords(OF_DARKTABLE, ["dog"]))
+    (photos / "00.png.xmp").symlink_to(outside)
+    (photos / "01.png.xmp").symlink_to(photos / "nothing.xmp")
+    before = outside.read_bytes()
+    links = {"00.png.xmp": "a link that leads out of its folder", "01.png.xmp": "a broken link"}
+    for more in ((), ("--dry-run",)):
+        done = clipsearch("label", "a", "b", "--write-xmp", *ALL, *more, index=index)
+        assert (done.status, done.err.count("clipsearch: ")) == (2, 2)
+        for name, problem in links.items():
+            assert f"clipsearch: {photos}/{name} is left as it is: it is {problem}\n" in done.err
+    assert outside.read_bytes() == before
+    assert not (photos / "nothing.xmp").exists()
+
+    (photos / "00.xmp").write_bytes(with_keywords(OF_DARKTABLE, ["dog"]))
+    removed = clipsearch("label", "--remove", index=index)
+    assert (removed.status, removed.err.splitlines()) == (
+        2,
+        [
+            f"clipsearch: {photos}/00.png.xmp is left as it is: it is a link that leads out of its folder",
+            "took tags out of 1 sidecar, deleted 1 that had nothing else",
+        ],
+    )
+    assert (photos / "00.xmp").read_bytes() == OF_DARKTABLE
+    assert outside.read_bytes() == before
+    outside.write_bytes(OF_DARKTABLE)  # nothing of ours is in it: there is nothing to say
+    assert clipsearch("label", "--remove", index=index).status == 0
+
+
+@posix
+def test_the_sidecar_of_a_link_lies_beside_the_link(clipsearch: Run, index: Path, tmp_path: Path) -> None:
+    for name in ("photos", "album"):
+        (tmp_path / name).mkdir()
+    SCENES[0].image.save(tmp_path / "photos/a.png")
+    (tmp_path / "album/b.png").symlink_to(tmp_path / "photos/a.png")
+    done = clipsearch("label", "a", "b", "--image", tmp_path / "album/b.png", "--write-xmp", *ALL, index=index)
+    assert done.status == 0
+    assert [path.name for path in (tmp_path / "photos").iterdir()] == ["a.png"]
+    assert (tmp_path / "album/b.png.xmp").is_file()
+
+
+@posix
+def test_what_a_killed_run_has_left_is_deleted(clipsearch: Run, photos: Path, index: Path) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    left = [f".00.png.xmp.{ended.pid}.tmp", f".x.XMP.{ended.pid}.tmp"]
+    others = [f".00.png.xmp.{os.getpid()}.tmp", f"00.png.xmp.{ended.pid}.tmp", f".notes.{ended.pid}.tmp"]
+    for name in (*left, *others):
+        (photos / name).write_bytes(b"<x")
+    assert clipsearch("label", "a", "b", "--write-xmp", *ALL, "--dry-run", index=index).status == 0
+    assert set(left) < files(photos).keys()
+    assert clipsearch("label", "a", "b", "--write-xmp", *ALL, index=index).status == 0
+    assert files(photos).keys() & {*left, *others} == set(others)
+
+
+# ------------------------------------------------------------------------------------------ other programs
+
+
+def test_what_another_program_writes_meanwhile_is_kept(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    photo, sidecar = os.fsencode(photos / "00.png"), photos / "00.png.xmp"
+    chosen = Sidecars()
+    new = chosen.addition(photo, ["dog"])
+    sidecar.write_bytes(with_keywords(None, ["theirs"]))
+    chosen.carry_out(new)
+    assert keywords(sidecar.read_bytes()) == ("theirs", "dog")
+
+    changed = chosen.addition(photo, ["cat"])
+    keep = sidecars._keep_attributes
+
+    def late(path: Path, temporary: Path) -> None:
+        """Another program writes just before the file is replaced."""
+        monkeypatch.setattr(sidecars, "_keep_attributes", keep)
+        path.write_bytes(with_keywords(path.read_bytes(), ["late"]))
+        keep(path, temporary)
+
+    monkeypatch.setattr(sidecars, "_keep_attributes", late)
+    chosen.carry_out(changed)
+    assert keywords(sidecar.read_bytes()) == ("theirs", "dog", "late", "cat")
+
+    sidecar.unlink()
+    chosen.carry_out(chosen.addition(photo, ["dog"]))
+    gone = Sidecars().removal(sidecar)
+    assert gone.after is None
+    sidecar.write_bytes(with_keywords(OF_DARKTABLE, ["dog"]))
+    chosen.carry_out(gone)
+    assert sidecar.read_bytes() == OF_DARKTABLE
+
+    monkeypatch.setattr(sidecars, "_keep_attributes", lambda path, _: path.write_bytes(path.read_bytes() + b" "))
+    with pytest.raises(ClipsearchError, match="another program keeps changing it"):
+        chosen.carry_out(chosen.addition(photo, ["cat"]))
+    assert keywords(sidecar.read_bytes()) == ()
+    assert [path.name for path in photos.iterdir() if path.name.endswith(".tmp")] == []
+
+
+@posix
+def test_a_photo_with_a_long_name(clipsearch: Run, photos: Path, index: Path, tmp_path: Path) -> None:
+    name = "é" * 121 + "a.png"
+    shutil.copy(photos / "00.png", tmp_path / name)
+    done = clipsearch("label", "a", "b", "--image", tmp_path / name, "--write-xmp", *ALL, index=index)
+    assert done.err == "wrote 1 sidecar, 0 had them already\n"
+    assert (tmp_path / f"{name}.xmp").is_file()
 
 
 # ------------------------------------------------------------------------------------------ what goes wrong
@@ -197,7 +366,7 @@ def test_a_sidecar_that_cannot_be_extended_is_left_alone(clipsearch: Run, photos
     assert len(done.lines) == 3
     assert done.err == (
         f"clipsearch: {photos}/00.png.xmp is left as it is: it is not in UTF-8 but in UTF-16\n"
-        f"clipsearch: {photos}/01.png.xmp is left as it is: it is not a file, or too large\n"
+        f"clipsearch: {photos}/01.png.xmp cannot be read: is a directory\n"
         "wrote 1 sidecar, 0 had them already\n"
     )
     assert (photos / "00.png.xmp").read_bytes() == utf16

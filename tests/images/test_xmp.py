@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import string
+import subprocess
+import sys
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
@@ -203,9 +206,10 @@ def test_the_keywords_of_a_document(name: str) -> None:
     assert keywords(document + b"\0\0") == expected
 
 
-@pytest.mark.parametrize("document", [*UNUSABLE.values(), b"\0", b"\xff", b"<a", b"{}"])
-def test_what_is_no_xmp_has_no_keywords(document: bytes) -> None:
-    assert keywords(document) == ()
+@pytest.mark.parametrize("document", [*list(UNUSABLE.values())[:-1], b"\0", b"\xff", b"<a", b"{}"])
+def test_what_is_no_xmp_is_refused(document: bytes) -> None:
+    with pytest.raises(SidecarUnusable):
+        keywords(document)
 
 
 @given(st.data())
@@ -213,8 +217,8 @@ def test_a_damaged_document_is_no_exception(data: st.DataObject) -> None:
     document = bytearray(data.draw(st.sampled_from([document for document, _ in DOCUMENTS.values()])))
     for _ in range(data.draw(st.integers(1, 4))):
         document[data.draw(st.integers(0, len(document) - 1))] = data.draw(st.integers(0, 255))
-    assert isinstance(keywords(bytes(document)), tuple)
     try:
+        assert isinstance(keywords(bytes(document)), tuple)
         more = with_keywords(bytes(document), ["dog"])
     except SidecarUnusable:
         return
@@ -222,9 +226,95 @@ def test_a_damaged_document_is_no_exception(data: st.DataObject) -> None:
     assert without_ours(more) == bytes(document)
 
 
-def test_a_document_that_is_nested_deep() -> None:
-    deep = b"<a>" * 50_000 + b"</a>" * 50_000
-    assert keywords(EXIFTOOL.replace(b"4", deep)) == ("beach", "Réunion")
+def test_namespaces_reach_as_far_as_their_element() -> None:
+    declared = b"""<rdf:RDF xmlns:rdf="%b" xmlns:a="%b"><rdf:Description><a:subject xmlns:rdf="urn:x" xmlns:a="urn:y"/>
+        <a:subject><rdf:Bag><rdf:li>dog</rdf:li></rdf:Bag></a:subject></rdf:Description></rdf:RDF>"""
+    assert keywords(declared % (RDF.encode(), DC.encode())) == ("dog",)
+
+
+# ------------------------------------------------------------------------------------------ limits
+
+
+def within(inside: bytes) -> bytes:
+    """A property of a document that has a keyword too."""
+    return EXIFTOOL.replace(b"4", inside)
+
+
+def listed(inside: bytes) -> bytes:
+    """More items for the list of keywords."""
+    return EXIFTOOL.replace(b"<rdf:li>beach</rdf:li>", b"<rdf:li>beach</rdf:li>" + inside)
+
+
+def attributes(count: int) -> bytes:
+    return b"".join(b' p:a%x=""' % n for n in range(count))
+
+
+ACCEPTED = {
+    "depth": lambda: within(b"<a>" * 400 + b"</a>" * 400),
+    "tags": lambda: within(b"".join(b"<a%020x/>" % n for n in range(390_000))),
+    "attributes": lambda: within(b'<a xmlns:p="' + b"u" * 10_000_000 + b'"' + attributes(99_000) + b"/>"),
+    "namespaces": lambda: within(b"<a" + b"".join(b' xmlns:n%x="u"' % n for n in range(99_000)) + b"/>"),
+    "properties": lambda: EXIFTOOL.replace(b"<xmp:R", b"".join(b"<p%080x/>" % n for n in range(49_000)) + b"<xmp:R"),
+    "keywords": lambda: listed(b"".join(b"<rdf:li>%x</rdf:li>" % n for n in range(49_000))),
+    "text": lambda: within(b"x" * 16_000_000),
+    "one keyword": lambda: listed(b"<rdf:li>" + b"x " * 500_000 + b"</rdf:li>"),
+    "value": lambda: within(b'<a b="' + b"x" * 16_000_000 + b'"/>'),
+    "references": lambda: within(b"&#65;" * 3_200_000),
+    "instructions": lambda: within(b"<?a b?>" * 390_000),
+}
+REFUSED = {
+    "it is larger than 16 MB": lambda: within(b" " * (1 << 24)),
+    "it has more than 400,000 tags": lambda: b"<a>" * 5_000_000,
+    "it has more than 100,000 attributes": lambda: within(b"<a" + attributes(101_000) + b"/>"),
+    "its elements are nested more than 500 deep": lambda: within(b"<a>" * 390_000),
+    "it has more than 50,000 properties and keywords": lambda: listed(b"<rdf:li/>" * 51_000),
+    "its keywords have more than 1,048,576 characters": lambda: listed(b"<rdf:li>" + b"x" * 2_000_000 + b"</rdf:li>"),
+    "it has a very long name": lambda: EXIFTOOL.replace(b"http://ns.adobe.com/xap/1.0/", b"u" * 600),
+    "it has a prefix without a namespace: q": lambda: EXIFTOOL.replace(b"xmp:Rating", b"q:Rating"),
+    "it has a document type, which XMP has not": lambda: b"<!DOCTYPE a [" + b"<!ENTITY a 'a'>" * 100_000,
+}
+# Parses each document in 100 MB beyond what the process and the document have. A keyword that is found is not added.
+IN_LITTLE_MEMORY = """
+import resource, sys
+sys.path.insert(0, sys.argv[1])
+from test_xmp import ACCEPTED, REFUSED
+from xml.parsers import expat
+from clipsearch.images.xmp import with_keywords
+from clipsearch.errors import SidecarUnusable
+for name, make in {**ACCEPTED, **REFUSED}.items():
+    document = make()
+    size = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (size + 100_000_000, resource.RLIM_INFINITY))
+    try:
+        print(name, with_keywords(document, ["beach"]) == document)
+    except SidecarUnusable as error:
+        print(name, error)
+    resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the size of a process is in /proc")
+def test_no_document_takes_much_memory() -> None:
+    command = [sys.executable, "-c", IN_LITTLE_MEMORY, str(Path(__file__).parent)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+    expected = [f"{name} True" for name in ACCEPTED] + [f"{message} {message}" for message in REFUSED]
+    assert done.stdout.splitlines() == expected
+
+
+@pytest.mark.parametrize("name", ["depth", "keywords"])
+def test_a_large_document_is_extended_and_restored(name: str) -> None:
+    document = ACCEPTED[name]()
+    more = with_keywords(document, ["dog"])
+    assert "dog" in keywords(more)
+    assert without_ours(more) == document
+
+
+@pytest.mark.parametrize("message", REFUSED)
+def test_a_document_beyond_the_limits_is_refused(message: str) -> None:
+    with pytest.raises(SidecarUnusable) as refused:
+        keywords(REFUSED[message]())
+    assert str(refused.value) == message
 
 
 def test_the_keywords_of_iptc() -> None:

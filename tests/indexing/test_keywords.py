@@ -12,7 +12,9 @@ from conftest import SCENES, Run
 from PIL import Image
 
 from clipsearch.errors import BadArgument, BadRequest
+from clipsearch.images import beside
 from clipsearch.images.decode import decode
+from clipsearch.images.preprocess import Preprocess
 from clipsearch.images.sandbox import Decoders
 from clipsearch.images.xmp import with_keywords
 from clipsearch.indexing.update import Options, update_index
@@ -101,6 +103,83 @@ def test_the_command_shows_and_filters_them(clipsearch: Run, photos: Path, tmp_p
     assert clipsearch("query", "--keyword", " ", index=index).status == 2
     listed = clipsearch("query", "--keyword", "familie", "-f", "jsonl", index=index)
     assert set(json.loads(listed.lines[0])["keywords"]) == {"Familie", "Großmutter", "beach"}
+
+
+def test_all_sidecars_of_a_photo_count(photos: Path, tmp_path: Path) -> None:
+    index = tmp_path / "index"
+    words = {"short.xmp": "one", "short.XMP": "two", "short.png.xmp": "three", "short.PNG.Xmp": "four"}
+    for name, word in words.items():
+        (photos / name).write_bytes(with_keywords(None, [word]))
+    update_index(index, [photos], Options(model="mini"))
+    assert [tagged(index, word) for word in words.values()] == [{"short.png"}] * 4
+    for name, word in words.items():
+        (photos / name).write_bytes(with_keywords(None, [f"new {word}"]))
+        assert update_index(index).unchanged == 5
+        assert [tagged(index, word), tagged(index, f"new {word}")] == [set(), {"short.png"}]
+    for name, word in words.items():
+        (photos / name).unlink()
+        update_index(index)
+        assert tagged(index, f"new {word}") == set()
+
+
+def test_a_sidecar_that_a_raw_file_shares_counts_for_both(photos: Path, tmp_path: Path) -> None:
+    index = tmp_path / "index"
+    SCENES[5].image.save(photos / "short.tif")
+    update_index(index, [photos], Options(model="mini"))
+    assert tagged(index, "dog", "beach") == {"short.png", "short.tif"}
+
+
+def test_a_folder_that_is_called_like_a_sidecar_is_walked(photos: Path, tmp_path: Path) -> None:
+    (photos / "2023.xmp").mkdir()
+    SCENES[5].image.save(photos / "2023.xmp/inside.png")
+    assert update_index(tmp_path / "index", [photos], Options(model="mini")).added == 6
+
+
+def test_a_sidecar_that_is_not_used_is_reported_once(clipsearch: Run, photos: Path, tmp_path: Path) -> None:
+    hostile = b'<x:xmpmeta xmlns:x="adobe:ns:meta/">' + b"<a>" * 300_000
+    (photos / "none.png.xmp").write_bytes(hostile)
+    with open(photos / "short.png.xmp", "wb") as file:
+        file.truncate(20_000_000)
+    index = tmp_path / "index"
+    done = clipsearch("index", photos, "--model", "mini", index=index)
+    assert done.status == 0
+    folder = os.fsdecode(os.path.realpath(photos))
+    assert [line for line in done.err.splitlines() if line.startswith("sidecar")] == [
+        f"sidecar ignored: {folder}/none.png.xmp: its elements are nested more than 500 deep",
+        f"sidecar ignored: {folder}/short.png.xmp: it is larger than 16 MB",
+    ]
+    assert tagged(index, "dog") == {"beside.png", "short.png"}
+    again = json.loads(clipsearch("index", "--json", index=index).out)
+    assert (again["unchanged"], again["sidecars_ignored"]) == (5, [])
+    (photos / "none.png.xmp").write_bytes(b"<html/>")
+    changed = json.loads(clipsearch("index", "--json", index=index).out)
+    assert changed["sidecars_ignored"] == [{"path": f"{folder}/none.png.xmp", "reason": "it is not XMP"}]
+
+
+def test_a_sidecar_that_the_disk_did_not_give_is_looked_at_again(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(path: bytes) -> bytes:
+        raise OSError(5, "Input/output error")
+
+    index = tmp_path / "index"
+    with monkeypatch.context() as patch:
+        patch.setattr(beside, "read_sidecar", fails)
+        report = update_index(index, [photos], Options(model="mini"))
+        assert [reason for _, reason in report.sidecars_ignored] == ["input/output error"] * 2
+    assert tagged(index, "dog") == set()
+    assert update_index(index).sidecars_ignored == []
+    assert tagged(index, "dog") == {"beside.png", "short.png"}
+
+
+def test_hostile_packets_in_photos_cost_only_their_keywords(tmp_path: Path) -> None:
+    image, block = SCENES[0].image, b"\x1c\x02\x19\0\x01a"
+    image.save(tmp_path / "a.webp", xmp=b'<x:xmpmeta xmlns:x="adobe:ns:meta/">' + b"<a>" * 5_000_000)
+    image.save(tmp_path / "b.tif", tiffinfo={33723: block * 200_000})
+    image.save(tmp_path / "c.tif", tiffinfo={33723: block})
+    with Decoders(Preprocess((8, 8)), 1, seconds=20) as decoders:
+        found = [decoders.decode((tmp_path / name).read_bytes()) for name in ("a.webp", "b.tif", "c.tif")]
+    assert [one.metadata.keywords for one in found] == [None, None, "a"]
 
 
 def test_hostile_files_beside_photos_have_no_keywords(photos: Path, tmp_path: Path) -> None:

@@ -25,7 +25,6 @@ from clipsearch.images.metadata import Metadata
 from clipsearch.images.preprocess import Preprocess
 from clipsearch.images.sandbox import Decoders
 from clipsearch.images.scan import FoundFile, Rules, is_video_name
-from clipsearch.images.thumbnail import still
 from clipsearch.indexing.update import Options, update_index
 from clipsearch.indexing.why import State, why_of
 from clipsearch.search.hit import Hit
@@ -334,13 +333,14 @@ def test_a_film_that_stalls_its_decoder_costs_its_time(films: Path) -> None:
 
 
 def test_a_still_of_a_film_is_what_it_shows_then(films: Path, tmp_path: Path) -> None:
-    (tmp_path / "a.jpg").write_bytes(still(os.fsencode(films / "film.mp4"), 9.0, 160))
+    with Decoders(Preprocess((1, 1)), 1) as decoders:
+        (tmp_path / "a.jpg").write_bytes(decoders.frame(os.fsencode(films / "film.mp4"), 9.0, 160))
+        with pytest.raises(ImageUnusable):
+            decoders.frame(os.fsencode(tmp_path / "none.mp4"), 1.0, 100)
     with Image.open(tmp_path / "a.jpg") as image:
         shown = np.asarray(image.convert("RGB")).astype(int)
     differences = [np.abs(shown - np.asarray(picture.resize((160, 120)).convert("RGB"))).mean() for picture in SHOWN]
     assert int(np.argmin(differences)) == 3
-    with pytest.raises(ImageUnusable):
-        still(os.fsencode(tmp_path / "none.mp4"), 1.0, 100)
 
 
 def test_contents_are_known_by_size_and_parts(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from clipsearch.errors import BadArgument, BadRequest, ClipsearchError
 from clipsearch.images.metadata import Metadata
 from clipsearch.images.read import content_hash, video_hash
 from clipsearch.images.scan import found_file, is_video_name
-from clipsearch.output import beside, manifest, quarantine
+from clipsearch.output import manifest, own_sidecars, quarantine
 from clipsearch.output.quarantine import Move, destination, move, undo
 from clipsearch.search.copies import Copy, Group, Kind
 from clipsearch.store.photo import Photo
@@ -500,7 +500,7 @@ def test_a_sidecar_that_cannot_be_moved_is_said(home: Path, place: Path, monkeyp
 
 def test_a_folder_is_listed_once(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     listed: list[bytes] = []
-    monkeypatch.setattr(beside, "_names_in", lambda folder: listed.append(folder) or [])
+    monkeypatch.setattr(own_sidecars, "_names_in", lambda folder: listed.append(folder) or [])
     best, *copies = (write(home / f"{n}.jpg") for n in range(5))
     list(move([group(best, *copies)], os.fsencode(tmp_path / "away")))
     assert listed == [os.fsencode(home)]

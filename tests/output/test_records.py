@@ -7,16 +7,16 @@ import json
 import sys
 
 import pytest
+from clipsearch.search.duplicates import Copy
 
 from clipsearch.images.metadata import Metadata
 from clipsearch.images.scan import Rules
 from clipsearch.indexing.status import RootStatus, Status
 from clipsearch.indexing.update import Report
 from clipsearch.output import records
-from clipsearch.search.duplicates import Copy
 from clipsearch.search.evaluate import Evaluation, Recall
-from clipsearch.search.label import Labelled
 from clipsearch.search.hit import Hit
+from clipsearch.search.label import Labelled
 from clipsearch.store.catalogue import Offline, Photo
 
 RAW = b"/a/\xff\t\n\\.jpg"

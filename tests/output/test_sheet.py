@@ -19,15 +19,18 @@ from typing import Any
 from urllib.parse import unquote_to_bytes, urlsplit
 
 import pytest
+from clipsearch.search.duplicates import Copy
 from PIL import Image as Picture
 from PIL import ImageCms
 
+from clipsearch.images import decode
 from clipsearch.images.metadata import Metadata
-from clipsearch.images.thumbnail import thumbnail
+from clipsearch.images.preprocess import Preprocess
+from clipsearch.images.sandbox import Decoders
+from clipsearch.images.thumbnail import LONG_SIDE
 from clipsearch.output import sheet as module
 from clipsearch.output.sheet import duplicates_sheet, sheet, write_duplicates
 from clipsearch.output.text import printable
-from clipsearch.search.duplicates import Copy
 from clipsearch.search.hit import Hit
 from clipsearch.store.catalogue import Photo
 
@@ -90,6 +93,11 @@ class Parsed(HTMLParser):
 # ------------------------------------------------------------------------------------------ thumbnails
 
 
+def thumbnail(path: Path, long_side: int = LONG_SIDE) -> Picture.Image | None:
+    with Decoders(Preprocess((1, 1)), 1) as decoders:
+        return decoders.thumbnail(os.fsencode(path), long_side)
+
+
 def test_a_thumbnail_is_upright_and_small(tmp_path: Path) -> None:
     image = Picture.new("RGB", (1600, 900), "blue")
     image.paste("red", (0, 0, 800, 900))
@@ -101,7 +109,7 @@ def test_a_thumbnail_is_upright_and_small(tmp_path: Path) -> None:
     assert small.size == (180, 320)
     assert small.getpixel((90, 40))[0] > 200
     assert small.getpixel((90, 280))[2] > 200
-    again = thumbnail(os.fsencode(tmp_path / "a.jpg"), 64)
+    again = thumbnail(tmp_path / "a.jpg", 64)
     assert again is not None
     assert again.size == (36, 64)
 
@@ -179,17 +187,17 @@ def test_similar_photos_are_counted_and_listed(tmp_path: Path) -> None:
 
 def test_thumbnails_lie_in_the_page_in_the_order_of_the_hits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hits = [Hit(n, 0.5, save(tmp_path / f"{n}.jpg", f"rgb({10 * n}, 0, 0)", (1000, 500))) for n in range(1, 21)]
-    second = threading.Event()
+    second, thumbnail = threading.Event(), Decoders.thumbnail
 
-    def late(path: bytes, time: float | None) -> Picture.Image | None:
+    def late(decoders: Decoders, path: bytes, *how: Any) -> Picture.Image | None:
         if path.endswith(b"/2.jpg"):
             second.set()
         elif path.endswith(b"/1.jpg"):  # ready only after the next one has begun
             assert second.wait(20)
-        return thumbnail(path, time=time)
+        return thumbnail(decoders, path, *how)
 
     monkeypatch.setattr(module, "_WORKERS", 2)
-    monkeypatch.setattr(module, "thumbnail", late)
+    monkeypatch.setattr(Decoders, "thumbnail", late)
     pictures = Parsed(page(*hits)).thumbnails()
     assert [image.size for image in pictures] == [(320, 160)] * 20
     assert [image.format for image in pictures] == ["JPEG"] * 20
@@ -197,15 +205,22 @@ def test_thumbnails_lie_in_the_page_in_the_order_of_the_hits(tmp_path: Path, mon
         assert abs(image.getpixel((160, 80))[0] - 10 * n) <= 4
 
 
+def test_a_page_is_made_without_decoding_photos_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decode, "_decode", lambda *_: pytest.fail("decoded in this process"))
+    hits = [Hit(n, 0.5, save(tmp_path / f"{n}.jpg")) for n in range(1, 3)]
+    (tmp_path / "2.jpg").write_bytes(b"no photo any more")
+    assert len(Parsed(page(*hits)).thumbnails()) == 1
+
+
 def test_decoding_keeps_near_the_page_and_ends_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked, go_on = [], threading.Event()
 
-    def slow(path: bytes, time: float | None) -> None:
+    def slow(decoders: Decoders, path: bytes, *how: Any) -> None:
         asked.append(path)
         assert len(asked) == 1 or go_on.wait(20)
 
     monkeypatch.setattr(module, "_WORKERS", 2)
-    monkeypatch.setattr(module, "thumbnail", slow)
+    monkeypatch.setattr(Decoders, "thumbnail", slow)
     pieces = sheet([Hit(n, 0.5, photo(tmp_path / f"{n}.jpg")) for n in range(1, 1001)], "many")
     shown = ""
     while "1.jpg" not in shown:
@@ -221,7 +236,7 @@ def test_decoding_keeps_near_the_page_and_ends_with_it(tmp_path: Path, monkeypat
 def test_thousands_of_thumbnails_are_not_held_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[bytes] = []
     monkeypatch.setattr(module, "_WORKERS", 2)
-    monkeypatch.setattr(module, "thumbnail", lambda path, time: asked.append(path))
+    monkeypatch.setattr(Decoders, "thumbnail", lambda _, path, *how: asked.append(path))
     pieces = sheet([Hit(n, 0.5, photo(tmp_path / f"{n}.jpg")) for n in range(1, 1001)], "many")
     for n, _ in zip(range(100), pieces, strict=False):
         assert len(asked) <= n + 5

@@ -6,6 +6,7 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
+from clipsearch.search.duplicates import Copy
 from rich.cells import cell_len
 
 from clipsearch.images.metadata import Metadata
@@ -13,7 +14,6 @@ from clipsearch.images.scan import TYPES, Rules
 from clipsearch.indexing.status import RootStatus, Status
 from clipsearch.indexing.update import Report
 from clipsearch.output import text
-from clipsearch.search.duplicates import Copy
 from clipsearch.search.hit import Hit
 from clipsearch.store.catalogue import Offline, Photo
 from clipsearch.store.filters import EVERYTHING, Circle, Filter

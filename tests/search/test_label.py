@@ -13,7 +13,9 @@ from rich.cells import cell_len
 from terminal import cold, in_terminal
 
 from clipsearch.arrays import unit_rows
+from clipsearch.cli.label import _classified
 from clipsearch.errors import BadRequest
+from clipsearch.images import decode
 from clipsearch.search.embed import Embedder
 from clipsearch.search.label import TEMPLATE, Classifier, _prompt, templates_of
 from clipsearch.store.catalogue import Store
@@ -34,6 +36,21 @@ def test_probabilities_are_the_softmax_of_scaled_cosines(drawn_index: Path) -> N
     odds = np.exp(logits)
     np.testing.assert_allclose(found, odds / odds.sum(1, keepdims=True), atol=1e-5)
     np.testing.assert_allclose(found.sum(1), 1, atol=1e-5)
+
+
+def test_files_are_decoded_in_another_process(
+    tmp_path: Path, drawn_index: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of several files, one that kills its decoder costs only itself."""
+    SCENES[0].image.save(tmp_path / "new.tif")
+    place, failed = str(tmp_path / "new.tif"), []
+    with Store.open(drawn_index) as store:
+        embedder = Embedder(store)
+        expected = embedder.image((tmp_path / "new.tif").read_bytes(), place)
+        monkeypatch.setattr(decode, "_decode", lambda *_: pytest.fail("decoded in this process"))
+        (found,) = _classified([place], Classifier(embedder, LABELS, [TEMPLATE]), embedder, 1, failed)
+        (wanted,) = Classifier(embedder, LABELS, [TEMPLATE]).classify([found.path], expected[None], 1)
+    assert (found, failed) == (wanted, [])
 
 
 def test_templates() -> None:

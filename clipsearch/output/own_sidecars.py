@@ -18,7 +18,7 @@ _NUMBERED = re.compile(rb"(?s)(.*?)(\(\d+\))?")  # "x(1).jpg" has "x.jpg(1).json
 _EDITED = re.compile(r"-[^\W\d_]+")  # "x-edited.jpg", in the language of the account, shares the JSON of "x.jpg"
 
 
-class Sidecars:
+class OwnSidecars:
     """The files beside photos, as they were at the first look. `gone` are those that were moved since."""
 
     def __init__(self) -> None:
