@@ -11,6 +11,7 @@ import importlib.util
 import os
 import stat
 from collections.abc import Iterator, Mapping
+from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from clipsearch.errors import BadArgument, reason
@@ -42,15 +43,7 @@ TYPES = {
 }
 _RAW = tuple(suffix.encode() for suffix in TYPES["raw"])
 _VIDEO = tuple(suffix.encode() for suffix in TYPES["video"])
-
-
-def _patterns(kind: str) -> tuple[str, ...]:
-    """What leaves a kind of file out, in capitals too."""
-    return tuple("*" + "".join(f"[{c}{c.upper()}]" if c.isalpha() else c for c in suffix) for suffix in TYPES[kind])
-
-
 SIDECAR_ENDINGS = (b".xmp", b".XMP")
-NO_RAW, NO_VIDEO = _patterns("raw"), _patterns("video")
 IMAGE_SUFFIXES = frozenset(suffix.encode() for suffixes in TYPES.values() for suffix in suffixes)
 _CTIME_IS_CHANGE = os.name != "nt"  # on Windows it is the time of creation
 _SQLITE_INTEGER = 2**63 - 1  # some file systems keep times beyond the year 2262
@@ -85,6 +78,16 @@ class Rules(NamedTuple):
     follow_links: bool = False
     exclude: tuple[str, ...] = ()
     any_name: bool = False
+    raw: bool = True
+    video: bool = True
+
+
+class Setting(StrEnum):
+    """A rule other than a pattern that leaves a path out. A type of its own: a pattern may read "hidden" too."""
+
+    HIDDEN = "hidden"
+    RAW = "raw"
+    VIDEO = "video"
 
 
 class FoundFile(NamedTuple):
@@ -124,18 +127,20 @@ class Exclusions:
 
     def __init__(self, root: bytes, rules: Rules) -> None:
         self.matched: set[str] = set()
-        self._hidden = rules.hidden
+        self._rules = rules
         self._patterns = [(text, pattern) for text in rules.exclude for pattern in _compiled(root, text)]
 
-    def reason(self, path: bytes) -> str | None:
-        """What leaves out a path below the root, which ends in "/" for a folder: a pattern or "hidden"; or None.
+    def reason(self, path: bytes) -> Setting | str | None:
+        """What leaves out a path below the root, which ends in "/" for a folder: a setting, a pattern, or None.
 
         The folders above it are not looked at.
         """
         name = path.rstrip(b"/").rpartition(b"/")[2]
-        if not self._hidden and (name.startswith(b".") or name in NOT_PHOTOS):
-            return "hidden"
-        found = None
+        if not self._rules.hidden and (name.startswith(b".") or name in NOT_PHOTOS):
+            return Setting.HIDDEN
+        found: Setting | str | None = _kind_left_out(path, self._rules)
+        if found:
+            return found
         if self._patterns:
             # As text, or `?` would be one byte of a letter. Bytes that are not text become one character each.
             text = _without_newlines(os.fsdecode(path))
@@ -145,7 +150,7 @@ class Exclusions:
                     found = spelling if pattern.include else None  # the last one decides, as in Git
         return found
 
-    def on_the_way(self, path: bytes) -> str | None:
+    def on_the_way(self, path: bytes) -> Setting | str | None:
         """What leaves out a path below the root or a folder above it, so that a scan never comes to it; or None."""
         ends = [n + 1 for n, byte in enumerate(path) if byte == ord("/")] + [len(path)]
         return next((why for end in ends if (why := self.reason(path[:end])) is not None), None)
@@ -188,8 +193,8 @@ def scan(
             yield item
 
 
-def left_out(root: bytes, rules: Rules, path: bytes) -> str | None:
-    """Why a scan never comes to a path below the root: the pattern that leaves it out, "hidden", or None.
+def left_out(root: bytes, rules: Rules, path: bytes) -> Setting | str | None:
+    """Why a scan never comes to a path below the root: the setting or the pattern that leaves it out, or None.
 
     A folder's path ends in "/". A folder that is left out leaves out all that is in it.
     """
@@ -238,9 +243,15 @@ def _changed(sidecar: os.DirEntry[bytes]) -> int | None:
 def may_be_a_photo(path: bytes, rules: Rules) -> bool:
     """Whether a file with this name may be a photo; without an ending, its first bytes have to say."""
     suffix = os.path.splitext(path)[1].lower()
-    if suffix in _VIDEO:
-        return can_read_videos()
+    if _kind_left_out(path, rules) or (suffix in _VIDEO and not can_read_videos()):
+        return False
     return suffix in IMAGE_SUFFIXES or (rules.any_name and not suffix)
+
+
+def _kind_left_out(path: bytes, rules: Rules) -> Setting | None:
+    if not rules.raw and is_raw_name(path):
+        return Setting.RAW
+    return Setting.VIDEO if not rules.video and is_video_name(path) else None
 
 
 def is_sidecar_name(path: bytes) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from clipsearch.images.scan import NO_RAW, NO_VIDEO, Rules
+from clipsearch.images.scan import Rules
 from clipsearch.indexing.kept import KeptEncoder
 
 
@@ -44,9 +44,4 @@ class Options:
     def rules(self, before: Rules) -> Rules:
         """What a scan leaves out, where it was `before`."""
         chosen = {name: getattr(self, name) for name in Rules._fields}
-        rules = before._replace(**{name: value for name, value in chosen.items() if value is not None})
-        for wanted, patterns in ((self.raw, NO_RAW), (self.video, NO_VIDEO)):
-            if wanted is not None:
-                others = tuple(pattern for pattern in rules.exclude if pattern not in patterns)
-                rules = rules._replace(exclude=others if wanted else (*others, *patterns))
-        return rules
+        return before._replace(**{name: value for name, value in chosen.items() if value is not None})

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Sequence
 
 from clipsearch.errors import BadRequest, FolderOffline
-from clipsearch.images.scan import Rules, left_out
+from clipsearch.images.scan import Rules, Setting, left_out
 from clipsearch.indexing.options import Options
 from clipsearch.paths import absolute, relative_to
 from clipsearch.store.catalogue import Root, Store
@@ -80,7 +80,7 @@ def _check_inside(root: Root, path: bytes, options: Options) -> None:
         raise BadRequest(f"{_names(Rules._fields)} are kept for a whole indexed folder; give them with {outer}")
     why = left_out(root.path, root.rules, (relative_to(path, root.path) or b"") + b"/")
     if why is not None:
-        because = "it is hidden" if why == "hidden" else f"its exclude has {why}"
+        because = "it is hidden" if why is Setting.HIDDEN else f"its exclude has {why}"
         raise BadRequest(f"{name} is left out of {outer}, which is indexed as a whole: {because}")
 
 

@@ -120,7 +120,8 @@ class Run:
         for found, known in _merge(found_files, self._store.known(root, below)):
             if found is None:
                 assert known is not None
-                if is_video_name(known.path) and not can_read_videos():
+                unknown = is_video_name(known.path) and not can_read_videos()
+                if unknown and exclusions.on_the_way(known.path) is None:
                     self._report.unchanged += known.error is None  # nobody has looked whether it is there
                 elif not any(relative_to(known.path, folder) is not None or not folder for folder in unreadable):
                     self._gone.append((root, known.path))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clipsearch.errors import counted
-from clipsearch.images.scan import TYPES
+from clipsearch.images.scan import TYPES, Rules
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -233,12 +233,23 @@ def status(found: Status) -> Iterator[str]:
     for root in found.roots:
         state = f"  (offline: {root.offline})" if root.offline else ""
         yield f"  {root.photos:>9,}  {printable(root.path)}{state}"
+        if root.rules != Rules():
+            yield f"  {'':9}  with {printable(' '.join(_options(root.rules)))}"
     for path, count in found.unreadable:
         yield f"  {count:>9,}  of these in {printable(path)}  (offline: cannot be read)"
     for path, reason in found.skipped[: 2 * MOST_LISTED]:
         yield f"  skipped  {printable(path)}: {reason}"
     if len(found.skipped) > 2 * MOST_LISTED:
         yield f"  ... and {len(found.skipped) - 2 * MOST_LISTED:,} more; clipsearch status --json lists them"
+
+
+def _options(rules: Rules) -> Iterator[str]:
+    """The options of `index` that make these rules of the usual ones."""
+    for name, value, usual in zip(Rules._fields, rules, Rules(), strict=True):
+        if name == "exclude":
+            yield from (f"--exclude {quoted(pattern)}" for pattern in rules.exclude)
+        elif value != usual:
+            yield f"--{'' if value else 'no-'}{name.replace('_', '-')}"
 
 
 def repairs(sound: Verified) -> list[str]:

@@ -17,14 +17,15 @@ from typing import Any
 from clipsearch.errors import CatalogueDamaged, IndexOutdated, IndexTooNew, IndexUnusable
 from clipsearch.paths import CATALOGUE
 
-FORMAT = 5
+FORMAT = 6
 REBUILT = "rebuilt.sqlite"  # a catalogue in the making, until it takes the other's place
 
 SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE roots (
     id INTEGER PRIMARY KEY, path BLOB NOT NULL UNIQUE,
-    hidden INTEGER NOT NULL, follow_links INTEGER NOT NULL, exclude TEXT NOT NULL, any_name INTEGER NOT NULL
+    hidden INTEGER NOT NULL, follow_links INTEGER NOT NULL, exclude TEXT NOT NULL, any_name INTEGER NOT NULL,
+    raw INTEGER NOT NULL, video INTEGER NOT NULL
 );
 CREATE TABLE images (
     id INTEGER PRIMARY KEY AUTOINCREMENT, content BLOB NOT NULL UNIQUE,

@@ -129,6 +129,16 @@ def test_patterns_and_names_may_have_anything_in_them(root: Path) -> None:
     assert b"!a.jpg" not in paths(root, exclude=("\\!a.jpg",))
 
 
+def test_raw_files_and_videos_are_left_out_by_settings_of_their_own(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("clipsearch.images.scan.can_read_videos", lambda: True)
+    put(root, "a.CR2", "b.dng", "c.MOV", "d/e.jpg", "f.nef/g.jpg", "raw", "video")
+    assert paths(root, raw=False) == [b"c.MOV", b"d/e.jpg", b"f.nef/g.jpg"]
+    assert paths(root, video=False, exclude=("f.*",)) == [b"a.CR2", b"b.dng", b"d/e.jpg"]
+    assert paths(root, raw=False, video=False) == [b"d/e.jpg", b"f.nef/g.jpg"]
+
+
 def test_a_pattern_that_matched_is_told_from_one_that_did_not(root: Path) -> None:
     put(root, "a.gif", "sub/b.gif", "c.jpg")
     exclusions = Exclusions(os.fsencode(root), Rules(exclude=("*.gif", "a.*", "none", "/sub")))

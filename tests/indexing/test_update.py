@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import SCENES, forbid, save_scenes
+from hypothesis import given
+from hypothesis import strategies as st
 from indexes import MINI, StubEncoder, assert_as_new, contents, draw, encode_with, everything_at_once, touch
 from PIL import Image
 
@@ -968,3 +970,39 @@ def test_photos_without_an_ending_are_known_by_their_first_bytes(
 def test_a_file_in_the_place_of_a_folder_is_said_to_be_one(index: Path, photos: Path) -> None:
     with pytest.raises(BadRequest, match=r"a\.png is a file, not a folder"):
         update_index(index, [photos / "a.png"], MINI)
+
+
+SETTINGS = [
+    *({"raw": False}, {"raw": True}, {"video": False}, {"video": True}, {"exclude": ("*.png",)}, {"exclude": ()}),
+    *({"hidden": True}, {"raw": False, "exclude": ("b.*",)}, {"raw": True, "video": False, "exclude": ()}),
+]
+
+
+@given(st.lists(st.sampled_from(SETTINGS), max_size=6))
+def test_a_setting_changes_no_other(given: list[dict[str, object]]) -> None:
+    rules, expected = Rules(), Rules()._asdict()
+    for options in given:
+        rules = Options(**options).rules(rules)
+        expected |= options
+        assert rules._asdict() == expected
+
+
+def test_raw_files_and_videos_stay_left_out_whatever_is_excluded_later(
+    index: Path, photos: Path, stub: type[StubEncoder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("images.scan", "indexing.run"):
+        monkeypatch.setattr(f"clipsearch.{module}.can_read_videos", lambda: True)
+    for name in ("x.nef", "x.mov"):
+        (photos / name).write_bytes(b"no photo")
+
+    def skipped(*folders: Path, **options: object) -> set[str]:
+        report = update_index(index, folders, Options(model="mini", **options))
+        return {os.path.basename(os.fsdecode(path)) for path, _ in (*report.skipped, *report.skipped_before)}
+
+    assert skipped(photos, raw=False, video=False) == set()
+    assert skipped(exclude=("b.png",)) == set()
+    assert skipped(exclude=()) == set()
+    assert skipped(video=True) == {"x.mov"}
+    assert skipped(exclude=("*.mov",)) == set()
+    assert skipped(raw=True) == {"x.nef"}
+    assert skipped(exclude=()) == {"x.nef", "x.mov"}

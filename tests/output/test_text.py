@@ -141,7 +141,8 @@ def test_every_damage_has_a_sentence_that_is_english() -> None:
 
 
 def test_the_status_says_what_is_offline_and_why() -> None:
-    roots = [RootStatus(b"/a\x1b", Rules(), 3, 1, None), RootStatus(b"/b", Rules(), 2000, 0, Offline.EMPTY)]
+    rules = Rules(hidden=True, exclude=("*.gif", "a\x1b"), raw=False)
+    roots = [RootStatus(b"/a\x1b", rules, 3, 1, None), RootStatus(b"/b", Rules(), 2000, 0, Offline.EMPTY)]
     skipped = [(b"/a/%d" % n, "cut") for n in range(25)]
     found = Status(
         "/index", "mini", "f", 256, 2003, 4, 99, "exact", roots, skipped[:1], [(b"/a/locked", 2)], {}, 0, 0, 4
@@ -151,6 +152,7 @@ def test_the_status_says_what_is_offline_and_why() -> None:
         "model   mini, 256 dimensions",
         "photos  2,003, 4 of them distinct, 1 file skipped",
         "          3  /a\\x1b",
+        "             with --hidden --exclude '*.gif' --exclude 'a\\x1b' --no-raw",
         "      2,000  /b  (offline: has nothing in it any more)",
         "          2  of these in /a/locked  (offline: cannot be read)",
         "  skipped  /a/0: cut",
