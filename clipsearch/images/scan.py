@@ -12,15 +12,12 @@ import os
 import stat
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
-from clipsearch.errors import BadArgument, reason
+from clipsearch.errors import reason
+from clipsearch.images.patterns import compiled, composed
 from clipsearch.images.read import read_head
 from clipsearch.images.signatures import HEAD, looks_like_a_photo
-from clipsearch.paths import relative_to
-
-if TYPE_CHECKING:
-    from pathspec import Pattern
 
 # Kinds of file by the endings of their names.
 TYPES = {
@@ -70,8 +67,8 @@ def is_video_name(path: bytes) -> bool:
 class Rules(NamedTuple):
     """What a scan leaves out and takes in.
 
-    `exclude` are patterns as in a .gitignore file in the root; an absolute path below the root is one too. `any_name`
-    takes in files without an extension whose first bytes are those of a photo.
+    `exclude` are patterns as in a .gitignore file in the root (`images.patterns`). `any_name` takes in files without an
+    extension whose first bytes are those of a photo.
     """
 
     hidden: bool = False
@@ -125,10 +122,10 @@ _Entries = Iterator[_Entry]
 class Exclusions:
     """The rules of one root, applied to paths below it. `matched` collects the patterns that matched something."""
 
-    def __init__(self, root: bytes, rules: Rules) -> None:
+    def __init__(self, rules: Rules) -> None:
         self.matched: set[str] = set()
         self._rules = rules
-        self._patterns = [(text, pattern) for text in rules.exclude for pattern in _compiled(root, text)]
+        self._patterns = [pattern for pattern in map(compiled, rules.exclude) if pattern is not None]
 
     def reason(self, path: bytes) -> Setting | str | None:
         """What leaves out a path below the root, which ends in "/" for a folder: a setting, a pattern, or None.
@@ -143,11 +140,12 @@ class Exclusions:
             return found
         if self._patterns:
             # As text, or `?` would be one byte of a letter. Bytes that are not text become one character each.
-            text = _without_newlines(os.fsdecode(path))
-            for spelling, pattern in self._patterns:
-                if pattern.match_file(text) is not None:
-                    self.matched.add(spelling)
-                    found = spelling if pattern.include else None  # the last one decides, as in Git
+            text = os.fsdecode(path)
+            in_nfc = composed(text)
+            for pattern in self._patterns:
+                if pattern.matches(text, in_nfc):
+                    self.matched.add(pattern.text)
+                    found = pattern.text if pattern.leaves_out else None  # the last one decides, as in Git
         return found
 
     def on_the_way(self, path: bytes) -> Setting | str | None:
@@ -166,7 +164,7 @@ def scan(
     are made from the rules unless they are given.
     """
     rules = rules or Rules()
-    exclusions = exclusions or Exclusions(root, rules)
+    exclusions = exclusions or Exclusions(rules)
     parts = under.split(b"/") if under else []
     above = tuple(_identity(os.path.join(root, *parts[:depth])) for depth in range(len(parts)))
     # The listings of the folders that the walk is in, outermost first, each with the identities down to its folder.
@@ -193,18 +191,12 @@ def scan(
             yield item
 
 
-def left_out(root: bytes, rules: Rules, path: bytes) -> Setting | str | None:
+def left_out(rules: Rules, path: bytes) -> Setting | str | None:
     """Why a scan never comes to a path below the root: the setting or the pattern that leaves it out, or None.
 
     A folder's path ends in "/". A folder that is left out leaves out all that is in it.
     """
-    return Exclusions(root, rules).on_the_way(path)
-
-
-def check_patterns(patterns: tuple[str, ...]) -> None:
-    """Raise `BadArgument` for a pattern that Git's rules give no meaning."""
-    for text in patterns:
-        _compiled(b"/", text)
+    return Exclusions(rules).on_the_way(path)
 
 
 def _list(root: bytes, folder: bytes, rules: Rules, exclusions: Exclusions) -> list[_Entry]:
@@ -279,27 +271,6 @@ def _is_file(entry: os.DirEntry[bytes]) -> bool:
         return entry.is_file()
     except OSError:
         return False
-
-
-def _compiled(root: bytes, text: str) -> list[Pattern]:
-    """A pattern as it is written, made one that Git knows: without comments, below the root."""
-    from pathspec import GitIgnoreSpec
-
-    below = relative_to(os.fsencode(text.rstrip("/")), root)
-    if below is not None:  # its absolute path; what else begins with "/" begins at the root
-        spelt = "/" + os.fsdecode(below) + "/" * text.endswith("/")
-    else:
-        spelt = text.removeprefix(".") if text.startswith("./") else text
-    try:
-        spec = GitIgnoreSpec.from_lines([_without_newlines("\\" + spelt if spelt.startswith("#") else spelt)])
-        return [pattern for pattern in spec.patterns if pattern.include is not None]
-    except ValueError:
-        raise BadArgument("exclude", f"has a pattern without a meaning: {text!r}") from None
-
-
-def _without_newlines(text: str) -> str:
-    """The same with NUL, which is in no name, for newlines, at which a regular expression would stop."""
-    return text.replace("\n", "\0")
 
 
 def _identity(folder: bytes) -> tuple[int, int]:

@@ -95,7 +95,7 @@ def _state(store: Store, root: Root, below: bytes) -> tuple[State, str]:
 
 
 def _state_of_folder(store: Store, root: Root, below: bytes) -> tuple[State, str]:
-    by = left_out(root.path, root.rules, below + b"/") if below else None
+    by = left_out(root.rules, below + b"/") if below else None
     if by is not None:
         return State.EXCLUDED, _because(by)
     if not os.access(join(root.path, below) if below else root.path, os.R_OK | os.X_OK):
@@ -108,7 +108,7 @@ def _state_of_folder(store: Store, root: Root, below: bytes) -> tuple[State, str
 
 
 def _state_of_new(root: Root, below: bytes) -> tuple[State, str]:
-    by = left_out(root.path, root.rules, below)
+    by = left_out(root.rules, below)
     if by is not None:
         return State.EXCLUDED, _because(by)
     ending = os.path.splitext(below)[1].lower()

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from clipsearch.arrays import Array, Ids, parts, unit_rows
 from clipsearch.errors import IndexUnusable, NoCollection
 from clipsearch.images.metadata import Metadata
-from clipsearch.paths import Collection, join, relative_to
+from clipsearch.paths import Collection, join, relative_to, spellings
 from clipsearch.store import expressions, milvus
 from clipsearch.store.entities import METADATA, OF_PHOTO, escaped, root_of, unescaped
 from clipsearch.store.expressions import among
@@ -27,7 +27,7 @@ from clipsearch.store.photo import Photo, Root, RootCounts, local_time
 from clipsearch.store.schema import kilometres
 from clipsearch.store.searchable import Searchable
 from clipsearch.store.segments import products
-from clipsearch.store.selection import Clause, Place, Selection, searched_places, spellings
+from clipsearch.store.selection import Clause, Place, Selection, searched_places
 from clipsearch.store.tables import Rows
 
 if TYPE_CHECKING:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from clipsearch.errors import BadRequest, NotIndexed
-from clipsearch.paths import absolute, join, relative_to
+from clipsearch.paths import absolute, join, relative_to, spellings
 from clipsearch.store import texts
 from clipsearch.store.filters import EVERYTHING, Circle, Filter, words_of
 
@@ -129,14 +129,6 @@ def locate(store: Searchable, path: bytes, roots: Sequence[Root]) -> tuple[Root,
     if b"\0" in path:  # which is in no name
         return None
     return next((found for spelt in spellings(path) if (found := _indexed(store, spelt, roots))), None)
-
-
-def spellings(path: bytes) -> Iterator[bytes]:
-    """How the index may have written a path: as it is, with links to its folder resolved, or with all of them."""
-    yield os.path.abspath(path)
-    folder, name = os.path.split(path)
-    yield join(absolute(os.fsdecode(folder)), name)
-    yield absolute(os.fsdecode(path))
 
 
 def _indexed(store: Searchable, path: bytes, roots: Sequence[Root]) -> tuple[Root, bytes] | None:
