@@ -16,6 +16,7 @@ from clipsearch.cli.app import (
     NullOption,
     chosen_format,
     colour,
+    destination,
     explained,
     new_app,
     width,
@@ -55,7 +56,8 @@ def duplicates(
     format: FormatOption = None,
     null: NullOption = False,
     html: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Write a page to look before deleting.", rich_help_panel=OUTPUT)
+        list[str] | None,
+        typer.Option(metavar="FILE", help="Write a page to look before deleting.", rich_help_panel=OUTPUT),
     ] = None,
     index: IndexOption = None,
     debug: DebugOption = False,
@@ -82,8 +84,7 @@ def duplicates(
     form = chosen_format(format, records.FORMATS, "paths" if null or not sys.stdout.isatty() else "table")
     if null and form != "paths":
         raise BadRequest(f"-0 prints paths; it does not go with --format {form}")
-    if html in ("", "-"):
-        raise BadArgument("html", f"needs a name, not {html!r}")
+    page = destination("html", html)
     where = filters.photo_filter(
         under, after, before, camera, near, size, orientation, type, name, reads, keyword, files_from, from0
     )
@@ -92,10 +93,10 @@ def duplicates(
         threshold = None if identical else NEAR if similarity is None else similarity
         groups = find_duplicates(store, searcher.selection, threshold, searcher.present)
         filters.say_left_out(searcher)
-    if html:
+    if page:
         from clipsearch.output.sheet import write_duplicates
 
-        write_duplicates(Path(html).expanduser().absolute(), groups, text.filter_title(where))
+        write_duplicates(Path(page).expanduser().absolute(), groups, text.filter_title(where))
     if form == "table":
         write(text.duplicates(groups, width(), colour=colour()))
     else:

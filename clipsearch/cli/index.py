@@ -159,8 +159,8 @@ def index(
     --follow-links, --any-name, --no-raw, --no-video and --exclude say of a folder is remembered, and --ocr for the
     whole index.
 
-    --exclude takes a path literally if it exists and is absolute or begins with ./, ../ or ~. Anything else is a
-    .gitignore pattern: a leading / is the top of each indexed folder.
+    --exclude takes a path in an indexed folder literally if it exists and is absolute or begins with ./, ../ or ~.
+    Anything else is a .gitignore pattern: a leading / is the top of each indexed folder.
 
     Examples:
       clipsearch index ~/Pictures

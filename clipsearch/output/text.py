@@ -303,24 +303,28 @@ def clock(seconds: float) -> str:
 
 def filter_title(where: Filter) -> str:
     """What photos had to be besides, in words; empty where they could be anything."""
-    near = where.near
-    folder = where.under and printable(from_home(os.path.abspath(os.fsencode(where.under))))
+    folders = [printable(from_home(os.path.abspath(os.fsencode(folder)))) for folder in where.under]
+    circles = [f"within {one.km:g} km of {one.latitude:g}, {one.longitude:g}" for one in where.near]
     said = [
-        folder and f"in {folder}",
+        folders and f"in {_or(folders)}",
         where.after is not None and f"from {_moment(where.after)} on",
         where.before is not None and f"before {_moment(where.before)}",
-        where.name and f"named {where.name}",
-        where.reads and f"with {where.reads} written",
+        where.name and f"named {_or(where.name)}",
+        where.reads and f"with {_or(where.reads)} written",
         where.keywords and f"tagged {' and '.join(where.keywords)}",
-        where.camera,
-        near is not None and f"within {near.km:g} km of {near.latitude:g}, {near.longitude:g}",
+        _or(where.camera),
+        _or(circles),
         where.at_least is not None and f"at least {amount(where.at_least)}",
         where.at_most is not None and f"at most {amount(where.at_most)}",
-        where.orientation,
+        _or(where.orientation),
         *_kinds(where.types),
         where.files is not None and f"of {files(len(where.files))}",
     ]
     return ", ".join(part for part in said if part)
+
+
+def _or(words: Iterable[str]) -> str:
+    return " or ".join(words)
 
 
 def _moment(when: datetime) -> str:

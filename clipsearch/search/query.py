@@ -237,8 +237,8 @@ class Searcher:
 
         return read(photo.path) if photo.time is None else still(photo.path, photo.time, 2048)
 
-    def with_lines(self, hits: list[Hit], reads: str) -> list[Hit]:
-        """Each hit with the lines in it that have a word of a text."""
+    def with_lines(self, hits: list[Hit], reads: Sequence[str]) -> list[Hit]:
+        """Each hit with the lines in it that have a word of some texts."""
         from clipsearch.store.texts import matching
 
         of = self._store.lines_of(hit.photo.image_id for hit in hits)

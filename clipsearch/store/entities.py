@@ -75,8 +75,8 @@ def record_of(root: Root) -> list[Any]:
 
 def root_of(kept: list[Any]) -> Root:
     """The folder of such a record."""
-    number, path, *rules = kept  # an older record ends before `raw`
-    return Root(number, unescaped(path), Rules(*(tuple(one) if isinstance(one, list) else one for one in rules)))
+    number, path, hidden, follow_links, exclude, *others = kept  # an older record has no `raw` and no `video`
+    return Root(number, unescaped(path), Rules(hidden, follow_links, tuple(exclude), *others))
 
 
 def escaped(path: bytes) -> str:
