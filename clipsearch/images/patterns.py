@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from typing import NamedTuple
 
 from clipsearch.errors import BadArgument
@@ -73,11 +73,12 @@ def check_patterns(given: Iterable[str]) -> None:
             compiled(text)
 
 
-def anchored(given: str, root: bytes, roots: Iterable[bytes]) -> str | None:
+def anchored(given: str, root: bytes, roots: Iterable[bytes], before: Container[str] = ()) -> str | None:
     """What a user gave as the pattern that `root` keeps; None if it means a path elsewhere.
 
-    A path that exists in one of the indexed folders, `roots`, becomes the pattern of that path alone. Other absolute
-    paths begin at the top of each root, as in .gitignore.
+    A path that exists in one of the indexed folders, `roots`, becomes the pattern of that path alone, and stays it when
+    it is given again after the file is gone: `before` are the patterns until now. Other absolute paths begin at the top
+    of each root, as in .gitignore.
     """
     negation, spelt = ("!", given[1:]) if given.startswith("!") else ("", given)
     path = _as_path(given)
@@ -87,9 +88,8 @@ def anchored(given: str, root: bytes, roots: Iterable[bytes]) -> str | None:
     for place in spellings(os.fsencode(path)):
         if below := relative_to(place, root):
             there = _as_listed(root, below)
-            if there is None:
-                return f"{negation}/{os.fsdecode(below)}{slash}"
-            return _Exact(negation, os.fsdecode(there), slash).text
+            exact = _Exact(negation, os.fsdecode(there or below), slash).text
+            return exact if there or exact in before else f"{negation}/{os.fsdecode(below)}{slash}"
         if any(relative_to(place, other) for other in roots):
             return None
     if os.path.isabs(spelt):

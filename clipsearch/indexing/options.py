@@ -49,5 +49,5 @@ class Options:
         rules = before._replace(**{name: value for name, value in chosen.items() if value is not None})
         if self.exclude is None:
             return rules
-        patterns = (anchored(given, root, roots) for given in self.exclude)
+        patterns = (anchored(given, root, roots, before.exclude) for given in self.exclude)
         return rules._replace(exclude=tuple(pattern for pattern in patterns if pattern is not None))

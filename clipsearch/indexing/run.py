@@ -98,9 +98,10 @@ class Run:
     # -------------------------------------------------------------------------------- scan and compare
 
     def _scan_all(self, targets: list[Target]) -> None:
-        roots = [root.path for root in self._store.roots()]
+        roots = {root.path: root.rules.exclude for root in self._store.roots()}
         given = {
-            pattern: {root: anchored(pattern, root, roots) for root in roots} for pattern in self._options.exclude or ()
+            pattern: {root: anchored(pattern, root, roots, exclude) for root, exclude in roots.items()}
+            for pattern in self._options.exclude or ()
         }
         matched: set[str] = set()
         whole = bool(targets)  # whether every pattern had its chance

@@ -1028,6 +1028,19 @@ def test_a_path_that_is_left_out_stays_so_wherever_later_runs_start(
     assert names(index, moved) == left
 
 
+def test_a_path_that_is_gone_does_not_become_a_pattern(index: Path, photos: Path, stub: type[StubEncoder]) -> None:
+    gone = draw(photos / "[a].png", 70)
+    again = Options(model="mini", exclude=(str(gone),))
+    assert update_index(index, [photos], again).added == 6
+    gone.unlink()
+    report = update_index(index, [photos], again)
+    assert (counts(report), report.unmatched) == ({"unchanged": 6}, [str(gone)])
+    away = photos.rename(photos.with_name("unmounted"))
+    update_index(index, (), again)
+    away.rename(photos)
+    assert counts(update_index(index)) == {"unchanged": 6}
+
+
 def test_a_path_in_one_root_leaves_nothing_out_of_another(index: Path, photos: Path, stub: type[StubEncoder]) -> None:
     other = draw(photos.parent / "other/sub/x.png", 50).parent.parent
     report = update_index(index, [photos, other], Options(model="mini", exclude=(f"{photos}/sub",)))
