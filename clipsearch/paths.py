@@ -77,6 +77,14 @@ def join(folder: bytes, path: bytes) -> bytes:
     return (folder if folder.endswith(b"/") else folder + b"/") + path
 
 
+def spellings(path: bytes) -> Iterator[bytes]:
+    """How the index may have written a path: as it is, with links to its folder resolved, or with all of them."""
+    yield os.path.abspath(path)
+    folder, name = os.path.split(path)
+    yield join(absolute(os.fsdecode(folder)), name)
+    yield absolute(os.fsdecode(path))
+
+
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary name beside `path`, which takes its place in one step when the block ends, or never. Raises OSError.

@@ -72,7 +72,7 @@ def test_imports_point_one_way(path: Path) -> None:
         ("starlette", {"web"}),
         ("uvicorn", {"web/server"}),
         ("sqlite3", {"store", "models/cache"}),
-        ("pathspec", {"images/scan"}),
+        ("pathspec", {"images/patterns"}),
         ("tokenizers", {"models/hf_tokenizer"}),
         ("watchfiles", {"indexing/watch"}),
         ("filelock", {"store/lock", "search/concepts", "output/manifest"}),

@@ -288,6 +288,17 @@ def colour() -> bool:
     return sys.stdout.isatty() and "NO_COLOR" not in os.environ
 
 
+def destination(option: str, given: Sequence[str] | None, what: str = "a name") -> str | None:
+    """Where to write. Raises `BadArgument` for an empty name, and for two: one of them would get nothing."""
+    if given and len(given) > 1:
+        raise BadArgument(option, "was given twice")
+    for name in given or ():
+        if name in ("", "-"):
+            raise BadArgument(option, f"needs {what}, not {name!r}")
+        return name
+    return None
+
+
 def chosen_format(wanted: str | None, formats: Sequence[str], usual: str) -> str:
     """The format that is wanted, or the usual one. Raises `BadArgument` for one that there is not."""
     if wanted is not None and wanted not in formats:

@@ -18,6 +18,7 @@ from clipsearch.cli.app import (
     NullOption,
     chosen_format,
     colour,
+    destination,
     explained,
     new_app,
     say,
@@ -75,7 +76,7 @@ def duplicates(
     format: FormatOption = None,
     null: NullOption = False,
     html: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Write a page to review copies.", rich_help_panel=OUTPUT)
+        list[str] | None, typer.Option(metavar="FILE", help="Write a page to review copies.", rich_help_panel=OUTPUT)
     ] = None,
     index: IndexOption = None,
     debug: DebugOption = False,
@@ -101,7 +102,8 @@ def duplicates(
 
     Exit status: 0 when there are any, 1 when there are none, 2 for an error, 3 when a file could not be moved.
     """
-    form = _form(format, null, html, moves=_is_about_moves(move_to, undo, dry_run), similar=similar)
+    page = destination("html", html)
+    form = _form(format, null, page, moves=_is_about_moves(move_to, undo, dry_run), similar=similar)
     _check_kinds(identical, similar, similarity, moves=move_to is not None or undo is not None)
     where = filters.photo_filter(
         under, after, before, camera, near, size, orientation, type, name, reads, keyword, files_from, from0
@@ -119,11 +121,11 @@ def duplicates(
         else:
             groups = find_copies(store, searcher.selection, searcher.present, identical=identical)
         filters.say_left_out(searcher)
-    if html:
+    if page:
         from clipsearch.output.sheet import write_duplicates
 
         title = "Similar photos" if similar else "Duplicates"
-        write_duplicates(Path(html).expanduser().absolute(), groups, title, text.filter_title(where))
+        write_duplicates(Path(page).expanduser().absolute(), groups, title, text.filter_title(where))
     if move_to is not None and folder is not None:
         moves = quarantine.move(groups, folder, dry_run=dry_run)
         _report(moves, form, dry_run, lambda done: text.moved(done, move_to, dry_run=dry_run))
@@ -150,8 +152,6 @@ def _form(format: str | None, null: bool, html: str | None, *, moves: bool, simi
     form = chosen_format(format, records.FORMATS, piped if null or not sys.stdout.isatty() else "table")
     if null and form != "paths":
         raise BadRequest(f"-0 prints paths; it does not go with --format {form}")
-    if html in ("", "-"):
-        raise BadArgument("html", f"needs a name, not {html!r}")
     return form
 
 

@@ -19,38 +19,40 @@ def _which(metavar: str, help: str, *names: str) -> typer.models.OptionInfo:
     return option
 
 
-Under = Annotated[str | None, _which("DIR", "Only photos in this folder.")]
-After = Annotated[str | None, _which("DATE", "Taken then or later: 2023, 2023-06-14, '3 months ago'.")]
-Before = Annotated[str | None, _which("DATE", "Taken earlier than that.")]
-Camera = Annotated[str | None, _which("TEXT", "Its maker or model has this in it.")]
-Near = Annotated[str | None, _which("LAT,LON[,KM]", "Taken around there; 10 km unless it says.")]
-Size = Annotated[list[str] | None, _which("[+-]SIZE", "+2M: at least; -500k: at most; repeatable.")]
-Orientation = Annotated[str | None, _which("|".join(filters.ORIENTATIONS), "By width and height, upright.")]
-Type = Annotated[list[str] | None, _which("TYPE", "Kind of file, such as jpeg or png; repeatable.")]
-Name = Annotated[str | None, _which("TEXT", "Its name, or a folder's, has these words in it.")]
-Reads = Annotated[str | None, _which("TEXT", "These words are written in it; index --ocr has read them.")]
-Keyword = Annotated[list[str] | None, _which("TEXT", "Another program tagged it so; repeatable.")]
-FilesFrom = Annotated[str | None, _which("FILE", "Only photos that it lists, a path a line; - is stdin.")]
+Under = Annotated[list[str] | None, _which("DIR", "Only photos in this folder; repeat for any of several.")]
+After = Annotated[list[str] | None, _which("DATE", "Taken then or later: 2023, 2023-06-14, '3 months ago'.")]
+Before = Annotated[list[str] | None, _which("DATE", "Taken earlier than that.")]
+Camera = Annotated[list[str] | None, _which("TEXT", "Its maker or model has this in it; repeat for any.")]
+Near = Annotated[list[str] | None, _which("LAT,LON[,KM]", "Taken around there, 10 km if not said; repeat for any.")]
+Size = Annotated[list[str] | None, _which("[+-]SIZE", "+2M: at least; -500k: at most; repeat for all.")]
+Orientation = Annotated[
+    list[str] | None, _which("|".join(filters.ORIENTATIONS), "By width and height, upright; repeat for any.")
+]
+Type = Annotated[list[str] | None, _which("TYPE", "Kind of file, such as jpeg or png; repeat for any.")]
+Name = Annotated[list[str] | None, _which("TEXT", "Its path has all these words in it; repeat for any.")]
+Reads = Annotated[list[str] | None, _which("TEXT", "All these words are written in it (--ocr); repeat for any.")]
+Keyword = Annotated[list[str] | None, _which("TEXT", "Tagged so by another program; repeat for all.")]
+FilesFrom = Annotated[list[str] | None, _which("FILE", "Only photos it lists, a path a line (- is stdin); repeatable.")]
 From0 = Annotated[bool, typer.Option("--from0", help="Paths in --files-from end in NUL.", rich_help_panel=WHICH)]
 
 
 def photo_filter(
-    under: str | None,
-    after: str | None,
-    before: str | None,
-    camera: str | None,
-    near: str | None,
+    under: list[str] | None,
+    after: list[str] | None,
+    before: list[str] | None,
+    camera: list[str] | None,
+    near: list[str] | None,
     size: list[str] | None,
-    orientation: str | None,
+    orientation: list[str] | None,
     type: list[str] | None,
-    name: str | None,
-    reads: str | None,
+    name: list[str] | None,
+    reads: list[str] | None,
     keyword: list[str] | None,
-    files_from: str | None,
+    files_from: list[str] | None,
     from0: bool,
 ) -> Filter:
     """What the options say. Raises `BadRequest`."""
-    if from0 and files_from is None:
+    if from0 and not files_from:
         raise BadRequest("--from0 says how --files-from is to be read; give it a file, or - for stdin")
     where = filters.written(
         under=under,
@@ -58,14 +60,16 @@ def photo_filter(
         before=before,
         camera=camera,
         near=near,
-        size=size or (),
+        size=size,
         orientation=orientation,
-        type=type or (),
+        type=type,
         name=name,
         reads=reads,
-        keyword=keyword or (),
+        keyword=keyword,
     )
-    return where if files_from is None else where._replace(files=tuple(_listed(files_from, from0)))
+    if not files_from:
+        return where
+    return where._replace(files=tuple(path for source in files_from for path in _listed(source, from0)))
 
 
 def _listed(source: str, null: bool) -> Iterable[bytes]:

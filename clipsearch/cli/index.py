@@ -101,8 +101,8 @@ def index(
     exclude: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="GLOB",
-            help="Leave out what matches, as in .gitignore; repeatable; '' for none.",
+            metavar="GLOB|PATH",
+            help="Leave out a path or .gitignore pattern; repeatable; '' for none.",
             rich_help_panel=FOLDERS,
         ),
     ] = None,
@@ -158,6 +158,9 @@ def index(
     now, or suddenly empty, such as an unmounted drive, keeps its photos until it is back. What --hidden,
     --follow-links, --any-name, --no-raw, --no-video and --exclude say of a folder is remembered, and --ocr for the
     whole index.
+
+    --exclude takes a path in an indexed folder literally if it exists and is absolute or begins with ./, ../ or ~.
+    Anything else is a .gitignore pattern: a leading / is the top of each indexed folder.
 
     Examples:
       clipsearch index ~/Pictures

@@ -48,7 +48,8 @@ WHAT, SIDECARS = "Labels", "Tags for other programs"
 def label(
     labels: Annotated[list[str] | None, typer.Argument(metavar="LABEL...", help="What a photo may show.")] = None,
     labels_from: Annotated[
-        str | None, typer.Option(metavar="FILE", help="More labels, one a line (- is stdin).", rich_help_panel=WHAT)
+        list[str] | None,
+        typer.Option(metavar="FILE", help="More labels, one a line (- is stdin); repeatable.", rich_help_panel=WHAT),
     ] = None,
     template: Annotated[
         list[str] | None,
@@ -125,7 +126,7 @@ def label(
     form = chosen_format(format, records.LABEL_FORMATS, "table" if sys.stdout.isatty() else "tsv")
     if counts and every:
         raise BadRequest("--counts counts the likeliest labels; leave out --all")
-    about_labels = bool(labels or labels_from is not None or template or every or counts or format)
+    about_labels = bool(labels or labels_from or template or every or counts or format)
     _check_tags(write_xmp, min_probability, remove, dry_run, about_labels)
     where = filters.photo_filter(
         under, after, before, camera, near, size, orientation, type, name, reads, keyword, files_from, from0
@@ -135,7 +136,7 @@ def label(
     if remove:
         _untag(image, index, where, dry_run)
         return
-    words = [*(labels or ()), *(name for _, name in (text_lines(labels_from) if labels_from is not None else ()))]
+    words = [*(labels or ()), *(name for source in labels_from or () for _, name in text_lines(source))]
     failed: list[str] = []
     with open_index(index_place(index)) as store:
         searcher = None if image else filters.searcher_of(store, where)

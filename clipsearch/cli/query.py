@@ -21,6 +21,7 @@ from clipsearch.cli.app import (
     NullOption,
     chosen_format,
     colour,
+    destination,
     explained,
     image_bytes,
     lines,
@@ -66,9 +67,11 @@ def query(
         list[str] | None, typer.Option(metavar="FILE", help="Away from what this photo shows.", rich_help_panel=WHAT)
     ] = None,
     batch: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
-            metavar="FILE", help="One query a line (- is stdin), answered as JSON lines.", rich_help_panel=WHAT
+            metavar="FILE",
+            help="One query a line (- is stdin), answered as JSON lines; repeatable.",
+            rich_help_panel=WHAT,
         ),
     ] = None,
     under: filters.Under = None,
@@ -129,16 +132,18 @@ def query(
         bool, typer.Option("--preview", help="Show the photos in the terminal.", rich_help_panel=OUTPUT)
     ] = False,
     html: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Write a contact sheet, one HTML file.", rich_help_panel=OUTPUT)
+        list[str] | None,
+        typer.Option(metavar="FILE", help="Write a contact sheet, one HTML file.", rich_help_panel=OUTPUT),
     ] = None,
     open_: Annotated[
         bool, typer.Option("--open", help="Open the contact sheet in the browser.", rich_help_panel=OUTPUT)
     ] = False,
     copy_to: Annotated[
-        str | None, typer.Option(metavar="DIR", help="Copy the photos there, over nothing.", rich_help_panel=OUTPUT)
+        list[str] | None,
+        typer.Option(metavar="DIR", help="Copy the photos there, over nothing.", rich_help_panel=OUTPUT),
     ] = None,
     link_to: Annotated[
-        str | None, typer.Option(metavar="DIR", help="Link to the photos from there.", rich_help_panel=OUTPUT)
+        list[str] | None, typer.Option(metavar="DIR", help="Link to the photos from there.", rich_help_panel=OUTPUT)
     ] = None,
     where_: Annotated[
         bool,
@@ -153,7 +158,8 @@ def query(
     """Find photos by text, by image, by both, or by date, place and file alone.
 
     Several texts and images are added up; a number before a colon is a weight, 1 if there is none. Without any, the
-    photos that the other options choose are listed, the newest first.
+    photos that the other options choose are listed, the newest first. A filter that is repeated passes photos that
+    match any of its values; --keyword, --size, --after and --before must all match.
 
     Examples:
       clipsearch query "a dog on a beach" -k 50
@@ -170,14 +176,14 @@ def query(
 
     Exit status: 0 when something was found, 1 when nothing was, 2 for an error.
     """
-    if batch is not None and (texts or image or not_ or unlike or preview or html or open_ or copy_to or link_to):
+    if batch and (texts or image or not_ or unlike or preview or html or open_ or copy_to or link_to):
         raise BadRequest("--batch takes its queries from a file and answers as JSON lines; leave out the others")
-    shown = _Shown(_form(format, null, batch), null, preview, _named("html", html), open_, where_)
-    collected = _Collected(_named("copy_to", copy_to), _named("link_to", link_to), numbered)
+    shown = _Shown(_form(format, null, batch), null, preview, destination("html", html), open_, where_)
+    collected = _Collected(destination("copy_to", copy_to), destination("link_to", link_to), numbered)
     _check_together(shown, collected, format)
     if where_ and not shown.needs_confidence:
         raise BadRequest("--where is shown by --html and in JSON; add --html FILE, --open or --format json")
-    if where_ and batch is not None:
+    if where_ and batch:
         raise BadRequest("--where takes one query; leave out --batch")
     limits = Limits(k, min_score, _least(cut, min_confidence), unique, similarity, exact, frames)
     where = filters.photo_filter(
@@ -185,7 +191,7 @@ def query(
     )
     with open_index(index_place(index)) as store:
         searcher = filters.searcher_of(store, where)
-        if batch is not None:
+        if batch:
             found, failed = _answer_each(batch, searcher, limits)
         else:
             terms = [term for words in texts or () for term in searcher.terms(words)]
@@ -243,20 +249,14 @@ class _Collected(NamedTuple):
     numbered: bool
 
 
-def _form(wanted: str | None, null: bool, batch: str | None) -> str:
+def _form(wanted: str | None, null: bool, batch: list[str] | None) -> str:
     usual = "paths" if null or not sys.stdout.isatty() else "table"
-    form = chosen_format(wanted, records.FORMATS, "jsonl" if batch is not None else usual)
-    if batch is not None and (null or form != "jsonl"):
+    form = chosen_format(wanted, records.FORMATS, "jsonl" if batch else usual)
+    if batch and (null or form != "jsonl"):
         raise BadRequest("--batch answers as JSON lines; leave out --format and -0")
     if null and form != "paths":
         raise BadRequest(f"-0 prints paths; it does not go with --format {form}")
     return form
-
-
-def _named(option: str, value: str | None) -> str | None:
-    if value in ("", "-"):
-        raise BadArgument(option, f"needs a name, not {value!r}")
-    return value
 
 
 def _check_together(shown: _Shown, collected: _Collected, format: str | None) -> None:
@@ -298,14 +298,16 @@ def _image_term(spelling: str, sign: int = 1) -> Term:
 # ------------------------------------------------------------------------------------------ many queries
 
 
-def _answer_each(source: str, searcher: Searcher, limits: Limits) -> tuple[bool, bool]:
-    """Answer the queries of a file, one a line, as JSON lines; says whether anything was found, and whether any failed.
+def _answer_each(sources: Sequence[str], searcher: Searcher, limits: Limits) -> tuple[bool, bool]:
+    """Answer the queries of files, one a line, as JSON lines; says whether anything was found, and whether any failed.
 
     A line that is no query gets an object with `error`, a query without hits one with `hits` 0.
     """
     found = failed = False
-    asked = ((place, line) for place, line in lines(source) if line.decode("utf-8", "replace").strip())
-    for place, line in _read_ahead(asked, searcher, 64 if os.path.isfile(source) else 1):
+    asked = (
+        (place, line) for source in sources for place, line in lines(source) if line.decode("utf-8", "replace").strip()
+    )
+    for place, line in _read_ahead(asked, searcher, 64 if all(map(os.path.isfile, sources)) else 1):
         query = line.decode("utf-8", "replace").strip()
         try:
             terms = searcher.terms(_decoded(line))

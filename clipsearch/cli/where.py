@@ -16,6 +16,7 @@ from clipsearch.cli.app import (
     RecordFormatOption,
     chosen_format,
     colour,
+    destination,
     explained,
     image_bytes,
     new_app,
@@ -25,7 +26,7 @@ from clipsearch.cli.app import (
     write,
     write_records,
 )
-from clipsearch.errors import BadArgument, BadRequest, ImageUnusable
+from clipsearch.errors import BadRequest, ImageUnusable
 from clipsearch.output import records, text
 from clipsearch.paths import index_folder
 from clipsearch.search.query import Searcher
@@ -41,7 +42,8 @@ def where_(
     about: Annotated[str, typer.Argument(metavar="TEXT", help="What to look for.")],
     photos: Annotated[list[str], typer.Argument(metavar="PHOTO...", help="Indexed or not; a URL, or - for stdin.")],
     png: Annotated[
-        str | None, typer.Option(metavar="DIR", help="Write heat maps there, over nothing.", rich_help_panel=OUTPUT)
+        list[str] | None,
+        typer.Option(metavar="DIR", help="Write heat maps there, over nothing.", rich_help_panel=OUTPUT),
     ] = None,
     format: RecordFormatOption = None,
     index: IndexOption = None,
@@ -60,11 +62,10 @@ def where_(
     Exit status: 0 when all photos could be looked at, 2 when one could not, or for another error.
     """
     form = chosen_format(format, records.LABEL_FORMATS, "table" if sys.stdout.isatty() else "tsv")
-    if png in ("", "-"):
-        raise BadArgument("png", f"needs the name of a folder, not {png!r}")
+    heat = destination("png", png, "the name of a folder")
     failed: list[str] = []
     with Store.open(index_folder(index)) as store:
-        found = _found(about, photos, Searcher(store), png, failed)
+        found = _found(about, photos, Searcher(store), heat, failed)
         if form == "table":
             write(text.where(found, width(), colour=colour()))
         else:
@@ -74,7 +75,7 @@ def where_(
 
 
 def _found(
-    about: str, photos: Iterable[str], searcher: Searcher, png: str | None, failed: list[str]
+    about: str, photos: Iterable[str], searcher: Searcher, heat: str | None, failed: list[str]
 ) -> Iterator[Found]:
     """Where the text is in each photo. One that cannot be used is named on stderr, and put in `failed`."""
     row = searcher.embed(searcher.terms(about))
@@ -83,10 +84,10 @@ def _found(
             try:
                 data = image_bytes(place)
                 there, of = finder.where(row, data)
-                if png is not None:
+                if heat is not None:
                     from clipsearch.output.heat import LONG_SIDE, write_heat
 
-                    write_heat(Path(png).expanduser(), _name(place), finder.picture(data, LONG_SIDE), there)
+                    write_heat(Path(heat).expanduser(), _name(place), finder.picture(data, LONG_SIDE), there)
             except (BadRequest, ImageUnusable) as error:
                 what = f"{place} cannot be used as an image: " if isinstance(error, ImageUnusable) else ""
                 say(f"clipsearch: {what}{sentence(error)}")

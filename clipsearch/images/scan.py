@@ -12,16 +12,14 @@ import importlib.util
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from enum import StrEnum
+from typing import NamedTuple, Protocol
 
-from clipsearch.errors import BadArgument, reason
+from clipsearch.errors import reason
 from clipsearch.images.beside import SidecarNames, is_sidecar_name, token
+from clipsearch.images.patterns import compiled, composed
 from clipsearch.images.read import read_head
 from clipsearch.images.signatures import HEAD, looks_like_a_photo
-from clipsearch.paths import relative_to
-
-if TYPE_CHECKING:
-    from pathspec import Pattern
 
 # Kinds of file by the endings of their names.
 TYPES = {
@@ -44,14 +42,6 @@ TYPES = {
 }
 _RAW = tuple(suffix.encode() for suffix in TYPES["raw"])
 _VIDEO = tuple(suffix.encode() for suffix in TYPES["video"])
-
-
-def _patterns(kind: str) -> tuple[str, ...]:
-    """What leaves a kind of file out, in capitals too."""
-    return tuple("*" + "".join(f"[{c}{c.upper()}]" if c.isalpha() else c for c in suffix) for suffix in TYPES[kind])
-
-
-NO_RAW, NO_VIDEO = _patterns("raw"), _patterns("video")
 IMAGE_SUFFIXES = frozenset(suffix.encode() for suffixes in TYPES.values() for suffix in suffixes)
 _CTIME_IS_CHANGE = os.name != "nt"  # on Windows it is the time of creation
 _SQLITE_INTEGER = 2**63 - 1  # some file systems keep times beyond the year 2262
@@ -78,14 +68,24 @@ def is_video_name(path: bytes) -> bool:
 class Rules(NamedTuple):
     """What a scan leaves out and takes in.
 
-    `exclude` are patterns as in a .gitignore file in the root; an absolute path below the root is one too. `any_name`
-    takes in files without an extension whose first bytes are those of a photo.
+    `exclude` are patterns as in a .gitignore file in the root (`images.patterns`). `any_name` takes in files without an
+    extension whose first bytes are those of a photo.
     """
 
     hidden: bool = False
     follow_links: bool = False
     exclude: tuple[str, ...] = ()
     any_name: bool = False
+    raw: bool = True
+    video: bool = True
+
+
+class Setting(StrEnum):
+    """A rule other than a pattern that leaves a path out. A type of its own: a pattern may read "hidden" too."""
+
+    HIDDEN = "hidden"
+    RAW = "raw"
+    VIDEO = "video"
 
 
 class FoundFile(NamedTuple):
@@ -124,30 +124,33 @@ _Entries = Iterator[_Entry]
 class Exclusions:
     """The rules of one root, applied to paths below it. `matched` collects the patterns that matched something."""
 
-    def __init__(self, root: bytes, rules: Rules) -> None:
+    def __init__(self, rules: Rules) -> None:
         self.matched: set[str] = set()
-        self._hidden = rules.hidden
-        self._patterns = [(text, pattern) for text in rules.exclude for pattern in _compiled(root, text)]
+        self._rules = rules
+        self._patterns = [pattern for pattern in map(compiled, rules.exclude) if pattern is not None]
 
-    def reason(self, path: bytes) -> str | None:
-        """What leaves out a path below the root, which ends in "/" for a folder: a pattern or "hidden"; or None.
+    def reason(self, path: bytes) -> Setting | str | None:
+        """What leaves out a path below the root, which ends in "/" for a folder: a setting, a pattern, or None.
 
         The folders above it are not looked at.
         """
         name = path.rstrip(b"/").rpartition(b"/")[2]
-        if not self._hidden and (name.startswith(b".") or name in NOT_PHOTOS):
-            return "hidden"
-        found = None
+        if not self._rules.hidden and (name.startswith(b".") or name in NOT_PHOTOS):
+            return Setting.HIDDEN
+        found: Setting | str | None = _kind_left_out(path, self._rules)
+        if found:
+            return found
         if self._patterns:
             # As text, or `?` would be one byte of a letter. Bytes that are not text become one character each.
-            text = _without_newlines(os.fsdecode(path))
-            for spelling, pattern in self._patterns:
-                if pattern.match_file(text) is not None:
-                    self.matched.add(spelling)
-                    found = spelling if pattern.include else None  # the last one decides, as in Git
+            text = os.fsdecode(path)
+            in_nfc = composed(text)
+            for pattern in self._patterns:
+                if pattern.matches(text, in_nfc):
+                    self.matched.add(pattern.text)
+                    found = pattern.text if pattern.leaves_out else None  # the last one decides, as in Git
         return found
 
-    def on_the_way(self, path: bytes) -> str | None:
+    def on_the_way(self, path: bytes) -> Setting | str | None:
         """What leaves out a path below the root or a folder above it, so that a scan never comes to it; or None."""
         ends = [n + 1 for n, byte in enumerate(path) if byte == ord("/")] + [len(path)]
         return next((why for end in ends if (why := self.reason(path[:end])) is not None), None)
@@ -163,7 +166,7 @@ def scan(
     are made from the rules unless they are given.
     """
     rules = rules or Rules()
-    exclusions = exclusions or Exclusions(root, rules)
+    exclusions = exclusions or Exclusions(rules)
     parts = under.split(b"/") if under else []
     above = tuple(_identity(os.path.join(root, *parts[:depth])) for depth in range(len(parts)))
     # The listings of the folders that the walk is in, outermost first, each with the identities down to its folder.
@@ -188,18 +191,12 @@ def scan(
             yield _with_sidecars(item, found.sidecars) if isinstance(item, FoundFile) and found.sidecars else item
 
 
-def left_out(root: bytes, rules: Rules, path: bytes) -> str | None:
-    """Why a scan never comes to a path below the root: the pattern that leaves it out, "hidden", or None.
+def left_out(rules: Rules, path: bytes) -> Setting | str | None:
+    """Why a scan never comes to a path below the root: the setting or the pattern that leaves it out, or None.
 
     A folder's path ends in "/". A folder that is left out leaves out all that is in it.
     """
-    return Exclusions(root, rules).on_the_way(path)
-
-
-def check_patterns(patterns: tuple[str, ...]) -> None:
-    """Raise `BadArgument` for a pattern that Git's rules give no meaning."""
-    for text in patterns:
-        _compiled(b"/", text)
+    return Exclusions(rules).on_the_way(path)
 
 
 def _list(root: bytes, folder: bytes, rules: Rules, exclusions: Exclusions) -> list[_Entry]:
@@ -238,9 +235,15 @@ def _with_sidecars(photo: FoundFile, sidecars: Sequence[os.DirEntry[bytes]]) -> 
 def may_be_a_photo(path: bytes, rules: Rules) -> bool:
     """Whether a file with this name may be a photo; without an ending, its first bytes have to say."""
     suffix = os.path.splitext(path)[1].lower()
-    if suffix in _VIDEO:
-        return can_read_videos()
+    if _kind_left_out(path, rules) or (suffix in _VIDEO and not can_read_videos()):
+        return False
     return suffix in IMAGE_SUFFIXES or (rules.any_name and not suffix)
+
+
+def _kind_left_out(path: bytes, rules: Rules) -> Setting | None:
+    if not rules.raw and is_raw_name(path):
+        return Setting.RAW
+    return Setting.VIDEO if not rules.video and is_video_name(path) else None
 
 
 def _is_folder(entry: os.DirEntry[bytes], follow_links: bool) -> bool:
@@ -255,27 +258,6 @@ def _is_file(entry: os.DirEntry[bytes]) -> bool:
         return entry.is_file()
     except OSError:
         return False
-
-
-def _compiled(root: bytes, text: str) -> list[Pattern]:
-    """A pattern as it is written, made one that Git knows: without comments, below the root."""
-    from pathspec import GitIgnoreSpec
-
-    below = relative_to(os.fsencode(text.rstrip("/")), root)
-    if below is not None:  # its absolute path; what else begins with "/" begins at the root
-        spelt = "/" + os.fsdecode(below) + "/" * text.endswith("/")
-    else:
-        spelt = text.removeprefix(".") if text.startswith("./") else text
-    try:
-        spec = GitIgnoreSpec.from_lines([_without_newlines("\\" + spelt if spelt.startswith("#") else spelt)])
-        return [pattern for pattern in spec.patterns if pattern.include is not None]
-    except ValueError:
-        raise BadArgument("exclude", f"has a pattern without a meaning: {text!r}") from None
-
-
-def _without_newlines(text: str) -> str:
-    """The same with NUL, which is in no name, for newlines, at which a regular expression would stop."""
-    return text.replace("\n", "\0")
 
 
 def _identity(folder: bytes) -> tuple[int, int]:

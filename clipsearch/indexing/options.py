@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from clipsearch.images.scan import NO_RAW, NO_VIDEO, Rules
+from clipsearch.images.patterns import anchored
+from clipsearch.images.scan import Rules
 from clipsearch.indexing.kept import KeptEncoder
 
 
@@ -41,12 +43,11 @@ class Options:
     ocr: bool | None = None
     kept: KeptEncoder | None = None
 
-    def rules(self, before: Rules) -> Rules:
-        """What a scan leaves out, where it was `before`."""
+    def rules(self, before: Rules, root: bytes, roots: Collection[bytes]) -> Rules:
+        """What scans of `root`, one of the `roots`, leave out from now on, where it was `before`."""
         chosen = {name: getattr(self, name) for name in Rules._fields}
         rules = before._replace(**{name: value for name, value in chosen.items() if value is not None})
-        for wanted, patterns in ((self.raw, NO_RAW), (self.video, NO_VIDEO)):
-            if wanted is not None:
-                others = tuple(pattern for pattern in rules.exclude if pattern not in patterns)
-                rules = rules._replace(exclude=others if wanted else (*others, *patterns))
-        return rules
+        if self.exclude is None:
+            return rules
+        patterns = (anchored(given, root, roots, before.exclude) for given in self.exclude)
+        return rules._replace(exclude=tuple(pattern for pattern in patterns if pattern is not None))

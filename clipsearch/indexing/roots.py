@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from clipsearch.errors import BadRequest, FolderOffline
-from clipsearch.images.scan import Rules, left_out
+from clipsearch.images.patterns import seen_from
+from clipsearch.images.scan import Rules, Setting, left_out
 from clipsearch.indexing.options import Options
 from clipsearch.paths import absolute, relative_to
 from clipsearch.store.catalogue import Root, Store
@@ -28,11 +29,13 @@ def check_folders(directories: Iterable[Directory]) -> None:
 
 def targets(store: Store, directories: Sequence[Directory], options: Options) -> list[Target]:
     """What to scan. Directories that are in no root become roots; without directories it is every root."""
+    known = [root.path for root in store.roots()]
     if not directories:
-        return [(store.set_rules(root, options.rules(root.rules)), b"") for root in store.roots()]
+        rules = {root: options.rules(root.rules, root.path, known) for root in store.roots()}
+        return [(store.set_rules(root, new), b"") for root, new in rules.items()]
     paths = [absolute(directory) for directory in directories]
     for path in paths:
-        _record(store, path, options)
+        _record(store, path, options, [*known, *paths])
     found = []
     for path in paths:
         root = _root_around(store, path)
@@ -46,18 +49,18 @@ def targets(store: Store, directories: Sequence[Directory], options: Options) ->
     ]
 
 
-def _record(store: Store, path: bytes, options: Options) -> None:
+def _record(store: Store, path: bytes, options: Options, roots: Collection[bytes]) -> None:
     around = _root_around(store, path)
+    rules = options.rules(around.rules if around else Rules(), around.path if around else path, roots)
     if around is None:
-        rules = options.rules(Rules())
         for inner in store.roots():
             if relative_to(inner.path, path) is not None:
                 _check_absorbable(store, inner, path, rules)
         store.add_root(path, rules)
     elif around.path == path:
-        store.set_rules(around, options.rules(around.rules))
+        store.set_rules(around, rules)
     else:
-        _check_inside(around, path, options)
+        _check_inside(around, path, rules)
 
 
 def _check_absorbable(store: Store, inner: Root, path: bytes, rules: Rules) -> None:
@@ -66,21 +69,22 @@ def _check_absorbable(store: Store, inner: Root, path: bytes, rules: Rules) -> N
     offline = store.offline(inner)
     if offline:
         raise FolderOffline(f"{name} {offline}, and {outer} would take it in without its photos")
-    if inner.rules != rules:
-        different = _names([n for n in Rules._fields if getattr(inner.rules, n) != getattr(rules, n)])
+    wanted = rules._replace(exclude=seen_from(rules.exclude, relative_to(inner.path, path) or b""))
+    if inner.rules != wanted:
+        different = _names([n for n in Rules._fields if getattr(inner.rules, n) != getattr(wanted, n)])
         raise BadRequest(
             f"{name} was indexed with another {different} than {outer} would be; give the same, or forget {name} first"
         )
 
 
-def _check_inside(root: Root, path: bytes, options: Options) -> None:
+def _check_inside(root: Root, path: bytes, rules: Rules) -> None:
     """A folder in a root is scanned as the root is, or the next scan of the root would undo it."""
     name, outer = os.fsdecode(path), os.fsdecode(root.path)
-    if options.rules(root.rules) != root.rules:
+    if rules != root.rules:
         raise BadRequest(f"{_names(Rules._fields)} are kept for a whole indexed folder; give them with {outer}")
-    why = left_out(root.path, root.rules, (relative_to(path, root.path) or b"") + b"/")
+    why = left_out(root.rules, (relative_to(path, root.path) or b"") + b"/")
     if why is not None:
-        because = "it is hidden" if why == "hidden" else f"its exclude has {why}"
+        because = "it is hidden" if why is Setting.HIDDEN else f"its exclude has {why}"
         raise BadRequest(f"{name} is left out of {outer}, which is indexed as a whole: {because}")
 
 

@@ -19,6 +19,7 @@ import numpy as np
 from clipsearch.arrays import Array
 from clipsearch.images.beside import LOOK_AGAIN, keywords_beside
 from clipsearch.images.metadata import Metadata
+from clipsearch.images.patterns import anchored
 from clipsearch.images.read import frame_hash
 from clipsearch.images.sandbox import Decoders, usable_cores
 from clipsearch.images.scan import (
@@ -97,6 +98,11 @@ class Run:
     # -------------------------------------------------------------------------------- scan and compare
 
     def _scan_all(self, targets: list[Target]) -> None:
+        roots = {root.path: root.rules.exclude for root in self._store.roots()}
+        given = {
+            pattern: {root: anchored(pattern, root, roots, exclude) for root, exclude in roots.items()}
+            for pattern in self._options.exclude or ()
+        }
         matched: set[str] = set()
         whole = bool(targets)  # whether every pattern had its chance
         for root, below in targets:
@@ -105,13 +111,15 @@ class Run:
                 self._report.offline.append((root.path, offline))
                 whole = False
                 continue
-            exclusions = Exclusions(root.path, root.rules)
+            exclusions = Exclusions(root.rules)
             with self._stages("scan"):
                 self._compare(root, below, exclusions)
-            matched |= exclusions.matched
+            matched |= {pattern for pattern, kept in given.items() if kept[root.path] in exclusions.matched}
             whole = whole and not below
-        if whole and not self._report.unreadable:
-            self._report.unmatched += [p for p in dict.fromkeys(self._options.exclude or ()) if p not in matched]
+        for pattern, kept in given.items():
+            is_elsewhere = set(kept.values()) == {None}
+            if is_elsewhere or (whole and not self._report.unreadable and pattern not in matched):
+                self._report.unmatched.append(pattern)
 
     def _compare(self, root: Root, below: bytes, exclusions: Exclusions) -> None:
         """Sort the files of a root into unchanged, pending and gone, by merging two sorted sequences."""
@@ -120,7 +128,8 @@ class Run:
         for found, known in _merge(found_files, self._store.known(root, below)):
             if found is None:
                 assert known is not None
-                if is_video_name(known.path) and not can_read_videos():
+                unknown = is_video_name(known.path) and not can_read_videos()
+                if unknown and exclusions.on_the_way(known.path) is None:
                     self._report.unchanged += known.error is None  # nobody has looked whether it is there
                 elif not any(relative_to(known.path, folder) is not None or not folder for folder in unreadable):
                     self._gone.append((root, known.path))

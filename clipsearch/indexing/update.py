@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from clipsearch.errors import BadRequest, ClipsearchError, IndexOutdated, NoIndex
+from clipsearch.images.patterns import check_patterns
 from clipsearch.images.sandbox import usable_cores
-from clipsearch.images.scan import check_patterns
 from clipsearch.indexing import model_choice, roots
 from clipsearch.indexing.options import Options
 from clipsearch.indexing.rebuild import rebuild

@@ -165,7 +165,7 @@ class Watch:
         """The folders in which files have changed that are in the index, or may come into it."""
         if len(paths) > _MANY_PATHS:
             return {place for path in paths if (place := places.around(path)) is not None}
-        exclusions = {root: Exclusions(root.path, root.rules) for root in places.roots}
+        exclusions = {root: Exclusions(root.rules) for root in places.roots}
         found: set[bytes] = set()
         self._store.renew()
         for path in paths:

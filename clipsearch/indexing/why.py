@@ -10,6 +10,7 @@ from enum import StrEnum
 from clipsearch.errors import counted, reason
 from clipsearch.images.scan import (
     IMAGE_SUFFIXES,
+    Setting,
     can_read_videos,
     found_file,
     has_changed,
@@ -18,6 +19,12 @@ from clipsearch.images.scan import (
 )
 from clipsearch.paths import absolute, join, relative_to
 from clipsearch.store.catalogue import Root, Store
+
+_SETTINGS = {
+    Setting.HIDDEN: "its name, or that of a folder above it, is hidden",
+    Setting.RAW: "RAW files are left out (--no-raw)",
+    Setting.VIDEO: "videos are left out (--no-video)",
+}
 
 
 class State(StrEnum):
@@ -88,7 +95,7 @@ def _state(store: Store, root: Root, below: bytes) -> tuple[State, str]:
 
 
 def _state_of_folder(store: Store, root: Root, below: bytes) -> tuple[State, str]:
-    by = left_out(root.path, root.rules, below + b"/") if below else None
+    by = left_out(root.rules, below + b"/") if below else None
     if by is not None:
         return State.EXCLUDED, _because(by)
     if not os.access(join(root.path, below) if below else root.path, os.R_OK | os.X_OK):
@@ -101,7 +108,7 @@ def _state_of_folder(store: Store, root: Root, below: bytes) -> tuple[State, str
 
 
 def _state_of_new(root: Root, below: bytes) -> tuple[State, str]:
-    by = left_out(root.path, root.rules, below)
+    by = left_out(root.rules, below)
     if by is not None:
         return State.EXCLUDED, _because(by)
     ending = os.path.splitext(below)[1].lower()
@@ -117,5 +124,5 @@ def _state_of_new(root: Root, below: bytes) -> tuple[State, str]:
     return State.NEW, ""
 
 
-def _because(by: str) -> str:
-    return "its name, or that of a folder above it, is hidden" if by == "hidden" else f"by the pattern {by!r}"
+def _because(by: Setting | str) -> str:
+    return _SETTINGS[by] if isinstance(by, Setting) else f"by the pattern {by!r}"

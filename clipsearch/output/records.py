@@ -256,6 +256,8 @@ def status(found: Status) -> dict[str, Any]:
             "hidden": root.rules.hidden,
             "follow_links": root.rules.follow_links,
             "any_name": root.rules.any_name,
+            "raw": root.rules.raw,
+            "video": root.rules.video,
             "exclude": list(root.rules.exclude),
         }
         for root in found.roots

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clipsearch.errors import counted
-from clipsearch.images.scan import TYPES
+from clipsearch.images.scan import TYPES, Rules
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -268,12 +268,23 @@ def status(found: Status) -> Iterator[str]:
     for root in found.roots:
         state = f"  (offline: {root.offline})" if root.offline else ""
         yield f"  {root.photos:>9,}  {printable(root.path)}{state}"
+        if root.rules != Rules():
+            yield f"  {'':9}  with {printable(' '.join(_options(root.rules)))}"
     for path, count in found.unreadable:
         yield f"  {count:>9,}  of these in {printable(path)}  (offline: cannot be read)"
     for path, reason in found.skipped[: 2 * MOST_LISTED]:
         yield f"  skipped  {printable(path)}: {reason}"
     if len(found.skipped) > 2 * MOST_LISTED:
         yield f"  ... and {len(found.skipped) - 2 * MOST_LISTED:,} more; clipsearch status --json lists them"
+
+
+def _options(rules: Rules) -> Iterator[str]:
+    """The options of `index` that make these rules of the usual ones."""
+    for name, value, usual in zip(Rules._fields, rules, Rules(), strict=True):
+        if name == "exclude":
+            yield from (f"--exclude {quoted(pattern)}" for pattern in rules.exclude)
+        elif value != usual:
+            yield f"--{'' if value else 'no-'}{name.replace('_', '-')}"
 
 
 def repairs(sound: Verified) -> list[str]:
@@ -327,24 +338,28 @@ def clock(seconds: float) -> str:
 
 def filter_title(where: Filter) -> str:
     """What photos had to be besides, in words; empty where they could be anything."""
-    near = where.near
-    folder = where.under and printable(from_home(os.path.abspath(os.fsencode(where.under))))
+    folders = [printable(from_home(os.path.abspath(os.fsencode(folder)))) for folder in where.under]
+    circles = [f"within {one.km:g} km of {one.latitude:g}, {one.longitude:g}" for one in where.near]
     said = [
-        folder and f"in {folder}",
+        folders and f"in {_or(folders)}",
         where.after is not None and f"from {_moment(where.after)} on",
         where.before is not None and f"before {_moment(where.before)}",
-        where.name and f"named {where.name}",
-        where.reads and f"with {where.reads} written",
+        where.name and f"named {_or(where.name)}",
+        where.reads and f"with {_or(where.reads)} written",
         where.keywords and f"tagged {' and '.join(where.keywords)}",
-        where.camera,
-        near is not None and f"within {near.km:g} km of {near.latitude:g}, {near.longitude:g}",
+        _or(where.camera),
+        _or(circles),
         where.at_least is not None and f"at least {amount(where.at_least)}",
         where.at_most is not None and f"at most {amount(where.at_most)}",
-        where.orientation,
+        _or(where.orientation),
         *_kinds(where.types),
         where.files is not None and f"of {files(len(where.files))}",
     ]
     return ", ".join(part for part in said if part)
+
+
+def _or(words: Iterable[str]) -> str:
+    return " or ".join(words)
 
 
 def _moment(when: datetime) -> str:

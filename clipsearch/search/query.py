@@ -214,8 +214,8 @@ class Searcher:
         with Decoders(Preprocess((1, 1)), 1) as decoders:
             return decoders.frame(photo.path, photo.time, 2048)
 
-    def with_lines(self, hits: list[Hit], reads: str) -> list[Hit]:
-        """Each hit with the lines in it that have a word of a text."""
+    def with_lines(self, hits: list[Hit], reads: Sequence[str]) -> list[Hit]:
+        """Each hit with the lines in it that have a word of some texts."""
         from clipsearch.store.texts import matching
 
         of = self._store.lines_of(hit.photo.image_id for hit in hits)

@@ -26,7 +26,7 @@ from clipsearch.store.photo import Known, Photo, Root, RootCounts
 from clipsearch.store.schema import REBUILT, SQLITE_ERRORS, explained
 from clipsearch.store.searchable import Offline
 from clipsearch.store.selection import Selection
-from clipsearch.store.tables import LARGEST_ID, Tables
+from clipsearch.store.tables import LARGEST_ID, RULES, Tables
 from clipsearch.store.texts import Line
 
 if TYPE_CHECKING:
@@ -172,8 +172,10 @@ class Store(Tables):
         """To a catalogue that will take this one's place. Generations go on: no segment's name has two meanings."""
         for key in ("generation", "reads"):
             database.execute("UPDATE meta SET value = ? WHERE key = ?", (self.number(key), key))
-        rows = self.database.execute("SELECT id, path, hidden, follow_links, exclude, any_name FROM roots").fetchall()
-        database.executemany("INSERT INTO roots VALUES (?, ?, ?, ?, ?, ?)", rows)
+        columns = f"id, path, {RULES}"
+        rows = self.database.execute(f"SELECT {columns} FROM roots").fetchall()
+        values = ", ".join("?" for _ in columns.split(","))
+        database.executemany(f"INSERT INTO roots ({columns}) VALUES ({values})", rows)
 
     # -------------------------------------------------------------------------------- looking things up
 

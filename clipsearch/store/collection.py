@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from clipsearch.arrays import Array, Ids, parts, unit_rows
 from clipsearch.errors import IndexUnusable, NoCollection
 from clipsearch.images.metadata import Metadata
-from clipsearch.paths import Collection, join, relative_to
+from clipsearch.paths import Collection, join, relative_to, spellings
 from clipsearch.store import expressions, milvus
 from clipsearch.store.entities import METADATA, OF_PHOTO, escaped, root_of, unescaped
 from clipsearch.store.expressions import among
@@ -27,7 +27,7 @@ from clipsearch.store.photo import Photo, Root, RootCounts, local_time
 from clipsearch.store.schema import kilometres
 from clipsearch.store.searchable import Searchable
 from clipsearch.store.segments import products
-from clipsearch.store.selection import Clause, Place, Selection, searched_places, spellings
+from clipsearch.store.selection import Clause, Place, Selection, searched_places
 from clipsearch.store.tables import Rows
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ class PublishedIndex(Searchable):
         everywhere = searched == [Place(root) for root in roots]
         if not everywhere:
             chosen.append(expressions.lies_in(searched))
-        if where.near is not None:
+        if where.near:
             chosen = [self._around(where.near, expressions.all_of(chosen))]
         missing: list[bytes] = []
         if where.files is not None:
@@ -145,13 +145,13 @@ class PublishedIndex(Searchable):
             {place.root.id: place.root for place in searched}, offline, missing, holds, holds, everywhere and not chosen
         )
 
-    def _around(self, circle: Circle, in_box: str) -> str:
-        """Milvus has no sines: of what is in a box, what lies in the circle, or all but what does not."""
+    def _around(self, circles: Sequence[Circle], in_box: str) -> str:
+        """Milvus has no sines: of what is in the boxes, what lies in a circle, or all but what does not."""
         inside: list[int] = []
         outside: list[int] = []
         for row in self._all(in_box, ["id", "latitude", "longitude"]):
-            away = kilometres(row["latitude"], row["longitude"], circle.latitude, circle.longitude)
-            (inside if away is not None and away <= circle.km else outside).append(row["id"])
+            is_near = any(_is_in(circle, row["latitude"], row["longitude"]) for circle in circles)
+            (inside if is_near else outside).append(row["id"])
         if len(inside) <= len(outside):
             return expressions.ids_in(inside)
         return f"({in_box}) and not ({expressions.ids_in(outside)})"
@@ -323,6 +323,11 @@ class PublishedIndex(Searchable):
                     yield from part
             finally:
                 found.close()
+
+
+def _is_in(circle: Circle, latitude: float, longitude: float) -> bool:
+    away = kilometres(latitude, longitude, circle.latitude, circle.longitude)
+    return away is not None and away <= circle.km
 
 
 def _places(file: bytes, roots: list[Root]) -> Iterator[tuple[int, str]]:

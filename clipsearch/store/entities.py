@@ -82,14 +82,13 @@ def _orientation(row: Row) -> str:
 
 def record_of(root: Root) -> list[Any]:
     """An indexed folder, as the record of a collection has it."""
-    rules = root.rules
-    return [root.id, escaped(root.path), rules.hidden, rules.follow_links, list(rules.exclude), rules.any_name]
+    return [root.id, escaped(root.path), *root.rules]
 
 
 def root_of(kept: list[Any]) -> Root:
     """The folder of such a record."""
-    number, path, hidden, follow_links, exclude, any_name = kept
-    return Root(number, unescaped(path), Rules(hidden, follow_links, tuple(exclude), any_name))
+    number, path, hidden, follow_links, exclude, *others = kept  # an older record has no `raw` and no `video`
+    return Root(number, unescaped(path), Rules(hidden, follow_links, tuple(exclude), *others))
 
 
 def escaped(path: bytes) -> str:

@@ -27,20 +27,27 @@ def conditions(where: Filter) -> list[str]:
     if where.types:
         out.append(f"kind in {among(where.types)}")
     if where.camera:
-        out.append(f"camera_folded like {quoted('%' + _literally(folded(' '.join(where.camera.split()))) + '%')}")
-    for ways in words_of(where.name or ""):
-        texts = sorted(escaped(os.fsencode(way)) for way in ways)
-        out.append(any_of(f"path_folded like {quoted('%' + _literally(text) + '%')}" for text in texts))
+        out.append(any_of(_has("camera_folded", folded(" ".join(camera.split()))) for camera in where.camera))
+    if where.name:
+        out.append(any_of(all_of(map(_has_word, words_of(name))) for name in where.name))
     if where.orientation:
-        out.append(f"orientation == {quoted(where.orientation)}")
+        out.append(f"orientation in {among(where.orientation)}")
     for sign, moment in ((">=", where.after), ("<", where.before)):
         if moment is not None:
             taken = quoted(moment.isoformat(timespec="seconds"))
             changed = f"taken is null and mtime_ns {sign} {nanoseconds(moment)}"
             out.append(f"(taken is not null and taken {sign} {taken}) or ({changed})")
     if where.near:
-        out.append(_in_box(box_of(where.near)))
+        out.append(any_of(_in_box(box_of(circle)) for circle in where.near))
     return out
+
+
+def _has_word(ways: Iterable[str]) -> str:
+    return any_of(_has("path_folded", escaped(os.fsencode(way))) for way in sorted(ways))
+
+
+def _has(field: str, text: str) -> str:
+    return f"{field} like {quoted('%' + _literally(text) + '%')}"
 
 
 def _in_box(box: Box) -> str:

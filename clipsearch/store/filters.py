@@ -7,7 +7,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from clipsearch.errors import BadArgument, BadRequest
 from clipsearch.images.scan import TYPES
@@ -38,53 +38,105 @@ class Circle(NamedTuple):
     km: float = KM_AROUND
 
 
-class Filter(NamedTuple):
-    """Conditions that all must hold; one that is None or empty holds for every photo.
+class _Conditions(NamedTuple):
+    under: tuple[str, ...]
+    after: datetime | None
+    before: datetime | None
+    camera: tuple[str, ...]
+    near: tuple[Circle, ...]
+    at_least: int | None
+    at_most: int | None
+    orientation: tuple[str, ...]
+    types: tuple[str, ...]
+    files: tuple[bytes, ...] | None
+    name: tuple[str, ...]
+    reads: tuple[str, ...]
+    keywords: tuple[str, ...]
+
+
+class Filter(_Conditions):
+    """Conditions that all must hold; one that is None or an empty tuple holds for every photo.
+
+    Where a condition has several values, one of them must hold: a photo is in any of the folders `under`, by any
+    `camera`, in any circle of `near`. Only `keywords` must all be there. One value may be given without a tuple.
 
     `after` is the first moment that counts, `before` the first that does not, in local time. A photo's date is when it
     was taken or, if it does not say, when its file was changed. `camera` is a part of its name, `name` has words that
-    are in its path below the indexed folder, `reads` words that are written in it, each in any case; `keywords` are all
-    among those that other programs gave it; sizes are in bytes; `types` are suffixes such as ".jpg"; `under` is a
-    folder; `files` are paths.
+    are all in its path below the indexed folder, `reads` words that are all written in it, each in any case; `keywords`
+    are those that other programs gave it; sizes are in bytes; `types` are suffixes such as ".jpg"; `files` are paths.
     """
 
-    under: str | None = None
-    after: datetime | None = None
-    before: datetime | None = None
-    camera: str | None = None
-    near: Circle | None = None
-    at_least: int | None = None
-    at_most: int | None = None
-    orientation: str | None = None
-    types: tuple[str, ...] = ()
-    files: tuple[bytes, ...] | None = None
-    name: str | None = None
-    reads: str | None = None
-    keywords: tuple[str, ...] = ()
+    __slots__ = ()
+
+    def __new__(  # noqa: PLR0917  # as a tuple is made
+        cls,
+        under: str | Iterable[str] | None = (),
+        after: datetime | None = None,
+        before: datetime | None = None,
+        camera: str | Iterable[str] | None = (),
+        near: Circle | Iterable[Circle] | None = (),
+        at_least: int | None = None,
+        at_most: int | None = None,
+        orientation: str | Iterable[str] | None = (),
+        types: str | Iterable[str] | None = (),
+        files: Iterable[bytes] | None = None,
+        name: str | Iterable[str] | None = (),
+        reads: str | Iterable[str] | None = (),
+        keywords: str | Iterable[str] | None = (),
+    ) -> Filter:
+        """Make tuples of what may be one value or several."""
+        return super().__new__(
+            cls,
+            several(under),
+            after,
+            before,
+            several(camera),
+            _circles(near),
+            at_least,
+            at_most,
+            several(orientation),
+            several(types),
+            None if files is None else several(files),
+            several(name),
+            several(reads),
+            several(keywords),
+        )
 
     def checked(self) -> Filter:
         """The same, if a program has filled it in as it should. Raises `BadArgument`."""
-        if self.under is not None and (not isinstance(self.under, str) or not self.under or "\0" in self.under):
+        where = Filter(*self)
+        if not all(isinstance(folder, str) and folder and "\0" not in folder for folder in where.under):
             raise BadArgument("under", "must be the path of a folder")
-        if self.orientation is not None and self.orientation not in ORIENTATIONS:
-            raise BadArgument("orientation", f"must be one of {', '.join(ORIENTATIONS)}, not {self.orientation!r}")
-        for name, moment in (("after", self.after), ("before", self.before)):
+        wrong = next((one for one in where.orientation if one not in ORIENTATIONS), None)
+        if wrong is not None:
+            raise BadArgument("orientation", f"must be one of {', '.join(ORIENTATIONS)}, not {wrong!r}")
+        for name, moment in (("after", where.after), ("before", where.before)):
             if moment is not None and not (isinstance(moment, datetime) and moment.tzinfo is None):
                 raise BadArgument(name, "must be a datetime in local time, without a time zone")
-        for name, size in (("at_least", self.at_least), ("at_most", self.at_most)):
+        for name, size in (("at_least", where.at_least), ("at_most", where.at_most)):
             if size is not None and not (isinstance(size, int) and abs(size) <= _MOST):
                 raise BadArgument(name, f"must be a whole number of bytes, not {size!r}")
-        if isinstance(self.types, str) or not all(suffix.startswith(".") for suffix in self.types):
-            raise BadArgument("types", "must be suffixes in a tuple, such as ('.jpg', '.jpeg')")
-        if self.files is not None and not all(isinstance(path, bytes) for path in self.files):
+        if not all(isinstance(suffix, str) and suffix.startswith(".") for suffix in where.types):
+            raise BadArgument("types", "must be suffixes, such as .jpg and .jpeg")
+        if where.files is not None and not all(isinstance(path, bytes) for path in where.files):
             raise BadArgument("files", "must be paths as bytes; os.fsencode makes them")
-        if self.name is not None and not (isinstance(self.name, str) and self.name.split()):
-            raise BadArgument("name", "must be words of a path")
-        if self.reads is not None and not (isinstance(self.reads, str) and self.reads.split()):
-            raise BadArgument("reads", "must be words")
-        if isinstance(self.keywords, str) or not all(isinstance(word, str) and word for word in self.keywords):
-            raise BadArgument("keywords", "must be texts in a tuple")
-        return self if self.near is None else self._replace(near=_circle(self.near))
+        for name in ("camera", "name", "reads", "keywords"):
+            if not all(isinstance(words, str) and words.split() for words in getattr(where, name)):
+                raise BadArgument(name, "must be one or several texts that are not empty")
+        return where._replace(near=tuple(_circle(circle) for circle in where.near))
+
+
+def several(value: Any) -> tuple[Any, ...]:
+    """One value, several, or none of them (None) as a tuple."""
+    if value is None:
+        return ()
+    return tuple(value) if isinstance(value, Iterable) and not isinstance(value, str | bytes) else (value,)
+
+
+def _circles(value: Any) -> tuple[Any, ...]:
+    """The same, where one value has several numbers."""
+    values = several(value)
+    return (value,) if values and not any(isinstance(one, tuple | list) for one in values) else values
 
 
 EVERYTHING = Filter()
@@ -102,44 +154,35 @@ def folded(text: str) -> str:
     return "".join(letter.lower() if letter.isascii() else letter for letter in text)
 
 
-def written(
-    *,
-    under: str | None = None,
-    after: str | None = None,
-    before: str | None = None,
-    camera: str | None = None,
-    near: str | None = None,
-    size: Iterable[str] = (),
-    orientation: str | None = None,
-    type: Iterable[str] = (),
-    name: str | None = None,
-    reads: str | None = None,
-    keyword: Iterable[str] = (),
-) -> Filter:
-    """The filter of conditions as people write them; those that are None do not count. Raises `BadRequest`."""
-    for argument, value in (
-        ("under", under),
-        ("camera", camera),
-        ("name", name),
-        ("reads", reads),
-        *(("keyword", word) for word in keyword),
-    ):
-        if value is not None and not value.strip():
-            raise BadArgument(argument, "was given an empty name")
-    bounds = [parse_size(text) for text in size]
+# Conditions as people write them.
+WRITTEN = ("under", "after", "before", "camera", "near", "size", "orientation", "type", "name", "reads", "keyword")
+
+
+def written(**conditions: str | Iterable[str] | None) -> Filter:
+    """The filter of conditions as people write them, each of `WRITTEN` once or several times. Raises `BadRequest`.
+
+    Of several dates and sizes, all hold: the latest `after`, the earliest `before`. For the others see `Filter`.
+    """
+    texts: dict[str, tuple[str, ...]] = {name: several(conditions.pop(name, None)) for name in WRITTEN}
+    if conditions:
+        raise TypeError(f"no condition is called {', '.join(conditions)}")
+    for name in ("under", "camera", "name", "reads", "keyword"):
+        if not all(text.strip() for text in texts[name]):
+            raise BadArgument(name, "was given an empty name")
+    sizes = [parse_size(text) for text in texts["size"]]
     return Filter(
-        under=under,
-        after=parse_date(after) if after is not None else None,
-        before=parse_date(before) if before is not None else None,
-        camera=camera,
-        near=parse_circle(near) if near is not None else None,
-        at_least=max((least for least, _ in bounds if least is not None), default=None),
-        at_most=min((most for _, most in bounds if most is not None), default=None),
-        orientation=parse_orientation(orientation) if orientation is not None else None,
-        types=tuple(suffix for kind in type for suffix in parse_type(kind)),
-        name=name,
-        reads=reads,
-        keywords=tuple(word.strip() for word in keyword),
+        under=texts["under"],
+        after=max(map(parse_date, texts["after"]), default=None),
+        before=min(map(parse_date, texts["before"]), default=None),
+        camera=texts["camera"],
+        near=map(parse_circle, texts["near"]),
+        at_least=max((least for least, _ in sizes if least is not None), default=None),
+        at_most=min((most for _, most in sizes if most is not None), default=None),
+        orientation=map(parse_orientation, texts["orientation"]),
+        types=(suffix for kind in texts["type"] for suffix in parse_type(kind)),
+        name=texts["name"],
+        reads=texts["reads"],
+        keywords=(word.strip() for word in texts["keyword"]),
     )
 
 

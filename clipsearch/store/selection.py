@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from clipsearch.errors import BadRequest, NotIndexed
-from clipsearch.paths import absolute, join, relative_to
+from clipsearch.paths import absolute, join, relative_to, spellings
 from clipsearch.store import texts
 from clipsearch.store.filters import EVERYTHING, Circle, Filter, words_of
 
@@ -56,6 +56,10 @@ class Place(NamedTuple):
 
     root: Root
     below: bytes = b""
+
+    def lies_in(self, other: Place) -> bool:
+        """Whether all its photos are those of another place too."""
+        return self.root == other.root and (not other.below or relative_to(self.below, other.below) is not None)
 
 
 class _Date(NamedTuple):
@@ -113,15 +117,25 @@ def all_of(clauses: Iterable[Clause]) -> Clause:
     return Clause(" AND ".join(f"({c.sql})" for c in every) or "1", tuple(v for c in every for v in c.values))
 
 
+def any_of(clauses: Iterable[Clause]) -> Clause:
+    """What holds when one of the clauses does."""
+    every = list(clauses)
+    return Clause(" OR ".join(f"({c.sql})" for c in every) or "0", tuple(v for c in every for v in c.values))
+
+
 def bounds(under: bytes) -> tuple[bytes, bytes]:
     """The bounds, low <= path < high, of the paths in a folder of a root; of all paths for an empty one."""
     return (under + b"/", under + b"0") if under else (b"", b"\xff" * 256)  # "0" follows "/"
 
 
-def searched_places(store: Searchable, roots: list[Root], under: str | None) -> tuple[list[Place], dict[Root, Offline]]:
-    """Where photos are looked for, in all roots or in a folder, and what of it cannot be. Raises `NotIndexed`."""
-    places = [Place(root) for root in roots] if under is None else _places_in(store, roots, under)
-    return _without_offline(store, places)
+def searched_places(
+    store: Searchable, roots: list[Root], under: Sequence[str]
+) -> tuple[list[Place], dict[Root, Offline]]:
+    """Where photos are looked for, in all roots or in some folders, and what of it cannot be. Raises `NotIndexed`."""
+    chosen = {place for folder in under for place in _places_in(store, roots, folder)}
+    outermost = [one for one in chosen if not any(one != other and one.lies_in(other) for other in chosen)]
+    places = sorted(outermost, key=lambda place: (place.root.path, place.below))
+    return _without_offline(store, places if under else [Place(root) for root in roots])
 
 
 def locate(store: Searchable, path: bytes, roots: Sequence[Root]) -> tuple[Root, bytes] | None:
@@ -129,14 +143,6 @@ def locate(store: Searchable, path: bytes, roots: Sequence[Root]) -> tuple[Root,
     if b"\0" in path:  # which is in no name
         return None
     return next((found for spelt in spellings(path) if (found := _indexed(store, spelt, roots))), None)
-
-
-def spellings(path: bytes) -> Iterator[bytes]:
-    """How the index may have written a path: as it is, with links to its folder resolved, or with all of them."""
-    yield os.path.abspath(path)
-    folder, name = os.path.split(path)
-    yield join(absolute(os.fsdecode(folder)), name)
-    yield absolute(os.fsdecode(path))
 
 
 def _indexed(store: Searchable, path: bytes, roots: Sequence[Root]) -> tuple[Root, bytes] | None:
@@ -190,9 +196,8 @@ def _without_offline(store: Searchable, places: list[Place]) -> tuple[list[Place
 
 
 def _lies_in(places: list[Place]) -> Clause:
-    one = "(photos.root = ? AND photos.path >= ? AND photos.path < ?)"
-    values = tuple(value for place in places for value in (place.root.id, *bounds(place.below)))
-    return Clause(" OR ".join(one for _ in places) or "0", values)
+    one = "photos.root = ? AND photos.path >= ? AND photos.path < ?"
+    return any_of(Clause(one, (place.root.id, *bounds(place.below))) for place in places)
 
 
 def _choose_files(store: Store, roots: list[Root], files: Iterable[bytes]) -> list[bytes]:
@@ -217,29 +222,41 @@ def _of_photo(where: Filter) -> list[Clause]:
     if where.at_most is not None:
         clauses.append(Clause("size <= ?", (where.at_most,)))
     if where.types:
-        sql = " OR ".join("CAST(photos.path AS TEXT) LIKE ?" for _ in where.types)
-        clauses.append(Clause(sql, tuple(f"%{suffix}" for suffix in where.types)))
+        clauses.append(any_of(Clause("CAST(photos.path AS TEXT) LIKE ?", (f"%{suffix}",)) for suffix in where.types))
     for keyword in where.keywords:
         clauses.append(Clause("has_keyword(photos.keywords, ?)", (keyword.casefold(),)))
-    for ways in words_of(where.name or ""):
-        sql = "instr(CAST(lower(CAST(photos.path AS TEXT)) AS BLOB), ?)"
-        values = tuple(os.fsencode(way) for way in sorted(ways))
-        clauses.append(Clause(" OR ".join(sql for _ in values), values))
+    if where.name:
+        clauses.append(any_of(all_of(map(_has_word, words_of(name))) for name in where.name))
     return clauses
+
+
+def _has_word(ways: Iterable[str]) -> Clause:
+    sql = "instr(CAST(lower(CAST(photos.path AS TEXT)) AS BLOB), ?)"
+    return any_of(Clause(sql, (os.fsencode(way),)) for way in sorted(ways))
 
 
 def _of_image(where: Filter) -> list[Clause]:
     clauses = []
     if where.camera:
         # What the catalogue has was folded when it was read from the photo.
-        clauses.append(Clause("instr(lower(camera), lower(?))", (" ".join(where.camera.split()),)))
+        names = (" ".join(camera.split()) for camera in where.camera)
+        clauses.append(any_of(Clause("instr(lower(camera), lower(?))", (name,)) for name in names))
     if where.near:
-        clauses += [*_in_box(box_of(where.near)), Clause("km(latitude, longitude, ?, ?) <= ?", tuple(where.near))]
+        clauses.append(any_of(map(_in_circle, where.near)))
     if where.orientation:
-        sign = {"landscape": ">", "portrait": "<", "square": "="}[where.orientation]
-        clauses.append(Clause(f"width {sign} height"))
-    clauses += [Clause(sql, (value,)) for sql, value in texts.conditions(where.reads or "")]
+        signs = {"landscape": ">", "portrait": "<", "square": "="}
+        clauses.append(any_of(Clause(f"width {signs[one]} height") for one in where.orientation))
+    if where.reads:
+        clauses.append(any_of(map(_is_written, where.reads)))
     return clauses
+
+
+def _is_written(reads: str) -> Clause:
+    return all_of(Clause(sql, (value,)) for sql, value in texts.conditions(reads))
+
+
+def _in_circle(circle: Circle) -> Clause:
+    return all_of([*_in_box(box_of(circle)), Clause("km(latitude, longitude, ?, ?) <= ?", tuple(circle))])
 
 
 class Box(NamedTuple):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,7 +25,7 @@ from clipsearch.store.selection import BY_IMAGE, BY_PHOTO, Selection, all_of, bo
 Rows = NDArray[np.float16]
 LARGEST_ID = 2**63 - 1  # that SQLite can have
 _KNOWN = "path, size, mtime_ns, ctime_ns, error, sidecar_token"
-_RULES = "hidden, follow_links, exclude, any_name"
+RULES = ", ".join(Rules._fields)  # which `roots` has as columns
 
 
 class _Frame(NamedTuple):
@@ -82,19 +82,16 @@ class Tables(Searchable):
 
     def roots(self) -> list[Root]:
         """The indexed folders, by path."""
-        rows = self.database.execute(f"SELECT id, path, {_RULES} FROM roots ORDER BY path").fetchall()
+        rows = self.database.execute(f"SELECT id, path, {RULES} FROM roots ORDER BY path").fetchall()
         try:
-            return [
-                Root(root_id, path, Rules(bool(hidden), bool(links), tuple(json.loads(exclude)), bool(any_name)))
-                for root_id, path, hidden, links, exclude, any_name in rows
-            ]
+            return [Root(root_id, path, _rules(columns)) for root_id, path, *columns in rows]
         except (ValueError, TypeError):
             raise self.damaged() from None
 
     def add_root(self, path: bytes, rules: Rules) -> Root:
         """Record a folder. Roots that lie inside it become part of it and keep their photos."""
         self.begin()
-        statement = f"INSERT INTO roots (path, {_RULES}) VALUES (?, ?, ?, ?, ?)"
+        statement = f"INSERT INTO roots (path, {RULES}) VALUES (?, {', '.join('?' * len(rules))})"
         root = Root(int(self.database.execute(statement, (path, *_columns(rules))).lastrowid or 0), path, rules)
         for inner in self.roots():
             below = relative_to(inner.path, path)
@@ -112,8 +109,8 @@ class Tables(Searchable):
         if rules == root.rules:
             return root
         self.begin()
-        statement = "UPDATE roots SET hidden = ?, follow_links = ?, exclude = ?, any_name = ? WHERE id = ?"
-        self.database.execute(statement, (*_columns(rules), root.id))
+        columns = ", ".join(f"{name} = ?" for name in Rules._fields)
+        self.database.execute(f"UPDATE roots SET {columns} WHERE id = ?", (*_columns(rules), root.id))
         return root._replace(rules=rules)
 
     def move_root(self, root: Root, path: bytes) -> None:
@@ -398,8 +395,14 @@ def tuple_of(keywords: str | None) -> tuple[str, ...]:
     return tuple(keywords.split("\n")) if keywords else ()
 
 
-def _columns(rules: Rules) -> tuple[bool, bool, str, bool]:
-    return rules.hidden, rules.follow_links, json.dumps(rules.exclude), rules.any_name
+def _columns(rules: Rules) -> tuple[Any, ...]:
+    return tuple(json.dumps(value) if isinstance(value, tuple) else value for value in rules)
+
+
+def _rules(columns: Sequence[Any]) -> Rules:
+    hidden, follow_links, exclude, any_name, raw, video = columns
+    flags = (bool(any_name), bool(raw), bool(video))
+    return Rules(bool(hidden), bool(follow_links), tuple(json.loads(exclude)), *flags)
 
 
 def _placeholders(values: list[int]) -> str:

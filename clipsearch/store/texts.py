@@ -58,9 +58,9 @@ def conditions(reads: str) -> Iterator[tuple[str, str]]:
             yield "images.id IN (SELECT image FROM texts WHERE instr(folded, ?))", word
 
 
-def matching(lines: Iterable[Line], reads: str) -> list[Line]:
-    """The lines that have a word of a text in them."""
-    words = fold(reads).split()
+def matching(lines: Iterable[Line], reads: Iterable[str]) -> list[Line]:
+    """The lines that have a word of some texts in them."""
+    words = [word for text in reads for word in fold(text).split()]
     return [line for line in lines if any(word in fold(line.text) for word in words)]
 
 

@@ -25,13 +25,14 @@ from clipsearch.search.label import Classifier
 from clipsearch.search.opened import Opened
 from clipsearch.search.query import Limits, Term
 from clipsearch.search.where import Found
-from clipsearch.store.filters import Filter, written
+from clipsearch.store.filters import Filter, several, written
 from clipsearch.store.photo import Photo
 from clipsearch.web.desk import Desk
 from clipsearch.web.pictures import Pictures
 
 P = ParamSpec("P")
 Answer = TypeVar("Answer")
+Several = str | list[str]
 
 MOST = 50  # photos that one answer has
 _ABOUT = "Finds the user's own photos, on this machine, by what is in them. Paths are those of the user's files."
@@ -49,22 +50,23 @@ def assistant(folder: Path) -> MCPServer:
         text: str = "",
         without: str = "",
         like: str = "",
-        under: str = "",
-        after: str = "",
-        before: str = "",
-        camera: str = "",
-        near: str = "",
-        reads: str = "",
+        under: Several = "",
+        after: Several = "",
+        before: Several = "",
+        camera: Several = "",
+        near: Several = "",
+        reads: Several = "",
         count: int = 10,
         images: bool = False,
     ) -> list[Any]:
         """Photos that show a text, or are like an indexed photo, best first; without both, the newest.
 
         after, before: dates such as 2023-06 or "last week". near: latitude,longitude,kilometres. reads: words that are
-        written in it. images: small pictures too. confidence is the probability, 0 to 1, that a photo shows the text.
+        written in it. A list means any of its folders, cameras, places or texts; of dates, all hold. images: small
+        pictures too. confidence is the probability, 0 to 1, that a photo shows the text.
         """
         filters = {"under": under, "after": after, "before": before, "camera": camera, "near": near, "reads": reads}
-        where = written(**{name: value for name, value in filters.items() if value})
+        where = written(**{name: [one for one in several(value) if one] for name, value in filters.items()})
         hits = await desk.ask(_search, where, text, without, like, min(count, MOST))
         answer: list[Any] = [_json([records.as_object(hit) for hit in hits])]
         if images:

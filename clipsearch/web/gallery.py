@@ -103,7 +103,7 @@ class Gallery:
         store = index.store()
         image = store.find_image(bytes.fromhex(id))
         known = {} if image is None else store.lines_of([image])
-        return matching(known.get(image or 0, ()), question.where.reads or "")
+        return matching(known.get(image or 0, ()), question.where.reads)
 
     def _terms(self, index: Opened, question: Question) -> list[Term]:
         return [term for part in question.parts for term in self._terms_of(index, part)]

@@ -10,11 +10,9 @@ from clipsearch.errors import BadRequest
 from clipsearch.output import text
 from clipsearch.search.confidence import CUT
 from clipsearch.search.query import weighted
-from clipsearch.store.filters import Filter, written
+from clipsearch.store.filters import WRITTEN, Filter, written
 
 KINDS = ("text", "not", "like", "unlike")
-_ONE = ("under", "after", "before", "camera", "near", "orientation", "name", "reads")
-_SEVERAL = ("size", "type", "keyword")
 _MOST_TERMS, _LONGEST = 32, 2_000
 _ID = re.compile(r"[0-9a-f]{32}")
 
@@ -54,11 +52,9 @@ def parse(pairs: Sequence[tuple[str, str]]) -> Question:
     parts = tuple(_part(kind, value) for kind, value in pairs if kind in KINDS and value.strip())
     if len(parts) > _MOST_TERMS:
         raise BadRequest(f"a question has at most {_MOST_TERMS} terms")
-    spelt = tuple((name, value) for name, value in pairs if name in (*_ONE, *_SEVERAL) and value.strip())
-    one = {name: value for name, value in spelt if name in _ONE}
-    several = {name: [value for other, value in spelt if other == name] for name in _SEVERAL}
+    spelt = tuple((name, value) for name, value in pairs if name in WRITTEN and value.strip())
+    where = written(**{name: [value for other, value in spelt if other == name] for name in WRITTEN})
     named = dict(pairs)
-    where = written(**one, size=several["size"], type=several["type"], keyword=several["keyword"])
     question = Question(parts, where, spelt, unique=named.get("unique") == "1")
     return question._replace(cut=_least(named.get("cut", ""))) if question.is_about_text else question
 

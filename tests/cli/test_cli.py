@@ -222,6 +222,9 @@ def test_batch_tags_each_line_with_its_query(clipsearch: Run, tmp_path: Path, dr
     assert [hit["query"] for hit in hits] == [SCENES[0].captions[0]] * 2 + [f"2:{SCENES[1].captions[0]}"] * 2
     alone = clipsearch("query", SCENES[1].captions[0], "-k", 2, index=drawn_index).lines
     assert [hit["path"] for hit in hits[2:]] == alone
+    both = clipsearch("query", "--batch", queries, "--batch", "-", "-k", 2, index=drawn_index, stdin=b"a circle\n")
+    assert both.lines[:4] == result.lines
+    assert {json.loads(line)["query"] for line in both.lines[4:]} == {"a circle"}
 
 
 @pytest.mark.parametrize(

@@ -203,5 +203,6 @@ def test_conditions_as_programs_and_people_write_them() -> None:
     assert written(keyword=[" a dog "]).keywords == ("a dog",)
     with pytest.raises(BadRequest, match="keyword was given an empty name"):
         written(keyword=[""])
-    with pytest.raises(BadArgument, match="keywords must be texts in a tuple"):
-        Filter(keywords="dog").checked()
+    assert Filter(keywords="dog").checked().keywords == ("dog",)
+    with pytest.raises(BadArgument, match="keywords must be one or several texts"):
+        Filter(keywords=("dog", "")).checked()

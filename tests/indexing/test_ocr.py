@@ -63,7 +63,7 @@ def read_index(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return index
 
 
-def names(index: Path, reads: str) -> set[str]:
+def names(index: Path, reads: str | tuple[str, ...]) -> set[str]:
     with Store.open(index) as store:
         chosen = store.select(Filter(reads=reads))
         return {os.path.basename(os.fsdecode(photo.path)) for photo in store.by_path(chosen)}
@@ -82,9 +82,14 @@ def names(index: Path, reads: str) -> set[str]:
         ('"', set()),
         ("OR boarding", set()),  # what a query of FTS5 would take for its own words is text here
         ("boarding*", set()),
+        (("boarding pass", "3.50"), {"pass.jpg", "receipt.png"}),  # any of several texts
+        (("boarding coffee", "to 3.50", "to"), {"pass.jpg", "receipt.png"}),
+        (("nothing", "to gate"), {"pass.jpg"}),
     ],
 )
-def test_photos_are_found_by_what_is_written_in_them(read_index: Path, reads: str, found: set[str]) -> None:
+def test_photos_are_found_by_what_is_written_in_them(
+    read_index: Path, reads: str | tuple[str, ...], found: set[str]
+) -> None:
     assert names(read_index, reads) == found
 
 
@@ -108,6 +113,10 @@ def test_the_command_finds_shows_and_adds_it_to_other_filters(clipsearch: Run, r
     assert clipsearch("query", "white paper", "--reads", "gate", "--type", "png", index=read_index).status == 1
     both = clipsearch("query", "a page", "--reads", "3.50", "-f", "jsonl", index=read_index)
     assert [json.loads(one)["path"].rpartition("/")[2] for one in both.lines] == ["receipt.png"]
+    several = clipsearch("query", "--reads", "gate", "--reads", "3.50", "-f", "jsonl", index=read_index)
+    lines = {Path(hit["path"]).name: [line["text"] for line in hit["lines"]] for hit in map(json.loads, several.lines)}
+    assert set(lines) == {"pass.jpg", "receipt.png"}
+    assert len(lines["receipt.png"]) == 2
     assert "lines" not in json.loads(clipsearch("query", "a page", "-k", "1", "-f", "jsonl", index=read_index).out)
 
 
@@ -116,7 +125,7 @@ def test_an_index_that_was_not_read_says_so(clipsearch: Run, drawn_index: Path, 
     assert (done.status, done.out) == (2, b"")
     assert "no photo was looked through for writing yet; first run: clipsearch index --ocr" in done.err
     assert clipsearch("query", "--reads", "  ", index=drawn_index).status == 2
-    with pytest.raises(BadArgument, match="reads must be words"):
+    with pytest.raises(BadArgument, match="reads must be one or several texts"):
         Filter(reads=" ").checked()
 
 
@@ -224,7 +233,7 @@ def test_lines_of_any_text_come_back_and_are_found(empty_store: Store) -> None:
         sql, values = zip(*where, strict=True)
         query = f"SELECT images.id FROM images WHERE {' AND '.join(sql)}"
         assert empty_store.database.execute(query, values).fetchall() == [(image,)]
-    assert texts.matching(lines, "夏 nothing") == [lines[1]]
+    assert texts.matching(lines, ["nothing", "夏 nope"]) == [lines[1]]
 
 
 def test_damaged_text_is_forgotten_and_read_again(tmp_path: Path) -> None:

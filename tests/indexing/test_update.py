@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import SCENES, forbid, save_scenes
+from hypothesis import given
+from hypothesis import strategies as st
 from indexes import MINI, StubEncoder, assert_as_new, contents, draw, encode_with, everything_at_once, touch
 from PIL import Image
 
@@ -19,6 +21,7 @@ from clipsearch.errors import BadRequest, FolderOffline, IndexLocked, ModelMisma
 from clipsearch.images.scan import Rules, Unreadable
 from clipsearch.indexing import run
 from clipsearch.indexing.contents import Contents
+from clipsearch.indexing.relocate import relocate
 from clipsearch.indexing.update import Options, Progress, Report, update_index
 from clipsearch.models import precision
 from clipsearch.models.model import mini
@@ -968,3 +971,103 @@ def test_photos_without_an_ending_are_known_by_their_first_bytes(
 def test_a_file_in_the_place_of_a_folder_is_said_to_be_one(index: Path, photos: Path) -> None:
     with pytest.raises(BadRequest, match=r"a\.png is a file, not a folder"):
         update_index(index, [photos / "a.png"], MINI)
+
+
+SETTINGS = [
+    *({"raw": False}, {"raw": True}, {"video": False}, {"video": True}, {"exclude": ("*.png",)}, {"exclude": ()}),
+    *({"hidden": True}, {"raw": False, "exclude": ("b.*",)}, {"raw": True, "video": False, "exclude": ()}),
+]
+
+
+@given(st.lists(st.sampled_from(SETTINGS), max_size=6))
+def test_a_setting_changes_no_other(given: list[dict[str, object]]) -> None:
+    rules, expected = Rules(), Rules()._asdict()
+    for options in given:
+        rules = Options(**options).rules(rules, b"/photos", [])
+        expected |= options
+        assert rules._asdict() == expected
+
+
+def test_raw_files_and_videos_stay_left_out_whatever_is_excluded_later(
+    index: Path, photos: Path, stub: type[StubEncoder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("images.scan", "indexing.run"):
+        monkeypatch.setattr(f"clipsearch.{module}.can_read_videos", lambda: True)
+    for name in ("x.nef", "x.mov"):
+        (photos / name).write_bytes(b"no photo")
+
+    def skipped(*folders: Path, **options: object) -> set[str]:
+        report = update_index(index, folders, Options(model="mini", **options))
+        return {os.path.basename(os.fsdecode(path)) for path, _ in (*report.skipped, *report.skipped_before)}
+
+    assert skipped(photos, raw=False, video=False) == set()
+    assert skipped(exclude=("b.png",)) == set()
+    assert skipped(exclude=()) == set()
+    assert skipped(video=True) == {"x.mov"}
+    assert skipped(exclude=("*.mov",)) == set()
+    assert skipped(raw=True) == {"x.nef"}
+    assert skipped(exclude=()) == {"x.nef", "x.mov"}
+
+
+def test_a_path_that_is_left_out_stays_so_wherever_later_runs_start(
+    index: Path, photos: Path, stub: type[StubEncoder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw(photos / "[ab]/x.png", 70)
+    draw(photos / "a/y.png", 71)
+    monkeypatch.chdir(photos.parent)
+    report = update_index(index, [photos], Options(model="mini", exclude=("./photos/[ab]", "./photos/sub/")))
+    assert report.unmatched == []
+    left = ["a.png", "a/y.png", "b.png", "c.png", "d.png"]
+    assert names(index, photos) == left
+    monkeypatch.chdir("/")
+    assert counts(update_index(index, [photos])) == {"unchanged": 5}
+    moved = photos.rename(photos.with_name("elsewhere"))
+    relocate(index, photos, moved)
+    assert counts(update_index(index)) == {"unchanged": 5}
+    assert counts(update_index(index, options=Options(rebuild=True))) == {"added": 5, "embedded": 5}
+    assert names(index, moved) == left
+
+
+def test_a_path_that_is_gone_does_not_become_a_pattern(index: Path, photos: Path, stub: type[StubEncoder]) -> None:
+    gone = draw(photos / "[a].png", 70)
+    again = Options(model="mini", exclude=(str(gone),))
+    assert update_index(index, [photos], again).added == 6
+    gone.unlink()
+    report = update_index(index, [photos], again)
+    assert (counts(report), report.unmatched) == ({"unchanged": 6}, [str(gone)])
+    away = photos.rename(photos.with_name("unmounted"))
+    update_index(index, (), again)
+    away.rename(photos)
+    assert counts(update_index(index)) == {"unchanged": 6}
+
+
+def test_a_path_in_one_root_leaves_nothing_out_of_another(index: Path, photos: Path, stub: type[StubEncoder]) -> None:
+    other = draw(photos.parent / "other/sub/x.png", 50).parent.parent
+    report = update_index(index, [photos, other], Options(model="mini", exclude=(f"{photos}/sub",)))
+    assert (report.added, report.unmatched) == (5, [])
+    with Store.open(index) as store:
+        assert {root.path: root.rules.exclude for root in store.roots()} == {
+            os.fsencode(photos): ("/sub",),
+            os.fsencode(other): (),
+        }
+
+
+@pytest.mark.parametrize("given", ["{top}/outside", "./outside", "~/outside", "{top}/photos", "{top}", "."])
+def test_a_path_in_no_root_is_said_to_leave_nothing_out(
+    index: Path, photos: Path, stub: type[StubEncoder], monkeypatch: pytest.MonkeyPatch, given: str
+) -> None:
+    draw(photos.parent / "outside/x.png", 50)
+    monkeypatch.setenv("HOME", str(photos.parent))
+    monkeypatch.chdir(photos.parent)
+    spelt = given.format(top=photos.parent)
+    report = update_index(index, [photos], Options(model="mini", exclude=(spelt,)))
+    assert (report.added, report.unmatched) == (6, [spelt])
+
+
+def test_a_folder_takes_in_another_that_leaves_out_the_same(index: Path, photos: Path, stub: type[StubEncoder]) -> None:
+    private = f"{photos}/sub/"
+    update_index(index, [photos], Options(model="mini", exclude=(private,)))
+    with pytest.raises(BadRequest, match="was indexed with another exclude"):
+        update_index(index, [photos.parent], Options(exclude=("*.gif",)))
+    report = update_index(index, [photos.parent], Options(exclude=(private,)))
+    assert (report.unchanged, report.unmatched) == (4, [])

@@ -181,6 +181,7 @@ def test_without_the_package_films_are_left_out_and_those_known_are_kept(
     monkeypatch.setattr("clipsearch.indexing.why.can_read_videos", lambda: False)
     report = update_index(index)
     assert (report.removed, report.unchanged) == (0, 3)
+    assert update_index(index, (), Options(video=False)).removed == 2  # which needs no look at them
     assert update_index(tmp_path / "other", [folder], Options(model="mini")).added == 1
     with Store.open(tmp_path / "other") as store:
         why = why_of(store, folder / "film.mp4")

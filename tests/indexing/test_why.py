@@ -33,11 +33,13 @@ def state(index: Path, path: Path) -> tuple[State, str]:
 
 
 def test_each_state(folder: Path, tmp_path: Path, mini_index) -> None:
-    index = mini_index(folder, exclude=("scans/",))
+    index = mini_index(folder, exclude=("scans/", "hidden"), raw=False, video=False)
     touch(folder / "01.png")
     (folder / "02.png").unlink()
     save_scenes(folder, 1, first=9)
     (folder / "link").symlink_to(folder / "sub")
+    for name in ("a.NEF", "a.mov", "hidden"):
+        (folder / name).write_bytes(b"nothing")
     for name, expected in {
         "00.png": (State.INDEXED, ""),
         "sub": (State.INDEXED, "2 photos, 0 files skipped"),
@@ -48,6 +50,9 @@ def test_each_state(folder: Path, tmp_path: Path, mini_index) -> None:
         "09.png": (State.NEW, ""),
         "scans/03.png": (State.EXCLUDED, "by the pattern 'scans/'"),
         "scans": (State.EXCLUDED, "by the pattern 'scans/'"),
+        "a.NEF": (State.EXCLUDED, "RAW files are left out (--no-raw)"),
+        "a.mov": (State.EXCLUDED, "videos are left out (--no-video)"),
+        "hidden": (State.EXCLUDED, "by the pattern 'hidden'"),
         ".hidden.png": (State.EXCLUDED, "its name, or that of a folder above it, is hidden"),
         "notes.txt": (State.NO_PHOTO, ""),
         "nowhere.png": (State.MISSING, ""),

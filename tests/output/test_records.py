@@ -117,7 +117,7 @@ def test_a_run_of_the_indexer() -> None:
 def test_the_status_of_an_index() -> None:
     roots = [
         RootStatus(b"/a", Rules(exclude=("*.gif",)), 3, 1, None),
-        RootStatus(b"/b", Rules(hidden=True), 2, 0, Offline.EMPTY),
+        RootStatus(b"/b", Rules(hidden=True, raw=False), 2, 0, Offline.EMPTY),
     ]
     paths, rates = ([(b"/a/x", "cut")], [(b"/a/l", 2)]), {"fp32": 17.5}
     found = records.status(Status("/index", "mini", "f", 256, 5, 4, 99, "exact", roots, *paths, rates, 4, 1, 4))
@@ -139,6 +139,7 @@ def test_the_status_of_an_index() -> None:
     }
     assert (here["online"], here["offline"], here["exclude"], here["photos"]) == (True, None, ["*.gif"], 3)
     assert (away["online"], away["offline"], away["hidden"]) == (False, "has nothing in it any more", True)
+    assert [(one["raw"], one["video"]) for one in (here, away)] == [(True, True), (False, True)]
 
 
 def test_an_evaluation() -> None:

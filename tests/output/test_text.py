@@ -141,7 +141,8 @@ def test_every_damage_has_a_sentence_that_is_english() -> None:
 
 
 def test_the_status_says_what_is_offline_and_why() -> None:
-    roots = [RootStatus(b"/a\x1b", Rules(), 3, 1, None), RootStatus(b"/b", Rules(), 2000, 0, Offline.EMPTY)]
+    rules = Rules(hidden=True, exclude=("*.gif", "a\x1b"), raw=False)
+    roots = [RootStatus(b"/a\x1b", rules, 3, 1, None), RootStatus(b"/b", Rules(), 2000, 0, Offline.EMPTY)]
     skipped = [(b"/a/%d" % n, "cut") for n in range(25)]
     found = Status(
         "/index", "mini", "f", 256, 2003, 4, 99, "exact", roots, skipped[:1], [(b"/a/locked", 2)], {}, 0, 0, 4
@@ -151,6 +152,7 @@ def test_the_status_says_what_is_offline_and_why() -> None:
         "model   mini, 256 dimensions",
         "photos  2,003, 4 of them distinct, 1 file skipped",
         "          3  /a\\x1b",
+        "             with --hidden --exclude '*.gif' --exclude 'a\\x1b' --no-raw",
         "      2,000  /b  (offline: has nothing in it any more)",
         "          2  of these in /a/locked  (offline: cannot be read)",
         "  skipped  /a/0: cut",
@@ -182,6 +184,12 @@ def test_a_query_in_words() -> None:
         (Filter(near=Circle(48.85, 2.35, 5)), "within 5 km of 48.85, 2.35"),
         (Filter(camera="Canon", at_least=2_000_000, at_most=10_000_000), "Canon, at least 2.0 MB, at most 10 MB"),
         (Filter(types=(*TYPES["jpeg"], ".png", ".tif")), "jpeg, .png, .tif"),
+        (Filter(camera=("Canon", "Nikon"), orientation=("square", "portrait")), "Canon or Nikon, square or portrait"),
+        (
+            Filter(name=("a b", "c"), reads=("d", "e"), keywords=("f", "g")),
+            "named a b or c, with d or e written, tagged f and g",
+        ),
+        (Filter(near=(Circle(1, 2, 3), Circle(4, 5))), "within 3 km of 1, 2 or within 10 km of 4, 5"),
         (Filter(orientation="portrait", files=(b"/a", b"/b")), "portrait, of 2 files"),
     ],
 )
@@ -193,3 +201,4 @@ def test_a_folder_of_the_home_is_short(monkeypatch: pytest.MonkeyPatch, tmp_path
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
     assert text.filter_title(Filter(under=str(tmp_path / "Pictures"))) == "in ~/Pictures"
+    assert text.filter_title(Filter(under=("/a", str(tmp_path / "b")))) == "in /a or ~/b"

@@ -51,19 +51,21 @@ def filters(photos: str) -> st.SearchStrategy[Filter]:
     listed = st.lists(
         st.sampled_from([*(b"a/" + name for name in NAMES), b"a/b/1 UPPER.JPG", b"nowhere.jpg"]), max_size=9
     )
+
+    def several(*values: object) -> st.SearchStrategy[tuple[object, ...]]:
+        return st.just(()) | st.lists(st.sampled_from(values), max_size=3).map(tuple)
+
     return st.builds(
         Filter,
-        under=st.one_of(st.none(), st.sampled_from([f"{photos}/{os.fsdecode(folder)}" for folder in FOLDERS])),
+        under=several(photos, *(f"{photos}/{os.fsdecode(folder)}" for folder in FOLDERS)),
         after=moments,
         before=moments,
-        camera=st.sampled_from([None, None, "canon", "0%", "_", "\\", "ümlaut", "Ümlaut", "un d", "x"]),
-        near=st.one_of(st.none(), circles),
+        camera=several("canon", "0%", "_", "\\", "ümlaut", "Ümlaut", "un d", "x"),
+        near=st.just(()) | st.lists(circles, max_size=3).map(tuple),
         at_least=st.sampled_from([None, None, 0, 2, 4]),
         at_most=st.sampled_from([None, None, 0, 2, 4]),
-        orientation=st.sampled_from([None, None, "landscape", "portrait", "square"]),
-        name=st.sampled_from(
-            [None, None, "plain", "QUOTE", "two words", "ÜMLÄUT", "u\u0308ml", "%", "\\", "b/ jpg", "nowhere"]
-        ),
+        orientation=several("landscape", "portrait", "square"),
+        name=several("plain", "QUOTE", "two words", "ÜMLÄUT", "u\u0308ml", "%", "\\", "b/ jpg", "nowhere"),
         reads=st.none(),
         keywords=st.just(()),
         types=st.sampled_from([(), (), (".jpg", ".jpeg"), (".png",), (".gif",)]),

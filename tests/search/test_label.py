@@ -103,6 +103,10 @@ def test_a_photo_gets_the_label_that_it_shows(clipsearch: Run, drawn: Path, draw
     assert sum(right) >= 36
     assert all(0 < float(probability) <= 1 for _, probability, _ in rows)
     words = (tmp_path / "labels.txt").read_bytes()
+    (tmp_path / "one").write_bytes(words[: words.index(b"\n") + 1])
+    (tmp_path / "rest").write_bytes(words[words.index(b"\n") + 1 :])
+    parts = ("--labels-from", tmp_path / "one", "--labels-from", tmp_path / "rest", "--template", "{}")
+    assert clipsearch("label", *parts, index=drawn_index).out == found.out
     from_stdin = clipsearch("label", "--labels-from", "-", "--template", "{}", index=drawn_index, stdin=words)
     assert from_stdin.out == found.out
 

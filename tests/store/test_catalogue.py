@@ -40,7 +40,7 @@ def store(folder: Path) -> Iterator[Store]:
 
 
 def test_what_was_written_is_read_again(folder: Path) -> None:
-    rules = Rules(hidden=True, follow_links=True, any_name=True, exclude=("*.tmp", "ä\udcff"))
+    rules = Rules(hidden=True, follow_links=True, any_name=True, exclude=("*.tmp", "ä\udcff"), raw=False, video=False)
     with Store.create(folder, "a model", DIM) as store:
         root = store.add_root(b"/photos", rules)
         image_id = store.add_image(content_hash(b"one"), METADATA, row(1))
@@ -434,9 +434,10 @@ def test_the_root_of_all_files_can_be_a_root(store: Store) -> None:
 
 def test_rules_are_replaced(store: Store) -> None:
     root = store.add_root(b"/photos", Rules(hidden=True))
-    changed = store.set_rules(root, Rules(exclude=("x",), any_name=True))
-    assert store.roots() == [changed]
-    assert changed.rules == Rules(exclude=("x",), any_name=True)
+    for rules in (Rules(exclude=("x",), any_name=True), Rules(raw=False), Rules(video=False), Rules()):
+        root = store.set_rules(root, rules)
+        assert store.roots() == [root]
+        assert root.rules == rules
 
 
 @pytest.mark.parametrize(
@@ -471,7 +472,7 @@ def test_an_absolute_path_has_links_resolved_and_raw_bytes(tmp_path: Path, monke
 
 
 def test_a_rebuild_takes_its_place_only_when_it_ends(store: Store) -> None:
-    root = store.add_root(b"/photos", Rules(hidden=True))
+    root = store.add_root(b"/photos", Rules(hidden=True, exclude=("x",), video=False))
     put(store, root, b"old.jpg")
     store.commit()
     before = Store.open(store.folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import subprocess
 import sys
 import time
@@ -15,7 +16,16 @@ from hypothesis import strategies as st
 from clipsearch.errors import BadRequest
 from clipsearch.images.scan import IMAGE_SUFFIXES
 from clipsearch.store import filters
-from clipsearch.store.filters import Circle, parse_circle, parse_date, parse_orientation, parse_size, parse_type
+from clipsearch.store.filters import (
+    Circle,
+    Filter,
+    parse_circle,
+    parse_date,
+    parse_orientation,
+    parse_size,
+    parse_type,
+    written,
+)
 
 NOW = datetime(2024, 3, 31, 15, 4, 5)
 
@@ -166,6 +176,46 @@ def test_an_orientation_may_be_cut_short() -> None:
     for wrong in ("", "wide"):
         with pytest.raises(BadRequest, match="no orientation"):
             parse_orientation(wrong)
+
+
+def test_conditions_may_be_written_several_times() -> None:
+    where = written(
+        under=["a", "b"],
+        after=["2023", "2021"],
+        before=["2024-02", "2025"],
+        camera="canon",
+        near=["1,2", "3,4,5"],
+        size=["+1k", "+2k", "-9k", "-8k"],
+        orientation=["sq", "landscape"],
+        type=["png", "gif"],
+        name=None,
+        keyword=["x", "y"],
+    )
+    assert where == Filter(
+        under=("a", "b"),
+        after=datetime(2023, 1, 1),
+        before=datetime(2024, 2, 1),
+        camera=("canon",),
+        near=(Circle(1, 2), Circle(3, 4, 5)),
+        at_least=2000,
+        at_most=8000,
+        orientation=("square", "landscape"),
+        types=(".png", ".apng", ".gif"),
+        keywords=("x", "y"),
+    )
+    with pytest.raises(BadRequest, match="camera was given an empty name"):
+        written(camera=["canon", " "])
+    with pytest.raises(TypeError, match="lens"):
+        written(lens="50mm")
+
+
+def test_one_value_and_several_make_the_same_filter() -> None:
+    one = Filter(under="a", camera="b", near=Circle(1, 2), orientation="square", types=".a", name="c", reads="d")
+    assert one == Filter(("a",), None, None, ["b"], [Circle(1, 2)], None, None, {"square"}, [".a"], None, "c", "d")
+    assert Filter(near=(1, 2)).checked() == Filter(near=[(1, 2)]).checked() == Filter(near=Circle(1, 2))
+    assert Filter()._replace(camera="b").checked().camera == ("b",)
+    assert Filter(under=None, near=None, files=None, keywords=None) == Filter()
+    assert copy.copy(one) == one
 
 
 @given(st.text())

@@ -5,14 +5,16 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import sqlite3
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from conftest import SCENES, Run, damage, forbid, save_scenes
-from hypothesis import example, given
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image as Picture
 
@@ -21,7 +23,7 @@ from clipsearch.images.metadata import Metadata
 from clipsearch.images.scan import FoundFile, Rules
 from clipsearch.search.query import Searcher, Term
 from clipsearch.store.catalogue import Offline, Store
-from clipsearch.store.filters import Circle, Filter, parse_type
+from clipsearch.store.filters import ORIENTATIONS, Circle, Filter, parse_type
 from clipsearch.store.schema import kilometres
 from clipsearch.store.selection import _in_box, all_of, box_of
 
@@ -96,6 +98,12 @@ def store(empty_store: Store, tmp_path: Path) -> Store:
         (Filter(files=(b"/photos/fiji.png", b"/photos/./sub/scan.tif", b"/elsewhere/paris.jpg")), "fiji scan"),
         (Filter(files=()), ""),
         (Filter(camera="canon", at_least=5_000_000), ""),
+        (Filter(camera=("canon", "apple", "none")), "paris fiji"),
+        (Filter(name=("PARIS jpg", "sub")), "paris scan"),
+        (Filter(near=(Circle(48.8566, 2.3522), Circle(-17, 179.99, 20))), "paris fiji"),
+        (Filter(near=((48.8566, 2.3522), (-17, 179.99, 20))), "paris fiji"),
+        (Filter(orientation=("square", "portrait")), "london fiji"),
+        (Filter(camera=("canon", "apple"), orientation=("square", "portrait")), "fiji"),
     ],
     ids=lambda value: value if isinstance(value, str) else None,
 )
@@ -109,6 +117,45 @@ def test_a_filter_lets_through(store: Store, where: Filter, expected: str) -> No
     of_ids = sorted(photo.path for photo in store.photos_of(ids, selection))
     assert of_ids == [photo.path for photo in store.by_path(selection)]
     assert len(ids) == len(names)
+
+
+@given(st.data())
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_of_several_values_one_must_hold(store: Store, data: st.DataObject) -> None:
+    top = os.fsdecode(store.roots()[0].path)
+    (Path(top) / "sub").mkdir(exist_ok=True)
+
+    def some(*values: Any) -> Any:
+        return tuple(data.draw(st.lists(st.sampled_from(values), max_size=3)))
+
+    under = some(top, f"{top}/sub", f"{top}/sub/", os.path.dirname(top))
+    cameras, names = some("canon", "X100", "1", "none"), some("paris", "jpg", "l n", "scan sub", "none")
+    circles = some(Circle(48.8566, 2.3522), Circle(51, 0, 100), Circle(-17, 179.99, 20), Circle(0, 0, 1))
+    orientations, types = some(*ORIENTATIONS), some(".jpg", ".jpeg", ".tif")
+    where = Filter(
+        under=under, camera=cameras, near=circles, orientation=orientations, types=types, name=names
+    )  # fmt: skip
+
+    def passes(path: str) -> bool:
+        _, camera, place, (width, height), _ = PHOTOS[path]
+        shape = ORIENTATIONS[(width < height) + 2 * (width == height)]
+        return all(
+            (
+                not under or path.startswith("sub/") or not all("/sub" in folder for folder in under),
+                not cameras or any(one.lower() in (camera or "").lower() for one in cameras),
+                not circles or (place and any(kilometres(*place, *one[:2]) <= one.km for one in circles)),
+                not orientations or shape in orientations,
+                not types or path.lower().endswith(types),
+                not names or any(all(word in path.lower() for word in one.split()) for one in names),
+            )
+        )
+
+    selection = store.select(where)
+    found = {os.fsdecode(photo.path).removeprefix(f"{top}/") for photo in store.by_path(selection)}
+    assert found == {path for path in PHOTOS if passes(path)}
+    assert len(store.images_in(selection)) == len(found)
+    everywhere = not under or not all("/sub" in folder for folder in under)
+    assert selection.everything == (everywhere and where._replace(under=()) == Filter())
 
 
 def test_the_newest_come_first(store: Store) -> None:
@@ -179,8 +226,43 @@ def test_paths_from_another_program(clipsearch: Run, dated: tuple[Path, Path], t
     assert (garbage.status, garbage.out, garbage.err.count("\n")) == (1, b"", 1)
     assert clipsearch("query", "a circle", "--files-from", tmp_path / "gone", index=index).status == 2
     assert clipsearch("query", "a circle", "--from0", index=index).status == 2
+    for name, path in (("one", some[0]), ("two", some[1])):
+        (tmp_path / name).write_text(f"{path}\n")
+    lists = ("--files-from", tmp_path / "one", "--files-from", tmp_path / "two")
+    assert sorted(clipsearch("query", "a circle", *lists, index=index).lines) == [str(path) for path in some[:2]]
+    twice = clipsearch("query", "a circle", *("--files-from", "-") * 2, index=index, stdin=b"x\n")
+    assert (twice.status, twice.err) == (2, "clipsearch: only one option can read stdin; give the others a file\n")
     through = clipsearch("query", "a circle", "--files-from", "-", index=index, stdin=os.fsencode(link / "03.jpg"))
     assert through.lines == [str(folder / "03.jpg")]
+
+
+def test_filters_may_be_given_several_times(clipsearch: Run, tmp_path: Path, mini_index) -> None:
+    folder = tmp_path.resolve() / "photos"
+    for number, name in enumerate(("a/x.png", "b/y.png", "c/z.jpg", "c/w.webp")):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        exif = Picture.Exif()
+        exif[0x010F], exif[0x0132] = f"Maker {number}", f"202{number}:05:06 12:00:00"
+        SCENES[number].image.resize((160, 120 + 20 * number)).save(folder / name, exif=exif)
+    index = mini_index(folder)
+
+    def names(*options: object) -> str:
+        found = clipsearch("query", *options, index=index)
+        assert found.err == ""
+        return " ".join(sorted(os.path.basename(line)[0] for line in found.lines))
+
+    assert names("--under", folder / "a", "--under", folder / "b") == "x y"
+    assert names("--under", folder / "a", "--under", folder) == "w x y z"
+    assert names("--camera", "maker 0", "--camera", "maker 2") == "x z"
+    assert names("--name", "x png", "--name", "c webp", "--name", "none") == "w x"
+    assert names("--orientation", "square", "--orientation", "portrait") == "w z"
+    assert names("--type", "png", "--type", "webp") == "w x y"
+    assert names("--after", "2021", "--after", "2019", "--before", "2023", "--before", "2099") == "y z"
+    assert names("--camera", "maker 0", "--camera", "maker 3", "--under", folder / "c") == "w"
+    (folder / "c/v.png").write_bytes((folder / "a/x.png").read_bytes())
+    mini_index(folder)
+    for command in (("query", "a circle"), ("duplicates", "--identical"), ("label", "a", "b", "--all")):
+        found = clipsearch(*command, "--name", "x", "--name", "v", "-f", "json", index=index)
+        assert set(re.findall(r"/(.)\.(?:png|jpg|webp)", found.out.decode())) == {"v", "x"}, command
 
 
 @pytest.mark.parametrize(
@@ -235,7 +317,13 @@ def test_a_filter_from_a_program_is_checked(drawn_index: Path) -> None:
             (Filter(after=date(2023, 1, 1)), "after must be a datetime"),
             (Filter(before=datetime(2023, 1, 1, tzinfo=UTC)), "before must be a datetime"),
             (Filter(types=("jpeg",)), "types must be suffixes"),
-            (Filter(types=".jpg"), "types must be suffixes"),
+            (Filter(types=5), "types must be suffixes"),
+            (Filter(under=("/", 5)), "under must be the path"),
+            (Filter(camera=("canon", "")), "camera must be one or several texts"),
+            (Filter(name=b"canon"), "name must be one or several texts"),
+            (Filter(orientation=("square", "wide")), "orientation must be one of"),
+            (Filter(near=((1, 2), (100, 2))), "near must be"),
+            (Filter(near=5), "near must be"),
             (Filter(files=("a.jpg",)), "files must be paths as bytes"),
         ):
             with pytest.raises(BadRequest, match=words):
@@ -373,3 +461,7 @@ def test_a_selection_says_what_it_leaves_out(empty_store: Store, tmp_path: Path,
     assert without.offline == {roots[away]: Offline.MISSING}
     assert (without.everything, empty_store.images_in(without).tolist()) == (False, [1, 2])
     assert empty_store.select(Filter(under=str(away))).offline == {roots[away]: Offline.MISSING}
+    both = empty_store.select(Filter(under=(str(away), str(here / "sub"))))
+    assert (both.offline, empty_store.images_in(both).tolist()) == ({roots[away]: Offline.MISSING}, [2])
+    with pytest.raises(NotIndexed, match=f"^nothing in {tmp_path}/other was indexed$"):
+        empty_store.select(Filter(under=(str(here), f"{tmp_path}/other")))

@@ -51,6 +51,15 @@ def test_labels_and_where_and_status(ask: Any, drawn: Path) -> None:
     assert newest[0]["path"] == str(drawn / "07.png")
 
 
+def test_a_filter_may_be_a_list(ask: Any, drawn: Path) -> None:
+    def found(**filters: Any) -> int:
+        return len(json.loads(ask("search", count=50, **filters).content[0].text))
+
+    assert found(under=[str(drawn), ""]) == found(under=str(drawn)) == len(SCENES)
+    assert found(camera=["canon", "nikon"]) == 0
+    assert found(after=["2001", "2999"]) == 0
+
+
 @pytest.mark.parametrize("tool", ["label", "where", "search"])
 def test_what_is_not_in_the_index_cannot_be_named(ask: Any, tool: str, tmp_path: Path) -> None:
     SCENES[0].image.save(tmp_path / "mine.png")

@@ -312,6 +312,7 @@ def run_in_shell(command: str) -> str:
         [("text", "a star"), ("cut", "1")],
         [("text", "a star"), ("cut", "0.6")],
         [("after", "2001-02-03"), ("size", "+10")],
+        [("name", "00"), ("name", "07"), ("type", "png"), ("type", "gif"), ("after", "2001"), ("after", "2002")],
         [("like", "ID"), ("not", "-x")],
         [("text", 'it\'s; $(rm) "a" `b`')],
     ],
@@ -323,6 +324,12 @@ def test_the_command_beside_the_results_gives_the_same(
     found = page.get("/search", params=[*pairs, ("count", "10")]).json()
     assert str(drawn_index) in found["command"]
     assert run_in_shell(found["command"]).splitlines() == [hit["path"] for hit in found["hits"]]
+
+
+def test_a_filter_may_be_in_an_address_several_times(page: TestClient, drawn: Path) -> None:
+    found = page.get("/search", params=[("name", "03"), ("name", "05"), ("name", "04 none")]).json()
+    assert {hit["path"] for hit in found["hits"]} == {str(drawn / "03.png"), str(drawn / "05.png")}
+    assert "--name 03 --name 05 --name '04 none'" in found["command"]
 
 
 def test_texts_that_somebody_is_still_typing_stay_out_of_the_cache(page: TestClient, drawn: Path) -> None:

@@ -15,7 +15,10 @@ export function toggle(panel, opener, open = panel.hidden) {
 
 export function showFilters(question, change) {
   const form = by("filters");
-  for (const field of form.elements) if (field.name) field.value = filter(question, field.name).join(", ");
+  for (const field of form.elements) if (field.name) {
+    field.value = filter(question, field.name).join(", ");
+    field.dataset.shown = field.value;
+  }
   const chips = question.filters.map(([name, value]) => element("span", { class: "filter" },
     element("span", {}, `${WORDS[name]} `, element("bdi", {}, value)),
     element("button", { type: "button", "aria-label": `Remove the filter ${WORDS[name]} ${value}`, onclick: () => change({ ...question, filters: question.filters.filter(([n, v]) => n !== name || v !== value) }) }, icon("close"))));
@@ -23,10 +26,12 @@ export function showFilters(question, change) {
   by("filters-button").classList.toggle("on", Boolean(chips.length));
 }
 
-// The question with what the fields say now.
+// The question with what the fields say now. A field that was left as it is keeps its values: one line cannot tell
+// two folders from one with a comma in its name.
 export function filtered(question) {
   const fields = [...by("filters").elements].filter(({ name }) => name);
-  return withFilter(question, Object.fromEntries(fields.map(({ name, value }) =>
+  const edited = fields.filter(({ value, dataset }) => value !== dataset.shown);
+  return withFilter(question, Object.fromEntries(edited.map(({ name, value }) =>
     [name, ["size", "type", "keyword"].includes(name) ? value.split(",").map((part) => part.trim()) : value.trim()])));
 }
 
