@@ -1,9 +1,11 @@
-"""Where files lie: the index and the cache, paths as the index records them, and how a file is replaced whole."""
+"""Where the index and the cache lie, paths as the index records them, and how files are replaced and kept private."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import secrets
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -72,16 +74,86 @@ def join(folder: bytes, path: bytes) -> bytes:
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path`, which takes its place in one step when the block ends, or never. Raises OSError.
+def replacing(path: Path, *, private: bool = False, new: bool = False) -> Iterator[Path]:
+    """A temporary file beside `path` that takes its name in one step when the block ends, or never. Raises OSError.
 
-    The block writes the file; what it wrote is on the disk before it has the name.
+    The block fills the file, which is empty at first; it is on the disk before it is renamed. `private`: only its owner
+    can read it, whatever the umask. `new`: nothing is replaced; raises `FileExistsError` if the name is taken by then.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    # O_EXCL: in a folder that others can write to, the name may be a link to a file of ours.
+    os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if private else 0o666))
     try:
         yield temporary
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        if new:
+            give_name(temporary, path)
+        else:
+            os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def give_name(temporary: Path, target: Path) -> None:
+    """Give a file its name. Raises `FileExistsError` if that is taken, also by a broken link."""
+    if os.name == "nt":
+        os.rename(temporary, target)
+        return
+    try:
+        os.link(temporary, target)
+    except FileExistsError:
+        raise
+    except OSError:  # FAT has no hard links; what is replaced there is our own empty file
+        os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+        try:
+            os.replace(temporary, target)
+        except BaseException:
+            os.unlink(target)
+            raise
+
+
+# ------------------------------------------------------------------------------------------ privacy
+
+
+def private_file(path: Path) -> None:
+    """Create an empty file that only its owner can read, or take away what others may do with ours. Raises OSError."""
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    close_to_others(path)
+
+
+def private_folder(path: Path) -> None:
+    """Create a folder that only its owner can open. Raises OSError.
+
+    For folders that nobody else puts files in: one that was open to others, as older versions left theirs, is closed
+    with all that is in it.
+    """
+    for folder in reversed([path, *path.parents]):
+        if not folder.is_dir():
+            folder.mkdir(mode=0o700, exist_ok=True)
+    if _is_open_to_others(path):
+        close_all_to_others(path)
+
+
+def close_all_to_others(path: Path) -> None:
+    """Take away what other users may do with a folder of ours and with everything in it, as far as that is ours."""
+    for folder, names, files in os.walk(path, topdown=False):
+        for name in (*names, *files):
+            if not os.path.islink(os.path.join(folder, name)):  # what it leads to is not ours to decide on
+                close_to_others(Path(folder, name))
+    close_to_others(path)
+
+
+def close_to_others(path: Path) -> None:
+    """Take away what other users may do with a file or folder, if it is ours and the file system knows such things."""
+    with contextlib.suppress(OSError):
+        if _is_open_to_others(path):
+            path.chmod(stat.S_IMODE(path.stat().st_mode) & 0o700)
+
+
+def _is_open_to_others(path: Path) -> bool:
+    if os.name == "nt":
+        return False
+    status = path.stat()
+    return status.st_uid == os.geteuid() and bool(status.st_mode & 0o077)

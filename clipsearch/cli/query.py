@@ -33,7 +33,7 @@ from clipsearch.cli.app import (
 )
 from clipsearch.errors import BadArgument, BadRequest
 from clipsearch.output import records, text
-from clipsearch.paths import cache_folder, index_place
+from clipsearch.paths import cache_folder, index_place, private_folder
 from clipsearch.search.query import Hit, Limits, Searcher, Term, Words, weighted
 from clipsearch.store.filters import EVERYTHING
 from clipsearch.store.opening import open_index
@@ -378,10 +378,11 @@ def _sheet(hits: Sequence[Hit], title: str, subtitle: str, how: _Shown) -> None:
 
     if how.html is None:  # the last one that was only opened is there, and no other
         path = cache_folder() / "contact-sheet.html"
-        path.parent.mkdir(parents=True, exist_ok=True)
+        private_folder(path.parent)
+        path.unlink(missing_ok=True)  # older versions' have no marker, and would not be replaced
     else:
         path = Path(how.html).expanduser().absolute()
-    write_sheet(path, hits, title, subtitle)
+    write_sheet(path, hits, title, subtitle, private=how.html is None)
     if how.open:
         open_in_browser(path)
 

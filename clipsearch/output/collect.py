@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clipsearch.errors import BadRequest, ClipsearchError
+from clipsearch.paths import give_name
 
 if TYPE_CHECKING:
     from clipsearch.search.query import Hit
@@ -98,28 +99,10 @@ def _copy(photo: str, target: Path) -> None:
         shutil.copyfile(photo, temporary)
         with contextlib.suppress(OSError):  # where a file system knows no times or modes, it is a copy all the same
             shutil.copystat(photo, temporary)
-        _give_name(temporary, target)
+        give_name(Path(temporary), target)
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
-
-
-def _give_name(temporary: str, target: Path) -> None:
-    """Rename a file, unless there is one of that name: then raises `FileExistsError`."""
-    if os.name == "nt":
-        os.rename(temporary, target)
-        return
-    try:
-        os.link(temporary, target)
-    except FileExistsError:
-        raise
-    except OSError:  # memory cards and sticks know no second names; what is replaced there is our own empty file
-        os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
-        try:
-            os.replace(temporary, target)
-        except BaseException:
-            os.unlink(target)
-            raise
 
 
 def _longest_name(folder: Path) -> int:

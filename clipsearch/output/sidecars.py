@@ -55,15 +55,22 @@ def carry_out(change: Change) -> None:
     path = Path(os.path.realpath(change.path))
     try:
         if change.after is None:
+            _check_unchanged(path, change)
             path.unlink()
             return
-        with replacing(path) as temporary:
-            with open(temporary, "xb") as file:
-                file.write(change.after)
+        with replacing(path, new=change.before is None) as temporary:
+            temporary.write_bytes(change.after)
+            _check_unchanged(path, change)
             if change.before is not None:
                 shutil.copymode(path, temporary)
     except OSError as error:
         raise ClipsearchError(f"{change.path} cannot be written: {reason(error)}") from error
+
+
+def _check_unchanged(path: Path, change: Change) -> None:
+    """Raise `ClipsearchError` if another program has written the sidecar since it was read."""
+    if _read(path) != change.before:
+        raise ClipsearchError(f"{change.path} is left as it is: another program has changed it")
 
 
 def _places(photo: bytes) -> list[Path]:

@@ -329,7 +329,7 @@ def _write(store: Store, before: list[Segment], piece: _Piece, behind: list[Segm
 def _write_one(store: Store, ids: Ids, rows: Rows) -> Segment:
     path = store.folder / store.new_segment_name()
     try:
-        with replacing(path) as temporary:
+        with replacing(path, private=True) as temporary:
             segment = segments.write_segment(temporary, ids, rows)
         _sync_folder(store.folder)
     except OSError as error:

@@ -24,7 +24,7 @@ from clipsearch.images.scan import found_file, has_changed
 from clipsearch.images.signatures import HEAD, shown_type
 from clipsearch.images.thumbnail import as_jpeg
 from clipsearch.output.heat import boxed, overlay
-from clipsearch.paths import cache_folder, replacing
+from clipsearch.paths import cache_folder, private_folder, replacing
 from clipsearch.search.where import Where
 from clipsearch.store.photo import Photo
 from clipsearch.store.texts import Line
@@ -76,8 +76,9 @@ class Kept:
         """Keep a picture."""
         path = self._path(name)
         with contextlib.suppress(OSError):
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            with replacing(path) as temporary:
+            private_folder(self._folder)
+            private_folder(path.parent)
+            with replacing(path, private=True) as temporary:
                 temporary.write_bytes(data)
             self._count(len(data))
 

@@ -16,8 +16,10 @@ import pytest
 from conftest import SCENES, Run, save_scenes
 from terminal import posix
 
+from clipsearch.errors import ClipsearchError
 from clipsearch.images.xmp import keywords, with_keywords
 from clipsearch.indexing.update import Options, update_index
+from clipsearch.output.sidecars import addition, carry_out
 
 OF_DARKTABLE = b"""<?xml version="1.0" encoding="UTF-8"?>
 <x:xmpmeta xmlns:x="adobe:ns:meta/" x:xmptk="XMP Core 4.4.0-Exiv2">
@@ -221,6 +223,23 @@ def test_a_folder_that_may_not_be_written(bound: Run, tmp_path: Path) -> None:
     (photos / "closed").chmod(0o700)
     assert files(photos / "closed").keys() == {"03.png", "03.png.xmp"}
     assert (photos / "closed/03.png.xmp").read_bytes() == OF_DARKTABLE
+
+
+@pytest.mark.parametrize("before", [None, OF_DARKTABLE])
+@pytest.mark.parametrize("remove", [False, True])
+def test_a_sidecar_that_another_program_writes_meanwhile_stays(
+    tmp_path: Path, before: bytes | None, remove: bool
+) -> None:
+    (tmp_path / "a.png").touch()
+    sidecar = tmp_path / "a.png.xmp"
+    if before is not None:
+        sidecar.write_bytes(before)
+    change = addition(os.fsencode(tmp_path / "a.png"), ["a"])
+    sidecar.write_bytes(b"of another program")
+    with pytest.raises(ClipsearchError):
+        carry_out(change._replace(after=None) if remove else change)
+    assert sidecar.read_bytes() == b"of another program"
+    assert sorted(os.listdir(tmp_path)) == ["a.png", "a.png.xmp"]
 
 
 @posix
