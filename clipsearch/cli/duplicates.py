@@ -99,6 +99,6 @@ def duplicates(
     if form == "table":
         write(text.duplicates(groups, width(), colour=colour()))
     else:
-        write_records(records.duplicates(groups, form, b"\0" if null else b"\n"), null=null)
+        write_records(records.duplicates(groups, form, b"\0" if null else b"\n"))
     if not groups:
         raise typer.Exit(NOTHING_FOUND)

@@ -364,7 +364,7 @@ def _show(hits: list[Hit], how: _Shown, title: str, subtitle: str) -> None:
     elif how.form == "table":
         write([text.table(hits, width(), colour=colour()).encode("utf-8", "replace")])
     elif how.form == "paths":
-        write_records(records.paths(hits, b"\0" if how.null else b"\n"), null=how.null)
+        write_records(records.paths(hits, b"\0" if how.null else b"\n"))
     elif how.form == "tsv":
         write_records(records.tsv(hits))
     elif how.form == "jsonl":
