@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -80,7 +79,7 @@ def replacing(path: Path, *, private: bool = False, new: bool = False) -> Iterat
     The block fills the file, which is empty at first; it is on the disk before it is renamed. `private`: only its owner
     can read it, whatever the umask. `new`: nothing is replaced; raises `FileExistsError` if the name is taken by then.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}.tmp")
     # O_EXCL: in a folder that others can write to, the name may be a link to a file of ours.
     os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if private else 0o666))
     try:

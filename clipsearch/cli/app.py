@@ -8,7 +8,6 @@ import inspect
 import io
 import os
 import sys
-import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import IO, Annotated, Any, ParamSpec
 
@@ -130,6 +129,8 @@ def report(error: BaseException) -> int:
     status, said = INTERNAL, type(error).__name__
     with contextlib.suppress(Exception):  # an error that cannot even be described has been caught all the same
         if "--debug" in sys.argv:
+            import traceback
+
             traceback.print_exception(whole)
         if isinstance(error, ClipsearchError | MemoryError | OSError):
             status, said = getattr(error, "exit_code", FAILED), sentence(error)

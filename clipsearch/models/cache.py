@@ -96,7 +96,7 @@ def array(name: str) -> NDArray[Any] | None:
     try:
         file = np.memmap(path, np.uint8, "r")
         whole, crc = file[:-_CRC_BYTES], file[-_CRC_BYTES:].tobytes()
-        if zlib.crc32(whole) != int.from_bytes(crc, "little"):  # 13 MB, the largest so far, take 3 ms
+        if zlib.crc32(whole.data) != int.from_bytes(crc, "little"):  # 13 MB, the largest so far, take 3 ms
             return None
         found: NDArray[Any] = np.load(path, mmap_mode="r")
         return found

@@ -22,6 +22,7 @@ from clipsearch.web.guard import Guard
 from clipsearch.web.server import Server
 
 MOST = 16
+GO = asyncio.Event()  # a new one for each server
 HEAD = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n"
 UPLOAD = b"POST /upload HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000000\r\n\r\n"
 
