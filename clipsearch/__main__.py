@@ -1,6 +1,25 @@
-"""`python -m clipsearch`."""
+"""`python -m clipsearch`, and the program `clipsearch`."""
 
-from clipsearch.cli.main import main
+import contextlib
+import os
+import sys
+
+
+def main() -> None:
+    """Run the program. An installation that cannot be imported is an internal error too."""
+    try:
+        from clipsearch.cli.main import main as run
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:
+        if "--debug" in sys.argv:
+            sys.excepthook(type(error), error, error.__traceback__)
+        said = f"clipsearch: internal error: {error!r}; rerun with --debug for the traceback, and please report it\n"
+        with contextlib.suppress(OSError):
+            os.write(2, said.encode("utf-8", "backslashreplace"))
+        sys.exit(4)
+    run()
+
 
 if __name__ == "__main__":
     main()

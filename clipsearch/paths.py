@@ -1,10 +1,11 @@
-"""Where files lie: the index and the cache, paths as the index records them, and how files get their names safely."""
+"""Where the index and the cache lie, paths as the index records them, and how files get their names and stay private."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -86,19 +87,24 @@ def spellings(path: bytes) -> Iterator[bytes]:
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path`, which takes its place in one step when the block ends, or never. Raises OSError.
+def replacing(path: Path, *, private: bool = False, new: bool = False) -> Iterator[Path]:
+    """A temporary file beside `path` that takes its name in one step when the block ends, or never. Raises OSError.
 
-    The block writes the file; what it wrote is on the disk before it has the name.
+    The block fills the file, which is empty at first; it is on the disk before it is renamed. `private`: only its owner
+    can read it, whatever the umask. `new`: nothing is replaced; raises `FileExistsError` if the name is taken by then.
     """
     name = os.fsencode(path.name)[:_LONGEST_NAME].decode("utf-8", "ignore")
-    temporary = path.with_name(f".{name}.{os.getpid()}.tmp")
-    temporary.unlink(missing_ok=True)  # of an earlier process with this number: in containers they are all alike
+    temporary = path.with_name(f".{name}.{os.getpid()}.{os.urandom(4).hex()}.tmp")
+    # O_EXCL: in a folder that others can write to, the name may be a link to a file of ours.
+    os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if private else 0o666))
     try:
         yield temporary
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        if new:
+            link_new(temporary, path)
+        else:
+            os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -159,3 +165,49 @@ def sync_folder(folder: StrOrBytesPath) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+# ------------------------------------------------------------------------------------------ privacy
+
+
+def private_file(path: Path) -> None:
+    """Create an empty file that only its owner can read, or take away what others may do with ours. Raises OSError."""
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    close_to_others(path)
+
+
+def private_folder(path: Path) -> None:
+    """Create a folder that only its owner can open. Raises OSError.
+
+    For folders that nobody else puts files in: one that was open to others, as older versions left theirs, is closed
+    with all that is in it.
+    """
+    for folder in reversed([path, *path.parents]):
+        if not folder.is_dir():
+            folder.mkdir(mode=0o700, exist_ok=True)
+    if _is_open_to_others(path):
+        close_all_to_others(path)
+
+
+def close_all_to_others(path: Path) -> None:
+    """Take away what other users may do with a folder of ours and with everything in it, as far as that is ours."""
+    for folder, names, files in os.walk(path, topdown=False):
+        for name in (*names, *files):
+            if not os.path.islink(os.path.join(folder, name)):  # what it leads to is not ours to decide on
+                close_to_others(Path(folder, name))
+    close_to_others(path)
+
+
+def close_to_others(path: Path) -> None:
+    """Take away what other users may do with a file or folder, if it is ours and the file system knows such things."""
+    with contextlib.suppress(OSError):
+        if _is_open_to_others(path):
+            path.chmod(stat.S_IMODE(path.stat().st_mode) & 0o700)
+
+
+def _is_open_to_others(path: Path) -> bool:
+    if os.name == "nt":
+        return False
+    status = path.stat()
+    return status.st_uid == os.geteuid() and bool(status.st_mode & 0o077)

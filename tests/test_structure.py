@@ -70,7 +70,7 @@ def test_imports_point_one_way(path: Path) -> None:
         ("textual_image", {"output/preview"}),
         ("jinja2", {"output/sheet", "web/app"}),
         ("starlette", {"web"}),
-        ("uvicorn", {"web/server"}),
+        ("uvicorn", {"web/server", "web/connections"}),
         ("sqlite3", {"store", "models/cache"}),
         ("pathspec", {"images/patterns"}),
         ("tokenizers", {"models/hf_tokenizer"}),

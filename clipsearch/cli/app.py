@@ -18,7 +18,8 @@ from clipsearch.errors import BadArgument, BadRequest, ClipsearchError, ImageUnu
 from clipsearch.output import text
 from clipsearch.output.records import FORMATS, LABEL_FORMATS, as_json
 
-FOUND, NOTHING_FOUND, FAILED, SKIPPED, INTERRUPTED = 0, 1, 2, 3, 130
+FOUND, NOTHING_FOUND, FAILED, SKIPPED, INTERNAL, INTERRUPTED = 0, 1, 2, 3, 4, 130
+USAGE_ERROR: Any = typer.BadParameter.__base__  # of all errors of usage; Typer gives it no name of its own
 MOST_LISTED = 1 << 30  # bytes of a list of files, labels or queries
 _LONGEST_LINE, _AT_ONCE = 1 << 24, 1 << 20  # bytes
 
@@ -90,23 +91,17 @@ def new_app(**settings: Any) -> typer.Typer:
 
 
 def explained(function: Callable[Parameters, None]) -> Callable[Parameters, None]:
-    """The error boundary of a command: what can go wrong becomes a sentence on stderr and an exit status."""
+    """The error boundary of a command: whatever it raises becomes a sentence on stderr and an exit status."""
 
     @functools.wraps(function)
     def run(*args: Parameters.args, **options: Parameters.kwargs) -> None:
         try:
             function(*args, **options)
             sys.stdout.flush()
-        except BrokenPipeError:  # whoever read the results has seen enough
-            let_go()
-        except KeyboardInterrupt:
-            say("clipsearch: interrupted")
-            raise typer.Exit(INTERRUPTED) from None
-        except (ClipsearchError, MemoryError, OSError) as error:
-            if options.get("debug"):
-                raise
-            say(f"clipsearch: {sentence(error)}")
-            raise typer.Exit(getattr(error, "exit_code", FAILED)) from None
+        except (typer.Exit, USAGE_ERROR, SystemExit):
+            raise
+        except BaseException as error:
+            raise typer.Exit(report(error)) from None
 
     run.__doc__ = "\n\n".join(map(_as_one, inspect.cleandoc(function.__doc__ or "").split("\n\n")))
     return run
@@ -114,7 +109,36 @@ def explained(function: Callable[Parameters, None]) -> Callable[Parameters, None
 
 def _as_one(paragraph: str) -> str:
     """A paragraph of help on one line, which the terminal breaks where it must; examples keep their lines."""
+    if paragraph.startswith("Exit status:"):
+        paragraph = f"{paragraph.rstrip('.')}; {INTERNAL} for an internal error."
     return f"\b\n{paragraph}" if paragraph.startswith("Example") else paragraph.replace("\n", " ")
+
+
+def report(error: BaseException) -> int:
+    """Say in one sentence what ended the program, after the traceback with --debug; returns the exit status."""
+    whole = error
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:  # as anyio wraps what it passes on
+        error = error.exceptions[0]
+    if isinstance(error, BrokenPipeError):  # whoever read the results has seen enough
+        let_go()
+        return FOUND
+    if isinstance(error, KeyboardInterrupt):
+        say("clipsearch: interrupted")
+        return INTERRUPTED
+    status, said = INTERNAL, type(error).__name__
+    with contextlib.suppress(Exception):  # an error that cannot even be described has been caught all the same
+        if "--debug" in sys.argv:
+            import traceback
+
+            traceback.print_exception(whole)
+        if isinstance(error, ClipsearchError | MemoryError | OSError):
+            status, said = getattr(error, "exit_code", FAILED), sentence(error)
+        else:
+            said = f"{said}: {errors.first_line(error)}" if str(error) else said
+    if status == INTERNAL:
+        said = f"internal error: {said}; rerun with --debug for the traceback, and please report it"
+    say(f"clipsearch: {said}")
+    return status
 
 
 def sentence(error: Exception) -> str:
@@ -122,7 +146,7 @@ def sentence(error: Exception) -> str:
     if isinstance(error, MemoryError):
         return "there is not enough memory for this"
     if isinstance(error, OSError):
-        where = f" {os.fsdecode(error.filename)}" if error.filename else ""
+        where = f" {os.fsdecode(error.filename)}" if isinstance(error.filename, str | bytes) else ""
         return f"{errors.reason(error)}{where}"
     if isinstance(error, BadArgument):
         return f"{OPTIONS.get(error.argument, '--' + error.argument.replace('_', '-'))} {error.problem}"
@@ -163,8 +187,9 @@ def let_go() -> None:
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except OSError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        except (OSError, ValueError):  # the latter of one that was closed
+            with contextlib.suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 _stdin_is_read = False
@@ -245,7 +270,7 @@ def image_bytes(place: str) -> bytes:
 
 def say(message: str) -> None:
     """One line on stderr, in which nothing can act on a terminal."""
-    with contextlib.suppress(BrokenPipeError):  # nobody listens
+    with contextlib.suppress(OSError, ValueError):  # nobody listens, or the log is full: the exit status is left
         print(text.printable(message), file=sys.stderr, flush=True)
 
 
@@ -260,9 +285,14 @@ def write(chunks: Iterable[bytes]) -> None:
         sys.stdout.buffer.write(chunk)
 
 
-def write_records(chunks: Iterable[bytes], *, null: bool = False) -> None:
-    """Records on stdout: as they are for a program, harmless on a terminal, unless they end in NUL."""
-    write(map(text.harmless, chunks) if sys.stdout.isatty() and not null else chunks)
+def write_records(chunks: Iterable[bytes]) -> None:
+    """Records on stdout: as they are for a program, harmless on a terminal."""
+    write(map(text.harmless, chunks) if sys.stdout.isatty() else chunks)
+
+
+def print_line(line: str) -> None:
+    """A line on stdout, harmless on a terminal."""
+    write_records([f"{line}\n".encode("utf-8", "replace")])
 
 
 def some(paths: Sequence[bytes]) -> str:

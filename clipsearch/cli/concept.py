@@ -5,7 +5,17 @@ from typing import Annotated
 
 import typer
 
-from clipsearch.cli.app import DebugOption, IndexOption, JsonOption, explained, image_bytes, new_app, print_json, say
+from clipsearch.cli.app import (
+    DebugOption,
+    IndexOption,
+    JsonOption,
+    explained,
+    image_bytes,
+    new_app,
+    print_json,
+    print_line,
+    say,
+)
 from clipsearch.output import records, text
 from clipsearch.paths import index_folder
 from clipsearch.search.concepts import Concepts, checked_name
@@ -54,7 +64,7 @@ def list_(index: IndexOption = None, json: JsonOption = False, debug: DebugOptio
         print_json(records.concepts(known))
         return
     for name in known.names():
-        print(f"@{name}  {text.photos(len(known.examples(name)))}")
+        print_line(f"@{name}  {text.photos(len(known.examples(name)))}")
 
 
 @app.command()

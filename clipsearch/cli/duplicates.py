@@ -132,7 +132,7 @@ def duplicates(
     elif form == "table":
         write(text.duplicates(groups, width(), colour=colour()))
     else:
-        write_records(records.duplicates(groups, form, b"\0" if null else b"\n"), null=null)
+        write_records(records.duplicates(groups, form, b"\0" if null else b"\n"))
     if not groups:
         raise typer.Exit(NOTHING_FOUND)
 

@@ -14,6 +14,7 @@ from clipsearch.cli.app import (
     lines,
     new_app,
     print_json,
+    print_line,
     say,
     say_missing,
 )
@@ -52,7 +53,7 @@ def eval_(
     if json:
         print_json(records.evaluation(measured))
     else:
-        print(text.evaluation(measured))
+        print_line(text.evaluation(measured))
 
 
 def _captions(source: str) -> Iterator[tuple[bytes, str]]:

@@ -4,6 +4,7 @@ import gc
 import logging
 import os
 import sys
+import threading
 import warnings
 from importlib import import_module
 from typing import Annotated, Any
@@ -11,9 +12,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from clipsearch.cli.app import FAILED, FOUND, let_go, new_app, own_the_streams, say
-
-_USAGE_ERROR: Any = typer.BadParameter.__base__  # of all errors of usage; Typer gives it no name of its own
+from clipsearch.cli.app import FAILED, FOUND, USAGE_ERROR, let_go, new_app, own_the_streams, report, say
 
 # Each command, and the module that has it as `app`.
 COMMANDS = {
@@ -81,8 +80,33 @@ def about(
 
 def main() -> None:
     """The program `clipsearch`."""
+    try:
+        _prepare()
+        status = _run()
+    except BaseException as error:
+        status = report(error)
+    let_go()
+    sys.exit(status)
+
+
+def _run() -> int:
+    """Run the command line; returns the exit status."""
+    try:
+        return app(prog_name="clipsearch", standalone_mode=False) or FOUND
+    except SystemExit as stop:
+        return _status_of(stop)
+    except USAGE_ERROR as error:
+        _explain(error)
+        return FAILED
+    except typer.Abort as error:  # which is what Typer makes of an EOFError
+        return report(error.__cause__ or error)
+
+
+def _prepare() -> None:
+    """Set up the process before anything large is imported."""
     gc.disable()  # until the command is imported; with that and `freeze`, a query takes 0.02 s less
     own_the_streams()
+    threading.excepthook = _report_from_thread
     # torch, open_clip and Pillow talk to stderr; what matters of it comes as an exception.
     warnings.simplefilter("ignore")
     logging.getLogger().addHandler(logging.NullHandler())
@@ -94,15 +118,21 @@ def main() -> None:
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     if sys.argv[1:2] == ["serve"]:
         os.environ.setdefault("OMP_NUM_THREADS", "1")  # a scan of one question gains nothing by them
-    try:
-        status = app(prog_name="clipsearch", standalone_mode=False)
-    except SystemExit:  # what Typer does when nobody reads its help any more
-        status = FOUND
-    except _USAGE_ERROR as error:
-        status = FAILED
-        _explain(error)
-    let_go()
-    sys.exit(status)
+
+
+def _report_from_thread(failure: threading.ExceptHookArgs) -> None:
+    if failure.exc_value is not None and failure.exc_type is not SystemExit:
+        report(failure.exc_value)
+
+
+def _status_of(stop: SystemExit) -> int:
+    """What a library, or Typer, wanted to exit with."""
+    if isinstance(stop.__context__, BrokenPipeError):  # nobody reads the help any more
+        return FOUND
+    if isinstance(stop.code, str):  # Python would print it and exit with 1, which means that nothing was found
+        say(f"clipsearch: {stop.code}")
+        return FAILED
+    return stop.code or FOUND
 
 
 def _explain(error: Any) -> None:

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from clipsearch.cli.app import OUTPUT, DebugOption, JsonOption, explained, new_app, print_json
+from clipsearch.cli.app import OUTPUT, DebugOption, JsonOption, explained, new_app, print_json, print_line
 from clipsearch.models.hub import available
 from clipsearch.models.model import DEFAULT, MINI
 from clipsearch.models.recommended import RECOMMENDED, Recommended
@@ -39,7 +39,7 @@ def models(
         print_json({"models": rows})
         return
     for row in rows:
-        print(_line(row, max(len(name) for name in names)))
+        print_line(_line(row, max(len(name) for name in names)))
 
 
 def _row(name: str, state: str, about: Recommended | None) -> dict[str, Any]:

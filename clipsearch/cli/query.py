@@ -34,7 +34,7 @@ from clipsearch.cli.app import (
 )
 from clipsearch.errors import BadArgument, BadRequest
 from clipsearch.output import records, text
-from clipsearch.paths import cache_folder, index_place
+from clipsearch.paths import cache_folder, index_place, private_folder
 from clipsearch.search.hit import Hit
 from clipsearch.search.query import Limits, Searcher, Term, Words, weighted
 from clipsearch.store.filters import EVERYTHING
@@ -362,7 +362,7 @@ def _show(hits: list[Hit], how: _Shown, title: str, subtitle: str) -> None:
     elif how.form == "table":
         write([text.table(hits, width(), colour=colour()).encode("utf-8", "replace")])
     elif how.form == "paths":
-        write_records(records.paths(hits, b"\0" if how.null else b"\n"), null=how.null)
+        write_records(records.paths(hits, b"\0" if how.null else b"\n"))
     elif how.form == "tsv":
         write_records(records.tsv(hits))
     elif how.form == "jsonl":
@@ -376,10 +376,11 @@ def _sheet(hits: Sequence[Hit], title: str, subtitle: str, how: _Shown) -> None:
 
     if how.html is None:  # the last one that was only opened is there, and no other
         path = cache_folder() / "contact-sheet.html"
-        path.parent.mkdir(parents=True, exist_ok=True)
+        private_folder(path.parent)
+        path.unlink(missing_ok=True)  # older versions' have no marker, and would not be replaced
     else:
         path = Path(how.html).expanduser().absolute()
-    write_sheet(path, hits, title, subtitle)
+    write_sheet(path, hits, title, subtitle, private=how.html is None)
     if how.open:
         open_in_browser(path)
 

@@ -1,6 +1,6 @@
 """`clipsearch status`: show what is indexed."""
 
-from clipsearch.cli.app import DebugOption, IndexOption, JsonOption, explained, new_app, print_json
+from clipsearch.cli.app import DebugOption, IndexOption, JsonOption, explained, new_app, print_json, print_line
 from clipsearch.indexing.status import status_of
 from clipsearch.output import records, text
 from clipsearch.paths import index_place
@@ -24,4 +24,4 @@ def status(index: IndexOption = None, json: JsonOption = False, debug: DebugOpti
         print_json(records.status(found))
         return
     for line in text.status(found):
-        print(line)
+        print_line(line)

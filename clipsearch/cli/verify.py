@@ -1,6 +1,6 @@
 """`clipsearch verify`: check the index against itself, and repair it."""
 
-from clipsearch.cli.app import DebugOption, IndexOption, JsonOption, explained, new_app, print_json
+from clipsearch.cli.app import DebugOption, IndexOption, JsonOption, explained, new_app, print_json, print_line
 from clipsearch.output import records, text
 from clipsearch.paths import index_folder
 from clipsearch.search import concepts
@@ -35,5 +35,5 @@ def verify(index: IndexOption = None, json: JsonOption = False, debug: DebugOpti
         print_json(records.verified(verified, repaired))
         return
     for sentence in repaired:
-        print(f"repaired: {sentence}")
-    print(f"sound: {verified.photos:,} photos, {verified.embeddings:,} embeddings")
+        print_line(f"repaired: {sentence}")
+    print_line(f"sound: {verified.photos:,} photos, {verified.embeddings:,} embeddings")

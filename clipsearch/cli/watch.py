@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 import typer.core
 
-from clipsearch.cli.app import DebugOption, IndexOption, explained, new_app, say, write
+from clipsearch.cli.app import DebugOption, IndexOption, explained, new_app, say, write_records
 from clipsearch.cli.index import progress_bar
 from clipsearch.errors import BadArgument, BadRequest
 from clipsearch.indexing.options import Options
@@ -115,10 +115,10 @@ def _print_service(
     command = [*_program(), "watch", *options, *(["--", *places] if places else [])]
     if sys.platform == "darwin":
         place = f"~/Library/LaunchAgents/{service.NAME}.plist"
-        write([service.launchd_job(command, os.path.expanduser(f"~/Library/Logs/{service.NAME}.log"))])
+        write_records([service.launchd_job(command, os.path.expanduser(f"~/Library/Logs/{service.NAME}.log"))])
         say(f"write this to {place}, then: launchctl bootstrap gui/$UID {place}")
     elif sys.platform == "linux":
-        write([service.systemd_unit(command)])
+        write_records([service.systemd_unit(command)])
         place = f"~/.config/systemd/user/{service.NAME}.service"
         say(f"write this to {place}, then: systemctl --user enable --now {service.NAME}")
     else:

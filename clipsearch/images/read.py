@@ -11,6 +11,7 @@ import stat
 import struct
 import time
 from collections.abc import Iterable, Iterator
+from io import FileIO
 from typing import IO, BinaryIO
 
 from clipsearch.errors import ImageUnusable, reason
@@ -25,25 +26,45 @@ _PART = 1 << 16
 _PARTS, _SAMPLE = 16, 1 << 20  # of a video: how many, and their bytes
 
 
-def read(path: bytes | str | os.PathLike[str]) -> bytes:
-    """The bytes of a regular file. Raises `ImageUnusable` when it cannot be read.
+def read(path: bytes | str | os.PathLike[str], *, follow_links: bool = True) -> bytes:
+    """The bytes of a regular file; `follow_links` as in `open_file`. Raises `ImageUnusable` when it cannot be read."""
+    try:
+        with open_file(path, follow_links=follow_links) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > MAX_BYTES:
+                raise ImageUnusable(f"too large: {size / 1e9:.0f} GB")
+            return file.read()
+    except OSError as error:
+        raise ImageUnusable(reason(error)) from None
+    except MemoryError:
+        raise ImageUnusable("too large for the memory") from None
 
-    A pipe or a device is refused and never waited for, even if it took the file's place a moment ago.
+
+def open_file(path: bytes | str | os.PathLike[str], *, follow_links: bool = True) -> FileIO:
+    """A regular file, open. Raises `ImageUnusable`.
+
+    A pipe or a device is refused and never waited for, even if it took the file's place a moment ago. Without
+    `follow_links`, so is a path of which any part is a link.
     """
     try:
-        with open(path, "rb", opener=open_at_once) as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise ImageUnusable("not a regular file")
-            if status.st_size > MAX_BYTES:
-                raise ImageUnusable(f"too large: {status.st_size / 1e9:.0f} GB")
-            return file.read()
+        file = FileIO(os.fspath(path), opener=open_at_once if follow_links else _open_without_links)
     except OSError as error:
         raise ImageUnusable(reason(error)) from None
     except ValueError:  # a NUL in the name
         raise ImageUnusable("no such file or directory") from None
-    except MemoryError:
-        raise ImageUnusable("too large for the memory") from None
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise ImageUnusable("not a regular file")
+    return file
+
+
+def path_of(file: FileIO) -> bytes:
+    """A path that leads to a file while it is open, in this and in other processes, whatever takes the file's place.
+
+    Only Linux has one; elsewhere it is the path that the file was opened by.
+    """
+    path = b"/proc/%d/fd/%d" % (os.getpid(), file.fileno())
+    return path if os.path.exists(path) else os.fsencode(file.name)
 
 
 def open_regular(path: bytes) -> BinaryIO:
@@ -121,6 +142,29 @@ def frame_hash(video: bytes, seconds: float) -> bytes:
 def open_at_once(path: str, flags: int) -> int:
     """Open a file; a pipe that nobody writes to is opened too, where waiting for a writer might last for ever."""
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def _open_without_links(path: str | bytes, flags: int) -> int:
+    path = os.fsencode(path)
+    if os.name == "nt":
+        if os.path.realpath(path) != os.path.abspath(path):
+            raise OSError(errno.ELOOP, "a link leads to it")
+        return os.open(path, flags)
+    *folders, name = [part for part in path.split(b"/") if part]
+    to_pass = getattr(os, "O_PATH", 0) | os.O_DIRECTORY | os.O_NOFOLLOW
+    folder = os.open("/", to_pass)
+    try:
+        for part in folders:
+            below = os.open(part, to_pass, dir_fd=folder)
+            os.close(folder)
+            folder = below
+        return os.open(name, flags | os.O_NONBLOCK | os.O_NOFOLLOW, dir_fd=folder)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENOTDIR):
+            raise OSError(errno.ELOOP, "a link leads to it") from None
+        raise
+    finally:
+        os.close(folder)
 
 
 def _parts(file: IO[bytes], ends: float) -> Iterator[bytes]:

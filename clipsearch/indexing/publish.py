@@ -55,7 +55,7 @@ def publish(folder: Path, place: Collection, *, replace: bool = False, progress:
             with explained(address):
                 return _Publisher(store, client, address, progress or (lambda done, of: None)).run(replace)
         finally:
-            client.close()
+            milvus.disconnect(client, address)
 
 
 def _write_changes_down(folder: Path) -> None:

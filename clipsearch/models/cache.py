@@ -1,16 +1,18 @@
 """What can be found again but need not be: embeddings of texts, hashes of weights, rates of precisions, tables.
 
 It lies in the user's cache folder, apart from any index, and may be deleted at any time. Nothing here raises: a cache
-that cannot be read or written is an empty one.
+that cannot be read or written is an empty one. Every value has a checksum; a damaged one is a miss and is replaced.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import json
 import os
 import sqlite3
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,17 +20,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clipsearch.paths import cache_folder, replacing
+from clipsearch.paths import cache_folder, private_file, private_folder, replacing
 
 TEXTS_KEPT = 20_000
 _AT_ONCE = 500  # values that a statement takes, on any SQLite
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS texts (model TEXT, text TEXT, vector BLOB NOT NULL, PRIMARY KEY (model, text));
-CREATE TABLE IF NOT EXISTS weights
-    (path TEXT PRIMARY KEY, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, sha256 TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS rates (machine TEXT PRIMARY KEY, rates TEXT NOT NULL);
+_VERSION = 2
+_TABLES = f"""
+BEGIN IMMEDIATE;
+DROP TABLE IF EXISTS texts;
+DROP TABLE IF EXISTS weights;
+DROP TABLE IF EXISTS rates;
+CREATE TABLE texts (model TEXT, text TEXT, vector BLOB NOT NULL, crc INTEGER NOT NULL, PRIMARY KEY (model, text));
+CREATE TABLE weights (
+    path TEXT PRIMARY KEY, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, sha256 TEXT NOT NULL, crc INTEGER NOT NULL
+);
+CREATE TABLE rates (machine TEXT PRIMARY KEY, rates TEXT NOT NULL, crc INTEGER NOT NULL);
+PRAGMA user_version = {_VERSION};
+COMMIT;
 """
+_CRC_BYTES = 4  # at the end of the file of an array
 
 
 def text_embeddings(model: str, texts: Sequence[str]) -> dict[str, NDArray[np.float32]]:
@@ -37,7 +48,10 @@ def text_embeddings(model: str, texts: Sequence[str]) -> dict[str, NDArray[np.fl
     for first in range(0, len(texts), _AT_ONCE):
         part = texts[first : first + _AT_ONCE]
         marks = ",".join("?" * len(part))
-        rows = _run(f"SELECT text, vector FROM texts WHERE model = ? AND text IN ({marks})", [(model, *part)])
+        rows = _run(
+            f"SELECT text, vector FROM texts WHERE model = ? AND text IN ({marks}) AND crc = crc(model, text, vector)",
+            [(model, *part)],
+        )
         found |= {text: np.frombuffer(vector, np.float32).copy() for text, vector in rows}
     return found
 
@@ -45,7 +59,7 @@ def text_embeddings(model: str, texts: Sequence[str]) -> dict[str, NDArray[np.fl
 def keep_text_embeddings(model: str, rows: Mapping[str, NDArray[np.float32]]) -> None:
     """Keep the unit rows (dim,) of texts. The oldest are dropped when there are many."""
     values = [(model, text, row.astype(np.float32).tobytes()) for text, row in rows.items()]
-    _run("INSERT OR REPLACE INTO texts VALUES (?, ?, ?)", values)
+    _run("INSERT OR REPLACE INTO texts VALUES (?1, ?2, ?3, crc(?1, ?2, ?3))", values)
     _run("DELETE FROM texts WHERE rowid <= (SELECT max(rowid) FROM texts) - ?", [(TEXTS_KEPT,)])
 
 
@@ -53,18 +67,19 @@ def sha256_of_file(path: Path) -> str:
     """The SHA-256 of a file in hex; kept by size and modification time, for weights are large. Raises OSError."""
     status = os.stat(path)
     key = (str(path.absolute()), status.st_size, status.st_mtime_ns)
-    rows = _run("SELECT sha256 FROM weights WHERE path = ? AND size = ? AND mtime_ns = ?", [key])
+    of_file = "path = ? AND size = ? AND mtime_ns = ?"
+    rows = _run(f"SELECT sha256 FROM weights WHERE {of_file} AND crc = crc(path, size, mtime_ns, sha256)", [key])
     if rows:
         return str(rows[0][0])
     with open(path, "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    _run("INSERT OR REPLACE INTO weights VALUES (?, ?, ?, ?)", [(*key, digest)])
+    _run("INSERT OR REPLACE INTO weights VALUES (?1, ?2, ?3, ?4, crc(?1, ?2, ?3, ?4))", [(*key, digest)])
     return digest
 
 
 def rates(machine: str) -> dict[str, float] | None:
     """Images a second by precision, if they were measured on a machine."""
-    for (text,) in _run("SELECT rates FROM rates WHERE machine = ?", [(machine,)]):
+    for (text,) in _run("SELECT rates FROM rates WHERE machine = ? AND crc = crc(machine, rates)", [(machine,)]):
         with contextlib.suppress(ValueError, TypeError, AttributeError):
             return {str(name): float(rate) for name, rate in json.loads(text).items()}
     return None
@@ -72,13 +87,18 @@ def rates(machine: str) -> dict[str, float] | None:
 
 def keep_rates(machine: str, measured: Mapping[str, float]) -> None:
     """Keep images a second by precision for a machine."""
-    _run("INSERT OR REPLACE INTO rates VALUES (?, ?)", [(machine, json.dumps(measured))])
+    _run("INSERT OR REPLACE INTO rates VALUES (?1, ?2, crc(?1, ?2))", [(machine, json.dumps(measured))])
 
 
 def array(name: str) -> NDArray[Any] | None:
     """An array that is kept under a file name, mapped; None if there is none, or if it is damaged."""
+    path = cache_folder() / name
     try:
-        found: NDArray[Any] = np.load(cache_folder() / name, mmap_mode="r")
+        file = np.memmap(path, np.uint8, "r")
+        whole, crc = file[:-_CRC_BYTES], file[-_CRC_BYTES:].tobytes()
+        if zlib.crc32(whole.data) != int.from_bytes(crc, "little"):  # 13 MB, the largest so far, take 3 ms
+            return None
+        found: NDArray[Any] = np.load(path, mmap_mode="r")
         return found
     except (OSError, ValueError, EOFError):
         return None
@@ -86,20 +106,26 @@ def array(name: str) -> NDArray[Any] | None:
 
 def keep_array(name: str, values: NDArray[Any]) -> None:
     """Keep an array under a file name that ends in .npy."""
+    file = io.BytesIO()
+    np.save(file, values)
+    whole = file.getvalue()
     with contextlib.suppress(OSError):
-        cache_folder().mkdir(parents=True, exist_ok=True)
-        with replacing(cache_folder() / name) as temporary, open(temporary, "wb") as file:
-            np.save(file, values)
+        private_folder(cache_folder())
+        with replacing(cache_folder() / name, private=True) as temporary:
+            temporary.write_bytes(whole + zlib.crc32(whole).to_bytes(_CRC_BYTES, "little"))
 
 
 def _run(statement: str, runs: Sequence[tuple[Any, ...]]) -> list[Any]:
     """The rows of a statement, run with each of the values on the cache file; none when anything goes wrong."""
     path = cache_folder() / "cache.sqlite"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        private_folder(path.parent)
+        private_file(path)
         with contextlib.closing(sqlite3.connect(path, timeout=1)) as database:
             database.execute("PRAGMA synchronous = OFF")
-            database.executescript(_SCHEMA)
+            if database.execute("PRAGMA user_version").fetchone() != (_VERSION,):
+                database.executescript(_TABLES)
+            database.create_function("crc", -1, _crc, deterministic=True)
             with database:
                 return [row for values in runs for row in database.execute(statement, values).fetchall()]
     except (OSError, UnicodeError):  # SQLite takes no text, and no name of a file, that is not Unicode
@@ -109,3 +135,8 @@ def _run(statement: str, runs: Sequence[tuple[Any, ...]]) -> list[Any]:
             with contextlib.suppress(OSError):
                 path.unlink()
         return []
+
+
+def _crc(*values: Any) -> int:
+    """The CRC-32 of a row, its key included: a damaged key must not give the value of another one."""
+    return zlib.crc32(b"\0".join(value if isinstance(value, bytes) else str(value).encode() for value in values))

@@ -30,7 +30,7 @@ from clipsearch.models.model import (
 )
 from clipsearch.models.recommended import spelt_out
 from clipsearch.models.siglip import SiglipTextTower
-from clipsearch.paths import cache_folder, replacing
+from clipsearch.paths import cache_folder, private_folder, replacing
 
 _WEIGHTS_ON_HUB = ["open_clip_model.safetensors", "open_clip_pytorch_model.bin"]
 
@@ -118,8 +118,8 @@ def _mappable(model: Model) -> Model:
         return model
     try:
         if not path.is_file():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with replacing(path) as temporary:
+            private_folder(path.parent)
+            with replacing(path, private=True) as temporary:
                 write_safetensors(model.weights, temporary)
         return replace(mapped, sha256=sha256_of_file(path))
     except (OSError, WeightsUnusable):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -65,16 +68,14 @@ def write_heat(folder: Path, name: str, picture: Image.Image, there: Where) -> P
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        path = _free(folder, name)
-        with replacing(path) as temporary:
-            overlay(picture, there).save(temporary, "PNG")
+        for n in itertools.count(1):
+            path = folder / (f"{name}.png" if n == 1 else f"{name}-{n}.png")
+            if os.path.lexists(path):
+                continue
+            with contextlib.suppress(FileExistsError):  # another program was faster
+                with replacing(path, new=True) as temporary:
+                    overlay(picture, there).save(temporary, "PNG")
+                return path
     except OSError as error:
         raise BadRequest(f"{folder} cannot be written to: {reason(error)}") from None
-    return path
-
-
-def _free(folder: Path, name: str) -> Path:
-    path, n = folder / f"{name}.png", 2
-    while path.exists():
-        path, n = folder / f"{name}-{n}.png", n + 1
-    return path
+    raise AssertionError

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
+from clipsearch.errors import BadRequest
+
 NAME = "clipsearch-watch"
 
 
@@ -37,7 +39,10 @@ def _quoted(argument: bytes) -> bytes:
 
 
 def launchd_job(command: Sequence[str], log: str) -> bytes:
-    """A property list for launchd that runs a command, and again if it fails; what it says goes to a file."""
+    """A property list for launchd that runs a command, and again if it fails; what it says goes to a file.
+
+    Raises `BadRequest` for names that XML cannot have.
+    """
     import plistlib
 
     job = {
@@ -48,4 +53,7 @@ def launchd_job(command: Sequence[str], log: str) -> bytes:
         "ProcessType": "Background",
         "StandardErrorPath": log,
     }
-    return plistlib.dumps(job, sort_keys=False)
+    try:
+        return plistlib.dumps(job, sort_keys=False)
+    except ValueError:  # also UnicodeEncodeError
+        raise BadRequest("launchd takes no names with control characters or bytes that are not UTF-8") from None

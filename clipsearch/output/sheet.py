@@ -6,6 +6,7 @@ import base64
 import contextlib
 import hashlib
 import os
+import stat
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -35,7 +36,8 @@ if TYPE_CHECKING:
     Making = Callable[[Photo, Marks | None], Future["Picture | None"]]
 
 _WORKERS = min(8, usable_cores())  # each may hold a photo of 200 megapixels
-_FIRST = b"<!DOCTYPE html>"
+# What every contact sheet begins with, and nothing else does: only such a file is replaced.
+_FIRST = b'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta name="generator" content="clipsearch contact sheet">\n'
 _HERE = Path(__file__).parent
 _LOOK, _CARDS, _SCRIPT = ((_HERE / name).read_text(encoding="utf-8") for name in ("look.css", "sheet.css", "sheet.js"))
 _STYLE = _LOOK + _CARDS
@@ -98,12 +100,13 @@ class Section(NamedTuple):
     subtitle: str = ""
 
 
-def write_sheet(path: Path, hits: Sequence[Hit], title: str, subtitle: str = "") -> None:
+def write_sheet(path: Path, hits: Sequence[Hit], title: str, subtitle: str = "", *, private: bool = False) -> None:
     """Write hits as a page, a card for each, whose thumbnail leads to the photo.
 
-    The page is written whole or not at all, and over nothing but an earlier page. Raises `BadRequest`.
+    The page is written whole or not at all, and over nothing but an earlier page. `private`: only its owner can read
+    it. Raises `BadRequest`.
     """
-    _write(path, sheet(hits, title, subtitle))
+    _write(path, sheet(hits, title, subtitle), private=private)
 
 
 def write_duplicates(path: Path, groups: Sequence[Group], title: str, subtitle: str = "") -> None:
@@ -126,20 +129,46 @@ def duplicates_sheet(groups: Sequence[Group], title: str, subtitle: str = "") ->
         yield from _page(title, subtitle, count, sections, empty=not groups)
 
 
-def _write(path: Path, page: Iterator[str]) -> None:
+def _write(path: Path, page: Iterator[str], *, private: bool = False) -> None:
     try:
-        if path.exists() and not path.is_file():  # a pipe or a device
-            with open(path, "w", encoding="utf-8") as file:
+        if _is_stream(path):
+            with open(path, "w", encoding="utf-8", opener=lambda name, _: os.open(name, os.O_WRONLY)) as file:
                 file.writelines(page)
             return
-        if path.exists():
-            with open(path, "rb") as there:
-                if there.read(len(_FIRST)) not in (b"", _FIRST):
-                    raise BadRequest(f"{path} exists and is not a contact sheet; take another name")
-        with replacing(path) as temporary, open(temporary, "x", encoding="utf-8") as file:
-            file.writelines(page)
+        before = _earlier_sheet(path)
+        with replacing(path, private=private, new=before is None) as temporary:
+            with open(temporary, "w", encoding="utf-8", newline="\n") as file:
+                file.writelines(page)
+            if _earlier_sheet(path) != before:
+                raise BadRequest(f"{path} was changed by another program meanwhile; take another name")
     except OSError as error:
         raise BadRequest(f"{path} cannot be written: {reason(error)}") from None
+
+
+def _is_stream(path: Path) -> bool:
+    """Whether it is a pipe, a terminal or the like, which a page is written into."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return False
+    return stat.S_ISFIFO(mode) or stat.S_ISCHR(mode)
+
+
+def _earlier_sheet(path: Path) -> tuple[int, ...] | None:
+    """What tells an earlier contact sheet, or an empty file, from a later one; None if there is no file.
+
+    Raises `BadRequest` for a file that a page must not replace. That is also a link: what it leads to may be anything.
+    """
+    if path.is_symlink():
+        raise BadRequest(f"{path} is a link; name the file itself")
+    try:
+        with open(path, "rb") as file:
+            if file.read(len(_FIRST)) not in (b"", _FIRST):
+                raise BadRequest(f"{path} exists and is not a contact sheet of clipsearch; take another name")
+            status = os.fstat(file.fileno())
+            return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+    except FileNotFoundError:
+        return None
 
 
 def _page(title: str, subtitle: str, count: str, sections: Iterable[Section], *, empty: bool) -> Iterator[str]:

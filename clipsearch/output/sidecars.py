@@ -22,7 +22,9 @@ from clipsearch.store.lock import lives
 # RAW files that are not indexed have sidecars too.
 _OTHER_RAW = b".3fr .crw .dcr .erf .iiq .kdc .mef .mos .mrw .nrw .raw .rwl .sr2 .srf .srw .x3f".split()
 _HAVE_SIDECARS = IMAGE_SUFFIXES.union(_OTHER_RAW)
-_LEFTOVER = re.compile(rb"\..*\.xmp\.(\d+)\.tmp", re.IGNORECASE | re.DOTALL)  # as `replacing` names its files
+_LEFTOVER = re.compile(
+    rb"\..*\.xmp\.(\d+)(\.[0-9a-f]{8})?\.tmp", re.IGNORECASE | re.DOTALL
+)  # as `replacing` names its files
 _MOST_TRIES = 5
 
 Edit = Callable[[bytes | None], bytes | None]
@@ -167,8 +169,9 @@ def _written(change: Change) -> bool:
                 return False
             path.unlink(missing_ok=True)
             return True
-        with replacing(path) as temporary:
-            with open(temporary, "xb", opener=None if change.before is None else _open_private) as file:
+        # Until a file has the permissions of the one that it replaces, nobody else can read it.
+        with replacing(path, private=change.before is not None, new=change.before is None) as temporary:
+            with open(temporary, "wb") as file:
                 file.write(change.after)
                 file.flush()
                 os.fsync(file.fileno())  # now: nothing that takes long may come between comparing and replacing
@@ -176,16 +179,11 @@ def _written(change: Change) -> bool:
                 _keep_attributes(path, temporary)
             if _read(change.path) != change.before:
                 raise _Changed
-    except _Changed:
+    except (_Changed, FileExistsError):
         return False
     except OSError as error:
         raise ClipsearchError(f"{change.path} cannot be written: {reason(error)}") from error
     return True
-
-
-def _open_private(path: str, flags: int) -> int:
-    """Until a file has the permissions of the one that it replaces, it is nobody else's."""
-    return os.open(path, flags, 0o600)
 
 
 class _Changed(Exception):

@@ -385,8 +385,11 @@ def printable(text: str | bytes, keep: str = "") -> str:
 
 
 def harmless(record: bytes) -> bytes:
-    """A record for programs, shown to a person: nothing in it but tabs and line breaks can act on a terminal."""
-    return printable(record, keep="\t\n").encode()
+    """A record for programs, shown to a person: nothing in it but tabs and line breaks can act on a terminal.
+
+    A NUL that ends it, as with -0, stays.
+    """
+    return printable(record, keep="\0" if record.endswith(b"\0") else "\t\n").encode()
 
 
 def photos(count: int) -> str:

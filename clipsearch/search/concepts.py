@@ -113,7 +113,7 @@ class Concepts:
     def _changing(self) -> Iterator[None]:
         """What the block changes is kept, with what others have changed meanwhile."""
         try:
-            with FileLock(self._path.with_suffix(".lock"), timeout=SECONDS_TO_WAIT):
+            with FileLock(self._path.with_suffix(".lock"), timeout=SECONDS_TO_WAIT, mode=0o600):
                 self._examples = _read(self._path)
                 yield
                 self._write()
@@ -125,9 +125,9 @@ class Concepts:
     def _write(self) -> None:
         """Write the concepts, and keep the file that was there: nothing else could restore it."""
         concepts = {name: [_to_json(one) for one in self._examples[name]] for name in self.names()}
-        with replacing(self._path) as path:
+        with replacing(self._path, private=True) as path:
             path.write_text(json.dumps({"checksum": _checksum(concepts), "concepts": concepts}, indent=1), "utf-8")
-        with replacing(self._kept) as path:
+        with replacing(self._kept, private=True) as path:
             path.write_bytes(self._path.read_bytes())
 
 
@@ -143,7 +143,7 @@ def restore(folder: Path) -> bool:
         if not kept.is_file():
             raise
         _read(kept)
-        with replacing(folder / FILE) as path:
+        with replacing(folder / FILE, private=True) as path:
             path.write_bytes(kept.read_bytes())
         return True
     return False

@@ -19,7 +19,7 @@ import numpy as np
 
 from clipsearch.arrays import Array, Ids
 from clipsearch.errors import IndexOutdated, IndexUnusable, NoIndex, reason
-from clipsearch.paths import CATALOGUE
+from clipsearch.paths import CATALOGUE, close_to_others, private_folder
 from clipsearch.store import schema, selection, texts
 from clipsearch.store.filters import EVERYTHING, Filter
 from clipsearch.store.photo import Known, Photo, Root, RootCounts
@@ -33,6 +33,12 @@ if TYPE_CHECKING:
     from clipsearch.store.lock import WriterLock
 
 __all__ = ["CATALOGUE", "Known", "Offline", "Photo", "Root", "RootCounts", "Segment", "Selection", "Store"]
+
+_SEGMENT = re.compile(r"\.?vectors-\d+\.faiss(\.[0-9a-f]+)?(\.tmp)?")  # also one that a kill left half written
+_OURS = re.compile(
+    rf"{_SEGMENT.pattern}|(catalogue|rebuilt)\.sqlite(-wal|-shm|-journal)?|writer\.(lock|pid)"
+    r"|concepts\.lock|\.?concepts(\.kept)?\.json(\.[0-9a-f]+\.tmp)?"
+)
 
 
 class Segment(NamedTuple):
@@ -71,7 +77,8 @@ class Store(Tables):
         `IndexUnusable`, `IndexLocked` and, without `anew`, `IndexOutdated`.
         """
         try:
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if not folder.is_dir():
+                private_folder(folder)
         except OSError as error:
             raise IndexUnusable(f"the index folder {folder} cannot be made: {reason(error)}") from None
         with _locked(folder) as lock:
@@ -252,8 +259,7 @@ class Store(Tables):
         schema.unlink_database(self.folder / REBUILT)
         in_use = {segment.file for segment in self.segments() or []}
         for path in self.folder.iterdir():
-            is_ours = re.fullmatch(r"\.?vectors-\d+\.faiss(\.\d+)?(\.tmp)?", path.name)
-            if is_ours and path.name not in in_use:
+            if path.name not in in_use and _SEGMENT.fullmatch(path.name):
                 with contextlib.suppress(OSError):  # on Windows a reader may still hold it; the next time, then
                     path.unlink()
 
@@ -279,6 +285,7 @@ def _locked(folder: Path) -> Iterator[WriterLock]:
     """The writer's lock, which is let go of if the block fails; SQLite's failures are explained."""
     from clipsearch.store.lock import WriterLock  # which a reader does not need
 
+    _keep_private(folder)
     lock = WriterLock(folder)
     try:
         with explained(folder):
@@ -286,6 +293,17 @@ def _locked(folder: Path) -> Iterator[WriterLock]:
     except BaseException:
         lock.release()
         raise
+
+
+def _keep_private(folder: Path) -> None:
+    """Close the index to other users. A folder that the user keeps other files in stays as it is."""
+    with contextlib.suppress(OSError):  # the lock will say what is wrong
+        paths = list(folder.iterdir())
+        ours = [path for path in paths if _OURS.fullmatch(path.name)]
+        if ours == paths:
+            private_folder(folder)
+        for path in ours:
+            close_to_others(path)
 
 
 def _open(folder: Path, mode: str) -> sqlite3.Connection:

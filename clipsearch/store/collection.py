@@ -62,7 +62,7 @@ class PublishedIndex(Searchable):
                 raise NoCollection(f"there is no collection at {place} yet")
             return PublishedIndex(client, address, record)
         except BaseException:
-            client.close()
+            milvus.disconnect(client, address)
             raise
 
     def _take(self, record: Record) -> None:
@@ -72,7 +72,7 @@ class PublishedIndex(Searchable):
     # -------------------------------------------------------------------------------- the whole
 
     def close(self) -> None:
-        self._client.close()
+        milvus.disconnect(self._client, self._address)
 
     def renew(self) -> None:
         with explained(self._address):

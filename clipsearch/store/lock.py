@@ -9,6 +9,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from clipsearch.errors import IndexLocked, IndexUnusable, reason
+from clipsearch.paths import private_file
 
 LOCK, OWNER = "writer.lock", "writer.pid"
 
@@ -54,6 +55,7 @@ class WriterLock:
         try:
             with contextlib.suppress(OSError):  # the disk is full; the lock holds without a name
                 self._owner.unlink(missing_ok=True)
+                private_file(self._owner)
                 self._owner.write_text(f"{os.getpid()}\n")
         except BaseException:
             self._lock.release()

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from clipsearch.errors import BadArgument, BadRequest, IndexUnusable, first_line, reason
-from clipsearch.paths import Collection
+from clipsearch.paths import Collection, close_all_to_others, private_folder
 from clipsearch.store.entities import add_fields
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ TOKEN, TOKEN_FILE, TLS = "CLIPSEARCH_MILVUS_TOKEN", "CLIPSEARCH_MILVUS_TOKEN_FIL
 
 _PROPERTY = "clipsearch"
 _SECONDS = 10.0  # to reach a server
+_OF_LITE = {"LOCK", "collections"}  # what Milvus Lite puts into its folder first
 
 
 class Address(NamedTuple):
@@ -120,11 +121,23 @@ def _lite(client: type[MilvusClient], address: Address) -> MilvusClient:
         raise _missing() from None
     logging.getLogger(milvus_lite.__name__).setLevel(logging.CRITICAL + 1)
     try:
-        Path(address.uri).parent.mkdir(parents=True, exist_ok=True)
+        if not exists(address):
+            private_folder(Path(address.uri))
+        elif (names := set(os.listdir(address.uri))) and not names & _OF_LITE:
+            raise IndexUnusable(f"{address.text} is a folder of other files, and no collection of Milvus Lite")
+    except NotADirectoryError:
+        raise IndexUnusable(f"{address.text} is a file, and no collection of Milvus Lite") from None
     except OSError as error:
         raise IndexUnusable(f"{address.text} cannot be made: {reason(error)}") from None
     with explained(address):
         return client(address.uri)
+
+
+def disconnect(client: MilvusClient, address: Address) -> None:
+    """Close a connection. Milvus Lite leaves its files as the umask has it; they name every photo."""
+    client.close()
+    if address.is_lite:
+        close_all_to_others(Path(address.uri))
 
 
 def _missing() -> BadRequest:

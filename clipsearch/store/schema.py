@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from clipsearch.errors import CatalogueDamaged, IndexOutdated, IndexTooNew, IndexUnusable
-from clipsearch.paths import CATALOGUE
+from clipsearch.paths import CATALOGUE, private_file
 
 FORMAT = 6
 REBUILT = "rebuilt.sqlite"  # a catalogue in the making, until it takes the other's place
@@ -100,6 +100,9 @@ def connect(path: Path, mode: str, *, any_thread: bool = False) -> sqlite3.Conne
     """Open a database to read ("ro"), to write ("rw"), or to make and write ("rwc")."""
     if mode == "ro":
         return _connect_to_read(path, any_thread)
+    if mode == "rwc":
+        with contextlib.suppress(OSError):  # SQLite will say what is wrong
+            private_file(path)  # whose mode the journals take
     database = _connect(path, f"mode={mode}", any_thread)
     database.execute("PRAGMA journal_mode = WAL")
     database.execute("PRAGMA synchronous = FULL")

@@ -10,17 +10,15 @@ distribution of image embeddings, and such indexes lose a fifth to a half of the
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from clipsearch.arrays import Array, Ids
 from clipsearch.errors import IndexUnusable, reason
-from clipsearch.paths import replacing
+from clipsearch.paths import replacing, sync_folder
 from clipsearch.store import segments
 from clipsearch.store.catalogue import Segment, Store
 from clipsearch.store.segments import Chosen, Reader
@@ -329,9 +327,9 @@ def _write(store: Store, before: list[Segment], piece: _Piece, behind: list[Segm
 def _write_one(store: Store, ids: Ids, rows: Rows) -> Segment:
     path = store.folder / store.new_segment_name()
     try:
-        with replacing(path) as temporary:
+        with replacing(path, private=True) as temporary:
             segment = segments.write_segment(temporary, ids, rows)
-        _sync_folder(store.folder)
+        sync_folder(store.folder)
     except OSError as error:
         raise IndexUnusable(f"{path} cannot be written: {reason(error)}") from error
     return segment._replace(file=path.name)
@@ -365,17 +363,6 @@ def _is_whole(store: Store, segment: Segment) -> bool:
     if reader is not None:
         reader.close()
     return reader is not None
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename in a folder last through a power cut, where the system lets a folder be opened."""
-    if os.name == "nt":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 # ------------------------------------------------------------------------------------------ checking segments

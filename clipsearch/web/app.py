@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 from collections.abc import AsyncIterator, Sequence
+from io import FileIO
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -18,9 +19,10 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
-from clipsearch.errors import BadRequest, ClipsearchError, ImageUnusable, NoIndex, reason
-from clipsearch.images.read import read_head
+from clipsearch.errors import BadRequest, ClipsearchError, ImageUnusable, NoIndex, first_line
+from clipsearch.images.read import path_of
 from clipsearch.images.sandbox import usable_cores
 from clipsearch.images.scan import TYPES
 from clipsearch.images.signatures import HEAD, video_type
@@ -32,7 +34,7 @@ from clipsearch.store.filters import ORIENTATIONS
 from clipsearch.web.desk import Desk
 from clipsearch.web.gallery import Gallery, photos_with
 from clipsearch.web.guard import Guard
-from clipsearch.web.pictures import SIZES, Picture, Pictures, with_boxes, with_heat
+from clipsearch.web.pictures import SIZES, Picture, Pictures, open_video, with_boxes, with_heat
 from clipsearch.web.question import Question, checked_id, parse
 from clipsearch.web.uploads import TooMany, Uploads
 
@@ -61,7 +63,7 @@ def create_app(
     return Starlette(
         routes=page.routes(),
         middleware=[Middleware(Guard, token=token, host=host)],
-        exception_handlers={ClipsearchError: _explained},
+        exception_handlers={ClipsearchError: _explained, Exception: _internal},
         lifespan=open_until_the_end,
     )
 
@@ -200,9 +202,8 @@ class Page:
         """A photo as it is, or all its pixels."""
         id = checked_id(request.path_params["id"])
         photos = await self._lookup.ask(lambda index: photos_with(index, id))
-        video = next((photo for photo in photos if photo.time is not None and os.path.isfile(photo.path)), None)
-        if video is not None:
-            return _video(os.fsdecode(video.path))
+        if any(photo.time is not None for photo in photos):
+            return _video(await run_in_threadpool(open_video, photos))
         answer = _image(await run_in_threadpool(self._pictures.original, photos))
         if photos:
             name = photos[0].path.rpartition(b"/")[2].decode("utf-8", "replace")
@@ -250,16 +251,27 @@ def _image(picture: Picture) -> Response:
     return Response(picture.data, media_type=picture.type, headers=headers)
 
 
-def _video(path: str) -> Response:
+def _video(file: FileIO) -> Response:
     """A video as it is, a part at a time, if it begins like one that browsers play."""
-    try:
-        kind = video_type(read_head(os.fsencode(path), HEAD))
-    except OSError as error:  # it went away since, or may not be read
-        raise ImageUnusable(reason(error)) from None
+    kind = video_type(file.read(HEAD))
     if kind is None:
+        file.close()
         return _gone("browsers do not play this kind of video")
-    headers = {"Content-Security-Policy": "default-src 'none'; media-src 'self'; style-src 'unsafe-inline'"}
-    return FileResponse(path, media_type=kind, headers=headers)
+    return _OpenFile(file, kind)
+
+
+class _OpenFile(FileResponse):
+    """A file that is open; it is opened once more by a path that leads to no other."""
+
+    def __init__(self, file: FileIO, kind: str) -> None:
+        headers = {"Content-Security-Policy": "default-src 'none'; media-src 'self'; style-src 'unsafe-inline'"}
+        path = os.fsdecode(path_of(file))
+        super().__init__(path, media_type=kind, headers=headers, stat_result=os.fstat(file.fileno()))
+        self._file = file
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._file:
+            await super().__call__(scope, receive, send)
 
 
 def _gone(message: str) -> Response:
@@ -271,3 +283,7 @@ async def _explained(_: Request, error: Exception) -> Response:
     kinds = ((TooMany, 429), (BadRequest, 400), (NoIndex, 404), (ImageUnusable, 404))
     status = next((status for kind, status in kinds if isinstance(error, kind)), 500)
     return JSONResponse({"error": str(error)}, status)
+
+
+async def _internal(_: Request, error: Exception) -> Response:
+    return JSONResponse({"error": f"internal error: {type(error).__name__}: {first_line(error)}"}, 500)

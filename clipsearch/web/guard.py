@@ -68,8 +68,10 @@ class Guard:
                     headers.setdefault(name, value)
             await send(message)
 
-        answer = self._answer(Request(scope)) or self._app
-        await answer(scope, receive, with_headers)
+        answer = self._answer(Request(scope))
+        if answer is not None:
+            answer.headers["Connection"] = "close"  # whoever is not let in holds nothing
+        await (answer or self._app)(scope, receive, with_headers)
 
     def _answer(self, request: Request) -> Response | None:
         if not self._is_ours(request.headers.get("host", "")):

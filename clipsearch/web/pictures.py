@@ -1,7 +1,8 @@
 """What the page shows of a photo: pictures made small once and kept in the cache folder, and the photo itself.
 
-Whatever was indexed may have been replaced by anything since. So pixels are decoded in processes of their own, and a
-file goes out as it is only when it begins like an image that browsers show.
+Whatever was indexed may have been replaced by anything since, a link to any file of this machine among them. A file
+goes out as it is only while it has the contents that were indexed. One that has changed is opened only where no link
+leads to it, and what is shown of it was decoded in a process of its own.
 """
 
 from __future__ import annotations
@@ -9,8 +10,10 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import stat
 import threading
 from collections.abc import Iterable
+from io import FileIO
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,13 +21,13 @@ from PIL import Image
 
 from clipsearch.errors import ImageUnusable
 from clipsearch.images.preprocess import Preprocess
-from clipsearch.images.read import content_hash, read
+from clipsearch.images.read import content_hash, frame_hash, open_file, path_of, read, video_hash
 from clipsearch.images.sandbox import Decoders, usable_cores
 from clipsearch.images.scan import found_file, has_changed
 from clipsearch.images.signatures import HEAD, shown_type
 from clipsearch.images.thumbnail import as_jpeg
 from clipsearch.output.heat import boxed, overlay
-from clipsearch.paths import cache_folder, replacing
+from clipsearch.paths import cache_folder, private_folder, replacing
 from clipsearch.search.where import Where
 from clipsearch.store.photo import Photo
 from clipsearch.store.texts import Line
@@ -76,8 +79,9 @@ class Kept:
         """Keep a picture."""
         path = self._path(name)
         with contextlib.suppress(OSError):
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            with replacing(path) as temporary:
+            private_folder(self._folder)
+            private_folder(path.parent)
+            with replacing(path, private=True) as temporary:
                 temporary.write_bytes(data)
             self._count(len(data))
 
@@ -134,7 +138,9 @@ class Pictures:
         failure = ImageUnusable("not in the index")
         for video in videos:
             try:
-                return self._decoders.frame(video.path, video.time or 0.0, long_side), _is_as_indexed(video)
+                file, lasting = _open_video(video)
+                with file:
+                    return self._decoders.frame(path_of(file), video.time or 0.0, long_side), lasting
             except ImageUnusable as error:
                 failure = error
         raise failure
@@ -146,8 +152,24 @@ class Pictures:
     def original(self, photos: Iterable[Photo]) -> Picture:
         """The photo's own bytes, if browsers show their kind, or else all its pixels as a JPEG."""
         data, lasting = _read(photos)
-        shown = shown_type(data[:HEAD])
+        shown = shown_type(data[:HEAD]) if lasting else None
         return Picture(data, shown, lasting) if shown else Picture(self.of(data, _WHOLE), JPEG, lasting)
+
+
+def open_video(videos: Iterable[Photo]) -> FileIO:
+    """One of several videos with the same contents, open, if it has these contents still. Raises `ImageUnusable`."""
+    failure = ImageUnusable("not in the index")
+    for video in videos:
+        try:
+            file, lasting = _open_video(video)
+        except ImageUnusable as error:
+            failure = error
+            continue
+        if lasting:
+            return file
+        file.close()
+        failure = ImageUnusable("changed since it was indexed")
+    raise failure
 
 
 def _is_as_indexed(photo: Photo) -> bool:
@@ -159,21 +181,43 @@ def _is_as_indexed(photo: Photo) -> bool:
     return not has_changed(found_file(photo.path, status), photo)
 
 
+def _open_video(video: Photo) -> tuple[FileIO, bool]:
+    """The file of a video, and whether it has the contents that were indexed. Raises `ImageUnusable`."""
+    if _may_be_as_indexed(video):
+        with contextlib.ExitStack() as closing:
+            file = closing.enter_context(open_file(video.path))
+            if not has_changed(found_file(video.path, os.fstat(file.fileno())), video) or _has_contents(file, video):
+                closing.pop_all()
+                return file, True
+    return open_file(video.path, follow_links=False), False
+
+
+def _has_contents(file: FileIO, video: Photo) -> bool:
+    """Whether a file is the video that a frame was taken from; one frame goes by the hash of the video itself."""
+    found = video_hash(path_of(file))
+    return video.content in (found, frame_hash(found, video.time or 0.0))
+
+
 def _read(photos: Iterable[Photo]) -> tuple[bytes, bool]:
     """The bytes of one of several photos with the same contents, and whether they are these contents still."""
     failure = ImageUnusable("not in the index")
     changed = None
     for photo in photos:
         try:
-            if not os.path.isfile(photo.path):
-                raise ImageUnusable("not there any more")
-            data = read(photo.path)
+            if _may_be_as_indexed(photo) and content_hash(data := read(photo.path)) == photo.content:
+                return data, True
+            changed = read(photo.path, follow_links=False), False
         except ImageUnusable as error:
             failure = error
-            continue
-        if content_hash(data) == photo.content:
-            return data, True
-        changed = data, False
     if changed is None:
         raise failure
     return changed
+
+
+def _may_be_as_indexed(photo: Photo) -> bool:
+    """Whether a file is one still, and as large as it was. Raises `ImageUnusable` when there is none."""
+    try:
+        status = os.stat(photo.path)
+    except OSError:
+        raise ImageUnusable("not there any more") from None
+    return stat.S_ISREG(status.st_mode) and status.st_size == photo.size

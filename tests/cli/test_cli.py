@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -203,6 +204,39 @@ def test_a_name_cannot_act_on_a_terminal(clipsearch: Run, tmp_path: Path, mini_i
         assert harm not in shown
     raw = clipsearch("query", "a circle", "-f", "paths", index=index).out
     assert raw == os.fsencode(folder / "a\x1b[31m\a\u202eb.png") + b"\n"
+
+
+@posix
+def test_no_command_lets_a_name_act_on_a_terminal(mini_index: Callable[..., Path], tmp_path: Path) -> None:
+    folder = tmp_path / "a folder\x1b[31m"
+    folder.mkdir()
+    for name in ("a\x1b]0;owned\x07\u202e\nb.png", "plain.png"):
+        SCENES[0].image.save(folder / name)
+    (folder / "bad\x1b[31m.png").touch()
+    index = mini_index(folder)
+    for command in (
+        ("query", "a circle", "-0"),
+        ("duplicates", "-0"),
+        ("duplicates",),
+        ("status",),
+        ("why", folder / "bad\x1b[31m.png"),
+        ("label", "a\x1b[31m", "b", "--all"),
+        ("watch", "--service", folder),
+    ):
+        shown = in_terminal(*command, index=index, columns=200)
+        for harm in ("\x1b[31m", "\x1b]0;", "\x07", "\u202e"):
+            assert harm not in shown, command
+        assert "\\x1b" in shown, command
+    shown = in_terminal("query", "a circle", "-0", index=index)
+    assert shown.count("\0") == 2
+    assert "\\nb.png\0" in shown
+    raw = cli_output("duplicates", "-0", index=index)
+    assert b"a\x1b]0;owned\x07\xe2\x80\xae\nb.png\0" in raw
+
+
+def cli_output(*arguments: object, index: Path) -> bytes:
+    command = [sys.executable, "-m", "clipsearch", *map(str, arguments), "--index", index]
+    return subprocess.run(command, capture_output=True, check=True).stdout
 
 
 @posix

@@ -392,6 +392,21 @@ def test_a_folder_that_may_not_be_written(bound: Run, tmp_path: Path) -> None:
     assert (photos / "closed/03.png.xmp").read_bytes() == OF_DARKTABLE
 
 
+@pytest.mark.parametrize("before", [None, OF_DARKTABLE])
+def test_a_sidecar_that_another_program_writes_meanwhile_stays(tmp_path: Path, before: bytes | None) -> None:
+    (tmp_path / "a.png").touch()
+    sidecar = tmp_path / "a.png.xmp"
+    if before is not None:
+        sidecar.write_bytes(before)
+    chosen = Sidecars()
+    change = chosen.addition(os.fsencode(tmp_path / "a.png"), ["a"])
+    sidecar.write_bytes(b"of another program")
+    with pytest.raises(ClipsearchError):
+        chosen.carry_out(change)
+    assert sidecar.read_bytes() == b"of another program"
+    assert sorted(os.listdir(tmp_path)) == ["a.png", "a.png.xmp"]
+
+
 @posix
 def test_a_full_disk(photos: Path, index: Path) -> None:
     import resource

@@ -78,7 +78,7 @@ def test_a_contact_sheet(clipsearch: Run, drawn: Path, drawn_index: Path, tmp_pa
     SCENES[0].image.save(photo)
     before = photo.read_bytes()
     refused = clipsearch("query", "a red circle", "--html", photo, index=drawn_index)
-    assert refused.err == f"clipsearch: {photo} exists and is not a contact sheet; take another name\n"
+    assert refused.err == f"clipsearch: {photo} exists and is not a contact sheet of clipsearch; take another name\n"
     assert photo.read_bytes() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a page.html", "photo.png"]
     refused = clipsearch("query", "a red circle", "--html", "/nowhere/x.html", index=drawn_index)
@@ -95,11 +95,14 @@ def test_the_contact_sheet_is_opened(clipsearch: Run, drawn_index: Path, tmp_pat
     assert shown.status == 0
     assert (tmp_path / "opened").read_text().strip() == page.as_uri()
     environment = {"BROWSER": f"{browser} %s", "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    (tmp_path / "cache/clipsearch").mkdir(parents=True)
+    (tmp_path / "cache/clipsearch/contact-sheet.html").write_text("<!DOCTYPE html>\n<html>of an older version</html>")
     for _ in range(2):  # the second takes the place of the first
         temporary = clipsearch("query", "a circle", "--open", index=drawn_index, **environment)
     assert temporary.status == 0
     opened = (tmp_path / "opened").read_text().strip()
     assert opened == (tmp_path / "cache/clipsearch/contact-sheet.html").as_uri()
+    assert (tmp_path / "cache/clipsearch/contact-sheet.html").stat().st_mode & 0o777 == 0o600
     assert temporary.err == f"the contact sheet is {opened.removeprefix('file://')}\n"
 
 

@@ -19,6 +19,7 @@ from conftest import Run, save_scenes
 from indexes import assert_as_new
 from terminal import posix
 
+from clipsearch.errors import BadRequest
 from clipsearch.output.service import launchd_job, systemd_unit
 from clipsearch.store.catalogue import Store
 
@@ -141,6 +142,12 @@ def test_a_job_of_launchd() -> None:
     job = plistlib.loads(launchd_job(["/bin/clipsearch", "watch", "--", "a & b"], "/tmp/log"))
     assert job["ProgramArguments"] == ["/bin/clipsearch", "watch", "--", "a & b"]
     assert job["KeepAlive"] == {"SuccessfulExit": False}
+
+
+@pytest.mark.parametrize("name", ["a\x1b[31m", "a\udcff"])
+def test_a_name_that_launchd_cannot_take_is_a_sentence(name: str) -> None:
+    with pytest.raises(BadRequest, match="launchd takes no names"):
+        launchd_job(["/bin/clipsearch", "watch", "--", name], "/tmp/log")
 
 
 @posix

@@ -80,6 +80,16 @@ def test_heat_maps_are_written_over_nothing(clipsearch: Run, drawn: Path, drawn_
     assert changed[top:bottom, left:right].mean() > 2 * changed.mean()
 
 
+@posix
+def test_a_heat_map_is_not_written_over_a_broken_link(
+    clipsearch: Run, drawn: Path, drawn_index: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "00.png").symlink_to("nowhere")
+    assert clipsearch("where", TEXT, drawn / "00.png", "--png", tmp_path, index=drawn_index).status == 0
+    assert (tmp_path / "00.png").is_symlink()
+    assert (tmp_path / "00-2.png").is_file()
+
+
 def test_a_bad_photo_costs_itself(clipsearch: Run, drawn: Path, drawn_index: Path, tmp_path: Path) -> None:
     (tmp_path / "bad.jpg").write_bytes(b"no image")
     arguments = ("where", "a dog", tmp_path / "bad.jpg", tmp_path / "gone.jpg", drawn / "00.png")

@@ -52,6 +52,33 @@ def rows_of(place: Collection) -> dict[int, Any]:
     return {row.pop("id"): row for row in found}
 
 
+@pytest.mark.skipif(os.name == "nt", reason="modes")
+def test_only_its_owner_can_read_a_folder_of_milvus_lite(index: Path, place: Collection) -> None:
+    folder = Path(place)
+    before = os.umask(0)
+    try:
+        publish(index, place)
+        assert not [path for path in (folder, *folder.rglob("*")) if path.stat().st_mode & 0o077]
+        for path in (folder, *folder.rglob("*")):  # as an older version left them
+            path.chmod(0o755)
+        with open_index(place):
+            pass
+        assert not [path for path in (folder, *folder.rglob("*")) if path.stat().st_mode & 0o077]
+    finally:
+        os.umask(before)
+
+
+def test_what_is_no_collection_is_left_as_it_is(index: Path, tmp_path: Path) -> None:
+    (tmp_path / "file.db").write_text("of another program")
+    (tmp_path / "folder.db").mkdir()
+    (tmp_path / "folder.db/notes").write_text("the user's own")
+    for name in ("file", "folder"):
+        with pytest.raises(IndexUnusable, match=f"is a {name}"):
+            publish(index, Collection(tmp_path / f"{name}.db"))
+    assert (tmp_path / "file.db").read_text() == "of another program"
+    assert os.listdir(tmp_path / "folder.db") == ["notes"]
+
+
 def expected(index: Path) -> dict[int, tuple[int, bytes, bytes]]:
     with Store.open(index) as store:
         query = (

@@ -128,3 +128,101 @@ def test_a_file_whose_name_is_not_unicode_is_hashed(tmp_path: Path) -> None:
     path = tmp_path / os.fsdecode(b"\xff.safetensors")
     path.write_bytes(b"some weights")
     assert cache.sha256_of_file(path) == hashlib.sha256(b"some weights").hexdigest()
+
+
+# ------------------------------------------------------------------------------------------ damage
+
+
+def test_a_value_that_the_disk_has_changed_is_a_miss_and_is_replaced(folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "weights"
+    path.write_bytes(b"some weights")
+    cache.keep_text_embeddings("model", {"a dog": ROW, "a cat": -ROW})
+    cache.keep_rates("machine", {"fp32": 1.0})
+    expected = cache.sha256_of_file(path)
+    flip(
+        folder,
+        "UPDATE texts SET vector = CAST(x'0000803f' || substr(vector, 5) AS BLOB) WHERE text = 'a dog'",
+        "UPDATE rates SET rates = replace(rates, '1.0', '9.0')",
+        "UPDATE weights SET sha256 = replace(sha256, '0', '1')",
+    )
+    assert cache.text_embeddings("model", ["a dog", "a cat"]).keys() == {"a cat"}
+    assert cache.rates("machine") is None
+    assert cache.sha256_of_file(path) == expected
+    cache.keep_text_embeddings("model", {"a dog": ROW})
+    np.testing.assert_array_equal(cache.text_embeddings("model", ["a dog"])["a dog"], ROW)
+
+
+def test_a_damaged_key_gives_no_other_texts_embedding(folder: Path) -> None:
+    cache.keep_text_embeddings("model", {"a dog": ROW})
+    flip(folder, "UPDATE texts SET text = 'a fog'")
+    assert cache.text_embeddings("model", ["a fog", "a dog"]) == {}
+
+
+def test_a_text_that_is_damaged_beyond_reading_is_a_miss_and_is_replaced(folder: Path) -> None:
+    cache.keep_text_embeddings("model", {"a dog": ROW})
+    flip(folder, "UPDATE texts SET vector = CAST(x'ff' AS TEXT)")
+    assert cache.text_embeddings("model", ["a dog"]) == {}
+    cache.keep_text_embeddings("model", {"a dog": ROW})
+    assert cache.text_embeddings("model", ["a dog"]).keys() == {"a dog"}
+
+
+def test_a_cache_of_an_older_version_is_replaced(folder: Path) -> None:
+    folder.mkdir()
+    flip(folder, "CREATE TABLE texts (model TEXT, text TEXT, vector BLOB NOT NULL, PRIMARY KEY (model, text))")
+    cache.keep_text_embeddings("model", {"a dog": ROW})
+    assert cache.text_embeddings("model", ["a dog"]).keys() == {"a dog"}
+
+
+@pytest.mark.parametrize("at", [0, 70, 200, -1])
+def test_an_array_with_a_flipped_bit_is_not_there(folder: Path, at: int) -> None:
+    values = np.arange(40, dtype=np.int64).reshape(2, 20)
+    cache.keep_array("table.npy", values)
+    np.testing.assert_array_equal(cache.array("table.npy"), values)
+    whole = bytearray((folder / "table.npy").read_bytes())
+    whole[at] ^= 1
+    (folder / "table.npy").write_bytes(whole)
+    assert cache.array("table.npy") is None
+    cache.keep_array("table.npy", values)
+    assert cache.array("table.npy") is not None
+
+
+@pytest.mark.parametrize("kept", [b"", b"abc", None])
+def test_an_array_that_was_cut_or_has_no_checksum_is_not_there(folder: Path, kept: bytes | None) -> None:
+    folder.mkdir()
+    np.save(folder / "table.npy", np.arange(3))
+    if kept is not None:
+        (folder / "table.npy").write_bytes(kept)
+    assert cache.array("table.npy") is None
+
+
+def flip(folder: Path, *statements: str) -> None:
+    database = sqlite3.connect(folder / "cache.sqlite")
+    for statement in statements:
+        database.execute(statement)
+    database.commit()
+    database.close()
+
+
+# ------------------------------------------------------------------------------------------ privacy
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="modes")
+@pytest.mark.parametrize("umask", [0o000, 0o022])
+def test_only_its_owner_can_read_it_also_what_an_older_version_left_open(folder: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        cache.keep_text_embeddings("model", {"my illness": ROW})
+        cache.keep_array("table.npy", ROW)
+        assert modes(folder) == {folder: 0o700, folder / "cache.sqlite": 0o600, folder / "table.npy": 0o600}
+        folder.chmod(0o755)
+        (folder / "pictures").mkdir()
+        (folder / "pictures" / "1.jpg").touch()
+        (folder / "cache.sqlite").chmod(0o644)
+        assert cache.text_embeddings("model", ["my illness"])
+        assert set(modes(folder).values()) == {0o600, 0o700}
+    finally:
+        os.umask(before)
+
+
+def modes(folder: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mode & 0o777 for path in (folder, *folder.rglob("*"))}

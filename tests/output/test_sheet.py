@@ -23,13 +23,14 @@ from clipsearch.search.duplicates import Copy
 from PIL import Image as Picture
 from PIL import ImageCms
 
+from clipsearch.errors import BadRequest
 from clipsearch.images import decode
 from clipsearch.images.metadata import Metadata
 from clipsearch.images.preprocess import Preprocess
 from clipsearch.images.sandbox import Decoders
 from clipsearch.images.thumbnail import LONG_SIDE
 from clipsearch.output import sheet as module
-from clipsearch.output.sheet import duplicates_sheet, sheet, write_duplicates
+from clipsearch.output.sheet import duplicates_sheet, sheet, write_duplicates, write_sheet
 from clipsearch.output.text import printable
 from clipsearch.search.hit import Hit
 from clipsearch.store.catalogue import Photo
@@ -269,6 +270,62 @@ def test_groups_of_copies_are_sections_of_a_page(tmp_path: Path) -> None:
     assert "1 B" in parsed.cards[0]
     write_duplicates(tmp_path / "page.html", [one, two])
     assert (tmp_path / "page.html").read_text().startswith("<!DOCTYPE html>")
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        b"<!DOCTYPE html>\n<html><body>ten years of work</body></html>\n",
+        b'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta name="generator" content="another program">\n',
+        b'<html>\n<meta name="generator" content="clipsearch contact sheet">\n',
+        b"x",
+    ],
+)
+def test_nothing_is_replaced_but_an_earlier_page_or_an_empty_file(tmp_path: Path, before: bytes) -> None:
+    page = tmp_path / "page.html"
+    page.write_bytes(before)
+    with pytest.raises(BadRequest, match="exists and is not a contact sheet of clipsearch"):
+        write_sheet(page, [], "a")
+    with pytest.raises(BadRequest, match="exists and is not a contact sheet of clipsearch"):
+        write_duplicates(page, [])
+    assert page.read_bytes() == before
+    page.write_bytes(b"")
+    write_sheet(page, [], "first")
+    write_duplicates(page, [])
+    assert "Duplicates" in page.read_text()
+    assert [path.name for path in tmp_path.iterdir()] == ["page.html"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links")
+def test_a_link_is_never_followed_or_replaced(tmp_path: Path) -> None:
+    write_sheet(tmp_path / "page.html", [], "first")
+    for name in ("page.html", "nowhere.html"):
+        link = tmp_path / f"link to {name}"
+        link.symlink_to(tmp_path / name)
+        with pytest.raises(BadRequest, match="is a link"):
+            write_sheet(link, [], "second")
+        assert link.is_symlink()
+    assert "first" in (tmp_path / "page.html").read_text()
+    assert not (tmp_path / "nowhere.html").exists()
+
+
+@pytest.mark.parametrize("existed", [False, True])
+def test_a_file_that_another_program_writes_meanwhile_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, existed: bool
+) -> None:
+    page = tmp_path / "page.html"
+    if existed:
+        write_sheet(page, [], "first")
+
+    def slow(*_: object, **__: object) -> Iterator[str]:
+        yield "<!DOCTYPE html>"
+        page.write_text("somebody's own page")
+
+    monkeypatch.setattr(module, "_page", slow)
+    with pytest.raises(BadRequest):
+        write_duplicates(page, [])
+    assert page.read_text() == "somebody's own page"
+    assert [path.name for path in tmp_path.iterdir()] == ["page.html"]
 
 
 def test_a_page_is_titled_by_its_filters_too(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from clipsearch.errors import CatalogueDamaged, IndexDamaged, IndexOutdated, Ind
 from clipsearch.images.read import content_hash
 from clipsearch.images.scan import FoundFile, Rules
 from clipsearch.paths import absolute, join, relative_to
-from clipsearch.store import schema
+from clipsearch.store import schema, vectors
 from clipsearch.store.catalogue import CATALOGUE, Offline, Store
 from clipsearch.store.verify import repair
 
@@ -196,6 +196,45 @@ def test_a_creation_that_was_cut_short_leaves_no_catalogue(folder: Path, monkeyp
 @pytest.mark.skipif(os.name == "nt", reason="permission bits")
 def test_only_the_owner_can_look_into_an_index(store: Store) -> None:
     assert stat.S_IMODE(store.folder.stat().st_mode) == 0o700
+
+
+@pytest.mark.skipif(os.name == "nt", reason="modes")
+@pytest.mark.parametrize("umask", [0o000, 0o022])
+@pytest.mark.parametrize("holds", ["nothing", "other files"])
+def test_only_its_owner_can_read_an_index_in_a_folder_that_existed(tmp_path: Path, umask: int, holds: str) -> None:
+    folder = tmp_path / "index"
+    folder.mkdir(mode=0o755)
+    others = [folder / "notes.txt", folder / "concepts.txt"] if holds == "other files" else []
+    for path in others:
+        path.write_text("the user's own")
+        path.chmod(0o644)
+    before = os.umask(umask)
+    try:
+        with Store.create(folder, "a model", DIM) as store:
+            put(store, store.add_root(absolute(tmp_path), Rules()), b"a.png")
+            store.commit()
+            vectors.refresh(store, store.segments() or ())
+            with store.rebuilding("a model", DIM) as rebuilt:
+                put(rebuilt, rebuilt.roots()[0], b"b.png")
+                assert_private(folder, others)
+            assert_private(folder, others)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(folder.stat().st_mode) == (0o755 if others else 0o700)
+
+
+def assert_private(folder: Path, others: list[Path]) -> None:
+    for path in folder.iterdir():
+        assert stat.S_IMODE(path.stat().st_mode) == (0o644 if path in others else 0o600), path.name
+
+
+@pytest.mark.skipif(os.name == "nt", reason="modes")
+def test_an_index_that_was_open_to_others_is_closed_when_it_is_written_to(store: Store) -> None:
+    store.close()
+    for path in (store.folder, *store.folder.iterdir()):
+        path.chmod(0o755)
+    Store.open(store.folder, write=True).close()
+    assert [stat.S_IMODE(path.stat().st_mode) for path in (store.folder, *store.folder.iterdir())] == [0o700] * 3
 
 
 def test_a_folder_that_cannot_be_made_is_explained(tmp_path: Path) -> None:

@@ -106,3 +106,35 @@ def test_what_has_taken_the_place_of_a_video_does_not_go_out(page: TestClient, f
     assert page.get(f"/photo/{id}/original").status_code == 404
     shutil.rmtree(folder)
     assert page.get(f"/photo/{id}/small.jpg").status_code == 404
+
+
+def test_a_video_goes_out_only_while_it_is_what_was_indexed(tmp_path: Path) -> None:
+    path = tmp_path / "photos" / "a.mp4"
+    path.parent.mkdir()
+    videos.clip(path, [(SCENES[2].image, 2)])
+    update_index(tmp_path / "index", [path.parent], Options(model="mini"))
+    data = path.read_bytes()
+    pictures = Pictures(Kept(tmp_path / "pictures"))
+    app = create_app(tmp_path / "index", "the token", pictures=pictures)
+    with TestClient(app, base_url="http://127.0.0.1:8642") as page:
+        page.get("/", params={"token": "the token"})
+        id = page.get("/search").json()["hits"][0]["id"]
+        original, frame = f"/photo/{id}/original", f"/photo/{id}/large.jpg"
+
+        def statuses() -> list[int]:
+            return [page.get(address).status_code for address in (original, frame)]
+
+        assert page.get(original).content == data
+        part = page.get(original, headers={"range": "bytes=4-7"})
+        assert (part.status_code, part.content) == (206, b"ftyp")
+        path.rename(tmp_path / "moved.mp4")
+        shutil.copyfile(tmp_path / "moved.mp4", path)  # other times, the same contents
+        assert page.get(original).content == data
+        path.unlink()
+        path.symlink_to(tmp_path / "moved.mp4")  # a link, the same contents
+        assert page.get(original).content == data
+        videos.clip(tmp_path / "moved.mp4", [(SCENES[7].image, 3)])
+        assert statuses() == [404, 404]
+        path.unlink()
+        videos.clip(path, [(SCENES[7].image, 3)])
+        assert statuses() == [404, 200]

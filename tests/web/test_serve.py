@@ -38,6 +38,7 @@ from clipsearch.store.catalogue import Store
 from clipsearch.web import uploads
 from clipsearch.web.app import create_app
 from clipsearch.web.desk import Desk
+from clipsearch.web.gallery import Gallery
 from clipsearch.web.pictures import Kept, Pictures
 
 OWN = "http://127.0.0.1:8642"
@@ -246,6 +247,71 @@ def test_a_photo_that_changed_is_shown_and_not_kept_for_the_old_one(
     assert Image.open(io.BytesIO(answer.content)).size == (40, 20)
     assert answer.headers["cache-control"] == "no-store"
     assert not list((tmp_path / "pictures").rglob("*.jpg"))
+
+
+def test_a_link_in_the_place_of_a_photo_gives_nothing_away(make: Callable[..., TestClient], tmp_path: Path) -> None:
+    paths = save_scenes(tmp_path / "photos" / "below", 3)
+    (secret,) = save_scenes(tmp_path / "private", 1, first=9)
+    update_index(tmp_path / "index", [tmp_path / "photos"], Options(model="mini"))
+    page, ids = make(tmp_path / "index"), [id_of(path) for path in paths]
+    paths[0].unlink()
+    paths[0].symlink_to(secret)  # a photo, and not one that was indexed
+    paths[1].unlink()
+    paths[1].symlink_to("/proc/self/environ")
+    for id in ids[:2]:
+        for form in ("original", "small.jpg", "large.jpg", "where.jpg?text=star"):
+            answer = page.get(f"/photo/{id}/{form}")
+            assert (answer.status_code, answer.headers["content-type"]) == (404, "application/json"), form
+    assert page.get(f"/photo/{ids[2]}/original").status_code == 200
+    for name in ("00.png", "01.png", "02.png"):  # now a folder above the photos is one
+        shutil.copy(secret, tmp_path / "private" / name)
+    shutil.rmtree(tmp_path / "photos" / "below")
+    (tmp_path / "photos" / "below").symlink_to(tmp_path / "private")
+    for id in ids:
+        for form in ("original", "large.jpg"):
+            assert page.get(f"/photo/{id}/{form}").status_code == 404
+
+
+def test_what_was_a_link_when_it_was_indexed_is_shown_while_it_has_the_same_contents(
+    make: Callable[..., TestClient], tmp_path: Path
+) -> None:
+    (elsewhere, other) = save_scenes(tmp_path / "elsewhere", 2)
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos/a.png").symlink_to(elsewhere)
+    update_index(tmp_path / "index", [tmp_path / "photos"], Options(model="mini"))
+    page, id = make(tmp_path / "index"), id_of(elsewhere)
+    data = elsewhere.read_bytes()
+    assert page.get(f"/photo/{id}/original").content == data
+    elsewhere.rename(tmp_path / "moved.png")
+    shutil.copyfile(tmp_path / "moved.png", elsewhere)  # other times, the same contents
+    assert page.get(f"/photo/{id}/original").content == data
+    shutil.copyfile(other, elsewhere)
+    for form in ("original", "large.jpg"):
+        assert page.get(f"/photo/{id}/{form}").status_code == 404
+
+
+def test_the_original_of_a_changed_photo_does_not_go_out_as_it_is(
+    make: Callable[..., TestClient], tmp_path: Path
+) -> None:
+    (path,) = save_scenes(tmp_path / "photos", 1)
+    update_index(tmp_path / "index", [tmp_path / "photos"], Options(model="mini"))
+    page, id = make(tmp_path / "index"), id_of(path)
+    path.write_bytes(path.read_bytes() + b"appended")
+    answer = page.get(f"/photo/{id}/original")
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "image/jpeg")
+    assert b"appended" not in answer.content
+
+
+def test_what_nobody_expected_is_a_sentence(drawn_index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise KeyError("a key")
+
+    monkeypatch.setattr(Gallery, "status", fail)
+    app = create_app(drawn_index, TOKEN)
+    with TestClient(app, base_url=OWN, raise_server_exceptions=False) as client:
+        client.get("/", params={"token": TOKEN})
+        answer = client.get("/status")
+    assert (answer.status_code, answer.json()) == (500, {"error": "internal error: KeyError: 'a key'"})
 
 
 # ------------------------------------------------------------------------------------------ what comes in
