@@ -1,4 +1,4 @@
-"""The arrays that everything works on, and what is done to them everywhere."""
+"""Array types and the few operations on them that every package needs."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ Value = TypeVar("Value")
 
 
 def unit_rows(x: NDArray[Any]) -> Array:
-    """Rows (..., dim) divided by their length, float32."""
+    """L2-normalise vectors (..., dim) along the last axis, as float32. Zero vectors stay zero."""
     x = x.astype(np.float32)
     out: Array = x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-12)
     return out
 
 
 def softmax(logits: Array) -> Array:
-    """Probabilities along the last axis; they add up to 1."""
+    """Softmax over the last axis; subtracts the maximum first so that large logits do not overflow."""
     odds = np.exp(logits - logits.max(-1, keepdims=True))
     out: Array = odds / odds.sum(-1, keepdims=True)
     return out
 
 
 def parts(values: Iterable[Value], size: int = 500) -> Iterator[list[Value]]:
-    """Values in lists of at most so many; numbers of an array as Python's own."""
+    """Split values into lists of at most `size`. Array elements become Python scalars, which SQLite can bind."""
     everything: list[Value] = values.tolist() if isinstance(values, np.ndarray) else list(values)
     for start in range(0, len(everything), size):
         yield everything[start : start + size]

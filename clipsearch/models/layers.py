@@ -1,4 +1,4 @@
-"""The layers that the towers in NumPy are made of."""
+"""Neural network layers in NumPy, shared by the towers."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from clipsearch.arrays import Array, Pixels, softmax, unit_rows
 from clipsearch.images.preprocess import Preprocess
 from clipsearch.models.weights import Named
 
-_TEXTS_AT_ONCE = 64
+_TEXTS_PER_BATCH = 64
 
 
 class Parts(NamedTuple):
-    """What a tower makes of the parts of one image: (rows, columns, dim), to multiply with the row of a text.
+    """A grid of embeddings of one image, (rows, columns, dim), for locating a text in it.
 
-    The products have no scale of their own: they say which part is more about the text than another. `ys` (rows,) and
-    `xs` (columns,) are the middles of the parts, as shares of the input's height and width.
+    The dot product with a text embedding ranks the cells of one image. It has no absolute scale, so scores of different
+    images are not comparable. `ys` (rows,) and `xs` (columns,) are cell centres as fractions of the input's height and
+    width.
     """
 
     embeddings: Array
@@ -29,61 +30,62 @@ class Parts(NamedTuple):
 
 
 def normalise(pixels: Pixels, preprocess: Preprocess) -> Array:
-    """(..., 3) uint8 to float32 with the model's mean and standard deviation."""
+    """Scale uint8 (..., 3) to 0..1, then apply the model's mean and standard deviation per channel."""
     mean, std = np.asarray(preprocess.mean, np.float32), np.asarray(preprocess.std, np.float32)
     out: Array = (pixels.astype(np.float32) / np.float32(255) - mean) / std
     return out
 
 
 def patches(image: Array, kernel: Array) -> Array:
-    """A convolution whose stride is its size: an image (height, width, 3) to rows (patches, width), from the top left.
+    """Patch embedding: a convolution whose stride equals its kernel size, as one matrix product.
 
-    `kernel` (width, 3, size, size); what does not fill a patch at the right and at the bottom is left out.
+    `image` is (height, width, 3) and `kernel` (width, 3, size, size). Returns (patches, width) in row-major order.
+    Incomplete patches at the right and bottom edges are dropped.
     """
     size = kernel.shape[-1]
     rows, columns = image.shape[0] // size, image.shape[1] // size
-    # Laid out as the kernel is: (channel, y, x).
+    # Same memory layout as the kernel: (channel, y, x).
     cut = image[: rows * size, : columns * size].reshape(rows, size, columns, size, 3).transpose(0, 2, 4, 1, 3)
     out: Array = cut.reshape(rows * columns, -1) @ kernel.reshape(len(kernel), -1).T
     return out
 
 
 def grid(rows: Array, image: Pixels, size: int) -> Parts:
-    """Rows (patches, dim) of the patches of an image, in the order of `patches`, as parts of it."""
+    """Normalise and arrange embeddings (patches, dim), in the order of `patches`, as the `Parts` of an image."""
     height, width = image.shape[:2]
     down, across = height // size, width // size
-    middles = (np.arange(max(down, across), dtype=np.float32) + np.float32(0.5)) * size
-    return Parts(unit_rows(rows).reshape(down, across, -1), middles[:down] / height, middles[:across] / width)
+    centres = (np.arange(max(down, across), dtype=np.float32) + np.float32(0.5)) * size
+    return Parts(unit_rows(rows).reshape(down, across, -1), centres[:down] / height, centres[:across] / width)
 
 
 def by_length(texts: Sequence[Sequence[Any]], embed: Callable[[NDArray[np.int64]], Array]) -> Array:
-    """Rows (n, dim) of n texts. `embed` gets those of one length at a time, so that nothing is padded."""
+    """Embed n token sequences as (n, dim). `embed` gets batches of equal length, so that nothing needs padding."""
     groups: dict[int, list[int]] = {}
     for number, text in enumerate(texts):
         groups.setdefault(len(text), []).append(number)
     out: list[Array] = [np.empty(0, np.float32)] * len(texts)
     for numbers in groups.values():
-        for first in range(0, len(numbers), _TEXTS_AT_ONCE):
-            part = numbers[first : first + _TEXTS_AT_ONCE]
+        for first in range(0, len(numbers), _TEXTS_PER_BATCH):
+            part = numbers[first : first + _TEXTS_PER_BATCH]
             for number, row in zip(part, embed(np.array([texts[n] for n in part])), strict=True):
                 out[number] = row
     return np.stack(out)
 
 
 def product(x: Array, weight: Array) -> Array:
-    """X @ weight.T for few rows (..., width): written this way round OpenBLAS takes two thirds of the time."""
+    """Compute x @ weight.T for few rows (..., width). Written transposed: OpenBLAS is a third faster that way."""
     out: Array = (weight @ x.reshape(-1, x.shape[-1]).T).T
     return out.reshape(*x.shape[:-1], -1)
 
 
 def linear(x: Array, t: Named, name: str) -> Array:
-    """A linear layer, its weight and bias below `name`."""
+    """Apply the linear layer `name` to x (..., width)."""
     out: Array = product(x, t.matrix(f"{name}.weight")) + t.matrix(f"{name}.bias")
     return out
 
 
 def layer_norm(x: Array, t: Named, name: str, epsilon: float = 1e-5) -> Array:
-    """Rows with mean 0 and variance 1, then scaled and moved by the weight and bias below `name`."""
+    """Apply the layer norm `name` over the last axis. `epsilon` is added to the variance."""
     centred = x - x.mean(-1, keepdims=True)
     scaled = centred / np.sqrt(np.square(centred).mean(-1, keepdims=True) + np.float32(epsilon))
     out: Array = scaled * t.matrix(f"{name}.weight") + t.matrix(f"{name}.bias")
@@ -91,9 +93,10 @@ def layer_norm(x: Array, t: Named, name: str, epsilon: float = 1e-5) -> Array:
 
 
 def attention(q: Array, k: Array, v: Array, heads: int, mask: Array | None = None) -> Array:
-    """Scaled dot-product attention of queries (n, rows, width) to keys and values (n, length, width).
+    """Multi-head scaled dot-product attention.
 
-    `mask` (rows, length) is added before the softmax.
+    Queries are (n, rows, width), keys and values (n, length, width); `width` is split among the heads. `mask`
+    (rows, length) is added to the logits.
     """
 
     def split(x: Array) -> Array:
@@ -107,13 +110,13 @@ def attention(q: Array, k: Array, v: Array, heads: int, mask: Array | None = Non
 
 
 def quick_gelu(x: Array) -> Array:
-    """OpenAI's approximation of GELU."""
+    """GELU as OpenAI's CLIP approximates it: x * sigmoid(1.702 x)."""
     out: Array = x / (1 + np.exp(np.float32(-1.702) * x))
     return out
 
 
 def gelu(x: Array) -> Array:
-    """X times the normal distribution function; erf by Abramowitz and Stegun 7.1.26, within 1.5e-7."""
+    """Exact GELU, x times the normal CDF. erf is Abramowitz and Stegun 7.1.26, accurate to 1.5e-7."""
     z = np.abs(x) * np.float32(math.sqrt(0.5))
     t = 1 / (1 + np.float32(0.3275911) * z)
     series: Array = np.full_like(x, 1.061405429)
@@ -125,7 +128,7 @@ def gelu(x: Array) -> Array:
 
 
 def gelu_tanh(x: Array) -> Array:
-    """The approximation of GELU by Hendrycks and Gimpel 2016, which JAX has for its default."""
+    """The tanh approximation of GELU (Hendrycks and Gimpel 2016), JAX's default."""
     inner = np.float32(math.sqrt(2 / math.pi)) * (x + np.float32(0.044715) * x * x * x)
     out: Array = np.float32(0.5) * x * (1 + np.tanh(inner))
     return out

@@ -1,7 +1,7 @@
-"""Writing in pictures: PP-OCR's models, which find lines and read them; they come with the package `rapidocr`.
+"""OCR with PP-OCR's detection and recognition models, from the `rapidocr` package.
 
-Whether there is any is looked for in a small picture, which is all that a picture without writing costs: a quarter of
-finding its lines. These are found in a larger one and read at full size.
+Three passes: detect any text at 480 pixels, detect lines at 960 pixels, recognise them at full size. A photo without
+text stops after the first pass, which costs a quarter of the second.
 """
 
 from __future__ import annotations
@@ -15,32 +15,31 @@ from clipsearch.images.preprocess import Box
 if TYPE_CHECKING:
     from clipsearch.arrays import Pixels
 
-LONG_SIDE = 2400  # pixels that a picture is given with; small print on a page that fills the picture can be read then
-# Pixels of the long side in which writing is looked for: first whether there is any, then where its lines are.
-_ANY_AT, _LINES_AT = 480, 960
+LONG_SIDE = 2400  # maximum side of an input image, in pixels: enough for small print on a full-page photo
+_ANY_TEXT_AT, _LINES_AT = 480, 960  # long side for detection, in pixels
 
 
 def check() -> None:
-    """Raise `BadRequest` where the package is missing."""
+    """Raise `BadRequest` unless the packages for OCR are installed."""
     if any(importlib.util.find_spec(name) is None for name in ("rapidocr", "onnxruntime")):
-        raise BadRequest("reading what is written in photos needs more; install it with: pip install 'clipsearch[ocr]'")
+        raise BadRequest("OCR support is not installed; install it with: pip install 'clipsearch[ocr]'")
 
 
 class Reader:
-    """Reads with one core; belongs to one thread."""
+    """Recognises text using one core. Not thread-safe: create one per thread."""
 
     def __init__(self) -> None:
         import cv2
 
         cv2.setNumThreads(1)
-        self._find, self._read = _recogniser(_ANY_AT, reads=False), _recogniser(_LINES_AT, reads=True)
+        self._detect, self._recognise = _engine(_ANY_TEXT_AT, recognise=False), _engine(_LINES_AT, recognise=True)
 
     def __call__(self, pixels: Pixels) -> list[tuple[str, Box]]:
-        """The lines in an upright RGB picture (height, width, 3), from the top down, each with the box around it."""
-        picture = pixels[:, :, ::-1]
-        if self._find(picture).boxes is None:
+        """Lines of text in an upright RGB image (height, width, 3), from top to bottom, each with its bounding box."""
+        bgr = pixels[:, :, ::-1]
+        if self._detect(bgr).boxes is None:
             return []
-        found = self._read(picture)
+        found = self._recognise(bgr)
         if found.txts is None or found.boxes is None:
             return []
         height, width = pixels.shape[:2]
@@ -54,17 +53,17 @@ class Reader:
         return lines
 
 
-def _recogniser(found_at: int, *, reads: bool) -> Any:
-    """Finds lines in pictures of a size and, if that is wanted, reads them."""
+def _engine(detect_at: int, *, recognise: bool) -> Any:
+    """A RapidOCR engine that detects lines at `detect_at` pixels and optionally recognises them."""
     from rapidocr import RapidOCR
 
     settings = {
         "Global.log_level": "critical",
         "Global.max_side_len": LONG_SIDE,
-        "Global.use_cls": reads,
-        "Global.use_rec": reads,
+        "Global.use_cls": recognise,
+        "Global.use_rec": recognise,
         "Det.limit_type": "max",
-        "Det.limit_side_len": found_at,
+        "Det.limit_side_len": detect_at,
         "EngineConfig.onnxruntime.intra_op_num_threads": 1,
         "EngineConfig.onnxruntime.inter_op_num_threads": 1,
     }

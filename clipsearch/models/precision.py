@@ -1,9 +1,8 @@
-"""Which precision embeds images fastest on this machine, found by trying; and whether it agrees with fp32.
+"""Chooses the fastest precision on this CPU that agrees with fp32.
 
-What the processor says of itself does not tell: bf16 is twice as fast as fp32 on one and half as fast on another. So
-each precision embeds for a moment, as many batches at once as indexing will, and the rates are kept in the cache. What
-a precision costs in cosine depends on the model and the photos. So the first photos of each run are embedded in fp32
-too.
+CPU feature flags do not predict speed: bf16 is twice as fast as fp32 on some CPUs and half as fast on others. So each
+precision is benchmarked briefly, with as many threads as indexing uses, and the rates are cached. The loss of accuracy
+depends on the model and the photos, so the first photos of each run are also embedded in fp32 and compared.
 """
 
 from __future__ import annotations
@@ -26,19 +25,19 @@ from clipsearch.models import cache
 from clipsearch.models.encoders import Encoder, TorchEncoder, usable_device
 from clipsearch.models.model import Model
 
-LEAST = 0.999  # cosine to fp32; below it the order of results begins to change
-_FIRST = 4  # photos that are embedded in fp32 too
-_TRIED = ("fp32", "bf16", "int8")  # on a CPU; fp16 has no fast products there
-_BATCH, _ROUNDS = 4, 3  # images at once, and how often; the first warms up
+LEAST = 0.999  # minimum cosine to fp32; below it the ranking of results starts to change
+_COMPARED = 4  # photos compared with fp32
+_CANDIDATES = ("fp32", "bf16", "int8")  # CPUs have no fast fp16 products
+_BATCH, _ROUNDS = 4, 3  # images per call, rounds; the first round is a warm-up
 
-OnDisagreement = Callable[[str, float], None]  # a precision and its cosine to fp32
+OnDisagreement = Callable[[str, float], None]  # a rejected precision and its cosine to fp32
 
 
 class AgreeingEncoder:
-    """The fastest encoder for a model on a CPU whose rows agree with fp32 on the first images that it is given.
+    """An encoder for the CPU in the fastest precision that agrees with fp32 on the first images it gets.
 
-    `at_once` is how many threads will embed at the same time, each with one thread of torch. `on_disagreement` is told
-    what was left for the next fastest.
+    `at_once` is the number of threads that will call it, each using one torch thread. `on_disagreement` is called for
+    each faster precision that was rejected.
     """
 
     device = "cpu"
@@ -47,43 +46,40 @@ class AgreeingEncoder:
     def __init__(self, model: Model, at_once: int, on_disagreement: OnDisagreement) -> None:
         self._model, self._on_disagreement = model, on_disagreement
         rates = measured(model, at_once) or _measure(model, at_once)
-        self._left = sorted(rates, key=lambda name: rates[name])
+        self._untried = sorted(rates, key=lambda name: rates[name])  # fastest last
         self._encoder = self._next()
-        self._lock, self._checked = threading.Lock(), False
+        self._lock, self._is_compared = threading.Lock(), False
 
     @property
     def precision(self) -> str:
-        """The one in use."""
+        """The precision in use. It can still change until the first images have been compared."""
         return self._encoder.precision
 
     @property
     def logit_scale(self) -> float:
-        """What the model was trained to multiply cosines with before a softmax."""
         return self._encoder.logit_scale
 
     def encode_images(self, pixels: Pixels) -> Array:
-        """Unit rows (n, dim) float32 of preprocessed images, (n, height, width, 3) uint8."""
         with self._lock:
-            if not self._checked:
-                self._check(pixels[:_FIRST])
-                self._checked = True
+            if not self._is_compared:
+                self._compare(pixels[:_COMPARED])
+                self._is_compared = True
         return self._encoder.encode_images(pixels)
 
     def encode_texts(self, texts: list[str]) -> Array:
-        """Unit rows (n, dim) float32 of texts."""
         return self._encoder.encode_texts(texts)
 
     def _next(self) -> TorchEncoder:
-        return TorchEncoder(self._model, "cpu", self._left.pop(), threads=1)
+        return TorchEncoder(self._model, "cpu", self._untried.pop(), threads=1)
 
-    def _check(self, pixels: Pixels) -> None:
+    def _compare(self, pixels: Pixels) -> None:
         if self.precision == "fp32":
             return
         expected = TorchEncoder(self._model, "cpu", "fp32").encode_images(pixels)
         while self.precision != "fp32":
             rows = self._encoder.encode_images(pixels)
             cosine = float(np.einsum("nd,nd->n", rows, expected).min())
-            if cosine >= LEAST:  # not so where a row is not a number
+            if cosine >= LEAST:  # false for NaN, which rejects the precision
                 return
             self._on_disagreement(self.precision, cosine)
             self._encoder = self._next()
@@ -92,14 +88,14 @@ class AgreeingEncoder:
 def encoder_for(
     model: Model, device: str, precision: str, at_once: int, on_disagreement: OnDisagreement
 ) -> AgreeingEncoder | TorchEncoder:
-    """The encoder for many images, of which so many threads embed at once; the fastest where nothing is chosen."""
+    """The encoder for bulk indexing with `at_once` threads. "auto" on a CPU picks the fastest accurate precision."""
     if precision == "auto" and usable_device(device) == "cpu":
         return AgreeingEncoder(model, at_once, on_disagreement)
     return TorchEncoder(model, device, precision, threads=1)
 
 
 def measured(model: Model, at_once: int) -> dict[str, float] | None:
-    """Images a second by precision, as an earlier run on this machine has measured them; None if none has."""
+    """Cached rates on this machine in images/s, by precision; None if nothing has been measured yet."""
     return cache.rates(_key(model, at_once))
 
 
@@ -108,7 +104,7 @@ def _measure(model: Model, at_once: int) -> dict[str, float]:
     for precision in _worth_trying():
         try:
             rates[precision] = _rate(TorchEncoder(model, "cpu", precision, threads=1), model, at_once)
-        except (ClipsearchError, NotImplementedError):  # what torch has no products for on this processor
+        except (ClipsearchError, NotImplementedError):  # torch lacks the kernels for it on this CPU
             if precision == "fp32":
                 raise
     cache.keep_rates(_key(model, at_once), rates)
@@ -116,15 +112,15 @@ def _measure(model: Model, at_once: int) -> dict[str, float]:
 
 
 def _worth_trying() -> list[str]:
-    """fp32, and what has faster products. Where a processor has none of its own, int8 takes 25 times as long."""
+    """fp32 and every candidate with faster matrix products. int8 takes 25 times as long on a CPU without support."""
     from clipsearch.models.torch_towers import seconds_of_a_product
 
-    seconds = {precision: seconds_of_a_product(precision) for precision in _TRIED}
-    return [precision for precision in _TRIED if seconds[precision] <= seconds["fp32"]]
+    seconds = {precision: seconds_of_a_product(precision) for precision in _CANDIDATES}
+    return [precision for precision in _CANDIDATES if seconds[precision] <= seconds["fp32"]]
 
 
 def _rate(encoder: Encoder, model: Model, at_once: int) -> float:
-    """Images a second, the best of some rounds: what else the machine does only slows it down."""
+    """Images/s in the best round: other load on the machine can only make a round slower."""
     pixels = np.random.default_rng(0).integers(0, 256, (_BATCH, *model.preprocess.size, 3), np.uint8)
     seconds = []
     with ThreadPoolExecutor(at_once) as pool:
@@ -136,12 +132,12 @@ def _rate(encoder: Encoder, model: Model, at_once: int) -> float:
 
 
 def _key(model: Model, at_once: int) -> str:
-    """What a rate depends on."""
+    """The cache key: everything that the rates depend on."""
     return json.dumps([_processor(), at_once, model.fingerprint, version("torch")])
 
 
 def _processor() -> str:
-    try:  # Python knows no more than the architecture on Linux
+    try:  # on Linux, `platform` knows only the architecture
         lines = Path("/proc/cpuinfo").read_text()
     except OSError:
         return f"{platform.machine()} {platform.processor()}"

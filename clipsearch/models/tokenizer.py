@@ -1,10 +1,10 @@
-"""Text to CLIP token ids, without torch: equal to `open_clip.SimpleTokenizer` on any string.
+"""CLIP's BPE tokenizer without torch. Returns the ids of `open_clip.SimpleTokenizer` for any string.
 
-CLIP's byte-pair vocabulary is a list of merges, the most frequent first; it comes with open_clip and is read from
-there without importing it. Ids need no table: 256 bytes, the same 256 at the end of a word, the merges in their
-order, start, end. Plain Python is used because it is faster here than the `tokenizers` library: a query has a few
-words, and most of the time goes into building tables (measured, a first text in a new process: 17 ms, against 122 ms
-with the library's BPE over the same file).
+The vocabulary is a list of merges, most frequent first, read from open_clip's package without importing it. Token ids
+follow from its order: 256 bytes, the same 256 bytes at the end of a word, the merges, start of text, end of text.
+
+This is plain Python because queries are short and startup dominates: the first text of a process takes 17 ms, against
+122 ms with the `tokenizers` library and the same merges.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from clipsearch.models.pretrained import open_clip_folder
 
 MERGES = 49152 - 256 - 2
 START_OF_TEXT, END_OF_TEXT = 512 + MERGES, 512 + MERGES + 1
-_BYTES_OF_MERGES = 600_000  # more than CLIP's merges take; four fifths of the file come after them, and are not used
+_BYTES_READ = 600_000  # decompressed; enough for CLIP's merges. The rest, four fifths of the file, is unused
 _SPECIAL = {"<start_of_text>": START_OF_TEXT, "<end_of_text>": END_OF_TEXT}
 _PIECES = r"<start_of_text>|<end_of_text>|'s|'t|'re|'ve|'m|'ll|'d"
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
@@ -29,7 +29,7 @@ _ASCII_WORDS = re.compile(_PIECES + r"|[a-z]+|[0-9]|[^\sa-z0-9]+", re.ASCII)
 
 
 def tokenize(texts: list[str], context_length: int = 77) -> list[list[int]]:
-    """The ids of each text, from start to end of text and no further: at most `context_length` of them, no padding."""
+    """Token ids of each text from start to end token, truncated to `context_length`, not padded."""
     out = []
     for text in texts:
         ids = [START_OF_TEXT, *_encode(text), END_OF_TEXT]
@@ -47,8 +47,8 @@ def _encode(text: str) -> list[int]:
 
 
 def clean(text: str) -> str:
-    """A text as all of open_clip's tokenizers read it: broken Unicode mended, HTML undone, spaces single."""
-    if not (text.isascii() and text.isprintable() and "&" not in text):  # else there is nothing to mend
+    """The cleanup in all of open_clip's tokenizers: fix mojibake, unescape HTML twice, collapse whitespace."""
+    if not (text.isascii() and text.isprintable() and "&" not in text):  # skip a slow import for most queries
         import ftfy
 
         text = html.unescape(html.unescape(ftfy.fix_text(text)))
@@ -56,13 +56,13 @@ def clean(text: str) -> str:
 
 
 def canonicalise(text: str) -> str:
-    """A text as SigLIP reads it (`canonicalize_text` of big_vision): clean, no ASCII punctuation, lower case."""
+    """SigLIP's cleanup (`canonicalize_text` in big_vision): `clean`, then lower case without ASCII punctuation."""
     return " ".join(clean(text).replace("_", " ").translate(_NO_PUNCTUATION).lower().split())
 
 
 def _words(text: str) -> list[str]:
     text = clean(text).lower()
-    # The regex library is for what lies beyond `re`: importing it takes 20 ms.
+    # Only Unicode properties need the regex library, which takes 20 ms to import.
     words: list[str] = (_ASCII_WORDS if text.isascii() else _unicode_words()).findall(text)
     return words
 
@@ -101,7 +101,7 @@ def _word_ids(word: str) -> tuple[int, ...]:
 
 @functools.cache
 def _letters() -> dict[int, str]:
-    """A printable letter for each byte, as GPT-2 and CLIP write their vocabularies, in vocabulary order."""
+    """GPT-2's mapping of bytes to printable characters, in vocabulary order."""
     printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     others = [byte for byte in range(256) if byte not in printable]
     return {b: chr(b) for b in printable} | {b: chr(256 + n) for n, b in enumerate(others)}
@@ -115,8 +115,8 @@ def _base_ids() -> dict[str, int]:
 
 @functools.cache
 def _merges() -> dict[str, int]:
-    """Rank of each merge, written "left right"."""
+    """The rank of each merge, keyed by "left right"."""
     with gzip.open(open_clip_folder() / "bpe_simple_vocab_16e6.txt.gz") as file:
-        text = file.read(_BYTES_OF_MERGES).decode("utf-8", "ignore")
+        text = file.read(_BYTES_READ).decode("utf-8", "ignore")
     lines = text.split("\n")[1 : MERGES + 1]
     return dict(zip(lines, range(MERGES), strict=True))

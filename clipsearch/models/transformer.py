@@ -1,4 +1,4 @@
-"""The transformer that the towers of CLIP and SigLIP are made of, in NumPy over mapped weights."""
+"""The pre-norm transformer of CLIP and SigLIP in NumPy, over memory-mapped weights."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from clipsearch.models.weights import Named
 
 
 class Names(NamedTuple):
-    """What a library calls the parts of a block, below `{blocks}.{n}.`."""
+    """Tensor names within a block, `{blocks}.{n}.`, which differ between open_clip and timm."""
 
     blocks: str
     norm_1: str
@@ -20,8 +20,8 @@ class Names(NamedTuple):
     qkv_bias: str
     out: str
     norm_2: str
-    wide: str
-    narrow: str
+    mlp_in: str
+    mlp_out: str
 
 
 OPEN_CLIP = Names(
@@ -41,7 +41,7 @@ ACTIVATIONS = {"gelu": gelu, "gelu_tanh": gelu_tanh, "quick_gelu": quick_gelu}
 
 
 class Shape(NamedTuple):
-    """How many blocks and heads there are, what the layers are called, and what the norms add to the variance."""
+    """Hyperparameters of a `Transformer`; `epsilon` is that of the layer norms."""
 
     layers: int
     heads: int
@@ -53,7 +53,7 @@ class Shape(NamedTuple):
 class Transformer:
     """Pre-norm residual attention blocks over sequences (n, length, width).
 
-    Raises `WeightsUnusable` where there are more or fewer blocks than the shape says.
+    Raises `WeightsUnusable` if the file has more or fewer blocks than `shape.layers`.
     """
 
     def __init__(self, tensors: Named, shape: Shape) -> None:
@@ -62,14 +62,17 @@ class Transformer:
         tensors.expect_no(f"{shape.names.blocks}.{shape.layers}.{shape.names.norm_1}.weight")
 
     def __call__(self, x: Array, read: int | None = None, mask: Array | None = None) -> Array:
-        """The output (n, length, width), or its rows (n, width) at one position: the last block need not do more."""
+        """The output (n, length, width); with `read`, only that position, (n, width).
+
+        The last block then computes that one position and skips the rest. `mask` is added to the attention logits.
+        """
         for n in range(self._shape.layers):
             part = slice(None) if read is None or n < self._shape.layers - 1 else slice(read, read + 1)
             x = self._block(x, self._tensors.below(f"{self._names.blocks}.{n}."), mask, part)
         return x if read is None else x[:, 0]
 
     def values(self, x: Array) -> Array:
-        """What each position (n, length, width) gives to those that attend to it in the last block."""
+        """The projected attention values (n, length, width) of the last block, one per position."""
         *before, last = (self._tensors.below(f"{self._names.blocks}.{n}.") for n in range(self._shape.layers))
         for t in before:
             x = self._block(x, t, None, slice(None))
@@ -80,8 +83,8 @@ class Transformer:
     def _block(self, x: Array, t: Named, mask: Array | None, rows: slice) -> Array:
         epsilon = self._shape.epsilon
         x = x[:, rows] + self._attend(layer_norm(x, t, self._names.norm_1, epsilon), t, mask, rows)
-        hidden = linear(layer_norm(x, t, self._names.norm_2, epsilon), t, self._names.wide)
-        return x + linear(ACTIVATIONS[self._shape.activation](hidden), t, self._names.narrow)
+        hidden = linear(layer_norm(x, t, self._names.norm_2, epsilon), t, self._names.mlp_in)
+        return x + linear(ACTIVATIONS[self._shape.activation](hidden), t, self._names.mlp_out)
 
     def _attend(self, x: Array, t: Named, mask: Array | None, rows: slice) -> Array:
         packed = product(x, t.matrix(self._names.qkv_weight)) + t.matrix(self._names.qkv_bias)

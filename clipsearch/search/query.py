@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -160,19 +161,25 @@ class Searcher:
         """
         limits = limits.checked(terms)
         folds_or_refuses = limits.min_confidence is not None or limits.unique
+        fold = self._fold(limits)
         hits: list[Hit] = []
-        from clipsearch.search.fold import Fold
-
-        fold = Fold(self._store, self.selection, self.present)
         found: list[Hit] = []
         first = max(limits.k, FIRST_LOOK) if folds_or_refuses else limits.k
         for part in self._ranked(terms, first, limits):
             good = self._good(part, terms, limits)
             found += good
-            hits = fold(found, limits.similarity) if limits.unique else found
+            hits = fold(found)
             if len(hits) >= limits.k or not good:
                 break
         return [hit._replace(rank=rank) for rank, hit in enumerate(hits[: limits.k], 1)]
+
+    def _fold(self, limits: Limits) -> Callable[[list[Hit]], list[Hit]]:
+        """What makes of all hits found so far the results."""
+        if not limits.unique:
+            return lambda found: found
+        from clipsearch.search.fold import Fold  # which brings Pillow
+
+        return functools.partial(Fold(self._store, self.selection, self.present), similarity=limits.similarity)
 
     def with_confidence(self, hits: list[Hit], terms: Sequence[Term]) -> list[Hit]:
         """Each hit with its confidence: that of the text that it is least likely to show, if there are texts."""

@@ -563,7 +563,7 @@ def test_a_recommended_model_that_cannot_be_downloaded_is_one_sentence(
     result = clipsearch("index", tmp_path / "photos", "--model", name, index=tmp_path / "index")
     assert result.status == 2
     (line,) = result.err.splitlines()
-    assert f"of {repository} on the Hugging Face hub is not on this machine, and HF_HUB_OFFLINE is set" in line
+    assert f"of {repository} on the Hugging Face Hub is not cached, and HF_HUB_OFFLINE is set" in line
 
 
 @posix

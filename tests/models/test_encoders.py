@@ -256,7 +256,7 @@ def test_weights_that_have_changed_are_refused(encoder: Callable[[Model], Any], 
     data = bytearray(model.weights.read_bytes())
     data[-1] ^= 1
     model.weights.write_bytes(data + b"\0")
-    with pytest.raises(WeightsChanged, match="is not the file that the index was made with"):
+    with pytest.raises(WeightsChanged, match="has changed since the index was built"):
         encoder(model)
 
 
@@ -264,7 +264,7 @@ def test_weights_that_have_changed_are_refused(encoder: Callable[[Model], Any], 
 def test_weights_that_are_gone_are_refused(encoder: Callable[[Model], Any], tmp_path: Path) -> None:
     model = save_tiny(tmp_path)
     model.weights.unlink()
-    with pytest.raises(WeightsChanged, match="any more"):
+    with pytest.raises(WeightsChanged, match=r"files of the model .* are missing: "):
         encoder(model)
 
 
@@ -317,7 +317,7 @@ def test_a_device_or_precision_that_there_is_not_is_refused_by_name(
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has one")
 @pytest.mark.parametrize("device", ["cuda", "cuda:1"])
 def test_a_device_that_this_machine_has_not_is_refused(device: str, tiny: Tiny) -> None:
-    with pytest.raises(BadArgument, match=f"device cannot be {device}: this machine, or its torch, has none"):
+    with pytest.raises(BadArgument, match=f"device {device} is not available on this machine"):
         TorchEncoder(tiny("gelu"), device)
 
 

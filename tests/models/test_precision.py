@@ -41,7 +41,7 @@ def test_each_precision_gives_the_rows_of_fp32(tiny: Model, name: str, least: fl
 
 
 def test_int8_is_refused_where_there_are_no_linear_layers() -> None:
-    with pytest.raises(BadArgument, match="precision can be int8 only for vision transformers"):
+    with pytest.raises(BadArgument, match="precision int8 requires a CLIP or SigLIP vision transformer on a CPU"):
         TorchEncoder(mini(), "cpu", "int8")
 
 

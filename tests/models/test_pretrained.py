@@ -41,7 +41,7 @@ def test_a_builtin_architecture_has_open_clips_configuration() -> None:
     ],
 )
 def test_a_name_that_is_no_architecture_is_unknown(name: str) -> None:
-    with pytest.raises(ModelUnknown, match="no model is called"):
+    with pytest.raises(ModelUnknown, match="unknown model "):
         builtin_config(name)
 
 

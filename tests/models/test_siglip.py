@@ -119,7 +119,7 @@ def test_lower_precisions_in_torch_are_near(precision: str, least: float, tiny_s
 
 def test_the_shapes_are_those_of_timm(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
-    found = {name: siglip._NAME.fullmatch(name) for name in timm.list_models("vit_*_siglip_*")}
+    found = {name: siglip._NETWORK.fullmatch(name) for name in timm.list_models("vit_*_siglip_*")}
     names = {name: match for name, match in found.items() if match}
     assert len(names) == 16
     for name, match in names.items():
@@ -129,7 +129,7 @@ def test_the_shapes_are_those_of_timm(monkeypatch: pytest.MonkeyPatch) -> None:
         shape = net.embed_dim, block.mlp.fc1.out_features, len(net.blocks), block.attn.num_heads
         assert shape == siglip._SIZES[match[1]], name
         assert (pool.mlp.fc1.out_features, pool.num_heads) == (shape[1], shape[3]), name
-        assert ["Tanh" in repr(part.mlp.act) for part in (block, pool)] == [name in siglip._TANH] * 2, name
+        assert ["Tanh" in repr(part.mlp.act) for part in (block, pool)] == [name in siglip._TANH_GELU] * 2, name
         assert {block.norm1.eps, net.norm.eps, pool.norm.eps} == {siglip.EPSILON}
         assert net.patch_embed.patch_size[0] == int(match[2])
 
