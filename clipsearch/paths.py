@@ -1,4 +1,4 @@
-"""Where the index and the cache lie, paths as the index records them, and how files get names and stay private."""
+"""Where the index and the cache lie, paths as the index records them, and how files are named and kept private."""
 
 from __future__ import annotations
 
