@@ -32,6 +32,14 @@ class Contents(NamedTuple):
     times: tuple[float, ...] = ()
 
 
+def _is_still(video: bytes, content: bytes) -> bool:
+    """Whether a video is there as it was before a process of its own has opened it once more."""
+    try:
+        return video_hash(video) == content
+    except ImageUnusable:
+        return False
+
+
 def contents_of(path: bytes, known: Callable[[bytes], bool], decoders: Decoders) -> Contents:
     """A file's contents, decoded unless `known` says of their hash that there is no need to."""
     began, is_video = time.perf_counter(), is_video_name(path)
@@ -46,6 +54,6 @@ def contents_of(path: bytes, known: Callable[[bytes], bool], decoders: Decoders)
     try:
         pixels, metadata, spent, times = decoders.video(path) if is_video else decoders.decode(data)
     except ImageUnusable as error:
-        return Contents(error=str(error))
+        return Contents(error=str(error), unread=is_video and not _is_still(path, content))
     images = pixels if is_video else pixels[None]
     return Contents(content, images, metadata, seconds={**seconds, **spent}, times=times)

@@ -38,7 +38,7 @@ class Report:
     skipped: list[tuple[bytes, str]] = field(default_factory=list)  # path, reason; new, changed, or tried again
     skipped_before: list[tuple[bytes, str]] = field(default_factory=list)  # path, reason; unchanged since then
     unreadable: list[tuple[bytes, str]] = field(default_factory=list)  # path, reason; what was there is kept
-    offline: list[tuple[bytes, Offline]] = field(default_factory=list)  # roots that cannot be looked at now
+    offline: list[tuple[bytes, Offline]] = field(default_factory=list)  # roots and drives in them; photos are kept
     unmatched: list[str] = field(default_factory=list)  # patterns given for this run that matched nothing
     precision: str | None = None  # of the model that embedded; None if nothing was embedded
     disagreed: list[tuple[str, float]] = field(default_factory=list)  # faster precisions, each with its cosine to fp32
