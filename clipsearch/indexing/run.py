@@ -203,15 +203,19 @@ class Run:
             self._keep_all(itertools.chain(found, spread.run(sound)))
             self._report.precision, self._report.disagreed = spread.precision, spread.disagreed
 
-    def _keep_all(self, found: Iterable[tuple[_Pending, Contents, Array | None]]) -> None:
-        total, committed = len(self._pending), time.monotonic()
-        for done, (item, contents, rows) in enumerate(found, 1):
+    def _keep_all(self, found: Iterable[tuple[_Pending, Contents, Array | None] | None]) -> None:
+        """Store what is done. It is committed when there is nothing else to do, or after some seconds."""
+        total, done, committed = len(self._pending), 0, time.monotonic()
+        for one in found:
             with self._stages("store"):
-                self._keep(item, contents, rows)
-                if time.monotonic() - committed > COMMIT_SECONDS:
+                if one is not None:
+                    self._keep(*one)
+                if one is None or time.monotonic() - committed > COMMIT_SECONDS:
                     self._store.commit()
                     committed = time.monotonic()
-            self._on_progress(Progress("index", done, total))
+            if one is not None:
+                done += 1
+                self._on_progress(Progress("index", done, total))
 
     def _encoder(self) -> Encoder:
         """The model, loaded as is best for what there is to do."""
