@@ -84,8 +84,9 @@ def presence_of(store: Searchable, root: Root) -> Presence:
     for drive in drives:
         if drive.id not in seen and store.has_photos_on(root, drive):
             away.setdefault((place_of(root, drive), _reason(drive)), set()).add(drive.id)
-    found = [Away(place, why, frozenset(ids)) for (place, why), ids in sorted(away.items())]
-    return Presence(seen, found, None if seen else next((one.why for one in found if one.place == root.path), None))
+    offline = [Away(place, why, frozenset(ids)) for (place, why), ids in sorted(away.items())]
+    whole = None if seen else next((one.why for one in offline if one.place == root.path), None)
+    return Presence(seen, offline, whole)
 
 
 def place_of(root: Root, drive: Drive) -> bytes:
