@@ -46,6 +46,7 @@ IMAGE_SUFFIXES = frozenset(suffix.encode() for suffixes in TYPES.values() for su
 _CTIME_IS_CHANGE = os.name != "nt"  # on Windows it is the time of creation
 _SQLITE_INTEGER = 2**63 - 1  # some file systems keep times beyond the year 2262
 _UNKNOWN = (0, 0)  # the identity of a folder where the file system gives none
+BROKEN_LINK = "broken link"
 NOT_PHOTOS = frozenset({b"@eaDir", b"node_modules"})  # thumbnails of photo servers, packages
 
 
@@ -91,7 +92,8 @@ class Setting(StrEnum):
 class FoundFile(NamedTuple):
     """A file that may be a photo, by its name or its first bytes. `error` says why it is none, where that is clear.
 
-    `sidecars` are the names of its XMP files, `sidecar_token` changes with them.
+    `sidecars` are the names of its XMP files, `sidecar_token` changes with them. `device` is that of its folder; for a
+    link to a file, that of `target`, the folder of the file that it leads to.
     """
 
     path: bytes
@@ -101,6 +103,8 @@ class FoundFile(NamedTuple):
     error: str | None = None
     sidecar_token: int | None = None
     sidecars: tuple[bytes, ...] = ()
+    device: int = 0
+    target: bytes | None = None
 
 
 class Unreadable(NamedTuple):
@@ -183,12 +187,62 @@ def scan(
                 continue
             try:
                 listed = _list(root, folder, rules, exclusions)
+                if _identity(os.path.join(root, folder)) != identity:  # to list it may have mounted it
+                    identity = _identity(os.path.join(root, folder))
+                    listed = _list(root, folder, rules, exclusions)
             except OSError as error:
                 yield Unreadable(folder, reason(error))
                 continue
+            if _identity(os.path.join(root, folder)) != identity:
+                yield Unreadable(folder, "mounted or unmounted while it was listed")
+                continue
             stack.append((iter(listed), (*above, identity)))
         elif (item := _look_at(found.path, found.entry)) is not None:
-            yield _with_sidecars(item, found.sidecars) if isinstance(item, FoundFile) and found.sidecars else item
+            if isinstance(item, FoundFile):
+                item = _located(item, found.entry, above[-1][0])
+                item = _with_sidecars(item, found.sidecars) if found.sidecars else item
+            yield item
+
+
+def _located(item: FoundFile, entry: os.DirEntry[bytes], device: int) -> FoundFile:
+    """The same with the device of its folder; of a link, with the folder and the device of what it leads to."""
+    if entry.is_symlink():
+        target = os.path.dirname(os.path.realpath(entry.path))
+        if (found := _identity(target)) != _UNKNOWN:
+            return item._replace(device=found[0], target=target)
+    return item._replace(device=device)
+
+
+class Overlooked:
+    """Tells files that a scan of a root passes over, though they are there, from those that it should have found."""
+
+    def __init__(self, root: bytes, rules: Rules) -> None:
+        self._root, self._rules, self._exclusions = root, rules, Exclusions(rules)
+        self._listings: dict[bytes, frozenset[bytes]] = {}
+
+    def __call__(self, path: bytes) -> bool:
+        """Whether a file is left out by the rules, is no photo any more, or has another name by now.
+
+        On a disk that ignores case, a file is there by its old name too. Raises `OSError`.
+        """
+        whole = os.path.join(self._root, path)
+        is_named = os.path.splitext(path)[1] or looks_like_a_photo(read_head(whole, HEAD))
+        if self._exclusions.on_the_way(path) or not (is_named and may_be_a_photo(path, self._rules)):
+            return True
+        folder = self._root
+        *above, name = path.split(b"/")
+        for part in above:
+            if part not in self._names(folder):
+                return True
+            folder = os.path.join(folder, part)
+            if os.path.islink(folder) and not self._rules.follow_links:
+                return True
+        return name not in self._names(folder)
+
+    def _names(self, folder: bytes) -> frozenset[bytes]:
+        if folder not in self._listings:
+            self._listings[folder] = frozenset(os.listdir(folder))
+        return self._listings[folder]
 
 
 def left_out(rules: Rules, path: bytes) -> Setting | str | None:
@@ -265,7 +319,7 @@ def _identity(folder: bytes) -> tuple[int, int]:
         status = os.stat(folder)
     except OSError:  # it went away since it was listed
         return _UNKNOWN
-    return status.st_dev, status.st_ino
+    return status.st_dev & _SQLITE_INTEGER, status.st_ino
 
 
 def _look_at(path: bytes, entry: os.DirEntry[bytes]) -> FoundFile | Unreadable | None:
@@ -277,7 +331,7 @@ def _look_at(path: bytes, entry: os.DirEntry[bytes]) -> FoundFile | Unreadable |
         missing = isinstance(error, FileNotFoundError)
         if not entry.is_symlink():  # a file that is missing went away since its folder was listed
             return None if missing else Unreadable(path, reason(error))
-        return found_file(path, entry.stat(follow_symlinks=False), "broken link" if missing else reason(error))
+        return found_file(path, entry.stat(follow_symlinks=False), BROKEN_LINK if missing else reason(error))
     if stat.S_ISREG(status.st_mode):
         problem = None if status.st_size else "empty file"
     elif stat.S_ISDIR(status.st_mode):

@@ -34,6 +34,14 @@ class Contents(NamedTuple):
     hash: int | None = None
 
 
+def _is_still(video: bytes, content: bytes) -> bool:
+    """Whether a video is there as it was before a process of its own has opened it once more."""
+    try:
+        return video_hash(video) == content
+    except ImageUnusable:
+        return False
+
+
 def contents_of(path: bytes, known: Callable[[bytes], bool], decoders: Decoders) -> Contents:
     """A file's contents, decoded unless `known` says of their hash that there is no need to."""
     began, is_video = time.perf_counter(), is_video_name(path)
@@ -48,7 +56,7 @@ def contents_of(path: bytes, known: Callable[[bytes], bool], decoders: Decoders)
     try:
         found = decoders.video(path) if is_video else decoders.decode(data)
     except ImageUnusable as error:
-        return Contents(error=str(error))
+        return Contents(error=str(error), unread=is_video and not _is_still(path, content))
     images = found.pixels if is_video else found.pixels[None]
     return Contents(
         content, images, found.metadata, seconds={**seconds, **found.seconds}, times=found.times, hash=found.hash

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
+from concurrent.futures import ThreadPoolExecutor
 
 from clipsearch.errors import ImageUnusable
 from clipsearch.images.preprocess import Preprocess
 from clipsearch.images.read import content_hash, read
 from clipsearch.images.sandbox import Decoders
+from clipsearch.indexing.ahead import Ahead
 from clipsearch.indexing.report import OnProgress, Progress, Report
 from clipsearch.models.ocr import LONG_SIDE, Reader
 from clipsearch.store import texts
@@ -28,16 +27,23 @@ def read_photos(store: Store, workers: int, report: Report, on_progress: OnProgr
     todo = texts.unread(store)
     committed = time.monotonic()
     with Decoders(Preprocess((1, 1)), workers) as decoders:
-        for done, (image_id, lines) in enumerate(_in_threads(_Reading(decoders), todo, workers), 1):
-            if lines is not None:
-                texts.put(store, image_id, lines)
-                report.read += 1
-                report.with_text += bool(lines)
-            if time.monotonic() - committed > _COMMIT_SECONDS:
+        done = 0
+        for photo in _in_threads(_Reading(decoders), todo, workers):
+            if photo is not None:
+                done += 1
+                _keep(store, report, *photo)
+                on_progress(Progress("read", done, len(todo)))
+            if photo is None or time.monotonic() - committed > _COMMIT_SECONDS:
                 store.commit()
                 committed = time.monotonic()
-            on_progress(Progress("read", done, len(todo)))
     store.commit()
+
+
+def _keep(store: Store, report: Report, image_id: int, lines: list[Line] | None) -> None:
+    if lines is not None:
+        texts.put(store, image_id, lines)
+        report.read += 1
+        report.with_text += bool(lines)
 
 
 class _Reading:
@@ -65,16 +71,13 @@ class _Reading:
 
 def _in_threads(
     reading: Callable[[Unread], tuple[int, list[Line] | None]], todo: list[Unread], workers: int
-) -> Iterator[tuple[int, list[Line] | None]]:
-    """What is in each photo, in order; a few are under way at the same time."""
-    left, under_way = iter(todo), deque[Future[tuple[int, list[Line] | None]]]()
+) -> Iterator[tuple[int, list[Line] | None] | None]:
+    """What is in each photo, as it is read; None while all that is under way takes long."""
     pool = ThreadPoolExecutor(workers)
+    ahead = Ahead(pool, reading, todo)
     try:
-        while True:
-            for photo in islice(left, _AHEAD * workers - len(under_way)):
-                under_way.append(pool.submit(reading, photo))
-            if not under_way:
-                return
-            yield under_way.popleft().result()
+        while ahead.submit(_AHEAD * workers):
+            found = ahead.next()
+            yield None if found is None else found[1]
     finally:
         pool.shutdown(cancel_futures=True)

@@ -9,18 +9,17 @@ pool decodes. `scripts/README.md` has what was tried instead, with figures.
 from __future__ import annotations
 
 import contextlib
-import itertools
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 import numpy as np
 
 from clipsearch.arrays import Array, Pixels
+from clipsearch.indexing.ahead import TICK, Ahead
 from clipsearch.indexing.contents import Contents
 from clipsearch.models.encoders import Encoder
 
@@ -60,16 +59,18 @@ class _Batch:
     """Pixels to embed at once and, once they are sent, the rows to come."""
 
     pixels: list[Pixels] = field(default_factory=list)
+    sent: Pixels | None = None
     rows: Future[Array] | None = None
 
 
 @dataclass(slots=True)
 class _Entry(Generic[Item]):
-    """A file that was read, and the places of its images in batches if they are to be embedded."""
+    """A file that was read and has images to embed, with their places in batches; and others with the same contents."""
 
     item: Item
     contents: Contents
     places: list[tuple[_Batch, int]] = field(default_factory=list)
+    copies: list[tuple[Item, Contents]] = field(default_factory=list)
 
     @property
     def ready(self) -> bool:
@@ -95,6 +96,9 @@ class Pipeline(Generic[Item]):
         self._workers = workers
         self._batch_size = batch_size
         self._encoder: Encoder | None = None
+        self._batch = _Batch()
+        self._entries: dict[bytes, _Entry[Item]] = {}  # by their contents, in order
+        self._waiting = 0  # entries and their copies
         self._pool = ThreadPoolExecutor(self._workers)
         self._device = ThreadPoolExecutor(1)  # the GPU's, if there is one
 
@@ -105,80 +109,119 @@ class Pipeline(Generic[Item]):
         self._pool.shutdown(cancel_futures=True)
         self._device.shutdown(cancel_futures=True)
 
-    def run(self, items: Iterable[Item]) -> Iterator[tuple[Item, Contents, Array | None]]:
-        """Each item with its contents, without pixels, and the unit rows (n, dim) of its images, in order.
+    def run(self, items: Iterable[Item]) -> Iterator[tuple[Item, Contents, Array | None] | None]:
+        """Each item with its contents, without pixels, and the unit rows (n, dim) of its images.
 
-        There are no rows for what could not be read, nor for contents that are known or that an earlier item has.
+        They come as they are done: a file that takes long holds up nothing but itself. None is for a caller that has
+        something to do meanwhile; it comes at least once a second. There are no rows for what could not be read, nor
+        for contents that are known or that an item before it has.
         """
-        entries: deque[_Entry[Item]] = deque()
-        under_way: set[bytes] = set()  # contents that will have a row
-        batch = _Batch()
-        for item, contents in self._read_ahead(items):
-            self._stages.add(contents.seconds)
-            entry = _Entry(item, contents._replace(pixels=None))
-            entries.append(entry)
-            if contents.pixels is not None and not (contents.content in under_way or self._known(contents.content)):
-                if self._encoder is None:  # the pool decodes meanwhile
-                    with self._stages("load"):
-                        self._encoder = self._load()
-                under_way.add(contents.content)
-                for pixels in contents.pixels:
-                    entry.places.append((batch, len(batch.pixels)))
-                    batch.pixels.append(pixels)
-                    if len(batch.pixels) == self._size():
-                        self._send(batch)
-                        batch = _Batch()
-            while entries and (entries[0].ready or len(entries) > self._most_entries()):
-                # It has waited long among files that need no embedding.
-                if any(waits is batch for waits, _ in entries[0].places):
-                    self._send(batch)
-                    batch = _Batch()
-                under_way.discard(entries[0].contents.content)
-                yield self._finished(entries.popleft())
-        if batch.pixels:
-            self._send(batch)
-        while entries:
-            yield self._finished(entries.popleft())
-
-    def _read_ahead(self, items: Iterable[Item]) -> Iterator[tuple[Item, Contents]]:
-        """The items with their contents, in order; a bounded number of them is in memory."""
-        reading: deque[tuple[Item, Future[Contents]]] = deque()
-        left = iter(items)
-        while True:
-            ahead = self._workers + 2 * self._size() if self._encoder else self._workers * _AHEAD_AT_FIRST
-            for item in itertools.islice(left, max(0, ahead - len(reading))):
-                reading.append((item, self._pool.submit(self._read, item)))
-            if not reading:
-                return
-            item, contents = reading.popleft()
+        ahead = Ahead(self._pool, self._read, items)
+        while ahead.submit(self._most_ahead()):
             with self._stages("wait"):
-                found = contents.result()
-            yield item, found
+                found = ahead.next()
+            if found is None:  # all that is under way takes long
+                self._send()
+                self._take_over()
+                yield from self._done(every=True)
+                yield None
+            else:
+                self._stages.add(found[1].seconds)
+                yield from self._taken(*found)
+                yield from self._done()
+            while self._waiting > self._most_entries():
+                yield from self._waited()
+        self._send()
+        while self._entries:
+            yield from self._waited()
+
+    def _taken(self, item: Item, contents: Contents) -> Iterator[tuple[Item, Contents, None]]:
+        """Put the images of a file that was read into batches. What has none to embed is done."""
+        without = contents._replace(pixels=None)
+        if contents.content in self._entries:
+            self._entries[contents.content].copies.append((item, without))
+            self._waiting += 1
+        elif contents.pixels is None or self._known(contents.content):
+            yield item, without, None
+        else:
+            if self._encoder is None:  # the pool decodes meanwhile
+                with self._stages("load"):
+                    self._encoder = self._load()
+            entry = self._entries[contents.content] = _Entry(item, without)
+            self._waiting += 1
+            for pixels in contents.pixels:
+                entry.places.append((self._batch, len(self._batch.pixels)))
+                self._batch.pixels.append(pixels)
+                if len(self._batch.pixels) == self._size():
+                    self._send()
+
+    def _waited(self) -> Iterator[tuple[Item, Contents, Array | None] | None]:
+        """Files whose rows came within a tick, and None."""
+        first = next(iter(self._entries.values()))
+        if any(batch is self._batch for batch, _ in first.places):  # it has waited among files that need no embedding
+            self._send()
+        with self._stages("wait"):
+            wait([batch.rows for batch in self._sent() if batch.rows is not None], TICK, FIRST_COMPLETED)
+        yield from self._done(every=True)
+        yield None
+
+    def _done(self, *, every: bool = False) -> Iterator[tuple[Item, Contents, Array | None]]:
+        """The files whose images are all embedded, each before its copies, whose contents it makes known.
+
+        In order, up to the first that is not ready, unless `every` one is asked for.
+        """
+        ready = []
+        for content, entry in self._entries.items():
+            if entry.ready:
+                ready.append(content)
+            elif not every:
+                break
+        for content in ready:
+            entry = self._entries.pop(content)
+            self._waiting -= 1 + len(entry.copies)
+            rows = [batch.rows.result()[place] for batch, place in entry.places if batch.rows is not None]
+            yield entry.item, entry.contents, np.stack(rows)
+            for item, contents in entry.copies:
+                yield item, contents, None
 
     def _size(self) -> int:
         on_gpu = self._encoder is not None and self._encoder.device != "cpu"
         return self._batch_size or (BATCH_ON_GPU if on_gpu else BATCH_ON_CPU)
 
+    def _most_ahead(self) -> int:
+        """How many files may be under way or read and not taken."""
+        return self._workers + 2 * self._size() if self._encoder else self._workers * _AHEAD_AT_FIRST
+
     def _most_entries(self) -> int:
         """How many files may be read and not given out: a batch in every thread, one that waits and one to fill."""
         return (self._workers + 2) * self._size()
 
-    def _send(self, batch: _Batch) -> None:
+    def _send(self) -> None:
+        """Have the batch embedded that is being filled."""
+        if not self._batch.pixels:
+            return
         assert self._encoder is not None
-        pixels, batch.pixels = np.stack(batch.pixels), []
+        batch, self._batch = self._batch, _Batch()
+        batch.sent, batch.pixels = np.stack(batch.pixels), []
         pool = self._pool if self._encoder.device == "cpu" else self._device
-        batch.rows = pool.submit(self._encode, self._encoder, pixels)
+        batch.rows = pool.submit(self._encode, self._encoder, batch)
 
-    def _encode(self, encoder: Encoder, pixels: Pixels) -> Array:
+    def _take_over(self) -> None:
+        """Embed here a batch for which no thread is left: all of them wait for files that take long to decode."""
+        for batch in self._sent():
+            if batch.rows is not None and batch.rows.cancel():
+                assert self._encoder is not None
+                batch.rows = Future()
+                batch.rows.set_result(self._encode(self._encoder, batch))
+                return
+
+    def _sent(self) -> list[_Batch]:
+        """The batches that somebody waits for."""
+        of = {id(batch): batch for entry in self._entries.values() for batch, _ in entry.places}
+        return [batch for batch in of.values() if batch.rows is not None and not batch.rows.done()]
+
+    def _encode(self, encoder: Encoder, batch: _Batch) -> Array:
+        pixels, batch.sent = batch.sent, None
+        assert pixels is not None
         with self._stages("encode"):
             return encoder.encode_images(pixels)
-
-    def _finished(self, entry: _Entry[Item]) -> tuple[Item, Contents, Array | None]:
-        if not entry.places:
-            return entry.item, entry.contents, None
-        rows = []
-        with self._stages("wait"):
-            for batch, place in entry.places:
-                assert batch.rows is not None
-                rows.append(batch.rows.result()[place])
-        return entry.item, entry.contents, np.stack(rows)

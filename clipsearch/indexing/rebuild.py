@@ -1,17 +1,21 @@
-"""Embed everything anew beside the index, which is replaced at the end, and only if nothing of it would be lost."""
+"""Embed everything again beside the index, which is replaced at the end, and only if no photo of it would be lost."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from clipsearch.errors import BadRequest, FolderOffline
+from clipsearch.errors import BadRequest, FolderOffline, ImageUnusable, counted
+from clipsearch.images.read import content_hash, read, video_hash
+from clipsearch.images.scan import can_read_videos, is_video_name
 from clipsearch.indexing import model_choice, roots
+from clipsearch.indexing.gone import Gone
 from clipsearch.indexing.options import Options
 from clipsearch.indexing.report import OnNote, OnProgress, Report
 from clipsearch.indexing.run import Run
+from clipsearch.paths import join, relative_to
 from clipsearch.store import texts
-from clipsearch.store.catalogue import Store
+from clipsearch.store.catalogue import Known, Root, Store
 
 
 def rebuild(
@@ -27,23 +31,63 @@ def rebuild(
     """
     model = model_choice.for_rebuild(store, options, on_note)
     roots.targets(store, directories, options)
-    _check_online(store, "{} {}, and a rebuild would lose its photos")
+    for root in store.roots():
+        _check_online(Gone(store, root, prune=options.prune), "{} {}, and a rebuild would lose its photos")
     store.commit()
     with store.rebuilding(model.to_json(), model.dim) as rebuilt:
         report = Run(rebuilt, model, options, on_progress).update([(root, b"") for root in rebuilt.roots()])
-        _check_online(store, "{} {}: it went away during the rebuild; the index stays as it was")
-        if report.unreadable:
-            path, reason = report.unreadable[0]
-            raise BadRequest(
-                f"{os.fsdecode(path)} cannot be read ({reason}), and a rebuild would lose what is in it;"
-                " the index stays as it was"
-            )
+        _check_nothing_is_lost(store, rebuilt, options, report)
         texts.copy(store, rebuilt)
     return report
 
 
-def _check_online(store: Store, sentence: str) -> None:
-    for root in store.roots():
-        offline = store.offline(root)
-        if offline:
-            raise FolderOffline(sentence.format(os.fsdecode(root.path), offline))
+def _check_online(gone: Gone, sentence: str) -> None:
+    for away in gone.away:
+        raise FolderOffline(sentence.format(os.fsdecode(away.place), away.why))
+
+
+def _check_nothing_is_lost(old: Store, new: Store, options: Options, report: Report) -> None:
+    """Raise unless each photo that only the old index has is gone, left out by now, or changed into no photo."""
+    lost: list[bytes] = []
+    for root in old.roots():
+        gone = Gone(old, root, prune=options.prune)
+        lost += [
+            join(root.path, known.path)
+            for known in _only_in(old, new, root)
+            if not gone(known.path, known.drive) and not _is_spoilt(old, root, known)
+        ]
+        _check_online(gone, "{} {}: it went away during the rebuild; the index stays as it was")
+    if lost:
+        raise BadRequest(
+            f"{os.fsdecode(lost[0])} {_problem(lost[0], report)}, and a rebuild would lose"
+            f" {counted(len(lost), 'photo')}; the index stays as it was"
+        )
+
+
+def _problem(path: bytes, report: Report) -> str:
+    for place, why in [*report.skipped, *report.unreadable]:
+        if relative_to(path, place) is not None:
+            return f"cannot be read ({why})"
+    if is_video_name(path) and not can_read_videos():
+        return "cannot be read without the package for videos"
+    return "was not there for a moment"
+
+
+def _only_in(old: Store, new: Store, root: Root) -> Iterator[Known]:
+    """The photos of a root that only the old index has."""
+    for known in old.known(root):
+        if known.error is None and new.image_of(root, known.path) is None:
+            yield known
+
+
+def _is_spoilt(store: Store, root: Root, known: Known) -> bool:
+    """Whether a file has other contents than it had, which are no photo.
+
+    With the same contents it is a photo: what could not decode it was short of time, memory or a package.
+    """
+    path = join(root.path, known.path)
+    try:
+        now = video_hash(path) if is_video_name(path) else content_hash(read(path))
+    except ImageUnusable:
+        return False
+    return store.find_image(now) is None

@@ -22,10 +22,15 @@ class Relocated(NamedTuple):
 
 
 def forget(folder: Path, directories: Sequence[Directory]) -> int:
-    """Take indexed folders out of the index in `folder`; returns how many files they had. Raises `NotIndexed`."""
+    """Take indexed folders out of the index in `folder`; returns how many files they had.
+
+    A drive in an indexed folder can be forgotten while it is offline. Raises `NotIndexed`.
+    """
     with Store.open(folder, write=True) as store:
-        roots = dict.fromkeys(_root_at(store, directory) for directory in directories)
-        count = sum(store.remove_root(root) for root in roots)
+        found = {directory: _drives_at(store, directory) or _root_at(store, directory) for directory in directories}
+        count = 0
+        for one in dict.fromkeys(found.values()):
+            count += store.remove_root(one) if isinstance(one, Root) else store.remove_drives(one)
         store.prune()
         store.commit()
         vectors.refresh(store)
@@ -49,6 +54,15 @@ def relocate(folder: Path, old: Directory, new: Directory) -> Relocated:
     return Relocated(there, len(known))
 
 
+def _drives_at(store: Store, directory: Directory) -> frozenset[int]:
+    """The ids of drives that are offline and called by this name, in a root that is not."""
+    for root in store.roots():
+        for one in store.presence(root).away:
+            if one.place != root.path and one.place in (absolute(directory), os.fsencode(directory)):
+                return one.drives
+    return frozenset()
+
+
 def _root_at(store: Store, directory: Directory) -> Root:
     roots = {root.path: root for root in store.roots()}
     root = roots.get(absolute(directory)) or roots.get(os.fsencode(directory))
@@ -59,7 +73,7 @@ def _root_at(store: Store, directory: Directory) -> Root:
 
 def _check_move(store: Store, root: Root, path: bytes, new: Directory) -> None:
     check_folders([new])
-    if not store.offline(root):
+    if store.presence(root).whole is None:
         raise BadRequest(f"{os.fsdecode(root.path)} is still there")
     for other in store.roots():
         inside = relative_to(path, other.path) is not None or relative_to(other.path, path) is not None

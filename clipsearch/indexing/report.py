@@ -39,7 +39,7 @@ class Report:
     skipped_before: list[tuple[bytes, str]] = field(default_factory=list)  # path, reason; unchanged since then
     unreadable: list[tuple[bytes, str]] = field(default_factory=list)  # path, reason; what was there is kept
     sidecars_ignored: list[tuple[bytes, str]] = field(default_factory=list)  # path, reason; of photos looked at now
-    offline: list[tuple[bytes, Offline]] = field(default_factory=list)  # roots that cannot be looked at now
+    offline: list[tuple[bytes, Offline]] = field(default_factory=list)  # roots and drives in them; photos are kept
     unmatched: list[str] = field(default_factory=list)  # patterns given for this run that matched nothing
     precision: str | None = None  # of the model that embedded; None if nothing was embedded
     disagreed: list[tuple[str, float]] = field(default_factory=list)  # faster precisions, each with its cosine to fp32

@@ -66,7 +66,7 @@ def _record(store: Store, path: bytes, options: Options, roots: Collection[bytes
 def _check_absorbable(store: Store, inner: Root, path: bytes, rules: Rules) -> None:
     """A folder may only take in a root when that loses none of the root's photos."""
     name, outer = os.fsdecode(inner.path), os.fsdecode(path)
-    offline = store.offline(inner)
+    offline = store.presence(inner).whole
     if offline:
         raise FolderOffline(f"{name} {offline}, and {outer} would take it in without its photos")
     wanted = rules._replace(exclude=seen_from(rules.exclude, relative_to(inner.path, path) or b""))

@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -23,6 +24,7 @@ from clipsearch.images.patterns import anchored
 from clipsearch.images.read import frame_hash
 from clipsearch.images.sandbox import Decoders, usable_cores
 from clipsearch.images.scan import (
+    BROKEN_LINK,
     Exclusions,
     FoundFile,
     Unreadable,
@@ -33,16 +35,18 @@ from clipsearch.images.scan import (
     scan,
 )
 from clipsearch.indexing.contents import Contents, contents_of
+from clipsearch.indexing.gone import Gone
 from clipsearch.indexing.kept import KeptEncoder
 from clipsearch.indexing.options import Options
 from clipsearch.indexing.pipeline import Pipeline, Stages
+from clipsearch.indexing.places import Place, Places
 from clipsearch.indexing.report import OnProgress, Progress, Report
 from clipsearch.indexing.roots import Target
 from clipsearch.models.encoders import Encoder, in_numpy
 from clipsearch.models.model import Model
 from clipsearch.models.precision import encoder_for
 from clipsearch.paths import join, relative_to
-from clipsearch.store.catalogue import Known, Offline, Root, Store
+from clipsearch.store.catalogue import Known, Root, Store
 
 COMMIT_SECONDS = 2.0
 FEW = 16  # new photos, which NumPy embeds before torch would be loaded
@@ -55,6 +59,7 @@ class _Pending:
     root: Root
     photo: FoundFile
     known: Known | None
+    place: Place
 
     @property
     def path(self) -> bytes:
@@ -70,6 +75,14 @@ class _Pending:
         return self.known is not None and same_times(self.photo, self.known)
 
 
+class _Missing(NamedTuple):
+    """A known file that the scan did not find; `link` is found and leads nowhere."""
+
+    known: Known
+    image: int | None
+    link: _Pending | None = None
+
+
 class Run:
     """One pass over some folders of one index."""
 
@@ -80,8 +93,10 @@ class Run:
         self._stages = Stages()
         self._report = Report(model=model.name, stages=self._stages.seconds)
         self._pending: list[_Pending] = []
-        self._gone: list[tuple[Root, bytes]] = []
-        self._gone_images: Counter[int | None] = Counter()  # those of the gone that no new path has taken over
+        self._places: dict[Root, Places] = {}
+        self._missing: dict[Root, list[_Missing]] = {}
+        self._missing_images: Counter[int | None] = Counter()  # of which no new path has the contents yet
+        self._moved_images: set[int] = set()
         self._looked_at = 0
         self._workers = options.workers or usable_cores()
         self._used: Encoder | None = None
@@ -89,10 +104,11 @@ class Run:
     def update(self, targets: list[Target]) -> Report:
         """Bring the targets up to date. Raises what loading and running the model raise."""
         self._scan_all(targets)
-        self._gone_images = Counter(self._store.image_of(root, path) for root, path in self._gone)
         if self._pending:
             self._index_pending()
         self._remove_gone()
+        self._report.skipped.sort()
+        self._report.skipped_before.sort()
         return self._report
 
     # -------------------------------------------------------------------------------- scan and compare
@@ -106,24 +122,31 @@ class Run:
         matched: set[str] = set()
         whole = bool(targets)  # whether every pattern had its chance
         for root, below in targets:
-            offline = self._store.offline(root)
-            if offline and not (self._options.prune and offline is Offline.EMPTY):
+            offline = self._store.presence(root).whole
+            if offline is not None and not offline.can_be_pruned:
                 self._report.offline.append((root.path, offline))
                 whole = False
                 continue
             exclusions = Exclusions(root.rules)
+            places = self._places.setdefault(root, Places(self._store, root))
             with self._stages("scan"):
-                self._compare(root, below, exclusions)
+                self._compare(root, below, exclusions, places)
+            with self._stages("store"):
+                places.record()
             matched |= {pattern for pattern, kept in given.items() if kept[root.path] in exclusions.matched}
-            whole = whole and not below
+            whole = whole and not below and not self._store.presence(root).away
+        for root, missing in self._missing.items():
+            gone = Gone(self._store, root, prune=self._options.prune)
+            self._missing_images.update(one.image for one in missing if gone.may_be(one.known.drive))
         for pattern, kept in given.items():
             is_elsewhere = set(kept.values()) == {None}
             if is_elsewhere or (whole and not self._report.unreadable and pattern not in matched):
                 self._report.unmatched.append(pattern)
 
-    def _compare(self, root: Root, below: bytes, exclusions: Exclusions) -> None:
-        """Sort the files of a root into unchanged, pending and gone, by merging two sorted sequences."""
+    def _compare(self, root: Root, below: bytes, exclusions: Exclusions, places: Places) -> None:
+        """Sort the files of a root into unchanged, pending and missing, by merging two sorted sequences."""
         unreadable: list[bytes] = []
+        missing = self._missing.setdefault(root, [])
         found_files = self._scan(root, below, exclusions, unreadable)
         for found, known in _merge(found_files, self._store.known(root, below)):
             if found is None:
@@ -132,13 +155,20 @@ class Run:
                 if unknown and exclusions.on_the_way(known.path) is None:
                     self._report.unchanged += known.error is None  # nobody has looked whether it is there
                 elif not any(relative_to(known.path, folder) is not None or not folder for folder in unreadable):
-                    self._gone.append((root, known.path))
+                    missing.append(_Missing(known, self._store.image_of(root, known.path)))
+            elif (place := places.of(found)) is None:
+                self._report.unreadable.append((join(root.path, found.path), "its drive went away"))
+            elif known is not None and known.error is None and found.error == BROKEN_LINK:
+                item = _Pending(root, found, known, place)
+                missing.append(_Missing(known, self._store.image_of(root, known.path), item))
             elif known is None or self._may_have_changed(found, known):
-                self._pending.append(_Pending(root, found, known))
-            elif known.error is None:
-                self._report.unchanged += 1
+                self._pending.append(_Pending(root, found, known, place))
             else:
-                self._report.skipped_before.append((join(root.path, found.path), known.error))
+                places.confirm(known, place)
+                if known.error is None:
+                    self._report.unchanged += 1
+                else:
+                    self._report.skipped_before.append((join(root.path, found.path), known.error))
 
     def _may_have_changed(self, found: FoundFile, known: Known) -> bool:
         return (
@@ -182,15 +212,19 @@ class Run:
             self._keep_all(itertools.chain(found, spread.run(sound)))
             self._report.precision, self._report.disagreed = spread.precision, spread.disagreed
 
-    def _keep_all(self, found: Iterable[tuple[_Pending, Contents, Array | None]]) -> None:
-        total, committed = len(self._pending), time.monotonic()
-        for done, (item, contents, rows) in enumerate(found, 1):
+    def _keep_all(self, found: Iterable[tuple[_Pending, Contents, Array | None] | None]) -> None:
+        """Store what is done. It is committed when there is nothing else to do, or after some seconds."""
+        total, done, committed = len(self._pending), 0, time.monotonic()
+        for one in found:
             with self._stages("store"):
-                self._keep(item, contents, rows)
-                if time.monotonic() - committed > COMMIT_SECONDS:
+                if one is not None:
+                    self._keep(*one)
+                if one is None or time.monotonic() - committed > COMMIT_SECONDS:
                     self._store.commit()
                     committed = time.monotonic()
-            self._on_progress(Progress("index", done, total))
+            if one is not None:
+                done += 1
+                self._on_progress(Progress("index", done, total))
 
     def _encoder(self) -> Encoder:
         """The model, loaded as is best for what there is to do."""
@@ -232,8 +266,9 @@ class Run:
         self._count(item, image_id, fresh=fresh)
         beside = keywords_beside(item.path, item.photo.sidecars)
         self._report.sidecars_ignored += beside.ignored
-        photo = item.photo._replace(sidecar_token=LOOK_AGAIN) if beside.unread else item.photo
-        self._store.put_photo(item.root, photo, image_id, None, beside.keywords)
+        if beside.unread:
+            item = replace(item, photo=item.photo._replace(sidecar_token=LOOK_AGAIN))
+        self._put(item, image_id, None, beside.keywords)
 
     def _add(self, contents: Contents, metadata: Metadata, rows: Array) -> int:
         """An image or, of a video, its frames: first the one that is most like all of them, which stands for it."""
@@ -248,8 +283,8 @@ class Run:
     def _keep_failed(self, item: _Pending, error: str, unread: bool) -> None:
         if not unread:
             self._skip(item, error)
-        elif item.as_it_was and item.known is not None and item.known.error is None:
-            # Only its permissions may have changed: nothing says that its embedding is wrong.
+        elif item.known is not None and item.known.error is None:
+            # As it was, or changed: until it can be read, what is known of it is the best that there is.
             self._report.unreadable.append((item.path, error))
         else:
             # What was not even read, as on a drive that went away, is looked at again by the next run.
@@ -260,8 +295,9 @@ class Run:
             same = item.as_it_was and self._store.image_of(item.root, item.photo.path) == image_id
             self._report.unchanged += same
             self._report.updated += not same
-        elif self._gone_images[image_id] > 0:
-            self._gone_images[image_id] -= 1
+        elif self._missing_images[image_id] > 0:
+            self._missing_images[image_id] -= 1
+            self._moved_images.add(image_id)
             self._report.moved += 1
         else:
             self._report.added += 1
@@ -271,18 +307,41 @@ class Run:
         known_so = item.as_it_was and item.known is not None and item.known.error == reason and not self._options.retry
         skipped = self._report.skipped_before if known_so else self._report.skipped
         skipped.append((item.path, reason))
-        self._store.put_photo(item.root, item.photo, None, reason)
+        self._put(item, None, reason)
+
+    def _put(self, item: _Pending, image_id: int | None, error: str | None, beside: Iterable[str] = ()) -> None:
+        drive = self._places[item.root].drive_at(item.place)
+        self._store.put_photo(item.root, item.photo, image_id, error, beside, drive.id)
 
     def _remove_gone(self) -> None:
-        by_root: dict[Root, list[bytes]] = {}
-        for root, path in self._gone:
-            by_root.setdefault(root, []).append(path)
+        """Forget the files that are gone. Each is looked at again: a drive may have gone since the scan."""
+        removed = 0
         with self._stages("store"):
-            for root, paths in by_root.items():
-                self._store.remove_photos(root, paths)
+            for root, missing in self._missing.items():
+                gone = Gone(self._store, root, prune=self._options.prune)
+                found = [one for one in missing if gone(one.known.path, one.known.drive, moved=self._has_moved(one))]
+                self._store.remove_photos(root, [one.known.path for one in found if one.link is None])
+                removed += sum(one.link is None for one in found)
+                for one in found:
+                    if one.link is not None:
+                        self._skip(one.link, BROKEN_LINK)
+                self._report.offline += [(one.place, one.why) for one in gone.away]
             self._store.prune()
             self._store.commit()
-        self._report.removed = len(self._gone) - self._report.moved
+        self._report.removed = max(0, removed - self._report.moved)
+        self._leave_out_what_is_offline()
+
+    def _has_moved(self, missing: _Missing) -> bool:
+        return missing.image is not None and missing.image in self._moved_images
+
+    def _leave_out_what_is_offline(self) -> None:
+        """Folders that could not be listed because their drive went away are not named one by one."""
+        places = [place for place, _ in self._report.offline]
+        self._report.unreadable = [
+            (path, why)
+            for path, why in self._report.unreadable
+            if not any(relative_to(path, place) is not None for place in places)
+        ]
 
 
 def _merge(left: Iterable[FoundFile], right: Iterable[Known]) -> Iterator[tuple[FoundFile | None, Known | None]]:

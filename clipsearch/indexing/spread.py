@@ -11,6 +11,7 @@ import logging
 import os
 import platform
 import socket
+import time
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 from clipsearch.arrays import Array
 from clipsearch.errors import BadArgument, BadRequest, ClipsearchError, EncodingFailed, first_line
 from clipsearch.images.sandbox import Decoders, usable_cores
+from clipsearch.indexing.ahead import TICK
 from clipsearch.indexing.contents import Contents, contents_of
 from clipsearch.indexing.options import Options
 from clipsearch.indexing.pipeline import Pipeline, Stages
@@ -40,6 +42,7 @@ _AHEAD = 2  # batches that a worker has: one under way, one that waits
 _LOOKED_AT = 16  # files of a worker's first batch, of which one at least must be as it is here
 _TWICE = 2
 _SECONDS = 5.0  # for a cluster to answer
+_HAND_IN = 1.0  # seconds after which a worker answers what is done of a batch
 _MOST_IN_A_ROW = 12  # workers that die while none does anything
 
 
@@ -61,9 +64,11 @@ Item = TypeVar("Item", bound=Seen)
 
 
 class Done(NamedTuple):
-    """What a worker answers: what is in each file, and its rows; seconds of stages, the precision, and what it left."""
+    """What a worker answers: of each file its number in the batch, what is in it, and its rows; seconds of stages, the
+    precision, and what it left.
+    """
 
-    files: list[tuple[Contents, Array | None]]
+    files: list[tuple[int, Contents, Array | None]]
     seconds: Mapping[str, float]
     precision: str | None
     disagreed: list[tuple[str, float]]
@@ -83,16 +88,24 @@ class Worker:
         self._disagreed: list[tuple[str, float]] = []
         self._is_checked = False
 
-    def work(self, files: list[tuple[bytes, int]]) -> Done:
-        """The contents of files, each a path and the size that the scan saw, and their rows."""
+    def work(self, files: list[tuple[bytes, int]]) -> Iterator[Done]:
+        """The contents of files, each a path and the size that the scan saw, and their rows; every few seconds some."""
         if not self._is_checked:
             _check(files[:_LOOKED_AT])
             self._is_checked = True
         stages = Stages()
+        found: list[tuple[int, Contents, Array | None]] = []
+        handed_in = time.monotonic()
         with Pipeline(self._load, self._read, self._is_known, stages, self._threads, self._options.batch_size) as run:
-            found = [(contents, rows) for _, contents, rows in run.run(path for path, _ in files)]
+            for done in run.run((number, path) for number, (path, _) in enumerate(files)):
+                if done is not None:
+                    (number, _), contents, rows = done
+                    found.append((number, contents, rows))
+                if found and time.monotonic() - handed_in > _HAND_IN:
+                    yield Done(found, {}, None, [])
+                    found, handed_in = [], time.monotonic()
         disagreed, self._disagreed = self._disagreed, []
-        return Done(found, stages.seconds, self._encoder.precision if self._encoder else None, disagreed)
+        yield Done(found, stages.seconds, self._encoder.precision if self._encoder else None, disagreed)
 
     def _load(self) -> Encoder:
         if self._encoder is None:
@@ -102,8 +115,8 @@ class Worker:
             )  # fmt: skip
         return self._encoder
 
-    def _read(self, path: bytes) -> Contents:
-        return contents_of(path, self._is_known, self._decoders)
+    def _read(self, file: tuple[int, bytes]) -> Contents:
+        return contents_of(file[1], self._is_known, self._decoders)
 
     def _is_known(self, content: bytes) -> bool:
         return is_among(content, self._known)
@@ -134,7 +147,9 @@ class _Share(NamedTuple):
 
 
 class _Batch(NamedTuple, Generic[Item]):
-    items: list[Item]
+    """What is left of a batch, by number, and the worker that has it."""
+
+    items: dict[int, Item]
     worker: Any
 
 
@@ -170,8 +185,8 @@ class Spread(Generic[Item]):
         where = self._class.options(num_cpus=share.threads, num_gpus=share.gpus)
         return where.remote(*self._arguments, share.threads)
 
-    def run(self, items: Iterable[Item]) -> Iterator[tuple[Item, Contents, Array | None]]:
-        """Each item with its contents and the unit rows (n, dim) of their images, in the order in which they are done.
+    def run(self, items: Iterable[Item]) -> Iterator[tuple[Item, Contents, Array | None] | None]:
+        """Each item with its contents and the unit rows (n, dim) of their images, as they are done; None when none is.
 
         Raises `NotSeen`, `EncodingFailed`, and what loading and running the model raise.
         """
@@ -180,19 +195,25 @@ class Spread(Generic[Item]):
         sent: dict[Any, _Batch[Item]] = {}  # in this order
         while self._send(left, again, sent):
             with self._stages("wait"):
-                (ready, *_), _ = self._ray.wait(list(sent))
+                ready, _ = self._ray.wait(list(sent), timeout=TICK)
+            if not ready:
+                yield None
+                continue
+            batch = sent[ready[0]]
             try:
-                done: Done = self._ray.get(ready)
+                done: Done = self._ray.get(next(ready[0]))
+            except StopIteration:
+                del sent[ready[0]]
             except self._ray.exceptions.RayActorError as error:
                 if error.actor_init_failed:
                     raise EncodingFailed(f"a worker of the cluster did not start: {_last_line(error)}") from None
-                yield from self._bury(sent[ready].worker, again, sent)
+                yield from self._bury(batch.worker, again, sent)
             except self._ray.exceptions.RayTaskError as error:
                 raise _cause(error) from None
             else:
                 self._count(done)
-                for item, (contents, rows) in zip(sent.pop(ready).items, done.files, strict=True):
-                    yield item, contents, rows
+                for number, contents, rows in done.files:
+                    yield batch.items.pop(number), contents, rows
 
     def _send(self, left: Iterator[Item], again: deque[list[Item]], sent: dict[Any, _Batch[Item]]) -> bool:
         """Give every worker enough to do; says whether there is anything to wait for."""
@@ -201,7 +222,8 @@ class Spread(Generic[Item]):
                 items = again.popleft() if again else list(islice(left, _AT_ONCE))
                 if not items:
                     break
-                sent[worker.work.remote([(item.path, item.size) for item in items])] = _Batch(items, worker)
+                answers = worker.work.remote([(item.path, item.size) for item in items])
+                sent[answers] = _Batch(dict(enumerate(items)), worker)
         return bool(sent)
 
     def _count(self, done: Done) -> None:
@@ -219,8 +241,9 @@ class Spread(Generic[Item]):
             raise EncodingFailed("the workers of the cluster end whatever they are given")
         share = self._workers.pop(dead)
         self._workers[self._made(share)] = share
-        doing, *waiting = [sent.pop(ref).items for ref in [ref for ref, batch in sent.items() if batch.worker is dead]]
-        again.extendleft(waiting)
+        refs = [ref for ref, batch in sent.items() if batch.worker is dead]
+        doing, *waiting = [list(sent.pop(ref).items.values()) for ref in refs]
+        again.extendleft(items for items in waiting if items)
         if len(doing) == 1:
             self._killed_by[doing[0].path] += 1
             if self._killed_by[doing[0].path] == _TWICE:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from clipsearch.images.sandbox import usable_cores
 from clipsearch.images.scan import Rules
 from clipsearch.models.model import Model
 from clipsearch.models.precision import measured
-from clipsearch.paths import join
+from clipsearch.paths import join, relative_to
+from clipsearch.store.drives import Offline, Presence
 from clipsearch.store.photo import Root
-from clipsearch.store.searchable import Offline, Searchable
+from clipsearch.store.searchable import Searchable
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,13 +28,21 @@ class RootStatus:
     offline: Offline | None
 
 
+class OfflinePart(NamedTuple):
+    """A part of a root that is offline, with the number of its photos."""
+
+    path: bytes
+    photos: int
+    why: Offline
+
+
 @dataclass(frozen=True, slots=True)
 class Status:
     """What an index holds. `size` is in bytes on the disk, if it is on this one, `method` says how it is searched,
-    `skipped` has a path and a reason for each file, and
-    `unreadable` the folders below the roots that may not be read now, each with its photos. `rates` are images that
-    this machine embeds a second by precision, if that was measured; `read` counts the images that were looked through
-    for writing, `with_text` those that have some; `distinct` the different contents.
+    `skipped` has a path and a reason for each file, and `offline` the folders and drives in roots that cannot be looked
+    at now, where the rest of the root can. `rates` are images that this machine embeds a second by precision, if that
+    was measured; `read` counts the images that were looked through for writing, `with_text` those that have some;
+    `distinct` the different contents.
     """
 
     place: str
@@ -44,7 +55,7 @@ class Status:
     method: str
     roots: list[RootStatus]
     skipped: list[tuple[bytes, str]]
-    unreadable: list[tuple[bytes, int]]
+    offline: list[OfflinePart]
     rates: dict[str, float]
     read: int
     with_text: int
@@ -55,8 +66,11 @@ def status_of(store: Searchable) -> Status:
     """What an open index holds. Raises `ModelMismatch` when its model is not known any more."""
     model = Model.from_json(store.model)
     counts = store.counts()
-    roots = [RootStatus(c.root.path, c.root.rules, c.photos, c.skipped, store.offline(c.root)) for c in counts]
-    online = [count.root for count, root in zip(counts, roots, strict=True) if root.offline is None]
+    presences = [store.presence(count.root) for count in counts]
+    roots = [
+        RootStatus(count.root.path, count.root.rules, count.photos, count.skipped, presence.whole)
+        for count, presence in zip(counts, presences, strict=True)
+    ]
     return Status(
         store.place,
         model.name,
@@ -68,11 +82,24 @@ def status_of(store: Searchable) -> Status:
         store.method(),
         roots,
         store.skipped(),
-        [found for root in online for found in _unreadable(store, root)],
+        [
+            part
+            for count, presence in zip(counts, presences, strict=True)
+            if presence.whole is None
+            for part in _offline_parts(store, count.root, presence)
+        ],
         measured(model, usable_cores()) or {},
         *store.read_counts(),
         store.count_distinct(),
     )
+
+
+def _offline_parts(store: Searchable, root: Root, presence: Presence) -> Iterator[OfflinePart]:
+    for away in presence.away:
+        yield OfflinePart(away.place, sum(store.count_on(root, drive) for drive in away.drives), away.why)
+    for path, count in _unreadable(store, root):
+        if not any(relative_to(path, away.place) is not None for away in presence.away):
+            yield OfflinePart(path, count, Offline.UNREADABLE)
 
 
 def _unreadable(store: Searchable, root: Root) -> list[tuple[bytes, int]]:

@@ -9,7 +9,6 @@ drives, are looked at now and then.
 from __future__ import annotations
 
 import os
-import re
 import stat
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -27,6 +26,7 @@ from clipsearch.indexing.roots import Directory
 from clipsearch.indexing.update import update_index
 from clipsearch.paths import absolute, relative_to
 from clipsearch.store.catalogue import CATALOGUE, Offline, Root, Store
+from clipsearch.store.drives import mount_points, place_of
 
 POLL_SECONDS = 30.0
 _TICK = 1.0  # seconds after which what is no event is looked at: is a burst over, is a folder another one
@@ -34,7 +34,6 @@ _STEP = 0.5  # seconds after which signals are seen
 _LONGEST = 60.0  # seconds after which a burst is dealt with though it goes on
 _KEEP = 60.0  # seconds that an encoder is kept
 _MANY_PATHS, _MANY_FOLDERS = 1_000, 16  # beyond, all is looked at: what the kernel drops of many events, nobody tells
-_MOUNTS = Path("/proc/mounts")  # of Linux; other systems do not say where a folder lies
 _NETWORK = {"9p", "afs", "ceph", "cifs", "drvfs", "glusterfs", "lustre", "nfs", "nfs4", "smb3", "smbfs", "vboxsf"}
 
 
@@ -114,14 +113,15 @@ class Watch:
     def _session(self) -> Iterator[Report]:
         """What happens until the folders have to be watched anew. All of them are looked at first."""
         version = self._store.version()
-        places = _Places(self._roots(), self._chosen, self._is_polled)
+        roots, drives = self._indexed()
+        places = _Places(roots, self._chosen, self._is_polled, drives)
         self._say_missing(places)
         due, burst, polled_at = set(places.all), _Burst(), time.monotonic()
         try:
             for changes in _events(places.followed):
                 if places.are_stale(changes):
                     return
-                if version != (version := self._store.version()) and self._roots() != places.roots:
+                if version != (version := self._store.version()) and self._indexed()[0] != places.roots:
                     return
                 burst.add({change.path for change in changes})
                 if burst.is_over(self.settle):
@@ -148,11 +148,13 @@ class Watch:
             self.on_note(f"{os.fsdecode(path)} is not there; when it is back, it is watched again")
         self._missing = missing
 
-    def _roots(self) -> list[Root]:
+    def _indexed(self) -> tuple[list[Root], set[bytes]]:
+        """The roots, and the mount points of the drives below them."""
         self._store.renew()
         roots = self._store.roots()
+        drives = {place_of(root, drive) for root in roots for drive in self._store.drives(root)}
         self._store.rest()
-        return roots
+        return roots, drives - {root.path for root in roots}
 
     def _is_polled(self, path: bytes) -> bool:
         """Whether the system does not say what changes in a folder that is there."""
@@ -226,20 +228,27 @@ class Watch:
 
     def _is_news(self, report: Report, looked_at: set[bytes]) -> bool:
         before = self._offline
-        self._offline = {known for known in before if known[0] not in looked_at}.union(report.offline)
+        self._offline = {known for known in before if not _is_in(known[0], looked_at)}.union(report.offline)
         changed = report.added or report.updated or report.moved or report.removed
         return bool(changed or report.skipped or report.sidecars_ignored) or self._offline != before
 
 
 class _Places:
-    """The folders that are watched: those in `polled` by looking, those in `followed` by what the system says."""
+    """The folders that are watched: those in `polled` by looking, those in `followed` by what the system says.
 
-    def __init__(self, roots: list[Root], chosen: Sequence[bytes], is_polled: Callable[[bytes], bool]) -> None:
+    `drives` are the mount points of what was seen in them.
+    """
+
+    def __init__(
+        self, roots: list[Root], chosen: Sequence[bytes], is_polled: Callable[[bytes], bool], drives: set[bytes]
+    ) -> None:
         self.roots = roots
         # A folder that was chosen may have left the index.
         self.all = {path for path in chosen if self.root_of(path)} if chosen else {root.path for root in roots}
         self._identities = {path: _identity(path) for path in self.all}
         there = {path for path, identity in self._identities.items() if identity is not None}
+        self._drives = {path: _identity(path) for path in drives}
+        self._mounts = self._mounts_below()
         self.polled = {path for path in there if is_polled(path)}
         self.followed = there - self.polled
 
@@ -247,7 +256,15 @@ class _Places:
         """Whether a folder went away, came, or has another one in its place, such as a drive that was mounted."""
         if any(change.is_gone and change.path in self.followed for change in changes):
             return True
-        return any(_identity(path) != self._identities[path] for path in self.all - self.polled)
+        if any(_identity(path) != self._identities[path] for path in self.all - self.polled):
+            return True
+        # The system's events do not say that something was mounted, and do not follow what is in it.
+        return any(_identity(path) != known for path, known in self._drives.items()) or (
+            self._mounts_below() != self._mounts
+        )
+
+    def _mounts_below(self) -> set[bytes]:
+        return {point for point in mount_points() if _is_in(point, self.all)}
 
     def root_of(self, path: bytes) -> Root | None:
         """The root that a path is in."""
@@ -303,6 +320,10 @@ def _path(name: str) -> bytes:
     return os.fsencode(name.replace("\\", "/") if os.name == "nt" else name)
 
 
+def _is_in(path: bytes, folders: Iterable[bytes]) -> bool:
+    return any(relative_to(path, folder) is not None for folder in folders)
+
+
 def _is_text(path: bytes) -> bool:
     try:
         path.decode()
@@ -334,14 +355,7 @@ def _nearest_folder(path: bytes, place: bytes) -> bytes:
 
 def _is_on_network(path: bytes) -> bool:
     """Whether other machines may change a folder, of which this system says nothing."""
-    try:
-        mounts = _MOUNTS.read_bytes().splitlines()
-    except OSError:
-        return False
-    found, kind = b"", b""
-    for line in mounts:
-        _, quoted, mounted, *_ = line.split(b" ")
-        point = re.sub(rb"\\([0-7]{3})", lambda match: bytes([int(match[1], 8)]), quoted)
-        if relative_to(path, point) is not None and len(point) >= len(found):
-            found, kind = point, mounted
+    points = mount_points()
+    around = max((point for point in points if relative_to(path, point) is not None), key=len, default=b"")
+    kind = points.get(around, b"")
     return kind.decode() in _NETWORK or kind.startswith(b"fuse.")

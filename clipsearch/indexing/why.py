@@ -72,17 +72,23 @@ def why_of(store: Store, path: str | os.PathLike[str]) -> Why:
 
 
 def _state(store: Store, root: Root, below: bytes) -> tuple[State, str]:
-    offline = store.offline(root)
-    if offline:
-        return State.OFFLINE, f"{os.fsdecode(root.path)} {offline}"
+    presence = store.presence(root)
+    if presence.whole:
+        return State.OFFLINE, f"{os.fsdecode(root.path)} {presence.whole}"
     known = store.known_file(root, below)
     path = join(root.path, below) if below else root.path
+    drives = {known.drive} if known else store.drives_below(root, below) if presence.away else set()
+    away = next((one for one in presence.away if one.drives & drives), None)
     try:
         status = os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
+        if away is not None:
+            return State.OFFLINE, f"{os.fsdecode(away.place)} {away.why}"
         return (State.GONE, "") if known else (State.MISSING, "")
     except OSError as error:
         return State.UNREADABLE, reason(error)
+    if away is not None and away.drives >= drives:
+        return State.OFFLINE, f"{os.fsdecode(away.place)} {away.why}"
     if stat.S_ISDIR(status.st_mode):
         return _state_of_folder(store, root, below)
     if known is None:

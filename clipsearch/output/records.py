@@ -272,7 +272,9 @@ def status(found: Status) -> dict[str, Any]:
         "bytes": found.size,
         "search": found.method,
         "roots": roots,
-        "unreadable": [{**path_fields(path), "photos": count} for path, count in found.unreadable],
+        "offline": [
+            {**path_fields(part.path), "reason": str(part.why), "photos": part.photos} for part in found.offline
+        ],
         "skipped": _reasons(found.skipped),
         "images_per_second": found.rates,
         "read": found.read,

@@ -233,7 +233,7 @@ def summary(done: Report) -> Iterator[str]:
     yield from _listed("unreadable, its photos are kept", done.unreadable)
     yield from _listed("sidecar ignored", done.sidecars_ignored, rest="")
     for root, offline in done.offline:
-        hint = "; --prune forgets them" if offline.name == "EMPTY" else ""
+        hint = "; --prune forgets them" if offline.can_be_pruned else ""
         yield f"offline: {printable(root)} {offline}; its photos are kept{hint}"
     for precision, cosine in done.disagreed:
         yield f"{precision} is faster, but differs from fp32 here (cosine {cosine:.4f}): {done.precision} was used"
@@ -270,8 +270,8 @@ def status(found: Status) -> Iterator[str]:
         yield f"  {root.photos:>9,}  {printable(root.path)}{state}"
         if root.rules != Rules():
             yield f"  {'':9}  with {printable(' '.join(_options(root.rules)))}"
-    for path, count in found.unreadable:
-        yield f"  {count:>9,}  of these in {printable(path)}  (offline: cannot be read)"
+    for part in found.offline:
+        yield f"  {part.photos:>9,}  of these in {printable(part.path)}  (offline: {part.why})"
     for path, reason in found.skipped[: 2 * MOST_LISTED]:
         yield f"  skipped  {printable(path)}: {reason}"
     if len(found.skipped) > 2 * MOST_LISTED:
@@ -290,6 +290,9 @@ def _options(rules: Rules) -> Iterator[str]:
 def repairs(sound: Verified) -> list[str]:
     """What was mended, a sentence each."""
     sentences = {  # a counted word, and what was wrong
+        "SETTING": ("setting", "{} of the index had a damaged value; found again"),
+        "FRAME": ("video frame", "{} had a damaged record; the next index embeds its video again"),
+        "DRIVE": ("drive", "{} had a damaged record; the next index sees where its photos are"),
         "NAME": ("file", "{} had a damaged name"),
         "NO_FOLDER": ("file", "{} belonged to no indexed folder"),
         "RECORD": ("file", "{} had a damaged record; the next index looks again"),

@@ -18,15 +18,15 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from clipsearch.arrays import Array, Ids
-from clipsearch.errors import IndexOutdated, IndexUnusable, NoIndex, reason
+from clipsearch.errors import IndexDamaged, IndexOutdated, IndexUnusable, NoIndex, reason
 from clipsearch.paths import CATALOGUE, close_to_others, private_folder
 from clipsearch.store import schema, selection, texts
+from clipsearch.store.drives import Offline
 from clipsearch.store.filters import EVERYTHING, Filter
 from clipsearch.store.photo import Known, Photo, Root, RootCounts
 from clipsearch.store.schema import REBUILT, SQLITE_ERRORS, explained
-from clipsearch.store.searchable import Offline
 from clipsearch.store.selection import Selection
-from clipsearch.store.tables import LARGEST_ID, RULES, Tables
+from clipsearch.store.tables import LARGEST_ID, Tables
 from clipsearch.store.texts import Line
 
 if TYPE_CHECKING:
@@ -178,11 +178,10 @@ class Store(Tables):
     def _copy_roots(self, database: sqlite3.Connection) -> None:
         """To a catalogue that will take this one's place. Generations go on: no segment's name has two meanings."""
         for key in ("generation", "reads"):
-            database.execute("UPDATE meta SET value = ? WHERE key = ?", (self.number(key), key))
-        columns = f"id, path, {RULES}"
-        rows = self.database.execute(f"SELECT {columns} FROM roots").fetchall()
-        values = ", ".join("?" for _ in columns.split(","))
-        database.executemany(f"INSERT INTO roots ({columns}) VALUES ({values})", rows)
+            schema.set_meta(database, key, self.number(key))
+        self.roots()  # raises where one of them is not what was written
+        for row in self.database.execute("SELECT * FROM roots"):
+            database.execute(f"INSERT INTO roots VALUES ({', '.join('?' * len(row))})", row)
 
     # -------------------------------------------------------------------------------- looking things up
 
@@ -225,16 +224,15 @@ class Store(Tables):
 
     def segments(self) -> list[Segment] | None:
         """What the catalogue says of the segments of vectors, in order of their images; None if none was made yet."""
-        record = self.meta("vectors")
         try:
+            record = self.meta("vectors")
             return [_checked(Segment(*values)) for values in json.loads(record)] if record else None
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, IndexDamaged):
             return None  # they can be made again
 
     def new_segment_name(self) -> str:
         """A name for a segment that no other had or will have."""
-        self.begin()
-        self.database.execute("UPDATE meta SET value = value + 1 WHERE key = 'generation'")
+        self.set_meta("generation", self.number("generation") + 1)
         return f"vectors-{self.number('generation')}.faiss"
 
     def adopt_segments(self, segments: list[Segment], after: int, last: int | None) -> None:
@@ -242,8 +240,7 @@ class Store(Tables):
 
         Those of images with an id above `after`, and up to `last` if that is a number, have none that is gone.
         """
-        self.begin()
-        self.database.execute("UPDATE meta SET value = ? WHERE key = 'vectors'", (json.dumps(segments),))
+        self.set_meta("vectors", json.dumps(segments))
         self.database.execute(
             "DELETE FROM dropped WHERE image > ? AND image <= ?", (after, LARGEST_ID if last is None else last)
         )

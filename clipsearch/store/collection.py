@@ -6,6 +6,7 @@ fp16, as in a folder: the engine says which rows are near, and these are compare
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
@@ -19,6 +20,7 @@ from clipsearch.errors import IndexUnusable, NoCollection
 from clipsearch.images.metadata import Metadata
 from clipsearch.paths import Collection, join, relative_to, spellings
 from clipsearch.store import expressions, milvus
+from clipsearch.store.drives import UNKNOWN, Drive
 from clipsearch.store.entities import METADATA, OF_PHOTO, escaped, root_of, unescaped
 from clipsearch.store.expressions import among
 from clipsearch.store.filters import EVERYTHING, Circle, Filter
@@ -114,6 +116,25 @@ class PublishedIndex(Searchable):
 
     def has_photos(self, root: Root, below: bytes = b"") -> bool:
         return bool(self._query(expressions.lies_in([Place(root, below)]), ["id"], limit=1))
+
+    def drives(self, root: Root) -> list[Drive]:
+        return [Drive(UNKNOWN)]  # they stay in the catalogue
+
+    def drives_below(self, root: Root, below: bytes) -> set[int]:
+        return {UNKNOWN}
+
+    def has_photos_on(self, root: Root, drive: Drive) -> bool:
+        return self.has_photos(root)
+
+    def count_on(self, root: Root, drive: int) -> int:
+        return self._count(f"root == {root.id}")
+
+    def witness(self, root: Root, drive: Drive) -> bytes | None:
+        with os.scandir(root.path) as entries:
+            return next((entry.path for entry in entries), None)
+
+    def has_moved(self, drive: Drive, to: Iterable[int]) -> bool:
+        return False
 
     def files_of(self, root: Root) -> Iterator[bytes]:
         return iter(sorted(unescaped(row["path"]) for row in self._all(f"root == {root.id}", ["path"])))

@@ -18,7 +18,7 @@ class Root(NamedTuple):
 
 
 class Known(NamedTuple):
-    """What the catalogue says of a file: enough to see whether it has changed, and whether it was skipped."""
+    """What the catalogue says of a file: whether it has changed, whether it was skipped, and on which drive it was."""
 
     path: bytes
     size: int
@@ -26,6 +26,7 @@ class Known(NamedTuple):
     ctime_ns: int
     error: str | None
     sidecar_token: int | None = None
+    drive: int = 0
 
 
 class Photo(NamedTuple):

@@ -21,11 +21,15 @@ FORMAT = 6
 REBUILT = "rebuilt.sqlite"  # a catalogue in the making, until it takes the other's place
 
 SCHEMA = """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
+CREATE TABLE meta (key TEXT PRIMARY KEY, value, mark INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE roots (
     id INTEGER PRIMARY KEY, path BLOB NOT NULL UNIQUE,
     hidden INTEGER NOT NULL, follow_links INTEGER NOT NULL, exclude TEXT NOT NULL, any_name INTEGER NOT NULL,
-    raw INTEGER NOT NULL, video INTEGER NOT NULL
+    raw INTEGER NOT NULL, video INTEGER NOT NULL, mark INTEGER NOT NULL
+);
+CREATE TABLE drives (
+    id INTEGER PRIMARY KEY, root INTEGER NOT NULL REFERENCES roots, mount BLOB NOT NULL,
+    device INTEGER NOT NULL, mark INTEGER NOT NULL
 );
 CREATE TABLE images (
     id INTEGER PRIMARY KEY AUTOINCREMENT, content BLOB NOT NULL UNIQUE,
@@ -34,7 +38,9 @@ CREATE TABLE images (
 );
 CREATE INDEX images_hash ON images (hash);
 CREATE TABLE embeddings (image INTEGER PRIMARY KEY, vector BLOB NOT NULL);
-CREATE TABLE frames (image INTEGER PRIMARY KEY, video INTEGER NOT NULL, time REAL NOT NULL);
+CREATE TABLE frames (
+    image INTEGER PRIMARY KEY, video INTEGER NOT NULL, time REAL NOT NULL, mark INTEGER NOT NULL
+);
 CREATE INDEX frames_video ON frames (video);
 CREATE TABLE texts (image INTEGER PRIMARY KEY, lines TEXT NOT NULL, folded TEXT NOT NULL, mark INTEGER NOT NULL);
 CREATE VIRTUAL TABLE words USING fts5 (
@@ -43,10 +49,11 @@ CREATE VIRTUAL TABLE words USING fts5 (
 CREATE TABLE photos (
     id INTEGER PRIMARY KEY, root INTEGER NOT NULL REFERENCES roots, path BLOB NOT NULL,
     size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, ctime_ns INTEGER NOT NULL,
-    image INTEGER REFERENCES images, error TEXT, sidecar_token INTEGER, keywords TEXT, mark INTEGER NOT NULL,
-    UNIQUE (root, path), CHECK ((image IS NULL) != (error IS NULL))
+    image INTEGER REFERENCES images, error TEXT, sidecar_token INTEGER, keywords TEXT, drive INTEGER NOT NULL,
+    mark INTEGER NOT NULL, UNIQUE (root, path), CHECK ((image IS NULL) != (error IS NULL))
 );
 CREATE INDEX photos_image ON photos (image);
+CREATE INDEX photos_drive ON photos (drive);
 CREATE TABLE loose (image INTEGER PRIMARY KEY);
 CREATE TABLE dropped (image INTEGER PRIMARY KEY);
 """
@@ -82,8 +89,14 @@ CREATE TRIGGER photo_removed AFTER DELETE ON photos
     BEGIN DELETE FROM changes WHERE photo = old.id; INSERT INTO changes (photo) VALUES (old.id); END;
 """
 
-# The columns that the marks of a photo and of an image are made from.
-OF_PHOTO = "path, size, mtime_ns, ctime_ns, image, CAST(error AS BLOB), sidecar_token, CAST(keywords AS BLOB)"
+# The columns that the mark of a row is made from.
+OF_META = "CAST(key AS BLOB), CASE typeof(value) WHEN 'text' THEN CAST(value AS BLOB) ELSE value END"
+OF_ROOT = "id, path, hidden, follow_links, CAST(exclude AS BLOB), any_name, raw, video"
+OF_DRIVE = "id, root, mount, device"
+OF_FRAME = "frames.image, frames.video, frames.time"
+OF_PHOTO = (
+    "root, path, size, mtime_ns, ctime_ns, image, CAST(error AS BLOB), sidecar_token, CAST(keywords AS BLOB), drive"
+)
 OF_IMAGE = (
     "content, width, height, CAST(taken AS BLOB), CAST(camera AS BLOB), latitude, longitude, CAST(keywords AS BLOB),"
     " duration, hash"
@@ -141,18 +154,51 @@ def _connect(path: Path, query: str, any_thread: bool, first: str = "") -> sqlit
 
 def check_format(database: sqlite3.Connection, folder: Path) -> None:
     """Raise `IndexOutdated`, `IndexTooNew` or `IndexUnusable` unless the format is the one that is known here."""
-    row = database.execute("SELECT value FROM meta WHERE key = 'format'").fetchone()
-    found = row[0] if row else None
-    if not isinstance(found, int):
+    found = _format(database)
+    if found is None:
         raise IndexUnusable(f"the index at {folder} has no format that is known")
     if found > FORMAT:
         raise IndexTooNew(f"the index at {folder} has format {found} of a newer clipsearch; this one knows {FORMAT}")
     if found < FORMAT:
         message = f"the index at {folder} has format {found} of an older clipsearch; this one knows {FORMAT}"
         raise IndexOutdated(message, _folders(database))
-    recorded = database.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone()
-    if recorded != (_mark_of_schema(database),):
+    if meta(database, "schema") != _mark_of_schema(database):
         raise sqlite3.DatabaseError("its tables are not those that were made")
+
+
+def _format(database: sqlite3.Connection) -> int | None:
+    """The number of the format. Raises `Unsound`: one bit makes it an older one, which a rebuild replaces."""
+    columns = {name for (name,) in database.execute("SELECT name FROM pragma_table_info('meta')")}
+    if "mark" in columns:
+        found = meta(database, "format")
+    else:  # before format 6 nothing in this table had a mark
+        row = database.execute("SELECT value FROM meta WHERE key = 'format'").fetchone()
+        found = row[0] if row else None
+    return found if isinstance(found, int) else None
+
+
+class Unsound(sqlite3.DatabaseError):
+    """A row of `meta` is not what was written."""
+
+
+def meta(database: sqlite3.Connection, key: str) -> Any:
+    """A value that a catalogue has of itself; None if it has none. Raises `Unsound`."""
+    row = database.execute(f"SELECT value, mark = mark({OF_META}) FROM meta WHERE key = ?", (key,)).fetchone()
+    if row is None and not unsound_keys(database):
+        return None
+    if row is None or not row[1]:  # where it is missing, the name may be what is damaged
+        raise Unsound(f"the value of {key} is not the one that was written")
+    return row[0]
+
+
+def unsound_keys(database: sqlite3.Connection) -> list[str]:
+    """The keys, as they read now, of rows of `meta` that are not what was written."""
+    return [key for (key,) in database.execute(f"SELECT key FROM meta WHERE mark != mark({OF_META})")]
+
+
+def set_meta(database: sqlite3.Connection, key: str, value: Any) -> None:
+    """Record a value that a catalogue has of itself."""
+    database.execute("INSERT OR REPLACE INTO meta VALUES (?, ?, ?)", (key, value, mark(key, value)))
 
 
 def _folders(database: sqlite3.Connection) -> list[bytes]:
@@ -182,16 +228,17 @@ def initialise(database: sqlite3.Connection, model: str, dim: int) -> None:
     """Make the tables of an empty catalogue for embeddings of length `dim`."""
     database.executescript("BEGIN IMMEDIATE;" + SCHEMA + TRIGGERS)
     rows = {"format": FORMAT, "model": model, "dim": dim, "generation": 0, "vectors": None, "reads": 0}
-    database.executemany("INSERT INTO meta VALUES (?, ?)", rows.items())
-    database.execute("INSERT INTO meta VALUES ('schema', ?)", (_mark_of_schema(database),))
+    for key, value in rows.items():
+        set_meta(database, key, value)
+    set_meta(database, "schema", _mark_of_schema(database))
     database.execute("COMMIT")
 
 
 def record_changes(database: sqlite3.Connection, identity: str) -> None:
     """From now on, write down what changes, under a name for this catalogue that no other has."""
     database.executescript("BEGIN IMMEDIATE;" + CHANGES)
-    database.execute("INSERT INTO meta VALUES ('identity', ?)", (identity,))
-    database.execute("UPDATE meta SET value = ? WHERE key = 'schema'", (_mark_of_schema(database),))
+    set_meta(database, "identity", identity)
+    set_meta(database, "schema", _mark_of_schema(database))
     database.execute("COMMIT")
 
 

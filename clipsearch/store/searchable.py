@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -14,22 +12,14 @@ from numpy.typing import NDArray
 
 from clipsearch.arrays import Array, Ids
 from clipsearch.errors import IndexEmpty
-from clipsearch.paths import join
 from clipsearch.store import selection
+from clipsearch.store.drives import Drive, Presence, presence_of
 from clipsearch.store.filters import EVERYTHING, Filter
 from clipsearch.store.photo import Photo, Root, RootCounts
 
 if TYPE_CHECKING:
     from clipsearch.store.selection import Selection
     from clipsearch.store.texts import Line
-
-
-class Offline(StrEnum):
-    """Why nothing can be said of the photos in an indexed folder now. They are kept until it is back."""
-
-    MISSING = "is not there"
-    EMPTY = "has nothing in it any more"  # where photos were: most often a mount point
-    UNREADABLE = "cannot be read"
 
 
 class Searchable(ABC):
@@ -112,23 +102,35 @@ class Searchable(ABC):
         """The root of a photo and its path below it: as it is spelt, or with links to its folder or to it resolved."""
         return selection.locate(self, path, roots)
 
-    def offline(self, root: Root, below: bytes = b"") -> Offline | None:
-        """Why a root cannot be looked at now; None when it can. This is the one place that decides it.
+    # -------------------------------------------------------------------------------- drives
 
-        `below`: whether a folder in it can be. One that is not there or empty can: its photos are gone.
-        """
-        try:
-            with os.scandir(root.path) as entries:
-                is_empty = next(entries, None) is None
-            if is_empty and self.has_photos(root):
-                return Offline.EMPTY
-            if not os.access(root.path, os.X_OK):  # its files are listed, but none of them can be looked at
-                return Offline.UNREADABLE
-        except (FileNotFoundError, NotADirectoryError):
-            return Offline.MISSING
-        except OSError:
-            return Offline.UNREADABLE
-        return Offline.UNREADABLE if below and _is_unreadable(join(root.path, below)) else None
+    def presence(self, root: Root) -> Presence:
+        """What of a root can be looked at now, and what is offline."""
+        return presence_of(self, root)
+
+    @abstractmethod
+    def drives(self, root: Root) -> list[Drive]:
+        """The drives that files of a root lie on, as they were when they were last seen."""
+
+    @abstractmethod
+    def drives_below(self, root: Root, below: bytes) -> set[int]:
+        """The ids of the drives that photos in a folder of a root lie on."""
+
+    @abstractmethod
+    def has_photos_on(self, root: Root, drive: Drive) -> bool:
+        """Whether photos of a root lie on a drive."""
+
+    @abstractmethod
+    def count_on(self, root: Root, drive: int) -> int:
+        """How many photos of a root lie on a drive, by its id."""
+
+    @abstractmethod
+    def witness(self, root: Root, drive: Drive) -> bytes | None:
+        """The absolute path of a file that shows that a drive is online; None when there is none."""
+
+    @abstractmethod
+    def has_moved(self, drive: Drive, to: Iterable[int]) -> bool:
+        """Whether half of the photos of a drive, or more, are on others, by their ids, too."""
 
     # -------------------------------------------------------------------------------- photos
 
@@ -211,11 +213,3 @@ class Searchable(ABC):
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self.close()
-
-
-def _is_unreadable(folder: bytes) -> bool:
-    try:
-        with os.scandir(folder):
-            return not os.access(folder, os.X_OK)
-    except OSError as error:
-        return not isinstance(error, FileNotFoundError | NotADirectoryError)

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from clipsearch.errors import BadRequest, NotIndexed
 from clipsearch.paths import absolute, join, relative_to, spellings
 from clipsearch.store import texts
+from clipsearch.store.drives import Offline
 from clipsearch.store.filters import EVERYTHING, Circle, Filter, words_of
 
 if TYPE_CHECKING:
     from clipsearch.store.catalogue import Store
     from clipsearch.store.photo import Root
-    from clipsearch.store.searchable import Offline, Searchable
+    from clipsearch.store.searchable import Searchable
 
 # Photos with their images. Left to itself, SQLite would go through all photos of a root to find those of a few images.
 BY_PHOTO = "photos JOIN images ON images.id = photos.image"
@@ -52,10 +53,11 @@ class Selection(NamedTuple):
 
 
 class Place(NamedTuple):
-    """A root, or a folder in it by its path below the root."""
+    """A root, or a folder in it by its path below the root; without the photos on the drives that are offline."""
 
     root: Root
     below: bytes = b""
+    without: frozenset[int] = frozenset()
 
     def lies_in(self, other: Place) -> bool:
         """Whether all its photos are those of another place too."""
@@ -181,15 +183,32 @@ def _places(roots: list[Root], folder: bytes) -> list[Place]:
 
 
 def _without_offline(store: Searchable, places: list[Place]) -> tuple[list[Place], dict[Root, Offline]]:
-    searched, offline = [], {}
+    searched: list[Place] = []
+    offline: dict[Root, Offline] = {}
     for place in places:
-        why = store.offline(place.root, place.below)
-        if why is None:
-            searched.append(place)
-        else:
-            path = join(place.root.path, place.below) if place.below else place.root.path
-            offline[place.root._replace(path=path)] = why
+        root, below, _ = place
+        folder = join(root.path, below) if below else root.path
+        presence = store.presence(root)
+        if presence.whole or (below and _is_unreadable(folder)):
+            offline[root._replace(path=folder)] = presence.whole or Offline.UNREADABLE
+            continue
+        drives = store.drives_below(root, below) if presence.away else set()
+        away = [one for one in presence.away if one.drives & drives]
+        without = frozenset[int]().union(*(one.drives for one in away))
+        for one in away:
+            inside = relative_to(one.place, folder) is not None
+            offline[root._replace(path=one.place if inside else folder)] = one.why
+        if not drives or drives - without:
+            searched.append(place._replace(without=without))
     return searched, offline
+
+
+def _is_unreadable(folder: bytes) -> bool:
+    try:
+        with os.scandir(folder):
+            return not os.access(folder, os.X_OK)
+    except OSError as error:
+        return not isinstance(error, FileNotFoundError | NotADirectoryError)
 
 
 # ------------------------------------------------------------------------------------------ conditions
@@ -197,7 +216,13 @@ def _without_offline(store: Searchable, places: list[Place]) -> tuple[list[Place
 
 def _lies_in(places: list[Place]) -> Clause:
     one = "photos.root = ? AND photos.path >= ? AND photos.path < ?"
-    return any_of(Clause(one, (place.root.id, *bounds(place.below))) for place in places)
+
+    def clause(place: Place) -> Clause:
+        values = (place.root.id, *bounds(place.below), *place.without)
+        drives = f" AND photos.drive NOT IN ({', '.join('?' * len(place.without))})" if place.without else ""
+        return Clause(one + drives, values)
+
+    return any_of(map(clause, places))
 
 
 def _choose_files(store: Store, roots: list[Root], files: Iterable[bytes]) -> list[bytes]:
@@ -322,6 +347,7 @@ def _with_frames(store: Store, candidates: Clause) -> Clause:
     """The same and, where there are videos, all their frames."""
     if not store.has_frames():
         return candidates
+    store.check_frames()
     frames = "SELECT image FROM frames WHERE video IN (SELECT id FROM chosen_images)"
     sql = f"WITH chosen_images (id) AS ({candidates.sql}) SELECT id FROM chosen_images UNION {frames}"
     return Clause(sql, candidates.values)

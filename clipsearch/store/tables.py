@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -12,20 +13,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipsearch.arrays import Array, Ids, parts, unit_rows
-from clipsearch.errors import IndexDamaged
+from clipsearch.errors import CatalogueDamaged, IndexDamaged
 from clipsearch.images.metadata import Metadata
-from clipsearch.images.scan import FoundFile, Rules
+from clipsearch.images.scan import FoundFile, Rules, is_video_name
 from clipsearch.paths import join, relative_to
 from clipsearch.store import schema
+from clipsearch.store.drives import UNKNOWN, Drive, Mounts, device_of, witness_among
 from clipsearch.store.photo import Known, Photo, Root, RootCounts
-from clipsearch.store.schema import OF_PHOTO, explained
+from clipsearch.store.schema import OF_DRIVE, OF_FRAME, OF_PHOTO, OF_ROOT, explained
 from clipsearch.store.searchable import Searchable
 from clipsearch.store.selection import BY_IMAGE, BY_PHOTO, Selection, all_of, bounds
 
 Rows = NDArray[np.float16]
 LARGEST_ID = 2**63 - 1  # that SQLite can have
-_KNOWN = "path, size, mtime_ns, ctime_ns, error, sidecar_token"
+_KNOWN = "path, size, mtime_ns, ctime_ns, error, sidecar_token, drive"
 RULES = ", ".join(Rules._fields)  # which `roots` has as columns
+_MENDABLE = {"vectors", "generation", "reads", "identity"}  # values in `meta` that `verify` can find again
 
 
 class _Frame(NamedTuple):
@@ -63,9 +66,18 @@ class Tables(Searchable):
                 self.database.execute("BEGIN IMMEDIATE")
 
     def meta(self, key: str) -> Any:
-        """A value that the catalogue has of itself."""
-        row = self.database.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
-        return None if row is None else row[0]
+        """A value that the catalogue has of itself. Raises `IndexDamaged` or `CatalogueDamaged`."""
+        try:
+            return schema.meta(self.database, key)
+        except schema.Unsound as error:
+            if key in _MENDABLE:
+                raise self.damaged() from None
+            raise CatalogueDamaged(f"the catalogue of {self.folder} is damaged ({error})") from None
+
+    def set_meta(self, key: str, value: Any) -> None:
+        """Record a value that the catalogue has of itself."""
+        self.begin()
+        schema.set_meta(self.database, key, value)
 
     def number(self, key: str) -> int:
         """A value that must be a whole number. Raises `IndexDamaged`."""
@@ -81,18 +93,22 @@ class Tables(Searchable):
     # -------------------------------------------------------------------------------- roots
 
     def roots(self) -> list[Root]:
-        """The indexed folders, by path."""
-        rows = self.database.execute(f"SELECT id, path, {RULES} FROM roots ORDER BY path").fetchall()
-        try:
-            return [Root(root_id, path, _rules(columns)) for root_id, path, *columns in rows]
-        except (ValueError, TypeError):
-            raise self.damaged() from None
+        """The indexed folders, by path. Raises `CatalogueDamaged`: nothing else says which photos they had."""
+        query = f"SELECT mark = mark({OF_ROOT}), id, path, {RULES} FROM roots ORDER BY path"
+        roots = []
+        for is_sound, root_id, path, *columns in self.database.execute(query):
+            if not is_sound:
+                name = os.fsdecode(path) if isinstance(path, bytes) else str(path)
+                raise CatalogueDamaged(f"the record of the indexed folder {name} is damaged")
+            roots.append(Root(root_id, path, _rules(columns)))
+        return roots
 
     def add_root(self, path: bytes, rules: Rules) -> Root:
         """Record a folder. Roots that lie inside it become part of it and keep their photos."""
         self.begin()
-        statement = f"INSERT INTO roots (path, {RULES}) VALUES (?, {', '.join('?' * len(rules))})"
+        statement = f"INSERT INTO roots (path, {RULES}, mark) VALUES (?, {', '.join('?' * len(rules))}, 0)"
         root = Root(int(self.database.execute(statement, (path, *_columns(rules))).lastrowid or 0), path, rules)
+        self._mark_root(root)
         for inner in self.roots():
             below = relative_to(inner.path, path)
             if below:
@@ -101,8 +117,13 @@ class Tables(Searchable):
                     (root.id, below + b"/", inner.id),
                 )
                 self.database.execute(f"UPDATE photos SET mark = mark({OF_PHOTO}) WHERE root = ?", (root.id,))
+                self.database.execute("UPDATE drives SET root = ? WHERE root = ?", (root.id, inner.id))
+                self.database.execute(f"UPDATE drives SET mark = mark({OF_DRIVE}) WHERE root = ?", (root.id,))
                 self.database.execute("DELETE FROM roots WHERE id = ?", (inner.id,))
         return root
+
+    def _mark_root(self, root: Root) -> None:
+        self.database.execute(f"UPDATE roots SET mark = mark({OF_ROOT}) WHERE id = ?", (root.id,))
 
     def set_rules(self, root: Root, rules: Rules) -> Root:
         """Record what later scans of a root leave out."""
@@ -111,17 +132,27 @@ class Tables(Searchable):
         self.begin()
         columns = ", ".join(f"{name} = ?" for name in Rules._fields)
         self.database.execute(f"UPDATE roots SET {columns} WHERE id = ?", (*_columns(rules), root.id))
+        self._mark_root(root)
         return root._replace(rules=rules)
 
     def move_root(self, root: Root, path: bytes) -> None:
         """Record that a folder is somewhere else now, with all that is in it."""
         self.begin()
         self.database.execute("UPDATE roots SET path = ? WHERE id = ?", (path, root.id))
+        self._mark_root(root)
+        here = device_of(path) or 0
+        for drive in self.drives(root):
+            below = relative_to(drive.mount, root.path)
+            if below:  # mounted in the folder, as it may be again
+                self.set_drive(root, drive._replace(mount=join(path, below)))
+            elif relative_to(root.path, drive.mount) is not None:
+                self.set_drive(root, Drive(drive.id, Mounts().above(path, here) or path, here))
 
     def remove_root(self, root: Root) -> int:
         """Forget a folder and its photos; returns how many files it had."""
         self.begin()
         count = self.database.execute("DELETE FROM photos WHERE root = ?", (root.id,)).rowcount
+        self.database.execute("DELETE FROM drives WHERE root = ?", (root.id,))
         self.database.execute("DELETE FROM roots WHERE id = ?", (root.id,))
         return count
 
@@ -130,6 +161,85 @@ class Tables(Searchable):
         rows = self.database.execute("SELECT root, count(image), count(error) FROM photos GROUP BY root")
         of = {root: (photos, skipped) for root, photos, skipped in rows}
         return [RootCounts(root, *of.get(root.id, (0, 0))) for root in self.roots()]
+
+    # -------------------------------------------------------------------------------- drives
+
+    def drives(self, root: Root) -> list[Drive]:
+        """The drives that files of a root lie on. Raises `IndexDamaged`."""
+        query = f"SELECT mark = mark({OF_DRIVE}), root, id, mount, device FROM drives ORDER BY id"
+        rows = self.database.execute(query).fetchall()
+        if not all(row[0] for row in rows):
+            raise self.damaged()
+        drives = [Drive(*row[2:]) for row in rows if row[1] == root.id]
+        return [Drive(UNKNOWN), *drives] if self.has_photos_on(root, Drive(UNKNOWN)) else drives
+
+    def add_drive(self, root: Root, mount: bytes, device: int) -> Drive:
+        """Record a drive."""
+        self.begin()
+        statement = "INSERT INTO drives (root, mount, device, mark) VALUES (?, ?, ?, 0)"
+        drive = Drive(int(self.database.execute(statement, (root.id, mount, device)).lastrowid or 0), mount, device)
+        self.set_drive(root, drive)
+        return drive
+
+    def set_drive(self, root: Root, drive: Drive) -> None:
+        """Record where a drive is now."""
+        self.begin()
+        values = (drive.mount, drive.device, schema.mark(drive.id, root.id, drive.mount, drive.device), drive.id)
+        self.database.execute("UPDATE drives SET mount = ?, device = ?, mark = ? WHERE id = ?", values)
+
+    def lie_on(self, root: Root, drive: Drive, paths: Iterable[bytes]) -> None:
+        """Record that files of a root lie on another drive than before."""
+        self.begin()
+        where = "WHERE root = ? AND path = ?"
+        for path in paths:
+            self.database.execute(f"UPDATE photos SET drive = ? {where}", (drive.id, root.id, path))
+            self.database.execute(f"UPDATE photos SET mark = mark({OF_PHOTO}) {where}", (root.id, path))
+
+    def unite_drives(self, drive: Drive, others: Iterable[Drive]) -> None:
+        """Record that others are the same drive."""
+        self.begin()
+        for other in others:
+            self.database.execute("UPDATE photos SET drive = ? WHERE drive = ?", (drive.id, other.id))
+            self.database.execute("DELETE FROM drives WHERE id = ?", (other.id,))
+        self.database.execute(f"UPDATE photos SET mark = mark({OF_PHOTO}) WHERE drive = ?", (drive.id,))
+
+    def remove_drives(self, ids: Iterable[int]) -> int:
+        """Forget drives and their photos; returns how many files they had."""
+        self.begin()
+        return sum(self.database.execute("DELETE FROM photos WHERE drive = ?", (n,)).rowcount for n in ids)
+
+    def has_photos_on(self, root: Root, drive: Drive) -> bool:
+        """Whether photos of a root lie on a drive."""
+        query = (
+            "SELECT 1 FROM photos INDEXED BY photos_drive WHERE drive = ? AND root = ? AND image IS NOT NULL LIMIT 1"
+        )
+        return self.database.execute(query, (drive.id, root.id)).fetchone() is not None
+
+    def count_on(self, root: Root, drive: int) -> int:
+        """As `Searchable` says."""
+        query = "SELECT count(image) FROM photos WHERE drive = ? AND root = ?"
+        return int(self.database.execute(query, (drive, root.id)).fetchone()[0])
+
+    def witness(self, root: Root, drive: Drive) -> bytes | None:
+        """As `Searchable` says."""
+        query = f"SELECT {_KNOWN} FROM photos INDEXED BY photos_drive WHERE drive = ? AND root = ?"
+        return witness_among(root, drive, (Known(*row) for row in self.database.execute(query, (drive.id, root.id))))
+
+    def has_moved(self, drive: Drive, to: Iterable[int]) -> bool:
+        """As `Searchable` says."""
+        others = list(to)
+        moved = (
+            "EXISTS (SELECT 1 FROM photos AS other WHERE other.image = photos.image"
+            f" AND other.drive IN ({_placeholders(others)}))"
+        )
+        query = f"SELECT count(*), sum({moved}) FROM photos WHERE drive = ? AND image IS NOT NULL"
+        every, found = self.database.execute(query, (*others, drive.id)).fetchone()
+        return bool(every) and 2 * found >= every
+
+    def drives_below(self, root: Root, below: bytes) -> set[int]:
+        """As `Searchable` says."""
+        query = "SELECT DISTINCT drive FROM photos WHERE root = ? AND path >= ? AND path < ? AND image IS NOT NULL"
+        return {drive for (drive,) in self.database.execute(query, (root.id, *bounds(below)))}
 
     # -------------------------------------------------------------------------------- photos and images
 
@@ -155,22 +265,30 @@ class Tables(Searchable):
         return Known(*row) if row else None
 
     def put_photo(
-        self, root: Root, file: FoundFile, image_id: int | None, error: str | None, keywords: Iterable[str] = ()
+        self,
+        root: Root,
+        file: FoundFile,
+        image_id: int | None,
+        error: str | None,
+        keywords: Iterable[str] = (),
+        drive: int = UNKNOWN,
     ) -> None:
         """Record a file, new or changed: it has an image, or the error that says why not.
 
-        `keywords` are those beside it; those in it are added.
+        `keywords` are those beside it; those in it are added. `drive` is the id of the one that it lies on.
         """
         self.begin()
         every = "\n".join(dict.fromkeys([*self._keywords_in(image_id), *keywords])) or None
-        values = (file.path, file.size, file.mtime_ns, file.ctime_ns, image_id, error, file.sidecar_token, every)
+        about = (file.size, file.mtime_ns, file.ctime_ns, image_id, error, file.sidecar_token, every, drive)
+        values = (root.id, file.path, *about)
         self.database.execute(
-            "INSERT INTO photos (root, path, size, mtime_ns, ctime_ns, image, error, sidecar_token, keywords, mark)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+            "INSERT INTO photos (root, path, size, mtime_ns, ctime_ns, image, error, sidecar_token, keywords, drive, mark)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
             " ON CONFLICT (root, path) DO UPDATE SET size = excluded.size, mtime_ns = excluded.mtime_ns,"
             " ctime_ns = excluded.ctime_ns, image = excluded.image, error = excluded.error,"
-            " sidecar_token = excluded.sidecar_token, keywords = excluded.keywords, mark = excluded.mark",
-            (root.id, *values, schema.mark(*values)),
+            " sidecar_token = excluded.sidecar_token, keywords = excluded.keywords, drive = excluded.drive,"
+            " mark = excluded.mark",
+            (*values, schema.mark(*values)),
         )
 
     def _keywords_in(self, image_id: int | None) -> list[str]:
@@ -200,23 +318,34 @@ class Tables(Searchable):
         """
         for number, (time, content, row) in enumerate(frames):
             image_id = self.add_image(content, metadata, row) if number else video
-            self.database.execute("INSERT INTO frames VALUES (?, ?, ?)", (image_id, video, time))
+            values = (image_id, video, float(time))
+            self.database.execute("INSERT INTO frames VALUES (?, ?, ?, ?)", (*values, schema.mark(*values)))
 
     def has_frames(self) -> bool:
         """Whether there are videos."""
         return self.database.execute("SELECT 1 FROM frames LIMIT 1").fetchone() is not None
 
+    def check_frames(self) -> None:
+        """Raise `IndexDamaged` where a frame is not what was written: it may belong to another video."""
+        if self.database.execute(f"SELECT 1 FROM frames WHERE mark != mark({OF_FRAME}) LIMIT 1").fetchone():
+            raise self.damaged()
+
     def prune(self) -> None:
-        """Forget the contents that no photo has any more."""
+        """Forget the contents that no photo has any more, and drives without files. Damaged frames are for `verify`."""
         self.begin()
         self.database.execute(
             "DELETE FROM images WHERE id IN (SELECT image FROM loose)"
             " AND NOT EXISTS (SELECT 1 FROM photos WHERE photos.image = images.id)"
         )
         self.database.execute("DELETE FROM loose")
-        gone = "SELECT image FROM frames WHERE video NOT IN (SELECT id FROM images)"
+        sound = f"frames.mark = mark({OF_FRAME})"
+        gone = f"SELECT image FROM frames WHERE video NOT IN (SELECT id FROM images) AND {sound}"
         self.database.execute(f"DELETE FROM images WHERE id IN ({gone})")
-        self.database.execute("DELETE FROM frames WHERE image NOT IN (SELECT id FROM images)")
+        self.database.execute(f"DELETE FROM frames WHERE image NOT IN (SELECT id FROM images) AND {sound}")
+        self.database.execute(
+            "DELETE FROM drives WHERE NOT EXISTS (SELECT 1 FROM photos WHERE drive = drives.id)"
+            f" AND mark = mark({OF_DRIVE})"
+        )
 
     def find_image(self, content: bytes) -> int | None:
         """The id of the image with this content hash."""
@@ -258,17 +387,30 @@ class Tables(Searchable):
             images = list({frames[image].video if image in frames else image for image in part})
             condition = f"images.id IN ({_placeholders(images)}) AND {holds.sql}"
             found = list(self._photos(roots, condition, (*images, *holds.values), BY_IMAGE))
+            self._check_owners({image for image in part if image not in frames} - {photo.image_id for photo in found})
             out += _with_frames(found, frames) if frames else found
         return out
+
+    def _check_owners(self, images: set[int]) -> None:
+        """Raise `IndexDamaged` for an image of no photo, such as a frame whose record names another image."""
+        for part in parts(sorted(images)):
+            query = (
+                f"SELECT 1 FROM images WHERE id IN ({_placeholders(part)}) AND id NOT IN (SELECT image FROM loose)"
+                " AND NOT EXISTS (SELECT 1 FROM photos WHERE photos.image = images.id) LIMIT 1"
+            )
+            if self.database.execute(query, part).fetchone():
+                raise self.damaged()
 
     def _frames(self, images: list[int]) -> dict[int, _Frame]:
         """Those of some images that are frames of videos."""
         rows = self.database.execute(
-            "SELECT image, video, time, content FROM frames JOIN images ON images.id = image"
-            f" WHERE image IN ({_placeholders(images)})",
+            f"SELECT frames.mark = mark({OF_FRAME}), image, video, time, content"
+            f" FROM frames JOIN images ON images.id = image WHERE image IN ({_placeholders(images)})",
             images,
-        )
-        return {image: _Frame(video, time, content) for image, video, time, content in rows}
+        ).fetchall()
+        if not all(row[0] for row in rows):
+            raise self.damaged()
+        return {image: _Frame(video, time, content) for _, image, video, time, content in rows}
 
     def by_path(self, chosen: Selection, *, copied: bool = False) -> Iterator[Photo]:
         """As `Searchable` says."""
@@ -312,12 +454,13 @@ class Tables(Searchable):
     ) -> Iterator[Photo]:
         rows = self.database.execute(
             "SELECT photos.root, photos.path, size, mtime_ns, ctime_ns, photos.image, photos.keywords, time, content,"
-            " hash, width, height, taken, camera, latitude, longitude, images.keywords, duration"
+            f" hash, frames.image IS NULL OR frames.mark = mark({OF_FRAME}),"
+            " width, height, taken, camera, latitude, longitude, images.keywords, duration"
             f" FROM {tables} LEFT JOIN frames ON frames.image = photos.image WHERE {condition}",
             values,
         )
-        for root, path, size, mtime_ns, ctime_ns, image_id, keywords, time, content, hash, *metadata in rows:
-            if not isinstance(path, bytes):
+        for root, path, size, mtime_ns, ctime_ns, image_id, keywords, time, content, hash, is_sound, *metadata in rows:
+            if not is_sound or not isinstance(path, bytes) or (time is None and is_video_name(path)):
                 raise self.damaged()
             whole = join(roots[root].path, path)
             of = Metadata(*metadata)
@@ -367,6 +510,7 @@ class Tables(Searchable):
 
     def count_distinct(self) -> int:
         """As `Searchable` says."""
+        self.check_frames()
         frames = self.database.execute("SELECT count(*) FROM frames WHERE image != video").fetchone()[0]
         return self.count_embeddings() - int(frames)
 

@@ -117,8 +117,7 @@ def is_read(store: Store) -> bool:
 def set_read(store: Store, reads: bool) -> None:
     """Record whether they are to be."""
     if reads != is_read(store):
-        store.begin()
-        store.database.execute("UPDATE meta SET value = ? WHERE key = 'reads'", (int(reads),))
+        store.set_meta("reads", int(reads))
 
 
 def counts(store: Store) -> tuple[int, int]:

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import re
+import uuid
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
 from clipsearch.errors import CatalogueDamaged
-from clipsearch.store import vectors
+from clipsearch.images.read import frame_hash
+from clipsearch.images.scan import is_video_name
+from clipsearch.store import schema, vectors
 from clipsearch.store.catalogue import Store
-from clipsearch.store.schema import OF_IMAGE, OF_PHOTO, OF_TEXT, explained
+from clipsearch.store.drives import UNKNOWN
+from clipsearch.store.schema import OF_DRIVE, OF_FRAME, OF_IMAGE, OF_META, OF_PHOTO, OF_TEXT, explained
 
 
 class Damage(StrEnum):
     """What was wrong with some rows of the catalogue, or with segments of the vectors."""
 
+    SETTING = "damaged setting"  # what the catalogue says of itself; found again from the rest
+    FRAME = "damaged frame"  # its video is forgotten, and embedded again by the next update
+    DRIVE = "damaged drive"  # forgotten; the next update sees where the photos are
     NAME = "damaged name"  # of files; they are forgotten, and found again if they are there
     NO_FOLDER = "no folder"  # files of no indexed folder; forgotten
     RECORD = "damaged record"  # of files; the next update looks at them again
@@ -44,9 +52,9 @@ class Verified(NamedTuple):
 
 # No file has this time, so that the next update looks at it.
 _AGAIN = (
-    "image = NULL, error = 'to be embedded again', mtime_ns = -1,"
-    " mark = mark(path, size, -1, ctime_ns, NULL, CAST('to be embedded again' AS BLOB), sidecar_token,"
-    " CAST(keywords AS BLOB))"
+    f"image = NULL, error = 'to be embedded again', mtime_ns = -1, drive = {UNKNOWN},"
+    " mark = mark(root, path, size, -1, ctime_ns, NULL, CAST('to be embedded again' AS BLOB), sidecar_token,"
+    f" CAST(keywords AS BLOB), {UNKNOWN})"
 )
 _REPAIRS = {  # in this order: what one forgets leaves others without what they belong to
     Damage.NAME: "DELETE FROM photos WHERE typeof(path) != 'blob'",
@@ -70,19 +78,30 @@ def verify(store: Store) -> Verified:
     """Mend the catalogue, then the segments. Raises `CatalogueDamaged` when SQLite finds its file damaged."""
     repairs = repair(store)
     damaged = vectors.damaged(store)
-    if damaged:
+    if damaged or any(one.damage is Damage.SETTING for one in repairs):
         vectors.refresh(store, anew=damaged)
+    if damaged:
         repairs.append(Repair(Damage.VECTORS, len(damaged)))
     return Verified(sum(of.photos for of in store.counts()), store.count_embeddings(), tuple(repairs))
 
 
 def repair(store: Store) -> list[Repair]:
-    """Mend the catalogue alone, and commit. Raises `CatalogueDamaged` when SQLite finds its file damaged."""
+    """Mend the catalogue alone, and commit.
+
+    Raises `CatalogueDamaged` when SQLite finds its file damaged, or the record of an indexed folder is.
+    """
     with explained(store.folder):
         _check_file(store)
+        store.roots()
+        store.begin()
+        counts = {
+            Damage.SETTING: _mend_settings(store),
+            Damage.DRIVE: _mend_drives(store),
+            Damage.FRAME: _mend_frames(store),
+        }
         store.prune()  # what an interrupted run left to do is no damage
         _list_unsound(store)
-        counts = {damage: store.database.execute(statement).rowcount for damage, statement in _REPAIRS.items()}
+        counts |= {damage: store.database.execute(statement).rowcount for damage, statement in _REPAIRS.items()}
         store.database.execute("DROP TABLE unsound")
         store.database.execute("DELETE FROM loose")
         store.commit()
@@ -95,11 +114,73 @@ def _check_file(store: Store) -> None:
         raise CatalogueDamaged(f"the catalogue of {store.folder} is damaged ({state.splitlines()[0]})")
 
 
+def _mend_settings(store: Store) -> int:
+    """Find values of `meta` again. The model, its dimensions and the format are nowhere else; to open checks them."""
+    unsound = schema.unsound_keys(store.database)
+    if not unsound:
+        return 0
+    store.database.execute(f"DELETE FROM meta WHERE mark != mark({OF_META})")
+    names = (re.fullmatch(r"vectors-(\d+)\.faiss", path.name) for path in store.folder.iterdir())
+    tables = {name for (name,) in store.database.execute("SELECT name FROM sqlite_master")}
+    again = {
+        "generation": 1 + max((int(name[1]) for name in names if name), default=0),
+        "vectors": None,
+        "reads": store.database.execute("SELECT count(*) > 0 FROM texts").fetchone()[0],
+        **({"identity": uuid.uuid4().hex} if "changes" in tables else {}),
+    }
+    there = {key for (key,) in store.database.execute("SELECT key FROM meta")}
+    for key, value in again.items():
+        if key not in there:
+            store.set_meta(key, value)
+    return len(unsound)
+
+
+def _mend_drives(store: Store) -> int:
+    count = store.database.execute(f"DELETE FROM drives WHERE mark != mark({OF_DRIVE})").rowcount
+    if count:
+        lost = f"drive != {UNKNOWN} AND NOT EXISTS (SELECT 1 FROM drives WHERE drives.id = drive)"
+        sound = f"mark = mark({OF_PHOTO})"
+        for (photo,) in store.database.execute(f"SELECT id FROM photos WHERE {lost} AND {sound}").fetchall():
+            store.database.execute(f"UPDATE photos SET drive = {UNKNOWN} WHERE id = ?", (photo,))
+            store.database.execute(f"UPDATE photos SET mark = mark({OF_PHOTO}) WHERE id = ?", (photo,))
+    return count
+
+
+def _mend_frames(store: Store) -> int:
+    """Forget videos of which a frame is damaged. Which of its numbers is the wrong one is not known."""
+    rows = store.database.execute(f"SELECT image, video, time FROM frames WHERE mark != mark({OF_FRAME})").fetchall()
+    if not rows:
+        return 0
+    contents = dict(store.database.execute("SELECT id, content FROM images").fetchall())
+    names: dict[int, bytes] = dict(store.database.execute("SELECT image, path FROM photos WHERE image IS NOT NULL"))
+    videos = {image for image, path in names.items() if isinstance(path, bytes) and is_video_name(path)}
+    whole = {image for (image,) in store.database.execute("SELECT image FROM frames WHERE image = video")}
+    concerned = videos - whole
+    for image, video, time in rows:
+        store.database.execute("DELETE FROM frames WHERE image = ?", (image,))
+        concerned |= videos & {image, video}
+        if isinstance(time, float):
+            concerned |= {one for one in videos if frame_hash(contents[one], time) == contents.get(image)}
+    for video in concerned:
+        store.database.execute(f"UPDATE photos SET {_AGAIN} WHERE image = ?", (video,))
+        store.database.execute(
+            "DELETE FROM images WHERE id = ? OR id IN (SELECT image FROM frames WHERE video = ?)", (video, video)
+        )
+    return len(rows)
+
+
 def _list_unsound(store: Store) -> None:
-    """Fill a table with the images whose embedding is missing, or which are not as they were written."""
+    """Fill a table with the images whose embedding is missing, or which are not as they were written.
+
+    With a frame its whole video is unsound, or the next update would take it for known and never look for that frame.
+    """
     store.database.execute(
         "CREATE TEMP TABLE unsound AS"
         " SELECT images.id FROM images LEFT JOIN embeddings ON embeddings.image = images.id"
         f" WHERE vector IS NULL OR typeof(vector) != 'blob' OR length(vector) != {2 * store.dim}"
         f" OR mark({OF_IMAGE}, vector) != images.mark"
+    )
+    videos = "SELECT video FROM frames WHERE image IN unsound"
+    store.database.execute(
+        f"INSERT INTO unsound SELECT image FROM frames WHERE video IN ({videos}) AND image NOT IN unsound"
     )

@@ -153,9 +153,9 @@ class Gallery:
         return {
             "folders": [records.path_fields(count.root.path)["path"] for count in counts],
             "offline": [
-                {**records.path_fields(count.root.path), "reason": str(reason)}
+                {**records.path_fields(away.place), "reason": str(away.why)}
                 for count in counts
-                if (reason := store.offline(count.root)) is not None
+                for away in store.presence(count.root).away
             ],
             "cameras": store.cameras()[:200],
             "concepts": [] if isinstance(index.place, Collection) else Concepts(index.place).names(),

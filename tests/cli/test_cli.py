@@ -412,7 +412,7 @@ def test_an_empty_index(clipsearch: Run, tmp_path: Path, mini_index) -> None:
 
 def test_an_index_of_a_newer_format(clipsearch: Run, tmp_path: Path, drawn_index: Path) -> None:
     shutil.copytree(drawn_index, tmp_path / "index")
-    damage(tmp_path / "index", "UPDATE meta SET value = 999 WHERE key = 'format'")
+    damage(tmp_path / "index", "UPDATE meta SET value = 999, mark = mark('format', 999) WHERE key = 'format'")
     result = clipsearch("query", "dog", index=tmp_path / "index")
     assert result.status == 2
     one_sentence(result)

@@ -54,8 +54,8 @@ def test_paths_come_in_bytewise_order_of_the_whole_path(root: Path) -> None:
 def test_a_photo_carries_its_size_and_times(root: Path) -> None:
     put(root, "a.jpg", content=b"12345")
     os.utime(root / "a.jpg", ns=(1, 1_234_567_890_000_000_000))
-    changed = (root / "a.jpg").stat().st_ctime_ns
-    assert found(root) == [FoundFile(b"a.jpg", 5, 1_234_567_890_000_000_000, changed)]
+    status = (root / "a.jpg").stat()
+    assert found(root) == [FoundFile(b"a.jpg", 5, 1_234_567_890_000_000_000, status.st_ctime_ns, device=status.st_dev)]
 
 
 def test_only_files_named_like_photos_are_found_whatever_the_case(root: Path) -> None:

@@ -174,7 +174,7 @@ def test_a_collection_of_another_model_is_refused_by_name(index: Path, place: Co
     publish(index, place)
     with Store.open(index, write=True) as store:
         other = replace(mini(), name="ViT-B-32/openai", sha256="0" * 64).to_json()
-        store.database.execute("UPDATE meta SET value = ? WHERE key = 'model'", (other,))
+        store.set_meta("model", other)
         store.commit()
     with pytest.raises(ModelMismatch, match=r"the collection .*photos.* has embeddings of mini, the index of ViT"):
         publish(index, place, replace=True)

@@ -28,7 +28,7 @@ def outdated(photos: Path, tmp_path: Path) -> Path:
     """An index of the photos that says it has an older format."""
     index = tmp_path / "index"
     update_index(index, [photos], MINI)
-    damage(index, "UPDATE meta SET value = 1 WHERE key = 'format'")
+    damage(index, "UPDATE meta SET value = 1, mark = mark('format', 1) WHERE key = 'format'")
     return index
 
 

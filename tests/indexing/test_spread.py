@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import scenes
 from PIL import Image
-from ray_workers import CannotLoad, DiesOfAll, DiesOfOne, DiesOnce, SeesNothing
+from ray_workers import CannotLoad, DiesOfAll, DiesOfOne, DiesOnce, SeesNothing, WaitsForOne
 
 from clipsearch.errors import BadArgument, BadRequest, EncodingFailed, WeightsUnusable
 from clipsearch.indexing import spread
@@ -78,7 +78,7 @@ def run(
     with Spread[File](mini(), options, Stages(), NOTHING, worker) as cluster:
         return {
             os.path.basename(os.fsdecode(item.path)): (found.error, row)
-            for item, found, row in cluster.run(files_of(folder))
+            for item, found, row in filter(None, cluster.run(files_of(folder)))
         }
 
 
@@ -102,6 +102,20 @@ def test_a_worker_that_dies_costs_nothing_but_time(photos: Path) -> None:
     assert (photos / "died").exists()
     assert len(found) == 32
     assert [name for name, (_, row) in found.items() if row is None] == ["broken.jpg"]
+
+
+def test_a_slow_photo_holds_up_nothing_but_itself(photos: Path) -> None:
+    batch = {f"0{n}.jpg" for n in range(5)}  # what the same worker, of one thread, has done before it
+    given: list[str] = []
+    with Spread[File](mini(), RAY, Stages(), NOTHING, WaitsForOne) as cluster:
+        for done in cluster.run(files_of(photos)):
+            if done is not None:
+                given.append(os.path.basename(os.fsdecode(done[0].path)))
+            if batch <= set(given) and not (photos / "go on").exists():
+                assert "05.jpg" not in given
+                (photos / "go on").touch()
+    assert (photos / "go on").exists()
+    assert len(given) == 32
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ from clipsearch.search.duplicates import Copy
 
 from clipsearch.images.metadata import Metadata
 from clipsearch.images.scan import Rules
-from clipsearch.indexing.status import RootStatus, Status
+from clipsearch.indexing.status import OfflinePart, RootStatus, Status
 from clipsearch.indexing.update import Report
 from clipsearch.output import records
 from clipsearch.search.evaluate import Evaluation, Recall
@@ -119,7 +119,7 @@ def test_the_status_of_an_index() -> None:
         RootStatus(b"/a", Rules(exclude=("*.gif",)), 3, 1, None),
         RootStatus(b"/b", Rules(hidden=True, raw=False), 2, 0, Offline.EMPTY),
     ]
-    paths, rates = ([(b"/a/x", "cut")], [(b"/a/l", 2)]), {"fp32": 17.5}
+    paths, rates = ([(b"/a/x", "cut")], [OfflinePart(b"/a/l", 2, Offline.UNREADABLE)]), {"fp32": 17.5}
     found = records.status(Status("/index", "mini", "f", 256, 5, 4, 99, "exact", roots, *paths, rates, 4, 1, 4))
     here, away = found.pop("roots")
     assert found == {
@@ -131,14 +131,14 @@ def test_the_status_of_an_index() -> None:
         "embeddings": 4,
         "bytes": 99,
         "search": "exact",
-        "unreadable": [{"path": "/a/l", "photos": 2}],
+        "offline": [{"path": "/a/l", "reason": "cannot be read", "photos": 2}],
         "skipped": [{"path": "/a/x", "reason": "cut"}],
         "images_per_second": {"fp32": 17.5},
         "read": 4,
         "with_text": 1,
     }
     assert (here["online"], here["offline"], here["exclude"], here["photos"]) == (True, None, ["*.gif"], 3)
-    assert (away["online"], away["offline"], away["hidden"]) == (False, "has nothing in it any more", True)
+    assert (away["online"], away["offline"], away["hidden"]) == (False, "has none of its photos any more", True)
     assert [(one["raw"], one["video"]) for one in (here, away)] == [(True, True), (False, True)]
 
 

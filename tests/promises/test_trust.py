@@ -92,6 +92,49 @@ def test_a_kill_at_any_moment_loses_nothing_that_was_committed(
     assert finished >= 1
 
 
+# The real program with a decoder that does not come to an end with photos that say so.
+DECODER = """
+import sys, time
+sys.path.append(sys.argv[1])
+from clipsearch.images import sandbox
+real = sandbox._answer
+sandbox._answer = lambda data, *rest: time.sleep(600) if data.endswith(b"slow") else real(data, *rest)
+sandbox.serve()
+"""
+WITH_DECODER = """
+import sys
+from clipsearch.images import sandbox
+sandbox._COMMAND[:] = [sys.executable, "-c", sys.argv.pop(1), sys.argv.pop(1)]
+from clipsearch.cli.main import main
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("slow", "kept"), [((0,), 40), ((30, 31), 30)], ids=["one thread is left", "both threads wait"]
+)
+def test_a_kill_while_slow_photos_are_decoded_loses_nothing_that_was_finished(
+    slow: tuple[int, ...], kept: int, tmp_path: Path
+) -> None:
+    photos, index = tmp_path / "photos", tmp_path / "index"
+    noise(photos, 40)
+    for number in slow:
+        picture = (photos / f"{number:04d}.jpg").read_bytes()
+        (photos / f"{number:04d}-slow.jpg" if number else photos / "0-slow.jpg").write_bytes(picture + b"slow")
+    options = ["--model", "mini", "--workers", "2", "--index", index, "-q"]
+    command = [sys.executable, "-c", WITH_DECODER, DECODER, ROOT, "index", photos, *options]
+    run = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    found: set[bytes] = set()
+    until = time.monotonic() + 60
+    while len(found) < kept and run.poll() is None and time.monotonic() < until:
+        time.sleep(0.2)
+        found = set(committed(index)) if (index / "catalogue.sqlite").exists() else set()
+    assert run.poll() is None
+    run.kill()
+    run.wait()
+    assert len(committed(index)) >= kept
+
+
 def committed(index: Path) -> dict[bytes, bytes]:
     """Every photo by path, with its stored embedding."""
     with Store.open(index) as opened:

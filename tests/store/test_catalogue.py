@@ -82,7 +82,7 @@ def test_where_there_is_no_index_the_message_says_how_to_make_one(folder: Path, 
 @pytest.mark.parametrize("write", [False, True])
 def test_a_newer_format_is_refused_by_name(folder: Path, write: bool) -> None:
     Store.create(folder, "a model", DIM).close()
-    damage(folder, "UPDATE meta SET value = 77 WHERE key = 'format'")
+    damage(folder, "UPDATE meta SET value = 77, mark = mark('format', 77) WHERE key = 'format'")
     with pytest.raises(IndexTooNew, match=r"format 77.*newer clipsearch"):
         Store.open(folder, write=write)
 
@@ -125,7 +125,7 @@ def older(folder: Path) -> None:
         folder,
         "DROP TABLE roots; CREATE TABLE roots (id INTEGER PRIMARY KEY, path BLOB NOT NULL UNIQUE);"
         "INSERT INTO roots VALUES (1, CAST('/photos' AS BLOB)), (2, x'2f6d656469612fff');"
-        "UPDATE meta SET value = 1 WHERE key = 'format'",
+        "UPDATE meta SET value = 1, mark = mark('format', 1) WHERE key = 'format'",
     )
 
 
@@ -142,7 +142,10 @@ def test_photos_that_lose_one_image_at_a_time_do_not_collide(folder: Path) -> No
         assert len(image_ids(store)) == 2
 
 
-@pytest.mark.parametrize("statement", ["DELETE FROM meta WHERE key = 'format'", "UPDATE meta SET value = 'old'"])
+@pytest.mark.parametrize(
+    "statement",
+    ["DELETE FROM meta WHERE key = 'format'", "UPDATE meta SET value = 'old', mark = mark(CAST(key AS BLOB), 'old')"],
+)
 def test_an_unknown_format_is_refused(folder: Path, statement: str) -> None:
     Store.create(folder, "a model", DIM).close()
     damage(folder, statement)
@@ -570,20 +573,20 @@ def test_what_keeps_a_root_from_being_looked_at(store: Store, tmp_path: Path, mo
     folder = tmp_path.resolve() / "photos"
     root = store.add_root(os.fsencode(folder), Rules())
     put(store, root, b"a.jpg")
-    assert store.offline(root) is Offline.MISSING
+    assert store.presence(root).whole is Offline.MISSING
     folder.write_text("a file in the place of the folder")
-    assert store.offline(root) is Offline.MISSING
+    assert store.presence(root).whole is Offline.MISSING
     folder.unlink()
     folder.mkdir()
-    assert store.offline(root) is Offline.EMPTY
+    assert store.presence(root).whole is Offline.EMPTY
     (folder / "a.jpg").touch()
-    assert store.offline(root) is None
+    assert store.presence(root).whole is None
     with monkeypatch.context() as patch:
         forbid(patch, folder)
-        assert store.offline(root) is Offline.UNREADABLE
+        assert store.presence(root).whole is Offline.UNREADABLE
     store.remove_photos(root, [b"a.jpg"])
     (folder / "a.jpg").unlink()
-    assert store.offline(root) is None  # a folder that never had photos may be empty
+    assert store.presence(root).whole is None  # a folder that never had photos may be empty
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="user ids")
@@ -605,7 +608,7 @@ def test_a_folder_without_permissions_is_unreadable_and_not_missing(tmp_path: Pa
         if child == 0:
             try:
                 os.setuid(65534)
-                os._exit(list(Offline).index(store.offline(store.roots()[0])))
+                os._exit(list(Offline).index(store.presence(store.roots()[0]).whole))
             finally:
                 os._exit(99)
         _, status = os.waitpid(child, 0)

@@ -37,7 +37,7 @@ def test_its_schema_is_the_schema() -> None:
     assert f"**Format {schema.FORMAT}.**" in DOCUMENT
 
 
-@pytest.mark.parametrize("table", ["roots", "photos", "images"])
+@pytest.mark.parametrize("table", ["roots", "drives", "photos", "images"])
 def test_it_explains_every_column(table: str) -> None:
     with sqlite3.connect(":memory:") as database:
         database.executescript(schema.SCHEMA)
@@ -94,4 +94,4 @@ def test_a_mark_can_be_computed_from_what_it_says(tmp_path: Path) -> None:
         assert (mark, blob) == (zlib.crc32(repr(listed).encode("ascii")), embedding)
         assert np.frombuffer(blob, "<f2").shape == (DIM,)
         [(mark,)] = store.database.execute("SELECT mark FROM photos")
-        assert mark == zlib.crc32(repr([b"a.jpg", 5, 1, 0, 1, None, None, None]).encode("ascii"))
+        assert mark == zlib.crc32(repr([1, b"a.jpg", 5, 1, 0, 1, None, None, None, 0]).encode("ascii"))

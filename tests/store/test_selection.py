@@ -398,7 +398,8 @@ def test_words_of_a_path(empty_store: Store, tmp_path: Path, name: str, expected
     for path in (b"2023 Italy/Cafe\xcc\x81.jpg", b"2023 Italy/b.jpg", "\u00fcbung/a.jpg".encode(), b"100%_/\xff.jpg"):
         image = empty_store.add_image(path.ljust(16)[:16], Metadata(1, 1), np.ones(empty_store.dim, np.float32))
         empty_store.put_photo(root, FoundFile(path, 1, 1), image, None)
-    (tmp_path / "x").touch()
+        (tmp_path / os.fsdecode(path)).parent.mkdir(exist_ok=True)
+        (tmp_path / os.fsdecode(path)).touch()
     found = empty_store.by_path(empty_store.select(Filter(name=name)))
     assert {photo.path[len(os.fsencode(tmp_path)) + 1 :] for photo in found} == expected
 
@@ -443,6 +444,7 @@ def test_a_selection_says_what_it_leaves_out(empty_store: Store, tmp_path: Path,
             row = np.full(empty_store.dim, empty_store.dim**-0.5, np.float32)
             image_id = empty_store.add_image(f"{number}{name}".encode(), Metadata(1, 1), row)
             empty_store.put_photo(roots[folder], FoundFile(name.encode(), 1, 1), image_id, None)
+            (folder / name).touch()
     whole = empty_store.select()
     assert (whole.everything, whole.offline, len(whole.roots)) == (True, {}, 2)
     assert not empty_store.select(Filter(camera="x")).everything

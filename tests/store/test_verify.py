@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import shutil
+import sqlite3
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 import pytest
-from conftest import damage
-from stores import DIM, image_ids, paths, put
+from conftest import Run, damage
+from stores import DIM, METADATA, image_ids, paths, put, row
 
 from clipsearch.errors import CatalogueDamaged, IndexDamaged, IndexUnusable
+from clipsearch.images.read import content_hash, frame_hash
 from clipsearch.images.scan import FoundFile, Rules
-from clipsearch.store import vectors
+from clipsearch.store import texts, vectors
 from clipsearch.store.catalogue import CATALOGUE, Store
+from clipsearch.store.filters import Filter
 from clipsearch.store.verify import Damage, Repair, Verified, repair, verify
 
 
@@ -25,6 +32,132 @@ def folder(tmp_path: Path) -> Path:
 def store(folder: Path) -> Iterator[Store]:
     with Store.create(folder, "a model", DIM) as made:
         yield made
+
+
+def flips(value: object) -> list[object]:
+    """A value with one bit changed, each bit in turn; numbers in their low bits and their sign."""
+    if isinstance(value, int):
+        return [value ^ 1 << bit for bit in (0, 3, 40)]
+    if isinstance(value, float):
+        return [value * 2, value + 1, -value]
+    raw = value.encode() if isinstance(value, str) else bytes(value or b"")
+    changed = [raw[:at] + bytes([raw[at] ^ 1 << bit]) + raw[at + 1 :] for at in range(len(raw)) for bit in (0, 3, 6)]
+    return [one.decode("latin-1") if isinstance(value, str) else one for one in changed]
+
+
+@pytest.fixture
+def film(folder: Path) -> Path:
+    """An index of two photos and two videos of three frames each, in two roots on three drives."""
+    with Store.create(folder, "a model", DIM) as made:
+        for name in (b"films", b"photos"):
+            place = folder.parent.resolve() / name.decode()
+            place.mkdir()
+            root = made.add_root(os.fsencode(place), Rules(exclude=("*.gif",)))
+            drive = made.add_drive(root, b"/", place.stat().st_dev)
+            for file in ("v.mp4", "p.jpg"):
+                (place / file).touch()
+            put(made, root, b"p.jpg", b"a photo of " + name)
+            video = made.add_image(content_hash(name), METADATA, row(1))
+            times = (0.0, 1.5, 3.0)
+            frames = (
+                (at, content_hash(name) if not at else frame_hash(content_hash(name), at), row(2)) for at in times
+            )
+            made.add_frames(video, METADATA, frames)
+            made.put_photo(root, FoundFile(b"v.mp4", 1, 1), video, None, (), drive.id)
+        made.add_drive(root, b"/media/usb", 6)
+        made.commit()
+        vectors.refresh(made)
+    return folder
+
+
+def answers(folder: Path) -> object:
+    """All that a reader may ask for of roots, drives, videos and what the catalogue says of itself."""
+    with Store.open(folder) as store:
+        roots = store.roots()
+        everything = range(1, 12)
+        chosen = store.select(Filter(after=datetime(2000, 1, 1)))
+        return (
+            store.model,
+            store.dim,
+            texts.is_read(store),
+            roots,
+            [[drive[1:] for drive in store.drives(root)] for root in roots],
+            sorted(photo[1:] for photo in store.photos_of(everything)),
+            store.images_in(chosen).tolist(),
+            [photo[1:] for photo in store.by_path(chosen)],
+            store.count_distinct(),
+        )
+
+
+@pytest.mark.parametrize("table", ["meta", "roots", "drives", "frames"])
+def test_no_changed_bit_of_a_row_gives_a_wrong_answer(film: Path, tmp_path: Path, table: str) -> None:
+    """It is refused, or makes no difference; verify names and mends it, or says in a sentence what to do."""
+    right = answers(film)
+    with contextlib.closing(sqlite3.connect(film / CATALOGUE)) as database:
+        key = "key" if table == "meta" else "rowid"
+        names = [name for (name,) in database.execute("SELECT name FROM pragma_table_info(?)", (table,))]
+        rows = database.execute(f"SELECT {key}, * FROM {table}").fetchall()
+    tried = refused = mended = 0
+    for where, *values in rows:
+        for name, value in zip(names, values, strict=True):
+            for changed in flips(value)[:: 1 + len(flips(value)) // 3]:
+                if changed == value:  # twice zero
+                    continue
+                copy = tmp_path / "copy"
+                shutil.copytree(film, copy)
+                with contextlib.closing(sqlite3.connect(copy / CATALOGUE)) as database:
+                    try:
+                        database.execute(f"UPDATE {table} SET {name} = ? WHERE {key} = ?", (changed, where))
+                    except sqlite3.IntegrityError:  # two rows with one key, which a page cannot hold in this order
+                        shutil.rmtree(copy)
+                        continue
+                    database.commit()
+                tried += 1
+                try:
+                    assert answers(copy) == right, (where, name, value, changed)
+                except IndexUnusable:
+                    refused += 1
+                mended += _mends(copy, (where, name, value, changed))
+                shutil.rmtree(copy)
+    assert tried > 25
+    assert refused > tried // 3
+    assert mended == 0 if table == "roots" else mended > tried // 3
+
+
+def _mends(folder: Path, what: object) -> bool:
+    """Whether verify names and mends the damage; else it has to refuse the index."""
+    try:
+        with Store.open(folder, write=True) as store:
+            assert repair(store), what
+    except CatalogueDamaged:
+        return False
+    with Store.open(folder, write=True) as store:
+        assert repair(store) == [], what
+        videos = [known for root in store.roots() for known in store.known(root) if known.path == b"v.mp4"]
+        assert len(videos) == 2
+        whole = sum(known.error is None for known in videos)
+        assert store.database.execute("SELECT count(*) FROM frames").fetchone() == (3 * whole,), what
+        assert all(known.mtime_ns == -1 for known in videos if known.error)
+    answers(folder)
+    return True
+
+
+def test_a_damaged_root_is_named_with_what_to_do(clipsearch: Run, film: Path) -> None:
+    damage(film, "UPDATE roots SET hidden = 1 WHERE id = 1")
+    for command in (("status",), ("query", "x"), ("index",), ("verify",)):
+        refused = clipsearch(*command, index=film)
+        assert (refused.status, refused.err.count("\n")) == (2, 1)
+    name = film.parent.resolve() / "films"
+    assert f"the record of the indexed folder {name} is damaged; make it anew: delete catalogue.sqlite" in refused.err
+
+
+def test_a_damaged_frame_has_its_video_embedded_again(film: Path) -> None:
+    damage(film, "UPDATE frames SET time = 9.0 WHERE time = 1.5 AND video = 2")
+    with Store.open(film, write=True) as store:
+        assert repair(store)[0] == Repair(Damage.FRAME, 1)
+        films, photos = store.roots()
+        assert [known.error for known in store.known(films)] == [None, "to be embedded again"]
+        assert [known.error for known in store.known(photos)] == [None, None]
 
 
 UNSOUND = [(Damage.NO_EMBEDDING, 1), (Damage.EMBEDDING, 1)]
