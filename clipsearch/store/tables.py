@@ -282,7 +282,8 @@ class Tables(Searchable):
         about = (file.size, file.mtime_ns, file.ctime_ns, image_id, error, file.sidecar_token, every, drive)
         values = (root.id, file.path, *about)
         self.database.execute(
-            "INSERT INTO photos (root, path, size, mtime_ns, ctime_ns, image, error, sidecar_token, keywords, drive, mark)"
+            "INSERT INTO photos"
+            " (root, path, size, mtime_ns, ctime_ns, image, error, sidecar_token, keywords, drive, mark)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
             " ON CONFLICT (root, path) DO UPDATE SET size = excluded.size, mtime_ns = excluded.mtime_ns,"
             " ctime_ns = excluded.ctime_ns, image = excluded.image, error = excluded.error,"
