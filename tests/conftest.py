@@ -28,7 +28,7 @@ from clipsearch.models import cache, precision
 from clipsearch.models.model import Model, mini
 from clipsearch.store import schema, texts
 from clipsearch.store.catalogue import CATALOGUE, Store
-from clipsearch.store.texts import Line
+from clipsearch.store.photo import Line
 
 SCENES = scenes.draw_distinct(40, seed=20_000_000, size=160)
 

@@ -16,7 +16,8 @@ from clipsearch.indexing.report import OnProgress, Progress, Report
 from clipsearch.models.ocr import LONG_SIDE, Reader
 from clipsearch.store import texts
 from clipsearch.store.catalogue import Store
-from clipsearch.store.texts import Line, Unread
+from clipsearch.store.photo import Line
+from clipsearch.store.texts import Unread
 
 _COMMIT_SECONDS = 2.0
 _AHEAD = 2  # photos that wait for each thread

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from clipsearch.search.where import Where
-    from clipsearch.store.texts import Line
+    from clipsearch.store.photo import Line
 
 LONG_SIDE = 1024  # of a heat map that is written as a file
 

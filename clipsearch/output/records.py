@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from clipsearch.search.hit import Hit
     from clipsearch.search.label import Labelled
     from clipsearch.search.where import Found, Where
-    from clipsearch.store.photo import Photo
-    from clipsearch.store.texts import Line
+    from clipsearch.store.photo import Line, Photo
     from clipsearch.store.verify import Verified
 
 Item = TypeVar("Item")

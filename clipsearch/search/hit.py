@@ -11,7 +11,7 @@ from clipsearch.store.photo import Photo
 
 if TYPE_CHECKING:
     from clipsearch.search.where import Where
-    from clipsearch.store.texts import Line
+    from clipsearch.store.photo import Line
 
 
 class Hit(NamedTuple):

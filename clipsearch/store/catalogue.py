@@ -7,53 +7,34 @@ first statement to its last. FORMAT.md, beside this file, describes the tables.
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from clipsearch.arrays import Array, Ids
-from clipsearch.errors import IndexDamaged, IndexOutdated, IndexUnusable, NoIndex, reason
+from clipsearch.errors import IndexOutdated, IndexUnusable, NoIndex, reason
 from clipsearch.paths import CATALOGUE, close_to_others, private_folder
-from clipsearch.store import schema, selection, texts
+from clipsearch.store import schema, texts
 from clipsearch.store.drives import Offline
 from clipsearch.store.filters import EVERYTHING, Filter
-from clipsearch.store.photo import Known, Photo, Root, RootCounts
+from clipsearch.store.photo import Known, Line, Photo, Root, RootCounts, Segment
 from clipsearch.store.schema import REBUILT, SQLITE_ERRORS, explained
+from clipsearch.store.select import select
 from clipsearch.store.selection import Selection
-from clipsearch.store.tables import LARGEST_ID, Tables
-from clipsearch.store.texts import Line
+from clipsearch.store.tables import SEGMENT_FILE, Tables
 
 if TYPE_CHECKING:
     from clipsearch.store.lock import WriterLock
 
 __all__ = ["CATALOGUE", "Known", "Offline", "Photo", "Root", "RootCounts", "Segment", "Selection", "Store"]
 
-_SEGMENT = re.compile(r"\.?vectors-\d+\.faiss(\.[0-9a-f]+)?(\.tmp)?")  # also one that a kill left half written
 _OURS = re.compile(
-    rf"{_SEGMENT.pattern}|(catalogue|rebuilt)\.sqlite(-wal|-shm|-journal)?|writer\.(lock|pid)"
-    r"|concepts\.lock|\.?concepts(\.kept)?\.json(\.[0-9a-f]+\.tmp)?"
+    rf"{SEGMENT_FILE.pattern}|(catalogue|rebuilt)\.sqlite(-wal|-shm|-journal)?|writer\.(lock|pid)"
+    r"|concepts\.lock|\.?concepts(\.kept)?\.json((\.[0-9a-f]+){1,2}\.tmp)?"
 )
-
-
-class Segment(NamedTuple):
-    """A file of vectors: its name, its number of embeddings, and the first and the last image that it has.
-
-    `structure` is a hash of these numbers and of all in the file besides ids, codes and rows; `codes` is a checksum of
-    the codes.
-    """
-
-    file: str
-    rows: int
-    first: int
-    last: int
-    structure: str
-    codes: int
 
 
 class Store(Tables):
@@ -187,7 +168,7 @@ class Store(Tables):
 
     def select(self, where: Filter = EVERYTHING) -> Selection:
         """As `Searchable` says."""
-        return selection.select(self, where)
+        return select(self, where)
 
     def lines_of(self, ids: Iterable[int]) -> dict[int, list[Line]]:
         """As `Searchable` says."""
@@ -222,44 +203,6 @@ class Store(Tables):
 
     # -------------------------------------------------------------------------------- the files
 
-    def segments(self) -> list[Segment] | None:
-        """What the catalogue says of the segments of vectors, in order of their images; None if none was made yet."""
-        try:
-            record = self.meta("vectors")
-            return [_checked(Segment(*values)) for values in json.loads(record)] if record else None
-        except (ValueError, TypeError, IndexDamaged):
-            return None  # they can be made again
-
-    def new_segment_name(self) -> str:
-        """A name for a segment that no other had or will have."""
-        self.set_meta("generation", self.number("generation") + 1)
-        return f"vectors-{self.number('generation')}.faiss"
-
-    def adopt_segments(self, segments: list[Segment], after: int, last: int | None) -> None:
-        """Name the segments that are in use from now on, in one transaction.
-
-        Those of images with an id above `after`, and up to `last` if that is a number, have none that is gone.
-        """
-        self.set_meta("vectors", json.dumps(segments))
-        self.database.execute(
-            "DELETE FROM dropped WHERE image > ? AND image <= ?", (after, LARGEST_ID if last is None else last)
-        )
-        self.commit()
-
-    def dropped(self) -> Ids:
-        """Ids, in order, that segments may still hold though their images are gone."""
-        rows = self.database.execute("SELECT image FROM dropped ORDER BY image")
-        return np.fromiter((row[0] for row in rows), np.int64)
-
-    def sweep(self) -> None:
-        """Delete what is not in use: segments, also of older formats, and what a rebuild left."""
-        schema.unlink_database(self.folder / REBUILT)
-        in_use = {segment.file for segment in self.segments() or []}
-        for path in self.folder.iterdir():
-            if path.name not in in_use and _SEGMENT.fullmatch(path.name):
-                with contextlib.suppress(OSError):  # on Windows a reader may still hold it; the next time, then
-                    path.unlink()
-
     def size_on_disk(self) -> int:
         """Bytes of all files of the index."""
         return sum(path.stat().st_size for path in self.folder.iterdir() if path.is_file())
@@ -267,14 +210,6 @@ class Store(Tables):
     def method(self) -> str:
         """The candidates of a scan of codes are compared by their true rows, which finds what all rows would give."""
         return "exact"
-
-
-def _checked(segment: Segment) -> Segment:
-    """Raises `TypeError` where a value is not of its kind."""
-    kinds = (str, int, int, int, str, int)
-    if not all(map(isinstance, segment, kinds)):
-        raise TypeError
-    return segment
 
 
 @contextlib.contextmanager

@@ -29,7 +29,8 @@ from clipsearch.store.photo import Photo, Root, RootCounts, local_time
 from clipsearch.store.schema import kilometres
 from clipsearch.store.searchable import Searchable
 from clipsearch.store.segments import products
-from clipsearch.store.selection import Clause, Place, Selection, searched_places
+from clipsearch.store.select import searched_places
+from clipsearch.store.selection import Clause, Place, Selection
 from clipsearch.store.tables import Rows
 
 if TYPE_CHECKING:

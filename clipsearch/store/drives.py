@@ -12,13 +12,10 @@ import re
 from collections.abc import Callable, Collection, Iterable
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple, Protocol
 
 from clipsearch.paths import join, relative_to
 from clipsearch.store.photo import Known, Root
-
-if TYPE_CHECKING:
-    from clipsearch.store.searchable import Searchable
 
 UNKNOWN = 0  # the drive of photos whose drive was not recorded, or whose record was damaged
 _MOUNTS = Path("/proc/self/mounts")  # of Linux; on other systems a mount point is where the device changes
@@ -70,7 +67,21 @@ class Presence(NamedTuple):
     whole: Offline | None
 
 
-def presence_of(store: Searchable, root: Root) -> Presence:
+class KnowsDrives(Protocol):
+    """What an index has recorded of drives; see `Searchable`."""
+
+    folder: Path | None
+
+    def drives(self, root: Root) -> list[Drive]: ...
+
+    def witness(self, root: Root, drive: Drive) -> bytes | None: ...
+
+    def has_photos_on(self, root: Root, drive: Drive) -> bool: ...
+
+    def has_moved(self, drive: Drive, to: Iterable[int]) -> bool: ...
+
+
+def presence_of(store: KnowsDrives, root: Root) -> Presence:
     """Which drives of a root are online."""
     drives = store.drives(root)
     unreachable = _unreachable(root.path)
@@ -117,7 +128,7 @@ def _is_witness(path: bytes, drive: Drive, known: Known) -> bool:
 
 
 def _outlived(
-    store: Searchable, root: Root, drive: Drive, drives: Collection[Drive], seen: dict[int, bytes]
+    store: KnowsDrives, root: Root, drive: Drive, drives: Collection[Drive], seen: dict[int, bytes]
 ) -> bytes | None:
     """What shows that a drive is online though all of its photos are gone."""
     if drive.id == UNKNOWN or _reason(drive) is not Offline.EMPTY:

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from clipsearch.images.metadata import Metadata
+from clipsearch.images.preprocess import Box
 from clipsearch.images.scan import Rules
 
 
@@ -64,6 +65,36 @@ class RootCounts(NamedTuple):
     root: Root
     photos: int
     skipped: int
+
+
+class Line(NamedTuple):
+    """A line of writing and the box around it, in shares of the upright photo's width and height."""
+
+    text: str
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+    @property
+    def box(self) -> Box:
+        """The box alone."""
+        return Box(*self[1:])
+
+
+class Segment(NamedTuple):
+    """A file of vectors: its name, its number of embeddings, and the first and the last image that it has.
+
+    `structure` is a hash of these numbers and of all in the file besides ids, codes and rows; `codes` is a checksum of
+    the codes.
+    """
+
+    file: str
+    rows: int
+    first: int
+    last: int
+    structure: str
+    codes: int
 
 
 def local_time(nanoseconds: int) -> str:

@@ -5,21 +5,18 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clipsearch.arrays import Array, Ids
 from clipsearch.errors import IndexEmpty
-from clipsearch.store import selection
+from clipsearch.paths import relative_to, spellings
 from clipsearch.store.drives import Drive, Presence, presence_of
 from clipsearch.store.filters import EVERYTHING, Filter
-from clipsearch.store.photo import Photo, Root, RootCounts
-
-if TYPE_CHECKING:
-    from clipsearch.store.selection import Selection
-    from clipsearch.store.texts import Line
+from clipsearch.store.photo import Line, Photo, Root, RootCounts
+from clipsearch.store.selection import Selection
 
 
 class Searchable(ABC):
@@ -100,7 +97,14 @@ class Searchable(ABC):
 
     def locate(self, path: bytes, roots: list[Root]) -> tuple[Root, bytes] | None:
         """The root of a photo and its path below it: as it is spelt, or with links to its folder or to it resolved."""
-        return selection.locate(self, path, roots)
+        if b"\0" in path:  # which is in no name
+            return None
+        for spelled in spellings(path):
+            for root in roots:
+                below = relative_to(spelled, root.path)
+                if below is not None and self.image_of(root, below) is not None:
+                    return root, below
+        return None
 
     # -------------------------------------------------------------------------------- drives
 

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from clipsearch.arrays import Array, Ids
 from clipsearch.errors import first_line
-from clipsearch.store.catalogue import Segment
+from clipsearch.store.photo import Segment
 from clipsearch.store.tables import Rows
 
 Codes = NDArray[np.uint8]

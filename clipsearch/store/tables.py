@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -19,13 +21,14 @@ from clipsearch.images.scan import FoundFile, Rules, is_video_name
 from clipsearch.paths import join, relative_to
 from clipsearch.store import schema
 from clipsearch.store.drives import UNKNOWN, Drive, Mounts, device_of, witness_among
-from clipsearch.store.photo import Known, Photo, Root, RootCounts
+from clipsearch.store.photo import Known, Photo, Root, RootCounts, Segment
 from clipsearch.store.schema import OF_DRIVE, OF_FRAME, OF_PHOTO, OF_ROOT, explained
 from clipsearch.store.searchable import Searchable
 from clipsearch.store.selection import BY_IMAGE, BY_PHOTO, Selection, all_of, bounds
 
 Rows = NDArray[np.float16]
 LARGEST_ID = 2**63 - 1  # that SQLite can have
+SEGMENT_FILE = re.compile(r"\.?vectors-\d+\.faiss(\.[0-9a-f]+){0,2}(\.tmp)?")  # also one that a kill left half written
 _KNOWN = "path, size, mtime_ns, ctime_ns, error, sidecar_token, drive"
 RULES = ", ".join(Rules._fields)  # which `roots` has as columns
 _MENDABLE = {"vectors", "generation", "reads", "identity"}  # values in `meta` that `verify` can find again
@@ -522,6 +525,46 @@ class Tables(Searchable):
         blob = b"".join(row[1] for row in rows)
         return ids, np.frombuffer(blob, "<f2").reshape(len(rows), self.dim).astype(np.float16, copy=False)
 
+    # -------------------------------------------------------------------------------- the segments of vectors
+
+    def segments(self) -> list[Segment] | None:
+        """What the catalogue says of the segments of vectors, in order of their images; None if none was made yet."""
+        try:
+            record = self.meta("vectors")
+            return [_checked(Segment(*values)) for values in json.loads(record)] if record else None
+        except (ValueError, TypeError, IndexDamaged):
+            return None  # they can be made again
+
+    def new_segment_name(self) -> str:
+        """A name for a segment that no other had or will have."""
+        self.set_meta("generation", self.number("generation") + 1)
+        return f"vectors-{self.number('generation')}.faiss"
+
+    def adopt_segments(self, segments: list[Segment], after: int, last: int | None) -> None:
+        """Name the segments that are in use from now on, in one transaction.
+
+        Those of images with an id above `after`, and up to `last` if that is a number, have none that is gone.
+        """
+        self.set_meta("vectors", json.dumps(segments))
+        self.database.execute(
+            "DELETE FROM dropped WHERE image > ? AND image <= ?", (after, LARGEST_ID if last is None else last)
+        )
+        self.commit()
+
+    def dropped(self) -> Ids:
+        """Ids, in order, that segments may still hold though their images are gone."""
+        rows = self.database.execute("SELECT image FROM dropped ORDER BY image")
+        return np.fromiter((row[0] for row in rows), np.int64)
+
+    def sweep(self) -> None:
+        """Delete what is not in use: segments, also of older formats, and what a rebuild left."""
+        schema.unlink_database(self.folder / schema.REBUILT)
+        in_use = {segment.file for segment in self.segments() or []}
+        for path in self.folder.iterdir():
+            if path.name not in in_use and SEGMENT_FILE.fullmatch(path.name):
+                with contextlib.suppress(OSError):  # on Windows a reader may still hold it; the next time, then
+                    path.unlink()
+
 
 def _with_frames(photos: list[Photo], frames: dict[int, _Frame]) -> Iterator[Photo]:
     """The photos, and a video once for each of its frames that are asked for."""
@@ -552,3 +595,11 @@ def _rules(columns: Sequence[Any]) -> Rules:
 
 def _placeholders(values: list[int]) -> str:
     return ",".join("?" * len(values))
+
+
+def _checked(segment: Segment) -> Segment:
+    """Raises `TypeError` where a value is not of its kind."""
+    kinds = (str, int, int, int, str, int)
+    if not all(map(isinstance, segment, kinds)):
+        raise TypeError
+    return segment

@@ -8,29 +8,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from clipsearch.arrays import parts
-from clipsearch.images.preprocess import Box
 from clipsearch.paths import join
 from clipsearch.store import schema
+from clipsearch.store.photo import Line
 
 if TYPE_CHECKING:
-    from clipsearch.store.catalogue import Store
+    from clipsearch.store.tables import Tables
 
 _SHORTEST = 3  # letters of a word that the trigrams of `words` can find
-
-
-class Line(NamedTuple):
-    """A line of writing and the box around it, in shares of the upright photo's width and height."""
-
-    text: str
-    left: float
-    top: float
-    right: float
-    bottom: float
-
-    @property
-    def box(self) -> Box:
-        """The box alone."""
-        return Box(*self[1:])
 
 
 class Unread(NamedTuple):
@@ -64,13 +49,13 @@ def matching(lines: Iterable[Line], reads: Iterable[str]) -> list[Line]:
     return [line for line in lines if any(word in fold(line.text) for word in words)]
 
 
-def put(store: Store, image_id: int, lines: Sequence[Line]) -> None:
+def put(store: Tables, image_id: int, lines: Sequence[Line]) -> None:
     """Record what is written in an image, which may be nothing."""
     written = json.dumps(lines, ensure_ascii=False, separators=(",", ":")) if lines else ""
     _insert(store, image_id, written, fold(" \n".join(line.text for line in lines)))
 
 
-def of_images(store: Store, ids: Iterable[int]) -> dict[int, list[Line]]:
+def of_images(store: Tables, ids: Iterable[int]) -> dict[int, list[Line]]:
     """The lines of images; those that were not read, or have none, are left out."""
     out: dict[int, list[Line]] = {}
     for part in parts(ids):
@@ -83,7 +68,7 @@ def of_images(store: Store, ids: Iterable[int]) -> dict[int, list[Line]]:
     return out
 
 
-def unread(store: Store) -> list[Unread]:
+def unread(store: Tables) -> list[Unread]:
     """The images of photos that nobody has looked for writing in; frames of videos are not."""
     rows = store.database.execute(
         "SELECT photos.image, roots.path, min(photos.path), content FROM photos JOIN roots ON roots.id = photos.root"
@@ -94,7 +79,7 @@ def unread(store: Store) -> list[Unread]:
     return [Unread(image, join(root, path), content) for image, root, path, content in rows]
 
 
-def copy(old: Store, new: Store) -> None:
+def copy(old: Tables, new: Tables) -> None:
     """What was read of the contents that both have."""
     query = "SELECT content, lines, folded FROM texts JOIN images ON images.id = texts.image"
     for content, lines, folded in old.database.execute(query):
@@ -103,24 +88,24 @@ def copy(old: Store, new: Store) -> None:
             _insert(new, image_id, lines, folded)
 
 
-def _insert(store: Store, image_id: int, lines: str, folded: str) -> None:
+def _insert(store: Tables, image_id: int, lines: str, folded: str) -> None:
     store.begin()
     values = (image_id, lines, folded)
     store.database.execute("INSERT OR REPLACE INTO texts VALUES (?, ?, ?, ?)", (*values, schema.mark(*values)))
 
 
-def is_read(store: Store) -> bool:
+def is_read(store: Tables) -> bool:
     """Whether the photos of an index are looked through for writing, as `index --ocr` has asked for."""
     return bool(store.meta("reads"))
 
 
-def set_read(store: Store, reads: bool) -> None:
+def set_read(store: Tables, reads: bool) -> None:
     """Record whether they are to be."""
     if reads != is_read(store):
         store.set_meta("reads", int(reads))
 
 
-def counts(store: Store) -> tuple[int, int]:
+def counts(store: Tables) -> tuple[int, int]:
     """How many images were read, and how many have writing in them."""
     row = store.database.execute("SELECT count(*), count(nullif(folded, '')) FROM texts").fetchone()
     return int(row[0]), int(row[1])

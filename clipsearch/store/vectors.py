@@ -20,9 +20,9 @@ from clipsearch.arrays import Array, Ids
 from clipsearch.errors import IndexUnusable, reason
 from clipsearch.paths import replacing, sync_folder
 from clipsearch.store import segments
-from clipsearch.store.catalogue import Segment, Store
+from clipsearch.store.photo import Segment
 from clipsearch.store.segments import Chosen, Reader
-from clipsearch.store.tables import Rows
+from clipsearch.store.tables import Rows, Tables
 
 # Up to this many rows, reading them from the catalogue is as fast as opening segments.
 SMALL = 5_000
@@ -58,7 +58,7 @@ STALE_SHARE = 50
 SPARSE_SHARE = 8
 
 
-def top_k(store: Store, query: Array, k: int, only: Ids | None = None, *, exact: bool = False) -> tuple[Ids, Array]:
+def top_k(store: Tables, query: Array, k: int, only: Ids | None = None, *, exact: bool = False) -> tuple[Ids, Array]:
     """Ids and cosines of the `k` images nearest to the unit row `query` (dim,), best first; fewer if there are fewer.
 
     `only`: the ids to choose from, sorted. `exact`: look at every true row. The scores are products with the stored
@@ -82,7 +82,7 @@ def top_k(store: Store, query: Array, k: int, only: Ids | None = None, *, exact:
     return best
 
 
-def read_ahead(store: Store) -> None:
+def read_ahead(store: Tables) -> None:
     """Ask the system to read what `top_k` will begin with, while there is something else to do."""
     recorded = store.segments() or []
     if segments.total(recorded) <= SMALL:
@@ -94,7 +94,7 @@ def read_ahead(store: Store) -> None:
                 reader.read_ahead(segments.total(recorded) <= EXACT)
 
 
-def _opened(store: Store, recorded: list[Segment]) -> tuple[list[Reader], list[tuple[int, int | None]]]:
+def _opened(store: Tables, recorded: list[Segment]) -> tuple[list[Reader], list[tuple[int, int | None]]]:
     """The sound segments, and what is in none of them: above an id, and up to another."""
     readers: list[Reader] = []
     elsewhere: list[tuple[int, int | None]] = []
@@ -264,7 +264,7 @@ class _Piece(NamedTuple):
     is_kept: bool
 
 
-def refresh(store: Store, anew: Collection[Segment] = ()) -> bool:
+def refresh(store: Tables, anew: Collection[Segment] = ()) -> bool:
     """Write the segments that are missing, damaged or sparse, those of `anew`, and one of what came later.
 
     Says whether any was written. What is written is in use at once: a kill loses the work on one segment. Raises
@@ -286,7 +286,7 @@ def refresh(store: Store, anew: Collection[Segment] = ()) -> bool:
     return any(not piece.is_kept for piece in pieces)
 
 
-def _plan(store: Store, recorded: list[Segment], anew: Collection[Segment]) -> list[_Piece]:
+def _plan(store: Tables, recorded: list[Segment], anew: Collection[Segment]) -> list[_Piece]:
     pieces: list[_Piece] = []
     after, dropped = 0, store.dropped()
     for segment in recorded:
@@ -312,7 +312,7 @@ def _with_smaller(pieces: list[_Piece], tail: _Piece, rows: int, capacity: int) 
     return tail
 
 
-def _write(store: Store, before: list[Segment], piece: _Piece, behind: list[Segment]) -> list[Segment]:
+def _write(store: Tables, before: list[Segment], piece: _Piece, behind: list[Segment]) -> list[Segment]:
     """New segments of a piece, in use from now on between those before and behind it."""
     written: list[Segment] = []
     for ids, rows in _gathered(store, piece):
@@ -324,7 +324,7 @@ def _write(store: Store, before: list[Segment], piece: _Piece, behind: list[Segm
     return written
 
 
-def _write_one(store: Store, ids: Ids, rows: Rows) -> Segment:
+def _write_one(store: Tables, ids: Ids, rows: Rows) -> Segment:
     path = store.folder / store.new_segment_name()
     try:
         with replacing(path, private=True) as temporary:
@@ -335,7 +335,7 @@ def _write_one(store: Store, ids: Ids, rows: Rows) -> Segment:
     return segment._replace(file=path.name)
 
 
-def _gathered(store: Store, piece: _Piece) -> Iterator[tuple[Ids, Rows]]:
+def _gathered(store: Tables, piece: _Piece) -> Iterator[tuple[Ids, Rows]]:
     """The ids and rows of a piece, as many at once as a segment holds; valid until the next."""
     capacity = _capacity(store)
     all_ids, all_rows = np.empty(capacity, np.int64), np.empty((capacity, store.dim), "<f2")
@@ -354,11 +354,11 @@ def _gathered(store: Store, piece: _Piece) -> Iterator[tuple[Ids, Rows]]:
         yield all_ids[:held], all_rows[:held]
 
 
-def _capacity(store: Store) -> int:
+def _capacity(store: Tables) -> int:
     return max(1, SEGMENT_BYTES // (2 * store.dim))
 
 
-def _is_whole(store: Store, segment: Segment) -> bool:
+def _is_whole(store: Tables, segment: Segment) -> bool:
     reader = segments.open_segment(store.folder, segment, store.dim)
     if reader is not None:
         reader.close()
@@ -368,7 +368,7 @@ def _is_whole(store: Store, segment: Segment) -> bool:
 # ------------------------------------------------------------------------------------------ checking segments
 
 
-def damaged(store: Store) -> list[Segment]:
+def damaged(store: Tables) -> list[Segment]:
     """The segments that are missing, or that do not hold row by row what the catalogue says they should."""
     found, after = [], 0
     for segment in store.segments() or []:
@@ -378,7 +378,7 @@ def damaged(store: Store) -> list[Segment]:
     return found
 
 
-def _agrees(store: Store, segment: Segment, after: int) -> bool:
+def _agrees(store: Tables, segment: Segment, after: int) -> bool:
     reader = segments.open_segment(store.folder, segment, store.dim)
     if reader is None:
         return False
@@ -387,7 +387,7 @@ def _agrees(store: Store, segment: Segment, after: int) -> bool:
     return False
 
 
-def _holds(store: Store, reader: Reader, after: int) -> bool:
+def _holds(store: Tables, reader: Reader, after: int) -> bool:
     ids = reader.ids_on_disk()
     if not np.array_equal(ids, reader.ids()) or not reader.has_sound_codes():
         return False

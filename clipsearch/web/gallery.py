@@ -22,8 +22,8 @@ from clipsearch.search.opened import Opened
 from clipsearch.search.query import Limits, Term
 from clipsearch.search.where import Where
 from clipsearch.store.lock import writer
-from clipsearch.store.photo import Photo
-from clipsearch.store.texts import Line, matching
+from clipsearch.store.photo import Line, Photo
+from clipsearch.store.texts import matching
 from clipsearch.web.question import Part, Question, command, index_command, label_command
 from clipsearch.web.uploads import Uploads
 

@@ -32,7 +32,8 @@ from clipsearch.output.heat import boxed
 from clipsearch.store import texts, vectors
 from clipsearch.store.catalogue import CATALOGUE, Store
 from clipsearch.store.filters import Filter
-from clipsearch.store.texts import Line, fold
+from clipsearch.store.photo import Line
+from clipsearch.store.texts import fold
 from clipsearch.store.verify import Damage, verify
 
 WHOLE = (0.0, 0.0, 1.0, 1.0)

@@ -17,7 +17,8 @@ import clipsearch
 from clipsearch.images.read import content_hash
 from clipsearch.images.scan import Rules
 from clipsearch.store import changes, schema, vectors
-from clipsearch.store.catalogue import CATALOGUE, Segment, Store
+from clipsearch.store.catalogue import CATALOGUE, Store
+from clipsearch.store.photo import Segment
 
 DOCUMENT = (Path(clipsearch.__file__).parent / "store/FORMAT.md").read_text(encoding="utf-8")
 

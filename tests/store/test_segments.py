@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from clipsearch.store import segments
-from clipsearch.store.catalogue import Segment
+from clipsearch.store.photo import Segment
 from clipsearch.store.segments import Reader, open_segment, write_segment
 
 ROWS = 9_000  # more than two blocks

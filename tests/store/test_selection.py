@@ -25,7 +25,8 @@ from clipsearch.search.query import Searcher, Term
 from clipsearch.store.catalogue import Offline, Store
 from clipsearch.store.filters import ORIENTATIONS, Circle, Filter, parse_type
 from clipsearch.store.schema import kilometres
-from clipsearch.store.selection import _in_box, all_of, box_of
+from clipsearch.store.select import _in_box
+from clipsearch.store.selection import all_of, box_of
 
 
 def test_a_distance_on_the_earth() -> None:

@@ -17,7 +17,8 @@ from clipsearch.errors import IndexUnusable
 from clipsearch.images.metadata import Metadata
 from clipsearch.images.scan import FoundFile, Rules
 from clipsearch.store import segments, vectors
-from clipsearch.store.catalogue import Segment, Store
+from clipsearch.store.catalogue import Store
+from clipsearch.store.photo import Segment
 
 DIM = 64
 SMALL, LARGE = 300, 20_000

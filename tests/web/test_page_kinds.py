@@ -19,7 +19,7 @@ from clipsearch.images.xmp import with_keywords
 from clipsearch.indexing.update import Options, update_index
 from clipsearch.store import texts
 from clipsearch.store.catalogue import Store
-from clipsearch.store.texts import Line
+from clipsearch.store.photo import Line
 from clipsearch.web.app import create_app
 from clipsearch.web.pictures import Kept, Pictures
 
