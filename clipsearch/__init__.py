@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from clipsearch.search.embed import Embedder
     from clipsearch.search.hit import Hit
     from clipsearch.search.label import Labelled
-    from clipsearch.search.query import Searcher, Term
+    from clipsearch.search.query import Searcher
+    from clipsearch.search.term import Term
     from clipsearch.store.catalogue import Photo
     from clipsearch.store.filters import Circle, Filter
 
@@ -310,7 +311,8 @@ class Index:
 
 
 def _term(embedder: Embedder, argument: str, picture: Picture, weight: float) -> Term:
-    from clipsearch.search.query import Term, image_term
+    from clipsearch.search.query import image_term
+    from clipsearch.search.term import Term
 
     if isinstance(picture, str | os.PathLike):
         return image_term(Path(picture).expanduser(), weight)

@@ -28,7 +28,7 @@ from clipsearch.cli.app import (
 )
 from clipsearch.errors import BadArgument, BadRequest
 from clipsearch.output import quarantine, records, text
-from clipsearch.output.quarantine import Move
+from clipsearch.output.move import Move
 from clipsearch.paths import index_place
 from clipsearch.search.copies import find_copies
 from clipsearch.search.similar import NEAR, find_similar

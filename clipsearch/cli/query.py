@@ -36,7 +36,8 @@ from clipsearch.errors import BadArgument, BadRequest
 from clipsearch.output import records, text
 from clipsearch.paths import cache_folder, index_place, private_folder
 from clipsearch.search.hit import Hit
-from clipsearch.search.query import Limits, Searcher, Term, Words, weighted
+from clipsearch.search.query import Limits, Searcher, Words, weighted
+from clipsearch.search.term import Term
 from clipsearch.store.filters import EVERYTHING
 from clipsearch.store.opening import open_index
 

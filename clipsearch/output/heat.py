@@ -17,7 +17,7 @@ from clipsearch.paths import replacing
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from clipsearch.search.where import Where
+    from clipsearch.search.hit import Where
     from clipsearch.store.photo import Line
 
 LONG_SIDE = 1024  # of a heat map that is written as a file

@@ -31,33 +31,13 @@ from clipsearch.output.manifest import (
     make_folders,
     remove_empty,
 )
+from clipsearch.output.move import Move
 from clipsearch.output.own_sidecars import OwnSidecars
 from clipsearch.paths import absolute, join, link_new, relative_to, rename_new, sync_folder
 from clipsearch.search.copies import Copy, Group
 from clipsearch.store.photo import Photo
 
 _PART = 1 << 20
-
-
-class Move(NamedTuple):
-    """What became of one file, or in a dry run would become of it. Without a `reason` it was moved.
-
-    `target` is None where it stays for a reason that comes before a place for it. `failed`: it should have been moved;
-    otherwise it stays as it is meant to.
-    """
-
-    source: bytes
-    target: bytes | None
-    best: bytes | None
-    size: int
-    reason: str = ""
-    failed: bool = False
-    is_sidecar: bool = False
-
-    @property
-    def moved(self) -> bool:
-        """Whether it was moved."""
-        return not self.reason
 
 
 class _Stays(Exception):

@@ -12,13 +12,13 @@ if TYPE_CHECKING:
     from clipsearch.indexing.status import Status
     from clipsearch.indexing.update import Report
     from clipsearch.indexing.why import Why
-    from clipsearch.output.quarantine import Move
+    from clipsearch.output.move import Move
     from clipsearch.search.concepts import Concepts
     from clipsearch.search.copies import Group
     from clipsearch.search.evaluate import Evaluation
-    from clipsearch.search.hit import Hit
+    from clipsearch.search.hit import Hit, Where
     from clipsearch.search.label import Labelled
-    from clipsearch.search.where import Found, Where
+    from clipsearch.search.where import Found
     from clipsearch.store.photo import Line, Photo
     from clipsearch.store.verify import Verified
 

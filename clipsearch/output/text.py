@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from clipsearch.indexing.status import Status
     from clipsearch.indexing.update import Report
     from clipsearch.indexing.why import Why
-    from clipsearch.output.quarantine import Move
+    from clipsearch.output.move import Move
     from clipsearch.search.copies import Copy, Group
     from clipsearch.search.evaluate import Evaluation
     from clipsearch.search.hit import Hit

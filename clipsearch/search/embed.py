@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from clipsearch.models.encoders import Encoder
     from clipsearch.models.layers import Parts
     from clipsearch.models.siglip import SiglipImageTower
-    from clipsearch.search.query import Term
+    from clipsearch.search.term import Term
 
 _MOST_KEPT = 4_000  # texts of one call; more would push what people asked for out of the cache
 

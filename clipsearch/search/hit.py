@@ -6,12 +6,38 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+
+from clipsearch.arrays import Array
 from clipsearch.images.metadata import Metadata
+from clipsearch.images.preprocess import Box
 from clipsearch.store.photo import Photo
 
 if TYPE_CHECKING:
-    from clipsearch.search.where import Where
     from clipsearch.store.photo import Line
+
+
+class Where(NamedTuple):
+    """Where in an upright photo something is.
+
+    `heat` (rows, columns) is 1 at the hottest place and 0 where a place is no hotter than most; its cells are square.
+    `box` is around what is hot and joined to the hottest place. `score` is the cosine between what was asked for and
+    the box, cut out: as a query has it, and usually higher than that of the whole photo when the thing is there.
+    """
+
+    heat: Array
+    box: Box
+    score: float
+
+    @property
+    def point(self) -> tuple[float, float]:
+        """The hottest place, (x, y) in shares of the photo's width and height."""
+        y, x = hottest(self.heat)
+        return (x + 0.5) / self.heat.shape[1], (y + 0.5) / self.heat.shape[0]
+
+    def pixels(self, width: int, height: int) -> tuple[int, int, int, int]:
+        """The box as left, top, right and bottom in a photo of this size."""
+        return self.box.pixels(width, height)
 
 
 class Hit(NamedTuple):
@@ -41,3 +67,9 @@ class Hit(NamedTuple):
     def metadata(self) -> Metadata:
         """Size in pixels, time, camera and place."""
         return self.photo.metadata
+
+
+def hottest(heat: Array) -> tuple[int, int]:
+    """The row and column of the largest value."""
+    y, x = np.unravel_index(int(heat.argmax()), heat.shape)
+    return int(y), int(x)

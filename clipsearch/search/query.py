@@ -16,6 +16,7 @@ from clipsearch.errors import BadArgument, BadRequest, ImageUnusable
 from clipsearch.search.embed import Embedder, is_text
 from clipsearch.search.hit import Hit
 from clipsearch.search.present import Present
+from clipsearch.search.term import Term
 from clipsearch.store.filters import EVERYTHING, Filter
 from clipsearch.store.photo import Photo
 from clipsearch.store.searchable import Searchable
@@ -28,22 +29,6 @@ EMPTY = "the query is empty; say what to look for"
 
 
 _RANGES = (("min_score", -1, "a cosine"), ("min_confidence", 0, "a probability"), ("similarity", 0, "a cosine"))
-
-
-class Term(NamedTuple):
-    """One part of a query: a text, the bytes of an image and its name for messages, or a unit row (dim,).
-
-    A negative weight leads away.
-    """
-
-    content: str | bytes | Array
-    weight: float = 1.0
-    name: str = ""
-
-    @property
-    def asks_for_text(self) -> bool:
-        """Whether it is a text that photos are to show, so that there is a confidence that they do."""
-        return isinstance(self.content, str) and self.weight > 0
 
 
 class Limits(NamedTuple):

@@ -15,6 +15,7 @@ from clipsearch.arrays import Array, Pixels
 from clipsearch.images.preprocess import Box, seen
 from clipsearch.images.sandbox import Decoders
 from clipsearch.search.embed import Embedder
+from clipsearch.search.hit import Where, hottest
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -27,29 +28,6 @@ CELLS = 64  # of a heat map along the photo's long side
 # of drawn things), for a network sees a thing in all the parts around it, and its outline better than its inside.
 _REACH = 0.06
 _INSIDE = 0.6  # from this heat on a place belongs to the box; it has the best overlap with the true one
-
-
-class Where(NamedTuple):
-    """Where in an upright photo something is.
-
-    `heat` (rows, columns) is 1 at the hottest place and 0 where a place is no hotter than most; its cells are square.
-    `box` is around what is hot and joined to the hottest place. `score` is the cosine between what was asked for and
-    the box, cut out: as a query has it, and usually higher than that of the whole photo when the thing is there.
-    """
-
-    heat: Array
-    box: Box
-    score: float
-
-    @property
-    def point(self) -> tuple[float, float]:
-        """The hottest place, (x, y) in shares of the photo's width and height."""
-        y, x = _hottest(self.heat)
-        return (x + 0.5) / self.heat.shape[1], (y + 0.5) / self.heat.shape[0]
-
-    def pixels(self, width: int, height: int) -> tuple[int, int, int, int]:
-        """The box as left, top, right and bottom in a photo of this size."""
-        return self.box.pixels(width, height)
 
 
 class Found(NamedTuple):
@@ -140,16 +118,11 @@ def _from_0_to_1(heat: Array, shown: NDArray[np.bool_]) -> Array:
     return out
 
 
-def _hottest(heat: Array) -> tuple[int, int]:
-    y, x = np.unravel_index(int(heat.argmax()), heat.shape)
-    return int(y), int(x)
-
-
 def _box(heat: Array) -> Box:
     """Around the hottest place and the hot ones that are joined to it, side by side."""
     hot = np.pad(heat >= _INSIDE, 1)
     part = np.zeros_like(hot)
-    y, x = _hottest(heat)
+    y, x = hottest(heat)
     part[y + 1, x + 1] = True
     grown, before = 1, 0
     while grown != before:

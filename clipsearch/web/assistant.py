@@ -23,7 +23,8 @@ from clipsearch.output import records
 from clipsearch.search.hit import Hit
 from clipsearch.search.label import Classifier
 from clipsearch.search.opened import Opened
-from clipsearch.search.query import Limits, Term
+from clipsearch.search.query import Limits
+from clipsearch.search.term import Term
 from clipsearch.search.where import Found
 from clipsearch.store.filters import Filter, several, written
 from clipsearch.store.photo import Photo

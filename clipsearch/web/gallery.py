@@ -16,11 +16,11 @@ from clipsearch.output import records, text
 from clipsearch.paths import Collection, index_place
 from clipsearch.search.concepts import Concepts
 from clipsearch.search.confidence import CUT
-from clipsearch.search.hit import Hit
+from clipsearch.search.hit import Hit, Where
 from clipsearch.search.label import Classifier
 from clipsearch.search.opened import Opened
-from clipsearch.search.query import Limits, Term
-from clipsearch.search.where import Where
+from clipsearch.search.query import Limits
+from clipsearch.search.term import Term
 from clipsearch.store.lock import writer
 from clipsearch.store.photo import Line, Photo
 from clipsearch.store.texts import matching

@@ -28,7 +28,7 @@ from clipsearch.images.signatures import HEAD, shown_type
 from clipsearch.images.thumbnail import as_jpeg
 from clipsearch.output.heat import boxed, overlay
 from clipsearch.paths import cache_folder, private_folder, replacing
-from clipsearch.search.where import Where
+from clipsearch.search.hit import Where
 from clipsearch.store.photo import Line, Photo
 
 SIZES = {"small": 480, "large": 2048}  # pixels of the long side

@@ -28,7 +28,8 @@ from clipsearch.images.scan import FoundFile, Rules, is_video_name
 from clipsearch.indexing.update import Options, update_index
 from clipsearch.indexing.why import State, why_of
 from clipsearch.search.hit import Hit
-from clipsearch.search.query import Limits, Searcher, Term
+from clipsearch.search.term import Term
+from clipsearch.search.query import Limits, Searcher
 from clipsearch.store import vectors
 from clipsearch.store.catalogue import Store
 from clipsearch.store.filters import EVERYTHING, Filter, written

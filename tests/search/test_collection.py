@@ -17,7 +17,8 @@ from odd_photos import DAY, FOLDERS, NAMES, PLACES, fill, new_collection
 from clipsearch.errors import BadRequest, NotIndexed
 from clipsearch.indexing.publish import publish
 from clipsearch.search.duplicates import find_duplicates
-from clipsearch.search.query import Limits, Searcher, Term
+from clipsearch.search.term import Term
+from clipsearch.search.query import Limits, Searcher
 from clipsearch.store.catalogue import Store
 from clipsearch.store.filters import EVERYTHING, Circle, Filter
 from clipsearch.store.opening import open_index

@@ -17,7 +17,8 @@ from clipsearch.errors import BadRequest, ImageUnusable
 from clipsearch.images.preprocess import preprocess, seen
 from clipsearch.models.model import Model
 from clipsearch.search.embed import Embedder
-from clipsearch.search.where import CELLS, Finder, View, Where
+from clipsearch.search.hit import Where
+from clipsearch.search.where import CELLS, Finder, View
 from clipsearch.store.catalogue import Store
 
 TWO = [scene for scene in scenes.draw_distinct(60, scenes.UNSEEN + 500, size=160) if len(scene.things) == 2][:8]

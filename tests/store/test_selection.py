@@ -21,7 +21,8 @@ from PIL import Image as Picture
 from clipsearch.errors import BadRequest, NotIndexed
 from clipsearch.images.metadata import Metadata
 from clipsearch.images.scan import FoundFile, Rules
-from clipsearch.search.query import Searcher, Term
+from clipsearch.search.term import Term
+from clipsearch.search.query import Searcher
 from clipsearch.store.catalogue import Offline, Store
 from clipsearch.store.filters import ORIENTATIONS, Circle, Filter, parse_type
 from clipsearch.store.schema import kilometres
