@@ -18,7 +18,7 @@ def forget(
     index: IndexOption = None,
     debug: DebugOption = False,
 ) -> None:
-    """Take folders out of the index. The photos themselves are never touched.
+    """Take folders out of the index, or a drive in one of them that is offline. The photos are never touched.
 
     Example:
       clipsearch forget /media/old-drive

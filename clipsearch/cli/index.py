@@ -115,7 +115,7 @@ def index(
     prune: Annotated[
         bool,
         typer.Option(
-            "--prune", help="Forget the photos of a folder that has nothing in it any more.", rich_help_panel=FOLDERS
+            "--prune", help="Forget the photos of a folder or drive that shows none of them.", rich_help_panel=FOLDERS
         ),
     ] = False,
     device: Annotated[str, typer.Option(metavar="NAME", help="auto, cuda, mps or cpu.", rich_help_panel=RUN)] = "auto",
@@ -154,8 +154,8 @@ def index(
 ) -> None:
     """Index folders of photos, or bring the index up to date.
 
-    Only what is new or changed is embedded; files that moved keep their embeddings. A folder that is not there
-    now, or suddenly empty, such as an unmounted drive, keeps its photos until it is back. What --hidden,
+    Only what is new or changed is embedded; files that moved keep their embeddings. Photos on a drive that is not
+    mounted stay in the index until it is back, also if it is mounted inside one of the folders. What --hidden,
     --follow-links, --any-name, --no-raw, --no-video and --exclude say of a folder is remembered, and --ocr for the
     whole index.
 

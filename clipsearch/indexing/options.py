@@ -18,9 +18,9 @@ class Options:
     `hidden`, `follow_links`, `exclude`, `any_name`, `raw` and `video` change what the scans of the folders leave out,
     from now on (`scan.Rules`), `ocr` whether photos are looked through for writing. `retry` tries files again that
     could not be used; `look_again` reads every file, to find changes that neither size nor time shows. `prune` forgets
-    the photos of a folder that has nothing in it any more. `batch_size` is in images, `workers` in threads that decode
-    and, on a CPU, embed; with `ray`, the address of a cluster or "local", in processes of the cluster.
-    `kept` keeps the encoder for the next run.
+    the photos of a folder or a drive that shows none of them. `batch_size` is in images, `workers` in threads that
+    decode and, on a CPU, embed; with `ray`, the address of a cluster or "local", in processes of the cluster. `kept`
+    keeps the encoder for the next run.
     """
 
     model: str | None = None

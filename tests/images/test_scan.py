@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from conftest import forbid
 
+from clipsearch.images import scan as scan_module
 from clipsearch.images.scan import Exclusions, FoundFile, Rules, Unreadable, left_out, scan
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="names that Windows does not allow")
@@ -56,6 +57,24 @@ def test_a_photo_carries_its_size_and_times(root: Path) -> None:
     os.utime(root / "a.jpg", ns=(1, 1_234_567_890_000_000_000))
     status = (root / "a.jpg").stat()
     assert found(root) == [FoundFile(b"a.jpg", 5, 1_234_567_890_000_000_000, status.st_ctime_ns, device=status.st_dev)]
+
+
+def test_a_folder_that_becomes_another_one_while_it_is_listed_is_listed_again(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when a drive is mounted; one that does not come to rest is not believed."""
+    put(root, "a.jpg", "sub/b.jpg")
+    real, changes = scan_module._identity, iter([1])
+
+    def identity(folder: bytes) -> tuple[int, int]:
+        return (real(folder)[0] + next(changes, 0), 1) if folder.endswith(b"sub") else real(folder)
+
+    monkeypatch.setattr(scan_module, "_identity", identity)
+    assert paths(root) == [b"a.jpg", b"sub/b.jpg"]
+    changes = iter(range(1, 99))
+    items = list(scan(os.fsencode(root)))
+    assert [item.path for item in items] == [b"a.jpg", b"sub"]
+    assert items[1] == Unreadable(b"sub", "mounted or unmounted while it was listed")
 
 
 def test_only_files_named_like_photos_are_found_whatever_the_case(root: Path) -> None:

@@ -264,6 +264,9 @@ def test_a_bind_of_the_same_file_system_is_a_drive(
     bound.unmount()
     assert offline(update_index(index)) == [(str(bound.point), Offline.UNMOUNTED)]
     assert "x.png" in paths(index)
+    (tmp_path / "elsewhere/x.png").unlink()
+    bound.mount()
+    assert offline(update_index(index)) == [(str(bound.point), Offline.EMPTY)]
 
 
 @pytest.mark.parametrize("of", ["a folder", "a file"])
@@ -404,6 +407,26 @@ def test_a_file_that_is_gone_counts_only_beside_one_that_is_there(
     assert paths(index) == {"0.png", "1.png", "2.png", "3.png"}
     (tmp_path / "away").rename(pictures)
     assert update_index(index).removed == 1
+
+
+def test_a_drive_that_goes_away_between_two_looks_takes_nothing_with_it(
+    pictures: Path, index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The scan misses all photos but one, and when they are looked at again their folder is gone."""
+    update_index(index, [pictures], MINI)
+    real_list, real_call = scanning._list, gone.Gone.__call__
+
+    def unmount(*args: Any, **options: Any) -> bool:
+        if pictures.exists():
+            pictures.rename(tmp_path / "away")
+        return real_call(*args, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(scanning, "_list", lambda *args: real_list(*args)[:1])
+        patch.setattr(gone.Gone, "__call__", unmount)
+        report = update_index(index)
+    assert (report.removed, offline(report)) == (0, [(str(pictures), Offline.MISSING)])
+    assert paths(index) == {"0.png", "1.png", "2.png"}
 
 
 def test_a_changed_photo_that_cannot_be_read_keeps_what_is_known_of_it(

@@ -16,13 +16,14 @@ from indexes import MINI, StubEncoder, assert_as_new, contents, draw, encode_wit
 
 from clipsearch.errors import BadRequest, NoIndex
 from clipsearch.images.sandbox import Decoders
+from clipsearch.images.scan import Rules
 from clipsearch.indexing import run, watch
 from clipsearch.indexing.relocate import forget
 from clipsearch.indexing.update import Options, Report, update_index
 from clipsearch.indexing.watch import Watch
 from clipsearch.models.model import mini
 from clipsearch.store import drives
-from clipsearch.store.catalogue import CATALOGUE, Offline, Store
+from clipsearch.store.catalogue import CATALOGUE, Offline, Root, Store
 
 LONG = 60  # seconds, of which a quiet machine needs one
 
@@ -394,6 +395,26 @@ def test_network_drives_are_looked_at(
     (tmp_path / "mounts").write_text(f"/dev/sda1 / ext4 rw 0 0\n{mount}\n")
     monkeypatch.setattr(drives, "_MOUNTS", tmp_path / "mounts")
     assert watch._is_on_network(b"/mnt/my drive/photos") is polled
+
+
+@pytest.mark.parametrize("how", ["mounted", "unmounted", "listed"])
+def test_a_drive_in_a_watched_folder_makes_all_be_looked_at(
+    how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system's events say nothing of it."""
+    usb = tmp_path / "usb"
+    root = Root(1, os.fsencode(tmp_path), Rules())
+    if how != "mounted":
+        usb.mkdir()
+    places = watch._Places([root], [], lambda path: False, {os.fsencode(usb)})
+    assert not places.are_stale(set())
+    if how == "mounted":
+        usb.mkdir()
+    elif how == "unmounted":
+        usb.rmdir()
+    else:
+        monkeypatch.setattr(watch, "mount_points", lambda: {b"/": b"ext4", os.fsencode(usb): b"vfat"})
+    assert places.are_stale(set())
 
 
 # ------------------------------------------------------------------------------------------ many
