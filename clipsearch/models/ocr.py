@@ -23,7 +23,7 @@ _ANY_AT, _LINES_AT = 480, 960
 def check() -> None:
     """Raise `BadRequest` where the package is missing."""
     if any(importlib.util.find_spec(name) is None for name in ("rapidocr", "onnxruntime")):
-        raise BadRequest("reading what is written in photos needs more; install it with: pip install 'clipsearch[ocr]'")
+        raise BadRequest("OCR support is not installed. Run: pip install 'clipsearch[ocr]'")
 
 
 class Reader:

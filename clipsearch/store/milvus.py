@@ -128,7 +128,7 @@ def _lite(client: type[MilvusClient], address: Address) -> MilvusClient:
 
 
 def _missing() -> BadRequest:
-    return BadRequest("collections need more packages; install them with: pip install 'clipsearch[milvus]'")
+    return BadRequest("Milvus support is not installed. Run: pip install 'clipsearch[milvus]'")
 
 
 def _token() -> str:
