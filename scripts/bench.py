@@ -483,7 +483,7 @@ def _planted(count: int) -> np.ndarray:
 
 
 def _grouped(rows: np.ndarray, threshold: float) -> int:
-    from clipsearch.search.duplicates import near_groups
+    from clipsearch.search.similar import near_groups
 
     return sum(len(group.members) for group in near_groups(rows, threshold))
 

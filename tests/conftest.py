@@ -115,7 +115,7 @@ _UNTIL_IT_LISTENS = (
 _UNTIL_IT_WATCHES = (
     "import subprocess, sys;"
     " watch = subprocess.Popen([sys.executable, '-m', 'clipsearch', *sys.argv[1:]], stderr=subprocess.PIPE, text=True);"
-    " any('Ctrl-C ends it' in line for line in watch.stderr) and watch.terminate(); sys.exit(watch.wait())"
+    " any('press Ctrl-C' in line for line in watch.stderr) and watch.terminate(); sys.exit(watch.wait())"
 )
 
 

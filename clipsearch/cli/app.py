@@ -7,6 +7,7 @@ import functools
 import inspect
 import io
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import IO, Annotated, Any, ParamSpec
@@ -23,24 +24,24 @@ USAGE_ERROR: Any = typer.BadParameter.__base__  # of all errors of usage; Typer 
 MOST_LISTED = 1 << 30  # bytes of a list of files, labels or queries
 _LONGEST_LINE, _AT_ONCE = 1 << 24, 1 << 20  # bytes
 
-# What a user of the command line can do about a kind of error. The nearest class counts.
+# What to do about an error, by its class or the nearest base class.
 HINTS: dict[type[ClipsearchError], str] = {
-    errors.NoIndex: "make one with: clipsearch index DIR",
-    errors.NoCollection: "make one with: clipsearch publish URI",
+    errors.NoIndex: "create one with: clipsearch index DIR",
+    errors.NoCollection: "create one with: clipsearch publish URI",
     errors.IndexEmpty: "fill it with: clipsearch index DIR",
     errors.IndexDamaged: "repair it with: clipsearch verify",
-    errors.CatalogueDamaged: "make it anew: delete catalogue.sqlite there and index your folders again",
+    errors.CatalogueDamaged: "delete catalogue.sqlite there and index your folders again",
     errors.IndexTooNew: "use a newer clipsearch",
-    errors.ModelMismatch: "add --rebuild to embed its photos anew, or use another --index",
+    errors.ModelMismatch: "add --rebuild to re-embed everything, or use another --index",
     errors.ModelUnknown: "clipsearch models --all lists them",
-    errors.WeightsChanged: "put them back, or make the index anew: clipsearch index --rebuild",
+    errors.WeightsChanged: "restore them, or rebuild the index: clipsearch index --rebuild",
     errors.DownloadFailed: "use --weights FILE, or --model mini, which needs no download",
     errors.EncodingFailed: "try a smaller --batch-size",
-    errors.FolderOffline: "bring it back, or let it go with: clipsearch forget DIR",
-    errors.NotIndexed: "clipsearch status lists the folders that were",
-    errors.ConceptsDamaged: "clipsearch verify puts the last good ones in its place",
+    errors.FolderOffline: "reconnect it, or remove it from the index: clipsearch forget DIR",
+    errors.NotIndexed: "clipsearch status lists the indexed folders",
+    errors.ConceptsDamaged: "restore the backup with: clipsearch verify",
 }
-# Arguments whose options are not called as they are.
+# Arguments whose option has another name.
 OPTIONS = {
     "uri": "URI",
     "k": "-k",
@@ -55,33 +56,33 @@ Parameters = ParamSpec("Parameters")
 # ------------------------------------------------------------------------------------------ options
 
 
-WHICH, OUTPUT, OTHER = "Which photos", "Output", "Other"
+def _either(words: Sequence[str]) -> str:
+    return f"{', '.join(words[:-1])} or {words[-1]}"
+
+
+WHICH, HOW_MANY, OUTPUT, OTHER = "Which photos", "How many", "Output", "Other"  # panels of the help
 
 IndexOption = Annotated[
     str | None,  # a Path would make "." of an empty name
-    typer.Option("--index", metavar="PATH", help="Folder of the index; also CLIPSEARCH_INDEX.", rich_help_panel=OTHER),
+    typer.Option("--index", metavar="PATH", help="Use this index (default: $CLIPSEARCH_INDEX).", rich_help_panel=OTHER),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.", rich_help_panel=OUTPUT)]
-DebugOption = Annotated[bool, typer.Option("--debug", help="Show where an error came from.", rich_help_panel=OTHER)]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print a JSON object.", rich_help_panel=OUTPUT)]
+DebugOption = Annotated[bool, typer.Option("--debug", help="Show tracebacks.", rich_help_panel=OTHER)]
 FormatOption = Annotated[
     str | None,
-    typer.Option(
-        "--format", "-f", metavar="|".join(FORMATS), help="Default: table, piped: paths.", rich_help_panel=OUTPUT
-    ),
+    typer.Option("--format", "-f", metavar="FORMAT", help=f"{_either(FORMATS)}.", rich_help_panel=OUTPUT),
 ]
 RecordFormatOption = Annotated[
     str | None,
-    typer.Option(
-        "--format", "-f", metavar="|".join(LABEL_FORMATS), help="Default: table, piped: tsv.", rich_help_panel=OUTPUT
-    ),
+    typer.Option("--format", "-f", metavar="FORMAT", help=f"{_either(LABEL_FORMATS)}.", rich_help_panel=OUTPUT),
 ]
 NullOption = Annotated[
-    bool, typer.Option("-0", "--print0", help="Paths that end in NUL, for xargs -0.", rich_help_panel=OUTPUT)
+    bool, typer.Option("-0", "--print0", help="End paths with NUL, for xargs -0.", rich_help_panel=OUTPUT)
 ]
 
 
 def new_app(**settings: Any) -> typer.Typer:
-    """A Typer application as all commands are in."""
+    """A Typer app with the settings that all commands share."""
     return typer.Typer(
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
@@ -103,8 +104,14 @@ def explained(function: Callable[Parameters, None]) -> Callable[Parameters, None
         except BaseException as error:
             raise typer.Exit(report(error)) from None
 
-    run.__doc__ = "\n\n".join(map(_as_one, inspect.cleandoc(function.__doc__ or "").split("\n\n")))
+    paragraphs = inspect.cleandoc(function.__doc__ or "").split("\n\n")
+    run.__doc__ = literal("\n\n".join(map(_as_one, paragraphs)))
     return run
+
+
+def literal(help: str) -> str:
+    """Text for the help, whose [brackets] Rich would otherwise take for markup and drop."""
+    return re.sub(r"\[(?=[a-z#/@])", r"\[", help)
 
 
 def _as_one(paragraph: str) -> str:
@@ -144,7 +151,7 @@ def report(error: BaseException) -> int:
 def sentence(error: Exception) -> str:
     """What an error says, in the words of the command line, and what can be done about it."""
     if isinstance(error, MemoryError):
-        return "there is not enough memory for this"
+        return "out of memory"
     if isinstance(error, OSError):
         where = f" {os.fsdecode(error.filename)}" if isinstance(error.filename, str | bytes) else ""
         return f"{errors.reason(error)}{where}"
@@ -152,7 +159,7 @@ def sentence(error: Exception) -> str:
         return f"{OPTIONS.get(error.argument, '--' + error.argument.replace('_', '-'))} {error.problem}"
     if isinstance(error, errors.IndexOutdated):
         folders = " ".join(text.quoted(folder) for folder in error.folders)
-        return f"{error}; make it anew with: clipsearch index --rebuild {folders}".rstrip()
+        return f"{error}; rebuild it with: clipsearch index --rebuild {folders}".rstrip()
     hint = next((HINTS[kind] for kind in type(error).__mro__ if kind in HINTS), None)
     return f"{error}; {hint}" if hint else str(error)
 
@@ -303,7 +310,7 @@ def some(paths: Sequence[bytes]) -> str:
 def say_missing(paths: Sequence[bytes]) -> None:
     """One line on stderr, if there were paths that the index does not have."""
     if paths:
-        say(f"left out, not in the index: {some(paths)}")
+        say(f"not in the index, ignored: {some(paths)}")
 
 
 def width() -> int:
@@ -330,7 +337,7 @@ def destination(option: str, given: Sequence[str] | None, what: str = "a name") 
 
 
 def chosen_format(wanted: str | None, formats: Sequence[str], usual: str) -> str:
-    """The format that is wanted, or the usual one. Raises `BadArgument` for one that there is not."""
+    """The wanted format, or the usual one. Raises `BadRequest` if it is unknown."""
     if wanted is not None and wanted not in formats:
-        raise BadArgument("format", f"has no {wanted!r}; there are {', '.join(formats)}")
+        raise BadRequest(f"unknown format {wanted!r}; choose from {', '.join(formats)}")
     return wanted or usual

@@ -1,4 +1,4 @@
-"""`clipsearch concept`: names for what a few photos show."""
+"""`clipsearch concept`: named examples that queries can use as @NAME."""
 
 import os
 from typing import Annotated
@@ -22,22 +22,20 @@ from clipsearch.search.concepts import Concepts, checked_name
 from clipsearch.search.embed import Embedder
 from clipsearch.store.catalogue import Store
 
-app = new_app(
-    help="Name what a few photos show, such as a person or a place, and ask for it as @NAME.", no_args_is_help=True
-)
+app = new_app(help="Name a few example photos and search for them as @NAME.", no_args_is_help=True)
 
 
 @app.command()
 @explained
 def add(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="What to call it; query finds it as @NAME.")],
-    photos: Annotated[list[str], typer.Argument(metavar="FILE...", help="Photos that show it.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the concept, used as @NAME.")],
+    photos: Annotated[list[str], typer.Argument(metavar="FILE...", help="Example photos.")],
     index: IndexOption = None,
     debug: DebugOption = False,
 ) -> None:
-    """Make a concept of photos, or give it more of them.
+    """Create a concept from example photos, or add examples to it.
 
-    The photos need not be indexed, and are not needed again.
+    The photos need not be indexed and are not needed afterwards.
 
     Examples:
       clipsearch concept add grandma a.jpg b.jpg
@@ -53,7 +51,7 @@ def add(
 @app.command("list")
 @explained
 def list_(index: IndexOption = None, json: JsonOption = False, debug: DebugOption = False) -> None:
-    """List the concepts and how many photos each was made of.
+    """List all concepts and their number of examples.
 
     Example:
       clipsearch concept list --json | jq -r '.concepts[].name'
@@ -70,11 +68,11 @@ def list_(index: IndexOption = None, json: JsonOption = False, debug: DebugOptio
 @app.command()
 @explained
 def remove(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A concept, with or without its @.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the concept.")],
     index: IndexOption = None,
     debug: DebugOption = False,
 ) -> None:
-    """Forget a concept. Its photos are not touched.
+    """Remove a concept. Its photos are not touched.
 
     Example:
       clipsearch concept remove grandma

@@ -36,18 +36,16 @@ from clipsearch.store.filters import EVERYTHING
 from clipsearch.store.opening import open_index
 
 app = new_app()
-ACTION = "Moving copies away"
+ACTION = "Move copies"
 
 
 @app.command()
 @explained
 def duplicates(
-    identical: Annotated[bool, typer.Option("--identical", help="Only files with the same bytes.")] = False,
-    similar: Annotated[
-        bool, typer.Option("--similar", help="Photos that look alike instead: edits, crops, bursts. Not copies.")
-    ] = False,
+    identical: Annotated[bool, typer.Option("--identical", help="Only byte-identical files.")] = False,
+    similar: Annotated[bool, typer.Option("--similar", help="List look-alikes instead: edits, crops, bursts.")] = False,
     similarity: Annotated[
-        float | None, typer.Option(metavar="X", help="With --similar, the least cosine, 0 to 1 (default 0.98).")
+        float | None, typer.Option(metavar="X", help="Threshold for --similar (default 0.98).")
     ] = None,
     under: filters.Under = None,
     after: filters.After = None,
@@ -64,19 +62,20 @@ def duplicates(
     from0: filters.From0 = False,
     move_to: Annotated[
         str | None,
-        typer.Option(metavar="DIR", help="Move all but the best of each group into DIR.", rich_help_panel=ACTION),
+        typer.Option(metavar="DIR", help="Move all but the best of each group to DIR.", rich_help_panel=ACTION),
     ] = None,
     undo: Annotated[
         str | None,
-        typer.Option(metavar="DIR", help="Put everything in DIR back where it was.", rich_help_panel=ACTION),
+        typer.Option(metavar="DIR", help="Move everything in DIR back.", rich_help_panel=ACTION),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print what would be moved; change nothing.", rich_help_panel=ACTION)
+        bool, typer.Option("--dry-run", help="Print what would move; change nothing.", rich_help_panel=ACTION)
     ] = False,
     format: FormatOption = None,
     null: NullOption = False,
     html: Annotated[
-        list[str] | None, typer.Option(metavar="FILE", help="Write a page to review copies.", rich_help_panel=OUTPUT)
+        list[str] | None,
+        typer.Option(metavar="FILE", help="Write an HTML page to review groups.", rich_help_panel=OUTPUT),
     ] = None,
     index: IndexOption = None,
     debug: DebugOption = False,
@@ -84,12 +83,12 @@ def duplicates(
     """List groups of files that show the same picture.
 
     Copies are identical files, or the same pixels after resizing, recompression or a slight correction. Pixels decide,
-    not embeddings: two pages with different text are never copies. The file to keep comes first: the most pixels, then
-    the least compressed, not in a trash or backup folder. With --similar, list photos that only look alike; they are
-    labelled so, and are not printed as bare paths.
+    not embeddings: two pages with different text are never copies. The file to keep comes first: not in a trash
+    folder, then the most pixels, then the largest file. --similar lists photos that only look alike; they are marked
+    as similar and never printed as bare paths.
 
-    --move-to moves the copies and their sidecars into DIR, keeping the folder structure. Before each move, both
-    the copy and the best are read again: they must be what was indexed. --undo puts everything back.
+    --move-to moves the copies and their sidecars to DIR, keeping the folder structure. Before each move, the copy and
+    the best are read again and must be what was indexed. --undo moves everything back.
 
     Examples:
       clipsearch duplicates
@@ -100,7 +99,7 @@ def duplicates(
       clipsearch duplicates --move-to ~/duplicates
       clipsearch duplicates --undo ~/duplicates
 
-    Exit status: 0 when there are any, 1 when there are none, 2 for an error, 3 when a file could not be moved.
+    Exit status: 0 found some, 1 found none, 2 error, 3 some files could not be moved.
     """
     page = destination("html", html)
     form = _form(format, null, page, moves=_is_about_moves(move_to, undo, dry_run), similar=similar)
@@ -144,21 +143,21 @@ def _form(format: str | None, null: bool, html: str | None, *, moves: bool, simi
     """The output format. Raises `BadRequest`."""
     if moves:
         if null or html is not None:
-            raise BadRequest("--move-to and --undo list no groups; leave out --html and -0")
+            raise BadRequest("--move-to and --undo print no groups; leave out --html and -0")
         return chosen_format(format, records.MOVE_FORMATS, "table")
     if similar and (null or format == "paths"):
-        raise BadRequest("similar photos are not copies and have no bare paths; use --format tsv or jsonl")
+        raise BadRequest("similar photos are not copies and are not printed as bare paths; use --format tsv or jsonl")
     piped = "tsv" if similar else "paths"
     form = chosen_format(format, records.FORMATS, piped if null or not sys.stdout.isatty() else "table")
     if null and form != "paths":
-        raise BadRequest(f"-0 prints paths; it does not go with --format {form}")
+        raise BadRequest(f"-0 prints paths; leave out --format {form}")
     return form
 
 
 def _check_kinds(identical: bool, similar: bool, similarity: float | None, *, moves: bool) -> None:
     """Raise `BadRequest` for options that contradict each other."""
     if identical and similar:
-        raise BadRequest("--identical and --similar ask for different things; choose one")
+        raise BadRequest("use --identical or --similar, not both")
     if similar and moves:
         raise BadRequest("similar photos are not copies and are never moved; leave out --similar")
     if similarity is not None and not similar:
@@ -173,7 +172,7 @@ def _check_kinds(identical: bool, similar: bool, similarity: float | None, *, mo
 def _is_about_moves(move_to: str | None, undo: str | None, dry_run: bool) -> bool:
     """Whether files are moved. Raises `BadRequest` for a contradiction."""
     if move_to is not None and undo is not None:
-        raise BadRequest("--move-to and --undo are opposites; choose one")
+        raise BadRequest("use --move-to or --undo, not both")
     if move_to is None and undo is None and dry_run:
         raise BadRequest("--dry-run needs --move-to or --undo")
     return move_to is not None or undo is not None
@@ -181,14 +180,14 @@ def _is_about_moves(move_to: str | None, undo: str | None, dry_run: bool) -> boo
 
 def _undo(folder: str, form: str, dry_run: bool, *, chooses: bool) -> None:
     if chooses:
-        raise BadRequest("--undo puts everything back; leave out what chooses among photos")
+        raise BadRequest("--undo moves everything back; leave out --identical and filters")
     moves = quarantine.undo(folder, dry_run=dry_run)
     if not _report(moves, form, dry_run, lambda done: text.put_back(done, folder, dry_run=dry_run)):
         raise typer.Exit(NOTHING_FOUND)
 
 
 def _report(moves: Iterable[Move], form: str, dry_run: bool, summary: Callable[[list[Move]], str]) -> bool:
-    """Print moves as they happen, and a summary; whether there were any. Exits with a status when some have failed."""
+    """Print moves as they happen, then a summary. Returns whether there were any; exits with SKIPPED if any failed."""
     done: list[Move] = []
 
     def noted() -> Iterator[Move]:

@@ -1,4 +1,4 @@
-"""`clipsearch eval`: measure how well the index finds photos by captions."""
+"""`clipsearch eval`: measure the model on your own photos and captions."""
 
 import sys
 from collections.abc import Iterator
@@ -30,15 +30,16 @@ app = new_app()
 @app.command("eval")
 @explained
 def eval_(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="Lines: a path from here, a tab, a caption; - is stdin.")],
+    file: Annotated[str, typer.Argument(metavar="FILE", help="Lines of path, tab, caption; - is stdin.")],
     index: IndexOption = None,
     json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Measure how well the index finds photos by captions that people wrote for them.
+    """Measure recall on your own photos and captions.
 
-    Text to image: how often a photo is among the best 1, 5 and 10 for its caption, of all that are indexed, and its
-    median rank. Image to text: the same for the captions of FILE, asked by photo. A photo may have several lines.
+    Text to image: how often the photo of a caption is among the first 1, 5 and 10 of the whole index (R@k), and its
+    median rank. Image to text: the same for finding the captions of a photo among those in FILE. Paths are relative to
+    the current folder; a photo may have several lines.
 
     Examples:
       clipsearch eval captions.tsv
@@ -46,7 +47,7 @@ def eval_(
     """
     pairs = list(_captions(file))
     if sys.stderr.isatty():
-        say(f"reading {len(pairs):,} captions with the index's model")
+        say(f"embedding {len(pairs):,} captions")
     with Store.open(index_folder(index)) as store:
         measured = evaluate(store, pairs)
     say_missing(measured.missing)
@@ -64,5 +65,5 @@ def _captions(source: str) -> Iterator[tuple[bytes, str]]:
         except UnicodeDecodeError:
             raise BadRequest(f"{where}: the caption is not UTF-8") from None
         if not path or not caption or b"\0" in line:
-            raise BadRequest(f"{where}: not a path, a tab and a caption")
+            raise BadRequest(f"{where}: expected a path, a tab and a caption")
         yield path, caption

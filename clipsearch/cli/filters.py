@@ -1,4 +1,4 @@
-"""The options that choose among photos. Several commands have them."""
+"""The filter options, which several commands share."""
 
 from collections.abc import Iterable
 from typing import Annotated
@@ -19,21 +19,19 @@ def _which(metavar: str, help: str, *names: str) -> typer.models.OptionInfo:
     return option
 
 
-Under = Annotated[list[str] | None, _which("DIR", "Only photos in this folder; repeat for any of several.")]
-After = Annotated[list[str] | None, _which("DATE", "Taken then or later: 2023, 2023-06-14, '3 months ago'.")]
-Before = Annotated[list[str] | None, _which("DATE", "Taken earlier than that.")]
-Camera = Annotated[list[str] | None, _which("TEXT", "Its maker or model has this in it; repeat for any.")]
-Near = Annotated[list[str] | None, _which("LAT,LON[,KM]", "Taken around there, 10 km if not said; repeat for any.")]
-Size = Annotated[list[str] | None, _which("[+-]SIZE", "+2M: at least; -500k: at most; repeat for all.")]
-Orientation = Annotated[
-    list[str] | None, _which("|".join(filters.ORIENTATIONS), "By width and height, upright; repeat for any.")
-]
-Type = Annotated[list[str] | None, _which("TYPE", "Kind of file, such as jpeg or png; repeat for any.")]
-Name = Annotated[list[str] | None, _which("TEXT", "Its path has all these words in it; repeat for any.")]
-Reads = Annotated[list[str] | None, _which("TEXT", "All these words are written in it (--ocr); repeat for any.")]
-Keyword = Annotated[list[str] | None, _which("TEXT", "Tagged so by another program; repeat for all.")]
-FilesFrom = Annotated[list[str] | None, _which("FILE", "Only photos it lists, a path a line (- is stdin); repeatable.")]
-From0 = Annotated[bool, typer.Option("--from0", help="Paths in --files-from end in NUL.", rich_help_panel=WHICH)]
+Under = Annotated[list[str] | None, _which("DIR", "In this folder.")]
+After = Annotated[list[str] | None, _which("DATE", "Taken on or after: 2023-06, yesterday.")]
+Before = Annotated[list[str] | None, _which("DATE", "Taken before, not on, this date.")]
+Camera = Annotated[list[str] | None, _which("TEXT", "Camera make or model contains TEXT.")]
+Near = Annotated[list[str] | None, _which("LAT,LON[,KM]", "Taken within KM (default 10).")]
+Size = Annotated[list[str] | None, _which("[+-]SIZE", "+2M: at least; -500k: at most.")]
+Orientation = Annotated[list[str] | None, _which("SHAPE", "landscape, portrait or square.")]
+Type = Annotated[list[str] | None, _which("TYPE", "jpeg, png, heic, video, raw, ...")]
+Name = Annotated[list[str] | None, _which("TEXT", "Path contains these words.")]
+Reads = Annotated[list[str] | None, _which("TEXT", "Text in the photo (needs index --ocr).")]
+Keyword = Annotated[list[str] | None, _which("TEXT", "Has this keyword.")]
+FilesFrom = Annotated[list[str] | None, _which("FILE", "Listed in FILE, one path per line.")]
+From0 = Annotated[bool, typer.Option("--from0", help="Paths in --files-from end with NUL.", rich_help_panel=WHICH)]
 
 
 def photo_filter(
@@ -51,9 +49,9 @@ def photo_filter(
     files_from: list[str] | None,
     from0: bool,
 ) -> Filter:
-    """What the options say. Raises `BadRequest`."""
+    """The filter that the options describe. Raises `BadRequest`."""
     if from0 and not files_from:
-        raise BadRequest("--from0 says how --files-from is to be read; give it a file, or - for stdin")
+        raise BadRequest("--from0 needs --files-from FILE")
     where = filters.written(
         under=under,
         after=after,
@@ -79,7 +77,7 @@ def _listed(source: str, null: bool) -> Iterable[bytes]:
 
 
 def searcher_of(store: Searchable, where: Filter) -> Searcher:
-    """Asks a store about the photos that pass a filter; says what of it is not searched."""
+    """A searcher over the photos that pass a filter. Prints a line for each folder that is offline."""
     searcher = Searcher(store, where)
     say_missing(searcher.selection.missing)
     for root, offline in searcher.selection.offline.items():
@@ -88,10 +86,10 @@ def searcher_of(store: Searchable, where: Filter) -> Searcher:
 
 
 def say_left_out(searcher: Searcher) -> None:
-    """A line on stderr each for photos in folders that may not be read, and for photos that were changed."""
+    """Warn on stderr about photos in unreadable folders and photos changed since they were indexed."""
     hidden, changed = searcher.present.hidden, searcher.present.changed
     if hidden:
         count = text.photos(sum(hidden.values()))
-        say(f"left out: {count} in {some(sorted(hidden))}, which cannot be read")
+        say(f"not shown: {count} in {some(sorted(hidden))}, which cannot be read")
     if changed:
-        say(f"left out, changed since it was indexed: {some(changed)}; first run: clipsearch index")
+        say(f"not shown, changed since indexed: {some(changed)}. Run: clipsearch index")

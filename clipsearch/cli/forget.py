@@ -1,4 +1,4 @@
-"""`clipsearch forget`: take folders out of the index."""
+"""`clipsearch forget`: remove folders from the index."""
 
 from typing import Annotated
 
@@ -6,6 +6,7 @@ import typer
 
 from clipsearch.cli.app import DebugOption, IndexOption, explained, new_app, say
 from clipsearch.indexing.relocate import forget as forget_folders
+from clipsearch.output import text
 from clipsearch.paths import index_folder
 
 app = new_app()
@@ -14,13 +15,13 @@ app = new_app()
 @app.command()
 @explained
 def forget(
-    directories: Annotated[list[str], typer.Argument(metavar="DIR...", help="Folders as status lists them.")],
+    directories: Annotated[list[str], typer.Argument(metavar="DIR...", help="Indexed folders.")],
     index: IndexOption = None,
     debug: DebugOption = False,
 ) -> None:
-    """Take folders out of the index, or a drive in one of them that is offline. The photos are never touched.
+    """Remove folders, or an offline drive in one of them, from the index. The photos are not touched.
 
     Example:
       clipsearch forget /media/old-drive
     """
-    say(f"forgot {forget_folders(index_folder(index), directories):,} files")
+    say(f"removed {text.files(forget_folders(index_folder(index), directories))} from the index")

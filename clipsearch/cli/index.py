@@ -25,14 +25,14 @@ from clipsearch.output import records, text
 from clipsearch.paths import index_folder
 
 app = new_app()
-MODEL, FOLDERS, RUN = "Model", "What of the folders", "How"
+MODEL, FOLDERS, UPDATE, RUN = "Model", "What to index (remembered)", "Update", "Speed"
 
 
 class _Index(typer.core.TyperCommand):
-    """The command, whose --ray may have an address, after an equals sign alone."""
+    """Accepts --ray and --ray=ADDRESS."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """A bare --ray is one that means this machine."""
+        """Make a bare --ray mean this machine."""
         return super().parse_args(ctx, ["--ray=local" if arg == "--ray" else arg for arg in args])
 
 
@@ -40,28 +40,28 @@ class _Index(typer.core.TyperCommand):
 @explained
 def index(
     directories: Annotated[
-        list[str] | None, typer.Argument(metavar="DIR...", help="Folders; none: all that were indexed before.")
+        list[str] | None, typer.Argument(metavar="DIR...", help="Folders (default: all indexed folders).")
     ] = None,
     model: Annotated[
         str | None,
         typer.Option(
             metavar="NAME",
-            help="mini, siglip2, a name of open_clip such as ViT-B-32, hf-hub:..., local-dir:...",
+            help="mini, siglip2, multilingual, ViT-B-32, ...",
             rich_help_panel=MODEL,
         ),
     ] = None,
     weights: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Local weights of --model (.safetensors, .pt).", rich_help_panel=MODEL),
+        typer.Option(metavar="FILE", help="Local weights for --model (.safetensors, .pt).", rich_help_panel=MODEL),
     ] = None,
     rebuild: Annotated[
-        bool, typer.Option("--rebuild", help="Embed everything anew, with --model if given.", rich_help_panel=MODEL)
+        bool, typer.Option("--rebuild", help="Re-embed everything, with --model if given.", rich_help_panel=MODEL)
     ] = False,
     hidden: Annotated[
         bool | None,
         typer.Option(
             "--hidden/--no-hidden",
-            help="Also hidden files, @eaDir, node_modules.",
+            help="Hidden files.",
             show_default=False,
             rich_help_panel=FOLDERS,
         ),
@@ -70,7 +70,7 @@ def index(
         bool | None,
         typer.Option(
             "--follow-links/--no-follow-links",
-            help="Also folders behind links.",
+            help="Links to folders.",
             show_default=False,
             rich_help_panel=FOLDERS,
         ),
@@ -79,99 +79,97 @@ def index(
         bool | None,
         typer.Option(
             "--any-name/--no-any-name",
-            help="Also photos whose names have no ending, by their first bytes.",
+            help="Photos without a suffix.",
             show_default=False,
             rich_help_panel=FOLDERS,
         ),
     ] = None,
     raw: Annotated[
         bool | None,
-        typer.Option("--raw/--no-raw", help="RAW files too.", show_default=False, rich_help_panel=FOLDERS),
+        typer.Option("--raw/--no-raw", help="RAW files.", show_default=False, rich_help_panel=FOLDERS),
     ] = None,
     video: Annotated[
         bool | None,
-        typer.Option("--video/--no-video", help="Videos too.", show_default=False, rich_help_panel=FOLDERS),
+        typer.Option("--video/--no-video", help="Videos.", show_default=False, rich_help_panel=FOLDERS),
     ] = None,
     ocr: Annotated[
         bool | None,
-        typer.Option(
-            "--ocr/--no-ocr", help="Also read what is written in photos.", show_default=False, rich_help_panel=FOLDERS
-        ),
+        typer.Option("--ocr/--no-ocr", help="Text in photos.", show_default=False, rich_help_panel=FOLDERS),
     ] = None,
     exclude: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="GLOB|PATH",
-            help="Leave out a path or .gitignore pattern; repeatable; '' for none.",
+            metavar="GLOB",
+            help="Skip a pattern or path.",
             rich_help_panel=FOLDERS,
         ),
     ] = None,
     retry: Annotated[
-        bool, typer.Option("--retry", help="Try files again that could not be read.", rich_help_panel=FOLDERS)
+        bool, typer.Option("--retry", help="Retry files that could not be read.", rich_help_panel=UPDATE)
     ] = False,
     look_again: Annotated[
-        bool, typer.Option("--look-again", help="Read every file, whatever its times say.", rich_help_panel=FOLDERS)
+        bool, typer.Option("--look-again", help="Read every file, regardless of timestamps.", rich_help_panel=UPDATE)
     ] = False,
     prune: Annotated[
         bool,
         typer.Option(
-            "--prune", help="Forget the photos of a folder or drive that shows none of them.", rich_help_panel=FOLDERS
+            "--prune", help="Remove the photos of empty folders and drives from the index.", rich_help_panel=UPDATE
         ),
     ] = False,
-    device: Annotated[str, typer.Option(metavar="NAME", help="auto, cuda, mps or cpu.", rich_help_panel=RUN)] = "auto",
+    device: Annotated[
+        str, typer.Option(metavar="NAME", help="auto, cuda, mps or cpu.", show_default=False, rich_help_panel=RUN)
+    ] = "auto",
     precision: Annotated[
-        str, typer.Option(metavar="NAME", help="auto, fp32, bf16, fp16 or int8.", rich_help_panel=RUN)
+        str,
+        typer.Option(metavar="NAME", help="auto, fp32, bf16, fp16 or int8.", show_default=False, rich_help_panel=RUN),
     ] = "auto",
     batch_size: Annotated[
         int | None,
-        typer.Option(metavar="N", min=1, help="Images embedded at once; 16, on a GPU 64.", rich_help_panel=RUN),
+        typer.Option(metavar="N", min=1, help="Images per batch (default 16; GPU 64).", rich_help_panel=RUN),
     ] = None,
     workers: Annotated[
         int | None,
-        typer.Option(metavar="N", min=1, help="Threads that decode and embed; one a core.", rich_help_panel=RUN),
+        typer.Option(metavar="N", min=1, help="Threads (default: one per core).", rich_help_panel=RUN),
     ] = None,
     ray: Annotated[
         str | None,
         typer.Option(
             "--ray",
-            metavar="[=ADDRESS]",
-            help="Embed on a Ray cluster: of this machine, or at ADDRESS.",
+            metavar="[=ADDR]",
+            help="Embed on a Ray cluster.",
             rich_help_panel=RUN,
         ),
     ] = None,
     profile: Annotated[
-        bool, typer.Option("--profile", help="Say where the time went.", rich_help_panel=OUTPUT)
+        bool, typer.Option("--profile", help="Print the time of each stage.", rich_help_panel=OUTPUT)
     ] = False,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Exit with 3 when files were skipped.", rich_help_panel=OUTPUT)
+        bool, typer.Option("--strict", help="Exit with status 3 if files were skipped.", rich_help_panel=OUTPUT)
     ] = False,
     json: JsonOption = False,
-    quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="Say nothing but errors.", rich_help_panel=OUTPUT)
-    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors.", rich_help_panel=OUTPUT)] = False,
     index: IndexOption = None,
     debug: DebugOption = False,
 ) -> None:
-    """Index folders of photos, or bring the index up to date.
+    """Index photo folders, or update the index.
 
-    Only what is new or changed is embedded; files that moved keep their embeddings. Photos on a drive that is not
-    mounted stay in the index until it is back, also if it is mounted inside one of the folders. What --hidden,
-    --follow-links, --any-name, --no-raw, --no-video and --exclude say of a folder is remembered, and --ocr for the
-    whole index.
+    Only new and changed files are embedded; moved files keep their embeddings. Photos on a drive that is not mounted
+    stay in the index, also if it is mounted inside an indexed folder. --hidden, --follow-links, --any-name, --raw,
+    --video and --exclude are remembered for each folder until changed, --ocr for the whole index.
 
-    --exclude takes a path in an indexed folder literally if it exists and is absolute or begins with ./, ../ or ~.
-    Anything else is a .gitignore pattern: a leading / is the top of each indexed folder.
+    --exclude takes an existing path literally if it is absolute or starts with ./, ../ or ~. Anything else is a
+    .gitignore pattern; a leading / is the top of each indexed folder. Repeat it for several; '' clears them.
+    --no-hidden also skips @eaDir and node_modules. --ray alone uses this machine, --ray=HOST:PORT another cluster.
 
     Examples:
       clipsearch index ~/Pictures
       clipsearch index
-      clipsearch index ~/Pictures /media/old-drive --exclude '*.gif' --exclude thumbnails/
+      clipsearch index ~/Pictures --exclude '*.gif' --exclude thumbnails/
       clipsearch index --retry --strict --json | jq .seconds
       clipsearch index --rebuild --model ViT-B-32
       clipsearch index --ocr
 
-    Exit status: 0 when it is done, 2 for an error, 3 with --strict when files were skipped, 130 when interrupted; what
-    was embedded until then is kept.
+    Exit status: 0 done, 2 error, 3 files were skipped (with --strict), 130 interrupted; what was embedded is kept.
     """
     options = Options(
         model=model,
@@ -196,7 +194,7 @@ def index(
 
     def note(fact: str) -> None:
         if not quiet:
-            say(f"{fact}; for the default, later: clipsearch index --rebuild --model ViT-B-32")
+            say(f"{fact}. To switch later: clipsearch index --rebuild --model ViT-B-32")
 
     with progress_bar(not quiet and sys.stderr.isatty()) as on_progress:
         report = update_index(index_folder(index), directories or (), options, on_progress, note)
@@ -213,7 +211,7 @@ def index(
 
 @contextlib.contextmanager
 def progress_bar(shown: bool) -> Iterator[OnProgress | None]:
-    """A progress bar on stderr, if it is to be shown."""
+    """A progress bar on stderr."""
     if not shown:
         yield None
         return

@@ -1,4 +1,4 @@
-"""`clipsearch label`: say which of some labels fits each photo best, and write them down for other programs."""
+"""`clipsearch label`: classify photos, and write the labels to XMP sidecars."""
 
 import itertools
 import os
@@ -40,30 +40,28 @@ from clipsearch.store.filters import EVERYTHING, Filter
 from clipsearch.store.opening import open_index
 
 app = new_app()
-WHAT, SIDECARS = "Labels", "Tags for other programs"
+WHAT, SIDECARS = "Labels", "XMP sidecars"
 
 
 @app.command()
 @explained
 def label(
-    labels: Annotated[list[str] | None, typer.Argument(metavar="LABEL...", help="What a photo may show.")] = None,
+    labels: Annotated[list[str] | None, typer.Argument(metavar="LABEL...", help="Labels to choose from.")] = None,
     labels_from: Annotated[
         list[str] | None,
-        typer.Option(metavar="FILE", help="More labels, one a line (- is stdin); repeatable.", rich_help_panel=WHAT),
+        typer.Option(metavar="FILE", help="Read labels, one per line; - is stdin.", rich_help_panel=WHAT),
     ] = None,
     template: Annotated[
         list[str] | None,
         typer.Option(
             metavar="TEXT",
-            help="A prompt, {} for the label; repeatable; imagenet and simple are sets.",
+            help="Prompt with {} for the label, imagenet or simple.",
             rich_help_panel=WHAT,
         ),
     ] = None,
     image: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="FILE", help="These photos, indexed or not, and no others.", rich_help_panel=filters.WHICH
-        ),
+        typer.Option(metavar="FILE", help="Only these files, indexed or not.", rich_help_panel=filters.WHICH),
     ] = None,
     under: filters.Under = None,
     after: filters.After = None,
@@ -79,60 +77,61 @@ def label(
     files_from: filters.FilesFrom = None,
     from0: filters.From0 = False,
     every: Annotated[
-        bool, typer.Option("--all", help="All labels of a photo, not just the most likely.", rich_help_panel=OUTPUT)
+        bool, typer.Option("--all", help="Print all labels, not only the most likely.", rich_help_panel=OUTPUT)
     ] = False,
     counts: Annotated[
-        bool, typer.Option("--counts", help="How many photos have each label.", rich_help_panel=OUTPUT)
+        bool, typer.Option("--counts", help="Count the photos of each label.", rich_help_panel=OUTPUT)
     ] = False,
     write_xmp: Annotated[
         bool,
-        typer.Option("--write-xmp", help="Add a photo's label to the XMP file beside it.", rich_help_panel=SIDECARS),
+        typer.Option("--write-xmp", help="Add the label to the photo's sidecar.", rich_help_panel=SIDECARS),
     ] = False,
     min_probability: Annotated[
         float | None,
-        typer.Option(metavar="P", min=0, max=1, help="Add labels this likely; 0.5.", rich_help_panel=SIDECARS),
+        typer.Option(metavar="X", min=0, max=1, help="Minimum to write (default 0.5).", rich_help_panel=SIDECARS),
     ] = None,
     remove: Annotated[
-        bool, typer.Option("--remove", help="Take away what --write-xmp added.", rich_help_panel=SIDECARS)
+        bool, typer.Option("--remove", help="Remove what --write-xmp added.", rich_help_panel=SIDECARS)
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Change no file, say what would be done.", rich_help_panel=SIDECARS)
+        bool, typer.Option("--dry-run", help="Print changes; write nothing.", rich_help_panel=SIDECARS)
     ] = False,
     format: RecordFormatOption = None,
     index: IndexOption = None,
     debug: DebugOption = False,
 ) -> None:
-    r"""Say which of some labels fits each photo best: zero-shot classification.
+    r"""Classify photos by labels that you choose.
 
-    Probabilities are over the labels that were given and add up to 1: a photo of something else gets one of them too.
-    One label alone is compared with a background of common subjects. The usual template is "a photo of a {}".
+    The probabilities of a photo add up to 1 over the labels, so every photo gets one of them: add a catch-all such as
+    "something else". A single label is compared with a background of common subjects. The default template is
+    "a photo of a {}"; imagenet is a set of 80, simple one of 7.
 
     --write-xmp adds keywords to the photo's sidecar: IMG_1.jpg.xmp, or an IMG_1.xmp that no other photo shares.
-    "animal|dog" asks for a dog and adds both. Nothing else in the file changes, photos are never written, and --remove
-    takes away what was added.
+    "animal|dog" looks for a dog and adds both, with their hierarchy. Nothing else in the sidecar changes, photos are
+    never written to, and --remove takes away only what was added.
 
     Examples:
       clipsearch label cat dog "a person"
       clipsearch label receipt photo screenshot --counts
-      clipsearch label indoors outdoors --under ~/Pictures/2023 -f jsonl | jq -r .label
-      clipsearch label cat dog --template "a photo of a {}" --template "a drawing of a {}."
-      clipsearch label --labels-from labels.txt --template imagenet -f tsv | awk -F'\t' '$2 > .9'
+      clipsearch label indoors outdoors --under ~/Pictures -f jsonl | jq .label
+      clipsearch label cat --template "a photo of a {}" --template "a {} toy"
+      clipsearch label --labels-from labels.txt -f tsv | awk -F'\t' '$2 > .9'
       clipsearch label cat dog --image beach.jpg --all
-      clipsearch label "animal|cat" "animal|dog" people --write-xmp --min-probability 0.8 --dry-run
+      clipsearch label "animal|cat" "animal|dog" people --write-xmp --dry-run
       clipsearch label --remove --under ~/Pictures/2023
 
-    Exit status: 0 when there was a photo, 1 when there was none, 2 for an error.
+    Exit status: 0 labelled a photo, 1 no photo, 2 error.
     """
     form = chosen_format(format, records.LABEL_FORMATS, "table" if sys.stdout.isatty() else "tsv")
     if counts and every:
-        raise BadRequest("--counts counts the likeliest labels; leave out --all")
+        raise BadRequest("--counts counts the most likely label of each photo; leave out --all")
     about_labels = bool(labels or labels_from or template or every or counts or format)
     _check_tags(write_xmp, min_probability, remove, dry_run, about_labels)
     where = filters.photo_filter(
         under, after, before, camera, near, size, orientation, type, name, reads, keyword, files_from, from0
     )
     if image and where != EVERYTHING:
-        raise BadRequest("--image names the photos; leave out what chooses among those of the index")
+        raise BadRequest("--image cannot be combined with filters")
     if remove:
         _untag(image, index, where, dry_run)
         return
@@ -163,7 +162,7 @@ def label(
 def _classified(
     places: Iterable[str], classifier: Classifier, embedder: Embedder, most: int, failed: list[str]
 ) -> Iterator[Labelled]:
-    """The labels of files that need not be indexed. One that cannot be used is named on stderr, and put in `failed`."""
+    """Classify files, indexed or not. An unusable one is reported on stderr and added to `failed`."""
     with Decoders(embedder.model.preprocess, 1) as decoders:
         for place in places:
             path = os.fsencode(os.path.abspath(place) if os.path.exists(place) else place)
@@ -177,7 +176,7 @@ def _classified(
 
 
 def _print(found: Iterable[Labelled], form: str, to_count: list[str] | None) -> None:
-    """The photos with their labels, or how many photos have each of the labels to be counted."""
+    """Print photos with their labels, or counts of the labels `to_count`."""
     if to_count is None and form == "table":
         write(text.labelled(found, width(), colour=colour()))
     elif to_count is None:
@@ -199,19 +198,19 @@ def _counted(found: Iterable[Labelled], labels: list[str]) -> list[tuple[str, in
 def _check_tags(
     write_xmp: bool, min_probability: float | None, remove: bool, dry_run: bool, about_labels: bool
 ) -> None:
-    """Raises `BadRequest` for options that make no sense together."""
+    """Raise `BadRequest` for contradictory options."""
     if remove and (write_xmp or about_labels):
-        raise BadRequest("--remove takes away all tags that were added; leave out what is about labels")
+        raise BadRequest("--remove removes all keywords that were added; leave out labels and label options")
     if min_probability is not None and not write_xmp:
-        raise BadRequest("--min-probability says what --write-xmp adds; it needs that")
+        raise BadRequest("--min-probability needs --write-xmp")
     if dry_run and not (write_xmp or remove):
-        raise BadRequest("--dry-run is for --write-xmp and --remove")
+        raise BadRequest("--dry-run needs --write-xmp or --remove")
 
 
 def _tagged(
     found: Iterable[Labelled], labels: Iterable[str], least: float | None, dry_run: bool, failed: list[str]
 ) -> list[Labelled]:
-    """What was found, once its likely labels are in sidecars, whether anybody reads the results or not."""
+    """Write the likely labels to sidecars before any result is printed: a closed pipe must not stop half-way."""
     from clipsearch.images.xmp import path_of
     from clipsearch.output.sidecars import Sidecars
 
@@ -237,12 +236,12 @@ def _tagged(
             say(f"clipsearch: {error}")
             failed.append(os.fsdecode(photo.path))
     verb, had = ("would write", "have") if dry_run else ("wrote", "had")
-    say(f"{verb} {counted(wrote, 'sidecar')}, {same:,} {had} them already")
+    say(f"{verb} {counted(wrote, 'sidecar')}; {same:,} already {had} these keywords")
     return photos
 
 
 def _untag(image: list[str] | None, index: str | None, where: Filter, dry_run: bool) -> None:
-    """Take our tags away from the sidecars of these files, or of the indexed photos that pass a filter."""
+    """Remove our keywords from the sidecars of these files, or of the indexed photos that pass a filter."""
     if image:
         photos = [os.fsencode(os.path.abspath(place)) for place in image]
     else:
@@ -257,7 +256,7 @@ def _untag(image: list[str] | None, index: str | None, where: Filter, dry_run: b
 
 
 def _without_tags(photos: Iterable[bytes], dry_run: bool) -> bool:
-    """Take our tags away; whether that has failed for a photo."""
+    """Remove our keywords. Returns whether any sidecar failed."""
     from clipsearch.output.sidecars import Sidecars
 
     sidecars = Sidecars()
@@ -276,7 +275,7 @@ def _without_tags(photos: Iterable[bytes], dry_run: bool) -> bool:
             if change.after == change.before:
                 continue
             if dry_run:
-                verb = "delete" if change.after is None else "take out of"
+                verb = "delete" if change.after is None else "remove from"
                 say(f"would {verb} {change.path}: {', '.join(change.keywords)}")
             else:
                 sidecars.carry_out(change)
@@ -285,6 +284,6 @@ def _without_tags(photos: Iterable[bytes], dry_run: bool) -> bool:
         except ClipsearchError as error:
             say(f"clipsearch: {error}")
             failed = True
-    verbs = ("would take tags out of", "delete") if dry_run else ("took tags out of", "deleted")
-    say(f"{verbs[0]} {counted(wrote, 'sidecar')}, {verbs[1]} {deleted:,} that had nothing else")
+    verbs = ("would clean", "delete") if dry_run else ("cleaned", "deleted")
+    say(f"{verbs[0]} {counted(wrote, 'sidecar')}, {verbs[1]} {deleted:,} that became empty")
     return failed

@@ -49,16 +49,31 @@ class Lazy(TyperGroup):
             return None
         command = typer.main.get_command(import_module(f"clipsearch.cli.{COMMANDS[cmd_name]}").app)
         command.name = cmd_name
+        if "-h" in sys.argv:
+            for one in (command, *getattr(command, "commands", {}).values()):
+                one.help = (one.help or "").partition("\n\n")[0]
+                one.epilog = "For details and examples use --help."
         gc.freeze()  # what was imported stays: neither now nor at the end is it looked through for garbage
         gc.enable()
         return command
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """As in every group; for an unknown command, the error names the nearest one."""
+        import difflib
+
+        try:
+            return super().resolve_command(ctx, args)
+        except _USAGE_ERROR as error:
+            for near in difflib.get_close_matches(args[0], COMMANDS, 1):
+                error.message = f"No such command {args[0]!r}; did you mean {near!r}?"
+            raise
 
 
 app = new_app(
     cls=Lazy,
     add_completion=True,
     no_args_is_help=True,
-    epilog="clipsearch index ~/Pictures, then: clipsearch query 'a dog on a beach'",
+    epilog="Start with: clipsearch index ~/Pictures",
 )
 
 
@@ -75,7 +90,7 @@ def version(wanted: bool) -> None:
 def about(
     _: Annotated[bool, typer.Option("--version", callback=version, is_eager=True, help="Print the version.")] = False,
 ) -> None:
-    """Find photos in local folders by what is in them. Nothing leaves this machine."""
+    """Search local photo folders by content. Nothing leaves this machine."""
 
 
 def main() -> None:
@@ -137,9 +152,10 @@ def _status_of(stop: SystemExit) -> int:
 
 def _explain(error: Any) -> None:
     """Say in one sentence what is wrong with an option or a command; Typer would draw a box."""
-    message = error.format_message().strip()
+    message = error.format_message().strip().replace(". Did you mean", "; did you mean")
     if not message or "\n" in message:  # for want of a command, the help
         error.show()
         return
     command = error.ctx.command_path if error.ctx else "clipsearch"
-    say(f"clipsearch: {message[:1].lower()}{message[1:].rstrip('.')}; see {command} --help")
+    hint = "" if message.endswith("?") else f"; see {command} --help"
+    say(f"clipsearch: {message[:1].lower()}{message[1:].rstrip('.')}{hint}")

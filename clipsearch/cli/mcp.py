@@ -10,20 +10,21 @@ app = new_app()
 @app.command()
 @explained
 def mcp(index: IndexOption = None, debug: DebugOption = False) -> None:
-    """Answer an assistant's questions about the index, over the Model Context Protocol on stdin and stdout.
+    """Serve the index to an AI assistant (MCP).
 
-    The assistant starts it. It can search, label, ask where something is, and see the status; it changes nothing and
-    sees no file that is not in the index. It needs: pip install 'clipsearch[mcp]'.
+    The assistant starts this command and speaks the Model Context Protocol with it on stdin and stdout. It can search,
+    label, locate and see the status; it cannot change anything or see a file that is not indexed. Needs:
+    pip install 'clipsearch[mcp]'.
 
     Example:
       clipsearch mcp < /dev/null
 
-    Exit status: 0 when the assistant has ended it, 2 for an error.
+    Exit status: 0 ended by the assistant, 2 error.
     """
     try:
         from clipsearch.web.assistant import assistant
     except ModuleNotFoundError as error:
         if error.name != "mcp":
             raise
-        raise BadRequest("mcp needs one more package; install it with: pip install 'clipsearch[mcp]'") from None
+        raise BadRequest("MCP support is not installed. Run: pip install 'clipsearch[mcp]'") from None
     assistant(index_folder(index)).run()

@@ -1,4 +1,4 @@
-"""`clipsearch models`: list the models that can be used."""
+"""`clipsearch models`: list the available models."""
 
 from typing import Annotated, Any
 
@@ -15,15 +15,15 @@ app = new_app()
 @explained
 def models(
     every: Annotated[
-        bool, typer.Option("--all", help="Also those that would be downloaded.", rich_help_panel=OUTPUT)
+        bool, typer.Option("--all", help="List all models that can be downloaded.", rich_help_panel=OUTPUT)
     ] = False,
     json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """List the models that can be used, and which are on this machine.
+    """List the available models, and which are on this machine.
 
-    Without --all: the bundled one, the recommended ones, which have a short name, and those in the local cache. COCO
-    and Flickr30k: how many captions of 100 find their own photo first in these test sets, as published.
+    Lists the bundled model, the recommended ones with their short names, and those in the local cache. COCO and
+    Flickr30k: how many captions of 100 find their own photo first in these test sets, as published.
 
     Examples:
       clipsearch models

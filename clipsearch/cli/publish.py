@@ -1,4 +1,4 @@
-"""`clipsearch publish`: write the index to a collection of Milvus."""
+"""`clipsearch publish`: copy the index to a Milvus collection."""
 
 import contextlib
 import sys
@@ -20,32 +20,32 @@ app = new_app()
 @app.command()
 @explained
 def publish(
-    uri: Annotated[str, typer.Argument(metavar="URI", help="milvus://HOST:PORT/NAME, or a path that ends in .db.")],
-    replace: Annotated[bool, typer.Option("--replace", help="Also where another index was published before.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
+    uri: Annotated[str, typer.Argument(metavar="URI", help="milvus://HOST:PORT/NAME or a path ending in .db.")],
+    replace: Annotated[bool, typer.Option("--replace", help="Replace a collection of another index.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors.")] = False,
     json: JsonOption = False,
     index: IndexOption = None,
     debug: DebugOption = False,
 ) -> None:
-    """Write the index to a collection of Milvus, for photos that outgrow one machine, and keep it in step.
+    """Copy the index to a Milvus collection.
 
-    The first time everything is written, later what changed. It can be stopped at any time and goes on the next time.
-    A path that ends in .db is a collection of Milvus Lite, which needs no server. It needs: pip install
-    'clipsearch[milvus]'.
+    For more photos than one machine can search. The first run writes everything, later runs only changes. You can stop
+    it at any time; the next run continues. A path ending in .db is a Milvus Lite collection and needs no server. Needs:
+    pip install 'clipsearch[milvus]'.
 
-    The server's token is read from CLIPSEARCH_MILVUS_TOKEN, or from the file that CLIPSEARCH_MILVUS_TOKEN_FILE names.
-    CLIPSEARCH_MILVUS_TLS=1 encrypts; the certificate of an authority of your own, in PEM, may take the place of 1.
+    The token comes from CLIPSEARCH_MILVUS_TOKEN, or from the file named by CLIPSEARCH_MILVUS_TOKEN_FILE. For TLS set
+    CLIPSEARCH_MILVUS_TLS to 1, or to the PEM file of your own certificate authority.
 
     Examples:
       clipsearch publish photos.db
       clipsearch query "a dog on a beach" --index photos.db
-      clipsearch publish milvus://milvus.example.org:19530/photos --json | jq .written
+      clipsearch publish milvus://milvus.example.org:19530/photos
 
-    Exit status: 0 when it is in step, 2 for an error, 130 when interrupted.
+    Exit status: 0 up to date, 2 error, 130 interrupted.
     """
     place = index_place(uri)
     if not isinstance(place, Collection):
-        raise BadArgument("uri", f"must be milvus://HOST:PORT/NAME or a path that ends in .db, not {uri!r}")
+        raise BadArgument("uri", f"must be milvus://HOST:PORT/NAME or a path ending in .db, not {uri!r}")
     with _progress(not quiet and sys.stderr.isatty()) as progress:
         done = publish_index(index_folder(index), place, replace=replace, progress=progress)
     if json:
@@ -56,7 +56,7 @@ def publish(
 
 @contextlib.contextmanager
 def _progress(shown: bool) -> Iterator[Progress | None]:
-    """A progress bar on stderr, if it is to be shown."""
+    """A progress bar on stderr."""
     if not shown:
         yield None
         return

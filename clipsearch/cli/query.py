@@ -13,6 +13,7 @@ import typer
 from clipsearch.cli import filters
 from clipsearch.cli.app import (
     FAILED,
+    HOW_MANY,
     NOTHING_FOUND,
     OUTPUT,
     DebugOption,
@@ -42,14 +43,14 @@ from clipsearch.store.filters import EVERYTHING
 from clipsearch.store.opening import open_index
 
 app = new_app()
-WHAT = "What the photos show"
+WHAT = "What to look for"
 
 
 @app.command()
 @explained
 def query(
     texts: Annotated[
-        list[str] | None, typer.Argument(metavar="TEXT...", help="What the photos show; @NAME is a concept.")
+        list[str] | None, typer.Argument(metavar="TEXT...", help="Describe the photo; @NAME is a concept.")
     ] = None,
     image: Annotated[
         list[str] | None,
@@ -57,21 +58,21 @@ def query(
             "--image",
             "--like",
             metavar="FILE",
-            help="Photos like this one; a URL, or - for stdin.",
+            help="Photos like this one; a path, URL, or - (stdin).",
             rich_help_panel=WHAT,
         ),
     ] = None,
     not_: Annotated[
-        list[str] | None, typer.Option("--not", metavar="TEXT", help="Away from this.", rich_help_panel=WHAT)
+        list[str] | None, typer.Option("--not", metavar="TEXT", help="Steer away from TEXT.", rich_help_panel=WHAT)
     ] = None,
     unlike: Annotated[
-        list[str] | None, typer.Option(metavar="FILE", help="Away from what this photo shows.", rich_help_panel=WHAT)
+        list[str] | None, typer.Option(metavar="FILE", help="Steer away from this photo.", rich_help_panel=WHAT)
     ] = None,
     batch: Annotated[
         list[str] | None,
         typer.Option(
             metavar="FILE",
-            help="One query a line (- is stdin), answered as JSON lines; repeatable.",
+            help="One query per line; prints JSON lines.",
             rich_help_panel=WHAT,
         ),
     ] = None,
@@ -89,78 +90,72 @@ def query(
     files_from: filters.FilesFrom = None,
     from0: filters.From0 = False,
     k: Annotated[
-        int, typer.Option("-k", "--count", metavar="N", help="How many photos at most.", rich_help_panel=filters.WHICH)
+        int, typer.Option("-k", "--count", metavar="N", help="Show at most N photos.", rich_help_panel=HOW_MANY)
     ] = 10,
     cut: Annotated[
         bool,
-        typer.Option("--cut", help="Stop where the photos stop being about the query.", rich_help_panel=filters.WHICH),
+        typer.Option("--cut", help="Only confident matches: --min-confidence 0.75.", rich_help_panel=HOW_MANY),
     ] = False,
     min_confidence: Annotated[
         float | None,
-        typer.Option(
-            metavar="P", help="Only photos that show the texts this surely, 0 to 1.", rich_help_panel=filters.WHICH
-        ),
+        typer.Option(metavar="X", help="Minimum confidence, 0 to 1.", rich_help_panel=HOW_MANY),
     ] = None,
     min_score: Annotated[
         float | None,
-        typer.Option(metavar="X", help="Only photos that score at least this, -1 to 1.", rich_help_panel=filters.WHICH),
+        typer.Option(metavar="X", help="Minimum score, -1 to 1.", rich_help_panel=HOW_MANY),
     ] = None,
     unique: Annotated[
         bool,
-        typer.Option("--unique", help="Show each photo once, as its best file.", rich_help_panel=filters.WHICH),
+        typer.Option("--unique", help="Show only the best file of each photo.", rich_help_panel=HOW_MANY),
     ] = False,
     similarity: Annotated[
         float | None,
-        typer.Option(
-            metavar="X",
-            help="With --unique, also fold photos this similar, 0 to 1.",
-            rich_help_panel=filters.WHICH,
-        ),
+        typer.Option(metavar="X", help="With --unique: group similar photos, 0 to 1.", rich_help_panel=HOW_MANY),
     ] = None,
     frames: Annotated[
         bool,
-        typer.Option("--frames", help="A video may be found at several times.", rich_help_panel=filters.WHICH),
+        typer.Option("--frames", help="Show several frames of a video.", rich_help_panel=HOW_MANY),
     ] = False,
     exact: Annotated[
         bool,
-        typer.Option(
-            "--exact", help="Look at every embedding of a large index; slower.", rich_help_panel=filters.WHICH
-        ),
+        typer.Option("--exact", help="Score every embedding (slower).", rich_help_panel=HOW_MANY),
     ] = False,
     format: FormatOption = None,
     null: NullOption = False,
     preview: Annotated[
-        bool, typer.Option("--preview", help="Show the photos in the terminal.", rich_help_panel=OUTPUT)
+        bool, typer.Option("--preview", help="Show thumbnails in the terminal.", rich_help_panel=OUTPUT)
     ] = False,
     html: Annotated[
         list[str] | None,
-        typer.Option(metavar="FILE", help="Write a contact sheet, one HTML file.", rich_help_panel=OUTPUT),
+        typer.Option(metavar="FILE", help="Write a contact sheet as one HTML file.", rich_help_panel=OUTPUT),
     ] = None,
     open_: Annotated[
-        bool, typer.Option("--open", help="Open the contact sheet in the browser.", rich_help_panel=OUTPUT)
+        bool, typer.Option("--open", help="Open the contact sheet in a browser.", rich_help_panel=OUTPUT)
     ] = False,
     copy_to: Annotated[
         list[str] | None,
-        typer.Option(metavar="DIR", help="Copy the photos there, over nothing.", rich_help_panel=OUTPUT),
+        typer.Option(metavar="DIR", help="Copy matches into DIR; never overwrites.", rich_help_panel=OUTPUT),
     ] = None,
     link_to: Annotated[
-        list[str] | None, typer.Option(metavar="DIR", help="Link to the photos from there.", rich_help_panel=OUTPUT)
+        list[str] | None, typer.Option(metavar="DIR", help="Link to matches from DIR.", rich_help_panel=OUTPUT)
     ] = None,
     where_: Annotated[
         bool,
-        typer.Option("--where", help="Also which part of a photo it is, in JSON and --html.", rich_help_panel=OUTPUT),
+        typer.Option("--where", help="Locate the match, in JSON and --html.", rich_help_panel=OUTPUT),
     ] = False,
     numbered: Annotated[
-        bool, typer.Option("--numbered", help="Put the rank before the names in DIR.", rich_help_panel=OUTPUT)
+        bool, typer.Option("--numbered", help="Prefix the names in DIR with the rank.", rich_help_panel=OUTPUT)
     ] = False,
     index: IndexOption = None,
     debug: DebugOption = False,
 ) -> None:
-    """Find photos by text, by image, by both, or by date, place and file alone.
+    """Find photos by text, image, date, place or file.
 
-    Several texts and images are added up; a number before a colon is a weight, 1 if there is none. Without any, the
-    photos that the other options choose are listed, the newest first. A filter that is repeated passes photos that
-    match any of its values; --keyword, --size, --after and --before must all match.
+    Several texts and images are added up. A number and a colon before one is its weight: "2:golden retriever". Without
+    texts and images, the newest photos come first. Repeat a filter to match any of its values; --keyword, --size,
+    --after and --before must all match.
+
+    On a terminal the default --format is table, in a pipe paths. --batch, --image and --files-from read stdin for -.
 
     Examples:
       clipsearch query "a dog on a beach" -k 50
@@ -169,23 +164,23 @@ def query(
       clipsearch query sunset --after 2023-06 --before 2023-09 --camera canon
       clipsearch query "a cat" --cut || echo "no cat"
       clipsearch query sunset -0 | xargs -0 cp -t ~/wallpapers
-      clipsearch query receipt --format jsonl | jq -r 'select(.confidence > .5) | .path'
-      find ~/Pictures -name '*.png' -print0 | clipsearch query "a cat" --files-from - --from0
-      clipsearch query --near 48.85,2.35,5 --orientation landscape -k 100 --html paris.html
+      clipsearch query receipt -f jsonl | jq 'select(.confidence > .5).path'
+      find ~/Pictures -mtime -7 | clipsearch query "a cat" --files-from -
+      clipsearch query --near 48.85,2.35,5 -k 100 --html paris.html
       clipsearch query "@grandma on a beach" --unique --preview
-      clipsearch query --reads "boarding pass" --after 2023 --format jsonl | jq -r '.lines[].text'
+      clipsearch query --reads "boarding pass" -f jsonl | jq '.lines[].text'
 
-    Exit status: 0 when something was found, 1 when nothing was, 2 for an error.
+    Exit status: 0 found something, 1 found nothing, 2 error.
     """
     if batch and (texts or image or not_ or unlike or preview or html or open_ or copy_to or link_to):
-        raise BadRequest("--batch takes its queries from a file and answers as JSON lines; leave out the others")
+        raise BadRequest("--batch reads its queries from a file and prints JSON lines; leave out the other options")
     shown = _Shown(_form(format, null, batch), null, preview, destination("html", html), open_, where_)
     collected = _Collected(destination("copy_to", copy_to), destination("link_to", link_to), numbered)
     _check_together(shown, collected, format)
     if where_ and not shown.needs_confidence:
-        raise BadRequest("--where is shown by --html and in JSON; add --html FILE, --open or --format json")
+        raise BadRequest("--where needs --html FILE, --open, --format json or --format jsonl")
     if where_ and batch:
-        raise BadRequest("--where takes one query; leave out --batch")
+        raise BadRequest("--where cannot be used with --batch")
     limits = Limits(k, min_score, _least(cut, min_confidence), unique, similarity, exact, frames)
     where = filters.photo_filter(
         under, after, before, camera, near, size, orientation, type, name, reads, keyword, files_from, from0
@@ -218,7 +213,7 @@ def query(
         raise typer.Exit(FAILED)
     if not found:
         if sys.stdout.isatty() and where == EVERYTHING and limits == Limits(k, exact=exact, frames=frames):
-            say("nothing found; are the folders still there? clipsearch status")
+            say("nothing found; are the folders online? Run: clipsearch status")
         elif sys.stdout.isatty():
             say("nothing found")
         raise typer.Exit(NOTHING_FOUND)
@@ -254,26 +249,26 @@ def _form(wanted: str | None, null: bool, batch: list[str] | None) -> str:
     usual = "paths" if null or not sys.stdout.isatty() else "table"
     form = chosen_format(wanted, records.FORMATS, "jsonl" if batch else usual)
     if batch and (null or form != "jsonl"):
-        raise BadRequest("--batch answers as JSON lines; leave out --format and -0")
+        raise BadRequest("--batch always prints JSON lines; leave out --format and -0")
     if null and form != "paths":
-        raise BadRequest(f"-0 prints paths; it does not go with --format {form}")
+        raise BadRequest(f"-0 prints paths; leave out --format {form}")
     return form
 
 
 def _check_together(shown: _Shown, collected: _Collected, format: str | None) -> None:
     if collected.copies and collected.links:
-        raise BadRequest("--copy-to and --link-to are two ways to collect the photos; take one")
+        raise BadRequest("use --copy-to or --link-to, not both")
     if collected.numbered and not (collected.copies or collected.links):
-        raise BadRequest("--numbered says how --copy-to and --link-to name photos")
+        raise BadRequest("--numbered needs --copy-to or --link-to")
     if shown.preview and (shown.null or format not in (None, "table")):
-        raise BadRequest("--preview shows the photos in a table; leave out --format and -0")
+        raise BadRequest("--preview prints a table; leave out --format and -0")
 
 
 def _least(cut: bool, min_confidence: float | None) -> float | None:
     if not cut:
         return min_confidence
     if min_confidence is not None:
-        raise BadRequest("--cut is a --min-confidence of its own; take one")
+        raise BadRequest("--cut is --min-confidence 0.75; use one of them")
     from clipsearch.search.confidence import CUT
 
     return CUT
@@ -289,7 +284,7 @@ def _found(searcher: Searcher, terms: list[Term], limits: Limits, *, cut: bool) 
 
 
 def _image_term(spelling: str, sign: int = 1) -> Term:
-    """An image by its path, its URL, or -; a weight may stand before it, unless the whole is a file's name."""
+    """An image: a path, a URL or -, with an optional weight. A file whose name looks like a weight wins."""
     weight, place = (1.0, spelling) if os.path.exists(spelling) else weighted(spelling)
     if not place:
         raise BadArgument("image" if sign > 0 else "unlike", "needs a name, not ''")
@@ -300,9 +295,9 @@ def _image_term(spelling: str, sign: int = 1) -> Term:
 
 
 def _answer_each(sources: Sequence[str], searcher: Searcher, limits: Limits) -> tuple[bool, bool]:
-    """Answer the queries of files, one a line, as JSON lines; says whether anything was found, and whether any failed.
+    """Answer one query per line as JSON lines. Returns whether anything was found and whether any query failed.
 
-    A line that is no query gets an object with `error`, a query without hits one with `hits` 0.
+    A bad line prints an object with `error`, a query without hits one with `hits` 0.
     """
     found = failed = False
     asked = (
@@ -332,7 +327,7 @@ def _decoded(line: bytes) -> str:
 
 
 def _read_ahead(queries: Iterator[tuple[str, bytes]], searcher: Searcher, count: int) -> Iterator[tuple[str, bytes]]:
-    """The same queries, of which so many are embedded together; a pipe may wait for an answer before it asks on."""
+    """The same queries; `count` are embedded in one batch. A pipe gets 1: it may wait for an answer first."""
     while part := list(itertools.islice(queries, count)):
         texts = []
         for _, line in part:
@@ -352,7 +347,7 @@ def _collect(hits: list[Hit], how: _Collected) -> None:
         from clipsearch.output.collect import collect
 
         paths = collect(hits, Path(destination).expanduser(), link=bool(how.links), numbered=how.numbered)
-        say(f"{text.photos(len(paths))} in {destination}")
+        say(f"{'linked' if how.links else 'copied'} {text.photos(len(paths))} to {destination}")
 
 
 def _show(hits: list[Hit], how: _Shown, title: str, subtitle: str) -> None:
@@ -390,9 +385,9 @@ def open_in_browser(path: Path) -> None:
     """Show a contact sheet. Raises `BadRequest` where no browser starts."""
     import webbrowser
 
-    say(f"the contact sheet is {path}")
+    say(f"contact sheet: {path}")
     if not webbrowser.open(path.as_uri()):
-        raise BadRequest(f"no browser could be started; open {path} yourself")
+        raise BadRequest(f"cannot start a browser; open {path} yourself")
 
 
 def _preview(hits: Sequence[Hit]) -> None:

@@ -1,4 +1,4 @@
-"""`clipsearch relocate`: say that an indexed folder is somewhere else now."""
+"""`clipsearch relocate`: tell the index that a folder has moved."""
 
 from typing import Annotated
 
@@ -14,15 +14,17 @@ app = new_app()
 @app.command()
 @explained
 def relocate(
-    old: Annotated[str, typer.Argument(metavar="OLD", help="A folder as status lists it.")],
-    new: Annotated[str, typer.Argument(metavar="NEW", help="Where it is now.")],
+    old: Annotated[str, typer.Argument(metavar="OLD", help="An indexed folder.")],
+    new: Annotated[str, typer.Argument(metavar="NEW", help="Its new path.")],
     index: IndexOption = None,
     debug: DebugOption = False,
 ) -> None:
-    """Say that an indexed folder is somewhere else now: a new mount point, a new name. Nothing is embedded again.
+    """Update the path of a folder that was moved or renamed.
+
+    Nothing is embedded again. Use it for a new mount point or a new name.
 
     Example:
       clipsearch relocate /media/old-name /media/new-name
     """
     done = relocate_folder(index_folder(index), old, new)
-    say(f"{done.there:,} of {done.known:,} photos are there; clipsearch index brings the rest up to date")
+    say(f"{done.there:,} of {done.known:,} photos found in the new folder. For the rest, run: clipsearch index")

@@ -1,4 +1,4 @@
-"""`clipsearch serve`: look at the index in a browser."""
+"""`clipsearch serve`: search in a browser."""
 
 import contextlib
 import socket
@@ -18,17 +18,20 @@ PORT = 8642
 @explained
 def serve(
     host: Annotated[
-        str, typer.Option(metavar="ADDRESS", help="Where to listen; other machines can ask if it is not this one.")
+        str,
+        typer.Option(metavar="ADDRESS", help="Address (127.0.0.1); 0.0.0.0 for other machines.", show_default=False),
     ] = "127.0.0.1",
-    port: Annotated[int | None, typer.Option(metavar="N", help=f"{PORT}, or any that is free; 0 for any.")] = None,
-    open_: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
+    port: Annotated[
+        int | None, typer.Option(metavar="N", help=f"Port (default {PORT}, or any free one; 0: any).")
+    ] = None,
+    open_: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
     index: IndexOption = None,
     debug: DebugOption = False,
 ) -> None:
-    """Look at the index in a browser: search while you type, by text, image, date and place.
+    """Search in a browser.
 
-    Prints the address of the page, with a token that lets nobody else in, and answers until Ctrl-C. Nothing leaves this
-    machine, and photo folders are only read. With another --host, whoever has the address sees all indexed photos.
+    Prints the address of the page and serves it until Ctrl-C. The address contains a token: only someone who has it can
+    open the page. With another --host, that includes other machines. Photo folders are only read.
 
     Examples:
       clipsearch serve --open
@@ -44,7 +47,7 @@ def serve(
         address = f"http://{name}:{listening.getsockname()[1]}/?token={token}"
         with contextlib.suppress(KeyboardInterrupt):
             print(address, flush=True)
-            say("this is the page; Ctrl-C ends it")
+            say("press Ctrl-C to stop")
             run(index_place(index), listening, token, host, address if open_ else None)
 
 
@@ -60,4 +63,4 @@ def _listen(host: str, port: int | None) -> socket.socket:
         return socket.create_server((host, port or 0), family=family)
     except (OSError, UnicodeError) as error:
         said = reason(error) if isinstance(error, OSError) else "no such address"
-        raise BadRequest(f"nothing can listen at {host}, port {port or 'any'}: {said}") from None
+        raise BadRequest(f"cannot listen on {host}, port {port or 'any'}: {said}") from None

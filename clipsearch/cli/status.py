@@ -1,4 +1,4 @@
-"""`clipsearch status`: show what is indexed."""
+"""`clipsearch status`: show folders, counts and skipped files."""
 
 from clipsearch.cli.app import DebugOption, IndexOption, JsonOption, explained, new_app, print_json, print_line
 from clipsearch.indexing.status import status_of
@@ -12,7 +12,7 @@ app = new_app()
 @app.command()
 @explained
 def status(index: IndexOption = None, json: JsonOption = False, debug: DebugOption = False) -> None:
-    r"""Show what is indexed: folders, counts, files that were skipped and why, size, model.
+    r"""Show indexed folders, counts and skipped files.
 
     Examples:
       clipsearch status

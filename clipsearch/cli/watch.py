@@ -22,10 +22,10 @@ app = new_app()
 
 
 class _Watch(typer.core.TyperCommand):
-    """The command, whose --poll may have a number of seconds, after an equals sign alone."""
+    """Accepts --poll and --poll=SECONDS."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """A bare --poll is one with the usual number."""
+        """Give a bare --poll the default interval."""
         return super().parse_args(ctx, [f"--poll={POLL_SECONDS:g}" if arg == "--poll" else arg for arg in args])
 
 
@@ -33,28 +33,27 @@ class _Watch(typer.core.TyperCommand):
 @explained
 def watch(
     directories: Annotated[
-        list[str] | None, typer.Argument(metavar="DIR...", help="Folders; none: all that were indexed before.")
+        list[str] | None, typer.Argument(metavar="DIR...", help="Folders (default: all indexed folders).")
     ] = None,
     settle: Annotated[
-        float, typer.Option(metavar="SECONDS", min=0, help="How long nothing must change before it is dealt with.")
+        float, typer.Option(metavar="N", min=0, help="Wait N seconds after the last change (2).", show_default=False)
     ] = 2.0,
     poll: Annotated[
         float | None,
-        typer.Option(metavar="[=SECONDS]", help=f"Look at all folders every so often; {POLL_SECONDS:g} if not said."),
+        typer.Option(metavar="[=N]", help=f"Scan all folders every N seconds (default {POLL_SECONDS:g})."),
     ] = None,
-    model: Annotated[str | None, typer.Option(metavar="NAME", help="For a new index, as in index.")] = None,
-    as_service: Annotated[
-        bool, typer.Option("--service", help="Print what has systemd or launchd run this, and end.")
-    ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
+    model: Annotated[str | None, typer.Option(metavar="NAME", help="Model for a new index.")] = None,
+    as_service: Annotated[bool, typer.Option("--service", help="Print a service file and exit.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors.")] = False,
     index: IndexOption = None,
     debug: DebugOption = False,
 ) -> None:
     """Keep the index up to date while folders change, until Ctrl-C.
 
-    Begins with what index does; then each burst of changes is dealt with when nothing has changed for a moment. A
-    folder that goes away, such as a drive, keeps its photos, and is watched again when it is back. Folders on network
-    drives, and others of which the system does not say what changes, are looked at every 30 seconds or as --poll says.
+    Runs index once, then updates the index --settle seconds after the last change. Photos on a drive that is unplugged
+    stay in the index, and the drive is watched again when it returns. Where the system cannot report changes (network
+    drives, unreadable folders), folders are scanned every 30 seconds; --poll does so for all. --service prints a
+    systemd or launchd file for the same command.
 
     Examples:
       clipsearch watch
@@ -62,7 +61,7 @@ def watch(
       clipsearch watch /media/old-drive --poll=60
       clipsearch watch --service > watch.service
 
-    Exit status: 0 when SIGTERM ends it, as systemd expects, 2 for an error, 130 when interrupted.
+    Exit status: 0 ended by SIGTERM, 2 error, 130 interrupted.
     """
     if poll is not None and not poll > 0:
         raise BadArgument("poll", f"must be more than 0 seconds, not {poll:g}")
@@ -85,7 +84,7 @@ def watch(
 
 
 def _follow(watched: Watch, *, quiet: bool) -> None:
-    """Say what happens, a line each, for ever."""
+    """Print a line for each update, until interrupted."""
 
     def tell(fact: str) -> None:
         if not quiet:
@@ -97,7 +96,7 @@ def _follow(watched: Watch, *, quiet: bool) -> None:
         first = next(reports)
     for line in text.summary(first):
         tell(line)
-    tell("watching; Ctrl-C ends it")
+    tell("watching; press Ctrl-C to stop")
     for report in reports:
         for line in text.summary(replace(report, skipped_before=[])):
             tell(line)
@@ -106,7 +105,7 @@ def _follow(watched: Watch, *, quiet: bool) -> None:
 def _print_service(
     directories: list[str], index: str | None, *, settle: float, poll: float | None, model: str | None, quiet: bool
 ) -> None:
-    """The same command for the system to run, on stdout; what to do with it, on stderr."""
+    """Print a service file to stdout and how to install it to stderr."""
     options = [f"--settle={settle:g}", f"--index={index_folder(index).absolute()}"]
     options += [f"--poll={poll:g}"] if poll is not None else []
     options += [f"--model={model}"] if model is not None else []
@@ -116,13 +115,13 @@ def _print_service(
     if sys.platform == "darwin":
         place = f"~/Library/LaunchAgents/{service.NAME}.plist"
         write_records([service.launchd_job(command, os.path.expanduser(f"~/Library/Logs/{service.NAME}.log"))])
-        say(f"write this to {place}, then: launchctl bootstrap gui/$UID {place}")
+        say(f"save it as {place}, then run: launchctl bootstrap gui/$UID {place}")
     elif sys.platform == "linux":
         write_records([service.systemd_unit(command)])
         place = f"~/.config/systemd/user/{service.NAME}.service"
-        say(f"write this to {place}, then: systemctl --user enable --now {service.NAME}")
+        say(f"save it as {place}, then run: systemctl --user enable --now {service.NAME}")
     else:
-        raise BadRequest("--service is for systemd and launchd, of which this system has none")
+        raise BadRequest("--service needs systemd or launchd, which this system does not have")
 
 
 def _program() -> list[str]:

@@ -1,4 +1,4 @@
-"""`clipsearch where`: say which part of a photo a text is about."""
+"""`clipsearch where`: locate something in a photo."""
 
 import os
 import sys
@@ -40,26 +40,28 @@ app = new_app()
 @explained
 def where_(
     about: Annotated[str, typer.Argument(metavar="TEXT", help="What to look for.")],
-    photos: Annotated[list[str], typer.Argument(metavar="PHOTO...", help="Indexed or not; a URL, or - for stdin.")],
+    photos: Annotated[
+        list[str], typer.Argument(metavar="PHOTO...", help="Files, URLs, or - for stdin; indexed or not.")
+    ],
     png: Annotated[
         list[str] | None,
-        typer.Option(metavar="DIR", help="Write heat maps there, over nothing.", rich_help_panel=OUTPUT),
+        typer.Option(metavar="DIR", help="Write heat maps into DIR; never overwrites.", rich_help_panel=OUTPUT),
     ] = None,
     format: RecordFormatOption = None,
     index: IndexOption = None,
     debug: DebugOption = False,
 ) -> None:
-    """Say which part of a photo a text is about, as a box.
+    """Locate something in photos: print a box for each.
 
-    The model of the index looks at each part. There is always a part that is most about the text, also when nothing
-    of it is there: the score, a cosine, is that of the text with the box cut out.
+    Uses the model of the index. It always finds a best box, even when the photo does not show the thing; the score is
+    the cosine between the text and the cropped box.
 
     Examples:
       clipsearch where "a dog" beach.jpg
       clipsearch where "a dog" beach.jpg hotel.jpg --png heat
       clipsearch where "a dog" beach.jpg -f jsonl | jq -c .box
 
-    Exit status: 0 when all photos could be looked at, 2 when one could not, or for another error.
+    Exit status: 0 done, 2 error, or a photo could not be read.
     """
     form = chosen_format(format, records.LABEL_FORMATS, "table" if sys.stdout.isatty() else "tsv")
     heat = destination("png", png, "the name of a folder")
@@ -77,7 +79,7 @@ def where_(
 def _found(
     about: str, photos: Iterable[str], searcher: Searcher, heat: str | None, failed: list[str]
 ) -> Iterator[Found]:
-    """Where the text is in each photo. One that cannot be used is named on stderr, and put in `failed`."""
+    """Locate the text in each photo. An unusable one is reported on stderr and added to `failed`."""
     row = searcher.embed(searcher.terms(about))
     with Finder(searcher.embedder) as finder:
         for place in photos:
@@ -98,5 +100,5 @@ def _found(
 
 
 def _name(place: str) -> str:
-    """What the heat map of a photo is called; a URL may end in anything."""
+    """The name of a photo's heat map; the query of a URL is dropped."""
     return Path(place.partition("?")[0]).stem or "photo"

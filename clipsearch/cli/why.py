@@ -1,4 +1,4 @@
-"""`clipsearch why`: say what the index knows of a file, or why it knows nothing."""
+"""`clipsearch why`: tell why a file is or is not indexed."""
 
 from typing import Annotated
 
@@ -30,13 +30,15 @@ def why(
     json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Say of a file or folder whether it is indexed, and if not, why: excluded, skipped, offline, changed since.
+    """Tell why a file is or is not indexed.
+
+    The reasons: excluded, skipped, offline, changed since it was indexed, or not in an indexed folder.
 
     Examples:
       clipsearch why ~/Pictures/2023/00.png
-      clipsearch why ~/Pictures/2023/*.png --json | jq -r '.paths[] | select(.state != "indexed") | .path'
+      clipsearch why ~/Pictures/2023/*.png --json | jq '.paths[].state'
 
-    Exit status: 0 when all of them are indexed as they are now, 1 when one is not, 2 for an error.
+    Exit status: 0 all are indexed and unchanged, 1 at least one is not, 2 error.
     """
     with Store.open(index_folder(index)) as store:
         found = [why_of(store, path) for path in paths]

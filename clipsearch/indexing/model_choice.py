@@ -21,7 +21,7 @@ def for_new_index(options: Options, on_note: OnNote) -> Model:
         return resolve(models.DEFAULT)
     except DownloadFailed:
         about = models.about_mini()
-        on_note(f"{models.DEFAULT} could not be downloaded, so the bundled model mini is used: {about}")
+        on_note(f"{models.DEFAULT} could not be downloaded; using the bundled model mini ({about})")
         return models.mini()
 
 
@@ -36,7 +36,7 @@ def of_index(store: Store, options: Options) -> Model:
         if chosen.fingerprint == model.fingerprint:
             return model
         wanted = chosen.name
-    raise ModelMismatch(f"the index at {store.folder} is of {model.name}, not of {wanted}")
+    raise ModelMismatch(f"the index at {store.folder} was built with {model.name}, not {wanted}")
 
 
 def for_rebuild(store: Store, options: Options, on_note: OnNote) -> Model:

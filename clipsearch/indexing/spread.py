@@ -261,7 +261,7 @@ def _connected(options: Options) -> Any:
     except ModuleNotFoundError as error:
         if error.name != "ray":
             raise
-        raise BadRequest("ray needs one more package; install it with: pip install 'clipsearch[ray]'") from None
+        raise BadRequest("Ray support is not installed. Run: pip install 'clipsearch[ray]'") from None
     if hasattr(ray._private.worker, "print_to_stdstream"):  # says, whatever is asked for, that a worker died
         ray._private.worker.print_to_stdstream = lambda *_, **__: None
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL + 1, "ignore_reinit_error": True}

@@ -21,9 +21,9 @@ from clipsearch.paths import absolute, join, relative_to
 from clipsearch.store.catalogue import Root, Store
 
 _SETTINGS = {
-    Setting.HIDDEN: "its name, or that of a folder above it, is hidden",
-    Setting.RAW: "RAW files are left out (--no-raw)",
-    Setting.VIDEO: "videos are left out (--no-video)",
+    Setting.HIDDEN: "the file or a folder above it is hidden",
+    Setting.RAW: "by --no-raw",
+    Setting.VIDEO: "by --no-video",
 }
 
 
@@ -35,9 +35,9 @@ class State(StrEnum):
     GONE = "gone since it was indexed"
     SKIPPED = "skipped"
     NEW = "not indexed yet"
-    EXCLUDED = "left out"
-    EMPTY = "in an indexed folder, and nothing in it is indexed"
-    NO_PHOTO = "not named like a photo"
+    EXCLUDED = "excluded"
+    EMPTY = "in an indexed folder, but nothing in it is indexed"
+    NO_PHOTO = "not a photo, by its name"
     OFFLINE = "in a folder that is offline"
     UNREADABLE = "cannot be read"
     MISSING = "not there"
@@ -121,7 +121,7 @@ def _state_of_new(root: Root, below: bytes) -> tuple[State, str]:
     if ending not in IMAGE_SUFFIXES and not (root.rules.any_name and not ending):
         return State.NO_PHOTO, ""
     if is_video_name(below) and not can_read_videos():
-        return State.EXCLUDED, "videos need more; install it with: pip install 'clipsearch[video]'"
+        return State.EXCLUDED, "video support is not installed. Run: pip install 'clipsearch[video]'"
     parts = below.split(b"/")[:-1]
     folders = [join(root.path, b"/".join(parts[: n + 1])) for n in range(len(parts))]
     link = next((folder for folder in folders if os.path.islink(folder)), None)

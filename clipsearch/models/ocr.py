@@ -22,7 +22,7 @@ _ANY_TEXT_AT, _LINES_AT = 480, 960  # long side for detection, in pixels
 def check() -> None:
     """Raise `BadRequest` unless the packages for OCR are installed."""
     if any(importlib.util.find_spec(name) is None for name in ("rapidocr", "onnxruntime")):
-        raise BadRequest("OCR support is not installed; install it with: pip install 'clipsearch[ocr]'")
+        raise BadRequest("OCR support is not installed. Run: pip install 'clipsearch[ocr]'")
 
 
 class Reader:

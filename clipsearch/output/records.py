@@ -1,4 +1,4 @@
-"""Results for other programs: paths, TSV and JSON. The README describes the fields."""
+"""Results for other programs: paths, TSV and JSON. `cli/README.md` describes the fields."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Results and sentences for a person at a terminal."""
+"""Tables and messages for the terminal."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ MOST_LISTED = 10
 
 
 def table(hits: Iterable[Hit], width: int, *, colour: bool = True) -> str:
-    """A table for a terminal `width` columns wide: each hit one line, its path shortened in the middle if need be.
+    """A table `width` columns wide, one line per hit; long paths are shortened in the middle.
 
-    Rank, score or else date, confidence if there is one, path, and how many photos are folded into it.
+    Rank, score (without a query: date), confidence if known, path, number of grouped photos.
     """
     rows = list(hits)
     margin = max((len(str(hit.rank)) for hit in rows), default=0)
@@ -60,7 +60,7 @@ def _after(hit: Hit) -> str:
 
 
 def _lines(lines: Iterable[Line], width: int, *, colour: bool) -> str:
-    """Lines for a terminal: words with their styles, a path that is shortened to fit, and what follows it."""
+    """Lines of styled words, a path shortened to fit, and a suffix."""
     from rich.cells import cell_len
     from rich.console import Console
     from rich.text import Text
@@ -84,7 +84,7 @@ def _lines(lines: Iterable[Line], width: int, *, colour: bool) -> str:
 
 
 def labelled(found: Iterable[Labelled], width: int, *, colour: bool) -> Iterator[bytes]:
-    """Photos with bars of their labels' probabilities."""
+    """Photos with a bar for the probability of each label."""
     for one in found:
         yield _lines(_bars(one), width, colour=colour).encode("utf-8", "replace")
 
@@ -120,7 +120,7 @@ def _bar(share: float, cells: int = 10) -> str:
 
 
 def where(found: Iterable[Found], width: int, *, colour: bool) -> Iterator[bytes]:
-    """Photos with the score and the box of what was looked for: its size and its left upper corner, in pixels."""
+    """Score, box (size and upper left corner, in pixels) and path of each photo."""
     for one in found:
         left, top, right, bottom = one.there.pixels(one.width, one.height)
         box = f"  {right - left} \N{MULTIPLICATION SIGN} {bottom - top} at {left}, {top}"
@@ -129,7 +129,7 @@ def where(found: Iterable[Found], width: int, *, colour: bool) -> Iterator[bytes
 
 
 def label_counts(rows: Sequence[tuple[str, int]], width: int, *, colour: bool) -> Iterator[bytes]:
-    """Bars of how many photos have each label."""
+    """A bar for the number of photos with each label."""
     total = sum(count for _, count in rows)
     broad = _broad((name for name, _ in rows), 40)
     lines: Iterator[Line] = (
@@ -149,7 +149,7 @@ def label_counts(rows: Sequence[tuple[str, int]], width: int, *, colour: bool) -
 
 
 def duplicates(groups: Iterable[Group], width: int, *, colour: bool) -> Iterator[bytes]:
-    """Groups of copies or of similar photos, an empty line after each; below a file, other paths of it."""
+    """Groups of copies or similar photos, separated by empty lines; other paths of a file are indented below it."""
     for group in groups:
         lines = (line for copy in group for line in _copy_lines(copy))
         yield _lines(lines, width, colour=colour).encode("utf-8", "replace") + b"\n"
@@ -168,12 +168,12 @@ def _copy_lines(copy: Copy) -> Iterator[Line]:
 
 
 def likeness(copy: Copy) -> str:
-    """What a file is to the first of its group: best, identical, copy, or how similar."""
+    """How a file relates to the best of its group: best, identical, copy, or its similarity."""
     return f"similar {min(copy.similarity, 0.999):.3f}" if copy.kind == "similar" else str(copy.kind)
 
 
 def moves(done: Iterable[Move], *, dry_run: bool) -> Iterator[bytes]:
-    """Files that were moved, or would be, a line each."""
+    """One line per file that was moved, or would be."""
     verb = "would move" if dry_run else "moved"
     for one in done:
         if one.target is not None and one.moved:
@@ -185,11 +185,11 @@ def moves(done: Iterable[Move], *, dry_run: bool) -> Iterator[bytes]:
 
 def stays(one: Move) -> str:
     """Why a file was not moved."""
-    return f"left in place: {os.fsdecode(one.source)}: {one.reason}"
+    return f"not moved: {os.fsdecode(one.source)}: {one.reason}"
 
 
 def moved(done: Sequence[Move], folder: str, *, dry_run: bool) -> str:
-    """How many copies were moved to a folder, or would be, and how to undo it."""
+    """How many copies were moved, or would be, and how to undo it."""
     moves = [one for one in done if one.moved]
     sidecars = sum(one.is_sidecar for one in moves)
     what = counted(len(moves) - sidecars, "copy", "copies")
@@ -197,20 +197,20 @@ def moved(done: Sequence[Move], folder: str, *, dry_run: bool) -> str:
         what += f" and {counted(sidecars, 'sidecar')}"
     line = f"{'would move' if dry_run else 'moved'} {what} ({amount(sum(one.size for one in moves))}) to {folder}"
     place = os.path.abspath(os.path.expanduser(folder))
-    return line if dry_run or not moves else f"{line}; undo with: clipsearch duplicates --undo {quoted(place)}"
+    return line if dry_run or not moves else f"{line}; to undo, run: clipsearch duplicates --undo {quoted(place)}"
 
 
 def put_back(done: Sequence[Move], folder: str, *, dry_run: bool) -> str:
-    """How many files were put back, or would be, and what to do then."""
+    """How many files were moved back, or would be, and what to do next."""
     if not done:
-        return f"nothing to put back: {folder} has no moved files"
+        return f"nothing to undo: {folder} has no moved files"
     back = [one.size for one in done if one.moved]
-    line = f"{'would put' if dry_run else 'put'} {files(len(back))} ({amount(sum(back))}) back from {folder}"
-    return line if dry_run or not back else f"{line}; update the index with: clipsearch index"
+    line = f"{'would move' if dry_run else 'moved'} {files(len(back))} ({amount(sum(back))}) back from {folder}"
+    return line if dry_run or not back else f"{line}; to update the index, run: clipsearch index"
 
 
 def summary(done: Report) -> Iterator[str]:
-    """What a run of the indexer did, a line each."""
+    """The result of an index run, line by line."""
     parts = [f"{done.added:,} added"]
     if done.duplicates:
         parts[0] += f" ({done.duplicates:,} duplicates)"
@@ -223,32 +223,32 @@ def summary(done: Report) -> Iterator[str]:
         parts.append(f"{len(done.skipped):,} skipped")
     line = f"{', '.join(parts)} in {done.seconds:.1f} s"
     if done.embedded:
-        line += f"; {done.embedded:,} embedded with {done.model}, {done.images_per_second:.0f} images/s"
+        line += f"; embedded {photos(done.embedded)} with {done.model}, {done.images_per_second:.0f} images/s"
     yield line
     if done.read:
-        yield f"{photos(done.read)} read, {done.with_text:,} with writing"
+        yield f"OCR: {photos(done.read)}, {done.with_text:,} with text"
     yield from _listed("skipped", done.skipped)
     if done.skipped_before:
-        yield f"skipped before and not changed since: {files(len(done.skipped_before))}; clipsearch status lists them"
-    yield from _listed("unreadable, its photos are kept", done.unreadable)
+        yield f"{files(len(done.skipped_before))} still skipped; to list them, run: clipsearch status"
+    yield from _listed("unreadable, photos kept in the index", done.unreadable)
     yield from _listed("sidecar ignored", done.sidecars_ignored, rest="")
     for root, offline in done.offline:
-        hint = "; --prune forgets them" if offline.can_be_pruned else ""
-        yield f"offline: {printable(root)} {offline}; its photos are kept{hint}"
+        hint = "; if its photos are gone for good, add --prune" if offline.can_be_pruned else ""
+        yield f"offline: {printable(root)} {offline}; photos kept in the index{hint}"
     for precision, cosine in done.disagreed:
-        yield f"{precision} is faster, but differs from fp32 here (cosine {cosine:.4f}): {done.precision} was used"
+        yield f"{precision} is faster but too far from fp32 (cosine {cosine:.4f}); used {done.precision}"
     for pattern in done.unmatched:
-        yield f"--exclude {pattern!r} has left nothing out"
+        yield f"--exclude {pattern!r} matched nothing"
 
 
 def stages(done: Report) -> str:
-    """Where the time of a run went."""
+    """The time of each stage of an index run."""
     spent = ", ".join(f"{stage} {seconds:.2f}" for stage, seconds in done.stages.items())
-    return f"seconds (threads add up): {spent}" + (f"; {done.precision}" if done.precision else "")
+    return f"seconds, summed over threads: {spent}" + (f"; {done.precision}" if done.precision else "")
 
 
 def _listed(
-    title: str, rows: Sequence[tuple[bytes, str]], rest: str = "; clipsearch status --json lists them"
+    title: str, rows: Sequence[tuple[bytes, str]], rest: str = "; to list them, run: clipsearch status --json"
 ) -> Iterator[str]:
     for path, reason in rows[:MOST_LISTED]:
         yield f"{title}: {printable(path)}: {reason}"
@@ -257,14 +257,14 @@ def _listed(
 
 
 def status(found: Status) -> Iterator[str]:
-    """What an index holds, a line each."""
+    """Folders and counts of an index, line by line."""
     size = "" if found.size is None else f", {amount(found.size)}"
     method = "" if found.method == "exact" else f", search {found.method}"
     yield f"index   {printable(found.place)}{size}{method}"
     yield f"model   {printable(found.model)}, {found.dim} dimensions"
-    yield f"photos  {found.photos:,}, {found.distinct:,} of them distinct, {files(len(found.skipped))} skipped"
+    yield f"photos  {found.photos:,} ({found.distinct:,} distinct), {files(len(found.skipped))} skipped"
     if found.read:
-        yield f"writing {found.with_text:,} of {found.read:,} that were read"
+        yield f"text    in {found.with_text:,} of {found.read:,} with OCR"
     for root in found.roots:
         state = f"  (offline: {root.offline})" if root.offline else ""
         yield f"  {root.photos:>9,}  {printable(root.path)}{state}"
@@ -275,11 +275,11 @@ def status(found: Status) -> Iterator[str]:
     for path, reason in found.skipped[: 2 * MOST_LISTED]:
         yield f"  skipped  {printable(path)}: {reason}"
     if len(found.skipped) > 2 * MOST_LISTED:
-        yield f"  ... and {len(found.skipped) - 2 * MOST_LISTED:,} more; clipsearch status --json lists them"
+        yield f"  ... and {len(found.skipped) - 2 * MOST_LISTED:,} more; to list them, run: clipsearch status --json"
 
 
 def _options(rules: Rules) -> Iterator[str]:
-    """The options of `index` that make these rules of the usual ones."""
+    """The `index` options that give these rules."""
     for name, value, usual in zip(Rules._fields, rules, Rules(), strict=True):
         if name == "exclude":
             yield from (f"--exclude {quoted(pattern)}" for pattern in rules.exclude)
@@ -288,33 +288,33 @@ def _options(rules: Rules) -> Iterator[str]:
 
 
 def repairs(sound: Verified) -> list[str]:
-    """What was mended, a sentence each."""
-    sentences = {  # a counted word, and what was wrong
-        "SETTING": ("setting", "{} of the index had a damaged value; found again"),
-        "FRAME": ("video frame", "{} had a damaged record; the next index embeds its video again"),
-        "DRIVE": ("drive", "{} had a damaged record; the next index sees where its photos are"),
+    """One sentence per kind of repair."""
+    sentences = {  # a counted noun, and what was repaired
+        "SETTING": ("setting", "{} of the index had a damaged value; restored"),
+        "FRAME": ("video frame", "{} had a damaged record; to embed its video again, run: clipsearch index"),
+        "DRIVE": ("drive", "{} had a damaged record; to record it again, run: clipsearch index"),
         "NAME": ("file", "{} had a damaged name"),
         "NO_FOLDER": ("file", "{} belonged to no indexed folder"),
-        "RECORD": ("file", "{} had a damaged record; the next index looks again"),
-        "NO_EMBEDDING": ("file", "{} had no sound embedding; the next index embeds again"),
-        "EMBEDDING": ("unsound embedding", "{} dropped"),
+        "RECORD": ("file", "{} had a damaged record; to read again, run: clipsearch index"),
+        "NO_EMBEDDING": ("file", "{} had no valid embedding; to embed again, run: clipsearch index"),
+        "EMBEDDING": ("damaged embedding", "{} dropped"),
         "NO_IMAGE": ("embedding", "{} belonged to no image"),
         "NO_PHOTO": ("image", "{} belonged to no photo"),
-        "TEXT": ("damaged text", "{} dropped; index --ocr reads again"),
-        "VECTORS": ("segment", "{} of the vectors did not match the catalogue; written anew"),
+        "TEXT": ("damaged text", "{} dropped; to read again, run: clipsearch index --ocr"),
+        "VECTORS": ("vector segment", "{} did not match the catalogue; rebuilt"),
     }
     found = ((*sentences[repair.damage.name], repair.count) for repair in sound.repairs)
     return [sentence.format(counted(count, word)) for word, sentence, count in found]
 
 
 def why(one: Why) -> bytes:
-    """Why a path is in an index, or is not, in a line."""
+    """Why a path is or is not indexed, in one line."""
     detail = f": {one.detail}" if one.detail else ""
     return f"{printable(one.path)}: {one.state}{printable(detail)}\n".encode()
 
 
 def evaluation(measured: Evaluation) -> str:
-    """A table of recall in percent, and what it was measured on."""
+    """A table of recall, in percent."""
     lines = ["                 R@1    R@5   R@10  median rank"]
     for name, recall in (("text to image", measured.text_to_image), ("image to text", measured.image_to_text)):
         shares = "".join(f"{100 * share:7.1f}" for share in (recall.at_1, recall.at_5, recall.at_10))
@@ -326,29 +326,29 @@ def evaluation(measured: Evaluation) -> str:
 
 
 def query_title(texts: Sequence[str], images: Sequence[str], without: Sequence[str], unlike: Sequence[str]) -> str:
-    """What was asked for, in words."""
+    """The query as a title."""
     parts = [*texts, *(f"like {os.path.basename(image)}" for image in images)]
     parts += [f"not {text}" for text in without] + [f"unlike {os.path.basename(image)}" for image in unlike]
     return ", ".join(parts)
 
 
 def clock(seconds: float) -> str:
-    """A time in a video, as players show it: 0:07, 1:02:03."""
+    """A time in a video: 0:07, 1:02:03."""
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
 def filter_title(where: Filter) -> str:
-    """What photos had to be besides, in words; empty where they could be anything."""
+    """The filters as a title; empty without filters."""
     folders = [printable(from_home(os.path.abspath(os.fsencode(folder)))) for folder in where.under]
     circles = [f"within {one.km:g} km of {one.latitude:g}, {one.longitude:g}" for one in where.near]
     said = [
         folders and f"in {_or(folders)}",
-        where.after is not None and f"from {_moment(where.after)} on",
+        where.after is not None and f"since {_moment(where.after)}",
         where.before is not None and f"before {_moment(where.before)}",
         where.name and f"named {_or(where.name)}",
-        where.reads and f"with {_or(where.reads)} written",
+        where.reads and f"with the text {_or(where.reads)}",
         where.keywords and f"tagged {' and '.join(where.keywords)}",
         _or(where.camera),
         _or(circles),
@@ -356,7 +356,7 @@ def filter_title(where: Filter) -> str:
         where.at_most is not None and f"at most {amount(where.at_most)}",
         _or(where.orientation),
         *_kinds(where.types),
-        where.files is not None and f"of {files(len(where.files))}",
+        where.files is not None and f"among {files(len(where.files))}",
     ]
     return ", ".join(part for part in said if part)
 
@@ -366,12 +366,12 @@ def _or(words: Iterable[str]) -> str:
 
 
 def _moment(when: datetime) -> str:
-    """A date, and the time only where it is not midnight."""
+    """A date, with the time unless it is midnight."""
     return when.isoformat(" ", "seconds").removesuffix(":00").removesuffix(" 00:00")
 
 
 def _kinds(suffixes: Sequence[str]) -> list[str]:
-    """The names of the kinds of file that have all these suffixes, and the suffixes that are left."""
+    """Names of the file types that are complete in `suffixes`, then the remaining suffixes."""
     named = {kind: own for kind, own in TYPES.items() if set(own) <= set(suffixes)}
     rest = set(suffixes).difference(*named.values())
     return [*named, *(suffix for suffix in suffixes if suffix in rest)]
@@ -381,37 +381,34 @@ def _kinds(suffixes: Sequence[str]) -> list[str]:
 
 
 def printable(text: str | bytes, keep: str = "") -> str:
-    """Text that can do nothing to a terminal: whatever is not printable is written as an escape, but for `keep`."""
+    """Text that cannot control a terminal: unprintable characters are escaped, except those in `keep`."""
     if isinstance(text, bytes):
         text = text.decode("utf-8", "surrogateescape")
     return "".join(c if c.isprintable() or c in keep else _escape(c) for c in text)
 
 
 def harmless(record: bytes) -> bytes:
-    """A record for programs, shown to a person: nothing in it but tabs and line breaks can act on a terminal.
-
-    A NUL that ends it, as with -0, stays.
-    """
+    """A record made safe for a terminal; tabs and line breaks stay, or with -0 the NUL that ends it."""
     return printable(record, keep="\0" if record.endswith(b"\0") else "\t\n").encode()
 
 
 def photos(count: int) -> str:
-    """So many photos, in words."""
+    """A count of photos: 1 photo, 2 photos."""
     return counted(count, "photo")
 
 
 def files(count: int) -> str:
-    """So many files, in words."""
+    """A count of files: 1 file, 2 files."""
     return counted(count, "file")
 
 
 def quoted(path: str | bytes) -> str:
-    """A path as a shell takes it."""
+    """A path, quoted for a shell."""
     return shlex.quote(os.fsdecode(path))
 
 
 def amount(size: float) -> str:
-    """A number of bytes for a person."""
+    """A size in bytes with its unit."""
     for unit in ("B", "KB", "MB", "GB"):
         if size < 1000 or unit == "GB":
             return f"{size:.0f} {unit}" if unit == "B" or size >= 10 else f"{size:.1f} {unit}"
@@ -427,13 +424,13 @@ def _escape(character: str) -> str:
 
 
 def from_home(path: bytes) -> bytes:
-    """A path with `~` for the home folder."""
+    """A path, abbreviated with `~`."""
     home = os.fsencode(os.path.expanduser("~"))
     return b"~" + path[len(home) :] if len(home) > 1 and path.startswith(home + b"/") else path
 
 
 def _shorten(path: str, width: int, cell_len: Callable[[str], int]) -> str:
-    """Cut out the middle of a path so that it fits; of its end, at least the name stays if there is room for it."""
+    """Shorten the middle of a path to `width` cells; keeps the whole name if there is room."""
     if cell_len(path) <= width:
         return path
     name = path.rpartition("/")[2]

@@ -58,7 +58,7 @@ class Limits(NamedTuple):
             if value is not None and not (is_number and least <= value <= 1):
                 raise BadArgument(name, f"must be {what}, {least} to 1, not {value!r}")
         if self.similarity is not None and not self.unique:
-            raise BadArgument("similarity", "says how far unique folds; ask for both")
+            raise BadArgument("similarity", "has no effect without unique")
         if self.min_score is not None and not terms:
             raise BadArgument("min_score", "needs something to look for: without it there is no score")
         if self.min_confidence is not None and not any(term.asks_for_text for term in terms):
@@ -216,7 +216,7 @@ class Searcher:
     def embed(self, terms: Sequence[Term]) -> Array:
         """The unit row (dim,) of a query: the weighted sum of its terms' unit rows, made a unit row again."""
         if not any(term.weight > 0 for term in terms):
-            raise BadRequest("the query says only what to lead away from; say also what to look for")
+            raise BadRequest("the query only says what to avoid; add a text or an image to look for")
         total = np.zeros(self._store.dim, np.float32)
         for term in terms:
             total += np.float32(term.weight) * self.embedder.row(term)

@@ -204,8 +204,8 @@ def parse_date(text: str, now: datetime | None = None) -> datetime:
     # The last three are what the parser may raise for texts that nobody would take for a date.
     except (ValueError, OverflowError, OSError, TypeError, AttributeError, ArithmeticError):
         raise BadRequest(
-            f"{text!r} is no date; write 2023, 2023-06, 2023-06-14, '2023-06-14 18:03', yesterday, 'last week' or"
-            " '3 months ago'"
+            f"{text!r} is not a valid date; write 2023, 2023-06, 2023-06-14, '2023-06-14 18:03', yesterday,"
+            " 'last week' or '3 months ago'"
         ) from None
 
 
@@ -282,7 +282,9 @@ def parse_size(text: str) -> tuple[int | None, int | None]:
     """Least and most bytes of `+1.5M` (at least), `-500k` (at most) or `10ki` (exactly), as fd has them."""
     match = re.fullmatch(r"([+-]?)(\d{1,12})(\.\d{1,9})? ?([a-z]*)", text.strip().lower())
     if not match or (match[4] or "b") not in _UNITS:
-        raise BadRequest(f"{text!r} is no size; write +2M for at least two megabytes, -500k for at most 500 kilobytes")
+        raise BadRequest(
+            f"{text!r} is not a valid size; write +2M for at least two megabytes, -500k for at most 500 kilobytes"
+        )
     unit = _UNITS[match[4] or "b"]
     size = min(int(match[2]) * unit + round(float(match[3] or 0) * unit), _MOST)
     return None if match[1] == "-" else size, None if match[1] == "+" else size
@@ -295,7 +297,7 @@ def parse_circle(text: str) -> Circle:
         return _circle(tuple(float(part) for part in parts))
     except (ValueError, BadArgument):
         raise BadRequest(
-            f"{text!r} is no place; write LATITUDE,LONGITUDE in degrees, or LATITUDE,LONGITUDE,KM"
+            f"{text!r} is not a valid place; write LATITUDE,LONGITUDE in degrees, or LATITUDE,LONGITUDE,KM"
         ) from None
 
 
@@ -316,12 +318,12 @@ def parse_type(text: str) -> tuple[str, ...]:
     for kind, suffixes in TYPES.items():
         if _ALSO.get(name, name) == kind or f".{name}" in suffixes:
             return suffixes
-    raise BadRequest(f"no type is called {text!r}; there are {', '.join(TYPES)}")
+    raise BadRequest(f"unknown type {text!r}; choose from {', '.join(TYPES)}")
 
 
 def parse_orientation(text: str) -> str:
     """One of `ORIENTATIONS`, which may be cut short."""
     found = [name for name in ORIENTATIONS if text and name.startswith(text.strip().lower())]
     if len(found) != 1:
-        raise BadRequest(f"no orientation is called {text!r}; there are {', '.join(ORIENTATIONS)}")
+        raise BadRequest(f"unknown orientation {text!r}; choose from {', '.join(ORIENTATIONS)}")
     return found[0]

@@ -141,7 +141,7 @@ def disconnect(client: MilvusClient, address: Address) -> None:
 
 
 def _missing() -> BadRequest:
-    return BadRequest("collections need more packages; install them with: pip install 'clipsearch[milvus]'")
+    return BadRequest("Milvus support is not installed. Run: pip install 'clipsearch[milvus]'")
 
 
 def _token() -> str:

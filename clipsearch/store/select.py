@@ -58,7 +58,7 @@ def select(store: Tables, where: Filter = EVERYTHING) -> Selection:
     """
     where = where.checked()
     if where.reads and not texts.is_read(store):
-        raise BadRequest("no photo was looked through for writing yet; first run: clipsearch index --ocr")
+        raise BadRequest("no text has been read yet. Run: clipsearch index --ocr")
     roots = store.roots()
     searched, offline = searched_places(store, roots, where.under)
     conditions = _Conditions(_of_photo(where), _of_image(where), _dates(where))

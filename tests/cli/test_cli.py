@@ -86,13 +86,13 @@ def test_formats_tell_the_same(clipsearch: Run, drawn_index: Path) -> None:
     assert [line.split()[:2] for line in table.splitlines()] == [[str(o["rank"]), f"{o['score']:.3f}"] for o in objects]
 
 
-def test_json_has_the_fields_of_the_readme(clipsearch: Run, drawn: Path, drawn_index: Path) -> None:
+def test_json_has_the_fields_of_the_reference(clipsearch: Run, drawn: Path, drawn_index: Path) -> None:
     (hit,) = json.loads(clipsearch("query", "a circle", "-k", 1, "--format", "json", index=drawn_index).out)
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    reference = (Path(__file__).parents[2] / "clipsearch/cli/README.md").read_text()
     fields = ["rank", "score", "confidence", "path", "width", "height", "size", "mtime", "taken", "camera"]
-    fields += ["latitude", "longitude", "keywords", "time", "similar", "same_file"]
+    fields += ["latitude", "longitude", "keywords", "time", "duration", "similar", "same_file"]
     assert list(hit) == fields
-    assert all(f"`{name}`" in readme for name in [*fields, "path_b64", "query", "lines"])
+    assert all(f"`{name}`" in reference for name in [*fields, "path_b64", "query", "lines"])
     status = Path(hit["path"]).stat()
     assert (hit["width"], hit["height"], hit["size"]) == (160, 160, status.st_size)
     assert hit["mtime"] == pytest.approx(status.st_mtime)
@@ -348,7 +348,7 @@ def test_output_is_utf8_whatever_the_locale_says(clipsearch: Run, tmp_path: Path
     [
         (["query", ""], "empty"),
         (["query", "   "], "empty"),
-        (["query", "--not", "a dog"], "lead away"),
+        (["query", "--not", "a dog"], "only says what to avoid"),
         (["query", "9" * 400 + ":dog"], "weight"),
         pytest.param(["query", b"caf\xe9"], "UTF-8", marks=posix),
         (["query", "dog", "-k", "0"], "-k must be a whole number of at least 1"),
@@ -361,7 +361,7 @@ def test_output_is_utf8_whatever_the_locale_says(clipsearch: Run, tmp_path: Path
         (["query", "dog", "--min-score", "inf"], "--min-score must be a cosine, -1 to 1, not inf"),
         (["query", "--min-score", "0.1"], "--min-score needs something to look for"),
         (["query", "dog", "--unique", "--similarity", "3"], "--similarity must be a cosine, 0 to 1, not 3.0"),
-        (["duplicates", "--similarity", "-1"], "--similarity must be a cosine, 0 to 1, not -1.0"),
+        (["duplicates", "--similar", "--similarity", "-1"], "--similarity must be a cosine, 0 to 1, not -1.0"),
         (["index", __file__], "is a file, not a folder"),
         (["query", "dog", "--format", "xml"], "xml"),
         (["index", "--device", "abacus"], "abacus"),
@@ -434,8 +434,8 @@ def test_a_download_that_fails_falls_back_to_mini(clipsearch: Run, tmp_path: Pat
     result = clipsearch("index", drawn, index=tmp_path / "index")
     assert result.status == 0
     note, summary = result.err.splitlines()
-    assert "so the bundled model mini is used: it finds " in note
-    assert note.endswith("; for the default, later: clipsearch index --rebuild --model ViT-B-32")
+    assert "using the bundled model mini (it finds " in note
+    assert note.endswith(". To switch later: clipsearch index --rebuild --model ViT-B-32")
     assert summary.startswith("40 added")
     assert json.loads(clipsearch("status", "--json", index=tmp_path / "index").out)["model"] == "mini"
 
@@ -444,7 +444,9 @@ def test_wrong_options_are_errors_of_usage(clipsearch: Run, drawn_index: Path) -
     for arguments, words in (
         (["query", "--nonsense"], "clipsearch: no such option: --nonsense"),
         (["query", "dog", "-k", "many"], "-k"),
-        (["nonsense"], "clipsearch: no such command 'nonsense'; see clipsearch --help"),
+        (["nonsense"], "clipsearch: no such command 'nonsense'; see clipsearch --help\n"),
+        (["querry"], "clipsearch: no such command 'querry'; did you mean 'query'?\n"),
+        (["concept", "lst"], "clipsearch: no such command 'lst'; did you mean 'list'?\n"),
         (["forget"], "DIR"),
         (["concept", "add"], "NAME"),
     ):
@@ -495,7 +497,7 @@ def test_status_counts(clipsearch: Run, strange: tuple[Path, Path]) -> None:
     assert report["roots"][0]["online"] is True
     assert report["bytes"] == sum(path.stat().st_size for path in index.iterdir())
     text = clipsearch("status", index=index).out.decode()
-    assert "5, 5 of them distinct" in text
+    assert "5 (5 distinct)" in text
     shutil.rmtree(folder)
     assert "(offline: is not there)" in clipsearch("status", index=index).out.decode()
     assert clipsearch("query", "a circle", index=index).status == 1
@@ -507,12 +509,12 @@ def test_status_counts(clipsearch: Run, strange: tuple[Path, Path]) -> None:
 @posix
 def test_forget_and_verify(clipsearch: Run, strange: tuple[Path, Path]) -> None:
     folder, index = strange
-    assert clipsearch("verify", index=index).out == b"sound: 5 photos, 5 embeddings\n"
+    assert clipsearch("verify", index=index).out == b"OK: 5 photos, 5 embeddings\n"
     vectors = next(index.glob("vectors-*.faiss"))
     vectors.write_bytes(vectors.read_bytes()[:-1])
     repaired = json.loads(clipsearch("verify", "--json", index=index).out)
     assert len(repaired["repaired"]) == 1
-    assert clipsearch("verify", index=index).out == b"sound: 5 photos, 5 embeddings\n"
+    assert clipsearch("verify", index=index).out == b"OK: 5 photos, 5 embeddings\n"
     assert clipsearch("forget", folder, index=index).status == 0
     assert clipsearch("status", index=index).out.count(b"strange") == 0
     assert len(list(folder.iterdir())) == 5

@@ -73,12 +73,12 @@ def test_tags_are_written_and_taken_away(clipsearch: Run, photos: Path, index: P
     assert (tried.status, tried.out) == (0, plain.out)
     assert tried.err == "".join(
         [f"would write {path}.xmp: {labels[path].replace('|', ', ')}\n" for path in labels]
-        + ["would write 3 sidecars, 0 have them already\n"]
+        + ["would write 3 sidecars; 0 already have these keywords\n"]
     )
     assert files(photos) == before
 
     done = clipsearch(*question, "--write-xmp", *ALL, index=index)
-    assert (done.status, done.out, done.err) == (0, plain.out, "wrote 3 sidecars, 0 had them already\n")
+    assert (done.status, done.out, done.err) == (0, plain.out, "wrote 3 sidecars; 0 already had these keywords\n")
     after = files(photos)
     assert after.keys() == before.keys() | {"01.png.xmp", "02.png.xmp"}
     assert all(after[name] == before[name] for name in before if name.endswith(".png"))
@@ -87,19 +87,19 @@ def test_tags_are_written_and_taken_away(clipsearch: Run, photos: Path, index: P
     assert after["00.png.xmp"] == with_keywords(OF_DARKTABLE, [labels[str(photos / "00.png")]])
 
     again = clipsearch(*question, "--write-xmp", *ALL, index=index)
-    assert (again.status, again.err) == (0, "wrote 0 sidecars, 3 had them already\n")
+    assert (again.status, again.err) == (0, "wrote 0 sidecars; 3 already had these keywords\n")
     assert files(photos) == after
 
     tried = clipsearch("label", "--remove", "--dry-run", index=index)
     assert (tried.status, tried.out) == (0, b"")
     first = labels[str(photos / "00.png")].replace("|", ", ")
-    assert tried.err.startswith(f"would take out of {photos}/00.png.xmp: {first}\nwould delete {photos}/01.png.xmp:")
-    assert tried.err.endswith("would take tags out of 1 sidecar, delete 2 that had nothing else\n")
+    assert tried.err.startswith(f"would remove from {photos}/00.png.xmp: {first}\nwould delete {photos}/01.png.xmp:")
+    assert tried.err.endswith("would clean 1 sidecar, delete 2 that became empty\n")
     assert files(photos) == after
 
     removed = clipsearch("label", "--remove", index=index)
     assert (removed.status, removed.out) == (0, b"")
-    assert removed.err == "took tags out of 1 sidecar, deleted 2 that had nothing else\n"
+    assert removed.err == "cleaned 1 sidecar, deleted 2 that became empty\n"
     assert files(photos) == before
 
 
@@ -110,7 +110,7 @@ def test_only_likely_labels_of_the_photos_that_were_chosen(clipsearch: Run, phot
     assert least - lowest > 0.001  # what is printed is rounded
     limit = ("--min-probability", least - 0.0005)
     written = clipsearch("label", *labels, "--write-xmp", "--counts", *limit, index=index)
-    assert written.err == "wrote 2 sidecars, 0 had them already\n"
+    assert written.err == "wrote 2 sidecars; 0 already had these keywords\n"
     assert len(list(photos.glob("*.xmp"))) == 2
     assert sum(int(line.split("\t")[0]) for line in written.lines) == 3
     kept = clipsearch("label", "--remove", "--name", "nothing", index=index)
@@ -130,7 +130,7 @@ def test_files_that_need_not_be_indexed(clipsearch: Run, photos: Path, index: Pa
     assert done.status == 2
     assert len(done.lines) == 2
     assert "clipsearch: - is not a file that could have a sidecar\n" in done.err
-    assert done.err.endswith("wrote 1 sidecar, 0 had them already\n")
+    assert done.err.endswith("wrote 1 sidecar; 0 already had these keywords\n")
     assert [path.name for path in other.parent.iterdir()] == ["a photo.png", "a photo.png.xmp"]
     assert not list(photos.glob("*.xmp"))
     removed = clipsearch("label", "--remove", "--image", other, "--image", tmp_path / "none.png", index=index)
@@ -173,7 +173,7 @@ def test_of_several_sidecars_the_one_with_keywords_gets_the_labels(clipsearch: R
     for name in ("01.xmp", "02.PNG.Xmp"):  # ours in all of them
         (photos / name).write_bytes(with_keywords(OF_DARKTABLE, ["dog"]))
     removed = clipsearch("label", "--remove", index=index)
-    assert removed.err == "took tags out of 5 sidecars, deleted 0 that had nothing else\n"
+    assert removed.err == "cleaned 5 sidecars, deleted 0 that became empty\n"
     assert {name: content for name, content in files(photos).items() if name in there} == there
 
 
@@ -251,7 +251,7 @@ def test_no_link_out_of_the_folder_is_followed(clipsearch: Run, photos: Path, in
         2,
         [
             f"clipsearch: {photos}/00.png.xmp is left as it is: it is a link that leads out of its folder",
-            "took tags out of 1 sidecar, deleted 1 that had nothing else",
+            "cleaned 1 sidecar, deleted 1 that became empty",
         ],
     )
     assert (photos / "00.xmp").read_bytes() == OF_DARKTABLE
@@ -330,7 +330,7 @@ def test_a_photo_with_a_long_name(clipsearch: Run, photos: Path, index: Path, tm
     name = "é" * 121 + "a.png"
     shutil.copy(photos / "00.png", tmp_path / name)
     done = clipsearch("label", "a", "b", "--image", tmp_path / name, "--write-xmp", *ALL, index=index)
-    assert done.err == "wrote 1 sidecar, 0 had them already\n"
+    assert done.err == "wrote 1 sidecar; 0 already had these keywords\n"
     assert (tmp_path / f"{name}.xmp").is_file()
 
 
@@ -340,10 +340,10 @@ def test_a_photo_with_a_long_name(clipsearch: Run, photos: Path, index: Path, tm
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--remove", "cat"), "--remove takes away all tags"),
-        (("--remove", "--write-xmp"), "--remove takes away all tags"),
-        (("cat", "--dry-run"), "--dry-run is for --write-xmp and --remove"),
-        (("cat", "--min-probability", ".5"), "--min-probability says what --write-xmp adds"),
+        (("--remove", "cat"), "--remove removes all keywords"),
+        (("--remove", "--write-xmp"), "--remove removes all keywords"),
+        (("cat", "--dry-run"), "--dry-run needs --write-xmp or --remove"),
+        (("cat", "--min-probability", ".5"), "--min-probability needs --write-xmp"),
         (("cat", "|", "--write-xmp"), "'|' cannot be a keyword in XMP"),
         (("cat", "a\x01b", "--write-xmp"), "'a\\x01b' cannot be a keyword in XMP"),
     ],
@@ -367,7 +367,7 @@ def test_a_sidecar_that_cannot_be_extended_is_left_alone(clipsearch: Run, photos
     assert done.err == (
         f"clipsearch: {photos}/00.png.xmp is left as it is: it is not in UTF-8 but in UTF-16\n"
         f"clipsearch: {photos}/01.png.xmp cannot be read: is a directory\n"
-        "wrote 1 sidecar, 0 had them already\n"
+        "wrote 1 sidecar; 0 already had these keywords\n"
     )
     assert (photos / "00.png.xmp").read_bytes() == utf16
     assert keywords((photos / "02.png.xmp").read_bytes())
@@ -385,7 +385,7 @@ def test_a_folder_that_may_not_be_written(bound: Run, tmp_path: Path) -> None:
     assert done.status == 2
     assert done.err == (
         f"clipsearch: {photos}/closed/03.png.xmp cannot be written: permission denied\n"
-        "wrote 1 sidecar, 0 had them already\n"
+        "wrote 1 sidecar; 0 already had these keywords\n"
     )
     (photos / "closed").chmod(0o700)
     assert files(photos / "closed").keys() == {"03.png", "03.png.xmp"}
@@ -423,7 +423,8 @@ def test_a_full_disk(photos: Path, index: Path) -> None:
     )
     assert done.returncode == 2
     assert done.stderr == (
-        f"clipsearch: {photos}/00.png.xmp cannot be written: file too large\nwrote 2 sidecars, 0 had them already\n"
+        f"clipsearch: {photos}/00.png.xmp cannot be written: file too large\n"
+        "wrote 2 sidecars; 0 already had these keywords\n"
     )
     assert (photos / "00.png.xmp").read_bytes() == large
     assert not [name for name in files(photos) if name.startswith(".")]
@@ -464,7 +465,7 @@ def test_a_kill_leaves_the_old_or_the_new_sidecars(kills: int, clipsearch: Run, 
             else:
                 (photos / name).unlink()
     assert partly >= 1
-    assert clipsearch(*command[3:]).err == "wrote 101 sidecars, 0 had them already\n"
+    assert clipsearch(*command[3:]).err == "wrote 101 sidecars; 0 already had these keywords\n"
 
 
 def test_results_that_nobody_reads_do_not_stop_the_writing(photos: Path, index: Path) -> None:
@@ -473,5 +474,5 @@ def test_results_that_nobody_reads_do_not_stop_the_writing(photos: Path, index: 
     os.close(reading)
     done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
     os.close(writing)
-    assert done.stderr == "wrote 3 sidecars, 0 had them already\n"
+    assert done.stderr == "wrote 3 sidecars; 0 already had these keywords\n"
     assert len(list(photos.glob("*.xmp"))) == 3

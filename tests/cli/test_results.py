@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import re
@@ -15,6 +16,8 @@ import pytest
 from conftest import SCENES, Run, may_find_nothing, save_scenes, somebody, with_undo
 from PIL import Image
 from terminal import every_command, posix
+
+from clipsearch.search.confidence import CUT
 
 
 def commands() -> dict[str, str]:
@@ -103,7 +106,7 @@ def test_the_contact_sheet_is_opened(clipsearch: Run, drawn_index: Path, tmp_pat
     opened = (tmp_path / "opened").read_text().strip()
     assert opened == (tmp_path / "cache/clipsearch/contact-sheet.html").as_uri()
     assert (tmp_path / "cache/clipsearch/contact-sheet.html").stat().st_mode & 0o777 == 0o600
-    assert temporary.err == f"the contact sheet is {opened.removeprefix('file://')}\n"
+    assert temporary.err == f"contact sheet: {opened.removeprefix('file://')}\n"
 
 
 def on_a_terminal_that_answers(
@@ -179,11 +182,11 @@ def test_what_excludes_each_other_is_refused(clipsearch: Run, drawn: Path, drawn
         (("query", "--image", "-", "--files-from", "-"), "only one option can read stdin"),
         (("query", "--image", "-", "--like", "-"), "only one option can read stdin"),
         (("query", "--batch", "-", "--files-from", "-"), "only one option can read stdin"),
-        (("query", "--batch", "-", "--html", "x"), "leave out the others"),
+        (("query", "--batch", "-", "--html", "x"), "leave out the other options"),
         (("label", "--labels-from", "-", "--image", "-"), "only one option can read stdin"),
         (("label", "a", "--counts", "--all"), "leave out --all"),
-        (("duplicates", "--identical", "--similarity", "0.9"), "take one"),
-        (("query", "a", "--cut", "--min-confidence", "0.1"), "take one"),
+        (("duplicates", "--identical", "--similar"), "not both"),
+        (("query", "a", "--cut", "--min-confidence", "0.1"), "use one of them"),
         (("query", "a", "--min-score", "nan"), "--min-score must be a cosine"),
         (("query", "a", "--copy-to", ""), "--copy-to needs a name"),
         (("query", "a", "--html", "-"), "--html needs a name"),
@@ -196,7 +199,7 @@ def test_what_excludes_each_other_is_refused(clipsearch: Run, drawn: Path, drawn
         (("duplicates", "--html", "a.html", "--html", "b.html"), "--html was given twice"),
         (("where", "a", "b.jpg", "--png", "a", "--png", "b"), "--png was given twice"),
         (("query", "--unique", "--similarity", "95", "a"), "--similarity must be a cosine, 0 to 1, not 95.0"),
-        (("query", "--similarity", "0.9", "a"), "give both"),
+        (("query", "--similarity", "0.9", "a"), "no effect without unique"),
         (("query", "@none", "--cut"), "there is no concept @none"),
     ):
         refused = clipsearch(*arguments, index=drawn_index, stdin=b"a\n" if "label" in arguments else photo)
@@ -211,15 +214,15 @@ def test_results_are_copied_and_linked(clipsearch: Run, drawn: Path, drawn_index
     query = ("query", "a red circle", "-k", "3")
     for _ in range(2):  # again adds nothing
         copied = clipsearch(*query, "--copy-to", tmp_path / "copies", "--numbered", index=drawn_index)
-        assert copied.err == f"3 photos in {tmp_path / 'copies'}\n"
+        assert copied.err == f"copied 3 photos to {tmp_path / 'copies'}\n"
     names = [f"{rank:03d}-{Path(line).name}" for rank, line in enumerate(copied.lines, 1)]
     assert sorted(path.name for path in (tmp_path / "copies").iterdir()) == names
     assert (tmp_path / "copies" / names[0]).read_bytes() == Path(copied.lines[0]).read_bytes()
     linked = clipsearch(*query, "--link-to", tmp_path / "links", index=drawn_index)
     assert {str(path.readlink()) for path in (tmp_path / "links").iterdir()} == set(linked.lines)
     for options, words in (
-        (("--copy-to", tmp_path, "--link-to", tmp_path), "take one"),
-        (("--numbered",), "--numbered says how"),
+        (("--copy-to", tmp_path, "--link-to", tmp_path), "not both"),
+        (("--numbered",), "--numbered needs"),
         (("--copy-to", drawn / "00.png"), "there is a file in its place"),
         (("--batch", "-", "--copy-to", tmp_path), "--batch"),
     ):
@@ -247,14 +250,37 @@ def test_every_command_has_help_and_an_example() -> None:
 
 
 @pytest.mark.parametrize("name", every_command())
-def test_help_is_shown_in_a_narrow_terminal(clipsearch: Run, name: str) -> None:
-    shown = clipsearch(*name.split(), "-h", COLUMNS="80")
+def test_help_fits_a_terminal_of_80_columns(clipsearch: Run, name: str) -> None:
+    shown = clipsearch(*name.split(), "--help", COLUMNS="80")
     assert (shown.status, shown.err) == (0, "")
-    assert "Options" in shown.out.decode()
+    lines = shown.out.decode().splitlines()
+    assert max(map(len, lines)) <= 80
+    stripped = [line.strip() for line in lines]
+    assert [example for of, example in examples() if of == name and example not in stripped] == []  # none is wrapped
+    written = re.findall(r"\[[a-z]+\]", inspect.unwrap(every_command()[name].callback).__doc__)
+    assert all(bracket in shown.out.decode() for bracket in written)  # not taken for markup
     prose = shown.out.decode().partition("Example")[0].strip().split("\n")
     paragraphs = "\n".join(line.strip() for line in prose).split("\n\n")
     for paragraph in paragraphs:  # no line is broken before the terminal ends but the last
         assert all(len(line) > 55 for line in paragraph.splitlines()[:-1]), paragraph
+
+
+@pytest.mark.parametrize("name", every_command())
+def test_short_help_is_a_line_for_each_option(clipsearch: Run, name: str) -> None:
+    shown = clipsearch(*name.split(), "-h", COLUMNS="80")
+    assert (shown.status, shown.err) == (0, "")
+    lines = shown.out.decode().splitlines()
+    assert max(map(len, lines)) <= 80
+    assert not re.search("Examples?:", shown.out.decode())
+    wrapped = [line for line in lines if re.match(r"\u2502 {15,}(?!\[required\])\S", line)]
+    assert wrapped == []
+    options = [parameter for parameter in every_command()[name].params if parameter.opts[0].startswith("-")]
+    assert len([line for line in lines if line.startswith("\u2502 -")]) == len(options) + 1  # and --help
+
+
+def test_help_of_cut_names_its_threshold() -> None:
+    (cut,) = (option for option in every_command()["query"].params if option.name == "cut")
+    assert f"--min-confidence {CUT}" in cut.help
 
 
 @pytest.fixture(scope="module")

@@ -36,7 +36,7 @@ def watching(*arguments: object) -> Iterator[subprocess.Popen[str]]:
     command = [sys.executable, "-m", "clipsearch", "watch", "--settle", "0.2", *map(str, arguments)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
-            read_until(process, "watching; Ctrl-C ends it")
+            read_until(process, "watching; press Ctrl-C to stop")
             yield process
         finally:
             process.kill()
@@ -61,7 +61,7 @@ def test_it_follows_what_happens_until_ctrl_c(photos: Path, tmp_path: Path) -> N
     with watching(photos, "--model", "mini", "--index", index) as process:
         save_scenes(photos / "new", 2, first=5)
         line = read_until(process, "2 added")
-        assert re.match(r"\d\d:\d\d:\d\d 2 added, .* embedded with mini", line)
+        assert re.match(r"\d\d:\d\d:\d\d 2 added, .* embedded 2 photos with mini", line)
         (photos / "new").rename(photos / "other")
         (photos / "00.png").unlink()
         read_until(process, "2 moved, 1 removed")
@@ -117,7 +117,7 @@ def test_what_cannot_be_is_a_sentence(clipsearch: Run, tmp_path: Path, arguments
 def test_the_service_is_the_same_command(clipsearch: Run, photos: Path, tmp_path: Path) -> None:
     done = clipsearch("watch", photos, "--poll", "-q", "--settle", "5", "--service", index=tmp_path / "index")
     assert done.status == 0
-    assert done.err.startswith("write this to ~/.config/systemd/user/clipsearch-watch.service, then: systemctl --user")
+    assert done.err.startswith("save it as ~/.config/systemd/user/clipsearch-watch.service, then run: systemctl --user")
     assert done.err.count("\n") == 1
     (command,) = re.findall(r"^ExecStart=(.*)$", done.out.decode(), re.MULTILINE)
     arguments = [argument.strip('"') for argument in command.split('" "')]

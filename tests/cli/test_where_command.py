@@ -113,11 +113,11 @@ def test_stdin_is_a_photo(clipsearch: Run, drawn: Path, drawn_index: Path) -> No
         (("where", "", "PHOTO"), "the query is empty"),
         (("where", "@nobody", "PHOTO"), "nobody"),
         (("where", "a dog", "PHOTO", "--png", ""), "--png needs the name of a folder"),
-        (("where", "a dog", "PHOTO", "-f", "paths"), "--format has no 'paths'"),
+        (("where", "a dog", "PHOTO", "-f", "paths"), "unknown format 'paths'"),
         (("where", "a dog", "PHOTO", "--png", "PHOTO"), "cannot be written to"),
-        (("query", "a dog", "--where"), "add --html FILE, --open or --format json"),
+        (("query", "a dog", "--where"), "--where needs --html FILE, --open"),
         (("query", "--where", "-f", "json"), "--where needs something to look for"),
-        (("query", "--where", "--batch", "-"), "leave out --batch"),
+        (("query", "--where", "--batch", "-"), "cannot be used with --batch"),
     ],
 )
 def test_what_makes_no_sense_is_said(

@@ -95,7 +95,7 @@ def test_photos_are_found_by_what_is_written_in_them(
 
 
 def test_status_says_how_many_were_read(clipsearch: Run, read_index: Path, drawn_index: Path) -> None:
-    assert "writing 2 of 3 that were read" in clipsearch("status", index=read_index).out.decode()
+    assert "text    in 2 of 3 with OCR" in clipsearch("status", index=read_index).out.decode()
     said = json.loads(clipsearch("status", "--json", index=read_index).out)
     assert (said["read"], said["with_text"]) == (3, 2)
     assert "writing" not in clipsearch("status", index=drawn_index).out.decode()
@@ -124,7 +124,7 @@ def test_the_command_finds_shows_and_adds_it_to_other_filters(clipsearch: Run, r
 def test_an_index_that_was_not_read_says_so(clipsearch: Run, drawn_index: Path, tmp_path: Path) -> None:
     done = clipsearch("query", "--reads", "total", index=drawn_index)
     assert (done.status, done.out) == (2, b"")
-    assert "no photo was looked through for writing yet; first run: clipsearch index --ocr" in done.err
+    assert "no text has been read yet. Run: clipsearch index --ocr" in done.err
     assert clipsearch("query", "--reads", "  ", index=drawn_index).status == 2
     with pytest.raises(BadArgument, match="reads must be one or several texts"):
         Filter(reads=" ").checked()

@@ -516,7 +516,7 @@ def test_another_model_is_refused_and_rebuild_named(index: Path, photos: Path, s
     update_index(index, [photos], MINI)
     before = contents(index)
     draw(photos / "new.png", 60)
-    with pytest.raises(ModelMismatch, match="is of mini, not of RN50/openai"):
+    with pytest.raises(ModelMismatch, match="was built with mini, not RN50/openai"):
         update_index(index, options=Options(model="RN50/openai"))
     assert contents(index) == before
 

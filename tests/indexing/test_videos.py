@@ -114,7 +114,7 @@ def test_the_command_says_the_time_and_paths_say_the_file(clipsearch: Run, film_
     film = next(hit for line in done.lines if (hit := json.loads(line))["path"].endswith("film.mp4"))
     assert film["time"] == pytest.approx(6, abs=0.2)
     assert (film["width"], film["height"], film["latitude"], film["longitude"]) == (*videos.SIZE, 48.8577, -2.295)
-    assert "photos  3, 3 of them distinct" in clipsearch("status", index=film_index).out.decode()
+    assert "photos  3 (3 distinct)" in clipsearch("status", index=film_index).out.decode()
     paths = clipsearch("query", "--type", "video", index=film_index)
     assert sorted(os.path.basename(path) for path in paths.lines) == ["film.mp4", "other.webm"]
     several = clipsearch("query", SCENES[0].captions[0], "--frames", "--type", "video", "-f", "jsonl", index=film_index)

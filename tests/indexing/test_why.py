@@ -50,10 +50,10 @@ def test_each_state(folder: Path, tmp_path: Path, mini_index) -> None:
         "09.png": (State.NEW, ""),
         "scans/03.png": (State.EXCLUDED, "by the pattern 'scans/'"),
         "scans": (State.EXCLUDED, "by the pattern 'scans/'"),
-        "a.NEF": (State.EXCLUDED, "RAW files are left out (--no-raw)"),
-        "a.mov": (State.EXCLUDED, "videos are left out (--no-video)"),
+        "a.NEF": (State.EXCLUDED, "by --no-raw"),
+        "a.mov": (State.EXCLUDED, "by --no-video"),
         "hidden": (State.EXCLUDED, "by the pattern 'hidden'"),
-        ".hidden.png": (State.EXCLUDED, "its name, or that of a folder above it, is hidden"),
+        ".hidden.png": (State.EXCLUDED, "the file or a folder above it is hidden"),
         "notes.txt": (State.NO_PHOTO, ""),
         "nowhere.png": (State.MISSING, ""),
     }.items():
@@ -84,13 +84,13 @@ def test_what_may_not_be_read_is_said(folder: Path, mini_index, bound: Run) -> N
     (folder / "sub").chmod(0)
     asked = bound("query", "-k", 50, index=index)
     assert (asked.status, len(asked.lines)) == (0, 4)
-    assert asked.err == f"left out: 2 photos in {folder / 'sub'}, which cannot be read\n"
+    assert asked.err == f"not shown: 2 photos in {folder / 'sub'}, which cannot be read\n"
     assert "2 photos in" in bound("label", "a", "b", index=index).err
     assert "2 photos in" in bound("duplicates", index=index).err
     assert f"2  of these in {folder / 'sub'}  (offline: cannot be read)" in bound("status", index=index).out.decode()
     assert bound("why", folder / "sub/06.png", index=index).out.decode().endswith("cannot be read: permission denied\n")
     said = bound("index", index=index)
-    assert f"unreadable, its photos are kept: {folder / 'sub'}: permission denied" in said.err
+    assert f"unreadable, photos kept in the index: {folder / 'sub'}: permission denied" in said.err
     report = json.loads(bound("index", "--json", index=index).out)
     assert [one["path"] for one in report["unreadable"]] == [str(folder / "sub")]
     assert report["removed"] == 0

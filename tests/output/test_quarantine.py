@@ -1086,7 +1086,7 @@ def test_the_program_moves_and_puts_back(clipsearch: Run, library: Path, home: P
     assert (done.status, done.lines) == (0, [f"moved {name} to {away}{name}" for name in names])
     quoted = str(away).replace("'", "'\"'\"'")
     what = f"moved 2 copies and 1 sidecar ({size / 1000:.1f} KB) to {away}"
-    assert done.err == f"{what}; undo with: clipsearch duplicates --undo '{quoted}'\n"
+    assert done.err == f"{what}; to undo, run: clipsearch duplicates --undo '{quoted}'\n"
     assert clipsearch("duplicates", "--move-to", away, index=library).status == 1  # the files are gone
     assert str(home / "sub/copy-0.png") not in clipsearch("query", "-k", "9", index=library).lines
 
@@ -1096,7 +1096,7 @@ def test_the_program_moves_and_puts_back(clipsearch: Run, library: Path, home: P
     assert state(home) != before
     back = clipsearch("duplicates", "--undo", away, index=tmp_path / "no index")
     assert (back.status, back.lines) == (0, [f"moved {away}{name} to {name}" for name in reversed(names)])
-    assert back.err.endswith("update the index with: clipsearch index\n")
+    assert back.err.endswith("to update the index, run: clipsearch index\n")
     assert state(home) == before
     again = clipsearch("duplicates", "--undo", away)
     assert (again.status, again.out, again.err.count("\n")) == (1, b"", 1)
@@ -1139,7 +1139,7 @@ def test_a_read_only_folder_skips_its_files(bound: Run, library: Path, home: Pat
     for options in (("--dry-run",), ()):
         done = bound("duplicates", "--move-to", tmp_path / "away", *options, index=library)
         assert (done.status, len(done.lines)) == (3, 1)
-        assert f"left in place: {home / 'locked/copy-0.png'}: its folder cannot be written to\n" in done.err
+        assert f"not moved: {home / 'locked/copy-0.png'}: its folder cannot be written to\n" in done.err
     (home / "locked").chmod(0o755)
     assert (home / "locked/copy-0.png").exists()
     assert bound("duplicates", "--undo", tmp_path / "away", index=library).status == 0
@@ -1158,17 +1158,17 @@ def test_a_folder_without_permission_moves_nothing(bound: Run, library: Path, ho
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (("--move-to", "a", "--undo", "a"), "opposites; choose one"),
+        (("--move-to", "a", "--undo", "a"), "not both"),
         (("--dry-run",), "--dry-run needs --move-to or --undo"),
         (("--move-to", "a", "--similar"), "never moved"),
         (("--move-to", "a", "--html", "x.html"), "leave out --html and -0"),
         (("--undo", "a", "-0"), "leave out --html and -0"),
-        (("--undo", "a", "--type", "png"), "leave out what chooses"),
-        (("--undo", "a", "--identical"), "leave out what chooses"),
+        (("--undo", "a", "--type", "png"), "leave out --identical and filters"),
+        (("--undo", "a", "--identical"), "leave out --identical and filters"),
         (("--undo", "nowhere"), "there is no folder nowhere"),
         (("--undo", ""), "--undo needs the name of a folder"),
         (("--move-to", ""), "--move-to needs the name of a folder"),
-        (("--move-to", "a", "-f", "paths"), "--format has no 'paths'; there are table, json, jsonl"),
+        (("--move-to", "a", "-f", "paths"), "unknown format 'paths'; choose from table, json, jsonl"),
     ],
 )
 def test_what_makes_no_sense_is_refused(

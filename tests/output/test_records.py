@@ -1,4 +1,4 @@
-"""The JSON, TSV and paths that other programs read. The fields are those of the README."""
+"""The JSON, TSV and paths that other programs read. clipsearch/cli/README.md describes them."""
 
 from __future__ import annotations
 

@@ -329,8 +329,8 @@ def test_a_file_that_another_program_writes_meanwhile_stays(
 
 
 def test_a_page_is_titled_by_its_filters_too(tmp_path: Path) -> None:
-    text = "".join(sheet([], "sunset", "from 2023-06-01 on, <b>canon</b>"))
-    assert "from 2023-06-01 on, &lt;b&gt;canon&lt;/b&gt;" in text
+    text = "".join(sheet([], "sunset", "since 2023-06-01, <b>canon</b>"))
+    assert "since 2023-06-01, &lt;b&gt;canon&lt;/b&gt;" in text
 
 
 def test_no_hits_are_a_page_too() -> None:

@@ -6,7 +6,6 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
-from clipsearch.search.duplicates import Copy
 from rich.cells import cell_len
 
 from clipsearch.images.metadata import Metadata
@@ -14,6 +13,7 @@ from clipsearch.images.scan import TYPES, Rules
 from clipsearch.indexing.status import OfflinePart, RootStatus, Status
 from clipsearch.indexing.update import Report
 from clipsearch.output import text
+from clipsearch.search.copies import Copy, Kind
 from clipsearch.search.hit import Hit
 from clipsearch.store.catalogue import Offline, Photo
 from clipsearch.store.filters import EVERYTHING, Circle, Filter
@@ -71,7 +71,12 @@ def copies() -> tuple[Copy, ...]:
     same = best._replace(path=b"/a/same.jpg")
     near = Photo(2, b"/a/near.jpg", 900, 1, b"", Metadata(40, 30))
     nearly = near._replace(image_id=3, path=b"/a/nearly.jpg")
-    return Copy(best, 1.0), Copy(same, 1.0, (b"/a/link.jpg",)), Copy(near, 0.9931), Copy(nearly, 0.99999)
+    return (
+        Copy(best, Kind.BEST, 1.0),
+        Copy(same, Kind.IDENTICAL, 1.0, (b"/a/link.jpg",)),
+        Copy(near, Kind.COPY, 0.9931),
+        Copy(nearly, Kind.SIMILAR, 0.99999),
+    )
 
 
 def test_a_table_of_copies_says_how_each_is_one() -> None:
@@ -81,8 +86,8 @@ def test_a_table_of_copies_says_how_each_is_one() -> None:
     assert [line.split("  ")[0].strip() for line in lines if line[:1].strip()] == [
         "best",
         "identical",
-        "near 0.993",
-        "near 0.999",  # and not 1.000, which would look like the same contents
+        "copy",
+        "similar 0.999",  # and not 1.000, which would look like the same contents
     ]
     [link] = [line for line in lines if "link.jpg" in line]
     assert link.startswith("  same file")  # indented below its file, whose line it must not be taken for
@@ -93,7 +98,7 @@ def test_no_line_of_a_table_is_wider_than_the_terminal() -> None:
     long = b"/home/" + b"folder/" * 30 + b"photo.jpg"
     of = Photo(1, long, 1, 1, b"", Metadata(1, 1))
     hits = [Hit(1, 0.5, of, 0.25, (of,), (long,)), Hit(10, 0.25, of)]
-    groups = [(Copy(of, 1.0), Copy(of, 1.0, (long,)))]
+    groups = [(Copy(of, Kind.BEST, 1.0), Copy(of, Kind.IDENTICAL, 1.0, (long,)))]
     shown = text.table(hits, 60, colour=False) + b"".join(text.duplicates(groups, 60, colour=False)).decode()
     assert all(cell_len(line) <= 60 for line in shown.splitlines())
     assert shown.splitlines()[0].endswith("photo.jpg  +2")  # one similar, one other name
@@ -105,7 +110,7 @@ def test_no_line_of_a_table_is_wider_than_the_terminal() -> None:
 def test_the_summary_of_a_run() -> None:
     done = Report(model="mini", added=1200, duplicates=3, moved=2, unchanged=4, embedded=1197, seconds=10.0)
     assert list(text.summary(done)) == [
-        "1,200 added (3 duplicates), 2 moved, 4 unchanged in 10.0 s; 1,197 embedded with mini, 120 images/s"
+        "1,200 added (3 duplicates), 2 moved, 4 unchanged in 10.0 s; embedded 1,197 photos with mini, 120 images/s"
     ]
 
 
@@ -120,13 +125,13 @@ def test_a_summary_tells_new_skips_from_old_ones_and_says_what_was_not_seen() ->
     assert first.startswith("0 added, 0 unchanged, 12 skipped in ")
     assert rest[:10] == [f"skipped: /{n}.jpg: it is cut short" for n in range(10)]
     assert rest[10:] == [
-        "... and 2 more; clipsearch status --json lists them",
-        "skipped before and not changed since: 1 file; clipsearch status lists them",
-        "unreadable, its photos are kept: /locked: permission denied",
-        "offline: /usb is not there; its photos are kept",
-        "offline: /mnt has none of its photos any more; its photos are kept; --prune forgets them",
-        "int8 is faster, but differs from fp32 here (cosine 0.9971): bf16 was used",
-        "--exclude 'sub/' has left nothing out",
+        "... and 2 more; to list them, run: clipsearch status --json",
+        "1 file still skipped; to list them, run: clipsearch status",
+        "unreadable, photos kept in the index: /locked: permission denied",
+        "offline: /usb is not there; photos kept in the index",
+        "offline: /mnt has none of its photos any more; photos kept in the index; if its photos are gone for good, add --prune",
+        "int8 is faster but too far from fp32 (cosine 0.9971); used bf16",
+        "--exclude 'sub/' matched nothing",
     ]
 
 
@@ -149,7 +154,7 @@ def test_the_status_says_what_is_offline_and_why() -> None:
     assert list(text.status(found)) == [
         "index   /index, 99 B",
         "model   mini, 256 dimensions",
-        "photos  2,003, 4 of them distinct, 1 file skipped",
+        "photos  2,003 (4 distinct), 1 file skipped",
         "          3  /a\\x1b",
         "             with --hidden --exclude '*.gif' --exclude 'a\\x1b' --no-raw",
         "      2,000  /b  (offline: has none of its photos any more)",
@@ -161,7 +166,7 @@ def test_the_status_says_what_is_offline_and_why() -> None:
         "index   /index, search HNSW, not exact"
     )
     *_, last = text.status(dataclasses.replace(found, skipped=skipped))
-    assert last == "  ... and 5 more; clipsearch status --json lists them"
+    assert last == "  ... and 5 more; to list them, run: clipsearch status --json"
 
 
 # ------------------------------------------------------------------------------------------ titles
@@ -178,8 +183,8 @@ def test_a_query_in_words() -> None:
     ("where", "words"),
     [
         (EVERYTHING, ""),
-        (Filter(after=datetime(2023, 6, 1)), "from 2023-06-01 on"),
-        (Filter(after=datetime(2023, 6, 1, 18, 3)), "from 2023-06-01 18:03 on"),
+        (Filter(after=datetime(2023, 6, 1)), "since 2023-06-01"),
+        (Filter(after=datetime(2023, 6, 1, 18, 3)), "since 2023-06-01 18:03"),
         (Filter(before=datetime(2023, 6, 1, 0, 0, 5, 99)), "before 2023-06-01 00:00:05"),
         (Filter(near=Circle(48.85, 2.35, 5)), "within 5 km of 48.85, 2.35"),
         (Filter(camera="Canon", at_least=2_000_000, at_most=10_000_000), "Canon, at least 2.0 MB, at most 10 MB"),
@@ -187,10 +192,10 @@ def test_a_query_in_words() -> None:
         (Filter(camera=("Canon", "Nikon"), orientation=("square", "portrait")), "Canon or Nikon, square or portrait"),
         (
             Filter(name=("a b", "c"), reads=("d", "e"), keywords=("f", "g")),
-            "named a b or c, with d or e written, tagged f and g",
+            "named a b or c, with the text d or e, tagged f and g",
         ),
         (Filter(near=(Circle(1, 2, 3), Circle(4, 5))), "within 3 km of 1, 2 or within 10 km of 4, 5"),
-        (Filter(orientation="portrait", files=(b"/a", b"/b")), "portrait, of 2 files"),
+        (Filter(orientation="portrait", files=(b"/a", b"/b")), "portrait, among 2 files"),
     ],
 )
 def test_a_filter_in_words(where: Filter, words: str) -> None:

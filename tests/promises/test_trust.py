@@ -494,7 +494,7 @@ def test_a_moved_root_is_attached_again_with_one_command(clipsearch: Run, tmp_pa
         assert (refused.status, message in refused.err) == (2, True)
     assert clipsearch("query", "a circle", index=index).status == 1
     assert clipsearch("relocate", old, new, index=index).err == (
-        "5 of 5 photos are there; clipsearch index brings the rest up to date\n"
+        "5 of 5 photos found in the new folder. For the rest, run: clipsearch index\n"
     )
     assert len(clipsearch("query", "a circle", index=index).lines) == 5
     report = json.loads(clipsearch("index", "--json", index=index).out)
@@ -517,7 +517,7 @@ def test_an_empty_root_is_only_believed_with_prune(clipsearch: Run, tmp_path: Pa
     assert clipsearch("index", photos, "--model", "mini", index=index).status == 0
     for path in photos.iterdir():
         path.unlink()
-    assert "its photos are kept" in clipsearch("index", index=index).err
+    assert "photos kept in the index" in clipsearch("index", index=index).err
     report = json.loads(clipsearch("index", "--prune", "--json", index=index).out)
     assert (report["removed"], report["offline"]) == (5, [])
     assert contents(index) == {}
@@ -581,7 +581,7 @@ def test_without_permission_there_is_a_sentence_and_nothing_is_lost(bound: Run, 
     assert found.status == 0
     assert "3 added, 0 unchanged, 1 skipped" in found.err
     assert f"skipped: {photos}/0001.jpg: permission denied" in found.err
-    assert f"unreadable, its photos are kept: {photos}/closed: permission denied" in found.err
+    assert f"unreadable, photos kept in the index: {photos}/closed: permission denied" in found.err
     asked = bound("query", "anything", index=index)
     assert len(asked.lines) == 3
 

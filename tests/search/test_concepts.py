@@ -155,7 +155,7 @@ def test_a_damaged_file_is_named_and_left_alone(clipsearch: Run, index: Path, dr
 def test_verify_brings_the_last_good_concepts_back(clipsearch: Run, index: Path, drawn: Path) -> None:
     for name, number in (("one", 1), ("two", 2)):
         assert clipsearch("concept", "add", name, drawn / f"{number:02d}.png", index=index).status == 0
-    assert clipsearch("verify", index=index).lines[0].startswith("sound: ")
+    assert clipsearch("verify", index=index).lines[0].startswith("OK: ")
     whole = (index / FILE).read_bytes()
     for damaged in (whole[:-40], whole.replace(b'"row": "', b'"row": "AAAA'), whole.replace(b'"two"', b'"too"'), b""):
         (index / FILE).write_bytes(damaged)
@@ -164,7 +164,7 @@ def test_verify_brings_the_last_good_concepts_back(clipsearch: Run, index: Path,
         assert "clipsearch verify" in refused.err
         repaired = clipsearch("verify", index=index)
         assert repaired.status == 0
-        assert repaired.lines[0] == "repaired: the concepts were damaged; the last good ones are back"
+        assert repaired.lines[0] == "repaired: damaged concepts, restored from the backup"
         assert (index / FILE).read_bytes() == whole
         assert clipsearch("query", "@one", "-k", 1, index=index).lines == [str(drawn / "01.png")]
     for name in (FILE, KEPT):

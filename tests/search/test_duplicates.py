@@ -151,7 +151,7 @@ def test_a_file_that_shows_something_else_by_now_is_no_copy(
         os.utime(changed, ns=(before.st_atime_ns, before.st_mtime_ns))
     found = clipsearch("duplicates", "--identical", index=index)
     assert "01.png" not in found.out.decode()
-    assert found.err == f"left out, changed since it was indexed: {changed}; first run: clipsearch index\n"
+    assert found.err == f"not shown, changed since indexed: {changed}. Run: clipsearch index\n"
     folded = clipsearch("query", "--image", folder / "01.png", "--unique", "-k", 30, "-f", "jsonl", index=index)
     hits = {Path(hit["path"]).name: hit for hit in map(json.loads, folded.lines)}
     assert hits["01.png"]["similar"] == [] == hits["01-copy.png"]["similar"]

@@ -114,7 +114,7 @@ def test_photos_that_are_not_indexed_are_left_out_aloud(clipsearch: Run, drawn: 
     )
     done = clipsearch("eval", "-", "--json", index=drawn_index, stdin=lines)
     assert done.status == 0
-    assert done.err == "left out, not in the index: /gone/1.jpg and 1 more\n"
+    assert done.err == "not in the index, ignored: /gone/1.jpg and 1 more\n"
     measured = json.loads(done.out)
     assert [row["path"] for row in measured["missing"]] == ["/gone/1.jpg", "/gone/2.jpg"]
     assert (measured["captions"], measured["photos"], measured["among"]) == (1, 1, 40)
@@ -123,12 +123,12 @@ def test_photos_that_are_not_indexed_are_left_out_aloud(clipsearch: Run, drawn: 
 @pytest.mark.parametrize(
     ("lines", "sentence"),
     [
-        (b"00.png\tfine\nno tab here\n", "-, line 2: not a path, a tab and a caption"),
-        (b"\tno path\n", "-, line 1: not a path, a tab and a caption"),
-        (b"00.png\t \n", "-, line 1: not a path, a tab and a caption"),
+        (b"00.png\tfine\nno tab here\n", "-, line 2: expected a path, a tab and a caption"),
+        (b"\tno path\n", "-, line 1: expected a path, a tab and a caption"),
+        (b"00.png\t \n", "-, line 1: expected a path, a tab and a caption"),
         (b"00.png\t\xff\xfe\n", "-, line 1: the caption is not UTF-8"),
-        ("00.png\t\u00a0\n".encode(), "-, line 1: not a path, a tab and a caption"),
-        ("00.png\ta dog\n".encode("utf-16-le"), "-, line 1: not a path, a tab and a caption"),
+        ("00.png\t\u00a0\n".encode(), "-, line 1: expected a path, a tab and a caption"),
+        ("00.png\ta dog\n".encode("utf-16-le"), "-, line 1: expected a path, a tab and a caption"),
         (b"/gone/1.jpg\ta dog\n", "none of the listed photos is in the index, such as /gone/1.jpg"),
         (b"", "the list is empty; write a path, a tab and a caption a line"),
         (b"\xef\xbb\xbf\n\n", "the list is empty; write a path, a tab and a caption a line"),

@@ -175,7 +175,7 @@ def test_labels_with_tabs_and_escapes_cannot_break_the_output(clipsearch: Run, d
         (("cat", "--labels-from", "/nowhere"), "cannot be read"),
         (("cat", "--image", "/nowhere"), "no such file"),
         (("cat", "--image", "x", "--after", "2020"), "leave out"),
-        (("cat", "-f", "paths"), "has no 'paths'"),
+        (("cat", "-f", "paths"), "unknown format 'paths'"),
         (("cat", b"\xff"), "is not text"),
         (("cat", "--template", b"{} \xff"), "is not text"),
     ],

@@ -219,7 +219,7 @@ def test_paths_from_another_program(clipsearch: Run, dated: tuple[Path, Path], t
         listed = separator.join(os.fsencode(path) for path in some) + separator
         found = clipsearch("query", "a circle", "--files-from", "-", *options, index=index, stdin=listed)
         assert sorted(found.lines) == [str(path) for path in some[:2]]
-        assert found.err == f"left out, not in the index: {some[2]}\n"
+        assert found.err == f"not in the index, ignored: {some[2]}\n"
     link = tmp_path / "link"
     link.symlink_to(folder)
     garbage = clipsearch(

@@ -209,7 +209,7 @@ def test_filters_as_the_command_has_them(look: Callable[..., Any], many: Path) -
     expect(page.locator(".filter")).to_have_count(3)
     page.get_by_label("Around").fill("nonsense")
     page.get_by_label("Around").press("Enter")
-    expect(page.get_by_role("alert")).to_contain_text("is no place")
+    expect(page.get_by_role("alert")).to_contain_text("is not a valid place")
     page.get_by_role("button", name="Clear filters").click()
     expect(page.locator(".filter")).to_have_count(0)
     expect(page.get_by_role("alert")).to_have_count(0)
