@@ -63,7 +63,7 @@ class Lazy(TyperGroup):
 
         try:
             return super().resolve_command(ctx, args)
-        except _USAGE_ERROR as error:
+        except USAGE_ERROR as error:
             for near in difflib.get_close_matches(args[0], COMMANDS, 1):
                 error.message = f"No such command {args[0]!r}; did you mean {near!r}?"
             raise
