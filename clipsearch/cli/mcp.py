@@ -1,7 +1,7 @@
 """`clipsearch mcp`: answer assistants."""
 
 from clipsearch.cli.app import DebugOption, IndexOption, explained, new_app
-from clipsearch.errors import BadRequest
+from clipsearch.extras import needs
 from clipsearch.paths import index_folder
 
 app = new_app()
@@ -21,10 +21,6 @@ def mcp(index: IndexOption = None, debug: DebugOption = False) -> None:
 
     Exit status: 0 ended by the assistant, 2 error.
     """
-    try:
+    with needs("mcp"):
         from clipsearch.web.assistant import assistant
-    except ModuleNotFoundError as error:
-        if error.name != "mcp":
-            raise
-        raise BadRequest("MCP support is not installed. Run: pip install 'clipsearch[mcp]'") from None
     assistant(index_folder(index)).run()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import importlib.util
 import os
 import stat
 from collections.abc import Iterator, Sequence
@@ -16,6 +15,7 @@ from enum import StrEnum
 from typing import NamedTuple, Protocol
 
 from clipsearch.errors import reason
+from clipsearch.extras import is_installed
 from clipsearch.images.beside import SidecarNames, is_sidecar_name, token
 from clipsearch.images.patterns import compiled, composed
 from clipsearch.images.read import read_head
@@ -58,7 +58,7 @@ def is_raw_name(path: bytes) -> bool:
 @functools.cache
 def can_read_videos() -> bool:
     """Whether the package for videos is installed; where it is not, scans leave them out."""
-    return importlib.util.find_spec("av") is not None
+    return is_installed("video")
 
 
 def is_video_name(path: bytes) -> bool:

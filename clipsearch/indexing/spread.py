@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from clipsearch.arrays import Array
 from clipsearch.errors import BadArgument, BadRequest, ClipsearchError, EncodingFailed, first_line
+from clipsearch.extras import needs
 from clipsearch.images.sandbox import Decoders, usable_cores
 from clipsearch.indexing.ahead import TICK
 from clipsearch.indexing.contents import Contents, contents_of
@@ -256,12 +257,8 @@ def _connected(options: Options) -> Any:
     """Ray, connected to the cluster that is wanted, or to one made here."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    try:
+    with needs("ray"):
         import ray
-    except ModuleNotFoundError as error:
-        if error.name != "ray":
-            raise
-        raise BadRequest("Ray support is not installed. Run: pip install 'clipsearch[ray]'") from None
     if hasattr(ray._private.worker, "print_to_stdstream"):  # says, whatever is asked for, that a worker died
         ray._private.worker.print_to_stdstream = lambda *_, **__: None
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL + 1, "ignore_reinit_error": True}

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from clipsearch.errors import counted, reason
+from clipsearch.extras import missing
 from clipsearch.images.scan import (
     IMAGE_SUFFIXES,
     Setting,
@@ -121,7 +122,7 @@ def _state_of_new(root: Root, below: bytes) -> tuple[State, str]:
     if ending not in IMAGE_SUFFIXES and not (root.rules.any_name and not ending):
         return State.NO_PHOTO, ""
     if is_video_name(below) and not can_read_videos():
-        return State.EXCLUDED, "video support is not installed. Run: pip install 'clipsearch[video]'"
+        return State.EXCLUDED, str(missing("video"))
     parts = below.split(b"/")[:-1]
     folders = [join(root.path, b"/".join(parts[: n + 1])) for n in range(len(parts))]
     link = next((folder for folder in folders if os.path.islink(folder)), None)

@@ -6,10 +6,9 @@ text stops after the first pass, which costs a quarter of the second.
 
 from __future__ import annotations
 
-import importlib.util
 from typing import TYPE_CHECKING, Any
 
-from clipsearch.errors import BadRequest
+from clipsearch.extras import is_installed, missing
 from clipsearch.images.preprocess import Box
 
 if TYPE_CHECKING:
@@ -21,8 +20,8 @@ _ANY_TEXT_AT, _LINES_AT = 480, 960  # long side for detection, in pixels
 
 def check() -> None:
     """Raise `BadRequest` unless the packages for OCR are installed."""
-    if any(importlib.util.find_spec(name) is None for name in ("rapidocr", "onnxruntime")):
-        raise BadRequest("OCR support is not installed. Run: pip install 'clipsearch[ocr]'")
+    if not is_installed("ocr"):
+        raise missing("ocr")
 
 
 class Reader:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from clipsearch.errors import BadArgument, BadRequest, IndexUnusable, first_line, reason
+from clipsearch.extras import needs
 from clipsearch.paths import Collection, close_all_to_others, private_folder
 from clipsearch.store.entities import add_fields
 
@@ -99,12 +100,8 @@ def _name(name: str, place: str) -> str:
 
 def connect(address: Address) -> MilvusClient:
     """Raises `IndexUnusable`, and `BadRequest` where the packages are missing."""
-    try:
+    with needs("milvus"):
         from pymilvus import MilvusClient
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] != "pymilvus":
-            raise
-        raise _missing() from None
     logging.getLogger("pymilvus").setLevel(logging.CRITICAL + 1)  # it logs what it raises
     if address.is_lite:
         return _lite(MilvusClient, address)
@@ -113,12 +110,8 @@ def connect(address: Address) -> MilvusClient:
 
 
 def _lite(client: type[MilvusClient], address: Address) -> MilvusClient:
-    try:
+    with needs("milvus"):
         import milvus_lite
-    except ModuleNotFoundError as error:
-        if error.name != "milvus_lite":
-            raise
-        raise _missing() from None
     logging.getLogger(milvus_lite.__name__).setLevel(logging.CRITICAL + 1)
     try:
         if not exists(address):
@@ -138,10 +131,6 @@ def disconnect(client: MilvusClient, address: Address) -> None:
     client.close()
     if address.is_lite:
         close_all_to_others(Path(address.uri))
-
-
-def _missing() -> BadRequest:
-    return BadRequest("Milvus support is not installed. Run: pip install 'clipsearch[milvus]'")
 
 
 def _token() -> str:
