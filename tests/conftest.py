@@ -120,6 +120,7 @@ _UNTIL_IT_WATCHES = (
 
 
 COFFEE = Line("Coffee 3.50", 0, 0.5, 1, 0.6)
+WIFI = Line("WiFi password: swordfish", 0, 0.7, 1, 0.8)
 
 
 def somebody(folder: Path) -> dict[str, str]:
@@ -138,7 +139,7 @@ def somebody(folder: Path) -> dict[str, str]:
     (folder / "captions.tsv").write_text("".join(lines))
     (folder / "queries.txt").write_text("a red circle\nstripes\n")
     (folder / "labels.txt").write_text("cat\ndog\n")
-    programs = {"feh": "cat >/dev/null", "curl": 'cat "$HOME/beach.jpg"'}
+    programs = {"curl": 'cat "$HOME/beach.jpg"', "fzf": "head -n 1"}
     ends = "\n".join(
         f'[ "$1" != {name} ] || exec "{sys.executable}" -c "{code}" "$@"'
         for name, code in (("serve", _UNTIL_IT_LISTENS), ("watch", _UNTIL_IT_WATCHES))
@@ -153,7 +154,7 @@ def somebody(folder: Path) -> dict[str, str]:
     with Store.open(index, write=True) as store:  # as if it was read: reading itself is slow, and tested elsewhere
         texts.set_read(store, True)
         for number, photo in enumerate(texts.unread(store)):
-            texts.put(store, photo.image_id, [] if number else [Line("Boarding pass", 0, 0, 1, 0.1), COFFEE])
+            texts.put(store, photo.image_id, [] if number else [Line("Boarding pass", 0, 0, 1, 0.1), COFFEE, WIFI])
         store.commit()
     environment = os.environ | {"HOME": str(folder), "PATH": f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}"}
     environment["BROWSER"] = "true"
