@@ -34,7 +34,7 @@ from clipsearch.images.scan import (
 )
 from clipsearch.images.xmp import beside as keywords_beside
 from clipsearch.indexing.contents import Contents, contents_of
-from clipsearch.indexing.gone import Gone
+from clipsearch.indexing.gone import Gone, prunable
 from clipsearch.indexing.kept import KeptEncoder
 from clipsearch.indexing.options import Options
 from clipsearch.indexing.pipeline import Pipeline, Stages
@@ -96,6 +96,7 @@ class Run:
         self._missing: dict[Root, list[_Missing]] = {}
         self._missing_images: Counter[int | None] = Counter()  # of which no new path has the contents yet
         self._moved_images: set[int] = set()
+        self._pruned: dict[Root, frozenset[int]] = {}
         self._looked_at = 0
         self._workers = options.workers or usable_cores()
         self._used: Encoder | None = None
@@ -116,7 +117,10 @@ class Run:
         matched: set[str] = set()
         whole = bool(targets)  # whether every pattern had its chance
         for root, below in targets:
-            offline = self._store.presence(root).whole
+            presence = self._store.presence(root)
+            offline = presence.whole
+            if self._options.prune:
+                self._pruned.setdefault(root, prunable(presence))
             if offline is not None and not offline.can_be_pruned:
                 self._report.offline.append((root.path, offline))
                 whole = False
@@ -130,7 +134,7 @@ class Run:
             matched |= exclusions.matched
             whole = whole and not below and not self._store.presence(root).away
         for root, missing in self._missing.items():
-            gone = Gone(self._store, root, prune=self._options.prune)
+            gone = self._gone(root)
             self._missing_images.update(one.image for one in missing if gone.may_be(one.known.drive))
         if whole and not self._report.unreadable:
             self._report.unmatched += [p for p in dict.fromkeys(self._options.exclude or ()) if p not in matched]
@@ -306,7 +310,7 @@ class Run:
         removed = 0
         with self._stages("store"):
             for root, missing in self._missing.items():
-                gone = Gone(self._store, root, prune=self._options.prune)
+                gone = self._gone(root)
                 found = [one for one in missing if gone(one.known.path, one.known.drive, moved=self._has_moved(one))]
                 self._store.remove_photos(root, [one.known.path for one in found if one.link is None])
                 removed += sum(one.link is None for one in found)
@@ -318,6 +322,9 @@ class Run:
             self._store.commit()
         self._report.removed = max(0, removed - self._report.moved)
         self._leave_out_what_is_offline()
+
+    def _gone(self, root: Root) -> Gone:
+        return Gone(self._store, root, self._pruned.get(root, frozenset()))
 
     def _has_moved(self, missing: _Missing) -> bool:
         return missing.image is not None and missing.image in self._moved_images
