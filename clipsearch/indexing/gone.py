@@ -7,18 +7,22 @@ import os
 from clipsearch.images.scan import Overlooked, can_read_videos, is_video_name
 from clipsearch.paths import join
 from clipsearch.store.catalogue import Root, Store
-from clipsearch.store.drives import UNKNOWN, Away, Offline
+from clipsearch.store.drives import UNKNOWN, Away, Offline, Presence
+
+
+def prunable(presence: Presence) -> frozenset[int]:
+    """The drives that a person can see are not there. One that goes away during a run is not among them."""
+    return frozenset[int]().union(*(one.drives for one in presence.away if one.why.can_be_pruned))
 
 
 class Gone:
     """Looks once more at files of a root: as late as possible, since a drive may go away during a scan.
 
-    With `prune`, what a person can see is not there counts as gone though its drive may be offline. `away` is what is
-    offline and not pruned.
+    Photos on the drives `pruned` count as gone though they may be offline. `away` is what else is offline.
     """
 
-    def __init__(self, store: Store, root: Root, *, prune: bool) -> None:
-        self._store, self._root, self._prune = store, root, prune
+    def __init__(self, store: Store, root: Root, pruned: frozenset[int]) -> None:
+        self._store, self._root, self._pruned = store, root, pruned
         self._overlooked = Overlooked(root.path, root.rules)
         self.away: list[Away] = []
         self._look()
@@ -31,10 +35,9 @@ class Gone:
         self._away: dict[int, Offline] = {}
         self.away = []
         for one in presence.away:
-            if self._prune and one.why.can_be_pruned:
-                self._witnesses |= dict.fromkeys(one.drives, self._root.path)
-            else:
-                self._away |= dict.fromkeys(one.drives, one.why)
+            kept = one.drives - self._pruned if one.why.can_be_pruned else one.drives
+            if kept or not one.drives:
+                self._away |= dict.fromkeys(kept, one.why)
                 self.away.append(one)
 
     def __call__(self, path: bytes, drive: int, *, moved: bool = False) -> bool:

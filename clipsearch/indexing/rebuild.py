@@ -9,7 +9,7 @@ from clipsearch.errors import BadRequest, FolderOffline, ImageUnusable, counted
 from clipsearch.images.read import content_hash, read, video_hash
 from clipsearch.images.scan import can_read_videos, is_video_name
 from clipsearch.indexing import model_choice, roots
-from clipsearch.indexing.gone import Gone
+from clipsearch.indexing.gone import Gone, prunable
 from clipsearch.indexing.options import Options
 from clipsearch.indexing.report import OnNote, OnProgress, Report
 from clipsearch.indexing.run import Run
@@ -31,12 +31,13 @@ def rebuild(
     """
     model = model_choice.for_rebuild(store, options, on_note)
     roots.targets(store, directories, options)
-    for root in store.roots():
-        _check_online(Gone(store, root, prune=options.prune), "{} {}, and a rebuild would lose its photos")
+    pruned = {root: prunable(store.presence(root)) if options.prune else frozenset[int]() for root in store.roots()}
+    for root, drives in pruned.items():
+        _check_online(Gone(store, root, drives), "{} {}, and a rebuild would lose its photos")
     store.commit()
     with store.rebuilding(model.to_json(), model.dim) as rebuilt:
         report = Run(rebuilt, model, options, on_progress).update([(root, b"") for root in rebuilt.roots()])
-        _check_nothing_is_lost(store, rebuilt, options, report)
+        _check_nothing_is_lost(store, rebuilt, pruned, report)
         texts.copy(store, rebuilt)
     return report
 
@@ -46,11 +47,11 @@ def _check_online(gone: Gone, sentence: str) -> None:
         raise FolderOffline(sentence.format(os.fsdecode(away.place), away.why))
 
 
-def _check_nothing_is_lost(old: Store, new: Store, options: Options, report: Report) -> None:
+def _check_nothing_is_lost(old: Store, new: Store, pruned: dict[Root, frozenset[int]], report: Report) -> None:
     """Raise unless each photo that only the old index has is gone, left out by now, or changed into no photo."""
     lost: list[bytes] = []
-    for root in old.roots():
-        gone = Gone(old, root, prune=options.prune)
+    for root, drives in pruned.items():
+        gone = Gone(old, root, drives)
         lost += [
             join(root.path, known.path)
             for known in _only_in(old, new, root)

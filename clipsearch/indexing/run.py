@@ -35,7 +35,7 @@ from clipsearch.images.scan import (
     scan,
 )
 from clipsearch.indexing.contents import Contents, contents_of
-from clipsearch.indexing.gone import Gone
+from clipsearch.indexing.gone import Gone, prunable
 from clipsearch.indexing.kept import KeptEncoder
 from clipsearch.indexing.options import Options
 from clipsearch.indexing.pipeline import Pipeline, Stages
@@ -97,6 +97,7 @@ class Run:
         self._missing: dict[Root, list[_Missing]] = {}
         self._missing_images: Counter[int | None] = Counter()  # of which no new path has the contents yet
         self._moved_images: set[int] = set()
+        self._pruned: dict[Root, frozenset[int]] = {}
         self._looked_at = 0
         self._workers = options.workers or usable_cores()
         self._used: Encoder | None = None
@@ -122,7 +123,10 @@ class Run:
         matched: set[str] = set()
         whole = bool(targets)  # whether every pattern had its chance
         for root, below in targets:
-            offline = self._store.presence(root).whole
+            presence = self._store.presence(root)
+            offline = presence.whole
+            if self._options.prune:
+                self._pruned.setdefault(root, prunable(presence))
             if offline is not None and not offline.can_be_pruned:
                 self._report.offline.append((root.path, offline))
                 whole = False
@@ -136,7 +140,7 @@ class Run:
             matched |= {pattern for pattern, kept in given.items() if kept[root.path] in exclusions.matched}
             whole = whole and not below and not self._store.presence(root).away
         for root, missing in self._missing.items():
-            gone = Gone(self._store, root, prune=self._options.prune)
+            gone = self._gone(root)
             self._missing_images.update(one.image for one in missing if gone.may_be(one.known.drive))
         for pattern, kept in given.items():
             is_elsewhere = set(kept.values()) == {None}
@@ -318,7 +322,7 @@ class Run:
         removed = 0
         with self._stages("store"):
             for root, missing in self._missing.items():
-                gone = Gone(self._store, root, prune=self._options.prune)
+                gone = self._gone(root)
                 found = [one for one in missing if gone(one.known.path, one.known.drive, moved=self._has_moved(one))]
                 self._store.remove_photos(root, [one.known.path for one in found if one.link is None])
                 removed += sum(one.link is None for one in found)
@@ -330,6 +334,9 @@ class Run:
             self._store.commit()
         self._report.removed = max(0, removed - self._report.moved)
         self._leave_out_what_is_offline()
+
+    def _gone(self, root: Root) -> Gone:
+        return Gone(self._store, root, self._pruned.get(root, frozenset()))
 
     def _has_moved(self, missing: _Missing) -> bool:
         return missing.image is not None and missing.image in self._moved_images

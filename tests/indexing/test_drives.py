@@ -217,6 +217,21 @@ def test_prune_believes_a_mount_point_with_nothing_on_it(usb: Drive, index: Path
     assert (report.offline, report.removed) == ([], 4)
 
 
+def test_prune_does_not_believe_a_drive_that_goes_away_during_the_run(
+    usb: Drive, index: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = scanning._list
+
+    def unmount(*args: Any) -> Any:
+        usb.unmount()
+        return real(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(scanning, "_list", unmount)
+        assert update_index(index, options=Options(prune=True)).removed == 0
+    assert paths(index) == ALL
+
+
 def test_a_drive_as_the_root_keeps_its_photos(pictures: Path, index: Path, usb: Drive, tmp_path: Path) -> None:
     other = tmp_path / "other"
     update_index(other, [usb.point], MINI)

@@ -668,7 +668,8 @@ def test_an_encoder_that_fails_leaves_an_index_that_the_next_run_completes(
     with Store.open(index, write=True) as store:
         assert repair(store) == []
         kept = store.count_embeddings()
-    assert kept == (4 * fail_at if commit_seconds == 0 else 0)
+    embedded = sum(stub.batches)
+    assert kept == embedded if commit_seconds == 0 else kept <= embedded
     stub.fail_at = None
     report = update_index(index, [photos])
     assert report.embedded == 16 - kept
@@ -706,8 +707,7 @@ def test_batches_and_threads_do_not_change_the_index(
     (photos / "broken.png").write_bytes(b"this is not a picture")
     report = update_index(index, [photos], Options(model="mini", batch_size=batch_size, workers=workers))
     assert counts(report) == {"added": 7, "duplicates": 1, "embedded": 6, "skipped": 1}
-    whole, rest = divmod(6, batch_size)
-    assert sorted(stub.batches, reverse=True) == [batch_size] * whole + [rest] * (rest > 0)
+    assert (sum(stub.batches), max(stub.batches) <= batch_size) == (6, True)  # fewer at once while a decoder is slow
     assert_as_new(index, photos, scratch=tmp_path / "scratch")
 
 
