@@ -60,7 +60,7 @@ def test_imports_point_one_way(path: Path) -> None:
         ("torch", {"models/torch_towers", "models/encoders"}),
         ("open_clip", {"models/encoders"}),
         ("numkong", {"store/segments"}),
-        ("faiss", {"store/segments"}),
+        ("faiss", {"store/segments", "search/copies"}),
         ("pymilvus", {"store/milvus", "store/entities"}),
         ("milvus_lite", {"store/milvus"}),
         ("ray", {"indexing/spread"}),

@@ -1,7 +1,7 @@
 """Groups of files that show the same picture: the same bytes, or the same pixels but for size and compression.
 
-Perceptual hashes propose pairs and their pixels decide (`images.compare`); embeddings play no part in it. Scripts delete
-by these groups, so when in doubt two files are no copies.
+Perceptual hashes propose pairs and their pixels decide (`images.compare`); embeddings play no part. Scripts delete by
+these groups, so when in doubt two files are no copies.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from clipsearch.images.preprocess import Preprocess
 from clipsearch.images.read import content_hash, read
 from clipsearch.images.sandbox import Decoders, usable_cores
 from clipsearch.images.scan import IMAGE_SUFFIXES, is_raw_name, is_video_name
-from clipsearch.search.preference import is_as_good, is_discarded, preference
+from clipsearch.search.preference import has_all_of, preference
 from clipsearch.search.present import Present
 from clipsearch.store.photo import Photo
 from clipsearch.store.searchable import Searchable
@@ -51,7 +51,7 @@ class Kind(StrEnum):
 class Copy(NamedTuple):
     """A file of a group.
 
-    `similarity` to the best is 1 for the same bytes; for a copy how alike their least similar places are, and for what is
+    `similarity` to the best is 1 for the same bytes; for a copy how alike their least similar places are; for what is
     only similar the cosine. `same_file` are other paths of this very file: deleting one of them frees nothing.
     """
 
@@ -190,8 +190,8 @@ def components(hashes: Hashes) -> list[Ids]:
 def _near_pairs(hashes: Hashes) -> Iterator[tuple[int, int]]:
     """All pairs within `HASH_DISTANCE`, exactly.
 
-    Of two hashes that differ in at most seven bits, one of four parts of 16 bits differs in at most one: those are found
-    in a table for each part, which takes a thousandth of the comparisons of all pairs.
+    Of two hashes that differ in at most seven bits, one of four parts of 16 bits differs in at most one. A table for
+    each part finds those, with a thousandth of the comparisons of all pairs.
     """
     if len(hashes) < 2:
         return
@@ -215,9 +215,9 @@ def is_copy(comparer: Comparer, a: Photo, b: Photo) -> bool:
     return comparer.similarity(a, b) is not None
 
 
-def within(hash: int, hashes: Hashes) -> NDArray[np.bool_]:
+def within(one: int, hashes: Hashes) -> NDArray[np.bool_]:
     """Which of some hashes (n,) are within `HASH_DISTANCE` of one."""
-    near: NDArray[np.bool_] = np.bitwise_count(hashes ^ np.uint64(hash)) <= HASH_DISTANCE
+    near: NDArray[np.bool_] = np.bitwise_count(hashes ^ np.uint64(one)) <= HASH_DISTANCE
     return near
 
 
@@ -257,24 +257,28 @@ class Comparer:
 
     def similarity(self, a: Photo, b: Photo) -> float | None:
         """How alike two files with other bytes are if they show the same picture; None if that is not certain."""
-        is_video = is_video_name(a.path)
-        if is_video != is_video_name(b.path) or is_raw_name(a.path) or is_raw_name(b.path):
+        kinds = kind_of(a.path), kind_of(b.path)
+        if kinds[0] != kinds[1] or "raw" in kinds:
             return None
         try:
-            if is_video:
-                durations = a.metadata.duration, b.metadata.duration
-                if None in durations or abs(durations[0] - durations[1]) > _SAME_DURATION:  # type: ignore[operator]
-                    return None
-                return self._decoders.video_similarity(a.path, b.path)
-            one, other = self._sketch(a), self._sketch(b)
-            if one is None or other is None or not may_be_copies(one, other):
-                return None
-            data = read(a.path), read(b.path)
-            if [content_hash(of) for of in data] != [a.content, b.content]:  # changed, whatever their times say
-                return None
-            return self._decoders.copy_similarity(*data)
+            return self._of_videos(a, b) if "video" in kinds else self._of_pictures(a, b)
         except ImageUnusable:
             return None
+
+    def _of_videos(self, a: Photo, b: Photo) -> float | None:
+        ours, theirs = a.metadata.duration, b.metadata.duration
+        if ours is None or theirs is None or abs(ours - theirs) > _SAME_DURATION:
+            return None
+        return self._decoders.video_similarity(a.path, b.path)
+
+    def _of_pictures(self, a: Photo, b: Photo) -> float | None:
+        one, other = self._sketch(a), self._sketch(b)
+        if one is None or other is None or not may_be_copies(one, other):
+            return None
+        data = read(a.path), read(b.path)
+        if [content_hash(of) for of in data] != [a.content, b.content]:  # changed, whatever their times say
+            return None
+        return self._decoders.copy_similarity(*data)
 
     def _sketch(self, photo: Photo) -> Sketch | None:
         with self._guard:
@@ -300,8 +304,7 @@ def _without_risk(files: list[Copy], partners: _Partners) -> Iterator[Copy]:
     best, *others = files
     yield best
     for other in others:
-        is_better = is_discarded(other.photo.path) and not is_as_good(best.photo, other.photo)
-        if not is_better and partners.are_kept(other.photo.path, best.photo.path):
+        if has_all_of(best.photo, other.photo) and partners.are_kept(other.photo.path, best.photo.path):
             yield other
 
 
@@ -342,7 +345,7 @@ def _has_twin(partner: bytes, stem: bytes) -> bool:
 
 
 def kind_of(name: bytes) -> str | None:
-    """ "raw", "video" or "still" by a file's name; None for what is none of them."""
+    """Whether a file is "raw", "video" or "still" by its name; None for what is none of them."""
     if is_raw_name(name):
         return "raw"
     if is_video_name(name):

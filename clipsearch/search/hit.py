@@ -18,8 +18,8 @@ class Hit(NamedTuple):
     """A photo that was found.
 
     `score` is the cosine between its embedding and the query's, -1 to 1, or None without a query. `confidence` is the
-    probability, 0 to 1, that it shows the query's texts, if that was asked for. `similar` are the photos folded into this
-    one, `same_file` other paths of its file. `where` is the part that the query is about, and `lines` the lines of text
+    probability, 0 to 1, that it shows the query's texts, if that was asked for. `similar` are the photos folded into
+    it, `same_file` other paths of its file. `where` is the part that the query is about, and `lines` the lines of text
     that matched, if they were asked for.
     """
 

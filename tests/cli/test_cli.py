@@ -89,7 +89,7 @@ def test_json_has_the_fields_of_the_readme(clipsearch: Run, drawn: Path, drawn_i
     (hit,) = json.loads(clipsearch("query", "a circle", "-k", 1, "--format", "json", index=drawn_index).out)
     readme = (Path(__file__).parents[2] / "README.md").read_text()
     fields = ["rank", "score", "confidence", "path", "width", "height", "size", "mtime", "taken", "camera"]
-    fields += ["latitude", "longitude", "keywords", "time", "similar", "same_file"]
+    fields += ["latitude", "longitude", "keywords", "time", "duration", "similar", "same_file"]
     assert list(hit) == fields
     assert all(f"`{name}`" in readme for name in [*fields, "path_b64", "query", "lines"])
     status = Path(hit["path"]).stat()
@@ -324,7 +324,7 @@ def test_output_is_utf8_whatever_the_locale_says(clipsearch: Run, tmp_path: Path
         (["query", "dog", "--min-score", "inf"], "--min-score must be a cosine, -1 to 1, not inf"),
         (["query", "--min-score", "0.1"], "--min-score needs something to look for"),
         (["query", "dog", "--unique", "--similarity", "3"], "--similarity must be a cosine, 0 to 1, not 3.0"),
-        (["duplicates", "--similarity", "-1"], "--similarity must be a cosine, 0 to 1, not -1.0"),
+        (["duplicates", "--similar", "--similarity", "-1"], "--similarity must be a cosine, 0 to 1, not -1.0"),
         (["index", __file__], "is a file, not a folder"),
         (["query", "dog", "--format", "xml"], "xml"),
         (["index", "--device", "abacus"], "abacus"),

@@ -13,7 +13,7 @@ from clipsearch.images.scan import TYPES, Rules
 from clipsearch.indexing.status import RootStatus, Status
 from clipsearch.indexing.update import Report
 from clipsearch.output import text
-from clipsearch.search.duplicates import Copy
+from clipsearch.search.copies import Copy, Kind
 from clipsearch.search.hit import Hit
 from clipsearch.store.catalogue import Offline, Photo
 from clipsearch.store.filters import EVERYTHING, Circle, Filter
@@ -71,7 +71,12 @@ def copies() -> tuple[Copy, ...]:
     same = best._replace(path=b"/a/same.jpg")
     near = Photo(2, b"/a/near.jpg", 900, 1, b"", Metadata(40, 30))
     nearly = near._replace(image_id=3, path=b"/a/nearly.jpg")
-    return Copy(best, 1.0), Copy(same, 1.0, (b"/a/link.jpg",)), Copy(near, 0.9931), Copy(nearly, 0.99999)
+    return (
+        Copy(best, Kind.BEST, 1.0),
+        Copy(same, Kind.IDENTICAL, 1.0, (b"/a/link.jpg",)),
+        Copy(near, Kind.COPY, 0.9931),
+        Copy(nearly, Kind.SIMILAR, 0.99999),
+    )
 
 
 def test_a_table_of_copies_says_how_each_is_one() -> None:
@@ -81,8 +86,8 @@ def test_a_table_of_copies_says_how_each_is_one() -> None:
     assert [line.split("  ")[0].strip() for line in lines if line[:1].strip()] == [
         "best",
         "identical",
-        "near 0.993",
-        "near 0.999",  # and not 1.000, which would look like the same contents
+        "copy",
+        "similar 0.999",  # not 1.000, which would look like the same contents
     ]
     [link] = [line for line in lines if "link.jpg" in line]
     assert link.startswith("  same file")  # indented below its file, whose line it must not be taken for
@@ -93,7 +98,7 @@ def test_no_line_of_a_table_is_wider_than_the_terminal() -> None:
     long = b"/home/" + b"folder/" * 30 + b"photo.jpg"
     of = Photo(1, long, 1, 1, b"", Metadata(1, 1))
     hits = [Hit(1, 0.5, of, 0.25, (of,), (long,)), Hit(10, 0.25, of)]
-    groups = [(Copy(of, 1.0), Copy(of, 1.0, (long,)))]
+    groups = [(Copy(of, Kind.BEST, 1.0), Copy(of, Kind.IDENTICAL, 1.0, (long,)))]
     shown = text.table(hits, 60, colour=False) + b"".join(text.duplicates(groups, 60, colour=False)).decode()
     assert all(cell_len(line) <= 60 for line in shown.splitlines())
     assert shown.splitlines()[0].endswith("photo.jpg  +2")  # one similar, one other name

@@ -253,7 +253,7 @@ def test_as_many_as_there_could_ever_be(clipsearch: Run, drawn_index: Path) -> N
 def test_a_camera_that_is_damaged_is_still_json(clipsearch: Run, dated: tuple[Path, Path]) -> None:
     _, index = dated
     damage(index, "UPDATE images SET camera = CAST(x'43ff' AS TEXT)")
-    copies = ("duplicates", "--similarity", "0.2", "-f")
+    copies = ("duplicates", "--similar", "--similarity", "0.2", "-f")
     for command in (
         ("query", "a circle", "-f", "json"),
         ("query", "--after", "2000", "-f", "jsonl"),
