@@ -259,6 +259,11 @@ class Index:
         """Groups of photos whose embeddings have at least this cosine with the first: edits, crops, bursts.
 
         They may show different things; never delete by them.
+
+        Example:
+            >>> for first, *others in index.similar(0.95):
+            ...     print(first.photo.path, len(others))
+
         """
         from clipsearch.search.similar import find_similar
 

@@ -27,7 +27,6 @@ from typing import Any
 
 import numpy as np
 import scenes
-from PIL import Image
 
 import clipsearch
 from clipsearch.images.sandbox import usable_cores
@@ -103,7 +102,6 @@ def measure(photos: Path, model: str) -> None:
                     print(f"  {100 * found / count:5.1f}  {source}: {count} photos")
             print(f"  {100 * sum(found for found, _ in right.values()) / len(labels):5.1f}  all")
         _confidence(index, labels)
-        _duplicates(index, work / "flickr8k", work / "copies", model)
 
 
 def _labelled(index: Path, labels: dict[Path, str], templates: Sequence[str]) -> dict[str, tuple[int, int]]:
@@ -150,41 +148,6 @@ def _confidence(index: Path, labels: dict[Path, str]) -> None:
         print(
             f"  {threshold:.1f}: {100 * precision:5.1f} {100 * recall:5.1f} {100 * answered:5.1f} {100 * silent:5.1f}"
         )
-
-
-def _duplicates(different: Path, photos: Path, folder: Path, model: str) -> None:
-    """How many copies of large photos `clipsearch duplicates` finds, and how many photos it takes for copies."""
-    folder.mkdir()
-    originals = sorted(photos.glob("*.jpg"))[:300]
-    for path in originals:
-        image = Image.open(path)
-        large = image.resize((4 * image.width, 4 * image.height), Image.Resampling.LANCZOS)  # as cameras make them
-        large.save(folder / f"{path.stem}.png")
-        large.save(folder / f"{path.stem}-q50.jpg", quality=50)
-        large.resize((2 * image.width, 2 * image.height), Image.Resampling.LANCZOS).save(
-            folder / f"{path.stem}-half.jpg"
-        )
-        large.crop((16, 16, large.width - 16, large.height - 16)).save(folder / f"{path.stem}-crop.png")
-    index = _index(folder, model)
-    print("copies of 300 photos found, and of 1,945 different ones taken for copies, at a cosine:")
-    for threshold in (0.9, 0.95, 0.97, 0.98, 0.99):
-        found = dict.fromkeys(("q50", "half", "crop"), 0)
-        wrong = 0
-        for group in _groups(index, threshold):
-            names = {Path(path).stem for path in group}
-            heads = {name.partition("-q50")[0].partition("-half")[0].partition("-crop")[0] for name in names}
-            wrong += len(heads) - 1
-            for kind in found:
-                found[kind] += sum(f"{head}-{kind}" in names and head in names for head in heads)
-        taken = sum(len(group) - 1 for group in _groups(different, threshold))
-        print(f"  {threshold:.2f}: {found}, {wrong} of other photos; {taken}")
-
-
-def _groups(index: Path, threshold: float) -> list[list[str]]:
-    command = [sys.executable, "-m", "clipsearch", "duplicates", "--similarity", str(threshold), "--format", "json"]
-    done = subprocess.run([*command, "--index", str(index)], stdout=subprocess.PIPE, text=True, check=False)
-    assert done.returncode in (0, 1)  # 1: there are none
-    return [[photo["path"] for photo in group["photos"]] for group in json.loads(done.stdout)]
 
 
 def _unpack(tar: Path, folder: Path) -> dict[Path, tuple[list[str], str | None]]:

@@ -39,7 +39,7 @@ def test_the_public_surface_is_this() -> None:
     assert clipsearch.__version__.count(".") == 2
     assert (Path(clipsearch.__file__).parent / "py.typed").is_file()
     public = {name for name in dir(clipsearch.Index) if not name.startswith("_")}
-    asked = {"close", "duplicates", "embed_images", "embed_texts", "label", "query", "status", "update"}
+    asked = {"close", "duplicates", "embed_images", "embed_texts", "label", "query", "similar", "status", "update"}
     assert public - asked == set()
 
 
@@ -166,10 +166,10 @@ def test_labels_duplicates_and_metadata(index: clipsearch.Index, photos: list[Pa
         (lambda index: index.query(["a", b"b"]), "texts must be text or several of them, not bytes"),
         (lambda index: index.query("a", images=7), "images must be paths, bytes or images of Pillow, not int"),
         (lambda index: index.query("a", min_score=float("inf")), "min_score must be a cosine, -1 to 1, not inf"),
-        (lambda index: index.query("a", unique=2), "unique must be a cosine, 0 to 1, not 2"),
+        (lambda index: index.query("a", unique=True, similarity=2), "similarity must be a cosine, 0 to 1, not 2"),
         (lambda index: index.query("a", without=3), "without must be text or several of them, not int"),
         (lambda index: index.label(3), "labels must be text or several of them, not int"),
-        (lambda index: index.duplicates(similarity=9), "similarity must be a cosine, 0 to 1, not 9"),
+        (lambda index: index.similar(9), "similarity must be a cosine, 0 to 1, not 9"),
         (lambda index: index.update(7), "directories must be a path or several of them, not int"),
     ],
 )

@@ -56,3 +56,31 @@ def irregular(path: Path, shown: Sequence[tuple[Image.Image, float]]) -> Path:
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
     return path
+
+
+def remux(source: Path, target: Path, *, sound: float | None = None, video_from: Path | None = None) -> Path:
+    """The same packets in another container; `sound`: with a tone of so many hertz instead of what is heard."""
+    with (
+        av.open(str(video_from or source)) as pictures,
+        av.open(str(source)) as heard,
+        av.open(str(target), "w") as out,
+    ):
+        outputs = {0: out.add_stream_from_template(pictures.streams.video[0])}
+        if sound is None and heard.streams.audio:
+            outputs[1] = out.add_stream_from_template(heard.streams.audio[0])
+        tone: Any = None if sound is None else out.add_stream("aac", 8000)
+        for packet in pictures.demux(pictures.streams.video[0]):
+            if packet.dts is not None:
+                packet.stream = outputs[0]
+                out.mux(packet)
+        for packet in heard.demux(heard.streams.audio[0]) if 1 in outputs else ():
+            if packet.dts is not None:
+                packet.stream = outputs[1]
+                out.mux(packet)
+        if tone is not None:
+            samples = (np.sin(np.arange(8000) * sound * 2 * np.pi / 8000) * 8000).astype(np.int16)[None]
+            frame = av.AudioFrame.from_ndarray(samples, "s16", "mono")
+            frame.sample_rate, frame.pts = 8000, 0
+            for packet in (*tone.encode(frame), *tone.encode()):
+                out.mux(packet)
+    return target

@@ -9,8 +9,8 @@ Measured by `scripts/measure_copies.py`; the thresholds below come from there.
 
 from __future__ import annotations
 
+import hashlib
 import io
-import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -22,33 +22,27 @@ from clipsearch.arrays import Array
 from clipsearch.errors import ImageUnusable
 from clipsearch.images.decode import decode, in_srgb, is_raw
 
-HASH_DISTANCE = 6  # bits; re-saved copies differ in at most 4 of 63, different photos in at least 12
+HASH_DISTANCE = 6  # bits; re-saved copies differ in at most 4 of 63
 
 _HASH_SIDE, _HASH_TERMS = 32, 8
 _SKETCH_SIDE = 256  # pixels
 _CELL = 4  # pixels; a window is two cells wide and high, and windows overlap by half
 _BAND = 512  # rows compared at a time, which bounds the memory
 _SMALLEST = 8  # pixels; less than one window cannot be compared
+LEAST_DETAIL = 12.0  # grey levels: the standard deviation of the most detailed window. A blank page proves nothing.
 
-# Structural similarity (Wang et al. 2004) without its luminance term. The constant is large: below a contrast of about
-# 25 of 255, noise and compression count for more than structure.
-_CONTRAST = (0.1 * 255) ** 2
-_LEAST_DETAIL = 12.0  # grey levels: the standard deviation of the most detailed window. A blank page proves nothing.
-
-# What JPEG compression may cost, by the mean of its luminance quantization table (12 at quality 90, 144 at 20).
-_ASSUMED_STEP = 40.0  # for lossy formats that do not tell: WebP at quality 50 passes
+# The mean step of a JPEG's luminance quantization table: 12 at quality 90, 29 at 75, 58 at 50, 144 at 20.
+ASSUMED_STEP = 58.0  # for lossy formats that do not tell: WebP at quality 50 passes
 _MOST_STEP = 144.0
 
-_TONES = 65  # quantiles by which the tones of one picture are mapped to those of the other
-_MOST_TONE_SHIFT = 64.0  # grey levels that a brightness or contrast correction may move a tone
+_TONES = 64  # steps of the curve that maps the tones of one picture to those of the other
+_LEAST_TONE_SHIFT, _MOST_TONE_SHIFT = 3.0, 40.0  # grey levels that a correction of brightness or contrast moves a tone
 _MOST_CHROMA_SHIFT = 12.0  # levels of a colour correction of the whole picture
-_MOST_CHROMA = 24.0  # levels by which a 16th of the side may differ beyond that
+_MOST_CHROMA = 30.0  # levels by which 8 x 8 pixels may differ beyond that
+_GREY, _COLOURED = 2.0, 8.0  # levels of chroma: the most of a picture without colours, the least of one with colours
 
-_LEAST_OF_FRAMES, _MOST_ERROR_OF_FRAMES = 0.6, 8.0  # of two frames at 144 pixels, whose compression nobody states
-
-_KERNELS = (Image.Resampling.LANCZOS, Image.Resampling.BILINEAR, Image.Resampling.BOX)
-
-Grey = NDArray[np.float32]
+_CONTRAST = (0.1 * 255) ** 2  # of the structural similarity that is reported: a contrast that counts as noise
+_KERNELS = [Image.Resampling[name] for name in ("LANCZOS", "BICUBIC", "BOX", "BILINEAR", "HAMMING")]
 
 
 # ------------------------------------------------------------------------------------------ hash
@@ -74,20 +68,87 @@ def _dct_matrix() -> Array:
 _DCT = _dct_matrix()
 
 
-# ------------------------------------------------------------------------------------------ sketches
+# ------------------------------------------------------------------------------------------ facts
 
 
 class Facts(NamedTuple):
     """What a file's header says that decides whether it can be a copy at all.
 
-    `frames` are pictures in the file, `moment` when the shutter was released, with fractions of a second; `step` is the
-    mean luminance quantization step of a JPEG, None for lossless formats.
+    `frames` are pictures in the file; `date`, `fraction` (of its second) and `exposure` identify the release of the
+    shutter. `step` is the mean luminance quantization step of a JPEG, None for lossless formats; `coding` is the same
+    for files that were compressed in the same way.
     """
 
     frames: int
-    moment: str
+    date: str
+    fraction: str
+    exposure: str
     has_alpha: bool
     step: float | None
+    coding: str
+
+
+def _facts(data: bytes) -> Facts:
+    if is_raw(data):
+        raise ImageUnusable("a RAW file is no copy of a picture")
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            # MPO files of phones and cameras hold a gain map or a second view after the photo itself.
+            frames = 1 if image.format == "MPO" else int(getattr(image, "n_frames", 1))
+            return Facts(frames, *_shot(image), _has_alpha(image), *_compression(image))
+    except Exception as error:  # decoders raise whatever a hostile file makes them raise
+        raise ImageUnusable("not an image that can be read") from error
+
+
+def _shot(image: Image.Image) -> tuple[str, str, str]:
+    """Date, fraction of its second, and exposure; each empty where it is not known."""
+    try:
+        details = image.getexif().get_ifd(ExifTags.IFD.Exif)
+    except Exception:  # damaged EXIF says nothing
+        return "", "", ""
+    tags = ExifTags.Base
+    date, fraction = (
+        str(details.get(tag) or "").strip("\0 ") for tag in (tags.DateTimeOriginal, tags.SubsecTimeOriginal)
+    )
+    settings = [_number(details.get(tag)) for tag in (tags.ExposureTime, tags.FNumber, tags.ISOSpeedRatings)]
+    return date, fraction.rstrip("0"), " ".join(settings) if all(settings) else ""
+
+
+def _number(value: Any) -> str:
+    """Three digits: programs write 1/60 s as 10/600 or 16667/1000000."""
+    try:
+        return f"{float(value[0] if isinstance(value, tuple) else value):.3g}"
+    except (TypeError, ValueError, ZeroDivisionError, IndexError):
+        return ""
+
+
+def _has_alpha(image: Image.Image) -> bool:
+    """Whether anything shines through: many screenshots have an alpha channel that says no."""
+    if image.mode not in ("RGBA", "LA", "PA", "RGBa", "La") and "transparency" not in image.info:
+        return False
+    lowest, _ = image.convert("RGBA").getchannel("A").getextrema()
+    return bool(lowest < 255)  # type: ignore[operator]
+
+
+def _compression(image: Any) -> tuple[float | None, str]:
+    tables = getattr(image, "quantization", None)
+    if tables:
+        luminance = next(iter(tables.values()))
+        said = repr((sorted(tables.items()), image.getexif().get(ExifTags.Base.Orientation, 1)))
+        return float(np.mean(luminance)), hashlib.sha256(said.encode()).hexdigest()[:16]
+    if image.format in ("WEBP", "HEIF", "AVIF", "JPEG2000", "JXL", "GIF") or image.mode == "P":
+        return ASSUMED_STEP, str(image.format)
+    return None, "lossless"
+
+
+def _facts_agree(a: Facts, b: Facts) -> bool:
+    """Several pictures in one file are not one; a copy may lose its date, never get another; nor gain or lose alpha."""
+    if a.frames > 1 or b.frames > 1 or a.has_alpha != b.has_alpha:
+        return False
+    return all(not ours or not theirs or ours == theirs for ours, theirs in zip(a[1:4], b[1:4], strict=True))
+
+
+# ------------------------------------------------------------------------------------------ sketches
 
 
 class Sketch(NamedTuple):
@@ -118,8 +179,7 @@ def may_be_copies(a: Sketch, b: Sketch) -> bool:
     if min(height, width) < _SMALLEST:
         return min(a.width, a.height, b.width, b.height) >= _SMALLEST
     left, right = (_resized(of.grey, width, height) for of in (a, b))
-    measured = _measure(_with_tones_of(left, right), right)
-    return measured.fifth >= 0.5
+    return float(_Windows.of(_with_tones_of(left, right) or left, right).differing(_OF_SKETCHES).mean()) <= 1 / 20
 
 
 def _resized(grey: NDArray[np.uint8], width: int, height: int) -> Image.Image:
@@ -133,188 +193,205 @@ def same_framing(a: tuple[int, int], b: tuple[int, int]) -> bool:
     return abs(w * height / width - h) <= 1.0 or abs(h * width / height - w) <= 1.0
 
 
-def _facts(data: bytes) -> Facts:
-    if is_raw(data):
-        raise ImageUnusable("a RAW file is no copy of a picture")
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            # MPO files of phones and cameras hold a gain map or a second view after the photo itself.
-            frames = 1 if image.format == "MPO" else int(getattr(image, "n_frames", 1))
-            has_alpha = image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info
-            return Facts(frames, _moment(image), has_alpha, _step(image))
-    except ImageUnusable:
-        raise
-    except Exception as error:  # decoders raise whatever a hostile file makes them raise
-        raise ImageUnusable("not an image that can be read") from error
-
-
-def _moment(image: Image.Image) -> str:
-    try:
-        details = image.getexif().get_ifd(ExifTags.IFD.Exif)
-        when = (details.get(ExifTags.Base.DateTimeOriginal), details.get(ExifTags.Base.SubsecTimeOriginal))
-    except Exception:  # damaged EXIF says nothing
-        return ""
-    date, fraction = (str(part or "").strip("\0 ") for part in when)
-    return f"{date}.{fraction}" if date else ""
-
-
-def _step(image: Any) -> float | None:
-    """The mean quantization step of a JPEG's luminance; None for a lossless file."""
-    tables = getattr(image, "quantization", None)
-    if tables:
-        return float(np.mean(next(iter(tables.values()))))
-    return _ASSUMED_STEP if image.format in ("WEBP", "HEIF", "AVIF", "JPEG2000", "GIF") or image.mode == "P" else None
-
-
-def _facts_agree(a: Facts, b: Facts) -> bool:
-    """Several pictures in one file are not one; a copy may lose its date, never get another; nor gain or lose alpha."""
-    if a.frames > 1 or b.frames > 1 or a.has_alpha != b.has_alpha:
-        return False
-    whole, other = sorted((a.moment, b.moment), key=len, reverse=True)
-    return not other or whole == other or (other.endswith(".") and whole.startswith(other))
-
-
 # ------------------------------------------------------------------------------------------ comparison
 
 
-class _Measure(NamedTuple):
-    """How alike two grey pictures of one size are.
+class Likeness(NamedTuple):
+    """Of two pictures that agree everywhere.
 
-    `least` and `fifth` are the minimum and the 5% quantile of the structural similarity of all 8 x 8 windows, `error`
-    the root mean square difference in grey levels, `detail` the standard deviation of the most detailed window.
+    `similarity` is the structural similarity (Wang et al. 2004) of their least similar windows, 0 to 1; `detail` the
+    standard deviation of the most detailed window, in grey levels.
     """
 
-    least: float
-    fifth: float
-    error: float
+    similarity: float
     detail: float
+
+
+class _Tolerance(NamedTuple):
+    """What the two versions of one window may differ by, in grey levels.
+
+    The variance of their difference may be the square of `noise` and a `share` of their own variances: compression, and
+    an unknown kernel, matter most at edges. Compression that removes the noise of a dark photo changes every window
+    alike: where most do, all may differ up to `most`. The means of the two may be `shift` apart.
+    """
+
+    noise: float
+    most: float
+    share: float
+    shift: float
+
+
+_OF_SKETCHES = _Tolerance(14.0, 14.0, 0.4, 64.0)
+# Two files of one size, compressed in one way, with the same tones and colours are the same pixels, up to the rounding
+# of a second compression, or two shots from a tripod, of which even the noise differs.
+_RESAVED = (_Tolerance(1.6, 1.6, 0.02, 3.0),) * 3
+
+
+def _tolerances(step: float, *, is_corrected: bool) -> tuple[_Tolerance, ...]:
+    """At full size, half and a quarter of it.
+
+    Compression smears details and invents others, but little of that is left where four or sixteen pixels are averaged,
+    while another word still is. A correction moves the grey of colours in other ways than that of greys.
+    """
+    more, shift = (2.7, 14.0) if is_corrected else (0.0, 8.0)
+    return (
+        _Tolerance(more + 1.2 + 0.205 * step, more + 1.2 + 0.32 * step, 0.06, shift + 0.1 * step),
+        _Tolerance(more + 0.8 + 0.05 * step, more + 0.8 + 0.16 * step, 0.03, shift + 0.05 * step),
+        _Tolerance(more + 0.7 + 0.02 * step, more + 0.7 + 0.08 * step, 0.02, shift),
+    )
 
 
 def copy_similarity(a: bytes, b: bytes) -> float | None:
     """How alike the least similar places of two image files are, 0 to 1, if they show the same picture; else None.
 
     The larger picture is reduced to the size of the smaller, its tones are mapped to those of the other, and every
-    8 x 8 window must agree, at that size and at half of it. How well depends on how strongly the files are compressed.
-    Raises `ImageUnusable`.
+    8 x 8 window must agree, at that size, at half and at a quarter of it. How well depends on how strongly the files
+    are compressed. Raises `ImageUnusable`.
     """
     facts = _facts(a), _facts(b)
     if not _facts_agree(*facts):
         return None
+    step = max(of.step or 0.0 for of in facts)
     grounds = ("white", "black") if facts[0].has_alpha else ("white",)
-    found = [_similarity_on(a, b, facts, ground) for ground in grounds]
-    alike = [one for one in found if one is not None]
-    return min(alike) if len(alike) == len(found) else None
-
-
-def _similarity_on(a: bytes, b: bytes, facts: tuple[Facts, Facts], ground: str) -> float | None:
-    one, other = (decode(data, background=ground).image for data in (a, b))
-    if one.info.get("icc_profile") != other.info.get("icc_profile"):
-        one, other = in_srgb(one), in_srgb(other)
-    if one.width * one.height < other.width * other.height:
-        one, other = other, one
-    if min(other.size) < _SMALLEST or not same_framing(one.size, other.size):
-        return None
-    if not _colours_agree(one, other):
-        return None
-    step = min(_MOST_STEP, max(of.step or 0.0 for of in facts))
-    grey = other.convert("L")
-    return max((alike for alike in _by_kernel(one.convert("L"), grey, step) if alike is not None), default=None)
-
-
-def _by_kernel(large: Image.Image, small: Image.Image, step: float) -> Iterator[float | None]:
-    """The similarity for each way in which the smaller may have been made from the larger, until one fits."""
-    resized = large.size != small.size
-    for kernel in _KERNELS if resized else _KERNELS[:1]:
-        reduced = large.resize(small.size, kernel) if resized else large
-        alike = _similarity(_with_tones_of(reduced, small), small, step, resized=resized)
-        yield alike
-        if alike is not None:
-            return
-
-
-def grey_similarity(a: Image.Image, b: Image.Image) -> float | None:
-    """The same for two frames of videos, both grey and small; None if they differ."""
-    if a.size != b.size:
-        if not same_framing(a.size, b.size):
+    found: list[Likeness] = []
+    for ground in grounds:
+        one, other = (decode(data, background=ground).image for data in (a, b))
+        if one.info.get("icc_profile") != other.info.get("icc_profile"):
+            one, other = in_srgb(one), in_srgb(other)
+        likeness = likeness_of(one, other, step, same_coding=facts[0].coding == facts[1].coding)
+        if likeness is None:
             return None
-        a = a.resize(b.size, Image.Resampling.BOX)
-    measured = _measure(_with_tones_of(a, b), b)
-    return measured.least if measured.least >= _LEAST_OF_FRAMES and measured.error <= _MOST_ERROR_OF_FRAMES else None
+        found.append(likeness)
+    has_detail = max(likeness.detail for likeness in found) >= LEAST_DETAIL
+    return min(likeness.similarity for likeness in found) if has_detail else None
 
 
-def _similarity(a: Image.Image, b: Image.Image, step: float, *, resized: bool) -> float | None:
-    full = _measure(a, b)
-    if full.detail < _LEAST_DETAIL or full.least < _least_at_full_size(step):
+def likeness_of(a: Image.Image, b: Image.Image, step: float, *, same_coding: bool = False) -> Likeness | None:
+    """How alike two upright RGB pictures are if they agree everywhere, up to size, tone and compression; else None."""
+    large, small = (a, b) if a.width * a.height >= b.width * b.height else (b, a)
+    if min(small.size) < _SMALLEST or not same_framing(large.size, small.size):
         return None
-    if full.error > _most_error(step) + 4.0 * resized:
+    correction = _colour_correction(large, small)
+    if correction is None:
         return None
-    if min(a.size) >= 2 * _SMALLEST:
-        half = _measure(a.reduce(2), b.reduce(2))
-        if half.least < _least_at_half_size(step):
+    step, is_same_size, has_other_colours = min(step, _MOST_STEP), large.size == small.size, correction > _GREY
+    as_it_is = _tolerances(step, is_corrected=has_other_colours)
+    if same_coding and is_same_size and not has_other_colours:
+        as_it_is = _RESAVED
+    grey, target = large.convert("L"), small.convert("L")
+    for kernel in _KERNELS[:1] if is_same_size else _KERNELS:
+        reduced = grey if is_same_size else grey.resize(target.size, kernel)
+        likeness = _compared(reduced, target, as_it_is)
+        for one, other in ((reduced, target), (target, reduced)):
+            mapped = None if likeness else _with_tones_of(one, other)
+            likeness = _compared(mapped, other, _tolerances(step, is_corrected=True)) if mapped else likeness
+        if likeness:
+            return likeness
+    return None
+
+
+def _compared(a: Image.Image, b: Image.Image, tolerances: tuple[_Tolerance, ...]) -> Likeness | None:
+    """Two pictures of one size, both grey, at half of it after half until a window does not agree."""
+    similarity, detail = 1.0, 0.0
+    for tolerance in tolerances:
+        windows = _Windows.of(a, b)
+        if windows.differing(tolerance).any():
             return None
-    return max(0.0, full.least)
+        similarity, detail = min(similarity, windows.similarity()), max(detail, windows.detail())
+        if min(a.size) < 2 * _SMALLEST:
+            break
+        a, b = a.reduce(2), b.reduce(2)
+    return Likeness(max(0.0, similarity), detail)
 
 
-def _least_at_full_size(step: float) -> float:
-    return 0.92 - 0.0042 * step
+def _with_tones_of(a: Image.Image, b: Image.Image) -> Image.Image | None:
+    """A grey picture with its tones mapped to those of another of its size; None unless they differ, and slightly.
 
-
-def _least_at_half_size(step: float) -> float:
-    return 0.93 - 0.0006 * step
-
-
-def _most_error(step: float) -> float:
-    """Two shots from a tripod differ by their noise alone, which is more than careful compression costs."""
-    return 3.0 + 0.14 * step
-
-
-def _with_tones_of(a: Image.Image, b: Image.Image) -> Image.Image:
-    """A grey picture with its tones mapped to those of another, where a correction of brightness or contrast fits."""
-    ours, theirs = np.asarray(a), np.asarray(b)
-    left, right = (np.quantile(of, np.linspace(0, 1, _TONES)) for of in (ours, theirs))
-    tones = np.interp(np.arange(256), np.maximum.accumulate(left + np.arange(_TONES) * 1e-3), right)
-    used = slice(int(left[1]), int(left[-2]) + 1)
-    shift = float(np.abs(tones - np.arange(256))[used].max(initial=0.0))
-    if not 3.0 < shift <= _MOST_TONE_SHIFT:
-        return a
+    The curve is the mean tone in `b` of each tone of `a`, and only rises. It has to explain most of the difference:
+    compression moves tones too.
+    """
+    ours, theirs = (np.asarray(of)[::2].ravel() for of in (a, b))
+    steps = ours // (256 // _TONES)
+    counts = np.bincount(steps, minlength=_TONES)
+    used = counts > 0
+    means = np.bincount(steps, theirs, _TONES)[used] / counts[used]
+    centres = np.bincount(steps, ours, _TONES)[used] / counts[used]
+    tones = np.interp(np.arange(256), centres, np.maximum.accumulate(means))
+    matters = counts[used] > len(ours) / 1000
+    shift = float(np.abs(means - centres)[matters].max(initial=0.0))
+    if not _LEAST_TONE_SHIFT < shift <= _MOST_TONE_SHIFT:
+        return None
     mapped = a.point([round(float(tone)) for tone in tones])
-    return mapped if _error(np.asarray(mapped), theirs) < _error(ours, theirs) else a
+    return mapped if _square_error(mapped, b) <= _square_error(a, b) / 2 else None
 
 
-def _error(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
-    """The mean absolute difference of every fourth row."""
-    return float(np.abs(a[::4].astype(np.int16) - b[::4]).mean())
+def _square_error(a: Image.Image, b: Image.Image) -> float:
+    ours, theirs = (np.asarray(of)[::2].astype(np.int32) for of in (a, b))
+    return float(np.square(ours - theirs).mean())
 
 
-def _measure(a: Image.Image, b: Image.Image) -> _Measure:
-    """Compare two pictures of one size, both grey."""
-    left, right = np.asarray(a), np.asarray(b)
-    alike: list[Array] = []
-    squares, detail = 0.0, 0.0
+def _colour_correction(a: Image.Image, b: Image.Image) -> float | None:
+    """How many levels of chroma two pictures differ by, at most; None if they do not have the same colours.
+
+    8 x 8 pixels are compared: a red light is no green one. A picture without colours is no copy of one with colours.
+    """
+    size = max(1, b.width // 8), max(1, b.height // 8)
+    first, second = (
+        np.asarray(of.resize(size, Image.Resampling.BOX).convert("YCbCr"), np.float32)[..., 1:] - 128 for of in (a, b)
+    )
+    low, high = sorted(float(np.abs(of).max()) for of in (first, second))
+    if low <= _GREY and high >= _COLOURED:
+        return None
+    difference = first - second
+    shift = np.median(difference, axis=(0, 1))
+    if np.abs(shift).max() > _MOST_CHROMA_SHIFT or np.abs(difference - shift).max() > _MOST_CHROMA:
+        return None
+    return float(np.quantile(np.abs(difference), 0.95))
+
+
+# ------------------------------------------------------------------------------------------ windows
+
+
+class _Windows(NamedTuple):
+    """Of all 8 x 8 windows of two pictures: variances, the variance of the difference, and the difference of means."""
+
+    left: Array
+    right: Array
+    difference: Array
+    shift: Array
+
+    @staticmethod
+    def of(a: Image.Image, b: Image.Image) -> _Windows:
+        """Two grey pictures of one size, at least 8 x 8 pixels."""
+        bands = list(_bands(np.asarray(a), np.asarray(b)))
+        return _Windows(*(np.concatenate(part) for part in zip(*bands, strict=True)))
+
+    def differing(self, tolerance: _Tolerance) -> NDArray[np.bool_]:
+        typical = 2 * float(np.quantile(self.difference, 0.75))
+        noise = min(tolerance.noise**2 + typical, tolerance.most**2)
+        allowed = np.float32(noise) + np.float32(tolerance.share) * (self.left + self.right)
+        differing: NDArray[np.bool_] = (self.difference > allowed) | (np.abs(self.shift) > tolerance.shift)
+        return differing
+
+    def similarity(self) -> float:
+        return float((1 - self.difference / (self.left + self.right + np.float32(_CONTRAST))).min())
+
+    def detail(self) -> float:
+        return float(np.sqrt(np.maximum(np.minimum(self.left, self.right).max(), 0)))
+
+
+def _bands(left: NDArray[np.uint8], right: NDArray[np.uint8]) -> Iterator[tuple[Array, Array, Array, Array]]:
     for top in range(0, max(1, left.shape[0] - _CELL), _BAND):
         x, y = (of[top : top + _BAND + _CELL].astype(np.float32) for of in (left, right))
         if x.shape[0] < 2 * _CELL:
             break
-        squares += float(np.square(x[:_BAND] - y[:_BAND]).sum())
-        similarity, deviation = _windows(x, y)
-        alike.append(similarity.ravel())
-        detail = max(detail, deviation)
-    every = np.concatenate(alike)
-    error = math.sqrt(squares / left.size)
-    return _Measure(float(every.min()), float(np.quantile(every, 0.05)), error, detail)
+        mean_x, mean_y = _means(x), _means(y)
+        shift = mean_x - mean_y
+        left_variance, right_variance = _means(x * x) - mean_x * mean_x, _means(y * y) - mean_y * mean_y
+        yield left_variance, right_variance, _means((x - y) ** 2) - shift * shift, shift
 
 
-def _windows(x: Grey, y: Grey) -> tuple[Array, float]:
-    """The structural similarity of every window, and the largest standard deviation of one."""
-    mean_x, mean_y = _means(x), _means(y)
-    variance_x, variance_y = _means(x * x) - mean_x * mean_x, _means(y * y) - mean_y * mean_y
-    covariance = _means(x * y) - mean_x * mean_y
-    contrast = np.float32(_CONTRAST)
-    similarity = (2 * covariance + contrast) / (variance_x + variance_y + contrast)
-    return similarity.astype(np.float32), math.sqrt(max(0.0, float(np.minimum(variance_x, variance_y).max())))
-
-
-def _means(values: Grey) -> Array:
+def _means(values: NDArray[np.float32]) -> Array:
     """The means of all windows of two by two cells."""
     height, width = (side // _CELL * _CELL for side in values.shape)
     rows = values[0:height:_CELL, :width].copy()
@@ -326,14 +403,3 @@ def _means(values: Grey) -> Array:
     pairs = cells[:-1] + cells[1:]
     means: Array = (pairs[:, :-1] + pairs[:, 1:]) * np.float32(1 / (4 * _CELL * _CELL))
     return means
-
-
-def _colours_agree(a: Image.Image, b: Image.Image) -> bool:
-    """Whether the colours are the same up to a slight correction: a red logo is no copy of a blue one."""
-    size = max(1, min(16, b.width // 4)), max(1, min(16, b.height // 4))
-    (first, second) = (
-        np.asarray(of.resize(size, Image.Resampling.BOX).convert("YCbCr"), np.float32)[..., 1:] for of in (a, b)
-    )
-    difference = first - second
-    shift = np.median(difference, axis=(0, 1))
-    return bool((np.abs(shift) <= _MOST_CHROMA_SHIFT).all() and np.abs(difference - shift).max() <= _MOST_CHROMA)

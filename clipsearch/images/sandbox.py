@@ -287,9 +287,9 @@ def _input(data: bytes, how: Preprocess) -> tuple[dict[str, Any], bytes]:
     decoded = decode_for(data, how)
     between = time.perf_counter()
     pixels = pixels_of(decoded, how)
-    hash = perceptual_hash(decoded.image)
+    about = {"metadata": decoded.metadata, "hash": perceptual_hash(decoded.image)}
     seconds = {"decode": between - began, "resize": time.perf_counter() - between}
-    return {"size": pixels.shape, "metadata": decoded.metadata, "hash": hash, "seconds": seconds}, pixels.tobytes()
+    return {"size": pixels.shape, **about, "seconds": seconds}, pixels.tobytes()
 
 
 def _sketch(data: bytes) -> tuple[dict[str, Any], bytes]:

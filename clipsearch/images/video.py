@@ -10,14 +10,14 @@ import hashlib
 import itertools
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from clipsearch.errors import ImageUnusable
-from clipsearch.images.compare import grey_similarity, perceptual_hash
+from clipsearch.images.compare import ASSUMED_STEP, LEAST_DETAIL, likeness_of, perceptual_hash
 from clipsearch.images.decode import MAX_PIXELS
 from clipsearch.images.metadata import Metadata, camera_name
 from clipsearch.images.preprocess import Preprocess, preprocess
@@ -31,7 +31,7 @@ MOST_FRAMES = 300  # of one video
 _SOONEST, _LATEST = 1.0, 10.0  # seconds between two frames
 _CHANGED = 12.0  # mean difference of two small grey pictures, 0 to 255: less is noise and a hand that trembles
 _SMALL = 32  # pixels
-_COMPARED = 144  # pixels of the short side of frames that are compared
+_COMPARED, _WHOLE = 144, 4320  # pixels of the short side of frames that are compared: most, and one a second
 _SAME_TIME = 0.01  # seconds
 _PATIENCE = 40.0  # seconds of work after which what was found until then is all
 # By its content a file could be a list of others, to be had from anywhere.
@@ -53,12 +53,12 @@ class Video(NamedTuple):
 def frames_of(path: str, how: Preprocess) -> Video:
     """The frames of a video that show something else than those before them. Raises `ImageUnusable`."""
     kept: list[tuple[float, Pixels]] = []
-    turned, hash = False, 0
+    turned, first = False, 0
     with _explained():
         try:
             for seconds, frame in _changes(path):
                 image = _upright(frame, 2 * max(how.size))
-                hash = hash if kept else perceptual_hash(image)
+                first = first if kept else perceptual_hash(image)
                 kept.append((seconds, preprocess(image, how)))
                 turned = round(frame.rotation / 90) % 2 == 1
         except Exception:  # of a damaged video, what comes before the damage counts
@@ -68,7 +68,7 @@ def frames_of(path: str, how: Preprocess) -> Video:
     if not kept:
         raise ImageUnusable("has no pictures")
     kept = kept[:: -(-len(kept) // MOST_FRAMES)]
-    return Video(np.stack([pixels for _, pixels in kept]), tuple(round(at, 3) for at, _ in kept), metadata, hash)
+    return Video(np.stack([pixels for _, pixels in kept]), tuple(round(at, 3) for at, _ in kept), metadata, first)
 
 
 def _changes(path: str) -> Iterator[tuple[float, Any]]:
@@ -109,42 +109,75 @@ def frame_at(path: str, seconds: float, long_side: int) -> Image.Image:
 def copy_similarity(a: str, b: str) -> float | None:
     """How alike the least similar frames of two videos are, 0 to 1, if one is a copy of the other; else None.
 
-    All frames are compared in step, at 256 pixels, and their times have to agree. The sound must be the same packets:
-    two films with one picture may be dubbed in two languages. Raises `ImageUnusable`.
+    Their sound must be the same packets: two films with one picture may be dubbed in two languages. Their frames are
+    the same packets in another container, or are compared in step: all of them at 144 pixels, and one a second at
+    full size, where writing is visible. Raises `ImageUnusable`.
     """
     with _explained():
-        if _sound(a) != _sound(b):
+        ours, theirs = _Streams.of(a), _Streams.of(b)
+        if ours.sound != theirs.sound or (ours.moment and theirs.moment and ours.moment != theirs.moment):
             return None
-        least = 1.0
-        for one, other in itertools.zip_longest(_grey_frames(a), _grey_frames(b)):
-            if one is None or other is None or abs(one[0] - other[0]) > _SAME_TIME:
-                return None
-            alike = grey_similarity(one[1], other[1])
-            if alike is None:
-                return None
-            least = min(least, alike)
-        return least
+        if not _same_times(ours.times, theirs.times):
+            return None
+        if ours.pictures == theirs.pictures and ours.rotation == theirs.rotation:
+            return 1.0
+        return _frames_similarity(a, b)
 
 
-def _grey_frames(path: str) -> Iterator[tuple[float, Image.Image]]:
-    """Every frame with its time, upright and small; without any, the file is no video."""
+class _Streams(NamedTuple):
+    """Hashes of the packets of pictures and of each audio stream; when frames are shown, and how they are turned."""
+
+    pictures: bytes
+    times: tuple[float, ...]
+    rotation: int
+    sound: list[bytes]
+    moment: str
+
+    @staticmethod
+    def of(path: str) -> _Streams:
+        with _opened(path) as (container, stream):
+            heard = {stream.index: hashlib.sha256() for stream in container.streams.audio}
+            seen, times, offset = hashlib.sha256(), [], _offset(stream)
+            for packet in container.demux(stream, *container.streams.audio):
+                if packet.stream.index in heard:
+                    heard[packet.stream.index].update(bytes(packet))
+                elif packet.pts is not None:
+                    seen.update(bytes(packet))
+                    times.append(float(packet.pts * packet.time_base) - offset)
+            moment = container.metadata.get("creation_time", "")
+        with _opened(path) as (container, stream):
+            rotation = next((frame.rotation for frame in container.decode(stream)), 0)
+        sound = [digest.digest() for digest in heard.values()]
+        return _Streams(seen.digest(), tuple(sorted(times)), rotation, sound, moment)
+
+
+def _same_times(ours: Sequence[float], theirs: Sequence[float]) -> bool:
+    return len(ours) == len(theirs) and all(
+        abs(one - other) <= _SAME_TIME for one, other in zip(ours, theirs, strict=True)
+    )
+
+
+def _frames_similarity(a: str, b: str) -> float | None:
+    least, detail, looked = 1.0, 0.0, -_SOONEST
+    for one, other in itertools.zip_longest(_frames_with_times(a), _frames_with_times(b)):
+        if one is None or other is None or abs(one[0] - other[0]) > _SAME_TIME:
+            return None
+        is_whole = one[0] - looked >= _SOONEST
+        looked = one[0] if is_whole else looked
+        side = _WHOLE if is_whole else _COMPARED
+        alike = likeness_of(_upright(one[1], side), _upright(other[1], side), ASSUMED_STEP)
+        if alike is None:
+            return None
+        least, detail = min(least, alike.similarity), max(detail, alike.detail)
+    return least if detail >= LEAST_DETAIL else None
+
+
+def _frames_with_times(path: str) -> Iterator[tuple[float, Any]]:
     with _opened(path) as (container, stream):
-        offset, found = _offset(stream), False
+        offset = _offset(stream)
         for frame in container.decode(stream):
             if frame.time is not None:
-                found = True
-                yield frame.time - offset, _upright(frame, _COMPARED).convert("L")
-        if not found:
-            raise ImageUnusable("has no pictures")
-
-
-def _sound(path: str) -> list[bytes]:
-    """A hash of the packets of each audio stream."""
-    with _opened(path) as (container, _):
-        streams = {stream.index: hashlib.sha256() for stream in container.streams.audio}
-        for packet in container.demux(*container.streams.audio) if streams else ():
-            streams[packet.stream.index].update(bytes(packet))
-        return [digest.digest() for digest in streams.values()]
+                yield frame.time - offset, frame
 
 
 # ------------------------------------------------------------------------------------------ frames

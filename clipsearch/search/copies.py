@@ -26,7 +26,7 @@ from clipsearch.images.read import content_hash, read
 from clipsearch.images.sandbox import Decoders, usable_cores
 from clipsearch.images.scan import IMAGE_SUFFIXES, is_raw_name, is_video_name
 from clipsearch.search.hamming import Hashes, components, within
-from clipsearch.search.preference import is_as_good, is_discarded, preference
+from clipsearch.search.preference import has_all_of, preference
 from clipsearch.search.present import Present
 from clipsearch.store.photo import Photo
 from clipsearch.store.searchable import Searchable
@@ -48,8 +48,8 @@ class Kind(StrEnum):
 class Copy(NamedTuple):
     """A file of a group.
 
-    `similarity` to the best is 1 for the same bytes; for a copy how alike their least similar places are, and for what
-    is only similar the cosine. `same_file` are other paths of this very file: deleting one of them frees nothing.
+    `similarity` to the best is 1 for the same bytes; for a copy how alike their least similar places are; for what is
+    only similar the cosine. `same_file` are other paths of this very file: deleting one of them frees nothing.
     """
 
     photo: Photo
@@ -218,8 +218,8 @@ class Comparer:
             return None
 
     def _of_videos(self, a: Photo, b: Photo) -> float | None:
-        durations = a.metadata.duration, b.metadata.duration
-        if durations[0] is None or durations[1] is None or abs(durations[0] - durations[1]) > _SAME_DURATION:
+        ours, theirs = a.metadata.duration, b.metadata.duration
+        if ours is None or theirs is None or abs(ours - theirs) > _SAME_DURATION:
             return None
         return self._decoders.video_similarity(a.path, b.path)
 
@@ -256,8 +256,7 @@ def _without_risk(files: list[Copy], partners: _Partners) -> Iterator[Copy]:
     best, *others = files
     yield best
     for other in others:
-        is_better = is_discarded(other.photo.path) and not is_as_good(best.photo, other.photo)
-        if not is_better and partners.are_kept(other.photo.path, best.photo.path):
+        if has_all_of(best.photo, other.photo) and partners.are_kept(other.photo.path, best.photo.path):
             yield other
 
 

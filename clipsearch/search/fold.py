@@ -74,13 +74,13 @@ class Fold:
 
     def _like(self, photo: Photo) -> list[Photo]:
         """Other files that are there, unchanged, and may be copies by their hashes."""
-        ids = [photo.image_id]
+        found = self._store.with_content(photo.content, self._selection)
         if photo.hash is not None and not is_video_name(photo.path):
             if self._hashes is None:
                 self._hashes = self._store.hashes()
             images, hashes = self._hashes
-            ids = list({*ids, *images[within(photo.hash, hashes)].tolist()})
-        found = self._store.photos_of(ids, self._selection)
+            near = self._store.photos_of(images[within(photo.hash, hashes)].tolist(), self._selection)
+            found += [other for other in near if other.content != photo.content]
         return [file.photo for file in unchanged(Present(), found) if file.photo.path != photo.path]
 
     def _one_name_a_file(self, hits: Sequence[Hit]) -> tuple[list[Hit], list[bool]]:

@@ -4,56 +4,78 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 
 from clipsearch.store.photo import Photo
 
-# Folders of deleted files, snapshots and caches, as systems, NAS boxes and photo programs name them, in lower case.
+# Folders of deleted files, snapshots, earlier versions and caches, as systems, NAS boxes, telephones and photo programs
+# name them. Names are compared without case, and in one form of Unicode.
 _DISCARDED = re.compile(
-    rb"\$recycle\.bin|recycler|recycled?|#recycle|@recycle|@recently-snapshot|recycle bin|recently deleted"
-    rb"|\.?trash(es)?(-\d+)?|\.trashed.*|\.dtrash|\.deleted|deleted|trashbox|network trash folder|papierkorb|corbeille"
-    rb"|[#@.]?snapshots?|\.zfs|\.stversions|\.?versions|lost\+found|\.sync"
-    rb"|\.?caches?|@eadir|\.@__thumb|\.?thumb(nail)?s?|\.thumbs|previews?(\.lrdata)?|.*\.lrdata|\.picasaoriginals"
+    r"[$#@._ ]*(network )?(recycl(e|ed|er)([ ._-]*bin)?|trash(es|ed|bin|box|can)?(-\d+)?)"
+    r"|.*(gallery|photo)[ _-]?recycler?|.*(recycle|trash)[ ._-]*bin|network trash folder|.*[ _.-]trash|\.[a-z]*trash"
+    r"|[._ ]*((recently|zuletzt) )?(deleted|gelöscht)( items| files| photos)?|\.trashed.*|wastebasket"
+    r"|(netz(werk)?)?papierkorb|corbeille|papelera( de reciclaje)?|cestino|prullenbak|lixeira|reciclagem|kosz|koš"
+    r"|papperskorg(en)?|papirkurv|roskakori|geri dönüşüm kutusu|корзина|ごみ箱|ゴミ箱|回收站|資源回收筒|휴지통"
+    r"|[#@.~]*(recently-)?snapshots?|\.zfs|timeshift|\.mobilebackups|backups\.backupdb"
+    r"|\.stversions|\.?versions|files_versions|\.sync|lost\+found|found\.\d+|system volume information"
+    r"|\.?caches?|\.dropbox\.cache|@eadir|\.@__thumb|\.?thumb(nail)?s?|previews?|.*\.lrdata|\.picasaoriginals"
 )
-_TRASHED_NAME = re.compile(rb"\.trashed-\d+-.*")  # Android moves nothing and renames
-_BACKUP = re.compile(rb"(.*[ ._-])?(backups?|bak|old|archives?|copy|copies|sicherung)([ ._-].*|\d*)?")
+_TRASHED_NAME = re.compile(r"\.trashed-\d+-.*")  # Android moves nothing and renames
+_BACKUP = re.compile(r"(.*[ ._-])?(backups?|bak|old|archives?|copy|copies|sicherung(en)?)([ ._-].*|\d*)?")
+_COPY_WORD = r"(copy|kopie|kopia|kopio|copie|copia|cópia|копия|コピー|副本|사본)"
 _COPY_NAME = re.compile(
-    rb"(copy|kopie|copie|copia|c\xc3\xb3pia) (of|von|de|di|\(\d+\)).*"  # Copy of IMG_1
-    rb"|.*[ _-](copy|kopie|copie|copia)([ _-]?\(?\d+\)?)?"  # IMG_1 copy, IMG_1-copy-2, IMG_1 - Copy (3)
-    rb"|.* ?\(\d{1,3}\)"  # IMG_1 (1)
-    rb"|.*[-~]\d"  # IMG_1-2, IMG_1~2
-    rb"|.*[ _-](edited|conflict|conflicted copy.*)",
-    re.IGNORECASE,
+    rf"{_COPY_WORD} ?((of|von|van|av|de|di|\(\d+\)) .*)"  # Copy of IMG_1
+    rf"|.*[ _-]{_COPY_WORD}([ _-]?\(?\d+\)?)?"  # IMG_1 copy, IMG_1-copy-2, IMG_1 - Copy (3)
+    r"|.* ?\(\d{1,3}\)"  # IMG_1 (1)
+    r"|.*[-~]\d"  # IMG_1-2, IMG_1~2
+    r"|.*[ _-](edited|conflict|conflicted copy.*)"
 )
 
-Preference = tuple[bool, int, int, bool, bool, int, int, bytes]
+_LOSSLESS = (b".png", b".tif", b".tiff", b".bmp", b".psd")
+
+Preference = tuple[bool, int, bool, int, int, bool, bool, int, int, bytes]
 
 
 def is_discarded(path: bytes) -> bool:
     """Whether a file lies in a trash folder, a snapshot or a cache: it may be gone tomorrow and is never the best."""
-    *folders, name = path.replace(b"\\", b"/").lower().split(b"/")
+    *folders, name = _names(path)
     return any(_DISCARDED.fullmatch(folder) for folder in folders) or bool(_TRASHED_NAME.fullmatch(name))
+
+
+def _names(path: bytes) -> list[str]:
+    """The folders and the name of a path, in lower case."""
+    spelt = unicodedata.normalize("NFC", path.decode("utf-8", "surrogateescape")).lower()
+    return (spelt.replace("\\", "/") if os.name == "nt" else spelt).split("/")
 
 
 def preference(photo: Photo) -> Preference:
     """A sort key, smaller for the better file.
 
-    In order: not discarded; most pixels; least compressed, so the larger file; not in a backup folder; a name that is
-    not that of a copy; the oldest; the shortest path; the path itself.
+    In order: not discarded; most pixels; least compressed, so lossless, then the larger file; the most metadata; not in
+    a backup folder; a name that is not that of a copy; the oldest; the shortest path; the path itself.
     """
-    *folders, name = photo.path.split(b"/")
-    stem = os.path.splitext(name)[0]
+    *folders, name = _names(photo.path)
     return (
         is_discarded(photo.path),
         -photo.metadata.width * photo.metadata.height,
+        os.path.splitext(photo.path)[1].lower() not in _LOSSLESS,
         -photo.size,
-        any(_BACKUP.fullmatch(folder.lower()) for folder in folders),
-        _COPY_NAME.fullmatch(stem) is not None,
+        -len(_facts(photo)),
+        any(_BACKUP.fullmatch(folder) for folder in folders),
+        _COPY_NAME.fullmatch(os.path.splitext(name)[0]) is not None,
         photo.mtime_ns,
         len(photo.path),
         photo.path,
     )
 
 
-def is_as_good(best: Photo, other: Photo) -> bool:
-    """Whether the best has all that another copy has: as many pixels in as large a file."""
-    return preference(best)[1:3] <= preference(other)[1:3]
+def has_all_of(best: Photo, other: Photo) -> bool:
+    """Whether nothing is lost without another copy: the best has as many pixels, as little compressed, and its facts."""
+    return preference(best)[1:4] <= preference(other)[1:4] and _facts(best) >= _facts(other)
+
+
+def _facts(photo: Photo) -> set[str]:
+    """What is known of a photo beside its pixels: the names of facts, and its keywords."""
+    of = photo.metadata
+    facts = {"taken": of.taken, "camera": of.camera, "place": of.latitude}
+    return {name for name, value in facts.items() if value is not None} | {f"keyword {word}" for word in photo.keywords}

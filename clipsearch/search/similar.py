@@ -61,15 +61,9 @@ def find_similar(
         if (photo.path in best if photo.content in seen else any(unchanged(present, [photo])))
     )
     _join(of_image, store, selection, images, threshold)
-    groups = [_as_similar(files) for files in of_image.values() if len(files) > 1]
+    # None is called the best: the others may show something else, and pairs of RAW and JPEG are not kept together here.
+    groups = [(first._replace(kind=Kind.SIMILAR), *others) for first, *others in of_image.values() if others]
     return sorted(groups, key=lambda files: files[0].photo.path)
-
-
-def _as_similar(files: list[Copy]) -> Group:
-    """The first of a group is no better than what only looks like it."""
-    first, *others = files
-    is_similar = any(file.kind is Kind.SIMILAR for file in others)
-    return (first._replace(kind=Kind.SIMILAR) if is_similar else first, *others)
 
 
 def _by_preference(photos: Iterable[Photo]) -> Ids:

@@ -89,10 +89,9 @@ def of_ids(store: Store, ids: Ids) -> list[Row]:
 
 
 def _rows(store: Store, query: str, values: tuple[Any, ...]) -> Iterator[Row]:
-    for photo, root, path, size, mtime, ctime, content, vector, hash, *metadata in store.database.execute(
-        query, values
-    ):
+    found = store.database.execute(query, values)
+    for photo, root, path, size, mtime, ctime, content, vector, phash, *metadata in found:
         if not isinstance(path, bytes) or len(vector) != 2 * store.dim:
             raise store.damaged()
         row = np.frombuffer(vector, "<f2").astype(np.float16, copy=False)
-        yield Row(photo, root, path, size, mtime, ctime, content, row, hash, Metadata(*metadata))
+        yield Row(photo, root, path, size, mtime, ctime, content, row, phash, Metadata(*metadata))

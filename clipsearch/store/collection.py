@@ -208,11 +208,18 @@ class PublishedIndex(Searchable):
         return np.sort(np.fromiter((row["id"] for row in self._all(chosen.holds.sql, ["id"])), np.int64))
 
     def photos_of(self, ids: Iterable[int], chosen: Selection | None = None) -> list[Photo]:
-        wanted = [row for part in parts(ids) for row in self._query(expressions.ids_in(part), OF_PHOTO)]
+        holds = [] if chosen is None else [chosen.holds.sql]
+        asked = [expressions.all_of([expressions.ids_in(part), *holds]) for part in parts(ids)]
+        wanted = [row for expression in asked for row in self._query(expression, OF_PHOTO)]
         if chosen is None:  # and all that have the same contents
             contents = parts(sorted({row["content"] for row in wanted}))
             wanted = [row for part in contents for row in self._all(f"content in {among(part)}", OF_PHOTO)]
         return [self._photo(row) for row in wanted]
+
+    def with_content(self, content: bytes, chosen: Selection) -> list[Photo]:
+        """As `Searchable` says: here photos with one content have an id each."""
+        same = expressions.all_of([f"content == {quoted(content.hex())}", chosen.holds.sql])
+        return [self._photo(row) for row in self._all(same, OF_PHOTO)]
 
     def by_path(self, chosen: Selection, *, copied: bool = False) -> Iterator[Photo]:
         counted = Counter(row["content"] for row in self._all(chosen.holds.sql, ["content"])) if copied else {}

@@ -153,6 +153,11 @@ class Searchable(ABC):
     def photos_of(self, ids: Iterable[int], chosen: Selection | None = None) -> list[Photo]:
         """The photos of images; of a selection, if one is given."""
 
+    def with_content(self, content: bytes, chosen: Selection) -> list[Photo]:
+        """The photos of a selection that have this content hash."""
+        image = self.find_image(content)
+        return [] if image is None else self.photos_of([image], chosen)
+
     @abstractmethod
     def by_path(self, chosen: Selection, *, copied: bool = False) -> Iterator[Photo]:
         """The photos of a selection in bytewise order of their paths.

@@ -3,8 +3,8 @@
 A segment never changes once it is written. Its rows are what the catalogue has; its codes are these in four bits a
 number, so that a scan reads a quarter of the bytes and multiplies whole numbers. Before, the rows are turned, so that
 no number counts much more than the others: of CLIP's, a few do, and the nearest rows of a query are at the ends of
-their range. FORMAT.md describes the file. This is the only module that imports faiss, which takes longer than a query
-and only writes, and numkong.
+their range. FORMAT.md describes the file. In the store only this module imports numkong and faiss; the latter takes
+longer than a query, and is only needed to write.
 """
 
 from __future__ import annotations

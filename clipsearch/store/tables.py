@@ -305,11 +305,11 @@ class Tables(Searchable):
         rows = ((root.id, path) for path in paths)
         self.database.executemany("DELETE FROM photos WHERE root = ? AND path = ?", rows)
 
-    def add_image(self, content: bytes, metadata: Metadata, vector: Array, hash: int | None = None) -> int:
+    def add_image(self, content: bytes, metadata: Metadata, vector: Array, phash: int | None = None) -> int:
         """Record contents by their hash, with a unit row (dim,) kept in fp16 and a perceptual hash; returns the id."""
         self.begin()
         row = vector.astype("<f2").tobytes()
-        values = (content, *metadata, hash, schema.mark(content, *metadata, hash, row))
+        values = (content, *metadata, phash, schema.mark(content, *metadata, phash, row))
         statement = "INSERT INTO images VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
         image_id = int(self.database.execute(statement, values).lastrowid or 0)
         self.database.execute("INSERT INTO embeddings VALUES (?, ?)", (image_id, row))
@@ -463,12 +463,12 @@ class Tables(Searchable):
             f" FROM {tables} LEFT JOIN frames ON frames.image = photos.image WHERE {condition}",
             values,
         )
-        for root, path, size, mtime_ns, ctime_ns, image_id, keywords, time, content, hash, is_sound, *metadata in rows:
+        for root, path, size, mtime_ns, ctime_ns, image_id, keywords, time, content, phash, is_sound, *metadata in rows:
             if not is_sound or not isinstance(path, bytes) or (time is None and is_video_name(path)):
                 raise self.damaged()
             whole = join(roots[root].path, path)
             of = Metadata(*metadata)
-            yield Photo(image_id, whole, size, mtime_ns, content, of, ctime_ns, tuple_of(keywords), time, hash)
+            yield Photo(image_id, whole, size, mtime_ns, content, of, ctime_ns, tuple_of(keywords), time, phash)
 
     # -------------------------------------------------------------------------------- embeddings
 

@@ -7,13 +7,13 @@ import json
 import sys
 
 import pytest
-from clipsearch.search.duplicates import Copy
 
 from clipsearch.images.metadata import Metadata
 from clipsearch.images.scan import Rules
 from clipsearch.indexing.status import OfflinePart, RootStatus, Status
 from clipsearch.indexing.update import Report
 from clipsearch.output import records
+from clipsearch.search.copies import Copy, Kind
 from clipsearch.search.evaluate import Evaluation, Recall
 from clipsearch.search.hit import Hit
 from clipsearch.search.label import Labelled
@@ -23,7 +23,7 @@ RAW = b"/a/\xff\t\n\\.jpg"
 _OF = Metadata(4, 3, "2023-07-14T18:03:21", "Canon", 1.5, -2.5)
 KNOWN = Photo(1, b"/a/b.jpg", 20, 1_500_000_000, b"", _OF, 0, ("beach", "dog"), 12.5)
 UNKNOWN = Photo(2, RAW, 10, 0, b"", Metadata(2, 1))
-FACTS = {"width", "height", "size", "mtime", "taken", "camera", "latitude", "longitude", "keywords", "time"}
+FACTS = {"width", "height", "size", "mtime", "taken", "camera", "latitude", "longitude", "keywords", "time", "duration"}
 
 
 def objects(chunks: object) -> list[dict[str, object]]:
@@ -48,6 +48,7 @@ def test_a_hit_has_the_fields_that_the_readme_names() -> None:
         "longitude": -2.5,
         "keywords": ["beach", "dog"],
         "time": 12.5,
+        "duration": None,
         "similar": [{"path": "/a/\ufffd\t\n\\.jpg", "path_b64": base64.b64encode(RAW).decode()}],
         "same_file": [{"path": "/a/link.jpg"}],
     }
@@ -70,16 +71,26 @@ def test_what_is_not_unicode_is_replaced() -> None:
 
 
 def test_other_names_of_a_file_are_in_no_list_that_a_script_would_delete() -> None:
-    group = (Copy(KNOWN, 1.0), Copy(UNKNOWN, 0.9931, (b"/a/link.jpg",)))
+    group = (Copy(KNOWN, Kind.BEST, 1.0), Copy(UNKNOWN, Kind.COPY, 0.9931, (b"/a/link.jpg",)))
     [found] = objects(records.duplicates([group], "jsonl", b"\n"))
-    assert found["group"] == 1
+    assert (found["group"], found["kind"]) == (1, "copies")
     best, other = found["photos"]
-    assert set(best) == {"similarity", "path", "same_file"} | FACTS
+    assert set(best) == {"kind", "similarity", "path", "same_file"} | FACTS
+    assert (best["kind"], other["kind"]) == ("best", "copy")
     assert (best["same_file"], other["same_file"]) == ([], [{"path": "/a/link.jpg"}])
     assert other["similarity"] == 0.9931
     assert json.loads(b"".join(records.duplicates([group], "json", b"\n"))) == [found]
     assert b"".join(records.duplicates([group], "paths", b"\0")) == KNOWN.path + b"\0" + RAW + b"\0\0"
-    assert b"link.jpg" not in b"".join(records.duplicates([group], "tsv", b"\n"))
+    tsv = b"".join(records.duplicates([group], "tsv", b"\n"))
+    assert tsv == b"1\tbest\t1.0000\t/a/b.jpg\n1\tcopy\t0.9931\t/a/\xff\\t\\n\\\\.jpg\n"
+
+
+def test_similar_photos_are_under_another_key_than_copies() -> None:
+    """So a script that deletes `.photos[1:]` finds nothing in them."""
+    group = (Copy(KNOWN, Kind.SIMILAR, 1.0), Copy(UNKNOWN, Kind.SIMILAR, 0.98))
+    [found] = objects(records.duplicates([group], "jsonl", b"\n"))
+    assert (found["kind"], "photos" in found, len(found["similar"])) == ("similar", False, 2)
+    assert b"".join(records.duplicates([group], "tsv", b"\n")).startswith(b"1\tsimilar\t1.0000\t/a/b.jpg\n")
 
 
 def test_labels_and_their_counts() -> None:

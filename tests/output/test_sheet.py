@@ -19,7 +19,6 @@ from typing import Any
 from urllib.parse import unquote_to_bytes, urlsplit
 
 import pytest
-from clipsearch.search.duplicates import Copy
 from PIL import Image as Picture
 from PIL import ImageCms
 
@@ -32,6 +31,7 @@ from clipsearch.images.thumbnail import LONG_SIDE
 from clipsearch.output import sheet as module
 from clipsearch.output.sheet import duplicates_sheet, sheet, write_duplicates, write_sheet
 from clipsearch.output.text import printable
+from clipsearch.search.copies import Copy, Kind
 from clipsearch.search.hit import Hit
 from clipsearch.store.catalogue import Photo
 
@@ -254,9 +254,9 @@ def test_a_photo_that_is_gone_has_a_card_that_says_so(tmp_path: Path) -> None:
 
 def test_groups_of_copies_are_sections_of_a_page(tmp_path: Path) -> None:
     best, small = save(tmp_path / "best.png"), save(tmp_path / "small.png", "blue")
-    one = (Copy(best, 1.0, (os.fsencode(tmp_path / "a link.png"),)), Copy(small._replace(image_id=2), 0.9931))
-    two = (Copy(best, 1.0), Copy(best, 1.0))
-    text = "".join(duplicates_sheet([one, two], "in ~/Pictures"))
+    one = (Copy(best, Kind.BEST, 1.0, (os.fsencode(tmp_path / "a link.png"),)), Copy(small, Kind.COPY, 0.9931))
+    two = (Copy(best, Kind.BEST, 1.0), Copy(best, Kind.IDENTICAL, 1.0))
+    text = "".join(duplicates_sheet([one, two], "Duplicates", "in ~/Pictures"))
     parsed = Parsed(text)
     assert len(parsed.cards) == len(parsed.all("img")) == 4
     assert "4 photos in 2 groups" in text
@@ -264,11 +264,11 @@ def test_groups_of_copies_are_sections_of_a_page(tmp_path: Path) -> None:
     assert [text.count(f"<h2>Group {n} ") for n in (1, 2)] == [1, 1]
     assert "+1 same file" in parsed.cards[0]
     assert "a link.png" in parsed.cards[0]
-    assert ["near 0.993" in card for card in parsed.cards] == [False, True, False, False]
-    assert ["identical" in card for card in parsed.cards] == [False, False, False, True]
+    kinds = ("best", "copy", "best", "identical")
+    assert [kind in card for kind, card in zip(kinds, parsed.cards, strict=True)] == [True] * 4
     assert all(f"file of {best.changed[:16].replace('T', ' ')}" in card for card in parsed.cards)  # the older is better
     assert "1 B" in parsed.cards[0]
-    write_duplicates(tmp_path / "page.html", [one, two])
+    write_duplicates(tmp_path / "page.html", [one, two], "Duplicates")
     assert (tmp_path / "page.html").read_text().startswith("<!DOCTYPE html>")
 
 
@@ -552,9 +552,9 @@ def test_keys_move_between_the_cards(browser: Browser, tmp_path: Path) -> None:
 
 
 def test_keys_move_between_groups_of_any_length(browser: Browser, tmp_path: Path) -> None:
-    photos = [Copy(save(tmp_path / f"{n}.png"), 1.0) for n in range(1, 10)]
+    photos = [Copy(save(tmp_path / f"{n}.png"), Kind.SIMILAR, 1.0) for n in range(1, 10)]
     groups = [tuple(photos[:2]), tuple(photos[2:7]), tuple(photos[7:])]  # 1 2, 3 4 5 6, 7, 8 9
-    (tmp_path / "sheet.html").write_text("".join(duplicates_sheet(groups)), encoding="utf-8")
+    (tmp_path / "sheet.html").write_text("".join(duplicates_sheet(groups, "Similar photos")), encoding="utf-8")
     browser.ask("Emulation.setDeviceMetricsOverride", width=1300, height=800, deviceScaleFactor=1, mobile=False)
     browser.open((tmp_path / "sheet.html").as_uri())
     walk = [

@@ -129,7 +129,8 @@ def test_a_summary_tells_new_skips_from_old_ones_and_says_what_was_not_seen() ->
         "1 file still skipped; to list them, run: clipsearch status",
         "unreadable, photos kept in the index: /locked: permission denied",
         "offline: /usb is not there; photos kept in the index",
-        "offline: /mnt has none of its photos any more; photos kept in the index; if its photos are gone for good, add --prune",
+        "offline: /mnt has none of its photos any more; photos kept in the index;"
+        " if its photos are gone for good, add --prune",
         "int8 is faster but too far from fp32 (cosine 0.9971); used bf16",
         "--exclude 'sub/' matched nothing",
     ]

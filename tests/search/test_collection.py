@@ -16,9 +16,9 @@ from odd_photos import DAY, FOLDERS, NAMES, PLACES, fill, new_collection
 
 from clipsearch.errors import BadRequest, NotIndexed
 from clipsearch.indexing.publish import publish
-from clipsearch.search.duplicates import find_duplicates
-from clipsearch.search.term import Term
+from clipsearch.search.copies import find_copies
 from clipsearch.search.query import Limits, Searcher
+from clipsearch.search.term import Term
 from clipsearch.store.catalogue import Store
 from clipsearch.store.filters import EVERYTHING, Circle, Filter
 from clipsearch.store.opening import open_index
@@ -102,7 +102,7 @@ def test_the_same_question_has_the_same_answer(both: Both, data: st.DataObject) 
         data.draw(st.sampled_from([1, 3, 10, 50, 10_000])),
         data.draw(st.sampled_from([None, None, 0.05])) if terms else None,
         None,
-        data.draw(st.sampled_from([None, 0.98])),
+        *data.draw(st.sampled_from([(False, None), (True, None), (True, 0.98)])),
     )
     try:
         expected = answer(both.folder, where, terms, limits)
@@ -141,7 +141,7 @@ def test_every_photo_by_path(both: Both) -> None:
 
 def test_the_same_copies(both: Both) -> None:
     found = [
-        [[copy.photo.path for copy in group] for group in find_duplicates(store, store.select(), None)]
+        [[copy.photo.path for copy in group] for group in find_copies(store, store.select(), identical=True)]
         for store in (both.folder, both.collection)
     ]
     assert found[0] == found[1]

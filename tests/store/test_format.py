@@ -89,7 +89,7 @@ def test_a_mark_can_be_computed_from_what_it_says(tmp_path: Path) -> None:
         put(store, store.add_root(b"/photos", Rules()), b"a.jpg")
         vectors.refresh(store)
         embedding = row(sum(b"a.jpg")).astype("<f2").tobytes()
-        values = [content_hash(b"a.jpg"), *METADATA, embedding]
+        values = [content_hash(b"a.jpg"), *METADATA, None, embedding]
         listed = [value.encode() if isinstance(value, str) else value for value in values]
         [(mark, blob)] = store.database.execute("SELECT mark, vector FROM images JOIN embeddings ON image = id")
         assert (mark, blob) == (zlib.crc32(repr(listed).encode("ascii")), embedding)

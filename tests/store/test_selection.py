@@ -21,8 +21,8 @@ from PIL import Image as Picture
 from clipsearch.errors import BadRequest, NotIndexed
 from clipsearch.images.metadata import Metadata
 from clipsearch.images.scan import FoundFile, Rules
-from clipsearch.search.term import Term
 from clipsearch.search.query import Searcher
+from clipsearch.search.term import Term
 from clipsearch.store.catalogue import Offline, Store
 from clipsearch.store.filters import ORIENTATIONS, Circle, Filter, parse_type
 from clipsearch.store.schema import kilometres
@@ -343,7 +343,7 @@ def test_as_many_as_there_could_ever_be(clipsearch: Run, drawn_index: Path) -> N
 def test_a_camera_that_is_damaged_is_still_json(clipsearch: Run, dated: tuple[Path, Path]) -> None:
     _, index = dated
     damage(index, "UPDATE images SET camera = CAST(x'43ff' AS TEXT)")
-    copies = ("duplicates", "--similarity", "0.2", "-f")
+    copies = ("duplicates", "--similar", "--similarity", "0.2", "-f")
     for command in (
         ("query", "a circle", "-f", "json"),
         ("query", "--after", "2000", "-f", "jsonl"),

@@ -1,17 +1,32 @@
-"""Groups of near rows against all pairs, one by one."""
+"""Similar photos: groups of near embeddings against all pairs one by one, and what the program says of them."""
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
 import tracemalloc
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import SCENES, Run
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
-from clipsearch.search import duplicates
-from clipsearch.search.duplicates import TIE, NearGroup, near_groups
+from clipsearch.arrays import unit_rows
+from clipsearch.images.metadata import Metadata
+from clipsearch.images.scan import Rules, found_file
+from clipsearch.indexing.update import Options, update_index
+from clipsearch.models.model import mini
+from clipsearch.search import similar
+from clipsearch.search.copies import Copy, Kind
+from clipsearch.search.preference import preference
+from clipsearch.search.present import Present
+from clipsearch.search.similar import TIE, NearGroup, Rows, find_similar, near_groups
+from clipsearch.store.catalogue import Store
 
 
 def unit(rows: np.ndarray) -> np.ndarray:
@@ -52,7 +67,7 @@ def reference(rows: np.ndarray, threshold: float) -> list[NearGroup]:
 
 @pytest.fixture
 def always_shortened(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(duplicates, "_SMALL", 0)
+    monkeypatch.setattr(similar, "_SMALL", 0)
 
 
 @pytest.fixture(params=["whole rows", "shortened rows"])
@@ -60,10 +75,10 @@ def either_way(request: pytest.FixtureRequest) -> Iterator[None]:
     """Small cases through both of the ways that small and large ones take."""
     with pytest.MonkeyPatch.context() as patch:
         if request.param == "shortened rows":
-            patch.setattr(duplicates, "_SMALL", 0)
-            patch.setattr(duplicates, "_SHORT", 2)
-            patch.setattr(duplicates, "_FEW", 1)
-        patch.setattr(duplicates, "_PAIRS", 5)
+            patch.setattr(similar, "_SMALL", 0)
+            patch.setattr(similar, "_SHORT", 2)
+            patch.setattr(similar, "_FEW", 1)
+        patch.setattr(similar, "_PAIRS", 5)
         yield
 
 
@@ -97,11 +112,11 @@ def test_blocks_make_no_difference(either_way: None, n: int, threshold: float) -
     assert all(near_groups(rows, threshold, block=block) == expected for block in (1, 7, 2048))
 
 
-@pytest.mark.parametrize("few", [0.0, duplicates._FEW, 1.0])
+@pytest.mark.parametrize("few", [0.0, similar._FEW, 1.0])
 def test_planted_groups_are_found_among_3000(
     always_shortened: None, monkeypatch: pytest.MonkeyPatch, few: float
 ) -> None:
-    monkeypatch.setattr(duplicates, "_FEW", few)
+    monkeypatch.setattr(similar, "_FEW", few)
     rows = photo_like(3000, 192)
     rng = np.random.default_rng(1)
     places = rng.permutation(3000)[:600].reshape(150, 4)
@@ -130,7 +145,7 @@ class Elsewhere:
 def test_rows_that_lie_elsewhere_are_never_all_in_memory(
     always_shortened: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(duplicates, "_SAMPLE", 512)
+    monkeypatch.setattr(similar, "_SAMPLE", 512)
     rows = photo_like(3000, 192)
     rows[2000:2050] = rows[:50]
     rows[70] = np.nan
@@ -147,9 +162,9 @@ def test_few_pairs_are_multiplied_whole(always_shortened: None, monkeypatch: pyt
         return real(*arguments)
 
     found: list[int] = []
-    real = duplicates._Claims._candidates
-    monkeypatch.setattr(duplicates._Claims, "_candidates", spy)
-    monkeypatch.setattr(duplicates, "_FEW", 1)
+    real = similar._Claims._candidates
+    monkeypatch.setattr(similar._Claims, "_candidates", spy)
+    monkeypatch.setattr(similar, "_FEW", 1)
     assert near_groups(photo_like(3000, 512), 0.9) == []
     assert sum(found) < 3000 + 3000**2 / 2 / 10_000  # each row meets itself
 
@@ -160,8 +175,8 @@ def test_grouped_rows_are_not_compared_again(monkeypatch: pytest.MonkeyPatch) ->
         return real(claims, heads, others)
 
     compared: list[int] = []
-    real = duplicates._Claims._candidates
-    monkeypatch.setattr(duplicates._Claims, "_candidates", spy)
+    real = similar._Claims._candidates
+    monkeypatch.setattr(similar._Claims, "_candidates", spy)
     near_groups(np.repeat(photo_like(1, 64), 2000, axis=0), 0.95, block=100)
     assert sum(compared) == 100 * 100 + 1900
 
@@ -169,8 +184,8 @@ def test_grouped_rows_are_not_compared_again(monkeypatch: pytest.MonkeyPatch) ->
 def test_products_of_shortened_rows_are_at_least_the_cosines() -> None:
     rows = np.concatenate([photo_like(500, 200), photo_like(3, 200, seed=9), np.zeros((1, 200), np.float32)])
     rows = np.concatenate([rows, rows[:100]])
-    short = duplicates._shortened(rows, np.arange(len(rows)))
-    assert short.shape == (len(rows), duplicates._SHORT + 1)
+    short = similar._shortened(rows, np.arange(len(rows)))
+    assert short.shape == (len(rows), similar._SHORT + 1)
     assert (short @ short.T >= rows @ rows.T - 4 * 200 * 2.0**-24).all()
 
 
@@ -257,3 +272,142 @@ def grouped_with_peak(rows: np.ndarray, threshold: float) -> tuple[list[NearGrou
         return near_groups(rows, threshold), tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
+
+
+# ------------------------------------------------------------------------------------------ many photos
+
+
+def many(folder: Path, index: Path, photos: int, kinds: int, seed: int) -> Store:
+    """An index of small files in two roots: every fifth has the contents of another, many are near one of `kinds`."""
+    rng = np.random.default_rng(seed)
+    centres = rng.normal(size=(kinds, 192))
+    store = Store.create(index, mini().to_json(), 192)
+    for name in (b"b", b"b-c"):  # whose files are in another order by root and path than by whole paths
+        path = os.fsencode(folder) + b"/" + name
+        os.makedirs(path)
+        root = store.add_root(path, Rules())
+        for number in range(photos // 2):
+            content = b"%d" % (rng.integers(photos) if number % 5 == 0 else seed + number + photos * root.id)
+            file = os.path.join(path, b"%d.png" % number)
+            Path(os.fsdecode(file)).write_bytes(bytes(rng.integers(1, 3)))
+            os.utime(file, ns=(0, int(rng.integers(2))))
+            metadata = Metadata(int(rng.integers(1, 3)), 1, None, None, None, None)
+            vector = unit_rows(centres[rng.integers(kinds)] + rng.normal(size=192) * rng.choice([1e-3, 0.1]))
+            image_id = store.find_image(content) or store.add_image(content, metadata, vector)
+            store.put_photo(root, found_file(os.path.basename(file), os.stat(file)), image_id, None)
+    store.commit()
+    return store
+
+
+def all_at_once(store: Store, threshold: float) -> list[tuple[Copy, ...]]:
+    """The same groups, with all photos and all rows in memory."""
+    files = [file for file in Present().files(store.by_path(store.select())) if not file.changed]
+    of_image: dict[int, list[Copy]] = {}
+    for photo, names, _ in sorted(files, key=lambda file: preference(file.photo)):
+        same = of_image.setdefault(photo.image_id, [])
+        same.append(Copy(photo, Kind.IDENTICAL if same else Kind.SIMILAR, 1.0, names))
+    images = list(of_image)
+    for group in near_groups(store.unit_rows_of(images), threshold):
+        for member, cosine in zip(group.members, group.cosines, strict=True):
+            near = of_image.pop(images[member])
+            of_image[images[group.head]] += [
+                file._replace(kind=Kind.SIMILAR, similarity=min(cosine, 1.0)) for file in near
+            ]
+    return sorted((tuple(g) for g in of_image.values() if len(g) > 1), key=lambda group: group[0].photo.path)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_groups_are_those_of_all_photos_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    monkeypatch.setattr(similar, "_SMALL", 0)
+    with many(tmp_path / "photos", tmp_path / "index", 120, 30, seed) as store:
+        names = sorted(store.by_path(store.select()))
+        for photo in names[:7]:
+            os.unlink(photo.path)
+        for photo in names[10:14]:
+            Path(os.fsdecode(photo.path)).write_bytes(b"something else")
+        for threshold in (0.9, 0.99999):
+            expected = all_at_once(store, threshold)
+            assert find_similar(store, store.select(), threshold) == expected
+            assert len(expected) > 5
+
+
+def test_of_photos_without_copies_little_is_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def measure(rows: Rows, *_: object, **__: object) -> list[NearGroup]:
+        held.append((tracemalloc.get_traced_memory()[1] - before) / rows.shape[0])
+        return []
+
+    held: list[float] = []
+    monkeypatch.setattr(similar, "near_groups", measure)
+    with many(tmp_path / "photos", tmp_path / "index", 2000, 2000, 0) as store:
+        tracemalloc.start()
+        try:
+            before = tracemalloc.get_traced_memory()[0]
+            find_similar(store, store.select(), 0.99)
+        finally:
+            tracemalloc.stop()
+    assert held[0] < 400  # bytes a photo
+
+
+# ------------------------------------------------------------------------------------------ the program
+
+
+@pytest.fixture(scope="module")
+def edited(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Five different photos; of the first also a crop, a mirrored one, one in grey, and the same file again."""
+    folder = tmp_path_factory.mktemp("edited").resolve() / "photos"
+    folder.mkdir()
+    for n in (0, 4, 8, 12, 16):
+        SCENES[n].image.save(folder / f"{n:02d}.png")
+    photo = SCENES[0].image
+    photo.crop((6, 6, 154, 154)).save(folder / "00-crop.png")
+    photo.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(folder / "00-mirrored.png")
+    Image.blend(photo, Image.new("RGB", photo.size, "white"), 0.4).save(folder / "00-pale.png")
+    shutil.copy2(folder / "00.png", folder / "00 copy.png")
+    index = folder.parent / "index"
+    update_index(index, [folder], Options(model="mini"))
+    return folder, index
+
+
+SIMILAR = ("duplicates", "--similar", "--similarity", "0.6")
+
+
+def test_similar_photos_are_labelled_in_every_format(
+    clipsearch: Run, edited: tuple[Path, Path], tmp_path: Path
+) -> None:
+    _, index = edited
+    page = tmp_path / "similar.html"
+    groups = [json.loads(line) for line in clipsearch(*SIMILAR, "-f", "jsonl", "--html", page, index=index).lines]
+    (group,) = [group for group in groups if any("00-crop" in photo["path"] for photo in group["similar"])]
+    assert {Path(photo["path"]).name for photo in group["similar"]} >= {
+        "00.png",
+        "00 copy.png",
+        "00-crop.png",
+        "00-mirrored.png",
+        "00-pale.png",
+    }
+    assert not any("photos" in group for group in groups)  # what scripts delete by
+    assert {group["kind"] for group in groups} == {"similar"}
+    kinds = {Path(photo["path"]).name: photo["kind"] for photo in group["similar"]}
+    assert "best" not in kinds.values()
+    assert kinds["00-crop.png"] == "similar"
+    assert "<title>Similar photos" in page.read_text()
+    assert "similar 0." in page.read_text()
+    table = clipsearch(*SIMILAR, "-f", "table", index=index, COLUMNS="300").out.decode()
+    assert "similar 0." in table
+    assert "best" not in table
+    rows = [line.split("\t") for line in clipsearch(*SIMILAR, index=index).lines]  # in a pipe
+    assert [row[0] for row in rows] == sorted(row[0] for row in rows)
+    assert {row[1] for row in rows} <= {"similar", "identical"}
+    copies = [json.loads(line) for line in clipsearch("duplicates", "-f", "jsonl", index=index).lines]
+    assert [[Path(photo["path"]).name for photo in group["photos"]] for group in copies] == [["00.png", "00 copy.png"]]
+
+
+@pytest.mark.parametrize("asked", [["-0"], ["-f", "paths"], ["-0", "-f", "paths"]])
+def test_similar_photos_are_never_bare_paths(
+    clipsearch: Run, edited: tuple[Path, Path], asked: tuple[str, ...]
+) -> None:
+    refused = clipsearch(*SIMILAR, *asked, index=edited[1])
+    assert (refused.status, refused.out) == (2, b"")
+    assert "not copies" in refused.err

@@ -1,0 +1,423 @@
+"""What is a copy of a picture: its pixels after resizing, compression or a slight correction, and nothing else."""
+
+from __future__ import annotations
+
+import io
+import random
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pillow_heif
+import pytest
+import scenes
+import tifffile
+from PIL import ExifTags, Image, ImageDraw, ImageEnhance, ImageFilter, ImageFont
+
+from clipsearch.errors import ImageUnusable
+from clipsearch.images.compare import (
+    HASH_DISTANCE,
+    copy_similarity,
+    may_be_copies,
+    perceptual_hash,
+    same_framing,
+    sketch_of,
+)
+from clipsearch.images.decode import decode
+
+pillow_heif.register_heif_opener()
+
+Picture = Image.Image
+Kernel = Image.Resampling
+WORDS = ["invoice", "total", "amount", "customer", "street", "city", "payment", "bank", "transfer", "order", "date"]
+
+
+def textured(image: Picture, seed: int, sigma: float = 6.0) -> Picture:
+    """With structure and noise, as photos have."""
+    rng = np.random.default_rng(seed)
+    coarse = Image.fromarray(rng.integers(0, 256, (image.height // 8, image.width // 8), np.uint8))
+    texture = np.asarray(coarse.resize(image.size, Kernel.BICUBIC), np.float32)[..., None]
+    noise = rng.normal(0, sigma, (image.height, image.width, 1))
+    return Image.fromarray((np.asarray(image) * 0.8 + 0.2 * texture + noise).clip(0, 255).astype(np.uint8))
+
+
+PHOTOS = [textured(scene.image, n) for n, scene in enumerate(scenes.draw_distinct(4, seed=30_000_000, size=320))]
+PHOTO = PHOTOS[0].crop((0, 0, 320, 240))
+
+
+def encoded(image: Picture, form: str = "JPEG", **options: object) -> bytes:
+    out = io.BytesIO()
+    image.save(out, form, **options)
+    return out.getvalue()
+
+
+png = partial(encoded, form="PNG")
+
+
+def jpeg(image: Picture, quality: int = 90, **options: object) -> bytes:
+    return encoded(image, quality=quality, **options)
+
+
+def is_copy(a: bytes, b: bytes) -> bool:
+    """Whether all three stages say so, in either order. What the last accepts, those before it must not reject."""
+    similarity = copy_similarity(a, b)
+    assert (copy_similarity(b, a) is None) == (similarity is None)
+    if similarity is None:
+        return False
+    assert 0 <= similarity <= 1
+    first, second = (perceptual_hash(decode(data).image) for data in (a, b))
+    assert (first ^ second).bit_count() <= HASH_DISTANCE
+    assert may_be_copies(sketch_of(a), sketch_of(b))
+    return True
+
+
+def scaled(image: Picture, factor: float, kernel: Kernel = Kernel.LANCZOS) -> Picture:
+    return image.resize((round(image.width * factor), round(image.height * factor)), kernel)
+
+
+# ------------------------------------------------------------------------------------------ copies
+
+SAVED_AGAIN: dict[str, Callable[[Picture], bytes]] = {
+    "quality 20": lambda image: jpeg(image, 20),
+    "quality 50": lambda image: jpeg(image, 50),
+    "quality 90": lambda image: jpeg(image, 90),
+    "without subsampling": lambda image: jpeg(image, 80, subsampling=0),
+    "progressive": lambda image: jpeg(image, 80, progressive=True),
+    "PNG": png,
+    "WebP": lambda image: encoded(image, "WEBP", quality=80),
+    "lossless WebP": lambda image: encoded(image, "WEBP", lossless=True),
+    "HEIC": lambda image: encoded(image, "HEIF", quality=70),
+    "AVIF": lambda image: encoded(image, "AVIF", quality=70),
+    "TIFF": lambda image: encoded(image, "TIFF"),
+    "BMP": lambda image: encoded(image, "BMP"),
+    "half": lambda image: jpeg(scaled(image, 0.5)),
+    "half, bilinear": lambda image: jpeg(scaled(image, 0.5, Kernel.BILINEAR), 80),
+    "half, box": lambda image: png(scaled(image, 0.5, Kernel.BOX)),
+    "half, bicubic": lambda image: jpeg(scaled(image, 0.5, Kernel.BICUBIC), 60),
+    "quarter": lambda image: jpeg(scaled(image, 0.25), 85),
+    "two thirds": lambda image: jpeg(scaled(image, 2 / 3), 85),
+    "0.37": lambda image: png(scaled(image, 0.37, Kernel.HAMMING)),
+    "brighter": lambda image: jpeg(ImageEnhance.Brightness(image).enhance(1.1)),
+    "darker": lambda image: jpeg(ImageEnhance.Brightness(image).enhance(0.9), 80),
+    "more contrast": lambda image: jpeg(ImageEnhance.Contrast(image).enhance(1.12)),
+    "more saturation": lambda image: jpeg(ImageEnhance.Color(image).enhance(1.15)),
+    "brighter and half": lambda image: jpeg(scaled(ImageEnhance.Brightness(image).enhance(1.08), 0.5), 75),
+    "an alpha channel that hides nothing": lambda image: png(image.convert("RGBA")),
+}
+
+
+@pytest.mark.parametrize("how", SAVED_AGAIN)
+@pytest.mark.parametrize("original", [png, partial(jpeg, quality=95)], ids=["PNG", "JPEG"])
+def test_the_same_picture_saved_again_is_a_copy(original: Callable[[Picture], bytes], how: str) -> None:
+    first = original(PHOTO)
+    assert is_copy(first, SAVED_AGAIN[how](decode(first).image))
+
+
+@pytest.mark.parametrize("orientation", range(2, 9))
+def test_a_picture_stored_turned_that_displays_the_same_is_a_copy(orientation: int) -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    undo = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}[orientation]
+    stored = PHOTO.transpose(Image.Transpose(undo))
+    turned = jpeg(stored, 90, exif=exif)
+    assert decode(turned).image.size == PHOTO.size
+    assert is_copy(jpeg(PHOTO, 90), turned)
+
+
+@pytest.mark.parametrize("sigma", [5, 10])
+@pytest.mark.parametrize("quality", [50, 75, 85])
+def test_compression_may_remove_the_noise_of_a_dark_photo(sigma: float, quality: int) -> None:
+    dark = textured(Image.fromarray(np.asarray(PHOTOS[2]) // 2), 7, sigma)
+    assert is_copy(jpeg(dark, 95), jpeg(dark, quality))
+
+
+@pytest.mark.parametrize("factor", [0.5, 0.25])
+def test_a_page_of_text_saved_again_is_a_copy(factor: float) -> None:
+    original = jpeg(page(1), 92)
+    assert is_copy(original, jpeg(scaled(page(1), factor), 85))
+    assert is_copy(original, jpeg(page(1), 50))
+
+
+def test_a_copy_may_lose_its_date_and_other_facts() -> None:
+    assert is_copy(shot("2023:07:14 18:03:21", "45", 1 / 60), jpeg(PHOTO, 70))
+    assert is_copy(shot("2023:07:14 18:03:21", "45", 1 / 60), shot("2023:07:14 18:03:21", None, None, quality=70))
+
+
+def test_a_logo_on_transparency_saved_again_is_a_copy() -> None:
+    assert is_copy(png(logo("A")), encoded(logo("A"), "WEBP", lossless=True))
+    assert is_copy(png(logo("A")), png(scaled(logo("A"), 0.5)))
+
+
+# ------------------------------------------------------------------------------------------ other pictures
+
+
+def font(size: int) -> ImageFont.FreeTypeFont:
+    return ImageFont.load_default(size)  # type: ignore[return-value]
+
+
+def page(seed: int, line: int | None = None, change: Callable[[str], str] = str, ink: int = 30) -> Picture:
+    """A page of text, of which one line may be changed."""
+    chance = random.Random(seed)
+    image = Image.new("RGB", (500, 660), "white")
+    draw = ImageDraw.Draw(image)
+    for number in range(24):
+        text = " ".join(chance.choices(WORDS, k=5)) + f" {chance.randrange(100, 1000)}.{chance.randrange(10, 100)}"
+        text = change(text) if number == line else text
+        draw.text((30, 30 + 25 * number), text, fill=(ink,) * 3, font=font(17))
+    return image
+
+
+def other_digit(text: str) -> str:
+    return text[:-1] + str((int(text[-1]) + 5) % 10)
+
+
+def other_word(text: str) -> str:
+    first, _, rest = text.partition(" ")
+    return f"{'date' if first != 'date' else 'city'} {rest}"
+
+
+def three_as_eight(text: str) -> str:
+    return text[:-1] + ("8" if text[-1] == "3" else "3")
+
+
+def screenshot(seed: int, clock: str = "10:41", light: tuple[int, int, int] = (0, 130, 0)) -> Picture:
+    """A chat on a telephone."""
+    chance = random.Random(seed)
+    image = Image.new("RGB", (360, 640), (236, 229, 221))
+    draw = ImageDraw.Draw(image)
+    draw.rectangle((0, 0, 360, 50), fill=(240, 240, 240))
+    draw.text((10, 5), clock, fill=(40, 40, 40), font=font(14))
+    draw.ellipse((330, 20, 342, 32), fill=light)
+    for number in range(9):
+        left = chance.choice((10, 100))
+        draw.rounded_rectangle((left, 62 + 62 * number, left + 250, 112 + 62 * number), 8, fill="white")
+        text = " ".join(chance.choices(WORDS, k=3))
+        draw.text((left + 10, 75 + 62 * number), text, fill=(20, 20, 20), font=font(15))
+    return image
+
+
+def code(seed: int, flipped: bool = False) -> Picture:
+    """A QR code: random modules, and three finders."""
+    modules = np.random.default_rng(seed).integers(0, 2, (25, 25), np.uint8)
+    for top, left in ((0, 0), (0, 18), (18, 0)):
+        modules[top : top + 7, left : left + 7] = 0
+        modules[top + 1 : top + 6, left + 1 : left + 6] = 1
+        modules[top + 2 : top + 5, left + 2 : left + 5] = 0
+    modules[12, 13] ^= flipped
+    return Image.fromarray(np.pad(modules * 255, 3, constant_values=255)).resize((248, 248), Kernel.NEAREST)
+
+
+def logo(text: str, colour: str = "white") -> Picture:
+    image = Image.new("RGBA", (200, 200), (0, 0, 0, 0))
+    ImageDraw.Draw(image).text((50, 30), text, fill=colour, font=font(120))
+    return image
+
+
+def emblem(colour: tuple[int, int, int]) -> Picture:
+    image = Image.new("RGB", (200, 200), "white")
+    draw = ImageDraw.Draw(image)
+    draw.ellipse((30, 30, 170, 170), fill=colour)
+    draw.text((70, 50), "A", fill="white", font=font(80))
+    return image
+
+
+def board(moved: bool) -> Picture:
+    image = Image.new("RGB", (400, 400), (181, 136, 99))
+    draw = ImageDraw.Draw(image)
+    for n in range(64):
+        x, y = n % 8 * 50, n // 8 * 50
+        if (x + y) // 50 % 2:
+            draw.rectangle((x, y, x + 49, y + 49), fill=(240, 217, 181))
+    for n, (x, y) in enumerate([(0, 0), (2, 3), (4, 4 + moved), (7, 7), (5, 1)]):
+        draw.ellipse(
+            (x * 50 + 8, y * 50 + 8, x * 50 + 42, y * 50 + 42), fill=(30, 30, 30) if n % 2 else (250, 250, 250)
+        )
+    return image
+
+
+def moved(image: Picture, pixels: int) -> tuple[Picture, Picture]:
+    return image.crop((0, 0, image.width - 8, image.height)), image.crop(
+        (pixels, 0, image.width - 8 + pixels, image.height)
+    )
+
+
+def noisy(image: Picture, seed: int) -> Picture:
+    noise = np.random.default_rng(seed).normal(0, 3, (image.height, image.width, 3))
+    return Image.fromarray((np.asarray(image) + noise).clip(0, 255).astype(np.uint8))
+
+
+def sky(seed: int) -> Picture:
+    """Stars at night."""
+    rng = np.random.default_rng(seed)
+    pixels = rng.normal(12, 2, (240, 320))
+    for x, y, light in zip(rng.integers(2, 318, 80), rng.integers(2, 238, 80), rng.uniform(40, 240, 80), strict=True):
+        pixels[y : y + 2, x : x + 2] += light
+    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).convert("RGB")
+
+
+def gradient(seed: int) -> Picture:
+    first, second = (Image.new("RGB", (320, 240), colour) for colour in (("navy", "white"), ("green", "pink"))[seed])
+    return Image.composite(first, second, Image.linear_gradient("L").resize((320, 240)))
+
+
+def icon(seed: int, side: int) -> Picture:
+    chance = random.Random(seed)
+    image = Image.new("RGB", (side, side), (240, 240, 240))
+    draw = ImageDraw.Draw(image)
+    draw.rounded_rectangle((side * 0.1, side * 0.1, side * 0.9, side * 0.9), side * 0.15, fill=(60, 110, 200))
+    x, y = (side * (0.2 + 0.3 * chance.random()) for _ in range(2))
+    draw.rectangle((x, y, x + side * 0.3, y + side * 0.3), fill="white")
+    return image
+
+
+def with_caption(text: str) -> Picture:
+    image = scaled(PHOTO, 2)
+    draw = ImageDraw.Draw(image)
+    draw.text((40, image.height - 70), text, fill="white", font=font(36), stroke_width=2, stroke_fill="black")
+    return image
+
+
+SOFT = PHOTOS[1].filter(ImageFilter.GaussianBlur(1.5))
+DIFFERENT: dict[str, tuple[Picture, Picture]] = {
+    "pages": (page(1), page(2)),
+    "a word": (page(1), page(1, 9, other_word)),
+    "a digit": (page(1), page(1, 9, other_digit)),
+    "a 3 and an 8": (page(1), page(1, 9, three_as_eight)),
+    "a comma": (page(1), page(1, 9, lambda text: text.replace(".", ","))),
+    "a word in light grey": (page(1, ink=215), page(1, 9, other_word, ink=215)),
+    "screenshots": (screenshot(1), screenshot(2)),
+    "a clock": (screenshot(1), screenshot(1, "10:42")),
+    "a green light and a red one": (screenshot(1), screenshot(1, light=(255, 0, 0))),
+    "codes": (code(1), code(2)),
+    "a module of a code": (code(1), code(1, flipped=True)),
+    "white logos": (logo("A"), logo("B")),
+    "a red emblem and a blue one": (emblem((200, 30, 30)), emblem((30, 60, 230))),
+    "a move of chess": (board(False), board(True)),
+    "captions": (with_caption("see you there"), with_caption("saw you there")),
+    "panned by a pixel": moved(PHOTO, 1),
+    "panned by three pixels, unsharp": moved(SOFT, 3),
+    "mirrored": (PHOTO, PHOTO.transpose(Image.Transpose.FLIP_LEFT_RIGHT)),
+    "turned on display": (PHOTOS[1], PHOTOS[1].transpose(Image.Transpose.ROTATE_90)),
+    "cropped": (PHOTO, PHOTO.crop((4, 3, 316, 237))),
+    "in grey": (PHOTO, PHOTO.convert("L")),
+    "scenes": (PHOTOS[1], PHOTOS[2]),
+    "stars": (sky(1), sky(2)),
+    "gradients": (gradient(0), gradient(1)),
+    "much brighter": (PHOTO, ImageEnhance.Brightness(PHOTO).enhance(1.6)),
+    **{f"icons of {side}": (icon(1, side), icon(2, side)) for side in (16, 24, 32, 64)},
+}
+HOW: dict[str, Callable[[Picture, Picture], tuple[bytes, bytes]]] = {
+    "PNG": lambda a, b: (png(a), png(b)),
+    "quality 90": lambda a, b: (jpeg(a.convert("RGB")), jpeg(b.convert("RGB"))),
+    "quality 90 and 50": lambda a, b: (jpeg(a.convert("RGB")), jpeg(b.convert("RGB"), 50)),
+    "half": lambda a, b: (png(a), png(scaled(b, 0.5))),
+    "half, quality 75": lambda a, b: (jpeg(a.convert("RGB")), jpeg(scaled(b.convert("RGB"), 0.5), 75)),
+    "WebP": lambda a, b: (encoded(a, "WEBP", quality=85), encoded(b, "WEBP", quality=60)),
+}
+
+
+@pytest.mark.parametrize("what", DIFFERENT)
+@pytest.mark.parametrize("how", HOW)
+def test_another_picture_is_no_copy(what: str, how: str) -> None:
+    assert not is_copy(*HOW[how](*DIFFERENT[what]))
+
+
+@pytest.mark.parametrize("quality", [20, 35])
+@pytest.mark.parametrize("what", ["pages", "a word", "a digit", "screenshots", "codes", "a move of chess", "captions"])
+def test_strong_compression_hides_no_other_text(what: str, quality: int) -> None:
+    a, b = DIFFERENT[what]
+    assert not is_copy(jpeg(a.convert("RGB"), 90), jpeg(b.convert("RGB"), quality))
+    assert not is_copy(jpeg(a.convert("RGB"), quality), jpeg(b.convert("RGB"), quality))
+
+
+@pytest.mark.parametrize("save", [png, jpeg, partial(jpeg, quality=75)], ids=["PNG", "quality 90", "quality 75"])
+def test_two_shots_from_a_tripod_differ_by_their_noise_alone(save: Callable[[Picture], bytes]) -> None:
+    assert not is_copy(save(noisy(SOFT, 1)), save(noisy(SOFT, 2)))
+
+
+@pytest.mark.parametrize("blank", ["white", "black", (250, 248, 240)])
+def test_blank_pages_prove_nothing(blank: str) -> None:
+    sheet = Image.new("RGB", (300, 400), blank)
+    assert not is_copy(png(sheet), jpeg(sheet))
+    assert not is_copy(png(noisy(sheet, 1)), png(noisy(sheet, 2)))
+
+
+# ------------------------------------------------------------------------------------------ what the header says
+
+
+def shot(date: str | None, fraction: str | None, exposure: float | None, quality: int = 90) -> bytes:
+    exif = Image.Exif()
+    details = exif.get_ifd(ExifTags.IFD.Exif)
+    if date:
+        details[ExifTags.Base.DateTimeOriginal] = date
+    if fraction:
+        details[ExifTags.Base.SubsecTimeOriginal] = fraction
+    if exposure:
+        details[ExifTags.Base.ExposureTime] = exposure
+        details[ExifTags.Base.FNumber] = 2.8
+        details[ExifTags.Base.ISOSpeedRatings] = 100
+    return jpeg(PHOTO, quality, exif=exif)
+
+
+@pytest.mark.parametrize(
+    ("other", "copies"),
+    [
+        (("2023:07:14 18:03:21", "45", 1 / 60), True),
+        (("2023:07:14 18:03:21", "450", 10 / 600), True),  # the same in other words
+        (("2023:07:14 18:03:22", "45", 1 / 60), False),
+        (("2023:07:14 18:03:21", "46", 1 / 60), False),
+        (("2023:07:14 18:03:21", "45", 1 / 30), False),  # a bracket
+    ],
+)
+def test_another_moment_or_exposure_is_another_photo(other: tuple[str, str, float], copies: bool) -> None:
+    assert is_copy(shot("2023:07:14 18:03:21", "45", 1 / 60), shot(*other, quality=80)) == copies
+
+
+def test_several_pictures_in_a_file_are_no_copy_of_the_first(tmp_path: Path) -> None:
+    more = [PHOTOS[1].crop((0, 0, 320, 240)), PHOTOS[2].crop((0, 0, 320, 240))]
+    single = png(PHOTO)
+    for form in ("GIF", "WEBP", "PNG", "TIFF"):
+        assert not is_copy(single, encoded(PHOTO, form, save_all=True, append_images=more))
+        first, second = (encoded(PHOTO, form, save_all=True, append_images=one) for one in (more[:1], more[1:]))
+        assert not is_copy(first, second)
+    tifffile.imwrite(tmp_path / "pages.tif", np.stack([np.asarray(one) for one in (PHOTO, *more)]), photometric="rgb")
+    assert not is_copy(single, (tmp_path / "pages.tif").read_bytes())
+
+
+def test_a_telephones_second_view_does_not_matter() -> None:
+    assert is_copy(jpeg(PHOTO, 80), encoded(PHOTO, "MPO", save_all=True, append_images=[scaled(PHOTO, 0.25)]))
+
+
+def test_transparency_is_part_of_the_picture() -> None:
+    assert not is_copy(png(logo("A")), png(logo("A").convert("RGB")))
+    assert not is_copy(png(logo("A", "red")), png(logo("A", "blue")))
+
+
+def test_what_cannot_be_read_is_compared_with_nothing() -> None:
+    for broken in (b"", b"nothing", jpeg(PHOTO)[:500]):
+        with pytest.raises(ImageUnusable):
+            copy_similarity(jpeg(PHOTO), broken)
+
+
+def test_tiny_pictures_are_compared_with_nothing() -> None:
+    tiny = PHOTO.resize((7, 5))
+    assert not is_copy(png(tiny), encoded(tiny, "BMP"))
+    assert not is_copy(png(PHOTO), png(PHOTO.resize((8, 6))))
+
+
+def test_framing_allows_for_rounding_alone() -> None:
+    assert same_framing((4000, 3000), (2000, 1500))
+    assert same_framing((4000, 3000), (133, 100))
+    assert same_framing((4001, 3000), (1334, 1000))
+    assert not same_framing((4000, 3000), (3000, 4000))
+    assert not same_framing((4000, 3000), (2000, 1510))
+    assert not same_framing((4000, 3000), (4000, 2990))
+
+
+def test_a_hash_has_63_bits_and_survives_what_copies_go_through() -> None:
+    hashes = [perceptual_hash(image) for image in PHOTOS]
+    assert all(0 <= one < 2**63 for one in hashes)
+    assert min((a ^ b).bit_count() for a in hashes for b in hashes if a != b) > HASH_DISTANCE
+    again = perceptual_hash(decode(jpeg(scaled(PHOTOS[0], 0.25), 40)).image)
+    assert (again ^ hashes[0]).bit_count() <= 4

@@ -1,0 +1,76 @@
+"""Which of several copies is kept."""
+
+from __future__ import annotations
+
+import unicodedata
+
+import pytest
+
+from clipsearch.images.metadata import Metadata
+from clipsearch.search.preference import is_discarded, preference
+from clipsearch.store.photo import Photo
+
+
+def photo(path: str, size: int = 1000, pixels: tuple[int, int] = (40, 30), mtime: int = 5) -> Photo:
+    return Photo(1, path.encode(), size, mtime, b"", Metadata(*pixels))
+
+
+@pytest.mark.parametrize(
+    "folder",
+    [
+        *("$RECYCLE.BIN/S-1-5-21-1", "RECYCLER", "RECYCLED", "#recycle", "@Recycle", ".recycle", ".Recycle.Bin"),
+        *("Recycle Bin", "Network Recycle Bin", "Network Trash Folder", "trashbox", ".trashBin", ".RecycleBin"),
+        *(".Trash", ".Trash-1000/files", ".Trashes/501", "Trash", ".local/share/Trash/files", ".globalTrash"),
+        *(".dtrash/files", "files_trashbin/files", "Recently Deleted", "Deleted Items", ".ColorOSGalleryRecycler"),
+        *("Papierkorb", "Corbeille", "Papelera de reciclaje", "Cestino", "Корзина", "ごみ箱", "回收站"),
+        *("#snapshot/2023", ".snapshot", "@Recently-Snapshot", ".snapshots/12", ".zfs/snapshot/a", "timeshift"),
+        *(".stversions", "files_versions", ".sync/Archive", "lost+found", "System Volume Information"),
+        *(".cache", "@eaDir/IMG_1.JPG", ".@__thumb", ".thumbnails", "Catalog Previews.lrdata", ".picasaoriginals"),
+        unicodedata.normalize("NFD", "Geri dönüşüm kutusu"),
+    ],
+)
+def test_trash_snapshots_and_caches_are_never_best(folder: str) -> None:
+    discarded = photo(f"/nas/{folder}/IMG_1.jpg", size=9_000_000, pixels=(4000, 3000), mtime=1)
+    kept = photo("/nas/backup/copy of IMG_1 (2).jpg", size=10)
+    assert is_discarded(discarded.path)
+    assert min(discarded, kept, key=preference) == kept
+
+
+@pytest.mark.parametrize(
+    "path", ["/a/trash metal/1.jpg", "/a/Cycle/1.jpg", "/a/Deleted scenes/1.jpg", "/a/2023/recycle.jpg", "/a/bin/1.jpg"]
+)
+def test_other_folders_are_no_trash(path: str) -> None:
+    assert not is_discarded(path.encode())
+
+
+def test_android_renames_what_is_deleted() -> None:
+    assert is_discarded(b"/sdcard/DCIM/.trashed-1690000000-IMG_1.jpg")
+
+
+@pytest.mark.parametrize(
+    ("better", "worse"),
+    [
+        (photo("/z/1 (1).jpg", pixels=(41, 30), size=1), photo("/a/1.jpg")),
+        (photo("/z/1 (1).jpg", size=1001), photo("/a/1.jpg", mtime=1)),
+        (photo("/z/copy of 1.jpg", mtime=9), photo("/a/Backup 2019/1.jpg")),
+        (photo("/z/1.jpg", mtime=9), photo("/a/old/1.jpg")),
+        (photo("/z/1.jpg", mtime=4), photo("/a/1.jpg")),
+        (photo("/z/1.jpg"), photo("/a/long/1.jpg")),
+        (photo("/a/1.jpg"), photo("/b/1.jpg")),
+    ],
+    ids=["pixels", "size", "backup", "old", "oldest", "shortest", "by name"],
+)
+def test_the_better_of_two(better: Photo, worse: Photo) -> None:
+    assert min(worse, better, key=preference) == better
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("Copy of IMG_1", "IMG_1 copy", "IMG_1 copy 2", "IMG_1-copy", "IMG_1 - Copy (3)", "IMG_1 (1)", "IMG_1(2)"),
+        *("IMG_1-2", "IMG_1~2", "Kopie von IMG_1", "IMG_1 - Kopie", "Copie de IMG_1", "IMG_1 - コピー", "IMG_1_edited"),
+    ],
+)
+def test_a_copys_name_is_worse_even_if_it_is_older(name: str) -> None:
+    original, copied = photo("/photos/2023/summer/IMG_1.jpg", mtime=9), photo(f"/a/{name}.jpg", mtime=1)
+    assert min(original, copied, key=preference) == original
