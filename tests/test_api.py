@@ -218,7 +218,7 @@ def test_no_message_speaks_of_options_or_commands(tmp_path: Path, index: clipsea
 
 
 def test_another_model_than_the_default_is_not_used_silently(tmp_path: Path, photos: list[Path]) -> None:
-    with pytest.warns(UserWarning, match="mini is used"):
+    with pytest.warns(UserWarning, match="using the bundled model mini"):
         clipsearch.open_index(tmp_path / "other").update(tmp_path / "photos")
 
 

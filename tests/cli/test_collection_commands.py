@@ -74,7 +74,7 @@ def test_a_concept_is_not_in_a_collection(clipsearch: Run, published: str) -> No
 def test_a_place_that_is_none(clipsearch: Run) -> None:
     done = clipsearch("publish", "somewhere")
     assert done.status == 2
-    assert done.err == "clipsearch: URI must be milvus://HOST:PORT/NAME or a path that ends in .db, not 'somewhere'\n"
+    assert done.err == "clipsearch: URI must be milvus://HOST:PORT/NAME or a path ending in .db, not 'somewhere'\n"
 
 
 def test_the_plain_program_imports_none_of_it(drawn_index: Path) -> None:

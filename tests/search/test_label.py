@@ -174,7 +174,7 @@ def test_labels_with_tabs_and_escapes_cannot_break_the_output(clipsearch: Run, d
         (("cat", "--template", "photo"), "is no template"),
         (("cat", "--labels-from", "/nowhere"), "cannot be read"),
         (("cat", "--image", "/nowhere"), "no such file"),
-        (("cat", "--image", "x", "--after", "2020"), "leave out"),
+        (("cat", "--image", "x", "--after", "2020"), "--image cannot be combined with filters"),
         (("cat", "-f", "paths"), "unknown format 'paths'"),
         (("cat", b"\xff"), "is not text"),
         (("cat", "--template", b"{} \xff"), "is not text"),
