@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Generic, TypeVar
 
 TICK = 0.5  # seconds after which a caller that waits is told that there is nothing yet
-_PATIENCE = 0.5  # seconds that the first may take before others pass it
+_PATIENCE = 1.0  # seconds that the first may take before others pass it; a process that decodes starts in half of that
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -113,7 +113,7 @@ class Pipeline(Generic[Item]):
         """Each item with its contents, without pixels, and the unit rows (n, dim) of its images.
 
         They come as they are done: a file that takes long holds up nothing but itself. None is for a caller that has
-        something to do meanwhile; it comes at least once a second. There are no rows for what could not be read, nor
+        something to do meanwhile; it comes within two seconds. There are no rows for what could not be read, nor
         for contents that are known or that an item before it has.
         """
         ahead = Ahead(self._pool, self._read, items)
