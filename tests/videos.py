@@ -60,7 +60,11 @@ def irregular(path: Path, shown: Sequence[tuple[Image.Image, float]]) -> Path:
 
 def remux(source: Path, target: Path, *, sound: float | None = None, video_from: Path | None = None) -> Path:
     """The same packets in another container; `sound`: with a tone of so many hertz instead of what is heard."""
-    with av.open(str(video_from or source)) as pictures, av.open(str(source)) as heard, av.open(str(target), "w") as out:
+    with (
+        av.open(str(video_from or source)) as pictures,
+        av.open(str(source)) as heard,
+        av.open(str(target), "w") as out,
+    ):
         outputs = {0: out.add_stream_from_template(pictures.streams.video[0])}
         if sound is None and heard.streams.audio:
             outputs[1] = out.add_stream_from_template(heard.streams.audio[0])

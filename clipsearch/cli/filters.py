@@ -90,4 +90,4 @@ def say_left_out(searcher: Searcher) -> None:
         count = text.photos(sum(hidden.values()))
         say(f"left out: {count} in {some(sorted(hidden))}, which cannot be read")
     if changed:
-        say(f"left out, changed since it was indexed: {some(changed)}; first run: clipsearch index")
+        say(f"left out, changed since it was indexed: {some(list(changed))}; first run: clipsearch index")
