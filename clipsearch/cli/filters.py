@@ -92,4 +92,4 @@ def say_left_out(searcher: Searcher) -> None:
         count = text.photos(sum(hidden.values()))
         say(f"not shown: {count} in {some(sorted(hidden))}, which cannot be read")
     if changed:
-        say(f"not shown, changed since indexed: {some(changed)}. Run: clipsearch index")
+        say(f"not shown, changed since indexed: {some(list(changed))}. Run: clipsearch index")

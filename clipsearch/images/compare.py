@@ -235,7 +235,7 @@ def _tolerances(step: float, *, is_corrected: bool) -> tuple[_Tolerance, ...]:
     """
     more, shift = (2.7, 14.0) if is_corrected else (0.0, 8.0)
     return (
-        _Tolerance(more + 1.2 + 0.205 * step, more + 1.2 + 0.32 * step, 0.06, shift + 0.1 * step),
+        _Tolerance(more + 1.2 + 0.205 * step, more + 1.2 + 0.4 * step, 0.06, shift + 0.1 * step),
         _Tolerance(more + 0.8 + 0.05 * step, more + 0.8 + 0.16 * step, 0.03, shift + 0.05 * step),
         _Tolerance(more + 0.7 + 0.02 * step, more + 0.7 + 0.08 * step, 0.02, shift),
     )
@@ -278,16 +278,20 @@ def likeness_of(a: Image.Image, b: Image.Image, step: float, *, same_coding: boo
     as_it_is = _tolerances(step, is_corrected=has_other_colours)
     if same_coding and is_same_size and not has_other_colours:
         as_it_is = _RESAVED
-    grey, target = large.convert("L"), small.convert("L")
-    for kernel in _KERNELS[:1] if is_same_size else _KERNELS:
-        reduced = grey if is_same_size else grey.resize(target.size, kernel)
-        likeness = _compared(reduced, target, as_it_is)
-        for one, other in ((reduced, target), (target, reduced)):
-            mapped = None if likeness else _with_tones_of(one, other)
-            likeness = _compared(mapped, other, _tolerances(step, is_corrected=True)) if mapped else likeness
-        if likeness:
-            return likeness
-    return None
+    target = small.convert("L")
+    reduced = _reduced(large.convert("L"), target)
+    likeness = _compared(reduced, target, as_it_is)
+    for one, other in ((reduced, target), (target, reduced)):
+        mapped = None if likeness else _with_tones_of(one, other)
+        likeness = _compared(mapped, other, _tolerances(step, is_corrected=True)) if mapped else likeness
+    return likeness
+
+
+def _reduced(large: Image.Image, small: Image.Image) -> Image.Image:
+    """A grey picture at the size of another, by the kernel that the other was most likely made with."""
+    if large.size == small.size:
+        return large
+    return min((large.resize(small.size, kernel) for kernel in _KERNELS), key=lambda one: _square_error(one, small))
 
 
 def _compared(a: Image.Image, b: Image.Image, tolerances: tuple[_Tolerance, ...]) -> Likeness | None:
@@ -367,7 +371,7 @@ class _Windows(NamedTuple):
         return _Windows(*(np.concatenate(part) for part in zip(*bands, strict=True)))
 
     def differing(self, tolerance: _Tolerance) -> NDArray[np.bool_]:
-        typical = 2 * float(np.quantile(self.difference, 0.75))
+        typical = float(np.quantile(self.difference, 0.75))
         noise = min(tolerance.noise**2 + typical, tolerance.most**2)
         allowed = np.float32(noise) + np.float32(tolerance.share) * (self.left + self.right)
         differing: NDArray[np.bool_] = (self.difference > allowed) | (np.abs(self.shift) > tolerance.shift)

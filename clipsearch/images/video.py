@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from clipsearch.errors import ImageUnusable
-from clipsearch.images.compare import ASSUMED_STEP, LEAST_DETAIL, likeness_of, perceptual_hash
+from clipsearch.images.compare import LEAST_DETAIL, likeness_of, perceptual_hash
 from clipsearch.images.decode import MAX_PIXELS
 from clipsearch.images.metadata import Metadata, camera_name
 from clipsearch.images.preprocess import Preprocess, preprocess
@@ -32,6 +32,7 @@ _SOONEST, _LATEST = 1.0, 10.0  # seconds between two frames
 _CHANGED = 12.0  # mean difference of two small grey pictures, 0 to 255: less is noise and a hand that trembles
 _SMALL = 32  # pixels
 _COMPARED, _WHOLE = 144, 4320  # pixels of the short side of frames that are compared: most, and one a second
+_STEP = 100.0  # of a JPEG (`compare.Facts`) that is compressed as strongly as a film may be
 _SAME_TIME = 0.01  # seconds
 _PATIENCE = 40.0  # seconds of work after which what was found until then is all
 # By its content a file could be a list of others, to be had from anywhere.
@@ -165,7 +166,7 @@ def _frames_similarity(a: str, b: str) -> float | None:
         is_whole = one[0] - looked >= _SOONEST
         looked = one[0] if is_whole else looked
         side = _WHOLE if is_whole else _COMPARED
-        alike = likeness_of(_upright(one[1], side), _upright(other[1], side), ASSUMED_STEP)
+        alike = likeness_of(_upright(one[1], side), _upright(other[1], side), _STEP)
         if alike is None:
             return None
         least, detail = min(least, alike.similarity), max(detail, alike.detail)

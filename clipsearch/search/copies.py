@@ -85,7 +85,7 @@ def unchanged(present: Present, photos: Iterable[Photo]) -> Iterator[Copy]:
     """The files that are there as they were indexed, each once; those that changed are listed in `present.changed`."""
     for file in present.files(photos):
         if file.changed:  # calling it the best would let a script delete the only good ones
-            present.changed.append(file.photo.path)
+            present.changed[file.photo.path] = None
         else:
             yield Copy(file.photo, Kind.BEST, 1.0, file.other_names)
 

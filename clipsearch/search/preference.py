@@ -70,7 +70,7 @@ def preference(photo: Photo) -> Preference:
 
 
 def has_all_of(best: Photo, other: Photo) -> bool:
-    """Whether nothing is lost without another copy: the best has as many pixels, as little compressed, and its facts."""
+    """Whether nothing is lost without another copy: the best has as many pixels, no more compressed, and its facts."""
     return preference(best)[1:4] <= preference(other)[1:4] and _facts(best) >= _facts(other)
 
 

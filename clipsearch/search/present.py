@@ -33,7 +33,7 @@ class Present:
 
     def __init__(self) -> None:
         self.hidden: Counter[bytes] = Counter()
-        self.changed: list[bytes] = []
+        self.changed: dict[bytes, None] = {}  # in order, each once
 
     def __call__(self, photos: Iterable[Photo]) -> Iterator[Photo]:
         """The photos that are there, in their order. Files that are gone are left out without a word."""

@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-from conftest import Run
+from conftest import SCENES, Run
 from PIL import Image
 
 from clipsearch.errors import ImageUnusable
+from clipsearch.images.compare import copy_similarity
 from clipsearch.images.decode import decode
 from clipsearch.images.raw import is_raw
 from clipsearch.images.signatures import looks_like_a_photo
@@ -111,6 +112,15 @@ def test_a_large_preview_is_taken_as_it_is(orientation: int, encoded: bool) -> N
     assert isinstance(light, int)
     assert isinstance(dark, int)
     assert light > dark + 200
+
+
+def test_it_is_no_copy_of_its_jpeg() -> None:
+    preview = SCENES[0].image.resize((600, 400))
+    out = io.BytesIO()
+    preview.save(out, "JPEG", quality=95)
+    for data in (dng(preview=preview), dng()):
+        with pytest.raises(ImageUnusable, match="RAW"):
+            copy_similarity(data, out.getvalue())
 
 
 def test_a_small_preview_is_not_enough() -> None:

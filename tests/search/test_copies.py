@@ -15,6 +15,7 @@ import pytest
 import scenes
 import videos
 from conftest import SCENES, Run
+from pictures import code, logo, page, screenshot
 from PIL import ExifTags, Image
 
 from clipsearch.images.metadata import Metadata
@@ -60,9 +61,8 @@ def all_pairs(hashes: np.ndarray, distance: int = 6) -> set[frozenset[int]]:
     while True:
         least = np.where(near, label[None], len(hashes)).min(1)
         if (least == label).all():
-            return {
-                frozenset(np.flatnonzero(label == one).tolist()) for one in set(label[label != np.arange(len(hashes))])
-            }
+            sets = {frozenset(np.flatnonzero(label == one).tolist()) for one in set(label.tolist())}
+            return {one for one in sets if len(one) > 1}
         label = least
 
 
@@ -72,9 +72,7 @@ def test_sets_of_near_hashes_are_those_of_all_pairs(seed: int) -> None:
     hashes = rng.integers(0, 2**63, 800, np.uint64)
     for number in range(300, 700):  # some bits of an earlier one flipped, in chains too
         bits = rng.choice(63, rng.integers(0, 10), replace=False)
-        hashes[number] = hashes[rng.integers(number)] ^ np.bitwise_or.reduce(
-            np.uint64(1) << bits.astype(np.uint64), initial=0
-        )
+        hashes[number] = hashes[rng.integers(number)] ^ np.uint64(sum(1 << int(bit) for bit in bits))
     found = components(hashes)
     assert {frozenset(part.tolist()) for part in found} == all_pairs(hashes)
     assert len(found) > 50
@@ -83,7 +81,7 @@ def test_sets_of_near_hashes_are_those_of_all_pairs(seed: int) -> None:
 def test_few_hashes_are_near_none() -> None:
     assert components(np.empty(0, np.uint64)) == []
     assert components(np.array([5], np.uint64)) == []
-    assert [part.tolist() for part in components(np.array([5, 5, 2**62], np.uint64))] == [[0, 1]]
+    assert [part.tolist() for part in components(np.array([5, 5, 2**63 - 1], np.uint64))] == [[0, 1]]
 
 
 # ------------------------------------------------------------------------------------------ groups
@@ -198,14 +196,12 @@ def test_a_changed_file_is_named_once(clipsearch: Run, burst: tuple[Path, Path])
     folder, index = burst
     for name in ("01.png", "01-copy.png"):
         (folder / name).write_bytes(b"")
-    assert clipsearch("duplicates", index=index).err.count("01.png") == 1
+    assert "01-copy.png and 1 more;" in clipsearch("duplicates", index=index).err
 
 
 def test_documents_are_no_copies_and_all_are_shown(
     clipsearch: Run, tmp_path: Path, mini_index: Callable[..., Path]
 ) -> None:
-    from images.test_compare import code, logo, page, screenshot
-
     folder = tmp_path.resolve() / "documents"
     folder.mkdir()
     for n in range(4):
@@ -278,14 +274,6 @@ def test_a_lossless_file_is_better_than_a_larger_jpeg(tmp_path: Path, mini_index
 # ------------------------------------------------------------------------------------------ pairs
 
 
-def raw(path: Path, image: Image.Image) -> Path:
-    """A DNG with the raw values of a sensor."""
-    from images.test_raw import write_dng
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return write_dng(path, image)
-
-
 def test_half_of_a_pair_is_only_listed_when_the_other_half_is_kept_too(
     tmp_path: Path, mini_index: Callable[..., Path]
 ) -> None:
@@ -304,14 +292,6 @@ def test_half_of_a_pair_is_only_listed_when_the_other_half_is_kept_too(
     assert groups(mini_index(folder), folder) == [["2023/IMG_2.JPG", "backup/IMG_2.JPG"]]
 
 
-def test_a_raw_file_is_no_copy_of_its_jpeg(tmp_path: Path, mini_index: Callable[..., Path]) -> None:
-    folder = tmp_path.resolve() / "photos"
-    save(folder / "IMG_1.JPG", LARGE[0])
-    pytest.importorskip("rawpy")
-    raw(folder / "IMG_1.DNG", LARGE[0])
-    assert groups(mini_index(folder), folder) == []
-
-
 # ------------------------------------------------------------------------------------------ videos
 
 
@@ -321,7 +301,7 @@ def test_videos_are_copies_by_all_their_frames_and_their_sound(tmp_path: Path, m
     shown = [(SCENES[0].image, 1.0), (SCENES[1].image, 1.0)]
     film = videos.clip(folder / "film.mp4", shown)
     videos.remux(film, folder / "remux.mkv")
-    videos.clip(folder / "again.mp4", shown, codec="mpeg4")
+    videos.clip(folder / "again.mp4", shown, keys=3)
     videos.clip(folder / "other-end.mp4", [(SCENES[0].image, 1.0), (SCENES[2].image, 1.0)])
     videos.clip(folder / "longer.mp4", [(SCENES[0].image, 1.0), (SCENES[1].image, 1.5)])
     videos.remux(film, folder / "dubbed.mkv", sound=300)
@@ -455,7 +435,8 @@ def test_an_overlay_shows_no_copies(clipsearch: Run, tmp_path: Path) -> None:
         path.mkdir()
     SCENES[0].image.save(folder / "a.png")
     options = f"lowerdir={folder}:{empty}"
-    if subprocess.run(["mount", "-t", "overlay", "overlay", "-o", options, merged], capture_output=True).returncode:
+    command = ["mount", "-t", "overlay", "overlay", "-o", options, merged]
+    if subprocess.run(command, capture_output=True, check=False).returncode:
         pytest.skip("no overlay can be mounted here")
     try:
         assert clipsearch("index", folder, merged, "--model", "mini", index=tmp_path / "index").status == 0
