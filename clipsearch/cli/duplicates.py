@@ -27,11 +27,9 @@ from clipsearch.cli.app import (
     write_records,
 )
 from clipsearch.errors import BadArgument, BadRequest
-from clipsearch.output import quarantine, records, text
+from clipsearch.output import records, text
 from clipsearch.output.move import Move
 from clipsearch.paths import index_place
-from clipsearch.search.copies import find_copies
-from clipsearch.search.similar import NEAR, find_similar
 from clipsearch.store.filters import EVERYTHING
 from clipsearch.store.opening import open_index
 
@@ -110,6 +108,10 @@ def duplicates(
     if undo is not None:
         _undo(undo, form, dry_run, chooses=identical or where != EVERYTHING)
         return
+    from clipsearch.output import quarantine
+    from clipsearch.search.copies import find_copies
+    from clipsearch.search.similar import NEAR, find_similar
+
     with open_index(index_place(index)) as store:
         searcher = filters.searcher_of(store, where)
         folder = None if move_to is None else quarantine.destination(move_to, [root.path for root in store.roots()])
@@ -181,6 +183,8 @@ def _is_about_moves(move_to: str | None, undo: str | None, dry_run: bool) -> boo
 def _undo(folder: str, form: str, dry_run: bool, *, chooses: bool) -> None:
     if chooses:
         raise BadRequest("--undo moves everything back; leave out --identical and filters")
+    from clipsearch.output import quarantine
+
     moves = quarantine.undo(folder, dry_run=dry_run)
     if not _report(moves, form, dry_run, lambda done: text.put_back(done, folder, dry_run=dry_run)):
         raise typer.Exit(NOTHING_FOUND)

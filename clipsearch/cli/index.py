@@ -112,9 +112,7 @@ def index(
     ] = False,
     prune: Annotated[
         bool,
-        typer.Option(
-            "--prune", help="Remove the photos of empty folders and drives from the index.", rich_help_panel=UPDATE
-        ),
+        typer.Option("--prune", help="Forget the photos of empty folders and drives.", rich_help_panel=UPDATE),
     ] = False,
     device: Annotated[
         str, typer.Option(metavar="NAME", help="auto, cuda, mps or cpu.", show_default=False, rich_help_panel=RUN)

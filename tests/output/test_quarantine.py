@@ -26,7 +26,8 @@ from clipsearch.images.metadata import Metadata
 from clipsearch.images.read import content_hash, video_hash
 from clipsearch.images.scan import found_file, is_video_name
 from clipsearch.output import manifest, own_sidecars, quarantine
-from clipsearch.output.move import Move, destination, move, undo
+from clipsearch.output.move import Move
+from clipsearch.output.quarantine import destination, move, undo
 from clipsearch.search.copies import Copy, Group, Kind
 from clipsearch.store.photo import Photo
 

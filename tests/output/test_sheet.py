@@ -287,11 +287,11 @@ def test_nothing_is_replaced_but_an_earlier_page_or_an_empty_file(tmp_path: Path
     with pytest.raises(BadRequest, match="exists and is not a contact sheet of clipsearch"):
         write_sheet(page, [], "a")
     with pytest.raises(BadRequest, match="exists and is not a contact sheet of clipsearch"):
-        write_duplicates(page, [])
+        write_duplicates(page, [], "Duplicates")
     assert page.read_bytes() == before
     page.write_bytes(b"")
     write_sheet(page, [], "first")
-    write_duplicates(page, [])
+    write_duplicates(page, [], "Duplicates")
     assert "Duplicates" in page.read_text()
     assert [path.name for path in tmp_path.iterdir()] == ["page.html"]
 
@@ -323,7 +323,7 @@ def test_a_file_that_another_program_writes_meanwhile_stays(
 
     monkeypatch.setattr(module, "_page", slow)
     with pytest.raises(BadRequest):
-        write_duplicates(page, [])
+        write_duplicates(page, [], "Duplicates")
     assert page.read_text() == "somebody's own page"
     assert [path.name for path in tmp_path.iterdir()] == ["page.html"]
 

@@ -148,7 +148,7 @@ def test_a_damaged_root_is_named_with_what_to_do(clipsearch: Run, film: Path) ->
         refused = clipsearch(*command, index=film)
         assert (refused.status, refused.err.count("\n")) == (2, 1)
     name = film.parent.resolve() / "films"
-    assert f"the record of the indexed folder {name} is damaged; make it anew: delete catalogue.sqlite" in refused.err
+    assert f"the record of the indexed folder {name} is damaged; delete catalogue.sqlite" in refused.err
 
 
 def test_a_damaged_frame_has_its_video_embedded_again(film: Path) -> None:
