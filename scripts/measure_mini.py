@@ -27,7 +27,6 @@ from typing import Any
 
 import numpy as np
 import scenes
-from PIL import Image
 
 import clipsearch
 from clipsearch.images.sandbox import usable_cores

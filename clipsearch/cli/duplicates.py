@@ -25,8 +25,6 @@ from clipsearch.cli.app import (
 from clipsearch.errors import BadArgument, BadRequest
 from clipsearch.output import records, text
 from clipsearch.paths import index_place
-from clipsearch.search.copies import find_copies
-from clipsearch.search.similar import NEAR, find_similar
 from clipsearch.store.opening import open_index
 
 app = new_app()
@@ -95,6 +93,9 @@ def duplicates(
     where = filters.photo_filter(
         under, after, before, camera, near, size, orientation, type, name, reads, keyword, files_from, from0
     )
+    from clipsearch.search.copies import find_copies
+    from clipsearch.search.similar import NEAR, find_similar
+
     with open_index(index_place(index)) as store:
         searcher = filters.searcher_of(store, where)
         if similar:

@@ -21,6 +21,7 @@ from clipsearch.store.searchable import Searchable
 
 if TYPE_CHECKING:
     from clipsearch.search.confidence import Background
+    from clipsearch.search.fold import Fold
 
 FIRST_LOOK = 64  # photos that are looked at first where a hit may be refused or folded into another
 EMPTY = "the query is empty; say what to look for"
@@ -72,7 +73,7 @@ class Limits(NamedTuple):
             if value is not None and not (is_number and least <= value <= 1):
                 raise BadArgument(name, f"must be {what}, {least} to 1, not {value!r}")
         if self.similarity is not None and not self.unique:
-            raise BadArgument("similarity", "says how far unique folds; ask for both")
+            raise BadArgument("similarity", "only works together with unique")
         if self.min_score is not None and not terms:
             raise BadArgument("min_score", "needs something to look for: without it there is no score")
         if self.min_confidence is not None and not any(term.asks_for_text for term in terms):
@@ -160,16 +161,14 @@ class Searcher:
         """
         limits = limits.checked(terms)
         folds_or_refuses = limits.min_confidence is not None or limits.unique
+        fold = self._fold(terms) if limits.unique else None
         hits: list[Hit] = []
-        from clipsearch.search.fold import Fold
-
-        fold = Fold(self._store, self.selection, self.present, lambda ids: self._scores(ids, terms))
         found: list[Hit] = []
         first = max(limits.k, FIRST_LOOK) if folds_or_refuses else limits.k
         for part in self._ranked(terms, first, limits):
             good = self._good(part, terms, limits)
             found += good
-            hits = fold(found, limits.similarity) if limits.unique else found
+            hits = found if fold is None else fold(found, limits.similarity)
             if len(hits) >= limits.k or not good:
                 break
         return [hit._replace(rank=rank) for rank, hit in enumerate(hits[: limits.k], 1)]
@@ -268,6 +267,11 @@ class Searcher:
     def _newest(self, seen: int, wanted: int) -> tuple[list[Hit], int]:
         photos = self._store.newest(self.selection, wanted)
         return [Hit(0, None, photo) for photo in self.present(photos[seen:])], len(photos)
+
+    def _fold(self, terms: Sequence[Term]) -> Fold:
+        from clipsearch.search.fold import Fold
+
+        return Fold(self._store, self.selection, self.present, lambda ids: self._scores(ids, terms))
 
     def _scores(self, ids: Ids, terms: Sequence[Term]) -> Array:
         """The cosines (n,) of images with a query."""

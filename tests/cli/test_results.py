@@ -190,7 +190,7 @@ def test_what_excludes_each_other_is_refused(clipsearch: Run, drawn: Path, drawn
         (("query", "a", "--camera", ""), "--camera was given an empty name"),
         (("query", "a", "--under", ""), "--under was given an empty name"),
         (("query", "--unique", "--similarity", "95", "a"), "--similarity must be a cosine, 0 to 1, not 95.0"),
-        (("query", "--similarity", "0.9", "a"), "give both"),
+        (("query", "--similarity", "0.9", "a"), "--similarity only works together with unique"),
         (("query", "@none", "--cut"), "there is no concept @none"),
     ):
         refused = clipsearch(*arguments, index=drawn_index, stdin=b"a\n" if "label" in arguments else photo)
