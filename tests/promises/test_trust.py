@@ -196,7 +196,7 @@ class DecoderHere:
         from clipsearch.images.preprocess import decode_for, pixels_of
 
         decoded = decode_for(data, self.how)
-        return Prepared(pixels_of(decoded, self.how), decoded.metadata, {})
+        return Prepared(pixels_of(decoded, self.how), decoded.metadata, {}, hash=0)
 
 
 @pytest.mark.parametrize("scenario", ["first", "update", "rebuild"])
