@@ -253,7 +253,7 @@ def read(photos: Path, count: int, *, last: bool = False) -> Iterator[bytes]:
 def groups_in(folder: Path) -> list[list[Path]]:
     """The groups that the program finds in a folder, which is indexed if it is not yet."""
     index = folder.with_name(f"{folder.name}-index")
-    program = [sys.executable, "-m", "clipsearch"]
+    program: list[str | Path] = [sys.executable, "-m", "clipsearch"]
     subprocess.run([*program, "index", folder, "--model", "mini", "--index", index, "--quiet"], check=True)
     command = [*program, "duplicates", "--format", "jsonl", "--index", index]
     done = subprocess.run(command, capture_output=True, check=False)

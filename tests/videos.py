@@ -65,10 +65,11 @@ def remux(source: Path, target: Path, *, sound: float | None = None, video_from:
         av.open(str(source)) as heard,
         av.open(str(target), "w") as out,
     ):
-        outputs = {0: out.add_stream_from_template(pictures.streams.video[0])}
+        outputs: dict[int, Any] = {0: out.add_stream_from_template(pictures.streams.video[0])}
         if sound is None and heard.streams.audio:
             outputs[1] = out.add_stream_from_template(heard.streams.audio[0])
         tone: Any = None if sound is None else out.add_stream("aac", 8000)
+        packet: Any
         for packet in pictures.demux(pictures.streams.video[0]):
             if packet.dts is not None:
                 packet.stream = outputs[0]
@@ -78,7 +79,7 @@ def remux(source: Path, target: Path, *, sound: float | None = None, video_from:
                 packet.stream = outputs[1]
                 out.mux(packet)
         if tone is not None:
-            samples = (np.sin(np.arange(8000) * sound * 2 * np.pi / 8000) * 8000).astype(np.int16)[None]
+            samples = (np.sin(np.arange(8000) * (sound or 0) * 2 * np.pi / 8000) * 8000).astype(np.int16)[None]
             frame = av.AudioFrame.from_ndarray(samples, "s16", "mono")
             frame.sample_rate, frame.pts = 8000, 0
             for packet in (*tone.encode(frame), *tone.encode()):
