@@ -239,7 +239,7 @@ def test_blank_pages_prove_nothing(blank: str) -> None:
 # ------------------------------------------------------------------------------------------ what the header says
 
 
-def shot(date: str | None, fraction: str | None, exposure: float | None, quality: int = 90) -> bytes:
+def shot(date: str | None, fraction: str | None, exposure: float | None, quality: int = 95) -> bytes:
     exif = Image.Exif()
     details = exif.get_ifd(ExifTags.IFD.Exif)
     if date:
