@@ -61,7 +61,7 @@ class Fold:
         if photo.path == hit.photo.path:
             return hit._replace(similar=similar)
         score = hit.score
-        if score is not None and photo.image_id != hit.photo.image_id:
+        if score is not None and photo.content != hit.photo.content:
             score = float(self._scores(np.array([photo.image_id]))[0])
         names = next((file.other_names for file in self._present.files([photo])), ())
         return hit._replace(photo=photo, score=score, confidence=None, similar=similar, same_file=names)
