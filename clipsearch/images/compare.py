@@ -371,7 +371,7 @@ class _Windows(NamedTuple):
         return _Windows(*(np.concatenate(part) for part in zip(*bands, strict=True)))
 
     def differing(self, tolerance: _Tolerance) -> NDArray[np.bool_]:
-        typical = 1.5 * float(np.quantile(self.difference, 0.75))
+        typical = float(np.quantile(self.difference, 0.75))
         noise = min(tolerance.noise**2 + typical, tolerance.most**2)
         allowed = np.float32(noise) + np.float32(tolerance.share) * (self.left + self.right)
         differing: NDArray[np.bool_] = (self.difference > allowed) | (np.abs(self.shift) > tolerance.shift)
