@@ -59,7 +59,7 @@ def test_imports_point_one_way() -> None:
         ("torch", {"models/torch_towers", "models/encoders", "models/weights"}),
         ("open_clip", {"models/encoders"}),
         ("numkong", {"store/segments"}),
-        ("faiss", {"store/segments", "search/copies"}),
+        ("faiss", {"store/segments"}),
         ("pymilvus", {"store/milvus", "store/entities"}),
         ("milvus_lite", {"store/milvus"}),
         ("ray", {"indexing/spread"}),

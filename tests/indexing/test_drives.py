@@ -181,7 +181,7 @@ def test_what_is_offline_in_a_root_is_said_everywhere(usb: Drive, pictures: Path
     usb.unmount()
     place, root = str(usb.point), str(pictures)
     said = clipsearch("index", index=index).err
-    assert f"offline: {place} is not mounted; its photos are kept" in said
+    assert f"offline: {place} is not mounted; photos kept in the index" in said
     report = json.loads(clipsearch("index", "--json", index=index).out)
     assert report["offline"] == [{"path": place, "reason": "is not mounted"}]
     status = json.loads(clipsearch("status", "--json", index=index).out)

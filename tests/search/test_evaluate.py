@@ -190,7 +190,10 @@ def test_both_directions_are_those_of_brute_force(drawn: Path, drawn_index: Path
 
 def test_an_index_that_has_lost_an_embedding_says_so(drawn: Path, drawn_index: Path, tmp_path: Path) -> None:
     shutil.copytree(drawn_index, tmp_path / "index")
-    damage(tmp_path / "index", "DELETE FROM embeddings WHERE image = 1")
+    damage(
+        tmp_path / "index",
+        "DELETE FROM embeddings WHERE image = (SELECT image FROM photos WHERE path = CAST('00.png' AS BLOB))",
+    )
     with Store.open(tmp_path / "index") as store, pytest.raises(IndexDamaged, match="is damaged"):
         evaluate(store, [(os.fsencode(drawn / "00.png"), "a shape"), (os.fsencode(drawn / "01.png"), "another")])
     with Store.open(tmp_path / "index") as store, pytest.raises(IndexDamaged, match="is damaged"):

@@ -205,7 +205,7 @@ def test_filters_as_the_command_has_them(look: Callable[..., Any], many: Path) -
     page.get_by_label("Orientation").select_option("portrait")
     page.get_by_label("Taken from").fill("2019")
     page.get_by_label("Taken from").press("Enter")
-    expect(page.locator("#command")).to_contain_text("--after 2019 --camera 'Camera 3' --orientation portrait")
+    expect(page.locator("#command")).to_contain_text("--camera 'Camera 3' --orientation portrait --after 2019")
     expect(page.locator(".filter")).to_have_count(3)
     page.get_by_label("Around").fill("nonsense")
     page.get_by_label("Around").press("Enter")
