@@ -48,8 +48,8 @@ class Kind(StrEnum):
 class Copy(NamedTuple):
     """A file of a group.
 
-    `similarity` to the best is 1 for the same bytes; for a copy how alike their least similar places are; for what is
-    only similar the cosine. `same_file` are other paths of this very file: deleting one of them frees nothing.
+    `similarity` to the best: 1 for identical files, the lowest structural similarity of any window for copies, the
+    cosine for similar photos. `same_file` are other paths of the same file: deleting one frees no space.
     """
 
     photo: Photo
@@ -94,7 +94,7 @@ def unchanged(present: Present, photos: Iterable[Photo]) -> Iterator[Copy]:
 
 
 def identical_sets(store: Searchable, selection: Selection, present: Present) -> dict[bytes, list[list[Copy]]]:
-    """By content hash, the files with a hash that others have too, in sets of the same bytes, each the best first."""
+    """Files that share their content hash, by that hash, in sets with the same bytes; the best file first in each."""
     of_content: dict[bytes, list[Copy]] = {}
     copied = list(store.by_path(selection, copied=True))
     for file in sorted(unchanged(present, copied), key=lambda file: preference(file.photo)):
@@ -297,7 +297,7 @@ def _has_twin(partner: bytes, stem: bytes) -> bool:
 
 
 def kind_of(name: bytes) -> str | None:
-    """What a file is by its name, "raw", "video" or "still"; None for what is none of them."""
+    """The kind of a file by its name: "raw", "video" or "still"; None for other files."""
     if is_raw_name(name):
         return "raw"
     if is_video_name(name):
