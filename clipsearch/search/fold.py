@@ -29,9 +29,9 @@ class Fold:
     def __call__(self, hits: Sequence[Hit], similarity: float | None = None) -> list[Hit]:
         """The hits in their order, with each picture only once, as its best file in the selection.
 
-        The best file takes the rank and the score of the first of its copies. With `similarity`, a hit whose cosine with
-        a better one is at least that is folded too, copy or not. Other paths of one file become its `same_file`. Files
-        that changed since they were indexed are not folded.
+        The best file takes the rank and the score of the first of its copies. With `similarity`, a hit whose cosine
+        with a better one is at least that is folded too, copy or not. Other paths of one file become its `same_file`.
+        Files that changed since they were indexed are not folded.
         """
         whole, changed = self._one_name_a_file(_one_of_a_pair(hits))
         with Comparer() as comparer:
