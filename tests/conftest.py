@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import sqlite3
 import subprocess
@@ -23,6 +24,9 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")  # the hub's library reads it when 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
+from clipsearch.errors import ImageUnusable
+from clipsearch.images import sandbox
+from clipsearch.images.preprocess import Preprocess
 from clipsearch.images.sandbox import usable_cores
 from clipsearch.images.xmp import with_keywords
 from clipsearch.indexing.update import Options, update_index
@@ -52,6 +56,48 @@ def own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         keep_to_fp32()
         yield folder
     assert [_listing(folder) for folder in real] == before, "a test has used the real home"
+
+
+class DecoderHere:
+    """Answers as a decoding process does, in this process."""
+
+    alive = True
+
+    def __init__(self, how: dict[str, object]) -> None:
+        self.how = Preprocess.from_json(how)
+
+    def ask(self, data: bytes, wanted: dict[str, object], seconds: float) -> tuple[dict[str, object], bytes]:
+        try:
+            header, answer = sandbox._answer(data, self.how, wanted)
+        except Exception:
+            raise ImageUnusable("crashed its decoder") from None
+        return json.loads(json.dumps(header)), answer
+
+    def end(self) -> None:
+        self.alive = False
+
+    kill = end
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _decoders_here() -> Iterator[None]:
+    """Without this, each update of an index would start two processes, which take 0.1 s of CPU time each."""
+
+    def process(command: list[str], start: dict[str, object]) -> object:
+        return DecoderHere(start["how"]) if command is sandbox._COMMAND else _DECODING_PROCESS(command, start)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sandbox, "_Process", process)
+        yield
+
+
+_DECODING_PROCESS = sandbox._Process
+
+
+@pytest.fixture
+def decoding_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Decode in processes of their own, as the program does."""
+    monkeypatch.setattr(sandbox, "_Process", _DECODING_PROCESS)
 
 
 def keep_to_fp32() -> None:
