@@ -50,6 +50,11 @@ BROKEN_LINK = "broken link"
 NOT_PHOTOS = frozenset({b"@eaDir", b"node_modules"})  # thumbnails of photo servers, packages
 
 
+def is_image_name(path: bytes) -> bool:
+    """Whether a file's name ends like that of an image; a video's does not."""
+    return os.path.splitext(path)[1].lower() in IMAGE_SUFFIXES and not is_video_name(path)
+
+
 def is_raw_name(path: bytes) -> bool:
     """Whether a file's name is that of a RAW file."""
     return path.lower().endswith(_RAW)

@@ -13,11 +13,6 @@ import numpy as np
 from clipsearch.arrays import Array, softmax
 from clipsearch.search.embed import Embedder
 
-# What is kept when somebody asks for photos that are about the query, and no others. Measured with mini by
-# `scripts/measure_mini.py`: 61% of what is kept is right, and 44% of what is right is kept. The harmonic mean of both
-# is the same from 0.70 to 0.76.
-CUT = 0.75
-
 # Of the model's own scale. With the whole of it, half of what is kept at any threshold is wrong, and the best shares of
 # right and kept lie between 0.9 and 1; with this part they lie in the middle.
 _SOFTENED = 0.7

@@ -1,4 +1,4 @@
-"""From what was asked for to ranked photos: terms, one query embedding, a filter, hits."""
+"""Find photos: terms become one query embedding; the nearest photos that pass a filter become ranked hits."""
 
 from __future__ import annotations
 
@@ -25,95 +25,6 @@ if TYPE_CHECKING:
     from clipsearch.search.confidence import Background
 
 FIRST_LOOK = 64  # photos that are looked at first where a hit may be refused or folded into another
-EMPTY = "the query is empty; say what to look for"
-
-
-_RANGES = (("min_score", -1, "a cosine"), ("min_confidence", 0, "a probability"), ("similarity", 0, "a cosine"))
-
-
-class Limits(NamedTuple):
-    """How many hits are wanted and which are good enough.
-
-    `min_score` is a cosine, -1 to 1; `min_confidence` a probability, 0 to 1. `unique` folds copies into the best of
-    them and, with `similarity`, a cosine, also photos whose embeddings are that near to a better hit's. With `frames` a
-    video may be found at several times, not only by its best frame. `exact` scores every embedding of a large index;
-    otherwise 4-bit codes preselect candidates.
-    """
-
-    k: int = 10
-    min_score: float | None = None
-    min_confidence: float | None = None
-    unique: bool = False
-    similarity: float | None = None
-    exact: bool = False
-    frames: bool = False
-
-    def checked(self, terms: Sequence[Term]) -> Limits:
-        """The limits, if they make sense for these terms. Raises `BadArgument`."""
-        if isinstance(self.k, bool) or not isinstance(self.k, int) or self.k < 1:
-            raise BadArgument("k", f"must be a whole number of at least 1, not {self.k!r}")
-        for name, least, what in _RANGES:
-            value = getattr(self, name)
-            is_number = isinstance(value, int | float) and not isinstance(value, bool)
-            if value is not None and not (is_number and least <= value <= 1):
-                raise BadArgument(name, f"must be {what}, {least} to 1, not {value!r}")
-        if self.similarity is not None and not self.unique:
-            raise BadArgument("similarity", "has no effect without unique")
-        if self.min_score is not None and not terms:
-            raise BadArgument("min_score", "needs something to look for: without it there is no score")
-        if self.min_confidence is not None and not any(term.asks_for_text for term in terms):
-            raise BadArgument("min_confidence", "is about texts; images and concepts have no confidence")
-        return self
-
-
-TEN = Limits()
-
-
-# ------------------------------------------------------------------------------------------ terms
-
-
-class Words(NamedTuple):
-    """A text as people write it, in its parts: `2:@grandma on a beach` is 2.0, "grandma" and "on a beach"."""
-
-    weight: float
-    concept: str | None
-    text: str
-
-    @staticmethod
-    def of(spelling: str) -> Words:
-        """Raises `BadRequest` when there is nothing in it, or no text."""
-        weight, words = weighted(spelling)
-        if not 0 < weight < 1e9:
-            raise BadRequest(f"the weight of {words!r} must be more than 0" + " and less than 1e9" * (weight > 1))
-        if not is_text(words):
-            raise BadRequest("the query is not text in this terminal's encoding (UTF-8)")
-        if not words.strip():
-            raise BadRequest(EMPTY)
-        if not words.lstrip().startswith("@"):
-            return Words(weight, None, words)
-        name, _, rest = words.strip().partition(" ")
-        return Words(weight, name, rest.strip())
-
-
-def weighted(text: str) -> tuple[float, str]:
-    """`2:golden retriever` to (2.0, "golden retriever"); without a number the weight is 1."""
-    match = re.match(r"(\d+(?:\.\d*)?|\.\d+):(?!\d)(.*)", text, re.DOTALL)  # 16:9 and 12:30 are no weights
-    return (float(match[1]), match[2]) if match else (1.0, text)
-
-
-def image_term(path: str | os.PathLike[str], weight: float = 1.0) -> Term:
-    """A term from an image file. Raises `BadRequest` when it cannot be read; whether it is an image shows later."""
-    from clipsearch.images.read import read
-
-    try:
-        return Term(read(path), weight, os.fspath(path))
-    except ImageUnusable as error:
-        raise BadRequest(f"{os.fspath(path)} cannot be used as an image: {error}") from None
-
-
-# ------------------------------------------------------------------------------------------ searching
-
-
 class Searcher:
     """Asks one index about the photos that pass a filter; loads the model once and only when it is needed."""
 
@@ -125,18 +36,6 @@ class Searcher:
         self.present = Present()
         self._store = store
         self._background: Background | None = None
-
-    def terms(self, text: str, sign: int = 1) -> list[Term]:
-        """The terms of a text as people write it: its concept, if it names one, and its words."""
-        weight, concept, words = Words.of(text)
-        terms = [Term(words, sign * weight)] if words else []
-        if concept is not None:
-            from clipsearch.search.concepts import Concepts
-
-            if self._store.folder is None:
-                raise BadRequest(f"@{concept} is a concept; they lie beside the index in a folder, not in a collection")
-            terms.insert(0, Term(Concepts(self._store.folder).row(concept, self.embedder), sign * weight))
-        return terms
 
     def query(self, terms: Sequence[Term] = (), limits: Limits = TEN) -> list[Hit]:
         """The best hits, best first; fewer than `limits.k` if there are fewer, or if the others are not good enough.
