@@ -23,7 +23,6 @@ from starlette.types import Receive, Scope, Send
 
 from clipsearch.errors import BadRequest, ClipsearchError, ImageUnusable, NoIndex, first_line
 from clipsearch.images.read import path_of
-from clipsearch.images.sandbox import usable_cores
 from clipsearch.images.scan import TYPES
 from clipsearch.images.signatures import HEAD, video_type
 from clipsearch.output.records import as_json
@@ -31,6 +30,7 @@ from clipsearch.paths import Collection
 from clipsearch.search.confidence import CUT
 from clipsearch.search.opened import Opened
 from clipsearch.store.filters import ORIENTATIONS
+from clipsearch.threads import usable_cores
 from clipsearch.web.desk import Desk
 from clipsearch.web.gallery import Gallery, photos_with
 from clipsearch.web.guard import Guard

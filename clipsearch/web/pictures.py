@@ -22,7 +22,7 @@ from PIL import Image
 from clipsearch.errors import ImageUnusable
 from clipsearch.images.preprocess import Preprocess
 from clipsearch.images.read import content_hash, frame_hash, open_file, path_of, read, video_hash
-from clipsearch.images.sandbox import Decoders, usable_cores
+from clipsearch.images.sandbox import Decoders
 from clipsearch.images.scan import found_file, has_changed
 from clipsearch.images.signatures import HEAD, shown_type
 from clipsearch.images.thumbnail import as_jpeg
@@ -30,6 +30,7 @@ from clipsearch.output.heat import boxed, overlay
 from clipsearch.paths import cache_folder, private_folder, replacing
 from clipsearch.search.hit import Where
 from clipsearch.store.photo import Line, Photo
+from clipsearch.threads import usable_cores
 
 SIZES = {"small": 480, "large": 2048}  # pixels of the long side
 _WHOLE = 10_000
