@@ -21,7 +21,6 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")  # the hub's library reads it when 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-from clipsearch.images.sandbox import usable_cores
 from clipsearch.images.xmp import with_keywords
 from clipsearch.indexing.update import Options, update_index
 from clipsearch.models import cache, precision
@@ -29,6 +28,7 @@ from clipsearch.models.model import Model, mini
 from clipsearch.store import schema, texts
 from clipsearch.store.catalogue import CATALOGUE, Store
 from clipsearch.store.photo import Line
+from clipsearch.threads import usable_cores
 
 SCENES = scenes.draw_distinct(40, seed=20_000_000, size=160)
 

@@ -11,13 +11,13 @@ from clipsearch.errors import ImageUnusable
 from clipsearch.images.preprocess import Preprocess
 from clipsearch.images.read import content_hash, read
 from clipsearch.images.sandbox import Decoders
-from clipsearch.indexing.ahead import Ahead
 from clipsearch.indexing.report import OnProgress, Progress, Report
 from clipsearch.models.ocr import LONG_SIDE, Reader
 from clipsearch.store import texts
 from clipsearch.store.catalogue import Store
 from clipsearch.store.photo import Line
 from clipsearch.store.texts import Unread
+from clipsearch.threads import BoundedMap
 
 _COMMIT_SECONDS = 2.0
 _AHEAD = 2  # photos that wait for each thread
@@ -75,9 +75,9 @@ def _in_threads(
 ) -> Iterator[tuple[int, list[Line] | None] | None]:
     """What is in each photo, as it is read; None while all that is under way takes long."""
     pool = ThreadPoolExecutor(workers)
-    ahead = Ahead(pool, reading, todo)
+    ahead = BoundedMap(pool, reading, todo)
     try:
-        while ahead.submit(_AHEAD * workers):
+        while ahead.fill(_AHEAD * workers):
             found = ahead.next()
             yield None if found is None else found[1]
     finally:

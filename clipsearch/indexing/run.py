@@ -22,7 +22,7 @@ from clipsearch.images.beside import LOOK_AGAIN, keywords_beside
 from clipsearch.images.metadata import Metadata
 from clipsearch.images.patterns import anchored
 from clipsearch.images.read import frame_hash
-from clipsearch.images.sandbox import Decoders, usable_cores
+from clipsearch.images.sandbox import Decoders
 from clipsearch.images.scan import (
     BROKEN_LINK,
     Exclusions,
@@ -47,6 +47,7 @@ from clipsearch.models.model import Model
 from clipsearch.models.precision import encoder_for
 from clipsearch.paths import join, relative_to
 from clipsearch.store.catalogue import Known, Root, Store
+from clipsearch.threads import usable_cores
 
 COMMIT_SECONDS = 2.0
 FEW = 16  # new photos, which NumPy embeds before torch would be loaded

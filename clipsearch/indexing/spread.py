@@ -24,14 +24,14 @@ from numpy.typing import NDArray
 from clipsearch.arrays import Array
 from clipsearch.errors import BadArgument, BadRequest, ClipsearchError, EncodingFailed, first_line
 from clipsearch.extras import needs
-from clipsearch.images.sandbox import Decoders, usable_cores
-from clipsearch.indexing.ahead import TICK
+from clipsearch.images.sandbox import Decoders
 from clipsearch.indexing.contents import Contents, contents_of
 from clipsearch.indexing.options import Options
 from clipsearch.indexing.pipeline import Pipeline, Stages
 from clipsearch.models.encoders import Encoder
 from clipsearch.models.model import Model
 from clipsearch.models.precision import encoder_for
+from clipsearch.threads import TICK, usable_cores
 
 Hashes = NDArray[np.uint64]  # (n, 2), the two halves of each, sorted
 

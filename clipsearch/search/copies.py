@@ -23,7 +23,7 @@ from clipsearch.errors import ImageUnusable
 from clipsearch.images.compare import Sketch, may_be_copies
 from clipsearch.images.preprocess import Preprocess
 from clipsearch.images.read import content_hash, read
-from clipsearch.images.sandbox import Decoders, usable_cores
+from clipsearch.images.sandbox import Decoders
 from clipsearch.images.scan import IMAGE_SUFFIXES, is_raw_name, is_video_name
 from clipsearch.search.hamming import Hashes, components, within
 from clipsearch.search.preference import has_all_of, preference
@@ -31,6 +31,7 @@ from clipsearch.search.present import Present
 from clipsearch.store.photo import Photo
 from clipsearch.store.searchable import Searchable
 from clipsearch.store.selection import Selection
+from clipsearch.threads import usable_cores
 
 _SAME_DURATION = 0.1  # seconds
 _SKETCHES = 4096  # of 64 KB at most, kept while one set of similar hashes is compared

@@ -7,7 +7,6 @@ import contextlib
 import json
 import os
 from collections.abc import AsyncIterator, Sequence
-from io import FileIO
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -22,19 +21,16 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from clipsearch.errors import BadRequest, ClipsearchError, ImageUnusable, NoIndex, first_line
-from clipsearch.images.read import path_of
-from clipsearch.images.sandbox import usable_cores
-from clipsearch.images.scan import TYPES
-from clipsearch.images.signatures import HEAD, video_type
+from clipsearch.output.pictures import FILE_TYPES, SIZES, OpenVideo, Picture, Pictures, annotated, open_video
 from clipsearch.output.records import as_json
 from clipsearch.paths import Collection
 from clipsearch.search.confidence import CUT
 from clipsearch.search.opened import Opened
 from clipsearch.store.filters import ORIENTATIONS
+from clipsearch.threads import usable_cores
 from clipsearch.web.desk import Desk
 from clipsearch.web.gallery import Gallery, photos_with
 from clipsearch.web.guard import Guard
-from clipsearch.web.pictures import SIZES, Picture, Pictures, open_video, with_boxes, with_heat
 from clipsearch.web.question import Question, checked_id, parse
 from clipsearch.web.uploads import TooMany, Uploads
 
@@ -181,7 +177,7 @@ class Page:
         async with self._making:
             if await request.is_disconnected():  # it was scrolled out of sight, or the question is another one
                 return Response(status_code=204)
-            return _image(await run_in_threadpool(self._pictures.small, photos, size))
+            return _image(await run_in_threadpool(self._pictures.thumbnail, photos, size))
 
     async def where(self, request: Request) -> Response:
         """A photo, large, with the part of it that a question is about and the lines that have its words."""
@@ -189,21 +185,20 @@ class Page:
         if not (question.parts or question.where.reads):
             raise BadRequest("say what to look for")
         photos = await self._lookup.ask(lambda index: photos_with(index, id))
-        picture = await run_in_threadpool(self._pictures.small, photos, "large")
+        picture = await run_in_threadpool(self._pictures.thumbnail, photos, "large")
+        there = lines = None
         if question.parts:
             there = await self._asked.ask(lambda index: self._gallery.where(index, picture.data, question))
-            picture = await run_in_threadpool(with_heat, picture, there)
         if question.where.reads:
             lines = await self._lookup.ask(lambda index: self._gallery.lines(index, id, question))
-            picture = await run_in_threadpool(with_boxes, picture, lines)
-        return _image(picture)
+        return _image(await run_in_threadpool(annotated, picture, there, lines))
 
     async def original(self, request: Request) -> Response:
         """A photo as it is, or all its pixels."""
         id = checked_id(request.path_params["id"])
         photos = await self._lookup.ask(lambda index: photos_with(index, id))
         if any(photo.time is not None for photo in photos):
-            return _video(await run_in_threadpool(open_video, photos))
+            return _Video(await run_in_threadpool(open_video, photos))
         answer = _image(await run_in_threadpool(self._pictures.original, photos))
         if photos:
             name = photos[0].path.rpartition(b"/")[2].decode("utf-8", "replace")
@@ -224,7 +219,7 @@ def _static_files() -> dict[str, tuple[bytes, str]]:
         lstrip_blocks=True,
     )
     page = environment.get_template("page.html").render(
-        cut=CUT, icons=icons, orientations=ORIENTATIONS, types=list(TYPES)
+        cut=CUT, icons=icons, orientations=ORIENTATIONS, types=FILE_TYPES
     )
     return files | {"page.html": (page.encode(), "text/html; charset=utf-8")}
 
@@ -246,28 +241,18 @@ def _json(value: Any) -> Response:
 
 def _image(picture: Picture) -> Response:
     headers = {"Content-Security-Policy": "default-src 'none'; sandbox"}
-    if picture.lasting:
+    if picture.immutable:
         headers["Cache-Control"] = _FOR_EVER
     return Response(picture.data, media_type=picture.type, headers=headers)
 
 
-def _video(file: FileIO) -> Response:
-    """A video as it is, a part at a time, if it begins like one that browsers play."""
-    kind = video_type(file.read(HEAD))
-    if kind is None:
-        file.close()
-        return _gone("browsers do not play this kind of video")
-    return _OpenFile(file, kind)
+class _Video(FileResponse):
+    """Streams an open video, in the ranges that the browser asks for."""
 
-
-class _OpenFile(FileResponse):
-    """A file that is open; it is opened once more by a path that leads to no other."""
-
-    def __init__(self, file: FileIO, kind: str) -> None:
+    def __init__(self, video: OpenVideo) -> None:
         headers = {"Content-Security-Policy": "default-src 'none'; media-src 'self'; style-src 'unsafe-inline'"}
-        path = os.fsdecode(path_of(file))
-        super().__init__(path, media_type=kind, headers=headers, stat_result=os.fstat(file.fileno()))
-        self._file = file
+        super().__init__(video.path, media_type=video.type, headers=headers, stat_result=os.fstat(video.file.fileno()))
+        self._file = video.file
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         with self._file:

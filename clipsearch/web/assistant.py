@@ -20,6 +20,7 @@ from mcp.types import ToolAnnotations
 from clipsearch.errors import BadRequest, ClipsearchError
 from clipsearch.indexing.status import status_of
 from clipsearch.output import records
+from clipsearch.output.pictures import Pictures
 from clipsearch.search.hit import Hit
 from clipsearch.search.label import Classifier
 from clipsearch.search.opened import Opened
@@ -29,7 +30,6 @@ from clipsearch.search.where import Found
 from clipsearch.store.filters import Filter, several
 from clipsearch.store.photo import Photo
 from clipsearch.web.desk import Desk
-from clipsearch.web.pictures import Pictures
 
 P = ParamSpec("P")
 Answer = TypeVar("Answer")
@@ -71,7 +71,7 @@ def assistant(folder: Path) -> MCPServer:
         hits = await desk.ask(_search, where, text, without, like, min(count, MOST))
         answer: list[Any] = [_json([records.as_object(hit) for hit in hits])]
         if images:
-            small = [await asyncio.to_thread(pictures.small, [hit.photo], "small") for hit in hits]
+            small = [await asyncio.to_thread(pictures.thumbnail, [hit.photo], "small") for hit in hits]
             answer += [Image(data=picture.data, format="jpeg") for picture in small]
         return answer
 
@@ -132,7 +132,7 @@ def _label(index: Opened, labels: list[str], paths: list[str]) -> list[dict[str,
 
 def _where(index: Opened, text: str, path: str, pictures: Pictures) -> dict[str, Any]:
     photo = _photo(index, path)
-    there, _ = index.finder().where(text, pictures.small([photo], "large").data)
+    there, _ = index.finder().where(text, pictures.thumbnail([photo], "large").data)
     return records.where_object(Found(photo.path, text, photo.metadata.width, photo.metadata.height, there))
 
 

@@ -10,16 +10,12 @@ from typing import NamedTuple
 
 from clipsearch.arrays import Array
 from clipsearch.errors import BadRequest, ImageUnusable
-from clipsearch.images.preprocess import Preprocess
-from clipsearch.images.read import MOST_BYTES, SECONDS, content_hash
-from clipsearch.images.sandbox import Decoders, Prepared
+from clipsearch.output.pictures import SIZES, UPLOAD_BYTES, UPLOAD_SECONDS, Pictures, content_id, model_input
 from clipsearch.search.opened import Opened
 from clipsearch.web.desk import Desk
-from clipsearch.web.pictures import SIZES, Pictures
 
 _KEPT = 64
 _A_MINUTE = 30  # uploads
-_SECONDS_TO_DECODE = 20.0
 
 
 class TooMany(BadRequest):
@@ -53,21 +49,20 @@ class Uploads:
         self._check_rate()
         async with self._one:  # so that one is in memory at a time
             try:
-                async with asyncio.timeout(SECONDS):
+                async with asyncio.timeout(UPLOAD_SECONDS):
                     data = await _collected(parts)
                 return await self._embedded(desk, name, data)
             except TimeoutError:
-                raise BadRequest(f"{name} took longer than {SECONDS:.0f} s") from None
+                raise BadRequest(f"{name} took longer than {UPLOAD_SECONDS:.0f} s") from None
             except ImageUnusable as error:
                 raise BadRequest(f"{name} cannot be used as an image: {error}") from None
 
     async def _embedded(self, desk: Desk, name: str, data: bytes) -> str:
-        id = content_hash(data).hex()
+        id = content_id(data)
         embedder = await desk.ask(Opened.embedder)
-        how = embedder.model.preprocess
-        picture = await asyncio.to_thread(self._pictures.of, data, SIZES["small"])
-        prepared = await asyncio.to_thread(_prepared, how, data)
-        row = await desk.ask(lambda index: index.embedder().prepared(prepared.pixels))
+        picture = await asyncio.to_thread(self._pictures.jpeg, data, SIZES["small"])
+        pixels = await asyncio.to_thread(model_input, data, embedder.model.preprocess)
+        row = await desk.ask(lambda index: index.embedder().prepared(pixels))
         self._kept[id] = Upload(name, row, embedder.model.fingerprint, picture)
         while len(self._kept) > _KEPT:
             self._kept.popitem(last=False)
@@ -80,15 +75,10 @@ class Uploads:
         self._times.append(now)
 
 
-def _prepared(how: Preprocess, data: bytes) -> Prepared:
-    with Decoders(how, 1, seconds=_SECONDS_TO_DECODE) as decoders:
-        return decoders.decode(data)
-
-
 async def _collected(parts: AsyncIterator[bytes]) -> bytes:
     data = bytearray()
     async for part in parts:
         data += part
-        if len(data) > MOST_BYTES:
-            raise BadRequest(f"this is larger than {MOST_BYTES / 1e6:.0f} MB")
+        if len(data) > UPLOAD_BYTES:
+            raise BadRequest(f"this is larger than {UPLOAD_BYTES / 1e6:.0f} MB")
     return bytes(data)
