@@ -19,7 +19,6 @@ from typing import NamedTuple, TypeVar
 
 from PIL import Image
 
-from clipsearch.arrays import Pixels
 from clipsearch.errors import ImageUnusable
 from clipsearch.images.preprocess import Preprocess
 from clipsearch.images.read import (
@@ -33,7 +32,7 @@ from clipsearch.images.read import (
     video_hash,
 )
 from clipsearch.images.sandbox import Decoders
-from clipsearch.images.scan import TYPES, found_file, has_changed
+from clipsearch.images.scan import found_file, has_changed
 from clipsearch.images.signatures import HEAD, shown_type, video_type
 from clipsearch.images.thumbnail import as_jpeg
 from clipsearch.output.heat import boxed, overlay
@@ -43,7 +42,6 @@ from clipsearch.store.photo import Line, Photo
 from clipsearch.threads import usable_cores
 
 SIZES = {"small": 480, "large": 2048}  # long side in pixels
-FILE_TYPES = tuple(TYPES)  # the names that the page's file type filter offers
 UPLOAD_BYTES, UPLOAD_SECONDS = MOST_BYTES, SECONDS  # limits of one upload
 JPEG = "image/jpeg"
 
@@ -167,12 +165,6 @@ def annotated(picture: Picture, there: Where | None, lines: Iterable[Line] | Non
     image = Image.open(io.BytesIO(picture.data)).convert("RGB")
     image = overlay(image, there) if there else image
     return Picture(as_jpeg(boxed(image, lines or ())), immutable=False)
-
-
-def model_input(data: bytes, how: Preprocess) -> Pixels:
-    """An uploaded image, preprocessed for a model in a process of its own. Raises `ImageUnusable`."""
-    with Decoders(how, 1, seconds=_DECODE_SECONDS) as decoders:
-        return decoders.decode(data).pixels
 
 
 def content_id(data: bytes) -> str:

@@ -235,3 +235,8 @@ def _left_alone(path: Path) -> Iterator[None]:
         yield
     except SidecarUnusable as error:
         raise ClipsearchError(f"{path} is left as it is: {error}") from None
+
+
+def check_keyword(label: str) -> None:
+    """Raise `BadRequest` for a label that no sidecar can hold as a keyword."""
+    path_of(label)

@@ -13,13 +13,28 @@ from typing import Any, NamedTuple
 
 from clipsearch.errors import BadArgument, BadRequest
 from clipsearch.images.scan import is_image_name
-from clipsearch.store.filters import EVERYTHING, OPTIONS, Filter
+from clipsearch.store.filters import EVERYTHING, FILTERS, OPTIONS, Filter, several
+
+__all__ = [  # the filters too: commands and the page get them from here, not from the store
+    "CUT",
+    "EVERYTHING",
+    "FILTERS",
+    "OPTIONS",
+    "Filter",
+    "Limits",
+    "Question",
+    "Term",
+    "image_term",
+    "parse",
+    "several",
+    "text_terms",
+]
 
 TEXT, CONCEPT, IMAGE, PHOTO = "text", "concept", "image", "photo"
 EMPTY = "the query is empty; say what to look for"
 
-# The minimum confidence of `--cut` and of the page's dividing line. Measured with mini by `scripts/measure_mini.py`: 61%
-# of what is kept is right, and 44% of what is right is kept. F1 is the same from 0.70 to 0.76.
+# The minimum confidence of `--cut` and of the page's dividing line. Measured with mini by `scripts/measure_mini.py`:
+# 61% of what is kept is right, and 44% of what is right is kept. F1 is the same from 0.70 to 0.76.
 CUT = 0.75
 
 _MOST_TERMS, _LONGEST = 32, 2_000
@@ -152,7 +167,7 @@ def text_terms(text: str, *, negative: bool = False, files: bool = False) -> lis
     A minus before a word steers away from all that follows, up to the next one. With `files`, the path of an image is
     that image; a server must not pass it, as anybody could read its files. Raises `BadRequest` if there is no text.
     """
-    if not _is_unicode(text):
+    if not is_unicode(text):
         raise BadRequest("the query is not text in this terminal's encoding (UTF-8)")
     if files and not negative and _is_image_file(text):
         return [Term(text, 1.0, IMAGE)]
@@ -200,7 +215,7 @@ def split_weight(text: str) -> tuple[float, str]:
     return weight, rest
 
 
-def _is_unicode(text: str) -> bool:
+def is_unicode(text: str) -> bool:
     """False for bytes of another encoding, which Python keeps as surrogates."""
     return not any("\ud800" <= character <= "\udfff" for character in text)
 
@@ -225,8 +240,8 @@ def parse(pairs: Iterable[tuple[str, str]]) -> Question:
         if name in ("text", "not"):
             terms += text_terms(value, negative=name == "not")
         elif name in ("like", "unlike"):
-            weight, id = split_weight(value) if ":" in value else (1.0, value)
-            terms.append(Term(checked_id(id), weight if name == "like" else -weight, PHOTO))
+            weight, photo = split_weight(value)
+            terms.append(Term(checked_id(photo), weight if name == "like" else -weight, PHOTO))
     if len(terms) > _MOST_TERMS:
         raise BadRequest(f"a question has at most {_MOST_TERMS} terms")
     chosen = Filter.parse((name, value) for name, value in pairs if name in OPTIONS)
