@@ -24,10 +24,10 @@ from conftest import SCENES, damage, save_scenes
 from PIL import Image
 from starlette.testclient import TestClient
 
+from clipsearch.cluster.publish import publish
 from clipsearch.errors import BadRequest
 from clipsearch.images.read import content_hash
 from clipsearch.images.sandbox import Decoders
-from clipsearch.indexing.publish import publish
 from clipsearch.indexing.update import Options, update_index
 from clipsearch.models import cache
 from clipsearch.models.model import mini

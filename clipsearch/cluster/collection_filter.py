@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 
+from clipsearch.cluster.collection_rows import escaped
+from clipsearch.cluster.milvus import quoted
 from clipsearch.errors import BadRequest
-from clipsearch.store.entities import escaped
 from clipsearch.store.filters import Filter, folded, words_of
-from clipsearch.store.milvus import quoted
 from clipsearch.store.selection import Box, Place, box_of, nanoseconds
 
 NOTHING = "id < 0"
