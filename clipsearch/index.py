@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
     from clipsearch.arrays import Array
     from clipsearch.images.metadata import Metadata
-    from clipsearch.indexing.publish import Progress as PublishProgress
-    from clipsearch.indexing.publish import Published
     from clipsearch.indexing.relocate import Relocated
     from clipsearch.indexing.status import Status
     from clipsearch.indexing.update import OnNote, OnProgress, Options, Report
@@ -260,20 +258,21 @@ class Index:
             return verify(store), concepts.restore(self.folder)
 
     def publish(
-        self, collection: Collection, *, replace: bool = False, on_progress: PublishProgress | None = None
-    ) -> Published:
+        self, collection: Collection, *, replace: bool = False, on_progress: Callable[[int, int], None] | None = None
+    ) -> Any:
         """Copy the index to a Milvus collection, or bring the collection up to date.
 
-        `replace` overwrites a collection that was published from another index.
+        `replace` overwrites a collection that was published from another index; `on_progress` gets the number of photos
+        done and their total. Returns what was written and deleted, and the number of photos, as a named tuple.
 
         Example:
             >>> index.publish(index_place("photos.db")).photos  # doctest: +SKIP
             25
 
         """
-        from clipsearch.indexing.publish import publish
+        from clipsearch.extras import cluster
 
-        return publish(self.folder, collection, replace=replace, progress=on_progress)
+        return cluster("publish")(self.folder, collection, replace=replace, progress=on_progress)
 
     # -------------------------------------------------------------------------------- searching
 

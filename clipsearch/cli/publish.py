@@ -2,14 +2,13 @@
 
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Annotated
 
 import typer
 
 from clipsearch.cli.app import DebugOption, IndexOption, JsonOption, explained, new_app, open_folder, print_json, say
 from clipsearch.errors import BadArgument
-from clipsearch.indexing.publish import Progress
 from clipsearch.output import text
 from clipsearch.paths import Collection, index_place
 
@@ -54,7 +53,7 @@ def publish(
 
 
 @contextlib.contextmanager
-def _progress(shown: bool) -> Iterator[Progress | None]:
+def _progress(shown: bool) -> Iterator[Callable[[int, int], None] | None]:
     """A progress bar on stderr."""
     if not shown:
         yield None

@@ -15,6 +15,8 @@ import av
 import numpy as np
 import pytest
 import videos
+from clipsearch.search.query import Limits, Searcher
+from clipsearch.search.term import Term
 from conftest import SCENES, Run
 from PIL import Image
 from stores import DIM, put, row
@@ -28,8 +30,6 @@ from clipsearch.images.scan import FoundFile, Rules, is_video_name
 from clipsearch.indexing.update import Options, update_index
 from clipsearch.indexing.why import State, why_of
 from clipsearch.search.hit import Hit
-from clipsearch.search.query import Limits, Searcher
-from clipsearch.search.term import Term
 from clipsearch.store import vectors
 from clipsearch.store.catalogue import Store
 from clipsearch.store.filters import EVERYTHING, Filter

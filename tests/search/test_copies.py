@@ -14,6 +14,7 @@ import pillow_heif
 import pytest
 import scenes
 import videos
+from clipsearch.search.query import Limits, Searcher, Term
 from conftest import SCENES, Run
 from pictures import code, logo, page, screenshot
 from PIL import ExifTags, Image
@@ -23,7 +24,6 @@ from clipsearch.indexing.update import Options, update_index
 from clipsearch.search import query
 from clipsearch.search.copies import components, find_copies
 from clipsearch.search.present import Present
-from clipsearch.search.query import Limits, Searcher, Term
 from clipsearch.store.catalogue import Store
 from clipsearch.store.filters import Filter
 from clipsearch.store.photo import Photo

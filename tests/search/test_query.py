@@ -11,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from clipsearch.search.query import Limits, Searcher, Words, image_term, weighted
+from clipsearch.search.term import Term
 from conftest import SCENES
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -23,8 +25,6 @@ from clipsearch.images.scan import FoundFile, Rules
 from clipsearch.models.model import Model, mini
 from clipsearch.search import embed as embedding
 from clipsearch.search.hit import Hit
-from clipsearch.search.query import Limits, Searcher, Words, image_term, weighted
-from clipsearch.search.term import Term
 from clipsearch.store import vectors
 from clipsearch.store.catalogue import Root, Store
 from clipsearch.store.filters import Filter

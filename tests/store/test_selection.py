@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from clipsearch.search.query import Searcher
+from clipsearch.search.term import Term
 from conftest import SCENES, Run, damage, forbid, save_scenes
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
@@ -22,8 +24,6 @@ from PIL import Image as Picture
 from clipsearch.errors import BadRequest, NotIndexed
 from clipsearch.images.metadata import Metadata
 from clipsearch.images.scan import TYPES, FoundFile, Rules
-from clipsearch.search.query import Searcher
-from clipsearch.search.term import Term
 from clipsearch.store.catalogue import Offline, Store
 from clipsearch.store.conditions import Circle, box_of
 from clipsearch.store.filters import ORIENTATIONS, Filter, Size

@@ -20,14 +20,15 @@ from urllib.parse import quote
 
 import numpy as np
 import pytest
+from clipsearch.web.desk import Desk
 from conftest import SCENES, damage, save_scenes
 from PIL import Image
 from starlette.testclient import TestClient
 
+from clipsearch.cluster.publish import publish
 from clipsearch.errors import BadRequest
 from clipsearch.images.read import content_hash
 from clipsearch.images.sandbox import Decoders
-from clipsearch.indexing.publish import publish
 from clipsearch.indexing.update import Options, update_index
 from clipsearch.models import cache
 from clipsearch.models.model import mini
@@ -38,7 +39,6 @@ from clipsearch.search.confidence import prompts
 from clipsearch.store.catalogue import Store
 from clipsearch.web import uploads
 from clipsearch.web.app import create_app
-from clipsearch.web.desk import Desk
 from clipsearch.web.gallery import Gallery
 
 OWN = "http://127.0.0.1:8642"
