@@ -19,21 +19,12 @@ import numpy as np
 
 from clipsearch.arrays import Array
 from clipsearch.images.beside import LOOK_AGAIN, keywords_beside
+from clipsearch.images.kinds import can_read_videos, is_video_name
 from clipsearch.images.metadata import Metadata
 from clipsearch.images.patterns import anchored
 from clipsearch.images.read import frame_hash
 from clipsearch.images.sandbox import Decoders
-from clipsearch.images.scan import (
-    BROKEN_LINK,
-    Exclusions,
-    FoundFile,
-    Unreadable,
-    can_read_videos,
-    has_changed,
-    is_video_name,
-    same_times,
-    scan,
-)
+from clipsearch.images.scan import BROKEN_LINK, Exclusions, FoundFile, Unreadable, has_changed, same_times, scan
 from clipsearch.indexing.contents import Contents, contents_of
 from clipsearch.indexing.gone import Gone, prunable
 from clipsearch.indexing.kept import KeptEncoder

@@ -14,14 +14,14 @@ from typing import NamedTuple
 
 from clipsearch.errors import ClipsearchError, SidecarUnusable, reason
 from clipsearch.images.beside import SidecarNames, is_sidecar_name, long_name, read_sidecar
-from clipsearch.images.scan import IMAGE_SUFFIXES, is_raw_name
+from clipsearch.images.kinds import SUFFIXES, is_raw_name
 from clipsearch.images.xmp import keywords, our_keywords, path_of, with_keywords, without_ours
 from clipsearch.paths import absolute, relative_to, replacing
 from clipsearch.store.lock import lives
 
 # RAW files that are not indexed have sidecars too.
 _OTHER_RAW = b".3fr .crw .dcr .erf .iiq .kdc .mef .mos .mrw .nrw .raw .rwl .sr2 .srf .srw .x3f".split()
-_HAVE_SIDECARS = IMAGE_SUFFIXES.union(_OTHER_RAW)
+_HAVE_SIDECARS = SUFFIXES.union(_OTHER_RAW)
 _LEFTOVER = re.compile(
     rb"\..*\.xmp\.(\d+)(\.[0-9a-f]{8})?\.tmp", re.IGNORECASE | re.DOTALL
 )  # as `replacing` names its files

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clipsearch.errors import counted
-from clipsearch.images.scan import TYPES, Rules
+from clipsearch.images.kinds import TYPES
+from clipsearch.images.scan import Rules
 
 if TYPE_CHECKING:
     from datetime import datetime

@@ -21,10 +21,10 @@ import numpy as np
 from clipsearch.arrays import Ids
 from clipsearch.errors import ImageUnusable
 from clipsearch.images.compare import Sketch, may_be_copies
+from clipsearch.images.kinds import is_raw_name, kind_of
 from clipsearch.images.preprocess import Preprocess
 from clipsearch.images.read import content_hash, read
 from clipsearch.images.sandbox import Decoders
-from clipsearch.images.scan import IMAGE_SUFFIXES, is_raw_name, is_video_name
 from clipsearch.search.hamming import Hashes, components, within
 from clipsearch.search.preference import has_all_of, preference
 from clipsearch.search.present import Present
@@ -105,7 +105,7 @@ def identical_sets(store: Searchable, selection: Selection, present: Present) ->
 
 def _same_bytes(files: list[Copy]) -> list[list[Copy]]:
     """Files with one content hash, in sets of the same bytes: of a video, the hash covers only some parts."""
-    if len(files) == 1 or not is_video_name(files[0].photo.path):
+    if len(files) == 1 or not files[0].photo.is_video:
         return [files]
     sets: list[list[Copy]] = []
     for file in files:
@@ -170,7 +170,7 @@ def _comparable(
 def is_copy(comparer: Comparer, a: Photo, b: Photo) -> bool:
     """Whether two files show the same picture; those with one content hash are compared byte by byte if need be."""
     if a.content == b.content:
-        return not is_video_name(a.path) or is_identical(a, b)
+        return not a.is_video or is_identical(a, b)
     return comparer.similarity(a, b) is not None
 
 
@@ -295,13 +295,3 @@ def _has_twin(partner: bytes, stem: bytes) -> bool:
             if not os.path.samefile(twin, partner) and filecmp.cmp(twin, partner, shallow=False):
                 return True
     return False
-
-
-def kind_of(name: bytes) -> str | None:
-    """The kind of a file by its name: "raw", "video" or "still"; None for other files."""
-    if is_raw_name(name):
-        return "raw"
-    if is_video_name(name):
-        return "video"
-    suffix = os.path.splitext(name)[1].lower()
-    return "still" if suffix in IMAGE_SUFFIXES or not suffix else None

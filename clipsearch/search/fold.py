@@ -6,8 +6,8 @@ import os
 from collections.abc import Sequence
 
 from clipsearch.arrays import Ids
-from clipsearch.images.scan import is_video_name
-from clipsearch.search.copies import Comparer, is_copy, kind_of, unchanged
+from clipsearch.images.kinds import kind_of
+from clipsearch.search.copies import Comparer, is_copy, unchanged
 from clipsearch.search.hamming import Hashes, within
 from clipsearch.search.hit import Hit
 from clipsearch.search.preference import preference
@@ -75,7 +75,7 @@ class Fold:
     def _like(self, photo: Photo) -> list[Photo]:
         """Other files that are there, unchanged, and may be copies by their hashes."""
         found = self._store.with_content(photo.content, self._selection)
-        if photo.hash is not None and not is_video_name(photo.path):
+        if photo.hash is not None and not photo.is_video:
             if self._hashes is None:
                 self._hashes = self._store.hashes()
             images, hashes = self._hashes

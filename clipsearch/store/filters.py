@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from clipsearch.errors import BadArgument, BadRequest
-from clipsearch.images.scan import TYPES
+from clipsearch.images.kinds import TYPES
 
 ORIENTATIONS = ("landscape", "portrait", "square")
 KM_AROUND = 10.0

@@ -22,9 +22,10 @@ from hypothesis import strategies as st
 from terminal import in_terminal, posix
 
 from clipsearch.errors import BadArgument, BadRequest, ClipsearchError
+from clipsearch.images.kinds import is_video_name
 from clipsearch.images.metadata import Metadata
 from clipsearch.images.read import content_hash, video_hash
-from clipsearch.images.scan import found_file, is_video_name
+from clipsearch.images.scan import found_file
 from clipsearch.output import manifest, own_sidecars, quarantine
 from clipsearch.output.move import Move
 from clipsearch.output.quarantine import destination, move, undo

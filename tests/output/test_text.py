@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from rich.cells import cell_len
 
+from clipsearch.images.kinds import TYPES
 from clipsearch.images.metadata import Metadata
-from clipsearch.images.scan import TYPES, Rules
+from clipsearch.images.scan import Rules
 from clipsearch.indexing.status import OfflinePart, RootStatus, Status
 from clipsearch.indexing.update import Report
 from clipsearch.output import text

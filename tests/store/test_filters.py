@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clipsearch.errors import BadRequest
-from clipsearch.images.scan import IMAGE_SUFFIXES
+from clipsearch.images.kinds import SUFFIXES
 from clipsearch.store import filters
 from clipsearch.store.filters import (
     Circle,
@@ -168,7 +168,7 @@ def test_a_type_is_all_of_its_suffixes() -> None:
     assert parse_type("JPG") == parse_type("jpeg") == parse_type(".jpg") == (".jpg", ".jpeg", ".jpe", ".jfif")
     with pytest.raises(BadRequest, match="choose from jpeg, png"):
         parse_type("docx")
-    assert {suffix.encode() for suffixes in filters.TYPES.values() for suffix in suffixes} == IMAGE_SUFFIXES
+    assert {suffix.encode() for suffixes in filters.TYPES.values() for suffix in suffixes} == SUFFIXES
 
 
 def test_an_orientation_may_be_cut_short() -> None:
