@@ -14,10 +14,11 @@ from enum import StrEnum
 from typing import NamedTuple, Protocol
 
 from clipsearch.errors import reason
-from clipsearch.images.beside import SidecarNames, is_sidecar_name, token
 from clipsearch.images.kinds import HEAD, SUFFIXES, can_read_videos, is_raw_name, is_video_name, looks_like_a_photo
 from clipsearch.images.patterns import compiled, composed
 from clipsearch.images.read import read_head
+from clipsearch.images.siblings import XmpNames, is_xmp_name
+from clipsearch.images.sidecar import token
 
 _CTIME_IS_CHANGE = os.name != "nt"  # on Windows it is the time of creation
 _SQLITE_INTEGER = 2**63 - 1  # some file systems keep times beyond the year 2262
@@ -218,7 +219,7 @@ def _list(root: bytes, folder: bytes, rules: Rules, exclusions: Exclusions) -> l
     found, names, sidecars = [], [], {}
     with os.scandir(os.path.join(root, folder)) as entries:
         for entry in entries:
-            if is_sidecar_name(entry.name) and not _is_folder(entry, follow_links=True):
+            if is_xmp_name(entry.name) and not _is_folder(entry, follow_links=True):
                 sidecars[entry.name] = entry
                 continue
             names.append(entry.name)
@@ -233,7 +234,7 @@ def _list(root: bytes, folder: bytes, rules: Rules, exclusions: Exclusions) -> l
     found.sort(key=lambda item: item.path)
     if not sidecars:
         return found
-    of = SidecarNames(sidecars, names)
+    of = XmpNames(sidecars, names)
     return [item._replace(sidecars=[sidecars[name] for name in of.of(os.path.basename(item.path))]) for item in found]
 
 

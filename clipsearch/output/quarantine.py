@@ -19,6 +19,7 @@ from typing import BinaryIO, NamedTuple
 from clipsearch.errors import BadArgument, BadRequest, reason
 from clipsearch.images.read import content_of, open_regular
 from clipsearch.images.scan import found_file, has_changed
+from clipsearch.images.siblings import OwnSidecars
 from clipsearch.output.manifest import (
     BACK,
     MANIFEST,
@@ -32,7 +33,6 @@ from clipsearch.output.manifest import (
     remove_empty,
 )
 from clipsearch.output.move import Move
-from clipsearch.output.own_sidecars import OwnSidecars
 from clipsearch.paths import absolute, join, link_new, relative_to, rename_new, sync_folder
 from clipsearch.search.copies import Copy, Group
 from clipsearch.store.photo import Photo

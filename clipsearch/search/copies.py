@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import filecmp
+import functools
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from enum import StrEnum
 from typing import NamedTuple
@@ -25,6 +26,7 @@ from clipsearch.images.kinds import is_raw_name, kind_of
 from clipsearch.images.preprocess import Preprocess
 from clipsearch.images.read import content_hash, read
 from clipsearch.images.sandbox import Decoders
+from clipsearch.images.siblings import Partners
 from clipsearch.search.hamming import Hashes, components, within
 from clipsearch.search.preference import has_all_of, preference
 from clipsearch.search.present import Present
@@ -77,8 +79,8 @@ def find_copies(
     groups = [files for of_content in sets.values() for files in of_content]
     if not identical:
         groups = _joined(store, selection, present, sets)
-    partners = _Partners()
-    found = [tuple(_without_risk(files, partners)) for files in groups]
+    partners_in = functools.cache(Partners.in_folder)
+    found = [tuple(_without_risk(files, partners_in)) for files in groups]
     return sorted((group for group in found if len(group) > 1), key=lambda group: group[0].photo.path)
 
 
@@ -252,40 +254,19 @@ class Comparer:
 # ------------------------------------------------------------------------------------------ what must not be lost
 
 
-def _without_risk(files: list[Copy], partners: _Partners) -> Iterator[Copy]:
-    """The best file, and those of the others without which nothing is lost."""
+def _without_risk(files: list[Copy], partners_in: Callable[[bytes], Partners]) -> Iterator[Copy]:
+    """The best file, and those of the others that can be deleted without losing anything.
+
+    A file with partners (RAW + JPEG, Live Photo) counts only if the best has partners with the same bytes.
+    """
     best, *others = files
     yield best
+    stem = os.path.splitext(best.photo.path)[0]
     for other in others:
-        if has_all_of(best.photo, other.photo) and partners.are_kept(other.photo.path, best.photo.path):
-            yield other
-
-
-class _Partners:
-    """The other files that one release of the shutter made: RAW and JPEG, photo and video of one name."""
-
-    def __init__(self) -> None:
-        self._names: dict[bytes, dict[bytes, list[bytes]]] = {}
-
-    def are_kept(self, path: bytes, best: bytes) -> bool:
-        """Whether each partner of a file lies beside the best too, with the same bytes."""
-        stem = os.path.splitext(best)[0]
-        return all(_has_twin(partner, stem) for partner in self._of(path))
-
-    def _of(self, path: bytes) -> Iterator[bytes]:
-        folder, name = os.path.split(path)
-        if folder not in self._names:
-            names = self._names[folder] = {}
-            with contextlib.suppress(OSError):
-                for other in os.listdir(folder):
-                    names.setdefault(_stem(other), []).append(other)
-        for other in self._names[folder].get(_stem(name), ()):
-            if kind_of(other) not in (None, kind_of(name)):
-                yield os.path.join(folder, other)
-
-
-def _stem(name: bytes) -> bytes:
-    return os.path.splitext(name)[0].lower()
+        if has_all_of(best.photo, other.photo):
+            path = other.photo.path
+            if all(_has_twin(partner, stem) for partner in partners_in(os.path.dirname(path)).of(path)):
+                yield other
 
 
 def _has_twin(partner: bytes, stem: bytes) -> bool:

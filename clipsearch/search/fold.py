@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 
 from clipsearch.arrays import Ids
-from clipsearch.images.kinds import kind_of
+from clipsearch.images.siblings import Partners, shot_of
 from clipsearch.search.copies import Comparer, is_copy, unchanged
 from clipsearch.search.hamming import Hashes, within
 from clipsearch.search.hit import Hit
@@ -116,14 +115,12 @@ class Fold:
 
 
 def _one_of_a_pair(hits: Sequence[Hit]) -> list[Hit]:
-    """RAW and JPEG, or a Live Photo's two files, are one photo: the better hit has the others folded into it."""
-    names = [os.path.splitext(hit.photo.path) for hit in hits]
-    kinds: dict[bytes, set[str | None]] = {}
-    for hit, (stem, _) in zip(hits, names, strict=True):
-        kinds.setdefault(stem, set()).add(kind_of(hit.photo.path))
-    heads: dict[bytes, Hit] = {}
-    for hit, (stem, _) in zip(hits, names, strict=True):
-        key = stem if len(kinds[stem]) > 1 else hit.photo.path + b"\0%r" % hit.photo.time
+    """Merge the hits of one shot (RAW + JPEG, Live Photo) into the best of them."""
+    partners = Partners({hit.photo.path for hit in hits})
+    heads: dict[tuple[bytes, float | None], Hit] = {}
+    for hit in hits:
+        path = hit.photo.path
+        key = (shot_of(path), None) if partners.of(path) else (path, hit.photo.time)
         head = heads.get(key)
         heads[key] = hit if head is None else head._replace(similar=(*head.similar, hit.photo, *hit.similar))
     return list(heads.values())
