@@ -184,25 +184,25 @@ def _tagged(
     found: Iterable[Labelled], labels: Iterable[str], least: float | None, dry_run: bool, failed: list[str]
 ) -> list[Labelled]:
     """Write the likely labels to sidecars before any result is printed: a closed pipe must not stop half-way."""
-    from clipsearch.output.sidecars import Sidecars, check_keyword
+    from clipsearch.output.tags import Tagger, check_keyword
 
     for name in labels:
         check_keyword(name)
-    photos, sidecars = list(found), Sidecars()
+    photos, tagger = list(found), Tagger()
     wrote = same = 0
     for photo in photos:
         likely = [name for name, share in photo.labels if share >= (0.5 if least is None else least)]
         if not likely:
             continue
         try:
-            change = sidecars.addition(photo.path, likely)
+            change = tagger.plan_addition(photo.path, likely)
             if change.after == change.before:
                 same += 1
                 continue
             if dry_run:
                 say(f"would write {change.path}: {', '.join(change.keywords)}")
             else:
-                sidecars.carry_out(change)
+                tagger.apply(change)
             wrote += 1
         except ClipsearchError as error:
             say(f"clipsearch: {error}")
@@ -228,28 +228,28 @@ def _untag(image: list[str] | None, index: str | None, filter: Filter, dry_run: 
 
 def _without_tags(photos: Iterable[bytes], dry_run: bool) -> bool:
     """Remove our keywords. Returns whether any sidecar failed."""
-    from clipsearch.output.sidecars import Sidecars
+    from clipsearch.output.tags import Tagger
 
-    sidecars = Sidecars()
+    tagger = Tagger()
     paths: dict[Path, None] = {}  # two photos may share one
     wrote = deleted = 0
     failed = False
     for photo in photos:
         try:
-            paths.update(dict.fromkeys(sidecars.of(photo)))
+            paths.update(dict.fromkeys(tagger.sidecars_of(photo)))
         except ClipsearchError as error:
             say(f"clipsearch: {error}")
             failed = True
     for path in paths:
         try:
-            change = sidecars.removal(path)
+            change = tagger.plan_removal(path)
             if change.after == change.before:
                 continue
             if dry_run:
                 verb = "delete" if change.after is None else "remove from"
                 say(f"would {verb} {change.path}: {', '.join(change.keywords)}")
             else:
-                sidecars.carry_out(change)
+                tagger.apply(change)
             wrote += change.after is not None
             deleted += change.after is None
         except ClipsearchError as error:

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from clipsearch.errors import ImageUnusable, SidecarUnusable, first_line
+from clipsearch.images.kinds import may_be_raw
 from clipsearch.images.metadata import Metadata, metadata_of
-from clipsearch.images.signatures import may_be_raw
 
 # A decompression bomb is small as a file and fills the memory when it is decoded. 2 ** 28 is above the largest
 # phone sensors (200 MP). Pillow's own limit is lower, and knows nothing of JPEGs decoded at a reduced scale.

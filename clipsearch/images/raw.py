@@ -11,14 +11,14 @@ import rawpy
 from PIL import Image
 
 from clipsearch.errors import ImageUnusable
-from clipsearch.images.signatures import RAW_ALONE
+from clipsearch.images.kinds import RAW_NOT_TIFF
 
 _SUB_IFDS, _PHOTOMETRIC, _DNG_VERSION = 330, 262, 50706
 _SENSOR = (32803, 34892)  # what a sensor has seen, as a mosaic or in lines
 _MOST_IFDS = 32
 _TURNS = {3: Image.Transpose.ROTATE_180, 5: Image.Transpose.ROTATE_90, 6: Image.Transpose.ROTATE_270}
 
-_OWN = re.compile(rb"II\*\0....CR|" + RAW_ALONE, re.DOTALL)  # of cameras alone; the first is CR2
+_OWN = re.compile(rb"II\*\0....CR|" + RAW_NOT_TIFF, re.DOTALL)  # of cameras alone; the first is CR2
 
 
 def is_raw(data: bytes) -> bool:

@@ -7,7 +7,6 @@ bytewise order of the whole path: two scans of one tree, or a scan and a sorted 
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import stat
 from collections.abc import Iterator, Sequence
@@ -15,60 +14,17 @@ from enum import StrEnum
 from typing import NamedTuple, Protocol
 
 from clipsearch.errors import reason
-from clipsearch.extras import is_installed
-from clipsearch.images.beside import SidecarNames, is_sidecar_name, token
+from clipsearch.images.kinds import HEAD, SUFFIXES, can_read_videos, is_raw_name, is_video_name, looks_like_a_photo
 from clipsearch.images.patterns import compiled, composed
 from clipsearch.images.read import read_head
-from clipsearch.images.signatures import HEAD, looks_like_a_photo
+from clipsearch.images.siblings import XmpNames, is_xmp_name
+from clipsearch.images.sidecar import token
 
-# Kinds of file by the endings of their names.
-TYPES = {
-    name: tuple(suffixes.split())
-    for name, suffixes in {
-        "jpeg": ".jpg .jpeg .jpe .jfif",
-        "png": ".png .apng",
-        "gif": ".gif",
-        "webp": ".webp",
-        "tiff": ".tif .tiff",
-        "bmp": ".bmp",
-        "heic": ".heic .heif .hif",
-        "avif": ".avif",
-        "jp2": ".jp2",
-        "pnm": ".ppm .pgm",
-        "tga": ".tga",
-        "video": ".mp4 .m4v .mov .mkv .webm .avi",
-        "raw": ".cr2 .cr3 .nef .arw .dng .raf .rw2 .orf .pef",
-    }.items()
-}
-_RAW = tuple(suffix.encode() for suffix in TYPES["raw"])
-_VIDEO = tuple(suffix.encode() for suffix in TYPES["video"])
-IMAGE_SUFFIXES = frozenset(suffix.encode() for suffixes in TYPES.values() for suffix in suffixes)
 _CTIME_IS_CHANGE = os.name != "nt"  # on Windows it is the time of creation
 _SQLITE_INTEGER = 2**63 - 1  # some file systems keep times beyond the year 2262
 _UNKNOWN = (0, 0)  # the identity of a folder where the file system gives none
 BROKEN_LINK = "broken link"
 NOT_PHOTOS = frozenset({b"@eaDir", b"node_modules"})  # thumbnails of photo servers, packages
-
-
-def is_image_name(path: bytes) -> bool:
-    """Whether a file's name ends like that of an image; a video's does not."""
-    return os.path.splitext(path)[1].lower() in IMAGE_SUFFIXES and not is_video_name(path)
-
-
-def is_raw_name(path: bytes) -> bool:
-    """Whether a file's name is that of a RAW file."""
-    return path.lower().endswith(_RAW)
-
-
-@functools.cache
-def can_read_videos() -> bool:
-    """Whether the package for videos is installed; where it is not, scans leave them out."""
-    return is_installed("video")
-
-
-def is_video_name(path: bytes) -> bool:
-    """Whether a file's name is that of a video."""
-    return path.lower().endswith(_VIDEO)
 
 
 class Rules(NamedTuple):
@@ -263,7 +219,7 @@ def _list(root: bytes, folder: bytes, rules: Rules, exclusions: Exclusions) -> l
     found, names, sidecars = [], [], {}
     with os.scandir(os.path.join(root, folder)) as entries:
         for entry in entries:
-            if is_sidecar_name(entry.name) and not _is_folder(entry, follow_links=True):
+            if is_xmp_name(entry.name) and not _is_folder(entry, follow_links=True):
                 sidecars[entry.name] = entry
                 continue
             names.append(entry.name)
@@ -278,7 +234,7 @@ def _list(root: bytes, folder: bytes, rules: Rules, exclusions: Exclusions) -> l
     found.sort(key=lambda item: item.path)
     if not sidecars:
         return found
-    of = SidecarNames(sidecars, names)
+    of = XmpNames(sidecars, names)
     return [item._replace(sidecars=[sidecars[name] for name in of.of(os.path.basename(item.path))]) for item in found]
 
 
@@ -294,9 +250,9 @@ def _with_sidecars(photo: FoundFile, sidecars: Sequence[os.DirEntry[bytes]]) -> 
 def may_be_a_photo(path: bytes, rules: Rules) -> bool:
     """Whether a file with this name may be a photo; without an ending, its first bytes have to say."""
     suffix = os.path.splitext(path)[1].lower()
-    if _kind_left_out(path, rules) or (suffix in _VIDEO and not can_read_videos()):
+    if _kind_left_out(path, rules) or (is_video_name(path) and not can_read_videos()):
         return False
-    return suffix in IMAGE_SUFFIXES or (rules.any_name and not suffix)
+    return suffix in SUFFIXES or (rules.any_name and not suffix)
 
 
 def _kind_left_out(path: bytes, rules: Rules) -> Setting | None:

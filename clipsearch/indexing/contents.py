@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 from clipsearch.arrays import Pixels
 from clipsearch.errors import ImageUnusable
+from clipsearch.images.kinds import is_video_name
 from clipsearch.images.metadata import Metadata
 from clipsearch.images.read import content_hash, read, video_hash
 from clipsearch.images.sandbox import Decoders
-from clipsearch.images.scan import is_video_name
 
 
 class Contents(NamedTuple):

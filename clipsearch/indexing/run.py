@@ -18,22 +18,13 @@ from typing import NamedTuple
 import numpy as np
 
 from clipsearch.arrays import Array
-from clipsearch.images.beside import LOOK_AGAIN, keywords_beside
+from clipsearch.images.kinds import can_read_videos, is_video_name
 from clipsearch.images.metadata import Metadata
 from clipsearch.images.patterns import anchored
 from clipsearch.images.read import frame_hash
 from clipsearch.images.sandbox import Decoders
-from clipsearch.images.scan import (
-    BROKEN_LINK,
-    Exclusions,
-    FoundFile,
-    Unreadable,
-    can_read_videos,
-    has_changed,
-    is_video_name,
-    same_times,
-    scan,
-)
+from clipsearch.images.scan import BROKEN_LINK, Exclusions, FoundFile, Unreadable, has_changed, same_times, scan
+from clipsearch.images.sidecar import STALE, sidecar_keywords
 from clipsearch.indexing.contents import Contents, contents_of
 from clipsearch.indexing.gone import Gone, prunable
 from clipsearch.indexing.kept import KeptEncoder
@@ -269,10 +260,10 @@ class Run:
             image_id = self._add(contents, contents.metadata, rows)
             self._report.embedded += len(rows)
         self._count(item, image_id, fresh=fresh)
-        beside = keywords_beside(item.path, item.photo.sidecars)
+        beside = sidecar_keywords(item.path, item.photo.sidecars)
         self._report.sidecars_ignored += beside.ignored
         if beside.unread:
-            item = replace(item, photo=item.photo._replace(sidecar_token=LOOK_AGAIN))
+            item = replace(item, photo=item.photo._replace(sidecar_token=STALE))
         self._put(item, image_id, None, beside.keywords)
 
     def _add(self, contents: Contents, metadata: Metadata, rows: Array) -> int:

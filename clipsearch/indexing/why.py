@@ -9,15 +9,8 @@ from enum import StrEnum
 
 from clipsearch.errors import counted, reason
 from clipsearch.extras import missing
-from clipsearch.images.scan import (
-    IMAGE_SUFFIXES,
-    Setting,
-    can_read_videos,
-    found_file,
-    has_changed,
-    is_video_name,
-    left_out,
-)
+from clipsearch.images.kinds import SUFFIXES, can_read_videos, is_video_name
+from clipsearch.images.scan import Setting, found_file, has_changed, left_out
 from clipsearch.paths import absolute, join, relative_to
 from clipsearch.store.catalogue import Root, Store
 
@@ -119,7 +112,7 @@ def _state_of_new(root: Root, below: bytes) -> tuple[State, str]:
     if by is not None:
         return State.EXCLUDED, _because(by)
     ending = os.path.splitext(below)[1].lower()
-    if ending not in IMAGE_SUFFIXES and not (root.rules.any_name and not ending):
+    if ending not in SUFFIXES and not (root.rules.any_name and not ending):
         return State.NO_PHOTO, ""
     if is_video_name(below) and not can_read_videos():
         return State.EXCLUDED, str(missing("video"))

@@ -20,6 +20,7 @@ from typing import NamedTuple, TypeVar
 from PIL import Image
 
 from clipsearch.errors import ImageUnusable
+from clipsearch.images.kinds import HEAD, browser_image_type, browser_video_type
 from clipsearch.images.preprocess import Preprocess
 from clipsearch.images.read import (
     MOST_BYTES,
@@ -33,7 +34,6 @@ from clipsearch.images.read import (
 )
 from clipsearch.images.sandbox import Decoders
 from clipsearch.images.scan import found_file, has_changed
-from clipsearch.images.signatures import HEAD, shown_type, video_type
 from clipsearch.images.thumbnail import as_jpeg
 from clipsearch.output.heat import boxed, overlay
 from clipsearch.paths import cache_folder, private_folder, replacing
@@ -135,7 +135,7 @@ class Pictures:
         cached = self._cache.get(name) if any(map(_has_old_times, photos)) else None
         if cached is not None:
             return Picture(cached)
-        if photos and photos[0].time is not None:
+        if photos and photos[0].is_video:
             data, unchanged = _first_usable(photos, lambda video: self._frame(video, SIZES[size]))
         else:
             original, unchanged = _first_usable(photos, _read)
@@ -147,7 +147,7 @@ class Pictures:
     def original(self, photos: Iterable[Photo]) -> Picture:
         """The file's own bytes if browsers can show its type, otherwise a full-size JPEG. Raises `ImageUnusable`."""
         data, unchanged = _first_usable(photos, _read)
-        media_type = shown_type(data[:HEAD]) if unchanged else None
+        media_type = browser_image_type(data[:HEAD]) if unchanged else None
         return Picture(data, media_type) if media_type else Picture(self.jpeg(data, _FULL_SIZE), immutable=unchanged)
 
     def jpeg(self, data: bytes, long_side: int) -> bytes:
@@ -205,7 +205,7 @@ def _read(photo: Photo) -> tuple[bytes, bool]:
 
 def _playable(video: Photo) -> tuple[OpenVideo, bool]:
     file, unchanged = _open_video(video)
-    media_type = video_type(file.read(HEAD)) if unchanged else None
+    media_type = browser_video_type(file.read(HEAD)) if unchanged else None
     if media_type is None:
         file.close()
         raise ImageUnusable("browsers do not play this kind of video" if unchanged else "changed since it was indexed")

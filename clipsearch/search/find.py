@@ -119,10 +119,10 @@ class Searcher:
         from clipsearch.images.read import read
         from clipsearch.images.sandbox import Decoders
 
-        if photo.time is None:
+        if not photo.is_video:
             return read(photo.path)
         with Decoders(Preprocess((1, 1)), 1) as decoders:
-            return decoders.frame(photo.path, photo.time, 2048)
+            return decoders.frame(photo.path, photo.time or 0.0, 2048)
 
     def with_lines(self, hits: list[Hit], reads: Sequence[str]) -> list[Hit]:
         """Add the OCR lines that contain a word of `reads`."""
@@ -208,7 +208,7 @@ class Searcher:
 def _best_frames(hits: Iterable[Hit], seen: set[bytes]) -> Iterator[Hit]:
     """Keep the first hit of each video; `seen` are the videos that already had one."""
     for hit in hits:
-        if hit.photo.time is None:
+        if not hit.photo.is_video:
             yield hit
         elif hit.photo.path not in seen:
             seen.add(hit.photo.path)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from clipsearch.errors import BadArgument, BadRequest
-from clipsearch.images.scan import is_image_name
+from clipsearch.images.kinds import kind_of
 from clipsearch.store.filters import EVERYTHING, FILTERS, OPTIONS, Filter, several
 
 __all__ = [  # the filters too: commands and the page get them from here, not from the store
@@ -222,7 +222,8 @@ def is_unicode(text: str) -> bool:
 
 def _is_image_file(text: str) -> bool:
     try:
-        return is_image_name(os.fsencode(text)) and os.path.isfile(os.path.expanduser(text))
+        kind = kind_of(os.fsencode(text)) if os.path.splitext(text)[1] else None
+        return kind in ("still", "raw") and os.path.isfile(os.path.expanduser(text))
     except ValueError:  # a NUL, which no path has
         return False
 

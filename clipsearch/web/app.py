@@ -197,7 +197,7 @@ class Page:
         """A photo as it is, or all its pixels."""
         id = checked_id(request.path_params["id"])
         photos = await self._lookup.call(lambda index: index.photos_with(id))
-        if any(photo.time is not None for photo in photos):
+        if any(photo.is_video for photo in photos):
             return _Video(await run_in_threadpool(open_video, photos))
         answer = _image(await run_in_threadpool(self._pictures.original, photos))
         if photos:

@@ -18,8 +18,8 @@ from PIL import Image
 from clipsearch.errors import ImageUnusable
 from clipsearch.images.compare import copy_similarity
 from clipsearch.images.decode import decode
+from clipsearch.images.kinds import looks_like_a_photo
 from clipsearch.images.raw import is_raw
-from clipsearch.images.signatures import looks_like_a_photo
 from clipsearch.images.thumbnail import thumbnail_of
 
 GREEN, RED = (2000, 8000, 2000), (9000, 2000, 1500)

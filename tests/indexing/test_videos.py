@@ -23,10 +23,11 @@ from stores import DIM, put, row
 
 from clipsearch.errors import ImageUnusable
 from clipsearch.images import read, scan, video
+from clipsearch.images.kinds import is_video_name
 from clipsearch.images.metadata import Metadata
 from clipsearch.images.preprocess import Preprocess
 from clipsearch.images.sandbox import Decoders
-from clipsearch.images.scan import FoundFile, Rules, is_video_name
+from clipsearch.images.scan import FoundFile, Rules
 from clipsearch.indexing.update import Options, update_index
 from clipsearch.indexing.why import State, why_of
 from clipsearch.search.hit import Hit
