@@ -112,7 +112,12 @@ class Index:
         self._embedder = None
 
     def end_snapshot(self) -> None:
-        """Let writers truncate their log. Methods do it; what is iterated lazily needs it after the loop."""
+        """Let writers truncate their log. Methods do it by themselves; so do iterators, when they are exhausted.
+
+        Example:
+            >>> index.end_snapshot()
+
+        """
         if self._opened is not None:
             self._opened[1].rest()
 
@@ -208,7 +213,7 @@ class Index:
 
         Example:
             >>> watch = index.watch(["~/Pictures"], Options(model="mini"))
-            >>> next(watch.reports()).photos
+            >>> next(watch.reports()).unchanged
             25
 
         """
@@ -233,8 +238,10 @@ class Index:
         """Record that an indexed folder is at another path now. Nothing is embedded again.
 
         Example:
-            >>> index.relocate("~/Pictures", "~/Photos").known
+            >>> os.rename(old, new)
+            >>> index.relocate(old, new).there
             25
+            >>> os.rename(new, old)
 
         """
         from clipsearch.indexing.relocate import relocate
@@ -385,8 +392,8 @@ class Index:
         """What the last question did not search: offline folders, unreadable, changed and unknown files.
 
         Example:
-            >>> index.left_out.offline
-            {}
+            >>> len(index.left_out.offline)
+            0
 
         """
         from clipsearch.search.find import LeftOut
@@ -432,8 +439,7 @@ class Index:
             return list(self.label_each(labels, filter=filter, templates=templates, most=most))
         embedder = self._model()
         classifier = self._classifier(embedder, labels, templates)
-        names = [os.fsencode(picture) if isinstance(picture, str | os.PathLike) else b"" for picture in pictures]
-        return list(classifier.classify(names, embedder.images(pictures), most))
+        return list(classifier.classify(list(map(_origin, pictures)), embedder.images(pictures), most))
 
     def label_each(
         self,
@@ -524,8 +530,7 @@ class Index:
                         raise
                     on_error(image_name(image), error)
                 else:
-                    path = b"-" if hasattr(image, "read") else _absolute(image_name(image))
-                    yield from classifier.classify([path], row[None], count)
+                    yield from classifier.classify([_origin(image)], row[None], count)
 
     @staticmethod
     def _classifier(embedder: Embedder, labels: str | Sequence[str], templates: str | Sequence[str] = ()) -> Classifier:
@@ -669,10 +674,10 @@ class Index:
 
         """
         from clipsearch.search.concepts import checked_name
-        from clipsearch.search.embed import image_bytes, image_name
+        from clipsearch.search.embed import image_bytes
 
         name = checked_name(name)
-        examples = [(_absolute(image_name(image)), image_bytes(image)) for image in _pictures("images", images)]
+        examples = [(_origin(image), image_bytes(image)) for image in _pictures("images", images)]
         return self.concepts.add(name, examples, self._model())
 
     # -------------------------------------------------------------------------------- what is indexed
@@ -710,7 +715,7 @@ class Index:
         """Recall of the model on your own photos: (path, caption) pairs, both text to image and image to text.
 
         Example:
-            >>> index.evaluate([(paths[0], "a red circle")]).photos
+            >>> index.evaluate([(index.query()[0].path, "a red circle")]).photos
             1
 
         """
@@ -886,8 +891,11 @@ def _file_identity(folder: Path) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def _absolute(name: str) -> bytes:
-    return os.fsencode(os.path.abspath(name) if os.path.exists(name) else name)
+def _origin(image: Picture) -> bytes:
+    """Where an image came from: an absolute path, a URL, - for stdin, or nothing for an image in memory."""
+    if not isinstance(image, str | os.PathLike):
+        return b"-" if hasattr(image, "read") else b""
+    return os.fsencode(os.path.abspath(image) if os.path.exists(image) else image)
 
 
 def _several(argument: str, value: Any, kinds: tuple[type, ...]) -> list[Any]:

@@ -137,7 +137,9 @@ class Searcher:
             from clipsearch.search.concepts import Concepts
 
             if self.store.folder is None:
-                raise BadRequest(f"@{term.content}: a collection has no concepts; query the index folder instead")
+                raise BadRequest(
+                    f"@{term.content} is a concept, and a collection has no concepts; query the folder of the index instead"
+                )
             return Concepts(self.store.folder).row(term.content, self.embedder)
         if term.kind == PHOTO:
             row = self.embedder.indexed(bytes.fromhex(term.content))

@@ -48,7 +48,7 @@ class Classifier:
         if concept := next((label for label in self.labels if label.startswith("@")), None):
             raise BadRequest(f"{concept!r} names a concept, and labels are texts")
         if not all(map(is_unicode, [*self.labels, *templates])):
-            raise BadRequest("a label or a template is not text in this terminal's encoding (UTF-8)")
+            raise BadRequest("a label or a template is not UTF-8")
         prompts = [_prompt(template, label) for label in self.labels for template in templates]
         rows = embedder.texts(prompts).reshape(len(self.labels), len(templates), -1)
         self._rows = unit_rows(rows.mean(1))

@@ -168,7 +168,7 @@ def text_terms(text: str, *, negative: bool = False, files: bool = False) -> lis
     that image; a server must not pass it, as anybody could read its files. Raises `BadRequest` if there is no text.
     """
     if not is_unicode(text):
-        raise BadRequest("the query is not text in this terminal's encoding (UTF-8)")
+        raise BadRequest("the query is not UTF-8")
     if files and not negative and _is_image_file(text):
         return [Term(text, 1.0, IMAGE)]
     starts = [match.start() for match in _NEGATIVE.finditer(text)]
@@ -241,8 +241,9 @@ def parse(pairs: Iterable[tuple[str, str]]) -> Question:
         if name in ("text", "not"):
             terms += text_terms(value, negative=name == "not")
         elif name in ("like", "unlike"):
-            weight, photo = split_weight(value)
-            terms.append(Term(checked_id(photo), weight if name == "like" else -weight, PHOTO))
+            weight, _, photo = value.rpartition(":")
+            scale = split_weight(f"{weight}: ")[0] if weight else 1.0
+            terms.append(Term(checked_id(photo), scale if name == "like" else -scale, PHOTO))
     if len(terms) > _MOST_TERMS:
         raise BadRequest(f"a question has at most {_MOST_TERMS} terms")
     chosen = Filter.parse((name, value) for name, value in pairs if name in OPTIONS)

@@ -125,7 +125,7 @@ class Gallery:
 
     def status(self, index: Index) -> dict[str, Any]:
         """Whether there is an index with photos, and whether a process is adding to it."""
-        command = text.command("index", [], ["~/Pictures", *_index_option(index)])
+        command = text.command("index", [], _index_option(index)).replace("index", "index ~/Pictures", 1)
         known = {"writing": index.is_being_written(), "command": command}
         try:
             state = "empty" if index.is_empty() else "ready"

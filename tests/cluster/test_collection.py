@@ -10,8 +10,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from clipsearch.search.query import Limits, Searcher
-from clipsearch.search.term import Term
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from odd_photos import DAY, FOLDERS, NAMES, PLACES, fill, new_collection
@@ -19,6 +17,8 @@ from odd_photos import DAY, FOLDERS, NAMES, PLACES, fill, new_collection
 from clipsearch.cluster.publish import publish
 from clipsearch.errors import BadRequest, NotIndexed
 from clipsearch.search.copies import find_copies
+from clipsearch.search.find import Searcher
+from clipsearch.search.question import Limits, Term
 from clipsearch.store.catalogue import Store
 from clipsearch.store.conditions import Circle
 from clipsearch.store.filters import EVERYTHING, Filter, Size

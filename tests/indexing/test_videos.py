@@ -15,8 +15,6 @@ import av
 import numpy as np
 import pytest
 import videos
-from clipsearch.search.query import Limits, Searcher
-from clipsearch.search.term import Term
 from conftest import SCENES, Run
 from PIL import Image
 from stores import DIM, put, row
@@ -30,7 +28,9 @@ from clipsearch.images.sandbox import Decoders
 from clipsearch.images.scan import FoundFile, Rules
 from clipsearch.indexing.update import Options, update_index
 from clipsearch.indexing.why import State, why_of
+from clipsearch.search.find import Searcher
 from clipsearch.search.hit import Hit
+from clipsearch.search.question import Limits, Term
 from clipsearch.store import vectors
 from clipsearch.store.catalogue import Store
 from clipsearch.store.filters import EVERYTHING, Filter

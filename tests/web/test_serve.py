@@ -20,7 +20,6 @@ from urllib.parse import quote
 
 import numpy as np
 import pytest
-from clipsearch.web.desk import Desk
 from conftest import SCENES, damage, save_scenes
 from PIL import Image
 from starlette.testclient import TestClient
@@ -40,6 +39,7 @@ from clipsearch.store.catalogue import Store
 from clipsearch.web import uploads
 from clipsearch.web.app import create_app
 from clipsearch.web.gallery import Gallery
+from clipsearch.web.index_thread import IndexThread
 
 OWN = "http://127.0.0.1:8642"
 TOKEN = "the token"
@@ -346,7 +346,9 @@ def test_an_upload_that_takes_for_ever_is_given_up(tmp_path: Path, monkeypatch: 
 
     monkeypatch.setattr(uploads, "UPLOAD_SECONDS", 0.01)
     with pytest.raises(BadRequest, match="took longer"):
-        asyncio.run(uploads.Uploads(Pictures(ThumbnailCache(tmp_path))).take(Desk(tmp_path), "slow.png", slowly()))
+        asyncio.run(
+            uploads.Uploads(Pictures(ThumbnailCache(tmp_path))).take(IndexThread(tmp_path), "slow.png", slowly())
+        )
 
 
 def test_pixels_of_an_upload_are_decoded_in_another_process(page: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
