@@ -701,7 +701,7 @@ class Index:
 
         Example:
             >>> index.why("/nowhere")[0].state
-            <State.MISSING: 'missing'>
+            <State.MISSING: 'not there'>
 
         """
         from clipsearch.indexing.why import why_of
