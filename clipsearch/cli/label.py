@@ -163,7 +163,7 @@ def _classified(
     places: Iterable[str], classifier: Classifier, embedder: Embedder, most: int, failed: list[str]
 ) -> Iterator[Labelled]:
     """Classify files, indexed or not. An unusable one is reported on stderr and added to `failed`."""
-    with Decoders(embedder.model.preprocess, 1) as decoders:
+    with Decoders(1, embedder.model.preprocess) as decoders:
         for place in places:
             path = os.fsencode(os.path.abspath(place) if os.path.exists(place) else place)
             try:

@@ -391,15 +391,13 @@ def open_in_browser(path: Path) -> None:
 
 
 def _preview(hits: Sequence[Hit]) -> None:
-    from clipsearch.images.preprocess import Preprocess
     from clipsearch.images.sandbox import Decoders
-    from clipsearch.images.thumbnail import LONG_SIDE
     from clipsearch.output.preview import preview
 
-    with Decoders(Preprocess((1, 1)), 1) as decoders:
+    with Decoders(1) as decoders:
         for hit in hits:
             write([text.table([hit], width(), colour=colour()).encode("utf-8", "replace")])
             sys.stdout.flush()
-            picture = decoders.thumbnail(hit.photo.path, LONG_SIDE, hit.photo.time)
+            picture = decoders.thumbnail(hit.photo.path, hit.photo.time)
             if picture is not None:
                 write([preview(picture, width()).encode()])

@@ -51,7 +51,7 @@ class Video(NamedTuple):
     hash: int
 
 
-def frames_of(path: str, how: Preprocess) -> Video:
+def distinct_frames(path: str, how: Preprocess) -> Video:
     """The frames of a video that show something else than those before them. Raises `ImageUnusable`."""
     kept: list[tuple[float, Pixels]] = []
     turned, first = False, 0

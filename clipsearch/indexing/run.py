@@ -191,7 +191,7 @@ class Run:
         if self._options.ray is not None:
             self._spread(self._options)
             return
-        decoders = Decoders(self._model.preprocess, self._workers)
+        decoders = Decoders(self._workers, self._model.preprocess)
         read = functools.partial(self._read, decoders)
         pipeline = Pipeline(self._encoder, read, self._is_known, self._stages, self._workers, self._options.batch_size)
         with pipeline, decoders:  # when all ends early, the decoders end first and nothing waits for them

@@ -21,6 +21,7 @@ from PIL import Image
 
 from clipsearch.arrays import Pixels
 from clipsearch.errors import ImageUnusable
+from clipsearch.images.decode import jpeg_of
 from clipsearch.images.kinds import HEAD, TYPES, browser_image_type, browser_video_type
 from clipsearch.images.preprocess import Preprocess
 from clipsearch.images.read import (
@@ -33,9 +34,8 @@ from clipsearch.images.read import (
     read,
     video_hash,
 )
-from clipsearch.images.sandbox import Decoders
+from clipsearch.images.sandbox import Decoders, VideoFrame
 from clipsearch.images.scan import found_file, has_changed
-from clipsearch.images.thumbnail import as_jpeg
 from clipsearch.output.heat import boxed, overlay
 from clipsearch.paths import cache_folder, private_folder, replacing
 from clipsearch.search.hit import Where
@@ -121,11 +121,11 @@ class Pictures:
 
     def __init__(self, cache: ThumbnailCache | None = None) -> None:
         self._cache = cache or ThumbnailCache()
-        self._decoders = Decoders(Preprocess((1, 1)), usable_cores(), seconds=_DECODE_SECONDS, gives_way=True)
+        self._decoders = Decoders(usable_cores(), seconds=_DECODE_SECONDS, low_priority=True)
 
     def close(self) -> None:
         """End the decoding processes."""
-        self._decoders.__exit__()
+        self._decoders.close()
 
     def thumbnail(self, photos: Iterable[Photo], size: str) -> Picture:
         """A JPEG in one of `SIZES`, from any of several files with the same contents.
@@ -154,24 +154,24 @@ class Pictures:
 
     def jpeg(self, data: bytes, long_side: int) -> bytes:
         """An image file re-encoded as a JPEG of at most `long_side` pixels. Raises `ImageUnusable`."""
-        return self._decoders.small_jpeg(data, long_side)
+        return self._decoders.jpeg(data, long_side)
 
     def _frame(self, video: Photo, long_side: int) -> tuple[bytes, bool]:
         file, unchanged = _open_video(video)
         with file:
-            return self._decoders.frame(path_of(file), video.time or 0.0, long_side), unchanged
+            return self._decoders.jpeg(VideoFrame(path_of(file), video.time or 0.0), long_side), unchanged
 
 
 def annotated(picture: Picture, there: Where | None, lines: Iterable[Line] | None) -> Picture:
     """The picture with a heat map over it and boxes around lines of text."""
     image = Image.open(io.BytesIO(picture.data)).convert("RGB")
     image = overlay(image, there) if there else image
-    return Picture(as_jpeg(boxed(image, lines or ())), immutable=False)
+    return Picture(jpeg_of(boxed(image, lines or ())), immutable=False)
 
 
 def model_input(data: bytes, how: Preprocess) -> Pixels:
     """An uploaded image, preprocessed for a model in a process of its own. Raises `ImageUnusable`."""
-    with Decoders(how, 1, seconds=_DECODE_SECONDS) as decoders:
+    with Decoders(1, how, seconds=_DECODE_SECONDS) as decoders:
         return decoders.decode(data).pixels
 
 

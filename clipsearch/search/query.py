@@ -196,15 +196,14 @@ class Searcher:
 
     @staticmethod
     def _bytes_of(photo: Photo) -> bytes:
-        """A file with the photo in it, or the frame of a video."""
-        from clipsearch.images.preprocess import Preprocess
-        from clipsearch.images.read import read
-        from clipsearch.images.sandbox import Decoders
+        """A photo's file, or a JPEG of a video's frame."""
+        from clipsearch.images.sandbox import Decoders, VideoFrame, picture_of
 
-        if not photo.is_video:
-            return read(photo.path)
-        with Decoders(Preprocess((1, 1)), 1) as decoders:
-            return decoders.frame(photo.path, photo.time or 0.0, 2048)
+        picture = picture_of(photo.path, photo.time)
+        if not isinstance(picture, VideoFrame):
+            return picture
+        with Decoders(1) as decoders:
+            return decoders.jpeg(picture, 2048)
 
     def with_lines(self, hits: list[Hit], reads: Sequence[str]) -> list[Hit]:
         """Each hit with the lines in it that have a word of some texts."""

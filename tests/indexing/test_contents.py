@@ -26,7 +26,7 @@ def photo(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def decoders() -> Iterator[Decoders]:
-    with Decoders(HOW, 1) as running:
+    with Decoders(1, HOW) as running:
         yield running
 
 
