@@ -20,10 +20,11 @@ from clipsearch.errors import IndexUnusable, NoCollection
 from clipsearch.images.metadata import Metadata
 from clipsearch.paths import Collection, join, relative_to, spellings
 from clipsearch.store import expressions, milvus
+from clipsearch.store.conditions import Circle
 from clipsearch.store.drives import UNKNOWN, Drive
 from clipsearch.store.entities import METADATA, OF_PHOTO, escaped, root_of, unescaped
 from clipsearch.store.expressions import among
-from clipsearch.store.filters import EVERYTHING, Circle, Filter
+from clipsearch.store.filters import EVERYTHING, Filter
 from clipsearch.store.milvus import MOST, Address, Record, explained, quoted
 from clipsearch.store.photo import Photo, Root, RootCounts, local_time
 from clipsearch.store.schema import kilometres
@@ -149,10 +150,9 @@ class PublishedIndex(Searchable):
     # -------------------------------------------------------------------------------- photos
 
     def select(self, where: Filter = EVERYTHING) -> Selection:
-        where = where.checked()
         roots = self.roots()
         searched, offline = searched_places(self, roots, where.under)
-        chosen = expressions.conditions(where)
+        chosen = [expressions.expression(one) for one in where.conditions()]
         everywhere = searched == [Place(root) for root in roots]
         if not everywhere:
             chosen.append(expressions.lies_in(searched))
