@@ -47,7 +47,7 @@ def answer(request: Mapping[str, Any], data: bytes, settings: Preprocess) -> Mes
 
 
 def _model_input(data: bytes, settings: Preprocess) -> Message:
-    from clipsearch.images.compare import perceptual_hash
+    from clipsearch.images.phash import perceptual_hash
     from clipsearch.images.preprocess import decode_for, pixels_of
 
     began = time.perf_counter()
