@@ -13,9 +13,8 @@ import os
 import stat
 import threading
 from collections.abc import Callable, Iterable
-from io import FileIO
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import BinaryIO, NamedTuple, TypeVar
 
 from PIL import Image
 
@@ -25,8 +24,8 @@ from clipsearch.images.decode import jpeg_of
 from clipsearch.images.kinds import HEAD, TYPES, browser_image_type, browser_video_type
 from clipsearch.images.preprocess import Preprocess
 from clipsearch.images.read import (
-    MOST_BYTES,
-    SECONDS,
+    STREAM_BYTES,
+    STREAM_SECONDS,
     content_hash,
     frame_hash,
     open_file,
@@ -44,7 +43,7 @@ from clipsearch.threads import usable_cores
 
 SIZES = {"small": 480, "large": 2048}  # long side in pixels
 FILE_TYPES = tuple(TYPES)  # the names that the page's file type filter offers
-UPLOAD_BYTES, UPLOAD_SECONDS = MOST_BYTES, SECONDS  # limits of one upload
+UPLOAD_BYTES, UPLOAD_SECONDS = STREAM_BYTES, STREAM_SECONDS  # limits of one upload
 JPEG = "image/jpeg"
 
 _FULL_SIZE = 10_000  # pixels
@@ -65,7 +64,7 @@ class Picture(NamedTuple):
 class OpenVideo(NamedTuple):
     """A video to stream. `path` opens this very file, even after another file has taken its name."""
 
-    file: FileIO
+    file: BinaryIO
     path: str
     type: str
 
@@ -220,7 +219,7 @@ def _playable(video: Photo) -> tuple[OpenVideo, bool]:
     return OpenVideo(file, os.fsdecode(path_of(file)), media_type), True
 
 
-def _open_video(video: Photo) -> tuple[FileIO, bool]:
+def _open_video(video: Photo) -> tuple[BinaryIO, bool]:
     if _has_old_size(video):
         with contextlib.ExitStack() as closing:
             file = closing.enter_context(open_file(video.path))
@@ -230,7 +229,7 @@ def _open_video(video: Photo) -> tuple[FileIO, bool]:
     return open_file(video.path, follow_links=False), False
 
 
-def _has_contents(file: FileIO, video: Photo) -> bool:
+def _has_contents(file: BinaryIO, video: Photo) -> bool:
     """Compare hashes. The hash of a video with a single frame is the video's own."""
     found = video_hash(path_of(file))
     return video.content in (found, frame_hash(found, video.time or 0.0))

@@ -100,11 +100,11 @@ class Embedder:
         known = self.indexed(content_hash(data))
         if known is not None:
             return known
-        from clipsearch.images.preprocess import decode_for, pixels_of
+        from clipsearch.images.preprocess import decode_for, model_input
 
         how = self.model.preprocess
         try:
-            pixels = decoders.decode(data).pixels if decoders else pixels_of(decode_for(data, how), how)
+            pixels = decoders.decode(data).pixels if decoders else model_input(decode_for(data, how), how)
         except ImageUnusable as error:
             raise BadRequest(f"{name} cannot be used as an image: {error}") from None
         return self.prepared(pixels)

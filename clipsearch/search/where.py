@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipsearch.arrays import Array, Pixels
-from clipsearch.images.preprocess import Box, seen
+from clipsearch.images.preprocess import Box, visible_part
 from clipsearch.images.sandbox import Decoders
 from clipsearch.search.embed import Embedder
 from clipsearch.search.hit import Where, hottest
@@ -49,7 +49,7 @@ class View:
         Raises `BadRequest` for a model that does not tell parts apart.
         """
         self._embedder, self._pixels = embedder, pixels
-        self._shown = seen(embedder.for_parts, width, height)
+        self._shown = visible_part(embedder.for_parts, width, height)
         parts = embedder.parts(pixels)
         self._embeddings = parts.embeddings
         rows, columns = (max(1, round(CELLS * side / max(width, height))) for side in (height, width))

@@ -19,7 +19,7 @@ from PIL import Image
 from clipsearch.errors import ImageUnusable
 from clipsearch.images import sandbox as decoder
 from clipsearch.images.decode import decode
-from clipsearch.images.preprocess import Preprocess, decode_for, pixels_of
+from clipsearch.images.preprocess import Preprocess, decode_for, model_input
 from clipsearch.images.sandbox import Decoders
 
 HOW = Preprocess(size=(64, 96), interpolation="bilinear", mean=(0.5, 0.5, 0.5))
@@ -53,7 +53,7 @@ def test_a_file_is_decoded_as_it_would_be_here(photo: Path) -> None:
     with Decoders(1, HOW) as decoders:
         found = decoders.decode(photo.read_bytes())
     here = decode_for(photo.read_bytes(), HOW)
-    np.testing.assert_array_equal(found.pixels, pixels_of(here, HOW))
+    np.testing.assert_array_equal(found.pixels, model_input(here, HOW))
     assert found.metadata == here.metadata
     assert found.metadata.camera == "Camera"
     assert found.seconds.keys() == {"decode", "resize"}

@@ -195,10 +195,10 @@ class DecoderHere:
         pass
 
     def decode(self, data: bytes) -> Prepared:
-        from clipsearch.images.preprocess import decode_for, pixels_of
+        from clipsearch.images.preprocess import decode_for, model_input
 
         decoded = decode_for(data, self.how)
-        return Prepared(pixels_of(decoded, self.how), decoded.metadata, {}, hash=0)
+        return Prepared(model_input(decoded, self.how), decoded.metadata, {}, hash=0)
 
 
 @pytest.mark.parametrize("scenario", ["first", "update", "rebuild"])
