@@ -34,7 +34,7 @@ from clipsearch.images.read import (
     video_hash,
 )
 from clipsearch.images.sandbox import Decoders, VideoFrame
-from clipsearch.images.scan import found_file, has_changed
+from clipsearch.images.scan import is_modified
 from clipsearch.output.heat import boxed, overlay
 from clipsearch.paths import cache_folder, private_folder, replacing
 from clipsearch.search.hit import Where
@@ -223,7 +223,7 @@ def _open_video(video: Photo) -> tuple[BinaryIO, bool]:
     if _has_old_size(video):
         with contextlib.ExitStack() as closing:
             file = closing.enter_context(open_file(video.path))
-            if not has_changed(found_file(video.path, os.fstat(file.fileno())), video) or _has_contents(file, video):
+            if not is_modified(os.fstat(file.fileno()), video) or _has_contents(file, video):
                 closing.pop_all()
                 return file, True
     return open_file(video.path, follow_links=False), False
@@ -240,7 +240,7 @@ def _has_old_times(photo: Photo) -> bool:
         status = os.stat(photo.path)
     except OSError:
         return False
-    return not has_changed(found_file(photo.path, status), photo)
+    return not is_modified(status, photo)
 
 
 def _has_old_size(photo: Photo) -> bool:

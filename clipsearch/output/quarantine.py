@@ -18,7 +18,7 @@ from typing import BinaryIO, NamedTuple
 
 from clipsearch.errors import BadArgument, BadRequest, reason
 from clipsearch.images.read import content_hash_from, open_regular
-from clipsearch.images.scan import found_file, has_changed
+from clipsearch.images.scan import is_modified
 from clipsearch.images.siblings import OwnSidecars
 from clipsearch.output.manifest import (
     BACK,
@@ -275,7 +275,7 @@ def _unchanged(photo: Photo, name: str) -> os.stat_result:
         raise _Stays(f"{name} cannot be looked at: {reason(error)}") from None
     if stat.S_ISLNK(status.st_mode):
         raise _Stays(f"{name} is a symbolic link", failed=False)
-    if not stat.S_ISREG(status.st_mode) or has_changed(found_file(photo.path, status), photo):
+    if not stat.S_ISREG(status.st_mode) or is_modified(status, photo):
         raise _Stays(f"{name} was changed since it was indexed")
     return status
 
