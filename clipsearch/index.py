@@ -521,7 +521,7 @@ class Index:
         embedder = self._model()
         classifier = self._classifier(embedder, labels, templates)
         count = len(classifier.labels) if most is None else most
-        with Decoders(embedder.model.preprocess, 1) as decoders:
+        with Decoders(1, embedder.model.preprocess) as decoders:
             for image in images:
                 try:
                     row = embedder.image(image, decoders=decoders)
@@ -636,7 +636,7 @@ class Index:
         from clipsearch.images.sandbox import Decoders
 
         embedder = self._model()
-        with Decoders(embedder.model.preprocess, 1, seconds=20.0) as decoders:
+        with Decoders(1, embedder.model.preprocess, seconds=20.0) as decoders:
             return embedder.image(data, name, decoders)
 
     @_in_one_snapshot

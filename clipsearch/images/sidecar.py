@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from clipsearch.errors import SidecarUnusable, reason
-from clipsearch.images.read import open_at_once
+from clipsearch.images.read import nonblocking_opener
+from clipsearch.images.xmp_document import MAX_BYTES, TOO_LONG
 
 STALE = 0  # a token that never matches, so that the next scan reads the sidecars again
 
@@ -57,12 +58,10 @@ def sidecar_keywords(photo: bytes, names: Iterable[bytes]) -> SidecarKeywords:
 
 def read_sidecar(path: bytes | str | os.PathLike[str]) -> bytes:
     """The bytes of a sidecar. Raises `OSError`, or `SidecarUnusable` for a file that is not regular or too large."""
-    from clipsearch.images.xmp import LONGEST, TOO_LONG
-
-    with open(path, "rb", opener=open_at_once) as file:
+    with open(path, "rb", opener=nonblocking_opener) as file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
             raise SidecarUnusable("it is not a regular file")
-        if status.st_size > LONGEST:
+        if status.st_size > MAX_BYTES:
             raise SidecarUnusable(TOO_LONG)
         return file.read()

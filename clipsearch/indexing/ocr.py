@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 from clipsearch.errors import ImageUnusable
-from clipsearch.images.preprocess import Preprocess
 from clipsearch.images.read import content_hash, read
 from clipsearch.images.sandbox import Decoders
 from clipsearch.indexing.report import OnProgress, Progress, Report
@@ -27,7 +26,7 @@ def read_photos(store: Store, workers: int, report: Report, on_progress: OnProgr
     """Read the photos that nobody has read, with so many threads; counts them in the report."""
     todo = texts.unread(store)
     committed = time.monotonic()
-    with Decoders(Preprocess((1, 1)), workers) as decoders:
+    with Decoders(workers) as decoders:
         done = 0
         for photo in _in_threads(_Reading(decoders), todo, workers):
             if photo is not None:
@@ -62,7 +61,7 @@ class _Reading:
         except ImageUnusable:
             return photo.image_id, None
         try:
-            pixels = self._decoders.picture(data, LONG_SIDE)
+            pixels = self._decoders.pixels(data, LONG_SIDE)
         except ImageUnusable:  # though it was embedded: it would be no other the next time
             return photo.image_id, []
         if not hasattr(self._of_thread, "reader"):

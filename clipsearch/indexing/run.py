@@ -148,7 +148,7 @@ class Run:
             if found is None:
                 assert known is not None
                 unknown = is_video_name(known.path) and not can_read_videos()
-                if unknown and exclusions.on_the_way(known.path) is None:
+                if unknown and exclusions.rule_for(known.path) is None:
                     self._report.unchanged += known.error is None  # nobody has looked whether it is there
                 elif not any(relative_to(known.path, folder) is not None or not folder for folder in unreadable):
                     missing.append(_Missing(known, self._store.image_of(root, known.path)))
@@ -191,7 +191,7 @@ class Run:
         if self._options.ray is not None:
             self._index_remotely(self._options)
             return
-        decoders = Decoders(self._model.preprocess, self._workers)
+        decoders = Decoders(self._workers, self._model.preprocess)
         read = functools.partial(self._read, decoders)
         pipeline = Pipeline(self._encoder, read, self._is_known, self._stages, self._workers, self._options.batch_size)
         with pipeline, decoders:  # when all ends early, the decoders end first and nothing waits for them

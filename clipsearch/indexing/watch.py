@@ -185,7 +185,7 @@ class Watch:
         below = relative_to(path, root.path) or b""
         is_folder = os.path.isdir(path) and (root.rules.follow_links or not os.path.islink(path))
         may_count = is_folder or may_be_a_photo(path, root.rules) or is_xmp_name(path)
-        if may_count and not exclusions.on_the_way(below + b"/" * is_folder):
+        if may_count and not exclusions.rule_for(below + b"/" * is_folder):
             return True
         return next(self._store.known(root, below), None) is not None
 

@@ -10,7 +10,7 @@ from enum import StrEnum
 from clipsearch.errors import counted, reason
 from clipsearch.extras import missing
 from clipsearch.images.kinds import SUFFIXES, can_read_videos, is_video_name
-from clipsearch.images.scan import Setting, found_file, has_changed, left_out
+from clipsearch.images.scan import Exclusions, Setting, is_modified
 from clipsearch.paths import absolute, join, relative_to
 from clipsearch.store.catalogue import Root, Store
 
@@ -89,13 +89,13 @@ def _state(store: Store, root: Root, below: bytes) -> tuple[State, str]:
         return _state_of_new(root, below)
     if not os.access(path, os.R_OK):
         return State.UNREADABLE, "permission denied"
-    if has_changed(found_file(below, status), known):
+    if is_modified(status, known):
         return State.CHANGED, ""
     return (State.SKIPPED, known.error) if known.error else (State.INDEXED, "")
 
 
 def _state_of_folder(store: Store, root: Root, below: bytes) -> tuple[State, str]:
-    by = left_out(root.rules, below + b"/") if below else None
+    by = Exclusions(root.rules).rule_for(below + b"/") if below else None
     if by is not None:
         return State.EXCLUDED, _because(by)
     if not os.access(join(root.path, below) if below else root.path, os.R_OK | os.X_OK):
@@ -108,7 +108,7 @@ def _state_of_folder(store: Store, root: Root, below: bytes) -> tuple[State, str
 
 
 def _state_of_new(root: Root, below: bytes) -> tuple[State, str]:
-    by = left_out(root.rules, below)
+    by = Exclusions(root.rules).rule_for(below)
     if by is not None:
         return State.EXCLUDED, _because(by)
     ending = os.path.splitext(below)[1].lower()

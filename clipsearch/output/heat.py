@@ -12,7 +12,6 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from clipsearch.errors import BadRequest, reason
-from clipsearch.images.preprocess import Preprocess
 from clipsearch.images.sandbox import Decoders
 from clipsearch.paths import replacing
 
@@ -68,8 +67,8 @@ def write_heat(folder: Path, name: str, data: bytes, there: Where) -> Path:
 
     Returns the path; creates the folder. Raises `BadRequest`, and `ImageUnusable` for bytes that are no image.
     """
-    with Decoders(Preprocess((1, 1)), 1) as decoders:
-        picture = Image.fromarray(decoders.picture(data, LONG_SIDE))
+    with Decoders(1) as decoders:
+        picture = Image.fromarray(decoders.pixels(data, LONG_SIDE))
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for n in itertools.count(1):

@@ -13,18 +13,17 @@ import os
 import stat
 import threading
 from collections.abc import Callable, Iterable
-from io import FileIO
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import BinaryIO, NamedTuple, TypeVar
 
 from PIL import Image
 
 from clipsearch.errors import ImageUnusable
+from clipsearch.images.decode import jpeg_of
 from clipsearch.images.kinds import HEAD, browser_image_type, browser_video_type
-from clipsearch.images.preprocess import Preprocess
 from clipsearch.images.read import (
-    MOST_BYTES,
-    SECONDS,
+    STREAM_BYTES,
+    STREAM_SECONDS,
     content_hash,
     frame_hash,
     open_file,
@@ -32,9 +31,8 @@ from clipsearch.images.read import (
     read,
     video_hash,
 )
-from clipsearch.images.sandbox import Decoders
-from clipsearch.images.scan import found_file, has_changed
-from clipsearch.images.thumbnail import as_jpeg
+from clipsearch.images.sandbox import Decoders, VideoFrame
+from clipsearch.images.scan import is_modified
 from clipsearch.output.heat import boxed, overlay
 from clipsearch.paths import cache_folder, private_folder, replacing
 from clipsearch.search.hit import Where
@@ -42,7 +40,7 @@ from clipsearch.store.photo import Line, Photo
 from clipsearch.threads import usable_cores
 
 SIZES = {"small": 480, "large": 2048}  # long side in pixels
-UPLOAD_BYTES, UPLOAD_SECONDS = MOST_BYTES, SECONDS  # limits of one upload
+UPLOAD_BYTES, UPLOAD_SECONDS = STREAM_BYTES, STREAM_SECONDS  # limits of one upload
 JPEG = "image/jpeg"
 
 _FULL_SIZE = 10_000  # pixels
@@ -63,7 +61,7 @@ class Picture(NamedTuple):
 class OpenVideo(NamedTuple):
     """A video to stream. `path` opens this very file, even after another file has taken its name."""
 
-    file: FileIO
+    file: BinaryIO
     path: str
     type: str
 
@@ -119,11 +117,11 @@ class Pictures:
 
     def __init__(self, cache: ThumbnailCache | None = None) -> None:
         self._cache = cache or ThumbnailCache()
-        self._decoders = Decoders(Preprocess((1, 1)), usable_cores(), seconds=_DECODE_SECONDS, gives_way=True)
+        self._decoders = Decoders(usable_cores(), seconds=_DECODE_SECONDS, low_priority=True)
 
     def close(self) -> None:
         """End the decoding processes."""
-        self._decoders.__exit__()
+        self._decoders.close()
 
     def thumbnail(self, photos: Iterable[Photo], size: str) -> Picture:
         """A JPEG in one of `SIZES`, from any of several files with the same contents.
@@ -152,19 +150,19 @@ class Pictures:
 
     def jpeg(self, data: bytes, long_side: int) -> bytes:
         """An image file re-encoded as a JPEG of at most `long_side` pixels. Raises `ImageUnusable`."""
-        return self._decoders.small_jpeg(data, long_side)
+        return self._decoders.jpeg(data, long_side)
 
     def _frame(self, video: Photo, long_side: int) -> tuple[bytes, bool]:
         file, unchanged = _open_video(video)
         with file:
-            return self._decoders.frame(path_of(file), video.time or 0.0, long_side), unchanged
+            return self._decoders.jpeg(VideoFrame(path_of(file), video.time or 0.0), long_side), unchanged
 
 
 def annotated(picture: Picture, there: Where | None, lines: Iterable[Line] | None) -> Picture:
     """The picture with a heat map over it and boxes around lines of text."""
     image = Image.open(io.BytesIO(picture.data)).convert("RGB")
     image = overlay(image, there) if there else image
-    return Picture(as_jpeg(boxed(image, lines or ())), immutable=False)
+    return Picture(jpeg_of(boxed(image, lines or ())), immutable=False)
 
 
 def content_id(data: bytes) -> str:
@@ -212,17 +210,17 @@ def _playable(video: Photo) -> tuple[OpenVideo, bool]:
     return OpenVideo(file, os.fsdecode(path_of(file)), media_type), True
 
 
-def _open_video(video: Photo) -> tuple[FileIO, bool]:
+def _open_video(video: Photo) -> tuple[BinaryIO, bool]:
     if _has_old_size(video):
         with contextlib.ExitStack() as closing:
             file = closing.enter_context(open_file(video.path))
-            if not has_changed(found_file(video.path, os.fstat(file.fileno())), video) or _has_contents(file, video):
+            if not is_modified(os.fstat(file.fileno()), video) or _has_contents(file, video):
                 closing.pop_all()
                 return file, True
     return open_file(video.path, follow_links=False), False
 
 
-def _has_contents(file: FileIO, video: Photo) -> bool:
+def _has_contents(file: BinaryIO, video: Photo) -> bool:
     """Compare hashes. The hash of a video with a single frame is the video's own."""
     found = video_hash(path_of(file))
     return video.content in (found, frame_hash(found, video.time or 0.0))
@@ -233,7 +231,7 @@ def _has_old_times(photo: Photo) -> bool:
         status = os.stat(photo.path)
     except OSError:
         return False
-    return not has_changed(found_file(photo.path, status), photo)
+    return not is_modified(status, photo)
 
 
 def _has_old_size(photo: Photo) -> bool:

@@ -6,9 +6,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from clipsearch.images.preprocess import Preprocess
 from clipsearch.images.sandbox import Decoders
-from clipsearch.images.thumbnail import LONG_SIDE
 from clipsearch.search.hit import Hit
 
 if TYPE_CHECKING:
@@ -17,9 +15,9 @@ if TYPE_CHECKING:
 
 def previews(hits: Iterable[Hit], width: int) -> Iterator[str]:
     """The thumbnail of each hit for a terminal; empty for a file that cannot be read any more."""
-    with Decoders(Preprocess((1, 1)), 1) as decoders:
+    with Decoders(1) as decoders:
         for hit in hits:
-            picture = decoders.thumbnail(hit.photo.path, LONG_SIDE, hit.photo.time)
+            picture = decoders.thumbnail(hit.photo.path, hit.photo.time)
             yield "" if picture is None else preview(picture, width)
 
 

@@ -17,9 +17,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from clipsearch.errors import BadRequest, reason
-from clipsearch.images.preprocess import Preprocess
+from clipsearch.images.decode import jpeg_of
 from clipsearch.images.sandbox import Decoders
-from clipsearch.images.thumbnail import LONG_SIDE, as_jpeg
 from clipsearch.output import text
 from clipsearch.output.heat import boxed, overlay
 from clipsearch.output.text import printable
@@ -246,7 +245,7 @@ def _thumbnails() -> Iterator[WithThumbnails]:
     """Adds thumbnails to cards, in threads and decoding processes. Leaving the block cancels the rest."""
     pool = ThreadPoolExecutor(_WORKERS)
     try:
-        with Decoders(Preprocess((1, 1)), _WORKERS) as decoders:
+        with Decoders(_WORKERS) as decoders:
             yield lambda drafts: ordered_map(pool, partial(_finished, decoders), drafts, 2 * _WORKERS)
     finally:
         pool.shutdown(cancel_futures=True)
@@ -268,9 +267,9 @@ def _marks(hit: Hit) -> Marks:
 
 
 def _picture(decoders: Decoders, photo: Photo, marks: Marks | None) -> Picture | None:
-    image = decoders.thumbnail(photo.path, LONG_SIDE, photo.time)
+    image = decoders.thumbnail(photo.path, photo.time)
     if image is None:
         return None
     if marks is not None:
         image = marks(image)
-    return Picture(base64.b64encode(as_jpeg(image)).decode("ascii"), image.width, image.height)
+    return Picture(base64.b64encode(jpeg_of(image)).decode("ascii"), image.width, image.height)

@@ -23,7 +23,6 @@ from clipsearch.arrays import Ids
 from clipsearch.errors import ImageUnusable
 from clipsearch.images.compare import Sketch, may_be_copies
 from clipsearch.images.kinds import is_raw_name, kind_of
-from clipsearch.images.preprocess import Preprocess
 from clipsearch.images.read import content_hash, read
 from clipsearch.images.sandbox import Decoders
 from clipsearch.images.siblings import Partners
@@ -180,7 +179,7 @@ class Comparer:
     """Compares the files of photos in processes of their own, several at a time; may be used in many threads."""
 
     def __init__(self) -> None:
-        self._decoders = Decoders(Preprocess((1, 1)), usable_cores())
+        self._decoders = Decoders(usable_cores())
         self._sketches: OrderedDict[bytes, Sketch | None] = OrderedDict()
         self._guard = threading.Lock()
 

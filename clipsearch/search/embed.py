@@ -139,7 +139,7 @@ class Embedder:
             return list(batch), encoder.encode_images(np.stack(list(batch.values())))
 
         with (
-            Decoders(how, cores) as decoders,
+            Decoders(cores, how) as decoders,
             ThreadPoolExecutor(cores) as decoding,
             ThreadPoolExecutor(cores) as encoding,
         ):
@@ -226,9 +226,9 @@ def _decoded(data: bytes, name: str, how: Preprocess, decoders: Decoders | None)
     try:
         if decoders:
             return decoders.decode(data).pixels
-        from clipsearch.images.preprocess import decode_for, pixels_of
+        from clipsearch.images.preprocess import decode_for, model_input
 
-        return pixels_of(decode_for(data, how), how)
+        return model_input(decode_for(data, how), how)
     except ImageUnusable as error:
         raise _unusable(name, error) from None
 

@@ -114,15 +114,14 @@ class Searcher:
 
     @staticmethod
     def _bytes_of(photo: Photo) -> bytes:
-        """The file of a photo, or the frame of a video as a JPEG."""
-        from clipsearch.images.preprocess import Preprocess
-        from clipsearch.images.read import read
-        from clipsearch.images.sandbox import Decoders
+        """A photo's file, or a JPEG of a video's frame."""
+        from clipsearch.images.sandbox import Decoders, VideoFrame, picture_of
 
-        if not photo.is_video:
-            return read(photo.path)
-        with Decoders(Preprocess((1, 1)), 1) as decoders:
-            return decoders.frame(photo.path, photo.time or 0.0, 2048)
+        picture = picture_of(photo.path, photo.time)
+        if not isinstance(picture, VideoFrame):
+            return picture
+        with Decoders(1) as decoders:
+            return decoders.jpeg(picture, 2048)
 
     def with_lines(self, hits: list[Hit], reads: Sequence[str]) -> list[Hit]:
         """Add the OCR lines that contain a word of `reads`."""
@@ -138,7 +137,7 @@ class Searcher:
 
             if self.store.folder is None:
                 raise BadRequest(
-                    f"@{term.content} is a concept, and a collection has no concepts; query the folder of the index instead"
+                    f"@{term.content}: a collection has no concepts; query the index folder instead"
                 )
             return Concepts(self.store.folder).row(term.content, self.embedder)
         if term.kind == PHOTO:

@@ -365,7 +365,7 @@ def test_a_sidecar_that_cannot_be_extended_is_left_alone(clipsearch: Run, photos
     assert done.status == 2
     assert len(done.lines) == 3
     assert done.err == (
-        f"clipsearch: {photos}/00.png.xmp was not changed: it is not in UTF-8 but in UTF-16\n"
+        f"clipsearch: {photos}/00.png.xmp was not changed: it is in UTF-16, not in UTF-8\n"
         f"clipsearch: {photos}/01.png.xmp cannot be read: is a directory\n"
         "wrote 1 sidecar; 0 already had these keywords\n"
     )

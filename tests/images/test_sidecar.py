@@ -11,7 +11,8 @@ from clipsearch.errors import SidecarUnusable
 from clipsearch.images import sidecar
 from clipsearch.images.siblings import XmpNames, is_xmp_name
 from clipsearch.images.sidecar import read_sidecar, sidecar_keywords, token
-from clipsearch.images.xmp import LONGEST, with_keywords
+from clipsearch.images.xmp import with_keywords
+from clipsearch.images.xmp_document import MAX_BYTES
 
 
 @pytest.mark.parametrize(
@@ -53,7 +54,7 @@ def test_the_token_changes_with_every_sidecar(tmp_path: Path) -> None:
 
 def test_one_bad_sidecar_costs_only_its_own_keywords(tmp_path: Path) -> None:
     with open(tmp_path / "large.xmp", "wb") as file:
-        file.truncate(LONGEST + 1)
+        file.truncate(MAX_BYTES + 1)
     (tmp_path / "good.xmp").write_bytes(with_keywords(None, ["dog"]))
     (tmp_path / "cut.xmp").write_bytes(b"<x")
     (tmp_path / "better.xmp").write_bytes(with_keywords(None, ["cat", "dog"]))

@@ -251,7 +251,7 @@ def test_contents_are_read_again_whatever_the_times_say(home: Path, place: Path,
 
 
 def test_identical_copies_are_compared_byte_by_byte(home: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(quarantine, "content_of", lambda _: b"one hash for all")
+    monkeypatch.setattr(quarantine, "content_hash_from", lambda _: b"one hash for all")
     best, copy = write(home / "best.jpg", "a photo"), write(home / "copy.jpg", "a Photo")
     same = tuple(one._replace(photo=one.photo._replace(content=b"one hash for all")) for one in group(best, copy))
     assert reasons(list(move([same], os.fsencode(place)))) == [

@@ -98,10 +98,12 @@ def test_a_kill_at_any_moment_loses_nothing_that_was_committed(
 DECODER = """
 import sys, time
 sys.path.append(sys.argv[1])
-from clipsearch.images import sandbox
-real = sandbox._answer
-sandbox._answer = lambda data, *rest: time.sleep(600) if data.endswith(b"slow") else real(data, *rest)
-sandbox.serve()
+from clipsearch.images import worker
+real = worker.answer
+worker.answer = lambda request, data, *rest: (
+    time.sleep(600) if data.endswith(b"slow") else real(request, data, *rest)
+)
+worker.serve()
 """
 WITH_DECODER = """
 import sys
@@ -187,7 +189,7 @@ class Faults:
 class DecoderHere:
     """Decodes in this process, for tests that are not about that."""
 
-    def __init__(self, how: Any, workers: int) -> None:
+    def __init__(self, workers: int, how: Any) -> None:
         self.how = how
 
     def __enter__(self) -> DecoderHere:
@@ -197,10 +199,10 @@ class DecoderHere:
         pass
 
     def decode(self, data: bytes) -> Prepared:
-        from clipsearch.images.preprocess import decode_for, pixels_of
+        from clipsearch.images.preprocess import decode_for, model_input
 
         decoded = decode_for(data, self.how)
-        return Prepared(pixels_of(decoded, self.how), decoded.metadata, {}, hash=0)
+        return Prepared(model_input(decoded, self.how), decoded.metadata, {}, hash=0)
 
 
 WRITES = [(Store, "commit"), (os, "replace"), (os, "fsync"), (segments, "write_segment"), (Path, "unlink")]
