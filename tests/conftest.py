@@ -25,9 +25,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from clipsearch.errors import ImageUnusable
-from clipsearch.images import sandbox
+from clipsearch.images import sandbox, worker
 from clipsearch.images.preprocess import Preprocess
-from clipsearch.images.sandbox import usable_cores
 from clipsearch.images.xmp import with_keywords
 from clipsearch.indexing.update import Options, update_index
 from clipsearch.models import cache, precision
@@ -35,6 +34,7 @@ from clipsearch.models.model import Model, mini
 from clipsearch.store import schema, texts
 from clipsearch.store.catalogue import CATALOGUE, Store
 from clipsearch.store.photo import Line
+from clipsearch.threads import usable_cores
 
 SCENES = scenes.draw_distinct(40, seed=20_000_000, size=160)
 
@@ -59,16 +59,16 @@ def own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 class DecoderHere:
-    """Answers as a decoding process does, in this process."""
+    """Stands in for a decoding process: answers in this process."""
 
     alive = True
 
-    def __init__(self, how: dict[str, object]) -> None:
-        self.how = Preprocess.from_json(how)
+    def __init__(self, settings: dict[str, Any] | None) -> None:
+        self.settings = Preprocess.from_json(settings or {"size": (1, 1)})
 
-    def ask(self, data: bytes, wanted: dict[str, object], seconds: float) -> tuple[dict[str, object], bytes]:
+    def ask(self, request: dict[str, Any], data: bytes, seconds: float) -> sandbox.Message:
         try:
-            header, answer = sandbox._answer(data, self.how, wanted)
+            header, answer = worker.answer(request, data, self.settings)
         except Exception:
             raise ImageUnusable("crashed its decoder") from None
         return json.loads(json.dumps(header)), answer
@@ -80,11 +80,11 @@ class DecoderHere:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _decoders_here() -> Iterator[None]:
-    """Without this, each update of an index would start two processes, which take 0.1 s of CPU time each."""
+def _decode_here() -> Iterator[None]:
+    """Otherwise each update of an index would start two processes, at 0.1 s of CPU time each."""
 
-    def process(command: list[str], start: dict[str, object]) -> object:
-        return DecoderHere(start["how"]) if command is sandbox._COMMAND else _DECODING_PROCESS(command, start)
+    def process(command: list[str], start: dict[str, Any]) -> object:
+        return DecoderHere(start["settings"]) if command is sandbox._COMMAND else _DECODING_PROCESS(command, start)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sandbox, "_Process", process)

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from clipsearch.images.sandbox import usable_cores
 from clipsearch.images.scan import Rules
 from clipsearch.models.model import Model
 from clipsearch.models.precision import measured
@@ -15,6 +14,7 @@ from clipsearch.paths import join, relative_to
 from clipsearch.store.drives import Offline, Presence
 from clipsearch.store.photo import Root
 from clipsearch.store.searchable import Searchable
+from clipsearch.threads import usable_cores
 
 
 @dataclass(frozen=True, slots=True)

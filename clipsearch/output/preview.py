@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
+
+from clipsearch.images.sandbox import Decoders
+from clipsearch.search.hit import Hit
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+
+def previews(hits: Iterable[Hit], width: int) -> Iterator[str]:
+    """The thumbnail of each hit for a terminal; empty for a file that cannot be read any more."""
+    with Decoders(1) as decoders:
+        for hit in hits:
+            picture = decoders.thumbnail(hit.photo.path, hit.photo.time)
+            yield "" if picture is None else preview(picture, width)
 
 
 def preview(picture: Image, width: int, rows: int = 12) -> str:

@@ -68,7 +68,7 @@ def test_what_needs_a_folder_says_so(clipsearch: Run, published: str, command: t
 def test_a_concept_is_not_in_a_collection(clipsearch: Run, published: str) -> None:
     done = clipsearch("query", "@grandma", "--index", published)
     assert done.status == 2
-    assert "not in a collection" in done.err
+    assert "a collection has no concepts" in done.err
 
 
 def test_a_place_that_is_none(clipsearch: Run) -> None:

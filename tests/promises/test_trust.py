@@ -97,10 +97,12 @@ def test_a_kill_at_any_moment_loses_nothing_that_was_committed(
 DECODER = """
 import sys, time
 sys.path.append(sys.argv[1])
-from clipsearch.images import sandbox
-real = sandbox._answer
-sandbox._answer = lambda data, *rest: time.sleep(600) if data.endswith(b"slow") else real(data, *rest)
-sandbox.serve()
+from clipsearch.images import worker
+real = worker.answer
+worker.answer = lambda request, data, *rest: (
+    time.sleep(600) if data.endswith(b"slow") else real(request, data, *rest)
+)
+worker.serve()
 """
 WITH_DECODER = """
 import sys
