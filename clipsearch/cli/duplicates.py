@@ -97,7 +97,7 @@ def duplicates(
     from clipsearch.output import quarantine
 
     with open_index(index) as opened:
-        folder = None if move_to is None else quarantine.destination(move_to, opened.folders())
+        folder = None if move_to is None else quarantine.destination(move_to, [one.path for one in opened.folders()])
         if similar:
             groups = opened.similar(similarity, filter=filter)
         else:
