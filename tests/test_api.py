@@ -235,11 +235,11 @@ def test_every_error_is_a_clipsearch_error_with_an_exit_status() -> None:
         clipsearch.open_index("/nowhere").query("a dog")
 
 
-def test_the_users_own_index_is_the_default(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert home in clipsearch.open_index().folder.parents
+def test_the_users_own_index_is_the_default(own_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert own_home in clipsearch.open_index().folder.parents
     monkeypatch.setenv("CLIPSEARCH_INDEX", "~/elsewhere")
-    assert clipsearch.open_index().folder == home / "elsewhere"
-    assert clipsearch.open_index("~/here").folder == home / "here"
+    assert clipsearch.open_index().folder == own_home / "elsewhere"
+    assert clipsearch.open_index("~/here").folder == own_home / "here"
     with pytest.raises(clipsearch.ClipsearchError, match="must name a folder"):
         clipsearch.open_index("")
 

@@ -287,7 +287,7 @@ def test_help_of_cut_names_its_threshold() -> None:
 
 
 @pytest.fixture(scope="module")
-def user(home: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def user(own_home: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return somebody(tmp_path_factory.mktemp("helped").resolve())
 
 

@@ -31,7 +31,6 @@ from PIL import Image
 
 from clipsearch.errors import BadRequest, ClipsearchError
 from clipsearch.images.metadata import Metadata
-from clipsearch.images.sandbox import Prepared
 from clipsearch.images.scan import FoundFile, Rules
 from clipsearch.indexing import run
 from clipsearch.indexing import update as indexing
@@ -186,25 +185,6 @@ class Faults:
             raise Crash(kind)
 
 
-class DecoderHere:
-    """Decodes in this process, for tests that are not about that."""
-
-    def __init__(self, workers: int, how: Any) -> None:
-        self.how = how
-
-    def __enter__(self) -> DecoderHere:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-    def decode(self, data: bytes) -> Prepared:
-        from clipsearch.images.preprocess import decode_for, model_input
-
-        decoded = decode_for(data, self.how)
-        return Prepared(model_input(decoded, self.how), decoded.metadata, {}, hash=0)
-
-
 WRITES = [(Store, "commit"), (os, "replace"), (os, "fsync"), (segments, "write_segment"), (Path, "unlink")]
 
 
@@ -217,7 +197,6 @@ def test_a_fault_at_any_write_is_made_good_by_the_next_run(
     the fourth and so on, or each of them. The threads of a run take turns as they like, so writes are counted by kind.
     """
     encode_with(monkeypatch, StubEncoder)
-    monkeypatch.setattr(run, "Decoders", DecoderHere)
     monkeypatch.setattr(run, "COMMIT_SECONDS", 0.0)
     photos, start, index = (tmp_path.resolve() / name for name in ("photos", "start", "index"))
     for n, name in enumerate(("a.png", "b.png", "c.png", "d.png", "sub/e.png", "sub/f.png")):
@@ -624,7 +603,6 @@ def test_without_permission_there_is_a_sentence_and_nothing_is_lost(bound: Run, 
 
 def test_many_runs_leave_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     encode_with(monkeypatch, StubEncoder)
-    monkeypatch.setattr(run, "Decoders", DecoderHere)
     photos, index = tmp_path.resolve() / "photos", tmp_path / "index"
     draw(photos / "0.png", 0)
     update_index(index, [photos], MINI)
