@@ -68,7 +68,7 @@ def test_imports_point_one_way() -> None:
         ("rawpy", {"images/raw"}),
         ("typer", {"cli"}),
         ("rich", {"cli", "output"}),
-        ("textual_image", {"output/preview"}),
+        ("textual_image", {"output/terminal"}),
         ("jinja2", {"output/sheet", "web/app"}),
         ("starlette", {"web"}),
         ("uvicorn", {"web/server", "web/connections"}),

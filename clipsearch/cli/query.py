@@ -34,7 +34,7 @@ from clipsearch.cli.app import (
     write_records,
 )
 from clipsearch.errors import BadArgument, BadRequest
-from clipsearch.output import records, text
+from clipsearch.output import records, terminal, text
 from clipsearch.paths import cache_folder, index_place, private_folder
 from clipsearch.search.hit import Hit
 from clipsearch.search.query import Limits, Searcher, Words, weighted
@@ -342,7 +342,7 @@ def _show(hits: list[Hit], how: _Shown, title: str, subtitle: str) -> None:
     if how.preview:
         _preview(hits)
     elif how.form == "table":
-        write([text.table(hits, width(), colour=colour()).encode("utf-8", "replace")])
+        write([terminal.hits(hits, width(), colour=colour())])
     elif how.form == "paths":
         write_records(records.paths(hits, b"\0" if how.null else b"\n"))
     elif how.form == "tsv":
@@ -378,12 +378,11 @@ def open_in_browser(path: Path) -> None:
 
 def _preview(hits: Sequence[Hit]) -> None:
     from clipsearch.images.sandbox import Decoders
-    from clipsearch.output.preview import preview
 
     with Decoders(1) as decoders:
         for hit in hits:
-            write([text.table([hit], width(), colour=colour()).encode("utf-8", "replace")])
+            write([terminal.hits([hit], width(), colour=colour())])
             sys.stdout.flush()
             picture = decoders.thumbnail(hit.photo.path, hit.photo.time)
             if picture is not None:
-                write([preview(picture, width()).encode()])
+                write([terminal.preview(picture, width()).encode()])

@@ -27,7 +27,7 @@ from clipsearch.cli.app import (
     write_records,
 )
 from clipsearch.errors import BadRequest, ImageUnusable
-from clipsearch.output import records, text
+from clipsearch.output import records, terminal
 from clipsearch.paths import index_folder
 from clipsearch.search.query import Searcher
 from clipsearch.search.where import Finder, Found
@@ -69,7 +69,7 @@ def where_(
     with Store.open(index_folder(index)) as store:
         found = _found(about, photos, Searcher(store), heat, failed)
         if form == "table":
-            write(text.where(found, width(), colour=colour()))
+            write(terminal.where(found, width(), colour=colour()))
         else:
             write_records(records.where(found, form))
     if failed:
