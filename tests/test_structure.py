@@ -77,7 +77,7 @@ def test_only_the_registry_leads_to_the_cluster() -> None:
         ("rawpy", {"images/raw"}),
         ("typer", {"cli"}),
         ("rich", {"cli", "output"}),
-        ("textual_image", {"output/preview"}),
+        ("textual_image", {"output/terminal"}),
         ("jinja2", {"output/sheet", "web/app"}),
         ("starlette", {"web"}),
         ("uvicorn", {"web/server", "web/connections"}),
