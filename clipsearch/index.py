@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from clipsearch.arrays import Array
     from clipsearch.images.metadata import Metadata
     from clipsearch.indexing.relocate import Relocated
-    from clipsearch.indexing.status import Status
+    from clipsearch.indexing.status import RootStatus, Status
     from clipsearch.indexing.update import OnNote, OnProgress, Options, Report
     from clipsearch.indexing.watch import Watch
     from clipsearch.indexing.why import Why
@@ -615,29 +615,17 @@ class Index:
         return self._model().texts(_several("texts", texts, (str,)))
 
     @_in_one_snapshot
-    def embed_images(self, images: Picture | Sequence[Picture]) -> Array:
-        """Unit rows (n, dim) float32 of n images: paths, URLs, files as bytes, or Pillow images; many go in batches.
+    def embed_images(self, images: Picture | Sequence[Picture], *, untrusted: bool = False, name: str = "") -> Array:
+        """Unit rows (n, dim) float32 of n images: paths, URLs, files as bytes, or Pillow images.
+
+        More than a few are decoded in parallel and embedded in batches. A single image is decoded in this process
+        unless it is `untrusted`. `name` is what messages call an image in memory.
 
         Example:
             >>> cosines = index.embed_images(paths[:3]) @ index.embed_texts("a red circle")[0]
 
         """
-        return self._model().images(_pictures("images", images))
-
-    @_in_one_snapshot
-    def embed_upload(self, data: bytes, name: str) -> Array:
-        """The unit row (dim,) of an image from an untrusted source: it is decoded in a separate process.
-
-        Example:
-            >>> index.embed_upload(paths[0].read_bytes(), "upload.png").shape == (index.status().dim,)
-            True
-
-        """
-        from clipsearch.images.sandbox import Decoders
-
-        embedder = self._model()
-        with Decoders(1, embedder.model.preprocess, seconds=20.0) as decoders:
-            return embedder.image(data, name, decoders)
+        return self._model().images(_pictures("images", images), untrusted=untrusted, name=name)
 
     @_in_one_snapshot
     def model_fingerprint(self) -> str:
@@ -773,40 +761,17 @@ class Index:
         return [] if image is None else matching(store.lines_of([image]).get(image, ()), texts)
 
     @_in_one_snapshot
-    def folders(self) -> list[bytes]:
-        """The paths of the indexed folders, in order.
+    def folders(self) -> list[RootStatus]:
+        """The indexed folders with their counts: the part of `status` that is cheap.
 
         Example:
-            >>> [os.path.basename(path) for path in index.folders()]
-            [b'Pictures']
+            >>> [folder.photos for folder in index.folders()]
+            [25]
 
         """
-        return [root.path for root in self._store().roots()]
+        from clipsearch.indexing.status import folders_of
 
-    @_in_one_snapshot
-    def offline(self) -> dict[bytes, str]:
-        """Folders and drives that cannot be searched now, with the reason.
-
-        Example:
-            >>> index.offline()
-            {}
-
-        """
-        store = self._store()
-        presences = [store.presence(root) for root in store.roots()]
-        return {away.place: str(away.why) for presence in presences for away in presence.away}
-
-    @_in_one_snapshot
-    def counts(self) -> tuple[int, int]:
-        """How many photos there are, and how many files were skipped.
-
-        Example:
-            >>> index.counts()
-            (25, 0)
-
-        """
-        counts = self._store().counts()
-        return sum(count.photos for count in counts), sum(count.skipped for count in counts)
+        return folders_of(self._store())
 
     @_in_one_snapshot
     def months(self, filter: Filter | None = None) -> dict[str, int]:
@@ -830,17 +795,6 @@ class Index:
 
         """
         return self._store().cameras()
-
-    @_in_one_snapshot
-    def is_empty(self) -> bool:
-        """Whether no photo has been embedded yet.
-
-        Example:
-            >>> index.is_empty()
-            False
-
-        """
-        return self._store().is_empty()
 
     def is_being_written(self) -> bool:
         """Whether a process holds the writer's lock.

@@ -29,7 +29,7 @@ from clipsearch.cli.app import (
     write_records,
 )
 from clipsearch.errors import BadArgument, BadRequest
-from clipsearch.output import records, text
+from clipsearch.output import records, terminal, text
 from clipsearch.output.move import Move
 from clipsearch.search.question import EVERYTHING, Filter
 
@@ -97,7 +97,7 @@ def duplicates(
     from clipsearch.output import quarantine
 
     with open_index(index) as opened:
-        folder = None if move_to is None else quarantine.destination(move_to, opened.folders())
+        folder = None if move_to is None else quarantine.destination(move_to, [one.path for one in opened.folders()])
         if similar:
             groups = opened.similar(similarity, filter=filter)
         else:
@@ -112,7 +112,7 @@ def duplicates(
         moves = quarantine.move(groups, folder, dry_run=dry_run)
         _report(moves, form, dry_run, lambda done: text.moved(done, move_to, dry_run=dry_run))
     elif form == "table":
-        write(text.duplicates(groups, width(), colour=colour()))
+        write(terminal.duplicates(groups, width(), colour=colour()))
     else:
         write_records(records.duplicates(groups, form, b"\0" if null else b"\n"))
     if not groups:

@@ -38,7 +38,7 @@ from clipsearch.cli.app import (
 )
 from clipsearch.errors import BadArgument, BadRequest
 from clipsearch.index import Index
-from clipsearch.output import records, text
+from clipsearch.output import records, terminal, text
 from clipsearch.paths import cache_folder, private_folder
 from clipsearch.search.hit import Hit
 from clipsearch.search.question import (
@@ -354,7 +354,7 @@ def _show(hits: list[Hit], how: _Shown, title: str, subtitle: str) -> None:
     if how.preview:
         _preview(hits)
     elif how.form == "table":
-        write([text.table(hits, width(), colour=colour()).encode("utf-8", "replace")])
+        write([terminal.hits(hits, width(), colour=colour())])
     elif how.form == "paths":
         write_records(records.paths(hits, b"\0" if how.null else b"\n"))
     elif how.form == "tsv":
@@ -389,10 +389,8 @@ def open_in_browser(path: Path) -> None:
 
 
 def _preview(hits: Sequence[Hit]) -> None:
-    from clipsearch.output.preview import previews
-
-    pictures = previews(hits, width())
+    pictures = terminal.previews(hits, width())
     for hit in hits:
-        write([text.table([hit], width(), colour=colour()).encode("utf-8", "replace")])
+        write([terminal.hits([hit], width(), colour=colour())])
         sys.stdout.flush()
         write([next(pictures).encode()])

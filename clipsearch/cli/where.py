@@ -29,7 +29,7 @@ from clipsearch.cli.app import (
 )
 from clipsearch.errors import BadRequest
 from clipsearch.index import Index
-from clipsearch.output import records, text
+from clipsearch.output import records, terminal
 from clipsearch.search.embed import image_bytes
 from clipsearch.search.where import Found
 
@@ -69,7 +69,7 @@ def where_(
     with open_folder(index) as opened:
         found = _found(about, photos, opened, heat, failed)
         if form == "table":
-            write(text.where(found, width(), colour=colour()))
+            write(terminal.where(found, width(), colour=colour()))
         else:
             write_records(records.where(found, form))
     if failed:
