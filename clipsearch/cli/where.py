@@ -87,9 +87,9 @@ def _found(
                 data = image_bytes(place)
                 there, of = finder.where(row, data)
                 if heat is not None:
-                    from clipsearch.output.heat import LONG_SIDE, write_heat
+                    from clipsearch.output.annotate import LONG_SIDE, write_heat_map
 
-                    write_heat(Path(heat).expanduser(), _name(place), finder.picture(data, LONG_SIDE), there)
+                    write_heat_map(Path(heat).expanduser(), _name(place), finder.picture(data, LONG_SIDE), there)
             except (BadRequest, ImageUnusable) as error:
                 what = f"{place} cannot be used as an image: " if isinstance(error, ImageUnusable) else ""
                 say(f"clipsearch: {what}{sentence(error)}")

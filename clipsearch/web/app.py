@@ -21,7 +21,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from clipsearch.errors import BadRequest, ClipsearchError, ImageUnusable, NoIndex, first_line
-from clipsearch.output.pictures import FILE_TYPES, SIZES, OpenVideo, Picture, Pictures, annotated, open_video
+from clipsearch.output.pictures import FILE_TYPES, SIZES, OpenVideo, Picture, Pictures, open_video, with_annotations
 from clipsearch.output.records import as_json
 from clipsearch.paths import Collection
 from clipsearch.search.confidence import CUT
@@ -191,7 +191,7 @@ class Page:
             there = await self._asked.ask(lambda index: self._gallery.where(index, picture.data, question))
         if question.where.reads:
             lines = await self._lookup.ask(lambda index: self._gallery.lines(index, id, question))
-        return _image(await run_in_threadpool(annotated, picture, there, lines))
+        return _image(await run_in_threadpool(with_annotations, picture, there, lines))
 
     async def original(self, request: Request) -> Response:
         """A photo as it is, or all its pixels."""
