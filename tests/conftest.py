@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import fuzz
 import platformdirs
 import pytest
 import scenes
@@ -35,6 +36,8 @@ from clipsearch.models.model import Model, mini
 from clipsearch.store import schema
 from clipsearch.store.catalogue import CATALOGUE, Store
 from clipsearch.threads import usable_cores
+
+fuzz.load_profile()
 
 SCENES = scenes.draw_distinct(40, seed=20_000_000, size=160)
 
