@@ -36,12 +36,13 @@ if TYPE_CHECKING:
     from clipsearch.search.query import Searcher
     from clipsearch.search.term import Term
     from clipsearch.store.catalogue import Photo
-    from clipsearch.store.filters import Circle, Filter
+    from clipsearch.store.conditions import Circle
+    from clipsearch.store.filters import Filter
 
     Picture = str | os.PathLike[str] | bytes | Image  # a path, a file's bytes, or an image in memory
 
 _HOMES = {
-    "Circle": "store.filters",
+    "Circle": "store.conditions",
     "Copy": "search.copies",
     "Filter": "store.filters",
     "Hit": "search.hit",

@@ -30,7 +30,7 @@ from clipsearch.errors import BadArgument, BadRequest
 from clipsearch.output import records, text
 from clipsearch.output.move import Move
 from clipsearch.paths import index_place
-from clipsearch.store.filters import EVERYTHING
+from clipsearch.store.filters import EVERYTHING, Filter
 from clipsearch.store.opening import open_index
 
 app = new_app()
@@ -39,25 +39,14 @@ ACTION = "Move copies"
 
 @app.command()
 @explained
+@filters.takes_filters
 def duplicates(
     identical: Annotated[bool, typer.Option("--identical", help="Only byte-identical files.")] = False,
     similar: Annotated[bool, typer.Option("--similar", help="List look-alikes instead: edits, crops, bursts.")] = False,
     similarity: Annotated[
         float | None, typer.Option(metavar="X", help="Threshold for --similar (default 0.98).")
     ] = None,
-    under: filters.Under = None,
-    after: filters.After = None,
-    before: filters.Before = None,
-    camera: filters.Camera = None,
-    near: filters.Near = None,
-    size: filters.Size = None,
-    orientation: filters.Orientation = None,
-    type: filters.Type = None,
-    name: filters.Name = None,
-    reads: filters.Reads = None,
-    keyword: filters.Keyword = None,
-    files_from: filters.FilesFrom = None,
-    from0: filters.From0 = False,
+    where: Filter = EVERYTHING,
     move_to: Annotated[
         str | None,
         typer.Option(metavar="DIR", help="Move all but the best of each group to DIR.", rich_help_panel=ACTION),
@@ -102,9 +91,6 @@ def duplicates(
     page = destination("html", html)
     form = _form(format, null, page, moves=_is_about_moves(move_to, undo, dry_run), similar=similar)
     _check_kinds(identical, similar, similarity, moves=move_to is not None or undo is not None)
-    where = filters.photo_filter(
-        under, after, before, camera, near, size, orientation, type, name, reads, keyword, files_from, from0
-    )
     if undo is not None:
         _undo(undo, form, dry_run, chooses=identical or where != EVERYTHING)
         return

@@ -45,6 +45,7 @@ WHAT, SIDECARS = "Labels", "XMP sidecars"
 
 @app.command()
 @explained
+@filters.takes_filters
 def label(
     labels: Annotated[list[str] | None, typer.Argument(metavar="LABEL...", help="Labels to choose from.")] = None,
     labels_from: Annotated[
@@ -63,19 +64,7 @@ def label(
         list[str] | None,
         typer.Option(metavar="FILE", help="Only these files, indexed or not.", rich_help_panel=filters.WHICH),
     ] = None,
-    under: filters.Under = None,
-    after: filters.After = None,
-    before: filters.Before = None,
-    camera: filters.Camera = None,
-    near: filters.Near = None,
-    size: filters.Size = None,
-    orientation: filters.Orientation = None,
-    type: filters.Type = None,
-    name: filters.Name = None,
-    reads: filters.Reads = None,
-    keyword: filters.Keyword = None,
-    files_from: filters.FilesFrom = None,
-    from0: filters.From0 = False,
+    where: Filter = EVERYTHING,
     every: Annotated[
         bool, typer.Option("--all", help="Print all labels, not only the most likely.", rich_help_panel=OUTPUT)
     ] = False,
@@ -127,9 +116,6 @@ def label(
         raise BadRequest("--counts counts the most likely label of each photo; leave out --all")
     about_labels = bool(labels or labels_from or template or every or counts or format)
     _check_tags(write_xmp, min_probability, remove, dry_run, about_labels)
-    where = filters.photo_filter(
-        under, after, before, camera, near, size, orientation, type, name, reads, keyword, files_from, from0
-    )
     if image and where != EVERYTHING:
         raise BadRequest("--image cannot be combined with filters")
     if remove:

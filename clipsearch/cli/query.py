@@ -39,7 +39,7 @@ from clipsearch.paths import cache_folder, index_place, private_folder
 from clipsearch.search.hit import Hit
 from clipsearch.search.query import Limits, Searcher, Words, weighted
 from clipsearch.search.term import Term
-from clipsearch.store.filters import EVERYTHING
+from clipsearch.store.filters import EVERYTHING, Filter
 from clipsearch.store.opening import open_index
 
 app = new_app()
@@ -48,6 +48,7 @@ WHAT = "What to look for"
 
 @app.command()
 @explained
+@filters.takes_filters
 def query(
     texts: Annotated[
         list[str] | None, typer.Argument(metavar="TEXT...", help="Describe the photo; @NAME is a concept.")
@@ -76,19 +77,7 @@ def query(
             rich_help_panel=WHAT,
         ),
     ] = None,
-    under: filters.Under = None,
-    after: filters.After = None,
-    before: filters.Before = None,
-    camera: filters.Camera = None,
-    near: filters.Near = None,
-    size: filters.Size = None,
-    orientation: filters.Orientation = None,
-    type: filters.Type = None,
-    name: filters.Name = None,
-    reads: filters.Reads = None,
-    keyword: filters.Keyword = None,
-    files_from: filters.FilesFrom = None,
-    from0: filters.From0 = False,
+    where: Filter = EVERYTHING,
     k: Annotated[
         int, typer.Option("-k", "--count", metavar="N", help="Show at most N photos.", rich_help_panel=HOW_MANY)
     ] = 10,
@@ -182,9 +171,6 @@ def query(
     if where_ and batch:
         raise BadRequest("--where cannot be used with --batch")
     limits = Limits(k, min_score, _least(cut, min_confidence), unique, similarity, exact, frames)
-    where = filters.photo_filter(
-        under, after, before, camera, near, size, orientation, type, name, reads, keyword, files_from, from0
-    )
     with open_index(index_place(index)) as store:
         searcher = filters.searcher_of(store, where)
         if batch:

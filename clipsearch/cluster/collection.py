@@ -23,8 +23,9 @@ from clipsearch.cluster.milvus import MOST, Address, Record, explained, quoted
 from clipsearch.errors import IndexUnusable, NoCollection
 from clipsearch.images.metadata import Metadata
 from clipsearch.paths import Collection, join, relative_to, spellings
+from clipsearch.store.conditions import Circle
 from clipsearch.store.drives import UNKNOWN, Drive
-from clipsearch.store.filters import EVERYTHING, Circle, Filter
+from clipsearch.store.filters import EVERYTHING, Filter
 from clipsearch.store.photo import Photo, Root, RootCounts, local_time
 from clipsearch.store.schema import kilometres
 from clipsearch.store.searchable import Searchable
@@ -149,10 +150,9 @@ class PublishedIndex(Searchable):
     # -------------------------------------------------------------------------------- photos
 
     def select(self, where: Filter = EVERYTHING) -> Selection:
-        where = where.checked()
         roots = self.roots()
         searched, offline = searched_places(self, roots, where.under)
-        chosen = collection_filter.conditions(where)
+        chosen = [collection_filter.expression(one) for one in where.conditions()]
         everywhere = searched == [Place(root) for root in roots]
         if not everywhere:
             chosen.append(collection_filter.lies_in(searched))

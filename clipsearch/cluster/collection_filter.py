@@ -8,42 +8,48 @@ from collections.abc import Iterable, Sequence
 from clipsearch.cluster.collection_rows import escaped
 from clipsearch.cluster.milvus import quoted
 from clipsearch.errors import BadRequest
-from clipsearch.store.filters import Filter, folded, words_of
-from clipsearch.store.selection import Box, Place, box_of, nanoseconds
+from clipsearch.store.conditions import (
+    AllOf,
+    AnyOf,
+    Box,
+    Compare,
+    Condition,
+    Contains,
+    HasKeyword,
+    HasText,
+    Near,
+    box_of,
+)
+from clipsearch.store.filters import lower_ascii
+from clipsearch.store.selection import Place, nanoseconds
 
 NOTHING = "id < 0"
 EVERYTHING = "id > 0"
 
 
-def conditions(where: Filter) -> list[str]:
-    """What a filter says of a row by itself: all but folders, lists of files, and the distance to a place."""
-    if where.reads or where.keywords:
-        raise BadRequest("a collection has no --reads and no --keyword; ask the index in a folder")
-    out = []
-    if where.at_least is not None:
-        out.append(f"size >= {where.at_least}")
-    if where.at_most is not None:
-        out.append(f"size <= {where.at_most}")
-    if where.types:
-        out.append(f"kind in {among(where.types)}")
-    if where.camera:
-        out.append(any_of(_has("camera_folded", folded(" ".join(camera.split()))) for camera in where.camera))
-    if where.name:
-        out.append(any_of(all_of(map(_has_word, words_of(name))) for name in where.name))
-    if where.orientation:
-        out.append(f"orientation in {among(where.orientation)}")
-    for sign, moment in ((">=", where.after), ("<", where.before)):
-        if moment is not None:
+def expression(condition: Condition) -> str:  # noqa: PLR0911  # a return for each kind
+    """The Milvus expression of a condition; of a circle, only its bounding box."""
+    match condition:
+        case AllOf(conditions):
+            return all_of(map(expression, conditions))
+        case AnyOf(conditions):
+            return any_of(map(expression, conditions))
+        case HasKeyword() | HasText():
+            raise BadRequest("a collection has no --reads and no --keyword; ask the index in a folder")
+        case Near(circle):
+            return _in_box(box_of(circle))
+        case Contains("path", text):
+            return _has("path_folded", escaped(os.fsencode(text)))
+        case Contains(field, text):
+            return _has(f"{field}_folded", lower_ascii(text))
+        case Compare("date", operator, moment):
             taken = quoted(moment.isoformat(timespec="seconds"))
-            changed = f"taken is null and mtime_ns {sign} {nanoseconds(moment)}"
-            out.append(f"(taken is not null and taken {sign} {taken}) or ({changed})")
-    if where.near:
-        out.append(any_of(_in_box(box_of(circle)) for circle in where.near))
-    return out
-
-
-def _has_word(ways: Iterable[str]) -> str:
-    return any_of(_has("path_folded", escaped(os.fsencode(way))) for way in sorted(ways))
+            changed = f"taken is null and mtime_ns {operator} {nanoseconds(moment)}"
+            return f"(taken is not null and taken {operator} {taken}) or ({changed})"
+        case Compare(field, operator, value):
+            literal = quoted(value) if isinstance(value, str) else str(value)
+            return f"{'kind' if field == 'type' else field} {'==' if operator == '=' else operator} {literal}"
+    raise TypeError(condition)
 
 
 def _has(field: str, text: str) -> str:

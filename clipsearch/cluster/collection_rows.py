@@ -10,7 +10,7 @@ import numpy as np
 
 from clipsearch.images.scan import Rules
 from clipsearch.store.changes import Row
-from clipsearch.store.filters import folded
+from clipsearch.store.filters import lower_ascii
 from clipsearch.store.photo import Root
 
 METADATA = ("width", "height", "taken", "camera", "latitude", "longitude", "duration")
@@ -63,13 +63,13 @@ def entity_of(row: Row) -> dict[str, Any]:
         "hash": row.hash,
         "root": row.root,
         "path": escaped(row.path),
-        "path_folded": folded(escaped(row.path)),
+        "path_folded": lower_ascii(escaped(row.path)),
         "size": row.size,
         "mtime_ns": row.mtime_ns,
         "ctime_ns": row.ctime_ns,
         "kind": escaped(name[name.rfind(b".") :].lower() if b"." in name else b""),
         "orientation": _orientation(row),
-        "camera_folded": None if camera is None else folded(camera),
+        "camera_folded": None if camera is None else lower_ascii(camera),
         **{name: value for name, value in row.metadata._asdict().items() if name in METADATA},
         "camera": camera,
     }

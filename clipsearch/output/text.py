@@ -6,14 +6,13 @@ import os
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from clipsearch.errors import counted
-from clipsearch.images.scan import TYPES, Rules
+from clipsearch.images.scan import Rules
+from clipsearch.store.filters import FILTERS, Size
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from clipsearch.indexing.status import Status
     from clipsearch.indexing.update import Report
     from clipsearch.indexing.why import Why
@@ -341,40 +340,28 @@ def clock(seconds: float) -> str:
 
 def filter_title(where: Filter) -> str:
     """The filters as a title; empty without filters."""
-    folders = [printable(from_home(os.path.abspath(os.fsencode(folder)))) for folder in where.under]
-    circles = [f"within {one.km:g} km of {one.latitude:g}, {one.longitude:g}" for one in where.near]
-    said = [
-        folders and f"in {_or(folders)}",
-        where.after is not None and f"since {_moment(where.after)}",
-        where.before is not None and f"before {_moment(where.before)}",
-        where.name and f"named {_or(where.name)}",
-        where.reads and f"with the text {_or(where.reads)}",
-        where.keywords and f"tagged {' and '.join(where.keywords)}",
-        _or(where.camera),
-        _or(circles),
-        where.at_least is not None and f"at least {amount(where.at_least)}",
-        where.at_most is not None and f"at most {amount(where.at_most)}",
-        _or(where.orientation),
-        *_kinds(where.types),
-        where.files is not None and f"among {files(len(where.files))}",
-    ]
-    return ", ".join(part for part in said if part)
+    said = []
+    for entry in FILTERS:
+        values = getattr(where, entry.field)
+        if values:
+            shown = map(_SHOWN.get(entry.field, entry.show), values)
+            said.append(entry.title.format((" and " if entry.every else " or ").join(shown)))
+    if where.files is not None:
+        said.append(f"among {files(len(where.files))}")
+    return ", ".join(said)
 
 
-def _or(words: Iterable[str]) -> str:
-    return " or ".join(words)
+def _folder_title(folder: str) -> str:
+    return printable(from_home(os.path.abspath(os.fsencode(folder))))
 
 
-def _moment(when: datetime) -> str:
-    """A date, with the time unless it is midnight."""
-    return when.isoformat(" ", "seconds").removesuffix(":00").removesuffix(" 00:00")
+def _size_title(size: Size) -> str:
+    if size.least == size.most:
+        return amount(size.least or 0)
+    return f"at least {amount(size.least)}" if size.least is not None else f"at most {amount(size.most or 0)}"
 
 
-def _kinds(suffixes: Sequence[str]) -> list[str]:
-    """Names of the file types that are complete in `suffixes`, then the remaining suffixes."""
-    named = {kind: own for kind, own in TYPES.items() if set(own) <= set(suffixes)}
-    rest = set(suffixes).difference(*named.values())
-    return [*named, *(suffix for suffix in suffixes if suffix in rest)]
+_SHOWN: dict[str, Callable[[Any], str]] = {"under": _folder_title, "size": _size_title}  # in this module's units
 
 
 # ------------------------------------------------------------------------------------------ words

@@ -26,7 +26,7 @@ from clipsearch.search.opened import Opened
 from clipsearch.search.query import Limits
 from clipsearch.search.term import Term
 from clipsearch.search.where import Found
-from clipsearch.store.filters import Filter, several, written
+from clipsearch.store.filters import Filter, several
 from clipsearch.store.photo import Photo
 from clipsearch.web.desk import Desk
 from clipsearch.web.pictures import Pictures
@@ -67,7 +67,7 @@ def assistant(folder: Path) -> MCPServer:
         pictures too. confidence is the probability, 0 to 1, that a photo shows the text.
         """
         filters = {"under": under, "after": after, "before": before, "camera": camera, "near": near, "reads": reads}
-        where = written(**{name: [one for one in several(value) if one] for name, value in filters.items()})
+        where = Filter.parse((name, one) for name, value in filters.items() for one in several(value) if one)
         hits = await desk.ask(_search, where, text, without, like, min(count, MOST))
         answer: list[Any] = [_json([records.as_object(hit) for hit in hits])]
         if images:

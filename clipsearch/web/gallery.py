@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -139,7 +140,7 @@ class Gallery:
 
     def months(self, index: Opened, question: Question) -> dict[str, int]:
         """How many photos each month has that pass the filter, whatever it says of dates."""
-        where = question.where._replace(after=None, before=None)
+        where = replace(question.where, after=(), before=())
         key = (index.version(), where)
         if self._months[0] != key:
             store = index.store()

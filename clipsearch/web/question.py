@@ -10,7 +10,7 @@ from clipsearch.errors import BadRequest
 from clipsearch.output import text
 from clipsearch.search.confidence import CUT
 from clipsearch.search.query import weighted
-from clipsearch.store.filters import WRITTEN, Filter, written
+from clipsearch.store.filters import OPTIONS, Filter
 
 KINDS = ("text", "not", "like", "unlike")
 _MOST_TERMS, _LONGEST = 32, 2_000
@@ -52,8 +52,8 @@ def parse(pairs: Sequence[tuple[str, str]]) -> Question:
     parts = tuple(_part(kind, value) for kind, value in pairs if kind in KINDS and value.strip())
     if len(parts) > _MOST_TERMS:
         raise BadRequest(f"a question has at most {_MOST_TERMS} terms")
-    spelt = tuple((name, value) for name, value in pairs if name in WRITTEN and value.strip())
-    where = written(**{name: [value for other, value in spelt if other == name] for name in WRITTEN})
+    spelt = tuple((name, value) for name, value in pairs if name in OPTIONS and value.strip())
+    where = Filter.parse(spelt)
     named = dict(pairs)
     question = Question(parts, where, spelt, unique=named.get("unique") == "1")
     return question._replace(cut=_least(named.get("cut", ""))) if question.is_about_text else question

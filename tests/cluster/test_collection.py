@@ -20,7 +20,8 @@ from clipsearch.search.copies import find_copies
 from clipsearch.search.query import Limits, Searcher
 from clipsearch.search.term import Term
 from clipsearch.store.catalogue import Store
-from clipsearch.store.filters import EVERYTHING, Circle, Filter
+from clipsearch.store.conditions import Circle
+from clipsearch.store.filters import EVERYTHING, Filter, Size
 from clipsearch.store.opening import open_index
 from clipsearch.store.searchable import Searchable
 
@@ -63,13 +64,12 @@ def filters(photos: str) -> st.SearchStrategy[Filter]:
         before=moments,
         camera=several("canon", "0%", "_", "\\", "ümlaut", "Ümlaut", "un d", "x"),
         near=st.just(()) | st.lists(circles, max_size=3).map(tuple),
-        at_least=st.sampled_from([None, None, 0, 2, 4]),
-        at_most=st.sampled_from([None, None, 0, 2, 4]),
+        size=several(*(Size(least, most) for least in (None, 0, 2, 4) for most in (None, 0, 2, 4))),
         orientation=several("landscape", "portrait", "square"),
         name=several("plain", "QUOTE", "two words", "ÜMLÄUT", "u\u0308ml", "%", "\\", "b/ jpg", "nowhere"),
         reads=st.none(),
         keywords=st.just(()),
-        types=st.sampled_from([(), (), (".jpg", ".jpeg"), (".png",), (".gif",)]),
+        types=st.sampled_from([(), (), "jpeg", "png", ("gif", "png")]),
         files=st.one_of(
             st.none(), st.none(), listed.map(lambda names: tuple(os.fsencode(f"{photos}/") + name for name in names))
         ),

@@ -19,7 +19,7 @@ from clipsearch.images.sandbox import Decoders
 from clipsearch.images.xmp import with_keywords
 from clipsearch.indexing.update import Options, update_index
 from clipsearch.store.catalogue import Store
-from clipsearch.store.filters import Filter, written
+from clipsearch.store.filters import Filter
 
 
 def iptc(*words: str) -> bytes:
@@ -200,9 +200,9 @@ def test_damaged_blocks_in_photos_are_none() -> None:
 
 
 def test_conditions_as_programs_and_people_write_them() -> None:
-    assert written(keyword=[" a dog "]).keywords == ("a dog",)
+    assert Filter(keywords=[" a dog "]).keywords == ("a dog",)
     with pytest.raises(BadRequest, match="keyword was given an empty name"):
-        written(keyword=[""])
-    assert Filter(keywords="dog").checked().keywords == ("dog",)
-    with pytest.raises(BadArgument, match="keywords must be one or several texts"):
-        Filter(keywords=("dog", "")).checked()
+        Filter(keywords=[""])
+    assert Filter(keywords="dog").keywords == ("dog",)
+    with pytest.raises(BadArgument, match="keyword was given an empty name"):
+        Filter(keywords=("dog", ""))

@@ -127,7 +127,7 @@ def test_an_index_that_was_not_read_says_so(clipsearch: Run, drawn_index: Path, 
     assert "no text has been read yet. Run: clipsearch index --ocr" in done.err
     assert clipsearch("query", "--reads", "  ", index=drawn_index).status == 2
     with pytest.raises(BadArgument, match="reads must be one or several texts"):
-        Filter(reads=" ").checked()
+        Filter(reads=" ")
 
 
 def test_only_what_is_new_is_read_and_what_was_chosen_is_kept(

@@ -32,7 +32,7 @@ from clipsearch.search.query import Limits, Searcher
 from clipsearch.search.term import Term
 from clipsearch.store import vectors
 from clipsearch.store.catalogue import Store
-from clipsearch.store.filters import EVERYTHING, Filter, written
+from clipsearch.store.filters import EVERYTHING, Filter
 from clipsearch.store.verify import Damage, verify
 
 HOW = Preprocess((32, 32))
@@ -98,15 +98,15 @@ def test_as_many_as_are_asked_for_though_one_film_has_them_all(films: Path, tmp_
 
 def test_filters_choose_among_films_and_all_their_frames(film_index: Path) -> None:
     for where in (
-        written(type=["video"]),
-        written(after="2023-05-06", before="2023-05-07"),
-        written(near="48.8577,-2.295"),
-        written(name="film"),
+        Filter(types=["video"]),
+        Filter(after="2023-05-06", before="2023-05-07"),
+        Filter(near="48.8577,-2.295"),
+        Filter(name="film"),
     ):
         hits = nearest(film_index, SHOWN[1], where=where)
         assert hits[0].path.name == "film.mp4"
         assert hits[0].photo.time == pytest.approx(3, abs=0.2)
-    assert [hit.path.name for hit in nearest(film_index, SHOWN[1], where=written(type=["png"]))] == ["photo.png"]
+    assert [hit.path.name for hit in nearest(film_index, SHOWN[1], where=Filter(types=["png"]))] == ["photo.png"]
 
 
 def test_the_command_says_the_time_and_paths_say_the_file(clipsearch: Run, film_index: Path, films: Path) -> None:

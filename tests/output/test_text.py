@@ -9,14 +9,15 @@ import pytest
 from rich.cells import cell_len
 
 from clipsearch.images.metadata import Metadata
-from clipsearch.images.scan import TYPES, Rules
+from clipsearch.images.scan import Rules
 from clipsearch.indexing.status import OfflinePart, RootStatus, Status
 from clipsearch.indexing.update import Report
 from clipsearch.output import text
 from clipsearch.search.copies import Copy, Kind
 from clipsearch.search.hit import Hit
 from clipsearch.store.catalogue import Offline, Photo
-from clipsearch.store.filters import EVERYTHING, Circle, Filter
+from clipsearch.store.conditions import Circle
+from clipsearch.store.filters import EVERYTHING, Filter, Size
 from clipsearch.store.verify import Damage, Repair, Verified
 
 
@@ -188,8 +189,8 @@ def test_a_query_in_words() -> None:
         (Filter(after=datetime(2023, 6, 1, 18, 3)), "since 2023-06-01 18:03"),
         (Filter(before=datetime(2023, 6, 1, 0, 0, 5, 99)), "before 2023-06-01 00:00:05"),
         (Filter(near=Circle(48.85, 2.35, 5)), "within 5 km of 48.85, 2.35"),
-        (Filter(camera="Canon", at_least=2_000_000, at_most=10_000_000), "Canon, at least 2.0 MB, at most 10 MB"),
-        (Filter(types=(*TYPES["jpeg"], ".png", ".tif")), "jpeg, .png, .tif"),
+        (Filter(camera="Canon", size=("+2M", Size(most=10_000_000))), "Canon, at least 2.0 MB and at most 10 MB"),
+        (Filter(types=("jpg", ".png", "TIFF")), "jpeg or png or tiff"),
         (Filter(camera=("Canon", "Nikon"), orientation=("square", "portrait")), "Canon or Nikon, square or portrait"),
         (
             Filter(name=("a b", "c"), reads=("d", "e"), keywords=("f", "g")),

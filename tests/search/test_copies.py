@@ -494,7 +494,7 @@ def test_unique_never_leaves_the_filter(clipsearch: Run, versions: tuple[Path, P
         (hit,) = json.loads(clipsearch(*asked, *option, index=index).out)
         assert (hit["path"], hit["similar"]) == (str(folder / expected), [])
     with Store.open(index) as store:
-        hits = Searcher(store, Filter(types=(".jpg",))).query(limits=Limits(unique=True))
+        hits = Searcher(store, Filter(types="jpeg")).query(limits=Limits(unique=True))
     assert [hit.path.name for hit in hits] == ["0.jpg"]
 
 
