@@ -107,7 +107,7 @@ def _in_one_moment(method: Callable[Concatenate[Index, _P], _T]) -> Callable[Con
         try:
             return method(self, *args, **kwargs)
         finally:
-            self._opened.rest()
+            self._opened.end_snapshot()
 
     return call  # type: ignore[return-value]  # mypy names the first argument of the one and not of the other
 

@@ -26,7 +26,7 @@ from clipsearch.images.xmp import with_keywords
 from clipsearch.indexing.update import Options, update_index
 from clipsearch.models import cache, precision
 from clipsearch.models.model import Model, mini
-from clipsearch.store import schema, texts
+from clipsearch.store import schema
 from clipsearch.store.catalogue import CATALOGUE, Store
 from clipsearch.store.photo import Line
 
@@ -152,9 +152,9 @@ def somebody(folder: Path) -> dict[str, str]:
     index = folder / ".local/share/clipsearch"
     update_index(index, [folder / "Pictures", folder / "media/old-drive"], Options(model="mini"))
     with Store.open(index, write=True) as store:  # as if it was read: reading itself is slow, and tested elsewhere
-        texts.set_read(store, True)
-        for number, photo in enumerate(texts.unread(store)):
-            texts.put(store, photo.image_id, [] if number else [Line("Boarding pass", 0, 0, 1, 0.1), COFFEE, WIFI])
+        store.ocr_text.enable(True)
+        for number, photo in enumerate(store.ocr_text.unread()):
+            store.ocr_text.put(photo.image_id, [] if number else [Line("Boarding pass", 0, 0, 1, 0.1), COFFEE, WIFI])
         store.commit()
     environment = os.environ | {"HOME": str(folder), "PATH": f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}"}
     environment["BROWSER"] = "true"

@@ -41,7 +41,7 @@ class Opened:
             self._close_store()
             self._store, self._file = open_index(self.place), file
         else:
-            self._store.renew()
+            self._store.refresh()
         return self._store
 
     def version(self) -> tuple[object, ...]:
@@ -71,10 +71,10 @@ class Opened:
             self._finder = embedder, finder
         return self._finder[1]
 
-    def rest(self) -> None:
+    def end_snapshot(self) -> None:
         """Let go of the moment of the catalogue that was seen: one that is held keeps a writer's log growing."""
         if self._store is not None:
-            self._store.rest()
+            self._store.end_snapshot()
 
     def close(self) -> None:
         """Let go of the files and of the model."""

@@ -208,7 +208,7 @@ class Searcher:
 
     def with_lines(self, hits: list[Hit], reads: Sequence[str]) -> list[Hit]:
         """Each hit with the lines in it that have a word of some texts."""
-        from clipsearch.store.texts import matching
+        from clipsearch.store.ocr_text import matching
 
         of = self._store.lines_of(hit.photo.image_id for hit in hits)
         return [hit._replace(lines=tuple(matching(of.get(hit.photo.image_id, ()), reads))) for hit in hits]

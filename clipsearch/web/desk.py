@@ -35,7 +35,7 @@ class Desk:
             try:
                 return function(self._opened, *args, **options)
             finally:
-                self._opened.rest()
+                self._opened.end_snapshot()
 
         return await asyncio.get_running_loop().run_in_executor(self._thread, answer)
 

@@ -23,8 +23,8 @@ from clipsearch.search.opened import Opened
 from clipsearch.search.query import Limits
 from clipsearch.search.term import Term
 from clipsearch.store.lock import writer
+from clipsearch.store.ocr_text import matching
 from clipsearch.store.photo import Line, Photo
-from clipsearch.store.texts import matching
 from clipsearch.web.question import Part, Question, command, index_command, label_command
 from clipsearch.web.uploads import Uploads
 
