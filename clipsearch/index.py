@@ -119,7 +119,7 @@ class Index:
 
         """
         if self._opened is not None:
-            self._opened[1].rest()
+            self._opened[1].end_snapshot()
 
     def version(self) -> tuple[object, ...]:
         """A token that changes with every commit to the index."""
@@ -135,7 +135,7 @@ class Index:
             self._close_store()
             self._opened = file, open_store(self.place)
         else:
-            self._opened[1].renew()
+            self._opened[1].refresh()
         return self._opened[1]
 
     def _model(self) -> Embedder:
@@ -754,7 +754,7 @@ class Index:
             []
 
         """
-        from clipsearch.store.texts import matching
+        from clipsearch.store.ocr_text import matching
 
         store = self._store()
         image = store.find_image(bytes.fromhex(id))

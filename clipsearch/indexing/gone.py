@@ -31,7 +31,7 @@ class Gone:
     def _look(self) -> None:
         """Find what is offline now, and what has to be seen beside a file that is gone, by drive."""
         presence = self._store.presence(self._root)
-        self._recorded = {UNKNOWN, *(drive.id for drive in self._store.drives(self._root))}
+        self._recorded = {UNKNOWN, *(drive.id for drive in self._store.drives.of(self._root))}
         self._witnesses = {UNKNOWN: self._root.path, **presence.seen}
         self._away: dict[int, Offline] = {}
         self.away = []
@@ -64,7 +64,7 @@ class Gone:
     def _is_gone(self, drive: int, moved: bool) -> bool:
         """Whether a file that is not there has been on a drive that is."""
         if drive not in self._recorded:
-            raise self._store.damaged()
+            raise self._store.database.damaged()
         why = self._away.get(drive)
         if why is not None:
             return moved and why is Offline.EMPTY

@@ -12,10 +12,9 @@ from clipsearch.images.read import content_hash, read
 from clipsearch.images.sandbox import Decoders
 from clipsearch.indexing.report import OnProgress, Progress, Report
 from clipsearch.models.ocr import LONG_SIDE, Reader
-from clipsearch.store import texts
 from clipsearch.store.catalogue import Store
+from clipsearch.store.ocr_text import Unread
 from clipsearch.store.photo import Line
-from clipsearch.store.texts import Unread
 from clipsearch.threads import BoundedMap
 
 _COMMIT_SECONDS = 2.0
@@ -24,7 +23,7 @@ _AHEAD = 2  # photos that wait for each thread
 
 def read_photos(store: Store, workers: int, report: Report, on_progress: OnProgress) -> None:
     """Read the photos that nobody has read, with so many threads; counts them in the report."""
-    todo = texts.unread(store)
+    todo = store.ocr_text.unread()
     committed = time.monotonic()
     with Decoders(workers) as decoders:
         done = 0
@@ -41,7 +40,7 @@ def read_photos(store: Store, workers: int, report: Report, on_progress: OnProgr
 
 def _keep(store: Store, report: Report, image_id: int, lines: list[Line] | None) -> None:
     if lines is not None:
-        texts.put(store, image_id, lines)
+        store.ocr_text.put(image_id, lines)
         report.read += 1
         report.with_text += bool(lines)
 

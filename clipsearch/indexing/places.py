@@ -8,7 +8,8 @@ from typing import NamedTuple
 from clipsearch.images.scan import FoundFile
 from clipsearch.paths import join
 from clipsearch.store.catalogue import Known, Root, Store
-from clipsearch.store.drives import Drive, Mounts
+from clipsearch.store.drives import Drive
+from clipsearch.store.mounts import Mounts
 
 
 class Place(NamedTuple):
@@ -23,7 +24,7 @@ class Places:
 
     def __init__(self, store: Store, root: Root) -> None:
         self._store, self._root, self._mounts = store, root, Mounts()
-        self._recorded = {drive.id: drive for drive in store.drives(root)}
+        self._recorded = {drive.id: drive for drive in store.drives.of(root)}
         self._other_device: dict[int, int] = {}
         self._elsewhere: dict[Place, list[bytes]] = {}
         self._chosen: dict[bytes, Drive] = {}
@@ -46,24 +47,24 @@ class Places:
         """Write down what was found to be different."""
         for number, device in self._other_device.items():
             self._recorded[number] = self._recorded[number]._replace(device=device)
-            self._store.set_drive(self._root, self._recorded[number])
+            self._store.drives.update(self._root, self._recorded[number])
         seen = self._store.presence(self._root).seen
         for drive in list(self._recorded.values()):
             # Without photos it stands for nothing that could be lost.
-            if drive.id in seen or not self._store.has_photos_on(self._root, drive):
+            if drive.id in seen or not self._store.drives.has_photos(self._root, drive):
                 first = self._chosen.setdefault(drive.mount, drive)
                 if first is not drive:  # since a folder took in another root
-                    self._store.unite_drives(first, [drive])
+                    self._store.drives.unite(first, [drive])
         for place, paths in self._elsewhere.items():
-            self._store.lie_on(self._root, self.drive_at(place), paths)
+            self._store.drives.assign(self._root, self.drive_at(place), paths)
 
     def drive_at(self, place: Place) -> Drive:
         """The drive that is mounted somewhere now: a new one where another was, of which nothing is found."""
         drive = self._chosen.get(place.mount)
         if drive is None:
-            drive = self._store.add_drive(self._root, *place)
+            drive = self._store.drives.add(self._root, *place)
         elif drive.device != place.device:
             drive = drive._replace(device=place.device)
-            self._store.set_drive(self._root, drive)
+            self._store.drives.update(self._root, drive)
         self._chosen[place.mount] = drive
         return drive

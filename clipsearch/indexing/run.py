@@ -144,7 +144,7 @@ class Run:
         unreadable: list[bytes] = []
         missing = self._missing.setdefault(root, [])
         found_files = self._scan(root, below, exclusions, unreadable)
-        for found, known in _merge(found_files, self._store.known(root, below)):
+        for found, known in _merge(found_files, self._store.photos.known(root, below)):
             if found is None:
                 assert known is not None
                 unknown = is_video_name(known.path) and not can_read_videos()
@@ -203,7 +203,7 @@ class Run:
 
         broken = [item for item in self._pending if item.photo.error is not None]
         sound = [item for item in self._pending if item.photo.error is None]
-        with Remote[_Pending](self._model, options, self._stages, self._store.contents()) as remote:
+        with Remote[_Pending](self._model, options, self._stages, self._store.images.contents()) as remote:
             found = ((item, Contents(error=item.photo.error), None) for item in broken)
             self._keep_all(itertools.chain(found, remote.run(sound)))
             self._report.precision, self._report.disagreed = remote.precision, remote.disagreed
@@ -245,7 +245,7 @@ class Run:
     def _read(self, decoders: Decoders, item: _Pending) -> Contents:
         if item.photo.error is not None:
             return Contents(error=item.photo.error)
-        return contents_of(item.path, self._store.has_image, decoders)
+        return contents_of(item.path, self._store.images.is_known, decoders)
 
     def _keep(self, item: _Pending, contents: Contents, rows: Array | None) -> None:
         if contents.error is not None:
@@ -269,11 +269,11 @@ class Run:
     def _add(self, contents: Contents, metadata: Metadata, rows: Array) -> int:
         """An image or, of a video, its frames: first the one that is most like all of them, which stands for it."""
         first = int((rows @ rows.mean(0)).argmax())
-        image_id = self._store.add_image(contents.content, metadata, rows[first], contents.hash)
+        image_id = self._store.images.add(contents.content, metadata, rows[first], contents.hash)
         if contents.times:
             order = [first, *(n for n in range(len(rows)) if n != first)]
             frames = ((contents.times[n], frame_hash(contents.content, contents.times[n]), rows[n]) for n in order)
-            self._store.add_frames(image_id, metadata, frames)
+            self._store.images.add_frames(image_id, metadata, frames)
         return image_id
 
     def _keep_failed(self, item: _Pending, error: str, unread: bool) -> None:
@@ -307,7 +307,7 @@ class Run:
 
     def _put(self, item: _Pending, image_id: int | None, error: str | None, beside: Iterable[str] = ()) -> None:
         drive = self._places[item.root].drive_at(item.place)
-        self._store.put_photo(item.root, item.photo, image_id, error, beside, drive.id)
+        self._store.photos.put(item.root, item.photo, image_id, error, beside, drive.id)
 
     def _remove_gone(self) -> None:
         """Forget the files that are gone. Each is looked at again: a drive may have gone since the scan."""
@@ -316,7 +316,7 @@ class Run:
             for root, missing in self._missing.items():
                 gone = self._gone(root)
                 found = [one for one in missing if gone(one.known.path, one.known.drive, moved=self._has_moved(one))]
-                self._store.remove_photos(root, [one.known.path for one in found if one.link is None])
+                self._store.photos.remove(root, [one.known.path for one in found if one.link is None])
                 removed += sum(one.link is None for one in found)
                 for one in found:
                     if one.link is not None:

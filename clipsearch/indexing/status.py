@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from clipsearch.images.scan import Rules
 from clipsearch.models.model import Model
 from clipsearch.models.precision import measured
 from clipsearch.paths import join, relative_to
-from clipsearch.store.drives import Offline, Presence
+from clipsearch.store.drives import Offline, OfflinePart
 from clipsearch.store.photo import Root
 from clipsearch.store.searchable import Searchable
 from clipsearch.threads import usable_cores
@@ -26,14 +25,6 @@ class RootStatus:
     photos: int
     skipped: int
     offline: Offline | None
-
-
-class OfflinePart(NamedTuple):
-    """A part of a root that is offline, with the number of its photos."""
-
-    path: bytes
-    photos: int
-    why: Offline
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,28 +57,26 @@ def status_of(store: Searchable) -> Status:
     """What an open index holds. Raises `ModelMismatch` when its model is not known any more."""
     model = Model.from_json(store.model)
     counts = store.counts()
-    presences = [store.presence(count.root) for count in counts]
     roots = folders_of(store)
+    summary = store.summary()
+    online = [count.root for count, root in zip(counts, roots, strict=True) if root.offline is None]
+    unreadable = [part for root in online for part in _unreadable_parts(store, root, summary.offline)]
     return Status(
         store.place,
         model.name,
         model.fingerprint,
         model.dim,
         sum(root.photos for root in roots),
-        store.count_embeddings(),
-        store.size_on_disk(),
-        store.method(),
+        summary.embeddings,
+        summary.size,
+        summary.method,
         roots,
-        store.skipped(),
-        [
-            part
-            for count, presence in zip(counts, presences, strict=True)
-            if presence.whole is None
-            for part in _offline_parts(store, count.root, presence)
-        ],
+        summary.skipped,
+        sorted([*summary.offline, *unreadable]),
         measured(model, usable_cores()) or {},
-        *store.read_counts(),
-        store.count_distinct(),
+        summary.read,
+        summary.with_text,
+        summary.distinct,
     )
 
 
@@ -99,11 +88,10 @@ def folders_of(store: Searchable) -> list[RootStatus]:
     ]
 
 
-def _offline_parts(store: Searchable, root: Root, presence: Presence) -> Iterator[OfflinePart]:
-    for away in presence.away:
-        yield OfflinePart(away.place, sum(store.count_on(root, drive) for drive in away.drives), away.why)
+def _unreadable_parts(store: Searchable, root: Root, offline: list[OfflinePart]) -> Iterator[OfflinePart]:
+    """The unreadable folders that are not offline for another reason."""
     for path, count in _unreadable(store, root):
-        if not any(relative_to(path, away.place) is not None for away in presence.away):
+        if not any(relative_to(path, part.path) is not None for part in offline):
             yield OfflinePart(path, count, Offline.UNREADABLE)
 
 

@@ -15,7 +15,6 @@ from clipsearch.indexing.rebuild import rebuild
 from clipsearch.indexing.report import OnNote, OnProgress, Progress, Report
 from clipsearch.indexing.run import Run
 from clipsearch.models.encoders import check_names
-from clipsearch.store import texts, vectors
 from clipsearch.store.catalogue import CATALOGUE, Store
 from clipsearch.threads import usable_cores
 
@@ -76,9 +75,9 @@ def _open_and_update(
     if not options.rebuild:
         return _fill(store, directories, options, on_progress)
     with store:
-        _check_reader(options, reads=texts.is_read(store))
+        _check_reader(options, reads=store.ocr_text.enabled())
         report = rebuild(store, directories, options, on_progress, on_note)
-        vectors.refresh(store)
+        store.vectors.update()
         _read(store, options, report, on_progress)
     return report
 
@@ -94,7 +93,7 @@ def _fill(
     """One run. With `discard`, a model that does not load leaves no index behind."""
     with store:
         try:
-            _check_reader(options, reads=texts.is_read(store))
+            _check_reader(options, reads=store.ocr_text.enabled())
             model = model_choice.of_index(store, options)
             targets = roots.targets(store, directories, options)
             store.commit()  # whatever happens next, the folders are known
@@ -103,7 +102,7 @@ def _fill(
             if discard and store.is_empty():
                 store.discard()
             raise
-        vectors.refresh(store)
+        store.vectors.update()
         _read(store, options, report, on_progress)
     return report
 
@@ -124,9 +123,9 @@ def _check_reader(options: Options, *, reads: bool) -> None:
 def _read(store: Store, options: Options, report: Report, on_progress: OnProgress | None) -> None:
     """Look through the photos for writing, if that is asked for now or was before."""
     if options.ocr is not None:
-        texts.set_read(store, options.ocr)
+        store.ocr_text.enable(options.ocr)
         store.commit()
-    if texts.is_read(store):
+    if store.ocr_text.enabled():
         from clipsearch.indexing.ocr import read_photos
 
         read_photos(store, options.workers or usable_cores(), report, on_progress or (lambda progress: None))

@@ -26,7 +26,8 @@ from clipsearch.indexing.roots import Directory
 from clipsearch.indexing.update import update_index
 from clipsearch.paths import absolute, relative_to
 from clipsearch.store.catalogue import CATALOGUE, Offline, Root, Store
-from clipsearch.store.drives import mount_points, place_of
+from clipsearch.store.drives import place_of
+from clipsearch.store.mounts import mount_points
 
 POLL_SECONDS = 30.0
 _TICK = 1.0  # seconds after which what is no event is looked at: is a burst over, is a folder another one
@@ -150,10 +151,10 @@ class Watch:
 
     def _indexed(self) -> tuple[list[Root], set[bytes]]:
         """The roots, and the mount points of the drives below them."""
-        self._store.renew()
+        self._store.refresh()
         roots = self._store.roots()
-        drives = {place_of(root, drive) for root in roots for drive in self._store.drives(root)}
-        self._store.rest()
+        drives = {place_of(root, drive) for root in roots for drive in self._store.drives.of(root)}
+        self._store.end_snapshot()
         return roots, drives - {root.path for root in roots}
 
     def _is_polled(self, path: bytes) -> bool:
@@ -169,12 +170,12 @@ class Watch:
             return {place for path in paths if (place := places.around(path)) is not None}
         exclusions = {root: Exclusions(root.rules) for root in places.roots}
         found: set[bytes] = set()
-        self._store.renew()
+        self._store.refresh()
         for path in paths:
             place, root = places.around(path), places.root_of(path)
             if place is not None and root is not None and self._matters(path, root, exclusions[root]):
                 found.add(_nearest_folder(path, place))
-        self._store.rest()
+        self._store.end_snapshot()
         return found if len(found) <= _MANY_FOLDERS else {place for p in found if (place := places.around(p))}
 
     def _matters(self, path: bytes, root: Root, exclusions: Exclusions) -> bool:
@@ -187,7 +188,7 @@ class Watch:
         may_count = is_folder or may_be_a_photo(path, root.rules) or is_xmp_name(path)
         if may_count and not exclusions.rule_for(below + b"/" * is_folder):
             return True
-        return next(self._store.known(root, below), None) is not None
+        return next(self._store.photos.known(root, below), None) is not None
 
     # -------------------------------------------------------------------------------- updates
 

@@ -60,7 +60,7 @@ def why_of(store: Store, path: str | os.PathLike[str]) -> Why:
     if not places:
         return Why(spelt, State.OUTSIDE if os.path.lexists(spelt) else State.MISSING)
     # The name that the index has, where it has one: a folder behind a link may be indexed by either.
-    root, below, name = next((place for place in places if store.known_file(*place[:2])), places[0])
+    root, below, name = next((place for place in places if store.photos.known_file(*place[:2])), places[0])
     state, detail = _state(store, root, below)
     return Why(name, state, detail, root.path)
 
@@ -69,9 +69,9 @@ def _state(store: Store, root: Root, below: bytes) -> tuple[State, str]:
     presence = store.presence(root)
     if presence.whole:
         return State.OFFLINE, f"{os.fsdecode(root.path)} {presence.whole}"
-    known = store.known_file(root, below)
+    known = store.photos.known_file(root, below)
     path = join(root.path, below) if below else root.path
-    drives = {known.drive} if known else store.drives_below(root, below) if presence.away else set()
+    drives = {known.drive} if known else store.drives.below(root, below) if presence.away else set()
     away = next((one for one in presence.away if one.drives & drives), None)
     try:
         status = os.stat(path)
@@ -100,7 +100,7 @@ def _state_of_folder(store: Store, root: Root, below: bytes) -> tuple[State, str
         return State.EXCLUDED, _because(by)
     if not os.access(join(root.path, below) if below else root.path, os.R_OK | os.X_OK):
         return State.UNREADABLE, "permission denied"
-    files = list(store.known(root, below))
+    files = list(store.photos.known(root, below))
     if not files:
         return State.EMPTY, ""
     skipped = sum(file.error is not None for file in files)

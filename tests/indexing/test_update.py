@@ -25,7 +25,6 @@ from clipsearch.indexing.relocate import relocate
 from clipsearch.indexing.update import Options, Progress, Report, update_index
 from clipsearch.models import precision
 from clipsearch.models.model import mini
-from clipsearch.store import vectors
 from clipsearch.store.catalogue import Offline, Store
 from clipsearch.store.verify import repair
 
@@ -225,7 +224,7 @@ def test_a_scan_in_two_runs_gives_the_same_as_one(
         ranked = [
             [
                 {photo.path: photo.content for photo in store.photos_of([i])}
-                for i in vectors.top_k(store, query, 6)[0].tolist()
+                for i in store.vectors.nearest(query, 6)[0].tolist()
             ]
             for store in (one, other)
         ]
@@ -667,7 +666,7 @@ def test_an_encoder_that_fails_leaves_an_index_that_the_next_run_completes(
         update_index(index, [photos], Options(model="mini", batch_size=4, workers=1))
     with Store.open(index, write=True) as store:
         assert repair(store) == []
-        kept = store.count_embeddings()
+        kept = store.images.count()
     embedded = sum(stub.batches)
     assert kept == embedded if commit_seconds == 0 else kept <= embedded
     stub.fail_at = None
@@ -846,7 +845,7 @@ def test_a_file_whose_permissions_change_is_read_and_not_embedded_again(
     assert counts(update_index(index)) == {"unchanged": 6}
     assert stub.loaded == 0
     with Store.open(index) as store:
-        known = {known.path: known.ctime_ns for root in store.roots() for known in store.known(root)}
+        known = {known.path: known.ctime_ns for root in store.roots() for known in store.photos.known(root)}
     assert known[b"a.png"] == (photos / "a.png").stat().st_ctime_ns  # so that it is not read a third time
 
 
