@@ -61,7 +61,7 @@ def film_index(films: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def nearest(index: Path, picture: Image.Image, limits: Limits | None = None, where: Filter = EVERYTHING) -> list[Hit]:
     with Store.open(index) as store:
         searcher = Searcher(store, where)
-        return searcher.query([Term(searcher.embedder.picture(picture.resize(videos.SIZE)))], limits or Limits())
+        return searcher.query([Term(searcher.embedder.image(picture.resize(videos.SIZE)))], limits or Limits())
 
 
 # ------------------------------------------------------------------------------------------ what is found
