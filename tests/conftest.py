@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +17,16 @@ from typing import Any
 import platformdirs
 import pytest
 import scenes
+import warm
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # the hub's library reads it when it is imported
 # The tests run in as many processes as there are cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-from clipsearch.images.sandbox import usable_cores
+from clipsearch.errors import ImageUnusable
+from clipsearch.images import sandbox, worker
+from clipsearch.images.preprocess import Preprocess
 from clipsearch.images.xmp import with_keywords
 from clipsearch.indexing.update import Options, update_index
 from clipsearch.models import cache, precision
@@ -29,12 +34,13 @@ from clipsearch.models.model import Model, mini
 from clipsearch.store import schema
 from clipsearch.store.catalogue import CATALOGUE, Store
 from clipsearch.store.photo import Line
+from clipsearch.threads import usable_cores
 
 SCENES = scenes.draw_distinct(40, seed=20_000_000, size=160)
 
 
 @pytest.fixture(scope="session", autouse=True)
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A home for this run. The real one must stay as it was: a test that touches it fails the run."""
     real = [
         platformdirs.user_data_path("clipsearch", appauthor=False),
@@ -50,6 +56,48 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         keep_to_fp32()
         yield folder
     assert [_listing(folder) for folder in real] == before, "a test has used the real home"
+
+
+class DecoderHere:
+    """Answers as a decoding process does, in this process."""
+
+    alive = True
+
+    def __init__(self, settings: dict[str, object] | None) -> None:
+        self.settings = Preprocess.from_json(settings or {"size": (1, 1)})
+
+    def ask(self, request: dict[str, object], data: bytes, seconds: float) -> tuple[dict[str, object], bytes]:
+        try:
+            header, answer = worker.answer(request, data, self.settings)
+        except Exception:
+            raise ImageUnusable("crashed its decoder") from None
+        return json.loads(json.dumps(header)), answer
+
+    def end(self) -> None:
+        self.alive = False
+
+    kill = end
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _decoders_here() -> Iterator[None]:
+    """Without this, each update of an index would start two processes, which take 0.1 s of CPU time each."""
+
+    def process(command: list[str], start: dict[str, object]) -> object:
+        return DecoderHere(start["settings"]) if command is sandbox._COMMAND else _DECODING_PROCESS(command, start)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sandbox, "_Process", process)
+        yield
+
+
+_DECODING_PROCESS = sandbox._Process
+
+
+@pytest.fixture
+def decoding_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Decode in processes of their own, as the program does."""
+    monkeypatch.setattr(sandbox, "_Process", _DECODING_PROCESS)
 
 
 def keep_to_fp32() -> None:
@@ -77,17 +125,43 @@ class Result:
 Run = Callable[..., Result]
 
 
+@pytest.fixture(scope="session")
+def warm_program(own_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str | None]:
+    """The socket at which `warm.py` runs the program; None where processes cannot fork."""
+    if sys.platform != "linux":
+        yield None
+        return
+    address = str(tmp_path_factory.mktemp("warm") / "socket")
+    command = [sys.executable, "-P", warm.__file__, address]
+    # A session of its own: Ctrl-C in the terminal of the tests is not for it.
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True) as server:
+        assert server.stdout.readline() == b"ready\n"
+        yield address
+        server.stdin.close()
+
+
 @pytest.fixture
-def clipsearch() -> Run:
-    """Runs the program in a process of its own, as a user would: `clipsearch("query", "a dog", index=folder)`."""
+def clipsearch(warm_program: str | None) -> Run:
+    """Runs the program in a process of its own, as a user would: `clipsearch("query", "a dog", index=folder)`.
+
+    The process is forked from one that has imported the program. What Python itself reads as it starts, its
+    `PYTHON...` variables, makes it a new one.
+    """
 
     def run(*arguments: object, index: Path | None = None, stdin: bytes = b"", **environment: str) -> Result:
         variables = os.environ | environment
         if index is not None:
             variables["CLIPSEARCH_INDEX"] = str(index)
-        command = [sys.executable, "-m", "clipsearch", *map(_argument, arguments)]
-        done = subprocess.run(command, input=stdin, capture_output=True, env=variables, timeout=300, check=False)
-        return Result(done.returncode, done.stdout, done.stderr.decode("utf-8", "replace"))
+        if warm_program is None or any(name.startswith("PYTHON") for name in environment):
+            command = [sys.executable, "-m", "clipsearch", *map(_argument, arguments)]
+            done = subprocess.run(command, input=stdin, capture_output=True, env=variables, timeout=300, check=False)
+            return Result(done.returncode, done.stdout, done.stderr.decode("utf-8", "replace"))
+        words = [os.fsdecode(_argument(argument)) for argument in arguments]
+        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+            status = warm.run(warm_program, words, variables, stdin, out.fileno(), err.fileno())
+            out.seek(0)
+            err.seek(0)
+            return Result(status, out.read(), err.read().decode("utf-8", "replace"))
 
     return run
 

@@ -37,7 +37,7 @@ def commands() -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def user(home: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def user(own_home: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return somebody(tmp_path_factory.mktemp("user").resolve())
 
 

@@ -20,13 +20,12 @@ from urllib.parse import urlsplit
 import clipsearch
 from clipsearch.errors import BadArgument, ClipsearchError, EncodingFailed, first_line
 from clipsearch.extras import needs
-from clipsearch.images.sandbox import usable_cores
+from clipsearch.threads import TICK, usable_cores
 
 LOCAL = "local"  # the address that means a cluster of this machine alone
 
 _BATCH = 64  # items
 _AHEAD = 2  # batches a worker has: one in progress, one waiting
-_TICK = 0.5  # seconds after which the caller may do something else
 _MAX_KILLS = 2  # workers that an item may kill before it is given up
 _MAX_KILLS_IN_A_ROW = 12  # workers that may die before any of them delivers something
 _CONNECT_SECONDS = 5.0
@@ -115,7 +114,7 @@ class Workers(Generic[Item]):
         """
         left = iter(items)
         while waiting := self._send(left, sent):
-            ready, _ = self._ray.wait(list(waiting), timeout=_TICK)
+            ready, _ = self._ray.wait(list(waiting), timeout=TICK)
             if not ready:
                 yield None
                 continue

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 
-from clipsearch.images.scan import Overlooked, can_read_videos, is_video_name
+from clipsearch.images.kinds import can_read_videos, is_video_name
+from clipsearch.images.scan import Overlooked
 from clipsearch.paths import join
 from clipsearch.store.catalogue import Root, Store
 from clipsearch.store.drives import UNKNOWN, Away, Offline, Presence

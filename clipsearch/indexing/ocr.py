@@ -8,15 +8,14 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 from clipsearch.errors import ImageUnusable
-from clipsearch.images.preprocess import Preprocess
 from clipsearch.images.read import content_hash, read
 from clipsearch.images.sandbox import Decoders
-from clipsearch.indexing.ahead import Ahead
 from clipsearch.indexing.report import OnProgress, Progress, Report
 from clipsearch.models.ocr import LONG_SIDE, Reader
 from clipsearch.store.catalogue import Store
 from clipsearch.store.ocr_text import Unread
 from clipsearch.store.photo import Line
+from clipsearch.threads import BoundedMap
 
 _COMMIT_SECONDS = 2.0
 _AHEAD = 2  # photos that wait for each thread
@@ -26,7 +25,7 @@ def read_photos(store: Store, workers: int, report: Report, on_progress: OnProgr
     """Read the photos that nobody has read, with so many threads; counts them in the report."""
     todo = store.ocr_text.unread()
     committed = time.monotonic()
-    with Decoders(Preprocess((1, 1)), workers) as decoders:
+    with Decoders(workers) as decoders:
         done = 0
         for photo in _in_threads(_Reading(decoders), todo, workers):
             if photo is not None:
@@ -61,7 +60,7 @@ class _Reading:
         except ImageUnusable:
             return photo.image_id, None
         try:
-            pixels = self._decoders.picture(data, LONG_SIDE)
+            pixels = self._decoders.pixels(data, LONG_SIDE)
         except ImageUnusable:  # though it was embedded: it would be no other the next time
             return photo.image_id, []
         if not hasattr(self._of_thread, "reader"):
@@ -74,9 +73,9 @@ def _in_threads(
 ) -> Iterator[tuple[int, list[Line] | None] | None]:
     """What is in each photo, as it is read; None while all that is under way takes long."""
     pool = ThreadPoolExecutor(workers)
-    ahead = Ahead(pool, reading, todo)
+    ahead = BoundedMap(pool, reading, todo)
     try:
-        while ahead.submit(_AHEAD * workers):
+        while ahead.fill(_AHEAD * workers):
             found = ahead.next()
             yield None if found is None else found[1]
     finally:

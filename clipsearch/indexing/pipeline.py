@@ -19,9 +19,9 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from clipsearch.arrays import Array, Pixels
-from clipsearch.indexing.ahead import TICK, Ahead
 from clipsearch.indexing.contents import Contents
 from clipsearch.models.encoders import Encoder
+from clipsearch.threads import TICK, BoundedMap
 
 BATCH_ON_CPU, BATCH_ON_GPU = 16, 64
 
@@ -116,8 +116,8 @@ class Pipeline(Generic[Item]):
         something to do meanwhile; it comes within two seconds. There are no rows for what could not be read, nor
         for contents that are known or that an item before it has.
         """
-        ahead = Ahead(self._pool, self._read, items)
-        while ahead.submit(self._most_ahead()):
+        ahead = BoundedMap(self._pool, self._read, items)
+        while ahead.fill(self._most_ahead()):
             with self._stages("wait"):
                 found = ahead.next()
             if found is None:  # all that is under way takes long

@@ -6,8 +6,8 @@ import os
 from collections.abc import Iterator, Sequence
 
 from clipsearch.errors import BadRequest, FolderOffline, ImageUnusable, counted
+from clipsearch.images.kinds import can_read_videos, is_video_name
 from clipsearch.images.read import content_hash, read, video_hash
-from clipsearch.images.scan import can_read_videos, is_video_name
 from clipsearch.indexing import model_choice, roots
 from clipsearch.indexing.gone import Gone, prunable
 from clipsearch.indexing.options import Options

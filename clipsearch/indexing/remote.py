@@ -70,7 +70,7 @@ class Worker:
 
     def __init__(self, model: str, options: Options, known: Hashes, threads: int) -> None:
         self._model, self._options, self._known, self._threads = Model.from_json(model), options, known, threads
-        self._decoders = Decoders(self._model.preprocess, threads)
+        self._decoders = Decoders(threads, self._model.preprocess)
         self._encoder: Encoder | None = None
         self._disagreed: list[tuple[str, float]] = []
         self._is_checked = False

@@ -6,8 +6,8 @@ import os
 from collections.abc import Collection, Iterable, Sequence
 
 from clipsearch.errors import BadRequest, FolderOffline
-from clipsearch.images.patterns import seen_from
-from clipsearch.images.scan import Rules, Setting, left_out
+from clipsearch.images.patterns import patterns_below
+from clipsearch.images.scan import Exclusions, Rules, Setting
 from clipsearch.indexing.options import Options
 from clipsearch.paths import absolute, relative_to
 from clipsearch.store.catalogue import Root, Store
@@ -69,7 +69,7 @@ def _check_absorbable(store: Store, inner: Root, path: bytes, rules: Rules) -> N
     offline = store.presence(inner).whole
     if offline:
         raise FolderOffline(f"{name} {offline}, and {outer} would take it in without its photos")
-    wanted = rules._replace(exclude=seen_from(rules.exclude, relative_to(inner.path, path) or b""))
+    wanted = rules._replace(exclude=patterns_below(rules.exclude, relative_to(inner.path, path) or b""))
     if inner.rules != wanted:
         different = _names([n for n in Rules._fields if getattr(inner.rules, n) != getattr(wanted, n)])
         raise BadRequest(
@@ -82,7 +82,7 @@ def _check_inside(root: Root, path: bytes, rules: Rules) -> None:
     name, outer = os.fsdecode(path), os.fsdecode(root.path)
     if rules != root.rules:
         raise BadRequest(f"{_names(Rules._fields)} are kept for a whole indexed folder; give them with {outer}")
-    why = left_out(root.rules, (relative_to(path, root.path) or b"") + b"/")
+    why = Exclusions(root.rules).rule_for((relative_to(path, root.path) or b"") + b"/")
     if why is not None:
         because = "it is hidden" if why is Setting.HIDDEN else f"its exclude has {why}"
         raise BadRequest(f"{name} is left out of {outer}, which is indexed as a whole: {because}")

@@ -18,22 +18,13 @@ from typing import NamedTuple
 import numpy as np
 
 from clipsearch.arrays import Array
-from clipsearch.images.beside import LOOK_AGAIN, keywords_beside
+from clipsearch.images.kinds import can_read_videos, is_video_name
 from clipsearch.images.metadata import Metadata
 from clipsearch.images.patterns import anchored
 from clipsearch.images.read import frame_hash
-from clipsearch.images.sandbox import Decoders, usable_cores
-from clipsearch.images.scan import (
-    BROKEN_LINK,
-    Exclusions,
-    FoundFile,
-    Unreadable,
-    can_read_videos,
-    has_changed,
-    is_video_name,
-    same_times,
-    scan,
-)
+from clipsearch.images.sandbox import Decoders
+from clipsearch.images.scan import BROKEN_LINK, Exclusions, FoundFile, Unreadable, has_changed, same_times, scan
+from clipsearch.images.sidecar import STALE, sidecar_keywords
 from clipsearch.indexing.contents import Contents, contents_of
 from clipsearch.indexing.gone import Gone, prunable
 from clipsearch.indexing.kept import KeptEncoder
@@ -47,6 +38,7 @@ from clipsearch.models.model import Model
 from clipsearch.models.precision import encoder_for
 from clipsearch.paths import join, relative_to
 from clipsearch.store.catalogue import Known, Root, Store
+from clipsearch.threads import usable_cores
 
 COMMIT_SECONDS = 2.0
 FEW = 16  # new photos, which NumPy embeds before torch would be loaded
@@ -156,7 +148,7 @@ class Run:
             if found is None:
                 assert known is not None
                 unknown = is_video_name(known.path) and not can_read_videos()
-                if unknown and exclusions.on_the_way(known.path) is None:
+                if unknown and exclusions.rule_for(known.path) is None:
                     self._report.unchanged += known.error is None  # nobody has looked whether it is there
                 elif not any(relative_to(known.path, folder) is not None or not folder for folder in unreadable):
                     missing.append(_Missing(known, self._store.image_of(root, known.path)))
@@ -199,7 +191,7 @@ class Run:
         if self._options.ray is not None:
             self._index_remotely(self._options)
             return
-        decoders = Decoders(self._model.preprocess, self._workers)
+        decoders = Decoders(self._workers, self._model.preprocess)
         read = functools.partial(self._read, decoders)
         pipeline = Pipeline(self._encoder, read, self._is_known, self._stages, self._workers, self._options.batch_size)
         with pipeline, decoders:  # when all ends early, the decoders end first and nothing waits for them
@@ -268,10 +260,10 @@ class Run:
             image_id = self._add(contents, contents.metadata, rows)
             self._report.embedded += len(rows)
         self._count(item, image_id, fresh=fresh)
-        beside = keywords_beside(item.path, item.photo.sidecars)
+        beside = sidecar_keywords(item.path, item.photo.sidecars)
         self._report.sidecars_ignored += beside.ignored
         if beside.unread:
-            item = replace(item, photo=item.photo._replace(sidecar_token=LOOK_AGAIN))
+            item = replace(item, photo=item.photo._replace(sidecar_token=STALE))
         self._put(item, image_id, None, beside.keywords)
 
     def _add(self, contents: Contents, metadata: Metadata, rows: Array) -> int:

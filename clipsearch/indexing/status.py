@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from clipsearch.images.sandbox import usable_cores
 from clipsearch.images.scan import Rules
 from clipsearch.models.model import Model
 from clipsearch.models.precision import measured
@@ -14,6 +13,7 @@ from clipsearch.paths import join, relative_to
 from clipsearch.store.drives import Offline, OfflinePart
 from clipsearch.store.photo import Root
 from clipsearch.store.searchable import Searchable
+from clipsearch.threads import usable_cores
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +57,9 @@ def status_of(store: Searchable) -> Status:
     """What an open index holds. Raises `ModelMismatch` when its model is not known any more."""
     model = Model.from_json(store.model)
     counts = store.counts()
-    whole = {count.root: store.presence(count.root).whole for count in counts}
-    roots = [
-        RootStatus(count.root.path, count.root.rules, count.photos, count.skipped, whole[count.root])
-        for count in counts
-    ]
+    roots = folders_of(store)
     summary = store.summary()
-    online = [root for root, why in whole.items() if why is None]
+    online = [count.root for count, root in zip(counts, roots, strict=True) if root.offline is None]
     unreadable = [part for root in online for part in _unreadable_parts(store, root, summary.offline)]
     return Status(
         store.place,
@@ -82,6 +78,14 @@ def status_of(store: Searchable) -> Status:
         summary.with_text,
         summary.distinct,
     )
+
+
+def folders_of(store: Searchable) -> list[RootStatus]:
+    """The indexed folders, by path."""
+    return [
+        RootStatus(count.root.path, count.root.rules, count.photos, count.skipped, store.presence(count.root).whole)
+        for count in store.counts()
+    ]
 
 
 def _unreadable_parts(store: Searchable, root: Root, offline: list[OfflinePart]) -> Iterator[OfflinePart]:

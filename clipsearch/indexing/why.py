@@ -9,15 +9,8 @@ from enum import StrEnum
 
 from clipsearch.errors import counted, reason
 from clipsearch.extras import missing
-from clipsearch.images.scan import (
-    IMAGE_SUFFIXES,
-    Setting,
-    can_read_videos,
-    found_file,
-    has_changed,
-    is_video_name,
-    left_out,
-)
+from clipsearch.images.kinds import SUFFIXES, can_read_videos, is_video_name
+from clipsearch.images.scan import Exclusions, Setting, is_modified
 from clipsearch.paths import absolute, join, relative_to
 from clipsearch.store.catalogue import Root, Store
 
@@ -96,13 +89,13 @@ def _state(store: Store, root: Root, below: bytes) -> tuple[State, str]:
         return _state_of_new(root, below)
     if not os.access(path, os.R_OK):
         return State.UNREADABLE, "permission denied"
-    if has_changed(found_file(below, status), known):
+    if is_modified(status, known):
         return State.CHANGED, ""
     return (State.SKIPPED, known.error) if known.error else (State.INDEXED, "")
 
 
 def _state_of_folder(store: Store, root: Root, below: bytes) -> tuple[State, str]:
-    by = left_out(root.rules, below + b"/") if below else None
+    by = Exclusions(root.rules).rule_for(below + b"/") if below else None
     if by is not None:
         return State.EXCLUDED, _because(by)
     if not os.access(join(root.path, below) if below else root.path, os.R_OK | os.X_OK):
@@ -115,11 +108,11 @@ def _state_of_folder(store: Store, root: Root, below: bytes) -> tuple[State, str
 
 
 def _state_of_new(root: Root, below: bytes) -> tuple[State, str]:
-    by = left_out(root.rules, below)
+    by = Exclusions(root.rules).rule_for(below)
     if by is not None:
         return State.EXCLUDED, _because(by)
     ending = os.path.splitext(below)[1].lower()
-    if ending not in IMAGE_SUFFIXES and not (root.rules.any_name and not ending):
+    if ending not in SUFFIXES and not (root.rules.any_name and not ending):
         return State.NO_PHOTO, ""
     if is_video_name(below) and not can_read_videos():
         return State.EXCLUDED, str(missing("video"))

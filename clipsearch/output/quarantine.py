@@ -17,8 +17,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import BinaryIO, NamedTuple
 
 from clipsearch.errors import BadArgument, BadRequest, reason
-from clipsearch.images.read import content_of, open_regular
-from clipsearch.images.scan import found_file, has_changed, is_video_name
+from clipsearch.images.read import content_hash_from, open_regular
+from clipsearch.images.scan import is_modified
+from clipsearch.images.siblings import OwnSidecars
 from clipsearch.output.manifest import (
     BACK,
     MANIFEST,
@@ -32,7 +33,6 @@ from clipsearch.output.manifest import (
     remove_empty,
 )
 from clipsearch.output.move import Move
-from clipsearch.output.own_sidecars import OwnSidecars
 from clipsearch.paths import absolute, join, link_new, relative_to, rename_new, sync_folder
 from clipsearch.search.copies import Copy, Group
 from clipsearch.store.photo import Photo
@@ -257,9 +257,9 @@ def _checked(copy: Copy, best: Photo, folder: bytes) -> tuple[_File, _File]:
         name = os.fsdecode(error.filename or photo.path)
         raise _Stays(f"{name} cannot be read: {reason(error)}") from None
     for read, seen, of, name in ((file, status, photo, "it"), (other, kept, best, f"the best, {kept_name},")):
-        if not _same(read.status, seen) or not (is_video_name(of.path) or content_of(read.sha256) == of.content):
+        if not _same(read.status, seen) or not (of.is_video or content_hash_from(read.sha256) == of.content):
             raise _Stays(f"{name} was changed since it was indexed")
-    must_be_equal = photo.content == best.content or is_video_name(photo.path) or is_video_name(best.path)
+    must_be_equal = photo.content == best.content or photo.is_video or best.is_video
     if must_be_equal and not equal:  # a video is known by samples of it
         raise _Stays(f"it differs from the best, {kept_name}, byte by byte")
     return file, other
@@ -275,7 +275,7 @@ def _unchanged(photo: Photo, name: str) -> os.stat_result:
         raise _Stays(f"{name} cannot be looked at: {reason(error)}") from None
     if stat.S_ISLNK(status.st_mode):
         raise _Stays(f"{name} is a symbolic link", failed=False)
-    if not stat.S_ISREG(status.st_mode) or has_changed(found_file(photo.path, status), photo):
+    if not stat.S_ISREG(status.st_mode) or is_modified(status, photo):
         raise _Stays(f"{name} was changed since it was indexed")
     return status
 

@@ -7,9 +7,9 @@ import contextlib
 import hashlib
 import os
 import stat
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -17,13 +17,13 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from clipsearch.errors import BadRequest, reason
-from clipsearch.images.preprocess import Preprocess
-from clipsearch.images.sandbox import Decoders, usable_cores
-from clipsearch.images.thumbnail import LONG_SIDE, as_jpeg
+from clipsearch.images.decode import jpeg_of
+from clipsearch.images.sandbox import Decoders
 from clipsearch.output import text
 from clipsearch.output.heat import boxed, overlay
 from clipsearch.output.text import printable
 from clipsearch.paths import replacing
+from clipsearch.threads import ordered_map, usable_cores
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from clipsearch.store.photo import Photo
 
     Marks = Callable[[Image], Image]
-    Making = Callable[[Photo, Marks | None], Future["Picture | None"]]
+    Draft = tuple[Photo, "Card", Marks | None]
+    WithThumbnails = Callable[[Iterable[Draft]], Iterator["Card"]]
 
 _WORKERS = min(8, usable_cores())  # each may hold a photo of 200 megapixels
 # What every contact sheet begins with, and nothing else does: only such a file is replaced.
@@ -116,16 +117,16 @@ def write_duplicates(path: Path, groups: Sequence[Group], title: str, subtitle: 
 
 def sheet(hits: Sequence[Hit], title: str, subtitle: str = "") -> Iterator[str]:
     """The page of hits, piece by piece, to be written as UTF-8. Its thumbnails are never all in memory."""
-    with _thumbnails() as make:
-        cards = _with_pictures(make, ((hit.photo, _card_of_hit(hit), _marks(hit)) for hit in hits))
+    with _thumbnails() as with_thumbnails:
+        cards = with_thumbnails((hit.photo, _card_of_hit(hit), _marks(hit)) for hit in hits)
         yield from _page(title or "photos", subtitle, text.photos(len(hits)), [Section(cards)], empty=not hits)
 
 
 def duplicates_sheet(groups: Sequence[Group], title: str, subtitle: str = "") -> Iterator[str]:
     """The page of groups of copies, piece by piece, to be written as UTF-8."""
     count = f"{text.photos(sum(map(len, groups)))} in {len(groups):,} {'group' if len(groups) == 1 else 'groups'}"
-    with _thumbnails() as make:
-        sections = (_section_of_group(make, number, group) for number, group in enumerate(groups, 1))
+    with _thumbnails() as with_thumbnails:
+        sections = (_section_of_group(with_thumbnails, number, group) for number, group in enumerate(groups, 1))
         yield from _page(title, subtitle, count, sections, empty=not groups)
 
 
@@ -211,9 +212,9 @@ def _card_of_hit(hit: Hit) -> Card:
     return _card(hit.photo, str(hit.rank), f"Photo {hit.rank}", found, others)
 
 
-def _section_of_group(make: Making, number: int, group: Group) -> Section:
+def _section_of_group(with_thumbnails: WithThumbnails, number: int, group: Group) -> Section:
     cards = ((copy.photo, _card_of_copy(copy, n), None) for n, copy in enumerate(group))
-    return Section(_with_pictures(make, cards), f"Group {number}", text.photos(len(group)))
+    return Section(with_thumbnails(cards), f"Group {number}", text.photos(len(group)))
 
 
 def _card_of_copy(copy: Copy, number: int) -> Card:
@@ -240,30 +241,19 @@ def _card(photo: Photo, head: str, name: str, found: Sequence[str], others: Sequ
 
 
 @contextlib.contextmanager
-def _thumbnails() -> Iterator[Making]:
-    """Makes thumbnails in threads and decoding processes. When the block ends, what is not ready is never made."""
+def _thumbnails() -> Iterator[WithThumbnails]:
+    """Adds thumbnails to cards, in threads and decoding processes. Leaving the block cancels the rest."""
     pool = ThreadPoolExecutor(_WORKERS)
     try:
-        with Decoders(Preprocess((1, 1)), _WORKERS) as decoders:
-            yield lambda photo, marks: pool.submit(_picture, decoders, photo, marks)
+        with Decoders(_WORKERS) as decoders:
+            yield lambda drafts: ordered_map(pool, partial(_finished, decoders), drafts, 2 * _WORKERS)
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _with_pictures(make: Making, cards: Iterable[tuple[Photo, Card, Marks | None]]) -> Iterator[Card]:
-    """The cards with their thumbnails, in their order; several are made at once, and never many ahead of the page."""
-    making: deque[tuple[Card, Future[Picture | None]]] = deque()
-    for photo, card, marks in cards:
-        making.append((card, make(photo, marks)))
-        if len(making) > 2 * _WORKERS:
-            yield _finished(making.popleft())
-    while making:
-        yield _finished(making.popleft())
-
-
-def _finished(made: tuple[Card, Future[Picture | None]]) -> Card:
-    card, picture = made
-    return card._replace(picture=picture.result())
+def _finished(decoders: Decoders, draft: Draft) -> Card:
+    photo, card, marks = draft
+    return card._replace(picture=_picture(decoders, photo, marks))
 
 
 def _marks(hit: Hit) -> Marks:
@@ -277,9 +267,9 @@ def _marks(hit: Hit) -> Marks:
 
 
 def _picture(decoders: Decoders, photo: Photo, marks: Marks | None) -> Picture | None:
-    image = decoders.thumbnail(photo.path, LONG_SIDE, photo.time)
+    image = decoders.thumbnail(photo.path, photo.time)
     if image is None:
         return None
     if marks is not None:
         image = marks(image)
-    return Picture(base64.b64encode(as_jpeg(image)).decode("ascii"), image.width, image.height)
+    return Picture(base64.b64encode(jpeg_of(image)).decode("ascii"), image.width, image.height)

@@ -17,7 +17,7 @@ from datetime import date, datetime
 from typing import Any, NamedTuple
 
 from clipsearch.errors import BadArgument, BadRequest
-from clipsearch.images.scan import TYPES
+from clipsearch.images.kinds import TYPES
 from clipsearch.store.conditions import (
     Circle,
     Compare,

@@ -203,7 +203,7 @@ def test_what_excludes_each_other_is_refused(clipsearch: Run, drawn: Path, drawn
         (("where", "a", "b.jpg", "--png", "a", "--png", "b"), "--png was given twice"),
         (("query", "--unique", "--similarity", "95", "a"), "--similarity must be a cosine, 0 to 1, not 95.0"),
         (("query", "--similarity", "0.9", "a"), "no effect without unique"),
-        (("query", "@none", "--cut"), "there is no concept @none"),
+        (("query", "@none", "a dog", "--cut"), "there is no concept @none"),
     ):
         refused = clipsearch(*arguments, index=drawn_index, stdin=b"a\n" if "label" in arguments else photo)
         assert (refused.status, refused.out) == (2, b""), arguments
@@ -287,7 +287,7 @@ def test_help_of_cut_names_its_threshold() -> None:
 
 
 @pytest.fixture(scope="module")
-def user(home: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def user(own_home: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return somebody(tmp_path_factory.mktemp("helped").resolve())
 
 

@@ -17,8 +17,8 @@ from odd_photos import DAY, FOLDERS, NAMES, PLACES, fill, new_collection
 from clipsearch.cluster.publish import publish
 from clipsearch.errors import BadRequest, NotIndexed
 from clipsearch.search.copies import find_copies
-from clipsearch.search.query import Limits, Searcher
-from clipsearch.search.term import Term
+from clipsearch.search.find import Searcher
+from clipsearch.search.question import Limits, Term
 from clipsearch.store.catalogue import Store
 from clipsearch.store.conditions import Circle
 from clipsearch.store.filters import EVERYTHING, Filter, Size

@@ -12,9 +12,8 @@ from conftest import SCENES, Run
 from PIL import Image
 
 from clipsearch.errors import BadArgument, BadRequest
-from clipsearch.images import beside
+from clipsearch.images import sidecar
 from clipsearch.images.decode import decode
-from clipsearch.images.preprocess import Preprocess
 from clipsearch.images.sandbox import Decoders
 from clipsearch.images.xmp import with_keywords
 from clipsearch.indexing.update import Options, update_index
@@ -164,7 +163,7 @@ def test_a_sidecar_that_the_disk_did_not_give_is_looked_at_again(
 
     index = tmp_path / "index"
     with monkeypatch.context() as patch:
-        patch.setattr(beside, "read_sidecar", fails)
+        patch.setattr(sidecar, "read_sidecar", fails)
         report = update_index(index, [photos], Options(model="mini"))
         assert [reason for _, reason in report.sidecars_ignored] == ["input/output error"] * 2
     assert tagged(index, "dog") == set()
@@ -177,7 +176,7 @@ def test_hostile_packets_in_photos_cost_only_their_keywords(tmp_path: Path) -> N
     image.save(tmp_path / "a.webp", xmp=b'<x:xmpmeta xmlns:x="adobe:ns:meta/">' + b"<a>" * 5_000_000)
     image.save(tmp_path / "b.tif", tiffinfo={33723: block * 200_000})
     image.save(tmp_path / "c.tif", tiffinfo={33723: block})
-    with Decoders(Preprocess((8, 8)), 1, seconds=20) as decoders:
+    with Decoders(1, seconds=20) as decoders:
         found = [decoders.decode((tmp_path / name).read_bytes()) for name in ("a.webp", "b.tif", "c.tif")]
     assert [one.metadata.keywords for one in found] == [None, None, "a"]
 

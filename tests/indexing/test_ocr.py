@@ -267,11 +267,10 @@ def test_the_reader_says_where_lines_are() -> None:
 
 
 def test_pictures_come_whole_from_the_decoders(photos: Path) -> None:
-    from clipsearch.images.preprocess import Preprocess
 
-    with Decoders(Preprocess((1, 1)), 1) as decoders:
-        pixels = decoders.picture((photos / "pass.jpg").read_bytes(), 2400)
-        small = decoders.picture((photos / "pass.jpg").read_bytes(), 500)
+    with Decoders(1) as decoders:
+        pixels = decoders.pixels((photos / "pass.jpg").read_bytes(), 2400)
+        small = decoders.pixels((photos / "pass.jpg").read_bytes(), 500)
     assert (pixels.shape, small.shape) == ((700, 1000, 3), (350, 500, 3))
     with Image.open(photos / "pass.jpg") as image:
         assert np.array_equal(pixels, np.asarray(image.convert("RGB")))

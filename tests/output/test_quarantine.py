@@ -22,10 +22,12 @@ from hypothesis import strategies as st
 from terminal import in_terminal, posix
 
 from clipsearch.errors import BadArgument, BadRequest, ClipsearchError
+from clipsearch.images import siblings
+from clipsearch.images.kinds import is_video_name
 from clipsearch.images.metadata import Metadata
 from clipsearch.images.read import content_hash, video_hash
-from clipsearch.images.scan import found_file, is_video_name
-from clipsearch.output import manifest, own_sidecars, quarantine
+from clipsearch.images.scan import found_file
+from clipsearch.output import manifest, quarantine
 from clipsearch.output.move import Move
 from clipsearch.output.quarantine import destination, move, undo
 from clipsearch.search.copies import Copy, Group, Kind
@@ -249,7 +251,7 @@ def test_contents_are_read_again_whatever_the_times_say(home: Path, place: Path,
 
 
 def test_identical_copies_are_compared_byte_by_byte(home: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(quarantine, "content_of", lambda _: b"one hash for all")
+    monkeypatch.setattr(quarantine, "content_hash_from", lambda _: b"one hash for all")
     best, copy = write(home / "best.jpg", "a photo"), write(home / "copy.jpg", "a Photo")
     same = tuple(one._replace(photo=one.photo._replace(content=b"one hash for all")) for one in group(best, copy))
     assert reasons(list(move([same], os.fsencode(place)))) == [
@@ -501,7 +503,7 @@ def test_a_sidecar_that_cannot_be_moved_is_said(home: Path, place: Path, monkeyp
 
 def test_a_folder_is_listed_once(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     listed: list[bytes] = []
-    monkeypatch.setattr(own_sidecars, "_names_in", lambda folder: listed.append(folder) or [])
+    monkeypatch.setattr(siblings, "_sorted_names", lambda folder: listed.append(folder) or [])
     best, *copies = (write(home / f"{n}.jpg") for n in range(5))
     list(move([group(best, *copies)], os.fsencode(tmp_path / "away")))
     assert listed == [os.fsencode(home)]

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clipsearch.errors import BadRequest
-from clipsearch.images.scan import IMAGE_SUFFIXES, TYPES
+from clipsearch.images.kinds import SUFFIXES, TYPES
 from clipsearch.store.conditions import Circle
 from clipsearch.store.dates import parse_date
 from clipsearch.store.filters import (
@@ -171,7 +171,7 @@ def test_a_type_goes_by_its_name_and_its_suffixes() -> None:
     assert parse_type("JPG") == parse_type("jpeg") == parse_type(".jpg") == "jpeg"
     with pytest.raises(BadRequest, match="choose from jpeg, png"):
         parse_type("docx")
-    assert {suffix.encode() for suffixes in TYPES.values() for suffix in suffixes} == IMAGE_SUFFIXES
+    assert {suffix.encode() for suffixes in TYPES.values() for suffix in suffixes} == SUFFIXES
 
 
 def test_an_orientation_may_be_cut_short() -> None:

@@ -1,4 +1,4 @@
-"""The sidecars of a photo: which files they are, when they have changed, what is in them."""
+"""The sidecars of a photo: their names, changes and keywords."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from clipsearch.errors import SidecarUnusable
-from clipsearch.images import beside
-from clipsearch.images.beside import SidecarNames, is_sidecar_name, keywords_beside, read_sidecar, token
-from clipsearch.images.xmp import LONGEST, with_keywords
+from clipsearch.images import sidecar
+from clipsearch.images.siblings import XmpNames, is_xmp_name
+from clipsearch.images.sidecar import read_sidecar, sidecar_keywords, token
+from clipsearch.images.xmp import with_keywords
+from clipsearch.images.xmp_document import MAX_BYTES
 
 
 @pytest.mark.parametrize(
@@ -28,8 +30,8 @@ from clipsearch.images.xmp import LONGEST, with_keywords
     ],
 )
 def test_which_sidecars_a_photo_has(photo: str, others: str, sidecars: str, expected: str) -> None:
-    names = [name for name in os.fsencode(sidecars).split() if is_sidecar_name(name)]
-    found = SidecarNames(names, os.fsencode(f"{photo} {others}").split())
+    names = [name for name in os.fsencode(sidecars).split() if is_xmp_name(name)]
+    found = XmpNames(names, os.fsencode(f"{photo} {others}").split())
     assert found.of(os.fsencode(photo)) == tuple(os.fsencode(expected).split())
 
 
@@ -47,25 +49,25 @@ def test_the_token_changes_with_every_sidecar(tmp_path: Path) -> None:
     seen.append(now("a", "b"))
     assert seen[0] is None
     assert len(set(seen)) == len(seen)
-    assert all(abs(one) < 2**63 and one != beside.LOOK_AGAIN for one in seen[1:])
+    assert all(abs(one) < 2**63 and one != sidecar.STALE for one in seen[1:])
 
 
 def test_one_bad_sidecar_costs_only_its_own_keywords(tmp_path: Path) -> None:
     with open(tmp_path / "large.xmp", "wb") as file:
-        file.truncate(LONGEST + 1)
+        file.truncate(MAX_BYTES + 1)
     (tmp_path / "good.xmp").write_bytes(with_keywords(None, ["dog"]))
     (tmp_path / "cut.xmp").write_bytes(b"<x")
     (tmp_path / "better.xmp").write_bytes(with_keywords(None, ["cat", "dog"]))
     (tmp_path / "folder.xmp").mkdir()
     names = ["large.xmp", "good.xmp", "gone.xmp", "cut.xmp", "better.xmp"]
-    found = keywords_beside(os.fsencode(tmp_path / "a.jpg"), [os.fsencode(name) for name in names])
+    found = sidecar_keywords(os.fsencode(tmp_path / "a.jpg"), [os.fsencode(name) for name in names])
     assert found.keywords == ("dog", "cat")
     assert found.ignored == (
         (os.fsencode(tmp_path / "large.xmp"), "it is larger than 16 MB"),
         (os.fsencode(tmp_path / "cut.xmp"), "it is not well-formed XML: unclosed token: line 1, column 0"),
     )
     assert not found.unread
-    assert keywords_beside(os.fsencode(tmp_path / "a.jpg"), [b"folder.xmp"]).unread
+    assert sidecar_keywords(os.fsencode(tmp_path / "a.jpg"), [b"folder.xmp"]).unread
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes here")
