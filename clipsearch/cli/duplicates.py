@@ -30,7 +30,7 @@ from clipsearch.cli.app import (
 )
 from clipsearch.errors import BadArgument, BadRequest
 from clipsearch.output import records, terminal, text
-from clipsearch.output.move import Move
+from clipsearch.output.safe_move import Move
 from clipsearch.search.question import EVERYTHING, Filter
 
 app = new_app()
@@ -164,9 +164,9 @@ def _is_about_moves(move_to: str | None, undo: str | None, dry_run: bool) -> boo
 def _undo(folder: str, form: str, dry_run: bool, *, chooses: bool) -> None:
     if chooses:
         raise BadRequest("--undo moves everything back; leave out --identical and filters")
-    from clipsearch.output import quarantine
+    from clipsearch.output.undo import undo
 
-    moves = quarantine.undo(folder, dry_run=dry_run)
+    moves = undo(folder, dry_run=dry_run)
     if not _report(moves, form, dry_run, lambda done: text.put_back(done, folder, dry_run=dry_run)):
         raise typer.Exit(NOTHING_FOUND)
 

@@ -238,7 +238,7 @@ def _terms(
     """The terms of the arguments and options. Raises `BadRequest`."""
     terms = [term for words in texts for term in text_terms(words, files=True)]
     terms += [image_term(picture(place)) for place in like]
-    terms += [term for words in without for term in text_terms(words, negative=True)]
+    terms += [term for words in without for term in text_terms(words, negative=True, files=True)]
     terms += [image_term(picture(place), negative=True) for place in unlike]
     return tuple(terms)
 

@@ -83,9 +83,9 @@ def _found(about: str, photos: Iterable[str], index: Index, heat: str | None, fa
             data = image_bytes(picture(place))
             there, of = index.locate(about, data, name="the image on stdin" if place == "-" else place)
             if heat is not None:
-                from clipsearch.output.heat import write_heat
+                from clipsearch.output.annotate import write_heat_map
 
-                write_heat(Path(heat).expanduser(), _name(place), data, there)
+                write_heat_map(Path(heat).expanduser(), _name(place), data, there)
         except BadRequest as error:
             say(f"clipsearch: {sentence(error)}")
             failed.append(place)

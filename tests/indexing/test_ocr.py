@@ -28,7 +28,7 @@ from clipsearch.indexing.ocr import read_photos
 from clipsearch.indexing.report import Report
 from clipsearch.indexing.update import Options, update_index
 from clipsearch.models import ocr
-from clipsearch.output.heat import boxed
+from clipsearch.output.annotate import annotated
 from clipsearch.store import ocr_text
 from clipsearch.store.catalogue import CATALOGUE, Store
 from clipsearch.store.filters import Filter
@@ -277,7 +277,7 @@ def test_pictures_come_whole_from_the_decoders(photos: Path) -> None:
 
 
 def test_boxes_are_drawn_around_lines() -> None:
-    drawn = np.asarray(boxed(Image.new("RGB", (100, 100), "red"), [Line("a", 0.2, 0.4, 0.6, 0.5)]))
+    drawn = np.asarray(annotated(Image.new("RGB", (100, 100), "red"), None, [Line("a", 0.2, 0.4, 0.6, 0.5)]))
     marked = np.argwhere((drawn != (255, 0, 0)).any(-1))
     assert (marked.min(0).tolist(), marked.max(0).tolist()) == ([37, 17], [52, 62])
 

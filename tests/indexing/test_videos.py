@@ -298,6 +298,7 @@ def sound(path: Path) -> None:
         container.mux(stream.encode())
 
 
+@pytest.mark.usefixtures("decoding_processes")
 def test_hostile_files_cost_themselves(films: Path, tmp_path: Path, listening: Listening) -> None:
     folder = tmp_path / "films"
     folder.mkdir()
@@ -327,6 +328,7 @@ def test_hostile_files_cost_themselves(films: Path, tmp_path: Path, listening: L
     assert {"half.mkv", "fine.png"}.isdisjoint(reasons)
 
 
+@pytest.mark.usefixtures("decoding_processes")
 def test_a_film_that_stalls_its_decoder_costs_its_time(films: Path) -> None:
     with (
         Decoders(1, HOW, seconds=0.01) as decoders,

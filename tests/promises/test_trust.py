@@ -38,7 +38,6 @@ from clipsearch.indexing.contents import Contents
 from clipsearch.indexing.update import Options, update_index
 from clipsearch.store import segments, vectors
 from clipsearch.store.catalogue import Store
-from clipsearch.store.database import Database
 from clipsearch.store.verify import repair
 
 ROOT = Path(__file__).parents[2]
