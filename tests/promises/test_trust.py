@@ -38,6 +38,7 @@ from clipsearch.indexing.contents import Contents
 from clipsearch.indexing.update import Options, update_index
 from clipsearch.store import segments, vectors
 from clipsearch.store.catalogue import Store
+from clipsearch.store.database import Database
 from clipsearch.store.verify import repair
 
 ROOT = Path(__file__).parents[2]
@@ -186,7 +187,7 @@ class Faults:
             raise Crash(kind)
 
 
-WRITES = [(Store, "commit"), (os, "replace"), (os, "fsync"), (segments, "write_segment"), (Path, "unlink")]
+WRITES = [(Database, "commit"), (os, "replace"), (os, "fsync"), (segments, "write_segment"), (Path, "unlink")]
 
 
 @pytest.mark.parametrize("every", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["some", "every"])
@@ -331,6 +332,7 @@ import numpy as np
 from clipsearch.store import nearest
 from clipsearch.errors import CatalogueDamaged, ClipsearchError
 from clipsearch.store.catalogue import Store
+from clipsearch.store.database import Database
 from clipsearch.store.database import Database
 from clipsearch.store.verify import repair
 
