@@ -78,6 +78,15 @@ def join(folder: bytes, path: bytes) -> bytes:
     return (folder if folder.endswith(b"/") else folder + b"/") + path
 
 
+def list_folder(folder: bytes) -> contextlib.AbstractContextManager[Iterator[os.DirEntry[bytes]]]:
+    """The entries of a folder. Raises `OSError`, also if its files may be listed but not looked at."""
+    entries = os.scandir(folder)
+    if not os.access(folder, os.X_OK):
+        entries.close()
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), folder)
+    return entries
+
+
 def spellings(path: bytes) -> Iterator[bytes]:
     """How the index may have written a path: as it is, with links to its folder resolved, or with all of them."""
     yield os.path.abspath(path)

@@ -20,6 +20,7 @@ from clipsearch.images.beside import SidecarNames, is_sidecar_name, token
 from clipsearch.images.patterns import compiled, composed
 from clipsearch.images.read import read_head
 from clipsearch.images.signatures import HEAD, looks_like_a_photo
+from clipsearch.paths import list_folder
 
 # Kinds of file by the endings of their names.
 TYPES = {
@@ -256,7 +257,7 @@ def left_out(rules: Rules, path: bytes) -> Setting | str | None:
 def _list(root: bytes, folder: bytes, rules: Rules, exclusions: Exclusions) -> list[_Entry]:
     """The photos and folders in a folder, in order. A folder's path ends in "/" so that it sorts where its files do."""
     found, names, sidecars = [], [], {}
-    with os.scandir(os.path.join(root, folder)) as entries:
+    with list_folder(os.path.join(root, folder)) as entries:
         for entry in entries:
             if is_sidecar_name(entry.name) and not _is_folder(entry, follow_links=True):
                 sidecars[entry.name] = entry

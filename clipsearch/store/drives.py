@@ -14,7 +14,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from clipsearch.paths import join, relative_to
+from clipsearch.paths import join, list_folder, relative_to
 from clipsearch.store.photo import Known, Root
 
 UNKNOWN = 0  # the drive of photos whose drive was not recorded, or whose record was damaged
@@ -84,9 +84,9 @@ class KnowsDrives(Protocol):
 def presence_of(store: KnowsDrives, root: Root) -> Presence:
     """Which drives of a root are online."""
     drives = store.drives(root)
-    unreachable = _unreachable(root.path)
-    if unreachable is not None:
-        return Presence({}, [Away(root.path, unreachable, frozenset(drive.id for drive in drives))], unreachable)
+    why = why_unreadable(root.path)
+    if why is not None:
+        return Presence({}, [Away(root.path, why, frozenset(drive.id for drive in drives))], why)
     seen = {drive.id: found for drive in drives if (found := store.witness(root, drive)) is not None}
     for drive in drives:
         if drive.id not in seen and (witness := _outlived(store, root, drive, drives, seen)) is not None:
@@ -145,11 +145,11 @@ def _outlived(
     return seen[same[0].id] if same and store.has_moved(drive, [other.id for other in same]) else None
 
 
-def _unreachable(folder: bytes) -> Offline | None:
+def why_unreadable(folder: bytes) -> Offline | None:
+    """Why the photos in a folder cannot be looked at; None if they can."""
     try:
-        with os.scandir(folder):
-            # Without the permission to enter it, its files are listed, but none of them can be looked at.
-            return None if os.access(folder, os.X_OK) else Offline.UNREADABLE
+        with list_folder(folder):
+            return None
     except (FileNotFoundError, NotADirectoryError):
         return Offline.MISSING
     except OSError:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from clipsearch.errors import BadRequest, NotIndexed
 from clipsearch.paths import absolute, join, relative_to
 from clipsearch.store import texts
-from clipsearch.store.drives import Offline
+from clipsearch.store.drives import Offline, why_unreadable
 from clipsearch.store.filters import EVERYTHING, Circle, Filter, words_of
 from clipsearch.store.photo import Root
 from clipsearch.store.searchable import Searchable
@@ -123,7 +123,7 @@ def _without_offline(store: Searchable, places: list[Place]) -> tuple[list[Place
         root, below, _ = place
         folder = join(root.path, below) if below else root.path
         presence = store.presence(root)
-        if presence.whole or (below and _is_unreadable(folder)):
+        if presence.whole or (below and why_unreadable(folder) is Offline.UNREADABLE):
             offline[root._replace(path=folder)] = presence.whole or Offline.UNREADABLE
             continue
         drives = store.drives_below(root, below) if presence.away else set()
@@ -135,14 +135,6 @@ def _without_offline(store: Searchable, places: list[Place]) -> tuple[list[Place
         if not drives or drives - without:
             searched.append(place._replace(without=without))
     return searched, offline
-
-
-def _is_unreadable(folder: bytes) -> bool:
-    try:
-        with os.scandir(folder):
-            return not os.access(folder, os.X_OK)
-    except OSError as error:
-        return not isinstance(error, FileNotFoundError | NotADirectoryError)
 
 
 # ------------------------------------------------------------------------------------------ conditions
