@@ -66,7 +66,7 @@ def test_it_follows_what_happens_until_ctrl_c(photos: Path, tmp_path: Path) -> N
         (photos / "00.png").unlink()
         read_until(process, "2 moved, 1 removed")
         photos.rename(tmp_path / "away")
-        read_until(process, f"{photos} is not there")
+        read_until(process, f"{photos} is missing")
         save_scenes(tmp_path / "away", 1, first=8)
         with Store.open(index, write=True):
             (tmp_path / "away").rename(photos)
