@@ -87,6 +87,29 @@ def list_folder(folder: bytes) -> contextlib.AbstractContextManager[Iterator[os.
     return entries
 
 
+def lies_in(inner: bytes, outer: bytes) -> bool:
+    """Whether a folder is the other one or inside it, by identity: there are bind mounts, and case may not matter."""
+    if relative_to(inner, outer) is not None:
+        return True
+    try:
+        status = os.stat(outer)
+    except OSError:
+        return False
+    for above in upward(inner):
+        with contextlib.suppress(OSError):
+            if os.path.samestat(os.stat(above), status):
+                return True
+    return False
+
+
+def upward(path: bytes) -> Iterator[bytes]:
+    """A path and the folders above it."""
+    yield path
+    while (above := os.path.dirname(path)) != path:
+        path = above
+        yield path
+
+
 def spellings(path: bytes) -> Iterator[bytes]:
     """How the index may have written a path: as it is, with links to its folder resolved, or with all of them."""
     yield os.path.abspath(path)

@@ -353,7 +353,7 @@ def _embedding_alone(args: argparse.Namespace) -> float:
 
 
 def _cores() -> int:
-    from clipsearch.images.sandbox import usable_cores
+    from clipsearch.threads import usable_cores
 
     return usable_cores()
 

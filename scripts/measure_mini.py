@@ -29,10 +29,10 @@ import numpy as np
 import scenes
 
 import clipsearch
-from clipsearch.images.sandbox import usable_cores
 from clipsearch.indexing.pipeline import BATCH_ON_CPU
 from clipsearch.models.encoders import TorchEncoder
 from clipsearch.models.hub import resolve
+from clipsearch.threads import usable_cores
 
 SCENES = 200
 SIZE = 160  # pixels of a drawn scene, more than mini's input, as photos have

@@ -9,16 +9,18 @@ from pathlib import Path
 
 import pytest
 
+from clipsearch import extras
+
 PACKAGE = Path(__file__).parent.parent / "clipsearch"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 # Each folder may import from itself and from those on the lines above; folders on one line know nothing of each other.
 LAYERS = [
-    {"errors", "arrays", "paths", "extras"},
+    {"errors", "arrays", "paths", "extras", "threads"},
     {"images"},
     {"models", "store"},
-    {"indexing", "search"},
-    {"output"},
+    {"indexing", "search", "cluster"},
+    {"index", "output"},
     {"cli", "web"},
 ]
 
@@ -51,6 +53,15 @@ def test_imports_point_one_way() -> None:
         if room not in ("__init__", "__main__"):
             (level,) = (n for n, layer in enumerate(LAYERS) if room in layer)
             assert own <= {room, "__version__"}.union(*LAYERS[:level], LAYERS[0]), name_of(path)
+            if room in ("cli", "web"):  # they ask an Index, and show what it answers through output
+                assert not own & {"images", "models", "store"}, name_of(path)
+
+
+def test_only_the_registry_leads_to_the_cluster() -> None:
+    users = {name_of(path) for path in FILES if any("cluster" in name.split(".")[1:2] for name in imports_of(path))}
+    assert {user.partition("/")[0] for user in users} == {"cluster"}
+    for name in extras._CLUSTER:
+        assert callable(extras.cluster(name))
 
 
 @pytest.mark.parametrize(
@@ -60,13 +71,13 @@ def test_imports_point_one_way() -> None:
         ("open_clip", {"models/encoders"}),
         ("numkong", {"store/segments"}),
         ("faiss", {"store/segments"}),
-        ("pymilvus", {"store/milvus", "store/entities"}),
-        ("milvus_lite", {"store/milvus"}),
-        ("ray", {"indexing/spread"}),
+        ("pymilvus", {"cluster/milvus", "cluster/collection_rows"}),
+        ("milvus_lite", {"cluster/milvus"}),
+        ("ray", {"cluster/ray"}),
         ("rawpy", {"images/raw"}),
         ("typer", {"cli"}),
         ("rich", {"cli", "output"}),
-        ("textual_image", {"output/preview"}),
+        ("textual_image", {"output/terminal"}),
         ("jinja2", {"output/sheet", "web/app"}),
         ("starlette", {"web"}),
         ("uvicorn", {"web/server", "web/connections"}),

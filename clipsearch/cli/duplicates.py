@@ -21,17 +21,17 @@ from clipsearch.cli.app import (
     destination,
     explained,
     new_app,
+    open_index,
     say,
+    say_left_out,
     width,
     write,
     write_records,
 )
 from clipsearch.errors import BadArgument, BadRequest
-from clipsearch.output import records, text
-from clipsearch.output.move import Move
-from clipsearch.paths import index_place
-from clipsearch.store.filters import EVERYTHING
-from clipsearch.store.opening import open_index
+from clipsearch.output import records, terminal, text
+from clipsearch.output.safe_move import Move
+from clipsearch.search.question import EVERYTHING, Filter
 
 app = new_app()
 ACTION = "Move copies"
@@ -39,25 +39,14 @@ ACTION = "Move copies"
 
 @app.command()
 @explained
+@filters.takes_filters
 def duplicates(
     identical: Annotated[bool, typer.Option("--identical", help="Only byte-identical files.")] = False,
     similar: Annotated[bool, typer.Option("--similar", help="List look-alikes instead: edits, crops, bursts.")] = False,
     similarity: Annotated[
         float | None, typer.Option(metavar="X", help="Threshold for --similar (default 0.98).")
     ] = None,
-    under: filters.Under = None,
-    after: filters.After = None,
-    before: filters.Before = None,
-    camera: filters.Camera = None,
-    near: filters.Near = None,
-    size: filters.Size = None,
-    orientation: filters.Orientation = None,
-    type: filters.Type = None,
-    name: filters.Name = None,
-    reads: filters.Reads = None,
-    keyword: filters.Keyword = None,
-    files_from: filters.FilesFrom = None,
-    from0: filters.From0 = False,
+    filter: Filter = EVERYTHING,
     move_to: Annotated[
         str | None,
         typer.Option(metavar="DIR", help="Move all but the best of each group to DIR.", rich_help_panel=ACTION),
@@ -102,36 +91,28 @@ def duplicates(
     page = destination("html", html)
     form = _form(format, null, page, moves=_is_about_moves(move_to, undo, dry_run), similar=similar)
     _check_kinds(identical, similar, similarity, moves=move_to is not None or undo is not None)
-    where = filters.photo_filter(
-        under, after, before, camera, near, size, orientation, type, name, reads, keyword, files_from, from0
-    )
     if undo is not None:
-        _undo(undo, form, dry_run, chooses=identical or where != EVERYTHING)
+        _undo(undo, form, dry_run, chooses=identical or filter != EVERYTHING)
         return
     from clipsearch.output import quarantine
-    from clipsearch.search.copies import find_copies
-    from clipsearch.search.similar import NEAR, find_similar
 
-    with open_index(index_place(index)) as store:
-        searcher = filters.searcher_of(store, where)
-        folder = None if move_to is None else quarantine.destination(move_to, [root.path for root in store.roots()])
+    with open_index(index) as opened:
+        folder = None if move_to is None else quarantine.destination(move_to, [one.path for one in opened.folders()])
         if similar:
-            groups = find_similar(
-                store, searcher.selection, NEAR if similarity is None else similarity, searcher.present
-            )
+            groups = opened.similar(similarity, filter=filter)
         else:
-            groups = find_copies(store, searcher.selection, searcher.present, identical=identical)
-        filters.say_left_out(searcher)
+            groups = opened.duplicates(identical=identical, filter=filter)
+        say_left_out(opened.left_out)
     if page:
         from clipsearch.output.sheet import write_duplicates
 
         title = "Similar photos" if similar else "Duplicates"
-        write_duplicates(Path(page).expanduser().absolute(), groups, title, text.filter_title(where))
+        write_duplicates(Path(page).expanduser().absolute(), groups, title, text.filter_title(filter))
     if move_to is not None and folder is not None:
         moves = quarantine.move(groups, folder, dry_run=dry_run)
         _report(moves, form, dry_run, lambda done: text.moved(done, move_to, dry_run=dry_run))
     elif form == "table":
-        write(text.duplicates(groups, width(), colour=colour()))
+        write(terminal.duplicates(groups, width(), colour=colour()))
     else:
         write_records(records.duplicates(groups, form, b"\0" if null else b"\n"))
     if not groups:
@@ -183,9 +164,9 @@ def _is_about_moves(move_to: str | None, undo: str | None, dry_run: bool) -> boo
 def _undo(folder: str, form: str, dry_run: bool, *, chooses: bool) -> None:
     if chooses:
         raise BadRequest("--undo moves everything back; leave out --identical and filters")
-    from clipsearch.output import quarantine
+    from clipsearch.output.undo import undo
 
-    moves = quarantine.undo(folder, dry_run=dry_run)
+    moves = undo(folder, dry_run=dry_run)
     if not _report(moves, form, dry_run, lambda done: text.put_back(done, folder, dry_run=dry_run)):
         raise typer.Exit(NOTHING_FOUND)
 

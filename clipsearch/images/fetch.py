@@ -1,4 +1,4 @@
-"""One file from the network, and only when a URL was asked for: limited in size and time."""
+"""Downloads an image from a URL that the user has given, limited in size and time."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ import urllib.request
 from typing import Any
 
 from clipsearch.errors import BadRequest, ImageUnusable, reason
-from clipsearch.images.read import MOST_BYTES, SECONDS, collect
+from clipsearch.images.read import STREAM_BYTES, STREAM_SECONDS, join_chunks
 
 
-def fetch(url: str, most: int = MOST_BYTES, seconds: float = SECONDS) -> bytes:
-    """The bytes behind an http or https URL, at most `most`, all within `seconds`. Raises `BadRequest`."""
+def fetch(url: str, max_bytes: int = STREAM_BYTES, seconds: float = STREAM_SECONDS) -> bytes:
+    """The bytes at an http or https URL. Raises `BadRequest`, also beyond the limits."""
     answers: queue.SimpleQueue[bytes | Exception] = queue.SimpleQueue()
 
     def answer() -> None:
         try:
-            answers.put(_fetched(url, most, seconds))
+            answers.put(_fetched(url, max_bytes, seconds))
         except Exception as error:
             answers.put(error)
 
-    # The timeout of a socket is that of one read: a server that sends a byte a second would never reach it, and looking
-    # up a name has none at all. So the deadline is here, and a thread that is late is left to end with the process.
+    # A socket's timeout limits a single read, so a server that sends a byte per second would never reach it, and a DNS
+    # lookup has no timeout at all. Hence the deadline here; a thread that misses it ends with the process.
     threading.Thread(target=answer, name="fetch", daemon=True).start()
     try:
         found = answers.get(timeout=seconds)
@@ -35,10 +35,10 @@ def fetch(url: str, most: int = MOST_BYTES, seconds: float = SECONDS) -> bytes:
     raise BadRequest(f"{url} could not be fetched: {_problem(found, seconds)}") from None
 
 
-def _fetched(url: str, most: int, seconds: float) -> bytes:
+def _fetched(url: str, max_bytes: int, seconds: float) -> bytes:
     request = urllib.request.Request(url, headers={"User-Agent": "clipsearch"})  # noqa: S310
     with _opener().open(request, timeout=seconds) as answer:
-        data = collect(iter(lambda: answer.read1(1 << 16), b""), most, seconds)
+        data = join_chunks(iter(lambda: answer.read1(1 << 16), b""), max_bytes, seconds)
         if len(data) < int(answer.headers.get("Content-Length") or 0):
             raise ValueError("the connection ended too soon")
         return data
@@ -46,9 +46,9 @@ def _fetched(url: str, most: int, seconds: float) -> bytes:
 
 def _problem(error: Exception, seconds: float) -> str:
     if isinstance(error, urllib.error.HTTPError):
-        said, _, _ = str(error.reason).partition("\n")  # of endless redirects urllib says three lines
+        said, _, _ = str(error.reason).partition("\n")  # urllib has three lines for a redirect loop
         return f"{error.code} {said}"
-    cause = getattr(error, "reason", error)  # URLError wraps what went wrong
+    cause = getattr(error, "reason", error)  # URLError wraps the cause
     if isinstance(cause, TimeoutError):
         return f"took longer than {seconds:.0f} s"
     if isinstance(error, ImageUnusable | OSError | ValueError | http.client.HTTPException):
@@ -57,7 +57,7 @@ def _problem(error: Exception, seconds: float) -> str:
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows at most ten redirects, whose bodies are not read: they may have no end."""
+    """Follows at most ten redirects without reading their bodies, which may be endless."""
 
     def http_error_302(self, req: Any, fp: Any, code: Any, msg: Any, headers: Any) -> Any:
         fp.read = lambda: b""
@@ -67,7 +67,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
 
 
 def _opener() -> urllib.request.OpenerDirector:
-    """What opens http and https alone: redirects may lead to any scheme, and urllib knows ftp, file and data."""
+    """Opens only http and https. urllib's default opener also follows redirects to ftp, file and data."""
     opener = urllib.request.OpenerDirector()
     for handler in (
         urllib.request.ProxyHandler(),

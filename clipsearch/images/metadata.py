@@ -1,4 +1,4 @@
-"""What a photo says of itself in its header."""
+"""Metadata in a photo's header: size, time, camera and place."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 
 
 class Metadata(NamedTuple):
-    """What a photo says of itself. Sizes are in pixels, upright; `taken` is local time in ISO 8601; degrees.
+    """Size in pixels, upright; `taken` in local time, ISO 8601; coordinates in degrees.
 
-    `keywords` are those that other programs have written into it, one a line. `duration` is a video's, in seconds.
+    `keywords` are those that other programs embedded, one per line. `duration` is a video's, in seconds.
     """
 
     width: int
@@ -27,7 +27,7 @@ class Metadata(NamedTuple):
 
 
 def metadata_of(exif: Image.Exif, width: int, height: int) -> Metadata:
-    """From EXIF, which may be damaged, and the size in pixels as it is in the file."""
+    """Parse EXIF, which may be damaged. The size is the file's, before rotation."""
     from PIL import ExifTags
 
     try:
@@ -45,7 +45,7 @@ def metadata_of(exif: Image.Exif, width: int, height: int) -> Metadata:
 
 
 def camera_name(maker: str, model: str) -> str | None:
-    """Maker and model, of which many models name the maker themselves."""
+    """Join maker and model, unless the model begins with the maker."""
     return (model if model.lower().startswith(maker.lower()) else f"{maker} {model}".strip()) or None
 
 
@@ -60,7 +60,7 @@ def _time(value: Any) -> str | None:
     if not match:
         return None
     try:
-        year, month, day, hour, minute, second = (int(part) for part in match.groups())
+        year, month, day, hour, minute, second = map(int, match.groups())
         return datetime(year, month, day, hour, minute, second).isoformat()
     except ValueError:
         return None
@@ -72,6 +72,6 @@ def _degrees(parts: Any, reference: Any, negative: str, limit: int) -> float | N
     except (TypeError, ValueError, ZeroDivisionError):
         return None
     value = degrees + minutes / 60 + seconds / 3600
-    if not abs(value) <= limit:  # also false for NaN
+    if not abs(value) <= limit:  # also rejects NaN
         return None
     return round(-value if _text(reference).upper().startswith(negative) else value, 7) + 0.0  # never -0.0

@@ -1,7 +1,7 @@
-"""Patterns of what scans leave out, as in a .gitignore file at the top of an indexed folder.
+"""Exclude patterns, with the syntax of a .gitignore file at the top of an indexed folder.
 
-What a user gives may also be a path. The index keeps patterns only: they mean the same to a run that starts in another
-folder, and after the indexed folder has moved.
+Users may also give a path. The index stores only patterns: they still apply when a later run starts in another folder,
+or after the indexed folder has moved.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from typing import NamedTuple
 from clipsearch.errors import BadArgument
 from clipsearch.paths import join, relative_to, spellings
 
-# A path from the top, without wildcards. It means that path alone, byte for byte; to other patterns "é" is the same in
-# all its Unicode forms.
+# A path from the top without wildcards. It matches only that path, byte for byte, whereas other patterns match "é" in
+# every Unicode form.
 _EXACT = re.compile(r"(!?)/((?:\\.|[^\\*?\[])+?)(/?) *", re.DOTALL)
 
 
 class Pattern(NamedTuple):
-    """A pattern that leaves out what it matches, or after a "!" takes it back.
+    """A pattern that excludes what it matches, or with a leading "!" includes it again.
 
-    `matches` is asked with a path below the indexed folder, which ends in "/" for a folder, and its NFC form.
+    Call `matches` with a path below the indexed folder, which ends in "/" for a folder, and its NFC form.
     """
 
     text: str
-    leaves_out: bool
+    excludes: bool
     matches: Callable[[str, str], bool]
 
 
@@ -38,15 +38,14 @@ class _Exact(NamedTuple):
 
     @property
     def text(self) -> str:
-        """As a pattern."""
         escaped = re.sub(r"[\\*?\[\]]", r"\\\g<0>", self.path)
         if escaped.endswith(" "):
             escaped = escaped[:-1] + r"\ "
         return f"{self.negation}/{escaped}{self.slash}"
 
 
-def compiled(text: str) -> Pattern | None:
-    """A pattern ready for use; None for one that matches nothing. Raises `BadArgument` for one that Git refuses."""
+def compile_pattern(text: str) -> Pattern | None:
+    """None for a pattern that matches nothing, such as a comment. Raises `BadArgument` for one that Git rejects."""
     exact = _exact(text)
     if exact is not None:
         inside = exact.path + "/"
@@ -57,28 +56,28 @@ def compiled(text: str) -> Pattern | None:
 
     line = "\\" + text if text.startswith("#") else text
     try:
-        (found,) = GitIgnoreSpec.from_lines([_one_line(composed(line))]).patterns
+        (found,) = GitIgnoreSpec.from_lines([_one_line(nfc(line))]).patterns
     except ValueError:
-        raise BadArgument("exclude", f"has a pattern without a meaning: {text!r}") from None
+        raise BadArgument("exclude", f"has an invalid pattern: {text!r}") from None
     if found.include is None:
         return None
     return Pattern(text, found.include, lambda _, path: found.match_file(_one_line(path)) is not None)
 
 
 def check_patterns(given: Iterable[str]) -> None:
-    """Raise `BadArgument` for a pattern that Git refuses, unless it is the path of a file."""
+    """Raise `BadArgument` for a pattern that Git rejects, unless it is the path of a file."""
     for text in given:
         path = _as_path(text)
         if path is None or not os.path.lexists(path):
-            compiled(text)
+            compile_pattern(text)
 
 
 def anchored(given: str, root: bytes, roots: Iterable[bytes], before: Container[str] = ()) -> str | None:
-    """What a user gave as the pattern that `root` keeps; None if it means a path elsewhere.
+    """The pattern to store for `root`, from a pattern or path that a user gave; None if the path is elsewhere.
 
-    A path that exists in one of the indexed folders, `roots`, becomes the pattern of that path alone, and stays it when
-    it is given again after the file is gone: `before` are the patterns until now. Other absolute paths begin at the top
-    of each root, as in .gitignore.
+    A path that exists in one of the indexed folders `roots` becomes a pattern for that path alone. It keeps that
+    meaning when it is given again after the file is gone, if it is in the patterns so far (`before`). Other absolute
+    paths start at the top of each root, as in .gitignore.
     """
     negation, spelt = ("!", given[1:]) if given.startswith("!") else ("", given)
     path = _as_path(given)
@@ -87,9 +86,9 @@ def anchored(given: str, root: bytes, roots: Iterable[bytes], before: Container[
     slash = "/" if spelt.endswith("/") else ""
     for place in spellings(os.fsencode(path)):
         if below := relative_to(place, root):
-            there = _as_listed(root, below)
-            exact = _Exact(negation, os.fsdecode(there or below), slash).text
-            return exact if there or exact in before else f"{negation}/{os.fsdecode(below)}{slash}"
+            listed = _as_listed(root, below)
+            exact = _Exact(negation, os.fsdecode(listed or below), slash).text
+            return exact if listed or exact in before else f"{negation}/{os.fsdecode(below)}{slash}"
         if any(relative_to(place, other) for other in roots):
             return None
     if os.path.isabs(spelt):
@@ -97,8 +96,8 @@ def anchored(given: str, root: bytes, roots: Iterable[bytes], before: Container[
     return None if os.path.lexists(path) else negation + spelt.removeprefix(".")
 
 
-def seen_from(patterns: Iterable[str], inner: bytes) -> tuple[str, ...]:
-    """The patterns of a folder as `inner`, a folder in it, would have them; paths that lie outside `inner` drop out."""
+def patterns_below(patterns: Iterable[str], inner: bytes) -> tuple[str, ...]:
+    """Rewrite the patterns of a folder for `inner`, a folder in it. Drops paths outside `inner`."""
     folder, out = os.fsdecode(inner) + "/", []
     for text in patterns:
         exact = _exact(text)
@@ -109,8 +108,8 @@ def seen_from(patterns: Iterable[str], inner: bytes) -> tuple[str, ...]:
     return tuple(out)
 
 
-def composed(text: str) -> str:
-    """A text in NFC."""
+def nfc(text: str) -> str:
+    """Normalise to Unicode NFC."""
     return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
@@ -120,20 +119,20 @@ def _exact(text: str) -> _Exact | None:
 
 
 def _as_path(given: str) -> str | None:
-    """The path that was given, negated or not: absolute, or one that begins with ./, ../ or ~/. None for a pattern."""
+    """The path in a possibly negated argument: absolute, or with a leading ./, ../ or ~/. None for a pattern."""
     path = os.path.expanduser(given.removeprefix("!"))
     return path if os.path.isabs(path) or re.match(r"\.\.?(/|$)", path) else None
 
 
 def _as_listed(root: bytes, below: bytes) -> bytes | None:
-    """A path as its folders list it, in whatever Unicode form; None if it is not there."""
+    """A path in the Unicode form in which its folders list it; None if it does not exist."""
     folder = root
     for part in below.split(b"/"):
         try:
             names = os.listdir(folder)
         except OSError:
             names = []
-        same = (name for name in sorted(names) if composed(os.fsdecode(name)) == composed(os.fsdecode(part)))
+        same = (name for name in sorted(names) if nfc(os.fsdecode(name)) == nfc(os.fsdecode(part)))
         name = part if part in names else next(same, None)
         if name is None:
             return below if os.path.lexists(join(root, below)) else None
@@ -142,5 +141,5 @@ def _as_listed(root: bytes, below: bytes) -> bytes | None:
 
 
 def _one_line(text: str) -> str:
-    """The same with NUL, which is in no name, for newlines, at which a regular expression would stop."""
+    """Replace newlines, at which regular expressions stop, with NUL, which no name contains."""
     return text.replace("\n", "\0")

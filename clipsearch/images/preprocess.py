@@ -1,4 +1,4 @@
-"""From a decoded image to a model's input, as open_clip's own transform makes it, decoding no more than it needs."""
+"""From a decoded image to a model's input, exactly as open_clip does it, decoding no more than needed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from clipsearch.arrays import Pixels
 
-if TYPE_CHECKING:  # a text query needs the settings alone, and no Pillow
+if TYPE_CHECKING:  # a text query needs the settings but not Pillow
     from PIL import Image
 
     from clipsearch.images.decode import Decoded
@@ -18,11 +18,11 @@ if TYPE_CHECKING:  # a text query needs the settings alone, and no Pillow
 _MEAN = (0.48145466, 0.4578275, 0.40821073)
 _STD = (0.26862954, 0.26130258, 0.27577711)
 
-_LONGEST = 16  # times its short side; no model's input is as long
+_MAX_ASPECT = 16  # long side to short side; no model's input is as long
 
 
 class Box(NamedTuple):
-    """A part of an upright picture, in shares of its width and height."""
+    """A part of an upright picture, as fractions of its width and height."""
 
     left: float
     top: float
@@ -31,17 +31,14 @@ class Box(NamedTuple):
 
     def pixels(self, width: int, height: int) -> tuple[int, int, int, int]:
         """Left, top, right and bottom in a picture of this size."""
-        return (
-            round(self.left * width),
-            round(self.top * height),
-            round(self.right * width),
-            round(self.bottom * height),
-        )
+        left, right = (round(edge * width) for edge in (self.left, self.right))
+        top, bottom = (round(edge * height) for edge in (self.top, self.bottom))
+        return left, top, right, bottom
 
 
 @dataclass(frozen=True, slots=True)
 class Preprocess:
-    """How an image becomes the model's input: `size` in pixels (height, width), `mean` and `std` for values in 0-1."""
+    """How an image becomes the model's input: `size` in pixels (height, width), `mean` and `std` for values 0 to 1."""
 
     size: tuple[int, int]
     mean: tuple[float, float, float] = _MEAN
@@ -52,77 +49,77 @@ class Preprocess:
 
     @staticmethod
     def from_json(record: dict[str, Any]) -> Preprocess:
-        """The reverse of `asdict`, after JSON has made lists of tuples."""
+        """The reverse of `asdict`, after JSON has turned tuples into lists."""
         tuples: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in record.items()}
         return Preprocess(**tuples)
 
 
-def preprocess(image: Image.Image, how: Preprocess, full: tuple[int, int] | None = None) -> Pixels:
-    """An RGB image as the model's input before normalisation, (height, width, 3) uint8.
+def preprocess(image: Image.Image, settings: Preprocess, full_size: tuple[int, int] | None = None) -> Pixels:
+    """Resize and crop an RGB image like `open_clip/transform.py`, pixel by pixel, to (height, width, 3) uint8.
 
-    Resized and cropped as open_clip's own transform does it (`open_clip/transform.py`), pixel by pixel. `full` is the
-    (width, height) of the picture that `image` is a smaller decoding of: rounding its size shifts the crop by a pixel.
+    Does not normalise. `full_size` is (width, height) of the picture if `image` was decoded at a reduced scale: with
+    the rounded size, the crop would be off by a pixel.
     """
     from PIL.Image import Resampling
 
-    height, width = how.size
-    if how.resize_mode == "shortest" and max(image.size) > _LONGEST * min(image.size):
-        image, full = _without_far_ends(image), None
-    full_width, full_height = full or image.size
-    resample = Resampling.BILINEAR if how.interpolation == "bilinear" else Resampling.BICUBIC
-    if how.resize_mode == "squash":
+    height, width = settings.size
+    if settings.resize_mode == "shortest" and max(image.size) > _MAX_ASPECT * min(image.size):
+        image, full_size = _without_far_ends(image), None
+    full_width, full_height = full_size or image.size
+    resample = Resampling.BILINEAR if settings.interpolation == "bilinear" else Resampling.BICUBIC
+    if settings.resize_mode == "squash":
         image = image.resize((width, height), resample)
-    elif how.resize_mode == "shortest" and height == width:  # as torchvision does it: the other side is rounded down
+    elif settings.resize_mode == "shortest" and height == width:  # like torchvision, which rounds the long side down
         short, long = sorted((full_width, full_height))
         other = int(height * long / short)
         image = image.resize((height, other) if full_width <= full_height else (other, height), resample)
     else:
         ratios = full_height / height, full_width / width
-        if how.resize_mode == "longest":
+        if settings.resize_mode == "longest":
             ratio = max(ratios)
         else:
-            ratio, resample = min(ratios), Resampling.BICUBIC  # open_clip forgets the interpolation here
-        # Beyond open_clip, the short side of a very long image does not vanish.
+            ratio, resample = min(ratios), Resampling.BICUBIC  # open_clip ignores the interpolation here
+        # Unlike open_clip, keep at least one pixel of the short side.
         image = image.resize((max(1, round(full_width / ratio)), max(1, round(full_height / ratio))), resample)
     if image.size != (width, height):
-        image = _centre(image, width, height, how.fill_color)
+        image = _centre_crop(image, width, height, settings.fill_color)
     return np.asarray(image, np.uint8)
 
 
-def decode_for(data: bytes, how: Preprocess) -> Decoded:
-    """An image file's bytes as an image that `preprocess` loses nothing by. Raises `ImageUnusable`.
+def decode_for(data: bytes, settings: Preprocess) -> Decoded:
+    """Decode an image file at a resolution that is enough for `model_input`. Raises `ImageUnusable`.
 
-    JPEGs are decoded at the smallest scale that leaves twice the input's size, which is all that resizing needs.
+    JPEGs are decoded at the smallest scale with at least twice the input's size: a larger one changes nothing.
     """
     from clipsearch.images.decode import decode
 
-    return decode(data, short_side=2 * min(how.size))
+    return decode(data, short_side=2 * min(settings.size))
 
 
-def pixels_of(decoded: Decoded, how: Preprocess) -> Pixels:
-    """The model's input from what `decode_for` gave."""
-    return preprocess(decoded.image, how, (decoded.metadata.width, decoded.metadata.height))
+def model_input(decoded: Decoded, settings: Preprocess) -> Pixels:
+    """Preprocess the result of `decode_for`."""
+    return preprocess(decoded.image, settings, (decoded.metadata.width, decoded.metadata.height))
 
 
-def seen(how: Preprocess, width: int, height: int) -> Box:
-    """What the model's input shows of an upright picture of this size: a box, maybe larger than it."""
-    if how.resize_mode == "squash":
+def visible_part(settings: Preprocess, width: int, height: int) -> Box:
+    """The part of an upright picture of this size that the model's input shows; may extend beyond it."""
+    if settings.resize_mode == "squash":
         return Box(0, 0, 1, 1)
-    ratios = width / how.size[1], height / how.size[0]
-    ratio = max(ratios) if how.resize_mode == "longest" else min(ratios)
-    shares = ratio / ratios[0], ratio / ratios[1]
-    return Box((1 - shares[0]) / 2, (1 - shares[1]) / 2, (1 + shares[0]) / 2, (1 + shares[1]) / 2)
+    ratios = width / settings.size[1], height / settings.size[0]
+    ratio = max(ratios) if settings.resize_mode == "longest" else min(ratios)
+    x, y = ratio / ratios[0], ratio / ratios[1]
+    return Box((1 - x) / 2, (1 - y) / 2, (1 + x) / 2, (1 + y) / 2)
 
 
 def _without_far_ends(image: Image.Image) -> Image.Image:
-    """The middle of a very long image: its ends would be cropped anyway, after having been made enormous."""
-    most = _LONGEST * min(image.size)
+    """Crop a very long image before it is enlarged: its ends would be cropped afterwards anyway."""
+    most = _MAX_ASPECT * min(image.size)
     left, top = max(0, (image.width - most) // 2), max(0, (image.height - most) // 2)
     return image.crop((left, top, image.width - left, image.height - top))
 
 
-def _centre(image: Image.Image, width: int, height: int, fill: int) -> Image.Image:
-    """Cut to the centre, padded where the image is smaller, with torchvision's rounding of half pixels."""
+def _centre_crop(image: Image.Image, width: int, height: int, fill: int) -> Image.Image:
+    """Crop to the centre, padding what is smaller, and round half pixels like torchvision."""
     pad_x, pad_y = max(width - image.width, 0), max(height - image.height, 0)
     if pad_x or pad_y:
         from PIL import Image

@@ -1,13 +1,12 @@
-"""Walk folders in a stable order and yield the files that look like photos.
+"""Walks folders in a stable order and yields the files that look like photos.
 
-Paths are bytes, as the file system has them, relative to the scanned root and with `/` between their parts, in
-bytewise order of the whole path: two scans of one tree, or a scan and a sorted catalogue, can be merged.
+Paths are bytes, as in the file system, relative to the scanned root, with "/" between parts. They come in bytewise
+order of the whole path, so that two scans, or a scan and a sorted catalogue, can be merged.
 """
 
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import stat
 from collections.abc import Iterator, Sequence
@@ -15,63 +14,29 @@ from enum import StrEnum
 from typing import NamedTuple, Protocol
 
 from clipsearch.errors import reason
-from clipsearch.extras import is_installed
-from clipsearch.images.beside import SidecarNames, is_sidecar_name, token
-from clipsearch.images.patterns import compiled, composed
+from clipsearch.images.kinds import HEAD, SUFFIXES, can_read_videos, is_raw_name, is_video_name, looks_like_a_photo
+from clipsearch.images.patterns import compile_pattern, nfc
 from clipsearch.images.read import read_head
-from clipsearch.images.signatures import HEAD, looks_like_a_photo
+from clipsearch.images.siblings import XmpNames, is_xmp_name
+from clipsearch.images.sidecar import token
 from clipsearch.paths import list_folder
 
-# Kinds of file by the endings of their names.
-TYPES = {
-    name: tuple(suffixes.split())
-    for name, suffixes in {
-        "jpeg": ".jpg .jpeg .jpe .jfif",
-        "png": ".png .apng",
-        "gif": ".gif",
-        "webp": ".webp",
-        "tiff": ".tif .tiff",
-        "bmp": ".bmp",
-        "heic": ".heic .heif .hif",
-        "avif": ".avif",
-        "jp2": ".jp2",
-        "pnm": ".ppm .pgm",
-        "tga": ".tga",
-        "video": ".mp4 .m4v .mov .mkv .webm .avi",
-        "raw": ".cr2 .cr3 .nef .arw .dng .raf .rw2 .orf .pef",
-    }.items()
-}
-_RAW = tuple(suffix.encode() for suffix in TYPES["raw"])
-_VIDEO = tuple(suffix.encode() for suffix in TYPES["video"])
-IMAGE_SUFFIXES = frozenset(suffix.encode() for suffixes in TYPES.values() for suffix in suffixes)
-_CTIME_IS_CHANGE = os.name != "nt"  # on Windows it is the time of creation
-_SQLITE_INTEGER = 2**63 - 1  # some file systems keep times beyond the year 2262
-_UNKNOWN = (0, 0)  # the identity of a folder where the file system gives none
 BROKEN_LINK = "broken link"
-NOT_PHOTOS = frozenset({b"@eaDir", b"node_modules"})  # thumbnails of photo servers, packages
+
+_CTIME_IS_CHANGE = os.name != "nt"  # on Windows it is the creation time
+_MAX_SQLITE_INTEGER = 2**63 - 1  # some file systems have times beyond the year 2262
+_UNKNOWN = (0, 0)  # identity of a folder on a file system without inodes
+_NOT_PHOTOS = frozenset({b"@eaDir", b"node_modules"})  # Synology's thumbnails, JavaScript packages
 
 
-def is_raw_name(path: bytes) -> bool:
-    """Whether a file's name is that of a RAW file."""
-    return path.lower().endswith(_RAW)
-
-
-@functools.cache
-def can_read_videos() -> bool:
-    """Whether the package for videos is installed; where it is not, scans leave them out."""
-    return is_installed("video")
-
-
-def is_video_name(path: bytes) -> bool:
-    """Whether a file's name is that of a video."""
-    return path.lower().endswith(_VIDEO)
+# ------------------------------------------------------------------------------------------ rules
 
 
 class Rules(NamedTuple):
-    """What a scan leaves out and takes in.
+    """What a scan includes.
 
-    `exclude` are patterns as in a .gitignore file in the root (`images.patterns`). `any_name` takes in files without an
-    extension whose first bytes are those of a photo.
+    `exclude` has patterns as in a .gitignore file in the root (`images.patterns`). `any_name` includes files without a
+    suffix that begin like a photo.
     """
 
     hidden: bool = False
@@ -83,152 +48,74 @@ class Rules(NamedTuple):
 
 
 class Setting(StrEnum):
-    """A rule other than a pattern that leaves a path out. A type of its own: a pattern may read "hidden" too."""
+    """A rule, other than a pattern, that excludes a path. Its own type, since a pattern may also read "hidden"."""
 
     HIDDEN = "hidden"
     RAW = "raw"
     VIDEO = "video"
 
 
-class FoundFile(NamedTuple):
-    """A file that may be a photo, by its name or its first bytes. `error` says why it is none, where that is clear.
-
-    `sidecars` are the names of its XMP files, `sidecar_token` changes with them. `device` is that of its folder; for a
-    link to a file, that of `target`, the folder of the file that it leads to.
-    """
-
-    path: bytes
-    size: int
-    mtime_ns: int
-    ctime_ns: int = 0
-    error: str | None = None
-    sidecar_token: int | None = None
-    sidecars: tuple[bytes, ...] = ()
-    device: int = 0
-    target: bytes | None = None
-
-
-class Unreadable(NamedTuple):
-    """A folder that could not be listed, or a file that could not be looked at: nothing is known of what is there."""
-
-    path: bytes
-    reason: str
-
-
-class _Entry(NamedTuple):
-    """A file or folder by its path, which ends in "/" for a folder, and the sidecars of a file."""
-
-    path: bytes
-    entry: os.DirEntry[bytes] | None = None
-    sidecars: Sequence[os.DirEntry[bytes]] = ()
-
-
-_Entries = Iterator[_Entry]
-
-
 class Exclusions:
-    """The rules of one root, applied to paths below it. `matched` collects the patterns that matched something."""
+    """Applies the rules of a root to paths below it. `matched` collects the patterns that matched something."""
 
     def __init__(self, rules: Rules) -> None:
         self.matched: set[str] = set()
         self._rules = rules
-        self._patterns = [pattern for pattern in map(compiled, rules.exclude) if pattern is not None]
+        self._patterns = [pattern for pattern in map(compile_pattern, rules.exclude) if pattern is not None]
 
-    def reason(self, path: bytes) -> Setting | str | None:
-        """What leaves out a path below the root, which ends in "/" for a folder: a setting, a pattern, or None.
+    def rule_for(self, path: bytes) -> Setting | str | None:
+        """The setting or pattern that excludes a path or a folder above it, if any. A folder's path ends in "/"."""
+        ends = [n + 1 for n, byte in enumerate(path) if byte == ord("/")] + [len(path)]
+        return next((rule for end in ends if (rule := self.own_rule(path[:end])) is not None), None)
 
-        The folders above it are not looked at.
-        """
+    def own_rule(self, path: bytes) -> Setting | str | None:
+        """As `rule_for`, without the folders above the path."""
         name = path.rstrip(b"/").rpartition(b"/")[2]
-        if not self._rules.hidden and (name.startswith(b".") or name in NOT_PHOTOS):
+        if not self._rules.hidden and (name.startswith(b".") or name in _NOT_PHOTOS):
             return Setting.HIDDEN
-        found: Setting | str | None = _kind_left_out(path, self._rules)
+        found: Setting | str | None = _excluded_kind(path, self._rules)
         if found:
             return found
         if self._patterns:
-            # As text, or `?` would be one byte of a letter. Bytes that are not text become one character each.
+            # As text, so that `?` matches a character rather than a byte. An undecodable byte is one character.
             text = os.fsdecode(path)
-            in_nfc = composed(text)
+            in_nfc = nfc(text)
             for pattern in self._patterns:
                 if pattern.matches(text, in_nfc):
                     self.matched.add(pattern.text)
-                    found = pattern.text if pattern.leaves_out else None  # the last one decides, as in Git
+                    found = pattern.text if pattern.excludes else None  # the last match wins, as in Git
         return found
 
-    def on_the_way(self, path: bytes) -> Setting | str | None:
-        """What leaves out a path below the root or a folder above it, so that a scan never comes to it; or None."""
-        ends = [n + 1 for n, byte in enumerate(path) if byte == ord("/")] + [len(path)]
-        return next((why for end in ends if (why := self.reason(path[:end])) is not None), None)
+
+def may_be_a_photo(path: bytes, rules: Rules) -> bool:
+    """Whether the name of a file may be a photo's; without a suffix, its first bytes decide."""
+    suffix = os.path.splitext(path)[1].lower()
+    if _excluded_kind(path, rules) or (is_video_name(path) and not can_read_videos()):
+        return False
+    return suffix in SUFFIXES or (rules.any_name and not suffix)
 
 
-def scan(
-    root: bytes, rules: Rules | None = None, under: bytes = b"", exclusions: Exclusions | None = None
-) -> Iterator[FoundFile | Unreadable]:
-    """Yield the photos below `root/under` in bytewise order of their paths relative to `root`.
-
-    Hidden files and folders, `@eaDir` and `node_modules` are left out unless `rules.hidden`. Links to files are
-    followed; links to folders only with `rules.follow_links`, and never into a folder that contains them. `exclusions`
-    are made from the rules unless they are given.
-    """
-    rules = rules or Rules()
-    exclusions = exclusions or Exclusions(rules)
-    parts = under.split(b"/") if under else []
-    above = tuple(_identity(os.path.join(root, *parts[:depth])) for depth in range(len(parts)))
-    # The listings of the folders that the walk is in, outermost first, each with the identities down to its folder.
-    stack: list[tuple[_Entries, tuple[tuple[int, int], ...]]] = [(iter([_Entry(under + b"/")]), above)]
-    while stack:
-        entries, above = stack[-1]
-        found = next(entries, None)
-        if found is None:
-            stack.pop()
-        elif found.entry is None or found.path.endswith(b"/"):
-            folder = found.path[:-1]
-            identity = _identity(os.path.join(root, folder))
-            if identity in above and identity != _UNKNOWN:
-                continue
-            try:
-                listed = _list(root, folder, rules, exclusions)
-                if _identity(os.path.join(root, folder)) != identity:  # to list it may have mounted it
-                    identity = _identity(os.path.join(root, folder))
-                    listed = _list(root, folder, rules, exclusions)
-            except OSError as error:
-                yield Unreadable(folder, reason(error))
-                continue
-            if _identity(os.path.join(root, folder)) != identity:
-                yield Unreadable(folder, "mounted or unmounted while it was listed")
-                continue
-            stack.append((iter(listed), (*above, identity)))
-        elif (item := _look_at(found.path, found.entry)) is not None:
-            if isinstance(item, FoundFile):
-                item = _located(item, found.entry, above[-1][0])
-                item = _with_sidecars(item, found.sidecars) if found.sidecars else item
-            yield item
-
-
-def _located(item: FoundFile, entry: os.DirEntry[bytes], device: int) -> FoundFile:
-    """The same with the device of its folder; of a link, with the folder and the device of what it leads to."""
-    if entry.is_symlink():
-        target = os.path.dirname(os.path.realpath(entry.path))
-        if (found := _identity(target)) != _UNKNOWN:
-            return item._replace(device=found[0], target=target)
-    return item._replace(device=device)
+def _excluded_kind(path: bytes, rules: Rules) -> Setting | None:
+    if not rules.raw and is_raw_name(path):
+        return Setting.RAW
+    return Setting.VIDEO if not rules.video and is_video_name(path) else None
 
 
 class Overlooked:
-    """Tells files that a scan of a root passes over, though they are there, from those that it should have found."""
+    """Tells existing files that a scan of a root skips from those that it should have found."""
 
     def __init__(self, root: bytes, rules: Rules) -> None:
         self._root, self._rules, self._exclusions = root, rules, Exclusions(rules)
         self._listings: dict[bytes, frozenset[bytes]] = {}
 
     def __call__(self, path: bytes) -> bool:
-        """Whether a file is left out by the rules, is no photo any more, or has another name by now.
+        """Whether a file is excluded, no longer a photo, or renamed. Raises `OSError`.
 
-        On a disk that ignores case, a file is there by its old name too. Raises `OSError`.
+        On a disk that ignores case, a file still exists under its old name when only the case has changed.
         """
-        whole = os.path.join(self._root, path)
-        is_named = os.path.splitext(path)[1] or looks_like_a_photo(read_head(whole, HEAD))
-        if self._exclusions.on_the_way(path) or not (is_named and may_be_a_photo(path, self._rules)):
+        full_path = os.path.join(self._root, path)
+        is_named = os.path.splitext(path)[1] or looks_like_a_photo(read_head(full_path, HEAD))
+        if self._exclusions.rule_for(path) or not (is_named and may_be_a_photo(path, self._rules)):
             return True
         folder = self._root
         *above, name = path.split(b"/")
@@ -246,26 +133,135 @@ class Overlooked:
         return self._listings[folder]
 
 
-def left_out(rules: Rules, path: bytes) -> Setting | str | None:
-    """Why a scan never comes to a path below the root: the setting or the pattern that leaves it out, or None.
+# ------------------------------------------------------------------------------------------ files
 
-    A folder's path ends in "/". A folder that is left out leaves out all that is in it.
+
+class FoundFile(NamedTuple):
+    """A file that looks like a photo. `error` says why it cannot be one, if that is already clear.
+
+    `sidecars` are the names of its XMP files; `sidecar_token` changes when they do. `device` is that of its folder. For
+    a link to a file, `target` is the folder of the linked file, and `device` is that folder's.
     """
-    return Exclusions(rules).on_the_way(path)
+
+    path: bytes
+    size: int
+    mtime_ns: int
+    ctime_ns: int = 0
+    error: str | None = None
+    sidecar_token: int | None = None
+    sidecars: tuple[bytes, ...] = ()
+    device: int = 0
+    target: bytes | None = None
+
+
+class Unreadable(NamedTuple):
+    """A folder that could not be listed, or a file that could not be examined: its contents are unknown."""
+
+    path: bytes
+    reason: str
+
+
+class OnDisk(Protocol):
+    """Size and times of a file, from the disk or the catalogue."""
+
+    @property
+    def size(self) -> int: ...
+    @property
+    def mtime_ns(self) -> int: ...
+    @property
+    def ctime_ns(self) -> int: ...
+
+
+def has_changed(now: OnDisk, before: OnDisk) -> bool:
+    """Whether the contents of a file may have changed, by its size and times."""
+    return not same_times(now, before) or (_CTIME_IS_CHANGE and now.ctime_ns != before.ctime_ns)
+
+
+def is_modified(status: os.stat_result, before: OnDisk) -> bool:
+    """As `has_changed`, for a file's current status."""
+    return has_changed(found_file(b"", status), before)
+
+
+def same_times(now: OnDisk, before: OnDisk) -> bool:
+    """Whether size and modification time are equal."""
+    return (now.size, now.mtime_ns) == (before.size, before.mtime_ns)
+
+
+def found_file(path: bytes, status: os.stat_result, error: str | None = None) -> FoundFile:
+    """Describe a file by its path below the root and its status."""
+    mtime_ns, ctime_ns = (
+        max(-_MAX_SQLITE_INTEGER, min(time, _MAX_SQLITE_INTEGER)) for time in (status.st_mtime_ns, status.st_ctime_ns)
+    )
+    return FoundFile(path, status.st_size, mtime_ns, ctime_ns, error)
+
+
+# ------------------------------------------------------------------------------------------ walk
+
+
+class _Entry(NamedTuple):
+    """A file or folder by its path, which ends in "/" for a folder, and the sidecars of a file."""
+
+    path: bytes
+    entry: os.DirEntry[bytes] | None = None
+    sidecars: Sequence[os.DirEntry[bytes]] = ()
+
+
+def scan(
+    root: bytes, rules: Rules | None = None, under: bytes = b"", exclusions: Exclusions | None = None
+) -> Iterator[FoundFile | Unreadable]:
+    """Yield the photos below `root/under` in bytewise order of their paths relative to `root`.
+
+    Skips hidden files and folders, `@eaDir` and `node_modules` unless `rules.hidden`. Follows links to files; follows
+    links to folders only with `rules.follow_links`, and never into a folder that contains them. `exclusions` default to
+    those of the rules.
+    """
+    rules = rules or Rules()
+    exclusions = exclusions or Exclusions(rules)
+    parts = under.split(b"/") if under else []
+    above = tuple(_identity(os.path.join(root, *parts[:depth])) for depth in range(len(parts)))
+    # Listings of the open folders, outermost first, each with the identities of the folders on the way.
+    stack: list[tuple[Iterator[_Entry], tuple[tuple[int, int], ...]]] = [(iter([_Entry(under + b"/")]), above)]
+    while stack:
+        entries, above = stack[-1]
+        found = next(entries, None)
+        if found is None:
+            stack.pop()
+        elif found.entry is None or found.path.endswith(b"/"):
+            folder = found.path[:-1]
+            identity = _identity(os.path.join(root, folder))
+            if identity in above and identity != _UNKNOWN:
+                continue
+            try:
+                listed = _list(root, folder, rules, exclusions)
+                if _identity(os.path.join(root, folder)) != identity:  # listing it may have mounted it
+                    identity = _identity(os.path.join(root, folder))
+                    listed = _list(root, folder, rules, exclusions)
+            except OSError as error:
+                yield Unreadable(folder, reason(error))
+                continue
+            if _identity(os.path.join(root, folder)) != identity:
+                yield Unreadable(folder, "mounted or unmounted while it was listed")
+                continue
+            stack.append((iter(listed), (*above, identity)))
+        elif (item := _look_at(found.path, found.entry)) is not None:
+            if isinstance(item, FoundFile):
+                item = _located(item, found.entry, above[-1][0])
+                item = _with_sidecars(item, found.sidecars) if found.sidecars else item
+            yield item
 
 
 def _list(root: bytes, folder: bytes, rules: Rules, exclusions: Exclusions) -> list[_Entry]:
-    """The photos and folders in a folder, in order. A folder's path ends in "/" so that it sorts where its files do."""
+    """The photos and folders in a folder, in order. With its final "/", a folder's path sorts where its files do."""
     found, names, sidecars = [], [], {}
     with list_folder(os.path.join(root, folder)) as entries:
         for entry in entries:
-            if is_sidecar_name(entry.name) and not _is_folder(entry, follow_links=True):
+            if is_xmp_name(entry.name) and not _is_folder(entry, follow_links=True):
                 sidecars[entry.name] = entry
                 continue
             names.append(entry.name)
             path = folder + b"/" + entry.name if folder else entry.name
             is_folder = _is_folder(entry, rules.follow_links)
-            if exclusions.reason(path + b"/" if is_folder else path) is not None:
+            if exclusions.own_rule(path + b"/" if is_folder else path) is not None:
                 continue
             if may_be_a_photo(entry.name, rules) and (os.path.splitext(entry.name)[1] or _is_file(entry)):
                 found.append(_Entry(path, entry))
@@ -274,31 +270,45 @@ def _list(root: bytes, folder: bytes, rules: Rules, exclusions: Exclusions) -> l
     found.sort(key=lambda item: item.path)
     if not sidecars:
         return found
-    of = SidecarNames(sidecars, names)
+    of = XmpNames(sidecars, names)
     return [item._replace(sidecars=[sidecars[name] for name in of.of(os.path.basename(item.path))]) for item in found]
 
 
-def _with_sidecars(photo: FoundFile, sidecars: Sequence[os.DirEntry[bytes]]) -> FoundFile:
-    """The photo with those of its sidecars that are still there."""
+def _look_at(path: bytes, entry: os.DirEntry[bytes]) -> FoundFile | Unreadable | None:
+    try:
+        status = entry.stat()
+        if not os.path.splitext(path)[1] and not looks_like_a_photo(read_head(entry.path, HEAD)):
+            return None
+    except OSError as error:
+        missing = isinstance(error, FileNotFoundError)
+        if not entry.is_symlink():  # a missing file was deleted since its folder was listed
+            return None if missing else Unreadable(path, reason(error))
+        return found_file(path, entry.stat(follow_symlinks=False), BROKEN_LINK if missing else reason(error))
+    if stat.S_ISREG(status.st_mode):
+        problem = None if status.st_size else "empty file"
+    elif stat.S_ISDIR(status.st_mode):
+        problem = "a folder, not an image"
+    else:
+        problem = "not a regular file"
+    return found_file(path, status, problem)
+
+
+def _located(file: FoundFile, entry: os.DirEntry[bytes], device: int) -> FoundFile:
+    """Add the device, and for a link the folder that it leads to."""
+    if entry.is_symlink():
+        target = os.path.dirname(os.path.realpath(entry.path))
+        if (found := _identity(target)) != _UNKNOWN:
+            return file._replace(device=found[0], target=target)
+    return file._replace(device=device)
+
+
+def _with_sidecars(file: FoundFile, sidecars: Sequence[os.DirEntry[bytes]]) -> FoundFile:
+    """Add the sidecars that still exist."""
     found = []
     for entry in sidecars:
         with contextlib.suppress(OSError):
             found.append((entry.name, entry.stat()))
-    return photo._replace(sidecars=tuple(name for name, _ in found), sidecar_token=token(found))
-
-
-def may_be_a_photo(path: bytes, rules: Rules) -> bool:
-    """Whether a file with this name may be a photo; without an ending, its first bytes have to say."""
-    suffix = os.path.splitext(path)[1].lower()
-    if _kind_left_out(path, rules) or (suffix in _VIDEO and not can_read_videos()):
-        return False
-    return suffix in IMAGE_SUFFIXES or (rules.any_name and not suffix)
-
-
-def _kind_left_out(path: bytes, rules: Rules) -> Setting | None:
-    if not rules.raw and is_raw_name(path):
-        return Setting.RAW
-    return Setting.VIDEO if not rules.video and is_video_name(path) else None
+    return file._replace(sidecars=tuple(name for name, _ in found), sidecar_token=token(found))
 
 
 def _is_folder(entry: os.DirEntry[bytes], follow_links: bool) -> bool:
@@ -316,62 +326,9 @@ def _is_file(entry: os.DirEntry[bytes]) -> bool:
 
 
 def _identity(folder: bytes) -> tuple[int, int]:
+    """Device and inode."""
     try:
         status = os.stat(folder)
-    except OSError:  # it went away since it was listed
+    except OSError:  # deleted since it was listed
         return _UNKNOWN
-    return status.st_dev & _SQLITE_INTEGER, status.st_ino
-
-
-def _look_at(path: bytes, entry: os.DirEntry[bytes]) -> FoundFile | Unreadable | None:
-    try:
-        status = entry.stat()
-        if not os.path.splitext(path)[1] and not looks_like_a_photo(read_head(entry.path, HEAD)):
-            return None
-    except OSError as error:
-        missing = isinstance(error, FileNotFoundError)
-        if not entry.is_symlink():  # a file that is missing went away since its folder was listed
-            return None if missing else Unreadable(path, reason(error))
-        return found_file(path, entry.stat(follow_symlinks=False), BROKEN_LINK if missing else reason(error))
-    if stat.S_ISREG(status.st_mode):
-        problem = None if status.st_size else "empty file"
-    elif stat.S_ISDIR(status.st_mode):
-        problem = "a folder, not an image"
-    else:
-        problem = "not a regular file"
-    return found_file(path, status, problem)
-
-
-class OnDisk(Protocol):
-    """What tells whether a file was changed: its size and its times."""
-
-    @property
-    def size(self) -> int:
-        """In bytes."""
-
-    @property
-    def mtime_ns(self) -> int:
-        """When its contents were changed."""
-
-    @property
-    def ctime_ns(self) -> int:
-        """When anything of it was changed."""
-
-
-def has_changed(now: OnDisk, before: OnDisk) -> bool:
-    """Whether a file may have other contents than it had, by its size and its times."""
-    return not same_times(now, before) or (_CTIME_IS_CHANGE and now.ctime_ns != before.ctime_ns)
-
-
-def same_times(now: OnDisk, before: OnDisk) -> bool:
-    """Whether size and modification time are the same."""
-    return (now.size, now.mtime_ns) == (before.size, before.mtime_ns)
-
-
-def found_file(path: bytes, status: os.stat_result, error: str | None = None) -> FoundFile:
-    """A file by its path below the root, as the system describes it."""
-    return FoundFile(path, status.st_size, _time(status.st_mtime_ns), _time(status.st_ctime_ns), error)
-
-
-def _time(nanoseconds: int) -> int:
-    return max(-_SQLITE_INTEGER, min(nanoseconds, _SQLITE_INTEGER))
+    return status.st_dev & _MAX_SQLITE_INTEGER, status.st_ino

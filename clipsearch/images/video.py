@@ -1,6 +1,7 @@
-"""Videos: the frames in which the picture has changed, and when they come.
+"""Videos: frames that differ from those before them, comparison of copies, metadata.
 
-Needs PyAV. Frames that can be decoded without others are looked at; where these lie far apart, those between them too.
+Needs PyAV. Frames are taken from the keyframes, which can be decoded alone; where these are far apart, also from the
+frames between them.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from clipsearch.errors import ImageUnusable
-from clipsearch.images.compare import LEAST_DETAIL, likeness_of, perceptual_hash
 from clipsearch.images.decode import MAX_PIXELS
+from clipsearch.images.likeness import LEAST_DETAIL, likeness_of
 from clipsearch.images.metadata import Metadata, camera_name
+from clipsearch.images.phash import perceptual_hash
 from clipsearch.images.preprocess import Preprocess, preprocess
 
 if TYPE_CHECKING:
@@ -27,22 +29,25 @@ if TYPE_CHECKING:
 
     from clipsearch.arrays import Pixels
 
-MOST_FRAMES = 300  # of one video
-_SOONEST, _LATEST = 1.0, 10.0  # seconds between two frames
-_CHANGED = 12.0  # mean difference of two small grey pictures, 0 to 255: less is noise and a hand that trembles
+MAX_FRAMES = 300  # per video
+
+_SHORTEST, _LONGEST = 1.0, 10.0  # seconds between two frames
+_CHANGED = 12.0  # mean difference of two small grey pictures, 0 to 255; noise and an unsteady hand cause less
 _SMALL = 32  # pixels
-_COMPARED, _WHOLE = 144, 4320  # pixels of the short side of frames that are compared: most, and one a second
-_STEP = 100.0  # of a JPEG (`compare.Facts`) that is compressed as strongly as a film may be
+_COMPARED, _FULL = 144, 4320  # pixels of the short side when comparing every frame, and one per second
+_STEP = 100.0  # the quantization step (`likeness.likeness_of`) of a JPEG as strongly compressed as a film may be
 _SAME_TIME = 0.01  # seconds
-_PATIENCE = 40.0  # seconds of work after which what was found until then is all
-# By its content a file could be a list of others, to be had from anywhere.
-_ALONE = {"format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi", "protocol_whitelist": "file"}
+_PATIENCE = 40.0  # seconds of work, after which the frames found so far have to do
+# The contents of a file could make FFmpeg open a playlist of other files or URLs.
+_FILES_ONLY = {"format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi", "protocol_whitelist": "file"}
+
+Timed = tuple[float, Any]  # seconds from the start of the video, and the frame
 
 
 class Video(NamedTuple):
-    """Frames as a model's input, (n, height, width, 3) uint8, with the seconds from the start at which each comes.
+    """Frames as a model's input, (n, height, width, 3) uint8, with their times in seconds.
 
-    `hash` is the perceptual hash of the first of them.
+    `hash` is the perceptual hash of the first frame.
     """
 
     pixels: Pixels
@@ -51,51 +56,47 @@ class Video(NamedTuple):
     hash: int
 
 
-def frames_of(path: str, how: Preprocess) -> Video:
-    """The frames of a video that show something else than those before them. Raises `ImageUnusable`."""
+def distinct_frames(path: str, settings: Preprocess) -> Video:
+    """The frames that differ from those before them, preprocessed for a model. Raises `ImageUnusable`."""
     kept: list[tuple[float, Pixels]] = []
-    turned, first = False, 0
+    is_sideways, first = False, 0
     with _explained():
         try:
             for seconds, frame in _changes(path):
-                image = _upright(frame, 2 * max(how.size))
+                image = _upright(frame, 2 * max(settings.size))
                 first = first if kept else perceptual_hash(image)
-                kept.append((seconds, preprocess(image, how)))
-                turned = round(frame.rotation / 90) % 2 == 1
-        except Exception:  # of a damaged video, what comes before the damage counts
+                kept.append((seconds, preprocess(image, settings)))
+                is_sideways = round(frame.rotation / 90) % 2 == 1
+        except Exception:  # a damaged video counts up to the damage
             if not kept:
                 raise
-        metadata = _metadata(path, turned=turned)
+        metadata = _metadata(path, is_sideways=is_sideways)
     if not kept:
         raise ImageUnusable("has no pictures")
-    kept = kept[:: -(-len(kept) // MOST_FRAMES)]
+    kept = kept[:: -(-len(kept) // MAX_FRAMES)]
     return Video(np.stack([pixels for _, pixels in kept]), tuple(round(at, 3) for at, _ in kept), metadata, first)
 
 
-def _changes(path: str) -> Iterator[tuple[float, Any]]:
-    """Of the frames that are looked at, those that differ from the one before them or come long after it."""
-    ends = time.monotonic() + _PATIENCE
+def _changes(path: str) -> Iterator[Timed]:
+    """Candidates that differ from the one before them, or come long after it."""
+    deadline = time.monotonic() + _PATIENCE
     last, before = 0.0, None
-    for seconds, frame in _looked_at(path):
+    for seconds, frame in _candidates(path):
         small = frame.reformat(_SMALL, _SMALL, "gray").to_ndarray().astype(np.int16)
-        if before is None or seconds - last >= _LATEST or np.abs(small - before).mean() > _CHANGED:
+        if before is None or seconds - last >= _LONGEST or np.abs(small - before).mean() > _CHANGED:
             yield seconds, frame
             last, before = seconds, small
-        if time.monotonic() > ends:
+        if time.monotonic() > deadline:
             return
 
 
 def frame_at(path: str, seconds: float, long_side: int) -> Image.Image:
-    """The frame of a video at a time, upright, about `long_side` pixels long. Raises `ImageUnusable`."""
+    """The frame at a time, upright, at most `long_side` pixels long. Raises `ImageUnusable`."""
     with _explained(), _opened(path) as (container, stream):
-        offset = _offset(stream)
-        container.seek(int((seconds + offset) / stream.time_base), stream=stream)
         last = None
-        for frame in container.decode(stream):
-            if frame.time is None:
-                continue
+        for at, frame in _frames(container, stream, seconds):
             last = frame
-            if frame.time - offset >= seconds - 0.001:
+            if at >= seconds - 0.001:
                 break
         if last is None:
             raise ImageUnusable("has no picture there")
@@ -108,15 +109,15 @@ def frame_at(path: str, seconds: float, long_side: int) -> Image.Image:
 
 
 def copy_similarity(a: str, b: str) -> float | None:
-    """How alike the least similar frames of two videos are, 0 to 1, if one is a copy of the other; else None.
+    """The similarity (0 to 1) of the least similar frames of two videos if one is a copy of the other, otherwise None.
 
-    Their sound must be the same packets: two films with one picture may be dubbed in two languages. Their frames are
-    the same packets in another container, or are compared in step: all of them at 144 pixels, and one a second at
-    full size, where writing is visible. Raises `ImageUnusable`.
+    The packets of sound must be equal: the same film may be dubbed in two languages. The packets of the picture are
+    equal too, in another container, or frames are compared in step: every frame at 144 pixels, and one per second at
+    full size, where text is legible. Raises `ImageUnusable`.
     """
     with _explained():
         ours, theirs = _Streams.of(a), _Streams.of(b)
-        if ours.sound != theirs.sound or (ours.moment and theirs.moment and ours.moment != theirs.moment):
+        if ours.sound != theirs.sound or (ours.created and theirs.created and ours.created != theirs.created):
             return None
         if not _same_times(ours.times, theirs.times):
             return None
@@ -126,30 +127,30 @@ def copy_similarity(a: str, b: str) -> float | None:
 
 
 class _Streams(NamedTuple):
-    """Hashes of the packets of pictures and of each audio stream; when frames are shown, and how they are turned."""
+    """Hashes of the packets of the picture and of each audio stream, the times of the frames, and their rotation."""
 
     pictures: bytes
     times: tuple[float, ...]
     rotation: int
     sound: list[bytes]
-    moment: str
+    created: str
 
     @staticmethod
     def of(path: str) -> _Streams:
         with _opened(path) as (container, stream):
-            heard = {stream.index: hashlib.sha256() for stream in container.streams.audio}
-            seen, times, offset = hashlib.sha256(), [], _offset(stream)
+            audio = {stream.index: hashlib.sha256() for stream in container.streams.audio}
+            pictures, times, offset = hashlib.sha256(), [], _offset(stream)
             for packet in container.demux(stream, *container.streams.audio):
-                if packet.stream.index in heard:
-                    heard[packet.stream.index].update(bytes(packet))
+                if packet.stream.index in audio:
+                    audio[packet.stream.index].update(bytes(packet))
                 elif packet.pts is not None:
-                    seen.update(bytes(packet))
+                    pictures.update(bytes(packet))
                     times.append(float(packet.pts * packet.time_base) - offset)
-            moment = container.metadata.get("creation_time", "")
+            created = container.metadata.get("creation_time", "")
         with _opened(path) as (container, stream):
             rotation = next((frame.rotation for frame in container.decode(stream)), 0)
-        sound = [digest.digest() for digest in heard.values()]
-        return _Streams(seen.digest(), tuple(sorted(times)), rotation, sound, moment)
+        sound = [digest.digest() for digest in audio.values()]
+        return _Streams(pictures.digest(), tuple(sorted(times)), rotation, sound, created)
 
 
 def _same_times(ours: Sequence[float], theirs: Sequence[float]) -> bool:
@@ -159,39 +160,36 @@ def _same_times(ours: Sequence[float], theirs: Sequence[float]) -> bool:
 
 
 def _frames_similarity(a: str, b: str) -> float | None:
-    least, detail, looked = 1.0, 0.0, -_SOONEST
-    for one, other in itertools.zip_longest(_frames_with_times(a), _frames_with_times(b)):
+    least, detail, last_full = 1.0, 0.0, -_SHORTEST
+    for one, other in itertools.zip_longest(_frames_of(a), _frames_of(b)):
         if one is None or other is None or abs(one[0] - other[0]) > _SAME_TIME:
             return None
-        is_whole = one[0] - looked >= _SOONEST
-        looked = one[0] if is_whole else looked
-        side = _WHOLE if is_whole else _COMPARED
-        alike = likeness_of(_upright(one[1], side), _upright(other[1], side), _STEP)
-        if alike is None:
+        is_full = one[0] - last_full >= _SHORTEST
+        last_full = one[0] if is_full else last_full
+        side = _FULL if is_full else _COMPARED
+        likeness = likeness_of(_upright(one[1], side), _upright(other[1], side), _STEP)
+        if likeness is None:
             return None
-        least, detail = min(least, alike.similarity), max(detail, alike.detail)
+        least, detail = min(least, likeness.similarity), max(detail, likeness.detail)
     return least if detail >= LEAST_DETAIL else None
 
 
-def _frames_with_times(path: str) -> Iterator[tuple[float, Any]]:
+def _frames_of(path: str) -> Iterator[Timed]:
     with _opened(path) as (container, stream):
-        offset = _offset(stream)
-        for frame in container.decode(stream):
-            if frame.time is not None:
-                yield frame.time - offset, frame
+        yield from _frames(container, stream)
 
 
 # ------------------------------------------------------------------------------------------ frames
 
 
-def _looked_at(path: str) -> Iterator[tuple[float, Any]]:
-    """Frames in order with their times: those that stand by themselves, and others where these are far apart."""
+def _candidates(path: str) -> Iterator[Timed]:
+    """Frames in order: keyframes, and others where these are far apart."""
     with _opened(path) as (container, stream):
         length = _length(container, stream)
-        step = max(_SOONEST, length / (2 * MOST_FRAMES))
-        gap = max(_LATEST, step)
+        step = max(_SHORTEST, length / (2 * MAX_FRAMES))
+        gap = max(_LONGEST, step)
         last = None
-        for seconds, frame in _alone(container, stream, step):
+        for seconds, frame in _keyframes(container, stream, step):
             if last is not None and seconds - last > gap:
                 yield from _between(path, last, seconds, gap)
             yield seconds, frame
@@ -200,31 +198,27 @@ def _looked_at(path: str) -> Iterator[tuple[float, Any]]:
             yield from _between(path, last, length, gap)
 
 
-def _alone(container: Any, stream: Any, step: float) -> Iterator[tuple[float, Any]]:
-    """Frames that can be decoded without others, at least `step` seconds apart. Between them a long file is skipped."""
+def _keyframes(container: Any, stream: Any, step: float) -> Iterator[Timed]:
+    """Keyframes at least `step` seconds apart. Seeks in long videos."""
     stream.codec_context.skip_frame = "NONKEY"
-    offset, last, seeks = _offset(stream), -step, step > _LATEST / 2
-    decoding = container.decode(stream)
-    while (frame := next(decoding, None)) is not None:
-        if frame.time is None or frame.time - offset - last < step:
+    last, seeks = -step, step > _LONGEST / 2
+    frames = _frames(container, stream)
+    while (found := next(frames, None)) is not None:
+        seconds, frame = found
+        if seconds - last < step:
             continue
-        last = max(0.0, frame.time - offset)
+        last = max(0.0, seconds)
         yield last, frame
         if seeks:
-            container.seek(int((last + step + offset) / stream.time_base), stream=stream)
-            decoding = container.decode(stream)
+            frames = _frames(container, stream, last + step)
 
 
-def _between(path: str, start: float, end: float, gap: float) -> Iterator[tuple[float, Any]]:
-    """Frames after one time and before another, at least a second apart where they are short of a minute."""
-    apart = _SOONEST if gap == _LATEST else gap
+def _between(path: str, start: float, end: float, gap: float) -> Iterator[Timed]:
+    """Frames between two times, `gap` seconds apart, or one second in videos short enough for that."""
+    apart = _SHORTEST if gap == _LONGEST else gap
     with _opened(path) as (container, stream):
-        offset, last = _offset(stream), start
-        container.seek(int((start + offset) / stream.time_base), stream=stream)
-        for frame in container.decode(stream):
-            if frame.time is None:
-                continue
-            seconds = frame.time - offset
+        last = start
+        for seconds, frame in _frames(container, stream, start):
             if seconds >= end:
                 return
             if seconds - last >= apart:
@@ -232,13 +226,23 @@ def _between(path: str, start: float, end: float, gap: float) -> Iterator[tuple[
                 yield seconds, frame
 
 
+def _frames(container: Any, stream: Any, start: float | None = None) -> Iterator[Timed]:
+    """Decode frames, from the last keyframe before `start`."""
+    offset = _offset(stream)
+    if start is not None:
+        container.seek(int((start + offset) / stream.time_base), stream=stream)
+    for frame in container.decode(stream):
+        if frame.time is not None:
+            yield frame.time - offset, frame
+
+
 @contextlib.contextmanager
 def _opened(path: str) -> Iterator[tuple[Any, Any]]:
-    """A file and its video stream, decoded by one thread."""
+    """The container and its video stream, for decoding in a single thread."""
     import av
 
     av.logging.set_level(None)
-    with av.open(path, metadata_errors="replace", options=_ALONE) as container:
+    with av.open(path, metadata_errors="replace", options=_FILES_ONLY) as container:
         if not container.streams.video:
             raise ImageUnusable("has no pictures")
         stream = container.streams.video[0]
@@ -251,7 +255,7 @@ def _opened(path: str) -> Iterator[tuple[Any, Any]]:
 
 @contextlib.contextmanager
 def _explained() -> Iterator[None]:
-    """What a hostile video makes its decoder raise, as `ImageUnusable`."""
+    """Turn whatever a decoder raises on a hostile video into `ImageUnusable`."""
     try:
         yield
     except ImageUnusable:
@@ -267,14 +271,14 @@ def _offset(stream: Any) -> float:
 
 
 def _length(container: Any, stream: Any) -> float:
-    """Seconds, as the file says; 0 where it does not."""
+    """Seconds according to the header; 0 if it does not say."""
     if stream.duration:
         return float(stream.duration * stream.time_base)
     return float(container.duration or 0) / 1e6
 
 
 def _upright(frame: Any, side: int) -> Image.Image:
-    """A frame as RGB, turned as it says, its short side reduced to about `side` pixels."""
+    """A frame as RGB, rotated, its short side reduced to about `side` pixels."""
     scale = min(1.0, side / min(frame.width, frame.height))
     size = {"width": max(1, round(frame.width * scale)), "height": max(1, round(frame.height * scale))}
     image: Image.Image = frame.to_image(**size)
@@ -284,17 +288,16 @@ def _upright(frame: Any, side: int) -> Image.Image:
 # ------------------------------------------------------------------------------------------ metadata
 
 
-def _metadata(path: str, *, turned: bool) -> Metadata:
-    """What a video says of itself; `turned`: that it lies on its side."""
+def _metadata(path: str, *, is_sideways: bool) -> Metadata:
     with _opened(path) as (container, stream):
-        said = {key.lower(): value for key, value in {**stream.metadata, **container.metadata}.items()}
+        tags = {key.lower(): value for key, value in {**stream.metadata, **container.metadata}.items()}
         width, height = stream.codec_context.width, stream.codec_context.height
         duration = round(_length(container, stream), 3) or None
-    width, height = (height, width) if turned else (width, height)
-    taken = said.get("com.apple.quicktime.creationdate") or said.get("creation_time") or said.get("date")
-    maker = " ".join(said.get("com.apple.quicktime.make", said.get("make", "")).split())
-    model = " ".join(said.get("com.apple.quicktime.model", said.get("model", "")).split())
-    place = said.get("com.apple.quicktime.location.iso6709") or said.get("location") or ""
+    width, height = (height, width) if is_sideways else (width, height)
+    taken = tags.get("com.apple.quicktime.creationdate") or tags.get("creation_time") or tags.get("date")
+    maker = " ".join(tags.get("com.apple.quicktime.make", tags.get("make", "")).split())
+    model = " ".join(tags.get("com.apple.quicktime.model", tags.get("model", "")).split())
+    place = tags.get("com.apple.quicktime.location.iso6709") or tags.get("location") or ""
     return Metadata(width, height, _local(taken or ""), camera_name(maker, model), *_degrees(place), None, duration)
 
 
@@ -304,7 +307,7 @@ def _local(text: str) -> str | None:
         local = moment if moment.tzinfo is None else moment.astimezone()
     except (ValueError, OverflowError, OSError):
         return None
-    return local.replace(tzinfo=None, microsecond=0).isoformat() if local.year > 1970 else None  # 1904: not set
+    return local.replace(tzinfo=None, microsecond=0).isoformat() if local.year > 1970 else None  # 1904 means not set
 
 
 def _degrees(place: str) -> tuple[float | None, float | None]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from typing import NamedTuple
 
-from clipsearch.images.scan import FoundFile, Overlooked, can_read_videos, is_video_name
+from clipsearch.images.kinds import can_read_videos, is_video_name
+from clipsearch.images.scan import FoundFile, Overlooked
 from clipsearch.paths import join
 from clipsearch.store.catalogue import Known, Root, Store
 from clipsearch.store.drives import UNKNOWN, Away, Drive, Mounts, Offline, Presence

@@ -7,10 +7,8 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 from clipsearch.errors import ImageUnusable
-from clipsearch.images.preprocess import Preprocess
 from clipsearch.images.read import content_hash, read
 from clipsearch.images.sandbox import Decoders
-from clipsearch.indexing.ahead import Ahead
 from clipsearch.indexing.pipeline import commit_regularly
 from clipsearch.indexing.report import OnProgress, Progress, Report
 from clipsearch.models.ocr import LONG_SIDE, Reader
@@ -18,6 +16,7 @@ from clipsearch.store import texts
 from clipsearch.store.catalogue import Store
 from clipsearch.store.photo import Line
 from clipsearch.store.texts import Unread
+from clipsearch.threads import BoundedMap
 
 _PREFETCH = 2  # photos in the queue of each thread
 
@@ -27,7 +26,7 @@ _Result = tuple[Unread, list[Line] | None]  # None if the file could not be read
 def read_photos(store: Store, workers: int, report: Report, on_progress: OnProgress) -> None:
     """Read the photos that were not read before, in `workers` threads."""
     unread = texts.unread(store)
-    with Decoders(Preprocess((1, 1)), workers) as decoders:
+    with Decoders(workers) as decoders:
         results = commit_regularly(_read_all(unread, decoders, workers), store.commit)
         for done, (photo, lines) in enumerate(results, 1):
             if lines is not None:
@@ -49,7 +48,7 @@ def _read_all(photos: list[Unread], decoders: Decoders, workers: int) -> Iterato
         except ImageUnusable:
             return None
         try:
-            pixels = decoders.picture(data, LONG_SIDE)
+            pixels = decoders.pixels(data, LONG_SIDE)
         except ImageUnusable:  # a later run would fail on the same bytes
             return []
         if not hasattr(local, "reader"):
@@ -57,9 +56,9 @@ def _read_all(photos: list[Unread], decoders: Decoders, workers: int) -> Iterato
         return [Line(text, *box) for text, box in local.reader(pixels)]
 
     pool = ThreadPoolExecutor(workers)
-    ahead = Ahead(pool, read_lines, photos)
+    results = BoundedMap(pool, read_lines, photos)
     try:
-        while ahead.submit(_PREFETCH * workers):
-            yield ahead.next()
+        while results.fill(_PREFETCH * workers):
+            yield results.next()
     finally:
         pool.shutdown(cancel_futures=True)

@@ -19,9 +19,9 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from clipsearch.arrays import Array, Pixels
-from clipsearch.indexing.ahead import TICK, Ahead
 from clipsearch.indexing.read_file import Contents
 from clipsearch.models.encoders import Encoder
+from clipsearch.threads import TICK, BoundedMap
 
 BATCH_ON_CPU, BATCH_ON_GPU = 16, 64
 COMMIT_SECONDS = 2.0  # if killed, a run loses at most this much work
@@ -124,10 +124,10 @@ class Pipeline(Generic[Item]):
         A slow file delays only itself. The rows are None for a file that could not be read, or whose contents are
         indexed or came before. The result is None when nothing was done for a moment, so that the caller can commit.
         """
-        ahead = Ahead(self._pool, self._read, items)
-        while ahead.submit(self._most_read_ahead()):
+        reading = BoundedMap(self._pool, self._read, items)
+        while reading.fill(self._most_read_ahead()):
             with self._stages("wait"):
-                found = ahead.next()
+                found = reading.next()
             if found is None:  # every file in progress is slow
                 self._submit_batch()
                 self._embed_here()

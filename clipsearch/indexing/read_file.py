@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 from clipsearch.arrays import Pixels
 from clipsearch.errors import ImageUnusable
+from clipsearch.images.kinds import is_video_name
 from clipsearch.images.metadata import Metadata
 from clipsearch.images.read import content_hash, read, video_hash
 from clipsearch.images.sandbox import Decoders
-from clipsearch.images.scan import is_video_name
 
 
 class Contents(NamedTuple):
@@ -44,7 +44,7 @@ def read_file(path: bytes, is_indexed: Callable[[bytes], bool], decoders: Decode
     if is_indexed(content):
         return Contents(content, seconds=seconds)
     try:
-        found = decoders.video(path) if is_video else decoders.decode(data)
+        found = decoders.decode_video(path) if is_video else decoders.decode(data)
     except ImageUnusable as error:
         return Contents(error=str(error), unread=is_video and not _is_readable(path, content))
     return Contents(

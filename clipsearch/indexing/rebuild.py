@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from clipsearch.errors import BadRequest, FolderOffline, ImageUnusable, counted
 from clipsearch.extras import missing
+from clipsearch.images.kinds import can_read_videos, is_video_name
 from clipsearch.images.read import content_hash, read, video_hash
-from clipsearch.images.scan import can_read_videos, is_video_name
 from clipsearch.indexing import model_choice, roots
 from clipsearch.indexing.drives import DeletionCheck, prunable_drives
 from clipsearch.indexing.options import Options

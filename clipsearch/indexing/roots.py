@@ -6,8 +6,8 @@ import os
 from collections.abc import Collection, Iterable, Sequence
 
 from clipsearch.errors import BadRequest, FolderOffline
-from clipsearch.images.patterns import seen_from
-from clipsearch.images.scan import Rules, Setting, left_out
+from clipsearch.images.patterns import patterns_below
+from clipsearch.images.scan import Exclusions, Rules, Setting
 from clipsearch.indexing.options import Options
 from clipsearch.paths import absolute, relative_to
 from clipsearch.store.catalogue import Root, Store
@@ -67,7 +67,7 @@ def _check_can_absorb(store: Store, inner: Root, path: bytes, rules: Rules) -> N
     offline = store.presence(inner).whole
     if offline:
         raise FolderOffline(f"{name} {offline}; indexing {outer} now would lose its photos")
-    wanted = rules._replace(exclude=seen_from(rules.exclude, relative_to(inner.path, path) or b""))
+    wanted = rules._replace(exclude=patterns_below(rules.exclude, relative_to(inner.path, path) or b""))
     if inner.rules != wanted:
         differing = _listed([n for n in Rules._fields if getattr(inner.rules, n) != getattr(wanted, n)])
         raise BadRequest(
@@ -80,7 +80,7 @@ def _check_inside(root: Root, path: bytes, rules: Rules) -> None:
     name, outer = os.fsdecode(path), os.fsdecode(root.path)
     if rules != root.rules:
         raise BadRequest(f"{_listed(Rules._fields)} apply to whole indexed folders; set them for {outer}")
-    why = left_out(root.rules, (relative_to(path, root.path) or b"") + b"/")
+    why = Exclusions(root.rules).rule_for((relative_to(path, root.path) or b"") + b"/")
     if why is not None:
         because = "it is hidden" if why is Setting.HIDDEN else f"it matches the pattern {why!r}"
         raise BadRequest(f"{name} is excluded from the indexed folder {outer}: {because}")

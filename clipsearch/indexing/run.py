@@ -16,22 +16,13 @@ from typing import NamedTuple
 import numpy as np
 
 from clipsearch.arrays import Array
-from clipsearch.images.beside import LOOK_AGAIN, keywords_beside
+from clipsearch.images.kinds import can_read_videos, is_video_name
 from clipsearch.images.metadata import Metadata
 from clipsearch.images.patterns import anchored
 from clipsearch.images.read import frame_hash
-from clipsearch.images.sandbox import Decoders, usable_cores
-from clipsearch.images.scan import (
-    BROKEN_LINK,
-    Exclusions,
-    FoundFile,
-    Unreadable,
-    can_read_videos,
-    has_changed,
-    is_video_name,
-    same_times,
-    scan,
-)
+from clipsearch.images.sandbox import Decoders
+from clipsearch.images.scan import BROKEN_LINK, Exclusions, FoundFile, Unreadable, has_changed, same_times, scan
+from clipsearch.images.sidecar import STALE, sidecar_keywords
 from clipsearch.indexing.drives import DeletionCheck, DriveRecorder, Mount, prunable_drives
 from clipsearch.indexing.options import EncoderCache, Options
 from clipsearch.indexing.pipeline import Pipeline, Stages, commit_regularly
@@ -43,6 +34,7 @@ from clipsearch.models.model import Model
 from clipsearch.models.precision import encoder_for
 from clipsearch.paths import join, relative_to
 from clipsearch.store.catalogue import Known, Root, Store
+from clipsearch.threads import usable_cores
 
 FEW = 16  # new photos that NumPy embeds before torch would be loaded
 
@@ -150,7 +142,7 @@ class Run:
             if found is None:
                 assert known is not None
                 is_unseen_video = is_video_name(known.path) and not can_read_videos()
-                if is_unseen_video and exclusions.on_the_way(known.path) is None:
+                if is_unseen_video and exclusions.rule_for(known.path) is None:
                     self._report.unchanged += known.error is None  # not checked: scans leave videos out
                 elif not any(relative_to(known.path, folder) is not None or not folder for folder in unreadable):
                     missing.append(_Missing(known, self._store.image_of(root, known.path)))
@@ -191,9 +183,9 @@ class Run:
 
     def _index_pending(self) -> None:
         if self._options.ray is not None:
-            self._index_with_ray(self._options)
+            self._index_remotely(self._options)
             return
-        decoders = Decoders(self._model.preprocess, self._workers)
+        decoders = Decoders(self._workers, self._model.preprocess)
         pipeline = Pipeline(
             self._encoder,
             functools.partial(self._read, decoders),
@@ -206,15 +198,15 @@ class Run:
             self._store_all(pipeline.run(self._pending))
         self._report.precision = self._used.precision if self._used else None  # chosen on the first photos
 
-    def _index_with_ray(self, options: Options) -> None:
-        from clipsearch.indexing.spread import Spread
+    def _index_remotely(self, options: Options) -> None:
+        from clipsearch.indexing.remote import Remote
 
         broken = [item for item in self._pending if item.found.error is not None]
         sound = [item for item in self._pending if item.found.error is None]
-        with Spread[_Pending](self._model, options, self._stages, self._store.contents()) as spread:
+        with Remote[_Pending](self._model, options, self._stages, self._store.contents()) as remote:
             skipped = ((item, Contents(error=item.found.error), None) for item in broken)
-            self._store_all(itertools.chain(skipped, spread.run(sound)))
-            self._report.precision, self._report.disagreed = spread.precision, spread.disagreed
+            self._store_all(itertools.chain(skipped, remote.run(sound)))
+            self._report.precision, self._report.disagreed = remote.precision, remote.disagreed
 
     def _read(self, decoders: Decoders, item: _Pending) -> Contents:
         if item.found.error is not None:
@@ -261,10 +253,10 @@ class Run:
             image_id = self._add(contents, contents.metadata, rows)
             self._report.embedded += len(rows)
         self._count(item, image_id, is_new)
-        sidecars = keywords_beside(item.path, item.found.sidecars)
+        sidecars = sidecar_keywords(item.path, item.found.sidecars)
         self._report.sidecars_ignored += sidecars.ignored
         if sidecars.unread:
-            item = replace(item, found=item.found._replace(sidecar_token=LOOK_AGAIN))
+            item = replace(item, found=item.found._replace(sidecar_token=STALE))
         self._put(item, image_id, None, sidecars.keywords)
 
     def _add(self, contents: Contents, metadata: Metadata, rows: Array) -> int:

@@ -8,14 +8,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from clipsearch.images.sandbox import usable_cores
 from clipsearch.images.scan import Rules
 from clipsearch.models.model import Model
 from clipsearch.models.precision import measured
 from clipsearch.paths import join, relative_to
 from clipsearch.store.drives import Offline, Presence, why_unreadable
-from clipsearch.store.photo import Root
+from clipsearch.store.photo import Root, RootCounts
 from clipsearch.store.searchable import Searchable
+from clipsearch.threads import usable_cores
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +63,11 @@ def status_of(store: Searchable) -> Status:
     model = Model.from_json(store.model)
     roots: list[RootStatus] = []
     offline: list[OfflinePart] = []
-    for root, photos, skipped in store.counts():
-        presence = store.presence(root)
-        roots.append(RootStatus(root.path, root.rules, photos, skipped, presence.whole))
+    for counts in store.counts():
+        presence = store.presence(counts.root)
+        roots.append(_root_status(counts, presence))
         if presence.whole is None:
-            offline += _offline_parts(store, root, presence)
+            offline += _offline_parts(store, counts.root, presence)
     read, with_text = store.read_counts()
     return Status(
         place=store.place,
@@ -86,6 +86,15 @@ def status_of(store: Searchable) -> Status:
         with_text=with_text,
         distinct=store.count_distinct(),
     )
+
+
+def folders_of(store: Searchable) -> list[RootStatus]:
+    """The indexed folders, by path; cheaper than the whole status."""
+    return [_root_status(counts, store.presence(counts.root)) for counts in store.counts()]
+
+
+def _root_status(counts: RootCounts, presence: Presence) -> RootStatus:
+    return RootStatus(counts.root.path, counts.root.rules, counts.photos, counts.skipped, presence.whole)
 
 
 def _offline_parts(store: Searchable, root: Root, presence: Presence) -> Iterator[OfflinePart]:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from clipsearch.errors import BadRequest, ClipsearchError, IndexOutdated, NoIndex
 from clipsearch.images.patterns import check_patterns
-from clipsearch.images.sandbox import usable_cores
 from clipsearch.indexing import model_choice, roots
 from clipsearch.indexing.options import Options
 from clipsearch.indexing.rebuild import rebuild
@@ -18,6 +17,7 @@ from clipsearch.indexing.run import Run
 from clipsearch.models.encoders import check_names
 from clipsearch.store import texts, vectors
 from clipsearch.store.catalogue import CATALOGUE, Store
+from clipsearch.threads import usable_cores
 
 __all__ = ["OnNote", "OnProgress", "Options", "Progress", "Report", "update_index"]
 

@@ -9,15 +9,8 @@ from enum import StrEnum
 
 from clipsearch.errors import counted, reason
 from clipsearch.extras import missing
-from clipsearch.images.scan import (
-    IMAGE_SUFFIXES,
-    Setting,
-    can_read_videos,
-    found_file,
-    has_changed,
-    is_video_name,
-    left_out,
-)
+from clipsearch.images.kinds import SUFFIXES, can_read_videos, is_video_name
+from clipsearch.images.scan import Exclusions, Setting, is_modified
 from clipsearch.paths import absolute, join, relative_to
 from clipsearch.store.catalogue import Root, Store
 from clipsearch.store.drives import Offline, why_unreadable
@@ -97,13 +90,13 @@ def _state(store: Store, root: Root, below: bytes) -> tuple[State, str]:
         return _state_of_new(root, below)
     if not os.access(path, os.R_OK):
         return State.UNREADABLE, _DENIED
-    if has_changed(found_file(below, status), known):
+    if is_modified(status, known):
         return State.CHANGED, ""
     return (State.SKIPPED, known.error) if known.error else (State.INDEXED, "")
 
 
 def _state_of_folder(store: Store, root: Root, below: bytes, path: bytes) -> tuple[State, str]:
-    by = left_out(root.rules, below + b"/") if below else None
+    by = Exclusions(root.rules).rule_for(below + b"/") if below else None
     if by is not None:
         return State.EXCLUDED, _because(by)
     if why_unreadable(path) is Offline.UNREADABLE:
@@ -116,11 +109,11 @@ def _state_of_folder(store: Store, root: Root, below: bytes, path: bytes) -> tup
 
 
 def _state_of_new(root: Root, below: bytes) -> tuple[State, str]:
-    by = left_out(root.rules, below)
+    by = Exclusions(root.rules).rule_for(below)
     if by is not None:
         return State.EXCLUDED, _because(by)
     suffix = os.path.splitext(below)[1].lower()
-    if suffix not in IMAGE_SUFFIXES and not (root.rules.any_name and not suffix):
+    if suffix not in SUFFIXES and not (root.rules.any_name and not suffix):
         return State.NO_PHOTO, ""
     if is_video_name(below) and not can_read_videos():
         return State.EXCLUDED, str(missing("video"))

@@ -45,6 +45,11 @@ class Entry(NamedTuple):
     step: str = MOVE
 
     @property
+    def original(self) -> tuple[int, int]:
+        """The mode and modification time to restore."""
+        return self.mode, self.mtime_ns
+
+    @property
     def is_open(self) -> bool:
         """Whether its last step may be half done."""
         return self.step != MOVED

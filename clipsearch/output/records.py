@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from clipsearch.indexing.status import Status
     from clipsearch.indexing.update import Report
     from clipsearch.indexing.why import Why
-    from clipsearch.output.move import Move
+    from clipsearch.output.safe_move import Move
     from clipsearch.search.concepts import Concepts
     from clipsearch.search.copies import Group
     from clipsearch.search.evaluate import Evaluation

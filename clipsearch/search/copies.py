@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import filecmp
+import functools
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from enum import StrEnum
 from typing import NamedTuple
@@ -21,16 +22,17 @@ import numpy as np
 from clipsearch.arrays import Ids
 from clipsearch.errors import ImageUnusable
 from clipsearch.images.compare import Sketch, may_be_copies
-from clipsearch.images.preprocess import Preprocess
+from clipsearch.images.kinds import is_raw_name, kind_of
 from clipsearch.images.read import content_hash, read
-from clipsearch.images.sandbox import Decoders, usable_cores
-from clipsearch.images.scan import IMAGE_SUFFIXES, is_raw_name, is_video_name
+from clipsearch.images.sandbox import Decoders
+from clipsearch.images.siblings import Partners
 from clipsearch.search.hamming import Hashes, components, within
 from clipsearch.search.preference import has_all_of, preference
 from clipsearch.search.present import Present
 from clipsearch.store.photo import Photo
 from clipsearch.store.searchable import Searchable
 from clipsearch.store.selection import Selection
+from clipsearch.threads import usable_cores
 
 _SAME_DURATION = 0.1  # seconds
 _SKETCHES = 4096  # of 64 KB at most, kept while one set of similar hashes is compared
@@ -76,8 +78,8 @@ def find_copies(
     groups = [files for of_content in sets.values() for files in of_content]
     if not identical:
         groups = _joined(store, selection, present, sets)
-    partners = _Partners()
-    found = [tuple(_without_risk(files, partners)) for files in groups]
+    partners_in = functools.cache(Partners.in_folder)
+    found = [tuple(_without_risk(files, partners_in)) for files in groups]
     return sorted((group for group in found if len(group) > 1), key=lambda group: group[0].photo.path)
 
 
@@ -104,7 +106,7 @@ def identical_sets(store: Searchable, selection: Selection, present: Present) ->
 
 def _same_bytes(files: list[Copy]) -> list[list[Copy]]:
     """Files with one content hash, in sets of the same bytes: of a video, the hash covers only some parts."""
-    if len(files) == 1 or not is_video_name(files[0].photo.path):
+    if len(files) == 1 or not files[0].photo.is_video:
         return [files]
     sets: list[list[Copy]] = []
     for file in files:
@@ -169,7 +171,7 @@ def _comparable(
 def is_copy(comparer: Comparer, a: Photo, b: Photo) -> bool:
     """Whether two files show the same picture; those with one content hash are compared byte by byte if need be."""
     if a.content == b.content:
-        return not is_video_name(a.path) or is_identical(a, b)
+        return not a.is_video or is_identical(a, b)
     return comparer.similarity(a, b) is not None
 
 
@@ -177,7 +179,7 @@ class Comparer:
     """Compares the files of photos in processes of their own, several at a time; may be used in many threads."""
 
     def __init__(self) -> None:
-        self._decoders = Decoders(Preprocess((1, 1)), usable_cores())
+        self._decoders = Decoders(usable_cores())
         self._sketches: OrderedDict[bytes, Sketch | None] = OrderedDict()
         self._guard = threading.Lock()
 
@@ -251,40 +253,19 @@ class Comparer:
 # ------------------------------------------------------------------------------------------ what must not be lost
 
 
-def _without_risk(files: list[Copy], partners: _Partners) -> Iterator[Copy]:
-    """The best file, and those of the others without which nothing is lost."""
+def _without_risk(files: list[Copy], partners_in: Callable[[bytes], Partners]) -> Iterator[Copy]:
+    """The best file, and those of the others that can be deleted without losing anything.
+
+    A file with partners (RAW + JPEG, Live Photo) counts only if the best has partners with the same bytes.
+    """
     best, *others = files
     yield best
+    stem = os.path.splitext(best.photo.path)[0]
     for other in others:
-        if has_all_of(best.photo, other.photo) and partners.are_kept(other.photo.path, best.photo.path):
-            yield other
-
-
-class _Partners:
-    """The other files that one release of the shutter made: RAW and JPEG, photo and video of one name."""
-
-    def __init__(self) -> None:
-        self._names: dict[bytes, dict[bytes, list[bytes]]] = {}
-
-    def are_kept(self, path: bytes, best: bytes) -> bool:
-        """Whether each partner of a file lies beside the best too, with the same bytes."""
-        stem = os.path.splitext(best)[0]
-        return all(_has_twin(partner, stem) for partner in self._of(path))
-
-    def _of(self, path: bytes) -> Iterator[bytes]:
-        folder, name = os.path.split(path)
-        if folder not in self._names:
-            names = self._names[folder] = {}
-            with contextlib.suppress(OSError):
-                for other in os.listdir(folder):
-                    names.setdefault(_stem(other), []).append(other)
-        for other in self._names[folder].get(_stem(name), ()):
-            if kind_of(other) not in (None, kind_of(name)):
-                yield os.path.join(folder, other)
-
-
-def _stem(name: bytes) -> bytes:
-    return os.path.splitext(name)[0].lower()
+        if has_all_of(best.photo, other.photo):
+            path = other.photo.path
+            if all(_has_twin(partner, stem) for partner in partners_in(os.path.dirname(path)).of(path)):
+                yield other
 
 
 def _has_twin(partner: bytes, stem: bytes) -> bool:
@@ -294,13 +275,3 @@ def _has_twin(partner: bytes, stem: bytes) -> bool:
             if not os.path.samefile(twin, partner) and filecmp.cmp(twin, partner, shallow=False):
                 return True
     return False
-
-
-def kind_of(name: bytes) -> str | None:
-    """The kind of a file by its name: "raw", "video" or "still"; None for other files."""
-    if is_raw_name(name):
-        return "raw"
-    if is_video_name(name):
-        return "video"
-    suffix = os.path.splitext(name)[1].lower()
-    return "still" if suffix in IMAGE_SUFFIXES or not suffix else None

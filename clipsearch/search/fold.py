@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 
 from clipsearch.arrays import Ids
-from clipsearch.images.scan import is_video_name
-from clipsearch.search.copies import Comparer, is_copy, kind_of, unchanged
+from clipsearch.images.siblings import Partners, shot_of
+from clipsearch.search.copies import Comparer, is_copy, unchanged
 from clipsearch.search.hamming import Hashes, within
 from clipsearch.search.hit import Hit
 from clipsearch.search.preference import preference
@@ -75,7 +74,7 @@ class Fold:
     def _like(self, photo: Photo) -> list[Photo]:
         """Other files that are there, unchanged, and may be copies by their hashes."""
         found = self._store.with_content(photo.content, self._selection)
-        if photo.hash is not None and not is_video_name(photo.path):
+        if photo.hash is not None and not photo.is_video:
             if self._hashes is None:
                 self._hashes = self._store.hashes()
             images, hashes = self._hashes
@@ -116,14 +115,12 @@ class Fold:
 
 
 def _one_of_a_pair(hits: Sequence[Hit]) -> list[Hit]:
-    """RAW and JPEG, or a Live Photo's two files, are one photo: the better hit has the others folded into it."""
-    names = [os.path.splitext(hit.photo.path) for hit in hits]
-    kinds: dict[bytes, set[str | None]] = {}
-    for hit, (stem, _) in zip(hits, names, strict=True):
-        kinds.setdefault(stem, set()).add(kind_of(hit.photo.path))
-    heads: dict[bytes, Hit] = {}
-    for hit, (stem, _) in zip(hits, names, strict=True):
-        key = stem if len(kinds[stem]) > 1 else hit.photo.path + b"\0%r" % hit.photo.time
+    """Merge the hits of one shot (RAW + JPEG, Live Photo) into the best of them."""
+    partners = Partners({hit.photo.path for hit in hits})
+    heads: dict[tuple[bytes, float | None], Hit] = {}
+    for hit in hits:
+        path = hit.photo.path
+        key = (shot_of(path), None) if partners.of(path) else (path, hit.photo.time)
         head = heads.get(key)
         heads[key] = hit if head is None else head._replace(similar=(*head.similar, hit.photo, *hit.similar))
     return list(heads.values())

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from clipsearch.images.scan import found_file, has_changed
+from clipsearch.images.scan import is_modified
 from clipsearch.store.photo import Photo
 
 FileId = tuple[int, int] | bytes  # device and inode; the path where the file system has none
@@ -52,7 +52,7 @@ class Present:
                 first = seen.setdefault((status.st_size, status.st_mtime_ns, status.st_ctime_ns), file)
                 if isinstance(first, tuple) and isinstance(file, tuple) and first[0] != file[0]:
                     file = first
-            names.setdefault(file, []).append((has_changed(found_file(photo.path, status), photo), photo))
+            names.setdefault(file, []).append((is_modified(status, photo), photo))
         out = []
         for named in names.values():
             if len(named) > 1:

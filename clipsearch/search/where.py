@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipsearch.arrays import Array, Pixels
-from clipsearch.images.preprocess import Box, seen
+from clipsearch.images.preprocess import Box, visible_part
 from clipsearch.images.sandbox import Decoders
 from clipsearch.search.embed import Embedder
 from clipsearch.search.hit import Where, hottest
@@ -49,7 +49,7 @@ class View:
         Raises `BadRequest` for a model that does not tell parts apart.
         """
         self._embedder, self._pixels = embedder, pixels
-        self._shown = seen(embedder.for_parts, width, height)
+        self._shown = visible_part(embedder.for_parts, width, height)
         parts = embedder.parts(pixels)
         self._embeddings = parts.embeddings
         rows, columns = (max(1, round(CELLS * side / max(width, height))) for side in (height, width))
@@ -71,13 +71,13 @@ class Finder:
 
     def __init__(self, embedder: Embedder) -> None:
         """Raises `BadRequest` as `View` does."""
-        self._embedder, self._decoders = embedder, Decoders(embedder.for_parts, 1)
+        self._embedder, self._decoders = embedder, Decoders(1, embedder.for_parts)
 
     def __enter__(self) -> Finder:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._decoders.__exit__()
+        self._decoders.close()
 
     def where(self, about: str | Array, data: bytes) -> tuple[Where, Metadata]:
         """Where in a photo, given as a file's bytes, a text or a unit row (dim,) is; and what the photo says of itself.
@@ -92,7 +92,7 @@ class Finder:
         """The photo, upright, at most `long_side` pixels long. Raises `ImageUnusable`."""
         from PIL.Image import fromarray
 
-        return fromarray(self._decoders.picture(data, long_side))
+        return fromarray(self._decoders.pixels(data, long_side))
 
 
 def _weights(cells: int, start: float, end: float, middles: Array) -> Array:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import NamedTuple
 
+from clipsearch.images.kinds import is_video_name
 from clipsearch.images.metadata import Metadata
 from clipsearch.images.preprocess import Box
 from clipsearch.images.scan import Rules
@@ -34,7 +35,7 @@ class Photo(NamedTuple):
     """A photo as the catalogue has it: absolute path, bytes, times, the hash of its contents, its metadata.
 
     `keywords` are those in it and in the XMP file beside it. Of a video, image and contents are those of one frame, at
-    `time` seconds. `hash` is the perceptual hash (`images.compare`) of a photo, or of a video's first frame.
+    `time` seconds. `hash` is the perceptual hash (`images.phash`) of a photo, or of a video's first frame.
     """
 
     image_id: int
@@ -47,6 +48,11 @@ class Photo(NamedTuple):
     keywords: tuple[str, ...] = ()
     time: float | None = None
     hash: int | None = None
+
+    @property
+    def is_video(self) -> bool:
+        """Whether this is a frame of a video, with a `time`, rather than a still or a RAW file."""
+        return is_video_name(self.path)
 
     @property
     def date(self) -> str:

@@ -9,20 +9,32 @@ from typing import NamedTuple
 from clipsearch.errors import BadRequest, NotIndexed
 from clipsearch.paths import absolute, join, relative_to
 from clipsearch.store import texts
+from clipsearch.store.conditions import (
+    AllOf,
+    AnyOf,
+    Box,
+    Compare,
+    Condition,
+    Contains,
+    HasKeyword,
+    HasText,
+    Leaf,
+    Near,
+    box_of,
+    leaves,
+)
 from clipsearch.store.drives import Offline, why_unreadable
-from clipsearch.store.filters import EVERYTHING, Circle, Filter, words_of
+from clipsearch.store.filters import EVERYTHING, Filter
 from clipsearch.store.photo import Root
 from clipsearch.store.searchable import Searchable
 from clipsearch.store.selection import (
     BY_PHOTO,
-    Box,
     Clause,
     Place,
     Selection,
     all_of,
     any_of,
     bounds,
-    box_of,
     nanoseconds,
 )
 from clipsearch.store.tables import Tables
@@ -43,25 +55,28 @@ class _Date(NamedTuple):
 
 
 class _Conditions(NamedTuple):
-    """What a filter says of photos, of their images, and of their dates."""
+    """A filter's conditions by the table that has their columns. Dates need both: the file's time is a fallback."""
 
     of_photo: list[Clause]
     of_image: list[Clause]
     dates: list[_Date]
+    of_both: list[Clause]
+
+    def holds(self) -> Clause:
+        """True for the photos that pass the filter."""
+        return all_of([*self.of_photo, *self.of_image, *self.of_both, *(date.of_both for date in self.dates)])
 
 
 def select(store: Tables, where: Filter = EVERYTHING) -> Selection:
-    """The photos that pass a filter and are in folders that can be looked at.
+    """The photos that pass a filter, in folders that are online.
 
-    Raises `BadArgument` for a filter that makes no sense, `NotIndexed` when nothing below `where.under` was indexed,
-    `BadRequest` for words in photos that nobody has read.
+    Raises `NotIndexed` if nothing below `where.under` is indexed, `BadRequest` for `where.reads` before any OCR.
     """
-    where = where.checked()
     if where.reads and not texts.is_read(store):
         raise BadRequest("no text has been read yet. Run: clipsearch index --ocr")
     roots = store.roots()
     searched, offline = searched_places(store, roots, where.under)
-    conditions = _Conditions(_of_photo(where), _of_image(where), _dates(where))
+    conditions = _sorted(where.conditions())
     everywhere = searched == [Place(root) for root in roots]
     if not everywhere:
         conditions.of_photo.append(_lies_in(searched))
@@ -73,7 +88,7 @@ def select(store: Tables, where: Filter = EVERYTHING) -> Selection:
         {place.root.id: place.root for place in searched},
         offline,
         missing,
-        all_of([*conditions.of_photo, *conditions.of_image, *(date.of_both for date in conditions.dates)]),
+        conditions.holds(),
         _with_frames(store, _candidates(conditions)),
         everywhere and not any(conditions),
     )
@@ -166,48 +181,65 @@ def _choose_files(store: Tables, roots: list[Root], files: Iterable[bytes]) -> l
     return missing
 
 
-def _of_photo(where: Filter) -> list[Clause]:
-    clauses = []
-    if where.at_least is not None:
-        clauses.append(Clause("size >= ?", (where.at_least,)))
-    if where.at_most is not None:
-        clauses.append(Clause("size <= ?", (where.at_most,)))
-    if where.types:
-        clauses.append(any_of(Clause("CAST(photos.path AS TEXT) LIKE ?", (f"%{suffix}",)) for suffix in where.types))
-    for keyword in where.keywords:
-        clauses.append(Clause("has_keyword(photos.keywords, ?)", (keyword.casefold(),)))
-    if where.name:
-        clauses.append(any_of(all_of(map(_has_word, words_of(name))) for name in where.name))
-    return clauses
+# The SQL of each field; others are columns of `images`. What is read from a photo was folded when it was indexed.
+_FIELDS = {
+    "size": "size",
+    "path": "CAST(lower(CAST(photos.path AS TEXT)) AS BLOB)",
+    "camera": "lower(camera)",
+    "orientation": "CASE WHEN width > height THEN 'landscape' WHEN width < height THEN 'portrait' ELSE 'square' END",
+}
+_PHOTO_FIELDS = {"size", "path", "type"}
 
 
-def _has_word(ways: Iterable[str]) -> Clause:
-    sql = "instr(CAST(lower(CAST(photos.path AS TEXT)) AS BLOB), ?)"
-    return any_of(Clause(sql, (os.fsencode(way),)) for way in sorted(ways))
+def _sorted(conditions: Iterable[Condition]) -> _Conditions:
+    """The SQL of conditions, by table."""
+    out = _Conditions([], [], [], [])
+    for condition in conditions:
+        every = condition.conditions if isinstance(condition, AllOf) else (condition,)
+        for one in every:
+            tables = set(map(_table_of, leaves(one)))
+            if isinstance(one, Compare) and one.field == "date":
+                out.dates.append(_date(one))
+            elif tables == {"photos"}:
+                out.of_photo.append(_clause(one))
+            elif tables == {"images"}:
+                out.of_image.append(_clause(one))
+            else:
+                out.of_both.append(_clause(one))
+    return out
 
 
-def _of_image(where: Filter) -> list[Clause]:
-    clauses = []
-    if where.camera:
-        # What the catalogue has was folded when it was read from the photo.
-        names = (" ".join(camera.split()) for camera in where.camera)
-        clauses.append(any_of(Clause("instr(lower(camera), lower(?))", (name,)) for name in names))
-    if where.near:
-        clauses.append(any_of(map(_in_circle, where.near)))
-    if where.orientation:
-        signs = {"landscape": ">", "portrait": "<", "square": "="}
-        clauses.append(any_of(Clause(f"width {signs[one]} height") for one in where.orientation))
-    if where.reads:
-        clauses.append(any_of(map(_is_written, where.reads)))
-    return clauses
+def _table_of(leaf: Leaf) -> str:
+    if isinstance(leaf, HasKeyword):
+        return "photos"
+    if isinstance(leaf, Compare | Contains):
+        return "photos" if leaf.field in _PHOTO_FIELDS else "both" if leaf.field == "date" else "images"
+    return "images"
 
 
-def _is_written(reads: str) -> Clause:
-    return all_of(Clause(sql, (value,)) for sql, value in texts.conditions(reads))
-
-
-def _in_circle(circle: Circle) -> Clause:
-    return all_of([*_in_box(box_of(circle)), Clause("km(latitude, longitude, ?, ?) <= ?", tuple(circle))])
+def _clause(condition: Condition) -> Clause:  # noqa: PLR0911  # a return for each kind
+    match condition:
+        case AllOf(conditions):
+            return all_of(map(_clause, conditions))
+        case AnyOf(conditions):
+            return any_of(map(_clause, conditions))
+        case HasKeyword(keyword):
+            return Clause("has_keyword(photos.keywords, ?)", (keyword.casefold(),))
+        case HasText(text):
+            return all_of(Clause(sql, (value,)) for sql, value in texts.conditions(text))
+        case Near(circle):
+            return all_of([*_in_box(box_of(circle)), Clause("km(latitude, longitude, ?, ?) <= ?", tuple(circle))])
+        case Contains("path", text):
+            return Clause(f"instr({_FIELDS['path']}, ?)", (os.fsencode(text),))
+        case Contains(field, text):
+            return Clause(f"instr({_FIELDS.get(field, field)}, lower(?))", (text,))
+        case Compare("type", _, suffix):
+            return Clause("CAST(photos.path AS TEXT) LIKE ?", (f"%{suffix}",))
+        case Compare("date"):
+            return _date(condition).of_both
+        case Compare(field, operator, value):
+            return Clause(f"{_FIELDS.get(field, field)} {operator} ?", (value,))
+    raise TypeError(condition)
 
 
 def _in_box(box: Box) -> list[Clause]:
@@ -218,21 +250,18 @@ def _in_box(box: Box) -> list[Clause]:
     return [*clauses, Clause(sql, (box.west, box.east))]
 
 
-def _dates(where: Filter) -> list[_Date]:
-    dates = []
-    for sign, moment in ((">=", where.after), ("<", where.before)):
-        if moment is not None:
-            taken = Clause(f"taken {sign} ?", (moment.isoformat(timespec="seconds"),))
-            dates.append(_Date(taken, Clause(f"mtime_ns {sign} ?", (nanoseconds(moment),))))
-    return dates
+def _date(condition: Compare) -> _Date:
+    _, operator, moment = condition
+    taken = Clause(f"taken {operator} ?", (moment.isoformat(timespec="seconds"),))
+    return _Date(taken, Clause(f"mtime_ns {operator} ?", (nanoseconds(moment),)))
 
 
 def _candidates(conditions: _Conditions) -> Clause:
-    of_photo, of_image, dates = conditions
-    if not of_photo:
+    of_photo, of_image, dates, of_both = conditions
+    if not of_photo and not of_both:
         return _candidates_by_image(of_image, dates)
-    holds = all_of([*of_photo, *of_image, *(date.of_both for date in dates)])
-    if of_image or dates:
+    holds = conditions.holds()
+    if of_image or dates or of_both:
         return Clause(f"SELECT DISTINCT image FROM {BY_PHOTO} WHERE {holds.sql}", holds.values)
     return Clause(f"SELECT DISTINCT image FROM photos WHERE image IS NOT NULL AND {holds.sql}", holds.values)
 

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, NamedTuple
 
 from clipsearch.paths import relative_to
 from clipsearch.store.drives import Offline
-from clipsearch.store.filters import Circle
 from clipsearch.store.photo import Root
 
 # Photos with their images. Left to itself, SQLite would go through all photos of a root to find those of a few images.
 BY_PHOTO = "photos JOIN images ON images.id = photos.image"
 BY_IMAGE = "images CROSS JOIN photos INDEXED BY photos_image ON photos.image = images.id"
-
-_KM_OF_A_DEGREE = 111.19  # of latitude; not more than on the sphere that distances are measured on
-_SLACK = 1e-6  # degrees that a box is wider than its circle, for rounding
 
 
 class Clause(NamedTuple):
@@ -71,30 +66,6 @@ def any_of(clauses: Iterable[Clause]) -> Clause:
 def bounds(under: bytes) -> tuple[bytes, bytes]:
     """The bounds, low <= path < high, of the paths in a folder of a root; of all paths for an empty one."""
     return (under + b"/", under + b"0") if under else (b"", b"\xff" * 256)  # "0" follows "/"
-
-
-class Box(NamedTuple):
-    """A box around a circle, in degrees, which is quick to compare with and leaves few places to measure.
-
-    `west` is more than `east` where it crosses the date line, and both are None where it goes all around.
-    """
-
-    south: float
-    north: float
-    west: float | None
-    east: float | None
-
-
-def box_of(circle: Circle) -> Box:
-    """The smallest box, and a little more."""
-    height = circle.km / _KM_OF_A_DEGREE
-    south, north = circle.latitude - height - _SLACK, circle.latitude + height + _SLACK
-    if abs(circle.latitude) + height >= 89.9:  # a pole is on every meridian
-        return Box(south, north, None, None)
-    ratio = math.sin(math.radians(height)) / math.cos(math.radians(circle.latitude))
-    width = math.degrees(math.asin(min(1.0, ratio))) + _SLACK
-    west, east = circle.longitude - width, circle.longitude + width
-    return Box(south, north, west + 360 if west < -180 else west, east - 360 if east > 180 else east)
 
 
 def nanoseconds(moment: datetime) -> int:

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from clipsearch.arrays import Array, Ids, parts, unit_rows
 from clipsearch.errors import CatalogueDamaged, IndexDamaged
+from clipsearch.images.kinds import is_video_name
 from clipsearch.images.metadata import Metadata
-from clipsearch.images.scan import FoundFile, Rules, is_video_name
+from clipsearch.images.scan import FoundFile, Rules
 from clipsearch.paths import join, relative_to
 from clipsearch.store import schema
 from clipsearch.store.drives import UNKNOWN, Drive, Mounts, device_of, witness_among

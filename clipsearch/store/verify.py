@@ -9,8 +9,8 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from clipsearch.errors import CatalogueDamaged
+from clipsearch.images.kinds import is_video_name
 from clipsearch.images.read import frame_hash
-from clipsearch.images.scan import is_video_name
 from clipsearch.store import schema, vectors
 from clipsearch.store.catalogue import Store
 from clipsearch.store.drives import UNKNOWN

@@ -19,8 +19,8 @@ from terminal import posix
 from clipsearch.errors import ClipsearchError
 from clipsearch.images.xmp import keywords, with_keywords
 from clipsearch.indexing.update import Options, update_index
-from clipsearch.output import sidecars
-from clipsearch.output.sidecars import Sidecars
+from clipsearch.output import tags
+from clipsearch.output.tags import Tagger
 
 OF_DARKTABLE = b"""<?xml version="1.0" encoding="UTF-8"?>
 <x:xmpmeta xmlns:x="adobe:ns:meta/" x:xmptk="XMP Core 4.4.0-Exiv2">
@@ -129,13 +129,13 @@ def test_files_that_need_not_be_indexed(clipsearch: Run, photos: Path, index: Pa
     done = clipsearch("label", "a", "b", "--write-xmp", *ALL, *given, index=index, stdin=other.read_bytes())
     assert done.status == 2
     assert len(done.lines) == 2
-    assert "clipsearch: - is not a file that could have a sidecar\n" in done.err
+    assert "clipsearch: - is not a file, so it can have no sidecar\n" in done.err
     assert done.err.endswith("wrote 1 sidecar; 0 already had these keywords\n")
     assert [path.name for path in other.parent.iterdir()] == ["a photo.png", "a photo.png.xmp"]
     assert not list(photos.glob("*.xmp"))
     removed = clipsearch("label", "--remove", "--image", other, "--image", tmp_path / "none.png", index=index)
     assert removed.status == 2
-    assert f"clipsearch: {tmp_path.resolve()}/none.png is not a file that could have a sidecar\n" in removed.err
+    assert f"clipsearch: {tmp_path.resolve()}/none.png is not a file, so it can have no sidecar\n" in removed.err
     assert [path.name for path in other.parent.iterdir()] == ["a photo.png"]
 
 
@@ -236,12 +236,12 @@ def test_no_link_out_of_the_folder_is_followed(clipsearch: Run, photos: Path, in
     (photos / "00.png.xmp").symlink_to(outside)
     (photos / "01.png.xmp").symlink_to(photos / "nothing.xmp")
     before = outside.read_bytes()
-    links = {"00.png.xmp": "a link that leads out of its folder", "01.png.xmp": "a broken link"}
+    links = {"00.png.xmp": "a link to another folder", "01.png.xmp": "a broken link"}
     for more in ((), ("--dry-run",)):
         done = clipsearch("label", "a", "b", "--write-xmp", *ALL, *more, index=index)
         assert (done.status, done.err.count("clipsearch: ")) == (2, 2)
         for name, problem in links.items():
-            assert f"clipsearch: {photos}/{name} is left as it is: it is {problem}\n" in done.err
+            assert f"clipsearch: {photos}/{name} was not changed: it is {problem}\n" in done.err
     assert outside.read_bytes() == before
     assert not (photos / "nothing.xmp").exists()
 
@@ -250,7 +250,7 @@ def test_no_link_out_of_the_folder_is_followed(clipsearch: Run, photos: Path, in
     assert (removed.status, removed.err.splitlines()) == (
         2,
         [
-            f"clipsearch: {photos}/00.png.xmp is left as it is: it is a link that leads out of its folder",
+            f"clipsearch: {photos}/00.png.xmp was not changed: it is a link to another folder",
             "cleaned 1 sidecar, deleted 1 that became empty",
         ],
     )
@@ -291,36 +291,36 @@ def test_what_a_killed_run_has_left_is_deleted(clipsearch: Run, photos: Path, in
 
 def test_what_another_program_writes_meanwhile_is_kept(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     photo, sidecar = os.fsencode(photos / "00.png"), photos / "00.png.xmp"
-    chosen = Sidecars()
-    new = chosen.addition(photo, ["dog"])
+    chosen = Tagger()
+    new = chosen.plan_addition(photo, ["dog"])
     sidecar.write_bytes(with_keywords(None, ["theirs"]))
-    chosen.carry_out(new)
+    chosen.apply(new)
     assert keywords(sidecar.read_bytes()) == ("theirs", "dog")
 
-    changed = chosen.addition(photo, ["cat"])
-    keep = sidecars._keep_attributes
+    changed = chosen.plan_addition(photo, ["cat"])
+    keep = tags._copy_attributes
 
     def late(path: Path, temporary: Path) -> None:
         """Another program writes just before the file is replaced."""
-        monkeypatch.setattr(sidecars, "_keep_attributes", keep)
+        monkeypatch.setattr(tags, "_copy_attributes", keep)
         path.write_bytes(with_keywords(path.read_bytes(), ["late"]))
         keep(path, temporary)
 
-    monkeypatch.setattr(sidecars, "_keep_attributes", late)
-    chosen.carry_out(changed)
+    monkeypatch.setattr(tags, "_copy_attributes", late)
+    chosen.apply(changed)
     assert keywords(sidecar.read_bytes()) == ("theirs", "dog", "late", "cat")
 
     sidecar.unlink()
-    chosen.carry_out(chosen.addition(photo, ["dog"]))
-    gone = Sidecars().removal(sidecar)
+    chosen.apply(chosen.plan_addition(photo, ["dog"]))
+    gone = Tagger().plan_removal(sidecar)
     assert gone.after is None
     sidecar.write_bytes(with_keywords(OF_DARKTABLE, ["dog"]))
-    chosen.carry_out(gone)
+    chosen.apply(gone)
     assert sidecar.read_bytes() == OF_DARKTABLE
 
-    monkeypatch.setattr(sidecars, "_keep_attributes", lambda path, _: path.write_bytes(path.read_bytes() + b" "))
-    with pytest.raises(ClipsearchError, match="another program keeps changing it"):
-        chosen.carry_out(chosen.addition(photo, ["cat"]))
+    monkeypatch.setattr(tags, "_copy_attributes", lambda path, _: path.write_bytes(path.read_bytes() + b" "))
+    with pytest.raises(ClipsearchError, match="another program keeps writing to it"):
+        chosen.apply(chosen.plan_addition(photo, ["cat"]))
     assert keywords(sidecar.read_bytes()) == ()
     assert [path.name for path in photos.iterdir() if path.name.endswith(".tmp")] == []
 
@@ -365,7 +365,7 @@ def test_a_sidecar_that_cannot_be_extended_is_left_alone(clipsearch: Run, photos
     assert done.status == 2
     assert len(done.lines) == 3
     assert done.err == (
-        f"clipsearch: {photos}/00.png.xmp is left as it is: it is not in UTF-8 but in UTF-16\n"
+        f"clipsearch: {photos}/00.png.xmp was not changed: it is in UTF-16, not in UTF-8\n"
         f"clipsearch: {photos}/01.png.xmp cannot be read: is a directory\n"
         "wrote 1 sidecar; 0 already had these keywords\n"
     )
@@ -398,11 +398,11 @@ def test_a_sidecar_that_another_program_writes_meanwhile_stays(tmp_path: Path, b
     sidecar = tmp_path / "a.png.xmp"
     if before is not None:
         sidecar.write_bytes(before)
-    chosen = Sidecars()
-    change = chosen.addition(os.fsencode(tmp_path / "a.png"), ["a"])
+    chosen = Tagger()
+    change = chosen.plan_addition(os.fsencode(tmp_path / "a.png"), ["a"])
     sidecar.write_bytes(b"of another program")
     with pytest.raises(ClipsearchError):
-        chosen.carry_out(change)
+        chosen.apply(change)
     assert sidecar.read_bytes() == b"of another program"
     assert sorted(os.listdir(tmp_path)) == ["a.png", "a.png.xmp"]
 

@@ -33,15 +33,10 @@ from pictures import (
 from PIL import ExifTags, Image, ImageDraw, ImageEnhance, ImageFilter
 
 from clipsearch.errors import ImageUnusable
-from clipsearch.images.compare import (
-    HASH_DISTANCE,
-    copy_similarity,
-    may_be_copies,
-    perceptual_hash,
-    same_framing,
-    sketch_of,
-)
+from clipsearch.images.compare import copy_similarity, may_be_copies, sketch_of
 from clipsearch.images.decode import decode
+from clipsearch.images.likeness import same_framing
+from clipsearch.images.phash import HASH_DISTANCE, perceptual_hash
 
 pillow_heif.register_heif_opener()
 

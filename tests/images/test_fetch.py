@@ -126,7 +126,7 @@ def test_every_failure_is_a_sentence(clipsearch: Run, drawn_index: Path, server:
 
 def test_size_and_time_are_limited(server: str) -> None:
     with pytest.raises(BadRequest, match="larger than 1 MB"):
-        fetch(f"{server}/endless", most=1_000_000)
+        fetch(f"{server}/endless", max_bytes=1_000_000)
     for path in ("/slow", "/header"):
         with pytest.raises(BadRequest, match="took longer than 1 s"):
             fetch(f"{server}{path}", seconds=1)

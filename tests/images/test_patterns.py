@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from clipsearch.errors import BadArgument
-from clipsearch.images.patterns import anchored, check_patterns, compiled, composed, seen_from
+from clipsearch.images.patterns import anchored, check_patterns, compile_pattern, nfc, patterns_below
 from clipsearch.images.scan import Rules, scan
 
 NFC, NFD = "\u00e9t\u00e9", "e\u0301te\u0301"
@@ -61,11 +61,11 @@ def test_a_path_that_exists_is_that_path_alone(root: Path, name: str, monkeypatc
 @example(["a ", "a\\ ", "a\\"])
 def test_the_pattern_of_a_path_matches_nothing_else(names: list[str]) -> None:
     for name in names:
-        (text,) = seen_from([f"/in/{''.join(chr(92) + letter for letter in name)}"], b"in")
-        pattern = compiled(text)
+        (text,) = patterns_below([f"/in/{''.join(chr(92) + letter for letter in name)}"], b"in")
+        pattern = compile_pattern(text)
         assert pattern is not None
         for path in (*names, *(f"{one}/" for one in names), f"{name}a", f"x/{name}"):
-            assert pattern.matches(path, composed(path)) == (path in (name, f"{name}/"))
+            assert pattern.matches(path, nfc(path)) == (path in (name, f"{name}/"))
 
 
 @pytest.mark.parametrize(
@@ -118,12 +118,12 @@ def test_a_pattern_means_a_letter_in_every_unicode_form(root: Path) -> None:
 
 def test_what_a_folder_in_a_folder_would_have() -> None:
     patterns = ("*.gif", "/a/[b]", "/a/\\[b\\]/", "!/a/c", "/d/e", "/a/", "/ab")
-    assert seen_from(patterns, b"a") == ("*.gif", "/a/[b]", "/\\[b\\]/", "!/c", "/a/")
+    assert patterns_below(patterns, b"a") == ("*.gif", "/a/[b]", "/\\[b\\]/", "!/c", "/a/")
 
 
 @pytest.mark.parametrize("pattern", ["!", "\\"])
 def test_a_pattern_without_a_meaning_is_refused(pattern: str) -> None:
-    with pytest.raises(BadArgument, match=r"^exclude has a pattern without a meaning"):
+    with pytest.raises(BadArgument, match=r"^exclude has an invalid pattern"):
         check_patterns(("*.gif", pattern))
 
 

@@ -17,10 +17,9 @@ from PIL import Image
 
 from clipsearch.errors import ImageUnusable
 from clipsearch.images.compare import copy_similarity
-from clipsearch.images.decode import decode
+from clipsearch.images.decode import decode, thumbnail
+from clipsearch.images.kinds import looks_like_a_photo
 from clipsearch.images.raw import is_raw
-from clipsearch.images.signatures import looks_like_a_photo
-from clipsearch.images.thumbnail import thumbnail_of
 
 GREEN, RED = (2000, 8000, 2000), (9000, 2000, 1500)
 _MATRIX = (3.2406, -1.5372, -0.4986, -0.9689, 1.8758, 0.0415, 0.0557, -0.2040, 1.0570)
@@ -165,7 +164,7 @@ def test_one_that_is_too_large_is_not_decoded(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_thumbnail() -> None:
-    assert thumbnail_of(dng(), 100).size == (100, 67)
+    assert thumbnail(dng(), 100).size == (100, 67)
 
 
 def test_the_program_finds_it_and_folds_the_jpeg_beside_it(clipsearch: Run, tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ def test_a_pipe_is_read_to_its_end(count: int) -> None:
 @posix
 def test_a_stream_without_an_end_is_refused() -> None:
     with open("/dev/zero", "rb") as file, pytest.raises(ImageUnusable, match=r"^larger than 1 MB$"):
-        read_stream(file, most=1_000_000)
+        read_stream(file, max_bytes=1_000_000)
 
 
 @posix

@@ -19,8 +19,10 @@ from PIL import Image
 from clipsearch.errors import ImageUnusable
 from clipsearch.images import sandbox as decoder
 from clipsearch.images.decode import decode
-from clipsearch.images.preprocess import Preprocess, decode_for, pixels_of
+from clipsearch.images.preprocess import Preprocess, decode_for, model_input
 from clipsearch.images.sandbox import Decoders
+
+pytestmark = pytest.mark.usefixtures("decoding_processes")
 
 HOW = Preprocess(size=(64, 96), interpolation="bilinear", mean=(0.5, 0.5, 0.5))
 
@@ -44,23 +46,23 @@ def pretend(tmp_path: Path, code: str) -> list[str]:
         f"    if data.startswith(b'bad'): {code}\n"
         "    return real(data.removeprefix(b'bad'), how)\n"
         "preprocess.decode_for = decode_for\n"
-        "clipsearch.images.sandbox.serve()\n"
+        "clipsearch.images.worker.serve()\n"
     )
-    return [sys.executable, "-c", f"import clipsearch.images.sandbox; exec(open({str(script)!r}).read())"]
+    return [sys.executable, "-c", f"import clipsearch.images.worker; exec(open({str(script)!r}).read())"]
 
 
 def test_a_file_is_decoded_as_it_would_be_here(photo: Path) -> None:
-    with Decoders(HOW, 1) as decoders:
+    with Decoders(1, HOW) as decoders:
         found = decoders.decode(photo.read_bytes())
     here = decode_for(photo.read_bytes(), HOW)
-    np.testing.assert_array_equal(found.pixels, pixels_of(here, HOW))
+    np.testing.assert_array_equal(found.pixels, model_input(here, HOW))
     assert found.metadata == here.metadata
     assert found.metadata.camera == "Camera"
     assert found.seconds.keys() == {"decode", "resize"}
 
 
 def test_a_file_that_is_no_image_has_a_reason(tmp_path: Path, photo: Path) -> None:
-    with Decoders(HOW, 1) as decoders:
+    with Decoders(1, HOW) as decoders:
         for data in (b"this is not a picture", b"", photo.read_bytes()[:900]):
             with pytest.raises(ImageUnusable, match=r"\w"):
                 decoders.decode(data)
@@ -70,9 +72,10 @@ def test_a_file_that_is_no_image_has_a_reason(tmp_path: Path, photo: Path) -> No
 
 def test_a_decoder_knows_no_index(photo: Path) -> None:
     code = (
-        "import sys, clipsearch.images.sandbox as s\n"
+        "import sys, clipsearch.images.worker as worker\n"
         "from clipsearch.images.preprocess import Preprocess\n"
-        f"header, pixels = s._answer(open({str(photo)!r}, 'rb').read(), Preprocess((64, 64)), {{}})\n"
+        f"data = open({str(photo)!r}, 'rb').read()\n"
+        "header, pixels = worker.answer({'task': 'model_input'}, data, Preprocess((64, 64)))\n"
         "assert header['size'] == (64, 64, 3) and len(pixels) == 3 * 64 * 64\n"
         "print('clipsearch.store' in sys.modules, 'sqlite3' in sys.modules, file=sys.stderr)\n"
     )
@@ -83,14 +86,14 @@ def test_a_decoder_knows_no_index(photo: Path) -> None:
 
 
 def test_a_crash_costs_one_file(tmp_path: Path, photo: Path) -> None:
-    with Decoders(HOW, 1, command=pretend(tmp_path, "os.abort()")) as decoders:
+    with Decoders(1, HOW, command=pretend(tmp_path, "os.abort()")) as decoders:
         with pytest.raises(ImageUnusable, match=r"^crashed its decoder$"):
             decoders.decode(b"bad")
         assert decoders.decode(photo.read_bytes()).metadata.camera == "Camera"
 
 
 def test_a_stall_costs_one_file_and_its_time(tmp_path: Path, photo: Path) -> None:
-    with Decoders(HOW, 1, seconds=3, command=pretend(tmp_path, "time.sleep(60)")) as decoders:
+    with Decoders(1, HOW, seconds=3, command=pretend(tmp_path, "time.sleep(60)")) as decoders:
         assert decoders.decode(photo.read_bytes()).metadata.camera == "Camera"
         began = time.monotonic()
         with pytest.raises(ImageUnusable, match=r"^took longer than 3 s$"):
@@ -109,7 +112,7 @@ def test_time_in_which_the_program_is_stopped_does_not_count(tmp_path: Path, pho
         "from clipsearch.images.sandbox import Decoders\n"
         "from clipsearch.images.preprocess import Preprocess\n"
         f"how = Preprocess(size=(64, 96), interpolation='bilinear', mean=(0.5, 0.5, 0.5))\n"
-        f"with Decoders(how, 1, seconds=8, command={slow!r}) as decoders:\n"
+        f"with Decoders(1, how, seconds=8, command={slow!r}) as decoders:\n"
         f"    print(decoders.decode(open({str(tmp_path / 'bad')!r}, 'rb').read()).metadata.camera)\n"
     )
     process = subprocess.Popen(
@@ -127,7 +130,7 @@ def test_time_in_which_the_program_is_stopped_does_not_count(tmp_path: Path, pho
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is limited in another way, or not at all")
 def test_a_file_has_only_so_much_memory(tmp_path: Path, photo: Path) -> None:
     Image.new("RGB", (16_000, 16_000)).save(tmp_path / "large.png")  # 768 MB of pixels in a few kilobytes
-    with Decoders(HOW, 1, memory=600_000_000) as decoders:
+    with Decoders(1, HOW, memory=600_000_000) as decoders:
         with pytest.raises(ImageUnusable, match=r"^too large for the memory$"):
             decoders.decode((tmp_path / "large.png").read_bytes())
         assert decoders.decode(photo.read_bytes()).metadata.camera == "Camera"
@@ -135,12 +138,12 @@ def test_a_file_has_only_so_much_memory(tmp_path: Path, photo: Path) -> None:
 
 def test_a_process_that_cannot_start_is_a_reason_too(photo: Path) -> None:
     command = [sys.executable, "-c", "raise SystemExit"]
-    with Decoders(HOW, 1, command=command) as decoders, pytest.raises(ImageUnusable, match=r"^crashed its decoder$"):
+    with Decoders(1, HOW, command=command) as decoders, pytest.raises(ImageUnusable, match=r"^crashed its decoder$"):
         decoders.decode(photo.read_bytes())
 
 
 def test_there_are_as_many_processes_as_threads_that_read_and_none_afterwards(photo: Path) -> None:
-    with Decoders(HOW, 3) as decoders, ThreadPoolExecutor(3) as pool:
+    with Decoders(3, HOW) as decoders, ThreadPoolExecutor(3) as pool:
         found = list(pool.map(lambda _: decoders.decode(photo.read_bytes()), range(40)))
         assert all(one.metadata.camera == "Camera" for one in found)
         processes = set(decoders._all)
@@ -157,7 +160,7 @@ def test_an_end_does_not_wait_for_a_stalled_file(tmp_path: Path) -> None:
         found.append(str(caught.value))
 
     began = time.monotonic()
-    with Decoders(HOW, 1, seconds=50, command=pretend(tmp_path, "time.sleep(60)")) as decoders:
+    with Decoders(1, HOW, seconds=50, command=pretend(tmp_path, "time.sleep(60)")) as decoders:
         thread = threading.Thread(target=decode_bad)
         thread.start()
         while not decoders._all:
@@ -186,7 +189,7 @@ def test_modules_in_the_current_folder_are_not_run(
     for name in ("json", "PIL", "struct", "clipsearch", "numpy"):
         (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'was run')!r}, 'w')\n")
     monkeypatch.chdir(tmp_path)
-    with Decoders(HOW, 1) as decoders:
+    with Decoders(1, HOW) as decoders:
         assert decoders.decode(photo.read_bytes()).metadata.camera == "Camera"
     assert not (tmp_path / "was run").exists()
     assert decode(photo.read_bytes()).metadata.camera == "Camera"

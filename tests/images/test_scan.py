@@ -8,7 +8,7 @@ import pytest
 from conftest import forbid
 
 from clipsearch.images import scan as scan_module
-from clipsearch.images.scan import Exclusions, FoundFile, Rules, Unreadable, left_out, scan
+from clipsearch.images.scan import Exclusions, FoundFile, Rules, Unreadable, scan
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="names that Windows does not allow")
 
@@ -131,7 +131,7 @@ def test_patterns_are_those_of_a_gitignore_file(root: Path, exclude: tuple[str, 
     put(root, "x/sub", content=b"\xff\xd8\xff" + bytes(20))
     assert paths(root, exclude=exclude, any_name=True) == [name.encode() for name in left]
     for name in ("a.jpg", "a.gif", "sub/a.jpg", "x/sub", "x/sub.d/sub/c.jpg"):
-        reason = left_out(Rules(exclude=exclude), name.encode())
+        reason = Exclusions(Rules(exclude=exclude)).rule_for(name.encode())
         assert (reason is None) == (name in left)
         assert reason is None or reason in exclude
 
@@ -171,7 +171,7 @@ def test_what_is_left_out_has_its_reason() -> None:
         (b"x/.git/a.jpg", "hidden"),
         (b"@eaDir/a.jpg", "hidden"),
     ):
-        assert left_out(rules, path) == reason
+        assert Exclusions(rules).rule_for(path) == reason
 
 
 def test_files_without_an_extension_are_known_by_their_first_bytes(root: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from conftest import SCENES
 from PIL import Image
 
-from clipsearch.images.signatures import HEAD, looks_like_a_photo
+from clipsearch.images.kinds import HEAD, looks_like_a_photo
 
 PICTURE = SCENES[0].image
 

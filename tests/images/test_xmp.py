@@ -164,9 +164,9 @@ BOMB = (
     b'<r:RDF xmlns:r="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><r:Description>&b;</r:Description></r:RDF>'
 )
 UNUSABLE = {
-    "it is not in UTF-8 but in UTF-16": DARKTABLE.decode().replace("UTF-8", "UTF-16").encode("utf-16"),
-    "it is not in UTF-8 but in iso-8859-1": DARKTABLE.replace(b"UTF-8", b"iso-8859-1"),
-    "it has a document type, which XMP has not": BOMB,
+    "it is in UTF-16, not in UTF-8": DARKTABLE.decode().replace("UTF-8", "UTF-16").encode("utf-16"),
+    "it is in iso-8859-1, not in UTF-8": DARKTABLE.replace(b"UTF-8", b"iso-8859-1"),
+    "it has a document type, which XMP does not allow": BOMB,
     "it is not XMP": b"<html/>",
     "it is not well-formed XML: unclosed token: line 18, column 5": DARKTABLE[:600],
     "it is not well-formed XML: no element found: line 1, column 0": b"",
@@ -271,7 +271,7 @@ REFUSED = {
     "its keywords have more than 1,048,576 characters": lambda: listed(b"<rdf:li>" + b"x" * 2_000_000 + b"</rdf:li>"),
     "it has a very long name": lambda: EXIFTOOL.replace(b"http://ns.adobe.com/xap/1.0/", b"u" * 600),
     "it has a prefix without a namespace: q": lambda: EXIFTOOL.replace(b"xmp:Rating", b"q:Rating"),
-    "it has a document type, which XMP has not": lambda: b"<!DOCTYPE a [" + b"<!ENTITY a 'a'>" * 100_000,
+    "it has a document type, which XMP does not allow": lambda: b"<!DOCTYPE a [" + b"<!ENTITY a 'a'>" * 100_000,
 }
 # Parses each document in 100 MB beyond what the process and the document have. A keyword that is found is not added.
 IN_LITTLE_MEMORY = """

@@ -584,7 +584,7 @@ def test_a_rebuild_does_not_take_a_decoder_that_fails_for_a_spoilt_photo(
 def test_the_selection_of_a_root_without_a_drive_has_the_rest(usb: Drive, pictures: Path, index: Path) -> None:
     usb.unmount()
     with Store.open(index) as store:
-        for where, count in ((Filter(), 3), (Filter(under=str(pictures)), 3), (Filter(types=(".png",)), 3)):
+        for where, count in ((Filter(), 3), (Filter(under=str(pictures)), 3), (Filter(types="png"), 3)):
             chosen = store.select(where)
             assert [root.path for root in chosen.offline] == [os.fsencode(usb.point)]
             assert len(store.images_in(chosen)) == len(list(store.by_path(chosen))) == count

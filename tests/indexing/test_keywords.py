@@ -12,14 +12,13 @@ from conftest import SCENES, Run
 from PIL import Image
 
 from clipsearch.errors import BadArgument, BadRequest
-from clipsearch.images import beside
+from clipsearch.images import sidecar
 from clipsearch.images.decode import decode
-from clipsearch.images.preprocess import Preprocess
 from clipsearch.images.sandbox import Decoders
 from clipsearch.images.xmp import with_keywords
 from clipsearch.indexing.update import Options, update_index
 from clipsearch.store.catalogue import Store
-from clipsearch.store.filters import Filter, written
+from clipsearch.store.filters import Filter
 
 
 def iptc(*words: str) -> bytes:
@@ -164,7 +163,7 @@ def test_a_sidecar_that_the_disk_did_not_give_is_looked_at_again(
 
     index = tmp_path / "index"
     with monkeypatch.context() as patch:
-        patch.setattr(beside, "read_sidecar", fails)
+        patch.setattr(sidecar, "read_sidecar", fails)
         report = update_index(index, [photos], Options(model="mini"))
         assert [reason for _, reason in report.sidecars_ignored] == ["input/output error"] * 2
     assert tagged(index, "dog") == set()
@@ -172,12 +171,13 @@ def test_a_sidecar_that_the_disk_did_not_give_is_looked_at_again(
     assert tagged(index, "dog") == {"beside.png", "short.png"}
 
 
+@pytest.mark.usefixtures("decoding_processes")
 def test_hostile_packets_in_photos_cost_only_their_keywords(tmp_path: Path) -> None:
     image, block = SCENES[0].image, b"\x1c\x02\x19\0\x01a"
     image.save(tmp_path / "a.webp", xmp=b'<x:xmpmeta xmlns:x="adobe:ns:meta/">' + b"<a>" * 5_000_000)
     image.save(tmp_path / "b.tif", tiffinfo={33723: block * 200_000})
     image.save(tmp_path / "c.tif", tiffinfo={33723: block})
-    with Decoders(Preprocess((8, 8)), 1, seconds=20) as decoders:
+    with Decoders(1, seconds=20) as decoders:
         found = [decoders.decode((tmp_path / name).read_bytes()) for name in ("a.webp", "b.tif", "c.tif")]
     assert [one.metadata.keywords for one in found] == [None, None, "a"]
 
@@ -200,9 +200,9 @@ def test_damaged_blocks_in_photos_are_none() -> None:
 
 
 def test_conditions_as_programs_and_people_write_them() -> None:
-    assert written(keyword=[" a dog "]).keywords == ("a dog",)
+    assert Filter(keywords=[" a dog "]).keywords == ("a dog",)
     with pytest.raises(BadRequest, match="keyword was given an empty name"):
-        written(keyword=[""])
-    assert Filter(keywords="dog").checked().keywords == ("dog",)
-    with pytest.raises(BadArgument, match="keywords must be one or several texts"):
-        Filter(keywords=("dog", "")).checked()
+        Filter(keywords=[""])
+    assert Filter(keywords="dog").keywords == ("dog",)
+    with pytest.raises(BadArgument, match="keyword was given an empty name"):
+        Filter(keywords=("dog", ""))

@@ -28,7 +28,7 @@ from clipsearch.indexing.ocr import read_photos
 from clipsearch.indexing.report import Report
 from clipsearch.indexing.update import Options, update_index
 from clipsearch.models import ocr
-from clipsearch.output.heat import boxed
+from clipsearch.output.annotate import annotated
 from clipsearch.store import texts, vectors
 from clipsearch.store.catalogue import CATALOGUE, Store
 from clipsearch.store.filters import Filter
@@ -127,7 +127,7 @@ def test_an_index_that_was_not_read_says_so(clipsearch: Run, drawn_index: Path, 
     assert "no text has been read yet. Run: clipsearch index --ocr" in done.err
     assert clipsearch("query", "--reads", "  ", index=drawn_index).status == 2
     with pytest.raises(BadArgument, match="reads must be one or several texts"):
-        Filter(reads=" ").checked()
+        Filter(reads=" ")
 
 
 def test_only_what_is_new_is_read_and_what_was_chosen_is_kept(
@@ -258,18 +258,17 @@ def test_the_reader_says_where_lines_are() -> None:
 
 
 def test_pictures_come_whole_from_the_decoders(photos: Path) -> None:
-    from clipsearch.images.preprocess import Preprocess
 
-    with Decoders(Preprocess((1, 1)), 1) as decoders:
-        pixels = decoders.picture((photos / "pass.jpg").read_bytes(), 2400)
-        small = decoders.picture((photos / "pass.jpg").read_bytes(), 500)
+    with Decoders(1) as decoders:
+        pixels = decoders.pixels((photos / "pass.jpg").read_bytes(), 2400)
+        small = decoders.pixels((photos / "pass.jpg").read_bytes(), 500)
     assert (pixels.shape, small.shape) == ((700, 1000, 3), (350, 500, 3))
     with Image.open(photos / "pass.jpg") as image:
         assert np.array_equal(pixels, np.asarray(image.convert("RGB")))
 
 
 def test_boxes_are_drawn_around_lines() -> None:
-    drawn = np.asarray(boxed(Image.new("RGB", (100, 100), "red"), [Line("a", 0.2, 0.4, 0.6, 0.5)]))
+    drawn = np.asarray(annotated(Image.new("RGB", (100, 100), "red"), None, [Line("a", 0.2, 0.4, 0.6, 0.5)]))
     marked = np.argwhere((drawn != (255, 0, 0)).any(-1))
     assert (marked.min(0).tolist(), marked.max(0).tolist()) == ([37, 17], [52, 62])
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from conftest import SCENES
 
-from clipsearch.images.preprocess import Preprocess, decode_for, pixels_of
+from clipsearch.images.preprocess import Preprocess, decode_for, model_input
 from clipsearch.images.read import content_hash
 from clipsearch.images.sandbox import Decoders
 from clipsearch.indexing.read_file import Contents, read_file
@@ -26,7 +26,7 @@ def photo(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def decoders() -> Iterator[Decoders]:
-    with Decoders(HOW, 1) as running:
+    with Decoders(1, HOW) as running:
         yield running
 
 
@@ -38,7 +38,7 @@ def test_a_new_file_is_hashed_and_decoded(photo: Path, decoders: Decoders) -> No
     found = read_file(os.fsencode(photo), new, decoders)
     here = decode_for(photo.read_bytes(), HOW)
     assert (found.content, found.metadata, found.error) == (content_hash(photo.read_bytes()), here.metadata, None)
-    np.testing.assert_array_equal(found.pixels, pixels_of(here, HOW)[None])
+    np.testing.assert_array_equal(found.pixels, model_input(here, HOW)[None])
     assert found.seconds.keys() == {"read", "decode", "resize"}
 
 

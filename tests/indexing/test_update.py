@@ -932,7 +932,7 @@ def test_patterns_are_those_of_gitignore(
 
 
 def test_a_pattern_without_a_meaning_is_refused_before_anything_is_made(index: Path, photos: Path) -> None:
-    with pytest.raises(BadRequest, match="exclude has a pattern without a meaning: '!'"):
+    with pytest.raises(BadRequest, match="exclude has an invalid pattern: '!'"):
         update_index(index, [photos], Options(model="mini", exclude=("!",)))
     assert not index.exists()
 

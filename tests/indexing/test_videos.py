@@ -21,18 +21,19 @@ from stores import DIM, put, row
 
 from clipsearch.errors import ImageUnusable
 from clipsearch.images import read, scan, video
+from clipsearch.images.kinds import is_video_name
 from clipsearch.images.metadata import Metadata
 from clipsearch.images.preprocess import Preprocess
-from clipsearch.images.sandbox import Decoders
-from clipsearch.images.scan import FoundFile, Rules, is_video_name
+from clipsearch.images.sandbox import Decoders, VideoFrame
+from clipsearch.images.scan import FoundFile, Rules
 from clipsearch.indexing.update import Options, update_index
 from clipsearch.indexing.why import State, why_of
+from clipsearch.search.find import Searcher
 from clipsearch.search.hit import Hit
-from clipsearch.search.query import Limits, Searcher
-from clipsearch.search.term import Term
+from clipsearch.search.question import Limits, Term
 from clipsearch.store import vectors
 from clipsearch.store.catalogue import Store
-from clipsearch.store.filters import EVERYTHING, Filter, written
+from clipsearch.store.filters import EVERYTHING, Filter
 from clipsearch.store.verify import Damage, verify
 
 HOW = Preprocess((32, 32))
@@ -98,15 +99,15 @@ def test_as_many_as_are_asked_for_though_one_film_has_them_all(films: Path, tmp_
 
 def test_filters_choose_among_films_and_all_their_frames(film_index: Path) -> None:
     for where in (
-        written(type=["video"]),
-        written(after="2023-05-06", before="2023-05-07"),
-        written(near="48.8577,-2.295"),
-        written(name="film"),
+        Filter(types=["video"]),
+        Filter(after="2023-05-06", before="2023-05-07"),
+        Filter(near="48.8577,-2.295"),
+        Filter(name="film"),
     ):
         hits = nearest(film_index, SHOWN[1], where=where)
         assert hits[0].path.name == "film.mp4"
         assert hits[0].photo.time == pytest.approx(3, abs=0.2)
-    assert [hit.path.name for hit in nearest(film_index, SHOWN[1], where=written(type=["png"]))] == ["photo.png"]
+    assert [hit.path.name for hit in nearest(film_index, SHOWN[1], where=Filter(types=["png"]))] == ["photo.png"]
 
 
 def test_the_command_says_the_time_and_paths_say_the_file(clipsearch: Run, film_index: Path, films: Path) -> None:
@@ -158,7 +159,7 @@ def test_what_is_known_is_not_decoded_again_and_goes_when_the_file_goes(
     folder, index = shutil.copytree(films, tmp_path / "films"), tmp_path / "index"
     update_index(index, [folder], Options(model="mini"))
     with monkeypatch.context() as patch:
-        patch.setattr(Decoders, "video", lambda *_: pytest.fail("decoded again"))
+        patch.setattr(Decoders, "decode_video", lambda *_: pytest.fail("decoded again"))
         shutil.move(folder / "film.mp4", folder / "moved.mp4")
         shutil.copy(folder / "moved.mp4", folder / "copy.mp4")
         report = update_index(index)
@@ -217,7 +218,7 @@ def test_frames_without_a_video_are_no_damage_only_with_one(tmp_path: Path) -> N
 
 
 def times(path: Path) -> list[float]:
-    return list(video.frames_of(str(path), HOW).times)
+    return list(video.distinct_frames(str(path), HOW).times)
 
 
 def test_frames_are_taken_where_the_picture_changes(tmp_path: Path) -> None:
@@ -242,7 +243,7 @@ def test_ten_hours_in_a_few_kilobytes_take_no_time(tmp_path: Path) -> None:
     long = videos.irregular(tmp_path / "a.mp4", [(SHOWN[n % 4], 300 * n) for n in range(120)])
     found = times(long)
     assert os.path.getsize(long) < 2_000_000
-    assert 100 <= len(found) <= video.MOST_FRAMES
+    assert 100 <= len(found) <= video.MAX_FRAMES
     assert found[-1] > 35_000
 
 
@@ -251,7 +252,7 @@ def test_films_are_shown_upright(tmp_path: Path, degrees: int) -> None:
     picture = Image.new("RGB", videos.SIZE, "blue")
     picture.paste("red", (0, 0, 160, 120))  # the upper left
     path = videos.clip(tmp_path / "a.mp4", [(picture, 1)], rotation=degrees)
-    found = video.frames_of(str(path), Preprocess((64, 64), resize_mode="squash"))
+    found = video.distinct_frames(str(path), Preprocess((64, 64), resize_mode="squash"))
     turned = picture.rotate(degrees, expand=True)
     assert (found.metadata.width, found.metadata.height) == turned.size
     expected = np.asarray(turned.resize((64, 64))).astype(int)
@@ -261,7 +262,7 @@ def test_films_are_shown_upright(tmp_path: Path, degrees: int) -> None:
 
 def test_what_a_film_says_of_itself(tmp_path: Path) -> None:
     said = {"creation_time": "1904-01-01T00:00:00Z", "location": "+91.0+000.0/"}
-    about = video.frames_of(str(videos.clip(tmp_path / "a.mp4", [(SHOWN[0], 1)], metadata=said)), HOW).metadata
+    about = video.distinct_frames(str(videos.clip(tmp_path / "a.mp4", [(SHOWN[0], 1)], metadata=said)), HOW).metadata
     assert about == Metadata(*videos.SIZE, duration=1.0)
 
 
@@ -298,6 +299,7 @@ def sound(path: Path) -> None:
         container.mux(stream.encode())
 
 
+@pytest.mark.usefixtures("decoding_processes")
 def test_hostile_files_cost_themselves(films: Path, tmp_path: Path, listening: Listening) -> None:
     folder = tmp_path / "films"
     folder.mkdir()
@@ -327,19 +329,20 @@ def test_hostile_files_cost_themselves(films: Path, tmp_path: Path, listening: L
     assert {"half.mkv", "fine.png"}.isdisjoint(reasons)
 
 
+@pytest.mark.usefixtures("decoding_processes")
 def test_a_film_that_stalls_its_decoder_costs_its_time(films: Path) -> None:
     with (
-        Decoders(HOW, 1, seconds=0.01) as decoders,
+        Decoders(1, HOW, seconds=0.01) as decoders,
         pytest.raises(ImageUnusable, match="took longer than"),
     ):
-        decoders.video(os.fsencode(films / "film.mp4"))
+        decoders.decode_video(os.fsencode(films / "film.mp4"))
 
 
 def test_a_still_of_a_film_is_what_it_shows_then(films: Path, tmp_path: Path) -> None:
-    with Decoders(Preprocess((1, 1)), 1) as decoders:
-        (tmp_path / "a.jpg").write_bytes(decoders.frame(os.fsencode(films / "film.mp4"), 9.0, 160))
+    with Decoders(1) as decoders:
+        (tmp_path / "a.jpg").write_bytes(decoders.jpeg(VideoFrame(os.fsencode(films / "film.mp4"), 9.0), 160))
         with pytest.raises(ImageUnusable):
-            decoders.frame(os.fsencode(tmp_path / "none.mp4"), 1.0, 100)
+            decoders.jpeg(VideoFrame(os.fsencode(tmp_path / "none.mp4"), 1.0), 100)
     with Image.open(tmp_path / "a.jpg") as image:
         shown = np.asarray(image.convert("RGB")).astype(int)
     differences = [np.abs(shown - np.asarray(picture.resize((160, 120)).convert("RGB"))).mean() for picture in SHOWN]

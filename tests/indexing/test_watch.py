@@ -107,9 +107,9 @@ class Lasting(Decoders):
 
 @pytest.fixture(scope="module")
 def decoders() -> Iterator[Decoders]:
-    found = Lasting(mini().preprocess, 2)
+    found = Lasting(2, mini().preprocess)
     yield found
-    Decoders.__exit__(found)
+    Decoders.close(found)
 
 
 @pytest.fixture

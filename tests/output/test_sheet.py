@@ -25,9 +25,7 @@ from PIL import ImageCms
 from clipsearch.errors import BadRequest
 from clipsearch.images import decode
 from clipsearch.images.metadata import Metadata
-from clipsearch.images.preprocess import Preprocess
-from clipsearch.images.sandbox import Decoders
-from clipsearch.images.thumbnail import LONG_SIDE
+from clipsearch.images.sandbox import THUMBNAIL_SIDE, Decoders
 from clipsearch.output import sheet as module
 from clipsearch.output.sheet import duplicates_sheet, sheet, write_duplicates, write_sheet
 from clipsearch.output.text import printable
@@ -94,9 +92,9 @@ class Parsed(HTMLParser):
 # ------------------------------------------------------------------------------------------ thumbnails
 
 
-def thumbnail(path: Path, long_side: int = LONG_SIDE) -> Picture.Image | None:
-    with Decoders(Preprocess((1, 1)), 1) as decoders:
-        return decoders.thumbnail(os.fsencode(path), long_side)
+def thumbnail(path: Path, long_side: int = THUMBNAIL_SIDE) -> Picture.Image | None:
+    with Decoders(1) as decoders:
+        return decoders.thumbnail(os.fsencode(path), long_side=long_side)
 
 
 def test_a_thumbnail_is_upright_and_small(tmp_path: Path) -> None:

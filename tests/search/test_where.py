@@ -14,7 +14,7 @@ import scenes
 from PIL import Image, ImageOps
 
 from clipsearch.errors import BadRequest, ImageUnusable
-from clipsearch.images.preprocess import preprocess, seen
+from clipsearch.images.preprocess import preprocess, visible_part
 from clipsearch.models.model import Model
 from clipsearch.search.embed import Embedder
 from clipsearch.search.hit import Where
@@ -82,7 +82,7 @@ def test_boxes_are_of_the_photo_however_the_model_crops_it(embedder: Embedder, m
     shift = 40 / image.width
     assert is_inside(there, ((left / across + shift, top, right / across + shift, bottom),))
     assert there.heat.shape == (round(CELLS * image.height / image.width), CELLS)
-    if mode == "shortest":  # the ends were never seen
+    if mode == "shortest":  # the ends were never visible_part
         assert not there.heat[:, : int(CELLS * 22 / image.width)].any()
 
 
@@ -93,7 +93,7 @@ def test_what_the_input_shows_is_what_the_preprocessing_shows(embedder: Embedder
         for width, height in ((600, 300), (300, 600), (500, 500)):
             shades = np.tile(np.linspace(0, 255, width), (height, 1)).astype(np.uint8)
             pixels = preprocess(Image.fromarray(shades).convert("RGB"), how)
-            box = seen(how, width, height)
+            box = visible_part(how, width, height)
             expected = np.interp(np.linspace(box.left, box.right, how.size[1]), [0, 1], [0, 255])
             middle = pixels[how.size[0] // 2, :, 0].astype(float)
             inside = np.linspace(box.left, box.right, how.size[1])

@@ -7,24 +7,27 @@ import copy
 import subprocess
 import sys
 import time
-from datetime import datetime
+from datetime import date, datetime
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from clipsearch.errors import BadRequest
-from clipsearch.images.scan import IMAGE_SUFFIXES
-from clipsearch.store import filters
+from clipsearch.images.kinds import SUFFIXES, TYPES
+from clipsearch.store.conditions import Circle
+from clipsearch.store.dates import parse_date
 from clipsearch.store.filters import (
-    Circle,
+    EVERYTHING,
+    FILTERS,
+    OPTIONS,
     Filter,
+    Size,
     parse_circle,
-    parse_date,
     parse_orientation,
     parse_size,
     parse_type,
-    written,
 )
 
 NOW = datetime(2024, 3, 31, 15, 4, 5)
@@ -117,7 +120,7 @@ def test_a_time_with_a_zone_is_a_local_time(text: str, monkeypatch: pytest.Monke
 
 def test_the_dates_that_programs_write_need_no_library() -> None:
     code = (
-        "import sys; from clipsearch.store.filters import parse_date\n"
+        "import sys; from clipsearch.store.dates import parse_date\n"
         "for text in ('2023', '2023-6', '2023/06/14', '2023-06-14T18:03:00Z', '2w', 'last week'): parse_date(text)\n"
         "print('dateutil' in sys.modules); parse_date('14 June 2023'); print('dateutil' in sys.modules)"
     )
@@ -164,11 +167,11 @@ def test_a_place() -> None:
             parse_circle(wrong)
 
 
-def test_a_type_is_all_of_its_suffixes() -> None:
-    assert parse_type("JPG") == parse_type("jpeg") == parse_type(".jpg") == (".jpg", ".jpeg", ".jpe", ".jfif")
+def test_a_type_goes_by_its_name_and_its_suffixes() -> None:
+    assert parse_type("JPG") == parse_type("jpeg") == parse_type(".jpg") == "jpeg"
     with pytest.raises(BadRequest, match="choose from jpeg, png"):
         parse_type("docx")
-    assert {suffix.encode() for suffixes in filters.TYPES.values() for suffix in suffixes} == IMAGE_SUFFIXES
+    assert {suffix.encode() for suffixes in TYPES.values() for suffix in suffixes} == SUFFIXES
 
 
 def test_an_orientation_may_be_cut_short() -> None:
@@ -178,44 +181,56 @@ def test_an_orientation_may_be_cut_short() -> None:
             parse_orientation(wrong)
 
 
-def test_conditions_may_be_written_several_times() -> None:
-    where = written(
-        under=["a", "b"],
-        after=["2023", "2021"],
-        before=["2024-02", "2025"],
-        camera="canon",
-        near=["1,2", "3,4,5"],
-        size=["+1k", "+2k", "-9k", "-8k"],
-        orientation=["sq", "landscape"],
-        type=["png", "gif"],
-        name=None,
-        keyword=["x", "y"],
+def test_filters_are_made_of_text_and_spelled_as_text() -> None:
+    text = (
+        "under=a under=b after=2023 after=2021 before=2024-02 camera=canon near=1,2 near=3,4,5.5 size=+1k size=-9k"
+        " size=0 orientation=sq type=png type=JPG keyword=x keyword=y name=two reads=total"
     )
+    where = Filter.parse((option, value) for option, _, value in (pair.partition("=") for pair in text.split()))
     assert where == Filter(
         under=("a", "b"),
-        after=datetime(2023, 1, 1),
-        before=datetime(2024, 2, 1),
-        camera=("canon",),
-        near=(Circle(1, 2), Circle(3, 4, 5)),
-        at_least=2000,
-        at_most=8000,
-        orientation=("square", "landscape"),
-        types=(".png", ".apng", ".gif"),
+        after=(datetime(2023, 1, 1), date(2021, 1, 1)),
+        before="2024-02-01",
+        camera=["canon"],
+        near=(Circle(1, 2), (3, 4, 5.5)),
+        size=(Size(least=1000), Size(most=9000), Size(0, 0)),
+        orientation={"square"},
+        types=("png", "jpeg"),
         keywords=("x", "y"),
+        name="two",
+        reads="total",
     )
+    assert Filter.parse(where.spelled()) == where
+    assert {option for option, _ in where.spelled()} == set(OPTIONS)
     with pytest.raises(BadRequest, match="camera was given an empty name"):
-        written(camera=["canon", " "])
-    with pytest.raises(TypeError, match="lens"):
-        written(lens="50mm")
+        Filter.parse([("camera", "canon"), ("camera", " ")])
+    with pytest.raises(KeyError, match="lens"):
+        Filter.parse([("lens", "50mm")])
+
+
+@given(st.datetimes(datetime(1900, 1, 1)), st.tuples(st.floats(-90, 90), st.floats(-180, 180), st.floats(0, 1e9)))
+def test_what_is_spelled_is_read_as_the_same(moment: datetime, circle: tuple[float, float, float]) -> None:
+    where = Filter(after=moment.replace(microsecond=0), near=circle)
+    assert Filter.parse(where.spelled()) == where
 
 
 def test_one_value_and_several_make_the_same_filter() -> None:
-    one = Filter(under="a", camera="b", near=Circle(1, 2), orientation="square", types=".a", name="c", reads="d")
-    assert one == Filter(("a",), None, None, ["b"], [Circle(1, 2)], None, None, {"square"}, [".a"], None, "c", "d")
-    assert Filter(near=(1, 2)).checked() == Filter(near=[(1, 2)]).checked() == Filter(near=Circle(1, 2))
-    assert Filter()._replace(camera="b").checked().camera == ("b",)
-    assert Filter(under=None, near=None, files=None, keywords=None) == Filter()
+    one = Filter(under="a", camera="b", near=Circle(1, 2), orientation="square", types=".png", name="c", reads="d")
+    assert one == Filter(
+        under=Path("a"), camera=["b"], near=[(1, 2)], orientation=["square"], types=("png",), name=["c"], reads=["d"]
+    )
+    assert Filter(under=None, near=None, files=None, keywords=()) == EVERYTHING
+    assert Filter(files=["a", b"b", Path("c")]).files == (b"a", b"b", b"c")
     assert copy.copy(one) == one
+    assert hash(one) == hash(copy.copy(one))
+
+
+def test_every_filter_of_the_table_has_what_its_users_show() -> None:
+    assert len(FILTERS) == 11
+    for entry in FILTERS:
+        assert entry.help.endswith("."), entry.option
+        assert len(entry.metavar) <= 12, entry.option
+        assert entry.choices == tuple(map(entry.parse, entry.choices))
 
 
 @given(st.text())

@@ -17,11 +17,11 @@ from starlette.testclient import TestClient
 
 from clipsearch.images.xmp import with_keywords
 from clipsearch.indexing.update import Options, update_index
+from clipsearch.output.pictures import Pictures, ThumbnailCache
 from clipsearch.store import texts
 from clipsearch.store.catalogue import Store
 from clipsearch.store.photo import Line
 from clipsearch.web.app import create_app
-from clipsearch.web.pictures import Kept, Pictures
 
 LINES = [Line("Total 3.50", 0.25, 0.25, 0.75, 0.5), Line("Coffee", 0.25, 0.6, 0.75, 0.9)]
 
@@ -45,7 +45,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def page(folder: Path, tmp_path: Path) -> Iterator[TestClient]:
-    app = create_app(tmp_path / "index", "the token", pictures=Pictures(Kept(tmp_path / "pictures")))
+    app = create_app(tmp_path / "index", "the token", pictures=Pictures(ThumbnailCache(tmp_path / "pictures")))
     with TestClient(app, base_url="http://127.0.0.1:8642", follow_redirects=False) as client:
         assert client.get("/", params={"token": "the token"}).status_code == 303
         yield client
@@ -114,7 +114,7 @@ def test_a_video_goes_out_only_while_it_is_what_was_indexed(tmp_path: Path) -> N
     videos.clip(path, [(SCENES[2].image, 2)])
     update_index(tmp_path / "index", [path.parent], Options(model="mini"))
     data = path.read_bytes()
-    pictures = Pictures(Kept(tmp_path / "pictures"))
+    pictures = Pictures(ThumbnailCache(tmp_path / "pictures"))
     app = create_app(tmp_path / "index", "the token", pictures=pictures)
     with TestClient(app, base_url="http://127.0.0.1:8642") as page:
         page.get("/", params={"token": "the token"})

@@ -24,22 +24,22 @@ from conftest import SCENES, damage, save_scenes
 from PIL import Image
 from starlette.testclient import TestClient
 
+from clipsearch.cluster.publish import publish
 from clipsearch.errors import BadRequest
 from clipsearch.images.read import content_hash
 from clipsearch.images.sandbox import Decoders
-from clipsearch.indexing.publish import publish
 from clipsearch.indexing.update import Options, update_index
 from clipsearch.models import cache
 from clipsearch.models.model import mini
+from clipsearch.output.pictures import Pictures, ThumbnailCache
 from clipsearch.paths import Collection
 from clipsearch.search import where
 from clipsearch.search.confidence import prompts
 from clipsearch.store.catalogue import Store
 from clipsearch.web import uploads
 from clipsearch.web.app import create_app
-from clipsearch.web.desk import Desk
 from clipsearch.web.gallery import Gallery
-from clipsearch.web.pictures import Kept, Pictures
+from clipsearch.web.index_thread import IndexThread
 
 OWN = "http://127.0.0.1:8642"
 TOKEN = "the token"
@@ -55,7 +55,7 @@ def make(tmp_path: Path) -> Iterator[Callable[..., TestClient]]:
     clients: list[TestClient] = []
 
     def made(index: Path, **options: Any) -> TestClient:
-        options.setdefault("pictures", Pictures(Kept(tmp_path / "pictures")))
+        options.setdefault("pictures", Pictures(ThumbnailCache(tmp_path / "pictures")))
         client = client_of(index, **options)
         client.__enter__()
         clients.append(client)
@@ -195,7 +195,7 @@ def test_a_small_picture_is_made_anew_and_kept_outside_the_photo_folders(
 
 
 def test_kept_pictures_are_bounded(tmp_path: Path) -> None:
-    kept = Kept(tmp_path, most=1_000)
+    kept = ThumbnailCache(tmp_path, max_bytes=1_000)
     for number in range(50):
         kept.put(f"{number:032x}", bytes(100))
         os.utime(kept._path(f"{number:032x}"), ns=(number, number))
@@ -332,7 +332,7 @@ def test_a_dropped_image_finds_itself(page: TestClient, drawn: Path) -> None:
 
 
 def test_uploads_are_limited_in_size_and_number(page: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(uploads, "MOST_BYTES", 1000)
+    monkeypatch.setattr(uploads, "UPLOAD_BYTES", 1000)
     assert "larger" in drop(page, bytes(1001)).json()["error"]
     answers = [drop(page, b"nothing").status_code for _ in range(40)]
     assert answers[0] == 400
@@ -344,11 +344,14 @@ def test_an_upload_that_takes_for_ever_is_given_up(tmp_path: Path, monkeypatch: 
         yield b"\x89PNG"
         await asyncio.sleep(60)
 
-    monkeypatch.setattr(uploads, "SECONDS", 0.01)
+    monkeypatch.setattr(uploads, "UPLOAD_SECONDS", 0.01)
     with pytest.raises(BadRequest, match="took longer"):
-        asyncio.run(uploads.Uploads(Pictures(Kept(tmp_path))).take(Desk(tmp_path), "slow.png", slowly()))
+        asyncio.run(
+            uploads.Uploads(Pictures(ThumbnailCache(tmp_path))).take(IndexThread(tmp_path), "slow.png", slowly())
+        )
 
 
+@pytest.mark.usefixtures("decoding_processes")
 def test_pixels_of_an_upload_are_decoded_in_another_process(page: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     def never(*_: object, **__: object) -> None:
         raise AssertionError("decoded in the server")

@@ -1,0 +1,235 @@
+"""Milvus: where a collection is, how it is reached, what its rows are, and what it says of itself.
+
+A path that ends in `.db` is a collection of Milvus Lite, which runs in this process. A server is reached over gRPC; its
+token and its TLS come from the environment, for a command line is kept in the shell's history.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import urlsplit
+
+from clipsearch.cluster.collection_rows import add_fields
+from clipsearch.errors import BadArgument, BadRequest, IndexUnusable, first_line, reason
+from clipsearch.extras import needs
+from clipsearch.paths import Collection, close_all_to_others, private_folder
+
+if TYPE_CHECKING:
+    from pymilvus import MilvusClient as MilvusClient  # noqa: PLC0414  # others take it from here
+
+FORMAT = 2
+PORT = 19530
+MOST = 16_384  # rows that Milvus gives at once
+
+TOKEN, TOKEN_FILE, TLS = "CLIPSEARCH_MILVUS_TOKEN", "CLIPSEARCH_MILVUS_TOKEN_FILE", "CLIPSEARCH_MILVUS_TLS"
+
+_PROPERTY = "clipsearch"
+_SECONDS = 10.0  # to reach a server
+_OF_LITE = {"LOCK", "collections"}  # what Milvus Lite puts into its folder first
+
+
+class Address(NamedTuple):
+    """A collection: the address that the client takes, the database (empty for the usual one), and the name."""
+
+    uri: str
+    database: str
+    name: str
+    text: str
+
+    @property
+    def is_lite(self) -> bool:
+        """Whether it is a folder of Milvus Lite."""
+        return "://" not in self.uri
+
+
+class Record(NamedTuple):
+    """What a collection says of itself.
+
+    `model` is the record of the model, `identity` names the catalogue that it was published from, `origin` tells people
+    where that was. It has the photos up to the id `filled`, or all where that is None, with the changes up to the
+    number `counter`; `has_others` says that it may have photos that the catalogue has not. `roots` are the indexed
+    folders: id, path and rules.
+    """
+
+    model: str
+    dim: int
+    identity: str
+    origin: str
+    roots: list[list[Any]]
+    counter: int
+    filled: int | None
+    has_others: bool = False
+    format: int = FORMAT
+
+
+def parse(place: Collection) -> Address:
+    """Raises `BadArgument` for what is no address."""
+    if not place.startswith("milvus://"):
+        path = Path(place).expanduser()
+        return Address(str(path), "", _name(path.stem, place), place)
+    parts = urlsplit(place)
+    if parts.username is not None or parts.password is not None:
+        raise BadArgument("index", f"would show a password to others; put it into {TOKEN} or {TOKEN_FILE}")
+    *database, name = [part for part in parts.path.split("/") if part] or [""]
+    try:
+        port = parts.port or PORT
+    except ValueError:
+        port = 0
+    if not (parts.hostname and name and port and len(database) <= 1 and not parts.query and not parts.fragment):
+        raise BadArgument("index", f"must be milvus://HOST:PORT/COLLECTION or a path that ends in .db, not {place!r}")
+    scheme = "https" if os.environ.get(TLS) else "http"
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    return Address(f"{scheme}://{host}:{port}", "".join(database), _name(name, place), place)
+
+
+def _name(name: str, place: str) -> str:
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,254}", name):
+        raise BadArgument("index", f"must end in the name of a collection, of letters, digits and _, not {place!r}")
+    return name
+
+
+# ------------------------------------------------------------------------------------------ connecting
+
+
+def connect(address: Address) -> MilvusClient:
+    """Raises `IndexUnusable`, and `BadRequest` where the packages are missing."""
+    with needs("milvus"):
+        from pymilvus import MilvusClient
+    logging.getLogger("pymilvus").setLevel(logging.CRITICAL + 1)  # it logs what it raises
+    if address.is_lite:
+        return _lite(MilvusClient, address)
+    with explained(address):
+        return MilvusClient(address.uri, token=_token(), db_name=address.database, timeout=_SECONDS, **_tls())
+
+
+def _lite(client: type[MilvusClient], address: Address) -> MilvusClient:
+    with needs("milvus"):
+        import milvus_lite
+    logging.getLogger(milvus_lite.__name__).setLevel(logging.CRITICAL + 1)
+    try:
+        if not exists(address):
+            private_folder(Path(address.uri))
+        elif (names := set(os.listdir(address.uri))) and not names & _OF_LITE:
+            raise IndexUnusable(f"{address.text} is a folder of other files, and no collection of Milvus Lite")
+    except NotADirectoryError:
+        raise IndexUnusable(f"{address.text} is a file, and no collection of Milvus Lite") from None
+    except OSError as error:
+        raise IndexUnusable(f"{address.text} cannot be made: {reason(error)}") from None
+    with explained(address):
+        return client(address.uri)
+
+
+def disconnect(client: MilvusClient, address: Address) -> None:
+    """Close a connection. Milvus Lite leaves its files as the umask has it; they name every photo."""
+    client.close()
+    if address.is_lite:
+        close_all_to_others(Path(address.uri))
+
+
+def _token() -> str:
+    file = os.environ.get(TOKEN_FILE)
+    if not file:
+        return os.environ.get(TOKEN, "")
+    try:
+        return Path(file).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        said = reason(error) if isinstance(error, OSError) else "not UTF-8"
+        raise BadRequest(f"{TOKEN_FILE} names {file}, which cannot be read: {said}") from None
+
+
+def _tls() -> dict[str, Any]:
+    """`CLIPSEARCH_MILVUS_TLS` is 1, or the certificate of the server's authority in PEM."""
+    wanted = os.environ.get(TLS, "")
+    if not wanted:
+        return {}
+    return {"secure": True} | ({} if wanted == "1" else {"server_pem_path": wanted})
+
+
+@contextlib.contextmanager
+def explained(address: Address) -> Iterator[None]:
+    """Turn the failures of the client into `IndexUnusable`."""
+    from pymilvus.exceptions import MilvusException
+
+    try:
+        yield
+    except MilvusException as error:
+        said = " ".join(str(getattr(error, "message", "") or error).split())[:200]
+        if address.is_lite and "Open local milvus failed" in said:
+            said = "another process has it open, or it is no collection of Milvus Lite"
+        raise IndexUnusable(f"{address.text} cannot be used: {said}") from error
+    except (OSError, ValueError, RuntimeError) as error:  # gRPC's, and those of Milvus Lite
+        raise IndexUnusable(f"{address.text} cannot be used: {first_line(error)}") from error
+
+
+# ------------------------------------------------------------------------------------------ the collection
+
+
+def exists(address: Address) -> bool:
+    """Whether there is anything at a path of Milvus Lite, which would make it."""
+    return Path(address.uri).exists()
+
+
+def size(address: Address) -> int | None:
+    """Bytes of a collection of Milvus Lite; None for a server's."""
+    if not address.is_lite:
+        return None
+    return sum(path.stat().st_size for path in Path(address.uri).rglob("*") if path.is_file())
+
+
+def create(client: MilvusClient, address: Address, record: Record) -> None:
+    """Make an empty collection, in which searches are exact and see what was written before them."""
+    schema = client.create_schema(auto_id=False, enable_dynamic_field=False)
+    add_fields(schema, record.dim)
+    index = client.prepare_index_params()
+    index.add_index("row", index_type="FLAT", metric_type="IP")
+    for name in ("content", "path"):
+        index.add_index(name, index_type="INVERTED")
+    client.create_collection(
+        address.name,
+        schema=schema,
+        index_params=index,
+        num_shards=1,
+        consistency_level="Strong",
+        properties=_kept(record),
+    )
+
+
+def load(client: MilvusClient, address: Address) -> Record | None:
+    """What a collection says of itself, which is then ready to be asked; None if there is no collection.
+
+    Raises `IndexUnusable` for one that is not of this program.
+    """
+    if not client.has_collection(address.name):
+        return None
+    kept = client.describe_collection(address.name).get("properties", {}).get(_PROPERTY)
+    if kept is None:
+        raise IndexUnusable(f"{address.text} is a collection that clipsearch has not made")
+    try:
+        record = Record(**json.loads(kept))
+    except (ValueError, TypeError):
+        raise IndexUnusable(f"{address.text} is of another clipsearch, or damaged") from None
+    if record.format != FORMAT:
+        raise IndexUnusable(f"{address.text} has format {record.format}; this clipsearch knows {FORMAT}")
+    client.load_collection(address.name)
+    return record
+
+
+def save(client: MilvusClient, address: Address, record: Record) -> None:
+    """Let a collection say this of itself."""
+    client.alter_collection_properties(address.name, properties=_kept(record))
+
+
+def _kept(record: Record) -> dict[str, str]:
+    return {_PROPERTY: json.dumps(record._asdict())}
+
+
+def quoted(text: str) -> str:
+    """A text as expressions have it."""
+    return json.dumps(text, ensure_ascii=False)

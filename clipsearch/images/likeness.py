@@ -1,0 +1,241 @@
+"""Decides on pixels whether two decoded pictures are the same, up to size, tone curve and compression.
+
+Measured by `scripts/measure_copies.py`; the thresholds come from there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from clipsearch.arrays import Array
+
+SMALLEST = 8  # pixels; anything smaller than one window cannot be compared
+LEAST_DETAIL = 12.0  # grey levels: standard deviation of the most detailed window. Blank pages prove nothing.
+
+_CELL = 4  # pixels; a window is two cells wide and high, and windows overlap by half
+_BAND = 512  # rows compared at a time, to bound memory
+_MOST_STEP = 144.0  # a JPEG at quality 20
+
+_TONES = 64  # steps of the curve that maps the tones of one picture to the other's
+_LEAST_TONE_SHIFT, _MOST_TONE_SHIFT = 3.0, 40.0  # grey levels, of a brightness or contrast correction
+_MOST_CHROMA_SHIFT = 12.0  # levels, of a colour correction of the whole picture
+_MOST_CHROMA = 30.0  # levels by which 8 x 8 pixels may differ beyond that
+_GREY, _COLOURED = 2.0, 8.0  # levels of chroma: at most in a picture without colours, at least in one with colours
+
+_CONTRAST = (0.1 * 255) ** 2  # stabilises the structural similarity: less contrast counts as noise
+_KERNELS = [Image.Resampling[name] for name in ("LANCZOS", "BICUBIC", "BOX", "BILINEAR", "HAMMING")]
+
+
+class Likeness(NamedTuple):
+    """How alike two pictures are that agree everywhere.
+
+    `similarity` is the structural similarity (Wang et al. 2004) of their least similar windows, 0 to 1; `detail` is the
+    standard deviation of the most detailed window, in grey levels.
+    """
+
+    similarity: float
+    detail: float
+
+
+class _Tolerance(NamedTuple):
+    """How much two versions of a window may differ, in grey levels.
+
+    The variance of the difference may be the square of `noise` plus a `share` of the windows' own variances:
+    compression and resampling matter most at edges. Where most windows differ by more, as when compression removes the
+    noise of a dark photo, all may differ by up to `most`. The means may differ by `shift`.
+    """
+
+    noise: float
+    most: float
+    share: float
+    shift: float
+
+
+_OF_SKETCHES = _Tolerance(14.0, 14.0, 0.4, 64.0)
+# Files of the same size, compression, tones and colours are either the same pixels, up to the rounding of a second
+# compression, or two shots from a tripod, in which even the noise differs.
+_RESAVED = (_Tolerance(1.6, 1.6, 0.02, 3.0),) * 3
+
+
+def _tolerances(step: float, *, is_corrected: bool) -> tuple[_Tolerance, ...]:
+    """Tolerances at full, half and quarter size.
+
+    Averaging 4 or 16 pixels removes most compression artefacts, but not a changed word. A colour correction changes the
+    grey of coloured areas by a different amount than that of grey ones.
+    """
+    more, shift = (2.7, 14.0) if is_corrected else (0.0, 8.0)
+    return (
+        _Tolerance(more + 1.2 + 0.205 * step, more + 1.2 + 0.4 * step, 0.06, shift + 0.1 * step),
+        _Tolerance(more + 0.8 + 0.05 * step, more + 0.8 + 0.16 * step, 0.03, shift + 0.05 * step),
+        _Tolerance(more + 0.7 + 0.02 * step, more + 0.7 + 0.08 * step, 0.02, shift),
+    )
+
+
+def same_framing(a: tuple[int, int], b: tuple[int, int]) -> bool:
+    """Whether two sizes (width, height) have the same aspect ratio, up to rounding to whole pixels."""
+    (w, h), (width, height) = sorted((a, b))
+    return abs(w * height / width - h) <= 1.0 or abs(h * width / height - w) <= 1.0
+
+
+def likeness_of(a: Image.Image, b: Image.Image, step: float, *, same_coding: bool = False) -> Likeness | None:
+    """Compare two upright RGB pictures; None if they differ anywhere.
+
+    `step` is the mean quantization step of the more compressed one. `same_coding` asks for near-identical pixels, if
+    neither size nor colours differ.
+    """
+    large, small = (a, b) if a.width * a.height >= b.width * b.height else (b, a)
+    if min(small.size) < SMALLEST or not same_framing(large.size, small.size):
+        return None
+    correction = _colour_correction(large, small)
+    if correction is None:
+        return None
+    step, is_same_size, has_other_colours = min(step, _MOST_STEP), large.size == small.size, correction > _GREY
+    tolerances = _tolerances(step, is_corrected=has_other_colours)
+    if same_coding and is_same_size and not has_other_colours:
+        tolerances = _RESAVED
+    target = small.convert("L")
+    reduced = _reduced(large.convert("L"), target)
+    likeness = _compared(reduced, target, tolerances)
+    for one, other in ((reduced, target), (target, reduced)):
+        mapped = None if likeness else _with_tones_of(one, other)
+        likeness = _compared(mapped, other, _tolerances(step, is_corrected=True)) if mapped else likeness
+    return likeness
+
+
+def may_be_alike(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> bool:
+    """A quick check of small grey versions, which need not have the same size. Never false for what is alike."""
+    height, width = (int(side) for side in np.minimum(a.shape, b.shape))
+    left, right = (_resized(grey, width, height) for grey in (a, b))
+    return float(_Windows.of(_with_tones_of(left, right) or left, right).differing(_OF_SKETCHES).mean()) <= 1 / 20
+
+
+def _resized(grey: NDArray[np.uint8], width: int, height: int) -> Image.Image:
+    image = Image.fromarray(grey)
+    return image if image.size == (width, height) else image.resize((width, height), Image.Resampling.BOX)
+
+
+def _reduced(large: Image.Image, small: Image.Image) -> Image.Image:
+    """Resize a grey picture to another's size, with the kernel that the other was most likely made with."""
+    if large.size == small.size:
+        return large
+    return min((large.resize(small.size, kernel) for kernel in _KERNELS), key=lambda one: _square_error(one, small))
+
+
+def _compared(a: Image.Image, b: Image.Image, tolerances: tuple[_Tolerance, ...]) -> Likeness | None:
+    """Compare grey pictures of one size, halving both for each tolerance; None if any window differs."""
+    similarity, detail = 1.0, 0.0
+    for tolerance in tolerances:
+        windows = _Windows.of(a, b)
+        if windows.differing(tolerance).any():
+            return None
+        similarity, detail = min(similarity, windows.similarity()), max(detail, windows.detail())
+        if min(a.size) < 2 * SMALLEST:
+            break
+        a, b = a.reduce(2), b.reduce(2)
+    return Likeness(max(0.0, similarity), detail)
+
+
+def _with_tones_of(a: Image.Image, b: Image.Image) -> Image.Image | None:
+    """Map the tones of a grey picture to those of another of its size; None unless they differ, and only slightly.
+
+    The curve is the mean tone in `b` for each tone of `a`, made monotonic. It has to explain most of the difference,
+    since compression moves tones too.
+    """
+    ours, theirs = (np.asarray(of)[::2].ravel() for of in (a, b))
+    steps = ours // (256 // _TONES)
+    counts = np.bincount(steps, minlength=_TONES)
+    used = counts > 0
+    means = np.bincount(steps, theirs, _TONES)[used] / counts[used]
+    centres = np.bincount(steps, ours, _TONES)[used] / counts[used]
+    tones = np.interp(np.arange(256), centres, np.maximum.accumulate(means))
+    matters = counts[used] > len(ours) / 1000
+    shift = float(np.abs(means - centres)[matters].max(initial=0.0))
+    if not _LEAST_TONE_SHIFT < shift <= _MOST_TONE_SHIFT:
+        return None
+    mapped = a.point([round(float(tone)) for tone in tones])
+    return mapped if _square_error(mapped, b) <= _square_error(a, b) / 2 else None
+
+
+def _square_error(a: Image.Image, b: Image.Image) -> float:
+    ours, theirs = (np.asarray(of)[::2].astype(np.int32) for of in (a, b))
+    return float(np.square(ours - theirs).mean())
+
+
+def _colour_correction(a: Image.Image, b: Image.Image) -> float | None:
+    """The difference in chroma (95th percentile, in levels); None if the colours differ.
+
+    Compares blocks of 8 x 8 pixels, so that a red light differs from a green one. A greyscale version is not a copy.
+    """
+    size = max(1, b.width // 8), max(1, b.height // 8)
+    first, second = (
+        np.asarray(of.resize(size, Image.Resampling.BOX).convert("YCbCr"), np.float32)[..., 1:] - 128 for of in (a, b)
+    )
+    low, high = sorted(float(np.abs(of).max()) for of in (first, second))
+    if low <= _GREY and high >= _COLOURED:
+        return None
+    difference = first - second
+    shift = np.median(difference, axis=(0, 1))
+    if np.abs(shift).max() > _MOST_CHROMA_SHIFT or np.abs(difference - shift).max() > _MOST_CHROMA:
+        return None
+    return float(np.quantile(np.abs(difference), 0.95))
+
+
+# ------------------------------------------------------------------------------------------ windows
+
+
+class _Windows(NamedTuple):
+    """All 8 x 8 windows of two pictures: variances, variance of the difference, and difference of the means."""
+
+    left: Array
+    right: Array
+    difference: Array
+    shift: Array
+
+    @staticmethod
+    def of(a: Image.Image, b: Image.Image) -> _Windows:
+        """Measure two grey pictures of one size, at least 8 x 8 pixels."""
+        bands = list(_bands(np.asarray(a), np.asarray(b)))
+        return _Windows(*(np.concatenate(part) for part in zip(*bands, strict=True)))
+
+    def differing(self, tolerance: _Tolerance) -> NDArray[np.bool_]:
+        typical = float(np.quantile(self.difference, 0.75))
+        noise = min(tolerance.noise**2 + typical, tolerance.most**2)
+        allowed = np.float32(noise) + np.float32(tolerance.share) * (self.left + self.right)
+        differing: NDArray[np.bool_] = (self.difference > allowed) | (np.abs(self.shift) > tolerance.shift)
+        return differing
+
+    def similarity(self) -> float:
+        return float((1 - self.difference / (self.left + self.right + np.float32(_CONTRAST))).min())
+
+    def detail(self) -> float:
+        return float(np.sqrt(np.maximum(np.minimum(self.left, self.right).max(), 0)))
+
+
+def _bands(left: NDArray[np.uint8], right: NDArray[np.uint8]) -> Iterator[tuple[Array, Array, Array, Array]]:
+    for top in range(0, max(1, left.shape[0] - _CELL), _BAND):
+        x, y = (of[top : top + _BAND + _CELL].astype(np.float32) for of in (left, right))
+        if x.shape[0] < 2 * _CELL:
+            break
+        mean_x, mean_y = _means(x), _means(y)
+        shift = mean_x - mean_y
+        left_variance, right_variance = _means(x * x) - mean_x * mean_x, _means(y * y) - mean_y * mean_y
+        yield left_variance, right_variance, _means((x - y) ** 2) - shift * shift, shift
+
+
+def _means(values: Array) -> Array:
+    """The mean of every window of two by two cells."""
+    height, width = (side // _CELL * _CELL for side in values.shape)
+    rows = values[0:height:_CELL, :width].copy()
+    for n in range(1, _CELL):
+        rows += values[n:height:_CELL, :width]
+    cells = rows[:, 0::_CELL].copy()
+    for n in range(1, _CELL):
+        cells += rows[:, n::_CELL]
+    pairs = cells[:-1] + cells[1:]
+    means: Array = (pairs[:, :-1] + pairs[:, 1:]) * np.float32(1 / (4 * _CELL * _CELL))
+    return means

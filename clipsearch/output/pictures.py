@@ -1,0 +1,242 @@
+"""Pictures for the page: thumbnails, cached by content, and originals.
+
+Since it was indexed, a file may have been replaced by anything, including a link to any other file of this machine. The
+bytes of a file are served only while they are the indexed ones. A changed file is opened only if its path has no links,
+and only served re-encoded; decoding always runs in a separate process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import stat
+import threading
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import BinaryIO, NamedTuple, TypeVar
+
+from PIL import Image
+
+from clipsearch.errors import ImageUnusable
+from clipsearch.images.decode import jpeg_of
+from clipsearch.images.kinds import HEAD, browser_image_type, browser_video_type
+from clipsearch.images.read import (
+    STREAM_BYTES,
+    STREAM_SECONDS,
+    content_hash,
+    frame_hash,
+    open_file,
+    path_of,
+    read,
+    video_hash,
+)
+from clipsearch.images.sandbox import Decoders, VideoFrame
+from clipsearch.images.scan import is_modified
+from clipsearch.output.annotate import annotated
+from clipsearch.paths import cache_folder, private_folder, replacing
+from clipsearch.search.hit import Where
+from clipsearch.store.photo import Line, Photo
+from clipsearch.threads import usable_cores
+
+SIZES = {"small": 480, "large": 2048}  # long side in pixels
+UPLOAD_BYTES, UPLOAD_SECONDS = STREAM_BYTES, STREAM_SECONDS  # limits of one upload
+JPEG = "image/jpeg"
+
+_FULL_SIZE = 10_000  # pixels
+_CACHE_BYTES = 2 << 30
+_DECODE_SECONDS = 20.0
+
+Result = TypeVar("Result")
+
+
+class Picture(NamedTuple):
+    """An encoded image. `immutable`: made from the indexed contents, so browsers may cache it for ever."""
+
+    data: bytes
+    type: str = JPEG
+    immutable: bool = True
+
+
+class OpenVideo(NamedTuple):
+    """A video to stream. `path` opens this very file, even after another file has taken its name."""
+
+    file: BinaryIO
+    path: str
+    type: str
+
+
+class ThumbnailCache:
+    """JPEGs in the cache folder, named by content hash. Deletes the oldest when full.
+
+    Never raises: whatever cannot be cached is made again.
+    """
+
+    def __init__(self, folder: Path | None = None, max_bytes: int = _CACHE_BYTES) -> None:
+        self._folder, self._max_bytes = folder or cache_folder() / "pictures", max_bytes
+        self._bytes: int | None = None
+        self._lock = threading.Lock()
+
+    def get(self, name: str) -> bytes | None:
+        """The cached JPEG, or None."""
+        try:
+            return self._path(name).read_bytes()
+        except OSError:
+            return None
+
+    def put(self, name: str, data: bytes) -> None:
+        """Cache a JPEG."""
+        path = self._path(name)
+        with contextlib.suppress(OSError):
+            private_folder(self._folder)
+            private_folder(path.parent)
+            with replacing(path, private=True) as temporary:
+                temporary.write_bytes(data)
+            with self._lock:
+                self._bytes = self._shrink(0) if self._bytes is None else self._bytes + len(data)
+                if self._bytes > self._max_bytes:
+                    self._bytes = self._shrink(self._max_bytes // 5)
+
+    def _path(self, name: str) -> Path:
+        return self._folder / name[:2] / f"{name}.jpg"
+
+    def _shrink(self, spare: int) -> int:
+        """Delete the oldest files until `spare` bytes of the limit are free. Returns the bytes in use."""
+        files = sorted((path.stat().st_mtime_ns, path.stat().st_size, path) for path in self._folder.glob("*/*.jpg"))
+        used = sum(size for _, size, _ in files)
+        for _, size, path in files:
+            if used <= self._max_bytes - spare:
+                break
+            path.unlink(missing_ok=True)
+            used -= size
+        return used
+
+
+class Pictures:
+    """Makes thumbnails and full-size pictures of photos. Thread-safe."""
+
+    def __init__(self, cache: ThumbnailCache | None = None) -> None:
+        self._cache = cache or ThumbnailCache()
+        self._decoders = Decoders(usable_cores(), seconds=_DECODE_SECONDS, low_priority=True)
+
+    def close(self) -> None:
+        """End the decoding processes."""
+        self._decoders.close()
+
+    def thumbnail(self, photos: Iterable[Photo], size: str) -> Picture:
+        """A JPEG in one of `SIZES`, from any of several files with the same contents.
+
+        Raises `ImageUnusable` if none of them can be read.
+        """
+        photos = list(photos)
+        name = f"{photos[0].content.hex()}-{SIZES[size]}" if photos else ""
+        cached = self._cache.get(name) if any(map(_has_old_times, photos)) else None
+        if cached is not None:
+            return Picture(cached)
+        if photos and photos[0].is_video:
+            data, unchanged = _first_usable(photos, lambda video: self._frame(video, SIZES[size]))
+        else:
+            original, unchanged = _first_usable(photos, _read)
+            data = self.jpeg(original, SIZES[size])
+        if unchanged:
+            self._cache.put(name, data)
+        return Picture(data, immutable=unchanged)
+
+    def original(self, photos: Iterable[Photo]) -> Picture:
+        """The file's own bytes if browsers can show its type, otherwise a full-size JPEG. Raises `ImageUnusable`."""
+        data, unchanged = _first_usable(photos, _read)
+        media_type = browser_image_type(data[:HEAD]) if unchanged else None
+        return Picture(data, media_type) if media_type else Picture(self.jpeg(data, _FULL_SIZE), immutable=unchanged)
+
+    def jpeg(self, data: bytes, long_side: int) -> bytes:
+        """An image file re-encoded as a JPEG of at most `long_side` pixels. Raises `ImageUnusable`."""
+        return self._decoders.jpeg(data, long_side)
+
+    def _frame(self, video: Photo, long_side: int) -> tuple[bytes, bool]:
+        file, unchanged = _open_video(video)
+        with file:
+            return self._decoders.jpeg(VideoFrame(path_of(file), video.time or 0.0), long_side), unchanged
+
+
+def with_annotations(picture: Picture, there: Where | None, lines: Iterable[Line] | None) -> Picture:
+    """The picture with a heat map over it and boxes around lines of text."""
+    image = Image.open(io.BytesIO(picture.data)).convert("RGB")
+    return Picture(jpeg_of(annotated(image, there, lines)), immutable=False)
+
+
+def content_id(data: bytes) -> str:
+    """The id by which the page names a photo: its content hash in hex."""
+    return content_hash(data).hex()
+
+
+def open_video(videos: Iterable[Photo]) -> OpenVideo:
+    """Open one of several videos with the same contents. Raises `ImageUnusable` if none is unchanged and playable."""
+    return _first_usable(videos, _playable)[0]
+
+
+# ------------------------------------------------------------------------------------------ has it changed?
+
+
+def _first_usable(photos: Iterable[Photo], use: Callable[[Photo], tuple[Result, bool]]) -> tuple[Result, bool]:
+    """The result of `use` and whether its file is unchanged; a changed file counts only if no other can be read."""
+    failure, changed = ImageUnusable("not in the index"), None
+    for photo in photos:
+        try:
+            result, unchanged = use(photo)
+        except ImageUnusable as error:
+            failure = error
+            continue
+        if unchanged:
+            return result, True
+        changed = (result, False)
+    if changed is None:
+        raise failure
+    return changed
+
+
+def _read(photo: Photo) -> tuple[bytes, bool]:
+    if _has_old_size(photo) and content_hash(data := read(photo.path)) == photo.content:
+        return data, True
+    return read(photo.path, follow_links=False), False
+
+
+def _playable(video: Photo) -> tuple[OpenVideo, bool]:
+    file, unchanged = _open_video(video)
+    media_type = browser_video_type(file.read(HEAD)) if unchanged else None
+    if media_type is None:
+        file.close()
+        raise ImageUnusable("browsers do not play this kind of video" if unchanged else "changed since it was indexed")
+    return OpenVideo(file, os.fsdecode(path_of(file)), media_type), True
+
+
+def _open_video(video: Photo) -> tuple[BinaryIO, bool]:
+    if _has_old_size(video):
+        with contextlib.ExitStack() as closing:
+            file = closing.enter_context(open_file(video.path))
+            if not is_modified(os.fstat(file.fileno()), video) or _has_contents(file, video):
+                closing.pop_all()
+                return file, True
+    return open_file(video.path, follow_links=False), False
+
+
+def _has_contents(file: BinaryIO, video: Photo) -> bool:
+    """Compare hashes. The hash of a video with a single frame is the video's own."""
+    found = video_hash(path_of(file))
+    return video.content in (found, frame_hash(found, video.time or 0.0))
+
+
+def _has_old_times(photo: Photo) -> bool:
+    try:
+        status = os.stat(photo.path)
+    except OSError:
+        return False
+    return not is_modified(status, photo)
+
+
+def _has_old_size(photo: Photo) -> bool:
+    """Whether comparing contents can succeed. Raises `ImageUnusable` if there is no file."""
+    try:
+        status = os.stat(photo.path)
+    except OSError:
+        raise ImageUnusable("not there any more") from None
+    return stat.S_ISREG(status.st_mode) and status.st_size == photo.size

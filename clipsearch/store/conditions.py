@@ -1,0 +1,117 @@
+"""Conditions on photos as a small tree, which each kind of store renders in its own query language."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+KM_AROUND = 10.0
+_KM_OF_A_DEGREE = 111.19  # of latitude; not more than on the sphere that distances are measured on
+_SLACK = 1e-6  # degrees that a box is wider than its circle, for rounding
+
+
+class Circle(NamedTuple):
+    """A place on the earth: degrees, and the radius in kilometres."""
+
+    latitude: float
+    longitude: float
+    km: float = KM_AROUND
+
+
+class Compare(NamedTuple):
+    """A field against a value, with `=`, `<`, `<=`, `>` or `>=`.
+
+    Fields are those of `Metadata`, and `size` (bytes), `type` (suffix), `orientation`, and `date` (a datetime: when the
+    photo was taken or, if unknown, when its file changed).
+    """
+
+    field: str
+    operator: str
+    value: Any
+
+
+class Contains(NamedTuple):
+    """A field that contains a text, in any case: `camera`, or `path` below the indexed folder."""
+
+    field: str
+    text: str
+
+
+class Near(NamedTuple):
+    """Taken inside a circle."""
+
+    circle: Circle
+
+
+class HasKeyword(NamedTuple):
+    """Tagged with a keyword, in any case."""
+
+    keyword: str
+
+
+class HasText(NamedTuple):
+    """OCR found all words of a text."""
+
+    text: str
+
+
+class AllOf(NamedTuple):
+    """Every condition holds."""
+
+    conditions: tuple[Condition, ...]
+
+
+class AnyOf(NamedTuple):
+    """At least one condition holds."""
+
+    conditions: tuple[Condition, ...]
+
+
+Leaf = Compare | Contains | Near | HasKeyword | HasText
+Condition = Leaf | AllOf | AnyOf
+
+
+def all_of(conditions: Iterable[Condition]) -> Condition:
+    """A single condition stays as it is."""
+    every = tuple(conditions)
+    return every[0] if len(every) == 1 else AllOf(every)
+
+
+def any_of(conditions: Iterable[Condition]) -> Condition:
+    """A single condition stays as it is."""
+    every = tuple(conditions)
+    return every[0] if len(every) == 1 else AnyOf(every)
+
+
+def leaves(condition: Condition) -> Iterator[Leaf]:
+    """The comparisons in a tree."""
+    if isinstance(condition, AllOf | AnyOf):
+        for one in condition.conditions:
+            yield from leaves(one)
+    else:
+        yield condition
+
+
+class Box(NamedTuple):
+    """The bounding box of a circle in degrees: cheap to compare with, so that few distances must be computed.
+
+    `west` is more than `east` where the box crosses the date line; both are None where it contains a pole.
+    """
+
+    south: float
+    north: float
+    west: float | None
+    east: float | None
+
+
+def box_of(circle: Circle) -> Box:
+    """The smallest box, and a little more."""
+    height = circle.km / _KM_OF_A_DEGREE
+    south, north = circle.latitude - height - _SLACK, circle.latitude + height + _SLACK
+    if abs(circle.latitude) + height >= 89.9:  # a pole is on every meridian
+        return Box(south, north, None, None)
+    ratio = math.sin(math.radians(height)) / math.cos(math.radians(circle.latitude))
+    width = math.degrees(math.asin(min(1.0, ratio))) + _SLACK
+    west, east = circle.longitude - width, circle.longitude + width
+    return Box(south, north, west + 360 if west < -180 else west, east - 360 if east > 180 else east)
