@@ -32,9 +32,9 @@ from PIL import Image
 from clipsearch.errors import BadRequest, ClipsearchError
 from clipsearch.images.metadata import Metadata
 from clipsearch.images.scan import FoundFile, Rules
-from clipsearch.indexing import run
+from clipsearch.indexing import pipeline, run
 from clipsearch.indexing import update as indexing
-from clipsearch.indexing.contents import Contents
+from clipsearch.indexing.read_file import Contents
 from clipsearch.indexing.update import Options, update_index
 from clipsearch.store import segments, vectors
 from clipsearch.store.catalogue import Store
@@ -199,7 +199,7 @@ def test_a_fault_at_any_write_is_made_good_by_the_next_run(
     the fourth and so on, or each of them. The threads of a run take turns as they like, so writes are counted by kind.
     """
     encode_with(monkeypatch, StubEncoder)
-    monkeypatch.setattr(run, "COMMIT_SECONDS", 0.0)
+    monkeypatch.setattr(pipeline, "COMMIT_SECONDS", 0.0)
     photos, start, index = (tmp_path.resolve() / name for name in ("photos", "start", "index"))
     for n, name in enumerate(("a.png", "b.png", "c.png", "d.png", "sub/e.png", "sub/f.png")):
         draw(photos / name, n)
@@ -504,7 +504,7 @@ def test_a_root_cannot_be_relocated_into_another(clipsearch: Run, tmp_path: Path
     assert clipsearch("index", one, other, "--model", "mini", index=index).status == 0
     one.rename(other / "one")
     refused = clipsearch("relocate", one, other / "one", index=index)
-    assert (refused.status, "in each other" in refused.err) == (2, True)
+    assert (refused.status, "overlaps the indexed folder" in refused.err) == (2, True)
 
 
 def test_an_empty_root_is_only_believed_with_prune(clipsearch: Run, tmp_path: Path) -> None:
@@ -531,13 +531,13 @@ def test_what_could_not_be_read_for_a_moment_is_looked_at_again(
     for n in range(3):
         draw(photos / f"{n}.png", n)
     (photos / "text.png").write_bytes(b"no picture")
-    real = run.contents_of
+    real = run.read_file
 
     def gone(path: bytes, *rest: Any) -> Contents:
         return real(b"/gone/" + os.path.basename(path), *rest)  # as if the drive went away after the scan
 
     with monkeypatch.context() as patch:
-        patch.setattr(run, "contents_of", gone)
+        patch.setattr(run, "read_file", gone)
         assert len(update_index(index, [photos], MINI).skipped) == 4
     report = update_index(index)
     assert (report.embedded, len(report.skipped)) == (3, 1)
@@ -556,7 +556,7 @@ def test_a_drive_that_goes_away_during_a_rebuild_costs_nothing(tmp_path: Path, m
         if photos.exists():
             photos.rename(tmp_path / "unmounted")
 
-    with pytest.raises(BadRequest, match="went away during the rebuild; the index stays as it was"):
+    with pytest.raises(BadRequest, match="went away during the rebuild; the index is unchanged"):
         update_index(index, options=Options(rebuild=True), on_progress=gone)
     (tmp_path / "unmounted").rename(photos)
     assert contents(index) == before
