@@ -1,10 +1,12 @@
-"""Optional packages, by the extra of `pyproject.toml` that installs them."""
+"""What is optional: packages, by the extra of `pyproject.toml` that installs them, and `clipsearch.cluster`."""
 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import importlib.util
 from collections.abc import Iterator
+from typing import Any
 
 from clipsearch.errors import BadRequest
 
@@ -36,3 +38,14 @@ def needs(extra: str) -> Iterator[None]:
         if (error.name or "").partition(".")[0] not in _EXTRAS[extra][1]:
             raise
         raise missing(extra) from None
+
+
+_CLUSTER = {"open_collection": "collection", "publish": "publish", "Workers": "ray"}  # names, and their modules
+
+
+def cluster(name: str) -> Any:
+    """A function or class of `clipsearch.cluster`, by name.
+
+    The only way into that package: it is loaded when it is needed, and modules below it need not import it.
+    """
+    return getattr(importlib.import_module(f"clipsearch.cluster.{_CLUSTER[name]}"), name)

@@ -126,7 +126,7 @@ def main() -> None:
             seconds = time.perf_counter() - began
             found: dict[str, list[bool]] = defaultdict(list)
             for word in dict.fromkeys(word for picture in pictures.values() for word in picture.words):
-                hits = index.query(k=args.count, where=clipsearch.Filter(reads=word))
+                hits = index.query(k=args.count, filter=clipsearch.Filter(reads=word))
                 names = {hit.path.name for hit in hits}
                 for name, picture in pictures.items():
                     if word in picture.words:

@@ -1,4 +1,4 @@
-"""Workers that fail, for the tests of the spread. They are in a module of their own, which Ray imports by its name."""
+"""Workers that fail. They have a module of their own because Ray imports a worker's class by its module's name."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from collections.abc import Iterator
 
 from clipsearch.errors import WeightsUnusable
 from clipsearch.indexing.contents import Contents
-from clipsearch.indexing.spread import Done, Worker
+from clipsearch.indexing.remote import Note, Results, Worker
 
 
 class DiesOnce(Worker):
     """Ends in the middle of its first batch, once among all workers."""
 
-    def work(self, files: list[tuple[bytes, int]]) -> Iterator[Done]:
+    def work(self, files: list[tuple[bytes, int]]) -> Iterator[tuple[Results, Note | None]]:
         mark = os.path.dirname(files[0][0]) + b"/died"
         if any(path.endswith(b"05.jpg") for path, _ in files) and not os.path.exists(mark):
             open(mark, "w").close()
@@ -26,14 +26,14 @@ class DiesOnce(Worker):
 class DiesOfOne(Worker):
     """One photo ends whatever reads it."""
 
-    def work(self, files: list[tuple[bytes, int]]) -> Iterator[Done]:
+    def work(self, files: list[tuple[bytes, int]]) -> Iterator[tuple[Results, Note | None]]:
         if any(path.endswith(b"05.jpg") for path, _ in files):
             os.kill(os.getpid(), signal.SIGKILL)
         yield from super().work(files)
 
 
 class DiesOfAll(Worker):
-    def work(self, files: list[tuple[bytes, int]]) -> Iterator[Done]:
+    def work(self, files: list[tuple[bytes, int]]) -> Iterator[tuple[Results, Note | None]]:
         os.kill(os.getpid(), signal.SIGKILL)
         yield from super().work(files)
 
@@ -41,7 +41,7 @@ class DiesOfAll(Worker):
 class SeesNothing(Worker):
     """As on a machine that has other files, or none."""
 
-    def work(self, files: list[tuple[bytes, int]]) -> Iterator[Done]:
+    def work(self, files: list[tuple[bytes, int]]) -> Iterator[tuple[Results, Note | None]]:
         yield from super().work([(b"/elsewhere" + path, size) for path, size in files])
 
 

@@ -21,7 +21,9 @@ from PIL import Image
 import clipsearch
 from clipsearch import Filter, Options, errors
 from clipsearch.errors import BadArgument, BadRequest
+from clipsearch.models.precision import AgreeingEncoder
 from clipsearch.search import embed
+from clipsearch.search.question import Question, text_terms
 from clipsearch.store.catalogue import CATALOGUE
 
 MINI = Options(model="mini")
@@ -29,8 +31,8 @@ MINI = Options(model="mini")
 
 def test_the_public_surface_is_this() -> None:
     assert set(clipsearch.__all__) == {
-        *("Circle", "ClipsearchError", "Copy", "Filter", "Hit", "Index", "Labelled", "Options", "Photo", "Progress"),
-        *("Report", "Status", "__version__", "open_index"),
+        *("Circle", "ClipsearchError", "Copy", "Filter", "Hit", "Index", "Labelled", "Limits", "Options", "Photo"),
+        *("Progress", "Question", "Report", "Status", "Term", "__version__", "open_index"),
     }
     for name in clipsearch.__all__:
         assert getattr(clipsearch, name).__doc__
@@ -39,8 +41,13 @@ def test_the_public_surface_is_this() -> None:
     assert clipsearch.__version__.count(".") == 2
     assert (Path(clipsearch.__file__).parent / "py.typed").is_file()
     public = {name for name in dir(clipsearch.Index) if not name.startswith("_")}
-    asked = {"close", "duplicates", "embed_images", "embed_texts", "label", "query", "similar", "status", "update"}
-    assert public - asked == set()
+    assert public == {
+        *("add_concept", "ask", "ask_each", "cameras", "close", "concepts", "count_labels", "duplicates"),
+        *("embed_images", "embed_texts", "end_snapshot", "evaluate", "folder", "folders", "forget"),
+        *("is_being_written", "label", "label_each", "label_photo", "left_out", "lines", "locate"),
+        *("model_fingerprint", "months", "photo_at", "photos", "photos_with", "publish", "query"),
+        *("relocate", "similar", "status", "update", "verify", "version", "watch", "why"),
+    }
 
 
 @pytest.fixture
@@ -68,7 +75,7 @@ def test_an_index_is_made_asked_and_brought_up_to_date(tmp_path: Path, photos: l
         assert isinstance(hits[0], clipsearch.Hit)
         assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
         assert index.query(images=photos[3])[0].path == photos[3]
-        assert index.query(SCENES[2].captions[0], where=Filter(under=str(tmp_path / "photos")), min_score=1) == []
+        assert index.query(SCENES[2].captions[0], filter=Filter(under=str(tmp_path / "photos")), min_score=1) == []
         photos[3].unlink()
         assert photos[3] not in [hit.path for hit in index.query(images=photos[4])]
         assert index.update().removed == 1  # while it is open
@@ -164,7 +171,7 @@ def test_labels_duplicates_and_metadata(index: clipsearch.Index, photos: list[Pa
         (lambda index: index.query("a", k=0), "k must be a whole number of at least 1, not 0"),
         (lambda index: index.query(7), "texts must be text or several of them, not int"),
         (lambda index: index.query(["a", b"b"]), "texts must be text or several of them, not bytes"),
-        (lambda index: index.query("a", images=7), "images must be paths, bytes or images of Pillow, not int"),
+        (lambda index: index.query("a", images=7), "images must be paths, bytes or Pillow images, not int"),
         (lambda index: index.query("a", min_score=float("inf")), "min_score must be a cosine, -1 to 1, not inf"),
         (lambda index: index.query("a", unique=True, similarity=2), "similarity must be a cosine, 0 to 1, not 2"),
         (lambda index: index.query("a", without=3), "without must be text or several of them, not int"),
@@ -186,11 +193,9 @@ def test_one_text_is_accepted_where_several_are(index: clipsearch.Index) -> None
 
 
 def test_concepts_are_known(index: clipsearch.Index, photos: list[Path]) -> None:
-    from clipsearch.search.concepts import Concepts
-
     with pytest.raises(BadRequest, match="there is no concept @dog"):
         index.query("@dog")
-    Concepts(index.folder).add("dog", [(os.fsencode(photos[4]), photos[4].read_bytes())], index._opened.embedder())
+    assert index.add_concept("dog", photos[4]) == 1
     assert index.query("@dog", k=1)[0].path == photos[4]
     assert index.query(f"@dog {SCENES[4].captions[0]}", k=1)[0].path == photos[4]
 
@@ -200,7 +205,7 @@ def test_no_message_speaks_of_options_or_commands(tmp_path: Path, index: clipsea
         lambda: clipsearch.open_index(tmp_path / "none").query("a"),
         lambda: clipsearch.open_index(tmp_path / "none").update(),
         lambda: index.query(""),
-        lambda: index.query("a", where=Filter(under="/nowhere")),
+        lambda: index.query("a", filter=Filter(under="/nowhere")),
         lambda: index.query(images="/nowhere.jpg"),
         lambda: index.query(images="/"),
         lambda: index.update(tmp_path / "nowhere"),
@@ -230,27 +235,62 @@ def test_every_error_is_a_clipsearch_error_with_an_exit_status() -> None:
         clipsearch.open_index("/nowhere").query("a dog")
 
 
-def test_the_users_own_index_is_the_default(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert home in clipsearch.open_index().folder.parents
+def test_the_users_own_index_is_the_default(own_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert own_home in clipsearch.open_index().folder.parents
     monkeypatch.setenv("CLIPSEARCH_INDEX", "~/elsewhere")
-    assert clipsearch.open_index().folder == home / "elsewhere"
-    assert clipsearch.open_index("~/here").folder == home / "here"
+    assert clipsearch.open_index().folder == own_home / "elsewhere"
+    assert clipsearch.open_index("~/here").folder == own_home / "here"
     with pytest.raises(clipsearch.ClipsearchError, match="must name a folder"):
         clipsearch.open_index("")
 
 
-def test_every_method_has_an_example_and_each_works(
-    index: clipsearch.Index, photos: list[Path], tmp_path: Path
+def test_python_can_do_what_the_command_line_can(index: clipsearch.Index, photos: list[Path]) -> None:
+    hits = index.query(f"{SCENES[2].captions[0]} -stripes", k=2, confidence=True, where=True, lines=True, frames=True)
+    assert hits[0].path == photos[2]
+    assert hits[0].where is not None
+    assert 0 < (hits[0].confidence or 0) <= 1
+    jpegs = Filter(types=("jpeg",), after="2025-01")
+    assert index.query(filter=jpegs) == []
+    assert len(index.query(filter=Filter(types="png", under=photos[0].parent), unique=True)) == 8
+
+
+def test_many_images_are_embedded_in_batches(
+    index: clipsearch.Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    methods = [getattr(clipsearch.Index, name) for name in dir(clipsearch.Index) if not name.startswith("_")]
-    for method in [clipsearch.open_index, *methods]:
-        assert "Example:" in method.__doc__ or method.__name__ == "close", method.__name__
+    for number, scene in enumerate(SCENES[8:40]):
+        scene.image.save(tmp_path / f"{number}.bmp")
+    batches: list[int] = []
+    real = AgreeingEncoder.encode_images
+    monkeypatch.setattr(
+        AgreeingEncoder, "encode_images", lambda self, pixels: batches.append(len(pixels)) or real(self, pixels)
+    )
+    paths = [tmp_path / f"{number}.bmp" for number in range(32)]
+    rows = index.embed_images([*paths, SCENES[0].image])
+    assert sorted(batches) == [1, 16, 16]
+    one_by_one = np.concatenate([index.embed_images(image) for image in (*paths, SCENES[0].image)])
+    np.testing.assert_allclose(np.sum(rows * one_by_one, axis=1), 1, atol=1e-3)
+    (tmp_path / "9.bmp").write_text("no image")
+    with pytest.raises(BadRequest, match=r"9\.bmp cannot be used as an image"):
+        index.embed_images(paths)
+
+
+def test_every_method_has_an_example_and_each_works(photos: list[Path], tmp_path: Path) -> None:
+    methods = [method for name, method in vars(clipsearch.Index).items() if not name.startswith("_")]
+    for method in [clipsearch.open_index, *(method for method in methods if callable(method))]:
+        assert "Example:" in method.__doc__ or method.__name__ in ("close", "version"), method.__name__
     save_scenes(tmp_path / "home/Pictures", 25)
-    names = {"index": clipsearch.open_index(tmp_path / "examples"), "paths": photos, "Options": Options}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HOME", str(tmp_path / "home"))
-        names["index"].update("~/Pictures", MINI)
-        for test in doctest.DocTestFinder().find(clipsearch, extraglobs=names):
-            shown = io.StringIO()
-            runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
-            assert runner.run(test, out=shown.write).failed == 0, shown.getvalue()
+        for name in ("HOME", "USERPROFILE"):
+            patch.setenv(name, str(tmp_path / "home"))
+        with clipsearch.open_index(tmp_path / "examples") as index:
+            index.update("~/Pictures", MINI)
+        for number, test in enumerate(doctest.DocTestFinder().find(clipsearch.index)):
+            folder = tmp_path / f"examples-{number}"
+            shutil.copytree(tmp_path / "examples", folder)
+            names = {"paths": photos, "Options": Options, "Question": Question, "text_terms": text_terms, "os": os}
+            names |= {"old": tmp_path / "home/Pictures", "new": tmp_path / "home/Photos"}
+            with clipsearch.open_index(folder) as index:
+                test.globs.update(names, index=index)
+                shown = io.StringIO()
+                runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
+                assert runner.run(test, out=shown.write).failed == 0, shown.getvalue()

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from clipsearch import extras
+
 PACKAGE = Path(__file__).parent.parent / "clipsearch"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
@@ -17,8 +19,8 @@ LAYERS = [
     {"errors", "arrays", "paths", "extras", "threads"},
     {"images"},
     {"models", "store"},
-    {"indexing", "search"},
-    {"output"},
+    {"indexing", "search", "cluster"},
+    {"index", "output"},
     {"cli", "web"},
 ]
 
@@ -51,8 +53,15 @@ def test_imports_point_one_way() -> None:
         if room not in ("__init__", "__main__"):
             (level,) = (n for n, layer in enumerate(LAYERS) if room in layer)
             assert own <= {room, "__version__"}.union(*LAYERS[:level], LAYERS[0]), name_of(path)
-            if room == "web":  # what it shows comes through output
-                assert not own & {"images", "models"}, name_of(path)
+            if room in ("cli", "web"):  # they ask an Index, and show what it answers through output
+                assert not own & {"images", "models", "store"}, name_of(path)
+
+
+def test_only_the_registry_leads_to_the_cluster() -> None:
+    users = {name_of(path) for path in FILES if any("cluster" in name.split(".")[1:2] for name in imports_of(path))}
+    assert {user.partition("/")[0] for user in users} == {"cluster"}
+    for name in extras._CLUSTER:
+        assert callable(extras.cluster(name))
 
 
 @pytest.mark.parametrize(
@@ -62,9 +71,9 @@ def test_imports_point_one_way() -> None:
         ("open_clip", {"models/encoders"}),
         ("numkong", {"store/segments"}),
         ("faiss", {"store/segments"}),
-        ("pymilvus", {"store/milvus", "store/entities"}),
-        ("milvus_lite", {"store/milvus"}),
-        ("ray", {"indexing/spread"}),
+        ("pymilvus", {"cluster/milvus", "cluster/collection_rows"}),
+        ("milvus_lite", {"cluster/milvus"}),
+        ("ray", {"cluster/ray"}),
         ("rawpy", {"images/raw"}),
         ("typer", {"cli"}),
         ("rich", {"cli", "output"}),

@@ -10,14 +10,19 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import IO, Annotated, Any, ParamSpec
+from typing import IO, TYPE_CHECKING, Annotated, Any, ParamSpec
 
 import typer
 
 from clipsearch import errors
-from clipsearch.errors import BadArgument, BadRequest, ClipsearchError, ImageUnusable
+from clipsearch.errors import BadArgument, BadRequest, ClipsearchError
+from clipsearch.index import Index
 from clipsearch.output import text
 from clipsearch.output.records import FORMATS, LABEL_FORMATS, as_json
+from clipsearch.paths import index_folder, index_place
+
+if TYPE_CHECKING:
+    from clipsearch.search.find import LeftOut
 
 FOUND, NOTHING_FOUND, FAILED, SKIPPED, INTERNAL, INTERRUPTED = 0, 1, 2, 3, 4, 130
 USAGE_ERROR: Any = typer.BadParameter.__base__  # of all errors of usage; Typer gives it no name of its own
@@ -79,6 +84,16 @@ RecordFormatOption = Annotated[
 NullOption = Annotated[
     bool, typer.Option("-0", "--print0", help="End paths with NUL, for xargs -0.", rich_help_panel=OUTPUT)
 ]
+
+
+def open_index(option: str | None) -> Index:
+    """The index of --index."""
+    return Index(index_place(option))
+
+
+def open_folder(option: str | None) -> Index:
+    """The same, for commands that need a folder. Raises `BadArgument` for a collection."""
+    return Index(index_folder(option))
 
 
 def new_app(**settings: Any) -> typer.Typer:
@@ -252,24 +267,9 @@ def text_lines(source: str) -> Iterator[tuple[str, str]]:
             raise BadRequest(f"{place}: not UTF-8") from None
 
 
-def image_bytes(place: str) -> bytes:
-    """The bytes of an image by its path, its URL, or - for stdin. Raises `BadRequest`."""
-    from clipsearch.images import read
-
-    if place.startswith(("https://", "http://")):
-        from clipsearch.images.fetch import fetch
-
-        return fetch(place)
-    try:
-        if place != "-" and (os.path.isfile(place) or not os.path.exists(place) or os.path.isdir(place)):
-            return read.read(place)
-        with open_or_stdin(place) as file:
-            return read.read_stream(file)
-    except ImageUnusable as error:
-        name = "the image on stdin" if place == "-" else place
-        raise BadRequest(f"{name} cannot be used as an image: {error}") from None
-    except OSError as error:
-        raise BadRequest(f"{place} cannot be used as an image: {errors.reason(error)}") from None
+def picture(place: str) -> Any:
+    """An image argument for the library: its path or URL, or the open stdin for -. Raises `BadRequest`."""
+    return open_or_stdin(place).__enter__() if place == "-" else place  # stdin stays open
 
 
 # ------------------------------------------------------------------------------------------ what is said
@@ -307,10 +307,17 @@ def some(paths: Sequence[bytes]) -> str:
     return os.fsdecode(paths[0]) + (f" and {len(paths) - 1:,} more" if len(paths) > 1 else "")
 
 
-def say_missing(paths: Sequence[bytes]) -> None:
-    """One line on stderr, if there were paths that the index does not have."""
-    if paths:
-        say(f"not in the index, ignored: {some(paths)}")
+def say_left_out(left_out: LeftOut) -> None:
+    """Warn on stderr about everything that was not searched."""
+    if left_out.unknown:
+        say(f"not in the index, ignored: {some(left_out.unknown)}")
+    for root, why in left_out.offline.items():
+        say(f"not searched: {text.printable(root)} {why}")
+    if left_out.unreadable:
+        count = text.photos(sum(left_out.unreadable.values()))
+        say(f"not shown: {count} in {some(sorted(left_out.unreadable))}, which cannot be read")
+    if left_out.changed:
+        say(f"not shown, changed since indexed: {some(left_out.changed)}. Run: clipsearch index")
 
 
 def width() -> int:

@@ -1,6 +1,5 @@
 """`clipsearch concept`: named examples that queries can use as @NAME."""
 
-import os
 from typing import Annotated
 
 import typer
@@ -10,17 +9,15 @@ from clipsearch.cli.app import (
     IndexOption,
     JsonOption,
     explained,
-    image_bytes,
     new_app,
+    open_folder,
+    picture,
     print_json,
     print_line,
     say,
 )
 from clipsearch.output import records, text
-from clipsearch.paths import index_folder
-from clipsearch.search.concepts import Concepts, checked_name
-from clipsearch.search.embed import Embedder
-from clipsearch.store.catalogue import Store
+from clipsearch.search.concepts import checked_name
 
 app = new_app(help="Name a few example photos and search for them as @NAME.", no_args_is_help=True)
 
@@ -42,9 +39,8 @@ def add(
       clipsearch query "@grandma on a beach"
     """
     name = checked_name(name)
-    examples = [(os.fsencode(os.path.abspath(p) if os.path.exists(p) else p), image_bytes(p)) for p in photos]
-    with Store.open(index_folder(index)) as store:
-        count = Concepts(store.folder).add(name, examples, Embedder(store))
+    with open_folder(index) as opened:
+        count = opened.add_concept(name, [picture(place) for place in photos])
     say(f"@{name} has {text.photos(count)}")
 
 
@@ -56,8 +52,8 @@ def list_(index: IndexOption = None, json: JsonOption = False, debug: DebugOptio
     Example:
       clipsearch concept list --json | jq -r '.concepts[].name'
     """
-    with Store.open(index_folder(index)) as store:
-        known = Concepts(store.folder)
+    with open_folder(index) as opened:
+        known = opened.concepts
     if json:
         print_json(records.concepts(known))
         return
@@ -77,5 +73,5 @@ def remove(
     Example:
       clipsearch concept remove grandma
     """
-    with Store.open(index_folder(index)) as store:
-        Concepts(store.folder).remove(name)
+    with open_folder(index) as opened:
+        opened.concepts.remove(name)

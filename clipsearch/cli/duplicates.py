@@ -21,7 +21,9 @@ from clipsearch.cli.app import (
     destination,
     explained,
     new_app,
+    open_index,
     say,
+    say_left_out,
     width,
     write,
     write_records,
@@ -29,9 +31,7 @@ from clipsearch.cli.app import (
 from clipsearch.errors import BadArgument, BadRequest
 from clipsearch.output import records, terminal, text
 from clipsearch.output.safe_move import Move
-from clipsearch.paths import index_place
-from clipsearch.store.filters import EVERYTHING, Filter
-from clipsearch.store.opening import open_index
+from clipsearch.search.question import EVERYTHING, Filter
 
 app = new_app()
 ACTION = "Move copies"
@@ -46,7 +46,7 @@ def duplicates(
     similarity: Annotated[
         float | None, typer.Option(metavar="X", help="Threshold for --similar (default 0.98).")
     ] = None,
-    where: Filter = EVERYTHING,
+    filter: Filter = EVERYTHING,
     move_to: Annotated[
         str | None,
         typer.Option(metavar="DIR", help="Move all but the best of each group to DIR.", rich_help_panel=ACTION),
@@ -92,27 +92,22 @@ def duplicates(
     form = _form(format, null, page, moves=_is_about_moves(move_to, undo, dry_run), similar=similar)
     _check_kinds(identical, similar, similarity, moves=move_to is not None or undo is not None)
     if undo is not None:
-        _undo(undo, form, dry_run, chooses=identical or where != EVERYTHING)
+        _undo(undo, form, dry_run, chooses=identical or filter != EVERYTHING)
         return
     from clipsearch.output import quarantine
-    from clipsearch.search.copies import find_copies
-    from clipsearch.search.similar import NEAR, find_similar
 
-    with open_index(index_place(index)) as store:
-        searcher = filters.searcher_of(store, where)
-        folder = None if move_to is None else quarantine.destination(move_to, [root.path for root in store.roots()])
+    with open_index(index) as opened:
+        folder = None if move_to is None else quarantine.destination(move_to, [one.path for one in opened.folders()])
         if similar:
-            groups = find_similar(
-                store, searcher.selection, NEAR if similarity is None else similarity, searcher.present
-            )
+            groups = opened.similar(similarity, filter=filter)
         else:
-            groups = find_copies(store, searcher.selection, searcher.present, identical=identical)
-        filters.say_left_out(searcher)
+            groups = opened.duplicates(identical=identical, filter=filter)
+        say_left_out(opened.left_out)
     if page:
         from clipsearch.output.sheet import write_duplicates
 
         title = "Similar photos" if similar else "Duplicates"
-        write_duplicates(Path(page).expanduser().absolute(), groups, title, text.filter_title(where))
+        write_duplicates(Path(page).expanduser().absolute(), groups, title, text.filter_title(filter))
     if move_to is not None and folder is not None:
         moves = quarantine.move(groups, folder, dry_run=dry_run)
         _report(moves, form, dry_run, lambda done: text.moved(done, move_to, dry_run=dry_run))

@@ -13,16 +13,14 @@ from clipsearch.cli.app import (
     explained,
     lines,
     new_app,
+    open_folder,
     print_json,
     print_line,
     say,
-    say_missing,
+    some,
 )
 from clipsearch.errors import BadRequest
 from clipsearch.output import records, text
-from clipsearch.paths import index_folder
-from clipsearch.search.evaluate import evaluate
-from clipsearch.store.catalogue import Store
 
 app = new_app()
 
@@ -48,9 +46,10 @@ def eval_(
     pairs = list(_captions(file))
     if sys.stderr.isatty():
         say(f"embedding {len(pairs):,} captions")
-    with Store.open(index_folder(index)) as store:
-        measured = evaluate(store, pairs)
-    say_missing(measured.missing)
+    with open_folder(index) as opened:
+        measured = opened.evaluate(pairs)
+    if measured.missing:
+        say(f"not in the index, ignored: {some(measured.missing)}")
     if json:
         print_json(records.evaluation(measured))
     else:

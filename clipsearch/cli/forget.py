@@ -4,10 +4,8 @@ from typing import Annotated
 
 import typer
 
-from clipsearch.cli.app import DebugOption, IndexOption, explained, new_app, say
-from clipsearch.indexing.relocate import forget as forget_folders
+from clipsearch.cli.app import DebugOption, IndexOption, explained, new_app, open_folder, say
 from clipsearch.output import text
-from clipsearch.paths import index_folder
 
 app = new_app()
 
@@ -24,4 +22,4 @@ def forget(
     Example:
       clipsearch forget /media/old-drive
     """
-    say(f"removed {text.files(forget_folders(index_folder(index), directories))} from the index")
+    say(f"removed {text.files(open_folder(index).forget(directories))} from the index")

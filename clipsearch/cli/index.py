@@ -17,12 +17,12 @@ from clipsearch.cli.app import (
     JsonOption,
     explained,
     new_app,
+    open_folder,
     print_json,
     say,
 )
-from clipsearch.indexing.update import OnProgress, Options, Progress, update_index
+from clipsearch.indexing.update import OnProgress, Options, Progress
 from clipsearch.output import records, text
-from clipsearch.paths import index_folder
 
 app = new_app()
 MODEL, FOLDERS, UPDATE, RUN = "Model", "What to index (remembered)", "Update", "Speed"
@@ -195,7 +195,7 @@ def index(
             say(f"{fact}. To switch later: clipsearch index --rebuild --model ViT-B-32")
 
     with progress_bar(not quiet and sys.stderr.isatty()) as on_progress:
-        report = update_index(index_folder(index), directories or (), options, on_progress, note)
+        report = open_folder(index).update(directories or (), options, on_progress=on_progress, on_note=note)
     if json:
         print_json(records.report(report))
     elif not quiet:

@@ -4,7 +4,7 @@ import itertools
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -21,9 +21,11 @@ from clipsearch.cli.app import (
     chosen_format,
     colour,
     explained,
-    image_bytes,
     new_app,
+    open_index,
+    picture,
     say,
+    say_left_out,
     sentence,
     text_lines,
     width,
@@ -31,13 +33,9 @@ from clipsearch.cli.app import (
     write_records,
 )
 from clipsearch.errors import BadRequest, ClipsearchError, counted
-from clipsearch.images.sandbox import Decoders
 from clipsearch.output import records, terminal
-from clipsearch.paths import index_place
-from clipsearch.search.embed import Embedder
-from clipsearch.search.label import Classifier, Labelled, templates_of
-from clipsearch.store.filters import EVERYTHING, Filter
-from clipsearch.store.opening import open_index
+from clipsearch.search.label import Labelled, distinct
+from clipsearch.search.question import EVERYTHING, Filter
 
 app = new_app()
 WHAT, SIDECARS = "Labels", "XMP sidecars"
@@ -64,7 +62,7 @@ def label(
         list[str] | None,
         typer.Option(metavar="FILE", help="Only these files, indexed or not.", rich_help_panel=filters.WHICH),
     ] = None,
-    where: Filter = EVERYTHING,
+    filter: Filter = EVERYTHING,
     every: Annotated[
         bool, typer.Option("--all", help="Print all labels, not only the most likely.", rich_help_panel=OUTPUT)
     ] = False,
@@ -116,49 +114,38 @@ def label(
         raise BadRequest("--counts counts the most likely label of each photo; leave out --all")
     about_labels = bool(labels or labels_from or template or every or counts or format)
     _check_tags(write_xmp, min_probability, remove, dry_run, about_labels)
-    if image and where != EVERYTHING:
+    if image and filter != EVERYTHING:
         raise BadRequest("--image cannot be combined with filters")
     if remove:
-        _untag(image, index, where, dry_run)
+        _untag(image, index, filter, dry_run)
         return
     words = [*(labels or ()), *(name for source in labels_from or () for _, name in text_lines(source))]
+    names = distinct(words)
     failed: list[str] = []
-    with open_index(index_place(index)) as store:
-        searcher = None if image else filters.searcher_of(store, where)
-        embedder = searcher.embedder if searcher else Embedder(store)
-        classifier = Classifier(embedder, words, templates_of(template or ()))
-        most = len(classifier.labels) if every else 1
-        if searcher:
-            found = classifier.classify_indexed(store, searcher.selection, most, searcher.present)
-        else:
-            found = _classified(image or [], classifier, embedder, most, failed)
+
+    def report_image(place: str, error: BadRequest) -> None:
+        say(f"clipsearch: {sentence(error)}")
+        failed.append(place)
+
+    with open_index(index) as opened:
+        found = opened.label_each(
+            words,
+            images=[picture(place) for place in image or ()],
+            filter=filter,
+            templates=template or (),
+            most=None if every else 1,
+            on_error=report_image,
+        )
         if write_xmp:
-            found = iter(_tagged(found, classifier.labels, min_probability, dry_run, failed))
+            found = iter(_tagged(found, names, min_probability, dry_run, failed))
         first = next(found, None)
         everything = itertools.chain([] if first is None else [first], found)
-        _print(everything, form, classifier.labels if counts else None)
-        if searcher:
-            filters.say_left_out(searcher)
+        _print(everything, form, names if counts else None)
+        say_left_out(opened.left_out)
     if failed:
         raise typer.Exit(FAILED)
     if first is None:
         raise typer.Exit(NOTHING_FOUND)
-
-
-def _classified(
-    places: Iterable[str], classifier: Classifier, embedder: Embedder, most: int, failed: list[str]
-) -> Iterator[Labelled]:
-    """Classify files, indexed or not. An unusable one is reported on stderr and added to `failed`."""
-    with Decoders(1, embedder.model.preprocess) as decoders:
-        for place in places:
-            path = os.fsencode(os.path.abspath(place) if os.path.exists(place) else place)
-            try:
-                row = embedder.image(image_bytes(place), place, decoders)
-            except BadRequest as error:
-                say(f"clipsearch: {sentence(error)}")
-                failed.append(place)
-            else:
-                yield from classifier.classify([path], row[None], most)
 
 
 def _print(found: Iterable[Labelled], form: str, to_count: list[str] | None) -> None:
@@ -197,11 +184,10 @@ def _tagged(
     found: Iterable[Labelled], labels: Iterable[str], least: float | None, dry_run: bool, failed: list[str]
 ) -> list[Labelled]:
     """Write the likely labels to sidecars before any result is printed: a closed pipe must not stop half-way."""
-    from clipsearch.images.xmp import path_of
-    from clipsearch.output.tags import Tagger
+    from clipsearch.output.tags import Tagger, check_keyword
 
     for name in labels:
-        path_of(name)  # raises for what could not be written
+        check_keyword(name)
     photos, tagger = list(found), Tagger()
     wrote = same = 0
     for photo in photos:
@@ -226,15 +212,14 @@ def _tagged(
     return photos
 
 
-def _untag(image: list[str] | None, index: str | None, where: Filter, dry_run: bool) -> None:
+def _untag(image: list[str] | None, index: str | None, filter: Filter, dry_run: bool) -> None:
     """Remove our keywords from the sidecars of these files, or of the indexed photos that pass a filter."""
     if image:
         photos = [os.fsencode(os.path.abspath(place)) for place in image]
     else:
-        with open_index(index_place(index)) as store:
-            searcher = filters.searcher_of(store, where)
-            photos = [photo.path for photo in searcher.present(store.by_path(searcher.selection))]
-            filters.say_left_out(searcher)
+        with open_index(index) as opened:
+            photos = [photo.path for photo in opened.photos(filter)]
+            say_left_out(opened.left_out)
     if _without_tags(photos, dry_run):
         raise typer.Exit(FAILED)
     if not photos:

@@ -5,8 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from clipsearch.cli.app import OUTPUT, DebugOption, JsonOption, explained, new_app, print_json, print_line
-from clipsearch.models.hub import available
-from clipsearch.models.model import DEFAULT, MINI, RECOMMENDED, Recommended
+from clipsearch.index import available_models
 
 app = new_app()
 
@@ -29,21 +28,12 @@ def models(
       clipsearch models
       clipsearch models --all | grep ViT-L
     """
-    recommended = {model.name: model for model in RECOMMENDED}
-    found = available()
-    names = [*recommended, *(name for name, path in found.items() if (every or path) and name not in recommended)]
-    rows = [_row(MINI, "bundled", None)]
-    rows += [_row(name, "cached" if found[name] else "download", recommended.get(name)) for name in names]
+    rows = available_models(every=every)
     if json:
         print_json({"models": rows})
         return
     for row in rows:
-        print_line(_line(row, max(len(name) for name in names)))
-
-
-def _row(name: str, state: str, about: Recommended | None) -> dict[str, Any]:
-    known = about._asdict() if about else dict.fromkeys(Recommended._fields)
-    return {"name": name, "state": state, "default": name == DEFAULT} | known | {"name": name}
+        print_line(_line(row, max(len(row["name"]) for row in rows)))
 
 
 def _line(row: dict[str, Any], width: int) -> str:

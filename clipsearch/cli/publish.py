@@ -2,17 +2,15 @@
 
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Annotated
 
 import typer
 
-from clipsearch.cli.app import DebugOption, IndexOption, JsonOption, explained, new_app, print_json, say
+from clipsearch.cli.app import DebugOption, IndexOption, JsonOption, explained, new_app, open_folder, print_json, say
 from clipsearch.errors import BadArgument
-from clipsearch.indexing.publish import Progress
-from clipsearch.indexing.publish import publish as publish_index
 from clipsearch.output import text
-from clipsearch.paths import Collection, index_folder, index_place
+from clipsearch.paths import Collection, index_place
 
 app = new_app()
 
@@ -47,7 +45,7 @@ def publish(
     if not isinstance(place, Collection):
         raise BadArgument("uri", f"must be milvus://HOST:PORT/NAME or a path ending in .db, not {uri!r}")
     with _progress(not quiet and sys.stderr.isatty()) as progress:
-        done = publish_index(index_folder(index), place, replace=replace, progress=progress)
+        done = open_folder(index).publish(place, replace=replace, on_progress=progress)
     if json:
         print_json({"collection": str(place), **done._asdict()})
     elif not quiet:
@@ -55,7 +53,7 @@ def publish(
 
 
 @contextlib.contextmanager
-def _progress(shown: bool) -> Iterator[Progress | None]:
+def _progress(shown: bool) -> Iterator[Callable[[int, int], None] | None]:
     """A progress bar on stderr."""
     if not shown:
         yield None

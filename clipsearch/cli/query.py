@@ -1,14 +1,15 @@
 """`clipsearch query`: find photos by text, by image, or by date, place and file."""
 
-import contextlib
 import itertools
 import os
+import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import typer
+import typer.core
 
 from clipsearch.cli import filters
 from clipsearch.cli.app import (
@@ -24,29 +25,65 @@ from clipsearch.cli.app import (
     colour,
     destination,
     explained,
-    image_bytes,
     lines,
     new_app,
+    open_index,
+    picture,
     say,
+    say_left_out,
     sentence,
     width,
     write,
     write_records,
 )
 from clipsearch.errors import BadArgument, BadRequest
+from clipsearch.index import Index
 from clipsearch.output import records, terminal, text
-from clipsearch.paths import cache_folder, index_place, private_folder
+from clipsearch.paths import cache_folder, private_folder
 from clipsearch.search.hit import Hit
-from clipsearch.search.query import Limits, Searcher, Words, weighted
-from clipsearch.search.term import Term
-from clipsearch.store.filters import EVERYTHING, Filter
-from clipsearch.store.opening import open_index
+from clipsearch.search.question import (
+    CUT,
+    EVERYTHING,
+    Filter,
+    Limits,
+    Question,
+    Term,
+    image_term,
+    text_terms,
+)
 
 app = new_app()
 WHAT = "What to look for"
 
 
-@app.command()
+class _Query(typer.core.TyperCommand):
+    """Takes -WORD for a text to avoid: `query beach -people`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Move such words behind --, where they are texts."""
+        with_value = {name for one in self.get_params(ctx) for name in one.opts if not getattr(one, "is_flag", True)}
+        options: list[str] = []
+        texts: list[str] = []
+        waiting = iter(args)
+        for arg in waiting:
+            if arg == "--":
+                texts += waiting
+            elif _is_negative(arg):
+                texts.append(arg)
+            else:
+                options.append(arg)
+                if arg in with_value:
+                    options += itertools.islice(waiting, 1)
+        return super().parse_args(ctx, [*options, "--", *texts] if texts else options)
+
+
+def _is_negative(arg: str) -> bool:
+    """Whether an argument is a text with a minus, such as -people, and no short option, such as -k5 or -fjson."""
+    is_short_option = re.fullmatch(rf"-(?:k\d+|f(?:{'|'.join(records.FORMATS)}))", arg)
+    return bool(re.match(r"-(?:[^\W\d_].|@|[\d.]+:)", arg)) and not is_short_option
+
+
+@app.command(cls=_Query)
 @explained
 @filters.takes_filters
 def query(
@@ -77,7 +114,7 @@ def query(
             rich_help_panel=WHAT,
         ),
     ] = None,
-    where: Filter = EVERYTHING,
+    filter: Filter = EVERYTHING,
     k: Annotated[
         int, typer.Option("-k", "--count", metavar="N", help="Show at most N photos.", rich_help_panel=HOW_MANY)
     ] = 10,
@@ -140,15 +177,15 @@ def query(
 ) -> None:
     """Find photos by text, image, date, place or file.
 
-    Several texts and images are added up. A number and a colon before one is its weight: "2:golden retriever". Without
-    texts and images, the newest photos come first. Repeat a filter to match any of its values; --keyword, --size,
-    --after and --before must all match.
+    Several texts and images are added up. "2:golden retriever" weighs a text, -people steers away from one, and the
+    path of an image is the same as --image. Without texts and images, the newest photos come first. Repeat a filter to
+    match any of its values; --keyword, --size, --after and --before must all match.
 
     On a terminal the default --format is table, in a pipe paths. --batch, --image and --files-from read stdin for -.
 
     Examples:
       clipsearch query "a dog on a beach" -k 50
-      clipsearch query "2:golden retriever" snow --not people
+      clipsearch query "2:golden retriever" snow -people
       clipsearch query --image beach.jpg --unlike hotel.jpg
       clipsearch query sunset --after 2023-06 --before 2023-09 --camera canon
       clipsearch query "a cat" --cut || echo "no cat"
@@ -170,39 +207,40 @@ def query(
         raise BadRequest("--where needs --html FILE, --open, --format json or --format jsonl")
     if where_ and batch:
         raise BadRequest("--where cannot be used with --batch")
-    limits = Limits(k, min_score, _least(cut, min_confidence), unique, similarity, exact, frames)
-    with open_index(index_place(index)) as store:
-        searcher = filters.searcher_of(store, where)
+    question = Question(
+        _terms(texts or (), image or (), not_ or (), unlike or ()),
+        filter,
+        Limits(k, min_score, _least(cut, min_confidence), unique, similarity, exact, frames),
+    )
+    with open_index(index) as opened:
         if batch:
-            found, failed = _answer_each(batch, searcher, limits)
+            found, failed = _answer_each(batch, opened, question)
         else:
-            terms = [term for words in texts or () for term in searcher.terms(words)]
-            terms += [_image_term(spelling) for spelling in image or ()]
-            terms += [term for words in not_ or () for term in searcher.terms(words, -1)]
-            terms += [_image_term(spelling, -1) for spelling in unlike or ()]
-            hits = _found(searcher, terms, limits, cut=cut)
-            if where_:
-                hits = searcher.with_where(hits, terms)
-            if shown.needs_confidence:
-                hits = searcher.with_confidence(hits, terms)
-                hits = searcher.with_lines(hits, where.reads) if where.reads else hits
+            detailed = shown.needs_confidence
+            hits = _found(opened, question, cut=cut, confidence=detailed, where=where_, lines=detailed)
             found, failed = bool(hits), False
             _collect(hits, collected)
-            _show(
-                hits,
-                shown,
-                text.query_title(texts or (), image or (), not_ or (), unlike or ()),
-                text.filter_title(where),
-            )
-        filters.say_left_out(searcher)
+            _show(hits, shown, text.question_title(question), text.filter_title(filter))
+        say_left_out(opened.left_out)
     if failed:
         raise typer.Exit(FAILED)
     if not found:
-        if sys.stdout.isatty() and where == EVERYTHING and limits == Limits(k, exact=exact, frames=frames):
+        if sys.stdout.isatty() and filter == EVERYTHING and question.limits == Limits(k, exact=exact, frames=frames):
             say("nothing found; are the folders online? Run: clipsearch status")
         elif sys.stdout.isatty():
             say("nothing found")
         raise typer.Exit(NOTHING_FOUND)
+
+
+def _terms(
+    texts: Sequence[str], like: Sequence[str], without: Sequence[str], unlike: Sequence[str]
+) -> tuple[Term, ...]:
+    """The terms of the arguments and options. Raises `BadRequest`."""
+    terms = [term for words in texts for term in text_terms(words, files=True)]
+    terms += [image_term(picture(place)) for place in like]
+    terms += [term for words in without for term in text_terms(words, negative=True, files=True)]
+    terms += [image_term(picture(place), negative=True) for place in unlike]
+    return tuple(terms)
 
 
 # ------------------------------------------------------------------------------------------ options
@@ -255,73 +293,47 @@ def _least(cut: bool, min_confidence: float | None) -> float | None:
         return min_confidence
     if min_confidence is not None:
         raise BadRequest("--cut is --min-confidence 0.75; use one of them")
-    from clipsearch.search.confidence import CUT
-
     return CUT
 
 
-def _found(searcher: Searcher, terms: list[Term], limits: Limits, *, cut: bool) -> list[Hit]:
+def _found(index: Index, question: Question, *, cut: bool, **details: bool) -> list[Hit]:
     try:
-        return searcher.query(terms, limits)
+        return index.ask(question, **details)
     except BadArgument as error:
         if cut and error.argument == "min_confidence":
             raise BadArgument("cut", error.problem) from None
         raise
 
 
-def _image_term(spelling: str, sign: int = 1) -> Term:
-    """An image: a path, a URL or -, with an optional weight. A file whose name looks like a weight wins."""
-    weight, place = (1.0, spelling) if os.path.exists(spelling) else weighted(spelling)
-    if not place:
-        raise BadArgument("image" if sign > 0 else "unlike", "needs a name, not ''")
-    return Term(image_bytes(place), sign * weight, place)
-
-
 # ------------------------------------------------------------------------------------------ many queries
 
 
-def _answer_each(sources: Sequence[str], searcher: Searcher, limits: Limits) -> tuple[bool, bool]:
+def _answer_each(sources: Sequence[str], index: Index, question: Question) -> tuple[bool, bool]:
     """Answer one query per line as JSON lines. Returns whether anything was found and whether any query failed.
 
     A bad line prints an object with `error`, a query without hits one with `hits` 0.
     """
     found = failed = False
-    asked = (
-        (place, line) for source in sources for place, line in lines(source) if line.decode("utf-8", "replace").strip()
+    asked, answered = itertools.tee(
+        (place, words)
+        for source in sources
+        for place, line in lines(source)
+        if (words := line.decode("utf-8", "surrogateescape").strip())
     )
-    for place, line in _read_ahead(asked, searcher, 64 if all(map(os.path.isfile, sources)) else 1):
-        query = line.decode("utf-8", "replace").strip()
-        try:
-            terms = searcher.terms(_decoded(line))
-            hits = searcher.with_confidence(searcher.query(terms, limits), terms)
-        except BadRequest as error:
-            say(f"{place}: {sentence(error)}")
+    texts = (line for _, line in asked)
+    ahead = 64 if all(map(os.path.isfile, sources)) else 1
+    for answer, (place, line) in zip(index.ask_each(texts, question, ahead=ahead), answered, strict=True):
+        query = line.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+        if isinstance(answer, BadRequest):
+            say(f"{place}: {sentence(answer)}")
             failed = True
-            write_records([records.as_json({"query": query, "error": sentence(error)})])
+            write_records([records.as_json({"query": query, "error": sentence(answer)})])
         else:
-            found = found or bool(hits)
-            write_records(records.jsonl(hits, query=query) if hits else [records.as_json({"query": query, "hits": 0})])
+            found = found or bool(answer)
+            none = [records.as_json({"query": query, "hits": 0})]
+            write_records(records.jsonl(answer, query=query) if answer else none)
         sys.stdout.flush()
     return found, failed
-
-
-def _decoded(line: bytes) -> str:
-    try:
-        return line.decode().strip()
-    except UnicodeDecodeError:
-        raise BadRequest("not UTF-8") from None
-
-
-def _read_ahead(queries: Iterator[tuple[str, bytes]], searcher: Searcher, count: int) -> Iterator[tuple[str, bytes]]:
-    """The same queries; `count` are embedded in one batch. A pipe gets 1: it may wait for an answer first."""
-    while part := list(itertools.islice(queries, count)):
-        texts = []
-        for _, line in part:
-            with contextlib.suppress(BadRequest):  # which is said when it is this one's turn
-                texts.append(Words.of(_decoded(line)).text)
-        if count > 1:
-            searcher.embedder.texts([text for text in texts if text])
-        yield from part
 
 
 # ------------------------------------------------------------------------------------------ results
@@ -377,12 +389,8 @@ def open_in_browser(path: Path) -> None:
 
 
 def _preview(hits: Sequence[Hit]) -> None:
-    from clipsearch.images.sandbox import Decoders
-
-    with Decoders(1) as decoders:
-        for hit in hits:
-            write([terminal.hits([hit], width(), colour=colour())])
-            sys.stdout.flush()
-            picture = decoders.thumbnail(hit.photo.path, hit.photo.time)
-            if picture is not None:
-                write([terminal.preview(picture, width()).encode()])
+    pictures = terminal.previews(hits, width())
+    for hit in hits:
+        write([terminal.hits([hit], width(), colour=colour())])
+        sys.stdout.flush()
+        write([next(pictures).encode()])

@@ -4,9 +4,7 @@ from typing import Annotated
 
 import typer
 
-from clipsearch.cli.app import DebugOption, IndexOption, explained, new_app, say
-from clipsearch.indexing.relocate import relocate as relocate_folder
-from clipsearch.paths import index_folder
+from clipsearch.cli.app import DebugOption, IndexOption, explained, new_app, open_folder, say
 
 app = new_app()
 
@@ -26,5 +24,5 @@ def relocate(
     Example:
       clipsearch relocate /media/old-name /media/new-name
     """
-    done = relocate_folder(index_folder(index), old, new)
+    done = open_folder(index).relocate(old, new)
     say(f"{done.there:,} of {done.known:,} photos found in the new folder. For the rest, run: clipsearch index")

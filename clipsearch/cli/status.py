@@ -1,10 +1,16 @@
 """`clipsearch status`: show folders, counts and skipped files."""
 
-from clipsearch.cli.app import DebugOption, IndexOption, JsonOption, explained, new_app, print_json, print_line
-from clipsearch.indexing.status import status_of
+from clipsearch.cli.app import (
+    DebugOption,
+    IndexOption,
+    JsonOption,
+    explained,
+    new_app,
+    open_index,
+    print_json,
+    print_line,
+)
 from clipsearch.output import records, text
-from clipsearch.paths import index_place
-from clipsearch.store.opening import open_index
 
 app = new_app()
 
@@ -18,8 +24,8 @@ def status(index: IndexOption = None, json: JsonOption = False, debug: DebugOpti
       clipsearch status
       clipsearch status --json | jq '.skipped[] | "\(.path): \(.reason)"'
     """
-    with open_index(index_place(index)) as store:
-        found = status_of(store)
+    with open_index(index) as opened:
+        found = opened.status()
     if json:
         print_json(records.status(found))
         return

@@ -1,11 +1,16 @@
 """`clipsearch verify`: check and repair the index."""
 
-from clipsearch.cli.app import DebugOption, IndexOption, JsonOption, explained, new_app, print_json, print_line
+from clipsearch.cli.app import (
+    DebugOption,
+    IndexOption,
+    JsonOption,
+    explained,
+    new_app,
+    open_folder,
+    print_json,
+    print_line,
+)
 from clipsearch.output import records, text
-from clipsearch.paths import index_folder
-from clipsearch.search import concepts
-from clipsearch.store.catalogue import Store
-from clipsearch.store.verify import verify as verify_store
 
 app = new_app()
 
@@ -24,9 +29,7 @@ def verify(index: IndexOption = None, json: JsonOption = False, debug: DebugOpti
 
     Exit status: 0 the index is OK now, 2 damaged beyond repair.
     """
-    with Store.open(index_folder(index), write=True) as store:
-        verified = verify_store(store)
-        restored = concepts.restore(store.folder)
+    verified, restored = open_folder(index).verify()
     repaired = [
         *text.repairs(verified),
         *(["damaged concepts, restored from the backup"] if restored else []),

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 import typer.core
 
-from clipsearch.cli.app import DebugOption, IndexOption, explained, new_app, say, write_records
+from clipsearch.cli.app import DebugOption, IndexOption, explained, new_app, open_folder, say, write_records
 from clipsearch.cli.index import progress_bar
 from clipsearch.errors import BadArgument, BadRequest
 from clipsearch.indexing.options import Options
@@ -75,7 +75,7 @@ def watch(
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, terminate)
-    watched = Watch(index_folder(index), directories or (), Options(model=model), settle=settle, poll=poll)
+    watched = open_folder(index).watch(directories or (), Options(model=model), settle=settle, poll=poll)
     try:
         _follow(watched, quiet=quiet)
     except KeyboardInterrupt:

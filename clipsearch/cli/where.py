@@ -18,20 +18,20 @@ from clipsearch.cli.app import (
     colour,
     destination,
     explained,
-    image_bytes,
     new_app,
+    open_folder,
+    picture,
     say,
     sentence,
     width,
     write,
     write_records,
 )
-from clipsearch.errors import BadRequest, ImageUnusable
+from clipsearch.errors import BadRequest
+from clipsearch.index import Index
 from clipsearch.output import records, terminal
-from clipsearch.paths import index_folder
-from clipsearch.search.query import Searcher
-from clipsearch.search.where import Finder, Found
-from clipsearch.store.catalogue import Store
+from clipsearch.search.embed import image_bytes
+from clipsearch.search.where import Found
 
 app = new_app()
 
@@ -66,8 +66,8 @@ def where_(
     form = chosen_format(format, records.LABEL_FORMATS, "table" if sys.stdout.isatty() else "tsv")
     heat = destination("png", png, "the name of a folder")
     failed: list[str] = []
-    with Store.open(index_folder(index)) as store:
-        found = _found(about, photos, Searcher(store), heat, failed)
+    with open_folder(index) as opened:
+        found = _found(about, photos, opened, heat, failed)
         if form == "table":
             write(terminal.where(found, width(), colour=colour()))
         else:
@@ -76,27 +76,22 @@ def where_(
         raise typer.Exit(FAILED)
 
 
-def _found(
-    about: str, photos: Iterable[str], searcher: Searcher, heat: str | None, failed: list[str]
-) -> Iterator[Found]:
+def _found(about: str, photos: Iterable[str], index: Index, heat: str | None, failed: list[str]) -> Iterator[Found]:
     """Locate the text in each photo. An unusable one is reported on stderr and added to `failed`."""
-    row = searcher.embed(searcher.terms(about))
-    with Finder(searcher.embedder) as finder:
-        for place in photos:
-            try:
-                data = image_bytes(place)
-                there, of = finder.where(row, data)
-                if heat is not None:
-                    from clipsearch.output.annotate import LONG_SIDE, write_heat_map
+    for place in photos:
+        try:
+            data = image_bytes(picture(place))
+            there, of = index.locate(about, data, name="the image on stdin" if place == "-" else place)
+            if heat is not None:
+                from clipsearch.output.annotate import write_heat_map
 
-                    write_heat_map(Path(heat).expanduser(), _name(place), finder.picture(data, LONG_SIDE), there)
-            except (BadRequest, ImageUnusable) as error:
-                what = f"{place} cannot be used as an image: " if isinstance(error, ImageUnusable) else ""
-                say(f"clipsearch: {what}{sentence(error)}")
-                failed.append(place)
-            else:
-                path = os.fsencode(os.path.abspath(place) if os.path.exists(place) else place)
-                yield Found(path, about, of.width, of.height, there)
+                write_heat_map(Path(heat).expanduser(), _name(place), data, there)
+        except BadRequest as error:
+            say(f"clipsearch: {sentence(error)}")
+            failed.append(place)
+        else:
+            path = os.fsencode(os.path.abspath(place) if os.path.exists(place) else place)
+            yield Found(path, about, of.width, of.height, there)
 
 
 def _name(place: str) -> str:

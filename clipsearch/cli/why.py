@@ -11,13 +11,12 @@ from clipsearch.cli.app import (
     JsonOption,
     explained,
     new_app,
+    open_folder,
     print_json,
     write,
 )
-from clipsearch.indexing.why import State, why_of
+from clipsearch.indexing.why import State
 from clipsearch.output import records, text
-from clipsearch.paths import index_folder
-from clipsearch.store.catalogue import Store
 
 app = new_app()
 
@@ -40,8 +39,8 @@ def why(
 
     Exit status: 0 all are indexed and unchanged, 1 at least one is not, 2 error.
     """
-    with Store.open(index_folder(index)) as store:
-        found = [why_of(store, path) for path in paths]
+    with open_folder(index) as opened:
+        found = opened.why(paths)
     if json:
         print_json(records.whys(found))
     else:

@@ -189,7 +189,7 @@ class Run:
 
     def _index_pending(self) -> None:
         if self._options.ray is not None:
-            self._spread(self._options)
+            self._index_remotely(self._options)
             return
         decoders = Decoders(self._workers, self._model.preprocess)
         read = functools.partial(self._read, decoders)
@@ -198,15 +198,15 @@ class Run:
             self._keep_all(pipeline.run(self._pending))
         self._report.precision = self._used.precision if self._used else None
 
-    def _spread(self, options: Options) -> None:
-        from clipsearch.indexing.spread import Spread
+    def _index_remotely(self, options: Options) -> None:
+        from clipsearch.indexing.remote import Remote
 
         broken = [item for item in self._pending if item.photo.error is not None]
         sound = [item for item in self._pending if item.photo.error is None]
-        with Spread[_Pending](self._model, options, self._stages, self._store.contents()) as spread:
+        with Remote[_Pending](self._model, options, self._stages, self._store.contents()) as remote:
             found = ((item, Contents(error=item.photo.error), None) for item in broken)
-            self._keep_all(itertools.chain(found, spread.run(sound)))
-            self._report.precision, self._report.disagreed = spread.precision, spread.disagreed
+            self._keep_all(itertools.chain(found, remote.run(sound)))
+            self._report.precision, self._report.disagreed = remote.precision, remote.disagreed
 
     def _keep_all(self, found: Iterable[tuple[_Pending, Contents, Array | None] | None]) -> None:
         """Store what is done. It is committed when there is nothing else to do, or after some seconds."""

@@ -67,10 +67,7 @@ def status_of(store: Searchable) -> Status:
     model = Model.from_json(store.model)
     counts = store.counts()
     presences = [store.presence(count.root) for count in counts]
-    roots = [
-        RootStatus(count.root.path, count.root.rules, count.photos, count.skipped, presence.whole)
-        for count, presence in zip(counts, presences, strict=True)
-    ]
+    roots = folders_of(store)
     return Status(
         store.place,
         model.name,
@@ -92,6 +89,14 @@ def status_of(store: Searchable) -> Status:
         *store.read_counts(),
         store.count_distinct(),
     )
+
+
+def folders_of(store: Searchable) -> list[RootStatus]:
+    """The indexed folders, by path."""
+    return [
+        RootStatus(count.root.path, count.root.rules, count.photos, count.skipped, store.presence(count.root).whole)
+        for count in store.counts()
+    ]
 
 
 def _offline_parts(store: Searchable, root: Root, presence: Presence) -> Iterator[OfflinePart]:

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from clipsearch.errors import BadRequest, reason
+from clipsearch.images.sandbox import Decoders
 from clipsearch.paths import replacing
 
 if TYPE_CHECKING:
@@ -60,11 +61,13 @@ def _frame(picture: Image.Image, left: int, top: int, right: int, bottom: int) -
         draw.rectangle(inner, outline="white", width=thick)
 
 
-def write_heat_map(folder: Path, name: str, picture: Image.Image, there: Where) -> Path:
-    """Write the picture with its heat map to `name`.png, or `name`-2.png if that is taken. Returns the path.
+def write_heat_map(folder: Path, name: str, data: bytes, there: Where) -> Path:
+    """Write the heat over a photo, given as a file's bytes, as `name`.png, or `name`-2.png if that exists.
 
-    Creates the folder. Raises `BadRequest`.
+    Returns the path; creates the folder. Raises `BadRequest`, and `ImageUnusable` for bytes that are no image.
     """
+    with Decoders(1) as decoders:
+        picture = Image.fromarray(decoders.pixels(data, LONG_SIDE))
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for n in itertools.count(1):

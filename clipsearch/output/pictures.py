@@ -18,11 +18,9 @@ from typing import BinaryIO, NamedTuple, TypeVar
 
 from PIL import Image
 
-from clipsearch.arrays import Pixels
 from clipsearch.errors import ImageUnusable
 from clipsearch.images.decode import jpeg_of
-from clipsearch.images.kinds import HEAD, TYPES, browser_image_type, browser_video_type
-from clipsearch.images.preprocess import Preprocess
+from clipsearch.images.kinds import HEAD, browser_image_type, browser_video_type
 from clipsearch.images.read import (
     STREAM_BYTES,
     STREAM_SECONDS,
@@ -42,7 +40,6 @@ from clipsearch.store.photo import Line, Photo
 from clipsearch.threads import usable_cores
 
 SIZES = {"small": 480, "large": 2048}  # long side in pixels
-FILE_TYPES = tuple(TYPES)  # the names that the page's file type filter offers
 UPLOAD_BYTES, UPLOAD_SECONDS = STREAM_BYTES, STREAM_SECONDS  # limits of one upload
 JPEG = "image/jpeg"
 
@@ -165,12 +162,6 @@ def with_annotations(picture: Picture, there: Where | None, lines: Iterable[Line
     """The picture with a heat map over it and boxes around lines of text."""
     image = Image.open(io.BytesIO(picture.data)).convert("RGB")
     return Picture(jpeg_of(annotated(image, there, lines)), immutable=False)
-
-
-def model_input(data: bytes, how: Preprocess) -> Pixels:
-    """An uploaded image, preprocessed for a model in a process of its own. Raises `ImageUnusable`."""
-    with Decoders(1, how, seconds=_DECODE_SECONDS) as decoders:
-        return decoders.decode(data).pixels
 
 
 def content_id(data: bytes) -> str:

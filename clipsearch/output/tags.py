@@ -229,3 +229,8 @@ def _naming(path: Path) -> Iterator[None]:
         yield
     except SidecarUnusable as error:
         raise ClipsearchError(f"{path} was not changed: {error}") from None
+
+
+def check_keyword(label: str) -> None:
+    """Raise `BadRequest` for a label that no sidecar can hold as a keyword."""
+    path_of(label)

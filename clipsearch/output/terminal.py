@@ -177,6 +177,16 @@ def _shorten(path: str, width: int) -> str:
 # ------------------------------------------------------------------------------------------ pictures
 
 
+def previews(hits: Iterable[Hit], width: int) -> Iterator[str]:
+    """The thumbnail of each hit; empty for a file that can no longer be read."""
+    from clipsearch.images.sandbox import Decoders
+
+    with Decoders(1) as decoders:
+        for hit in hits:
+            picture = decoders.thumbnail(hit.photo.path, hit.photo.time)
+            yield "" if picture is None else preview(picture, width)
+
+
 def preview(picture: Image, width: int, rows: int = 12) -> str:
     """An RGB picture at most `width` columns wide and `rows` high.
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from clipsearch.errors import counted
 from clipsearch.images.scan import Rules
+from clipsearch.search.question import IMAGE
 from clipsearch.store.filters import FILTERS, Size
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from clipsearch.output.safe_move import Move
     from clipsearch.search.copies import Copy
     from clipsearch.search.evaluate import Evaluation
+    from clipsearch.search.question import Question
     from clipsearch.store.filters import Filter
     from clipsearch.store.verify import Verified
 
@@ -177,11 +179,15 @@ def evaluation(measured: Evaluation) -> str:
     return "\n".join([*lines, f"{what}; model: {printable(measured.model)}"])
 
 
-def query_title(texts: Sequence[str], images: Sequence[str], without: Sequence[str], unlike: Sequence[str]) -> str:
-    """The query as a title."""
-    parts = [*texts, *(f"like {os.path.basename(image)}" for image in images)]
-    parts += [f"not {text}" for text in without] + [f"unlike {os.path.basename(image)}" for image in unlike]
-    return ", ".join(parts)
+def question_title(question: Question) -> str:
+    """The terms of a question as a title."""
+    titles = []
+    for term in question.terms:
+        is_image = term.kind == IMAGE
+        spelled = os.path.basename(term.spelling) if is_image else term.spelling
+        word = ("like " if term.weight > 0 else "unlike ") if is_image else "" if term.weight > 0 else "not "
+        titles.append(word + spelled)
+    return ", ".join(titles)
 
 
 def clock(seconds: float) -> str:
@@ -245,6 +251,13 @@ def photos(count: int) -> str:
 def files(count: int) -> str:
     """A count of files: 1 file, 2 files."""
     return counted(count, "file")
+
+
+def command(verb: str, arguments: Sequence[str], options: Sequence[str]) -> str:
+    """A command line of clipsearch, for a shell. Arguments that look like options come last, after --."""
+    dashed = [argument for argument in arguments if argument.startswith("-")]
+    words = [*(argument for argument in arguments if argument not in dashed), *options]
+    return " ".join(["clipsearch", verb, *map(quoted, [*words, *(["--", *dashed] if dashed else [])])])
 
 
 def quoted(path: str | bytes) -> str:

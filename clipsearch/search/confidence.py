@@ -8,15 +8,14 @@ what was asked for do not compete with it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from clipsearch.arrays import Array, softmax
 from clipsearch.search.embed import Embedder
-
-# What is kept when somebody asks for photos that are about the query, and no others. Measured with mini by
-# `scripts/measure_mini.py`: 61% of what is kept is right, and 44% of what is right is kept. The harmonic mean of both
-# is the same from 0.70 to 0.76.
-CUT = 0.75
+from clipsearch.search.hit import Hit
+from clipsearch.search.question import CUT
 
 # Of the model's own scale. With the whole of it, half of what is kept at any threshold is wrong, and the best shares of
 # right and kept lie between 0.9 and 1; with this part they lie in the middle.
@@ -60,3 +59,14 @@ class Background:
 def prompts() -> list[str]:
     """The texts of the background."""
     return [" ".join(text.split()) for text in BACKGROUND.split(",")]
+
+
+def dividing_line(hits: Sequence[Hit]) -> int | None:
+    """How many of the first hits match the query: the split with the most confident ones before and others after it.
+
+    None if the hits have no confidence.
+    """
+    if not hits or hits[0].confidence is None:
+        return None
+    confident = np.array([(hit.confidence or 0) >= CUT for hit in hits])
+    return int(np.concatenate([[0], np.cumsum(np.where(confident, 1, -1))]).argmax())

@@ -1,26 +1,26 @@
-"""Texts and images to the unit rows of an index's model. Each is embedded once: earlier texts are in the cache, and an
-image may be in the index.
-"""
+"""Embed texts and images with the model of an index. Cached texts and indexed images are looked up, not embedded."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from clipsearch.arrays import Array, Pixels
-from clipsearch.errors import BadRequest, ImageUnusable
+from clipsearch.errors import BadRequest, ImageUnusable, reason
 from clipsearch.images.read import content_hash
 from clipsearch.models import cache
 from clipsearch.models.model import Model
 from clipsearch.store.searchable import Searchable
+from clipsearch.threads import ordered_map, usable_cores
 
 if TYPE_CHECKING:
-    from PIL import Image
-
     from clipsearch.images.preprocess import Preprocess
     from clipsearch.images.sandbox import Decoders
     from clipsearch.models.clip import ImageTower
@@ -28,28 +28,24 @@ if TYPE_CHECKING:
     from clipsearch.models.encoders import Encoder
     from clipsearch.models.layers import Parts
     from clipsearch.models.siglip import SiglipImageTower
-    from clipsearch.search.term import Term
 
-_MOST_KEPT = 4_000  # texts of one call; more would push what people asked for out of the cache
-
-
-def is_text(text: str) -> bool:
-    """Whether it is text, and not bytes of another encoding, which Python keeps as surrogates."""
-    return not any("\ud800" <= character <= "\udfff" for character in text)
+_MOST_KEPT = 4_000  # texts of one call that are cached; more would evict what people asked for
+_DECODE_SECONDS = 20.0  # for an untrusted image
+_FEW, _BATCH = 8, 16  # images that are embedded one by one; images per batch beyond that
 
 
 def cold_encoder(model: Model, *, texts: bool, images: bool) -> Encoder:
-    """The encoder that is ready soonest. What comes with it is not imported for texts that the cache has."""
+    """The encoder that starts fastest. Imported here, as cached texts need none."""
     from clipsearch.models import encoders
 
     return encoders.cold_encoder(model, texts=texts, images=images)
 
 
 class Embedder:
-    """The model of an index. It is loaded when something has to be embedded that is not known yet, and kept."""
+    """The model of an index, loaded on first use and kept."""
 
     def __init__(self, store: Searchable, *, keep_texts: bool = True) -> None:
-        """`keep_texts`: whether new texts go to the cache; those that somebody is still typing should not."""
+        """`keep_texts`: cache new texts; what somebody is still typing should not be cached."""
         self.model = Model.from_json(store.model)
         self.store = store
         self._encoders: dict[bool, Encoder] = {}  # for texts, and for images
@@ -57,7 +53,7 @@ class Embedder:
         self._keep_texts = keep_texts
 
     def serves(self, store: Searchable) -> bool:
-        """Whether it can go on with a store, which is from now on the one that it looks images up in."""
+        """Use another store from now on, if it has the same model; False if not."""
         if Model.from_json(store.model).fingerprint != self.model.fingerprint:
             return False
         self.store = store
@@ -65,18 +61,11 @@ class Embedder:
 
     @property
     def logit_scale(self) -> float:
-        """What the model multiplies cosines with before a softmax."""
+        """The factor that the model applies to cosines before a softmax."""
         return self._encoder(texts=True).logit_scale
 
-    def row(self, term: Term) -> Array:
-        """The unit row (dim,) of a term of a query."""
-        if isinstance(term.content, str):
-            text: Array = self.texts([term.content])[0]
-            return text
-        return self.image(term.content, term.name) if isinstance(term.content, bytes) else term.content
-
     def texts(self, texts: Sequence[str], *, keep: bool = False) -> Array:
-        """Unit rows (n, dim). `keep`: new ones go to the cache, whatever becomes of others."""
+        """Unit rows (n, dim). `keep`: cache new ones regardless of `keep_texts`."""
         fingerprint, dim = self.model.fingerprint, self.store.dim
         rows = {text: self._recent[text] for text in texts if text in self._recent}
         new = [text for text in dict.fromkeys(texts) if text not in rows]
@@ -92,31 +81,85 @@ class Embedder:
         self._recent = rows if len(rows) + len(self._recent) > _MOST_KEPT else self._recent | rows
         return np.stack([rows[text] for text in texts]) if texts else np.empty((0, dim), np.float32)
 
-    def image(self, data: bytes, name: str, decoders: Decoders | None = None) -> Array:
-        """The unit row (dim,) of a file's bytes. Raises `BadRequest` that says `name` when they are no image.
+    def image(self, source: Any, name: str = "", decoders: Decoders | None = None) -> Array:
+        """The unit row (dim,) of an image, from any source that `Term` knows. Raises `BadRequest` that says `name`.
 
-        Without `decoders`, which take a moment to start, this process decodes: for the one image of a question.
+        Without `decoders`, which take a moment to start, this process decodes: for the one image of a query.
         """
+        if isinstance(source, np.ndarray):
+            row: Array = source
+            return row
+        if hasattr(source, "convert"):
+            return self.prepared(_model_input(source, self.model.preprocess))
+        data, name = image_bytes(source), name or image_name(source)
         known = self.indexed(content_hash(data))
-        if known is not None:
-            return known
-        from clipsearch.images.preprocess import decode_for, model_input
+        return known if known is not None else self.prepared(_decoded(data, name, self.model.preprocess, decoders))
 
-        how = self.model.preprocess
-        try:
-            pixels = decoders.decode(data).pixels if decoders else model_input(decode_for(data, how), how)
-        except ImageUnusable as error:
-            raise BadRequest(f"{name} cannot be used as an image: {error}") from None
-        return self.prepared(pixels)
+    def images(self, sources: Sequence[Any], *, untrusted: bool = False, name: str = "") -> Array:
+        """Unit rows (n, dim) of images; many are decoded in parallel and embedded in batches. Raises `BadRequest`.
 
-    def picture(self, image: Image.Image) -> Array:
-        """The unit row (dim,) of an image in memory."""
-        from clipsearch.images.preprocess import preprocess
+        `untrusted`: always decode in another process. `name` is what messages call an image in memory.
+        """
+        out = np.empty((len(sources), self.store.dim), np.float32)
+        if len(sources) <= _FEW:
+            with self._decoder() if untrusted else contextlib.nullcontext() as decoder:
+                for number, source in enumerate(sources):
+                    out[number] = self.image(source, name, decoder)
+            return out
+        from clipsearch.images.sandbox import Decoders
+        from clipsearch.models.precision import encoder_for
 
-        return self.prepared(preprocess(image.convert("RGB"), self.model.preprocess))
+        cores, how = usable_cores(), self.model.preprocess
+        encoder = encoder_for(self.model, "auto", "auto", cores, lambda precision, cosine: None)
+
+        def loaded() -> Iterator[tuple[int, Any, str]]:  # in the calling thread, which owns SQLite's connection
+            for number, source in enumerate(sources):
+                if isinstance(source, np.ndarray) or hasattr(source, "convert"):
+                    yield number, source, ""
+                else:
+                    data = image_bytes(source)
+                    known = self.indexed(content_hash(data))
+                    yield number, data if known is None else known, image_name(source)
+
+        def decoded(item: tuple[int, Any, str]) -> tuple[int, Array | None, Pixels | None]:
+            number, source, name = item
+            if isinstance(source, np.ndarray):
+                return number, source, None
+            data = isinstance(source, bytes)
+            return number, None, _decoded(source, name, how, decoders) if data else _model_input(source, how)
+
+        def batches() -> Iterator[dict[int, Pixels]]:
+            batch: dict[int, Pixels] = {}
+            for number, row, pixels in ordered_map(decoding, decoded, loaded(), 4 * cores):
+                if pixels is None:
+                    out[number] = row
+                    continue
+                batch[number] = pixels
+                if len(batch) == _BATCH:
+                    yield batch
+                    batch = {}
+            if batch:
+                yield batch
+
+        def encoded(batch: dict[int, Pixels]) -> tuple[list[int], Array]:
+            return list(batch), encoder.encode_images(np.stack(list(batch.values())))
+
+        with (
+            Decoders(cores, how) as decoders,
+            ThreadPoolExecutor(cores) as decoding,
+            ThreadPoolExecutor(cores) as encoding,
+        ):
+            for numbers, rows in ordered_map(encoding, encoded, batches(), cores):
+                out[numbers] = rows
+        return out
+
+    def _decoder(self) -> Decoders:
+        from clipsearch.images.sandbox import Decoders
+
+        return Decoders(1, self.model.preprocess, seconds=_DECODE_SECONDS)
 
     def prepared(self, pixels: Pixels) -> Array:
-        """The unit row (dim,) of an image that is prepared for the model, (height, width, 3) uint8."""
+        """The unit row (dim,) of a model input, (height, width, 3) uint8."""
         row: Array = self._encoder(texts=False).encode_images(pixels[None])[0]
         return row
 
@@ -130,17 +173,17 @@ class Embedder:
         return encoder.image_tower
 
     def parts(self, pixels: Pixels) -> Parts:
-        """What the model makes of the parts of an image that was prepared as `for_parts` says."""
+        """The embeddings of the parts of a model input that was prepared with `for_parts`."""
         return self._tower.parts(pixels)
 
     @property
     def for_parts(self) -> Preprocess:
-        """How an image is prepared for `parts`. Raises `BadRequest` for a model that has no way to tell parts apart."""
+        """The preprocessing for `parts`. Raises `BadRequest` if the model cannot locate things."""
         how = self.model.preprocess
         return replace(how, size=(self._tower.zoom * how.size[0], self._tower.zoom * how.size[1]))
 
     def indexed(self, content: bytes) -> Array | None:
-        """The unit row (dim,) that the index has for a content hash."""
+        """The unit row (dim,) in the index for a content hash."""
         image_id = self.store.find_image(content)
         if image_id is None:
             return None
@@ -149,7 +192,59 @@ class Embedder:
 
     def _encoder(self, *, texts: bool) -> Encoder:
         if texts not in self._encoders:
-            # An encoder that is not in NumPy does both.
+            # Only NumPy encoders are loaded for one of the two.
             whole = next((e for e in self._encoders.values() if e.does_both), None)
             self._encoders[texts] = whole or cold_encoder(self.model, texts=texts, images=not texts)
         return self._encoders[texts]
+
+
+def image_bytes(source: Any) -> bytes:
+    """The bytes of an image: a path, a URL, a file's bytes, or an open binary file. Raises `BadRequest`."""
+    from clipsearch.images import read
+
+    if isinstance(source, bytes):
+        return source
+    if isinstance(source, str) and source.startswith(("https://", "http://")):
+        from clipsearch.images.fetch import fetch
+
+        return fetch(source)
+    try:
+        if not isinstance(source, str | os.PathLike):
+            return read.read_stream(source)
+        path = os.path.expanduser(source)
+        if os.path.isfile(path) or not os.path.exists(path) or os.path.isdir(path):
+            return read.read(path)
+        with open(path, "rb") as file:  # a pipe, such as <(curl ...)
+            return read.read_stream(file)
+    except ImageUnusable as error:
+        raise _unusable(image_name(source), error) from None
+    except OSError as error:
+        raise BadRequest(f"{image_name(source)} cannot be used as an image: {reason(error)}") from None
+
+
+def image_name(source: Any) -> str:
+    """What messages call an image."""
+    if isinstance(source, str | os.PathLike):
+        return os.fsdecode(source)
+    return "an image" if isinstance(source, bytes) or not hasattr(source, "read") else "the image on stdin"
+
+
+def _unusable(name: str, error: ImageUnusable) -> BadRequest:
+    return BadRequest(f"{name} cannot be used as an image: {error}")
+
+
+def _decoded(data: bytes, name: str, how: Preprocess, decoders: Decoders | None) -> Pixels:
+    try:
+        if decoders:
+            return decoders.decode(data).pixels
+        from clipsearch.images.preprocess import decode_for, model_input
+
+        return model_input(decode_for(data, how), how)
+    except ImageUnusable as error:
+        raise _unusable(name, error) from None
+
+
+def _model_input(image: Any, how: Preprocess) -> Pixels:
+    from clipsearch.images.preprocess import preprocess
+
+    return preprocess(image.convert("RGB"), how)

@@ -16,6 +16,8 @@ from clipsearch.store.photo import Photo
 if TYPE_CHECKING:
     from clipsearch.store.photo import Line
 
+__all__ = ["Hit", "Photo", "Where", "hottest"]
+
 
 class Where(NamedTuple):
     """Where in an upright photo something is.

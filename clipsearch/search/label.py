@@ -7,7 +7,8 @@ probability the softmax over all labels of the cosines, times the model's logit 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -17,8 +18,9 @@ import numpy as np
 from clipsearch.arrays import Array, softmax, unit_rows
 from clipsearch.errors import BadRequest
 from clipsearch.search.confidence import Background
-from clipsearch.search.embed import Embedder, is_text
+from clipsearch.search.embed import Embedder
 from clipsearch.search.present import Present
+from clipsearch.search.question import is_unicode
 from clipsearch.store.searchable import Searchable
 from clipsearch.store.selection import Selection
 
@@ -38,15 +40,15 @@ class Classifier:
 
     def __init__(self, embedder: Embedder, labels: Sequence[str], templates: Sequence[str] = (TEMPLATE,)) -> None:
         """`templates` have `{}` where the label goes. Raises `BadRequest` when there is nothing to choose from."""
-        self.labels = list(dict.fromkeys(label.strip() for label in labels))
+        self.labels = distinct(labels)
         if not self.labels:
             raise BadRequest("say which labels to choose from")
         if "" in self.labels:
             raise BadRequest("a label is empty")
         if concept := next((label for label in self.labels if label.startswith("@")), None):
             raise BadRequest(f"{concept!r} names a concept, and labels are texts")
-        if not all(map(is_text, [*self.labels, *templates])):
-            raise BadRequest("a label or a template is not text in this terminal's encoding (UTF-8)")
+        if not all(map(is_unicode, [*self.labels, *templates])):
+            raise BadRequest("a label or a template is not UTF-8")
         prompts = [_prompt(template, label) for label in self.labels for template in templates]
         rows = embedder.texts(prompts).reshape(len(self.labels), len(templates), -1)
         self._rows = unit_rows(rows.mean(1))
@@ -76,6 +78,19 @@ class Classifier:
         while block := list(islice(photos, _BLOCK)):
             rows = store.unit_rows_of([photo.image_id for photo in block])
             yield from self.classify([photo.path for photo in block], rows, most)
+
+    def count(self, store: Searchable, images: Iterable[int]) -> dict[str, int]:
+        """For how many images of an index each label is the likeliest."""
+        counted: Counter[int] = Counter()
+        waiting = iter(images)
+        while block := list(islice(waiting, _BLOCK)):
+            counted.update(self.probabilities(store.unit_rows_of(block)).argmax(1).tolist())
+        return {name: counted[number] for number, name in enumerate(self.labels)}
+
+
+def distinct(labels: Iterable[str]) -> list[str]:
+    """The labels without repetitions and surrounding blanks, in order."""
+    return list(dict.fromkeys(label.strip() for label in labels))
 
 
 def template_set(name: str) -> tuple[str, ...] | None:

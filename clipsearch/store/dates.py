@@ -106,4 +106,5 @@ def spell_date(moment: datetime) -> str:
     """The shortest text that `parse_date` reads as this moment, to the second."""
     if moment.microsecond or moment.second:
         return moment.isoformat(" ", "seconds")
-    return moment.isoformat(" ", "minutes").removesuffix(" 00:00")
+    text = moment.isoformat(" ", "minutes").removesuffix(" 00:00")
+    return text.removesuffix("-01").removesuffix("-01") if len(text) == len("2023-06-14") else text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from clipsearch.extras import cluster
 from clipsearch.paths import Collection
 from clipsearch.store.catalogue import Store
 from clipsearch.store.searchable import Searchable
@@ -15,7 +16,6 @@ def open_index(place: Path | Collection) -> Searchable:
     Raises `NoIndex`, `IndexUnusable`, `IndexOutdated`, and `BadRequest` where a package is missing.
     """
     if isinstance(place, Collection):
-        from clipsearch.store.collection import PublishedIndex
-
-        return PublishedIndex.open(place)
+        opened: Searchable = cluster("open_collection")(place)
+        return opened
     return Store.open(place)

@@ -21,17 +21,15 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from clipsearch.errors import BadRequest, ClipsearchError, ImageUnusable, NoIndex, first_line
-from clipsearch.output.pictures import FILE_TYPES, SIZES, OpenVideo, Picture, Pictures, open_video, with_annotations
+from clipsearch.index import Index
+from clipsearch.output.pictures import SIZES, OpenVideo, Picture, Pictures, open_video, with_annotations
 from clipsearch.output.records import as_json
 from clipsearch.paths import Collection
-from clipsearch.search.confidence import CUT
-from clipsearch.search.opened import Opened
-from clipsearch.store.filters import ORIENTATIONS
+from clipsearch.search.question import CUT, OPTIONS, Question, checked_id, parse
 from clipsearch.threads import usable_cores
-from clipsearch.web.desk import Desk
-from clipsearch.web.gallery import Gallery, photos_with
+from clipsearch.web.gallery import Gallery
 from clipsearch.web.guard import Guard
-from clipsearch.web.question import Question, checked_id, parse
+from clipsearch.web.index_thread import IndexThread
 from clipsearch.web.uploads import TooMany, Uploads
 
 _HERE = Path(__file__).parent
@@ -65,11 +63,12 @@ def create_app(
 
 
 class Page:
-    """What answers the page's addresses: a desk for questions, and one that only looks photos up."""
+    """Answers the page's requests. Questions, lookups and images have an index each, so that none waits for another."""
 
     def __init__(self, place: Path | Collection, pictures: Pictures) -> None:
         # Results change while one types: most of the texts are not whole, and would push out what was asked in a shell.
-        self._asked, self._lookup = Desk(place, keep_texts=False), Desk(place)
+        self._asked, self._lookup = IndexThread(place, cache_texts=False), IndexThread(place)
+        self._images = IndexThread(place)
         self._pictures, self._uploads = pictures, Uploads(pictures)
         self._gallery = Gallery(self._uploads)
         self._turns: dict[str, int] = {}
@@ -80,6 +79,7 @@ class Page:
         """Let go of the index and of the processes."""
         self._asked.close()
         self._lookup.close()
+        self._images.close()
         self._pictures.close()
 
     def routes(self) -> Sequence[Route]:
@@ -123,26 +123,26 @@ class Page:
         while len(self._turns) > 100:
             self._turns.pop(next(iter(self._turns)))
 
-        def answer(index: Opened) -> dict[str, Any] | None:
+        def answer(index: Index) -> dict[str, Any] | None:
             if turn < self._turns.get(tab, 0):
                 return None
             return self._gallery.page(index, question, first, count)
 
-        found = await self._asked.ask(answer)
+        found = await self._asked.call(answer)
         return Response(status_code=204) if found is None else _json(found)
 
     async def months(self, request: Request) -> Response:
         """How many photos each month has."""
         question = _question(request)
-        return _json({"months": await self._lookup.ask(lambda index: self._gallery.months(index, question))})
+        return _json({"months": await self._lookup.call(lambda index: self._gallery.months(index, question.filter))})
 
     async def choices(self, _: Request) -> Response:
         """Folders, cameras, concepts."""
-        return _json({"cut": CUT, **await self._lookup.ask(self._gallery.choices)})
+        return _json({"cut": CUT, **await self._lookup.call(self._gallery.choices)})
 
     async def status(self, _: Request) -> Response:
         """Whether there is an index, and whether it is being written."""
-        return _json(await self._lookup.ask(self._gallery.status))
+        return _json(await self._lookup.call(self._gallery.status))
 
     async def labels(self, request: Request) -> Response:
         """Probabilities for one photo, counts for all results."""
@@ -151,19 +151,19 @@ class Page:
         if len(labels) > _MOST_LABELS:
             raise BadRequest(f"at most {_MOST_LABELS} labels at a time")
         id = None if photo is None else checked_id(photo)
-        return _json(await self._asked.ask(lambda index: self._gallery.labels(index, labels, id, question)))
+        return _json(await self._asked.call(lambda index: self._gallery.labels(index, labels, id, question)))
 
     async def upload(self, request: Request) -> Response:
         """An image that was dropped, as the body of the request; answers with its id."""
         name = request.query_params.get("name", "")[:255] or "image"
-        return _json({"id": await self._uploads.take(self._asked, name, request.stream())})
+        return _json({"id": await self._uploads.take(self._images, name, request.stream())})
 
     # -------------------------------------------------------------------------------- photos
 
     async def about(self, request: Request) -> Response:
         """What is known of a photo."""
         id = checked_id(request.path_params["id"])
-        return _json(await self._lookup.ask(lambda index: self._gallery.about(index, id)))
+        return _json(await self._lookup.call(lambda index: self._gallery.about(index, id)))
 
     async def picture(self, request: Request) -> Response:
         """A photo made small."""
@@ -173,7 +173,7 @@ class Page:
         upload = self._uploads.get(id)
         if upload is not None:
             return _image(Picture(upload.picture))
-        photos = await self._lookup.ask(lambda index: photos_with(index, id))
+        photos = await self._lookup.call(lambda index: index.photos_with(id))
         async with self._making:
             if await request.is_disconnected():  # it was scrolled out of sight, or the question is another one
                 return Response(status_code=204)
@@ -182,21 +182,21 @@ class Page:
     async def where(self, request: Request) -> Response:
         """A photo, large, with the part of it that a question is about and the lines that have its words."""
         id, question = checked_id(request.path_params["id"]), _question(request)
-        if not (question.parts or question.where.reads):
+        if not (question.terms or question.filter.reads):
             raise BadRequest("say what to look for")
-        photos = await self._lookup.ask(lambda index: photos_with(index, id))
+        photos = await self._lookup.call(lambda index: index.photos_with(id))
         picture = await run_in_threadpool(self._pictures.thumbnail, photos, "large")
         there = lines = None
-        if question.parts:
-            there = await self._asked.ask(lambda index: self._gallery.where(index, picture.data, question))
-        if question.where.reads:
-            lines = await self._lookup.ask(lambda index: self._gallery.lines(index, id, question))
+        if question.terms:
+            there = await self._images.call(lambda index: self._gallery.where(index, picture.data, question))
+        if question.filter.reads:
+            lines = await self._lookup.call(lambda index: index.lines(id, question.filter.reads))
         return _image(await run_in_threadpool(with_annotations, picture, there, lines))
 
     async def original(self, request: Request) -> Response:
         """A photo as it is, or all its pixels."""
         id = checked_id(request.path_params["id"])
-        photos = await self._lookup.ask(lambda index: photos_with(index, id))
+        photos = await self._lookup.call(lambda index: index.photos_with(id))
         if any(photo.is_video for photo in photos):
             return _Video(await run_in_threadpool(open_video, photos))
         answer = _image(await run_in_threadpool(self._pictures.original, photos))
@@ -219,7 +219,10 @@ def _static_files() -> dict[str, tuple[bytes, str]]:
         lstrip_blocks=True,
     )
     page = environment.get_template("page.html").render(
-        cut=CUT, icons=icons, orientations=ORIENTATIONS, types=FILE_TYPES
+        cut=CUT,
+        icons=icons,
+        orientations=OPTIONS["orientation"].choices,
+        types=OPTIONS["type"].choices,
     )
     return files | {"page.html": (page.encode(), "text/html; charset=utf-8")}
 

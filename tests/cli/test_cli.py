@@ -263,7 +263,11 @@ def test_batch_tags_each_line_with_its_query(clipsearch: Run, tmp_path: Path, dr
 
 @pytest.mark.parametrize(
     ("line", "sentence"),
-    [(b"2:", "the query is empty"), (b"caf\xe9", "not UTF-8"), (b"@nobody", "there is no concept @nobody")],
+    [
+        (b"2:", "the query is empty"),
+        (b"caf\xe9", "the query is not UTF-8"),
+        (b"@nobody", "there is no concept @nobody"),
+    ],
 )
 def test_a_bad_line_of_a_batch_does_not_end_it(clipsearch: Run, drawn_index: Path, line: bytes, sentence: str) -> None:
     lines = b"a circle\n" + line + b"\na star\n"

@@ -16,7 +16,7 @@ pytest.importorskip("milvus_lite")
 
 
 @pytest.fixture(scope="module")
-def published(drawn_index: Path, tmp_path_factory: pytest.TempPathFactory, home: Path) -> str:
+def published(drawn_index: Path, tmp_path_factory: pytest.TempPathFactory, own_home: Path) -> str:
     """Published by another process: Milvus Lite lets go of a collection when the process ends."""
     place = str(tmp_path_factory.mktemp("published") / "photos.db")
     command = [sys.executable, "-m", "clipsearch", "publish", place, "-q", "--index", str(drawn_index)]
@@ -68,7 +68,7 @@ def test_what_needs_a_folder_says_so(clipsearch: Run, published: str, command: t
 def test_a_concept_is_not_in_a_collection(clipsearch: Run, published: str) -> None:
     done = clipsearch("query", "@grandma", "--index", published)
     assert done.status == 2
-    assert "not in a collection" in done.err
+    assert "a collection has no concepts" in done.err
 
 
 def test_a_place_that_is_none(clipsearch: Run) -> None:

@@ -28,9 +28,9 @@ from clipsearch.images.sandbox import Decoders, VideoFrame
 from clipsearch.images.scan import FoundFile, Rules
 from clipsearch.indexing.update import Options, update_index
 from clipsearch.indexing.why import State, why_of
+from clipsearch.search.find import Searcher
 from clipsearch.search.hit import Hit
-from clipsearch.search.query import Limits, Searcher
-from clipsearch.search.term import Term
+from clipsearch.search.question import Limits, Term
 from clipsearch.store import vectors
 from clipsearch.store.catalogue import Store
 from clipsearch.store.filters import EVERYTHING, Filter
@@ -299,6 +299,7 @@ def sound(path: Path) -> None:
         container.mux(stream.encode())
 
 
+@pytest.mark.usefixtures("decoding_processes")
 def test_hostile_files_cost_themselves(films: Path, tmp_path: Path, listening: Listening) -> None:
     folder = tmp_path / "films"
     folder.mkdir()
@@ -328,6 +329,7 @@ def test_hostile_files_cost_themselves(films: Path, tmp_path: Path, listening: L
     assert {"half.mkv", "fine.png"}.isdisjoint(reasons)
 
 
+@pytest.mark.usefixtures("decoding_processes")
 def test_a_film_that_stalls_its_decoder_costs_its_time(films: Path) -> None:
     with (
         Decoders(1, HOW, seconds=0.01) as decoders,

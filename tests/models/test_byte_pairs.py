@@ -94,9 +94,9 @@ def test_the_table_is_made_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert tokenize(["a dog"], path, 24) == expected
 
 
-def test_a_damaged_table_is_made_anew(path: Path, home: Path) -> None:
+def test_a_damaged_table_is_made_anew(path: Path, own_home: Path) -> None:
     expected = tokenize(["a dog"], path, 24)
-    (kept,) = home.rglob("byte-pairs-*.npy")
+    (kept,) = own_home.rglob("byte-pairs-*.npy")
     whole = kept.read_bytes()
     for damaged in (b"", whole[:50], whole[:-8], b"nonsense"):
         kept.write_bytes(damaged)

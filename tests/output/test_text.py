@@ -15,6 +15,7 @@ from clipsearch.indexing.update import Report
 from clipsearch.output import terminal, text
 from clipsearch.search.copies import Copy, Kind
 from clipsearch.search.hit import Hit
+from clipsearch.search.question import Question, image_term, text_terms
 from clipsearch.store.catalogue import Offline, Photo
 from clipsearch.store.conditions import Circle
 from clipsearch.store.filters import EVERYTHING, Filter, Size
@@ -178,10 +179,9 @@ def test_the_status_says_what_is_offline_and_why() -> None:
 
 
 def test_a_query_in_words() -> None:
-    assert text.query_title(["a dog"], ["/a/beach.jpg"], ["people"], ["b.jpg"]) == (
-        "a dog, like beach.jpg, not people, unlike b.jpg"
-    )
-    assert text.query_title([], [], [], []) == ""
+    terms = [*text_terms("a dog -people"), image_term("/a/beach.jpg"), image_term("b.jpg", negative=True)]
+    assert text.question_title(Question(tuple(terms))) == "a dog, not people, like beach.jpg, unlike b.jpg"
+    assert text.question_title(Question()) == ""
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,8 @@ import contextlib
 import json
 import os
 import random
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,7 +22,6 @@ from conftest import Run, save_scenes
 from indexes import (
     MINI,
     StubEncoder,
-    assert_as_new,
     contents,
     draw,
     encode_with,
@@ -30,7 +31,6 @@ from PIL import Image
 
 from clipsearch.errors import BadRequest, ClipsearchError
 from clipsearch.images.metadata import Metadata
-from clipsearch.images.sandbox import Prepared
 from clipsearch.images.scan import FoundFile, Rules
 from clipsearch.indexing import run
 from clipsearch.indexing import update as indexing
@@ -42,6 +42,7 @@ from clipsearch.store.verify import repair
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = [sys.executable, "-m", "clipsearch"]
+SQLITE_BESIDE = {"catalogue.sqlite-wal", "catalogue.sqlite-shm"}
 
 
 def noise(folder: Path, count: int, first: int = 0) -> None:
@@ -158,10 +159,14 @@ class Crash(BaseException):
 
 
 class Faults:
-    """Ends the run at one of the moments at which something is about to be written, or has just been."""
+    """Ends the run at the n-th moment of a kind ("before commit", "after replace"); nothing is written after it."""
 
-    def __init__(self, at: int) -> None:
-        self.at, self.seen, self.where = at, 0, ""
+    def __init__(self, kind: str, nth: int) -> None:
+        self.kind, self.nth, self.seen = kind, nth, 0
+
+    @property
+    def crashed(self) -> bool:
+        return self.seen >= self.nth
 
     def wrap(self, patch: pytest.MonkeyPatch, owner: Any, name: str) -> None:
         real = getattr(owner, name)
@@ -174,79 +179,64 @@ class Faults:
 
         patch.setattr(owner, name, wrapped)
 
-    def moment(self, where: str) -> None:
-        if self.seen == self.at:
-            self.where = where
-            self.seen += 1
-            raise Crash(where)
-        self.seen += 1
+    def moment(self, kind: str) -> None:
+        self.seen += kind == self.kind
+        if self.crashed:
+            raise Crash(kind)
 
 
-class DecoderHere:
-    """Decodes in this process, for tests that are not about that."""
-
-    def __init__(self, workers: int, how: Any) -> None:
-        self.how = how
-
-    def __enter__(self) -> DecoderHere:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-    def decode(self, data: bytes) -> Prepared:
-        from clipsearch.images.preprocess import decode_for, model_input
-
-        decoded = decode_for(data, self.how)
-        return Prepared(model_input(decoded, self.how), decoded.metadata, {}, hash=0)
+WRITES = [(Store, "commit"), (os, "replace"), (os, "fsync"), (segments, "write_segment"), (Path, "unlink")]
 
 
+@pytest.mark.parametrize("every", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["some", "every"])
 @pytest.mark.parametrize("scenario", ["first", "update", "rebuild"])
 def test_a_fault_at_any_write_is_made_good_by_the_next_run(
-    scenario: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    scenario: str, every: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The deterministic twin of the kills: a crash before and after each file operation and each commit in turn."""
+    """The deterministic twin of the kills: a crash before and after each kind of write, the first of a run, the second,
+    the fourth and so on, or each of them. The threads of a run take turns as they like, so writes are counted by kind.
+    """
     encode_with(monkeypatch, StubEncoder)
-    monkeypatch.setattr(run, "Decoders", DecoderHere)
     monkeypatch.setattr(run, "COMMIT_SECONDS", 0.0)
-    moments: list[str] = []
-    for at in range(500):
-        folder = (tmp_path / str(at)).resolve()
-        photos, index = folder / "photos", folder / "index"
-        for n, name in enumerate(("a.png", "b.png", "c.png", "d.png", "sub/e.png", "sub/f.png")):
-            draw(photos / name, n)
-        if scenario != "first":
-            update_index(index, [photos], MINI)
-        if scenario == "update":
-            everything_at_once(photos)
-        before = committed(index) if scenario != "first" else {}
-        faults = Faults(at)
-        with monkeypatch.context() as patch:
-            faults.wrap(patch, Store, "commit")
-            faults.wrap(patch, os, "replace")
-            faults.wrap(patch, os, "fsync")
-            faults.wrap(patch, segments, "write_segment")
-            faults.wrap(patch, Path, "unlink")
-            try:
-                options = Options(model="mini", rebuild=scenario == "rebuild", batch_size=2, workers=1)
-                update_index(index, [photos], options)
-            except Crash:
-                moments.append(faults.where)
-            else:
-                assert faults.seen <= at
+    photos, start, index = (tmp_path.resolve() / name for name in ("photos", "start", "index"))
+    for n, name in enumerate(("a.png", "b.png", "c.png", "d.png", "sub/e.png", "sub/f.png")):
+        draw(photos / name, n)
+    if scenario != "first":
+        update_index(start, [photos], MINI)
+    if scenario == "update":
+        everything_at_once(photos)
+    before = committed(start) if scenario == "rebuild" else {}
+    update_index(tmp_path / "whole", [photos], MINI)
+    whole = contents(tmp_path / "whole")
+    options = Options(model="mini", rebuild=scenario == "rebuild", batch_size=2, workers=1)
+    for kind in [f"{when} {name}" for when in ("before", "after") for _, name in WRITES]:
+        nth = 1
+        while True:
+            shutil.rmtree(index, ignore_errors=True)
+            if start.exists():
+                shutil.copytree(start, index)
+            faults = Faults(kind, nth)
+            with monkeypatch.context() as patch:
+                for owner, name in WRITES:
+                    faults.wrap(patch, owner, name)
+                with contextlib.suppress(Crash):
+                    update_index(index, [photos], options)
+                    assert not faults.crashed  # nobody may have caught it
+            if not faults.crashed:
                 break
-        if (index / "catalogue.sqlite").exists():
-            with Store.open(index, write=True) as opened:
-                assert repair(opened) == [], faults.where
-            if scenario == "rebuild":
-                assert committed(index).keys() == before.keys()
-        update_index(index, [photos], MINI)
-        assert_as_new(index, photos, scratch=folder / "scratch")
-        assert sorted(path.name for path in index.iterdir() if path.suffix != ".sqlite-wal") != []
-        assert not [path.name for path in index.iterdir() if path.name.endswith(".tmp")]
-        assert len(list(index.glob("vectors-*"))) == 1
-    assert {"before commit", "after commit", "before replace", "after replace", "before write_segment"} <= set(moments)
-    assert len(moments) >= 15
+            where = f"{kind}, number {nth}"
+            if (index / "catalogue.sqlite").exists():
+                with Store.open(index, write=True) as opened:
+                    assert repair(opened) == [], where
+                if scenario == "rebuild":
+                    assert committed(index).keys() == before.keys(), where
+            update_index(index, [photos], MINI)
+            assert contents(index) == whole, where
+            names = {re.sub(r"\d+", "N", path.name) for path in index.iterdir()}
+            assert names - SQLITE_BESIDE == {"catalogue.sqlite", "writer.lock", "vectors-N.faiss"}, where
+            assert len(list(index.glob("vectors-*"))) == 1, where
+            nth = nth + 1 if every else 2 * nth
+        assert nth > 1, f"no run came {kind}"
 
 
 # ------------------------------------------------------------------------------------------ no space, no permission
@@ -613,7 +603,6 @@ def test_without_permission_there_is_a_sentence_and_nothing_is_lost(bound: Run, 
 
 def test_many_runs_leave_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     encode_with(monkeypatch, StubEncoder)
-    monkeypatch.setattr(run, "Decoders", DecoderHere)
     photos, index = tmp_path.resolve() / "photos", tmp_path / "index"
     draw(photos / "0.png", 0)
     update_index(index, [photos], MINI)
@@ -621,7 +610,7 @@ def test_many_runs_leave_nothing_behind(tmp_path: Path, monkeypatch: pytest.Monk
     for n in range(1, 40):
         draw(photos / f"{n}.png", n)
         update_index(index)
-    assert {path.name for path in index.iterdir()} - {"catalogue.sqlite-wal", "catalogue.sqlite-shm"} == {
+    assert {path.name for path in index.iterdir()} - SQLITE_BESIDE == {
         "catalogue.sqlite",
         "writer.lock",
         "vectors-40.faiss",

@@ -13,8 +13,8 @@ from clipsearch.errors import BadRequest
 from clipsearch.search import confidence
 from clipsearch.search.confidence import Background, prompts
 from clipsearch.search.embed import Embedder
-from clipsearch.search.query import Limits, Searcher, image_term
-from clipsearch.search.term import Term
+from clipsearch.search.find import Searcher
+from clipsearch.search.question import Limits, Term, image_term
 from clipsearch.store.catalogue import Store
 
 

@@ -20,10 +20,11 @@ from PIL import ExifTags, Image
 
 from clipsearch.images.metadata import Metadata
 from clipsearch.indexing.update import Options, update_index
-from clipsearch.search import query
+from clipsearch.search import find
 from clipsearch.search.copies import components, find_copies
+from clipsearch.search.find import Searcher
 from clipsearch.search.present import Present
-from clipsearch.search.query import Limits, Searcher, Term
+from clipsearch.search.question import Limits, Term
 from clipsearch.store.catalogue import Store
 from clipsearch.store.filters import Filter
 from clipsearch.store.photo import Photo
@@ -478,7 +479,7 @@ def test_unique_shows_the_best_file_in_the_place_of_the_first(
 
 
 def test_the_best_need_not_be_among_the_hits(versions: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(query, "FIRST_LOOK", 1)
+    monkeypatch.setattr(find, "FIRST_LOOK", 1)
     folder, index = versions
     with Store.open(index) as store:
         searcher = Searcher(store)

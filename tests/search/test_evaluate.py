@@ -19,7 +19,8 @@ from clipsearch.models.encoders import ColdEncoder
 from clipsearch.models.model import mini
 from clipsearch.search import evaluate as evaluation
 from clipsearch.search.evaluate import Recall, evaluate, ranks
-from clipsearch.search.query import Searcher, image_term
+from clipsearch.search.find import Searcher
+from clipsearch.search.question import image_term
 from clipsearch.store.catalogue import Store
 
 CAPTIONS = b"".join(b"%02d.png\t%s\n" % (n, scene.captions[0].encode()) for n, scene in enumerate(SCENES))

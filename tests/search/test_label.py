@@ -13,9 +13,9 @@ from rich.cells import cell_len
 from terminal import cold, in_terminal
 
 from clipsearch.arrays import unit_rows
-from clipsearch.cli.label import _classified
 from clipsearch.errors import BadRequest
 from clipsearch.images import decode
+from clipsearch.index import Index
 from clipsearch.search.embed import Embedder
 from clipsearch.search.label import TEMPLATE, Classifier, _prompt, templates_of
 from clipsearch.store.catalogue import Store
@@ -39,18 +39,21 @@ def test_probabilities_are_the_softmax_of_scaled_cosines(drawn_index: Path) -> N
 
 
 def test_files_are_decoded_in_another_process(
-    tmp_path: Path, drawn_index: Path, monkeypatch: pytest.MonkeyPatch
+    drawn_index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of several files, one that kills its decoder costs only itself."""
-    SCENES[0].image.save(tmp_path / "new.tif")
-    place, failed = str(tmp_path / "new.tif"), []
-    with Store.open(drawn_index) as store:
-        embedder = Embedder(store)
-        expected = embedder.image((tmp_path / "new.tif").read_bytes(), place)
+    SCENES[3].image.save(tmp_path / "new.tif")
+    (tmp_path / "notes.png").write_text("no image")
+    with Index(drawn_index) as index:
+        expected = index.embed_images(tmp_path / "new.tif")
         monkeypatch.setattr(decode, "_decode", lambda *_: pytest.fail("decoded in this process"))
-        (found,) = _classified([place], Classifier(embedder, LABELS, [TEMPLATE]), embedder, 1, failed)
-        (wanted,) = Classifier(embedder, LABELS, [TEMPLATE]).classify([found.path], expected[None], 1)
-    assert (found, failed) == (wanted, [])
+        failed: list[str] = []
+        pictures = [tmp_path / "notes.png", tmp_path / "new.tif"]
+        (found,) = index.label_each(LABELS, images=pictures, on_error=lambda name, error: failed.append(name))
+        with pytest.raises(BadRequest, match=r"notes\.png cannot be used as an image"):
+            list(index.label_each(LABELS, images=pictures))
+    with Store.open(drawn_index) as store:
+        (wanted,) = Classifier(Embedder(store), LABELS, [TEMPLATE]).classify([found.path], expected, 1)
+    assert (found, failed) == (wanted, [str(tmp_path / "notes.png")])
 
 
 def test_templates() -> None:
@@ -176,8 +179,8 @@ def test_labels_with_tabs_and_escapes_cannot_break_the_output(clipsearch: Run, d
         (("cat", "--image", "/nowhere"), "no such file"),
         (("cat", "--image", "x", "--after", "2020"), "--image cannot be combined with filters"),
         (("cat", "-f", "paths"), "unknown format 'paths'"),
-        (("cat", b"\xff"), "is not text"),
-        (("cat", "--template", b"{} \xff"), "is not text"),
+        (("cat", b"\xff"), "is not UTF-8"),
+        (("cat", "--template", b"{} \xff"), "is not UTF-8"),
     ],
 )
 def test_what_makes_no_sense_is_a_sentence(

@@ -23,8 +23,8 @@ from clipsearch.errors import BadRequest, NotIndexed
 from clipsearch.images.kinds import TYPES
 from clipsearch.images.metadata import Metadata
 from clipsearch.images.scan import FoundFile, Rules
-from clipsearch.search.query import Searcher
-from clipsearch.search.term import Term
+from clipsearch.search.find import Searcher
+from clipsearch.search.question import Term
 from clipsearch.store.catalogue import Offline, Store
 from clipsearch.store.conditions import Circle, box_of
 from clipsearch.store.filters import ORIENTATIONS, Filter, Size

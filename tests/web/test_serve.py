@@ -24,10 +24,10 @@ from conftest import SCENES, damage, save_scenes
 from PIL import Image
 from starlette.testclient import TestClient
 
+from clipsearch.cluster.publish import publish
 from clipsearch.errors import BadRequest
 from clipsearch.images.read import content_hash
 from clipsearch.images.sandbox import Decoders
-from clipsearch.indexing.publish import publish
 from clipsearch.indexing.update import Options, update_index
 from clipsearch.models import cache
 from clipsearch.models.model import mini
@@ -38,8 +38,8 @@ from clipsearch.search.confidence import prompts
 from clipsearch.store.catalogue import Store
 from clipsearch.web import uploads
 from clipsearch.web.app import create_app
-from clipsearch.web.desk import Desk
 from clipsearch.web.gallery import Gallery
+from clipsearch.web.index_thread import IndexThread
 
 OWN = "http://127.0.0.1:8642"
 TOKEN = "the token"
@@ -346,9 +346,12 @@ def test_an_upload_that_takes_for_ever_is_given_up(tmp_path: Path, monkeypatch: 
 
     monkeypatch.setattr(uploads, "UPLOAD_SECONDS", 0.01)
     with pytest.raises(BadRequest, match="took longer"):
-        asyncio.run(uploads.Uploads(Pictures(ThumbnailCache(tmp_path))).take(Desk(tmp_path), "slow.png", slowly()))
+        asyncio.run(
+            uploads.Uploads(Pictures(ThumbnailCache(tmp_path))).take(IndexThread(tmp_path), "slow.png", slowly())
+        )
 
 
+@pytest.mark.usefixtures("decoding_processes")
 def test_pixels_of_an_upload_are_decoded_in_another_process(page: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     def never(*_: object, **__: object) -> None:
         raise AssertionError("decoded in the server")

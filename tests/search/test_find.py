@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import itertools
 import os
@@ -12,8 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import SCENES
-from hypothesis import example, given
-from hypothesis import strategies as st
 
 from clipsearch.errors import BadRequest, IndexEmpty, NotIndexed
 from clipsearch.images.metadata import Metadata
@@ -22,9 +19,9 @@ from clipsearch.images.read import content_hash
 from clipsearch.images.scan import FoundFile, Rules
 from clipsearch.models.model import Model, mini
 from clipsearch.search import embed as embedding
+from clipsearch.search.find import Searcher
 from clipsearch.search.hit import Hit
-from clipsearch.search.query import Limits, Searcher, Words, image_term, weighted
-from clipsearch.search.term import Term
+from clipsearch.search.question import Limits, Term, image_term, text_terms
 from clipsearch.store import vectors
 from clipsearch.store.catalogue import Root, Store
 from clipsearch.store.filters import Filter
@@ -115,90 +112,12 @@ def beside(row: np.ndarray, cosine: float) -> np.ndarray:
 
 
 def text_term(text: str, sign: int = 1) -> Term:
-    words = Words.of(text)
-    return Term(words.text, sign * words.weight)
+    [term] = text_terms(text, negative=sign < 0)
+    return term
 
 
 def names(hits: list[Hit]) -> list[str]:
     return [hit.path.name for hit in hits]
-
-
-# ------------------------------------------------------------------------------------------ terms
-
-
-@pytest.mark.parametrize(
-    ("text", "weight", "words"),
-    [
-        ("a dog", 1.0, "a dog"),
-        ("2:a dog", 2.0, "a dog"),
-        ("0.5:a dog", 0.5, "a dog"),
-        (".5:a dog", 0.5, "a dog"),
-        ("2.:a dog", 2.0, "a dog"),
-        ("2: a\ndog", 2.0, " a\ndog"),
-        ("10:30 at the station", 1.0, "10:30 at the station"),
-        ("16:9", 1.0, "16:9"),
-        ("10: 30 stations", 10.0, " 30 stations"),
-        ("-2:a dog", 1.0, "-2:a dog"),
-        ("a 2:1 photo", 1.0, "a 2:1 photo"),
-        ("1e3:a dog", 1.0, "1e3:a dog"),
-        (":a dog", 1.0, ":a dog"),
-        ("3:", 3.0, ""),
-        ("", 1.0, ""),
-    ],
-)
-def test_a_number_before_a_text_is_its_weight(text: str, weight: float, words: str) -> None:
-    assert weighted(text) == (weight, words)
-
-
-@given(st.text())
-@example("9" * 400 + ":a")
-@example("1.:")
-@example("@ x")
-def test_any_text_is_words_or_a_reason(text: str) -> None:
-    with contextlib.suppress(BadRequest):
-        words = Words.of(text)
-        assert words.text.strip() or words.concept
-        assert 0 <= words.weight < 1e9
-        if words.concept is None:
-            assert text.endswith(words.text)
-
-
-@given(st.binary(max_size=60))
-def test_any_bytes_of_a_command_line_are_words_or_a_reason(raw: bytes) -> None:
-    text = os.fsdecode(raw)
-    with contextlib.suppress(BadRequest):
-        assert Words.of(text).text.encode() or Words.of(text).concept
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("@grandma", Words(1.0, "@grandma", "")),
-        ("@grandma on a beach", Words(1.0, "@grandma", "on a beach")),
-        ("2:@grandma  by the sea ", Words(2.0, "@grandma", "by the sea")),
-        ("a dog @home", Words(1.0, None, "a dog @home")),
-    ],
-)
-def test_a_text_may_begin_with_a_concept(text: str, words: Words) -> None:
-    assert Words.of(text) == words
-
-
-def test_the_terms_of_a_text_have_its_sign(store: Store, photos: Root, no_encoder: None) -> None:
-    put(store, photos, "a.jpg")
-    assert Searcher(store).terms("2:people", -1) == [Term("people", -2.0)]
-    assert Searcher(store).terms("people") == [Term("people", 1.0)]
-
-
-@pytest.mark.parametrize("text", ["", " \t\n", "2:", "2:  "])
-def test_a_text_with_nothing_in_it_is_refused(text: str) -> None:
-    with pytest.raises(BadRequest, match="the query is empty"):
-        text_term(text)
-
-
-@pytest.mark.parametrize("text", ["0:dog", "0.0:dog", "9999999999:dog"])
-def test_a_weight_that_makes_no_sense_is_refused(text: str) -> None:
-    with pytest.raises(BadRequest, match="the weight of 'dog' must be more than 0"):
-        text_term(text)
 
 
 def test_a_query_is_the_weighted_sum_of_its_terms(store: Store, photos: Root, encoder: StubEncoder) -> None:

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
+from clipsearch.cluster.collection_rows import add_fields
 from clipsearch.errors import BadArgument, BadRequest, IndexUnusable, first_line, reason
 from clipsearch.extras import needs
 from clipsearch.paths import Collection, close_all_to_others, private_folder
-from clipsearch.store.entities import add_fields
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient as MilvusClient  # noqa: PLC0414  # others take it from here

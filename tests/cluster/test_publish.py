@@ -17,14 +17,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from odd_photos import DIM, fill, new_collection, put
 
+from clipsearch.cluster import milvus
+from clipsearch.cluster.collection_rows import escaped, unescaped
+from clipsearch.cluster.publish import publish
 from clipsearch.errors import BadArgument, BadRequest, IndexEmpty, IndexUnusable, ModelMismatch, NoIndex
 from clipsearch.images.scan import Rules
-from clipsearch.indexing.publish import publish
 from clipsearch.models.model import mini
 from clipsearch.paths import Collection
-from clipsearch.store import changes, milvus
+from clipsearch.store import changes
 from clipsearch.store.catalogue import Store
-from clipsearch.store.entities import escaped, unescaped
 from clipsearch.store.opening import open_index
 
 pytest.importorskip("pymilvus")
@@ -212,7 +213,7 @@ def test_a_server_that_does_not_answer(index: Path, monkeypatch: pytest.MonkeyPa
 KILLED = """
 import sys
 from pathlib import Path
-from clipsearch.indexing import publish as p
+from clipsearch.cluster import publish as p
 from clipsearch.paths import Collection
 p._AT_ONCE, p._SECONDS = 10, 0.0
 print("begun", flush=True)

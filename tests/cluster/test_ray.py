@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,16 +20,19 @@ import scenes
 from PIL import Image
 from ray_workers import CannotLoad, DiesOfAll, DiesOfOne, DiesOnce, SeesNothing, WaitsForOne
 
+from clipsearch.cluster import ray
+from clipsearch.cluster.ray import LOCAL
 from clipsearch.errors import BadArgument, BadRequest, EncodingFailed, WeightsUnusable
-from clipsearch.indexing import spread
+from clipsearch.extras import is_installed
 from clipsearch.indexing.options import Options
 from clipsearch.indexing.pipeline import Stages
-from clipsearch.indexing.spread import KILLS, LOCAL, NotSeen, Spread, Worker
+from clipsearch.indexing.remote import KILLS, NotSeen, Remote, Worker, is_among
 from clipsearch.indexing.update import update_index
 from clipsearch.models.model import mini
 from clipsearch.store.catalogue import Store
 
-pytest.importorskip("ray")
+if not is_installed("ray"):  # not imported here: it reads what is to be printed when it is imported
+    pytest.skip("needs ray", allow_module_level=True)
 
 RAY = Options(model="mini", precision="fp32", ray=LOCAL, workers=2)
 
@@ -45,13 +50,13 @@ def _workers_find_the_tests() -> Iterator[None]:
     """A worker is told which class it is of by the name of its module."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(Path(__file__).parent.parent))
-        patch.setattr(spread, "_AT_ONCE", 8)
+        patch.setattr(ray, "_BATCH", 8)
         yield
 
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("spread")
+    folder = tmp_path_factory.mktemp("ray")
     for number, scene in enumerate(scenes.draw_distinct(30, seed=30_000_000, size=96)):
         exif = Image.Exif()
         exif[0x010F], exif[0x0132] = "Maker", f"2023:05:{number + 1:02} 10:00:00"
@@ -75,7 +80,7 @@ def contents(index: Path) -> dict[bytes, tuple[object, bytes]]:
 def run(
     folder: Path, worker: type[Worker] = Worker, options: Options = RAY
 ) -> dict[str, tuple[str | None, np.ndarray | None]]:
-    with Spread[File](mini(), options, Stages(), NOTHING, worker) as cluster:
+    with Remote[File](mini(), options, Stages(), NOTHING, worker) as cluster:
         return {
             os.path.basename(os.fsdecode(item.path)): (found.error, row)
             for item, found, row in filter(None, cluster.run(files_of(folder)))
@@ -84,11 +89,11 @@ def run(
 
 def test_the_index_is_the_one_that_is_made_at_home(photos: Path, tmp_path: Path) -> None:
     at_home = update_index(tmp_path / "home", [photos], Options(model="mini", precision="fp32"))
-    spread_out = update_index(tmp_path / "ray", [photos], RAY)
+    spread = update_index(tmp_path / "ray", [photos], RAY)
     for count in ("added", "embedded", "duplicates", "skipped", "precision"):
-        assert getattr(spread_out, count) == getattr(at_home, count), count
-    assert spread_out.seconds > 0
-    assert spread_out.stages["encode"] > 0
+        assert getattr(spread, count) == getattr(at_home, count), count
+    assert spread.seconds > 0
+    assert spread.stages["encode"] > 0
     expected, found = contents(tmp_path / "home"), contents(tmp_path / "ray")
     assert found.keys() == expected.keys()
     for path, (metadata, row) in found.items():
@@ -97,8 +102,9 @@ def test_the_index_is_the_one_that_is_made_at_home(photos: Path, tmp_path: Path)
     assert update_index(tmp_path / "ray", [photos], RAY).unchanged == len(expected)
 
 
-def test_a_worker_that_dies_costs_nothing_but_time(photos: Path) -> None:
+def test_a_worker_that_dies_costs_nothing_but_time(photos: Path, capfd: pytest.CaptureFixture[str]) -> None:
     found = run(photos, DiesOnce)
+    assert capfd.readouterr() == ("", "")  # Ray itself would say on stdout that a worker died
     assert (photos / "died").exists()
     assert len(found) == 32
     assert [name for name, (_, row) in found.items() if row is None] == ["broken.jpg"]
@@ -107,7 +113,7 @@ def test_a_worker_that_dies_costs_nothing_but_time(photos: Path) -> None:
 def test_a_slow_photo_holds_up_nothing_but_itself(photos: Path) -> None:
     batch = {f"0{n}.jpg" for n in range(5)}  # what the same worker, of one thread, has done before it
     given: list[str] = []
-    with Spread[File](mini(), RAY, Stages(), NOTHING, WaitsForOne) as cluster:
+    with Remote[File](mini(), RAY, Stages(), NOTHING, WaitsForOne) as cluster:
         for done in cluster.run(files_of(photos)):
             if done is not None:
                 given.append(os.path.basename(os.fsdecode(done[0].path)))
@@ -129,7 +135,7 @@ def test_a_photo_that_kills_its_worker_is_skipped_with_a_reason(photos: Path) ->
 
 @pytest.mark.slow
 def test_workers_that_all_die_end_the_run(photos: Path) -> None:
-    with pytest.raises(EncodingFailed, match="end whatever they are given"):
+    with pytest.raises(EncodingFailed, match="every worker of the cluster dies"):
         run(photos, DiesOfAll)
 
 
@@ -141,6 +147,36 @@ def test_a_machine_that_does_not_see_the_files_is_named(photos: Path) -> None:
 def test_what_a_worker_raises_is_said(photos: Path) -> None:
     with pytest.raises(WeightsUnusable, match="the weights are not there"):
         run(photos, CannotLoad)
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, str]]:
+    """A cluster that was started before: the address for a machine of it, and the one for any other."""
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with socket.socket() as one, socket.socket() as other:
+        for free in (one, other):
+            free.bind(("", 0))
+        ports = one.getsockname()[1], other.getsockname()[1]
+    command = [
+        *(str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", "--disable-usage-stats"),
+        *(f"--port={ports[0]}", f"--ray-client-server-port={ports[1]}", "--min-worker-port=0", "--max-worker-port=0"),
+        *("--num-cpus=2", "--include-dashboard=false"),
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as cluster:
+        assert cluster.stdout is not None
+        address = next(line.rpartition(": ")[2].strip() for line in cluster.stdout if "Local node IP" in line)
+        assert any("Ray runtime started" in line for line in cluster.stdout)
+        yield f"{address}:{ports[0]}", f"ray://{address}:{ports[1]}"
+        cluster.terminate()
+        cluster.communicate(timeout=30)
+
+
+@pytest.mark.slow
+def test_a_cluster_elsewhere(elsewhere: tuple[str, str], photos: Path, tmp_path: Path) -> None:
+    for number, address in enumerate(elsewhere):
+        report = update_index(tmp_path / f"index {number}", [photos], replace(RAY, ray=address))
+        assert (report.embedded, len(report.skipped)) == (30, 1), address
 
 
 def test_there_is_no_cluster(photos: Path, tmp_path: Path) -> None:
@@ -174,7 +210,7 @@ def test_workers_are_found_from_the_cluster(
 ) -> None:
     cluster = [{"Alive": True, "Resources": {"CPU": float(cores), "GPU": float(gpus)}} for cores, gpus in nodes]
     dead = [{"Alive": False, "Resources": {"CPU": 64.0}}]
-    assert spread._shares(cluster + dead, wanted) == expected
+    assert ray._shares(cluster + dead, wanted) == expected
 
 
 @pytest.mark.slow
@@ -183,9 +219,9 @@ def test_contents_that_are_known_are_not_embedded_again(photos: Path, tmp_path: 
     with Store.open(tmp_path / "index") as store:
         known, contents = store.contents(), [photo.content for photo in store.by_path(store.select())]
     assert len(known) == len(set(contents)) == 30
-    assert all(spread.is_among(content, known) for content in contents)
-    assert not any(spread.is_among(bytes([content[0] ^ 1]) + content[1:], known) for content in contents)
-    assert not any(spread.is_among(content[:-1] + bytes([content[-1] ^ 1]), known) for content in contents)
+    assert all(is_among(content, known) for content in contents)
+    assert not any(is_among(bytes([content[0] ^ 1]) + content[1:], known) for content in contents)
+    assert not any(is_among(content[:-1] + bytes([content[-1] ^ 1]), known) for content in contents)
     moved = tmp_path / "moved"
     shutil.copytree(photos, moved)
     report = update_index(tmp_path / "index", [moved], RAY)

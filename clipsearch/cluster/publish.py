@@ -15,17 +15,18 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from clipsearch.arrays import parts
+from clipsearch.cluster import collection_filter, milvus
+from clipsearch.cluster.collection_rows import entity_of, record_of
+from clipsearch.cluster.milvus import Address, Record, explained
 from clipsearch.errors import BadRequest, ModelMismatch
 from clipsearch.models.model import Model
 from clipsearch.paths import Collection
-from clipsearch.store import changes, expressions, milvus
+from clipsearch.store import changes
 from clipsearch.store.catalogue import Store
 from clipsearch.store.changes import Row
-from clipsearch.store.entities import entity_of, record_of
-from clipsearch.store.milvus import Address, Record, explained
 
 if TYPE_CHECKING:
-    from clipsearch.store.milvus import MilvusClient
+    from clipsearch.cluster.milvus import MilvusClient
 
 _AT_ONCE = 2_000  # rows in a message, some megabytes
 _SECONDS = 5.0  # between two records of how far it is
@@ -88,7 +89,7 @@ class _Publisher:
             self._drop_others()
         self._save()
         self._client.flush(self._address.name)
-        photos = self._client.query(self._address.name, expressions.EVERYTHING, output_fields=["count(*)"])
+        photos = self._client.query(self._address.name, collection_filter.EVERYTHING, output_fields=["count(*)"])
         return Published(self._written, self._deleted, photos[0]["count(*)"])
 
     def _begin(self, record: Record | None, replace: bool) -> Record:
@@ -138,7 +139,7 @@ class _Publisher:
     def _drop_others(self) -> None:
         """Delete what the catalogue does not have."""
         found = self._client.query_iterator(
-            self._address.name, batch_size=milvus.MOST, filter=expressions.EVERYTHING, output_fields=["id"]
+            self._address.name, batch_size=milvus.MOST, filter=collection_filter.EVERYTHING, output_fields=["id"]
         )
         others: list[int] = []
         while part := found.next():
@@ -155,7 +156,7 @@ class _Publisher:
 
     def _delete(self, ids: list[int]) -> None:
         for part in parts(ids, _AT_ONCE):
-            there = self._client.query(self._address.name, expressions.ids_in(part), output_fields=["id"])
+            there = self._client.query(self._address.name, collection_filter.ids_in(part), output_fields=["id"])
             if there:
                 self._client.delete(self._address.name, ids=[row["id"] for row in there])
                 self._deleted += len(there)

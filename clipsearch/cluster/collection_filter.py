@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 
+from clipsearch.cluster.collection_rows import escaped
+from clipsearch.cluster.milvus import quoted
 from clipsearch.errors import BadRequest
 from clipsearch.store.conditions import (
     AllOf,
@@ -18,9 +20,7 @@ from clipsearch.store.conditions import (
     Near,
     box_of,
 )
-from clipsearch.store.entities import escaped
 from clipsearch.store.filters import lower_ascii
-from clipsearch.store.milvus import quoted
 from clipsearch.store.selection import Place, nanoseconds
 
 NOTHING = "id < 0"

@@ -16,16 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipsearch.arrays import Array, Ids, parts, unit_rows
+from clipsearch.cluster import collection_filter, milvus
+from clipsearch.cluster.collection_filter import among
+from clipsearch.cluster.collection_rows import METADATA, OF_PHOTO, escaped, root_of, unescaped
+from clipsearch.cluster.milvus import MOST, Address, Record, explained, quoted
 from clipsearch.errors import IndexUnusable, NoCollection
 from clipsearch.images.metadata import Metadata
 from clipsearch.paths import Collection, join, relative_to, spellings
-from clipsearch.store import expressions, milvus
 from clipsearch.store.conditions import Circle
 from clipsearch.store.drives import UNKNOWN, Drive
-from clipsearch.store.entities import METADATA, OF_PHOTO, escaped, root_of, unescaped
-from clipsearch.store.expressions import among
 from clipsearch.store.filters import EVERYTHING, Filter
-from clipsearch.store.milvus import MOST, Address, Record, explained, quoted
 from clipsearch.store.photo import Photo, Root, RootCounts, local_time
 from clipsearch.store.schema import kilometres
 from clipsearch.store.searchable import Searchable
@@ -35,11 +35,28 @@ from clipsearch.store.selection import Clause, Place, Selection
 from clipsearch.store.tables import Rows
 
 if TYPE_CHECKING:
-    from clipsearch.store.milvus import MilvusClient
+    from clipsearch.cluster.milvus import MilvusClient
 
 _MARGIN = 16  # rows more than are wanted, whose scores may be the same
 _EQUAL = 1e-5  # scores that the engine may put in another order
 _AT_ONCE = 2_000  # rows with all their fields
+
+
+def open_collection(place: Collection) -> PublishedIndex:
+    """Open a published index. Raises `NoCollection`, `IndexUnusable`, and `BadRequest` without the packages."""
+    address = milvus.parse(place)
+    if address.is_lite and not milvus.exists(address):
+        raise NoCollection(f"there is no collection at {place} yet")
+    client = milvus.connect(address)
+    try:
+        with explained(address):
+            record = milvus.load(client, address)
+        if record is None:
+            raise NoCollection(f"there is no collection at {place} yet")
+        return PublishedIndex(client, address, record)
+    except BaseException:
+        milvus.disconnect(client, address)
+        raise
 
 
 class PublishedIndex(Searchable):
@@ -51,23 +68,6 @@ class PublishedIndex(Searchable):
         self._client, self._address = client, address
         self.place = address.text
         self._take(record)
-
-    @staticmethod
-    def open(place: Collection) -> PublishedIndex:
-        """Raises `NoCollection`, `IndexUnusable`, and `BadRequest` where the packages are missing."""
-        address = milvus.parse(place)
-        if address.is_lite and not milvus.exists(address):
-            raise NoCollection(f"there is no collection at {place} yet")
-        client = milvus.connect(address)
-        try:
-            with explained(address):
-                record = milvus.load(client, address)
-            if record is None:
-                raise NoCollection(f"there is no collection at {place} yet")
-            return PublishedIndex(client, address, record)
-        except BaseException:
-            milvus.disconnect(client, address)
-            raise
 
     def _take(self, record: Record) -> None:
         self.model, self.dim, self._record = record.model, record.dim, record
@@ -92,7 +92,7 @@ class PublishedIndex(Searchable):
         return repr(self._record)
 
     def is_empty(self) -> bool:
-        return not self._query(expressions.EVERYTHING, ["id"], limit=1)
+        return not self._query(collection_filter.EVERYTHING, ["id"], limit=1)
 
     def roots(self) -> list[Root]:
         return sorted(self._roots.values(), key=lambda root: root.path)
@@ -101,7 +101,7 @@ class PublishedIndex(Searchable):
         return [RootCounts(root, self._count(f"root == {root.id}"), 0) for root in self.roots()]
 
     def count_embeddings(self) -> int:
-        return self._count(expressions.EVERYTHING)
+        return self._count(collection_filter.EVERYTHING)
 
     def size_on_disk(self) -> int | None:
         return milvus.size(self._address)
@@ -117,7 +117,7 @@ class PublishedIndex(Searchable):
     # -------------------------------------------------------------------------------- files
 
     def has_photos(self, root: Root, below: bytes = b"") -> bool:
-        return bool(self._query(expressions.lies_in([Place(root, below)]), ["id"], limit=1))
+        return bool(self._query(collection_filter.lies_in([Place(root, below)]), ["id"], limit=1))
 
     def drives(self, root: Root) -> list[Drive]:
         return [Drive(UNKNOWN)]  # they stay in the catalogue
@@ -152,17 +152,17 @@ class PublishedIndex(Searchable):
     def select(self, where: Filter = EVERYTHING) -> Selection:
         roots = self.roots()
         searched, offline = searched_places(self, roots, where.under)
-        chosen = [expressions.expression(one) for one in where.conditions()]
+        chosen = [collection_filter.expression(one) for one in where.conditions()]
         everywhere = searched == [Place(root) for root in roots]
         if not everywhere:
-            chosen.append(expressions.lies_in(searched))
+            chosen.append(collection_filter.lies_in(searched))
         if where.near:
-            chosen = [self._around(where.near, expressions.all_of(chosen))]
+            chosen = [self._around(where.near, collection_filter.all_of(chosen))]
         missing: list[bytes] = []
         if where.files is not None:
             ids, missing = self._listed(where.files, roots)
-            chosen.append(expressions.ids_in(ids))
-        holds = Clause(expressions.all_of(chosen))
+            chosen.append(collection_filter.ids_in(ids))
+        holds = Clause(collection_filter.all_of(chosen))
         return Selection(
             {place.root.id: place.root for place in searched}, offline, missing, holds, holds, everywhere and not chosen
         )
@@ -175,8 +175,8 @@ class PublishedIndex(Searchable):
             is_near = any(_is_in(circle, row["latitude"], row["longitude"]) for circle in circles)
             (inside if is_near else outside).append(row["id"])
         if len(inside) <= len(outside):
-            return expressions.ids_in(inside)
-        return f"({in_box}) and not ({expressions.ids_in(outside)})"
+            return collection_filter.ids_in(inside)
+        return f"({in_box}) and not ({collection_filter.ids_in(outside)})"
 
     def _listed(self, files: Iterable[bytes], roots: list[Root]) -> tuple[list[int], list[bytes]]:
         """The ids of listed files, and the files that are not there, each in order."""
@@ -209,7 +209,7 @@ class PublishedIndex(Searchable):
 
     def photos_of(self, ids: Iterable[int], chosen: Selection | None = None) -> list[Photo]:
         holds = [] if chosen is None else [chosen.holds.sql]
-        asked = [expressions.all_of([expressions.ids_in(part), *holds]) for part in parts(ids)]
+        asked = [collection_filter.all_of([collection_filter.ids_in(part), *holds]) for part in parts(ids)]
         wanted = [row for expression in asked for row in self._query(expression, OF_PHOTO)]
         if chosen is None:  # and all that have the same contents
             contents = parts(sorted({row["content"] for row in wanted}))
@@ -218,7 +218,7 @@ class PublishedIndex(Searchable):
 
     def with_content(self, content: bytes, chosen: Selection) -> list[Photo]:
         """As `Searchable` says: here photos with one content have an id each."""
-        same = expressions.all_of([f"content == {quoted(content.hex())}", chosen.holds.sql])
+        same = collection_filter.all_of([f"content == {quoted(content.hex())}", chosen.holds.sql])
         return [self._photo(row) for row in self._all(same, OF_PHOTO)]
 
     def by_path(self, chosen: Selection, *, copied: bool = False) -> Iterator[Photo]:
@@ -229,7 +229,7 @@ class PublishedIndex(Searchable):
             if not copied or counted[row["content"]] > 1
         )
         for part in parts(number for _, number in order):
-            photos = {row["id"]: self._photo(row) for row in self._query(expressions.ids_in(part), OF_PHOTO)}
+            photos = {row["id"]: self._photo(row) for row in self._query(collection_filter.ids_in(part), OF_PHOTO)}
             yield from (photos[number] for number in part if number in photos)
 
     def hashes(self) -> tuple[Ids, NDArray[np.uint64]]:
@@ -320,7 +320,7 @@ class PublishedIndex(Searchable):
         """The rows (n, dim) float16 of ids, in their order."""
         out, done = np.empty((len(ids), self.dim), np.float16), 0
         for part in parts(ids):
-            found = {row["id"]: row["row"] for row in self._query(expressions.ids_in(part), ["id", "row"])}
+            found = {row["id"]: row["row"] for row in self._query(collection_filter.ids_in(part), ["id", "row"])}
             if not found.keys() >= set(part):
                 raise IndexUnusable(f"{self.place} is being published to; ask again")
             out[done : done + len(part)] = [found[number] for number in part]

@@ -14,11 +14,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from odd_photos import DAY, FOLDERS, NAMES, PLACES, fill, new_collection
 
+from clipsearch.cluster.publish import publish
 from clipsearch.errors import BadRequest, NotIndexed
-from clipsearch.indexing.publish import publish
 from clipsearch.search.copies import find_copies
-from clipsearch.search.query import Limits, Searcher
-from clipsearch.search.term import Term
+from clipsearch.search.find import Searcher
+from clipsearch.search.question import Limits, Term
 from clipsearch.store.catalogue import Store
 from clipsearch.store.conditions import Circle
 from clipsearch.store.filters import EVERYTHING, Filter, Size
@@ -114,7 +114,7 @@ def test_the_same_question_has_the_same_answer(both: Both, data: st.DataObject) 
 
 
 def test_more_are_wanted_than_the_engine_gives_at_once(both: Both, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clipsearch.store.collection.MOST", 20)
+    monkeypatch.setattr("clipsearch.cluster.collection.MOST", 20)
     terms, limits = [Term(both.rows[3])], Limits(50)
     assert answer(both.collection, EVERYTHING, terms, limits) == answer(both.folder, EVERYTHING, terms, limits)
 
