@@ -33,7 +33,7 @@ from clipsearch.indexing.pipeline import Pipeline, Stages
 from clipsearch.indexing.places import Place, Places
 from clipsearch.indexing.report import OnProgress, Progress, Report
 from clipsearch.indexing.roots import Target
-from clipsearch.models.encoders import Encoder, in_numpy
+from clipsearch.models.encoders import Encoder, numpy_encoder
 from clipsearch.models.model import Model
 from clipsearch.models.precision import encoder_for
 from clipsearch.paths import join, relative_to
@@ -231,7 +231,7 @@ class Run:
     def _load(self, many: bool) -> Encoder:
         device, precision = self._options.device, self._options.precision
         if not many and device in ("auto", "cpu") and precision in ("auto", "fp32"):
-            cold = in_numpy(self._model, texts=False, images=True)
+            cold = numpy_encoder(self._model, texts=False, images=True)
             if cold is not None:
                 return cold
         disagreed = self._report.disagreed  # and not the run, which an encoder that is kept would keep too
