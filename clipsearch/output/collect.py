@@ -7,13 +7,12 @@ import filecmp
 import itertools
 import os
 import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clipsearch.errors import BadRequest, ClipsearchError, reason
-from clipsearch.paths import link_new
+from clipsearch.paths import replacing
 
 if TYPE_CHECKING:
     from clipsearch.search.hit import Hit
@@ -92,17 +91,10 @@ def _link(photo: str, target: Path) -> None:
 
 
 def _copy(photo: str, target: Path) -> None:
-    """Copy under a temporary name first, so that the copy is complete or absent."""
-    file, temporary = tempfile.mkstemp(prefix=".clipsearch-", dir=target.parent)
-    os.close(file)
-    try:
+    with replacing(target, private=True, new=True) as temporary:
         shutil.copyfile(photo, temporary)
         with contextlib.suppress(OSError):  # the file system may not support times or modes
             shutil.copystat(photo, temporary)
-        link_new(temporary, target)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
 
 
 def _name_limit(folder: Path) -> int:
