@@ -32,28 +32,22 @@ MOVE_FORMATS = ("table", "json", "jsonl")
 # ------------------------------------------------------------------------------------------ hits
 
 
-def paths(hits: Iterable[Hit], end: bytes = b"\n") -> Iterator[bytes]:
-    """The raw bytes of each path, followed by `end`."""
-    for hit in hits:
-        yield hit.photo.path + end
+def hits(
+    found: Iterable[Hit], form: str, end: bytes = b"\n", *, with_where: bool = False, query: str | None = None
+) -> Iterator[bytes]:
+    r"""Hits as `paths` (raw bytes, followed by `end`), `tsv` (rank, score, path), `json` or `jsonl`.
 
+    TSV escapes backslash, tab and line breaks in paths as `\\`, `\t`, `\n`, `\r`. JSON objects begin with `query`.
+    """
 
-def tsv(hits: Iterable[Hit]) -> Iterator[bytes]:
-    r"""Rank, score and path, tab-separated. Paths escape backslash, tab and line breaks as `\\`, `\t`, `\n`, `\r`."""
-    for hit in hits:
+    def line(hit: Hit) -> list[bytes]:
+        if form == "paths":
+            return [hit.photo.path + end]
         score = b"" if hit.score is None else b"%.4f" % hit.score
-        yield b"%d\t%s\t%s\n" % (hit.rank, score, _field(hit.photo.path))
+        return [b"%d\t%s\t%s\n" % (hit.rank, score, _field(hit.photo.path))]
 
-
-def jsonl(hits: Iterable[Hit], *, with_where: bool = False, **first: Any) -> Iterator[bytes]:
-    """One object per line, with the fields `first` before those of `as_object`."""
-    for hit in hits:
-        yield as_json(first | as_object(hit, with_where=with_where))
-
-
-def json_array(hits: Iterable[Hit], *, with_where: bool = False) -> Iterator[bytes]:
-    """One array of objects."""
-    yield as_json([as_object(hit, with_where=with_where) for hit in hits], indent=2)
+    first = {} if query is None else {"query": query}
+    return _written(found, form, lambda hit: first | as_object(hit, with_where=with_where), line)
 
 
 def as_object(hit: Hit, *, with_where: bool = False) -> dict[str, Any]:
@@ -93,7 +87,7 @@ def photo_fields(photo: Photo) -> dict[str, Any]:
 # ------------------------------------------------------------------------------------------ labels
 
 
-def labelled(found: Iterable[Labelled], form: str) -> Iterator[bytes]:
+def labels(found: Iterable[Labelled], form: str) -> Iterator[bytes]:
     """Photos with their labels as `tsv` (label, probability, path), `json` or `jsonl`."""
     return _written(found, form, labels_object, _label_lines)
 
