@@ -45,7 +45,7 @@ class StubEncoder:
 def encode_with(monkeypatch: pytest.MonkeyPatch, encoder: Callable[..., object]) -> None:
     """Use an encoder for few photos and for many."""
     monkeypatch.setattr(run, "encoder_for", encoder)
-    monkeypatch.setattr(run, "in_numpy", encoder)
+    monkeypatch.setattr(run, "numpy_encoder", encoder)
 
 
 def draw(path: Path, seed: int) -> Path:

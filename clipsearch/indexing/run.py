@@ -29,7 +29,7 @@ from clipsearch.indexing.pipeline import Pipeline, Stages, commit_regularly
 from clipsearch.indexing.read_file import Contents, read_file
 from clipsearch.indexing.report import OnProgress, Progress, Report
 from clipsearch.indexing.roots import Target
-from clipsearch.models.encoders import Encoder, in_numpy
+from clipsearch.models.encoders import Encoder, numpy_encoder
 from clipsearch.models.model import Model
 from clipsearch.models.precision import encoder_for
 from clipsearch.paths import join, relative_to
@@ -222,7 +222,7 @@ class Run:
         """The encoder that finishes soonest: NumPy for a few photos, since importing torch takes longer."""
         device, precision = self._options.device, self._options.precision
         if not many and device in ("auto", "cpu") and precision in ("auto", "fp32"):
-            encoder = in_numpy(self._model, texts=False, images=True)
+            encoder = numpy_encoder(self._model, texts=False, images=True)
             if encoder is not None:
                 return encoder
         disagreed = self._report.disagreed  # bound here: a cached encoder must not keep the run in memory

@@ -779,7 +779,7 @@ def test_few_photos_are_embedded_before_torch_would_be_there(
     assert rows[0].shape == (6, mini().dim)
     assert (rows[0] * rows[1]).sum(1).min() > 0.999
     monkeypatch.setattr(run, "FEW", 16)
-    monkeypatch.setattr(run, "in_numpy", lambda *_, **__: pytest.fail("not in fp32"))
+    monkeypatch.setattr(run, "numpy_encoder", lambda *_, **__: pytest.fail("not in fp32"))
     update_index(tmp_path / "third", [photos], replace(MINI, precision="bf16"))
 
 
@@ -788,10 +788,10 @@ def test_a_report_says_which_precision_was_used(index: Path, photos: Path, monke
     assert update_index(index).precision is None
     monkeypatch.setattr(run, "FEW", 0)
     monkeypatch.setattr(precision, "measured", lambda *_: {"fp32": 1.0, "bf16": 2.0})
-    monkeypatch.setattr(precision, "LEAST", -1.0)
+    monkeypatch.setattr(precision, "MIN_COSINE", -1.0)
     report = update_index(index, [photos], replace(MINI, rebuild=True))
     assert (report.precision, report.disagreed) == ("bf16", [])
-    monkeypatch.setattr(precision, "LEAST", 1.5)
+    monkeypatch.setattr(precision, "MIN_COSINE", 1.5)
     report = update_index(index, [photos], replace(MINI, rebuild=True))
     assert (report.precision, [name for name, _ in report.disagreed]) == ("fp32", ["bf16"])
 
