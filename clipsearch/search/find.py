@@ -136,9 +136,7 @@ class Searcher:
             from clipsearch.search.concepts import Concepts
 
             if self.store.folder is None:
-                raise BadRequest(
-                    f"@{term.content}: a collection has no concepts; query the index folder instead"
-                )
+                raise BadRequest(f"@{term.content}: a collection has no concepts; query the index folder instead")
             return Concepts(self.store.folder).row(term.content, self.embedder)
         if term.kind == PHOTO:
             row = self.embedder.indexed(bytes.fromhex(term.content))
