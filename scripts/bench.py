@@ -645,7 +645,7 @@ def serve(args: argparse.Namespace) -> Figures:
                 waited = [_typed(page, f"a {word} by the sea") for word in WORDS]
                 for number in range(1, 501):
                     page.fill("#text", f"{WORDS[number % len(WORDS)]} at {number}")
-                    page.wait_for_selector(f"body:not(.asking) #command:text('at {number}')")
+                    page.wait_for_selector(f"body:not(.searching) #command:text('at {number}')")
                     if number in (50, 500):
                         resident[number] = _resident(process.pid)
                 browser.close()

@@ -80,7 +80,7 @@ def test_only_the_registry_leads_to_the_cluster() -> None:
         ("textual_image", {"output/terminal"}),
         ("jinja2", {"output/sheet", "web/app"}),
         ("starlette", {"web"}),
-        ("uvicorn", {"web/server", "web/connections"}),
+        ("uvicorn", {"web/server"}),
         ("sqlite3", {"store", "models/cache"}),
         ("pathspec", {"images/patterns"}),
         ("tokenizers", {"models/hf_tokenizer"}),
