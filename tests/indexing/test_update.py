@@ -520,15 +520,9 @@ def test_another_model_is_refused_and_rebuild_named(index: Path, photos: Path, s
     assert contents(index) == before
 
 
-def test_weights_that_do_not_fit_leave_no_index_behind(
-    index: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(*_: object, **__: object) -> None:
-        raise WeightsUnusable("the weights do not fit")
-
-    encode_with(monkeypatch, refuse)
-    with pytest.raises(WeightsUnusable, match="do not fit"):
-        update_index(index, [photos], MINI)
+def test_weights_that_do_not_fit_leave_no_index_behind(index: Path, photos: Path) -> None:
+    with pytest.raises(WeightsUnusable, match=r"^the weights .* do not fit RN50: .*$"):
+        update_index(index, [photos], Options(model="RN50", weights=mini().weights))
     assert not index.exists()
 
 

@@ -14,7 +14,8 @@ import numpy as np
 import open_clip
 import pytest
 import torch
-from hypothesis import given, settings
+from fuzz import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from tiny_models import TEXTS, assert_they_differ, cosines, save_tiny
@@ -165,7 +166,7 @@ SIDES = st.integers(4, 160) | st.sampled_from([31, 32, 33, 48, 63, 64, 65, 127])
     size=st.sampled_from([(32, 32), (33, 33), (64, 64), (32, 48), (50, 31)]),
     fill_color=st.sampled_from([0, 7, 255]),
 )
-@settings(deadline=None, max_examples=400)
+@examples(400)
 def test_preprocessing_is_that_of_open_clip_pixel_by_pixel(width: int, height: int, **settings: Any) -> None:
     if max(width, height) > 16 * min(width, height):
         return  # deliberately not

@@ -17,7 +17,8 @@ from typing import Any
 
 import pytest
 from conftest import Run, save_scenes
-from hypothesis import HealthCheck, given, settings
+from fuzz import examples
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from terminal import in_terminal, posix
 
@@ -1035,7 +1036,7 @@ NAMES = st.sampled_from(["a.jpg", "a.png", "b.jpg", "sub/a.jpg", "sub/\u00e4\n.j
 SIDECARS = st.sampled_from(["a.xmp", "a.jpg.xmp", "a.AAE", "sub/a.jpg.json", "v.mp4.XMP"])
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     photos=st.lists(st.tuples(NAMES, st.sampled_from("xyz")), unique_by=lambda one: one[0], min_size=2),
     sidecars=st.sets(SIDECARS),

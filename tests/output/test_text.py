@@ -22,19 +22,19 @@ from clipsearch.store.filters import EVERYTHING, Filter, Size
 from clipsearch.store.verify import Damage, Repair, Verified
 
 
-@pytest.mark.parametrize("width", range(1, 60))
 @pytest.mark.parametrize(
     "path", ["~/Pictures/2023/summer/IMG_0001.jpg", "/a/" + "x" * 80 + ".jpg", "/\U0001f436/" * 20]
 )
-def test_a_shortened_path_fits_and_keeps_both_ends(path: str, width: int) -> None:
-    short = terminal._shorten(path, width)
-    assert cell_len(short) <= width
-    if cell_len(path) <= width:
-        assert short == path
-    else:
-        head, tail = short.split("…")
-        assert path.startswith(head)
-        assert path.endswith(tail)
+def test_a_shortened_path_fits_and_keeps_both_ends(path: str) -> None:
+    for width in range(1, 60):
+        short = terminal._shorten(path, width)
+        assert cell_len(short) <= width
+        if cell_len(path) <= width:
+            assert short == path
+        else:
+            head, tail = short.split("…")
+            assert path.startswith(head)
+            assert path.endswith(tail)
 
 
 def test_the_name_of_a_file_is_kept_whole_where_it_fits() -> None:

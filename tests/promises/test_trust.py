@@ -29,7 +29,7 @@ from indexes import (
 )
 from PIL import Image
 
-from clipsearch.errors import BadRequest, ClipsearchError
+from clipsearch.errors import BadRequest, ClipsearchError, WeightsUnusable
 from clipsearch.images.metadata import Metadata
 from clipsearch.images.scan import FoundFile, Rules
 from clipsearch.indexing import pipeline, run
@@ -458,7 +458,7 @@ def test_nothing_goes_over_the_network(arguments: list[str], tmp_path: Path) -> 
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_weights_cannot_run_code(clipsearch: Run, tmp_path: Path) -> None:
+def test_weights_cannot_run_code(tmp_path: Path) -> None:
     import pickle
 
     class Evil:
@@ -467,10 +467,9 @@ def test_weights_cannot_run_code(clipsearch: Run, tmp_path: Path) -> None:
 
     (tmp_path / "weights.pt").write_bytes(pickle.dumps({"visual.proj": Evil()}))
     save_scenes(tmp_path / "photos", 1)
-    arguments = ["index", tmp_path / "photos", "--model", "ViT-B-32", "--weights", tmp_path / "weights.pt"]
-    done = clipsearch(*arguments, index=tmp_path / "index")
-    assert done.status == 2
-    assert done.err.count("\n") == 1
+    options = Options(model="ViT-B-32", weights=tmp_path / "weights.pt")
+    with pytest.raises(WeightsUnusable, match=r"^[^\n]*weights\.pt[^\n]*$"):
+        update_index(tmp_path / "index", [tmp_path / "photos"], options)
     assert not (tmp_path / "was run").exists()
 
 

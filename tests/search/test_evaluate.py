@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import SCENES, Run, damage, save_scenes
-from hypothesis import given, settings
+from fuzz import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from clipsearch.arrays import unit_rows
@@ -31,7 +32,7 @@ def test_recall_counts_ranks() -> None:
     assert Recall.of(np.array([1])) == Recall(1, 1, 1, 1)
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(st.integers(0, 2**32), st.integers(1, 8), st.integers(1, 30), st.integers(1, 30))
 def test_ranks_are_those_of_sorting(seed: int, queries: int, rows: int, block: int) -> None:
     rng = np.random.default_rng(seed)

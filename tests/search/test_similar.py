@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import SCENES, Run
-from hypothesis import given, settings
+from fuzz import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -83,7 +84,7 @@ def either_way(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 def test_any_rows_are_grouped_as_all_pairs_say(either_way: None) -> None:
-    @settings(max_examples=200, deadline=None)
+    @examples(200)
     @given(
         n=st.integers(0, 30),
         dim=st.integers(1, 12),

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import SCENES, Run, damage, forbid, save_scenes
-from hypothesis import HealthCheck, example, given, settings
+from fuzz import examples
+from hypothesis import HealthCheck, example, given
 from hypothesis import strategies as st
 from PIL import Image as Picture
 
@@ -124,7 +125,7 @@ def test_a_filter_lets_through(store: Store, where: Filter, expected: str) -> No
 
 
 @given(st.data())
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_of_several_values_one_must_hold(store: Store, data: st.DataObject) -> None:
     top = os.fsdecode(store.roots()[0].path)
     (Path(top) / "sub").mkdir(exist_ok=True)

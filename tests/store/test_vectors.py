@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from fuzz import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from clipsearch.errors import IndexUnusable
@@ -348,7 +349,7 @@ def test_any_sequence_of_changes_gives_what_brute_force_gives(small_index: Path)
     with pytest.MonkeyPatch.context() as patch:
         calls = counted(patch)
 
-        @settings(max_examples=25, deadline=None)
+        @examples(25)
         @given(actions=ACTIONS)
         def run(actions: list[tuple[str, int]]) -> None:
             with tempfile.TemporaryDirectory() as folder:
