@@ -38,7 +38,7 @@ OWNERS = {
     "textual_image": {"output/terminal"},
     "jinja2": {"output/sheet", "web/app"},
     "starlette": {"web"},
-    "uvicorn": {"web/server", "web/connections"},
+    "uvicorn": {"web/server"},
     "sqlite3": {"store", "models/cache"},
     "pathspec": {"images/patterns"},
     "tokenizers": {"models/hf_tokenizer"},

@@ -446,6 +446,8 @@ def test_what_is_in_a_folder_of_moved_copies_does_not_count(home: Path, place: P
     [
         ("x.jpg", "x.jpg.xmp x.jpg.XMP x.xmp x.Xmp x.AAE x.jpg.json x.jpg.supplemental-metadata.json", "all"),
         ("x.jpg", "x.jpg.supplemental-metad.json", "all"),
+        ("x.jpg", "x.JPG.xmp", "all"),
+        ("x.jpg", "x.JPG x.JPG.xmp x.jpg.xmp", "x.jpg.xmp"),
         ("x(1).jpg", "x.jpg(1).json x(1).jpg.xmp", "all"),
         ("x(1).jpg", "x.jpg.supplemental-metadata(1).json", "all"),
         ("x.jpg", "x.CR2 x.xmp x.AAE x.jpg.json x.jpg.xmp", "x.jpg.xmp"),

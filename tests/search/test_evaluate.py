@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from clipsearch.arrays import unit_rows
 from clipsearch.errors import IndexDamaged
-from clipsearch.models.encoders import ColdEncoder
+from clipsearch.models.encoders import NumpyEncoder
 from clipsearch.models.model import mini
 from clipsearch.search import evaluate as evaluation
 from clipsearch.search.evaluate import Recall, evaluate, ranks
@@ -173,9 +173,9 @@ def test_both_directions_are_those_of_brute_force(drawn: Path, drawn_index: Path
     with Store.open(drawn_index) as store:
         measured = evaluate(store, [(os.fsencode(drawn / f"{n:02d}.png"), caption) for n, caption in said])
         image_ids = [store.image_of(store.roots()[0], b"%02d.png" % n) for n in range(40)]
-        images = unit_rows(np.stack([store.embeddings_of([image_id])[1][0] for image_id in image_ids]))
+        images = unit_rows(np.stack([store.images.embeddings_of([image_id])[1][0] for image_id in image_ids]))
     captions = sorted({caption for _, caption in said})
-    texts = ColdEncoder(mini()).encode_texts(captions)
+    texts = NumpyEncoder(mini()).encode_texts(captions)
     scores = images @ texts.T
     right = np.zeros(scores.shape, bool)
     for n, caption in said:

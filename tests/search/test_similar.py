@@ -286,7 +286,7 @@ def many(folder: Path, index: Path, photos: int, kinds: int, seed: int) -> Store
     for name in (b"b", b"b-c"):  # whose files are in another order by root and path than by whole paths
         path = os.fsencode(folder) + b"/" + name
         os.makedirs(path)
-        root = store.add_root(path, Rules())
+        root = store.folders.add(path, Rules())
         for number in range(photos // 2):
             content = b"%d" % (rng.integers(photos) if number % 5 == 0 else seed + number + photos * root.id)
             file = os.path.join(path, b"%d.png" % number)
@@ -294,8 +294,8 @@ def many(folder: Path, index: Path, photos: int, kinds: int, seed: int) -> Store
             os.utime(file, ns=(0, int(rng.integers(2))))
             metadata = Metadata(int(rng.integers(1, 3)), 1, None, None, None, None)
             vector = unit_rows(centres[rng.integers(kinds)] + rng.normal(size=192) * rng.choice([1e-3, 0.1]))
-            image_id = store.find_image(content) or store.add_image(content, metadata, vector)
-            store.put_photo(root, found_file(os.path.basename(file), os.stat(file)), image_id, None)
+            image_id = store.find_image(content) or store.images.add(content, metadata, vector)
+            store.photos.put(root, found_file(os.path.basename(file), os.stat(file)), image_id, None)
     store.commit()
     return store
 
