@@ -110,6 +110,11 @@ def upward(path: bytes) -> Iterator[bytes]:
         yield path
 
 
+def bounds(folder: bytes) -> tuple[bytes, bytes]:
+    """The range, low <= path < high, of the paths below a folder; of all paths below an empty one."""
+    return (folder + b"/", folder + b"0") if folder else (b"", b"\xff" * 256)  # "0" follows "/"
+
+
 def spellings(path: bytes) -> Iterator[bytes]:
     """How the index may have written a path: as it is, with links to its folder resolved, or with all of them."""
     yield os.path.abspath(path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -14,10 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import fuzz
 import platformdirs
 import pytest
 import scenes
 import warm
+from filelock import FileLock
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # the hub's library reads it when it is imported
 # The tests run in as many processes as there are cores.
@@ -33,6 +36,8 @@ from clipsearch.models.model import Model, mini
 from clipsearch.store import schema
 from clipsearch.store.catalogue import CATALOGUE, Store
 from clipsearch.threads import usable_cores
+
+fuzz.load_profile()
 
 SCENES = scenes.draw_distinct(40, seed=20_000_000, size=160)
 
@@ -197,39 +202,72 @@ def forbid(patch: pytest.MonkeyPatch, folder: Path) -> None:
     patch.setattr(os, "scandir", scandir)
 
 
+Once = Callable[[str, Callable[[Path], object]], Path]
+
+
+def _shared(basetemp: Path) -> Path:
+    """The folder that all processes of a run of the tests share."""
+    return (basetemp.parent if "PYTEST_XDIST_WORKER" in os.environ else basetemp) / "once"
+
+
 @pytest.fixture(scope="session")
-def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
+    """Makes what no test changes once for all test processes: `once("photos", draw)` has `draw` make the path."""
+    shared = _shared(tmp_path_factory.getbasetemp()).resolve()
+    shared.mkdir(exist_ok=True)
+
+    def made(name: str, make: Callable[[Path], object]) -> Path:
+        done = shared / f"{name}.done"
+        with FileLock(shared / f"{name}.lock"):
+            if not done.exists():
+                make(shared / name)
+                done.touch()
+        return shared / name
+
+    return made
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Delete what is large, when the last process is done with it."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        basetemp = session.config._tmp_path_factory.getbasetemp()
+        (_shared(basetemp) / VIT_B_32).unlink(missing_ok=True)
+
+
+@pytest.fixture(scope="session")
+def drawn(once: Once) -> Path:
     """A folder with all drawn scenes. Not to be changed."""
-    folder = tmp_path_factory.mktemp("drawn").resolve()
-    save_scenes(folder)
-    return folder
+    return once("drawn", save_scenes)
 
 
 @pytest.fixture(scope="session")
-def drawn_index(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The index of the drawn scenes, made with mini. Not to be changed."""
-    index = tmp_path_factory.mktemp("drawn-index") / "index"
-    update_index(index, [drawn], Options(model="mini"))
-    return index
+def drawn_index(drawn: Path, once: Once, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The index of the drawn scenes, made with mini, of this process. Not to be changed."""
+    index = once("drawn-index", lambda index: update_index(index, [drawn], Options(model="mini")))
+    return shutil.copytree(index, tmp_path_factory.mktemp("drawn-index") / "index")
+
+
+VIT_B_32 = "vit-b-32.safetensors"
 
 
 @pytest.fixture(scope="session")
-def vit_b_32(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def vit_b_32(once: Once) -> Path:
     """Weights of a ViT-B/32 that has learned nothing, 605 MB, with embeddings that differ as much as trained ones."""
-    import open_clip
-    import torch
-    from safetensors.torch import save_file
 
-    torch.manual_seed(7)
-    model = open_clip.create_model("ViT-B-32")
-    with torch.no_grad():
-        for name, value in model.named_parameters():
-            if name.endswith(("positional_embedding", "token_embedding.weight", "conv1.weight")):
-                value.mul_(20)
-    path = tmp_path_factory.mktemp("weights") / "vit-b-32.safetensors"
-    save_file({name: value.contiguous() for name, value in model.state_dict().items()}, path)
-    yield path
-    path.unlink()
+    def make(path: Path) -> None:
+        import open_clip
+        import torch
+        from safetensors.torch import save_file
+
+        torch.manual_seed(7)
+        model = open_clip.create_model("ViT-B-32")
+        with torch.no_grad():
+            for name, value in model.named_parameters():
+                if name.endswith(("positional_embedding", "token_embedding.weight", "conv1.weight")):
+                    value.mul_(20)
+        save_file({name: value.contiguous() for name, value in model.state_dict().items()}, path)
+
+    return once(VIT_B_32, make)
 
 
 @pytest.fixture

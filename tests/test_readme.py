@@ -16,7 +16,6 @@ from terminal import every_command, help_examples
 
 from clipsearch.images.xmp import with_keywords
 from clipsearch.indexing.update import Options, update_index
-from clipsearch.store import texts
 from clipsearch.store.catalogue import Store
 from clipsearch.store.photo import Line
 
@@ -88,9 +87,9 @@ def somebody(folder: Path, program: str) -> dict[str, str]:
     index = folder / ".local/share/clipsearch"
     update_index(index, [folder / "Pictures", folder / "media/old-drive"], Options(model="mini"))
     with Store.open(index, write=True) as store:  # as if it was read: reading itself is slow, and tested elsewhere
-        texts.set_read(store, True)
-        for number, photo in enumerate(texts.unread(store)):
-            texts.put(store, photo.image_id, [] if number else [Line(line, 0, 0.1, 1, 0.2) for line in WRITTEN])
+        store.ocr_text.enable(True)
+        for number, photo in enumerate(store.ocr_text.unread()):
+            store.ocr_text.put(photo.image_id, [] if number else [Line(line, 0, 0.1, 1, 0.2) for line in WRITTEN])
         store.commit()
     environment = os.environ | {"HOME": str(folder), "PATH": f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}"}
     environment["BROWSER"] = "true"

@@ -153,7 +153,7 @@ def _print(found: Iterable[Labelled], form: str, to_count: list[str] | None) -> 
     if to_count is None and form == "table":
         write(terminal.labels(found, width(), colour=colour()))
     elif to_count is None:
-        write_records(records.labelled(found, form))
+        write_records(records.labels(found, form))
     elif form == "table":
         write([terminal.label_counts(_counted(found, to_count), width(), colour=colour())])
     else:

@@ -331,7 +331,7 @@ def _answer_each(sources: Sequence[str], index: Index, question: Question) -> tu
         else:
             found = found or bool(answer)
             none = [records.as_json({"query": query, "hits": 0})]
-            write_records(records.jsonl(answer, query=query) if answer else none)
+            write_records(records.hits(answer, "jsonl", query=query) if answer else none)
         sys.stdout.flush()
     return found, failed
 
@@ -355,14 +355,8 @@ def _show(hits: list[Hit], how: _Shown, title: str, subtitle: str) -> None:
         _preview(hits)
     elif how.form == "table":
         write([terminal.hits(hits, width(), colour=colour())])
-    elif how.form == "paths":
-        write_records(records.paths(hits, b"\0" if how.null else b"\n"))
-    elif how.form == "tsv":
-        write_records(records.tsv(hits))
-    elif how.form == "jsonl":
-        write_records(records.jsonl(hits, with_where=how.where))
     else:
-        write_records(records.json_array(hits, with_where=how.where))
+        write_records(records.hits(hits, how.form, b"\0" if how.null else b"\n", with_where=how.where))
 
 
 def _sheet(hits: Sequence[Hit], title: str, subtitle: str, how: _Shown) -> None:

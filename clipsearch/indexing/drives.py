@@ -9,7 +9,8 @@ from clipsearch.images.kinds import can_read_videos, is_video_name
 from clipsearch.images.scan import FoundFile, Overlooked
 from clipsearch.paths import join
 from clipsearch.store.catalogue import Known, Root, Store
-from clipsearch.store.drives import UNKNOWN, Away, Drive, Mounts, Offline, Presence
+from clipsearch.store.drives import UNKNOWN, Away, Drive, Offline, Presence
+from clipsearch.store.mounts import Mounts
 
 
 class Mount(NamedTuple):
@@ -24,7 +25,7 @@ class DriveRecorder:
 
     def __init__(self, store: Store, root: Root) -> None:
         self._store, self._root, self._mounts = store, root, Mounts()
-        self._recorded = {drive.id: drive for drive in store.drives(root)}
+        self._recorded = {drive.id: drive for drive in store.drives.of(root)}
         self._new_devices: dict[int, int] = {}
         self._moved: dict[Mount, list[bytes]] = {}
         self._drives: dict[bytes, Drive] = {}  # by mount point
@@ -47,25 +48,25 @@ class DriveRecorder:
         """Write the differences to the store."""
         for drive_id, device in self._new_devices.items():
             self._recorded[drive_id] = self._recorded[drive_id]._replace(device=device)
-            self._store.set_drive(self._root, self._recorded[drive_id])
+            self._store.drives.update(self._root, self._recorded[drive_id])
         seen = self._store.presence(self._root).seen
         for drive in list(self._recorded.values()):
             # An offline drive with photos may be another one at the same mount point.
-            if drive.id in seen or not self._store.has_photos_on(self._root, drive):
+            if drive.id in seen or not self._store.drives.has_photos(self._root, drive):
                 first = self._drives.setdefault(drive.mount, drive)
                 if first is not drive:  # both were recorded before a new root took in an older one
-                    self._store.unite_drives(first, [drive])
+                    self._store.drives.unite(first, [drive])
         for mount, paths in self._moved.items():
-            self._store.lie_on(self._root, self.drive_at(mount), paths)
+            self._store.drives.assign(self._root, self.drive_at(mount), paths)
 
     def drive_at(self, mount: Mount) -> Drive:
         """The drive at a mount point; a new one if the recorded one is offline."""
         drive = self._drives.get(mount.point)
         if drive is None:
-            drive = self._store.add_drive(self._root, *mount)
+            drive = self._store.drives.add(self._root, *mount)
         elif drive.device != mount.device:
             drive = drive._replace(device=mount.device)
-            self._store.set_drive(self._root, drive)
+            self._store.drives.update(self._root, drive)
         self._drives[mount.point] = drive
         return drive
 
@@ -89,7 +90,7 @@ class DeletionCheck:
 
     def _refresh(self) -> None:
         presence = self._store.presence(self._root)
-        self._recorded = {UNKNOWN, *(drive.id for drive in self._store.drives(self._root))}
+        self._recorded = {UNKNOWN, *(drive.id for drive in self._store.drives.of(self._root))}
         self._witnesses = {UNKNOWN: self._root.path, **presence.seen}
         self._reasons: dict[int, Offline] = {}
         self.offline: list[Away] = []
@@ -121,7 +122,7 @@ class DeletionCheck:
 
     def _counts_as_deleted(self, drive: int, moved: bool) -> bool:
         if drive not in self._recorded:
-            raise self._store.damaged()
+            raise self._store.database.damaged()
         why = self._reasons.get(drive)
         if why is not None:
             return moved and why is Offline.EMPTY

@@ -28,7 +28,7 @@ def for_new_index(options: Options, on_note: OnNote) -> Model:
 def of_index(store: Store, options: Options) -> Model:
     """The index's model. Raises `ModelMismatch` if another one was asked for."""
     model = Model.from_json(store.model)
-    if not _is_chosen(options) or (options.weights is None and models.means(options.model or "", model)):
+    if not _is_chosen(options) or (options.weights is None and models.refers_to(options.model or "", model)):
         return model
     wanted = options.model or ""
     if options.weights is not None:
@@ -41,7 +41,7 @@ def of_index(store: Store, options: Options) -> Model:
 
 def for_rebuild(store: Store, options: Options, on_note: OnNote) -> Model:
     """The model asked for, or the index's own with its current weights."""
-    return for_new_index(options, on_note) if _is_chosen(options) else models.as_it_is_now(store.model)
+    return for_new_index(options, on_note) if _is_chosen(options) else models.current_model(store.model)
 
 
 def _is_chosen(options: Options) -> bool:

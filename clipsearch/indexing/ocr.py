@@ -12,10 +12,9 @@ from clipsearch.images.sandbox import Decoders
 from clipsearch.indexing.pipeline import commit_regularly
 from clipsearch.indexing.report import OnProgress, Progress, Report
 from clipsearch.models.ocr import LONG_SIDE, Reader
-from clipsearch.store import texts
 from clipsearch.store.catalogue import Store
+from clipsearch.store.ocr_text import Unread
 from clipsearch.store.photo import Line
-from clipsearch.store.texts import Unread
 from clipsearch.threads import BoundedMap
 
 _PREFETCH = 2  # photos in the queue of each thread
@@ -25,12 +24,12 @@ _Result = tuple[Unread, list[Line] | None]  # None if the file could not be read
 
 def read_photos(store: Store, workers: int, report: Report, on_progress: OnProgress) -> None:
     """Read the photos that were not read before, in `workers` threads."""
-    unread = texts.unread(store)
+    unread = store.ocr_text.unread()
     with Decoders(workers) as decoders:
         results = commit_regularly(_read_all(unread, decoders, workers), store.commit)
         for done, (photo, lines) in enumerate(results, 1):
             if lines is not None:
-                texts.put(store, photo.image_id, lines)
+                store.ocr_text.put(photo.image_id, lines)
                 report.read += 1
                 report.with_text += bool(lines)
             on_progress(Progress("read", done, len(unread)))

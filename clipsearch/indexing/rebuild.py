@@ -15,7 +15,6 @@ from clipsearch.indexing.options import Options
 from clipsearch.indexing.report import OnNote, OnProgress, Report
 from clipsearch.indexing.run import Run
 from clipsearch.paths import join, relative_to
-from clipsearch.store import texts
 from clipsearch.store.catalogue import Known, Root, Store
 
 
@@ -41,7 +40,7 @@ def rebuild(
     with store.rebuilding(model.to_json(), model.dim) as rebuilt:
         report = Run(rebuilt, model, options, on_progress).update([(root, b"") for root in rebuilt.roots()])
         _check_nothing_is_lost(store, rebuilt, pruned, report)
-        texts.copy(store, rebuilt)
+        store.ocr_text.copy_to(rebuilt.database)
     return report
 
 
@@ -57,7 +56,7 @@ def _check_nothing_is_lost(old: Store, new: Store, pruned: dict[Root, frozenset[
         deletions = DeletionCheck(old, root, drives)
         lost += [
             join(root.path, known.path)
-            for known in old.known(root)
+            for known in old.photos.known(root)
             if known.error is None
             and new.image_of(root, known.path) is None
             and not deletions.is_deleted(known.path, known.drive)

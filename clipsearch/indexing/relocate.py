@@ -10,7 +10,6 @@ from typing import NamedTuple
 from clipsearch.errors import BadRequest, NotIndexed
 from clipsearch.indexing.roots import Directory, check_folders
 from clipsearch.paths import absolute, join, relative_to
-from clipsearch.store import vectors
 from clipsearch.store.catalogue import Root, Store
 
 
@@ -30,10 +29,10 @@ def forget(folder: Path, directories: Sequence[Directory]) -> int:
         found = [_drives_at(store, directory) or _root_at(store, directory) for directory in directories]
         count = 0
         for one in dict.fromkeys(found):
-            count += store.remove_root(one) if isinstance(one, Root) else store.remove_drives(one)
+            count += store.folders.remove(one) if isinstance(one, Root) else store.drives.remove(one)
         store.prune()
         store.commit()
-        vectors.refresh(store)
+        store.vectors.update()
     return count
 
 
@@ -45,11 +44,11 @@ def relocate(folder: Path, old: Directory, new: Directory) -> Relocated:
     with Store.open(folder, write=True) as store:
         root, path = _root_at(store, old), absolute(new)
         _check_move(store, root, path, new)
-        known = [photo.path for photo in store.known(root) if photo.error is None]
+        known = [photo.path for photo in store.photos.known(root) if photo.error is None]
         there = sum(os.path.exists(join(path, photo)) for photo in known)
         if known and not there:
             raise BadRequest(f"none of the photos of {os.fsdecode(root.path)} are in {os.fspath(new)}")
-        store.move_root(root, path)
+        store.folders.move(root, path)
         store.commit()
     return Relocated(there, len(known))
 

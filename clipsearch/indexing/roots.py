@@ -30,7 +30,7 @@ def targets(store: Store, directories: Sequence[Directory], options: Options) ->
     known = [root.path for root in store.roots()]
     if not directories:
         rules = {root: options.rules(root.rules, root.path, known) for root in store.roots()}
-        return [(store.set_rules(root, new), b"") for root, new in rules.items()]
+        return [(store.folders.set_rules(root, new), b"") for root, new in rules.items()]
     paths = [absolute(directory) for directory in directories]
     for path in paths:
         _record(store, path, options, [*known, *paths])
@@ -54,9 +54,9 @@ def _record(store: Store, path: bytes, options: Options, roots: Collection[bytes
         for inner in store.roots():
             if relative_to(inner.path, path) is not None:
                 _check_can_absorb(store, inner, path, rules)
-        store.add_root(path, rules)
+        store.folders.add(path, rules)
     elif around.path == path:
-        store.set_rules(around, rules)
+        store.folders.set_rules(around, rules)
     else:
         _check_inside(around, path, rules)
 

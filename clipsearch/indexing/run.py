@@ -29,7 +29,7 @@ from clipsearch.indexing.pipeline import Pipeline, Stages, commit_regularly
 from clipsearch.indexing.read_file import Contents, read_file
 from clipsearch.indexing.report import OnProgress, Progress, Report
 from clipsearch.indexing.roots import Target
-from clipsearch.models.encoders import Encoder, in_numpy
+from clipsearch.models.encoders import Encoder, numpy_encoder
 from clipsearch.models.model import Model
 from clipsearch.models.precision import encoder_for
 from clipsearch.paths import join, relative_to
@@ -138,7 +138,7 @@ class Run:
         unreadable: list[bytes] = []
         missing = self._missing.setdefault(root, [])
         found_files = self._scan(root, below, exclusions, unreadable)
-        for found, known in _merge(found_files, self._store.known(root, below)):
+        for found, known in _merge(found_files, self._store.photos.known(root, below)):
             if found is None:
                 assert known is not None
                 is_unseen_video = is_video_name(known.path) and not can_read_videos()
@@ -203,7 +203,7 @@ class Run:
 
         broken = [item for item in self._pending if item.found.error is not None]
         sound = [item for item in self._pending if item.found.error is None]
-        with Remote[_Pending](self._model, options, self._stages, self._store.contents()) as remote:
+        with Remote[_Pending](self._model, options, self._stages, self._store.images.contents()) as remote:
             skipped = ((item, Contents(error=item.found.error), None) for item in broken)
             self._store_all(itertools.chain(skipped, remote.run(sound)))
             self._report.precision, self._report.disagreed = remote.precision, remote.disagreed
@@ -211,7 +211,7 @@ class Run:
     def _read(self, decoders: Decoders, item: _Pending) -> Contents:
         if item.found.error is not None:
             return Contents(error=item.found.error)
-        return read_file(item.path, self._store.has_image, decoders)
+        return read_file(item.path, self._store.images.is_known, decoders)
 
     def _encoder(self) -> Encoder:
         many = len(self._pending) > FEW or any(is_video_name(item.found.path) for item in self._pending)
@@ -222,7 +222,7 @@ class Run:
         """The encoder that finishes soonest: NumPy for a few photos, since importing torch takes longer."""
         device, precision = self._options.device, self._options.precision
         if not many and device in ("auto", "cpu") and precision in ("auto", "fp32"):
-            encoder = in_numpy(self._model, texts=False, images=True)
+            encoder = numpy_encoder(self._model, texts=False, images=True)
             if encoder is not None:
                 return encoder
         disagreed = self._report.disagreed  # bound here: a cached encoder must not keep the run in memory
@@ -262,11 +262,11 @@ class Run:
     def _add(self, contents: Contents, metadata: Metadata, rows: Array) -> int:
         """Add an image, or the frames of a video; the frame closest to their mean represents the video."""
         best = int((rows @ rows.mean(0)).argmax())
-        image_id = self._store.add_image(contents.content, metadata, rows[best], contents.hash)
+        image_id = self._store.images.add(contents.content, metadata, rows[best], contents.hash)
         if contents.times:
             order = [best, *(n for n in range(len(rows)) if n != best)]
             frames = ((contents.times[n], frame_hash(contents.content, contents.times[n]), rows[n]) for n in order)
-            self._store.add_frames(image_id, metadata, frames)
+            self._store.images.add_frames(image_id, metadata, frames)
         return image_id
 
     def _store_failure(self, item: _Pending, error: str, unread: bool) -> None:
@@ -299,7 +299,7 @@ class Run:
 
     def _put(self, item: _Pending, image_id: int | None, error: str | None, keywords: Iterable[str] = ()) -> None:
         drive = self._drives[item.root].drive_at(item.mount)
-        self._store.put_photo(item.root, item.found, image_id, error, keywords, drive.id)
+        self._store.photos.put(item.root, item.found, image_id, error, keywords, drive.id)
 
     # -------------------------------------------------------------------------------- remove
 
@@ -314,7 +314,7 @@ class Run:
                     if deletions.is_deleted(one.known.path, one.known.drive, moved=one.image in self._moved_images)
                 ]
                 files = [one.known.path for one in deleted if one.link is None]
-                self._store.remove_photos(root, files)
+                self._store.photos.remove(root, files)
                 removed += len(files)
                 for one in deleted:
                     if one.link is not None:

@@ -6,14 +6,13 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from clipsearch.images.scan import Rules
 from clipsearch.models.model import Model
 from clipsearch.models.precision import measured
 from clipsearch.paths import join, relative_to
-from clipsearch.store.drives import Offline, Presence, why_unreadable
-from clipsearch.store.photo import Root, RootCounts
+from clipsearch.store.drives import Offline, OfflinePart, why_unreachable
+from clipsearch.store.photo import Root
 from clipsearch.store.searchable import Searchable
 from clipsearch.threads import usable_cores
 
@@ -27,14 +26,6 @@ class RootStatus:
     photos: int
     skipped: int
     offline: Offline | None
-
-
-class OfflinePart(NamedTuple):
-    """A folder or drive inside a root that is offline, while the rest of the root is not."""
-
-    path: bytes
-    photos: int
-    why: Offline
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,49 +52,43 @@ class Status:
 def status_of(store: Searchable) -> Status:
     """Raises `ModelMismatch` if the index's model is unknown."""
     model = Model.from_json(store.model)
-    roots: list[RootStatus] = []
-    offline: list[OfflinePart] = []
-    for counts in store.counts():
-        presence = store.presence(counts.root)
-        roots.append(_root_status(counts, presence))
-        if presence.whole is None:
-            offline += _offline_parts(store, counts.root, presence)
-    read, with_text = store.read_counts()
+    roots = folders_of(store)
+    summary = store.summary()
+    online = [root for root, folder in zip(store.roots(), roots, strict=True) if folder.offline is None]
+    unreadable = [part for root in online for part in _unreadable_parts(store, root, summary.offline)]
     return Status(
         place=store.place,
         model=model.name,
         fingerprint=model.fingerprint,
         dim=model.dim,
         photos=sum(root.photos for root in roots),
-        embeddings=store.count_embeddings(),
-        size=store.size_on_disk(),
-        method=store.method(),
+        embeddings=summary.embeddings,
+        size=summary.size,
+        method=summary.method,
         roots=roots,
-        skipped=store.skipped(),
-        offline=offline,
+        skipped=summary.skipped,
+        offline=sorted([*summary.offline, *unreadable]),
         rates=measured(model, usable_cores()) or {},
-        read=read,
-        with_text=with_text,
-        distinct=store.count_distinct(),
+        read=summary.read,
+        with_text=summary.with_text,
+        distinct=summary.distinct,
     )
 
 
 def folders_of(store: Searchable) -> list[RootStatus]:
     """The indexed folders, by path; cheaper than the whole status."""
-    return [_root_status(counts, store.presence(counts.root)) for counts in store.counts()]
+    return [
+        RootStatus(one.root.path, one.root.rules, one.photos, one.skipped, store.presence(one.root).whole)
+        for one in store.counts()
+    ]
 
 
-def _root_status(counts: RootCounts, presence: Presence) -> RootStatus:
-    return RootStatus(counts.root.path, counts.root.rules, counts.photos, counts.skipped, presence.whole)
-
-
-def _offline_parts(store: Searchable, root: Root, presence: Presence) -> Iterator[OfflinePart]:
-    for away in presence.away:
-        yield OfflinePart(away.place, sum(store.count_on(root, drive) for drive in away.drives), away.why)
+def _unreadable_parts(store: Searchable, root: Root, offline: list[OfflinePart]) -> Iterator[OfflinePart]:
+    """The unreadable folders that are not offline for another reason."""
     photos = Counter(os.path.dirname(path) for path in store.files_of(root))
     for folder, count in sorted(photos.items()):
         path = join(root.path, folder) if folder else root.path
-        if any(relative_to(path, away.place) is not None for away in presence.away):
+        if any(relative_to(path, part.path) is not None for part in offline):
             continue
-        if why_unreadable(path) is Offline.UNREADABLE:
+        if why_unreachable(path) is Offline.UNREADABLE:
             yield OfflinePart(path, count, Offline.UNREADABLE)

@@ -15,7 +15,6 @@ from clipsearch.indexing.rebuild import rebuild
 from clipsearch.indexing.report import OnNote, OnProgress, Progress, Report
 from clipsearch.indexing.run import Run
 from clipsearch.models.encoders import check_names
-from clipsearch.store import texts, vectors
 from clipsearch.store.catalogue import CATALOGUE, Store
 from clipsearch.threads import usable_cores
 
@@ -51,7 +50,7 @@ def update_index(
         store = _create(folder, directories, options, on_note, replace=True)
     with store:
         try:
-            _check_ocr(options, texts.is_read(store))
+            _check_ocr(options, store.ocr_text.enabled())
             if rebuilds:
                 report = rebuild(store, directories, options, on_progress, on_note)
             else:
@@ -63,7 +62,7 @@ def update_index(
             if is_new and store.is_empty():  # the model did not load
                 store.discard()
             raise
-        vectors.refresh(store)
+        store.vectors.update()
         _read_text(store, options, report, on_progress)
     report.seconds = time.monotonic() - began
     return report
@@ -93,9 +92,9 @@ def _check_ocr(options: Options, was_read: bool) -> None:
 
 def _read_text(store: Store, options: Options, report: Report, on_progress: OnProgress) -> None:
     if options.ocr is not None:
-        texts.set_read(store, options.ocr)
+        store.ocr_text.enable(options.ocr)
         store.commit()
-    if texts.is_read(store):
+    if store.ocr_text.enabled():
         from clipsearch.indexing.ocr import read_photos
 
         read_photos(store, options.workers or usable_cores(), report, on_progress)

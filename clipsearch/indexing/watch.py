@@ -24,7 +24,8 @@ from clipsearch.indexing.roots import Directory
 from clipsearch.indexing.update import update_index
 from clipsearch.paths import absolute, relative_to
 from clipsearch.store.catalogue import CATALOGUE, Offline, Root, Store
-from clipsearch.store.drives import mount_points, place_of
+from clipsearch.store.drives import place_of
+from clipsearch.store.mounts import mount_points
 
 POLL_SECONDS = 30.0
 _TICK = 1.0  # seconds between checks for what has no event, such as the end of a burst or a mounted drive
@@ -148,10 +149,10 @@ class Watch:
 
     def _indexed(self) -> tuple[list[Root], set[bytes]]:
         """The roots, and the mount points of the drives inside them."""
-        self._store.renew()
+        self._store.refresh()
         roots = self._store.roots()
-        drives = {place_of(root, drive) for root in roots for drive in self._store.drives(root)}
-        self._store.rest()
+        drives = {place_of(root, drive) for root in roots for drive in self._store.drives.of(root)}
+        self._store.end_snapshot()
         return roots, drives - {root.path for root in roots}
 
     def _is_polled(self, path: bytes) -> bool:
@@ -164,12 +165,12 @@ class Watch:
             return {folder for path in paths if (folder := folders.around(path)) is not None}
         exclusions = {root: Exclusions(root.rules) for root in folders.roots}
         affected: set[bytes] = set()
-        self._store.renew()
+        self._store.refresh()
         for path in paths:
             folder, root = folders.around(path), folders.root_of(path)
             if folder is not None and root is not None and self._is_relevant(path, root, exclusions[root]):
                 affected.add(_nearest_folder(path, folder))
-        self._store.rest()
+        self._store.end_snapshot()
         return affected if len(affected) <= _MANY_FOLDERS else {f for p in affected if (f := folders.around(p))}
 
     def _is_relevant(self, path: bytes, root: Root, exclusions: Exclusions) -> bool:
@@ -181,7 +182,7 @@ class Watch:
         is_scanned = is_folder or may_be_a_photo(path, root.rules) or is_xmp_name(path)
         if is_scanned and not exclusions.rule_for(below + b"/" * is_folder):
             return True
-        return next(self._store.known(root, below), None) is not None
+        return next(self._store.photos.known(root, below), None) is not None
 
     def _update_due(self, due: set[bytes], folders: _Folders) -> Iterator[Report]:
         """Update the folders that are due, and yield the report if anything changed. If locked, they stay due."""

@@ -13,7 +13,7 @@ from clipsearch.images.kinds import SUFFIXES, can_read_videos, is_video_name
 from clipsearch.images.scan import Exclusions, Setting, is_modified
 from clipsearch.paths import absolute, join, relative_to
 from clipsearch.store.catalogue import Root, Store
-from clipsearch.store.drives import Offline, why_unreadable
+from clipsearch.store.drives import Offline, why_unreachable
 
 _SETTINGS = {
     Setting.HIDDEN: "the file or a folder above it is hidden",
@@ -62,7 +62,7 @@ def why_of(store: Store, path: str | os.PathLike[str]) -> Why:
     if not places:
         return Why(spelt, State.OUTSIDE if os.path.lexists(spelt) else State.MISSING)
     # A folder behind a link may be indexed under either name; prefer the one that the index has.
-    root, below, name = next((place for place in places if store.known_file(*place[:2])), places[0])
+    root, below, name = next((place for place in places if store.photos.known_file(*place[:2])), places[0])
     state, detail = _state(store, root, below)
     return Why(name, state, detail, root.path)
 
@@ -71,9 +71,9 @@ def _state(store: Store, root: Root, below: bytes) -> tuple[State, str]:
     presence = store.presence(root)
     if presence.whole:
         return State.OFFLINE, f"{os.fsdecode(root.path)} {presence.whole}"
-    known = store.known_file(root, below)
+    known = store.photos.known_file(root, below)
     path = join(root.path, below) if below else root.path
-    drives = {known.drive} if known else store.drives_below(root, below) if presence.away else set()
+    drives = {known.drive} if known else store.drives.below(root, below) if presence.away else set()
     away = next((one for one in presence.away if one.drives & drives), None)
     offline = (State.OFFLINE, f"{os.fsdecode(away.place)} {away.why}") if away is not None else None
     try:
@@ -99,9 +99,9 @@ def _state_of_folder(store: Store, root: Root, below: bytes, path: bytes) -> tup
     by = Exclusions(root.rules).rule_for(below + b"/") if below else None
     if by is not None:
         return State.EXCLUDED, _because(by)
-    if why_unreadable(path) is Offline.UNREADABLE:
+    if why_unreachable(path) is Offline.UNREADABLE:
         return State.UNREADABLE, _DENIED
-    files = list(store.known(root, below))
+    files = list(store.photos.known(root, below))
     if not files:
         return State.EMPTY, ""
     skipped = sum(file.error is not None for file in files)

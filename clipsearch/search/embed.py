@@ -165,9 +165,9 @@ class Embedder:
 
     @functools.cached_property
     def _tower(self) -> ImageTower | ConvTower | SiglipImageTower:
-        from clipsearch.models.encoders import in_numpy
+        from clipsearch.models.encoders import numpy_encoder
 
-        encoder = in_numpy(self.model, texts=False, images=True)
+        encoder = numpy_encoder(self.model, texts=False, images=True)
         if encoder is None:
             raise BadRequest(f"{self.model.name} cannot say where in a photo something is")
         return encoder.image_tower

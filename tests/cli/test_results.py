@@ -80,7 +80,7 @@ def test_a_contact_sheet(clipsearch: Run, drawn: Path, drawn_index: Path, tmp_pa
     SCENES[0].image.save(photo)
     before = photo.read_bytes()
     refused = clipsearch("query", "a red circle", "--html", photo, index=drawn_index)
-    assert refused.err == f"clipsearch: {photo} exists and is not a contact sheet of clipsearch; take another name\n"
+    assert refused.err == f"clipsearch: {photo} exists and is not a contact sheet of clipsearch; choose another name\n"
     assert photo.read_bytes() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a page.html", "photo.png"]
     refused = clipsearch("query", "a red circle", "--html", "/nowhere/x.html", index=drawn_index)
@@ -225,7 +225,7 @@ def test_results_are_copied_and_linked(clipsearch: Run, drawn: Path, drawn_index
     for options, words in (
         (("--copy-to", tmp_path, "--link-to", tmp_path), "not both"),
         (("--numbered",), "--numbered needs"),
-        (("--copy-to", drawn / "00.png"), "there is a file in its place"),
+        (("--copy-to", drawn / "00.png"), "it or a parent is a file"),
         (("--batch", "-", "--copy-to", tmp_path), "--batch"),
     ):
         refused = clipsearch(*(query[:1] if "--batch" in options else query), *options, index=drawn_index)

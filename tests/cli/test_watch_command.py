@@ -146,7 +146,7 @@ def test_a_job_of_launchd() -> None:
 
 @pytest.mark.parametrize("name", ["a\x1b[31m", "a\udcff"])
 def test_a_name_that_launchd_cannot_take_is_a_sentence(name: str) -> None:
-    with pytest.raises(BadRequest, match="launchd takes no names"):
+    with pytest.raises(BadRequest, match="launchd cannot use names"):
         launchd_job(["/bin/clipsearch", "watch", "--", name], "/tmp/log")
 
 

@@ -23,7 +23,7 @@ from clipsearch.indexing.report import Report
 from clipsearch.indexing.status import status_of
 from clipsearch.indexing.update import Options, update_index
 from clipsearch.indexing.why import State, why_of
-from clipsearch.store import drives
+from clipsearch.store import mounts
 from clipsearch.store.catalogue import Store
 from clipsearch.store.drives import Offline
 from clipsearch.store.filters import Filter
@@ -101,14 +101,14 @@ class Numbered(Drive):
 
     def __init__(self, point: Path, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         super().__init__(point, source)
-        device_of, identity = drives.device_of, scanning._identity
+        device_of, identity = mounts.device_of, scanning._identity
 
         def numbered(path: bytes) -> int | None:
             device, where = device_of(path), os.path.realpath(path)
             is_on_it = self.mounted and Path(os.fsdecode(where)).is_relative_to(self.point)
             return device if device is None or not is_on_it else 4711
 
-        monkeypatch.setattr(drives, "device_of", numbered)
+        monkeypatch.setattr(mounts, "device_of", numbered)
         monkeypatch.setattr(scanning, "_identity", lambda path: (numbered(path) or 0, identity(path)[1]))
 
     def mount(self) -> None:
@@ -496,7 +496,7 @@ def test_a_device_with_another_number_is_the_same_drive(pictures: Path, index: P
     report = update_index(index)
     assert (report.unchanged, report.removed, report.offline) == (2, 1, [])
     with Store.open(index) as store:
-        (drive,) = store.drives(store.roots()[0])
+        (drive,) = store.drives.of(store.roots()[0])
         assert drive.device == pictures.stat().st_dev
     damage(index, statement)
     for n in (1, 2):

@@ -25,7 +25,6 @@ from clipsearch.indexing.relocate import relocate
 from clipsearch.indexing.update import Options, Progress, Report, update_index
 from clipsearch.models import precision
 from clipsearch.models.model import mini
-from clipsearch.store import vectors
 from clipsearch.store.catalogue import Offline, Store
 from clipsearch.store.verify import repair
 
@@ -225,7 +224,7 @@ def test_a_scan_in_two_runs_gives_the_same_as_one(
         ranked = [
             [
                 {photo.path: photo.content for photo in store.photos_of([i])}
-                for i in vectors.top_k(store, query, 6)[0].tolist()
+                for i in store.vectors.nearest(query, 6)[0].tolist()
             ]
             for store in (one, other)
         ]
@@ -521,15 +520,9 @@ def test_another_model_is_refused_and_rebuild_named(index: Path, photos: Path, s
     assert contents(index) == before
 
 
-def test_weights_that_do_not_fit_leave_no_index_behind(
-    index: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(*_: object, **__: object) -> None:
-        raise WeightsUnusable("the weights do not fit")
-
-    encode_with(monkeypatch, refuse)
-    with pytest.raises(WeightsUnusable, match="do not fit"):
-        update_index(index, [photos], MINI)
+def test_weights_that_do_not_fit_leave_no_index_behind(index: Path, photos: Path) -> None:
+    with pytest.raises(WeightsUnusable, match=r"^the weights .* do not fit RN50: .*$"):
+        update_index(index, [photos], Options(model="RN50", weights=mini().weights))
     assert not index.exists()
 
 
@@ -667,7 +660,7 @@ def test_an_encoder_that_fails_leaves_an_index_that_the_next_run_completes(
         update_index(index, [photos], Options(model="mini", batch_size=4, workers=1))
     with Store.open(index, write=True) as store:
         assert repair(store) == []
-        kept = store.count_embeddings()
+        kept = store.images.count()
     embedded = sum(stub.batches)
     assert kept == embedded if commit_seconds == 0 else kept <= embedded
     stub.fail_at = None
@@ -780,7 +773,7 @@ def test_few_photos_are_embedded_before_torch_would_be_there(
     assert rows[0].shape == (6, mini().dim)
     assert (rows[0] * rows[1]).sum(1).min() > 0.999
     monkeypatch.setattr(run, "FEW", 16)
-    monkeypatch.setattr(run, "in_numpy", lambda *_, **__: pytest.fail("not in fp32"))
+    monkeypatch.setattr(run, "numpy_encoder", lambda *_, **__: pytest.fail("not in fp32"))
     update_index(tmp_path / "third", [photos], replace(MINI, precision="bf16"))
 
 
@@ -789,10 +782,10 @@ def test_a_report_says_which_precision_was_used(index: Path, photos: Path, monke
     assert update_index(index).precision is None
     monkeypatch.setattr(run, "FEW", 0)
     monkeypatch.setattr(precision, "measured", lambda *_: {"fp32": 1.0, "bf16": 2.0})
-    monkeypatch.setattr(precision, "LEAST", -1.0)
+    monkeypatch.setattr(precision, "MIN_COSINE", -1.0)
     report = update_index(index, [photos], replace(MINI, rebuild=True))
     assert (report.precision, report.disagreed) == ("bf16", [])
-    monkeypatch.setattr(precision, "LEAST", 1.5)
+    monkeypatch.setattr(precision, "MIN_COSINE", 1.5)
     report = update_index(index, [photos], replace(MINI, rebuild=True))
     assert (report.precision, [name for name, _ in report.disagreed]) == ("fp32", ["bf16"])
 
@@ -846,7 +839,7 @@ def test_a_file_whose_permissions_change_is_read_and_not_embedded_again(
     assert counts(update_index(index)) == {"unchanged": 6}
     assert stub.loaded == 0
     with Store.open(index) as store:
-        known = {known.path: known.ctime_ns for root in store.roots() for known in store.known(root)}
+        known = {known.path: known.ctime_ns for root in store.roots() for known in store.photos.known(root)}
     assert known[b"a.png"] == (photos / "a.png").stat().st_ctime_ns  # so that it is not read a third time
 
 

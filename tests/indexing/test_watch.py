@@ -22,7 +22,7 @@ from clipsearch.indexing.relocate import forget
 from clipsearch.indexing.update import Options, Report, update_index
 from clipsearch.indexing.watch import Watch
 from clipsearch.models.model import mini
-from clipsearch.store import drives
+from clipsearch.store import mounts
 from clipsearch.store.catalogue import CATALOGUE, Offline, Root, Store
 
 LONG = 60  # seconds, of which a quiet machine needs one
@@ -393,7 +393,7 @@ def test_network_drives_are_looked_at(
     mount: str, polled: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "mounts").write_text(f"/dev/sda1 / ext4 rw 0 0\n{mount}\n")
-    monkeypatch.setattr(drives, "_MOUNTS", tmp_path / "mounts")
+    monkeypatch.setattr(mounts, "_MOUNTS", tmp_path / "mounts")
     assert watch._is_on_network(b"/mnt/my drive/photos") is polled
 
 

@@ -17,7 +17,8 @@ from typing import Any
 
 import pytest
 from conftest import Run, save_scenes
-from hypothesis import HealthCheck, given, settings
+from fuzz import examples
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from terminal import in_terminal, posix
 
@@ -445,6 +446,8 @@ def test_what_is_in_a_folder_of_moved_copies_does_not_count(home: Path, place: P
     [
         ("x.jpg", "x.jpg.xmp x.jpg.XMP x.xmp x.Xmp x.AAE x.jpg.json x.jpg.supplemental-metadata.json", "all"),
         ("x.jpg", "x.jpg.supplemental-metad.json", "all"),
+        ("x.jpg", "x.JPG.xmp", "all"),
+        ("x.jpg", "x.JPG x.JPG.xmp x.jpg.xmp", "x.jpg.xmp"),
         ("x(1).jpg", "x.jpg(1).json x(1).jpg.xmp", "all"),
         ("x(1).jpg", "x.jpg.supplemental-metadata(1).json", "all"),
         ("x.jpg", "x.CR2 x.xmp x.AAE x.jpg.json x.jpg.xmp", "x.jpg.xmp"),
@@ -1033,7 +1036,7 @@ NAMES = st.sampled_from(["a.jpg", "a.png", "b.jpg", "sub/a.jpg", "sub/\u00e4\n.j
 SIDECARS = st.sampled_from(["a.xmp", "a.jpg.xmp", "a.AAE", "sub/a.jpg.json", "v.mp4.XMP"])
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     photos=st.lists(st.tuples(NAMES, st.sampled_from("xyz")), unique_by=lambda one: one[0], min_size=2),
     sidecars=st.sets(SIDECARS),
