@@ -944,7 +944,7 @@ def test_what_was_changed_or_is_gone_is_said(home: Path, away: Path) -> None:
         done = list(undo(str(away), dry_run=dry_run))
         assert all(one.failed for one in done)
         assert reasons(done) == [
-            "it is neither there nor in its original place",
+            "it is gone, and not in its original place either",
             "it was changed since it was moved",
         ]
     assert one.read_text() == "a phoTo"
