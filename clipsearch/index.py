@@ -633,7 +633,7 @@ class Index:
         place = store.locate(wanted, store.roots())
         image = store.image_of(*place) if place else None
         for photo in store.photos_of([image] if image is not None else []):
-            if photo.path == wanted:
+            if photo.file == wanted:
                 return photo
         raise NotIndexed(f"{os.fsdecode(path)} is not in the index")
 

@@ -195,7 +195,7 @@ def _tagged(
         if not likely:
             continue
         try:
-            change = tagger.plan_addition(photo.path, likely)
+            change = tagger.plan_addition(photo.file, likely)
             if change.after == change.before:
                 same += 1
                 continue
@@ -206,7 +206,7 @@ def _tagged(
             wrote += 1
         except ClipsearchError as error:
             say(f"clipsearch: {error}")
-            failed.append(os.fsdecode(photo.path))
+            failed.append(os.fsdecode(photo.file))
     verb, had = ("would write", "have") if dry_run else ("wrote", "had")
     say(f"{verb} {counted(wrote, 'sidecar')}; {same:,} already {had} these keywords")
     return photos
@@ -218,7 +218,7 @@ def _untag(image: list[str] | None, index: str | None, filter: Filter, dry_run: 
         photos = [os.fsencode(os.path.abspath(place)) for place in image]
     else:
         with open_index(index) as opened:
-            photos = [photo.path for photo in opened.photos(filter)]
+            photos = [photo.file for photo in opened.photos(filter)]
             say_left_out(opened.left_out)
     if _without_tags(photos, dry_run):
         raise typer.Exit(FAILED)

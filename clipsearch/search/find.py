@@ -117,7 +117,7 @@ class Searcher:
         """A photo's file, or a JPEG of a video's frame."""
         from clipsearch.images.sandbox import Decoders, VideoFrame, picture_of
 
-        picture = picture_of(photo.path, photo.time)
+        picture = picture_of(photo.file, photo.time)
         if not isinstance(picture, VideoFrame):
             return picture
         with Decoders(1) as decoders:
@@ -191,7 +191,7 @@ class Searcher:
             photos = self.files.existing(self.store.photos_of(score_of.keys() - looked_at, self.selection))
             looked_at.update(score_of)
             hits = [Hit(0, score_of[photo.image_id], photo) for photo in photos]
-            hits.sort(key=lambda hit: (-(hit.score or 0.0), hit.photo.path))
+            hits.sort(key=lambda hit: (-(hit.score or 0.0), hit.photo.file))
             return hits if limits.frames else list(_best_frames(hits, videos)), len(ids)
 
         return find
@@ -209,6 +209,6 @@ def _best_frames(hits: Iterable[Hit], seen: set[bytes]) -> Iterator[Hit]:
     for hit in hits:
         if not hit.photo.is_video:
             yield hit
-        elif hit.photo.path not in seen:
-            seen.add(hit.photo.path)
+        elif hit.photo.file not in seen:
+            seen.add(hit.photo.file)
             yield hit

@@ -63,7 +63,7 @@ class Hit(NamedTuple):
     @property
     def path(self) -> Path:
         """Absolute path; bytes that are not text are surrogates, as in Python's own file names."""
-        return Path(os.fsdecode(self.photo.path))
+        return Path(os.fsdecode(self.photo.file))
 
     @property
     def metadata(self) -> Metadata:

@@ -6,6 +6,7 @@ probabilities are the softmax over labels of the cosines, times the model's logi
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -29,10 +30,15 @@ _BLOCK = 2048  # photos at a time
 
 
 class Labelled(NamedTuple):
-    """A photo with labels and their probabilities, the most likely first."""
+    """A photo, by its path as the file system has it, and its labels with their probabilities, the likeliest first."""
 
-    path: bytes
+    file: bytes
     labels: tuple[tuple[str, float], ...]
+
+    @property
+    def path(self) -> Path:
+        """The path; a URL or - for images that are no files."""
+        return Path(os.fsdecode(self.file))
 
 
 class Classifier:
@@ -77,7 +83,7 @@ class Classifier:
         photos = files.existing(store.by_path(selection))
         while block := list(islice(photos, _BLOCK)):
             rows = store.unit_rows_of([photo.image_id for photo in block])
-            yield from self.classify([photo.path for photo in block], rows, most)
+            yield from self.classify([photo.file for photo in block], rows, most)
 
     def count(self, store: Searchable, images: Iterable[int]) -> dict[str, int]:
         """The number of images of which each label is the likeliest."""

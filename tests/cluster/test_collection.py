@@ -86,7 +86,7 @@ def answer(store: Searchable, where: Filter, terms: list[Term], limits: Limits) 
     return (
         searcher.selection.missing,
         [(hit.photo._replace(image_id=0), None if hit.score is None else round(hit.score, 6)) for hit in hits],
-        [sorted(photo.path for photo in hit.similar) for hit in hits],
+        [sorted(photo.file for photo in hit.similar) for hit in hits],
     )  # fmt: skip
 
 
@@ -133,7 +133,7 @@ def test_what_the_page_asks(both: Both) -> None:
 
 
 def test_every_photo_by_path(both: Both) -> None:
-    paths = [[photo.path for photo in store.by_path(store.select())] for store in (both.folder, both.collection)]
+    paths = [[photo.file for photo in store.by_path(store.select())] for store in (both.folder, both.collection)]
     assert paths[0] == paths[1]
     files = [sorted(store.files_of(store.roots()[0])) for store in (both.folder, both.collection)]
     assert files[0] == files[1]
@@ -142,7 +142,7 @@ def test_every_photo_by_path(both: Both) -> None:
 def test_the_same_copies(both: Both) -> None:
     found = [
         [
-            [copy.photo.path for copy in group]
+            [copy.photo.file for copy in group]
             for group in find_copies(store, store.select(), FilesOnDisk(), identical=True)
         ]
         for store in (both.folder, both.collection)

@@ -74,7 +74,7 @@ def contents(index: Path) -> dict[bytes, tuple[object, bytes]]:
     with Store.open(index) as store:
         found = list(store.by_path(store.select()))
         rows = store.unit_rows_of([photo.image_id for photo in found])
-        return {photo.path: (photo.metadata, row) for photo, row in zip(found, rows, strict=True)}
+        return {photo.file: (photo.metadata, row) for photo, row in zip(found, rows, strict=True)}
 
 
 def run(

@@ -53,9 +53,9 @@ def photos(tmp_path: Path) -> Path:
 def tagged(index: Path, *words: str) -> set[str]:
     with Store.open(index) as store:
         chosen = store.select(Filter(keywords=words))
-        by_path = {os.path.basename(os.fsdecode(photo.path)) for photo in store.by_path(chosen)}
-        assert {photo.path for photo in store.photos_of(store.images_in(chosen), chosen)} == {
-            photo.path for photo in store.by_path(chosen)
+        by_path = {os.path.basename(os.fsdecode(photo.file)) for photo in store.by_path(chosen)}
+        assert {photo.file for photo in store.photos_of(store.images_in(chosen), chosen)} == {
+            photo.file for photo in store.by_path(chosen)
         }
         return by_path
 

@@ -223,7 +223,7 @@ def test_a_scan_in_two_runs_gives_the_same_as_one(
         query = np.frombuffer(next(iter(contents(index).values())), np.float16).astype(np.float32)
         ranked = [
             [
-                {photo.path: photo.content for photo in store.photos_of([i])}
+                {photo.file: photo.content for photo in store.photos_of([i])}
                 for i in store.vectors.nearest(query, 6)[0].tolist()
             ]
             for store in (one, other)
