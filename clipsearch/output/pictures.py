@@ -238,5 +238,5 @@ def _has_old_size(photo: Photo) -> bool:
     try:
         status = os.stat(photo.path)
     except OSError:
-        raise ImageUnusable("not there any more") from None
+        raise ImageUnusable("moved or deleted") from None
     return stat.S_ISREG(status.st_mode) and status.st_size == photo.size

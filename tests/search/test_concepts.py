@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import json
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from conftest import SCENES, Run
+from conftest import SCENES, Run, save_scenes
 
 from clipsearch.arrays import unit_rows
 from clipsearch.errors import BadRequest, IndexUnusable
@@ -29,8 +30,8 @@ def store_in(index: Path, concepts: dict[str, Any]) -> None:
 
 
 @pytest.fixture
-def index(drawn: Path, mini_index) -> Path:
-    return mini_index(drawn)
+def index(drawn_index: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(drawn_index, tmp_path / "index")
 
 
 def test_a_concept_is_the_mean_of_its_examples(index: Path, drawn: Path, tmp_path: Path) -> None:
@@ -69,17 +70,16 @@ def test_a_query_asks_for_it(clipsearch: Run, index: Path, drawn: Path) -> None:
     assert (gone.status, gone.err) == (2, "clipsearch: there is no concept @grandma; existing ones: none\n")
 
 
-def test_it_outlives_its_examples_and_a_rebuild_of_the_index(
-    clipsearch: Run, drawn: Path, mini_index, tmp_path: Path
-) -> None:
-    index = mini_index(drawn)
+def test_it_outlives_its_examples_and_a_rebuild_of_the_index(clipsearch: Run, mini_index, tmp_path: Path) -> None:
+    photos = save_scenes(tmp_path.resolve() / "photos", 10)
+    index = mini_index(photos[0].parent)
     example = tmp_path / "example.png"
-    example.write_bytes((drawn / "07.png").read_bytes())
+    example.write_bytes(photos[7].read_bytes())
     assert clipsearch("concept", "add", "it", example, index=index).status == 0
     example.unlink()
     assert clipsearch("index", "--rebuild", "-q", index=index).status == 0
     assert clipsearch("verify", index=index).status == 0
-    assert clipsearch("query", "@it", "-k", "1", index=index).lines == [str(drawn / "07.png")]
+    assert clipsearch("query", "@it", "-k", "1", index=index).lines == [str(photos[7])]
 
 
 def test_under_another_model_the_examples_are_embedded_again(index: Path, drawn: Path, tmp_path: Path) -> None:
