@@ -79,7 +79,7 @@ def join(folder: bytes, path: bytes) -> bytes:
 
 
 def list_folder(folder: bytes) -> contextlib.AbstractContextManager[Iterator[os.DirEntry[bytes]]]:
-    """The entries of a folder. Raises `OSError`, also if its files may be listed but not looked at."""
+    """The entries of a folder. Raises `OSError`, also without the permission to look at them (execute)."""
     entries = os.scandir(folder)
     if not os.access(folder, os.X_OK):
         entries.close()
