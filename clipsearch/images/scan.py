@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import NamedTuple, Protocol
 
 from clipsearch.errors import reason
-from clipsearch.images.kinds import HEAD, SUFFIXES, can_read_videos, is_raw_name, is_video_name, looks_like_a_photo
+from clipsearch.images.kinds import HEAD, SUFFIXES, is_raw_name, is_unsupported, is_video_name, looks_like_a_photo
 from clipsearch.images.patterns import compile_pattern, nfc
 from clipsearch.images.read import read_head
 from clipsearch.images.siblings import XmpNames, is_xmp_name
@@ -90,7 +90,7 @@ class Exclusions:
 def may_be_a_photo(path: bytes, rules: Rules) -> bool:
     """Whether the name of a file may be a photo's; without a suffix, its first bytes decide."""
     suffix = os.path.splitext(path)[1].lower()
-    if _excluded_kind(path, rules) or (is_video_name(path) and not can_read_videos()):
+    if _excluded_kind(path, rules) or is_unsupported(path):
         return False
     return suffix in SUFFIXES or (rules.any_name and not suffix)
 

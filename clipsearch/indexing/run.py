@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from clipsearch.arrays import Array
-from clipsearch.images.kinds import can_read_videos, is_video_name
+from clipsearch.images.kinds import is_unsupported, is_video_name
 from clipsearch.images.metadata import Metadata
 from clipsearch.images.patterns import anchored
 from clipsearch.images.read import frame_hash
@@ -141,8 +141,7 @@ class Run:
         for found, known in _merge(found_files, self._store.photos.known(root, below)):
             if found is None:
                 assert known is not None
-                is_unseen_video = is_video_name(known.path) and not can_read_videos()
-                if is_unseen_video and exclusions.rule_for(known.path) is None:
+                if is_unsupported(known.path) and exclusions.rule_for(known.path) is None:
                     self._report.unchanged += known.error is None  # not checked: scans leave videos out
                 elif not any(relative_to(known.path, folder) is not None or not folder for folder in unreadable):
                     missing.append(_Missing(known, self._store.image_of(root, known.path)))
