@@ -36,6 +36,7 @@ EMPTY = "the query is empty; say what to look for"
 # The minimum confidence of `--cut` and of the page's dividing line. Measured with mini by `scripts/measure_mini.py`:
 # 61% of what is kept is right, and 44% of what is right is kept. F1 is the same from 0.70 to 0.76.
 CUT = 0.75
+DEFAULT_SIMILARITY = 0.98  # the minimum cosine of `duplicates --similar`
 
 _MOST_TERMS, _LONGEST = 32, 2_000
 _ID = re.compile(r"[0-9a-f]{32}")

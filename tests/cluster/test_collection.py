@@ -17,6 +17,7 @@ from odd_photos import DAY, FOLDERS, NAMES, PLACES, fill, new_collection
 from clipsearch.cluster.publish import publish
 from clipsearch.errors import BadRequest, NotIndexed
 from clipsearch.search.copies import find_copies
+from clipsearch.search.files_on_disk import FilesOnDisk
 from clipsearch.search.find import Searcher
 from clipsearch.search.question import Limits, Term
 from clipsearch.store.catalogue import Store
@@ -140,7 +141,10 @@ def test_every_photo_by_path(both: Both) -> None:
 
 def test_the_same_copies(both: Both) -> None:
     found = [
-        [[copy.photo.path for copy in group] for group in find_copies(store, store.select(), identical=True)]
+        [
+            [copy.photo.path for copy in group]
+            for group in find_copies(store, store.select(), FilesOnDisk(), identical=True)
+        ]
         for store in (both.folder, both.collection)
     ]
     assert found[0] == found[1]

@@ -804,11 +804,17 @@ def three(home: Path) -> list[Group]:
     return [group(best, a, b), group(other, c)]
 
 
+every_third = pytest.mark.parametrize("stride", [3, pytest.param(1, marks=pytest.mark.slow)])
+
+
+@every_third
 @pytest.mark.usefixtures("_unflushed")
-@pytest.mark.parametrize("then", ["undo", "go on"])
-def test_a_kill_at_any_step_of_a_move_loses_nothing(home: Path, place: Path, three: list[Group], then: str) -> None:
+@pytest.mark.parametrize(("then", "first"), [("undo", 1), ("go on", 2)])
+def test_a_kill_at_any_step_of_a_move_loses_nothing(
+    home: Path, place: Path, three: list[Group], then: str, first: int, stride: int
+) -> None:
     before = state(home)
-    for n in itertools.count(1):
+    for n in itertools.count(min(first, stride), stride):
         was_killed = killed(n, lambda groups=three: list(move(groups, os.fsencode(place))))
         whole(before, home, place)
         if not was_killed:
@@ -833,10 +839,11 @@ def test_a_kill_at_any_step_of_a_move_loses_nothing(home: Path, place: Path, thr
             break
 
 
+@every_third
 @pytest.mark.usefixtures("_unflushed")
-def test_a_kill_at_any_step_of_an_undo_loses_nothing(home: Path, place: Path, three: list[Group]) -> None:
+def test_a_kill_at_any_step_of_an_undo_loses_nothing(home: Path, place: Path, three: list[Group], stride: int) -> None:
     before = state(home)
-    for n in itertools.count(1):
+    for n in itertools.count(1, stride):
         assert all(one.moved for one in move(three, os.fsencode(place)))
         was_killed = killed(n, lambda: list(undo(str(place))))
         whole(before, home, place)

@@ -24,8 +24,8 @@ from clipsearch.indexing.update import Options, update_index
 from clipsearch.models.model import mini
 from clipsearch.search import similar
 from clipsearch.search.copies import Copy, Kind
+from clipsearch.search.files_on_disk import FilesOnDisk
 from clipsearch.search.preference import preference
-from clipsearch.search.present import Present
 from clipsearch.search.similar import TIE, NearGroup, Rows, find_similar, near_groups
 from clipsearch.store.catalogue import Store
 
@@ -302,7 +302,7 @@ def many(folder: Path, index: Path, photos: int, kinds: int, seed: int) -> Store
 
 def all_at_once(store: Store, threshold: float) -> list[tuple[Copy, ...]]:
     """The same groups, with all photos and all rows in memory."""
-    files = [file for file in Present().files(store.by_path(store.select())) if not file.changed]
+    files = list(FilesOnDisk().unmodified(store.by_path(store.select())))
     of_image: dict[int, list[Copy]] = {}
     for photo, names, _ in sorted(files, key=lambda file: preference(file.photo)):
         same = of_image.setdefault(photo.image_id, [])
@@ -330,7 +330,7 @@ def test_the_groups_are_those_of_all_photos_in_memory(
             Path(os.fsdecode(photo.path)).write_bytes(b"something else")
         for threshold in (0.9, 0.99999):
             expected = all_at_once(store, threshold)
-            assert find_similar(store, store.select(), threshold) == expected
+            assert find_similar(store, store.select(), threshold, FilesOnDisk()) == expected
             assert len(expected) > 5
 
 
@@ -345,7 +345,7 @@ def test_of_photos_without_copies_little_is_in_memory(tmp_path: Path, monkeypatc
         tracemalloc.start()
         try:
             before = tracemalloc.get_traced_memory()[0]
-            find_similar(store, store.select(), 0.99)
+            find_similar(store, store.select(), 0.99, FilesOnDisk())
         finally:
             tracemalloc.stop()
     assert held[0] < 400  # bytes a photo
