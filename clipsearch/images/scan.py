@@ -17,8 +17,7 @@ from clipsearch.errors import reason
 from clipsearch.images.kinds import HEAD, SUFFIXES, is_raw_name, is_unsupported, is_video_name, looks_like_a_photo
 from clipsearch.images.patterns import compile_pattern, nfc
 from clipsearch.images.read import read_head
-from clipsearch.images.siblings import XmpNames, is_xmp_name
-from clipsearch.images.sidecar import token
+from clipsearch.images.siblings import XmpNames, is_xmp_name, sidecar_token
 from clipsearch.paths import list_folder
 
 BROKEN_LINK = "broken link"
@@ -308,7 +307,7 @@ def _with_sidecars(file: FoundFile, sidecars: Sequence[os.DirEntry[bytes]]) -> F
     for entry in sidecars:
         with contextlib.suppress(OSError):
             found.append((entry.name, entry.stat()))
-    return file._replace(sidecars=tuple(name for name, _ in found), sidecar_token=token(found))
+    return file._replace(sidecars=tuple(name for name, _ in found), sidecar_token=sidecar_token(found))
 
 
 def _is_folder(entry: os.DirEntry[bytes], follow_links: bool) -> bool:

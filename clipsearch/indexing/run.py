@@ -22,7 +22,7 @@ from clipsearch.images.patterns import anchored
 from clipsearch.images.read import frame_hash
 from clipsearch.images.sandbox import Decoders
 from clipsearch.images.scan import BROKEN_LINK, Exclusions, FoundFile, Unreadable, has_changed, same_times, scan
-from clipsearch.images.sidecar import STALE, sidecar_keywords
+from clipsearch.images.siblings import STALE_TOKEN, sidecar_keywords
 from clipsearch.indexing.drives import DeletionCheck, DriveRecorder, Mount, prunable_drives
 from clipsearch.indexing.options import EncoderCache, Options
 from clipsearch.indexing.pipeline import Pipeline, Stages, commit_regularly
@@ -255,7 +255,7 @@ class Run:
         sidecars = sidecar_keywords(item.path, item.found.sidecars)
         self._report.sidecars_ignored += sidecars.ignored
         if sidecars.unread:
-            item = replace(item, found=item.found._replace(sidecar_token=STALE))
+            item = replace(item, found=item.found._replace(sidecar_token=STALE_TOKEN))
         self._put(item, image_id, None, sidecars.keywords)
 
     def _add(self, contents: Contents, metadata: Metadata, rows: Array) -> int:

@@ -39,7 +39,7 @@ class Photo(NamedTuple):
     """A photo as the catalogue has it: absolute path, bytes, times, the hash of its contents, its metadata.
 
     `keywords` are those in it and in the XMP file beside it. Of a video, image and contents are those of one frame, at
-    `time` seconds. `hash` is the perceptual hash (`images.phash`) of a photo, or of a video's first frame.
+    `time` seconds. `hash` is the perceptual hash (`images.likeness`) of a photo, or of a video's first frame.
     """
 
     image_id: int
