@@ -234,22 +234,15 @@ def status(found: Status) -> dict[str, Any]:
             "offline": None if root.offline is None else str(root.offline),
             "photos": root.photos,
             "skipped": root.skipped,
-            "hidden": root.rules.hidden,
-            "follow_links": root.rules.follow_links,
-            "any_name": root.rules.any_name,
-            "raw": root.rules.raw,
-            "video": root.rules.video,
+            **root.rules._asdict(),
             "exclude": list(root.rules.exclude),
         }
         for root in found.roots
     ]
+    names = ("model", "fingerprint", "dim", "photos", "embeddings")
     return {
         "index": found.place,
-        "model": found.model,
-        "fingerprint": found.fingerprint,
-        "dim": found.dim,
-        "photos": found.photos,
-        "embeddings": found.embeddings,
+        **{name: getattr(found, name) for name in names},
         "bytes": found.size,
         "search": found.method,
         "roots": roots,
