@@ -9,6 +9,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,15 @@ from clipsearch.store.opening import open_index
 
 pytest.importorskip("pymilvus")
 pytest.importorskip("milvus_lite")
+
+
+@pytest.fixture(autouse=True)
+def _ask_often_for_indexes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """pymilvus sleeps for half a second before it asks whether an index was made."""
+    from pymilvus.client import grpc_handler
+
+    often = SimpleNamespace(**vars(time) | {"sleep": lambda _: time.sleep(0.01)})
+    monkeypatch.setattr(grpc_handler, "time", often)
 
 
 @pytest.fixture
