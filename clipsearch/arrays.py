@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float32]
 Ids = NDArray[np.int64]
+Rows = NDArray[np.float16]  # embeddings as an index stores them
 Pixels = NDArray[np.uint8]
 
 Value = TypeVar("Value")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from clipsearch.arrays import Array
     from clipsearch.images.metadata import Metadata
     from clipsearch.indexing.relocate import Relocated
-    from clipsearch.indexing.status import Status
+    from clipsearch.indexing.status import RootStatus, Status
     from clipsearch.indexing.update import OnNote, OnProgress, Options, Report
     from clipsearch.indexing.watch import Watch
     from clipsearch.indexing.why import Why
@@ -112,14 +112,9 @@ class Index:
         self._embedder = None
 
     def end_snapshot(self) -> None:
-        """Let writers truncate their log. Methods do it by themselves; so do iterators, when they are exhausted.
-
-        Example:
-            >>> index.end_snapshot()
-
-        """
+        """Let writers truncate their log. Methods do it by themselves; so do iterators, when they are exhausted."""
         if self._opened is not None:
-            self._opened[1].rest()
+            self._opened[1].end_snapshot()
 
     def version(self) -> tuple[object, ...]:
         """A token that changes with every commit to the index."""
@@ -135,7 +130,7 @@ class Index:
             self._close_store()
             self._opened = file, open_store(self.place)
         else:
-            self._opened[1].renew()
+            self._opened[1].refresh()
         return self._opened[1]
 
     def _model(self) -> Embedder:
@@ -223,40 +218,19 @@ class Index:
         return Watch(self.folder, directories, options or Options(), settle=settle, poll=poll)
 
     def forget(self, directories: Sequence[str | os.PathLike[str]]) -> int:
-        """Remove folders, or an offline drive in one of them; returns the number of files removed from the index.
-
-        Example:
-            >>> index.forget(["~/Pictures"])
-            25
-
-        """
+        """Remove folders, or an offline drive in one of them; returns the number of files removed from the index."""
         from clipsearch.indexing.relocate import forget
 
         return forget(self.folder, directories)
 
     def relocate(self, old: str | os.PathLike[str], new: str | os.PathLike[str]) -> Relocated:
-        """Record that an indexed folder is at another path now. Nothing is embedded again.
-
-        Example:
-            >>> os.rename(old, new)
-            >>> index.relocate(old, new).there
-            25
-            >>> os.rename(new, old)
-
-        """
+        """Record that an indexed folder is at another path now. Nothing is embedded again."""
         from clipsearch.indexing.relocate import relocate
 
         return relocate(self.folder, old, new)
 
     def verify(self) -> tuple[Verified, bool]:
-        """Repair what can be rebuilt; says what was wrong, and whether concepts were restored from their backup.
-
-        Example:
-            >>> verified, restored = index.verify()
-            >>> restored
-            False
-
-        """
+        """Repair what can be rebuilt; says what was wrong, and whether concepts were restored from their backup."""
         from clipsearch.search import concepts
         from clipsearch.store.catalogue import Store
         from clipsearch.store.verify import verify
@@ -271,11 +245,6 @@ class Index:
 
         `replace` overwrites a collection that was published from another index; `on_progress` gets the number of photos
         done and their total. Returns what was written and deleted, and the number of photos, as a named tuple.
-
-        Example:
-            >>> index.publish(index_place("photos.db")).photos  # doctest: +SKIP
-            25
-
         """
         from clipsearch.extras import cluster
 
@@ -336,14 +305,7 @@ class Index:
     def ask(
         self, question: Question, *, confidence: bool = False, where: bool = False, lines: bool = False
     ) -> list[Hit]:
-        """The hits of a question; the other arguments as in `query`. `left_out` says what was not searched.
-
-        Example:
-            >>> question = Question(tuple(text_terms("a red circle -stripes")))
-            >>> index.ask(question)[0].rank
-            1
-
-        """
+        """The hits of a question; the other arguments as in `query`. `left_out` says what was not searched."""
         searcher = self._search(question.filter)
         return self._hits(searcher, question, confidence=confidence, where=where, lines=lines)
 
@@ -352,11 +314,6 @@ class Index:
 
         `ahead` texts are embedded in one batch. Use 1 for a pipe whose other end may wait for an answer before it
         writes the next text.
-
-        Example:
-            >>> [len(hits) for hits in index.ask_each(["a red circle", "stripes"], Question())]
-            [10, 10]
-
         """
         from clipsearch.search.question import text_terms
 
@@ -389,25 +346,13 @@ class Index:
 
     @property
     def left_out(self) -> LeftOut:
-        """What the last question did not search: offline folders, unreadable, changed and unknown files.
-
-        Example:
-            >>> len(index.left_out.offline)
-            0
-
-        """
+        """What the last question did not search: offline folders, unreadable, changed and unknown files."""
         from clipsearch.search.find import LeftOut
 
         return LeftOut() if self._searcher is None else self._searcher.left_out
 
     def photos(self, filter: Filter | None = None) -> Iterator[Photo]:
-        """The photos that pass a filter and still exist, by path. Raises `IndexEmpty` and `NotIndexed`.
-
-        Example:
-            >>> len(list(index.photos()))
-            25
-
-        """
+        """The photos that pass a filter and still exist, by path. Raises `IndexEmpty` and `NotIndexed`."""
         searcher = self._search(filter)
         yield from searcher.present(searcher.store.by_path(searcher.selection))
         self.end_snapshot()
@@ -454,11 +399,6 @@ class Index:
         """As `label`, one photo at a time; with `most` None, all labels of each.
 
         `on_error` gets the name of an image that cannot be read, and why; without it, the error is raised.
-
-        Example:
-            >>> next(index.label_each(["a circle", "a star"])).labels[0][0] in ("a circle", "a star")
-            True
-
         """
         if images:
             yield from self._label_images(images, labels, templates, most, on_error)
@@ -471,14 +411,7 @@ class Index:
 
     @_in_one_snapshot
     def label_photo(self, labels: str | Sequence[str], id: str) -> dict[str, float]:
-        """The probability of each label for an indexed photo, by its id. Raises `NotIndexed`.
-
-        Example:
-            >>> index.label_photo(["a circle"], "0" * 32)
-            Traceback (most recent call last):
-            clipsearch.errors.NotIndexed: this photo is not in the index any more
-
-        """
+        """The probability of each label for an indexed photo, by its id. Raises `NotIndexed`."""
         from clipsearch.errors import NotIndexed
 
         embedder = self._model()
@@ -492,13 +425,7 @@ class Index:
     def count_labels(
         self, labels: str | Sequence[str], *, filter: Filter | None = None, hits: Sequence[Hit] | None = None
     ) -> dict[str, int]:
-        """For how many photos each label is the likeliest: of those that pass a filter, or of hits.
-
-        Example:
-            >>> sum(index.count_labels(["a circle", "a star"]).values())
-            25
-
-        """
+        """For how many photos each label is the likeliest: of those that pass a filter, or of hits."""
         embedder = self._model()
         classifier, store = self._classifier(embedder, labels), embedder.store
         if hits is not None:
@@ -615,50 +542,26 @@ class Index:
         return self._model().texts(_several("texts", texts, (str,)))
 
     @_in_one_snapshot
-    def embed_images(self, images: Picture | Sequence[Picture]) -> Array:
-        """Unit rows (n, dim) float32 of n images: paths, URLs, files as bytes, or Pillow images; many go in batches.
+    def embed_images(self, images: Picture | Sequence[Picture], *, untrusted: bool = False, name: str = "") -> Array:
+        """Unit rows (n, dim) float32 of n images: paths, URLs, files as bytes, or Pillow images.
+
+        More than a few are decoded in parallel and embedded in batches. A single image is decoded in this process
+        unless it is `untrusted`. `name` is what messages call an image in memory.
 
         Example:
             >>> cosines = index.embed_images(paths[:3]) @ index.embed_texts("a red circle")[0]
 
         """
-        return self._model().images(_pictures("images", images))
-
-    @_in_one_snapshot
-    def embed_upload(self, data: bytes, name: str) -> Array:
-        """The unit row (dim,) of an image from an untrusted source: it is decoded in a separate process.
-
-        Example:
-            >>> index.embed_upload(paths[0].read_bytes(), "upload.png").shape == (index.status().dim,)
-            True
-
-        """
-        from clipsearch.images.sandbox import Decoders
-
-        embedder = self._model()
-        with Decoders(1, embedder.model.preprocess, seconds=20.0) as decoders:
-            return embedder.image(data, name, decoders)
+        return self._model().images(_pictures("images", images), untrusted=untrusted, name=name)
 
     @_in_one_snapshot
     def model_fingerprint(self) -> str:
-        """A hash that identifies the model and its preprocessing.
-
-        Example:
-            >>> index.model_fingerprint() == index.status().fingerprint
-            True
-
-        """
+        """A hash that identifies the model and its preprocessing."""
         return self._model().model.fingerprint
 
     @property
     def concepts(self) -> Concepts:
-        """The named examples that queries use as @NAME; `add_concept` adds to them.
-
-        Example:
-            >>> index.concepts.names()
-            []
-
-        """
+        """The named examples that queries use as @NAME; `add_concept` adds to them."""
         from clipsearch.search.concepts import Concepts
 
         self._store()  # raises where there is no index
@@ -666,13 +569,7 @@ class Index:
 
     @_in_one_snapshot
     def add_concept(self, name: str, images: Picture | Sequence[Picture]) -> int:
-        """Create a concept from example photos, or add examples; returns how many it has. They need not be indexed.
-
-        Example:
-            >>> index.add_concept("circle", paths[0])
-            1
-
-        """
+        """Create a concept from example photos, or add examples; returns how many it has. They need not be indexed."""
         from clipsearch.search.concepts import checked_name
         from clipsearch.search.embed import image_bytes
 
@@ -697,13 +594,7 @@ class Index:
 
     @_in_one_snapshot
     def why(self, paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> list[Why]:
-        """Why files or folders are or are not indexed.
-
-        Example:
-            >>> index.why("/nowhere")[0].state
-            <State.MISSING: 'not there'>
-
-        """
+        """Why files or folders are or are not indexed."""
         from clipsearch.indexing.why import why_of
         from clipsearch.store.catalogue import Store
 
@@ -727,26 +618,14 @@ class Index:
 
     @_in_one_snapshot
     def photos_with(self, id: str) -> list[Photo]:
-        """All photos with the same contents, by their id: the content hash in hex.
-
-        Example:
-            >>> index.photos_with("0" * 32)
-            []
-
-        """
+        """All photos with the same contents, by their id: the content hash in hex."""
         store = self._store()
         image = store.find_image(bytes.fromhex(id))
         return [] if image is None else store.photos_of([image])
 
     @_in_one_snapshot
     def photo_at(self, path: str | os.PathLike[str]) -> Photo:
-        """The indexed photo at a path, spelled as a search printed it. Raises `NotIndexed`.
-
-        Example:
-            >>> index.photo_at(index.query()[0].path).time is None
-            True
-
-        """
+        """The indexed photo at a path, spelled as a search printed it. Raises `NotIndexed`."""
         from clipsearch.errors import NotIndexed
 
         store, wanted = self._store(), os.fsencode(path)
@@ -759,97 +638,33 @@ class Index:
 
     @_in_one_snapshot
     def lines(self, id: str, texts: Iterable[str]) -> list[Line]:
-        """The OCR lines of a photo, by its id, that contain a word of one of the texts.
-
-        Example:
-            >>> index.lines("0" * 32, ["total"])
-            []
-
-        """
-        from clipsearch.store.texts import matching
+        """The OCR lines of a photo, by its id, that contain a word of one of the texts."""
+        from clipsearch.store.ocr_text import matching
 
         store = self._store()
         image = store.find_image(bytes.fromhex(id))
         return [] if image is None else matching(store.lines_of([image]).get(image, ()), texts)
 
     @_in_one_snapshot
-    def folders(self) -> list[bytes]:
-        """The paths of the indexed folders, in order.
+    def folders(self) -> list[RootStatus]:
+        """The indexed folders with their counts: the part of `status` that is cheap."""
+        from clipsearch.indexing.status import folders_of
 
-        Example:
-            >>> [os.path.basename(path) for path in index.folders()]
-            [b'Pictures']
-
-        """
-        return [root.path for root in self._store().roots()]
-
-    @_in_one_snapshot
-    def offline(self) -> dict[bytes, str]:
-        """Folders and drives that cannot be searched now, with the reason.
-
-        Example:
-            >>> index.offline()
-            {}
-
-        """
-        store = self._store()
-        presences = [store.presence(root) for root in store.roots()]
-        return {away.place: str(away.why) for presence in presences for away in presence.away}
-
-    @_in_one_snapshot
-    def counts(self) -> tuple[int, int]:
-        """How many photos there are, and how many files were skipped.
-
-        Example:
-            >>> index.counts()
-            (25, 0)
-
-        """
-        counts = self._store().counts()
-        return sum(count.photos for count in counts), sum(count.skipped for count in counts)
+        return folders_of(self._store())
 
     @_in_one_snapshot
     def months(self, filter: Filter | None = None) -> dict[str, int]:
-        """How many photos that pass a filter are from each month, such as "2023-06", in order.
-
-        Example:
-            >>> sum(index.months().values())
-            25
-
-        """
+        """How many photos that pass a filter are from each month, such as "2023-06", in order."""
         store = self._store()
         return store.months(store.select(_filter(filter)))
 
     @_in_one_snapshot
     def cameras(self) -> list[str]:
-        """The names of all cameras, the one with the most photos first.
-
-        Example:
-            >>> index.cameras()
-            []
-
-        """
+        """The names of all cameras, the one with the most photos first."""
         return self._store().cameras()
 
-    @_in_one_snapshot
-    def is_empty(self) -> bool:
-        """Whether no photo has been embedded yet.
-
-        Example:
-            >>> index.is_empty()
-            False
-
-        """
-        return self._store().is_empty()
-
     def is_being_written(self) -> bool:
-        """Whether a process holds the writer's lock.
-
-        Example:
-            >>> index.is_being_written()
-            False
-
-        """
+        """Whether a process holds the writer's lock."""
         from clipsearch.store.lock import writer
 
         return not isinstance(self.place, Collection) and writer(self.place) is not None

@@ -78,6 +78,43 @@ def join(folder: bytes, path: bytes) -> bytes:
     return (folder if folder.endswith(b"/") else folder + b"/") + path
 
 
+def list_folder(folder: bytes) -> contextlib.AbstractContextManager[Iterator[os.DirEntry[bytes]]]:
+    """The entries of a folder. Raises `OSError`, also if its files may be listed but not looked at."""
+    entries = os.scandir(folder)
+    if not os.access(folder, os.X_OK):
+        entries.close()
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), folder)
+    return entries
+
+
+def lies_in(inner: bytes, outer: bytes) -> bool:
+    """Whether a folder is the other one or inside it, by identity: there are bind mounts, and case may not matter."""
+    if relative_to(inner, outer) is not None:
+        return True
+    try:
+        status = os.stat(outer)
+    except OSError:
+        return False
+    for above in upward(inner):
+        with contextlib.suppress(OSError):
+            if os.path.samestat(os.stat(above), status):
+                return True
+    return False
+
+
+def upward(path: bytes) -> Iterator[bytes]:
+    """A path and the folders above it."""
+    yield path
+    while (above := os.path.dirname(path)) != path:
+        path = above
+        yield path
+
+
+def bounds(folder: bytes) -> tuple[bytes, bytes]:
+    """The range, low <= path < high, of the paths below a folder; of all paths below an empty one."""
+    return (folder + b"/", folder + b"0") if folder else (b"", b"\xff" * 256)  # "0" follows "/"
+
+
 def spellings(path: bytes) -> Iterator[bytes]:
     """How the index may have written a path: as it is, with links to its folder resolved, or with all of them."""
     yield os.path.abspath(path)

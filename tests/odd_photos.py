@@ -52,10 +52,10 @@ def fill(index: Path, photos: Path, count: int) -> np.ndarray:
     rows[::7] = rows[0] + 0.02 * rows[::7]  # near each other
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     with Store.create(index, mini().to_json(), DIM) as store:
-        root = store.add_root(os.fsencode(photos), Rules())
+        root = store.folders.add(os.fsencode(photos), Rules())
         for number in range(count):
             put(store, root, number, rows[number])
-        store.put_photo(root, FoundFile(b"a/broken.jpg", 1, 1, 1), None, "no image")
+        store.photos.put(root, FoundFile(b"a/broken.jpg", 1, 1, 1), None, "no image")
         store.commit()
     return rows
 
@@ -73,8 +73,8 @@ def put(store: Store, root: Root, number: int, row: np.ndarray) -> None:
     content = content_hash(b"%d" % (number - number % 9 // 8))
     image = store.find_image(content)
     if image is None:
-        image = store.add_image(content, metadata(number), row)
-    store.put_photo(root, FoundFile(path, status.st_size, status.st_mtime_ns, status.st_ctime_ns), image, None)
+        image = store.images.add(content, metadata(number), row)
+    store.photos.put(root, FoundFile(path, status.st_size, status.st_mtime_ns, status.st_ctime_ns), image, None)
 
 
 def metadata(number: int) -> Metadata:

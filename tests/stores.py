@@ -23,13 +23,13 @@ def put(store: Store, root: Root, path: bytes, content: bytes | None = None) -> 
     content = path if content is None else content
     image_id = store.find_image(content_hash(content))
     if image_id is None:
-        image_id = store.add_image(content_hash(content), METADATA, row(sum(content)))
-    store.put_photo(root, FoundFile(path, len(content), 1), image_id, None)
+        image_id = store.images.add(content_hash(content), METADATA, row(sum(content)))
+    store.photos.put(root, FoundFile(path, len(content), 1), image_id, None)
     return image_id
 
 
 def image_ids(store: Store) -> list[int]:
-    return [int(i) for ids, _ in store.embeddings() for i in ids]
+    return [int(i) for ids, _ in store.images.embeddings() for i in ids]
 
 
 def paths(store: Store) -> list[bytes]:

@@ -28,8 +28,8 @@ from clipsearch.cli.app import (
     write_records,
 )
 from clipsearch.errors import BadArgument, BadRequest
-from clipsearch.output import records, text
-from clipsearch.output.move import Move
+from clipsearch.output import records, terminal, text
+from clipsearch.output.safe_move import Move
 from clipsearch.search.question import EVERYTHING, Filter
 
 app = new_app()
@@ -95,7 +95,7 @@ def duplicates(
     from clipsearch.output import quarantine
 
     with open_index(index) as opened:
-        folder = None if move_to is None else quarantine.destination(move_to, opened.folders())
+        folder = None if move_to is None else quarantine.destination(move_to, [one.path for one in opened.folders()])
         if similar:
             groups = opened.similar(similarity, filter=filter)
         else:
@@ -110,7 +110,7 @@ def duplicates(
         moves = quarantine.move(groups, folder, dry_run=dry_run)
         _report(moves, form, dry_run, lambda done: text.moved(done, move_to, dry_run=dry_run))
     elif form == "table":
-        write(text.duplicates(groups, width(), colour=colour()))
+        write(terminal.duplicates(groups, width(), colour=colour()))
     else:
         write_records(records.duplicates(groups, form, b"\0" if null else b"\n"))
     if not groups:
@@ -161,9 +161,9 @@ def _moves_files(move_to: str | None, undo: str | None, dry_run: bool) -> bool:
 def _undo(folder: str, form: str, dry_run: bool, *, selects: bool) -> None:
     if selects:
         raise BadRequest("--undo moves everything back; leave out --identical and filters")
-    from clipsearch.output import quarantine
+    from clipsearch.output.undo import undo
 
-    moves = quarantine.undo(folder, dry_run=dry_run)
+    moves = undo(folder, dry_run=dry_run)
     if not _report(moves, form, dry_run, lambda done: text.put_back(done, folder, dry_run=dry_run)):
         raise typer.Exit(NOTHING_FOUND)
 

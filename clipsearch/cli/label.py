@@ -32,7 +32,7 @@ from clipsearch.cli.app import (
     write_records,
 )
 from clipsearch.errors import BadRequest, ClipsearchError, counted
-from clipsearch.output import records, text
+from clipsearch.output import records, terminal
 from clipsearch.search.label import Labelled, distinct
 from clipsearch.search.question import EVERYTHING, Filter
 
@@ -152,11 +152,11 @@ def label(
 def _print(found: Iterable[Labelled], form: str, to_count: list[str] | None) -> None:
     """Print photos with their labels; with `to_count`, how many photos have each of these labels."""
     if to_count is None and form == "table":
-        write(text.labelled(found, width(), colour=colour()))
+        write(terminal.labels(found, width(), colour=colour()))
     elif to_count is None:
-        write_records(records.labelled(found, form))
+        write_records(records.labels(found, form))
     elif form == "table":
-        write(text.label_counts(_counted(found, to_count), width(), colour=colour()))
+        write([terminal.label_counts(_counted(found, to_count), width(), colour=colour())])
     else:
         write_records(records.label_counts(_counted(found, to_count), form))
 

@@ -36,7 +36,7 @@ from clipsearch.cli.app import (
 )
 from clipsearch.errors import BadArgument, BadRequest
 from clipsearch.index import Index
-from clipsearch.output import records, text
+from clipsearch.output import records, terminal, text
 from clipsearch.paths import cache_folder, private_folder
 from clipsearch.search.hit import Hit
 from clipsearch.search.question import (
@@ -234,7 +234,7 @@ def _terms(
 ) -> tuple[Term, ...]:
     terms = [term for words in texts for term in text_terms(words, files=True)]
     terms += [image_term(image_source(image)) for image in like]
-    terms += [term for words in without for term in text_terms(words, negative=True)]
+    terms += [term for words in without for term in text_terms(words, negative=True, files=True)]
     terms += [image_term(image_source(image), negative=True) for image in unlike]
     return tuple(terms)
 
@@ -327,7 +327,7 @@ def _answer_each(sources: Sequence[str], index: Index, question: Question) -> tu
         else:
             found = found or bool(answer)
             no_hits = [records.as_json({"query": query, "hits": 0})]
-            write_records(records.jsonl(answer, query=query) if answer else no_hits)
+            write_records(records.hits(answer, "jsonl", query=query) if answer else no_hits)
         sys.stdout.flush()
     return found, failed
 
@@ -350,15 +350,9 @@ def _show(hits: list[Hit], how: _Shown, title: str, subtitle: str) -> None:
     if how.preview:
         _preview(hits)
     elif how.form == "table":
-        write([text.table(hits, width(), colour=colour()).encode("utf-8", "replace")])
-    elif how.form == "paths":
-        write_records(records.paths(hits, b"\0" if how.null else b"\n"))
-    elif how.form == "tsv":
-        write_records(records.tsv(hits))
-    elif how.form == "jsonl":
-        write_records(records.jsonl(hits, with_where=how.where))
+        write([terminal.hits(hits, width(), colour=colour())])
     else:
-        write_records(records.json_array(hits, with_where=how.where))
+        write_records(records.hits(hits, how.form, b"\0" if how.null else b"\n", with_where=how.where))
 
 
 def _sheet(hits: Sequence[Hit], title: str, subtitle: str, how: _Shown) -> None:
@@ -385,10 +379,8 @@ def open_in_browser(path: Path) -> None:
 
 
 def _preview(hits: Sequence[Hit]) -> None:
-    from clipsearch.output.preview import previews
-
-    pictures = previews(hits, width())
+    pictures = terminal.previews(hits, width())
     for hit in hits:
-        write([text.table([hit], width(), colour=colour()).encode("utf-8", "replace")])
+        write([terminal.hits([hit], width(), colour=colour())])
         sys.stdout.flush()
         write([next(pictures).encode()])

@@ -28,7 +28,7 @@ from clipsearch.cli.app import (
 )
 from clipsearch.errors import BadRequest
 from clipsearch.index import Index
-from clipsearch.output import records, text
+from clipsearch.output import records, terminal
 from clipsearch.search.embed import image_bytes
 from clipsearch.search.where import Found
 
@@ -65,7 +65,7 @@ def where_(
     with open_folder(index) as opened:
         found = _found(about, photos, opened, heat, failed)
         if form == "table":
-            write(text.where(found, width(), colour=colour()))
+            write(terminal.where(found, width(), colour=colour()))
         else:
             write_records(records.where(found, form))
     if failed:
@@ -79,9 +79,9 @@ def _found(about: str, photos: Iterable[str], index: Index, heat: str | None, fa
             data = image_bytes(image_source(photo))
             where, metadata = index.locate(about, data, name="the image on stdin" if photo == "-" else photo)
             if heat is not None:
-                from clipsearch.output.heat import write_heat
+                from clipsearch.output.annotate import write_heat_map
 
-                write_heat(Path(heat).expanduser(), _name(photo), data, where)
+                write_heat_map(Path(heat).expanduser(), _name(photo), data, where)
         except BadRequest as error:
             say(f"clipsearch: {message_of(error)}")
             failed.append(photo)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clipsearch.arrays import Array, Ids, parts, unit_rows
+from clipsearch.arrays import Array, Ids, Rows, parts, unit_rows
 from clipsearch.cluster import collection_filter, milvus
 from clipsearch.cluster.collection_filter import among
 from clipsearch.cluster.collection_rows import METADATA, OF_PHOTO, escaped, root_of, unescaped
@@ -23,16 +23,14 @@ from clipsearch.cluster.milvus import MOST, Address, Record, explained, quoted
 from clipsearch.errors import IndexUnusable, NoCollection
 from clipsearch.images.metadata import Metadata
 from clipsearch.paths import Collection, join, relative_to, spellings
-from clipsearch.store.conditions import Circle
-from clipsearch.store.drives import UNKNOWN, Drive
+from clipsearch.store.conditions import Circle, kilometres
+from clipsearch.store.drives import Away, Offline, Presence, why_unreachable
 from clipsearch.store.filters import EVERYTHING, Filter
-from clipsearch.store.photo import Photo, Root, RootCounts, local_time
-from clipsearch.store.schema import kilometres
-from clipsearch.store.searchable import Searchable
+from clipsearch.store.photo import Line, Photo, Root, RootCounts, local_time
+from clipsearch.store.searchable import Searchable, Summary
+from clipsearch.store.searched import SearchedFolder, searched_folders
 from clipsearch.store.segments import products
-from clipsearch.store.select import searched_places
-from clipsearch.store.selection import Clause, Place, Selection
-from clipsearch.store.tables import Rows
+from clipsearch.store.selection import Clause, Selection
 
 if TYPE_CHECKING:
     from clipsearch.cluster.milvus import MilvusClient
@@ -78,21 +76,15 @@ class PublishedIndex(Searchable):
     def close(self) -> None:
         milvus.disconnect(self._client, self._address)
 
-    def renew(self) -> None:
+    def refresh(self) -> None:
         with explained(self._address):
             record = milvus.load(self._client, self._address)
         if record is None:
             raise NoCollection(f"there is no collection at {self.place} any more")
         self._take(record)
 
-    def rest(self) -> None:
-        pass
-
     def version(self) -> object:
         return repr(self._record)
-
-    def is_empty(self) -> bool:
-        return not self._query(collection_filter.EVERYTHING, ["id"], limit=1)
 
     def roots(self) -> list[Root]:
         return sorted(self._roots.values(), key=lambda root: root.path)
@@ -100,46 +92,25 @@ class PublishedIndex(Searchable):
     def counts(self) -> list[RootCounts]:
         return [RootCounts(root, self._count(f"root == {root.id}"), 0) for root in self.roots()]
 
-    def count_embeddings(self) -> int:
-        return self._count(collection_filter.EVERYTHING)
-
-    def size_on_disk(self) -> int | None:
-        return milvus.size(self._address)
-
-    def skipped(self) -> list[tuple[bytes, str]]:
-        return []  # they stay in the catalogue
-
-    def method(self) -> str:
+    def summary(self) -> Summary:
         with explained(self._address):
             kind = self._client.describe_index(self._address.name, "row")["index_type"]
-        return "FLAT, exact" if kind == "FLAT" else f"{kind}, not exact"
+        count = self._count(collection_filter.EVERYTHING)
+        method = "FLAT, exact" if kind == "FLAT" else f"{kind}, not exact"
+        return Summary(count, count, milvus.size(self._address), method, [], [], 0, 0)
 
     # -------------------------------------------------------------------------------- files
 
-    def has_photos(self, root: Root, below: bytes = b"") -> bool:
-        return bool(self._query(collection_filter.lies_in([Place(root, below)]), ["id"], limit=1))
+    def presence(self, root: Root, folder: bytes = b"") -> Presence:
+        why = why_unreachable(root.path)
+        if why is None and not os.listdir(root.path) and self.has_photos(root):
+            why = Offline.EMPTY
+        away = [] if why is None else [Away(root.path, why, frozenset())]
+        return Presence({}, away, why, online=why is None)
 
-    def drives(self, root: Root) -> list[Drive]:
-        return [Drive(UNKNOWN)]  # they stay in the catalogue
-
-    def drives_below(self, root: Root, below: bytes) -> set[int]:
-        return {UNKNOWN}
-
-    def has_photos_on(self, root: Root, drive: Drive) -> bool:
-        return self.has_photos(root)
-
-    def count_on(self, root: Root, drive: int) -> int:
-        return self._count(f"root == {root.id}")
-
-    def witness(self, root: Root, drive: Drive) -> bytes | None:
-        with os.scandir(root.path) as entries:
-            return next((entry.path for entry in entries), None)
-
-    def has_moved(self, drive: Drive, to: Iterable[int]) -> bool:
-        return False
-
-    def files_of(self, root: Root) -> Iterator[bytes]:
-        return iter(sorted(unescaped(row["path"]) for row in self._all(f"root == {root.id}", ["path"])))
+    def files_of(self, root: Root, folder: bytes = b"") -> Iterator[bytes]:
+        for row in self._all(collection_filter.lies_in([SearchedFolder(root, folder)]), ["path"]):
+            yield unescaped(row["path"])
 
     def image_of(self, root: Root, path: bytes) -> int | None:
         return self._first(f"root == {root.id} and path == {quoted(escaped(path))}")
@@ -151,9 +122,9 @@ class PublishedIndex(Searchable):
 
     def select(self, where: Filter = EVERYTHING) -> Selection:
         roots = self.roots()
-        searched, offline = searched_places(self, roots, where.under)
+        searched, offline = searched_folders(self, roots, where.under)
         chosen = [collection_filter.expression(one) for one in where.conditions()]
-        everywhere = searched == [Place(root) for root in roots]
+        everywhere = searched == [SearchedFolder(root) for root in roots]
         if not everywhere:
             chosen.append(collection_filter.lies_in(searched))
         if where.near:
@@ -254,6 +225,9 @@ class PublishedIndex(Searchable):
         )
         return dict(sorted(counted.items()))
 
+    def lines_of(self, ids: Iterable[int]) -> dict[int, list[Line]]:
+        return {}
+
     def cameras(self) -> list[str]:
         counted = Counter(row["camera"] for row in self._all("camera is not null", ["camera"]))
         return sorted(counted, key=lambda camera: (-counted[camera], camera))
@@ -312,9 +286,6 @@ class PublishedIndex(Searchable):
         scores = np.concatenate([np.empty(0, np.float32), *scored])
         order = np.lexsort((ids, -scores))
         return ids[order], contents[order], scores[order]
-
-    def read_ahead(self) -> None:
-        pass  # the engine has its own cache
 
     def _rows(self, ids: Sequence[int]) -> Rows:
         """The rows (n, dim) float16 of ids, in their order."""

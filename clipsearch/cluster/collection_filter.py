@@ -21,7 +21,8 @@ from clipsearch.store.conditions import (
     box_of,
 )
 from clipsearch.store.filters import lower_ascii
-from clipsearch.store.selection import Place, nanoseconds
+from clipsearch.store.searched import SearchedFolder
+from clipsearch.store.selection import nanoseconds
 
 NOTHING = "id < 0"
 EVERYTHING = "id > 0"
@@ -74,7 +75,7 @@ def any_of(expressions: Iterable[str]) -> str:
     return " or ".join(f"({expression})" for expression in expressions) or NOTHING
 
 
-def lies_in(places: Iterable[Place]) -> str:
+def lies_in(places: Iterable[SearchedFolder]) -> str:
     """The photos in some folders."""
     return any_of(_below(place.root.id, escaped(place.below)) for place in places)
 

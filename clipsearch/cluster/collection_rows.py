@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from clipsearch.images.scan import Rules
-from clipsearch.store.changes import Row
+from clipsearch.store.change_log import Row
 from clipsearch.store.filters import lower_ascii
 from clipsearch.store.photo import Root
 

@@ -21,9 +21,8 @@ from clipsearch.cluster.milvus import Address, Record, explained
 from clipsearch.errors import BadRequest, ModelMismatch
 from clipsearch.models.model import Model
 from clipsearch.paths import Collection
-from clipsearch.store import changes
 from clipsearch.store.catalogue import Store
-from clipsearch.store.changes import Row
+from clipsearch.store.change_log import Row
 
 if TYPE_CHECKING:
     from clipsearch.cluster.milvus import MilvusClient
@@ -61,11 +60,11 @@ def publish(folder: Path, place: Collection, *, replace: bool = False, progress:
 
 def _write_changes_down(folder: Path) -> None:
     with Store.open(folder) as store:
-        if changes.identity(store) is not None:
+        if store.change_log.identity() is not None:
             return
     with Store.open(folder, write=True) as store:
-        if changes.identity(store) is None:
-            changes.start(store)
+        if store.change_log.identity() is None:
+            store.change_log.start()
 
 
 class _Publisher:
@@ -73,16 +72,16 @@ class _Publisher:
 
     def __init__(self, store: Store, client: MilvusClient, address: Address, progress: Progress) -> None:
         self._store, self._client, self._address, self._progress = store, client, address, progress
-        self._identity = changes.identity(store) or ""
+        self._identity = store.change_log.identity() or ""
         self._written = self._deleted = self._done = 0
         self._saved = time.monotonic()
 
     def run(self, replace: bool) -> Published:
         self._record = self._begin(milvus.load(self._client, self._address), replace)
         self._save()
-        total = changes.count_changed(self._store, self._record.counter)
+        total = self._store.change_log.count_changed(self._record.counter)
         if self._record.filled is not None:
-            total += changes.count_after(self._store, self._record.filled)
+            total += self._store.change_log.count_after(self._record.filled)
             self._fill(self._record.filled, total)
         self._catch_up(total)
         if self._record.has_others:
@@ -100,7 +99,7 @@ class _Publisher:
             self._identity,
             f"{socket.gethostname()}:{self._store.folder.absolute()}",
             [record_of(root) for root in self._store.roots()],
-            changes.last(self._store),
+            self._store.change_log.last(),
             filled=0,
         )
         if record is None:
@@ -120,7 +119,7 @@ class _Publisher:
         return fresh._replace(has_others=True)
 
     def _fill(self, after: int, total: int) -> None:
-        while rows := changes.all_after(self._store, after, _AT_ONCE):
+        while rows := self._store.change_log.rows_after(after, _AT_ONCE):
             self._upsert(rows)
             after = rows[-1].id
             self._went_on(self._record._replace(filled=after), len(rows), total)
@@ -128,10 +127,10 @@ class _Publisher:
 
     def _catch_up(self, total: int) -> None:
         while True:
-            number, ids = changes.changed_after(self._store, self._record.counter, _AT_ONCE)
+            number, ids = self._store.change_log.changed_after(self._record.counter, _AT_ONCE)
             if not len(ids):
                 return
-            rows = changes.of_ids(self._store, ids)
+            rows = self._store.change_log.rows_of(ids)
             self._upsert(rows)
             self._delete(np.setdiff1d(ids, [row.id for row in rows]).tolist())
             self._went_on(self._record._replace(counter=number), len(ids), total)
@@ -144,7 +143,7 @@ class _Publisher:
         others: list[int] = []
         while part := found.next():
             ids = np.array([row["id"] for row in part], np.int64)
-            others += np.setdiff1d(ids, [row.id for row in changes.of_ids(self._store, ids)]).tolist()
+            others += np.setdiff1d(ids, [row.id for row in self._store.change_log.rows_of(ids)]).tolist()
         found.close()
         self._delete(others)
         self._record = self._record._replace(has_others=False)

@@ -19,6 +19,7 @@ from clipsearch.images.patterns import compile_pattern, nfc
 from clipsearch.images.read import read_head
 from clipsearch.images.siblings import XmpNames, is_xmp_name
 from clipsearch.images.sidecar import token
+from clipsearch.paths import list_folder
 
 BROKEN_LINK = "broken link"
 
@@ -252,7 +253,7 @@ def scan(
 def _list(root: bytes, folder: bytes, rules: Rules, exclusions: Exclusions) -> list[_Entry]:
     """The photos and folders in a folder, in order. With its final "/", a folder's path sorts where its files do."""
     found, names, sidecars = [], [], {}
-    with os.scandir(os.path.join(root, folder)) as entries:
+    with list_folder(os.path.join(root, folder)) as entries:
         for entry in entries:
             if is_xmp_name(entry.name) and not _is_folder(entry, follow_links=True):
                 sidecars[entry.name] = entry

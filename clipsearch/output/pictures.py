@@ -33,7 +33,7 @@ from clipsearch.images.read import (
 )
 from clipsearch.images.sandbox import Decoders, VideoFrame
 from clipsearch.images.scan import is_modified
-from clipsearch.output.heat import boxed, overlay
+from clipsearch.output.annotate import annotated
 from clipsearch.paths import cache_folder, private_folder, replacing
 from clipsearch.search.hit import Where
 from clipsearch.store.photo import Line, Photo
@@ -158,11 +158,10 @@ class Pictures:
             return self._decoders.jpeg(VideoFrame(path_of(file), video.time or 0.0), long_side), unchanged
 
 
-def annotated(picture: Picture, there: Where | None, lines: Iterable[Line] | None) -> Picture:
+def with_annotations(picture: Picture, there: Where | None, lines: Iterable[Line] | None) -> Picture:
     """The picture with a heat map over it and boxes around lines of text."""
     image = Image.open(io.BytesIO(picture.data)).convert("RGB")
-    image = overlay(image, there) if there else image
-    return Picture(jpeg_of(boxed(image, lines or ())), immutable=False)
+    return Picture(jpeg_of(annotated(image, there, lines)), immutable=False)
 
 
 def content_id(data: bytes) -> str:

@@ -1,4 +1,4 @@
-"""What has the system run a command from the start of a session on: a unit of systemd, a job of launchd."""
+"""Service files that run a command whenever the user logs in: a systemd unit, a launchd job."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ NAME = "clipsearch-watch"
 
 
 def systemd_unit(command: Sequence[str]) -> bytes:
-    """A unit for a user's systemd that runs a command, and again after a minute if it fails."""
+    """A systemd user unit; restarts the command a minute after it fails."""
     line = b" ".join(_quoted(os.fsencode(argument)) for argument in command)
-    # What is not UTF-8 is written as systemd reads it: \xff.
+    # systemd reads bytes that are not UTF-8 as \xff.
     return _UNIT.replace("COMMAND", line.decode("utf-8", "backslashreplace")).encode()
 
 
 _UNIT = """\
 [Unit]
-Description=Keeps the index of clipsearch up to date
+Description=Keep the clipsearch index up to date
 
 [Service]
 ExecStart=COMMAND
@@ -39,9 +39,9 @@ def _quoted(argument: bytes) -> bytes:
 
 
 def launchd_job(command: Sequence[str], log: str) -> bytes:
-    """A property list for launchd that runs a command, and again if it fails; what it says goes to a file.
+    """A launchd property list; restarts the command if it fails, and appends its messages to the log file.
 
-    Raises `BadRequest` for names that XML cannot have.
+    Raises `BadRequest` for names that XML cannot represent.
     """
     import plistlib
 
@@ -56,4 +56,4 @@ def launchd_job(command: Sequence[str], log: str) -> bytes:
     try:
         return plistlib.dumps(job, sort_keys=False)
     except ValueError:  # also UnicodeEncodeError
-        raise BadRequest("launchd takes no names with control characters or bytes that are not UTF-8") from None
+        raise BadRequest("launchd cannot use names with control characters or bytes that are not UTF-8") from None

@@ -1,11 +1,10 @@
-"""Tables and messages for the terminal."""
+"""Sentences and words for people: what commands report, titles, sizes and counts."""
 
 from __future__ import annotations
 
 import os
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clipsearch.errors import counted
@@ -17,160 +16,17 @@ if TYPE_CHECKING:
     from clipsearch.indexing.status import Status
     from clipsearch.indexing.update import Report
     from clipsearch.indexing.why import Why
-    from clipsearch.output.move import Move
-    from clipsearch.search.copies import Copy, Group
+    from clipsearch.output.safe_move import Move
+    from clipsearch.search.copies import Copy
     from clipsearch.search.evaluate import Evaluation
-    from clipsearch.search.hit import Hit
-    from clipsearch.search.label import Labelled
     from clipsearch.search.question import Question
-    from clipsearch.search.where import Found
     from clipsearch.store.filters import Filter
     from clipsearch.store.verify import Verified
-
-Line = tuple[list[tuple[str, str]], bytes | None, str]  # words with their styles, a path, and what follows it
 
 MOST_LISTED = 10
 
 
-# ------------------------------------------------------------------------------------------ tables
-
-
-def table(hits: Iterable[Hit], width: int, *, colour: bool = True) -> str:
-    """A table `width` columns wide, one line per hit; long paths are shortened in the middle.
-
-    Rank, score (without a query: date), confidence if known, path, number of grouped photos.
-    """
-    rows = list(hits)
-    margin = max((len(str(hit.rank)) for hit in rows), default=0)
-
-    def lines() -> Iterator[Line]:
-        for hit in rows:
-            score = hit.photo.date[:10] if hit.score is None else f"{hit.score:.3f}"
-            start = [(f"{hit.rank:>{margin}}", "dim"), (f"  {score}", "green")]
-            if hit.confidence is not None:
-                start.append((f"  {100 * hit.confidence:3.0f}%", "cyan"))
-            yield start, hit.photo.path, _after(hit)
-
-    return _lines(lines(), width, colour=colour)
-
-
-def _after(hit: Hit) -> str:
-    count = len(hit.similar) + len(hit.same_file)
-    at = "" if hit.photo.time is None else f"  {clock(hit.photo.time)}"
-    return at + (f"  +{count}" if count else "")
-
-
-def _lines(lines: Iterable[Line], width: int, *, colour: bool) -> str:
-    """Lines of styled words, a path shortened to fit, and a suffix."""
-    from rich.cells import cell_len
-    from rich.console import Console
-    from rich.text import Text
-
-    console = Console(width=width, force_terminal=colour, no_color=not colour, highlight=False, legacy_windows=False)
-    with console.capture() as capture:
-        for words, path, after in lines:
-            line = Text(no_wrap=True)
-            for word, style in words:
-                line.append(word, style)
-            if path is not None:
-                line.append("  ")
-                room = width - cell_len(line.plain) - len(after)
-                folder, slash, name = _shorten(printable(from_home(path)), room, cell_len).rpartition("/")
-                link = f"link {Path(os.fsdecode(os.path.abspath(path))).as_uri()}" if colour else ""
-                line.append(folder + slash, f"dim {link}")
-                line.append(name, link)
-                line.append(after, "yellow")
-            console.print(line, crop=False, soft_wrap=True)
-    return capture.get()
-
-
-def labelled(found: Iterable[Labelled], width: int, *, colour: bool) -> Iterator[bytes]:
-    """Photos with a bar for the probability of each label."""
-    for one in found:
-        yield _lines(_bars(one), width, colour=colour).encode("utf-8", "replace")
-
-
-def _bars(one: Labelled) -> Iterator[Line]:
-    broad = _broad((name for name, _ in one.labels), 24)
-    for number, (name, share) in enumerate(one.labels):
-        words = [
-            (_fitted(name, broad), "bold"),
-            (f" {100 * share:3.0f}% ", "cyan"),
-            (_bar(share), "green"),
-        ]
-        yield words, one.path if number == 0 else None, ""
-
-
-def _broad(names: Iterable[str], most: int) -> int:
-    from rich.cells import cell_len
-
-    return min(most, max(cell_len(printable(name)) for name in names))
-
-
-def _fitted(name: str, cells: int) -> str:
-    from rich.cells import cell_len, set_cell_size
-
-    shown = printable(name)
-    return set_cell_size(shown, cells) if cell_len(shown) <= cells else set_cell_size(shown, cells - 1) + "…"
-
-
-def _bar(share: float, cells: int = 10) -> str:
-    eighths = round(8 * cells * share)
-    bar = "█" * (eighths // 8) + ("", *"▏▎▍▌▋▊▉")[eighths % 8]
-    return f"{bar:<{cells}}"
-
-
-def where(found: Iterable[Found], width: int, *, colour: bool) -> Iterator[bytes]:
-    """Score, box (size and upper left corner, in pixels) and path of each photo."""
-    for one in found:
-        left, top, right, bottom = one.there.pixels(one.width, one.height)
-        box = f"  {right - left} \N{MULTIPLICATION SIGN} {bottom - top} at {left}, {top}"
-        line: Line = ([(f"{one.there.score:.3f}", "green"), (f"{box:<26}", "cyan")], one.path, "")
-        yield _lines([line], width, colour=colour).encode("utf-8", "replace")
-
-
-def label_counts(rows: Sequence[tuple[str, int]], width: int, *, colour: bool) -> Iterator[bytes]:
-    """A bar for the number of photos with each label."""
-    total = sum(count for _, count in rows)
-    broad = _broad((name for name, _ in rows), 40)
-    lines: Iterator[Line] = (
-        (
-            [
-                (_fitted(name, broad), "bold"),
-                (f"  {count:>{len(f'{total:,}')},}", "cyan"),
-                (f" {100 * count / max(1, total):3.0f}% ", "cyan"),
-                (_bar(count / max(1, total), 30), "green"),
-            ],
-            None,
-            "",
-        )
-        for name, count in rows
-    )
-    yield _lines(lines, width, colour=colour).encode("utf-8", "replace")
-
-
-def duplicates(groups: Iterable[Group], width: int, *, colour: bool) -> Iterator[bytes]:
-    """Groups of copies or similar photos, separated by empty lines; other paths of a file are indented below it."""
-    for group in groups:
-        lines = (line for copy in group for line in _copy_lines(copy))
-        yield _lines(lines, width, colour=colour).encode("utf-8", "replace") + b"\n"
-
-
-def _copy_lines(copy: Copy) -> Iterator[Line]:
-    of = copy.photo.metadata
-    words = [
-        (f"{likeness(copy):<13}", "green"),
-        (f"  {f'{of.width}x{of.height}':>11}", "dim"),
-        (f"  {amount(copy.photo.size):>7}", "dim"),
-    ]
-    yield words, copy.photo.path, ""
-    for path in copy.same_file:
-        yield [(f"{'  same file':<35}", "dim")], path, ""
-
-
-def likeness(copy: Copy) -> str:
-    """How a file relates to the best of its group: best, identical, copy, or its similarity."""
-    return f"similar {min(copy.similarity, 0.999):.3f}" if copy.kind == "similar" else str(copy.kind)
+# ------------------------------------------------------------------------------------------ sentences
 
 
 def moves(done: Iterable[Move], *, dry_run: bool) -> Iterator[bytes]:
@@ -179,9 +35,6 @@ def moves(done: Iterable[Move], *, dry_run: bool) -> Iterator[bytes]:
     for one in done:
         if one.target is not None and one.moved:
             yield f"{verb} {printable(one.source)} to {printable(one.target)}\n".encode()
-
-
-# ------------------------------------------------------------------------------------------ sentences
 
 
 def stays(one: Move) -> str:
@@ -385,6 +238,11 @@ def harmless(record: bytes) -> bytes:
     return printable(record, keep="\0" if record.endswith(b"\0") else "\t\n").encode()
 
 
+def likeness(copy: Copy) -> str:
+    """How a file relates to the best of its group: best, identical, copy, or its similarity."""
+    return f"similar {min(copy.similarity, 0.999):.3f}" if copy.kind == "similar" else str(copy.kind)
+
+
 def photos(count: int) -> str:
     """A count of photos: 1 photo, 2 photos."""
     return counted(count, "photo")
@@ -427,22 +285,3 @@ def from_home(path: bytes) -> bytes:
     """A path, abbreviated with `~`."""
     home = os.fsencode(os.path.expanduser("~"))
     return b"~" + path[len(home) :] if len(home) > 1 and path.startswith(home + b"/") else path
-
-
-def _shorten(path: str, width: int, cell_len: Callable[[str], int]) -> str:
-    """Shorten the middle of a path to `width` cells; keeps the whole name if there is room."""
-    if cell_len(path) <= width:
-        return path
-    name = path.rpartition("/")[2]
-    room = min(width - 1, max(cell_len(name) + 1, 2 * width // 3))
-    tail = ""
-    for character in reversed(path):
-        if cell_len(character + tail) > room:
-            break
-        tail = character + tail
-    head = ""
-    for character in path:
-        if cell_len(head + character + "…" + tail) > width:
-            break
-        head += character
-    return f"{head}…{tail}"

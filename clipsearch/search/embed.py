@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 from collections.abc import Iterator, Sequence
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from clipsearch.models.siglip import SiglipImageTower
 
 _MOST_KEPT = 4_000  # texts of one call that are cached; more would evict what people asked for
+_DECODE_SECONDS = 20.0  # for an untrusted image
 _FEW, _BATCH = 8, 16  # images that are embedded one by one; images per batch beyond that
 
 
@@ -93,12 +95,16 @@ class Embedder:
         known = self.indexed(content_hash(data))
         return known if known is not None else self.prepared(_decoded(data, name, self.model.preprocess, decoders))
 
-    def images(self, sources: Sequence[Any]) -> Array:
-        """Unit rows (n, dim) of images; many are decoded in parallel and embedded in batches. Raises `BadRequest`."""
+    def images(self, sources: Sequence[Any], *, untrusted: bool = False, name: str = "") -> Array:
+        """Unit rows (n, dim) of images; many are decoded in parallel and embedded in batches. Raises `BadRequest`.
+
+        `untrusted`: always decode in another process. `name` is what messages call an image in memory.
+        """
         out = np.empty((len(sources), self.store.dim), np.float32)
         if len(sources) <= _FEW:
-            for number, source in enumerate(sources):
-                out[number] = self.image(source)
+            with self._decoder() if untrusted else contextlib.nullcontext() as decoder:
+                for number, source in enumerate(sources):
+                    out[number] = self.image(source, name, decoder)
             return out
         from clipsearch.images.sandbox import Decoders
         from clipsearch.models.precision import encoder_for
@@ -147,6 +153,11 @@ class Embedder:
                 out[numbers] = rows
         return out
 
+    def _decoder(self) -> Decoders:
+        from clipsearch.images.sandbox import Decoders
+
+        return Decoders(1, self.model.preprocess, seconds=_DECODE_SECONDS)
+
     def prepared(self, pixels: Pixels) -> Array:
         """The unit row (dim,) of a model input, (height, width, 3) uint8."""
         row: Array = self._encoder(texts=False).encode_images(pixels[None])[0]
@@ -154,9 +165,9 @@ class Embedder:
 
     @functools.cached_property
     def _tower(self) -> ImageTower | ConvTower | SiglipImageTower:
-        from clipsearch.models.encoders import in_numpy
+        from clipsearch.models.encoders import numpy_encoder
 
-        encoder = in_numpy(self.model, texts=False, images=True)
+        encoder = numpy_encoder(self.model, texts=False, images=True)
         if encoder is None:
             raise BadRequest(f"{self.model.name} cannot say where in a photo something is")
         return encoder.image_tower

@@ -76,14 +76,14 @@ def evaluate(store: Store, pairs: Iterable[tuple[bytes, str]]) -> Evaluation:
     ids, photo_of = np.unique(id_of, return_inverse=True)
     images = store.unit_rows_of(ids.tolist())
     right = np.einsum("nd,nd->n", texts[caption_of], images[photo_of])
-    every_image = ((ids, unit_rows(rows)) for ids, rows in store.embeddings(block=_BLOCK))
+    every_image = ((ids, unit_rows(rows)) for ids, rows in store.images.embeddings(block=_BLOCK))
     starts = range(0, len(texts), _BLOCK)
     every_text = ((np.arange(n, min(n + _BLOCK, len(texts))), texts[n : n + _BLOCK]) for n in starts)
     return Evaluation(
         embedder.model.name,
         len(texts),
         len(images),
-        store.count_embeddings(),
+        store.images.count(),
         list(missing),
         Recall.of(ranks(texts, every_image, caption_of, id_of, right)),
         Recall.of(ranks(images, every_text, photo_of, caption_of, right)),

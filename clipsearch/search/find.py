@@ -125,7 +125,7 @@ class Searcher:
 
     def with_lines(self, hits: list[Hit], reads: Sequence[str]) -> list[Hit]:
         """Add the OCR lines that contain a word of `reads`."""
-        from clipsearch.store.texts import matching
+        from clipsearch.store.ocr_text import matching
 
         of = self.store.lines_of(hit.photo.image_id for hit in hits)
         return [hit._replace(lines=tuple(matching(of.get(hit.photo.image_id, ()), reads))) for hit in hits]

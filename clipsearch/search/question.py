@@ -164,13 +164,13 @@ def option(name: str, value: str) -> list[str]:
 def text_terms(text: str, *, negative: bool = False, files: bool = False) -> list[Term]:
     """The terms of what somebody typed: `2:@grandma on a beach -people`.
 
-    A minus before a word steers away from all that follows, up to the next one. With `files`, the path of an image is
-    that image; a server must not pass it, as anybody could read its files. Raises `BadRequest` if there is no text.
+    A minus before a word steers away from all that follows, up to the next one. With `files`, the path or URL of an
+    image is that image; a server must not pass it, as anybody could read its files. Raises `BadRequest` without text.
     """
     if not is_unicode(text):
         raise BadRequest("the query is not UTF-8")
-    if files and not negative and _is_image_file(text):
-        return [Term(text, 1.0, IMAGE)]
+    if files and _names_an_image(text):
+        return [image_term(text, negative=negative)]
     starts = [match.start() for match in _NEGATIVE.finditer(text)]
     parts = [text[start:end] for start, end in zip([0, *starts], [*starts, None], strict=True)]
     if starts:
@@ -220,12 +220,13 @@ def is_unicode(text: str) -> bool:
     return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
-def _is_image_file(text: str) -> bool:
-    try:
-        kind = kind_of(os.fsencode(text)) if os.path.splitext(text)[1] else None
-        return kind in ("still", "raw") and os.path.isfile(os.path.expanduser(text))
-    except ValueError:  # a NUL, which no path has
+def _names_an_image(text: str) -> bool:
+    """Whether a text is a URL, an existing image file, or the path of one: a typo in a path must not become words."""
+    if text.startswith(("http://", "https://")):
+        return True
+    if "\0" in text or not os.path.splitext(text)[1] or kind_of(os.fsencode(text)) not in ("still", "raw"):
         return False
+    return "/" in text or os.path.isfile(text)
 
 
 def parse(pairs: Iterable[tuple[str, str]]) -> Question:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from typing import NamedTuple
 
@@ -29,6 +30,9 @@ class Known(NamedTuple):
     error: str | None
     sidecar_token: int | None = None
     drive: int = 0
+
+
+KNOWN = ", ".join(Known._fields)  # columns of `photos`
 
 
 class Photo(NamedTuple):
@@ -88,11 +92,14 @@ class Line(NamedTuple):
         return Box(*self[1:])
 
 
-class Segment(NamedTuple):
-    """A file of vectors: its name, its number of embeddings, and the first and the last image that it has.
+SEGMENT_FILE = re.compile(r"\.?vectors-\d+\.faiss(\.[0-9a-f]+){0,2}(\.tmp)?")  # also one that a kill left incomplete
 
-    `structure` is a hash of these numbers and of all in the file besides ids, codes and rows; `codes` is a checksum of
-    the codes.
+
+class Segment(NamedTuple):
+    """A file of vectors: its name, its number of embeddings, and its first and last image.
+
+    `structure` is a hash of these numbers and of everything in the file but ids, codes and rows; `codes` is a checksum
+    of the codes.
     """
 
     file: str

@@ -22,7 +22,7 @@ from starlette.types import Receive, Scope, Send
 
 from clipsearch.errors import BadRequest, ClipsearchError, ImageUnusable, NoIndex, first_line
 from clipsearch.index import Index
-from clipsearch.output.pictures import SIZES, OpenVideo, Picture, Pictures, annotated, open_video
+from clipsearch.output.pictures import SIZES, OpenVideo, Picture, Pictures, open_video, with_annotations
 from clipsearch.output.records import as_json
 from clipsearch.paths import Collection
 from clipsearch.search.question import CUT, FILTERS, Question, checked_id, parse
@@ -196,7 +196,7 @@ class Page:
             found = await self._image_index.call(lambda index: self._gallery.where(index, picture.data, question))
         if question.filter.reads:
             lines = await self._lookup_index.call(lambda index: index.lines(id, question.filter.reads))
-        return _image(await run_in_threadpool(annotated, picture, found, lines))
+        return _image(await run_in_threadpool(with_annotations, picture, found, lines))
 
     async def original(self, request: Request) -> Response:
         """The file itself, or a JPEG of all its pixels if browsers cannot show it or it has changed."""

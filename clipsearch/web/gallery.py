@@ -114,14 +114,16 @@ class Gallery:
 
     def choices(self, index: Index) -> dict[str, Any]:
         """Suggestions for the form, offline folders, and the number of photos."""
-        photos, skipped = index.counts()
+        status = index.status()
+        offline = [(folder.path, folder.offline) for folder in status.roots if folder.offline]
+        offline += [(part.path, part.why) for part in status.offline]
         return {
-            "folders": [records.path_fields(path)["path"] for path in index.folders()],
-            "offline": [{**records.path_fields(path), "reason": why} for path, why in index.offline().items()],
+            "folders": [records.path_fields(folder.path)["path"] for folder in status.roots],
+            "offline": [{**records.path_fields(path), "reason": str(why)} for path, why in offline],
             "cameras": index.cameras()[:_MAX_CAMERAS],
             "concepts": [] if isinstance(index.place, Collection) else index.concepts.names(),
-            "photos": photos,
-            "skipped": skipped,
+            "photos": status.photos,
+            "skipped": sum(folder.skipped for folder in status.roots),
         }
 
     def status(self, index: Index) -> dict[str, Any]:
@@ -129,10 +131,10 @@ class Gallery:
         command = text.command("index", [], _index_option(index)).replace("index", "index ~/Pictures", 1)
         common = {"writing": index.is_being_written(), "command": command}
         try:
-            state = "empty" if index.is_empty() else "ready"
+            photos = sum(folder.photos for folder in index.folders())
         except NoIndex:
             return common | {"state": "none", "version": "", "photos": 0}
-        return common | {"state": state, "version": str(index.version()), "photos": index.counts()[0]}
+        return common | {"state": "ready" if photos else "empty", "version": str(index.version()), "photos": photos}
 
     def about(self, index: Index, id: str) -> dict[str, Any]:
         """The metadata of a photo, by its id: one object per file with these contents."""

@@ -94,4 +94,4 @@ async def _collected(parts: AsyncIterator[bytes]) -> bytes:
 
 
 def _embedded(index: Index, name: str, data: bytes) -> tuple[Array, str]:
-    return index.embed_upload(data, name), index.model_fingerprint()
+    return index.embed_images(data, untrusted=True, name=name)[0], index.model_fingerprint()

@@ -16,7 +16,7 @@ pytest.importorskip("milvus_lite")
 
 
 @pytest.fixture(scope="module")
-def published(drawn_index: Path, tmp_path_factory: pytest.TempPathFactory, home: Path) -> str:
+def published(drawn_index: Path, tmp_path_factory: pytest.TempPathFactory, own_home: Path) -> str:
     """Published by another process: Milvus Lite lets go of a collection when the process ends."""
     place = str(tmp_path_factory.mktemp("published") / "photos.db")
     command = [sys.executable, "-m", "clipsearch", "publish", place, "-q", "--index", str(drawn_index)]

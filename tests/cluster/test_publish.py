@@ -24,7 +24,6 @@ from clipsearch.errors import BadArgument, BadRequest, IndexEmpty, IndexUnusable
 from clipsearch.images.scan import Rules
 from clipsearch.models.model import mini
 from clipsearch.paths import Collection
-from clipsearch.store import changes
 from clipsearch.store.catalogue import Store
 from clipsearch.store.opening import open_index
 
@@ -93,7 +92,7 @@ def assert_in_step(index: Path, place: Collection) -> None:
     as_tuples = {id: (row["root"], unescaped(row["path"]), bytes.fromhex(row["content"])) for id, row in found.items()}
     assert as_tuples == expected(index)
     with Store.open(index) as store:
-        for row in changes.of_ids(store, np.array(list(found))):
+        for row in store.change_log.rows_of(np.array(list(found))):
             assert found[row.id]["row"] == row.row.astype(float).tolist()
 
 
@@ -101,8 +100,8 @@ def change(index: Path, count: int) -> None:
     """Take some photos away, change some, and add some: `count` of each."""
     with Store.open(index, write=True) as store:
         (root,) = store.roots()
-        known = [known.path for known in store.known(root)]
-        store.remove_photos(root, known[:count])
+        known = [known.path for known in store.photos.known(root)]
+        store.photos.remove(root, known[:count])
         for number in range(count):
             row = np.random.default_rng(number).normal(size=DIM).astype(np.float32)
             put(store, root, 1000 + number, row / np.linalg.norm(row))
@@ -124,7 +123,7 @@ def test_all_is_there_once_and_then_what_changed(index: Path, place: Collection)
 def test_a_folder_that_moved(index: Path, place: Collection, tmp_path: Path) -> None:
     publish(index, place)
     with Store.open(index, write=True) as store:
-        store.move_root(store.roots()[0], os.fsencode(tmp_path / "elsewhere"))
+        store.folders.move(store.roots()[0], os.fsencode(tmp_path / "elsewhere"))
         store.commit()
     assert publish(index, place).written == 0
     with open_index(place) as collection:
@@ -134,7 +133,7 @@ def test_a_folder_that_moved(index: Path, place: Collection, tmp_path: Path) -> 
 def test_a_folder_that_became_part_of_another(index: Path, place: Collection, tmp_path: Path) -> None:
     publish(index, place)
     with Store.open(index, write=True) as store:
-        store.add_root(os.fsencode(tmp_path), Rules())
+        store.folders.add(os.fsencode(tmp_path), Rules())
         store.commit()
     publish(index, place)
     assert_in_step(index, place)
@@ -143,7 +142,7 @@ def test_a_folder_that_became_part_of_another(index: Path, place: Collection, tm
 def test_all_photos_are_gone(index: Path, place: Collection) -> None:
     publish(index, place)
     with Store.open(index, write=True) as store:
-        store.remove_root(store.roots()[0])
+        store.folders.remove(store.roots()[0])
         store.prune()
         store.commit()
     assert publish(index, place) == (0, 120, 0)
@@ -175,7 +174,7 @@ def test_a_collection_of_another_model_is_refused_by_name(index: Path, place: Co
     publish(index, place)
     with Store.open(index, write=True) as store:
         other = replace(mini(), name="ViT-B-32/openai", sha256="0" * 64).to_json()
-        store.set_meta("model", other)
+        store.database.set_meta("model", other)
         store.commit()
     with pytest.raises(ModelMismatch, match=r"the collection .*photos.* has embeddings of mini, the index of ViT"):
         publish(index, place, replace=True)

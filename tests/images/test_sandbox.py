@@ -22,6 +22,8 @@ from clipsearch.images.decode import decode
 from clipsearch.images.preprocess import Preprocess, decode_for, model_input
 from clipsearch.images.sandbox import Decoders
 
+pytestmark = pytest.mark.usefixtures("decoding_processes")
+
 HOW = Preprocess(size=(64, 96), interpolation="bilinear", mean=(0.5, 0.5, 0.5))
 
 

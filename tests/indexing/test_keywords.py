@@ -171,6 +171,7 @@ def test_a_sidecar_that_the_disk_did_not_give_is_looked_at_again(
     assert tagged(index, "dog") == {"beside.png", "short.png"}
 
 
+@pytest.mark.usefixtures("decoding_processes")
 def test_hostile_packets_in_photos_cost_only_their_keywords(tmp_path: Path) -> None:
     image, block = SCENES[0].image, b"\x1c\x02\x19\0\x01a"
     image.save(tmp_path / "a.webp", xmp=b'<x:xmpmeta xmlns:x="adobe:ns:meta/">' + b"<a>" * 5_000_000)

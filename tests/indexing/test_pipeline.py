@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable
 import numpy as np
 import pytest
 
-from clipsearch.indexing.contents import Contents
 from clipsearch.indexing.pipeline import BATCH_ON_CPU, BATCH_ON_GPU, Pipeline, Stages
+from clipsearch.indexing.read_file import Contents
 
 
 class Encoder:
@@ -36,7 +36,7 @@ def read(number: int) -> Contents:
 
 
 def pipeline(encoder: Encoder, read: Callable[[int], Contents] = read, **options: object) -> Pipeline[int]:
-    options = {"known": lambda content: False, "stages": Stages(), "workers": 2, **options}
+    options = {"is_indexed": lambda content: False, "stages": Stages(), "workers": 2, **options}
     return Pipeline(lambda: encoder, read, **options)
 
 
@@ -58,7 +58,7 @@ def test_rows_come_in_the_order_of_the_items(count: int) -> None:
 
 def test_each_content_is_embedded_once() -> None:
     encoder, seen = Encoder(), set()
-    with pipeline(encoder, lambda n: read(n % 7), known=lambda content: content in seen) as run:
+    with pipeline(encoder, lambda n: read(n % 7), is_indexed=lambda content: content in seen) as run:
         rows = 0
         for done in run.run(range(500)):
             if done is not None:
@@ -202,7 +202,7 @@ def test_the_caller_is_told_when_there_is_nothing_to_do() -> None:
 
 def test_what_has_the_contents_of_a_slow_file_comes_before_it_and_has_the_row() -> None:
     reading, seen, order = Slow(0), set(), []
-    with pipeline(Encoder(), reading, known=lambda content: content in seen) as run:
+    with pipeline(Encoder(), reading, is_indexed=lambda content: content in seen) as run:
         for done in run.run([0, 1000, 1, 2000]):
             if done is None:
                 reading.go_on.set()

@@ -7,7 +7,7 @@ import re
 import pytest
 from PIL import Image
 
-from clipsearch.output.preview import preview
+from clipsearch.output.terminal import preview
 
 
 @pytest.mark.parametrize(

@@ -204,7 +204,9 @@ def test_thumbnails_lie_in_the_page_in_the_order_of_the_hits(tmp_path: Path, mon
         assert abs(image.getpixel((160, 80))[0] - 10 * n) <= 4
 
 
-def test_a_page_is_made_without_decoding_photos_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_page_is_made_without_decoding_photos_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, decoding_processes: None
+) -> None:
     monkeypatch.setattr(decode, "_decode", lambda *_: pytest.fail("decoded in this process"))
     hits = [Hit(n, 0.5, save(tmp_path / f"{n}.jpg")) for n in range(1, 3)]
     (tmp_path / "2.jpg").write_bytes(b"no photo any more")

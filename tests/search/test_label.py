@@ -39,7 +39,7 @@ def test_probabilities_are_the_softmax_of_scaled_cosines(drawn_index: Path) -> N
 
 
 def test_files_are_decoded_in_another_process(
-    drawn_index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    drawn_index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, decoding_processes: None
 ) -> None:
     SCENES[3].image.save(tmp_path / "new.tif")
     (tmp_path / "notes.png").write_text("no image")

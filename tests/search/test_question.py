@@ -115,7 +115,11 @@ def test_the_path_of_an_image_is_that_image_only_where_files_may_be_read(tmp_pat
         path.touch()
     assert text_terms(str(photo), files=True) == [Term(str(photo), 1.0, IMAGE)]
     assert text_terms(str(photo)) == [Term(str(photo))]
-    for text in (str(notes), str(tmp_path), str(tmp_path / "gone.jpg"), "beach.jpg"):
+    for text in ("http://localhost/a", "https://example.org/a.jpg", str(tmp_path / "gone.jpg"), "./gone.HEIC"):
+        assert text_terms(text, files=True) == [Term(text, 1.0, IMAGE)]
+        assert text_terms(text, files=True, negative=True) == [Term(text, -1.0, IMAGE)]
+        assert text_terms(text) == [Term(text)]
+    for text in (str(notes), str(tmp_path), "beach.jpg", "either/or", "dog.", "a.jpg\0"):
         assert text_terms(text, files=True) == [Term(text)]
 
 

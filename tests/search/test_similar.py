@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import SCENES, Run
-from hypothesis import given, settings
+from fuzz import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -83,7 +84,7 @@ def either_way(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 def test_any_rows_are_grouped_as_all_pairs_say(either_way: None) -> None:
-    @settings(max_examples=200, deadline=None)
+    @examples(200)
     @given(
         n=st.integers(0, 30),
         dim=st.integers(1, 12),
@@ -285,7 +286,7 @@ def many(folder: Path, index: Path, photos: int, kinds: int, seed: int) -> Store
     for name in (b"b", b"b-c"):  # whose files are in another order by root and path than by whole paths
         path = os.fsencode(folder) + b"/" + name
         os.makedirs(path)
-        root = store.add_root(path, Rules())
+        root = store.folders.add(path, Rules())
         for number in range(photos // 2):
             content = b"%d" % (rng.integers(photos) if number % 5 == 0 else seed + number + photos * root.id)
             file = os.path.join(path, b"%d.png" % number)
@@ -293,8 +294,8 @@ def many(folder: Path, index: Path, photos: int, kinds: int, seed: int) -> Store
             os.utime(file, ns=(0, int(rng.integers(2))))
             metadata = Metadata(int(rng.integers(1, 3)), 1, None, None, None, None)
             vector = unit_rows(centres[rng.integers(kinds)] + rng.normal(size=192) * rng.choice([1e-3, 0.1]))
-            image_id = store.find_image(content) or store.add_image(content, metadata, vector)
-            store.put_photo(root, found_file(os.path.basename(file), os.stat(file)), image_id, None)
+            image_id = store.find_image(content) or store.images.add(content, metadata, vector)
+            store.photos.put(root, found_file(os.path.basename(file), os.stat(file)), image_id, None)
     store.commit()
     return store
 

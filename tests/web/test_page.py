@@ -93,7 +93,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
     targets, model = save_scenes(folder / "scenes"), mini()
     rows = np.random.default_rng(0).normal(size=(2_000, model.dim)).astype(np.float32)
     with Store.create(folder / "index", model.to_json(), model.dim) as store:
-        root = store.add_root(os.fsencode(folder / "photos"), Rules())
+        root = store.folders.add(os.fsencode(folder / "photos"), Rules())
         (folder / "photos").mkdir()
         for number, row in enumerate(rows / np.linalg.norm(rows, axis=1, keepdims=True)):
             path = folder / "photos" / f"{number:04d}.png"
@@ -102,9 +102,9 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
             about = Metadata(300, (200, 300, 450)[number % 3], taken, f"Camera {number % 5}", 48.0, 2.0)
             status = path.stat()
             content = (number - (number % 50 == 1)).to_bytes(16, "big")  # every fiftieth has a copy
-            image = store.find_image(content) or store.add_image(content, about, row)
+            image = store.find_image(content) or store.images.add(content, about, row)
             file = FoundFile(os.fsencode(path.name), status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-            store.put_photo(root, file, image, None)
+            store.photos.put(root, file, image, None)
         store.commit()
     return folder / "index"
 

@@ -368,6 +368,7 @@ def test_an_upload_that_takes_for_ever_is_given_up(tmp_path: Path, monkeypatch: 
         )
 
 
+@pytest.mark.usefixtures("decoding_processes")
 def test_pixels_of_an_upload_are_decoded_in_another_process(page: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     def never(*_: object, **__: object) -> None:
         raise AssertionError("decoded in the server")
