@@ -134,7 +134,7 @@ def label(
             images=[image_source(file) for file in image or ()],
             filter=filter,
             templates=template or (),
-            most=None if every else 1,
+            top=None if every else 1,
             on_error=report_image,
         )
         if write_xmp:

@@ -64,20 +64,20 @@ class Classifier:
             return self._background.confidence(self._rows[0], photos)[:, None]
         return softmax(self._scale * (photos @ self._rows.T))
 
-    def classify(self, paths: Sequence[bytes], photos: Array, most: int = 1) -> Iterator[Labelled]:
-        """The `most` likely labels of photos given by their paths and unit rows (n, dim)."""
+    def classify(self, paths: Sequence[bytes], photos: Array, top: int = 1) -> Iterator[Labelled]:
+        """The `top` most likely labels of photos, given by paths and unit rows (n, dim)."""
         for path, row in zip(paths, self.probabilities(photos), strict=True):
-            order = np.argsort(-row, kind="stable")[:most]
+            order = np.argsort(-row, kind="stable")[:top]
             yield Labelled(path, tuple((self.labels[n], float(row[n])) for n in order))
 
     def classify_indexed(
-        self, store: Searchable, selection: Selection, most: int = 1, present: Present | None = None
+        self, store: Searchable, selection: Selection, top: int = 1, present: Present | None = None
     ) -> Iterator[Labelled]:
-        """The `most` likely labels of each photo of a selection, by path. Files that are gone by now are left out."""
+        """The `top` most likely labels of each photo in a selection, by path. Files that are gone are left out."""
         photos = (present or Present())(store.by_path(selection))
         while block := list(islice(photos, _BLOCK)):
             rows = store.unit_rows_of([photo.image_id for photo in block])
-            yield from self.classify([photo.path for photo in block], rows, most)
+            yield from self.classify([photo.path for photo in block], rows, top)
 
     def count(self, store: Searchable, images: Iterable[int]) -> dict[str, int]:
         """For how many images of an index each label is the likeliest."""
