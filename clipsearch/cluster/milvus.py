@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 from clipsearch.cluster.collection_rows import add_fields
 from clipsearch.errors import BadArgument, BadRequest, IndexUnusable, first_line, reason
 from clipsearch.extras import needs
-from clipsearch.paths import Collection, close_all_to_others, private_folder
+from clipsearch.paths import Collection, make_tree_private, private_folder
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient as MilvusClient  # noqa: PLC0414  # others take it from here
@@ -130,7 +130,7 @@ def disconnect(client: MilvusClient, address: Address) -> None:
     """Close a connection. Milvus Lite leaves its files as the umask has it; they name every photo."""
     client.close()
     if address.is_lite:
-        close_all_to_others(Path(address.uri))
+        make_tree_private(Path(address.uri))
 
 
 def _token() -> str:

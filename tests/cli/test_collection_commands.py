@@ -62,7 +62,7 @@ def test_the_status_says_how_it_is_searched(clipsearch: Run, drawn_index: Path, 
 def test_what_needs_a_folder_says_so(clipsearch: Run, published: str, command: tuple[str, ...]) -> None:
     done = clipsearch(*command, "--index", published)
     assert (done.status, done.out) == (2, b"")
-    assert done.err == f"clipsearch: --index must be a folder here, and {published} is a collection\n"
+    assert done.err == f"clipsearch: --index must be an index folder here; {published} is a collection\n"
 
 
 def test_a_concept_is_not_in_a_collection(clipsearch: Run, published: str) -> None:

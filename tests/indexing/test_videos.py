@@ -186,7 +186,7 @@ def test_without_the_package_films_are_left_out_and_those_known_are_kept(
     with Store.open(tmp_path / "other") as store:
         why = why_of(store, folder / "film.mp4")
     assert why.state is State.EXCLUDED
-    assert "pip install 'clipsearch[video]'" in why.detail
+    assert "pip install '.[video]'" in why.detail
 
 
 def test_videos_can_be_left_out(films: Path, tmp_path: Path) -> None:

@@ -479,7 +479,7 @@ def test_unique_shows_the_best_file_in_the_place_of_the_first(
 
 
 def test_the_best_need_not_be_among_the_hits(versions: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(find, "FIRST_LOOK", 1)
+    monkeypatch.setattr(find, "FIRST_BATCH", 1)
     folder, index = versions
     with Store.open(index) as store:
         searcher = Searcher(store)

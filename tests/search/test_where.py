@@ -172,5 +172,5 @@ def test_a_model_that_does_not_tell_parts_apart_is_named(tmp_path: Path, embedde
     with Store.create(tmp_path / "index", other.to_json(), other.dim) as store:
         lost = Embedder(store)
         assert isinstance(lost.model, Model)
-        with pytest.raises(BadRequest, match="mini cannot say where"):
+        with pytest.raises(BadRequest, match="mini cannot locate things"):
             _ = lost.for_parts
