@@ -256,7 +256,7 @@ class PublishedIndex(Searchable):
 
     def _photo(self, row: dict[str, Any]) -> Photo:
         photo = photo_of(row)
-        return photo._replace(path=join(self._folder(row), photo.path))
+        return photo._replace(file=join(self._folder(row), photo.file))
 
     def _folder(self, row: dict[str, Any]) -> bytes:
         root = self._roots.get(row["root"])

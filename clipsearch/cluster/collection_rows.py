@@ -84,7 +84,7 @@ def photo_and_number(row: int) -> tuple[int, int]:
 def entity_of(row: Row) -> dict[str, Any]:
     """A row as the collection has it."""
     photo = row.photo
-    name = os.path.basename(photo.path)
+    name = os.path.basename(photo.file)
     metadata = {name: _valid(value) for name, value in photo.metadata._asdict().items()}
     keywords = [_valid(keyword) for keyword in photo.keywords][:_MOST_VALUES]
     return {
@@ -97,8 +97,8 @@ def entity_of(row: Row) -> dict[str, Any]:
         "size": photo.size,
         "mtime_ns": photo.mtime_ns,
         "ctime_ns": photo.ctime_ns,
-        "path": escaped(photo.path),
-        "path_folded": lower_ascii(escaped(photo.path)),
+        "path": escaped(photo.file),
+        "path_folded": lower_ascii(escaped(photo.file)),
         "type": escaped(name[name.rfind(b".") :].lower() if b"." in name else b""),
         "content": photo.content.hex(),
         "orientation": _orientation(photo.metadata),

@@ -176,7 +176,7 @@ class Photos:
         query = f"SELECT {_COLUMNS} FROM {tables} LEFT JOIN frames ON frames.image = photos.image WHERE {condition}"
         for root, *columns in self._database.execute(query, values):
             photo = to_photo(self._database, columns)
-            yield photo._replace(path=join(roots[root].path, photo.path))
+            yield photo._replace(file=join(roots[root].path, photo.file))
 
 
 def to_photo(database: Database, columns: Sequence[Any]) -> Photo:
