@@ -46,7 +46,7 @@ class Background:
 
     def __init__(self, embedder: Embedder) -> None:
         self._scale = _SOFTENING * embedder.logit_scale
-        self._rows = embedder.texts(prompts(), keep=True)
+        self._rows = embedder.texts(prompts(), always_cache=True)
         cosines = (self._rows @ self._rows.T)[np.triu_indices(len(self._rows), 1)]
         self._synonym = float(cosines.mean() + _SYNONYM * cosines.std())
 

@@ -80,7 +80,7 @@ def find_copies(store: Searchable, selection: Selection, files: FilesOnDisk, *, 
 
 def by_path(groups: Iterable[Group]) -> list[Group]:
     """Groups in the order of the path of their best file."""
-    return sorted(groups, key=lambda group: group[0].photo.path)
+    return sorted(groups, key=lambda group: group[0].photo.file)
 
 
 # ------------------------------------------------------------------------------------------ the same bytes
@@ -111,7 +111,7 @@ def _same_bytes(files: list[Copy]) -> list[list[Copy]]:
 
 def _is_identical(a: Photo, b: Photo) -> bool:
     try:
-        return filecmp.cmp(a.path, b.path, shallow=False)
+        return filecmp.cmp(a.file, b.file, shallow=False)
     except OSError:
         return False
 
@@ -128,7 +128,7 @@ def representatives(photos: Iterable[Photo], files: FilesOnDisk, sets: Identical
     """One unmodified file for each content: the best, where there are several."""
     for photo in photos:
         if photo.content in sets:
-            if sets[photo.content][0][0].photo.path == photo.path:
+            if sets[photo.content][0][0].photo.file == photo.file:
                 yield photo
         elif any(files.unmodified([photo])):
             yield photo
@@ -145,7 +145,7 @@ def groups_of(
 
 def _joined(store: Searchable, selection: Selection, files: FilesOnDisk, sets: IdenticalSets) -> list[list[Copy]]:
     """The groups of identical files and the other files, joined where their pictures are the same."""
-    comparable = (photo for photo in store.by_path(selection) if photo.hash is not None and not is_raw_name(photo.path))
+    comparable = (photo for photo in store.by_path(selection) if photo.hash is not None and not is_raw_name(photo.file))
     table = [(photo.image_id, photo.hash) for photo in representatives(comparable, files, sets)]
     images, hashes = np.array(table, np.int64).reshape(-1, 2).T
     near = [images[numbers].tolist() for numbers in components(hashes.astype(np.uint64))]
@@ -199,7 +199,7 @@ class Comparer:
 
     def similarity(self, a: Photo, b: Photo) -> float | None:
         """The similarity of two copies that are not identical; None unless they are certain to be copies."""
-        kinds = {kind_of(a.path), kind_of(b.path)}
+        kinds = {kind_of(a.file), kind_of(b.file)}
         try:
             if kinds == {"video"}:
                 return self._of_videos(a, b)
@@ -211,13 +211,13 @@ class Comparer:
         first, second = a.metadata.duration, b.metadata.duration
         if first is None or second is None or abs(first - second) > _SAME_DURATION:
             return None
-        return self._decoders.video_similarity(a.path, b.path)
+        return self._decoders.video_similarity(a.file, b.file)
 
     def _of_pictures(self, a: Photo, b: Photo) -> float | None:
-        first, second = self._sketch(a.path), self._sketch(b.path)
+        first, second = self._sketch(a.file), self._sketch(b.file)
         if first is None or second is None or not may_be_copies(first, second):
             return None
-        data = read(a.path), read(b.path)
+        data = read(a.file), read(b.file)
         if [content_hash(file) for file in data] != [a.content, b.content]:  # modified without a trace in its times
             return None
         return self._decoders.copy_similarity(*data)
@@ -239,10 +239,10 @@ def _without_risk(files: Iterable[Copy], partners_in: Callable[[bytes], Partners
     """
     best, *others = files
     yield best
-    stem = os.path.splitext(best.photo.path)[0]
+    stem = os.path.splitext(best.photo.file)[0]
     for other in others:
         if has_all_of(best.photo, other.photo):
-            path = other.photo.path
+            path = other.photo.file
             if all(_has_twin(partner, stem) for partner in partners_in(os.path.dirname(path)).of(path)):
                 yield other
 

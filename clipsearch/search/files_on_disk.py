@@ -44,7 +44,7 @@ class FilesOnDisk:
         names: dict[FileId, list[tuple[bool, Photo]]] = {}
         seen: dict[tuple[int, int, int], FileId] = {}
         for photo, status in self._with_status(photos):
-            file: FileId = (status.st_dev, status.st_ino) if status.st_ino else photo.path
+            file: FileId = (status.st_dev, status.st_ino) if status.st_ino else photo.file
             if file not in names:
                 first = seen.setdefault((status.st_size, status.st_mtime_ns, status.st_ctime_ns), file)
                 if isinstance(first, tuple) and isinstance(file, tuple) and first[0] != file[0]:
@@ -53,26 +53,26 @@ class FilesOnDisk:
         files = []
         for named in names.values():
             if len(named) > 1:
-                named.sort(key=lambda name: (name[0], os.path.realpath(name[1].path) != name[1].path, name[1].path))
+                named.sort(key=lambda name: (name[0], os.path.realpath(name[1].file) != name[1].file, name[1].file))
             (modified, photo), *others = named
-            files.append(File(photo, tuple(other.path for _, other in others), modified))
+            files.append(File(photo, tuple(other.file for _, other in others), modified))
         return files
 
     def unmodified(self, photos: Iterable[Photo]) -> Iterator[File]:
         """Each existing file once, if it is as it was indexed."""
         for file in self.distinct(photos):
             if file.is_modified:
-                self.modified[file.photo.path] = None
+                self.modified[file.photo.file] = None
             else:
                 yield file
 
     def _with_status(self, photos: Iterable[Photo]) -> Iterator[tuple[Photo, os.stat_result]]:
         for photo in photos:
             try:
-                status = os.stat(photo.path)
+                status = os.stat(photo.file)
             except (FileNotFoundError, NotADirectoryError):
                 continue
             except OSError:
-                self.unreadable[os.path.dirname(photo.path)] += 1
+                self.unreadable[os.path.dirname(photo.file)] += 1
                 continue
             yield photo, status

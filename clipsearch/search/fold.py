@@ -40,27 +40,27 @@ class Fold:
             hits = _merge(
                 (_key(best.photo), best)
                 for hit in hits
-                for best in [hit if hit.photo.path in modified else self._as_best_copy(hit, comparer)]
+                for best in [hit if hit.photo.file in modified else self._as_best_copy(hit, comparer)]
             )
         return hits if similarity is None else self._fold_similar(hits, similarity)
 
     def _one_per_file(self, hits: Sequence[Hit]) -> tuple[list[Hit], set[bytes]]:
         """One hit per file, or per frame of a video, and the paths of the files that were modified."""
-        files = self._files.distinct({hit.photo.path: hit.photo for hit in hits}.values())
-        file_of = {path: file for file in files for path in (file.photo.path, *file.other_names)}
+        files = self._files.distinct({hit.photo.file: hit.photo for hit in hits}.values())
+        file_of = {path: file for file in files for path in (file.photo.file, *file.other_names)}
         photo_of = {_key(hit.photo): hit.photo for hit in hits}
         named = []
         for hit in hits:
-            file = file_of.get(hit.photo.path)
+            file = file_of.get(hit.photo.file)
             if file is not None:  # else it was deleted since it was ranked
-                key = file.photo.path, hit.photo.time
+                key = file.photo.file, hit.photo.time
                 hit = hit._replace(photo=photo_of.get(key, hit.photo), same_file=file.other_names)  # noqa: PLW2901
                 named.append((key, hit))
-        return _merge(named), {file.photo.path for file in files if file.is_modified}
+        return _merge(named), {file.photo.file for file in files if file.is_modified}
 
     def _as_best_copy(self, hit: Hit, comparer: Comparer) -> Hit:
         best = self._best_copy(hit.photo, comparer)
-        if best.path == hit.photo.path:
+        if best.file == hit.photo.file:
             return hit
         names = next((file.other_names for file in self._files.distinct([best])), ())
         return _absorb(hit._replace(photo=best, similar=(), same_file=names), hit)
@@ -72,7 +72,7 @@ class Fold:
             self._best[key] = next(
                 other
                 for other in sorted([photo, *self._candidates(photo)], key=preference)
-                if other.path == photo.path or is_copy(comparer, other, photo)
+                if other.file == photo.file or is_copy(comparer, other, photo)
             )
         return self._best[key]
 
@@ -85,7 +85,7 @@ class Fold:
             images, hashes = self._hashes
             near = self._store.photos_of(images[within(photo.hash, hashes)].tolist(), self._selection)
             found += [other for other in near if other.content != photo.content]
-        return [file.photo for file in FilesOnDisk().unmodified(found) if file.photo.path != photo.path]
+        return [file.photo for file in FilesOnDisk().unmodified(found) if file.photo.file != photo.file]
 
     def _fold_similar(self, hits: list[Hit], similarity: float) -> list[Hit]:
         heads = dict(enumerate(hits))
@@ -97,9 +97,9 @@ class Fold:
 
 def _one_per_shot(hits: Sequence[Hit]) -> list[Hit]:
     """Merge the hits of one shot (RAW + JPEG, Live Photo)."""
-    partners = Partners({hit.photo.path for hit in hits})
+    partners = Partners({hit.photo.file for hit in hits})
     return _merge(
-        ((shot_of(hit.photo.path), None) if partners.of(hit.photo.path) else _key(hit.photo), hit) for hit in hits
+        ((shot_of(hit.photo.file), None) if partners.of(hit.photo.file) else _key(hit.photo), hit) for hit in hits
     )
 
 
@@ -119,4 +119,4 @@ def _absorb(head: Hit, hit: Hit) -> Hit:
 
 
 def _key(photo: Photo) -> _Key:
-    return photo.path, photo.time
+    return photo.file, photo.time

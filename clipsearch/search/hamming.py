@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipsearch.arrays import Ids
-from clipsearch.images.phash import HASH_DISTANCE
+from clipsearch.images.likeness import HASH_DISTANCE
 
 Hashes = NDArray[np.uint64]
 

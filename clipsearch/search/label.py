@@ -6,6 +6,7 @@ probabilities are the softmax over labels of the cosines, times the model's logi
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -29,10 +30,15 @@ _BLOCK = 2048  # photos at a time
 
 
 class Labelled(NamedTuple):
-    """A photo with labels and their probabilities, the most likely first."""
+    """A photo, by its path as the file system has it, and its labels with their probabilities, the likeliest first."""
 
-    path: bytes
+    file: bytes
     labels: tuple[tuple[str, float], ...]
+
+    @property
+    def path(self) -> Path:
+        """The path; a URL or - for images that are no files."""
+        return Path(os.fsdecode(self.file))
 
 
 class Classifier:
@@ -64,20 +70,20 @@ class Classifier:
             return self._background.confidence(self._rows[0], photos)[:, None]
         return softmax(self._scale * (photos @ self._rows.T))
 
-    def classify(self, paths: Sequence[bytes], photos: Array, most: int = 1) -> Iterator[Labelled]:
-        """The `most` likely labels of photos, given their unit rows (n, dim)."""
+    def classify(self, paths: Sequence[bytes], photos: Array, top: int = 1) -> Iterator[Labelled]:
+        """The `top` most likely labels of photos, given by paths and unit rows (n, dim)."""
         for path, row in zip(paths, self.probabilities(photos), strict=True):
-            order = np.argsort(-row, kind="stable")[:most]
+            order = np.argsort(-row, kind="stable")[:top]
             yield Labelled(path, tuple((self.labels[n], float(row[n])) for n in order))
 
     def classify_indexed(
-        self, store: Searchable, selection: Selection, most: int, files: FilesOnDisk
+        self, store: Searchable, selection: Selection, top: int, files: FilesOnDisk
     ) -> Iterator[Labelled]:
-        """The `most` likely labels of each photo of a selection, ordered by path. Deleted files are left out."""
+        """The `top` likely labels of each photo of a selection, ordered by path. Deleted files are left out."""
         photos = files.existing(store.by_path(selection))
         while block := list(islice(photos, _BLOCK)):
             rows = store.unit_rows_of([photo.image_id for photo in block])
-            yield from self.classify([photo.path for photo in block], rows, most)
+            yield from self.classify([photo.file for photo in block], rows, top)
 
     def count(self, store: Searchable, images: Iterable[int]) -> dict[str, int]:
         """The number of images of which each label is the likeliest."""

@@ -54,18 +54,18 @@ def preference(photo: Photo) -> Preference:
     In order: not discarded; most pixels; lossless, then the larger file; most metadata; not in a backup folder; not
     named like a copy; the oldest; the shortest path; the path.
     """
-    *folders, name = _names(photo.path)
+    *folders, name = _names(photo.file)
     return (
-        is_discarded(photo.path),
+        is_discarded(photo.file),
         -photo.metadata.width * photo.metadata.height,
-        os.path.splitext(photo.path)[1].lower() not in _LOSSLESS,
+        os.path.splitext(photo.file)[1].lower() not in _LOSSLESS,
         -photo.size,
         -len(_facts(photo)),
         any(_BACKUP.fullmatch(folder) for folder in folders),
         _COPY_NAME.fullmatch(os.path.splitext(name)[0]) is not None,
         photo.mtime_ns,
-        len(photo.path),
-        photo.path,
+        len(photo.file),
+        photo.file,
     )
 
 

@@ -26,7 +26,7 @@ class StubEmbedder:
     def __init__(self, rows: np.ndarray) -> None:
         self._rows = rows
 
-    def texts(self, texts: list[str], *, keep: bool = False) -> np.ndarray:
+    def texts(self, texts: list[str], *, always_cache: bool = False) -> np.ndarray:
         return self._rows[: len(texts)]
 
 
@@ -107,7 +107,7 @@ def test_of_several_texts_the_least_likely_counts(drawn_index: Path) -> None:
 def test_images_have_none(drawn: Path, drawn_index: Path) -> None:
     with Store.open(drawn_index) as store:
         searcher = Searcher(store)
-        with pytest.raises(BadRequest, match="confidence is about texts"):
+        with pytest.raises(BadRequest, match="confidence needs a text"):
             searcher.query([image_term(drawn / "00.png")], Limits(1, min_confidence=0.1))
         [hit] = searcher.query([image_term(drawn / "00.png")], Limits(1))
         assert searcher.with_confidence([hit], [image_term(drawn / "00.png")]) == [hit]

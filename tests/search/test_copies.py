@@ -42,14 +42,14 @@ def groups(index: Path, folder: Path, *, identical: bool = False) -> list[list[s
     """The groups of an index as paths below a folder; the best of each group first, the others by name."""
     with Store.open(index) as store:
         found = find_copies(store, store.select(), FilesOnDisk(), identical=identical)
-    names = [[os.path.relpath(os.fsdecode(copy.photo.path), folder) for copy in group] for group in found]
+    names = [[os.path.relpath(os.fsdecode(copy.photo.file), folder) for copy in group] for group in found]
     return [[first, *sorted(others)] for first, *others in names]
 
 
 def kinds(index: Path) -> dict[str, str]:
     with Store.open(index) as store:
         found = find_copies(store, store.select(), FilesOnDisk())
-    return {os.path.basename(os.fsdecode(copy.photo.path)): copy.kind for group in found for copy in group}
+    return {os.path.basename(os.fsdecode(copy.photo.file)): copy.kind for group in found for copy in group}
 
 
 # ------------------------------------------------------------------------------------------ hashes
@@ -479,7 +479,7 @@ def test_unique_shows_the_best_file_in_the_place_of_the_first(
 
 
 def test_the_best_need_not_be_among_the_hits(versions: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(find, "FIRST_LOOK", 1)
+    monkeypatch.setattr(find, "FIRST_BATCH", 1)
     folder, index = versions
     with Store.open(index) as store:
         searcher = Searcher(store)

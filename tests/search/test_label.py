@@ -52,7 +52,7 @@ def test_files_are_decoded_in_another_process(
         with pytest.raises(BadRequest, match=r"notes\.png cannot be used as an image"):
             list(index.label_each(LABELS, images=pictures))
     with Store.open(drawn_index) as store:
-        (wanted,) = Classifier(Embedder(store), LABELS, [TEMPLATE]).classify([found.path], expected, 1)
+        (wanted,) = Classifier(Embedder(store), LABELS, [TEMPLATE]).classify([found.file], expected, 1)
     assert (found, failed) == (wanted, [str(tmp_path / "notes.png")])
 
 

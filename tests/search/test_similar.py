@@ -314,7 +314,7 @@ def all_at_once(store: Store, threshold: float) -> list[tuple[Copy, ...]]:
             of_image[images[group.head]] += [
                 file._replace(kind=Kind.SIMILAR, similarity=min(cosine, 1.0)) for file in near
             ]
-    return sorted((tuple(g) for g in of_image.values() if len(g) > 1), key=lambda group: group[0].photo.path)
+    return sorted((tuple(g) for g in of_image.values() if len(g) > 1), key=lambda group: group[0].photo.file)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -325,9 +325,9 @@ def test_the_groups_are_those_of_all_photos_in_memory(
     with many(tmp_path / "photos", tmp_path / "index", 120, 30, seed) as store:
         names = sorted(store.by_path(store.select()))
         for photo in names[:7]:
-            os.unlink(photo.path)
+            os.unlink(photo.file)
         for photo in names[10:14]:
-            Path(os.fsdecode(photo.path)).write_bytes(b"something else")
+            Path(os.fsdecode(photo.file)).write_bytes(b"something else")
         for threshold in (0.9, 0.99999):
             expected = all_at_once(store, threshold)
             assert find_similar(store, store.select(), threshold, FilesOnDisk()) == expected
