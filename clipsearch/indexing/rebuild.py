@@ -6,7 +6,6 @@ import os
 from collections.abc import Sequence
 
 from clipsearch.errors import BadRequest, FolderOffline, ImageUnusable, counted
-from clipsearch.extras import missing
 from clipsearch.images.kinds import is_unsupported, is_video_name
 from clipsearch.images.read import content_hash, read, video_hash
 from clipsearch.indexing import model_choice, roots
@@ -75,7 +74,7 @@ def _problem(path: bytes, report: Report) -> str:
         if relative_to(path, place) is not None:
             return f"cannot be read ({why})"
     if is_unsupported(path):
-        return f"cannot be read ({missing('video')})"
+        return "cannot be read without video support"
     return "was missing during the rebuild"
 
 
