@@ -47,7 +47,7 @@ def test_a_place_that_nobody_knows() -> None:
     ("position", "title"),
     [
         ((48.8583, 2.2945), "Paris, France"),  # the Eiffel Tower; Levallois is nearer
-        ((48.92, 2.36), "Saint-Denis, France"),
+        ((48.92, 2.36), "Paris, France"),  # Saint-Denis, a suburb
         ((40.69, -74.04), "New York City, New York"),
         ((78.2, 15.6), "Longyearbyen, Svalbard and Jan Mayen"),
         ((-17.78, 177.44), "Nadi, Fiji"),
