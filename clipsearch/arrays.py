@@ -1,4 +1,4 @@
-"""Array types and the few operations on them that every package needs."""
+"""Array types, and the few array operations that every package needs."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float32]
 Ids = NDArray[np.int64]
+Rows = NDArray[np.float16]  # embeddings as an index stores them
 Pixels = NDArray[np.uint8]
 
 Value = TypeVar("Value")

@@ -578,7 +578,6 @@ def _filled(
 def search(args: argparse.Namespace) -> Figures:
     """The search alone, in a process that has all it needs: milliseconds, and recall of the ten best against fp32."""
     from clipsearch.store.catalogue import Store
-    from clipsearch.store.vectors import top_k
 
     out: Figures = {}
     print("\nsearch: ten nearest of so many rows of 512, for texts across the modality gap")
@@ -591,7 +590,7 @@ def search(args: argparse.Namespace) -> Figures:
             with Store.open(ours) as store:
                 for row, expected in list(zip(queries, best, strict=True))[: 5 if exact else None]:
                     began = time.perf_counter()
-                    ids, _ = top_k(store, row, 10, exact=exact)
+                    ids, _ = store.vectors.nearest(row, 10, exact=exact)
                     seconds.append(time.perf_counter() - began)
                     found += len(set((ids - 1).tolist()) & set(expected.tolist()))  # ids count from 1
             milliseconds, recall = 1000 * statistics.median(seconds), found / 10 / len(seconds)
@@ -646,7 +645,7 @@ def serve(args: argparse.Namespace) -> Figures:
                 waited = [_typed(page, f"a {word} by the sea") for word in WORDS]
                 for number in range(1, 501):
                     page.fill("#text", f"{WORDS[number % len(WORDS)]} at {number}")
-                    page.wait_for_selector(f"body:not(.asking) #command:text('at {number}')")
+                    page.wait_for_selector(f"body:not(.searching) #command:text('at {number}')")
                     if number in (50, 500):
                         resident[number] = _resident(process.pid)
                 browser.close()

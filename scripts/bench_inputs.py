@@ -329,24 +329,23 @@ def fill_index(index: Path, files: Path, count: int, name: str = "mini", weights
     from clipsearch.images.metadata import Metadata
     from clipsearch.images.scan import FoundFile, Rules
     from clipsearch.models.hub import resolve
-    from clipsearch.store import vectors
     from clipsearch.store.catalogue import Store
 
     model = resolve(name, weights)
     with Store.create(index, model.to_json(), model.dim) as store:
-        root = store.add_root(os.fsencode(files.resolve()), Rules())
+        root = store.folders.add(os.fsencode(files.resolve()), Rules())
         rows = itertools.chain.from_iterable(make_embeddings(count, model.dim))
         for number, (path, row) in enumerate(zip(files_in(files, count), rows, strict=True)):
             stat = path.stat()
             taken = f"{1950 + number % 100}-06-01T12:00:00"  # 1 % of them in each of a hundred years
             metadata = Metadata(4000, 3000, taken)
             file = FoundFile(os.fsencode(path.relative_to(files)), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
-            image_id = store.add_image(number.to_bytes(16, "big"), metadata, row)
-            store.put_photo(root, file, image_id, None)
+            image_id = store.images.add(number.to_bytes(16, "big"), metadata, row)
+            store.photos.put(root, file, image_id, None)
             if number % 50_000 == 0:
                 store.commit()
         store.commit()
-        vectors.refresh(store)
+        store.vectors.update()
 
 
 def fill_peer(peer: Peer, files: Path, count: int, dim: int = 512) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -14,10 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import fuzz
 import platformdirs
 import pytest
 import scenes
 import warm
+from filelock import FileLock
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # the hub's library reads it when it is imported
 # The tests run in as many processes as there are cores.
@@ -27,14 +30,14 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 from clipsearch.errors import ImageUnusable
 from clipsearch.images import sandbox, worker
 from clipsearch.images.preprocess import Preprocess
-from clipsearch.images.xmp import with_keywords
 from clipsearch.indexing.update import Options, update_index
 from clipsearch.models import cache, precision
 from clipsearch.models.model import Model, mini
-from clipsearch.store import schema, texts
+from clipsearch.store import schema
 from clipsearch.store.catalogue import CATALOGUE, Store
-from clipsearch.store.photo import Line
 from clipsearch.threads import usable_cores
+
+fuzz.load_profile()
 
 SCENES = scenes.draw_distinct(40, seed=20_000_000, size=160)
 
@@ -59,14 +62,14 @@ def own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 class DecoderHere:
-    """Answers as a decoding process does, in this process."""
+    """Stands in for a decoding process: answers in this process."""
 
     alive = True
 
-    def __init__(self, settings: dict[str, object] | None) -> None:
+    def __init__(self, settings: dict[str, Any] | None) -> None:
         self.settings = Preprocess.from_json(settings or {"size": (1, 1)})
 
-    def ask(self, request: dict[str, object], data: bytes, seconds: float) -> tuple[dict[str, object], bytes]:
+    def ask(self, request: dict[str, Any], data: bytes, seconds: float) -> sandbox.Message:
         try:
             header, answer = worker.answer(request, data, self.settings)
         except Exception:
@@ -80,10 +83,10 @@ class DecoderHere:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _decoders_here() -> Iterator[None]:
-    """Without this, each update of an index would start two processes, which take 0.1 s of CPU time each."""
+def _decode_here() -> Iterator[None]:
+    """Otherwise each update of an index would start two processes, at 0.1 s of CPU time each."""
 
-    def process(command: list[str], start: dict[str, object]) -> object:
+    def process(command: list[str], start: dict[str, Any]) -> object:
         return DecoderHere(start["settings"]) if command is sandbox._COMMAND else _DECODING_PROCESS(command, start)
 
     with pytest.MonkeyPatch.context() as patch:
@@ -144,15 +147,17 @@ def warm_program(own_home: Path, tmp_path_factory: pytest.TempPathFactory) -> It
 def clipsearch(warm_program: str | None) -> Run:
     """Runs the program in a process of its own, as a user would: `clipsearch("query", "a dog", index=folder)`.
 
-    The process is forked from one that has imported the program. What Python itself reads as it starts, its
-    `PYTHON...` variables, makes it a new one.
+    The process is forked from one that has imported the program. With `fork=False` it is started as usual: it then has
+    the limits of this process, and Python reads its variables.
     """
 
-    def run(*arguments: object, index: Path | None = None, stdin: bytes = b"", **environment: str) -> Result:
+    def run(
+        *arguments: object, index: Path | None = None, stdin: bytes = b"", fork: bool = True, **environment: str
+    ) -> Result:
         variables = os.environ | environment
         if index is not None:
             variables["CLIPSEARCH_INDEX"] = str(index)
-        if warm_program is None or any(name.startswith("PYTHON") for name in environment):
+        if warm_program is None or not fork:
             command = [sys.executable, "-m", "clipsearch", *map(_argument, arguments)]
             done = subprocess.run(command, input=stdin, capture_output=True, env=variables, timeout=300, check=False)
             return Result(done.returncode, done.stdout, done.stderr.decode("utf-8", "replace"))
@@ -179,78 +184,6 @@ def save_scenes(folder: Path, count: int = len(SCENES), first: int = 0) -> list[
     return paths
 
 
-# Runs a server until it has said where it is, and ends it as Ctrl-C does.
-_UNTIL_IT_LISTENS = (
-    "import signal, subprocess, sys;"
-    " server = subprocess.Popen([sys.executable, '-m', 'clipsearch', *sys.argv[1:]], stdout=subprocess.PIPE);"
-    " server.stdout.readline(); server.send_signal(signal.SIGINT); sys.exit(server.wait())"
-)
-# Runs a watch until it has nothing more to do, and ends it as systemd does.
-_UNTIL_IT_WATCHES = (
-    "import subprocess, sys;"
-    " watch = subprocess.Popen([sys.executable, '-m', 'clipsearch', *sys.argv[1:]], stderr=subprocess.PIPE, text=True);"
-    " any('press Ctrl-C' in line for line in watch.stderr) and watch.terminate(); sys.exit(watch.wait())"
-)
-
-
-COFFEE = Line("Coffee 3.50", 0, 0.5, 1, 0.6)
-WIFI = Line("WiFi password: swordfish", 0, 0.7, 1, 0.8)
-
-
-def somebody(folder: Path) -> dict[str, str]:
-    """The environment of a user with `folder` for a home, who has indexed ~/Pictures and has what examples name."""
-    for name in ("Pictures/2023", "media/camera", "media/old-drive", "wallpapers", "bin"):
-        (folder / name).mkdir(parents=True)
-    save_scenes(folder / "Pictures" / "2023", 20)
-    save_scenes(folder / "Pictures", 5, first=20)
-    save_scenes(folder / "media/camera", 5)
-    save_scenes(folder / "media/old-drive", 3, first=30)
-    for name in ("twice.png", "again.png"):
-        SCENES[12].image.save(folder / "Pictures/2023" / name)
-    for n, name in enumerate(("a", "b", "beach", "hotel", "sea")):
-        SCENES[n].image.save(folder / f"{name}.jpg")
-    lines = [f"Pictures/2023/{n:02d}.png\t{SCENES[n].captions[0]}\n" for n in range(20)]
-    (folder / "captions.tsv").write_text("".join(lines))
-    (folder / "queries.txt").write_text("a red circle\nstripes\n")
-    (folder / "labels.txt").write_text("cat\ndog\n")
-    programs = {"curl": 'cat "$HOME/beach.jpg"', "fzf": "head -n 1"}
-    ends = "\n".join(
-        f'[ "$1" != {name} ] || exec "{sys.executable}" -c "{code}" "$@"'
-        for name, code in (("serve", _UNTIL_IT_LISTENS), ("watch", _UNTIL_IT_WATCHES))
-    )
-    programs["clipsearch"] = f'{ends}\nexec "{sys.executable}" -m clipsearch "$@"'
-    for name, body in programs.items():
-        (folder / "bin" / name).write_text(f"#!/bin/sh\n{body}\n")
-        (folder / "bin" / name).chmod(0o755)
-    (folder / "Pictures/2023/00.png.xmp").write_bytes(with_keywords(None, ["grandma", "beach"]))
-    index = folder / ".local/share/clipsearch"
-    update_index(index, [folder / "Pictures", folder / "media/old-drive"], Options(model="mini"))
-    with Store.open(index, write=True) as store:  # as if it was read: reading itself is slow, and tested elsewhere
-        texts.set_read(store, True)
-        for number, photo in enumerate(texts.unread(store)):
-            texts.put(store, photo.image_id, [] if number else [Line("Boarding pass", 0, 0, 1, 0.1), COFFEE, WIFI])
-        store.commit()
-    environment = os.environ | {"HOME": str(folder), "PATH": f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}"}
-    environment["BROWSER"] = "true"
-    command = [folder / "bin/clipsearch", "concept", "add", "grandma", "a.jpg"]
-    subprocess.run(command, cwd=folder, env=environment, check=True, capture_output=True)
-    return environment
-
-
-def may_find_nothing(example: str) -> bool:
-    """Whether a command of the README or of `--help` finds nothing among the photos of `somebody`."""
-    return any(word in example for word in ("--after", "--near", "--cut", "--camera", "--size", "--min-score"))
-
-
-def with_undo(example: str) -> str:
-    """A command that moves copies, and puts them back for the examples that come after it."""
-    if "--undo" in example:
-        example = f"clipsearch duplicates --move-to ~/duplicates && {example} && clipsearch index -q"
-    elif "--move-to" in example and "--dry-run" not in example:
-        example = f"{example} && clipsearch duplicates --undo ~/duplicates && clipsearch index -q"
-    return example
-
-
 def damage(folder: Path, statements: str) -> None:
     """Change the catalogue of an index behind its back; `mark` makes the checksum of a row that is to be sound."""
     database = sqlite3.connect(folder / CATALOGUE)
@@ -271,39 +204,72 @@ def forbid(patch: pytest.MonkeyPatch, folder: Path) -> None:
     patch.setattr(os, "scandir", scandir)
 
 
+Once = Callable[[str, Callable[[Path], object]], Path]
+
+
+def _shared(basetemp: Path) -> Path:
+    """The folder that all processes of a run of the tests share."""
+    return (basetemp.parent if "PYTEST_XDIST_WORKER" in os.environ else basetemp) / "once"
+
+
 @pytest.fixture(scope="session")
-def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
+    """Makes what no test changes once for all test processes: `once("photos", draw)` has `draw` make the path."""
+    shared = _shared(tmp_path_factory.getbasetemp()).resolve()
+    shared.mkdir(exist_ok=True)
+
+    def made(name: str, make: Callable[[Path], object]) -> Path:
+        done = shared / f"{name}.done"
+        with FileLock(shared / f"{name}.lock"):
+            if not done.exists():
+                make(shared / name)
+                done.touch()
+        return shared / name
+
+    return made
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Delete what is large, when the last process is done with it."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        basetemp = session.config._tmp_path_factory.getbasetemp()
+        (_shared(basetemp) / VIT_B_32).unlink(missing_ok=True)
+
+
+@pytest.fixture(scope="session")
+def drawn(once: Once) -> Path:
     """A folder with all drawn scenes. Not to be changed."""
-    folder = tmp_path_factory.mktemp("drawn").resolve()
-    save_scenes(folder)
-    return folder
+    return once("drawn", save_scenes)
 
 
 @pytest.fixture(scope="session")
-def drawn_index(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The index of the drawn scenes, made with mini. Not to be changed."""
-    index = tmp_path_factory.mktemp("drawn-index") / "index"
-    update_index(index, [drawn], Options(model="mini"))
-    return index
+def drawn_index(drawn: Path, once: Once, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The index of the drawn scenes, made with mini, of this process. Not to be changed."""
+    index = once("drawn-index", lambda index: update_index(index, [drawn], Options(model="mini")))
+    return shutil.copytree(index, tmp_path_factory.mktemp("drawn-index") / "index")
+
+
+VIT_B_32 = "vit-b-32.safetensors"
 
 
 @pytest.fixture(scope="session")
-def vit_b_32(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def vit_b_32(once: Once) -> Path:
     """Weights of a ViT-B/32 that has learned nothing, 605 MB, with embeddings that differ as much as trained ones."""
-    import open_clip
-    import torch
-    from safetensors.torch import save_file
 
-    torch.manual_seed(7)
-    model = open_clip.create_model("ViT-B-32")
-    with torch.no_grad():
-        for name, value in model.named_parameters():
-            if name.endswith(("positional_embedding", "token_embedding.weight", "conv1.weight")):
-                value.mul_(20)
-    path = tmp_path_factory.mktemp("weights") / "vit-b-32.safetensors"
-    save_file({name: value.contiguous() for name, value in model.state_dict().items()}, path)
-    yield path
-    path.unlink()
+    def make(path: Path) -> None:
+        import open_clip
+        import torch
+        from safetensors.torch import save_file
+
+        torch.manual_seed(7)
+        model = open_clip.create_model("ViT-B-32")
+        with torch.no_grad():
+            for name, value in model.named_parameters():
+                if name.endswith(("positional_embedding", "token_embedding.weight", "conv1.weight")):
+                    value.mul_(20)
+        save_file({name: value.contiguous() for name, value in model.state_dict().items()}, path)
+
+    return once(VIT_B_32, make)
 
 
 @pytest.fixture

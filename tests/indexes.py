@@ -14,7 +14,6 @@ from PIL import Image
 from clipsearch.indexing import run
 from clipsearch.indexing.update import Options, update_index
 from clipsearch.models.model import mini
-from clipsearch.store import vectors
 from clipsearch.store.catalogue import Store
 
 MINI = Options(model="mini")
@@ -46,7 +45,7 @@ class StubEncoder:
 def encode_with(monkeypatch: pytest.MonkeyPatch, encoder: Callable[..., object]) -> None:
     """Use an encoder for few photos and for many."""
     monkeypatch.setattr(run, "encoder_for", encoder)
-    monkeypatch.setattr(run, "in_numpy", encoder)
+    monkeypatch.setattr(run, "numpy_encoder", encoder)
 
 
 def draw(path: Path, seed: int) -> Path:
@@ -64,13 +63,14 @@ def touch(path: Path) -> None:
 def contents(index: Path) -> dict[bytes, bytes]:
     """Every photo by path, with its stored embedding; the index is checked on the way."""
     with Store.open(index) as store:
-        assert store.segments() is not None
-        assert vectors.damaged(store) == []
-        rows = {int(i): row.tobytes() for ids, block in store.embeddings() for i, row in zip(ids, block, strict=True)}
+        assert store.vectors.segments() is not None
+        assert store.vectors.damaged() == []
+        blocks = store.images.embeddings()
+        rows = {int(i): row.tobytes() for ids, block in blocks for i, row in zip(ids, block, strict=True)}
         found = store.photos_of(rows)
         assert {photo.image_id for photo in found} == set(rows)
-        assert store.count_embeddings() == len(rows)
-        return {photo.path: rows[photo.image_id] for photo in found}
+        assert store.images.count() == len(rows)
+        return {photo.file: rows[photo.image_id] for photo in found}
 
 
 def assert_as_new(index: Path, *folders: Path, scratch: Path) -> None:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 
 from clipsearch.errors import WeightsUnusable
-from clipsearch.indexing.contents import Contents
+from clipsearch.indexing.read_file import Contents
 from clipsearch.indexing.remote import Note, Results, Worker
 
 

@@ -23,14 +23,14 @@ def put(store: Store, root: Root, path: bytes, content: bytes | None = None) -> 
     content = path if content is None else content
     image_id = store.find_image(content_hash(content))
     if image_id is None:
-        image_id = store.add_image(content_hash(content), METADATA, row(sum(content)))
-    store.put_photo(root, FoundFile(path, len(content), 1), image_id, None)
+        image_id = store.images.add(content_hash(content), METADATA, row(sum(content)))
+    store.photos.put(root, FoundFile(path, len(content), 1), image_id, None)
     return image_id
 
 
 def image_ids(store: Store) -> list[int]:
-    return [int(i) for ids, _ in store.embeddings() for i in ids]
+    return [int(i) for ids, _ in store.images.embeddings() for i in ids]
 
 
 def paths(store: Store) -> list[bytes]:
-    return sorted(photo.path for photo in store.photos_of(image_ids(store)))
+    return sorted(photo.file for photo in store.photos_of(image_ids(store)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -73,4 +74,13 @@ def every_command() -> dict[str, Any]:
         command = group.get_command(None, name)
         for inner, one in getattr(command, "commands", {"": command}).items():
             found[f"{name} {inner}".strip()] = one
+    return found
+
+
+def help_examples() -> list[tuple[str, str]]:
+    """The examples of every `--help`, each after the name of its command."""
+    found = []
+    for name, command in every_command().items():
+        for block in re.findall(r"Examples?:\n((?:  .*\n?)+)", command.help or ""):
+            found += [(name, line.strip()) for line in block.splitlines()]
     return found

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import ast
+import functools
 import subprocess
 import sys
 from pathlib import Path
-
-import pytest
 
 from clipsearch import extras
 
@@ -24,6 +23,29 @@ LAYERS = [
     {"cli", "web"},
 ]
 
+# Who may import a library: a module, or all of a folder.
+OWNERS = {
+    "torch": {"models/torch_towers", "models/encoders", "models/weights"},
+    "open_clip": {"models/encoders"},
+    "numkong": {"store/segments"},
+    "faiss": {"store/segments"},
+    "pymilvus": {"cluster/milvus", "cluster/collection_rows"},
+    "milvus_lite": {"cluster/milvus"},
+    "ray": {"cluster/ray"},
+    "rawpy": {"images/raw"},
+    "typer": {"cli"},
+    "rich": {"cli", "output"},
+    "textual_image": {"output/terminal"},
+    "jinja2": {"output/sheet", "web/app"},
+    "starlette": {"web"},
+    "uvicorn": {"web/server"},
+    "sqlite3": {"store", "models/cache"},
+    "pathspec": {"images/patterns"},
+    "tokenizers": {"models/hf_tokenizer"},
+    "watchfiles": {"indexing/watch"},
+    "filelock": {"store/lock", "search/concepts", "output/manifest"},
+}
+
 
 def room_of(path: Path) -> str:
     """The folder of a module in the package; for the modules at its top, their name."""
@@ -34,9 +56,15 @@ def name_of(path: Path) -> str:
     return path.relative_to(PACKAGE).with_suffix("").as_posix()
 
 
+@functools.cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+@functools.cache
 def imports_of(path: Path) -> set[str]:
     found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -64,34 +92,12 @@ def test_only_the_registry_leads_to_the_cluster() -> None:
         assert callable(extras.cluster(name))
 
 
-@pytest.mark.parametrize(
-    ("library", "owners"),
-    [
-        ("torch", {"models/torch_towers", "models/encoders", "models/weights"}),
-        ("open_clip", {"models/encoders"}),
-        ("numkong", {"store/segments"}),
-        ("faiss", {"store/segments"}),
-        ("pymilvus", {"cluster/milvus", "cluster/collection_rows"}),
-        ("milvus_lite", {"cluster/milvus"}),
-        ("ray", {"cluster/ray"}),
-        ("rawpy", {"images/raw"}),
-        ("typer", {"cli"}),
-        ("rich", {"cli", "output"}),
-        ("textual_image", {"output/terminal"}),
-        ("jinja2", {"output/sheet", "web/app"}),
-        ("starlette", {"web"}),
-        ("uvicorn", {"web/server", "web/connections"}),
-        ("sqlite3", {"store", "models/cache"}),
-        ("pathspec", {"images/patterns"}),
-        ("tokenizers", {"models/hf_tokenizer"}),
-        ("watchfiles", {"indexing/watch"}),
-        ("filelock", {"store/lock", "search/concepts", "output/manifest"}),
-    ],
-)
-def test_each_library_has_one_owner(library: str, owners: set[str]) -> None:
-    users = [path for path in FILES if any(name.split(".")[0] == library for name in imports_of(path))]
-    assert {owner for owner in owners for path in users if owner in (name_of(path), room_of(path))} == owners
-    assert all({name_of(path), room_of(path)} & owners for path in users)
+def test_each_library_has_one_owner() -> None:
+    for library, owners in OWNERS.items():
+        users = [path for path in FILES if any(name.split(".")[0] == library for name in imports_of(path))]
+        found = {owner for owner in owners for path in users if owner in (name_of(path), room_of(path))}
+        assert found == owners, library
+        assert all({name_of(path), room_of(path)} & owners for path in users), library
 
 
 def test_no_module_is_in_an_import_cycle() -> None:
@@ -116,7 +122,7 @@ def test_the_library_never_prints() -> None:
         if room_of(path) != "cli":
             called = {
                 node.func.id
-                for node in ast.walk(ast.parse(path.read_text()))
+                for node in ast.walk(tree_of(path))
                 if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
             }
             assert not called & {"print", "exit", "input"}, path.name
@@ -124,7 +130,7 @@ def test_the_library_never_prints() -> None:
 
 def test_what_is_public_is_documented() -> None:
     for path in FILES:
-        tree = ast.parse(path.read_text())
+        tree = tree_of(path)
         assert ast.get_docstring(tree), path.name
         for node in tree.body:
             if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):

@@ -13,7 +13,6 @@ import os
 import socket
 import sys
 import threading
-import traceback
 from collections.abc import Sequence
 from typing import Any
 
@@ -106,7 +105,7 @@ def _run_here(request: dict[str, Any], streams: Sequence[int]) -> None:
     except SystemExit as stop:
         status = int(stop.code or 0)
     except BaseException:
-        traceback.print_exc()
+        sys.excepthook(*sys.exc_info())
     finally:
         threading._shutdown()  # type: ignore[attr-defined]  # waits for the threads
         atexit._run_exitfuncs()

@@ -9,7 +9,7 @@ import urllib.error
 import urllib.request
 from typing import Any
 
-from clipsearch.errors import BadRequest, ImageUnusable
+from clipsearch.errors import BadRequest, ImageUnusable, reason
 from clipsearch.images.read import STREAM_BYTES, STREAM_SECONDS, join_chunks
 
 
@@ -52,7 +52,7 @@ def _problem(error: Exception, seconds: float) -> str:
     if isinstance(cause, TimeoutError):
         return f"took longer than {seconds:.0f} s"
     if isinstance(error, ImageUnusable | OSError | ValueError | http.client.HTTPException):
-        return getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
+        return reason(cause) if isinstance(cause, OSError) else str(cause) or type(cause).__name__
     raise error
 
 

@@ -1,4 +1,4 @@
-"""The model that a run embeds with: chosen for a new index, given for one that exists."""
+"""Choose the model of a run: the one asked for, or the index's own, or the default."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ _DEFAULT_ARCHITECTURE = models.split_name(models.DEFAULT)[0]
 
 
 def for_new_index(options: Options, on_note: OnNote) -> Model:
-    """The model that was asked for, else the default, else the bundled one where the default cannot be had."""
-    if _asks(options):
+    """The model asked for, or the default; the bundled model if the default cannot be downloaded."""
+    if _is_chosen(options):
         return resolve(options.model or _DEFAULT_ARCHITECTURE, options.weights)
     try:
         return resolve(models.DEFAULT)
@@ -26,9 +26,9 @@ def for_new_index(options: Options, on_note: OnNote) -> Model:
 
 
 def of_index(store: Store, options: Options) -> Model:
-    """The model of an index. Raises `ModelMismatch` when another one was asked for."""
+    """The index's model. Raises `ModelMismatch` if another one was asked for."""
     model = Model.from_json(store.model)
-    if not _asks(options) or (options.weights is None and models.means(options.model or "", model)):
+    if not _is_chosen(options) or (options.weights is None and models.refers_to(options.model or "", model)):
         return model
     wanted = options.model or ""
     if options.weights is not None:
@@ -40,9 +40,9 @@ def of_index(store: Store, options: Options) -> Model:
 
 
 def for_rebuild(store: Store, options: Options, on_note: OnNote) -> Model:
-    """The model that was asked for, else the index's own with the weights that it has now."""
-    return for_new_index(options, on_note) if _asks(options) else models.as_it_is_now(store.model)
+    """The model asked for, or the index's own with its current weights."""
+    return for_new_index(options, on_note) if _is_chosen(options) else models.current_model(store.model)
 
 
-def _asks(options: Options) -> bool:
+def _is_chosen(options: Options) -> bool:
     return options.model is not None or options.weights is not None

@@ -1,9 +1,9 @@
-"""Files in, embeddings out: reading, decoding and embedding at once, in bounded memory.
+"""Read, decode and embed files concurrently, in bounded memory.
 
-On a CPU, one pool of as many threads as there are cores does everything. A task is a file to decode, which the thread
-leaves to a process and waits for, or a batch to embed with one thread of torch. So no core is idle while there is
-work, and no thread of a batch waits for another whose core is decoding. On a GPU one thread feeds the device while the
-pool decodes. `scripts/README.md` has what was tried instead, with figures.
+On a CPU, one pool with a thread per core does everything: a task is either a file, which the thread hands to a decoding
+process and waits for, or a batch to embed on one core. So no core is idle while there is work, and no batch waits for
+a core that is decoding. On a GPU, one thread feeds the device while the pool decodes. The alternatives that were
+measured are in `scripts/README.md`.
 """
 
 from __future__ import annotations
@@ -19,20 +19,32 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from clipsearch.arrays import Array, Pixels
-from clipsearch.indexing.contents import Contents
+from clipsearch.indexing.read_file import Contents
 from clipsearch.models.encoders import Encoder
 from clipsearch.threads import TICK, BoundedMap
 
 BATCH_ON_CPU, BATCH_ON_GPU = 16, 64
+COMMIT_SECONDS = 2.0  # if killed, a run loses at most this much work
 
-# Files that each thread may decode ahead while the model loads, which takes a second or two.
-_AHEAD_AT_FIRST = 64
+_PREFETCH_WHILE_LOADING = 64  # files per thread; loading a model takes one or two seconds
 
 Item = TypeVar("Item")
 
 
+def commit_regularly(results: Iterable[Item | None], commit: Callable[[], None]) -> Iterator[Item]:
+    """Pass on results; commit every `COMMIT_SECONDS`, at the end, and on None, which stands for nothing to do."""
+    committed = time.monotonic()
+    for result in results:
+        if result is not None:
+            yield result
+        if result is None or time.monotonic() - committed > COMMIT_SECONDS:
+            commit()
+            committed = time.monotonic()
+    commit()
+
+
 class Stages:
-    """Where the seconds of a run went. `wait` is for photos that are not embedded yet, `load` for the model."""
+    """Seconds that a run spent in each stage. `wait`: for embeddings; `load`: the model."""
 
     def __init__(self) -> None:
         self.seconds = dict.fromkeys(("scan", "read", "decode", "resize", "load", "encode", "wait", "store"), 0.0)
@@ -40,7 +52,7 @@ class Stages:
 
     @contextlib.contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
-        """Count the time of a block."""
+        """Time a block."""
         began = time.perf_counter()
         try:
             yield
@@ -48,7 +60,7 @@ class Stages:
             self.add({stage: time.perf_counter() - began})
 
     def add(self, seconds: Mapping[str, float]) -> None:
-        """Count what was measured elsewhere."""
+        """Add times that were measured elsewhere."""
         with self._lock:
             for stage, spent in seconds.items():
                 self.seconds[stage] += spent
@@ -56,16 +68,15 @@ class Stages:
 
 @dataclass(slots=True)
 class _Batch:
-    """Pixels to embed at once and, once they are sent, the rows to come."""
+    """Images to embed together; after submission `rows` is set and `pixels` is empty."""
 
     pixels: list[Pixels] = field(default_factory=list)
-    sent: Pixels | None = None
     rows: Future[Array] | None = None
 
 
 @dataclass(slots=True)
 class _Entry(Generic[Item]):
-    """A file that was read and has images to embed, with their places in batches; and others with the same contents."""
+    """A decoded file, the places of its images in batches, and later files with the same contents."""
 
     item: Item
     contents: Contents
@@ -78,103 +89,97 @@ class _Entry(Generic[Item]):
 
 
 class Pipeline(Generic[Item]):
-    """One run over some files. When its `with` block ends, what has not begun is never done."""
+    """A run over some files. Leaving the `with` block cancels what has not begun."""
 
     def __init__(
         self,
         load: Callable[[], Encoder],
         read: Callable[[Item], Contents],
-        known: Callable[[bytes], bool],
+        is_indexed: Callable[[bytes], bool],
         stages: Stages,
         workers: int,
         batch_size: int | None = None,
     ) -> None:
-        """`load` makes the encoder and is called when it is first needed. `read` is called in threads. `known` is
-        called in the caller's thread and says whether contents have an embedding already.
-        """
-        self._load, self._read, self._known, self._stages = load, read, known, stages
+        """`load` is called once an encoder is needed; `read` in worker threads, the others in the caller's."""
+        self._load, self._read, self._is_indexed, self._stages = load, read, is_indexed, stages
         self._workers = workers
         self._batch_size = batch_size
         self._encoder: Encoder | None = None
         self._batch = _Batch()
-        self._entries: dict[bytes, _Entry[Item]] = {}  # by their contents, in order
+        self._entries: dict[bytes, _Entry[Item]] = {}  # by content hash, in order
         self._waiting = 0  # entries and their copies
         self._pool = ThreadPoolExecutor(self._workers)
-        self._device = ThreadPoolExecutor(1)  # the GPU's, if there is one
+        self._gpu_pool = ThreadPoolExecutor(1)
 
     def __enter__(self) -> Pipeline[Item]:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._pool.shutdown(cancel_futures=True)
-        self._device.shutdown(cancel_futures=True)
+        self._gpu_pool.shutdown(cancel_futures=True)
 
     def run(self, items: Iterable[Item]) -> Iterator[tuple[Item, Contents, Array | None] | None]:
-        """Each item with its contents, without pixels, and the unit rows (n, dim) of its images.
+        """Yield each item as it is done, with its contents (without pixels) and the unit rows (n, dim) of its images.
 
-        They come as they are done: a file that takes long holds up nothing but itself. None is for a caller that has
-        something to do meanwhile; it comes within two seconds. There are no rows for what could not be read, nor
-        for contents that are known or that an item before it has.
+        A slow file delays only itself. The rows are None for a file that could not be read, or whose contents are
+        indexed or came before. The result is None when nothing was done for a moment, so that the caller can commit.
         """
-        ahead = BoundedMap(self._pool, self._read, items)
-        while ahead.fill(self._most_ahead()):
+        reading = BoundedMap(self._pool, self._read, items)
+        while reading.fill(self._most_read_ahead()):
             with self._stages("wait"):
-                found = ahead.next()
-            if found is None:  # all that is under way takes long
-                self._send()
-                self._take_over()
-                yield from self._done(every=True)
+                found = reading.next()
+            if found is None:  # every file in progress is slow
+                self._submit_batch()
+                self._embed_here()
+                yield from self._done(in_order=False)
                 yield None
             else:
                 self._stages.add(found[1].seconds)
-                yield from self._taken(*found)
+                yield from self._add(*found)
                 yield from self._done()
-            while self._waiting > self._most_entries():
-                yield from self._waited()
-        self._send()
+            while self._waiting > self._most_waiting():
+                yield from self._wait()
+        self._submit_batch()
         while self._entries:
-            yield from self._waited()
+            yield from self._wait()
 
-    def _taken(self, item: Item, contents: Contents) -> Iterator[tuple[Item, Contents, None]]:
-        """Put the images of a file that was read into batches. What has none to embed is done."""
-        without = contents._replace(pixels=None)
+    def _add(self, item: Item, contents: Contents) -> Iterator[tuple[Item, Contents, None]]:
+        """Put the images of a file into batches; a file with nothing to embed is done."""
+        without_pixels = contents._replace(pixels=None)
         if contents.content in self._entries:
-            self._entries[contents.content].copies.append((item, without))
+            self._entries[contents.content].copies.append((item, without_pixels))
             self._waiting += 1
-        elif contents.pixels is None or self._known(contents.content):
-            yield item, without, None
+        elif contents.pixels is None or self._is_indexed(contents.content):
+            yield item, without_pixels, None
         else:
-            if self._encoder is None:  # the pool decodes meanwhile
+            if self._encoder is None:  # the pool goes on decoding meanwhile
                 with self._stages("load"):
                     self._encoder = self._load()
-            entry = self._entries[contents.content] = _Entry(item, without)
+            entry = self._entries[contents.content] = _Entry(item, without_pixels)
             self._waiting += 1
             for pixels in contents.pixels:
                 entry.places.append((self._batch, len(self._batch.pixels)))
                 self._batch.pixels.append(pixels)
                 if len(self._batch.pixels) == self._size():
-                    self._send()
+                    self._submit_batch()
 
-    def _waited(self) -> Iterator[tuple[Item, Contents, Array | None] | None]:
-        """Files whose rows came within a tick, and None."""
+    def _wait(self) -> Iterator[tuple[Item, Contents, Array | None] | None]:
+        """Wait for a batch, but no longer than a tick; ends with None."""
         first = next(iter(self._entries.values()))
-        if any(batch is self._batch for batch, _ in first.places):  # it has waited among files that need no embedding
-            self._send()
+        if any(batch is self._batch for batch, _ in first.places):  # a partial batch blocks the head of the queue
+            self._submit_batch()
         with self._stages("wait"):
-            wait([batch.rows for batch in self._sent() if batch.rows is not None], TICK, FIRST_COMPLETED)
-        yield from self._done(every=True)
+            wait([batch.rows for batch in self._submitted() if batch.rows is not None], TICK, FIRST_COMPLETED)
+        yield from self._done(in_order=False)
         yield None
 
-    def _done(self, *, every: bool = False) -> Iterator[tuple[Item, Contents, Array | None]]:
-        """The files whose images are all embedded, each before its copies, whose contents it makes known.
-
-        In order, up to the first that is not ready, unless `every` one is asked for.
-        """
+    def _done(self, *, in_order: bool = True) -> Iterator[tuple[Item, Contents, Array | None]]:
+        """Embedded files, each before its copies. `in_order` stops at the first that is not ready."""
         ready = []
         for content, entry in self._entries.items():
             if entry.ready:
                 ready.append(content)
-            elif not every:
+            elif in_order:
                 break
         for content in ready:
             entry = self._entries.pop(content)
@@ -188,40 +193,35 @@ class Pipeline(Generic[Item]):
         on_gpu = self._encoder is not None and self._encoder.device != "cpu"
         return self._batch_size or (BATCH_ON_GPU if on_gpu else BATCH_ON_CPU)
 
-    def _most_ahead(self) -> int:
-        """How many files may be under way or read and not taken."""
-        return self._workers + 2 * self._size() if self._encoder else self._workers * _AHEAD_AT_FIRST
+    def _most_read_ahead(self) -> int:
+        return self._workers + 2 * self._size() if self._encoder else self._workers * _PREFETCH_WHILE_LOADING
 
-    def _most_entries(self) -> int:
-        """How many files may be read and not given out: a batch in every thread, one that waits and one to fill."""
+    def _most_waiting(self) -> int:
+        """How many files may wait for embeddings: a batch in each thread, one in the queue, one to fill."""
         return (self._workers + 2) * self._size()
 
-    def _send(self) -> None:
-        """Have the batch embedded that is being filled."""
+    def _submit_batch(self) -> None:
         if not self._batch.pixels:
             return
         assert self._encoder is not None
         batch, self._batch = self._batch, _Batch()
-        batch.sent, batch.pixels = np.stack(batch.pixels), []
-        pool = self._pool if self._encoder.device == "cpu" else self._device
+        pool = self._pool if self._encoder.device == "cpu" else self._gpu_pool
         batch.rows = pool.submit(self._encode, self._encoder, batch)
 
-    def _take_over(self) -> None:
-        """Embed here a batch for which no thread is left: all of them wait for files that take long to decode."""
-        for batch in self._sent():
+    def _embed_here(self) -> None:
+        """Embed a batch in this thread if the pool has not begun it: its threads may all wait for slow files."""
+        for batch in self._submitted():
             if batch.rows is not None and batch.rows.cancel():
                 assert self._encoder is not None
                 batch.rows = Future()
                 batch.rows.set_result(self._encode(self._encoder, batch))
                 return
 
-    def _sent(self) -> list[_Batch]:
-        """The batches that somebody waits for."""
-        of = {id(batch): batch for entry in self._entries.values() for batch, _ in entry.places}
-        return [batch for batch in of.values() if batch.rows is not None and not batch.rows.done()]
+    def _submitted(self) -> list[_Batch]:
+        batches = {id(batch): batch for entry in self._entries.values() for batch, _ in entry.places}
+        return [batch for batch in batches.values() if batch.rows is not None and not batch.rows.done()]
 
     def _encode(self, encoder: Encoder, batch: _Batch) -> Array:
-        pixels, batch.sent = batch.sent, None
-        assert pixels is not None
+        pixels, batch.pixels = batch.pixels, []
         with self._stages("encode"):
-            return encoder.encode_images(pixels)
+            return encoder.encode_images(np.stack(pixels))

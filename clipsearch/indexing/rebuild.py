@@ -1,20 +1,20 @@
-"""Embed everything again beside the index, which is replaced at the end, and only if no photo of it would be lost."""
+"""Embed everything again into a second catalogue, which replaces the index only if no photo would be lost."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from clipsearch.errors import BadRequest, FolderOffline, ImageUnusable, counted
-from clipsearch.images.kinds import can_read_videos, is_video_name
+from clipsearch.extras import missing
+from clipsearch.images.kinds import is_unsupported, is_video_name
 from clipsearch.images.read import content_hash, read, video_hash
 from clipsearch.indexing import model_choice, roots
-from clipsearch.indexing.gone import Gone, prunable
+from clipsearch.indexing.drives import DeletionCheck, prunable_drives
 from clipsearch.indexing.options import Options
 from clipsearch.indexing.report import OnNote, OnProgress, Report
 from clipsearch.indexing.run import Run
 from clipsearch.paths import join, relative_to
-from clipsearch.store import texts
 from clipsearch.store.catalogue import Known, Root, Store
 
 
@@ -22,46 +22,51 @@ def rebuild(
     store: Store,
     directories: Sequence[roots.Directory],
     options: Options,
-    on_progress: OnProgress | None,
+    on_progress: OnProgress,
     on_note: OnNote,
 ) -> Report:
-    """Embed the photos of all roots, with those of `directories`, again.
+    """Embed the photos of all roots again, and index `directories`.
 
-    Raises `FolderOffline` or `BadRequest`, and leaves the index as it was, when photos would be lost.
+    Raises `FolderOffline` or `BadRequest` if photos would be lost; the index is then unchanged.
     """
     model = model_choice.for_rebuild(store, options, on_note)
     roots.targets(store, directories, options)
-    pruned = {root: prunable(store.presence(root)) if options.prune else frozenset[int]() for root in store.roots()}
+    pruned = {
+        root: prunable_drives(store.presence(root)) if options.prune else frozenset[int]() for root in store.roots()
+    }
     for root, drives in pruned.items():
-        _check_online(Gone(store, root, drives), "{} {}, and a rebuild would lose its photos")
+        _check_online(DeletionCheck(store, root, drives), "{} {}; a rebuild now would lose its photos")
     store.commit()
     with store.rebuilding(model.to_json(), model.dim) as rebuilt:
         report = Run(rebuilt, model, options, on_progress).update([(root, b"") for root in rebuilt.roots()])
         _check_nothing_is_lost(store, rebuilt, pruned, report)
-        texts.copy(store, rebuilt)
+        store.ocr_text.copy_to(rebuilt.database)
     return report
 
 
-def _check_online(gone: Gone, sentence: str) -> None:
-    for away in gone.away:
-        raise FolderOffline(sentence.format(os.fsdecode(away.place), away.why))
+def _check_online(deletions: DeletionCheck, message: str) -> None:
+    for away in deletions.offline:
+        raise FolderOffline(message.format(os.fsdecode(away.place), away.why))
 
 
 def _check_nothing_is_lost(old: Store, new: Store, pruned: dict[Root, frozenset[int]], report: Report) -> None:
-    """Raise unless each photo that only the old index has is gone, left out by now, or changed into no photo."""
+    """Raise unless each photo that only the old index has was deleted, excluded, or overwritten by something else."""
     lost: list[bytes] = []
     for root, drives in pruned.items():
-        gone = Gone(old, root, drives)
+        deletions = DeletionCheck(old, root, drives)
         lost += [
             join(root.path, known.path)
-            for known in _only_in(old, new, root)
-            if not gone(known.path, known.drive) and not _is_spoilt(old, root, known)
+            for known in old.photos.known(root)
+            if known.error is None
+            and new.image_of(root, known.path) is None
+            and not deletions.is_deleted(known.path, known.drive)
+            and not _is_overwritten(old, root, known)
         ]
-        _check_online(gone, "{} {}: it went away during the rebuild; the index stays as it was")
+        _check_online(deletions, "{} {}: it went away during the rebuild; the index is unchanged")
     if lost:
         raise BadRequest(
-            f"{os.fsdecode(lost[0])} {_problem(lost[0], report)}, and a rebuild would lose"
-            f" {counted(len(lost), 'photo')}; the index stays as it was"
+            f"{os.fsdecode(lost[0])} {_problem(lost[0], report)}; the rebuild would lose {counted(len(lost), 'photo')},"
+            " so the index is unchanged"
         )
 
 
@@ -69,22 +74,15 @@ def _problem(path: bytes, report: Report) -> str:
     for place, why in [*report.skipped, *report.unreadable]:
         if relative_to(path, place) is not None:
             return f"cannot be read ({why})"
-    if is_video_name(path) and not can_read_videos():
-        return "cannot be read without the package for videos"
-    return "was not there for a moment"
+    if is_unsupported(path):
+        return f"cannot be read ({missing('video')})"
+    return "was missing during the rebuild"
 
 
-def _only_in(old: Store, new: Store, root: Root) -> Iterator[Known]:
-    """The photos of a root that only the old index has."""
-    for known in old.known(root):
-        if known.error is None and new.image_of(root, known.path) is None:
-            yield known
+def _is_overwritten(store: Store, root: Root, known: Known) -> bool:
+    """Whether a file has new contents, which are not a photo.
 
-
-def _is_spoilt(store: Store, root: Root, known: Known) -> bool:
-    """Whether a file has other contents than it had, which are no photo.
-
-    With the same contents it is a photo: what could not decode it was short of time, memory or a package.
+    If the contents are the same, decoding failed for lack of time, memory or a package.
     """
     path = join(root.path, known.path)
     try:

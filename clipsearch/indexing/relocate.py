@@ -1,4 +1,4 @@
-"""Folders that leave the index, and folders that are somewhere else now."""
+"""Remove folders from an index, or record where a folder has moved."""
 
 from __future__ import annotations
 
@@ -10,52 +10,51 @@ from typing import NamedTuple
 from clipsearch.errors import BadRequest, NotIndexed
 from clipsearch.indexing.roots import Directory, check_folders
 from clipsearch.paths import absolute, join, relative_to
-from clipsearch.store import vectors
 from clipsearch.store.catalogue import Root, Store
 
 
 class Relocated(NamedTuple):
-    """How many photos of a folder are at its new place, and how many are known of it."""
+    """How many of the `known` photos are in the new place."""
 
     there: int
     known: int
 
 
 def forget(folder: Path, directories: Sequence[Directory]) -> int:
-    """Take indexed folders out of the index in `folder`; returns how many files they had.
+    """Remove folders, or offline drives in them, from the index in `folder`; returns how many files they had.
 
-    A drive in an indexed folder can be forgotten while it is offline. Raises `NotIndexed`.
+    Raises `NotIndexed`.
     """
     with Store.open(folder, write=True) as store:
-        found = {directory: _drives_at(store, directory) or _root_at(store, directory) for directory in directories}
+        found = [_drives_at(store, directory) or _root_at(store, directory) for directory in directories]
         count = 0
-        for one in dict.fromkeys(found.values()):
-            count += store.remove_root(one) if isinstance(one, Root) else store.remove_drives(one)
+        for one in dict.fromkeys(found):
+            count += store.folders.remove(one) if isinstance(one, Root) else store.drives.remove(one)
         store.prune()
         store.commit()
-        vectors.refresh(store)
+        store.vectors.update()
     return count
 
 
 def relocate(folder: Path, old: Directory, new: Directory) -> Relocated:
-    """Record in the index in `folder` that an indexed folder which is not at `old` any more is at `new` now.
+    """Record in the index in `folder` that the indexed folder `old` is now at `new`.
 
-    Raises `NotIndexed`, and `BadRequest` where that cannot be meant.
+    Raises `NotIndexed`, and `BadRequest` if `old` is still there or `new` cannot be the same folder.
     """
     with Store.open(folder, write=True) as store:
         root, path = _root_at(store, old), absolute(new)
         _check_move(store, root, path, new)
-        known = [photo.path for photo in store.known(root) if photo.error is None]
+        known = [photo.path for photo in store.photos.known(root) if photo.error is None]
         there = sum(os.path.exists(join(path, photo)) for photo in known)
         if known and not there:
             raise BadRequest(f"none of the photos of {os.fsdecode(root.path)} are in {os.fspath(new)}")
-        store.move_root(root, path)
+        store.folders.move(root, path)
         store.commit()
     return Relocated(there, len(known))
 
 
 def _drives_at(store: Store, directory: Directory) -> frozenset[int]:
-    """The ids of drives that are offline and called by this name, in a root that is not."""
+    """The ids of the offline drives that were mounted at a directory inside a root."""
     for root in store.roots():
         for one in store.presence(root).away:
             if one.place != root.path and one.place in (absolute(directory), os.fsencode(directory)):
@@ -74,8 +73,8 @@ def _root_at(store: Store, directory: Directory) -> Root:
 def _check_move(store: Store, root: Root, path: bytes, new: Directory) -> None:
     check_folders([new])
     if store.presence(root).whole is None:
-        raise BadRequest(f"{os.fsdecode(root.path)} is still there")
+        raise BadRequest(f"{os.fsdecode(root.path)} is still there, so it cannot have moved")
     for other in store.roots():
-        inside = relative_to(path, other.path) is not None or relative_to(other.path, path) is not None
-        if inside and other != root:
-            raise BadRequest(f"{os.fspath(new)} and {os.fsdecode(other.path)} would lie in each other")
+        overlaps = relative_to(path, other.path) is not None or relative_to(other.path, path) is not None
+        if overlaps and other != root:
+            raise BadRequest(f"{os.fspath(new)} overlaps the indexed folder {os.fsdecode(other.path)}")

@@ -19,9 +19,9 @@ from clipsearch.arrays import Array
 from clipsearch.errors import BadRequest
 from clipsearch.extras import cluster
 from clipsearch.images.sandbox import Decoders
-from clipsearch.indexing.contents import Contents, contents_of
 from clipsearch.indexing.options import Options
 from clipsearch.indexing.pipeline import Pipeline, Stages
+from clipsearch.indexing.read_file import Contents, read_file
 from clipsearch.models.encoders import Encoder
 from clipsearch.models.model import Model
 from clipsearch.models.precision import encoder_for
@@ -103,7 +103,7 @@ class Worker:
         return self._encoder
 
     def _read(self, file: tuple[int, bytes]) -> Contents:
-        return contents_of(file[1], self._is_known, self._decoders)
+        return read_file(file[1], self._is_known, self._decoders)
 
     def _is_known(self, content: bytes) -> bool:
         return is_among(content, self._known)

@@ -1,4 +1,4 @@
-"""What a run says of itself, while it goes on and when it has ended."""
+"""What an index run reports: its progress, and the result."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from clipsearch.store.catalogue import Offline
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a run is: files looked at (`stage` "scan", total unknown), new files done ("index") or read ("read")."""
+    """Files scanned (`stage` "scan", total unknown), new files indexed ("index"), or photos read by OCR ("read")."""
 
     stage: str
     done: int
@@ -19,36 +19,32 @@ class Progress:
 
 @dataclass(slots=True)
 class Report:
-    """What a run did, in files. `added` includes `duplicates`: new paths whose contents were there already.
-
-    Files that were looked at again and have the contents that they had count as `unchanged`. `read` are the photos that
-    were looked through for writing, `with_text` those that have some. Paths are absolute.
-    """
+    """The result of a run, in files. Paths are absolute, and come with a reason."""
 
     model: str = ""
-    added: int = 0
-    duplicates: int = 0
+    added: int = 0  # includes `duplicates`
+    duplicates: int = 0  # new paths whose contents were indexed already
     updated: int = 0
     moved: int = 0
     removed: int = 0
-    unchanged: int = 0
+    unchanged: int = 0  # also files with new times but the same contents
     embedded: int = 0
-    read: int = 0
-    with_text: int = 0
-    skipped: list[tuple[bytes, str]] = field(default_factory=list)  # path, reason; new, changed, or tried again
-    skipped_before: list[tuple[bytes, str]] = field(default_factory=list)  # path, reason; unchanged since then
-    unreadable: list[tuple[bytes, str]] = field(default_factory=list)  # path, reason; what was there is kept
-    sidecars_ignored: list[tuple[bytes, str]] = field(default_factory=list)  # path, reason; of photos looked at now
-    offline: list[tuple[bytes, Offline]] = field(default_factory=list)  # roots and drives in them; photos are kept
-    unmatched: list[str] = field(default_factory=list)  # patterns given for this run that matched nothing
-    precision: str | None = None  # of the model that embedded; None if nothing was embedded
-    disagreed: list[tuple[str, float]] = field(default_factory=list)  # faster precisions, each with its cosine to fp32
+    read: int = 0  # photos that OCR went through
+    with_text: int = 0  # of those, the ones that have text
+    skipped: list[tuple[bytes, str]] = field(default_factory=list)  # new, changed or retried
+    skipped_before: list[tuple[bytes, str]] = field(default_factory=list)  # by an earlier run, and unchanged since
+    unreadable: list[tuple[bytes, str]] = field(default_factory=list)  # their photos stay in the index
+    sidecars_ignored: list[tuple[bytes, str]] = field(default_factory=list)  # of new and changed photos
+    offline: list[tuple[bytes, Offline]] = field(default_factory=list)  # folders and drives; photos stay in the index
+    unmatched: list[str] = field(default_factory=list)  # exclude patterns that matched nothing
+    precision: str | None = None  # None if nothing was embedded
+    disagreed: list[tuple[str, float]] = field(default_factory=list)  # rejected precisions, with their cosine to fp32
     seconds: float = 0.0
-    stages: Mapping[str, float] = field(default_factory=dict)  # seconds of each; threads add up
+    stages: Mapping[str, float] = field(default_factory=dict)  # seconds of each, summed over threads
 
     @property
     def images_per_second(self) -> float:
-        """Embedded images over the whole run's time."""
+        """Embedded images divided by the time of the whole run."""
         return self.embedded / self.seconds if self.seconds else 0.0
 
 

@@ -1,4 +1,4 @@
-"""Directories that were asked for, as indexed folders (roots) and places in them."""
+"""Indexed folders (roots): which ones an update scans, and with which rules."""
 
 from __future__ import annotations
 
@@ -12,27 +12,25 @@ from clipsearch.indexing.options import Options
 from clipsearch.paths import absolute, relative_to
 from clipsearch.store.catalogue import Root, Store
 
-Target = tuple[Root, bytes]  # a root and a folder in it to scan, empty for the whole
+Target = tuple[Root, bytes]  # a root, and the folder in it to scan; empty for all of it
 Directory = str | os.PathLike[str]
 
 
 def check_folders(directories: Iterable[Directory]) -> None:
-    """Raise `BadRequest` for a directory that is none."""
+    """Raise `BadRequest` for what is not a folder."""
     for directory in directories:
-        path = os.path.expanduser(directory)
+        path, name = os.path.expanduser(directory), os.fspath(directory)
         if not os.path.isdir(path):
-            name = os.fspath(directory)
-            raise BadRequest(
-                f"{name} is a file, not a folder" if os.path.exists(path) else f"there is no folder {name}"
-            )
+            is_file = os.path.exists(path)
+            raise BadRequest(f"{name} is a file, not a folder" if is_file else f"there is no folder {name}")
 
 
 def targets(store: Store, directories: Sequence[Directory], options: Options) -> list[Target]:
-    """What to scan. Directories that are in no root become roots; without directories it is every root."""
+    """What to scan: the directories, or every root if there are none. Records new roots and new rules."""
     known = [root.path for root in store.roots()]
     if not directories:
         rules = {root: options.rules(root.rules, root.path, known) for root in store.roots()}
-        return [(store.set_rules(root, new), b"") for root, new in rules.items()]
+        return [(store.folders.set_rules(root, new), b"") for root, new in rules.items()]
     paths = [absolute(directory) for directory in directories]
     for path in paths:
         _record(store, path, options, [*known, *paths])
@@ -41,7 +39,7 @@ def targets(store: Store, directories: Sequence[Directory], options: Options) ->
         root = _root_around(store, path)
         assert root is not None
         found.append((root, relative_to(path, root.path) or b""))
-    # A folder that lies in another one is scanned with that.
+    # Scanning a folder covers the folders in it.
     return [
         (root, below)
         for root, below in dict.fromkeys(found)
@@ -55,42 +53,42 @@ def _record(store: Store, path: bytes, options: Options, roots: Collection[bytes
     if around is None:
         for inner in store.roots():
             if relative_to(inner.path, path) is not None:
-                _check_absorbable(store, inner, path, rules)
-        store.add_root(path, rules)
+                _check_can_absorb(store, inner, path, rules)
+        store.folders.add(path, rules)
     elif around.path == path:
-        store.set_rules(around, rules)
+        store.folders.set_rules(around, rules)
     else:
         _check_inside(around, path, rules)
 
 
-def _check_absorbable(store: Store, inner: Root, path: bytes, rules: Rules) -> None:
-    """A folder may only take in a root when that loses none of the root's photos."""
+def _check_can_absorb(store: Store, inner: Root, path: bytes, rules: Rules) -> None:
+    """A new root may only absorb a root inside it if none of that root's photos are lost."""
     name, outer = os.fsdecode(inner.path), os.fsdecode(path)
     offline = store.presence(inner).whole
     if offline:
-        raise FolderOffline(f"{name} {offline}, and {outer} would take it in without its photos")
+        raise FolderOffline(f"{name} {offline}; indexing {outer} now would lose its photos")
     wanted = rules._replace(exclude=patterns_below(rules.exclude, relative_to(inner.path, path) or b""))
     if inner.rules != wanted:
-        different = _names([n for n in Rules._fields if getattr(inner.rules, n) != getattr(wanted, n)])
+        differing = _listed([n for n in Rules._fields if getattr(inner.rules, n) != getattr(wanted, n)])
         raise BadRequest(
-            f"{name} was indexed with another {different} than {outer} would be; give the same, or forget {name} first"
+            f"{name} was indexed with a different {differing}; index {outer} with the same, or forget {name} first"
         )
 
 
 def _check_inside(root: Root, path: bytes, rules: Rules) -> None:
-    """A folder in a root is scanned as the root is, or the next scan of the root would undo it."""
+    """A folder in a root has the root's rules: the next scan of the whole root would undo others."""
     name, outer = os.fsdecode(path), os.fsdecode(root.path)
     if rules != root.rules:
-        raise BadRequest(f"{_names(Rules._fields)} are kept for a whole indexed folder; give them with {outer}")
+        raise BadRequest(f"{_listed(Rules._fields)} apply to whole indexed folders; set them for {outer}")
     why = Exclusions(root.rules).rule_for((relative_to(path, root.path) or b"") + b"/")
     if why is not None:
-        because = "it is hidden" if why is Setting.HIDDEN else f"its exclude has {why}"
-        raise BadRequest(f"{name} is left out of {outer}, which is indexed as a whole: {because}")
+        because = "it is hidden" if why is Setting.HIDDEN else f"it matches the pattern {why!r}"
+        raise BadRequest(f"{name} is excluded from the indexed folder {outer}: {because}")
 
 
 def _root_around(store: Store, path: bytes) -> Root | None:
     return next((root for root in store.roots() if relative_to(path, root.path) is not None), None)
 
 
-def _names(names: Sequence[str]) -> str:
+def _listed(names: Sequence[str]) -> str:
     return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else names[0]

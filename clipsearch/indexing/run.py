@@ -1,74 +1,69 @@
-"""One pass over some folders of one index: compare, embed, store.
+"""One run over some folders: compare them with the index, then embed and store what is new.
 
-First all folders are scanned and compared with the catalogue, which costs a `stat` a file. Then what is new is read,
-decoded and embedded; contents that are known are neither decoded nor embedded again. The catalogue is committed every
-few seconds, so an interruption costs no more.
+Comparing costs one `stat` per file. New and changed files are then read; those whose contents are indexed already are
+neither decoded nor embedded.
 """
 
 from __future__ import annotations
 
 import functools
 import itertools
-import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 
 from clipsearch.arrays import Array
-from clipsearch.images.kinds import can_read_videos, is_video_name
+from clipsearch.images.kinds import is_unsupported, is_video_name
 from clipsearch.images.metadata import Metadata
 from clipsearch.images.patterns import anchored
 from clipsearch.images.read import frame_hash
 from clipsearch.images.sandbox import Decoders
 from clipsearch.images.scan import BROKEN_LINK, Exclusions, FoundFile, Unreadable, has_changed, same_times, scan
-from clipsearch.images.sidecar import STALE, sidecar_keywords
-from clipsearch.indexing.contents import Contents, contents_of
-from clipsearch.indexing.gone import Gone, prunable
-from clipsearch.indexing.kept import KeptEncoder
-from clipsearch.indexing.options import Options
-from clipsearch.indexing.pipeline import Pipeline, Stages
-from clipsearch.indexing.places import Place, Places
+from clipsearch.images.siblings import STALE_TOKEN, sidecar_keywords
+from clipsearch.indexing.drives import DeletionCheck, DriveRecorder, Mount, prunable_drives
+from clipsearch.indexing.options import EncoderCache, Options
+from clipsearch.indexing.pipeline import Pipeline, Stages, commit_regularly
+from clipsearch.indexing.read_file import Contents, read_file
 from clipsearch.indexing.report import OnProgress, Progress, Report
 from clipsearch.indexing.roots import Target
-from clipsearch.models.encoders import Encoder, in_numpy
+from clipsearch.models.encoders import Encoder, numpy_encoder
 from clipsearch.models.model import Model
 from clipsearch.models.precision import encoder_for
 from clipsearch.paths import join, relative_to
 from clipsearch.store.catalogue import Known, Root, Store
 from clipsearch.threads import usable_cores
 
-COMMIT_SECONDS = 2.0
-FEW = 16  # new photos, which NumPy embeds before torch would be loaded
+FEW = 16  # new photos that NumPy embeds before torch would be loaded
 
 
 @dataclass(frozen=True, slots=True)
 class _Pending:
-    """A file to read, with what the catalogue says of it if it is not new."""
+    """A file to read, and what the index knows of it."""
 
     root: Root
-    photo: FoundFile
+    found: FoundFile
     known: Known | None
-    place: Place
+    mount: Mount
 
     @property
     def path(self) -> bytes:
-        return join(self.root.path, self.photo.path)
+        return join(self.root.path, self.found.path)
 
     @property
     def size(self) -> int:
-        return self.photo.size
+        return self.found.size
 
     @property
-    def as_it_was(self) -> bool:
-        """Whether its size and modification time are the recorded ones."""
-        return self.known is not None and same_times(self.photo, self.known)
+    def is_unchanged(self) -> bool:
+        """Whether it has the recorded size and modification time."""
+        return self.known is not None and same_times(self.found, self.known)
 
 
 class _Missing(NamedTuple):
-    """A known file that the scan did not find; `link` is found and leads nowhere."""
+    """An indexed file that the scan did not find, or found as a broken `link`."""
 
     known: Known
     image: int | None
@@ -76,30 +71,29 @@ class _Missing(NamedTuple):
 
 
 class Run:
-    """One pass over some folders of one index."""
+    """One run over some folders of an index."""
 
-    def __init__(self, store: Store, model: Model, options: Options, on_progress: OnProgress | None) -> None:
-        self._store, self._model, self._options = store, model, options
-        self._kept = options.kept or KeptEncoder()
-        self._on_progress = on_progress or (lambda progress: None)
+    def __init__(self, store: Store, model: Model, options: Options, on_progress: OnProgress) -> None:
+        self._store, self._model, self._options, self._on_progress = store, model, options, on_progress
+        self._encoders = options.encoders or EncoderCache()
+        self._used: Encoder | None = None
         self._stages = Stages()
         self._report = Report(model=model.name, stages=self._stages.seconds)
         self._pending: list[_Pending] = []
-        self._places: dict[Root, Places] = {}
         self._missing: dict[Root, list[_Missing]] = {}
-        self._missing_images: Counter[int | None] = Counter()  # of which no new path has the contents yet
+        self._missing_images: Counter[int | None] = Counter()  # images of missing files, less those found elsewhere
         self._moved_images: set[int] = set()
+        self._drives: dict[Root, DriveRecorder] = {}
         self._pruned: dict[Root, frozenset[int]] = {}
-        self._looked_at = 0
+        self._scanned = 0
         self._workers = options.workers or usable_cores()
-        self._used: Encoder | None = None
 
     def update(self, targets: list[Target]) -> Report:
         """Bring the targets up to date. Raises what loading and running the model raise."""
         self._scan_all(targets)
         if self._pending:
             self._index_pending()
-        self._remove_gone()
+        self._remove_deleted()
         self._report.skipped.sort()
         self._report.skipped_before.sort()
         return self._report
@@ -107,60 +101,59 @@ class Run:
     # -------------------------------------------------------------------------------- scan and compare
 
     def _scan_all(self, targets: list[Target]) -> None:
-        roots = {root.path: root.rules.exclude for root in self._store.roots()}
-        given = {
-            pattern: {root: anchored(pattern, root, roots, exclude) for root, exclude in roots.items()}
-            for pattern in self._options.exclude or ()
-        }
-        matched: set[str] = set()
-        whole = bool(targets)  # whether every pattern had its chance
+        matched: dict[bytes, set[str]] = {}
+        is_complete = bool(targets)
         for root, below in targets:
             presence = self._store.presence(root)
-            offline = presence.whole
             if self._options.prune:
-                self._pruned.setdefault(root, prunable(presence))
-            if offline is not None and not offline.can_be_pruned:
-                self._report.offline.append((root.path, offline))
-                whole = False
+                self._pruned.setdefault(root, prunable_drives(presence))
+            if presence.whole is not None and not presence.whole.can_be_pruned:
+                self._report.offline.append((root.path, presence.whole))
+                is_complete = False
                 continue
             exclusions = Exclusions(root.rules)
-            places = self._places.setdefault(root, Places(self._store, root))
+            drives = self._drives.setdefault(root, DriveRecorder(self._store, root))
             with self._stages("scan"):
-                self._compare(root, below, exclusions, places)
+                self._compare(root, below, exclusions, drives)
             with self._stages("store"):
-                places.record()
-            matched |= {pattern for pattern, kept in given.items() if kept[root.path] in exclusions.matched}
-            whole = whole and not below and not self._store.presence(root).away
+                drives.save()
+            matched.setdefault(root.path, set()).update(exclusions.matched)
+            is_complete = is_complete and not below and not self._store.presence(root).away
         for root, missing in self._missing.items():
-            gone = self._gone(root)
-            self._missing_images.update(one.image for one in missing if gone.may_be(one.known.drive))
-        for pattern, kept in given.items():
-            is_elsewhere = set(kept.values()) == {None}
-            if is_elsewhere or (whole and not self._report.unreadable and pattern not in matched):
-                self._report.unmatched.append(pattern)
+            deletions = self._deletions(root)
+            self._missing_images.update(one.image for one in missing if deletions.may_be_deleted(one.known.drive))
+        self._report_unmatched(matched, is_complete and not self._report.unreadable)
 
-    def _compare(self, root: Root, below: bytes, exclusions: Exclusions, places: Places) -> None:
-        """Sort the files of a root into unchanged, pending and missing, by merging two sorted sequences."""
+    def _report_unmatched(self, matched: Mapping[bytes, set[str]], is_complete: bool) -> None:
+        """Report exclude patterns for paths outside all roots and, after a complete scan, those without a match."""
+        roots = {root.path: root.rules.exclude for root in self._store.roots()}
+        for given in self._options.exclude or ():
+            patterns = {root: anchored(given, root, roots, exclude) for root, exclude in roots.items()}
+            is_outside = all(pattern is None for pattern in patterns.values())
+            if is_outside or (is_complete and not any(patterns[root] in found for root, found in matched.items())):
+                self._report.unmatched.append(given)
+
+    def _compare(self, root: Root, below: bytes, exclusions: Exclusions, drives: DriveRecorder) -> None:
+        """Sort the files of a root into unchanged, pending and missing."""
         unreadable: list[bytes] = []
         missing = self._missing.setdefault(root, [])
         found_files = self._scan(root, below, exclusions, unreadable)
-        for found, known in _merge(found_files, self._store.known(root, below)):
+        for found, known in _merge(found_files, self._store.photos.known(root, below)):
             if found is None:
                 assert known is not None
-                unknown = is_video_name(known.path) and not can_read_videos()
-                if unknown and exclusions.rule_for(known.path) is None:
-                    self._report.unchanged += known.error is None  # nobody has looked whether it is there
+                if is_unsupported(known.path) and exclusions.rule_for(known.path) is None:
+                    self._report.unchanged += known.error is None  # not checked: scans leave videos out
                 elif not any(relative_to(known.path, folder) is not None or not folder for folder in unreadable):
                     missing.append(_Missing(known, self._store.image_of(root, known.path)))
-            elif (place := places.of(found)) is None:
-                self._report.unreadable.append((join(root.path, found.path), "its drive went away"))
+            elif (mount := drives.mount_of(found)) is None:
+                self._report.unreadable.append((join(root.path, found.path), "its drive was unmounted"))
             elif known is not None and known.error is None and found.error == BROKEN_LINK:
-                item = _Pending(root, found, known, place)
-                missing.append(_Missing(known, self._store.image_of(root, known.path), item))
+                link = _Pending(root, found, known, mount)
+                missing.append(_Missing(known, self._store.image_of(root, known.path), link))
             elif known is None or self._may_have_changed(found, known):
-                self._pending.append(_Pending(root, found, known, place))
+                self._pending.append(_Pending(root, found, known, mount))
             else:
-                places.confirm(known, place)
+                drives.confirm(known, mount)
                 if known.error is None:
                     self._report.unchanged += 1
                 else:
@@ -180,9 +173,9 @@ class Run:
                 unreadable.append(item.path)
                 self._report.unreadable.append((join(root.path, item.path), item.reason))
                 continue
-            self._looked_at += 1
-            if self._looked_at % 256 == 0:
-                self._on_progress(Progress("scan", self._looked_at, None))
+            self._scanned += 1
+            if self._scanned % 256 == 0:
+                self._on_progress(Progress("scan", self._scanned, None))
             yield item
 
     # -------------------------------------------------------------------------------- embed and store
@@ -192,103 +185,101 @@ class Run:
             self._index_remotely(self._options)
             return
         decoders = Decoders(self._workers, self._model.preprocess)
-        read = functools.partial(self._read, decoders)
-        pipeline = Pipeline(self._encoder, read, self._is_known, self._stages, self._workers, self._options.batch_size)
-        with pipeline, decoders:  # when all ends early, the decoders end first and nothing waits for them
-            self._keep_all(pipeline.run(self._pending))
-        self._report.precision = self._used.precision if self._used else None
+        pipeline = Pipeline(
+            self._encoder,
+            functools.partial(self._read, decoders),
+            lambda content: self._store.find_image(content) is not None,
+            self._stages,
+            self._workers,
+            self._options.batch_size,
+        )
+        with pipeline, decoders:  # on an error, end the decoders first so that no thread waits for them
+            self._store_all(pipeline.run(self._pending))
+        self._report.precision = self._used.precision if self._used else None  # chosen on the first photos
 
     def _index_remotely(self, options: Options) -> None:
         from clipsearch.indexing.remote import Remote
 
-        broken = [item for item in self._pending if item.photo.error is not None]
-        sound = [item for item in self._pending if item.photo.error is None]
-        with Remote[_Pending](self._model, options, self._stages, self._store.contents()) as remote:
-            found = ((item, Contents(error=item.photo.error), None) for item in broken)
-            self._keep_all(itertools.chain(found, remote.run(sound)))
+        broken = [item for item in self._pending if item.found.error is not None]
+        sound = [item for item in self._pending if item.found.error is None]
+        with Remote[_Pending](self._model, options, self._stages, self._store.images.contents()) as remote:
+            skipped = ((item, Contents(error=item.found.error), None) for item in broken)
+            self._store_all(itertools.chain(skipped, remote.run(sound)))
             self._report.precision, self._report.disagreed = remote.precision, remote.disagreed
 
-    def _keep_all(self, found: Iterable[tuple[_Pending, Contents, Array | None] | None]) -> None:
-        """Store what is done. It is committed when there is nothing else to do, or after some seconds."""
-        total, done, committed = len(self._pending), 0, time.monotonic()
-        for one in found:
-            with self._stages("store"):
-                if one is not None:
-                    self._keep(*one)
-                if one is None or time.monotonic() - committed > COMMIT_SECONDS:
-                    self._store.commit()
-                    committed = time.monotonic()
-            if one is not None:
-                done += 1
-                self._on_progress(Progress("index", done, total))
+    def _read(self, decoders: Decoders, item: _Pending) -> Contents:
+        if item.found.error is not None:
+            return Contents(error=item.found.error)
+        return read_file(item.path, self._store.images.is_known, decoders)
 
     def _encoder(self) -> Encoder:
-        """The model, loaded as is best for what there is to do."""
-        many = len(self._pending) > FEW or any(is_video_name(item.photo.path) for item in self._pending)
-        self._used = self._kept.get(self._model, many, functools.partial(self._load, many))
+        many = len(self._pending) > FEW or any(is_video_name(item.found.path) for item in self._pending)
+        self._used = self._encoders.get(self._model, many, functools.partial(self._load, many))
         return self._used
 
     def _load(self, many: bool) -> Encoder:
+        """The encoder that finishes soonest: NumPy for a few photos, since importing torch takes longer."""
         device, precision = self._options.device, self._options.precision
         if not many and device in ("auto", "cpu") and precision in ("auto", "fp32"):
-            cold = in_numpy(self._model, texts=False, images=True)
-            if cold is not None:
-                return cold
-        disagreed = self._report.disagreed  # and not the run, which an encoder that is kept would keep too
+            encoder = numpy_encoder(self._model, texts=False, images=True)
+            if encoder is not None:
+                return encoder
+        disagreed = self._report.disagreed  # bound here: a cached encoder must not keep the run in memory
         return encoder_for(
             self._model, device, precision, self._workers, lambda name, cosine: disagreed.append((name, cosine))
         )
 
-    def _is_known(self, content: bytes) -> bool:
-        return self._store.find_image(content) is not None
+    def _store_all(self, results: Iterable[tuple[_Pending, Contents, Array | None] | None]) -> None:
+        for done, result in enumerate(commit_regularly(results, self._commit), 1):
+            with self._stages("store"):
+                self._store_file(*result)
+            self._on_progress(Progress("index", done, len(self._pending)))
 
-    def _read(self, decoders: Decoders, item: _Pending) -> Contents:
-        if item.photo.error is not None:
-            return Contents(error=item.photo.error)
-        return contents_of(item.path, self._store.has_image, decoders)
+    def _commit(self) -> None:
+        with self._stages("store"):
+            self._store.commit()
 
-    def _keep(self, item: _Pending, contents: Contents, rows: Array | None) -> None:
+    def _store_file(self, item: _Pending, contents: Contents, rows: Array | None) -> None:
         if contents.error is not None:
-            self._keep_failed(item, contents.error, contents.unread)
+            self._store_failure(item, contents.error, contents.unread)
             return
         image_id = self._store.find_image(contents.content)
-        fresh = image_id is None
+        is_new = image_id is None
         if image_id is None:
             if contents.metadata is None or rows is None or not np.isfinite(rows).all():
-                self._skip(item, "the model gives no embedding for it")
+                self._skip(item, "the model returned no valid embedding")
                 return
             image_id = self._add(contents, contents.metadata, rows)
             self._report.embedded += len(rows)
-        self._count(item, image_id, fresh=fresh)
-        beside = sidecar_keywords(item.path, item.photo.sidecars)
-        self._report.sidecars_ignored += beside.ignored
-        if beside.unread:
-            item = replace(item, photo=item.photo._replace(sidecar_token=STALE))
-        self._put(item, image_id, None, beside.keywords)
+        self._count(item, image_id, is_new)
+        sidecars = sidecar_keywords(item.path, item.found.sidecars)
+        self._report.sidecars_ignored += sidecars.ignored
+        if sidecars.unread:
+            item = replace(item, found=item.found._replace(sidecar_token=STALE_TOKEN))
+        self._put(item, image_id, None, sidecars.keywords)
 
     def _add(self, contents: Contents, metadata: Metadata, rows: Array) -> int:
-        """An image or, of a video, its frames: first the one that is most like all of them, which stands for it."""
-        first = int((rows @ rows.mean(0)).argmax())
-        image_id = self._store.add_image(contents.content, metadata, rows[first], contents.hash)
+        """Add an image, or the frames of a video; the frame closest to their mean represents the video."""
+        best = int((rows @ rows.mean(0)).argmax())
+        image_id = self._store.images.add(contents.content, metadata, rows[best], contents.hash)
         if contents.times:
-            order = [first, *(n for n in range(len(rows)) if n != first)]
+            order = [best, *(n for n in range(len(rows)) if n != best)]
             frames = ((contents.times[n], frame_hash(contents.content, contents.times[n]), rows[n]) for n in order)
-            self._store.add_frames(image_id, metadata, frames)
+            self._store.images.add_frames(image_id, metadata, frames)
         return image_id
 
-    def _keep_failed(self, item: _Pending, error: str, unread: bool) -> None:
+    def _store_failure(self, item: _Pending, error: str, unread: bool) -> None:
         if not unread:
             self._skip(item, error)
         elif item.known is not None and item.known.error is None:
-            # As it was, or changed: until it can be read, what is known of it is the best that there is.
-            self._report.unreadable.append((item.path, error))
+            self._report.unreadable.append((item.path, error))  # keep what the index has
         else:
-            # What was not even read, as on a drive that went away, is looked at again by the next run.
-            self._skip(replace(item, photo=item.photo._replace(mtime_ns=-1)), error)
+            # An impossible time makes the next run try again: the drive may only have been away.
+            self._skip(replace(item, found=item.found._replace(mtime_ns=-1)), error)
 
-    def _count(self, item: _Pending, image_id: int, *, fresh: bool) -> None:
+    def _count(self, item: _Pending, image_id: int, is_new: bool) -> None:
         if item.known is not None:
-            same = item.as_it_was and self._store.image_of(item.root, item.photo.path) == image_id
+            same = item.is_unchanged and self._store.image_of(item.root, item.found.path) == image_id
             self._report.unchanged += same
             self._report.updated += not same
         elif self._missing_images[image_id] > 0:
@@ -297,54 +288,53 @@ class Run:
             self._report.moved += 1
         else:
             self._report.added += 1
-            self._report.duplicates += not fresh
+            self._report.duplicates += not is_new
 
     def _skip(self, item: _Pending, reason: str) -> None:
-        known_so = item.as_it_was and item.known is not None and item.known.error == reason and not self._options.retry
-        skipped = self._report.skipped_before if known_so else self._report.skipped
+        is_old = item.is_unchanged and item.known is not None and item.known.error == reason
+        skipped = self._report.skipped_before if is_old and not self._options.retry else self._report.skipped
         skipped.append((item.path, reason))
         self._put(item, None, reason)
 
-    def _put(self, item: _Pending, image_id: int | None, error: str | None, beside: Iterable[str] = ()) -> None:
-        drive = self._places[item.root].drive_at(item.place)
-        self._store.put_photo(item.root, item.photo, image_id, error, beside, drive.id)
+    def _put(self, item: _Pending, image_id: int | None, error: str | None, keywords: Iterable[str] = ()) -> None:
+        drive = self._drives[item.root].drive_at(item.mount)
+        self._store.photos.put(item.root, item.found, image_id, error, keywords, drive.id)
 
-    def _remove_gone(self) -> None:
-        """Forget the files that are gone. Each is looked at again: a drive may have gone since the scan."""
+    # -------------------------------------------------------------------------------- remove
+
+    def _remove_deleted(self) -> None:
         removed = 0
         with self._stages("store"):
             for root, missing in self._missing.items():
-                gone = self._gone(root)
-                found = [one for one in missing if gone(one.known.path, one.known.drive, moved=self._has_moved(one))]
-                self._store.remove_photos(root, [one.known.path for one in found if one.link is None])
-                removed += sum(one.link is None for one in found)
-                for one in found:
+                deletions = self._deletions(root)
+                deleted = [
+                    one
+                    for one in missing
+                    if deletions.is_deleted(one.known.path, one.known.drive, moved=one.image in self._moved_images)
+                ]
+                files = [one.known.path for one in deleted if one.link is None]
+                self._store.photos.remove(root, files)
+                removed += len(files)
+                for one in deleted:
                     if one.link is not None:
                         self._skip(one.link, BROKEN_LINK)
-                self._report.offline += [(one.place, one.why) for one in gone.away]
+                self._report.offline += [(one.place, one.why) for one in deletions.offline]
             self._store.prune()
             self._store.commit()
         self._report.removed = max(0, removed - self._report.moved)
-        self._leave_out_what_is_offline()
-
-    def _gone(self, root: Root) -> Gone:
-        return Gone(self._store, root, self._pruned.get(root, frozenset()))
-
-    def _has_moved(self, missing: _Missing) -> bool:
-        return missing.image is not None and missing.image in self._moved_images
-
-    def _leave_out_what_is_offline(self) -> None:
-        """Folders that could not be listed because their drive went away are not named one by one."""
-        places = [place for place, _ in self._report.offline]
-        self._report.unreadable = [
+        offline = [place for place, _ in self._report.offline]
+        self._report.unreadable = [  # the folders of an offline drive are not named one by one
             (path, why)
             for path, why in self._report.unreadable
-            if not any(relative_to(path, place) is not None for place in places)
+            if not any(relative_to(path, place) is not None for place in offline)
         ]
+
+    def _deletions(self, root: Root) -> DeletionCheck:
+        return DeletionCheck(self._store, root, self._pruned.get(root, frozenset()))
 
 
 def _merge(left: Iterable[FoundFile], right: Iterable[Known]) -> Iterator[tuple[FoundFile | None, Known | None]]:
-    """Pair two sequences that are sorted by path; None stands for what only one of them has."""
+    """Pair two sequences that are sorted by path; None if only one has the path."""
     found, known = iter(left), iter(right)
     a, b = next(found, None), next(known, None)
     while a is not None or b is not None:

@@ -9,38 +9,40 @@ from enum import StrEnum
 
 from clipsearch.errors import counted, reason
 from clipsearch.extras import missing
-from clipsearch.images.kinds import SUFFIXES, can_read_videos, is_video_name
+from clipsearch.images.kinds import SUFFIXES, is_unsupported
 from clipsearch.images.scan import Exclusions, Setting, is_modified
 from clipsearch.paths import absolute, join, relative_to
 from clipsearch.store.catalogue import Root, Store
+from clipsearch.store.drives import Offline, why_unreachable
 
 _SETTINGS = {
     Setting.HIDDEN: "the file or a folder above it is hidden",
-    Setting.RAW: "by --no-raw",
-    Setting.VIDEO: "by --no-video",
+    Setting.RAW: "RAW files are turned off for this folder",
+    Setting.VIDEO: "videos are turned off for this folder",
 }
+_DENIED = "permission denied"
 
 
 class State(StrEnum):
-    """What an index has to do with a path."""
+    """How a path relates to an index."""
 
     INDEXED = "indexed"
     CHANGED = "changed since it was indexed"
-    GONE = "gone since it was indexed"
+    GONE = "deleted since it was indexed"
     SKIPPED = "skipped"
     NEW = "not indexed yet"
     EXCLUDED = "excluded"
-    EMPTY = "in an indexed folder, but nothing in it is indexed"
-    NO_PHOTO = "not a photo, by its name"
-    OFFLINE = "in a folder that is offline"
+    EMPTY = "in an indexed folder, but has no indexed photos"
+    NO_PHOTO = "not a photo, judging by its name"
+    OFFLINE = "offline"
     UNREADABLE = "cannot be read"
-    MISSING = "not there"
+    MISSING = "does not exist"
     OUTSIDE = "not in an indexed folder"
 
 
 @dataclass(frozen=True, slots=True)
 class Why:
-    """The state of a path, absolute, in a few words more if there are any; and the folder that it was indexed with."""
+    """The state of an absolute path, a reason if there is more to say, and the indexed folder around it."""
 
     path: bytes
     state: State
@@ -49,7 +51,7 @@ class Why:
 
 
 def why_of(store: Store, path: str | os.PathLike[str]) -> Why:
-    """Why the file or folder of a path is in an index, or is not."""
+    """Why a file or folder is in the index, or is not."""
     spelt = os.path.abspath(os.fsencode(os.path.expanduser(path)))
     places = [
         (root, below, name)
@@ -59,8 +61,8 @@ def why_of(store: Store, path: str | os.PathLike[str]) -> Why:
     ]
     if not places:
         return Why(spelt, State.OUTSIDE if os.path.lexists(spelt) else State.MISSING)
-    # The name that the index has, where it has one: a folder behind a link may be indexed by either.
-    root, below, name = next((place for place in places if store.known_file(*place[:2])), places[0])
+    # A folder behind a link may be indexed under either name; prefer the one that the index has.
+    root, below, name = next((place for place in places if store.photos.known_file(*place[:2])), places[0])
     state, detail = _state(store, root, below)
     return Why(name, state, detail, root.path)
 
@@ -69,38 +71,37 @@ def _state(store: Store, root: Root, below: bytes) -> tuple[State, str]:
     presence = store.presence(root)
     if presence.whole:
         return State.OFFLINE, f"{os.fsdecode(root.path)} {presence.whole}"
-    known = store.known_file(root, below)
+    known = store.photos.known_file(root, below)
     path = join(root.path, below) if below else root.path
-    drives = {known.drive} if known else store.drives_below(root, below) if presence.away else set()
+    drives = {known.drive} if known else store.drives.below(root, below) if presence.away else set()
     away = next((one for one in presence.away if one.drives & drives), None)
+    offline = (State.OFFLINE, f"{os.fsdecode(away.place)} {away.why}") if away is not None else None
     try:
         status = os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
-        if away is not None:
-            return State.OFFLINE, f"{os.fsdecode(away.place)} {away.why}"
-        return (State.GONE, "") if known else (State.MISSING, "")
+        return offline or (State.GONE if known else State.MISSING, "")
     except OSError as error:
         return State.UNREADABLE, reason(error)
-    if away is not None and away.drives >= drives:
-        return State.OFFLINE, f"{os.fsdecode(away.place)} {away.why}"
+    if offline and away is not None and away.drives >= drives:
+        return offline
     if stat.S_ISDIR(status.st_mode):
-        return _state_of_folder(store, root, below)
+        return _state_of_folder(store, root, below, path)
     if known is None:
         return _state_of_new(root, below)
     if not os.access(path, os.R_OK):
-        return State.UNREADABLE, "permission denied"
+        return State.UNREADABLE, _DENIED
     if is_modified(status, known):
         return State.CHANGED, ""
     return (State.SKIPPED, known.error) if known.error else (State.INDEXED, "")
 
 
-def _state_of_folder(store: Store, root: Root, below: bytes) -> tuple[State, str]:
+def _state_of_folder(store: Store, root: Root, below: bytes, path: bytes) -> tuple[State, str]:
     by = Exclusions(root.rules).rule_for(below + b"/") if below else None
     if by is not None:
         return State.EXCLUDED, _because(by)
-    if not os.access(join(root.path, below) if below else root.path, os.R_OK | os.X_OK):
-        return State.UNREADABLE, "permission denied"
-    files = list(store.known(root, below))
+    if why_unreachable(path) is Offline.UNREADABLE:
+        return State.UNREADABLE, _DENIED
+    files = list(store.photos.known(root, below))
     if not files:
         return State.EMPTY, ""
     skipped = sum(file.error is not None for file in files)
@@ -111,10 +112,10 @@ def _state_of_new(root: Root, below: bytes) -> tuple[State, str]:
     by = Exclusions(root.rules).rule_for(below)
     if by is not None:
         return State.EXCLUDED, _because(by)
-    ending = os.path.splitext(below)[1].lower()
-    if ending not in SUFFIXES and not (root.rules.any_name and not ending):
+    suffix = os.path.splitext(below)[1].lower()
+    if suffix not in SUFFIXES and not (root.rules.any_name and not suffix):
         return State.NO_PHOTO, ""
-    if is_video_name(below) and not can_read_videos():
+    if is_unsupported(below):
         return State.EXCLUDED, str(missing("video"))
     parts = below.split(b"/")[:-1]
     folders = [join(root.path, b"/".join(parts[: n + 1])) for n in range(len(parts))]

@@ -1,7 +1,7 @@
-"""What can be found again but need not be: embeddings of texts, hashes of weights, rates of precisions, tables.
+"""The cache of text embeddings, hashes of weights, benchmark results and tokenizer tables.
 
-It lies in the user's cache folder, apart from any index, and may be deleted at any time. Nothing here raises: a cache
-that cannot be read or written is an empty one. Every value has a checksum; a damaged one is a miss and is replaced.
+It lies in the user's cache folder, separate from any index, and may be deleted at any time. A cache that cannot be read
+or written counts as empty; nothing is raised. Every value has a checksum; a damaged one is a miss and is replaced.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 
 from clipsearch.paths import cache_folder, private_file, private_folder, replacing
 
-TEXTS_KEPT = 20_000
-_AT_ONCE = 500  # values that a statement takes, on any SQLite
+MAX_TEXTS = 20_000
+_MAX_PARAMETERS = 500  # per statement, on any SQLite
 
 _VERSION = 2
 _TABLES = f"""
@@ -39,14 +39,14 @@ CREATE TABLE rates (machine TEXT PRIMARY KEY, rates TEXT NOT NULL, crc INTEGER N
 PRAGMA user_version = {_VERSION};
 COMMIT;
 """
-_CRC_BYTES = 4  # at the end of the file of an array
+_CRC_BYTES = 4  # at the end of an array's file
 
 
 def text_embeddings(model: str, texts: Sequence[str]) -> dict[str, NDArray[np.float32]]:
-    """The unit rows (dim,) that are kept for texts under a model's fingerprint."""
+    """The cached unit rows (dim,) of texts, for the model with this fingerprint."""
     found: dict[str, NDArray[np.float32]] = {}
-    for first in range(0, len(texts), _AT_ONCE):
-        part = texts[first : first + _AT_ONCE]
+    for first in range(0, len(texts), _MAX_PARAMETERS):
+        part = texts[first : first + _MAX_PARAMETERS]
         marks = ",".join("?" * len(part))
         rows = _run(
             f"SELECT text, vector FROM texts WHERE model = ? AND text IN ({marks}) AND crc = crc(model, text, vector)",
@@ -57,14 +57,14 @@ def text_embeddings(model: str, texts: Sequence[str]) -> dict[str, NDArray[np.fl
 
 
 def keep_text_embeddings(model: str, rows: Mapping[str, NDArray[np.float32]]) -> None:
-    """Keep the unit rows (dim,) of texts. The oldest are dropped when there are many."""
+    """Cache the unit rows (dim,) of texts. Drops the oldest beyond `MAX_TEXTS`."""
     values = [(model, text, row.astype(np.float32).tobytes()) for text, row in rows.items()]
     _run("INSERT OR REPLACE INTO texts VALUES (?1, ?2, ?3, crc(?1, ?2, ?3))", values)
-    _run("DELETE FROM texts WHERE rowid <= (SELECT max(rowid) FROM texts) - ?", [(TEXTS_KEPT,)])
+    _run("DELETE FROM texts WHERE rowid <= (SELECT max(rowid) FROM texts) - ?", [(MAX_TEXTS,)])
 
 
 def sha256_of_file(path: Path) -> str:
-    """The SHA-256 of a file in hex; kept by size and modification time, for weights are large. Raises OSError."""
+    """The SHA-256 of a file in hex, cached by path, size and modification time. Raises `OSError`."""
     status = os.stat(path)
     key = (str(path.absolute()), status.st_size, status.st_mtime_ns)
     of_file = "path = ? AND size = ? AND mtime_ns = ?"
@@ -78,7 +78,7 @@ def sha256_of_file(path: Path) -> str:
 
 
 def rates(machine: str) -> dict[str, float] | None:
-    """Images a second by precision, if they were measured on a machine."""
+    """The benchmark results (images/s by precision) of a machine, if cached."""
     for (text,) in _run("SELECT rates FROM rates WHERE machine = ? AND crc = crc(machine, rates)", [(machine,)]):
         with contextlib.suppress(ValueError, TypeError, AttributeError):
             return {str(name): float(rate) for name, rate in json.loads(text).items()}
@@ -86,17 +86,17 @@ def rates(machine: str) -> dict[str, float] | None:
 
 
 def keep_rates(machine: str, measured: Mapping[str, float]) -> None:
-    """Keep images a second by precision for a machine."""
+    """Cache benchmark results (images/s by precision) of a machine."""
     _run("INSERT OR REPLACE INTO rates VALUES (?1, ?2, crc(?1, ?2))", [(machine, json.dumps(measured))])
 
 
 def array(name: str) -> NDArray[Any] | None:
-    """An array that is kept under a file name, mapped; None if there is none, or if it is damaged."""
+    """A cached array by its file name, memory-mapped; None if it is missing or damaged."""
     path = cache_folder() / name
     try:
         file = np.memmap(path, np.uint8, "r")
         whole, crc = file[:-_CRC_BYTES], file[-_CRC_BYTES:].tobytes()
-        if zlib.crc32(whole.data) != int.from_bytes(crc, "little"):  # 13 MB, the largest so far, take 3 ms
+        if zlib.crc32(whole.data) != int.from_bytes(crc, "little"):  # 3 ms for 13 MB, the largest so far
             return None
         found: NDArray[Any] = np.load(path, mmap_mode="r")
         return found
@@ -105,7 +105,7 @@ def array(name: str) -> NDArray[Any] | None:
 
 
 def keep_array(name: str, values: NDArray[Any]) -> None:
-    """Keep an array under a file name that ends in .npy."""
+    """Cache an array under a file name that ends in .npy."""
     file = io.BytesIO()
     np.save(file, values)
     whole = file.getvalue()
@@ -116,7 +116,7 @@ def keep_array(name: str, values: NDArray[Any]) -> None:
 
 
 def _run(statement: str, runs: Sequence[tuple[Any, ...]]) -> list[Any]:
-    """The rows of a statement, run with each of the values on the cache file; none when anything goes wrong."""
+    """Execute a statement with each set of values and return all rows; none on any error."""
     path = cache_folder() / "cache.sqlite"
     try:
         private_folder(path.parent)
@@ -128,15 +128,15 @@ def _run(statement: str, runs: Sequence[tuple[Any, ...]]) -> list[Any]:
             database.create_function("crc", -1, _crc, deterministic=True)
             with database:
                 return [row for values in runs for row in database.execute(statement, values).fetchall()]
-    except (OSError, UnicodeError):  # SQLite takes no text, and no name of a file, that is not Unicode
+    except (OSError, UnicodeError):  # SQLite accepts only Unicode in texts and file names
         return []
     except sqlite3.Error as error:
-        if type(error) is sqlite3.DatabaseError:  # damaged, or no database at all: the next use makes a new one
+        if type(error) is sqlite3.DatabaseError:  # damaged or not a database: the next use creates a new one
             with contextlib.suppress(OSError):
                 path.unlink()
         return []
 
 
 def _crc(*values: Any) -> int:
-    """The CRC-32 of a row, its key included: a damaged key must not give the value of another one."""
+    """The CRC-32 of a row, including its key: a damaged key must not return another key's value."""
     return zlib.crc32(b"\0".join(value if isinstance(value, bytes) else str(value).encode() for value in values))

@@ -1,6 +1,6 @@
 """Encoders: images and text to embeddings.
 
-Two encoders compute the same embeddings. `ColdEncoder` runs in NumPy and is ready before torch would have been
+Two encoders compute the same embeddings. `NumpyEncoder` runs in NumPy and is ready before torch would have been
 imported. `TorchEncoder` is faster for batches of images, and falls back to open_clip for models without a tower here.
 torch and open_clip are imported only when needed.
 """
@@ -60,14 +60,14 @@ class Encoder(Protocol):
 
 def cold_encoder(model: Model, *, texts: bool, images: bool) -> Encoder:
     """The encoder with the shortest startup: NumPy if there are towers for the model, otherwise torch."""
-    return in_numpy(model, texts=texts, images=images) or TorchEncoder(model)
+    return numpy_encoder(model, texts=texts, images=images) or TorchEncoder(model)
 
 
-def in_numpy(model: Model, *, texts: bool, images: bool) -> ColdEncoder | None:
+def numpy_encoder(model: Model, *, texts: bool, images: bool) -> NumpyEncoder | None:
     """The NumPy encoder; None if it has no tower for the model or the weights do not fit the tower."""
     if not serves(model, texts=texts, images=images):
         return None
-    encoder = ColdEncoder(model)
+    encoder = NumpyEncoder(model)
     with contextlib.suppress(WeightsUnusable):  # open_clip may be able to resize them, or will report the error
         if texts:
             _ = encoder.text_tower
@@ -77,7 +77,7 @@ def in_numpy(model: Model, *, texts: bool, images: bool) -> ColdEncoder | None:
     return None
 
 
-class ColdEncoder:
+class NumpyEncoder:
     """Runs a model in NumPy: starts immediately, slow for many images."""
 
     device, precision = "cpu", "fp32"
@@ -137,7 +137,7 @@ class TorchEncoder:
         self._images: Any
         from clipsearch.models.torch_towers import DTYPES, batch_tower
 
-        self._numpy = in_numpy(model, texts=True, images=True)
+        self._numpy = numpy_encoder(model, texts=True, images=True)
         if self.precision == "int8" and not (
             self.device == "cpu" and self._numpy and isinstance(self._numpy.image_tower, ImageTower | SiglipImageTower)
         ):

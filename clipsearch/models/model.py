@@ -185,7 +185,7 @@ class Model:
         return replace(self, architecture=f"local-dir:{folder}", weights=folder / self.weights.name, text=text)
 
 
-def as_it_is_now(record: str) -> Model:
+def current_model(record: str) -> Model:
     """The model of an index's record with its current files and preprocessing, for a rebuild. Ignores fingerprints.
 
     Raises `WeightsUnusable`.
@@ -212,7 +212,7 @@ def full_name(name: str) -> str:
     return {model.short: model.name for model in RECOMMENDED}.get(name, name)
 
 
-def means(name: str, model: Model) -> bool:
+def refers_to(name: str, model: Model) -> bool:
     """Whether a name given by a user refers to `model`. A bare architecture matches any tag.
 
     The exception is the default architecture, which means only the default model.

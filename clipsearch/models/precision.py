@@ -25,7 +25,7 @@ from clipsearch.models import cache
 from clipsearch.models.encoders import Encoder, TorchEncoder, usable_device
 from clipsearch.models.model import Model
 
-LEAST = 0.999  # minimum cosine to fp32; below it the ranking of results starts to change
+MIN_COSINE = 0.999  # minimum cosine to fp32; below it the ranking of results starts to change
 _COMPARED = 4  # photos compared with fp32
 _CANDIDATES = ("fp32", "bf16", "int8")  # CPUs have no fast fp16 products
 _BATCH, _ROUNDS = 4, 3  # images per call, rounds; the first round is a warm-up
@@ -36,16 +36,16 @@ OnDisagreement = Callable[[str, float], None]  # a rejected precision and its co
 class AgreeingEncoder:
     """An encoder for the CPU in the fastest precision that agrees with fp32 on the first images it gets.
 
-    `at_once` is the number of threads that will call it, each using one torch thread. `on_disagreement` is called for
+    `threads` is the number of threads that will call it, each using one torch thread. `on_disagreement` is called for
     each faster precision that was rejected.
     """
 
     device = "cpu"
     does_both = True
 
-    def __init__(self, model: Model, at_once: int, on_disagreement: OnDisagreement) -> None:
+    def __init__(self, model: Model, threads: int, on_disagreement: OnDisagreement) -> None:
         self._model, self._on_disagreement = model, on_disagreement
-        rates = measured(model, at_once) or _measure(model, at_once)
+        rates = measured(model, threads) or _measure(model, threads)
         self._untried = sorted(rates, key=lambda name: rates[name])  # fastest last
         self._encoder = self._next()
         self._lock, self._is_compared = threading.Lock(), False
@@ -79,35 +79,35 @@ class AgreeingEncoder:
         while self.precision != "fp32":
             rows = self._encoder.encode_images(pixels)
             cosine = float(np.einsum("nd,nd->n", rows, expected).min())
-            if cosine >= LEAST:  # false for NaN, which rejects the precision
+            if cosine >= MIN_COSINE:  # false for NaN, which rejects the precision
                 return
             self._on_disagreement(self.precision, cosine)
             self._encoder = self._next()
 
 
 def encoder_for(
-    model: Model, device: str, precision: str, at_once: int, on_disagreement: OnDisagreement
+    model: Model, device: str, precision: str, threads: int, on_disagreement: OnDisagreement
 ) -> AgreeingEncoder | TorchEncoder:
-    """The encoder for bulk indexing with `at_once` threads. "auto" on a CPU picks the fastest accurate precision."""
+    """The encoder for bulk indexing with `threads` threads. "auto" on a CPU picks the fastest accurate precision."""
     if precision == "auto" and usable_device(device) == "cpu":
-        return AgreeingEncoder(model, at_once, on_disagreement)
+        return AgreeingEncoder(model, threads, on_disagreement)
     return TorchEncoder(model, device, precision, threads=1)
 
 
-def measured(model: Model, at_once: int) -> dict[str, float] | None:
+def measured(model: Model, threads: int) -> dict[str, float] | None:
     """Cached rates on this machine in images/s, by precision; None if nothing has been measured yet."""
-    return cache.rates(_key(model, at_once))
+    return cache.rates(_key(model, threads))
 
 
-def _measure(model: Model, at_once: int) -> dict[str, float]:
+def _measure(model: Model, threads: int) -> dict[str, float]:
     rates = {}
     for precision in _worth_trying():
         try:
-            rates[precision] = _rate(TorchEncoder(model, "cpu", precision, threads=1), model, at_once)
+            rates[precision] = _rate(TorchEncoder(model, "cpu", precision, threads=1), model, threads)
         except (ClipsearchError, NotImplementedError):  # torch lacks the kernels for it on this CPU
             if precision == "fp32":
                 raise
-    cache.keep_rates(_key(model, at_once), rates)
+    cache.keep_rates(_key(model, threads), rates)
     return rates
 
 
@@ -119,21 +119,21 @@ def _worth_trying() -> list[str]:
     return [precision for precision in _CANDIDATES if seconds[precision] <= seconds["fp32"]]
 
 
-def _rate(encoder: Encoder, model: Model, at_once: int) -> float:
+def _rate(encoder: Encoder, model: Model, threads: int) -> float:
     """Images/s in the best round: other load on the machine can only make a round slower."""
     pixels = np.random.default_rng(0).integers(0, 256, (_BATCH, *model.preprocess.size, 3), np.uint8)
     seconds = []
-    with ThreadPoolExecutor(at_once) as pool:
+    with ThreadPoolExecutor(threads) as pool:
         for _ in range(_ROUNDS):
             began = time.perf_counter()
-            list(pool.map(encoder.encode_images, [pixels] * at_once))
+            list(pool.map(encoder.encode_images, [pixels] * threads))
             seconds.append(time.perf_counter() - began)
-    return round(at_once * _BATCH / min(seconds), 1)
+    return round(threads * _BATCH / min(seconds), 1)
 
 
-def _key(model: Model, at_once: int) -> str:
+def _key(model: Model, threads: int) -> str:
     """The cache key: everything that the rates depend on."""
-    return json.dumps([_processor(), at_once, model.fingerprint, version("torch")])
+    return json.dumps([_processor(), threads, model.fingerprint, version("torch")])
 
 
 def _processor() -> str:

@@ -1,8 +1,8 @@
 """`clipsearch-moved.jsonl`: the journal of a folder of moved files, from which every step can be undone.
 
-The first line names the format. A `move` or `restore` line is on the disk before its file is touched. Once the step is
-over, a line says where the file is: `moved` (in the folder) or `back` (in its original place). An entry without that
-line is open: the process was killed in between, and both places have to be looked at.
+The first line names the format. A `move` or `restore` line is on disk before its file is touched. After the step, a
+line says where the file is: `moved` (in the folder) or `back` (in its original place). An entry without that line is
+open: the process was killed in between, and both places have to be checked.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ MANIFEST, LOCK = b"clipsearch-moved.jsonl", b"clipsearch-moved.lock"
 MOVE, RESTORE, MOVED, BACK = "move", "restore", "moved", "back"
 
 _APPEND = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
-_HEAD = b'{"clipsearch": "moved files", '  # how every first line begins
+_HEAD = b'{"clipsearch": "moved files", '  # the start of the first line
 
 
 class Entry(NamedTuple):
-    """One file: where it came from, where it is in the folder, and what is needed to put it back as it was.
+    """One file: its original path, its path in the folder, and what is needed to restore it.
 
-    `best` is the copy that was kept. `drive` is the mount point that `source` was below.
+    `best` is the copy that was kept. `drive` is the mount point of `source`.
     """
 
     source: bytes
@@ -45,12 +45,17 @@ class Entry(NamedTuple):
     step: str = MOVE
 
     @property
+    def original(self) -> tuple[int, int]:
+        """The mode and modification time to restore."""
+        return self.mode, self.mtime_ns
+
+    @property
     def is_open(self) -> bool:
-        """Whether its last step may be half done."""
+        """Whether its last step may be incomplete."""
         return self.step != MOVED
 
     def to_json(self) -> dict[str, Any]:
-        """The line that begins its step."""
+        """The line for the start of a step."""
         return {
             "step": self.step,
             **path_fields(self.source, "from"),
@@ -65,21 +70,21 @@ class Entry(NamedTuple):
 
     @classmethod
     def of_json(cls, line: Mapping[str, Any]) -> Self:
-        """The opposite. Raises what `path_of` raises."""
+        """The reverse of `to_json`. Raises what `path_of` raises."""
         source, target, best, drive = (path_of(line, name) for name in ("from", "to", "best", "drive"))
         size, mtime_ns, mode = (int(line[name]) for name in ("size", "mtime_ns", "mode"))
         return cls(source, target, best, size, str(line["sha256"]), mtime_ns, mode, drive, str(line["step"]))
 
 
 class Manifest:
-    """The journal of one folder. Without `begin` and `end` nothing is written, not even the folder.
+    """The journal of one folder. Only `begin` and `end` write anything.
 
-    `entries` are the files in the folder by `target`, the latest last; `folders` are all that files were moved into;
-    `damaged` are the numbers of lines that cannot be read.
+    `entries` are the files in the folder by `target`, the latest last; `folders` are those that files were moved into;
+    `damaged` are the numbers of unreadable lines.
     """
 
     def __init__(self, folder: bytes) -> None:
-        """Raises `BadRequest` for a journal that is not ours or has a newer format, and when it cannot be read."""
+        """Raises `BadRequest` for a journal that is unreadable, not ours, or of a newer format."""
         self.folder = folder
         self.path = join(folder, MANIFEST)
         self.entries: dict[bytes, Entry] = {}
@@ -94,7 +99,7 @@ class Manifest:
             data = b""
         except OSError as error:
             raise BadRequest(f"{os.fsdecode(self.path)} cannot be read: {reason(error)}") from None
-        self._end = data.rfind(b"\n") + 1  # what follows was being written when the process was killed
+        self._end = data.rfind(b"\n") + 1  # a torn last line: the process was killed while writing it
         self._check_head(data)
         for number, line in enumerate(data[: self._end].split(b"\n")[1:-1], 2):
             try:
@@ -133,11 +138,11 @@ class Manifest:
         self.folders.add(os.path.dirname(entry.target))
 
     def temporary(self, beside: bytes) -> bytes:
-        """A name for an unfinished copy in the folder of a file. No other journal has it."""
+        """A name, unique to this journal, for an incomplete copy in the folder of a file."""
         return join(os.path.dirname(beside), f".clipsearch-{self._id}.tmp".encode())
 
     def begin(self, entry: Entry) -> None:
-        """Record a step before it is taken. Raises `ClipsearchError` when that fails; then it must not be taken."""
+        """Record a step before it is taken. If this raises `ClipsearchError`, do not take it."""
         try:
             self._append(entry.to_json())
             assert self._file is not None
@@ -147,13 +152,13 @@ class Manifest:
         self._take(entry)
 
     def end(self, entry: Entry, step: str) -> None:
-        """Record where a file is after a step. Should that fail, the entry stays open, which loses nothing."""
+        """Record where a file is after a step. If writing fails, the entry stays open, which loses nothing."""
         self._take(entry._replace(step=step))
         with contextlib.suppress(OSError):
             self._append({"step": step, **path_fields(entry.target, "to")})
 
     def _append(self, line: Mapping[str, Any]) -> None:
-        """Add a whole line or nothing. Raises `OSError`."""
+        """Append a complete line or nothing. Raises `OSError`."""
         if self._file is None:
             self._file = os.open(self.path, _APPEND, 0o600)
         data = as_json(line)
@@ -168,9 +173,9 @@ class Manifest:
         self._end += len(data)
 
     def close(self) -> None:
-        """Close the file. A journal that has nothing left to undo is deleted, with the empty folders.
+        """Close the file. Deletes a journal with nothing left to undo, and empty folders.
 
-        What is on the disk decides: an interrupt may have come between a line and what is known of it here.
+        Reads the file again: an interrupt may have come between writing a line and updating `entries`.
         """
         if self._file is not None:
             os.close(self._file)
@@ -185,16 +190,16 @@ class Manifest:
 
 @contextlib.contextmanager
 def journal(folder: bytes) -> Iterator[Manifest]:
-    """The journal of a folder, to write to; made if need be, and locked against other processes.
+    """Open or create the journal of a folder for writing, locked against other processes.
 
-    Raises `BadRequest` when the folder cannot be written to, and `ClipsearchError` when another process is using it.
+    Raises `BadRequest` if the folder cannot be written to, and `ClipsearchError` if another process is using it.
     """
     name = os.fsdecode(folder)
     lock = FileLock(os.fsdecode(join(folder, LOCK)), timeout=0, mode=0o600, thread_local=False)
     try:
         make_folders(folder)
         lock.acquire()
-        while not os.path.exists(lock.lock_file):  # a process that has undone everything deleted it just before
+        while not os.path.exists(lock.lock_file):  # deleted just now by a process that has undone everything
             lock.release()
             lock.acquire()
     except Timeout:
@@ -208,14 +213,14 @@ def journal(folder: bytes) -> Iterator[Manifest]:
         finally:
             manifest.close()
             if not os.path.lexists(manifest.path):
-                with contextlib.suppress(OSError):  # Windows lets nobody delete it while it is open
+                with contextlib.suppress(OSError):  # Windows cannot delete an open file
                     os.unlink(lock.lock_file)
     finally:
         lock.release()
 
 
 def make_folders(folder: bytes) -> None:
-    """Make a folder and those above it, for their owner alone: what is moved there may be private. Raises `OSError`."""
+    """Create a folder and its parents, readable only by their owner: moved files may be private. Raises `OSError`."""
     above = os.path.dirname(folder)
     if above != folder and not os.path.isdir(folder):
         make_folders(above)
@@ -224,7 +229,7 @@ def make_folders(folder: bytes) -> None:
 
 
 def remove_empty(folder: bytes, top: bytes) -> None:
-    """Remove a folder and those above it, below `top`, as far as they are empty."""
+    """Remove a folder and its parents below `top`, as long as they are empty."""
     with contextlib.suppress(OSError):
         while relative_to(folder, top):
             with contextlib.suppress(FileNotFoundError):

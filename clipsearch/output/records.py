@@ -1,4 +1,4 @@
-"""Results for other programs: paths, TSV and JSON. `cli/README.md` describes the fields."""
+"""Results for programs: paths, TSV and JSON. `cli/README.md` describes the fields."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from clipsearch.indexing.status import Status
     from clipsearch.indexing.update import Report
     from clipsearch.indexing.why import Why
-    from clipsearch.output.move import Move
+    from clipsearch.output.safe_move import Move
     from clipsearch.search.concepts import Concepts
     from clipsearch.search.copies import Group
     from clipsearch.search.evaluate import Evaluation
@@ -32,34 +32,26 @@ MOVE_FORMATS = ("table", "json", "jsonl")
 # ------------------------------------------------------------------------------------------ hits
 
 
-def paths(hits: Iterable[Hit], end: bytes = b"\n") -> Iterator[bytes]:
-    """One path each, its raw bytes, followed by `end`."""
-    for hit in hits:
-        yield hit.photo.path + end
+def hits(
+    found: Iterable[Hit], form: str, end: bytes = b"\n", *, with_where: bool = False, query: str | None = None
+) -> Iterator[bytes]:
+    r"""Hits as `paths` (raw bytes, followed by `end`), `tsv` (rank, score, path), `json` or `jsonl`.
 
-
-def tsv(hits: Iterable[Hit]) -> Iterator[bytes]:
-    r"""Rank, score and path, tab-separated; in the path `\` stands as `\\`, a tab as `\t`, line breaks as `\n` and
-    `\r`.
+    TSV escapes backslash, tab and line breaks in paths as `\\`, `\t`, `\n`, `\r`. JSON objects begin with `query`.
     """
-    for hit in hits:
+
+    def line(hit: Hit) -> list[bytes]:
+        if form == "paths":
+            return [hit.photo.file + end]
         score = b"" if hit.score is None else b"%.4f" % hit.score
-        yield b"%d\t%s\t%s\n" % (hit.rank, score, _field(hit.photo.path))
+        return [b"%d\t%s\t%s\n" % (hit.rank, score, _field(hit.photo.file))]
 
-
-def jsonl(hits: Iterable[Hit], *, with_where: bool = False, **first: Any) -> Iterator[bytes]:
-    """One object a line; `first` are fields that come before the others, `with_where` as `as_object` has it."""
-    for hit in hits:
-        yield as_json(first | as_object(hit, with_where=with_where))
-
-
-def json_array(hits: Iterable[Hit], *, with_where: bool = False) -> Iterator[bytes]:
-    """One array of objects, as `as_object` has them."""
-    yield as_json([as_object(hit, with_where=with_where) for hit in hits], indent=2)
+    first = {} if query is None else {"query": query}
+    return _written(found, form, lambda hit: first | as_object(hit, with_where=with_where), line)
 
 
 def as_object(hit: Hit, *, with_where: bool = False) -> dict[str, Any]:
-    """A hit as JSON has it; `with_where`: that was asked for, and is null where the file cannot be read any more."""
+    """A hit. `with_where` adds `where`, which is null if the file could not be read."""
     where = _where(hit.where, *hit.photo.metadata[:2]) if hit.where else None
     return {
         "rank": hit.rank,
@@ -68,16 +60,16 @@ def as_object(hit: Hit, *, with_where: bool = False) -> dict[str, Any]:
         **photo_fields(hit.photo),
         **({"where": where} if with_where else {}),
         **({} if hit.lines is None else {"lines": [_line(line, *hit.photo.metadata[:2]) for line in hit.lines]}),
-        "similar": [path_fields(photo.path) for photo in hit.similar],
+        "similar": [path_fields(photo.file) for photo in hit.similar],
         "same_file": [path_fields(path) for path in hit.same_file],
     }
 
 
 def photo_fields(photo: Photo) -> dict[str, Any]:
-    """What is known of a photo."""
+    """Path, times, size and metadata of a photo."""
     of = photo.metadata
     return {
-        **path_fields(photo.path),
+        **path_fields(photo.file),
         "width": of.width,
         "height": of.height,
         "size": photo.size,
@@ -95,20 +87,20 @@ def photo_fields(photo: Photo) -> dict[str, Any]:
 # ------------------------------------------------------------------------------------------ labels
 
 
-def labelled(found: Iterable[Labelled], form: str) -> Iterator[bytes]:
+def labels(found: Iterable[Labelled], form: str) -> Iterator[bytes]:
     """Photos with their labels as `tsv` (label, probability, path), `json` or `jsonl`."""
     return _written(found, form, labels_object, _label_lines)
 
 
 def _label_lines(one: Labelled) -> Iterator[bytes]:
-    return (b"%s\t%.4f\t%s\n" % (_field(name.encode()), share, _field(one.path)) for name, share in one.labels)
+    return (b"%s\t%.4f\t%s\n" % (_field(name.encode()), share, _field(one.file)) for name, share in one.labels)
 
 
 def labels_object(one: Labelled) -> dict[str, Any]:
-    """A photo with the labels that are asked for, as JSON has it."""
+    """A photo with its most likely label and the probabilities of the requested ones."""
     best, probability = one.labels[0]
     every = {name: round(share, 6) for name, share in one.labels}
-    return {**path_fields(one.path), "label": best, "probability": round(probability, 6), "labels": every}
+    return {**path_fields(one.file), "label": best, "probability": round(probability, 6), "labels": every}
 
 
 def label_counts(rows: Iterable[tuple[str, int]], form: str) -> Iterator[bytes]:
@@ -135,7 +127,7 @@ def _where_lines(one: Found) -> Iterator[bytes]:
 
 
 def where_object(one: Found) -> dict[str, Any]:
-    """Where something is in a photo, as JSON has it."""
+    """Where something is in a photo: a box in pixels and in fractions of width and height."""
     size = {"width": one.width, "height": one.height}
     return {**path_fields(one.path), "text": one.text, **size, **_where(one.there, one.width, one.height)}
 
@@ -160,20 +152,20 @@ def _box(box: Box, width: int, height: int) -> dict[str, Any]:
 
 
 def duplicates(groups: Sequence[Group], form: str, end: bytes) -> Iterator[bytes]:
-    """Groups as `paths`, `tsv` (group, kind, similarity, path), `json` or `jsonl`; a second `end` ends a group's paths.
+    """Groups as `paths` (an extra `end` after each group), `tsv` (group, kind, similarity, path), `json` or `jsonl`.
 
-    Paths and TSV have each file once, and no other paths of it: a script may delete by them. Photos that are only
-    similar are called so in each row, and are in JSON under another key than copies.
+    Scripts delete files by these lists: paths and TSV have each file once, without its other paths. Photos that are
+    merely similar say so in every row, and have another key than copies in JSON.
     """
 
     def lines(numbered: tuple[int, Group]) -> Iterator[bytes]:
         number, group = numbered
         if form == "tsv":
             return (
-                b"%d\t%s\t%.4f\t%s\n" % (number, copy.kind.encode(), copy.similarity, _field(copy.photo.path))
+                b"%d\t%s\t%.4f\t%s\n" % (number, copy.kind.encode(), copy.similarity, _field(copy.photo.file))
                 for copy in group
             )
-        return iter([b"".join(copy.photo.path + end for copy in group) + end])
+        return iter([b"".join(copy.photo.file + end for copy in group) + end])
 
     return _written(enumerate(groups, 1), form, lambda numbered: _group_object(*numbered), lines)
 
@@ -195,7 +187,7 @@ def _group_object(number: int, group: Group) -> dict[str, Any]:
 
 
 def moves(done: Iterable[Move], form: str) -> Iterator[bytes]:
-    """Files that were moved or stay, as `json` or `jsonl`."""
+    """Files that were moved or not, as `json` or `jsonl`."""
     return _written(done, form, _move_object, lambda _: ())
 
 
@@ -214,21 +206,11 @@ def _move_object(one: Move) -> dict[str, Any]:
 
 
 def report(done: Report) -> dict[str, Any]:
-    """What a run of the indexer did."""
-    names = (
-        "model",
-        "added",
-        "duplicates",
-        "updated",
-        "moved",
-        "removed",
-        "unchanged",
-        "embedded",
-        "read",
-        "with_text",
-    )
+    """The result of an index run."""
+    counts = ("added", "duplicates", "updated", "moved", "removed", "unchanged", "embedded", "read", "with_text")
     return {
-        **{name: getattr(done, name) for name in names},
+        "model": done.model,
+        **{name: getattr(done, name) for name in counts},
         "skipped": _reasons(done.skipped),
         "skipped_before": _reasons(done.skipped_before),
         "unreadable": _reasons(done.unreadable),
@@ -252,22 +234,15 @@ def status(found: Status) -> dict[str, Any]:
             "offline": None if root.offline is None else str(root.offline),
             "photos": root.photos,
             "skipped": root.skipped,
-            "hidden": root.rules.hidden,
-            "follow_links": root.rules.follow_links,
-            "any_name": root.rules.any_name,
-            "raw": root.rules.raw,
-            "video": root.rules.video,
+            **root.rules._asdict(),
             "exclude": list(root.rules.exclude),
         }
         for root in found.roots
     ]
+    names = ("model", "fingerprint", "dim", "photos", "embeddings")
     return {
         "index": found.place,
-        "model": found.model,
-        "fingerprint": found.fingerprint,
-        "dim": found.dim,
-        "photos": found.photos,
-        "embeddings": found.embeddings,
+        **{name: getattr(found, name) for name in names},
         "bytes": found.size,
         "search": found.method,
         "roots": roots,
@@ -282,12 +257,12 @@ def status(found: Status) -> dict[str, Any]:
 
 
 def verified(sound: Verified, repaired: Sequence[str]) -> dict[str, Any]:
-    """A sound index, and sentences on what was mended."""
+    """The result of a verification, with a sentence per kind of repair."""
     return {"photos": sound.photos, "embeddings": sound.embeddings, "repaired": list(repaired)}
 
 
 def whys(found: Iterable[Why]) -> dict[str, Any]:
-    """Why paths are in an index, or are not."""
+    """Why paths are or are not in an index."""
     rows = [
         {
             **path_fields(one.path),
@@ -301,7 +276,7 @@ def whys(found: Iterable[Why]) -> dict[str, Any]:
 
 
 def concepts(known: Concepts) -> dict[str, Any]:
-    """All concepts, with the photos that they were made of."""
+    """All concepts, with their example photos."""
     rows = [
         {"name": name, "photos": [path_fields(example.path) for example in known.examples(name)]}
         for name in known.names()
@@ -310,7 +285,7 @@ def concepts(known: Concepts) -> dict[str, Any]:
 
 
 def evaluation(measured: Evaluation) -> dict[str, Any]:
-    """An evaluation as JSON has it."""
+    """Recall in both directions, and what was measured."""
     names = ("model", "captions", "photos", "among")
     directions = {
         name: {
@@ -331,7 +306,7 @@ def evaluation(measured: Evaluation) -> dict[str, Any]:
 def _written(
     found: Iterable[Item], form: str, as_object: Callable[[Item], Any], lines: Callable[[Item], Iterable[bytes]]
 ) -> Iterator[bytes]:
-    """What was found as one array (`json`), an object a line (`jsonl`), or in lines of its own."""
+    """One array (`json`), an object per line (`jsonl`), or `lines`."""
     if form == "json":
         yield as_json([as_object(one) for one in found], indent=2)
         return
@@ -343,7 +318,7 @@ def _written(
 
 
 def as_json(value: Any, indent: int | None = None) -> bytes:
-    """One value and a line break. What is not Unicode, such as a damaged camera, becomes U+FFFD or a ?."""
+    """One value and a newline. Text that is not Unicode, as in damaged metadata, becomes U+FFFD or "?"."""
     return json.dumps(value, ensure_ascii=False, indent=indent).encode("utf-8", "replace") + b"\n"
 
 
@@ -358,7 +333,7 @@ def _field(path: bytes) -> bytes:
 
 
 def path_fields(path: bytes, name: str = "path") -> dict[str, str]:
-    """`path`, and for a name that is not UTF-8 also `path_b64`, which alone is exact; or fields of another `name`."""
+    """A path as `name`, plus the exact bytes as `name`_b64 if they are not UTF-8."""
     try:
         return {name: path.decode("utf-8")}
     except UnicodeDecodeError:
@@ -366,7 +341,7 @@ def path_fields(path: bytes, name: str = "path") -> dict[str, str]:
 
 
 def path_of(fields: Mapping[str, Any], name: str = "path") -> bytes:
-    """The exact path in fields of `path_fields`. Raises `KeyError`, `ValueError`, `TypeError` or `AttributeError`."""
+    """The reverse of `path_fields`. Raises `KeyError`, `ValueError`, `TypeError` or `AttributeError`."""
     exact = fields.get(f"{name}_b64")
     if exact is not None:
         return base64.b64decode(exact, validate=True)

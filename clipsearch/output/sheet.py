@@ -1,4 +1,4 @@
-"""Contact sheets: photos as one HTML page that holds its thumbnails itself and needs nothing from anywhere."""
+"""Contact sheets: photos as a single HTML page with embedded thumbnails, which loads nothing from elsewhere."""
 
 from __future__ import annotations
 
@@ -20,24 +20,20 @@ from clipsearch.errors import BadRequest, reason
 from clipsearch.images.decode import jpeg_of
 from clipsearch.images.sandbox import Decoders
 from clipsearch.output import text
-from clipsearch.output.heat import boxed, overlay
+from clipsearch.output.annotate import annotated
 from clipsearch.output.text import printable
 from clipsearch.paths import replacing
 from clipsearch.threads import ordered_map, usable_cores
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
     from clipsearch.search.copies import Copy, Group
-    from clipsearch.search.hit import Hit
-    from clipsearch.store.photo import Photo
+    from clipsearch.search.hit import Hit, Where
+    from clipsearch.store.photo import Line, Photo
 
-    Marks = Callable[[Image], Image]
-    Draft = tuple[Photo, "Card", Marks | None]
-    WithThumbnails = Callable[[Iterable[Draft]], Iterator["Card"]]
+    WithThumbnails = Callable[[Iterable["Draft"]], Iterator["Card"]]
 
 _WORKERS = min(8, usable_cores())  # each may hold a photo of 200 megapixels
-# What every contact sheet begins with, and nothing else does: only such a file is replaced.
+# The start of every contact sheet, and of no other file: only such a file is replaced.
 _FIRST = b'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta name="generator" content="clipsearch contact sheet">\n'
 _HERE = Path(__file__).parent
 _LOOK, _CARDS, _SCRIPT = ((_HERE / name).read_text(encoding="utf-8") for name in ("look.css", "sheet.css", "sheet.js"))
@@ -48,53 +44,62 @@ _ENVIRONMENT = Environment(
 )
 
 
-class Picture(NamedTuple):
-    """A thumbnail: a JPEG in base64, its size in pixels."""
+class Thumbnail(NamedTuple):
+    """A JPEG in base64 and its size in pixels."""
 
     data: str
     width: int
     height: int
 
 
-class Place(NamedTuple):
-    """A path for a person: its folders, each with its slash, and its name; and a link to it."""
+class LinkedPath(NamedTuple):
+    """A printable path with a link: its folders, each with a trailing slash, and its name."""
 
     folders: tuple[str, ...]
     name: str
-    link: str
+    url: str
 
     @staticmethod
-    def of(path: bytes, time: float | None = None) -> Place:
-        """The home folder becomes `~`; what is not printable becomes an escape. A video is opened at a time."""
+    def of(path: bytes, time: float | None = None) -> LinkedPath:
+        """Abbreviates the home folder as `~`. Links to a video open it at `time`."""
         folder, slash, name = printable(text.from_home(path)).rpartition("/")
         parts = tuple(f"{part}/" for part in folder.split("/")) if slash else ()
-        return Place(parts, name, Path(os.fsdecode(path)).as_uri() + ("" if time is None else f"#t={time:g}"))
+        return LinkedPath(parts, name, Path(os.fsdecode(path)).as_uri() + ("" if time is None else f"#t={time:g}"))
 
 
 class Others(NamedTuple):
-    """Other photos that belong to a card, and what they are: "similar", "same file"."""
+    """Other paths on a card, and what they are: "similar", "same file"."""
 
-    what: str
-    places: Sequence[Place]
+    label: str
+    paths: Sequence[LinkedPath]
 
 
 class Card(NamedTuple):
-    """A photo on a page; `picture` is None when it cannot be read any more. Times are local, in ISO 8601."""
+    """A photo on the page; `thumbnail` is None if the file cannot be read. Times are local, in ISO 8601."""
 
     head: str
-    found: Sequence[str]
-    place: Place
+    facts: Sequence[str]
+    path: LinkedPath
     name: str
     taken: str | None
     camera: str | None
     size: str
     others: Sequence[Others]
     changed: str | None = None
-    picture: Picture | None = None
+    thumbnail: Thumbnail | None = None
+
+
+class Draft(NamedTuple):
+    """A card without its thumbnail, and what to draw over that."""
+
+    photo: Photo
+    card: Card
+    there: Where | None = None
+    lines: Sequence[Line] | None = None
 
 
 class Section(NamedTuple):
-    """Some cards under a title, or under none."""
+    """Cards under an optional title."""
 
     cards: Iterable[Card]
     title: str = ""
@@ -102,28 +107,28 @@ class Section(NamedTuple):
 
 
 def write_sheet(path: Path, hits: Sequence[Hit], title: str, subtitle: str = "", *, private: bool = False) -> None:
-    """Write hits as a page, a card for each, whose thumbnail leads to the photo.
+    """Write a page of hits, with a link to each photo.
 
-    The page is written whole or not at all, and over nothing but an earlier page. `private`: only its owner can read
-    it. Raises `BadRequest`.
+    Written completely or not at all; replaces nothing but an earlier contact sheet. With `private`, only the owner can
+    read it. Raises `BadRequest`.
     """
     _write(path, sheet(hits, title, subtitle), private=private)
 
 
 def write_duplicates(path: Path, groups: Sequence[Group], title: str, subtitle: str = "") -> None:
-    """Write groups of copies as a page, a section for each. Raises `BadRequest`."""
+    """Write a page of copies, a section per group. Raises `BadRequest`."""
     _write(path, duplicates_sheet(groups, title, subtitle))
 
 
 def sheet(hits: Sequence[Hit], title: str, subtitle: str = "") -> Iterator[str]:
-    """The page of hits, piece by piece, to be written as UTF-8. Its thumbnails are never all in memory."""
+    """The page of hits in pieces, so that its thumbnails are never all in memory."""
     with _thumbnails() as with_thumbnails:
-        cards = with_thumbnails((hit.photo, _card_of_hit(hit), _marks(hit)) for hit in hits)
+        cards = with_thumbnails(Draft(hit.photo, _card_of_hit(hit), hit.where, hit.lines) for hit in hits)
         yield from _page(title or "photos", subtitle, text.photos(len(hits)), [Section(cards)], empty=not hits)
 
 
 def duplicates_sheet(groups: Sequence[Group], title: str, subtitle: str = "") -> Iterator[str]:
-    """The page of groups of copies, piece by piece, to be written as UTF-8."""
+    """The page of copies in pieces."""
     count = f"{text.photos(sum(map(len, groups)))} in {len(groups):,} {'group' if len(groups) == 1 else 'groups'}"
     with _thumbnails() as with_thumbnails:
         sections = (_section_of_group(with_thumbnails, number, group) for number, group in enumerate(groups, 1))
@@ -141,13 +146,13 @@ def _write(path: Path, page: Iterator[str], *, private: bool = False) -> None:
             with open(temporary, "w", encoding="utf-8", newline="\n") as file:
                 file.writelines(page)
             if _earlier_sheet(path) != before:
-                raise BadRequest(f"{path} was changed by another program meanwhile; take another name")
+                raise BadRequest(f"{path} was changed by another program meanwhile; choose another name")
     except OSError as error:
         raise BadRequest(f"{path} cannot be written: {reason(error)}") from None
 
 
 def _is_stream(path: Path) -> bool:
-    """Whether it is a pipe, a terminal or the like, which a page is written into."""
+    """Whether this is a pipe, terminal or device, into which the page is written."""
     try:
         mode = path.stat().st_mode
     except OSError:
@@ -156,16 +161,16 @@ def _is_stream(path: Path) -> bool:
 
 
 def _earlier_sheet(path: Path) -> tuple[int, ...] | None:
-    """What tells an earlier contact sheet, or an empty file, from a later one; None if there is no file.
+    """The identity and time of an earlier contact sheet or an empty file; None if there is no file.
 
-    Raises `BadRequest` for a file that a page must not replace. That is also a link: what it leads to may be anything.
+    Raises `BadRequest` for any other file, and for links, which may lead to anything.
     """
     if path.is_symlink():
         raise BadRequest(f"{path} is a link; name the file itself")
     try:
         with open(path, "rb") as file:
             if file.read(len(_FIRST)) not in (b"", _FIRST):
-                raise BadRequest(f"{path} exists and is not a contact sheet of clipsearch; take another name")
+                raise BadRequest(f"{path} exists and is not a contact sheet of clipsearch; choose another name")
             status = os.fstat(file.fileno())
             return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
     except FileNotFoundError:
@@ -190,7 +195,7 @@ def _page(title: str, subtitle: str, count: str, sections: Iterable[Section], *,
 
 
 def _hash(inline: str) -> str:
-    """How a content security policy names an inline style or script."""
+    """An inline style or script in a content security policy."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(inline.encode()).digest()).decode('ascii')}'"
 
 
@@ -198,46 +203,43 @@ def _hash(inline: str) -> str:
 
 
 def _card_of_hit(hit: Hit) -> Card:
-    found = []
+    facts = []
     if hit.score is not None:
-        found.append(f"score {hit.score:.3f}")
+        facts.append(f"score {hit.score:.3f}")
     if hit.confidence is not None:
-        found.append(f"confidence {hit.confidence:.0%}")
+        facts.append(f"confidence {hit.confidence:.0%}")
     if hit.photo.time is not None:
-        found.append(f"at {text.clock(hit.photo.time)}")
+        facts.append(f"at {text.clock(hit.photo.time)}")
     others = [
-        Others("similar", [Place.of(photo.path) for photo in hit.similar]),
-        Others("same file", [Place.of(path) for path in hit.same_file]),
+        Others("similar", [LinkedPath.of(photo.file) for photo in hit.similar]),
+        Others("same file", [LinkedPath.of(path) for path in hit.same_file]),
     ]
-    return _card(hit.photo, str(hit.rank), f"Photo {hit.rank}", found, others)
+    return _card(hit.photo, str(hit.rank), f"Photo {hit.rank}", facts, others)
 
 
 def _section_of_group(with_thumbnails: WithThumbnails, number: int, group: Group) -> Section:
-    cards = ((copy.photo, _card_of_copy(copy, n), None) for n, copy in enumerate(group))
-    return Section(with_thumbnails(cards), f"Group {number}", text.photos(len(group)))
+    cards = with_thumbnails(Draft(copy.photo, _card_of_copy(copy, n)) for n, copy in enumerate(group, 1))
+    return Section(cards, f"Group {number}", text.photos(len(group)))
 
 
 def _card_of_copy(copy: Copy, number: int) -> Card:
-    others = [Others("same file", [Place.of(path) for path in copy.same_file])]
-    card = _card(copy.photo, text.likeness(copy), f"Photo {number + 1}", [text.amount(copy.photo.size)], others)
-    return card._replace(changed=copy.photo.changed)  # by which the best was chosen
+    others = [Others("same file", [LinkedPath.of(path) for path in copy.same_file])]
+    card = _card(copy.photo, text.likeness(copy), f"Photo {number}", [text.amount(copy.photo.size)], others)
+    return card._replace(changed=copy.photo.changed)  # one reason why the best was chosen
 
 
-def _card(photo: Photo, head: str, name: str, found: Sequence[str], others: Sequence[Others]) -> Card:
+def _card(photo: Photo, head: str, name: str, facts: Sequence[str], others: Sequence[Others]) -> Card:
     of = photo.metadata
     return Card(
         head=head,
-        found=found,
-        place=Place.of(photo.path, photo.time),
-        name=f"{name}: {printable(os.path.basename(photo.path))}",
+        facts=facts,
+        path=LinkedPath.of(photo.file, photo.time),
+        name=f"{name}: {printable(os.path.basename(photo.file))}",
         taken=printable(of.taken) if of.taken else None,
         camera=printable(of.camera) if of.camera else None,
         size=f"{of.width} \N{MULTIPLICATION SIGN} {of.height}",
-        others=[other for other in others if other.places],
+        others=[other for other in others if other.paths],
     )
-
-
-# ------------------------------------------------------------------------------------------ thumbnails
 
 
 @contextlib.contextmanager
@@ -252,24 +254,9 @@ def _thumbnails() -> Iterator[WithThumbnails]:
 
 
 def _finished(decoders: Decoders, draft: Draft) -> Card:
-    photo, card, marks = draft
-    return card._replace(picture=_picture(decoders, photo, marks))
-
-
-def _marks(hit: Hit) -> Marks:
-    """What is drawn over a photo."""
-
-    def draw(image: Image) -> Image:
-        image = image if hit.where is None else overlay(image, hit.where)
-        return boxed(image, hit.lines) if hit.lines else image
-
-    return draw
-
-
-def _picture(decoders: Decoders, photo: Photo, marks: Marks | None) -> Picture | None:
-    image = decoders.thumbnail(photo.path, photo.time)
+    image = decoders.thumbnail(draft.photo.file, draft.photo.time)
     if image is None:
-        return None
-    if marks is not None:
-        image = marks(image)
-    return Picture(base64.b64encode(jpeg_of(image)).decode("ascii"), image.width, image.height)
+        return draft.card
+    image = annotated(image, draft.there, draft.lines)
+    data = base64.b64encode(jpeg_of(image)).decode("ascii")
+    return draft.card._replace(thumbnail=Thumbnail(data, image.width, image.height))

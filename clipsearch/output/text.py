@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from clipsearch.indexing.status import Status
     from clipsearch.indexing.update import Report
     from clipsearch.indexing.why import Why
-    from clipsearch.output.move import Move
+    from clipsearch.output.safe_move import Move
     from clipsearch.search.copies import Copy
     from clipsearch.search.evaluate import Evaluation
     from clipsearch.search.question import Question

@@ -1,61 +1,89 @@
-"""The index: a catalogue in SQLite, which is the truth, and the segments of vectors that are derived from it.
+"""An index in a folder: a catalogue in SQLite, which is the truth, and segments of vectors derived from it.
 
-A store is one open catalogue. One process writes, any number read; a reader sees one moment of the catalogue from its
-first statement to its last. FORMAT.md, beside this file, describes the tables.
+One process writes, any number read; a reader sees one snapshot of the catalogue. FORMAT.md, beside this file, describes
+the tables. Each part of the catalogue is a class of its own; a `Store` has one of each, opens and closes them
+together, and answers what `Searchable` asks.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import re
-import sqlite3
-import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
 from clipsearch.arrays import Array, Ids
 from clipsearch.errors import IndexOutdated, IndexUnusable, NoIndex, reason
-from clipsearch.paths import CATALOGUE, close_to_others, private_folder
-from clipsearch.store import schema, texts
-from clipsearch.store.drives import Offline
+from clipsearch.paths import CATALOGUE, make_private, private_folder
+from clipsearch.store import schema
+from clipsearch.store.change_log import ChangeLog
+from clipsearch.store.database import SQLITE_ERRORS, Database, explained, unlink_database, unlink_journals
+from clipsearch.store.drives import Drives, Offline, Presence
 from clipsearch.store.filters import EVERYTHING, Filter
-from clipsearch.store.photo import Known, Line, Photo, Root, RootCounts, Segment
-from clipsearch.store.schema import REBUILT, SQLITE_ERRORS, explained
+from clipsearch.store.folders import Folders
+from clipsearch.store.images import Images
+from clipsearch.store.ocr_text import OcrText
+from clipsearch.store.photo import SEGMENT_FILE, Known, Line, Photo, Root, RootCounts, Segment
+from clipsearch.store.photos import Photos
+from clipsearch.store.searchable import Searchable, Summary
 from clipsearch.store.select import select
 from clipsearch.store.selection import Selection
-from clipsearch.store.tables import SEGMENT_FILE, Tables
 
 if TYPE_CHECKING:
     from clipsearch.store.lock import WriterLock
+    from clipsearch.store.vectors import Vectors
 
 __all__ = ["CATALOGUE", "Known", "Offline", "Photo", "Root", "RootCounts", "Segment", "Selection", "Store"]
 
+_REBUILT = "rebuilt.sqlite"  # a catalogue in the making
 _OURS = re.compile(
     rf"{SEGMENT_FILE.pattern}|(catalogue|rebuilt)\.sqlite(-wal|-shm|-journal)?|writer\.(lock|pid)"
     r"|concepts\.lock|\.?concepts(\.kept)?\.json((\.[0-9a-f]+){1,2}\.tmp)?"
 )
 
 
-class Store(Tables):
-    """An open index: its tables, the folder that they lie in, and the folders that the photos lie in."""
+class Store(Searchable):
+    """An open index in a folder."""
 
-    def __init__(self, folder: Path, database: sqlite3.Connection, lock: WriterLock | None) -> None:
-        super().__init__(folder, database)
+    folder: Path
+
+    def __init__(self, database: Database, lock: WriterLock | None) -> None:
+        """Raises `IndexDamaged` if the model's settings are damaged."""
+        self.folder, self.place = database.folder, str(database.folder)
+        self.database = database
+        self.drives = Drives(database)
+        self.folders = Folders(database, self.drives)
+        self.images = Images(database)
+        self.photos = Photos(database, self.folders)
+        self.ocr_text = OcrText(database)
+        self.change_log = ChangeLog(database, self.images)
+        self._read_settings()
+        self._vectors: Vectors | None = None
         self._lock = lock
-        self._lookup: sqlite3.Connection | None = None
-        self._lookup_guard = threading.Lock()
-        self._path = Path(database.execute("PRAGMA database_list").fetchone()[2])
         self._last_chosen: tuple[Selection, Ids] | None = None
+
+    @property
+    def vectors(self) -> Vectors:
+        """The segments of vectors. Their libraries are loaded when they are first needed."""
+        if self._vectors is None:
+            from clipsearch.store.vectors import Vectors
+
+            self._vectors = Vectors(self.database, self.images)
+        return self._vectors
 
     # -------------------------------------------------------------------------------- opening and closing
 
     @staticmethod
     def create(folder: Path, model: str, dim: int, *, anew: bool = False) -> Store:
-        """Make an empty index for embeddings of length `dim`, or open for writing the one that is there.
+        """Make an empty index for embeddings of length `dim`, or open the one that exists for writing.
 
-        `anew` puts an empty index in the place of one that has the format of an older clipsearch. Raises
-        `IndexUnusable`, `IndexLocked` and, without `anew`, `IndexOutdated`.
+        `anew` replaces an index of an older format by an empty one. Raises `IndexUnusable`, `IndexLocked` and, without
+        `anew`, `IndexOutdated`.
         """
         try:
             if not folder.is_dir():
@@ -64,14 +92,14 @@ class Store(Tables):
             raise IndexUnusable(f"the index folder {folder} cannot be made: {reason(error)}") from None
         with _locked(folder) as lock:
             if not (folder / CATALOGUE).is_file():
-                schema.make_catalogue(folder, model, dim)
+                _make_catalogue(folder, model, dim)
             try:
-                return Store(folder, _open(folder, "rw"), lock)
+                return Store(_open(folder, "rw"), lock)
             except IndexOutdated:
                 if not anew:
                     raise
-            schema.make_catalogue(folder, model, dim)
-            return Store(folder, _open(folder, "rw"), lock)
+            _make_catalogue(folder, model, dim)
+            return Store(_open(folder, "rw"), lock)
 
     @staticmethod
     def open(folder: Path, *, write: bool = False) -> Store:
@@ -80,46 +108,23 @@ class Store(Tables):
             raise NoIndex(f"there is no index at {folder} yet")
         if write:
             with _locked(folder) as lock:
-                return Store(folder, _open(folder, "rw"), lock)
+                return Store(_open(folder, "rw"), lock)
         with explained(folder):
             database = _open(folder, "ro")
-            database.execute("BEGIN")  # one moment of the catalogue until the end
-            return Store(folder, database, None)
+            database.begin_snapshot()
+            return Store(database, None)
 
     def close(self) -> None:
-        """Let go of the files and the lock. What was not committed is forgotten."""
-        self.close_lookup()
+        """Release the files and the lock. What was not committed is lost."""
+        self.images.close_lookup()
         self.database.close()
         if self._lock is not None:
             self._lock.release()
 
-    def renew(self) -> None:
-        """Of a store that is open for reading: see the catalogue as it is at this moment, its model included."""
-        self.commit()
-        self._last_chosen = None
-        with explained(self.folder):
-            self.database.execute("BEGIN")
-            self.model, self.dim = str(self.meta("model")), self.number("dim")
-
-    def rest(self) -> None:
-        """A moment of the catalogue that is held keeps a writer's log growing."""
-        self.commit()
-
-    def version(self) -> int:
-        """A number that is another one after each change that another process has made to the catalogue."""
-        with explained(self.folder):
-            return int(self.database.execute("PRAGMA data_version").fetchone()[0])
-
-    def close_lookup(self) -> None:
-        """Close what `has_image` opened."""
-        if self._lookup is not None:
-            self._lookup.close()
-            self._lookup = None
-
     def discard(self) -> None:
         """Delete an index that was made and never filled."""
         self.close()
-        schema.unlink_database(self.folder / CATALOGUE)
+        unlink_database(self.folder / CATALOGUE)
         with contextlib.suppress(OSError):
             (self.folder / "writer.lock").unlink(missing_ok=True)
             self.folder.rmdir()
@@ -132,94 +137,150 @@ class Store(Tables):
 
     @contextlib.contextmanager
     def rebuilding(self, model: str, dim: int) -> Iterator[Store]:
-        """A second, empty catalogue beside this one, with the same roots.
+        """A second, empty catalogue with the same roots.
 
-        It takes this one's place, in one transaction, when the block ends without an exception; until then this one
-        answers as before.
+        It replaces this one in one transaction when the block ends without an exception; until then this one is
+        unchanged.
         """
-        path = self.folder / REBUILT
-        schema.unlink_database(path)
+        path = self.folder / _REBUILT
+        unlink_database(path)
         with explained(self.folder):
-            database = schema.connect(path, "rwc")
+            database = Database(self.folder, path, "rwc")
             try:
-                schema.initialise(database, model, dim)
-                self._copy_roots(database)
-                rebuilt = Store(self.folder, database, None)
+                _initialise(database, model, dim)
+                for key in ("generation", "reads"):  # generations go on, so that no segment's name is used twice
+                    database.set_meta(key, self.database.number(key))
+                self.folders.copy_to(database)
+                rebuilt = Store(database, None)
                 try:
                     yield rebuilt
                 finally:
-                    rebuilt.close_lookup()
+                    rebuilt.images.close_lookup()
                 rebuilt.commit()
-                database.backup(self.database)
-                self.model, self.dim = model, dim
+                database.copy_to(self.database)
+                self._read_settings()
             finally:
                 database.close()
-                schema.unlink_database(path)
+                unlink_database(path)
 
-    def _copy_roots(self, database: sqlite3.Connection) -> None:
-        """To a catalogue that will take this one's place. Generations go on: no segment's name has two meanings."""
-        for key in ("generation", "reads"):
-            schema.set_meta(database, key, self.number(key))
-        self.roots()  # raises where one of them is not what was written
-        for row in self.database.execute("SELECT * FROM roots"):
-            database.execute(f"INSERT INTO roots VALUES ({', '.join('?' * len(row))})", row)
+    # -------------------------------------------------------------------------------- transactions
 
-    # -------------------------------------------------------------------------------- looking things up
+    def commit(self) -> None:
+        """Make what was written since the last commit durable."""
+        self.database.commit()
+
+    def refresh(self) -> None:
+        self.commit()
+        self._last_chosen = None
+        self.database.begin_snapshot()
+        with explained(self.folder):
+            self._read_settings()
+
+    def _read_settings(self) -> None:
+        self.model = str(self.database.meta("model"))
+        self.dim = self.images.dim = self.database.number("dim")
+
+    def end_snapshot(self) -> None:
+        self.commit()
+
+    def version(self) -> int:
+        with explained(self.folder):
+            return int(self.database.execute("PRAGMA data_version").fetchone()[0])
+
+    def prune(self) -> None:
+        """Forget contents that no photo has any more, and drives without files."""
+        self.images.prune()
+        self.drives.prune()
+
+    # -------------------------------------------------------------------------------- answers
+
+    def summary(self) -> Summary:
+        return Summary(
+            self.images.count(),
+            self.images.count_distinct(),
+            sum(path.stat().st_size for path in self.folder.iterdir() if path.is_file()),
+            "exact",  # the true rows of the candidates decide
+            self.photos.skipped(),
+            [part for root in self.roots() for part in self.drives.offline_parts(root)],
+            *self.ocr_text.counts(),
+        )
+
+    def roots(self) -> list[Root]:
+        return self.folders.all()
+
+    def counts(self) -> list[RootCounts]:
+        return self.folders.counts()
+
+    def presence(self, root: Root, folder: bytes = b"") -> Presence:
+        return self.drives.presence(root, folder)
+
+    def files_of(self, root: Root, folder: bytes = b"") -> Iterator[bytes]:
+        return (known.path for known in self.photos.known(root, folder) if known.error is None)
+
+    def image_of(self, root: Root, path: bytes) -> int | None:
+        return self.photos.image_of(root, path)
+
+    def find_image(self, content: bytes) -> int | None:
+        return self.images.find(content)
+
+    def is_empty(self) -> bool:
+        return self.images.is_empty()
 
     def select(self, where: Filter = EVERYTHING) -> Selection:
-        """As `Searchable` says."""
-        return select(self, where)
+        self._check_text(where, self.ocr_text.enabled())
+        return select(self, self.database, self.images, where)
+
+    def images_in(self, chosen: Selection) -> Ids:
+        return self.photos.images_in(chosen)
+
+    def photos_of(self, ids: Iterable[int], chosen: Selection | None = None) -> list[Photo]:
+        return self.photos.of_images(ids, chosen)
+
+    def by_path(self, chosen: Selection, *, copied: bool = False) -> Iterator[Photo]:
+        return self.photos.by_path(chosen, copied=copied)
+
+    def newest(self, chosen: Selection, count: int) -> list[Photo]:
+        return self.photos.newest(chosen, count)
+
+    def months(self, chosen: Selection) -> dict[str, int]:
+        return self.photos.months(chosen)
+
+    def cameras(self) -> list[str]:
+        return self.images.cameras()
+
+    def hashes(self) -> tuple[Ids, NDArray[np.uint64]]:
+        return self.images.hashes()
 
     def lines_of(self, ids: Iterable[int]) -> dict[int, list[Line]]:
-        """As `Searchable` says."""
-        return texts.of_images(self, ids)
+        return self.ocr_text.lines_of(ids)
 
-    def read_counts(self) -> tuple[int, int]:
-        """As `Searchable` says."""
-        return texts.counts(self)
+    def unit_rows_of(self, ids: Iterable[int]) -> Array:
+        return self.images.unit_rows_of(ids)
 
     def nearest(self, query: Array, k: int, chosen: Selection, *, exact: bool = False) -> tuple[Ids, Array]:
-        """As `Searchable` says; `vectors` does it."""
-        from clipsearch.store import vectors
-
         if chosen.everything:
-            return vectors.top_k(self, query, k, exact=exact)
+            return self.vectors.nearest(query, k, exact=exact)
         if self._last_chosen is None or self._last_chosen[0] is not chosen:
             self._last_chosen = chosen, self.images_in(chosen)
-        return vectors.top_k(self, query, k, self._last_chosen[1], exact=exact)
+        return self.vectors.nearest(query, k, self._last_chosen[1], exact=exact)
 
     def read_ahead(self) -> None:
-        """As `Searchable` says."""
-        from clipsearch.store import vectors
+        self.vectors.read_ahead()
 
-        vectors.read_ahead(self)
 
-    def has_image(self, content: bytes) -> bool:
-        """Whether contents were embedded and committed; may be called from any thread."""
-        with self._lookup_guard:
-            if self._lookup is None:
-                self._lookup = schema.connect(self._path, "ro", any_thread=True)
-            return self._lookup.execute("SELECT 1 FROM images WHERE content = ?", (content,)).fetchone() is not None
-
-    # -------------------------------------------------------------------------------- the files
-
-    def size_on_disk(self) -> int:
-        """Bytes of all files of the index."""
-        return sum(path.stat().st_size for path in self.folder.iterdir() if path.is_file())
-
-    def method(self) -> str:
-        """The candidates of a scan of codes are compared by their true rows, which finds what all rows would give."""
-        return "exact"
+# ------------------------------------------------------------------------------------------ files
 
 
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[WriterLock]:
-    """The writer's lock, which is let go of if the block fails; SQLite's failures are explained."""
-    from clipsearch.store.lock import WriterLock  # which a reader does not need
+    """The writer's lock, released if the block fails; SQLite's errors are translated."""
+    from clipsearch.store.lock import WriterLock  # readers do not need it
 
     _keep_private(folder)
     lock = WriterLock(folder)
     try:
+        with contextlib.suppress(OSError):
+            unlink_database(folder / _REBUILT)  # of a rebuild that was killed
         with explained(folder):
             yield lock
     except BaseException:
@@ -228,21 +289,44 @@ def _locked(folder: Path) -> Iterator[WriterLock]:
 
 
 def _keep_private(folder: Path) -> None:
-    """Close the index to other users. A folder that the user keeps other files in stays as it is."""
+    """Close the index to other users, but not a folder with files of the user's own."""
     with contextlib.suppress(OSError):  # the lock will say what is wrong
         paths = list(folder.iterdir())
         ours = [path for path in paths if _OURS.fullmatch(path.name)]
         if ours == paths:
             private_folder(folder)
         for path in ours:
-            close_to_others(path)
+            make_private(path)
 
 
-def _open(folder: Path, mode: str) -> sqlite3.Connection:
-    database = schema.connect(folder / CATALOGUE, mode)
+def _open(folder: Path, mode: str) -> Database:
+    database = Database(folder, folder / CATALOGUE, mode)
     try:
-        schema.check_format(database, folder)
+        database.check_format()
     except BaseException:
         database.close()
         raise
     return database
+
+
+def _make_catalogue(folder: Path, model: str, dim: int) -> None:
+    """Make an empty catalogue under another name first, so that it is there as a whole or not at all."""
+    path = folder / _REBUILT
+    unlink_database(path)
+    try:
+        with contextlib.closing(Database(folder, path, "rwc")) as database:
+            _initialise(database, model, dim)
+        unlink_journals(folder / CATALOGUE)
+        os.replace(path, folder / CATALOGUE)
+    finally:
+        unlink_database(path)
+
+
+def _initialise(database: Database, model: str, dim: int) -> None:
+    """Make the tables."""
+    database.run("BEGIN IMMEDIATE;" + schema.SCHEMA + schema.TRIGGERS)
+    settings = {"format": schema.FORMAT, "model": model, "dim": dim, "generation": 0, "vectors": None, "reads": 0}
+    for key, value in settings.items():
+        database.set_meta(key, value)
+    database.seal_schema()
+    database.commit()

@@ -115,3 +115,20 @@ def box_of(circle: Circle) -> Box:
     width = math.degrees(math.asin(min(1.0, ratio))) + _SLACK
     west, east = circle.longitude - width, circle.longitude + width
     return Box(south, north, west + 360 if west < -180 else west, east - 360 if east > 180 else east)
+
+
+def kilometres(latitude: Any, longitude: Any, latitude_2: float, longitude_2: float) -> float | None:
+    """The distance between two places in degrees, on a sphere (the haversine formula); None if one is no place."""
+    try:
+        a, b = math.radians(latitude), math.radians(latitude_2)
+        # In -180 to 180: 180 degrees east and west are one meridian, and the sine of a whole turn is not exactly 0.
+        east = math.radians((longitude_2 - longitude + 180) % 360 - 180)
+    except TypeError:
+        return None
+    chord = math.sin((b - a) / 2) ** 2 + math.cos(a) * math.cos(b) * math.sin(east / 2) ** 2
+    return 2 * 6371.0 * math.asin(min(1.0, math.sqrt(chord)))
+
+
+def has_keyword(keywords: Any, wanted: str) -> bool:
+    """Whether one of some keywords, one a line, is the wanted one, which is casefolded."""
+    return isinstance(keywords, str) and wanted in keywords.casefold().split("\n")

@@ -1,29 +1,28 @@
 """Which drives the photos of a root lie on, and which of them are offline. Nothing else decides that.
 
-An unmounted drive looks like a folder whose photos were deleted. So each photo records its drive: the mount point that
-it was seen under and the device that was mounted there. A device has another number after a reboot, and two cards in
-one reader have the same, so numbers alone prove nothing. A drive is online when one of its photos is found on it.
+An unmounted drive looks like a folder whose photos were deleted. So each photo records its drive: the mount point and
+the device that was mounted there. A device gets another number after a reboot, and two cards in one reader get the
+same, so numbers alone prove nothing: a drive is online when one of its photos is found on it.
 """
 
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from enum import StrEnum
-from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
-from clipsearch.paths import join, relative_to
-from clipsearch.store.photo import Known, Root
+from clipsearch.paths import bounds, join, list_folder, relative_to
+from clipsearch.store import mounts
+from clipsearch.store.database import Database
+from clipsearch.store.photo import KNOWN, Known, Root
+from clipsearch.store.schema import OF_DRIVE, OF_PHOTO, mark
 
 UNKNOWN = 0  # the drive of photos whose drive was not recorded, or whose record was damaged
-_MOUNTS = Path("/proc/self/mounts")  # of Linux; on other systems a mount point is where the device changes
-_SQLITE_INTEGER = 2**63 - 1
 
 
 class Offline(StrEnum):
-    """Why nothing can be said of some photos now. They are kept until they are found again."""
+    """Why nothing can be said about some photos now. They are kept until they are found again."""
 
     MISSING = "is not there"
     UNMOUNTED = "is not mounted"
@@ -32,14 +31,14 @@ class Offline(StrEnum):
 
     @property
     def can_be_pruned(self) -> bool:
-        """Whether a person can see that the photos are not there, and may say that they are gone."""
+        """Whether a person can check that the photos are gone, and say so."""
         return self in (Offline.UNMOUNTED, Offline.EMPTY)
 
 
 class Drive(NamedTuple):
-    """Where some photos of a root lie: the absolute path of the mount point, and its device (`st_dev`) when last seen.
+    """A file system with photos of a root: the absolute path of its mount point, and its device number when last seen.
 
-    Only an id for `UNKNOWN`.
+    `UNKNOWN` has nothing but an id.
     """
 
     id: int
@@ -55,63 +54,192 @@ class Away(NamedTuple):
     drives: frozenset[int]
 
 
-class Presence(NamedTuple):
-    """What of a root can be looked at now.
+class OfflinePart(NamedTuple):
+    """A folder in a root that is offline, and the number of its photos."""
 
-    `seen` has for each drive that is online, by id, the absolute path of a file on it. `whole` says why the root as a
-    whole is offline, if it is.
+    path: bytes
+    photos: int
+    why: Offline
+
+
+class Presence(NamedTuple):
+    """What of a root, or of a folder in it, is online.
+
+    `seen` has the drives of the root that are online, by id, each with the absolute path of a file on it. `whole` says
+    why the root as a whole is offline, if it is. `online` says whether anything is left to look at.
     """
 
     seen: dict[int, bytes]
     away: list[Away]
     whole: Offline | None
+    online: bool
+
+    @property
+    def offline_drives(self) -> frozenset[int]:
+        """The ids of the drives that are away."""
+        return frozenset[int]().union(*(one.drives for one in self.away))
 
 
-class KnowsDrives(Protocol):
-    """What an index has recorded of drives; see `Searchable`."""
+class Drives:
+    """The drives of the indexed folders."""
 
-    folder: Path | None
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
-    def drives(self, root: Root) -> list[Drive]: ...
+    # -------------------------------------------------------------------------------- what is recorded
 
-    def witness(self, root: Root, drive: Drive) -> bytes | None: ...
+    def of(self, root: Root) -> list[Drive]:
+        """The drives with files of a root. Raises `IndexDamaged`."""
+        query = f"SELECT mark = mark({OF_DRIVE}), root, id, mount, device FROM drives ORDER BY id"
+        rows = self._database.execute(query).fetchall()
+        if not all(row[0] for row in rows):
+            raise self._database.damaged()
+        drives = [Drive(*row[2:]) for row in rows if row[1] == root.id]
+        return [Drive(UNKNOWN), *drives] if self.has_photos(root, Drive(UNKNOWN)) else drives
 
-    def has_photos_on(self, root: Root, drive: Drive) -> bool: ...
+    def add(self, root: Root, mount: bytes, device: int) -> Drive:
+        """Record a drive."""
+        self._database.begin()
+        statement = "INSERT INTO drives (root, mount, device, mark) VALUES (?, ?, ?, 0)"
+        added = self._database.execute(statement, (root.id, mount, device))
+        drive = Drive(int(added.lastrowid or 0), mount, device)
+        self.update(root, drive)
+        return drive
 
-    def has_moved(self, drive: Drive, to: Iterable[int]) -> bool: ...
+    def update(self, root: Root, drive: Drive) -> None:
+        """Record where a drive is mounted now."""
+        self._database.begin()
+        values = (drive.mount, drive.device, mark(drive.id, root.id, drive.mount, drive.device), drive.id)
+        self._database.execute("UPDATE drives SET mount = ?, device = ?, mark = ? WHERE id = ?", values)
 
+    def assign(self, root: Root, drive: Drive, paths: Iterable[bytes]) -> None:
+        """Record that files of a root lie on a drive."""
+        self._database.begin()
+        where = "WHERE root = ? AND path = ?"
+        for path in paths:
+            self._database.execute(f"UPDATE photos SET drive = ? {where}", (drive.id, root.id, path))
+            self._database.execute(f"UPDATE photos SET mark = mark({OF_PHOTO}) {where}", (root.id, path))
 
-def presence_of(store: KnowsDrives, root: Root) -> Presence:
-    """Which drives of a root are online."""
-    drives = store.drives(root)
-    unreachable = _unreachable(root.path)
-    if unreachable is not None:
-        return Presence({}, [Away(root.path, unreachable, frozenset(drive.id for drive in drives))], unreachable)
-    seen = {drive.id: found for drive in drives if (found := store.witness(root, drive)) is not None}
-    for drive in drives:
-        if drive.id not in seen and (witness := _outlived(store, root, drive, drives, seen)) is not None:
-            seen[drive.id] = witness
-    away: dict[tuple[bytes, Offline], set[int]] = {}
-    for drive in drives:
-        if drive.id not in seen and store.has_photos_on(root, drive):
-            away.setdefault((place_of(root, drive), _reason(drive)), set()).add(drive.id)
-    offline = [Away(place, why, frozenset(ids)) for (place, why), ids in sorted(away.items())]
-    whole = None if seen else next((one.why for one in offline if one.place == root.path), None)
-    return Presence(seen, offline, whole)
+    def unite(self, drive: Drive, others: Iterable[Drive]) -> None:
+        """Record that others are the same drive."""
+        self._database.begin()
+        for other in others:
+            self._database.execute("UPDATE photos SET drive = ? WHERE drive = ?", (drive.id, other.id))
+            self._database.execute("DELETE FROM drives WHERE id = ?", (other.id,))
+        self._database.execute(f"UPDATE photos SET mark = mark({OF_PHOTO}) WHERE drive = ?", (drive.id,))
+
+    def remove(self, ids: Iterable[int]) -> int:
+        """Forget drives and their photos; returns the number of files."""
+        self._database.begin()
+        return sum(self._database.execute("DELETE FROM photos WHERE drive = ?", (n,)).rowcount for n in ids)
+
+    def prune(self) -> None:
+        """Forget drives without files. Damaged records are left to `verify`."""
+        self._database.begin()
+        self._database.execute(
+            "DELETE FROM drives WHERE NOT EXISTS (SELECT 1 FROM photos WHERE drive = drives.id)"
+            f" AND mark = mark({OF_DRIVE})"
+        )
+
+    def has_photos(self, root: Root, drive: Drive) -> bool:
+        """Whether photos of a root lie on a drive."""
+        query = (
+            "SELECT 1 FROM photos INDEXED BY photos_drive WHERE drive = ? AND root = ? AND image IS NOT NULL LIMIT 1"
+        )
+        return self._database.execute(query, (drive.id, root.id)).fetchone() is not None
+
+    def below(self, root: Root, folder: bytes) -> set[int]:
+        """The ids of the drives with photos in a folder of a root."""
+        query = "SELECT DISTINCT drive FROM photos WHERE root = ? AND path >= ? AND path < ? AND image IS NOT NULL"
+        return {drive for (drive,) in self._database.execute(query, (root.id, *bounds(folder)))}
+
+    def _files(self, root: Root, drive: Drive) -> Iterator[Known]:
+        query = f"SELECT {KNOWN} FROM photos INDEXED BY photos_drive WHERE drive = ? AND root = ?"
+        return (Known(*row) for row in self._database.execute(query, (drive.id, root.id)))
+
+    def _count(self, root: Root, drives: Iterable[int]) -> int:
+        query = "SELECT count(image) FROM photos WHERE drive = ? AND root = ?"
+        return sum(self._database.execute(query, (drive, root.id)).fetchone()[0] for drive in drives)
+
+    # -------------------------------------------------------------------------------- what is online
+
+    def presence(self, root: Root, folder: bytes = b"") -> Presence:
+        """What of a root, or of a folder in it, is online."""
+        drives = self.of(root)
+        if (unreachable := why_unreachable(root.path)) is not None:
+            away = Away(root.path, unreachable, frozenset(drive.id for drive in drives))
+            return Presence({}, [away], unreachable, online=False)
+        seen = {drive.id: found for drive in drives if (found := _witness(root, drive, self._files(root, drive)))}
+        for drive in drives:
+            if drive.id not in seen and (found := self._outlived(root, drive, drives, seen)) is not None:
+                seen[drive.id] = found
+        missing: dict[tuple[bytes, Offline], set[int]] = {}
+        for drive in drives:
+            if drive.id not in seen and self.has_photos(root, drive):
+                missing.setdefault((place_of(root, drive), _reason(drive)), set()).add(drive.id)
+        offline = [Away(place, why, frozenset(ids)) for (place, why), ids in sorted(missing.items())]
+        whole = None if seen else next((one.why for one in offline if one.place == root.path), None)
+        if not offline:
+            return Presence(seen, [], None, online=True)
+        concerned = self.below(root, folder)
+        here = Presence(seen, [one for one in offline if one.drives & concerned], whole, online=True)
+        return here._replace(online=whole is None and (not concerned or bool(concerned - here.offline_drives)))
+
+    def offline_parts(self, root: Root) -> list[OfflinePart]:
+        """The drives in a root that are offline while the rest of it is online."""
+        presence = self.presence(root)
+        away = presence.away if presence.whole is None else []
+        return [OfflinePart(one.place, self._count(root, one.drives), one.why) for one in away]
+
+    def _outlived(self, root: Root, drive: Drive, drives: Collection[Drive], seen: dict[int, bytes]) -> bytes | None:
+        """What shows that a drive is online although all of its photos are gone."""
+        if drive.id == UNKNOWN or _reason(drive) is not Offline.EMPTY:
+            return None
+        here = mounts.device_of(root.path)
+        below = (other for other in drives if other.id in seen and place_of(root, other) != root.path)
+        if place_of(root, drive) == root.path and here == drive.device and any(below):
+            return root.path  # its own folders are empty, but drives are mounted in them
+        same = [other for other in drives if other.mount == drive.mount and other.id in seen]
+        for other in same:
+            # The drive of the index itself cannot have been swapped for another.
+            if drive.device == other.device and mounts.device_of(os.fsencode(self._database.folder)) == drive.device:
+                return seen[other.id]
+        return seen[same[0].id] if same and self._has_moved(drive, [other.id for other in same]) else None
+
+    def _has_moved(self, drive: Drive, others: list[int]) -> bool:
+        """Whether at least half of a drive's photos are on other drives, too."""
+        moved = (
+            "EXISTS (SELECT 1 FROM photos AS other WHERE other.image = photos.image"
+            f" AND other.drive IN ({','.join('?' * len(others))}))"
+        )
+        query = f"SELECT count(*), sum({moved}) FROM photos WHERE drive = ? AND image IS NOT NULL"
+        every, found = self._database.execute(query, (*others, drive.id)).fetchone()
+        return bool(every) and 2 * found >= every
 
 
 def place_of(root: Root, drive: Drive) -> bytes:
-    """The folder to name a drive by: its mount point, or the root where that lies on the drive as a whole."""
+    """The folder to name a drive by: its mount point, or the root if all of that lies on the drive."""
     return root.path if not drive.mount or relative_to(root.path, drive.mount) is not None else drive.mount
 
 
-def witness_among(root: Root, drive: Drive, files: Iterable[Known]) -> bytes | None:
-    """The path of one of some files that is there, if one is; on another device, it has to be unchanged."""
+def why_unreachable(folder: bytes) -> Offline | None:
+    """Why the files in a folder cannot be looked at; None if they can."""
+    try:
+        with list_folder(folder):
+            return None
+    except (FileNotFoundError, NotADirectoryError):
+        return Offline.MISSING
+    except OSError:
+        return Offline.UNREADABLE
+
+
+def _witness(root: Root, drive: Drive, files: Iterable[Known]) -> bytes | None:
+    """The path of one of a drive's files that exists; on another device, it must be unchanged."""
     there: dict[bytes, bool] = {}
     for known in files:
         path = join(root.path, known.path)
         folder = os.path.dirname(path)
-        if folder not in there:  # an album that was deleted costs one look
+        if folder not in there:  # a deleted album costs one look
             there[folder] = os.path.isdir(folder)
         if there[folder] and _is_witness(path, drive, known):
             return path
@@ -123,95 +251,13 @@ def _is_witness(path: bytes, drive: Drive, known: Known) -> bool:
         status = os.stat(path)
     except OSError:
         return False
-    same_drive = drive.id == UNKNOWN or drive.device == device_of(os.path.dirname(os.path.realpath(path)))
+    same_drive = drive.id == UNKNOWN or drive.device == mounts.device_of(os.path.dirname(os.path.realpath(path)))
     return same_drive or (known.size, known.mtime_ns) == (status.st_size, status.st_mtime_ns)
-
-
-def _outlived(
-    store: KnowsDrives, root: Root, drive: Drive, drives: Collection[Drive], seen: dict[int, bytes]
-) -> bytes | None:
-    """What shows that a drive is online though all of its photos are gone."""
-    if drive.id == UNKNOWN or _reason(drive) is not Offline.EMPTY:
-        return None
-    here = device_of(root.path)
-    below = (other for other in drives if other.id in seen and place_of(root, other) != root.path)
-    if place_of(root, drive) == root.path and here == drive.device and any(below):
-        return root.path  # nothing is left in its own folders, but in what is mounted there
-    same = [other for other in drives if other.mount == drive.mount and other.id in seen]
-    for other in same:
-        # The drive that the index lies on cannot have been swapped for another.
-        if drive.device == other.device and store.folder and device_of(os.fsencode(store.folder)) == drive.device:
-            return seen[other.id]
-    return seen[same[0].id] if same and store.has_moved(drive, [other.id for other in same]) else None
-
-
-def _unreachable(folder: bytes) -> Offline | None:
-    try:
-        with os.scandir(folder):
-            # Without the permission to enter it, its files are listed, but none of them can be looked at.
-            return None if os.access(folder, os.X_OK) else Offline.UNREADABLE
-    except (FileNotFoundError, NotADirectoryError):
-        return Offline.MISSING
-    except OSError:
-        return Offline.UNREADABLE
 
 
 def _reason(drive: Drive) -> Offline:
     if not drive.mount:
         return Offline.EMPTY
-    if device_of(drive.mount) is None:
+    if mounts.device_of(drive.mount) is None:
         return Offline.MISSING
-    return Offline.EMPTY if is_mount(drive.mount) else Offline.UNMOUNTED
-
-
-# ------------------------------------------------------------------------------------------ mount points
-
-
-def device_of(path: bytes) -> int | None:
-    """The device that a file or folder lies on (`st_dev`), links followed; None where there is none."""
-    try:
-        return os.stat(path).st_dev & _SQLITE_INTEGER
-    except OSError:
-        return None
-
-
-def mount_points() -> dict[bytes, bytes]:
-    """The mount points of this system, as far as it lists them, each with the kind of its file system."""
-    try:
-        lines = _MOUNTS.read_bytes().splitlines()
-    except OSError:
-        return {}
-    points = {}
-    for line in lines:
-        _, quoted, kind, *_ = line.split(b" ")
-        points[re.sub(rb"\\([0-7]{3})", lambda match: bytes([int(match[1], 8)]), quoted)] = kind
-    return points
-
-
-def is_mount(folder: bytes) -> bool:
-    """Whether another file system begins at a folder, or at what a link leads to."""
-    above = os.path.dirname(folder)
-    return above == folder or device_of(above) != device_of(folder) or folder in mount_points()
-
-
-class Mounts:
-    """Finds the mount points of files, with one look at each folder."""
-
-    def __init__(self, points: Callable[[], Collection[bytes]] = mount_points) -> None:
-        self._points = points()
-        self._found: dict[tuple[bytes, int], bytes | None] = {}
-
-    def above(self, folder: bytes, device: int) -> bytes | None:
-        """The mount point that a folder lies under; None when it is not on this device any more."""
-        key = folder, device
-        if key not in self._found:
-            self._found[key] = self._look(folder, device)
-        return self._found[key]
-
-    def _look(self, folder: bytes, device: int) -> bytes | None:
-        if device_of(folder) != device:
-            return None
-        above = os.path.dirname(folder)
-        if above == folder or folder in self._points or device_of(above) != device:
-            return folder
-        return self.above(above, device)
+    return Offline.EMPTY if mounts.is_mount(drive.mount) else Offline.UNMOUNTED

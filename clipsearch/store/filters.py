@@ -217,7 +217,8 @@ class FilterOption(NamedTuple):
 
     `parse` takes text (raises `BadRequest`) or a Python value (raises `ValueError`); `spell` is its inverse.
     `condition` is None where the store itself resolves the values (folders). Of several values one must hold; with
-    `every`, all of them. `title` describes the values to people, `show` one value in it.
+    `every`, all of them. `commas`: in a form field, commas separate several values. `title` describes the values to
+    people, `show` one value in it.
     """
 
     field: str
@@ -228,6 +229,7 @@ class FilterOption(NamedTuple):
     condition: Callable[[Any], Condition] | None
     spell: Callable[[Any], str]
     every: bool
+    commas: bool
     choices: tuple[str, ...]
     title: str
     show: Callable[[Any], str]
@@ -242,12 +244,13 @@ def _filter(  # a row of the table
     *,
     option: str = "",
     every: bool = False,
+    commas: bool = False,
     spell: Callable[[Any], str] = str,
     show: Callable[[Any], str] | None = None,
     choices: Iterable[str] = (),
 ) -> Any:
     entry = FilterOption(
-        "", option, metavar, help, parse, condition, spell, every, tuple(choices), title, show or spell
+        "", option, metavar, help, parse, condition, spell, every, commas, tuple(choices), title, show or spell
     )
     return field(default=(), metadata={"filter": entry})
 
@@ -297,7 +300,15 @@ class Filter:
         spell=_spell_circle,
         show=_title_of_circle,
     )
-    size: Any = _filter("[+-]SIZE", "+2M: at least; -500k: at most.", _size, _in_range, every=True, spell=_spell_size)
+    size: Any = _filter(
+        "[+-]SIZE",
+        "+2M: at least; -500k: at most.",
+        _size,
+        _in_range,
+        every=True,
+        commas=True,
+        spell=_spell_size,
+    )
     orientation: Any = _filter(
         "SHAPE",
         "landscape, portrait or square.",
@@ -310,7 +321,9 @@ class Filter:
     )
     name: Any = _filter("TEXT", "Path contains these words.", _text, _path_has, "named {}")
     reads: Any = _filter("TEXT", "Text in the photo (needs index --ocr).", _text, HasText, "with the text {}")
-    keywords: Any = _filter("TEXT", "Has this keyword.", _text, HasKeyword, "tagged {}", option="keyword", every=True)
+    keywords: Any = _filter(
+        "TEXT", "Has this keyword.", _text, HasKeyword, "tagged {}", option="keyword", every=True, commas=True
+    )
     files: Any = None
 
     def __post_init__(self) -> None:

@@ -1,29 +1,48 @@
-"""What can be asked of an index, wherever it lies: in a folder (`catalogue`), or in a collection (`collection`)."""
+"""What an index can be asked, wherever it is: a folder (`catalogue.Store`) or a Milvus collection (`cluster`)."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clipsearch.arrays import Array, Ids
-from clipsearch.errors import IndexEmpty
+from clipsearch.errors import BadRequest, IndexEmpty
 from clipsearch.paths import relative_to, spellings
-from clipsearch.store.drives import Drive, Presence, presence_of
+from clipsearch.store.drives import OfflinePart, Presence
 from clipsearch.store.filters import EVERYTHING, Filter
 from clipsearch.store.photo import Line, Photo, Root, RootCounts
 from clipsearch.store.selection import Selection
 
 
-class Searchable(ABC):
-    """An index that is open to be asked, at one moment of it.
+class Summary(NamedTuple):
+    """The numbers of an index.
 
-    `place` is what a user calls it by, `folder` where it lies on this machine, if it does. `model` is the record of the
-    model that made its embeddings (`Model.to_json`), `dim` their length. Photos with the same contents have one image.
+    `embeddings` are images and frames of videos, `distinct` counts a video once. `size` is in bytes, None if unknown;
+    `method` names the kind of search; `skipped` has the files that could not be read as an image, each with the reason;
+    `offline` the parts of online roots that are offline; `read` counts images after OCR, `with_text` those with text.
+    """
+
+    embeddings: int
+    distinct: int
+    size: int | None
+    method: str
+    skipped: list[tuple[bytes, str]]
+    offline: list[OfflinePart]
+    read: int
+    with_text: int
+
+
+class Searchable(ABC):
+    """An open index. It shows one snapshot until `refresh`.
+
+    `place` is its name for users, `folder` its folder, if it has one. `model` is the record of the model that made its
+    embeddings (`Model.to_json`), `dim` their length. An image is a distinct content: photos with the same bytes share
+    one, and each indexed frame of a video is one. Of a video, an image stands for the whole.
     """
 
     place: str
@@ -31,27 +50,31 @@ class Searchable(ABC):
     model: str
     dim: int
 
-    # -------------------------------------------------------------------------------- the whole
+    # -------------------------------------------------------------------------------- the index
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of what is held."""
+        """Release files, locks and connections."""
 
     @abstractmethod
-    def renew(self) -> None:
-        """See the index as it is at this moment, its model included."""
+    def refresh(self) -> None:
+        """Show the index as it is now, its model included."""
 
-    @abstractmethod
-    def rest(self) -> None:
-        """Let go of the moment that is seen; `renew` sees another."""
+    def end_snapshot(self) -> None:  # noqa: B027  # not every index has one
+        """End the read transaction, if there is one: an open one lets SQLite's WAL grow. `refresh` starts another."""
+
+    def read_ahead(self) -> None:  # noqa: B027  # a hint
+        """Ask the system to read what `nearest` will read first."""
 
     @abstractmethod
     def version(self) -> object:
-        """Another value after each change of the index."""
+        """A token that changes whenever the index does."""
 
     @abstractmethod
-    def is_empty(self) -> bool:
-        """Whether no photo could be embedded yet."""
+    def summary(self) -> Summary:
+        """The numbers of the index."""
+
+    # -------------------------------------------------------------------------------- folders and files
 
     @abstractmethod
     def roots(self) -> list[Root]:
@@ -59,33 +82,19 @@ class Searchable(ABC):
 
     @abstractmethod
     def counts(self) -> list[RootCounts]:
-        """Photos and skipped files of each root."""
+        """The photos and skipped files of each root."""
 
     @abstractmethod
-    def count_embeddings(self) -> int:
-        """How many images there are."""
+    def presence(self, root: Root, folder: bytes = b"") -> Presence:
+        """What of a root, or of a folder in it, is online."""
 
     @abstractmethod
-    def size_on_disk(self) -> int | None:
-        """Bytes of all files of the index; None where that is not known."""
+    def files_of(self, root: Root, folder: bytes = b"") -> Iterator[bytes]:
+        """The paths below a root of the photos in it, or in a folder of it, in no order."""
 
-    @abstractmethod
-    def skipped(self) -> list[tuple[bytes, str]]:
-        """Absolute path and reason of every file that could not be read as an image, as far as that is known."""
-
-    @abstractmethod
-    def method(self) -> str:
-        """How the nearest are found, in a word or two, for those who want to know whether it is exact."""
-
-    # -------------------------------------------------------------------------------- files
-
-    @abstractmethod
-    def has_photos(self, root: Root, below: bytes = b"") -> bool:
+    def has_photos(self, root: Root, folder: bytes = b"") -> bool:
         """Whether a root, or a folder of it, has photos."""
-
-    @abstractmethod
-    def files_of(self, root: Root) -> Iterator[bytes]:
-        """The paths below a root of the files that are photos, in bytewise order."""
+        return next(self.files_of(root, folder), None) is not None
 
     @abstractmethod
     def image_of(self, root: Root, path: bytes) -> int | None:
@@ -93,11 +102,11 @@ class Searchable(ABC):
 
     @abstractmethod
     def find_image(self, content: bytes) -> int | None:
-        """The id of the image with this content hash."""
+        """The image with a content hash."""
 
     def locate(self, path: bytes, roots: list[Root]) -> tuple[Root, bytes] | None:
-        """The root of a photo and its path below it: as it is spelt, or with links to its folder or to it resolved."""
-        if b"\0" in path:  # which is in no name
+        """The root of a photo and its path below it; links in the path are resolved if need be."""
+        if b"\0" in path:  # no file name has one
             return None
         for spelled in spellings(path):
             for root in roots:
@@ -106,116 +115,80 @@ class Searchable(ABC):
                     return root, below
         return None
 
-    # -------------------------------------------------------------------------------- drives
-
-    def presence(self, root: Root) -> Presence:
-        """What of a root can be looked at now, and what is offline."""
-        return presence_of(self, root)
-
-    @abstractmethod
-    def drives(self, root: Root) -> list[Drive]:
-        """The drives that files of a root lie on, as they were when they were last seen."""
-
-    @abstractmethod
-    def drives_below(self, root: Root, below: bytes) -> set[int]:
-        """The ids of the drives that photos in a folder of a root lie on."""
-
-    @abstractmethod
-    def has_photos_on(self, root: Root, drive: Drive) -> bool:
-        """Whether photos of a root lie on a drive."""
-
-    @abstractmethod
-    def count_on(self, root: Root, drive: int) -> int:
-        """How many photos of a root lie on a drive, by its id."""
-
-    @abstractmethod
-    def witness(self, root: Root, drive: Drive) -> bytes | None:
-        """The absolute path of a file that shows that a drive is online; None when there is none."""
-
-    @abstractmethod
-    def has_moved(self, drive: Drive, to: Iterable[int]) -> bool:
-        """Whether half of the photos of a drive, or more, are on others, by their ids, too."""
-
     # -------------------------------------------------------------------------------- photos
 
     @abstractmethod
     def select(self, where: Filter = EVERYTHING) -> Selection:
-        """The photos that pass a filter, in the folders that can be looked at; one index has one with `files`.
+        """The photos that pass a filter, in folders that are online. Only the last selection with `files` is valid.
 
-        Raises `BadArgument` for a filter that makes no sense, `NotIndexed` when nothing in `where.under` was indexed.
+        Raises `NotIndexed` if nothing below `where.under` is indexed, `BadRequest` for `where.reads` before any OCR.
         """
 
     @abstractmethod
     def images_in(self, chosen: Selection) -> Ids:
-        """Ids, in order and each once, of the images of a selection's photos; photos without an image have none."""
+        """The images of a selection, with all frames of its videos: sorted ids, each once."""
 
     @abstractmethod
     def photos_of(self, ids: Iterable[int], chosen: Selection | None = None) -> list[Photo]:
-        """The photos of images; of a selection, if one is given."""
+        """The photos of images; only those of a selection, if one is given."""
 
     def with_content(self, content: bytes, chosen: Selection) -> list[Photo]:
-        """The photos of a selection that have this content hash."""
+        """The photos of a selection with a content hash."""
         image = self.find_image(content)
         return [] if image is None else self.photos_of([image], chosen)
 
     @abstractmethod
     def by_path(self, chosen: Selection, *, copied: bool = False) -> Iterator[Photo]:
-        """The photos of a selection in bytewise order of their paths.
-
-        `copied`: only those whose contents more than one photo has.
-        """
-
-    @abstractmethod
-    def hashes(self) -> tuple[Ids, NDArray[np.uint64]]:
-        """The ids (n,) of the images that have a perceptual hash, and the hashes (n,)."""
+        """The photos of a selection by path; with `copied`, those whose contents several photos have."""
 
     @abstractmethod
     def newest(self, chosen: Selection, count: int) -> list[Photo]:
-        """So many photos of a selection, the newest first: by when they were taken, or else changed."""
-
-    def lines_of(self, ids: Iterable[int]) -> dict[int, list[Line]]:
-        """What is written in images, as far as somebody has read it."""
-        return {}
-
-    def count_distinct(self) -> int:
-        """How many different contents the photos have: images, but for all frames of a video only one."""
-        return self.count_embeddings()
-
-    def read_counts(self) -> tuple[int, int]:
-        """How many images were looked through for writing, and how many have some."""
-        return 0, 0
+        """The newest photos of a selection: by when they were taken or, if unknown, changed."""
 
     @abstractmethod
     def months(self, chosen: Selection) -> dict[str, int]:
-        """How many photos of a selection are of each month, "2023-06", in order; by when taken, or else changed."""
+        """The number of photos of a selection in each month, "2023-06", in order."""
 
     @abstractmethod
     def cameras(self) -> list[str]:
-        """The names of all cameras, those with the most photos first."""
+        """The names of all cameras, the most used first."""
+
+    @abstractmethod
+    def hashes(self) -> tuple[Ids, NDArray[np.uint64]]:
+        """The ids (n,) of the images with a perceptual hash, and the hashes (n,)."""
+
+    @abstractmethod
+    def lines_of(self, ids: Iterable[int]) -> dict[int, list[Line]]:
+        """The lines of text in images, by OCR; those without text are left out."""
 
     # -------------------------------------------------------------------------------- embeddings
 
     @abstractmethod
     def unit_rows_of(self, ids: Iterable[int]) -> Array:
-        """The unit rows (n, dim) float32 of image ids, in their order. Raises `IndexDamaged` when one has none."""
+        """The unit rows (n, dim) float32 of image ids, in their order. Raises `IndexDamaged` if one has none."""
 
     @abstractmethod
     def nearest(self, query: Array, k: int, chosen: Selection, *, exact: bool = False) -> tuple[Ids, Array]:
-        """Ids and cosines of the `k` images of a selection nearest to the unit row `query` (dim,), best first.
+        """The ids and cosines of the `k` images of a selection nearest to the unit row `query` (dim,), best first.
 
-        Fewer if there are fewer. `exact`: look at every true row. The scores are products with the fp16 rows.
+        Fewer if that is all. `exact`: compare every true row. Scores are products with the fp16 rows.
         """
 
-    @abstractmethod
-    def read_ahead(self) -> None:
-        """Ask the system to read what `nearest` will begin with, while there is something else to do."""
+    # -------------------------------------------------------------------------------- for both
 
-    # -------------------------------------------------------------------------------- for all alike
+    def is_empty(self) -> bool:
+        """Whether it has no photos."""
+        return not any(self.has_photos(root) for root in self.roots())
 
     def require_photos(self) -> None:
-        """Raise `IndexEmpty` where there is nothing to ask for."""
+        """Raise `IndexEmpty` if it has no photos."""
         if self.is_empty():
             raise IndexEmpty("the index is empty")
+
+    @staticmethod
+    def _check_text(where: Filter, is_read: bool) -> None:
+        if where.reads and not is_read:
+            raise BadRequest("no text has been read yet. Run: clipsearch index --ocr")
 
     def __enter__(self) -> Self:
         return self

@@ -24,10 +24,9 @@ import numkong
 import numpy as np
 from numpy.typing import NDArray
 
-from clipsearch.arrays import Array, Ids
+from clipsearch.arrays import Array, Ids, Rows
 from clipsearch.errors import first_line
 from clipsearch.store.photo import Segment
-from clipsearch.store.tables import Rows
 
 Codes = NDArray[np.uint8]
 Chosen = NDArray[np.bool_]

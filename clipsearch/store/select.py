@@ -1,14 +1,13 @@
-"""From a filter to the photos that pass it: the places to search, and the SQL that chooses in them."""
+"""From a filter to the photos that pass it, in SQL."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import NamedTuple
 
-from clipsearch.errors import BadRequest, NotIndexed
-from clipsearch.paths import absolute, join, relative_to
-from clipsearch.store import texts
+from clipsearch.paths import bounds
+from clipsearch.store import ocr_text
 from clipsearch.store.conditions import (
     AllOf,
     AnyOf,
@@ -23,27 +22,26 @@ from clipsearch.store.conditions import (
     box_of,
     leaves,
 )
-from clipsearch.store.drives import Offline
-from clipsearch.store.filters import EVERYTHING, Filter
+from clipsearch.store.database import Database
+from clipsearch.store.filters import Filter
+from clipsearch.store.images import Images
 from clipsearch.store.photo import Root
 from clipsearch.store.searchable import Searchable
+from clipsearch.store.searched import SearchedFolder, searched_folders
 from clipsearch.store.selection import (
     BY_PHOTO,
     Clause,
-    Place,
     Selection,
     all_of,
     any_of,
-    bounds,
     nanoseconds,
 )
-from clipsearch.store.tables import Tables
 
 _FROM_PHOTO = "photos CROSS JOIN images ON images.id = photos.image"
 
 
 class _Date(NamedTuple):
-    """A condition on when a photo was taken, and the same on its file's time, for photos that do not say."""
+    """A condition on when a photo was taken, and the same on its file's time, for photos without a date."""
 
     taken: Clause
     changed: Clause
@@ -67,129 +65,58 @@ class _Conditions(NamedTuple):
         return all_of([*self.of_photo, *self.of_image, *self.of_both, *(date.of_both for date in self.dates)])
 
 
-def select(store: Tables, where: Filter = EVERYTHING) -> Selection:
-    """The photos that pass a filter, in folders that are online.
-
-    Raises `NotIndexed` if nothing below `where.under` is indexed, `BadRequest` for `where.reads` before any OCR.
-    """
-    if where.reads and not texts.is_read(store):
-        raise BadRequest("no text has been read yet. Run: clipsearch index --ocr")
-    roots = store.roots()
-    searched, offline = searched_places(store, roots, where.under)
+def select(index: Searchable, database: Database, images: Images, where: Filter) -> Selection:
+    """The photos that pass a filter, in folders that are online. Raises `NotIndexed`."""
+    roots = index.roots()
+    searched, offline = searched_folders(index, roots, where.under)
     conditions = _sorted(where.conditions())
-    everywhere = searched == [Place(root) for root in roots]
+    everywhere = searched == [SearchedFolder(root) for root in roots]
     if not everywhere:
         conditions.of_photo.append(_lies_in(searched))
     missing: list[bytes] = []
     if where.files is not None:
-        missing = _choose_files(store, roots, where.files)
+        missing = _choose_files(index, database, roots, where.files)
         conditions.of_photo.append(Clause("(photos.root, photos.path) IN (SELECT root, path FROM chosen)"))
     return Selection(
-        {place.root.id: place.root for place in searched},
+        {folder.root.id: folder.root for folder in searched},
         offline,
         missing,
         conditions.holds(),
-        _with_frames(store, _candidates(conditions)),
+        _with_frames(images, _candidates(conditions)),
         everywhere and not any(conditions),
     )
-
-
-def searched_places(
-    store: Searchable, roots: list[Root], under: Sequence[str]
-) -> tuple[list[Place], dict[Root, Offline]]:
-    """Where photos are looked for, in all roots or in some folders, and what of it cannot be. Raises `NotIndexed`."""
-    chosen = {place for folder in under for place in _places_in(store, roots, folder)}
-    outermost = [one for one in chosen if not any(one != other and one.lies_in(other) for other in chosen)]
-    places = sorted(outermost, key=lambda place: (place.root.path, place.below))
-    return _without_offline(store, places if under else [Place(root) for root in roots])
-
-
-# ------------------------------------------------------------------------------------------ places
-
-
-def _places_in(store: Searchable, roots: list[Root], under: str) -> list[Place]:
-    """What to search below a folder: as it is spelt first, since a folder behind a link may be indexed by its name."""
-    places: list[Place] = []
-    for folder in (os.path.abspath(os.fsencode(under)), absolute(under)):
-        places = _places(roots, folder)
-        if any(store.has_photos(place.root, place.below) for place in places):
-            return places
-    if places and os.path.isdir(under):
-        return places
-    raise NotIndexed(f"nothing in {under} was indexed")
-
-
-def _places(roots: list[Root], folder: bytes) -> list[Place]:
-    """The roots that lie in a folder, whole, and the one that it lies in, with the part of it that is the folder."""
-    places = []
-    for root in roots:
-        below = relative_to(folder, root.path)
-        if below is not None:
-            places.append(Place(root, below))
-        elif relative_to(root.path, folder) is not None:
-            places.append(Place(root))
-    return places
-
-
-def _without_offline(store: Searchable, places: list[Place]) -> tuple[list[Place], dict[Root, Offline]]:
-    searched: list[Place] = []
-    offline: dict[Root, Offline] = {}
-    for place in places:
-        root, below, _ = place
-        folder = join(root.path, below) if below else root.path
-        presence = store.presence(root)
-        if presence.whole or (below and _is_unreadable(folder)):
-            offline[root._replace(path=folder)] = presence.whole or Offline.UNREADABLE
-            continue
-        drives = store.drives_below(root, below) if presence.away else set()
-        away = [one for one in presence.away if one.drives & drives]
-        without = frozenset[int]().union(*(one.drives for one in away))
-        for one in away:
-            inside = relative_to(one.place, folder) is not None
-            offline[root._replace(path=one.place if inside else folder)] = one.why
-        if not drives or drives - without:
-            searched.append(place._replace(without=without))
-    return searched, offline
-
-
-def _is_unreadable(folder: bytes) -> bool:
-    try:
-        with os.scandir(folder):
-            return not os.access(folder, os.X_OK)
-    except OSError as error:
-        return not isinstance(error, FileNotFoundError | NotADirectoryError)
 
 
 # ------------------------------------------------------------------------------------------ conditions
 
 
-def _lies_in(places: list[Place]) -> Clause:
+def _lies_in(folders: list[SearchedFolder]) -> Clause:
     one = "photos.root = ? AND photos.path >= ? AND photos.path < ?"
 
-    def clause(place: Place) -> Clause:
-        values = (place.root.id, *bounds(place.below), *place.without)
-        drives = f" AND photos.drive NOT IN ({', '.join('?' * len(place.without))})" if place.without else ""
+    def clause(folder: SearchedFolder) -> Clause:
+        values = (folder.root.id, *bounds(folder.below), *folder.without)
+        drives = f" AND photos.drive NOT IN ({', '.join('?' * len(folder.without))})" if folder.without else ""
         return Clause(one + drives, values)
 
-    return any_of(map(clause, places))
+    return any_of(map(clause, folders))
 
 
-def _choose_files(store: Tables, roots: list[Root], files: Iterable[bytes]) -> list[bytes]:
-    """Fill a table with the listed photos, which SQLite looks up in no time; returns those that are not indexed."""
-    store.database.execute("DROP TABLE IF EXISTS temp.chosen")
+def _choose_files(index: Searchable, database: Database, roots: list[Root], files: Iterable[bytes]) -> list[bytes]:
+    """Fill a temporary table with the listed photos; returns those that are not indexed."""
+    database.execute("DROP TABLE IF EXISTS temp.chosen")
     columns = "root INTEGER, path BLOB, PRIMARY KEY (root, path)"
-    store.database.execute(f"CREATE TEMP TABLE chosen ({columns}) WITHOUT ROWID")
+    database.execute(f"CREATE TEMP TABLE chosen ({columns}) WITHOUT ROWID")
     missing = []
     for file in files:
-        place = store.locate(file, roots)
+        place = index.locate(file, roots)
         if place is None:
             missing.append(file)
         else:
-            store.database.execute("INSERT OR IGNORE INTO chosen VALUES (?, ?)", (place[0].id, place[1]))
+            database.execute("INSERT OR IGNORE INTO chosen VALUES (?, ?)", (place[0].id, place[1]))
     return missing
 
 
-# The SQL of each field; others are columns of `images`. What is read from a photo was folded when it was indexed.
+# The SQL of each field; the others are columns of `images`.
 _FIELDS = {
     "size": "size",
     "path": "CAST(lower(CAST(photos.path AS TEXT)) AS BLOB)",
@@ -234,7 +161,7 @@ def _clause(condition: Condition) -> Clause:  # noqa: PLR0911  # a return for ea
         case HasKeyword(keyword):
             return Clause("has_keyword(photos.keywords, ?)", (keyword.casefold(),))
         case HasText(text):
-            return all_of(Clause(sql, (value,)) for sql, value in texts.conditions(text))
+            return all_of(Clause(sql, (value,)) for sql, value in ocr_text.conditions(text))
         case Near(circle):
             return all_of([*_in_box(box_of(circle)), Clause("km(latitude, longitude, ?, ?) <= ?", tuple(circle))])
         case Contains("path", text):
@@ -274,18 +201,18 @@ def _candidates(conditions: _Conditions) -> Clause:
     return Clause(f"SELECT DISTINCT image FROM photos WHERE image IS NOT NULL AND {holds.sql}", holds.values)
 
 
-def _with_frames(store: Tables, candidates: Clause) -> Clause:
-    """The same and, where there are videos, all their frames."""
-    if not store.has_frames():
+def _with_frames(images: Images, candidates: Clause) -> Clause:
+    """Add all frames of videos, if there are any."""
+    if not images.has_frames():
         return candidates
-    store.check_frames()
+    images.check_frames()
     frames = "SELECT image FROM frames WHERE video IN (SELECT id FROM chosen_images)"
     sql = f"WITH chosen_images (id) AS ({candidates.sql}) SELECT id FROM chosen_images UNION {frames}"
     return Clause(sql, candidates.values)
 
 
 def _candidates_by_image(of_image: list[Clause], dates: list[_Date]) -> Clause:
-    """Going through the table of images alone takes half the time of going through both."""
+    """Reading only the table of images takes half the time of joining both."""
     taken = all_of([*of_image, *(date.taken for date in dates)])
     by_image = Clause(f"SELECT id FROM images WHERE {taken.sql}", taken.values)
     if not dates:

@@ -11,10 +11,10 @@ from typing import NamedTuple
 from clipsearch.errors import CatalogueDamaged
 from clipsearch.images.kinds import is_video_name
 from clipsearch.images.read import frame_hash
-from clipsearch.store import schema, vectors
 from clipsearch.store.catalogue import Store
+from clipsearch.store.database import explained
 from clipsearch.store.drives import UNKNOWN
-from clipsearch.store.schema import OF_DRIVE, OF_FRAME, OF_IMAGE, OF_META, OF_PHOTO, OF_TEXT, explained
+from clipsearch.store.schema import OF_DRIVE, OF_FRAME, OF_IMAGE, OF_META, OF_PHOTO, OF_TEXT
 
 
 class Damage(StrEnum):
@@ -77,12 +77,12 @@ _REPAIRS = {  # in this order: what one forgets leaves others without what they 
 def verify(store: Store) -> Verified:
     """Mend the catalogue, then the segments. Raises `CatalogueDamaged` when SQLite finds its file damaged."""
     repairs = repair(store)
-    damaged = vectors.damaged(store)
+    damaged = store.vectors.damaged()
     if damaged or any(one.damage is Damage.SETTING for one in repairs):
-        vectors.refresh(store, anew=damaged)
+        store.vectors.update(anew=damaged)
     if damaged:
         repairs.append(Repair(Damage.VECTORS, len(damaged)))
-    return Verified(sum(of.photos for of in store.counts()), store.count_embeddings(), tuple(repairs))
+    return Verified(sum(of.photos for of in store.counts()), store.images.count(), tuple(repairs))
 
 
 def repair(store: Store) -> list[Repair]:
@@ -93,7 +93,7 @@ def repair(store: Store) -> list[Repair]:
     with explained(store.folder):
         _check_file(store)
         store.roots()
-        store.begin()
+        store.database.begin()
         counts = {
             Damage.SETTING: _mend_settings(store),
             Damage.DRIVE: _mend_drives(store),
@@ -116,7 +116,7 @@ def _check_file(store: Store) -> None:
 
 def _mend_settings(store: Store) -> int:
     """Find values of `meta` again. The model, its dimensions and the format are nowhere else; to open checks them."""
-    unsound = schema.unsound_keys(store.database)
+    unsound = store.database.damaged_keys()
     if not unsound:
         return 0
     store.database.execute(f"DELETE FROM meta WHERE mark != mark({OF_META})")
@@ -131,7 +131,7 @@ def _mend_settings(store: Store) -> int:
     there = {key for (key,) in store.database.execute("SELECT key FROM meta")}
     for key, value in again.items():
         if key not in there:
-            store.set_meta(key, value)
+            store.database.set_meta(key, value)
     return len(unsound)
 
 

@@ -1,1 +1,1 @@
-"""The page: an index to look at in a browser, on the same search, for the owner of this machine alone."""
+"""The web page and the MCP server: requests in, one call to `Index`, JSON and images out."""

@@ -1,4 +1,4 @@
-"""The addresses of the page: each is asked with GET, but for the images that are dropped on it."""
+"""The HTTP routes of the page. All are GET except uploads."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from starlette.types import Receive, Scope, Send
 
 from clipsearch.errors import BadRequest, ClipsearchError, ImageUnusable, NoIndex, first_line
 from clipsearch.index import Index
-from clipsearch.output.pictures import SIZES, OpenVideo, Picture, Pictures, annotated, open_video
+from clipsearch.output.pictures import SIZES, OpenVideo, Picture, Pictures, open_video, with_annotations
 from clipsearch.output.records import as_json
 from clipsearch.paths import Collection
-from clipsearch.search.question import CUT, OPTIONS, Question, checked_id, parse
+from clipsearch.search.question import CUT, FILTERS, Question, checked_id, parse
 from clipsearch.threads import usable_cores
 from clipsearch.web.gallery import Gallery
 from clipsearch.web.guard import Guard
 from clipsearch.web.index_thread import IndexThread
-from clipsearch.web.uploads import TooMany, Uploads
+from clipsearch.web.uploads import TooManyUploads, Uploads
 
 _HERE = Path(__file__).parent
 _STATIC = {
@@ -39,51 +39,55 @@ _STATIC = {
     ".svg": "image/svg+xml",
 }
 _SHARED = _HERE.parent / "output" / "look.css"
-_FOR_EVER = "private, max-age=31536000, immutable"
-_MOST_LABELS = 64
+_ONE_YEAR = "private, max-age=31536000, immutable"
+_MAX_LABELS = 64
+_MAX_TABS = 100  # browser tabs whose latest search is remembered
 
 
 def create_app(
     place: Path | Collection, token: str, host: str = "127.0.0.1", pictures: Pictures | None = None
 ) -> Starlette:
-    """The page over an index, for those who have the token, at the address `host`."""
+    """The app for one index. Only requests with the token, or the cookie it is exchanged for, are answered.
+
+    `host` is the address that the server listens on.
+    """
     page = Page(place, pictures or Pictures())
 
     @contextlib.asynccontextmanager
-    async def open_until_the_end(_: Starlette) -> AsyncIterator[None]:
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
         yield
         page.close()
 
     return Starlette(
         routes=page.routes(),
         middleware=[Middleware(Guard, token=token, host=host)],
-        exception_handlers={ClipsearchError: _explained, Exception: _internal},
-        lifespan=open_until_the_end,
+        exception_handlers={ClipsearchError: _error_response, Exception: _internal_error},
+        lifespan=lifespan,
     )
 
 
 class Page:
-    """Answers the page's requests. Questions, lookups and images have an index each, so that none waits for another."""
+    """The handlers. Searches, lookups and images each have an open index of their own, so none blocks the others."""
 
     def __init__(self, place: Path | Collection, pictures: Pictures) -> None:
-        # Results change while one types: most of the texts are not whole, and would push out what was asked in a shell.
-        self._asked, self._lookup = IndexThread(place, cache_texts=False), IndexThread(place)
-        self._images = IndexThread(place)
+        # The page searches at each key press: caching unfinished words would evict the queries people run in a shell.
+        self._search_index = IndexThread(place, cache_texts=False)
+        self._lookup_index, self._image_index = IndexThread(place), IndexThread(place)
         self._pictures, self._uploads = pictures, Uploads(pictures)
         self._gallery = Gallery(self._uploads)
-        self._turns: dict[str, int] = {}
-        self._making = asyncio.Semaphore(usable_cores())
+        self._latest: dict[str, int] = {}  # tab to the number of its latest search
+        self._thumbnail_slots = asyncio.Semaphore(usable_cores())
         self._files = _static_files()
 
     def close(self) -> None:
-        """Let go of the index and of the processes."""
-        self._asked.close()
-        self._lookup.close()
-        self._images.close()
+        """Close the indexes and stop the decoder processes."""
+        self._search_index.close()
+        self._lookup_index.close()
+        self._image_index.close()
         self._pictures.close()
 
     def routes(self) -> Sequence[Route]:
-        """All addresses."""
+        """One route per handler."""
         return [
             Route("/", self.home),
             Route("/static/{name}", self.static),
@@ -102,112 +106,113 @@ class Page:
     # -------------------------------------------------------------------------------- the page itself
 
     async def home(self, _: Request) -> Response:
-        """The page, empty: its scripts ask for the rest."""
+        """The HTML, without results: its scripts fetch them."""
         return HTMLResponse(self._files["page.html"][0])
 
     async def static(self, request: Request) -> Response:
-        """A style or a script."""
+        """A stylesheet, script or icon."""
         name = request.path_params["name"]
         if name not in self._files or name == "page.html":
-            return _gone("there is no such file")
+            return _not_found("no such file")
         data, type = self._files[name]
         return Response(data, media_type=type, headers={"Cache-Control": "no-cache"})
 
-    # -------------------------------------------------------------------------------- questions
+    # -------------------------------------------------------------------------------- searching
 
     async def search(self, request: Request) -> Response:
-        """A part of the results. One that is overtaken by a later one of the same page is not looked for at all."""
+        """`count` results from number `first` on; 204 if the same `tab` has already sent one with a higher `turn`."""
         question, first, count = _question(request), _number(request, "first", 0), _number(request, "count", 60)
         tab, turn = request.query_params.get("tab", ""), _number(request, "turn", 0)
-        self._turns[tab] = max(turn, self._turns.pop(tab, 0))
-        while len(self._turns) > 100:
-            self._turns.pop(next(iter(self._turns)))
+        self._latest[tab] = max(turn, self._latest.pop(tab, 0))
+        while len(self._latest) > _MAX_TABS:
+            self._latest.pop(next(iter(self._latest)))
 
         def answer(index: Index) -> dict[str, Any] | None:
-            if turn < self._turns.get(tab, 0):
+            if turn < self._latest.get(tab, 0):
                 return None
             return self._gallery.page(index, question, first, count)
 
-        found = await self._asked.call(answer)
+        found = await self._search_index.call(answer)
         return Response(status_code=204) if found is None else _json(found)
 
     async def months(self, request: Request) -> Response:
-        """How many photos each month has."""
+        """The number of photos per month, for the timeline."""
         question = _question(request)
-        return _json({"months": await self._lookup.call(lambda index: self._gallery.months(index, question.filter))})
+        months = await self._lookup_index.call(lambda index: self._gallery.months(index, question.filter))
+        return _json({"months": months})
 
     async def choices(self, _: Request) -> Response:
-        """Folders, cameras, concepts."""
-        return _json({"cut": CUT, **await self._lookup.call(self._gallery.choices)})
+        """Suggestions for the form: folders, cameras, concepts."""
+        return _json({"cut": CUT, **await self._lookup_index.call(self._gallery.choices)})
 
     async def status(self, _: Request) -> Response:
-        """Whether there is an index, and whether it is being written."""
-        return _json(await self._lookup.call(self._gallery.status))
+        """The state of the index; the page polls it."""
+        return _json(await self._lookup_index.call(self._gallery.status))
 
     async def labels(self, request: Request) -> Response:
-        """Probabilities for one photo, counts for all results."""
+        """The probability of each label for `photo`, or without it, the number of results per label."""
         question, photo = _question(request), request.query_params.get("photo")
         labels = request.query_params.getlist("label")
-        if len(labels) > _MOST_LABELS:
-            raise BadRequest(f"at most {_MOST_LABELS} labels at a time")
+        if len(labels) > _MAX_LABELS:
+            raise BadRequest(f"at most {_MAX_LABELS} labels are allowed")
         id = None if photo is None else checked_id(photo)
-        return _json(await self._asked.call(lambda index: self._gallery.labels(index, labels, id, question)))
+        return _json(await self._search_index.call(lambda index: self._gallery.labels(index, labels, id, question)))
 
     async def upload(self, request: Request) -> Response:
-        """An image that was dropped, as the body of the request; answers with its id."""
+        """Receive an image as the request body; returns the id to search with."""
         name = request.query_params.get("name", "")[:255] or "image"
-        return _json({"id": await self._uploads.take(self._images, name, request.stream())})
+        return _json({"id": await self._uploads.take(self._image_index, name, request.stream())})
 
     # -------------------------------------------------------------------------------- photos
 
     async def about(self, request: Request) -> Response:
-        """What is known of a photo."""
+        """The metadata of a photo."""
         id = checked_id(request.path_params["id"])
-        return _json(await self._lookup.call(lambda index: self._gallery.about(index, id)))
+        return _json(await self._lookup_index.call(lambda index: self._gallery.about(index, id)))
 
     async def picture(self, request: Request) -> Response:
-        """A photo made small."""
+        """A thumbnail in one of `SIZES`."""
         id, size = checked_id(request.path_params["id"]), request.path_params["size"]
         if size not in SIZES:
-            return _gone("there is no such size")
+            return _not_found("no such size")
         upload = self._uploads.get(id)
         if upload is not None:
             return _image(Picture(upload.picture))
-        photos = await self._lookup.call(lambda index: index.photos_with(id))
-        async with self._making:
-            if await request.is_disconnected():  # it was scrolled out of sight, or the question is another one
+        photos = await self._lookup_index.call(lambda index: index.photos_with(id))
+        async with self._thumbnail_slots:
+            if await request.is_disconnected():  # scrolled past, or replaced by the results of a new search
                 return Response(status_code=204)
             return _image(await run_in_threadpool(self._pictures.thumbnail, photos, size))
 
     async def where(self, request: Request) -> Response:
-        """A photo, large, with the part of it that a question is about and the lines that have its words."""
+        """A large image with a heat map of the match, and boxes around the lines of text that matched."""
         id, question = checked_id(request.path_params["id"]), _question(request)
         if not (question.terms or question.filter.reads):
-            raise BadRequest("say what to look for")
-        photos = await self._lookup.call(lambda index: index.photos_with(id))
+            raise BadRequest("the query is empty; enter something to look for")
+        photos = await self._lookup_index.call(lambda index: index.photos_with(id))
         picture = await run_in_threadpool(self._pictures.thumbnail, photos, "large")
-        there = lines = None
+        found = lines = None
         if question.terms:
-            there = await self._images.call(lambda index: self._gallery.where(index, picture.data, question))
+            found = await self._image_index.call(lambda index: self._gallery.where(index, picture.data, question))
         if question.filter.reads:
-            lines = await self._lookup.call(lambda index: index.lines(id, question.filter.reads))
-        return _image(await run_in_threadpool(annotated, picture, there, lines))
+            lines = await self._lookup_index.call(lambda index: index.lines(id, question.filter.reads))
+        return _image(await run_in_threadpool(with_annotations, picture, found, lines))
 
     async def original(self, request: Request) -> Response:
-        """A photo as it is, or all its pixels."""
+        """The file itself, or a JPEG of all its pixels if browsers cannot show it or it has changed."""
         id = checked_id(request.path_params["id"])
-        photos = await self._lookup.call(lambda index: index.photos_with(id))
+        photos = await self._lookup_index.call(lambda index: index.photos_with(id))
         if any(photo.is_video for photo in photos):
             return _Video(await run_in_threadpool(open_video, photos))
         answer = _image(await run_in_threadpool(self._pictures.original, photos))
         if photos:
-            name = photos[0].path.rpartition(b"/")[2].decode("utf-8", "replace")
+            name = photos[0].file.rpartition(b"/")[2].decode("utf-8", "replace")
             answer.headers["Content-Disposition"] = f"inline; filename*=UTF-8''{quote(name, safe='')}"
         return answer
 
 
 def _static_files() -> dict[str, tuple[bytes, str]]:
-    """The styles and scripts, and the page that names them."""
+    """The static files and the rendered page: name to contents and media type."""
     paths = [_SHARED, *sorted((_HERE / "static").iterdir())]
     files = {path.name: (path.read_bytes(), _STATIC[path.suffix]) for path in paths if path.suffix in _STATIC}
     icons = json.loads((_HERE / "templates/icons.json").read_text())
@@ -218,12 +223,7 @@ def _static_files() -> dict[str, tuple[bytes, str]]:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    page = environment.get_template("page.html").render(
-        cut=CUT,
-        icons=icons,
-        orientations=OPTIONS["orientation"].choices,
-        types=OPTIONS["type"].choices,
-    )
+    page = environment.get_template("page.html").render(cut=CUT, icons=icons, filters=FILTERS)
     return files | {"page.html": (page.encode(), "text/html; charset=utf-8")}
 
 
@@ -231,8 +231,8 @@ def _question(request: Request) -> Question:
     return parse(request.query_params.multi_items())
 
 
-def _number(request: Request, name: str, usual: int) -> int:
-    value = request.query_params.get(name, str(usual))
+def _number(request: Request, name: str, default: int) -> int:
+    value = request.query_params.get(name, str(default))
     if not (value.isascii() and value.isdecimal() and len(value) < 10):
         raise BadRequest(f"{name} must be a whole number")
     return int(value)
@@ -245,12 +245,12 @@ def _json(value: Any) -> Response:
 def _image(picture: Picture) -> Response:
     headers = {"Content-Security-Policy": "default-src 'none'; sandbox"}
     if picture.immutable:
-        headers["Cache-Control"] = _FOR_EVER
+        headers["Cache-Control"] = _ONE_YEAR
     return Response(picture.data, media_type=picture.type, headers=headers)
 
 
 class _Video(FileResponse):
-    """Streams an open video, in the ranges that the browser asks for."""
+    """Streams an open video; supports range requests."""
 
     def __init__(self, video: OpenVideo) -> None:
         headers = {"Content-Security-Policy": "default-src 'none'; media-src 'self'; style-src 'unsafe-inline'"}
@@ -262,16 +262,15 @@ class _Video(FileResponse):
             await super().__call__(scope, receive, send)
 
 
-def _gone(message: str) -> Response:
+def _not_found(message: str) -> Response:
     return JSONResponse({"error": message}, 404)
 
 
-async def _explained(_: Request, error: Exception) -> Response:
-    """An error of the library, as the page shows it."""
-    kinds = ((TooMany, 429), (BadRequest, 400), (NoIndex, 404), (ImageUnusable, 404))
-    status = next((status for kind, status in kinds if isinstance(error, kind)), 500)
+async def _error_response(_: Request, error: Exception) -> Response:
+    statuses = ((TooManyUploads, 429), (BadRequest, 400), (NoIndex, 404), (ImageUnusable, 404))
+    status = next((status for kind, status in statuses if isinstance(error, kind)), 500)
     return JSONResponse({"error": str(error)}, status)
 
 
-async def _internal(_: Request, error: Exception) -> Response:
+async def _internal_error(_: Request, error: Exception) -> Response:
     return JSONResponse({"error": f"internal error: {type(error).__name__}: {first_line(error)}"}, 500)

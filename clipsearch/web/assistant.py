@@ -1,7 +1,4 @@
-"""Read-only access for AI assistants over the Model Context Protocol: search, label, where, status.
-
-Photos are named by the paths that a search returned; files that are not indexed cannot be read.
-"""
+"""The MCP server: read-only tools for AI assistants. They name photos by path and cannot read unindexed files."""
 
 from __future__ import annotations
 
@@ -39,63 +36,63 @@ from clipsearch.web.index_thread import IndexThread
 
 P = ParamSpec("P")
 Answer = TypeVar("Answer")
-Several = str | list[str]
+OneOrMore = str | list[str]
 
-MOST = 50  # photos per answer
-_ABOUT = "Searches the user's own photos on this machine by what they show. Paths are those of the user's files."
-_SEARCH = """The photos that match a text or resemble an indexed photo, best first; without both, the newest.
+MAX_PHOTOS = 50  # per call
+_INSTRUCTIONS = "Searches the user's photo files on this machine by content. Results have absolute paths."
+_SEARCH = """Find photos by text, by similarity to an indexed photo, or both; best first. With neither: the newest.
 
-text: what the photo shows; "-word" steers away. like: path of an indexed photo. images: also return thumbnails.
-confidence is the probability, 0 to 1, that a photo shows the text. Filters take a text or a list; of a list, one must
-match (of keywords, dates and sizes, all).
+text: describes the photo; "-word" in it steers away. without: steers away from a text. like: path of an indexed photo.
+images: also return thumbnails. confidence is the probability, 0 to 1, that a photo shows the text. A filter takes one
+value or a list; any value may match, except that all of keyword, size, after and before must.
 """
-_READS = ToolAnnotations(read_only_hint=True, open_world_hint=False)
+_READ_ONLY = ToolAnnotations(read_only_hint=True, open_world_hint=False)
 
 
 def assistant(folder: Path) -> MCPServer:
-    """An MCP server for the index in a folder."""
+    """An MCP server for the index in a folder, with the tools search, label, where and status."""
     index, pictures = IndexThread(folder), Pictures()
-    server: MCPServer = MCPServer("clipsearch", instructions=_ABOUT)
+    server: MCPServer = MCPServer("clipsearch", instructions=_INSTRUCTIONS)
 
     async def search(
-        text: str = "", without: str = "", like: str = "", count: int = 10, images: bool = False, **filters: Several
+        text: str = "", without: str = "", like: str = "", count: int = 10, images: bool = False, **filters: OneOrMore
     ) -> list[Any]:
         pairs = [(name, one) for name, value in filters.items() for one in several(value) if one]
-        hits = await index.call(_search, Filter.parse(pairs), text, without, like, min(count, MOST))
+        hits = await index.call(_search, Filter.parse(pairs), text, without, like, min(count, MAX_PHOTOS))
         answer: list[Any] = [_json([records.as_object(hit) for hit in hits])]
         if images:
-            small = [await asyncio.to_thread(pictures.thumbnail, [hit.photo], "small") for hit in hits]
-            answer += [Image(data=picture.data, format="jpeg") for picture in small]
+            thumbnails = [await asyncio.to_thread(pictures.thumbnail, [hit.photo], "small") for hit in hits]
+            answer += [Image(data=picture.data, format="jpeg") for picture in thumbnails]
         return answer
 
-    server.tool(annotations=_READS, structured_output=False)(_with_filters(_as_tool_errors(search)))
+    server.tool(annotations=_READ_ONLY, structured_output=False)(_with_filters(_as_tool_errors(search)))
 
-    @server.tool(annotations=_READS, structured_output=False)
+    @server.tool(annotations=_READ_ONLY, structured_output=False)
     @_as_tool_errors
     async def label(labels: list[str], photos: list[str]) -> list[Any]:
-        """The probability of each label for some indexed photos. They add up to 1 over the labels."""
+        """Classify indexed photos: the probability of each label. The probabilities of a photo add up to 1."""
         return [_json(await index.call(_label, labels, photos))]
 
-    @server.tool(name="where", annotations=_READS, structured_output=False)
+    @server.tool(name="where", annotations=_READ_ONLY, structured_output=False)
     @_as_tool_errors
     async def where_(text: str, photo: str) -> list[Any]:
-        """The part of an indexed photo that matches a text: a box in pixels, and its score."""
+        """Locate a text in an indexed photo: a box in pixels, and its score. There is always a best box."""
         return [_json(await index.call(_where, text, photo, pictures))]
 
-    @server.tool(annotations=_READS, structured_output=False)
+    @server.tool(annotations=_READ_ONLY, structured_output=False)
     @_as_tool_errors
     async def status() -> list[Any]:
-        """The indexed folders, their number of photos, and the model."""
+        """Indexed folders, photo counts, skipped files and the model."""
         return [_json(records.status(await index.call(Index.status)))]
 
     return server
 
 
 def _with_filters(search: Callable[..., Awaitable[list[Any]]]) -> Callable[..., Awaitable[list[Any]]]:
-    """Replace `**filters` by one parameter for each filter of the table, and document them."""
+    """Replace `**filters` in the signature by one documented parameter per entry of `FILTERS`."""
     signature = inspect.signature(search, eval_str=True)
     kind = inspect.Parameter.KEYWORD_ONLY
-    options = [inspect.Parameter(entry.option, kind, default="", annotation=Several) for entry in FILTERS]
+    options = [inspect.Parameter(entry.option, kind, default="", annotation=OneOrMore) for entry in FILTERS]
     plain = [one.replace(kind=kind) for one in signature.parameters.values() if one.kind is not one.VAR_KEYWORD]
     search.__signature__ = signature.replace(parameters=[*plain, *options])  # type: ignore[attr-defined]
     search.__annotations__ = {one.name: one.annotation for one in [*plain, *options]} | {"return": list[Any]}
@@ -104,7 +101,7 @@ def _with_filters(search: Callable[..., Awaitable[list[Any]]]) -> Callable[..., 
 
 
 def _as_tool_errors(tool: Callable[P, Awaitable[Answer]]) -> Callable[P, Awaitable[Answer]]:
-    """Report errors of the library to the assistant as sentences."""
+    """Turn `ClipsearchError` into `ToolError`, so the assistant sees its message."""
 
     @functools.wraps(tool)
     async def call(*args: P.args, **options: P.kwargs) -> Answer:
@@ -130,14 +127,14 @@ def _search(index: Index, filter: Filter, text: str, without: str, like: str, co
 
 def _label(index: Index, labels: list[str], paths: list[str]) -> list[dict[str, Any]]:
     answer = []
-    for path in paths[:MOST]:
-        shares = index.label_photo(labels, index.photo_at(path).content.hex())
-        ranked = sorted(shares.items(), key=lambda share: -share[1])
+    for path in paths[:MAX_PHOTOS]:
+        probabilities = index.label_photo(labels, index.photo_at(path).content.hex())
+        ranked = sorted(probabilities.items(), key=lambda item: -item[1])
         answer.append(records.labels_object(Labelled(os.fsencode(path), tuple(ranked))))
     return answer
 
 
 def _where(index: Index, text: str, path: str, pictures: Pictures) -> dict[str, Any]:
     photo = index.photo_at(path)
-    there, _ = index.locate(text, pictures.thumbnail([photo], "large").data)
-    return records.where_object(Found(photo.path, text, photo.metadata.width, photo.metadata.height, there))
+    where, _ = index.locate(text, pictures.thumbnail([photo], "large").data)
+    return records.where_object(Found(photo.file, text, photo.metadata.width, photo.metadata.height, where))

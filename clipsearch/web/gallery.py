@@ -1,4 +1,4 @@
-"""The page's requests as JSON: hits in parts, months, labels, and what there is to choose from."""
+"""Answers the page's requests as JSON objects. Rankings are cached: the page fetches results in parts."""
 
 from __future__ import annotations
 
@@ -17,26 +17,27 @@ from clipsearch.search.hit import Hit, Photo, Where
 from clipsearch.search.question import Filter, Question, filter_arguments, option
 from clipsearch.web.uploads import Uploads
 
-FIRST_LOOK = 400  # hits ranked at first; four times as many each time somebody scrolls past them
-MOST_AT_ONCE = 400
-_RANKINGS = 12  # cached
+FIRST_DEPTH = 400  # hits that are ranked at first; quadrupled each time the user scrolls past them
+MAX_COUNT = 400
+_MAX_RANKINGS = 12  # in the cache
+_MAX_CAMERAS = 200
 
 
 class Ranking(NamedTuple):
-    """The best hits of a question, and how many of them match it; `whole`: there are no others."""
+    """The best hits of a question. `confident` of them come first, None without a text; `complete`: no more exist."""
 
     hits: list[Hit]
-    line: int | None
-    whole: bool
+    confident: int | None
+    complete: bool
 
     @property
     def matches(self) -> list[Hit]:
-        """The hits before the dividing line; all of them if there is none."""
-        return self.hits[: self.line or None]
+        """The confident hits; all of them if there are none or confidence does not apply."""
+        return self.hits[: self.confident or None]
 
 
 class Gallery:
-    """Answers the page in the index's thread. Caches rankings: the page soon asks for their next part."""
+    """One method per request. Call them in the thread of the index; `Gallery` itself holds only caches."""
 
     def __init__(self, uploads: Uploads) -> None:
         self._uploads = uploads
@@ -46,17 +47,17 @@ class Gallery:
     # -------------------------------------------------------------------------------- results
 
     def page(self, index: Index, question: Question, first: int, count: int) -> dict[str, Any]:
-        """`count` hits from number `first` (0 is the best), and the facts that the page shows about all hits."""
-        if not (first >= 0 and 0 < count <= MOST_AT_ONCE):
-            raise BadRequest(f"a part has 1 to {MOST_AT_ONCE} photos")
+        """`count` hits from number `first` on (0 is the best), and what the page shows about all of them."""
+        if not (first >= 0 and 0 < count <= MAX_COUNT):
+            raise BadRequest(f"count must be 1 to {MAX_COUNT}")
         ranking = self._ranked(index, question, first + count)
         hits = ranking.hits[first : first + count]
         return {
             "hits": [_as_object(hit) for hit in hits],
             "first": first,
             "ranked": len(ranking.hits),
-            "whole": ranking.whole,
-            "line": ranking.line,
+            "complete": ranking.complete,
+            "confident": ranking.confident,
             "months": dict(sorted(Counter(hit.photo.date[:7] for hit in ranking.matches).items())),
             "command": self._command(index, question, max(10, first + count)),
         }
@@ -64,25 +65,25 @@ class Gallery:
     def _ranked(self, index: Index, question: Question, wanted: int) -> Ranking:
         key = (index.version(), question)
         ranking = self._rankings.get(key)
-        if ranking is None or (len(ranking.hits) < wanted and not ranking.whole):
-            depth = FIRST_LOOK
+        if ranking is None or (len(ranking.hits) < wanted and not ranking.complete):
+            depth = FIRST_DEPTH
             while depth < wanted:
                 depth *= 4
             ranking = self._rank(index, question, depth)
         self._rankings[key] = ranking
         self._rankings.move_to_end(key)
-        while len(self._rankings) > _RANKINGS:
+        while len(self._rankings) > _MAX_RANKINGS:
             self._rankings.popitem(last=False)
         return ranking
 
     def _rank(self, index: Index, question: Question, depth: int) -> Ranking:
-        asked = self._uploads.resolve(question, index)
-        hits = index.ask(asked._replace(limits=asked.limits._replace(k=depth)), confidence=True)
-        line = dividing_line(hits) if question.limits.min_confidence is None else None
-        return Ranking(hits, line, len(hits) < depth)
+        resolved = self._uploads.resolve(question, index)
+        hits = index.ask(resolved._replace(limits=resolved.limits._replace(k=depth)), confidence=True)
+        confident = dividing_line(hits) if question.limits.min_confidence is None else None
+        return Ranking(hits, confident, len(hits) < depth)
 
     def where(self, index: Index, data: bytes, question: Question) -> Where:
-        """Which part of a picture, a file's bytes, matches a question."""
+        """The part of an image file that matches a question."""
         return index.locate(self._uploads.resolve(question, index), data)[0]
 
     # -------------------------------------------------------------------------------- commands
@@ -97,14 +98,14 @@ class Gallery:
             if upload is not None:
                 return upload.name
             photos = index.photos_with(id)
-            return os.fsdecode(photos[0].path) if photos else id
+            return os.fsdecode(photos[0].file) if photos else id
 
         return path
 
     # -------------------------------------------------------------------------------- about the index
 
     def months(self, index: Index, filter: Filter) -> dict[str, int]:
-        """How many photos of each month pass the filter, ignoring its dates."""
+        """The number of photos per month that pass the filter without its dates."""
         dateless = replace(filter, after=(), before=())
         key = (index.version(), dateless)
         if self._months[0] != key:
@@ -112,45 +113,45 @@ class Gallery:
         return self._months[1]
 
     def choices(self, index: Index) -> dict[str, Any]:
-        """Folders, cameras and concepts to choose from, what is offline, and the number of photos."""
+        """Suggestions for the form, offline folders, and the number of photos."""
         status = index.status()
         offline = [(folder.path, folder.offline) for folder in status.roots if folder.offline]
         offline += [(part.path, part.why) for part in status.offline]
         return {
             "folders": [records.path_fields(folder.path)["path"] for folder in status.roots],
             "offline": [{**records.path_fields(path), "reason": str(why)} for path, why in offline],
-            "cameras": index.cameras()[:200],
+            "cameras": index.cameras()[:_MAX_CAMERAS],
             "concepts": [] if isinstance(index.place, Collection) else index.concepts.names(),
             "photos": status.photos,
             "skipped": sum(folder.skipped for folder in status.roots),
         }
 
     def status(self, index: Index) -> dict[str, Any]:
-        """Whether there is an index with photos, and whether a process is adding to it."""
+        """Whether the index exists and has photos, its version, and whether a process is writing to it."""
         command = text.command("index", [], _index_option(index)).replace("index", "index ~/Pictures", 1)
-        known = {"writing": index.is_being_written(), "command": command}
+        common = {"writing": index.is_being_written(), "command": command}
         try:
             photos = sum(folder.photos for folder in index.folders())
         except NoIndex:
-            return known | {"state": "none", "version": "", "photos": 0}
-        return known | {"state": "ready" if photos else "empty", "version": str(index.version()), "photos": photos}
+            return common | {"state": "none", "version": "", "photos": 0}
+        return common | {"state": "ready" if photos else "empty", "version": str(index.version()), "photos": photos}
 
     def about(self, index: Index, id: str) -> dict[str, Any]:
-        """The metadata of a photo, by its id: of all files with these contents."""
+        """The metadata of a photo, by its id: one object per file with these contents."""
         photos = index.photos_with(id)
         if not photos:
-            raise BadRequest("this photo is not in the index any more")
+            raise BadRequest("this photo is no longer in the index")
         return {"photos": [photo_object(photo) for photo in photos]}
 
     # -------------------------------------------------------------------------------- labels
 
     def labels(self, index: Index, labels: Sequence[str], photo: str | None, question: Question) -> dict[str, Any]:
-        """The probability of each label for one photo, or for how many results each is the likeliest."""
+        """The probability of each label for one photo, or how many results have it as their most likely label."""
         if photo is not None:
-            shares = index.label_photo(labels, photo)
+            probabilities = index.label_photo(labels, photo)
             path = self._path_of(index)(photo)
-            line = text.command("label", list(shares), [*option("--image", path), "--all", *_index_option(index)])
-            return {"probabilities": shares, "command": line}
+            options = [*option("--image", path), "--all", *_index_option(index)]
+            return {"probabilities": probabilities, "command": text.command("label", list(probabilities), options)}
         if question.terms:
             counts = index.count_labels(labels, hits=self._ranked(index, question, 1).hits)
             options = ["--counts", "--files-from", "-", "--from0"]
@@ -172,12 +173,12 @@ def _as_object(hit: Hit) -> dict[str, Any]:
 
 
 def photo_object(photo: Photo) -> dict[str, Any]:
-    """The page's record of a photo."""
+    """A photo as JSON, with what the page needs besides the documented fields: `id`, `name`, `folder`, `date`."""
     fields = records.photo_fields(photo)
-    folder, _, name = text.printable(text.from_home(photo.path)).rpartition("/")
+    folder, _, name = text.printable(text.from_home(photo.file)).rpartition("/")
     return {**fields, "id": photo.content.hex(), "name": name, "folder": folder, "date": photo.date}
 
 
 def _index_option(index: Index) -> list[str]:
-    """The option that names the index, unless it is the default one."""
+    """`--index PATH`, or nothing for the default index."""
     return [] if index.place == index_place() else option("--index", str(index.place))

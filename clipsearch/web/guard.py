@@ -1,8 +1,8 @@
-"""Who may ask: the browser that was given the token, on pages of our own and no others.
+"""Access control: only a browser that was given the token may use the page, and only from the page itself.
 
-A web page that somebody visits can make the browser ask any address, that of this server too. The cookie is not sent
-along then (SameSite), a name that was pointed to this machine is not ours (Host, against DNS rebinding), and what asks
-for another page says so (Origin, Sec-Fetch-Site).
+Any web site can make a browser send requests to this server. Three checks stop that: the cookie is not sent with
+cross-site requests (SameSite), the Host header must be ours (DNS rebinding), and Origin or Sec-Fetch-Site must name
+our own page.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ _HEADERS = {
 
 
 def new_token() -> str:
-    """What nobody guesses."""
+    """192 random bits, URL-safe."""
     return secrets.token_urlsafe(24)
 
 
 class Guard:
-    """Stands before the application: refuses who must not ask, and puts the headers on every answer.
+    """Middleware that refuses unauthorised requests and adds security headers to every response.
 
-    `host` is the address that the server listens at. The token, in the first address, is exchanged for a cookie with
-    another secret, so that none of the addresses in the browser's history opens anything later.
+    `host` is the address that the server listens on. The token in the first URL is exchanged for a cookie with another
+    secret, so no URL in the browser's history gives access later.
     """
 
     def __init__(self, app: ASGIApp, token: str, host: str) -> None:
@@ -53,7 +53,7 @@ class Guard:
         self._secret = new_token()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Refuse a request, answer it with the cookie, or pass it on."""
+        """Refuse the request, exchange its token for a cookie, or pass it on."""
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
@@ -68,47 +68,48 @@ class Guard:
                     headers.setdefault(name, value)
             await send(message)
 
-        answer = self._answer(Request(scope))
-        if answer is not None:
-            answer.headers["Connection"] = "close"  # whoever is not let in holds nothing
-        await (answer or self._app)(scope, receive, with_headers)
+        response = self._check(Request(scope))
+        if response is not None:
+            response.headers["Connection"] = "close"  # strangers must not hold connections open
+        await (response or self._app)(scope, receive, with_headers)
 
-    def _answer(self, request: Request) -> Response | None:
-        if not self._is_ours(request.headers.get("host", "")):
-            return PlainTextResponse("This server has another name.\n", 421)
-        if _is_of_another_page(request):
-            return PlainTextResponse("This was asked by another page.\n", 403)
+    def _check(self, request: Request) -> Response | None:
+        """The response that ends the request here, or None to let it through."""
+        if not self._is_own_host(request.headers.get("host", "")):
+            return PlainTextResponse("Wrong host name. Open the address that `clipsearch serve` printed.\n", 421)
+        if _is_cross_site(request):
+            return PlainTextResponse("Requests from other web sites are refused.\n", 403)
         if request.url.path == "/" and "token" in request.query_params:
             return self._exchange(request)
         if not secrets.compare_digest(request.cookies.get(_cookie(request), "").encode(), self._secret.encode()):
-            return PlainTextResponse("Open the address that `clipsearch serve` has printed.\n", 401)
+            return PlainTextResponse("Not authorised. Open the address that `clipsearch serve` printed.\n", 401)
         return None
 
-    def _is_ours(self, host: str) -> bool:
+    def _is_own_host(self, host: str) -> bool:
         try:
             name = urlsplit(f"//{host}").hostname or ""
         except ValueError:
             return False
         if name == self._host or name in LOOPBACK:
             return True
-        # An address in numbers is nobody's name: it cannot be pointed elsewhere.
-        return self._host not in LOOPBACK and _is_number(name)
+        # DNS rebinding needs a name, so an IP address is safe.
+        return self._host not in LOOPBACK and _is_ip_address(name)
 
     def _exchange(self, request: Request) -> Response:
         if not secrets.compare_digest(request.query_params["token"].encode(), self._token.encode()):
-            return PlainTextResponse("This address is of an earlier `clipsearch serve`.\n", 403)
+            return PlainTextResponse("Expired address. Open the one that `clipsearch serve` printed last.\n", 403)
         rest = urlencode([pair for pair in request.query_params.multi_items() if pair[0] != "token"])
-        answer = RedirectResponse(f"/?{rest}" if rest else "/", 303)
-        answer.set_cookie(_cookie(request), self._secret, httponly=True, samesite="strict")
-        return answer
+        response = RedirectResponse(f"/?{rest}" if rest else "/", 303)
+        response.set_cookie(_cookie(request), self._secret, httponly=True, samesite="strict")
+        return response
 
 
 def _cookie(request: Request) -> str:
-    """A name for each port, since browsers keep one jar for all of them."""
+    """The cookie name, with the port: browsers share cookies among all ports of a host."""
     return f"{COOKIE}-{request.url.port or 80}"
 
 
-def _is_of_another_page(request: Request) -> bool:
+def _is_cross_site(request: Request) -> bool:
     origin, site = request.headers.get("origin"), request.headers.get("sec-fetch-site", "none")
     if origin is not None and origin != f"{request.url.scheme}://{request.headers['host']}":
         return True
@@ -117,7 +118,7 @@ def _is_of_another_page(request: Request) -> bool:
     return site not in ("none", "same-origin") and request.url.path != "/"
 
 
-def _is_number(name: str) -> bool:
+def _is_ip_address(name: str) -> bool:
     try:
         ipaddress.ip_address(name)
     except ValueError:

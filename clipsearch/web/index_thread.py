@@ -1,4 +1,4 @@
-"""An index in a thread of its own, as a SQLite connection must stay in one thread."""
+"""An index with a thread of its own: SQLite connections must stay in the thread that opened them."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ Answer = TypeVar("Answer")
 
 
 class IndexThread:
-    """Calls an index from asyncio, one call at a time."""
+    """Runs functions on an index from asyncio, one at a time."""
 
     def __init__(self, place: Path | Collection, *, cache_texts: bool = True) -> None:
-        """`cache_texts` as for `Index`."""
+        """`cache_texts` as in `Index`."""
         self._thread = ThreadPoolExecutor(1, "index")
         self._index = Index(place, cache_texts=cache_texts)
 
@@ -29,7 +29,7 @@ class IndexThread:
         *args: Parameters.args,
         **options: Parameters.kwargs,
     ) -> Answer:
-        """Call a function with the index, or a method such as `Index.status`, in the thread."""
+        """`function(index, ...)`, run in the thread; it may be a method, such as `Index.status`."""
 
         def call() -> Answer:
             try:
@@ -40,6 +40,6 @@ class IndexThread:
         return await asyncio.get_running_loop().run_in_executor(self._thread, call)
 
     def close(self) -> None:
-        """Close the index and end the thread."""
+        """Close the index in its thread, after the running call, and end the thread."""
         self._thread.submit(self._index.close)
         self._thread.shutdown()

@@ -1,4 +1,4 @@
-"""Images that were dropped on the page: decoded in a separate process, embedded, and kept in memory for a while."""
+"""Images that users drop on the page: decoded in a separate process, embedded, and held in memory."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from clipsearch.output.pictures import SIZES, UPLOAD_BYTES, UPLOAD_SECONDS, Pict
 from clipsearch.search.question import IMAGE, PHOTO, Question, Term
 from clipsearch.web.index_thread import IndexThread
 
-_MOST = 64
-_PER_MINUTE = 30
+_MAX_UPLOADS = 64  # in memory; the oldest is evicted
+_MAX_PER_MINUTE = 30
 
 
-class TooMany(BadRequest):
-    """More requests than one person makes."""
+class TooManyUploads(BadRequest):
+    """Uploads arrive faster than the rate limit."""
 
 
 class Upload(NamedTuple):
-    """An uploaded image: the name of its file, its unit row (dim,), the fingerprint of the model, and a thumbnail."""
+    """An uploaded image: its file name, unit row (dim,), the fingerprint of the model, and a JPEG thumbnail."""
 
     name: str
     row: Array
@@ -33,20 +33,20 @@ class Upload(NamedTuple):
 
 
 class Uploads:
-    """The latest uploads, by their content hash in hex."""
+    """The latest uploads by id, the content hash in hex."""
 
     def __init__(self, pictures: Pictures) -> None:
         self._pictures = pictures
         self._uploads: OrderedDict[str, Upload] = OrderedDict()
-        self._times: deque[float] = deque(maxlen=_PER_MINUTE)
-        self._one = asyncio.Lock()
+        self._times: deque[float] = deque(maxlen=_MAX_PER_MINUTE)
+        self._lock = asyncio.Lock()
 
     def get(self, id: str) -> Upload | None:
-        """None if it was not uploaded, or has been evicted."""
+        """The upload with this id; None if there is none or it was evicted."""
         return self._uploads.get(id)
 
     def resolve(self, question: Question, index: Index) -> Question:
-        """The question with the rows of uploads in place of their ids. Raises `BadRequest` if one was evicted."""
+        """Replace the ids of uploads in a question by their embeddings. Other ids are left: they may be indexed."""
         return question._replace(terms=tuple(self._resolved(term, index) for term in question.terms))
 
     def _resolved(self, term: Term, index: Index) -> Term:
@@ -56,28 +56,31 @@ class Uploads:
         return term
 
     async def take(self, index: IndexThread, name: str, parts: AsyncIterator[bytes]) -> str:
-        """Receive an image; returns its id. Raises `BadRequest` if it is no image, too large, too slow or too many."""
+        """Receive, decode and embed an image; returns its id.
+
+        Raises `BadRequest` if it is not an image, too large or too slow, and `TooManyUploads`.
+        """
         self._check_rate()
-        async with self._one:  # so that only one is in memory
+        async with self._lock:  # only one undecoded file in memory at a time
             try:
                 async with asyncio.timeout(UPLOAD_SECONDS):
                     data = await _collected(parts)
                 picture = await asyncio.to_thread(self._pictures.jpeg, data, SIZES["small"])
                 row, model = await index.call(_embedded, name, data)
             except TimeoutError:
-                raise BadRequest(f"{name} took longer than {UPLOAD_SECONDS:.0f} s") from None
+                raise BadRequest(f"{name} took longer than {UPLOAD_SECONDS:.0f} s to upload") from None
             except ImageUnusable as error:
                 raise BadRequest(f"{name} cannot be used as an image: {error}") from None
         id = content_id(data)
         self._uploads[id] = Upload(name, row, model, picture)
-        while len(self._uploads) > _MOST:
+        while len(self._uploads) > _MAX_UPLOADS:
             self._uploads.popitem(last=False)
         return id
 
     def _check_rate(self) -> None:
         now = time.monotonic()
-        if len(self._times) == _PER_MINUTE and now - self._times[0] < 60:
-            raise TooMany("too many images at once; wait a minute")
+        if len(self._times) == _MAX_PER_MINUTE and now - self._times[0] < 60:
+            raise TooManyUploads(f"more than {_MAX_PER_MINUTE} uploads in a minute; wait and try again")
         self._times.append(now)
 
 
@@ -86,7 +89,7 @@ async def _collected(parts: AsyncIterator[bytes]) -> bytes:
     async for part in parts:
         data += part
         if len(data) > UPLOAD_BYTES:
-            raise BadRequest(f"this is larger than {UPLOAD_BYTES / 1e6:.0f} MB")
+            raise BadRequest(f"the image is larger than {UPLOAD_BYTES / 1e6:.0f} MB")
     return bytes(data)
 
 

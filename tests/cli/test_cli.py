@@ -339,7 +339,7 @@ def test_closed_streams_are_no_reason_for_a_traceback(drawn_index: Path, closed:
 
 def test_output_is_utf8_whatever_the_locale_says(clipsearch: Run, tmp_path: Path, drawn_index: Path) -> None:
     shutil.copytree(drawn_index, tmp_path / "日本")
-    result = clipsearch("status", index=tmp_path / "日本", PYTHONIOENCODING="cp1252")
+    result = clipsearch("status", index=tmp_path / "日本", fork=False, PYTHONIOENCODING="cp1252")
     assert result.status == 0
     assert "日本" in result.out.decode("utf-8")
 
@@ -423,24 +423,14 @@ def test_an_index_of_a_newer_format(clipsearch: Run, tmp_path: Path, drawn_index
     assert "format 999" in result.err
 
 
-def test_weights_that_do_not_fit_leave_no_index(clipsearch: Run, tmp_path: Path, drawn: Path) -> None:
-    from clipsearch.models.model import mini
-
-    index = tmp_path / "index"
-    result = clipsearch("index", drawn, "--model", "RN50", "--weights", mini().weights, index=index)
-    assert result.status == 2
-    one_sentence(result)
-    assert "do not fit RN50" in result.err
-    assert not index.exists()
-
-
-def test_a_download_that_fails_falls_back_to_mini(clipsearch: Run, tmp_path: Path, drawn: Path) -> None:
-    result = clipsearch("index", drawn, index=tmp_path / "index")
+def test_a_download_that_fails_falls_back_to_mini(clipsearch: Run, tmp_path: Path) -> None:
+    save_scenes(tmp_path / "photos", 3)
+    result = clipsearch("index", tmp_path / "photos", index=tmp_path / "index")
     assert result.status == 0
     note, summary = result.err.splitlines()
     assert "using the bundled model mini (it finds " in note
     assert note.endswith(". To switch later: clipsearch index --rebuild --model ViT-B-32")
-    assert summary.startswith("40 added")
+    assert summary.startswith("3 added")
     assert json.loads(clipsearch("status", "--json", index=tmp_path / "index").out)["model"] == "mini"
 
 
@@ -614,12 +604,12 @@ def vit_index(tmp_path_factory: pytest.TempPathFactory, vit_b_32: Path) -> Path:
     """Some drawn scenes, in `photos` beside it, with a ViT-B/32 of random weights, indexed by the real program."""
     index = tmp_path_factory.mktemp("vit").resolve() / "index"
     photos = index.with_name("photos")
-    save_scenes(photos, 18)
+    save_scenes(photos, 6)
     command = [sys.executable, "-m", "clipsearch", "index", photos, "--index", index, "--weights", vit_b_32]
     command += ["--precision", "fp32", "--json"]
     done = subprocess.run(command, capture_output=True, check=True)
     assert done.stderr == b""
-    assert json.loads(done.stdout)["embedded"] == 18
+    assert json.loads(done.stdout)["embedded"] == 6
     return index
 
 

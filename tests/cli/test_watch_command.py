@@ -19,8 +19,8 @@ from conftest import Run, save_scenes
 from indexes import assert_as_new
 from terminal import posix
 
+from clipsearch.cli.watch import launchd_job, systemd_unit
 from clipsearch.errors import BadRequest
-from clipsearch.output.service import launchd_job, systemd_unit
 from clipsearch.store.catalogue import Store
 
 
@@ -66,11 +66,11 @@ def test_it_follows_what_happens_until_ctrl_c(photos: Path, tmp_path: Path) -> N
         (photos / "00.png").unlink()
         read_until(process, "2 moved, 1 removed")
         photos.rename(tmp_path / "away")
-        read_until(process, f"{photos} is not there")
+        read_until(process, f"{photos} is missing")
         save_scenes(tmp_path / "away", 1, first=8)
         with Store.open(index, write=True):
             (tmp_path / "away").rename(photos)
-            read_until(process, f"process {os.getpid()} is writing to the index at {index}; this waits")
+            read_until(process, f"process {os.getpid()} is writing to the index at {index}; waiting")
         read_until(process, "1 added")
         assert ended(process, signal.SIGINT) == (130, "", "clipsearch: interrupted\n")
     assert_as_new(index, photos, scratch=tmp_path / "fresh")
@@ -146,7 +146,7 @@ def test_a_job_of_launchd() -> None:
 
 @pytest.mark.parametrize("name", ["a\x1b[31m", "a\udcff"])
 def test_a_name_that_launchd_cannot_take_is_a_sentence(name: str) -> None:
-    with pytest.raises(BadRequest, match="launchd takes no names"):
+    with pytest.raises(BadRequest, match="launchd cannot use names"):
         launchd_job(["/bin/clipsearch", "watch", "--", name], "/tmp/log")
 
 

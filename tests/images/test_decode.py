@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import pillow_heif
 import pytest
-from hypothesis import HealthCheck, given, settings
+from fuzz import examples
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from PIL import ExifTags, Image, ImageDraw, ImageFile, ImageFilter, TiffImagePlugin, features
 
@@ -390,7 +391,7 @@ def test_absurd_exif_does_not_matter(exif: bytes) -> None:
 
 
 @given(st.randoms(use_true_random=False), st.integers(1, 12))
-@settings(deadline=None, max_examples=300)
+@examples(300)
 def test_damaged_exif_never_costs_the_picture(rng: random.Random, changes: int) -> None:
     exif = bytearray(described().tobytes())
     for _ in range(changes):
@@ -447,7 +448,7 @@ def test_a_truncated_file_is_unusable(kind: str, share: float) -> None:
 
 
 @given(st.sampled_from(sorted(VALID)), st.randoms(use_true_random=False), st.integers(1, 20), st.booleans())
-@settings(deadline=None, max_examples=400, suppress_health_check=[HealthCheck.too_slow])
+@examples(400, suppress_health_check=[HealthCheck.too_slow])
 def test_any_bytes_are_a_picture_or_unusable(kind: str, rng: random.Random, changes: int, at_the_start: bool) -> None:
     data = bytearray(VALID[kind])
     for _ in range(changes):
@@ -465,7 +466,7 @@ def test_any_bytes_are_a_picture_or_unusable(kind: str, rng: random.Random, chan
 
 
 @given(st.binary(max_size=400))
-@settings(deadline=None, max_examples=100)
+@examples(100)
 def test_random_bytes_are_a_picture_or_unusable(data: bytes) -> None:
     try:
         assert decode(data).image.mode == "RGB"

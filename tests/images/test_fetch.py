@@ -113,7 +113,7 @@ def test_every_failure_is_a_sentence(clipsearch: Run, drawn_index: Path, server:
             (f"{server}/ftp", "could not be fetched: unknown url type: ftp"),
             (f"{server}/data", "could not be fetched: 302 Found"),
             (f"{server}/round", "could not be fetched: 302 .*infinite loop"),
-            (closed, "could not be fetched: Connection refused"),
+            (closed, "could not be fetched: connection refused"),
             ("http://", "could not be fetched: "),
             ("http://127.0.0.1:99999/", "could not be fetched: "),
             ("http://a b/", "could not be fetched: "),

@@ -10,7 +10,8 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from hypothesis import given, settings
+from fuzz import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, IptcImagePlugin
 
@@ -276,7 +277,7 @@ REFUSED = {
 # Parses each document in 100 MB beyond what the process and the document have. A keyword that is found is not added.
 IN_LITTLE_MEMORY = """
 import resource, sys
-sys.path.insert(0, sys.argv[1])
+sys.path[:0] = sys.argv[1:]
 from test_xmp import ACCEPTED, REFUSED
 from xml.parsers import expat
 from clipsearch.images.xmp import with_keywords
@@ -295,7 +296,8 @@ for name, make in {**ACCEPTED, **REFUSED}.items():
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the size of a process is in /proc")
 def test_no_document_takes_much_memory() -> None:
-    command = [sys.executable, "-c", IN_LITTLE_MEMORY, str(Path(__file__).parent)]
+    here = Path(__file__).parent
+    command = [sys.executable, "-c", IN_LITTLE_MEMORY, str(here), str(here.parent)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.stderr == ""
     expected = [f"{name} True" for name in ACCEPTED] + [f"{message} {message}" for message in REFUSED]
@@ -352,7 +354,7 @@ LABELS = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(st.sampled_from(sorted(DOCUMENTS)), LABELS, LABELS)
 def test_what_was_added_can_be_taken_away(name: str, first: list[str], second: list[str]) -> None:
     document, before = DOCUMENTS[name]
@@ -369,7 +371,6 @@ def test_what_was_added_can_be_taken_away(name: str, first: list[str], second: l
         assert b"\n" not in twice.replace(b"\r\n", b"")
 
 
-@settings(deadline=None)
 @given(LABELS.filter(bool), LABELS)
 def test_a_document_of_our_own(first: list[str], second: list[str]) -> None:
     document = with_keywords(with_keywords(None, first), second)

@@ -16,13 +16,14 @@ from indexes import MINI, StubEncoder, contents, draw, encode_with
 
 from clipsearch.errors import BadRequest, FolderOffline
 from clipsearch.images import scan as scanning
-from clipsearch.indexing import gone, run
+from clipsearch.indexing import run
+from clipsearch.indexing.drives import DeletionCheck
 from clipsearch.indexing.relocate import forget, relocate
 from clipsearch.indexing.report import Report
 from clipsearch.indexing.status import status_of
 from clipsearch.indexing.update import Options, update_index
 from clipsearch.indexing.why import State, why_of
-from clipsearch.store import drives
+from clipsearch.store import mounts
 from clipsearch.store.catalogue import Store
 from clipsearch.store.drives import Offline
 from clipsearch.store.filters import Filter
@@ -100,14 +101,14 @@ class Numbered(Drive):
 
     def __init__(self, point: Path, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         super().__init__(point, source)
-        device_of, identity = drives.device_of, scanning._identity
+        device_of, identity = mounts.device_of, scanning._identity
 
         def numbered(path: bytes) -> int | None:
             device, where = device_of(path), os.path.realpath(path)
             is_on_it = self.mounted and Path(os.fsdecode(where)).is_relative_to(self.point)
             return device if device is None or not is_on_it else 4711
 
-        monkeypatch.setattr(drives, "device_of", numbered)
+        monkeypatch.setattr(mounts, "device_of", numbered)
         monkeypatch.setattr(scanning, "_identity", lambda path: (numbered(path) or 0, identity(path)[1]))
 
     def mount(self) -> None:
@@ -311,7 +312,7 @@ def test_a_link_to_a_drive_keeps_its_photos(usb: Drive, tmp_path: Path, of: str)
 def test_a_rebuild_waits_for_a_drive_in_a_root(usb: Drive, index: Path) -> None:
     before = contents(index)
     usb.unmount()
-    with pytest.raises(FolderOffline, match=r"usb is not mounted, and a rebuild would lose its photos"):
+    with pytest.raises(FolderOffline, match=r"usb is not mounted; a rebuild now would lose its photos"):
         update_index(index, options=Options(rebuild=True))
     assert contents(index) == before
     usb.mount()
@@ -367,8 +368,8 @@ def test_a_drive_that_goes_away_during_a_run_costs_nothing(
 
     with monkeypatch.context() as patch:
         patch.setattr(scanning, "_list", then(scanning._list))
-        patch.setattr(run, "Gone", then(run.Gone))
-        patch.setattr(gone.Gone, "__call__", then(gone.Gone.__call__))
+        patch.setattr(run, "DeletionCheck", then(run.DeletionCheck))
+        patch.setattr(DeletionCheck, "is_deleted", then(DeletionCheck.is_deleted))
         _change_and_update(usb, index)
     assert seen > moment
     assert paths(index) >= ALL - {"u1.png"}
@@ -397,7 +398,9 @@ def test_a_drive_that_is_away_for_a_moment_costs_nothing(
     with monkeypatch.context() as patch:
         patch.setattr(scanning, "_list", without)
         assert update_index(index).removed == 0
-        with pytest.raises(BadRequest, match=r"usb/x.png was not there for a moment, .* lose 1 photo; the index stays"):
+        with pytest.raises(
+            BadRequest, match=r"usb/x.png was missing during the rebuild; .* lose 1 photo, so the index is unchanged"
+        ):
             update_index(index, options=Options(rebuild=True))
     assert paths(index) == {"0.png", "1.png", "2.png", "x.png"}
     assert update_index(index).unchanged == 4
@@ -429,7 +432,7 @@ def test_a_drive_that_goes_away_between_two_looks_takes_nothing_with_it(
 ) -> None:
     """The scan misses all photos but one, and when they are looked at again their folder is gone."""
     update_index(index, [pictures], MINI)
-    real_list, real_call = scanning._list, gone.Gone.__call__
+    real_list, real_call = scanning._list, DeletionCheck.is_deleted
 
     def unmount(*args: Any, **options: Any) -> bool:
         if pictures.exists():
@@ -438,7 +441,7 @@ def test_a_drive_that_goes_away_between_two_looks_takes_nothing_with_it(
 
     with monkeypatch.context() as patch:
         patch.setattr(scanning, "_list", lambda *args: real_list(*args)[:1])
-        patch.setattr(gone.Gone, "__call__", unmount)
+        patch.setattr(DeletionCheck, "is_deleted", unmount)
         report = update_index(index)
     assert (report.removed, offline(report)) == (0, [(str(pictures), Offline.MISSING)])
     assert paths(index) == {"0.png", "1.png", "2.png"}
@@ -450,9 +453,9 @@ def test_a_changed_photo_that_cannot_be_read_keeps_what_is_known_of_it(
     update_index(index, [pictures], MINI)
     before = contents(index)
     draw(pictures / "0.png", 30)
-    real = run.contents_of
+    real = run.read_file
     with monkeypatch.context() as patch:
-        patch.setattr(run, "contents_of", lambda path, *rest: real(b"/gone", *rest))
+        patch.setattr(run, "read_file", lambda path, *rest: real(b"/gone", *rest))
         report = update_index(index)
     assert ([path for path, _ in report.unreadable], report.skipped) == ([os.fsencode(pictures / "0.png")], [])
     assert contents(index) == before
@@ -493,7 +496,7 @@ def test_a_device_with_another_number_is_the_same_drive(pictures: Path, index: P
     report = update_index(index)
     assert (report.unchanged, report.removed, report.offline) == (2, 1, [])
     with Store.open(index) as store:
-        (drive,) = store.drives(store.roots()[0])
+        (drive,) = store.drives.of(store.roots()[0])
         assert drive.device == pictures.stat().st_dev
     damage(index, statement)
     for n in (1, 2):
@@ -542,7 +545,8 @@ def test_a_rebuild_that_cannot_read_files_names_one_and_leaves_the_index(
     refused = bound("index", "--rebuild", index=index)
     assert refused.status == 2
     assert (
-        f"{real}/00.png cannot be read (permission denied), and a rebuild would lose 2 photos; the index" in refused.err
+        f"{real}/00.png cannot be read (permission denied); the rebuild would lose 2 photos, so the index"
+        in refused.err
     )
     assert refused.err.count("\n") == 1
     assert len(paths(index)) == 4
@@ -564,15 +568,15 @@ def test_a_rebuild_does_not_take_a_decoder_that_fails_for_a_spoilt_photo(
     pictures: Path, index: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     update_index(index, [pictures], MINI)
-    before, real = contents(index), run.contents_of
+    before, real = contents(index), run.read_file
 
     def fails(path: bytes, *rest: Any) -> Any:
         found = real(path, *rest)
         return found._replace(pixels=None, error="took longer than 60 s") if path.endswith(b"1.png") else found
 
     with monkeypatch.context() as patch:
-        patch.setattr(run, "contents_of", fails)
-        with pytest.raises(BadRequest, match=r"1.png cannot be read \(took longer than 60 s\), .* lose 1 photo;"):
+        patch.setattr(run, "read_file", fails)
+        with pytest.raises(BadRequest, match=r"1.png cannot be read \(took longer than 60 s\); .* lose 1 photo,"):
             update_index(index, options=Options(rebuild=True))
     assert contents(index) == before
 

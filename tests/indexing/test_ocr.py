@@ -28,12 +28,12 @@ from clipsearch.indexing.ocr import read_photos
 from clipsearch.indexing.report import Report
 from clipsearch.indexing.update import Options, update_index
 from clipsearch.models import ocr
-from clipsearch.output.heat import boxed
-from clipsearch.store import texts, vectors
+from clipsearch.output.annotate import annotated
+from clipsearch.store import ocr_text
 from clipsearch.store.catalogue import CATALOGUE, Store
 from clipsearch.store.filters import Filter
+from clipsearch.store.ocr_text import fold
 from clipsearch.store.photo import Line
-from clipsearch.store.texts import fold
 from clipsearch.store.verify import Damage, verify
 
 WHOLE = (0.0, 0.0, 1.0, 1.0)
@@ -67,7 +67,7 @@ def read_index(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def names(index: Path, reads: str | tuple[str, ...]) -> set[str]:
     with Store.open(index) as store:
         chosen = store.select(Filter(reads=reads))
-        return {os.path.basename(os.fsdecode(photo.path)) for photo in store.by_path(chosen)}
+        return {os.path.basename(os.fsdecode(photo.file)) for photo in store.by_path(chosen)}
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_an_index_that_was_not_read_says_so(clipsearch: Run, drawn_index: Path, 
     assert (done.status, done.out) == (2, b"")
     assert "no text has been read yet. Run: clipsearch index --ocr" in done.err
     assert clipsearch("query", "--reads", "  ", index=drawn_index).status == 2
-    with pytest.raises(BadArgument, match="reads must be one or several texts"):
+    with pytest.raises(BadArgument, match="reads was given an empty name"):
         Filter(reads=" ")
 
 
@@ -220,32 +220,41 @@ def test_texts_are_compared_without_case_accents_and_width(text: str, folded: st
 
 
 def test_lines_of_any_text_come_back_and_are_found(empty_store: Store) -> None:
-    root = empty_store.add_root(b"/photos", Rules())
+    root = empty_store.folders.add(b"/photos", Rules())
     lines = [Line('He said "no" — 100% [x]', *WHOLE), Line("日本の夏 1/2", 0.1, 0.2, 0.3, 0.4)]
     image = put(empty_store, root, b"a.jpg")
     other = put(empty_store, root, b"b.jpg")
-    texts.put(empty_store, image, lines)
-    texts.put(empty_store, other, [])
+    empty_store.ocr_text.put(image, lines)
+    empty_store.ocr_text.put(other, [])
     empty_store.commit()
     assert empty_store.lines_of([image, other]) == {image: lines}
-    assert texts.unread(empty_store) == []
+    assert empty_store.ocr_text.unread() == []
     for word in ('"no"', "100%", "[x]", "の夏", "日", "1/2", "said 日本の"):
-        where = texts.conditions(word)
+        where = ocr_text.conditions(word)
         sql, values = zip(*where, strict=True)
         query = f"SELECT images.id FROM images WHERE {' AND '.join(sql)}"
         assert empty_store.database.execute(query, values).fetchall() == [(image,)]
-    assert texts.matching(lines, ["nothing", "夏 nope"]) == [lines[1]]
+    assert ocr_text.matching(lines, ["nothing", "夏 nope"]) == [lines[1]]
+
+
+def test_text_that_is_read_again_replaces_what_was_found(empty_store: Store) -> None:
+    image = put(empty_store, empty_store.folders.add(b"/photos", Rules()), b"a.jpg")
+    for text in ("before", "after"):
+        empty_store.ocr_text.put(image, [Line(text, 0, 0, 1, 1)])
+    query = "SELECT rowid FROM words WHERE words MATCH ?"
+    found = [empty_store.database.execute(query, (text,)).fetchall() for text in ("before", "after")]
+    assert found == [[], [(image,)]]
 
 
 def test_damaged_text_is_forgotten_and_read_again(tmp_path: Path) -> None:
     with Store.create(tmp_path / "index", "a model", DIM) as store:
-        image = put(store, store.add_root(b"/photos", Rules()), b"a.jpg")
-        texts.put(store, image, [Line("total", *WHOLE)])
-        vectors.refresh(store)
+        image = put(store, store.folders.add(b"/photos", Rules()), b"a.jpg")
+        store.ocr_text.put(image, [Line("total", *WHOLE)])
+        store.vectors.update()
         assert verify(store).repairs == ()
         store.database.execute("UPDATE texts SET lines = '[]'")
         assert [(one.damage, one.count) for one in verify(store).repairs] == [(Damage.TEXT, 1)]
-        assert [one.image_id for one in texts.unread(store)] == [image]
+        assert [one.image_id for one in store.ocr_text.unread()] == [image]
 
 
 def test_the_reader_says_where_lines_are() -> None:
@@ -268,7 +277,7 @@ def test_pictures_come_whole_from_the_decoders(photos: Path) -> None:
 
 
 def test_boxes_are_drawn_around_lines() -> None:
-    drawn = np.asarray(boxed(Image.new("RGB", (100, 100), "red"), [Line("a", 0.2, 0.4, 0.6, 0.5)]))
+    drawn = np.asarray(annotated(Image.new("RGB", (100, 100), "red"), None, [Line("a", 0.2, 0.4, 0.6, 0.5)]))
     marked = np.argwhere((drawn != (255, 0, 0)).any(-1))
     assert (marked.min(0).tolist(), marked.max(0).tolist()) == ([37, 17], [52, 62])
 
@@ -290,10 +299,10 @@ def test_words_of_drawn_pictures_are_found() -> None:
 
 
 def test_rows_of_frames_are_not_read(empty_store: Store) -> None:
-    root = empty_store.add_root(b"/photos", Rules())
-    video = empty_store.add_image(content_hash(b"v"), Metadata(1, 1), row(1))
-    empty_store.add_frames(
+    root = empty_store.folders.add(b"/photos", Rules())
+    video = empty_store.images.add(content_hash(b"v"), Metadata(1, 1), row(1))
+    empty_store.images.add_frames(
         video, Metadata(1, 1), [(0.0, content_hash(b"v"), row(1)), (1.0, content_hash(b"w"), row(2))]
     )
-    empty_store.put_photo(root, FoundFile(b"v.mp4", 1, 1), video, None)
-    assert texts.unread(empty_store) == []
+    empty_store.photos.put(root, FoundFile(b"v.mp4", 1, 1), video, None)
+    assert empty_store.ocr_text.unread() == []

@@ -19,13 +19,12 @@ from PIL import Image
 
 from clipsearch.errors import BadRequest, FolderOffline, IndexLocked, ModelMismatch, NoIndex, WeightsUnusable
 from clipsearch.images.scan import Rules, Unreadable
-from clipsearch.indexing import run
-from clipsearch.indexing.contents import Contents
+from clipsearch.indexing import pipeline, run
+from clipsearch.indexing.read_file import Contents
 from clipsearch.indexing.relocate import relocate
 from clipsearch.indexing.update import Options, Progress, Report, update_index
 from clipsearch.models import precision
 from clipsearch.models.model import mini
-from clipsearch.store import vectors
 from clipsearch.store.catalogue import Offline, Store
 from clipsearch.store.verify import repair
 
@@ -224,8 +223,8 @@ def test_a_scan_in_two_runs_gives_the_same_as_one(
         query = np.frombuffer(next(iter(contents(index).values())), np.float16).astype(np.float32)
         ranked = [
             [
-                {photo.path: photo.content for photo in store.photos_of([i])}
-                for i in vectors.top_k(store, query, 6)[0].tolist()
+                {photo.file: photo.content for photo in store.photos_of([i])}
+                for i in store.vectors.nearest(query, 6)[0].tolist()
             ]
             for store in (one, other)
         ]
@@ -252,13 +251,13 @@ def test_broken_files_are_skipped_with_a_reason_and_tried_again_only_when_they_c
     assert counts(report) == {"added": 6, "embedded": 6, "skipped": 4}
 
     opened = []
-    real = run.contents_of
+    real = run.read_file
 
     def counted(path: bytes, *rest: Any) -> Contents:
         opened.append(Path(os.fsdecode(path)).name)
         return real(path, *rest)
 
-    monkeypatch.setattr(run, "contents_of", counted)
+    monkeypatch.setattr(run, "read_file", counted)
     again = update_index(index)
     assert (again.skipped, sorted(again.skipped_before)) == ([], sorted(report.skipped))
     assert opened == []
@@ -291,7 +290,7 @@ def test_an_image_without_an_embedding_is_skipped(
     shutil.copy(photos / "b.png", photos / "b-again.png")
     report = update_index(index, [photos], MINI)
     assert counts(report) == {"added": 5, "embedded": 5, "skipped": 2}
-    assert {reason for _, reason in report.skipped} == {"the model gives no embedding for it"}
+    assert {reason for _, reason in report.skipped} == {"the model returned no valid embedding"}
 
 
 def test_a_folder_that_cannot_be_listed_keeps_its_photos(
@@ -376,7 +375,7 @@ def test_a_root_is_only_absorbed_by_a_folder_that_leaves_out_the_same(
     index: Path, photos: Path, stub: type[StubEncoder]
 ) -> None:
     update_index(index, [photos / "sub"], Options(model="mini", hidden=True))
-    with pytest.raises(BadRequest, match=r"was indexed with another hidden than .*; give the same, or forget"):
+    with pytest.raises(BadRequest, match=r"was indexed with a different hidden; index .* with the same, or forget"):
         update_index(index, [photos])
     update_index(index, [photos], Options(hidden=True))
     assert len(contents(index)) == 6
@@ -389,7 +388,7 @@ def test_a_folder_around_an_offline_root_is_refused(index: Path, tmp_path: Path,
     update_index(index, [media / "drive"], MINI)
     before = contents(index)
     (media / "drive").rename(tmp_path / "unmounted")
-    with pytest.raises(FolderOffline, match=r"drive is not there, and .*media would take it in without its photos"):
+    with pytest.raises(FolderOffline, match=r"drive is not there; indexing .*media now would lose its photos"):
         update_index(index, [media])
     assert contents(index) == before
 
@@ -402,7 +401,7 @@ def test_a_folder_around_an_empty_mount_point_is_refused(index: Path, tmp_path: 
     before = contents(index)
     for photo in list(camera.iterdir()):  # the card is taken out: what it was mounted on is empty
         photo.unlink()
-    with pytest.raises(BadRequest, match=r"cam has none of its photos any more, and .*media would"):
+    with pytest.raises(BadRequest, match=r"cam has none of its photos any more; indexing .*media now would"):
         update_index(index, [camera.parent])
     assert contents(index) == before
     for n in range(3):
@@ -480,10 +479,10 @@ def test_what_a_scan_leaves_out_is_remembered(index: Path, photos: Path, stub: t
 def test_a_folder_in_a_root_is_scanned_as_the_root_is(index: Path, photos: Path, stub: type[StubEncoder]) -> None:
     draw(photos / ".hidden/h.png", 80)
     update_index(index, [photos], Options(model="mini", exclude=("sub",)))
-    with pytest.raises(BadRequest, match=f"give them with {photos}"):
+    with pytest.raises(BadRequest, match=f"set them for {photos}"):
         update_index(index, [photos / "sub"], Options(hidden=True))
     for folder in (".hidden", "sub"):
-        with pytest.raises(BadRequest, match=f"{folder} is left out of {photos}"):
+        with pytest.raises(BadRequest, match=f"{folder} is excluded from the indexed folder {photos}"):
             update_index(index, [photos / folder])
     assert counts(update_index(index)) == {"unchanged": 4}
 
@@ -521,15 +520,9 @@ def test_another_model_is_refused_and_rebuild_named(index: Path, photos: Path, s
     assert contents(index) == before
 
 
-def test_weights_that_do_not_fit_leave_no_index_behind(
-    index: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(*_: object, **__: object) -> None:
-        raise WeightsUnusable("the weights do not fit")
-
-    encode_with(monkeypatch, refuse)
-    with pytest.raises(WeightsUnusable, match="do not fit"):
-        update_index(index, [photos], MINI)
+def test_weights_that_do_not_fit_leave_no_index_behind(index: Path, photos: Path) -> None:
+    with pytest.raises(WeightsUnusable, match=r"^the weights .* do not fit RN50: .*$"):
+        update_index(index, [photos], Options(model="RN50", weights=mini().weights))
     assert not index.exists()
 
 
@@ -585,7 +578,7 @@ def test_a_rebuild_is_refused_while_a_root_is_suddenly_empty(
     update_index(index, [photos], MINI)
     before = contents(index)
     unmount(photos)
-    with pytest.raises(BadRequest, match="a rebuild would lose its photos"):
+    with pytest.raises(BadRequest, match="a rebuild now would lose its photos"):
         update_index(index, options=Options(rebuild=True))
     assert contents(index) == before
 
@@ -596,7 +589,7 @@ def test_a_rebuild_is_refused_when_a_folder_cannot_be_read(
     update_index(index, [photos], MINI)
     before = contents(index)
     forbid(monkeypatch, photos / "sub")
-    with pytest.raises(BadRequest, match=r"sub/e.png cannot be read \(permission denied\), .* 2 photos; the index"):
+    with pytest.raises(BadRequest, match=r"sub/e.png cannot be read \(permission denied\); .* 2 photos, so the index"):
         update_index(index, options=Options(rebuild=True))
     monkeypatch.undo()
     assert contents(index) == before
@@ -628,7 +621,7 @@ def test_a_rebuild_is_refused_while_a_root_is_offline(index: Path, photos: Path,
     update_index(index, [photos], MINI)
     before = contents(index)
     photos.rename(photos.with_name("unmounted"))
-    with pytest.raises(FolderOffline, match="photos is not there, and a rebuild would lose its photos"):
+    with pytest.raises(FolderOffline, match="photos is not there; a rebuild now would lose its photos"):
         update_index(index, options=Options(rebuild=True))
     assert contents(index) == before
 
@@ -661,13 +654,13 @@ def test_an_encoder_that_fails_leaves_an_index_that_the_next_run_completes(
     for n in range(10):
         draw(photos / f"more/{n}.png", 200 + n)
     shutil.copy(photos / "a.png", photos / "z.png")
-    monkeypatch.setattr(run, "COMMIT_SECONDS", commit_seconds)
+    monkeypatch.setattr(pipeline, "COMMIT_SECONDS", commit_seconds)
     stub.fail_at = fail_at
     with pytest.raises(RuntimeError, match="out of memory"):
         update_index(index, [photos], Options(model="mini", batch_size=4, workers=1))
     with Store.open(index, write=True) as store:
         assert repair(store) == []
-        kept = store.count_embeddings()
+        kept = store.images.count()
     embedded = sum(stub.batches)
     assert kept == embedded if commit_seconds == 0 else kept <= embedded
     stub.fail_at = None
@@ -690,7 +683,7 @@ def test_an_interrupted_update_of_moved_and_changed_files_is_completed(
 ) -> None:
     update_index(index, [photos], MINI)
     everything_at_once(photos)
-    monkeypatch.setattr(run, "COMMIT_SECONDS", 0.0)
+    monkeypatch.setattr(pipeline, "COMMIT_SECONDS", 0.0)
     stub.fail_at = len(stub.batches) + 1
     with pytest.raises(RuntimeError, match="out of memory"):
         update_index(index, options=Options(batch_size=1, workers=1))
@@ -780,7 +773,7 @@ def test_few_photos_are_embedded_before_torch_would_be_there(
     assert rows[0].shape == (6, mini().dim)
     assert (rows[0] * rows[1]).sum(1).min() > 0.999
     monkeypatch.setattr(run, "FEW", 16)
-    monkeypatch.setattr(run, "in_numpy", lambda *_, **__: pytest.fail("not in fp32"))
+    monkeypatch.setattr(run, "numpy_encoder", lambda *_, **__: pytest.fail("not in fp32"))
     update_index(tmp_path / "third", [photos], replace(MINI, precision="bf16"))
 
 
@@ -789,10 +782,10 @@ def test_a_report_says_which_precision_was_used(index: Path, photos: Path, monke
     assert update_index(index).precision is None
     monkeypatch.setattr(run, "FEW", 0)
     monkeypatch.setattr(precision, "measured", lambda *_: {"fp32": 1.0, "bf16": 2.0})
-    monkeypatch.setattr(precision, "LEAST", -1.0)
+    monkeypatch.setattr(precision, "MIN_COSINE", -1.0)
     report = update_index(index, [photos], replace(MINI, rebuild=True))
     assert (report.precision, report.disagreed) == ("bf16", [])
-    monkeypatch.setattr(precision, "LEAST", 1.5)
+    monkeypatch.setattr(precision, "MIN_COSINE", 1.5)
     report = update_index(index, [photos], replace(MINI, rebuild=True))
     assert (report.precision, [name for name, _ in report.disagreed]) == ("fp32", ["bf16"])
 
@@ -846,7 +839,7 @@ def test_a_file_whose_permissions_change_is_read_and_not_embedded_again(
     assert counts(update_index(index)) == {"unchanged": 6}
     assert stub.loaded == 0
     with Store.open(index) as store:
-        known = {known.path: known.ctime_ns for root in store.roots() for known in store.known(root)}
+        known = {known.path: known.ctime_ns for root in store.roots() for known in store.photos.known(root)}
     assert known[b"a.png"] == (photos / "a.png").stat().st_ctime_ns  # so that it is not read a third time
 
 
@@ -858,7 +851,7 @@ def test_a_file_that_may_not_be_read_any_more_keeps_its_embedding(
     before = contents(index)
     (photos / "a.png").chmod(0)
     with monkeypatch.context() as patch:
-        patch.setattr(run, "contents_of", lambda *_: Contents(error="permission denied", unread=True))
+        patch.setattr(run, "read_file", lambda *_: Contents(error="permission denied", unread=True))
         report = update_index(index)
     assert report.unreadable == [(os.fsencode(photos / "a.png"), "permission denied")]
     assert counts(report) == {"unchanged": 5}
@@ -873,13 +866,13 @@ def test_a_skipped_file_is_new_in_one_run_alone(
     """Also when it is read again: because its time of change is another, or because it could not be read."""
     (photos / "text.png").write_bytes(b"no picture")
     (photos / "closed.png").write_bytes(b"no picture either")
-    real = run.contents_of
+    real = run.read_file
 
     def read(path: bytes, *rest: Any) -> Contents:
         closed = Contents(error="permission denied", unread=True)
         return closed if path.endswith(b"closed.png") else real(path, *rest)
 
-    monkeypatch.setattr(run, "contents_of", read)
+    monkeypatch.setattr(run, "read_file", read)
     assert len(update_index(index, [photos], MINI).skipped) == 2
     (photos / "text.png").chmod(0o600)
     for _ in range(2):
@@ -894,8 +887,8 @@ def test_every_file_is_looked_at_again_when_asked_for(
 ) -> None:
     update_index(index, [photos], MINI)
     read: list[bytes] = []
-    real = run.contents_of
-    monkeypatch.setattr(run, "contents_of", lambda path, *rest: read.append(path) or real(path, *rest))
+    real = run.read_file
+    monkeypatch.setattr(run, "read_file", lambda path, *rest: read.append(path) or real(path, *rest))
     assert counts(update_index(index)) == {"unchanged": 6}
     assert read == []
     assert counts(update_index(index, options=Options(look_again=True))) == {"unchanged": 6}
@@ -989,8 +982,7 @@ def test_a_setting_changes_no_other(given: list[dict[str, object]]) -> None:
 def test_raw_files_and_videos_stay_left_out_whatever_is_excluded_later(
     index: Path, photos: Path, stub: type[StubEncoder], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("images.scan", "indexing.run"):
-        monkeypatch.setattr(f"clipsearch.{module}.can_read_videos", lambda: True)
+    monkeypatch.setattr("clipsearch.images.kinds._can_read_videos", lambda: True)
     for name in ("x.nef", "x.mov"):
         (photos / name).write_bytes(b"no photo")
 
@@ -1065,7 +1057,7 @@ def test_a_path_in_no_root_is_said_to_leave_nothing_out(
 def test_a_folder_takes_in_another_that_leaves_out_the_same(index: Path, photos: Path, stub: type[StubEncoder]) -> None:
     private = f"{photos}/sub/"
     update_index(index, [photos], Options(model="mini", exclude=(private,)))
-    with pytest.raises(BadRequest, match="was indexed with another exclude"):
+    with pytest.raises(BadRequest, match="was indexed with a different exclude"):
         update_index(index, [photos.parent], Options(exclude=("*.gif",)))
     report = update_index(index, [photos.parent], Options(exclude=(private,)))
     assert (report.unchanged, report.unmatched) == (4, [])

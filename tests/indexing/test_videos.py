@@ -20,7 +20,7 @@ from PIL import Image
 from stores import DIM, put, row
 
 from clipsearch.errors import ImageUnusable
-from clipsearch.images import read, scan, video
+from clipsearch.images import read, video
 from clipsearch.images.kinds import is_video_name
 from clipsearch.images.metadata import Metadata
 from clipsearch.images.preprocess import Preprocess
@@ -31,7 +31,6 @@ from clipsearch.indexing.why import State, why_of
 from clipsearch.search.find import Searcher
 from clipsearch.search.hit import Hit
 from clipsearch.search.question import Limits, Term
-from clipsearch.store import vectors
 from clipsearch.store.catalogue import Store
 from clipsearch.store.filters import EVERYTHING, Filter
 from clipsearch.store.verify import Damage, verify
@@ -62,7 +61,7 @@ def film_index(films: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def nearest(index: Path, picture: Image.Image, limits: Limits | None = None, where: Filter = EVERYTHING) -> list[Hit]:
     with Store.open(index) as store:
         searcher = Searcher(store, where)
-        return searcher.query([Term(searcher.embedder.picture(picture.resize(videos.SIZE)))], limits or Limits())
+        return searcher.query([Term(searcher.embedder.image(picture.resize(videos.SIZE)))], limits or Limits())
 
 
 # ------------------------------------------------------------------------------------------ what is found
@@ -168,7 +167,7 @@ def test_what_is_known_is_not_decoded_again_and_goes_when_the_file_goes(
     (folder / "copy.mp4").unlink()
     update_index(index)
     with Store.open(index, write=True) as store:
-        assert store.count_embeddings() == 2
+        assert store.images.count() == 2
         assert store.database.execute("SELECT count(*) FROM frames").fetchone() == (1,)
         assert verify(store).repairs == ()
     assert {hit.path.name for hit in nearest(index, SHOWN[0])} == {"other.webm", "photo.png"}
@@ -179,9 +178,7 @@ def test_without_the_package_films_are_left_out_and_those_known_are_kept(
 ) -> None:
     folder, index = shutil.copytree(films, tmp_path / "films"), tmp_path / "index"
     update_index(index, [folder], Options(model="mini"))
-    for module in (scan, __import__("clipsearch.indexing.run", fromlist=["x"])):
-        monkeypatch.setattr(module, "can_read_videos", lambda: False)
-    monkeypatch.setattr("clipsearch.indexing.why.can_read_videos", lambda: False)
+    monkeypatch.setattr("clipsearch.images.kinds._can_read_videos", lambda: False)
     report = update_index(index)
     assert (report.removed, report.unchanged) == (0, 3)
     assert update_index(index, (), Options(video=False)).removed == 2  # which needs no look at them
@@ -189,7 +186,7 @@ def test_without_the_package_films_are_left_out_and_those_known_are_kept(
     with Store.open(tmp_path / "other") as store:
         why = why_of(store, folder / "film.mp4")
     assert why.state is State.EXCLUDED
-    assert "pip install 'clipsearch[video]'" in why.detail
+    assert "pip install '.[video]'" in why.detail
 
 
 def test_videos_can_be_left_out(films: Path, tmp_path: Path) -> None:
@@ -202,12 +199,12 @@ def test_videos_can_be_left_out(films: Path, tmp_path: Path) -> None:
 
 def test_frames_without_a_video_are_no_damage_only_with_one(tmp_path: Path) -> None:
     with Store.create(tmp_path / "index", "a model", DIM) as store:
-        root = store.add_root(b"/photos", Rules())
+        root = store.folders.add(b"/photos", Rules())
         put(store, root, b"a.jpg")
-        film = store.add_image(b"1" * 16, Metadata(1, 1), row(1))
-        store.add_frames(film, Metadata(1, 1), [(0.0, b"1" * 16, row(1)), (2.0, b"2" * 16, row(2))])
-        store.put_photo(root, FoundFile(b"v.mp4", 1, 1), film, None)
-        vectors.refresh(store)
+        film = store.images.add(b"1" * 16, Metadata(1, 1), row(1))
+        store.images.add_frames(film, Metadata(1, 1), [(0.0, b"1" * 16, row(1)), (2.0, b"2" * 16, row(2))])
+        store.photos.put(root, FoundFile(b"v.mp4", 1, 1), film, None)
+        store.vectors.update()
         assert verify(store).repairs == ()
         store.database.execute("DELETE FROM photos WHERE path = ?", (b"v.mp4",))
         store.database.execute("DELETE FROM loose")  # as if a disk had lost it
@@ -299,6 +296,7 @@ def sound(path: Path) -> None:
         container.mux(stream.encode())
 
 
+@pytest.mark.usefixtures("decoding_processes")
 def test_hostile_files_cost_themselves(films: Path, tmp_path: Path, listening: Listening) -> None:
     folder = tmp_path / "films"
     folder.mkdir()
@@ -328,6 +326,7 @@ def test_hostile_files_cost_themselves(films: Path, tmp_path: Path, listening: L
     assert {"half.mkv", "fine.png"}.isdisjoint(reasons)
 
 
+@pytest.mark.usefixtures("decoding_processes")
 def test_a_film_that_stalls_its_decoder_costs_its_time(films: Path) -> None:
     with (
         Decoders(1, HOW, seconds=0.01) as decoders,

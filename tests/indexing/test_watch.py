@@ -22,7 +22,7 @@ from clipsearch.indexing.relocate import forget
 from clipsearch.indexing.update import Options, Report, update_index
 from clipsearch.indexing.watch import Watch
 from clipsearch.models.model import mini
-from clipsearch.store import drives
+from clipsearch.store import mounts
 from clipsearch.store.catalogue import CATALOGUE, Offline, Root, Store
 
 LONG = 60  # seconds, of which a quiet machine needs one
@@ -235,9 +235,9 @@ def test_an_encoder_is_kept_for_a_while(
     draw(photos / "x.png", 10)
     watching.report()
     assert stub.loaded == 1
-    monkeypatch.setattr(watch, "_KEEP", 0)
+    monkeypatch.setattr(watch, "_ENCODER_SECONDS", 0)
     for _ in range(200):
-        if watching._watch._kept._kept is None:
+        if watching._watch._encoders._cached is None:
             break
         watching.thread.join(0.1)
     draw(photos / "y.png", 11)
@@ -341,8 +341,8 @@ def test_looking_every_so_often(
 @pytest.mark.parametrize(
     ("message", "words"),
     [
-        ("OS file watch limit reached. about []", "more folders than the system watches"),
-        ('Permission denied about ["PHOTOS/sub"]', "a folder in it may not be read"),
+        ("OS file watch limit reached. about []", "more folders than the system can watch"),
+        ('Permission denied about ["PHOTOS/sub"]', "a folder in it cannot be read"),
     ],
 )
 def test_what_cannot_be_watched_is_looked_at(
@@ -356,7 +356,7 @@ def test_what_cannot_be_watched_is_looked_at(
     monkeypatch.setattr(watchfiles, "watch", refuse)
     watching = start(index, photos)
     note = watching.note()
-    assert note.startswith(f"{photos} is looked at every 0.2 s: ")
+    assert note.startswith(f"polling {photos} every 0.2 s: ")
     assert words in note
     draw(photos / "new.png", 10)
     assert watching.report().added == 1
@@ -373,7 +373,7 @@ def test_names_that_are_not_utf_8(
     while not watching.report().added:
         pass
     note = watching.note()
-    assert note.startswith(f"{photos} is looked at")
+    assert note.startswith(f"polling {photos} every")
     assert "not UTF-8" in note
     draw(other / "y.png", 6)
     assert watching.report().added == 1
@@ -393,7 +393,7 @@ def test_network_drives_are_looked_at(
     mount: str, polled: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "mounts").write_text(f"/dev/sda1 / ext4 rw 0 0\n{mount}\n")
-    monkeypatch.setattr(drives, "_MOUNTS", tmp_path / "mounts")
+    monkeypatch.setattr(mounts, "_MOUNTS", tmp_path / "mounts")
     assert watch._is_on_network(b"/mnt/my drive/photos") is polled
 
 
@@ -406,7 +406,7 @@ def test_a_drive_in_a_watched_folder_makes_all_be_looked_at(
     root = Root(1, os.fsencode(tmp_path), Rules())
     if how != "mounted":
         usb.mkdir()
-    places = watch._Places([root], [], lambda path: False, {os.fsencode(usb)})
+    places = watch._Folders([root], [], lambda path: False, {os.fsencode(usb)})
     assert not places.are_stale(set())
     if how == "mounted":
         usb.mkdir()

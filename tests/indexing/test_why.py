@@ -50,8 +50,8 @@ def test_each_state(folder: Path, tmp_path: Path, mini_index) -> None:
         "09.png": (State.NEW, ""),
         "scans/03.png": (State.EXCLUDED, "by the pattern 'scans/'"),
         "scans": (State.EXCLUDED, "by the pattern 'scans/'"),
-        "a.NEF": (State.EXCLUDED, "by --no-raw"),
-        "a.mov": (State.EXCLUDED, "by --no-video"),
+        "a.NEF": (State.EXCLUDED, "RAW files are turned off for this folder"),
+        "a.mov": (State.EXCLUDED, "videos are turned off for this folder"),
         "hidden": (State.EXCLUDED, "by the pattern 'hidden'"),
         ".hidden.png": (State.EXCLUDED, "the file or a folder above it is hidden"),
         "notes.txt": (State.NO_PHOTO, ""),
@@ -94,6 +94,10 @@ def test_what_may_not_be_read_is_said(folder: Path, mini_index, bound: Run) -> N
     report = json.loads(bound("index", "--json", index=index).out)
     assert [one["path"] for one in report["unreadable"]] == [str(folder / "sub")]
     assert report["removed"] == 0
+    (folder / "sub").chmod(0o444)  # its files can be listed, but not looked at
+    report = json.loads(bound("index", "--json", index=index).out)
+    assert [one["path"] for one in report["unreadable"]] == [str(folder / "sub")]
+    assert "cannot be read" in bound("why", folder / "sub", index=index).out.decode()
     (folder / "sub").chmod(0o755)
     (folder / "00.png").chmod(0)  # which changes a time of it too
     assert (

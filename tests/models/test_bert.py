@@ -20,7 +20,7 @@ from tiny_models import HF_KINDS, TEXTS, assert_they_differ, save_hf
 from clipsearch.arrays import unit_rows
 from clipsearch.errors import WeightsUnusable
 from clipsearch.models.bert import BertTower
-from clipsearch.models.encoders import ColdEncoder, TorchEncoder, cold_encoder
+from clipsearch.models.encoders import NumpyEncoder, TorchEncoder, cold_encoder
 from clipsearch.models.hf_tokenizer import tokenize
 from clipsearch.models.model import Model
 from clipsearch.models.weights import load_safetensors
@@ -63,7 +63,7 @@ def test_both_encoders_read_texts_without_open_clip(tiny_hf: Callable[[str], Mod
     monkeypatch.setattr(open_clip, "create_model", lambda *_, **__: pytest.fail("open_clip was asked"))
     model = tiny_hf("xlm-roberta")
     cold = cold_encoder(model, texts=True, images=True)
-    assert isinstance(cold, ColdEncoder)
+    assert isinstance(cold, NumpyEncoder)
     np.testing.assert_allclose(TorchEncoder(model, "cpu", "fp32").encode_texts(TEXTS), cold.encode_texts(TEXTS))
 
 

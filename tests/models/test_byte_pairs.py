@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import tokenizers
-from hypothesis import given, settings
+from fuzz import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from tiny_models import byte_pairs as small_tokenizer
 from tiny_models import t5_unigrams
@@ -60,14 +61,14 @@ def of_library(path: Path, text: str, context_length: int) -> list[int]:
 
 
 @given(text=SOME, context_length=st.integers(1, 40))
-@settings(deadline=None, max_examples=400)
+@examples(400)
 def test_any_text_has_the_ids_of_the_library(path: Path, text: str, context_length: int) -> None:
     expected = of_library(path, canonicalise(text), context_length)
     assert tokenize([text], path, context_length, canonical=True) == [expected]
 
 
 @given(text=SOME)
-@settings(deadline=None, max_examples=200)
+@examples(200)
 def test_what_is_not_canonical_has_them_too(path: Path, text: str) -> None:
     table = byte_pairs(path)
     assert table is not None

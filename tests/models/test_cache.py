@@ -44,7 +44,7 @@ def test_what_is_kept_may_be_changed_by_its_reader() -> None:
 
 
 def test_the_oldest_texts_are_dropped_when_there_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cache, "TEXTS_KEPT", 5)
+    monkeypatch.setattr(cache, "MAX_TEXTS", 5)
     for n in range(12):
         cache.keep_text_embeddings("model", {str(n): ROW})
     assert cache.text_embeddings("model", [str(n) for n in range(12)]).keys() == {"7", "8", "9", "10", "11"}

@@ -14,7 +14,8 @@ import numpy as np
 import open_clip
 import pytest
 import torch
-from hypothesis import given, settings
+from fuzz import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from tiny_models import TEXTS, assert_they_differ, cosines, save_tiny
@@ -22,7 +23,7 @@ from tiny_models import TEXTS, assert_they_differ, cosines, save_tiny
 from clipsearch.errors import BadArgument, WeightsChanged, WeightsUnusable
 from clipsearch.images.decode import decode
 from clipsearch.images.preprocess import Preprocess, preprocess
-from clipsearch.models.encoders import ColdEncoder, TorchEncoder, cold_encoder
+from clipsearch.models.encoders import NumpyEncoder, TorchEncoder, cold_encoder
 from clipsearch.models.hub import resolve
 from clipsearch.models.model import Model, from_folder, mini
 from clipsearch.models.pretrained import builtin_config
@@ -75,7 +76,7 @@ def test_vit_b_32_gives_the_embeddings_that_open_clip_gives(architecture: str, v
     model = resolve(architecture, vit_b_32)
     assert bool(model.config.get("quick_gelu")) == ("quickgelu" in architecture)
     expected = theirs(model)
-    assert_agree(ColdEncoder(model), model, expected, 0.9999)
+    assert_agree(NumpyEncoder(model), model, expected, 0.9999)
     assert_agree(TorchEncoder(model, "cpu", "fp32"), model, expected, 0.9999)
     if architecture == "ViT-B-32":
         assert_agree(TorchEncoder(model, "cpu", "bf16"), model, expected, 0.999)
@@ -85,7 +86,7 @@ def test_vit_b_32_gives_the_embeddings_that_open_clip_gives(architecture: str, v
 def test_both_encoders_give_the_embeddings_that_open_clip_gives(tiny: Tiny, kind: str) -> None:
     model = tiny(kind)
     expected = theirs(model)
-    assert_agree(ColdEncoder(model), model, expected, 0.999999)
+    assert_agree(NumpyEncoder(model), model, expected, 0.999999)
     assert_agree(TorchEncoder(model, "cpu", "fp32"), model, expected, 0.999999)
     assert_agree(TorchEncoder(model, "cpu", "bf16"), model, expected, 0.99)
 
@@ -112,7 +113,7 @@ def test_the_activation_makes_a_difference(tiny: Tiny) -> None:
 def test_a_batch_gives_what_its_parts_give(tiny: Tiny) -> None:
     model = tiny("gelu")
     inputs = np.stack([preprocess(picture, model.preprocess) for picture in pictures()])
-    for encoder in (ColdEncoder(model), TorchEncoder(model, "cpu", "fp32")):
+    for encoder in (NumpyEncoder(model), TorchEncoder(model, "cpu", "fp32")):
         parts = np.concatenate([encoder.encode_images(inputs[:1]), encoder.encode_images(inputs[1:])])
         np.testing.assert_allclose(encoder.encode_images(inputs), parts, atol=1e-5)
         one_by_one = np.concatenate([encoder.encode_texts([text]) for text in TEXTS])
@@ -165,7 +166,7 @@ SIDES = st.integers(4, 160) | st.sampled_from([31, 32, 33, 48, 63, 64, 65, 127])
     size=st.sampled_from([(32, 32), (33, 33), (64, 64), (32, 48), (50, 31)]),
     fill_color=st.sampled_from([0, 7, 255]),
 )
-@settings(deadline=None, max_examples=400)
+@examples(400)
 def test_preprocessing_is_that_of_open_clip_pixel_by_pixel(width: int, height: int, **settings: Any) -> None:
     if max(width, height) > 16 * min(width, height):
         return  # deliberately not
@@ -211,18 +212,18 @@ def test_of_a_very_long_image_the_middle_counts() -> None:
 
 def test_a_standard_model_is_encoded_without_torch(tiny: Tiny) -> None:
     for texts, images in ((True, False), (False, True), (True, True)):
-        assert isinstance(cold_encoder(tiny("gelu"), texts=texts, images=images), ColdEncoder)
+        assert isinstance(cold_encoder(tiny("gelu"), texts=texts, images=images), NumpyEncoder)
 
 
 def test_the_bundled_model_is_encoded_without_torch() -> None:
     for texts, images in ((True, False), (False, True), (True, True)):
-        assert isinstance(cold_encoder(mini(), texts=texts, images=images), ColdEncoder)
+        assert isinstance(cold_encoder(mini(), texts=texts, images=images), NumpyEncoder)
 
 
 def test_a_tower_that_is_not_served_is_encoded_by_open_clip(tmp_path: Path) -> None:
     vision = {"timm_model_name": "mobilenetv3_small_050", "timm_pool": "avg", "timm_proj": "", "image_size": 64}
     model = save_tiny(tmp_path, vision_cfg=vision)
-    assert isinstance(cold_encoder(model, texts=True, images=False), ColdEncoder)
+    assert isinstance(cold_encoder(model, texts=True, images=False), NumpyEncoder)
     encoder = cold_encoder(model, texts=False, images=True)
     assert isinstance(encoder, TorchEncoder)
     inputs = np.stack([preprocess(picture, model.preprocess) for picture in pictures()])
@@ -249,7 +250,7 @@ def test_only_clips_own_tokens_are_made_here() -> None:
 # ------------------------------------------------------------------------------------------ what is refused
 
 
-@pytest.mark.parametrize("encoder", [ColdEncoder, TorchEncoder])
+@pytest.mark.parametrize("encoder", [NumpyEncoder, TorchEncoder])
 def test_weights_that_have_changed_are_refused(encoder: Callable[[Model], Any], tmp_path: Path) -> None:
     model = save_tiny(tmp_path)
     encoder(model)
@@ -260,7 +261,7 @@ def test_weights_that_have_changed_are_refused(encoder: Callable[[Model], Any], 
         encoder(model)
 
 
-@pytest.mark.parametrize("encoder", [ColdEncoder, TorchEncoder])
+@pytest.mark.parametrize("encoder", [NumpyEncoder, TorchEncoder])
 def test_weights_that_are_gone_are_refused(encoder: Callable[[Model], Any], tmp_path: Path) -> None:
     model = save_tiny(tmp_path)
     model.weights.unlink()
@@ -268,7 +269,7 @@ def test_weights_that_are_gone_are_refused(encoder: Callable[[Model], Any], tmp_
         encoder(model)
 
 
-@pytest.mark.parametrize("encoder", [ColdEncoder, TorchEncoder])
+@pytest.mark.parametrize("encoder", [NumpyEncoder, TorchEncoder])
 def test_a_file_that_holds_no_weights_is_refused(encoder: Callable[[Model], Any], tmp_path: Path) -> None:
     save_tiny(tmp_path)
     (tmp_path / "open_clip_model.safetensors").write_bytes(b"these are not weights, whatever the name says")
@@ -287,7 +288,7 @@ def test_weights_that_do_not_fit_are_refused(change: dict[str, Any], tmp_path: P
     (tmp_path / "open_clip_config.json").write_text(json.dumps(described))
     model = from_folder(tmp_path, f"local-dir:{tmp_path}")
     with pytest.raises(WeightsUnusable, match="not fit"):
-        ColdEncoder(model).encode_texts(["a dog"])
+        NumpyEncoder(model).encode_texts(["a dog"])
     with pytest.raises(WeightsUnusable, match="not fit"):
         TorchEncoder(model, "cpu", "fp32")
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import open_clip.tokenizer
 import pytest
-from hypothesis import given, settings
+from fuzz import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from tiny_models import TEXTS, save_hf
 
@@ -34,7 +35,7 @@ def assert_same(both: tuple[Model, object], text: str, context_length: int) -> N
 
 
 @given(text=SOME, context_length=st.integers(3, 40))
-@settings(deadline=None, max_examples=300)
+@examples(300)
 def test_any_text_has_the_ids_that_open_clip_gives(both: tuple[Model, object], text: str, context_length: int) -> None:
     assert_same(both, text, context_length)
 

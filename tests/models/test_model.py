@@ -12,7 +12,7 @@ from tiny_models import save_hf, save_tiny
 from clipsearch.errors import ModelMismatch, ModelUnknown, WeightsChanged, WeightsUnusable
 from clipsearch.images.preprocess import Preprocess
 from clipsearch.models import model as models
-from clipsearch.models.model import DEFAULT, Model, canonical_name, from_folder, make, means, mini, split_name
+from clipsearch.models.model import DEFAULT, Model, canonical_name, from_folder, make, mini, refers_to, split_name
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def described(weights: Path, preprocess: dict[str, Any] | None = None, **vision:
 )
 def test_a_name_may_leave_out_what_is_clear(weights: Path, name: str, recorded: str, same: bool) -> None:
     model = make(recorded, "X", {"embed_dim": 8, "vision_cfg": {}, "text_cfg": {}}, {}, weights)
-    assert means(name, model) is same
+    assert refers_to(name, model) is same
 
 
 def test_a_record_gives_the_model_back(weights: Path) -> None:
@@ -56,7 +56,7 @@ def test_a_record_keeps_what_a_text_encoder_has_beside_its_weights(tmp_path: Pat
     model = save_hf(tmp_path, "minilm")
     assert model.text is not None
     assert Model.from_json(model.to_json()) == model
-    assert models.as_it_is_now(model.to_json()) == model
+    assert models.current_model(model.to_json()) == model
     other = tmp_path / "other.json"
     other.write_text(model.text.tokenizer.read_text() + " ")
     changes = [
@@ -160,11 +160,11 @@ def test_a_record_as_it_is_now_has_the_weights_of_today(weights: Path, monkeypat
     record = model.to_json()
     weights.write_bytes(b"other weights")
     monkeypatch.setattr(models, "PREPROCESSING_VERSION", models.PREPROCESSING_VERSION + 1)
-    now = models.as_it_is_now(record)
+    now = models.current_model(record)
     assert now == replace(model, sha256=now.sha256)
     assert now.sha256 != model.sha256
     now.check_weights()
-    assert models.as_it_is_now(mini().to_json()) == mini()
+    assert models.current_model(mini().to_json()) == mini()
 
 
 # ------------------------------------------------------------------------------------------ making a model

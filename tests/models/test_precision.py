@@ -95,7 +95,7 @@ def test_the_fastest_that_agrees_is_used(tiny: Model, monkeypatch: pytest.Monkey
 
 def test_one_that_differs_is_left_for_the_next(tiny: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(precision, "measured", lambda *_: {"fp32": 1.0, "bf16": 2.0, "int8": 3.0})
-    monkeypatch.setattr(precision, "LEAST", 1.5)
+    monkeypatch.setattr(precision, "MIN_COSINE", 1.5)
     encoder, told = chosen(tiny)
     rows = encoder.encode_images(PIXELS)
     assert encoder.precision == "fp32"

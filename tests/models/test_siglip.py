@@ -19,7 +19,7 @@ from tiny_models import SIGLIP_KINDS, SMALL_VISION, TEXTS, assert_they_differ, s
 from clipsearch.arrays import unit_rows
 from clipsearch.errors import WeightsUnusable
 from clipsearch.models import siglip
-from clipsearch.models.encoders import ColdEncoder, TorchEncoder, cold_encoder
+from clipsearch.models.encoders import NumpyEncoder, TorchEncoder, cold_encoder
 from clipsearch.models.layers import normalise
 from clipsearch.models.model import Model, from_folder, text_files
 from clipsearch.models.pretrained import builtin_architectures, builtin_config
@@ -100,7 +100,7 @@ def test_both_encoders_do_without_open_clip(
     monkeypatch.setattr(open_clip, "create_model", lambda *_, **__: pytest.fail("open_clip was asked"))
     model = tiny_siglip(kind)[0]
     cold, batches = cold_encoder(model, texts=True, images=True), TorchEncoder(model, "cpu", "fp32")
-    assert isinstance(cold, ColdEncoder)
+    assert isinstance(cold, NumpyEncoder)
     np.testing.assert_allclose(batches.encode_texts(TEXTS), cold.encode_texts(TEXTS))
     pixels = some_pixels(model)
     np.testing.assert_allclose(batches.encode_images(pixels), cold.encode_images(pixels), atol=1e-5)
@@ -153,7 +153,7 @@ def test_the_true_shapes_are_equal(architecture: str, tmp_path: Path, monkeypatc
     model = from_folder(tmp_path, f"local-dir:{tmp_path}")
     pixels = some_pixels(model, 2)
     expected = their_texts((model, net.text, net.visual), TEXTS), their_images((model, net.text, net.visual), pixels)
-    for encoder in (ColdEncoder(model), TorchEncoder(model, "cpu", "fp32")):
+    for encoder in (NumpyEncoder(model), TorchEncoder(model, "cpu", "fp32")):
         np.testing.assert_allclose(encoder.encode_texts(TEXTS), expected[0], atol=1e-5)
         np.testing.assert_allclose(encoder.encode_images(pixels), expected[1], atol=1e-5)
 

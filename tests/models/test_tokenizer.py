@@ -5,7 +5,8 @@ import sys
 
 import open_clip
 import pytest
-from hypothesis import given, settings
+from fuzz import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from clipsearch.models.tokenizer import END_OF_TEXT, START_OF_TEXT, tokenize
@@ -63,19 +64,19 @@ def assert_same(text: str, context_length: int = 77) -> None:
 
 
 @given(st.text())
-@settings(deadline=None, max_examples=300)
+@examples(300)
 def test_any_text_has_the_ids_that_open_clip_gives(text: str) -> None:
     assert_same(text)
 
 
 @given(st.text(st.characters(min_codepoint=0, max_codepoint=127), max_size=120))
-@settings(deadline=None, max_examples=300)
+@examples(300)
 def test_any_ascii_text_has_the_ids_that_open_clip_gives(text: str) -> None:
     assert_same(text)
 
 
 @given(st.lists(WORDS, max_size=12).map("".join), st.integers(2, 20))
-@settings(deadline=None, max_examples=300)
+@examples(300)
 def test_awkward_texts_have_the_ids_that_open_clip_gives(text: str, context_length: int) -> None:
     assert_same(text, context_length)
 

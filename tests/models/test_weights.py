@@ -11,7 +11,8 @@ import pytest
 import safetensors.numpy
 import safetensors.torch
 import torch
-from hypothesis import HealthCheck, given, settings
+from fuzz import examples
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from clipsearch.errors import WeightsUnusable
@@ -55,7 +56,7 @@ def test_a_file_that_is_not_there_is_unusable(tmp_path: Path) -> None:
 
 
 @given(rng=st.randoms(use_true_random=False))
-@settings(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_damaged_header_is_read_or_unusable(rng: random.Random, tmp_path: Path) -> None:
     data = bytearray(safetensors.torch.save({"a": torch.zeros(2, 3), "b": torch.zeros(4, dtype=torch.bfloat16)}))
     for _ in range(rng.randrange(1, 4)):

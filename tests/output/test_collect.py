@@ -263,7 +263,7 @@ def test_half_a_copy_is_never_left(
     def half(source: Any, target: Any) -> None:
         if Path(source).name == "two.jpg":
             Path(target).write_text("hal")
-            seen.extend(path.name for path in (tmp_path / "to").iterdir() if not path.name.startswith(".clipsearch-"))
+            seen.extend(path.name for path in (tmp_path / "to").iterdir() if not path.name.startswith("."))
             raise OSError(number, os.strerror(number), source)
         real(source, target)
 
@@ -292,7 +292,7 @@ def test_an_interrupt_leaves_nothing_half_done(
 @pytest.mark.parametrize("below", ["", "deeper"])
 def test_a_file_is_no_folder(tmp_path: Path, photos: list[Path], below: str) -> None:
     file = write(tmp_path / "to", "a file")
-    with pytest.raises(BadRequest, match=r"/to.*there is a file in its place"):
+    with pytest.raises(BadRequest, match=r"/to.*cannot be created: it or a parent is a file"):
         collect(hits_of(*photos), file / below, link=False, numbered=False)
     assert file.read_text() == "a file"
 

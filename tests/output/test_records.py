@@ -31,7 +31,9 @@ def objects(chunks: object) -> list[dict[str, object]]:
 
 
 def test_a_hit_has_the_fields_that_the_readme_names() -> None:
-    [found] = objects(records.jsonl([Hit(1, 0.12345678, KNOWN, 0.5, (UNKNOWN,), (b"/a/link.jpg",))], query="a dog"))
+    [found] = objects(
+        records.hits([Hit(1, 0.12345678, KNOWN, 0.5, (UNKNOWN,), (b"/a/link.jpg",))], "jsonl", query="a dog")
+    )
     assert found == {
         "query": "a dog",
         "rank": 1,
@@ -53,7 +55,7 @@ def test_a_hit_has_the_fields_that_the_readme_names() -> None:
         "same_file": [{"path": "/a/link.jpg"}],
     }
     assert next(iter(found)) == "query"
-    [plain] = json.loads(b"".join(records.json_array([Hit(1, None, UNKNOWN)])))
+    [plain] = json.loads(b"".join(records.hits([Hit(1, None, UNKNOWN)], "json")))
     assert [plain[name] for name in ("score", "confidence", "taken", "camera", "latitude")] == [None] * 5
     assert base64.b64decode(plain["path_b64"]) == RAW
 
@@ -61,13 +63,13 @@ def test_a_hit_has_the_fields_that_the_readme_names() -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="names here are not any bytes")
 def test_paths_are_raw_and_tsv_keeps_a_line_a_line() -> None:
     hits = [Hit(1, 0.5, KNOWN), Hit(2, None, UNKNOWN)]
-    assert b"".join(records.paths(hits, b"\0")) == KNOWN.path + b"\0" + RAW + b"\0"
-    assert list(records.tsv(hits)) == [b"1\t0.5000\t/a/b.jpg\n", b"2\t\t/a/\xff\\t\\n\\\\.jpg\n"]
+    assert b"".join(records.hits(hits, "paths", b"\0")) == KNOWN.path + b"\0" + RAW + b"\0"
+    assert list(records.hits(hits, "tsv")) == [b"1\t0.5000\t/a/b.jpg\n", b"2\t\t/a/\xff\\t\\n\\\\.jpg\n"]
 
 
 def test_what_is_not_unicode_is_replaced() -> None:
     damaged = KNOWN._replace(metadata=KNOWN.metadata._replace(camera="a\udcff"))
-    assert json.loads(next(records.jsonl([Hit(1, 0.5, damaged)])))["camera"] == "a?"
+    assert json.loads(next(records.hits([Hit(1, 0.5, damaged)], "jsonl")))["camera"] == "a?"
 
 
 def test_other_names_of_a_file_are_in_no_list_that_a_script_would_delete() -> None:
@@ -95,10 +97,10 @@ def test_similar_photos_are_under_another_key_than_copies() -> None:
 
 def test_labels_and_their_counts() -> None:
     one = Labelled(b"/a\tb.jpg", (("cat\n", 0.75), ("dog", 0.25)))
-    assert list(records.labelled([one], "tsv")) == [b"cat\\n\t0.7500\t/a\\tb.jpg\n", b"dog\t0.2500\t/a\\tb.jpg\n"]
-    [found] = objects(records.labelled([one], "jsonl"))
+    assert list(records.labels([one], "tsv")) == [b"cat\\n\t0.7500\t/a\\tb.jpg\n", b"dog\t0.2500\t/a\\tb.jpg\n"]
+    [found] = objects(records.labels([one], "jsonl"))
     assert found == {"path": "/a\tb.jpg", "label": "cat\n", "probability": 0.75, "labels": {"cat\n": 0.75, "dog": 0.25}}
-    assert json.loads(b"".join(records.labelled([one], "json"))) == [found]
+    assert json.loads(b"".join(records.labels([one], "json"))) == [found]
     rows = [("cat", 3), ("dog", 0)]
     assert list(records.label_counts(rows, "tsv")) == [b"3\tcat\n", b"0\tdog\n"]
     expected = [{"label": "cat", "photos": 3}, {"label": "dog", "photos": 0}]

@@ -22,19 +22,19 @@ from clipsearch.store.filters import EVERYTHING, Filter, Size
 from clipsearch.store.verify import Damage, Repair, Verified
 
 
-@pytest.mark.parametrize("width", range(1, 60))
 @pytest.mark.parametrize(
     "path", ["~/Pictures/2023/summer/IMG_0001.jpg", "/a/" + "x" * 80 + ".jpg", "/\U0001f436/" * 20]
 )
-def test_a_shortened_path_fits_and_keeps_both_ends(path: str, width: int) -> None:
-    short = terminal._shorten(path, width)
-    assert cell_len(short) <= width
-    if cell_len(path) <= width:
-        assert short == path
-    else:
-        head, tail = short.split("…")
-        assert path.startswith(head)
-        assert path.endswith(tail)
+def test_a_shortened_path_fits_and_keeps_both_ends(path: str) -> None:
+    for width in range(1, 60):
+        short = terminal._shorten(path, width)
+        assert cell_len(short) <= width
+        if cell_len(path) <= width:
+            assert short == path
+        else:
+            head, tail = short.split("…")
+            assert path.startswith(head)
+            assert path.endswith(tail)
 
 
 def test_the_name_of_a_file_is_kept_whole_where_it_fits() -> None:
@@ -188,7 +188,7 @@ def test_a_query_in_words() -> None:
     ("where", "words"),
     [
         (EVERYTHING, ""),
-        (Filter(after=datetime(2023, 6, 1)), "since 2023-06-01"),
+        (Filter(after=datetime(2023, 6, 1)), "since 2023-06"),
         (Filter(after=datetime(2023, 6, 1, 18, 3)), "since 2023-06-01 18:03"),
         (Filter(before=datetime(2023, 6, 1, 0, 0, 5, 99)), "before 2023-06-01 00:00:05"),
         (Filter(near=Circle(48.85, 2.35, 5)), "within 5 km of 48.85, 2.35"),

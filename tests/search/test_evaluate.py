@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import SCENES, Run, damage, save_scenes
-from hypothesis import given, settings
+from fuzz import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from clipsearch.arrays import unit_rows
 from clipsearch.errors import IndexDamaged
-from clipsearch.models.encoders import ColdEncoder
+from clipsearch.models.encoders import NumpyEncoder
 from clipsearch.models.model import mini
 from clipsearch.search import evaluate as evaluation
 from clipsearch.search.evaluate import Recall, evaluate, ranks
@@ -31,7 +32,7 @@ def test_recall_counts_ranks() -> None:
     assert Recall.of(np.array([1])) == Recall(1, 1, 1, 1)
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(st.integers(0, 2**32), st.integers(1, 8), st.integers(1, 30), st.integers(1, 30))
 def test_ranks_are_those_of_sorting(seed: int, queries: int, rows: int, block: int) -> None:
     rng = np.random.default_rng(seed)
@@ -130,9 +131,9 @@ def test_photos_that_are_not_indexed_are_left_out_aloud(clipsearch: Run, drawn: 
         (b"00.png\t\xff\xfe\n", "-, line 1: the caption is not UTF-8"),
         ("00.png\t\u00a0\n".encode(), "-, line 1: expected a path, a tab and a caption"),
         ("00.png\ta dog\n".encode("utf-16-le"), "-, line 1: expected a path, a tab and a caption"),
-        (b"/gone/1.jpg\ta dog\n", "none of the listed photos is in the index, such as /gone/1.jpg"),
-        (b"", "the list is empty; write a path, a tab and a caption a line"),
-        (b"\xef\xbb\xbf\n\n", "the list is empty; write a path, a tab and a caption a line"),
+        (b"/gone/1.jpg\ta dog\n", "none of the listed photos is indexed, such as /gone/1.jpg"),
+        (b"", "the list is empty; write one path, a tab and a caption per line"),
+        (b"\xef\xbb\xbf\n\n", "the list is empty; write one path, a tab and a caption per line"),
     ],
 )
 def test_a_list_that_cannot_be_used_gets_one_sentence(
@@ -172,9 +173,9 @@ def test_both_directions_are_those_of_brute_force(drawn: Path, drawn_index: Path
     with Store.open(drawn_index) as store:
         measured = evaluate(store, [(os.fsencode(drawn / f"{n:02d}.png"), caption) for n, caption in said])
         image_ids = [store.image_of(store.roots()[0], b"%02d.png" % n) for n in range(40)]
-        images = unit_rows(np.stack([store.embeddings_of([image_id])[1][0] for image_id in image_ids]))
+        images = unit_rows(np.stack([store.images.embeddings_of([image_id])[1][0] for image_id in image_ids]))
     captions = sorted({caption for _, caption in said})
-    texts = ColdEncoder(mini()).encode_texts(captions)
+    texts = NumpyEncoder(mini()).encode_texts(captions)
     scores = images @ texts.T
     right = np.zeros(scores.shape, bool)
     for n, caption in said:

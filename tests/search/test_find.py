@@ -22,7 +22,7 @@ from clipsearch.search import embed as embedding
 from clipsearch.search.find import Searcher
 from clipsearch.search.hit import Hit
 from clipsearch.search.question import Limits, Term, image_term, text_terms
-from clipsearch.store import vectors
+from clipsearch.store import nearest
 from clipsearch.store.catalogue import Root, Store
 from clipsearch.store.filters import Filter
 
@@ -85,7 +85,7 @@ def photos(store: Store, tmp_path: Path) -> Root:
     """A root for the photos of a test."""
     folder = tmp_path.resolve() / "photos"
     folder.mkdir()
-    return store.add_root(os.fsencode(folder), Rules())
+    return store.folders.add(os.fsencode(folder), Rules())
 
 
 def put(store: Store, root: Root, name: str, row: np.ndarray | None = None, content: bytes | None = None) -> Path:
@@ -97,8 +97,8 @@ def put(store: Store, root: Root, name: str, row: np.ndarray | None = None, cont
     digest = content_hash(content)
     image_id = store.find_image(digest)
     if image_id is None:
-        image_id = store.add_image(digest, Metadata(1, 1), row_of(content) if row is None else row)
-    store.put_photo(root, FoundFile(os.fsencode(name), len(content), 1), image_id, None)
+        image_id = store.images.add(digest, Metadata(1, 1), row_of(content) if row is None else row)
+    store.photos.put(root, FoundFile(os.fsencode(name), len(content), 1), image_id, None)
     store.commit()
     return path
 
@@ -261,7 +261,7 @@ def test_hits_come_by_score_then_by_path_and_every_copy_is_one(
     assert [hit.rank for hit in hits] == [1, 2, 3, 4, 5]
     assert len({hit.score for hit in hits[1:4]}) == 1
     assert hits[0].score == pytest.approx(0.95, abs=1e-3)
-    assert hits[1].photo.path == os.fsencode(hits[1].path)
+    assert hits[1].photo.file == os.fsencode(hits[1].path)
     assert names(Searcher(store).query([text_term("sea")], Limits(3))) == ["best.jpg", "b.jpg", "a.jpg"]
 
 
@@ -279,7 +279,7 @@ def test_a_name_that_is_not_utf8_is_still_a_name(store: Store, photos: Root, enc
     path = put(store, photos, os.fsdecode(b"caf\xe9 \xff.jpg"))
     [hit] = Searcher(store).query([text_term("sea")])
     assert hit.path == path
-    assert hit.photo.path.endswith(b"/caf\xe9 \xff.jpg")
+    assert hit.photo.file.endswith(b"/caf\xe9 \xff.jpg")
 
 
 def test_deleted_files_are_replaced_by_the_next_best(store: Store, photos: Root, encoder: StubEncoder) -> None:
@@ -305,7 +305,7 @@ def tree(store: Store, tmp_path: Path, encoder: StubEncoder) -> Path:
     for name in ("a", "b", "c"):
         (top / name).mkdir(parents=True)
     for name in ("a", "b"):
-        root = store.add_root(os.fsencode(top / name), Rules())
+        root = store.folders.add(os.fsencode(top / name), Rules())
         for photo in ("1.jpg", "sub/2.jpg", "sub/deep/3.jpg", "sub-4.jpg"):
             put(store, root, photo, content=f"{name}/{photo}".encode())
         put(store, root, "sub/same.jpg", content=b"in both")
@@ -388,24 +388,24 @@ def crowd(tmp_path_factory: pytest.TempPathFactory) -> Path:
         roots = []
         for name in ("x", "y"):
             (top / name).mkdir()
-            roots.append(made.add_root(os.fsencode(top / name), Rules()))
+            roots.append(made.folders.add(os.fsencode(top / name), Rules()))
         for n in range(450):
             put(made, roots[n % 2], f"{n % 5}/{n}.jpg", content=b"%d" % (n % 400))
-        vectors.refresh(made)
+        made.vectors.update()
         for root in roots:
-            gone = [known.path for known in made.known(root) if rng.random() < 0.1]
-            made.remove_photos(root, gone)
+            gone = [known.path for known in made.photos.known(root) if rng.random() < 0.1]
+            made.photos.remove(root, gone)
         made.prune()
         for n in range(1000, 1060):
             put(made, roots[n % 2], f"{n % 5}/{n}.jpg", content=b"%d" % (n % 1040))
         for root in roots:
-            for known in made.known(root):
+            for known in made.photos.known(root):
                 if rng.random() < 0.15:
                     Path(os.fsdecode(root.path), os.fsdecode(known.path)).unlink()
-        assert len(made.dropped())
-        segments = made.segments()
+        assert len(made.vectors._dropped())
+        segments = made.vectors.segments()
         assert segments
-        assert made.count_embeddings(after=segments[-1].last)
+        assert made.images.count(after=segments[-1].last)
     return top
 
 
@@ -420,25 +420,25 @@ def test_the_ranking_is_that_of_brute_force(
     min_score: float | None,
     exact: bool,
 ) -> None:
-    monkeypatch.setattr(vectors, "SMALL", 0)
-    monkeypatch.setattr(vectors, "EXACT", 0)
-    monkeypatch.setattr(vectors, "_CANDIDATES", 20)
+    monkeypatch.setattr(nearest, "SMALL", 0)
+    monkeypatch.setattr(nearest, "EXACT", 0)
+    monkeypatch.setattr(nearest, "_CANDIDATES", 20)
     with Store.open(crowd / "index") as opened:
         embeddings = {
             int(i): row.astype(np.float64)
-            for ids, rows in opened.embeddings()
+            for ids, rows in opened.images.embeddings()
             for i, row in zip(ids, rows, strict=True)
         }
         photos = opened.photos_of(embeddings)
         folder = os.fsencode(crowd / under) + b"/" if under is not None and under != "." else b""
-        there = [photo for photo in photos if photo.path.startswith(folder) and os.path.exists(photo.path)]
+        there = [photo for photo in photos if photo.file.startswith(folder) and os.path.exists(photo.file)]
         searcher = Searcher(opened, Filter(under=None if under is None else str(crowd / under)))
         for number, k in enumerate((1, 2, 5, 20, 60, 1000)):
             query = row_of(f"text {number}").astype(np.float64)
-            expected = sorted((-float(embeddings[photo.image_id] @ query), photo.path) for photo in there)[:k]
+            expected = sorted((-float(embeddings[photo.image_id] @ query), photo.file) for photo in there)[:k]
             if min_score is not None:
                 expected = [(score, path) for score, path in expected if -score >= min_score]
             hits = searcher.query([text_term(f"text {number}")], Limits(k, min_score, exact=exact))
-            assert [hit.photo.path for hit in hits] == [path for _, path in expected]
+            assert [hit.photo.file for hit in hits] == [path for _, path in expected]
             np.testing.assert_allclose([hit.score for hit in hits], [-score for score, _ in expected], atol=1e-6)
             assert [hit.rank for hit in hits] == list(range(1, len(expected) + 1))

@@ -20,7 +20,7 @@ from clipsearch.errors import CatalogueDamaged, IndexDamaged, IndexOutdated, Ind
 from clipsearch.images.read import content_hash
 from clipsearch.images.scan import FoundFile, Rules
 from clipsearch.paths import absolute, join, relative_to
-from clipsearch.store import schema, vectors
+from clipsearch.store import catalogue, database, schema
 from clipsearch.store.catalogue import CATALOGUE, Offline, Store
 from clipsearch.store.verify import repair
 
@@ -42,30 +42,30 @@ def store(folder: Path) -> Iterator[Store]:
 def test_what_was_written_is_read_again(folder: Path) -> None:
     rules = Rules(hidden=True, follow_links=True, any_name=True, exclude=("*.tmp", "ä\udcff"), raw=False, video=False)
     with Store.create(folder, "a model", DIM) as store:
-        root = store.add_root(b"/photos", rules)
-        image_id = store.add_image(content_hash(b"one"), METADATA, row(1))
-        store.put_photo(root, FoundFile(b"a/one.jpg", 3, 12345678901234567), image_id, None)
-        store.put_photo(root, FoundFile(b"bad.jpg", 5, 6), None, "not an image")
+        root = store.folders.add(b"/photos", rules)
+        image_id = store.images.add(content_hash(b"one"), METADATA, row(1))
+        store.photos.put(root, FoundFile(b"a/one.jpg", 3, 12345678901234567), image_id, None)
+        store.photos.put(root, FoundFile(b"bad.jpg", 5, 6), None, "not an image")
         store.commit()
     with Store.open(folder) as store:
         assert (store.model, store.dim) == ("a model", DIM)
         assert store.roots() == [root]
         [photo] = store.photos_of([image_id])
-        assert (photo.path, photo.size, photo.mtime_ns) == (b"/photos/a/one.jpg", 3, 12345678901234567)
+        assert (photo.file, photo.size, photo.mtime_ns) == (b"/photos/a/one.jpg", 3, 12345678901234567)
         assert (photo.content, photo.metadata) == (content_hash(b"one"), METADATA)
-        ids, rows = store.embeddings_of([image_id])
+        ids, rows = store.images.embeddings_of([image_id])
         assert ids.tolist() == [image_id]
         assert np.array_equal(rows[0], row(1).astype(np.float16))
-        assert store.skipped() == [(b"/photos/bad.jpg", "not an image")]
+        assert store.photos.skipped() == [(b"/photos/bad.jpg", "not an image")]
         [counts] = store.counts()
         assert (counts.photos, counts.skipped) == (1, 1)
-        assert store.has_image(content_hash(b"one"))
-        assert not store.has_image(content_hash(b"two"))
+        assert store.images.is_known(content_hash(b"one"))
+        assert not store.images.is_known(content_hash(b"two"))
 
 
 def test_creating_an_index_that_exists_opens_it(folder: Path) -> None:
     with Store.create(folder, "a model", DIM) as store:
-        store.add_root(b"/photos", Rules())
+        store.folders.add(b"/photos", Rules())
         store.commit()
     with Store.create(folder, "another model", 9) as store:
         assert (store.model, store.dim) == ("a model", DIM)
@@ -112,7 +112,7 @@ def test_an_older_index_is_replaced_when_that_is_asked_for(folder: Path) -> None
     journal.write_bytes(b"of the older catalogue")
     with Store.create(folder, "another model", 9, anew=True) as store:
         assert (store.model, store.dim, store.roots()) == ("another model", 9, [])
-        store.add_root(b"/photos", Rules())
+        store.folders.add(b"/photos", Rules())
         store.commit()
     with Store.create(folder, "a third", 5, anew=True) as again:  # which is not outdated, and stays
         assert (again.model, len(again.roots())) == ("another model", 1)
@@ -132,7 +132,7 @@ def older(folder: Path) -> None:
 def test_photos_that_lose_one_image_at_a_time_do_not_collide(folder: Path) -> None:
     """SQLite fails on a conflict within a trigger of an upsert, whatever the trigger says."""
     with Store.create(folder, "a model", DIM) as store:
-        root = store.add_root(b"/photos", Rules())
+        root = store.folders.add(b"/photos", Rules())
         put(store, root, b"a.jpg")
         put(store, root, b"b.jpg", b"a.jpg")
         for name in (b"a.jpg", b"b.jpg"):
@@ -149,7 +149,7 @@ def test_photos_that_lose_one_image_at_a_time_do_not_collide(folder: Path) -> No
 def test_an_unknown_format_is_refused(folder: Path, statement: str) -> None:
     Store.create(folder, "a model", DIM).close()
     damage(folder, statement)
-    with pytest.raises(IndexUnusable, match="no format that is known"):
+    with pytest.raises(IndexUnusable, match="has no known format"):
         Store.open(folder)
 
 
@@ -187,7 +187,7 @@ def test_a_creation_that_was_cut_short_leaves_no_catalogue(folder: Path, monkeyp
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(schema, "initialise", fail)
+        patch.setattr(catalogue, "_initialise", fail)
         with pytest.raises(KeyboardInterrupt):
             Store.create(folder, "a model", DIM)
     with pytest.raises(NoIndex):
@@ -214,9 +214,9 @@ def test_only_its_owner_can_read_an_index_in_a_folder_that_existed(tmp_path: Pat
     before = os.umask(umask)
     try:
         with Store.create(folder, "a model", DIM) as store:
-            put(store, store.add_root(absolute(tmp_path), Rules()), b"a.png")
+            put(store, store.folders.add(absolute(tmp_path), Rules()), b"a.png")
             store.commit()
-            vectors.refresh(store, store.segments() or ())
+            store.vectors.update(store.vectors.segments() or ())
             with store.rebuilding("a model", DIM) as rebuilt:
                 put(rebuilt, rebuilt.roots()[0], b"b.png")
                 assert_private(folder, others)
@@ -254,14 +254,14 @@ def test_closing_twice_is_harmless(folder: Path) -> None:
 
 def test_a_discarded_index_leaves_nothing(folder: Path) -> None:
     with Store.create(folder, "a model", DIM) as store:
-        store.has_image(b"")
+        store.images.is_known(b"")
         store.discard()
     assert not folder.exists()
 
 
 def test_an_index_in_a_folder_that_cannot_be_written_to_is_read(folder: Path, tmp_path: Path) -> None:
     with Store.create(folder, "a model", DIM) as store:
-        put(store, store.add_root(b"/photos", Rules()), b"a.jpg")
+        put(store, store.folders.add(b"/photos", Rules()), b"a.jpg")
         store.commit()
     copy = tmp_path / "copy"
     shutil.copytree(folder, copy)
@@ -276,7 +276,7 @@ def test_an_index_in_a_folder_that_cannot_be_written_to_is_read(folder: Path, tm
 def test_where_sqlite_cannot_make_its_files_the_catalogue_is_read_alone(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    put(store, store.add_root(b"/photos", Rules()), b"a.jpg")
+    put(store, store.folders.add(b"/photos", Rules()), b"a.jpg")
     store.commit()
     store.close()
     modes = []
@@ -288,7 +288,7 @@ def test_where_sqlite_cannot_make_its_files_the_catalogue_is_read_alone(
         return real(place, **options)
 
     real = sqlite3.connect
-    monkeypatch.setattr(schema.sqlite3, "connect", connect)
+    monkeypatch.setattr(database.sqlite3, "connect", connect)
     with Store.open(store.folder) as reader:
         assert paths(reader) == [b"/photos/a.jpg"]
     assert modes == ["mode=ro", "immutable=1"]
@@ -298,12 +298,12 @@ def test_where_sqlite_cannot_make_its_files_the_catalogue_is_read_alone(
 
 
 def test_a_reader_sees_one_moment_while_a_writer_commits(store: Store) -> None:
-    root = store.add_root(b"/photos", Rules())
+    root = store.folders.add(b"/photos", Rules())
     put(store, root, b"a.jpg")
     store.commit()
     with Store.open(store.folder) as first, Store.open(store.folder) as second:
         put(store, root, b"b.jpg")
-        store.remove_photos(root, [b"a.jpg"])
+        store.photos.remove(root, [b"a.jpg"])
         store.prune()
         store.commit()
         assert paths(first) == paths(second) == [b"/photos/a.jpg"]
@@ -313,18 +313,18 @@ def test_a_reader_sees_one_moment_while_a_writer_commits(store: Store) -> None:
 
 
 def test_a_lookup_sees_what_is_committed_and_no_more(store: Store) -> None:
-    store.add_image(content_hash(b"one"), METADATA, row(1))
-    assert not store.has_image(content_hash(b"one"))
+    store.images.add(content_hash(b"one"), METADATA, row(1))
+    assert not store.images.is_known(content_hash(b"one"))
     store.commit()
-    assert store.has_image(content_hash(b"one"))
+    assert store.images.is_known(content_hash(b"one"))
 
 
 def test_what_was_not_committed_is_forgotten_on_closing(store: Store) -> None:
-    root = store.add_root(b"/photos", Rules())
+    root = store.folders.add(b"/photos", Rules())
     put(store, root, b"a.jpg")
     store.commit()
     put(store, root, b"b.jpg")
-    store.remove_photos(root, [b"a.jpg"])
+    store.photos.remove(root, [b"a.jpg"])
     store.close()
     with Store.open(store.folder) as reader:
         assert paths(reader) == [b"/photos/a.jpg"]
@@ -335,7 +335,7 @@ def test_what_was_not_committed_is_forgotten_on_closing(store: Store) -> None:
 
 
 def test_equal_contents_share_an_image_and_keep_every_path(store: Store) -> None:
-    root = store.add_root(b"/photos", Rules())
+    root = store.folders.add(b"/photos", Rules())
     ids = {put(store, root, path, b"same") for path in (b"a.jpg", b"b.jpg", b"c/d.jpg")}
     assert len(ids) == 1
     assert image_ids(store) == list(ids)
@@ -343,33 +343,33 @@ def test_equal_contents_share_an_image_and_keep_every_path(store: Store) -> None
 
 
 def test_an_image_goes_with_its_last_photo(store: Store) -> None:
-    root = store.add_root(b"/photos", Rules())
+    root = store.folders.add(b"/photos", Rules())
     put(store, root, b"a.jpg", b"same")
     put(store, root, b"b.jpg", b"same")
     other = put(store, root, b"c.jpg")
-    store.remove_photos(root, [b"a.jpg"])
+    store.photos.remove(root, [b"a.jpg"])
     store.prune()
     assert len(image_ids(store)) == 2
-    store.remove_photos(root, [b"b.jpg"])
+    store.photos.remove(root, [b"b.jpg"])
     store.prune()
     assert image_ids(store) == [other]
     assert store.find_image(content_hash(b"same")) is None
-    assert store.count_embeddings() == 1
+    assert store.images.count() == 1
 
 
 def test_an_image_that_lost_a_photo_and_gained_another_stays(store: Store) -> None:
-    root = store.add_root(b"/photos", Rules())
+    root = store.folders.add(b"/photos", Rules())
     kept = put(store, root, b"a.jpg", b"same")
-    store.remove_photos(root, [b"a.jpg"])
+    store.photos.remove(root, [b"a.jpg"])
     put(store, root, b"renamed.jpg", b"same")
     store.prune()
     assert image_ids(store) == [kept]
     assert paths(store) == [b"/photos/renamed.jpg"]
-    assert store.dropped().tolist() == []
+    assert store.vectors._dropped().tolist() == []
 
 
 def test_contents_that_swap_names_are_kept(store: Store) -> None:
-    root = store.add_root(b"/photos", Rules())
+    root = store.folders.add(b"/photos", Rules())
     a, b = put(store, root, b"a.jpg", b"A"), put(store, root, b"b.jpg", b"B")
     assert (put(store, root, b"a.jpg", b"B"), put(store, root, b"b.jpg", b"A")) == (b, a)
     store.prune()
@@ -378,33 +378,33 @@ def test_contents_that_swap_names_are_kept(store: Store) -> None:
 
 
 def test_a_photo_that_becomes_unreadable_lets_its_image_go(store: Store) -> None:
-    root = store.add_root(b"/photos", Rules())
+    root = store.folders.add(b"/photos", Rules())
     gone = put(store, root, b"a.jpg")
-    store.put_photo(root, FoundFile(b"a.jpg", 1, 2), None, "not an image")
+    store.photos.put(root, FoundFile(b"a.jpg", 1, 2), None, "not an image")
     store.prune()
     assert image_ids(store) == []
-    assert store.dropped().tolist() == [gone]
+    assert store.vectors._dropped().tolist() == [gone]
     assert store.image_of(root, b"a.jpg") is None
 
 
 def test_ids_are_never_used_again(store: Store) -> None:
-    root = store.add_root(b"/photos", Rules())
+    root = store.folders.add(b"/photos", Rules())
     used = [put(store, root, name) for name in (b"a", b"b", b"c")]
-    store.remove_photos(root, [b"a", b"b", b"c"])
+    store.photos.remove(root, [b"a", b"b", b"c"])
     store.prune()
     store.commit()
     store.close()
     with Store.open(store.folder, write=True) as again:
         assert put(again, root, b"d") > max(used)
-        assert again.dropped().tolist() == used
+        assert again.vectors._dropped().tolist() == used
 
 
 def test_a_removed_root_takes_its_photos_along(store: Store) -> None:
-    here, there = store.add_root(b"/here", Rules()), store.add_root(b"/there", Rules())
+    here, there = store.folders.add(b"/here", Rules()), store.folders.add(b"/there", Rules())
     put(store, here, b"a.jpg", b"same")
     put(store, here, b"b.jpg")
     put(store, there, b"a.jpg", b"same")
-    assert store.remove_root(here) == 2
+    assert store.folders.remove(here) == 2
     store.prune()
     assert store.roots() == [there]
     assert paths(store) == [b"/there/a.jpg"]
@@ -412,38 +412,38 @@ def test_a_removed_root_takes_its_photos_along(store: Store) -> None:
 
 
 def test_known_files_come_in_bytewise_order(store: Store) -> None:
-    root = store.add_root(b"/photos", Rules())
+    root = store.folders.add(b"/photos", Rules())
     names = [b"b.jpg", b"a/z.jpg", b"a.jpg", b"a/b/c.jpg", b"a-b.jpg", b"\xff\xfe.jpg", b"Z.jpg", "ä.jpg".encode()]
     for name in names:
         put(store, root, name)
-    assert [known.path for known in store.known(root)] == sorted(names)
+    assert [known.path for known in store.photos.known(root)] == sorted(names)
 
 
 def test_known_files_under_a_folder_are_those_in_it(store: Store) -> None:
-    root, other = store.add_root(b"/photos", Rules()), store.add_root(b"/other", Rules())
+    root, other = store.folders.add(b"/photos", Rules()), store.folders.add(b"/other", Rules())
     for name in (b"a", b"a.jpg", b"a-b/x", b"a/x", b"a/y/z", b"a0", b"a0/x", b"\xff/x"):
         put(store, root, name)
     put(store, other, b"a/x")
     put(store, other, b"a/elsewhere")
-    assert [known.path for known in store.known(root, b"a")] == [b"a/x", b"a/y/z"]
-    assert [known.path for known in store.known(root, b"\xff")] == [b"\xff/x"]
+    assert [known.path for known in store.photos.known(root, b"a")] == [b"a/x", b"a/y/z"]
+    assert [known.path for known in store.photos.known(root, b"\xff")] == [b"\xff/x"]
 
 
 def test_known_files_tell_what_was_skipped_and_why(store: Store) -> None:
-    root = store.add_root(b"/photos", Rules())
-    store.put_photo(root, FoundFile(b"bad.jpg", 7, 8), None, "empty file")
-    [known] = store.known(root)
+    root = store.folders.add(b"/photos", Rules())
+    store.photos.put(root, FoundFile(b"bad.jpg", 7, 8), None, "empty file")
+    [known] = store.photos.known(root)
     assert (known.path, known.size, known.mtime_ns, known.error) == (b"bad.jpg", 7, 8, "empty file")
 
 
 def test_many_images_are_looked_up_at_once(store: Store) -> None:
-    root = store.add_root(b"/photos", Rules())
+    root = store.folders.add(b"/photos", Rules())
     ids = [put(store, root, b"%04d" % n) for n in range(1203)]
-    found, rows = store.embeddings_of(ids)
+    found, rows = store.images.embeddings_of(ids)
     assert sorted(found.tolist()) == ids
     assert rows.shape == (1203, DIM)
     assert len(store.photos_of(ids)) == 1203
-    blocks = list(store.embeddings(after=ids[2], block=500))
+    blocks = list(store.images.embeddings(after=ids[2], block=500))
     assert [len(block) for block, _ in blocks] == [500, 500, 200]
 
 
@@ -452,32 +452,32 @@ def test_many_images_are_looked_up_at_once(store: Store) -> None:
 
 def test_a_new_root_absorbs_the_roots_in_it(store: Store) -> None:
     name = b"\xff\xfe/caf\xe9 \n.jpg"
-    inner = store.add_root(b"/media/\xe9/photos", Rules(hidden=True))
-    beside = store.add_root(b"/media2", Rules())
+    inner = store.folders.add(b"/media/\xe9/photos", Rules(hidden=True))
+    beside = store.folders.add(b"/media2", Rules())
     put(store, inner, name)
     put(store, inner, b"a.jpg")
     put(store, beside, b"b.jpg")
-    outer = store.add_root(b"/media", Rules())
+    outer = store.folders.add(b"/media", Rules())
     assert store.roots() == [outer, beside]
-    assert [known.path for known in store.known(outer)] == [b"\xe9/photos/a.jpg", b"\xe9/photos/" + name]
+    assert [known.path for known in store.photos.known(outer)] == [b"\xe9/photos/a.jpg", b"\xe9/photos/" + name]
     assert paths(store) == [b"/media/\xe9/photos/a.jpg", b"/media/\xe9/photos/" + name, b"/media2/b.jpg"]
-    store.remove_photos(outer, [b"\xe9/photos/" + name])  # found only if it is still a blob
+    store.photos.remove(outer, [b"\xe9/photos/" + name])  # found only if it is still a blob
     assert len(paths(store)) == 2
 
 
 def test_the_root_of_all_files_can_be_a_root(store: Store) -> None:
-    inner = store.add_root(b"/photos", Rules())
+    inner = store.folders.add(b"/photos", Rules())
     put(store, inner, b"a.jpg")
-    everything = store.add_root(b"/", Rules())
+    everything = store.folders.add(b"/", Rules())
     assert store.roots() == [everything]
-    assert [known.path for known in store.known(everything)] == [b"photos/a.jpg"]
+    assert [known.path for known in store.photos.known(everything)] == [b"photos/a.jpg"]
     assert paths(store) == [b"/photos/a.jpg"]
 
 
 def test_rules_are_replaced(store: Store) -> None:
-    root = store.add_root(b"/photos", Rules(hidden=True))
+    root = store.folders.add(b"/photos", Rules(hidden=True))
     for rules in (Rules(exclude=("x",), any_name=True), Rules(raw=False), Rules(video=False), Rules()):
-        root = store.set_rules(root, rules)
+        root = store.folders.set_rules(root, rules)
         assert store.roots() == [root]
         assert root.rules == rules
 
@@ -514,17 +514,17 @@ def test_an_absolute_path_has_links_resolved_and_raw_bytes(tmp_path: Path, monke
 
 
 def test_a_rebuild_takes_its_place_only_when_it_ends(store: Store) -> None:
-    root = store.add_root(b"/photos", Rules(hidden=True, exclude=("x",), video=False))
+    root = store.folders.add(b"/photos", Rules(hidden=True, exclude=("x",), video=False))
     put(store, root, b"old.jpg")
     store.commit()
     before = Store.open(store.folder)
     with store.rebuilding("another model", 2) as rebuilt:
         assert rebuilt.roots() == [root]
         assert rebuilt.is_empty()
-        image_id = rebuilt.add_image(content_hash(b"new"), METADATA, np.ones(2, np.float32))
-        rebuilt.put_photo(root, FoundFile(b"new.jpg", 1, 1), image_id, None)
+        image_id = rebuilt.images.add(content_hash(b"new"), METADATA, np.ones(2, np.float32))
+        rebuilt.photos.put(root, FoundFile(b"new.jpg", 1, 1), image_id, None)
         rebuilt.commit()
-        assert rebuilt.has_image(content_hash(b"new"))
+        assert rebuilt.images.is_known(content_hash(b"new"))
         with Store.open(store.folder) as reader:
             assert (reader.model, reader.dim, paths(reader)) == ("a model", DIM, [b"/photos/old.jpg"])
     assert (store.model, store.dim, paths(store)) == ("another model", 2, [b"/photos/new.jpg"])
@@ -537,7 +537,7 @@ def test_a_rebuild_takes_its_place_only_when_it_ends(store: Store) -> None:
 
 
 def test_a_rebuild_that_fails_leaves_the_old_index_and_no_file(store: Store) -> None:
-    root = store.add_root(b"/photos", Rules())
+    root = store.folders.add(b"/photos", Rules())
     put(store, root, b"old.jpg")
     store.commit()
     listing = sorted(path.name for path in store.folder.iterdir())
@@ -546,7 +546,7 @@ def test_a_rebuild_that_fails_leaves_the_old_index_and_no_file(store: Store) -> 
         with store.rebuilding("another model", 2) as rebuilt:
             put(rebuilt, root, b"new.jpg")
             rebuilt.commit()
-            assert rebuilt.has_image(content_hash(b"new.jpg"))
+            assert rebuilt.images.is_known(content_hash(b"new.jpg"))
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
@@ -571,7 +571,7 @@ def test_what_a_killed_rebuild_left_does_not_disturb_the_next(store: Store) -> N
 
 def test_what_keeps_a_root_from_being_looked_at(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path.resolve() / "photos"
-    root = store.add_root(os.fsencode(folder), Rules())
+    root = store.folders.add(os.fsencode(folder), Rules())
     put(store, root, b"a.jpg")
     assert store.presence(root).whole is Offline.MISSING
     folder.write_text("a file in the place of the folder")
@@ -584,7 +584,7 @@ def test_what_keeps_a_root_from_being_looked_at(store: Store, tmp_path: Path, mo
     with monkeypatch.context() as patch:
         forbid(patch, folder)
         assert store.presence(root).whole is Offline.UNREADABLE
-    store.remove_photos(root, [b"a.jpg"])
+    store.photos.remove(root, [b"a.jpg"])
     (folder / "a.jpg").unlink()
     assert store.presence(root).whole is None  # a folder that never had photos may be empty
 
@@ -598,7 +598,7 @@ def test_a_folder_without_permissions_is_unreadable_and_not_missing(tmp_path: Pa
     above = Path(tempfile.mkdtemp())
     photos = above / "photos"
     with Store.create(tmp_path / "index", "a model", DIM) as store:
-        put(store, store.add_root(os.fsencode(photos), Rules()), b"a.jpg")
+        put(store, store.folders.add(os.fsencode(photos), Rules()), b"a.jpg")
         store.commit()
         photos.mkdir()
         (photos / "a.jpg").touch()
@@ -617,7 +617,7 @@ def test_a_folder_without_permissions_is_unreadable_and_not_missing(tmp_path: Pa
 
 
 def test_unit_rows_come_in_the_order_that_was_asked_for(store: Store) -> None:
-    root = store.add_root(b"/photos", Rules())
+    root = store.folders.add(b"/photos", Rules())
     ids = [put(store, root, b"%d" % n) for n in range(3)]
     asked = [ids[2], ids[0], ids[2]]
     rows = store.unit_rows_of(asked)

@@ -24,9 +24,9 @@ from clipsearch.images.scan import FoundFile, Rules
 from clipsearch.store.catalogue import Store
 
 store = Store.open(Path(sys.argv[1]), write=True)
-root = store.add_root(b"/committed", Rules())
+root = store.folders.add(b"/committed", Rules())
 store.commit()
-store.add_root(b"/uncommitted", Rules())
+store.folders.add(b"/uncommitted", Rules())
 print("ready", flush=True)
 sys.stdin.read()
 """
@@ -70,7 +70,7 @@ def test_the_lock_of_a_killed_process_is_taken_over_and_its_uncommitted_work_is_
     other_writer.wait()
     with Store.open(folder, write=True) as store:
         assert [root.path for root in store.roots()] == [b"/committed"]
-        store.add_root(b"/more", Rules())
+        store.folders.add(b"/more", Rules())
         store.commit()
         assert (folder / "writer.pid").read_text() == f"{os.getpid()}\n"
 

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import SCENES, Run, damage, forbid, save_scenes
-from hypothesis import HealthCheck, example, given, settings
+from fuzz import examples
+from hypothesis import HealthCheck, example, given
 from hypothesis import strategies as st
 from PIL import Image as Picture
 
@@ -26,9 +27,8 @@ from clipsearch.images.scan import FoundFile, Rules
 from clipsearch.search.find import Searcher
 from clipsearch.search.question import Term
 from clipsearch.store.catalogue import Offline, Store
-from clipsearch.store.conditions import Circle, box_of
+from clipsearch.store.conditions import Circle, box_of, kilometres
 from clipsearch.store.filters import ORIENTATIONS, Filter, Size
-from clipsearch.store.schema import kilometres
 from clipsearch.store.select import _in_box
 from clipsearch.store.selection import all_of
 
@@ -57,13 +57,13 @@ def store(empty_store: Store, tmp_path: Path) -> Store:
     folder = tmp_path.resolve() / "photos"
     folder.mkdir()
     (folder / "paris.jpg").touch()  # so that it is no empty mount point
-    root = empty_store.add_root(os.fsencode(folder), Rules())
+    root = empty_store.folders.add(os.fsencode(folder), Rules())
     changed = int(datetime(2023, 7, 1, 12).timestamp()) * 10**9
     for number, (name, (taken, camera, place, (width, height), size)) in enumerate(PHOTOS.items()):
         metadata = Metadata(width, height, taken, camera, *(place or (None, None)))
         row = rng.normal(size=empty_store.dim)
-        image_id = empty_store.add_image(b"%016d" % number, metadata, (row / np.linalg.norm(row)).astype(np.float32))
-        empty_store.put_photo(root, FoundFile(name.encode(), size, changed), image_id, None)
+        image_id = empty_store.images.add(b"%016d" % number, metadata, (row / np.linalg.norm(row)).astype(np.float32))
+        empty_store.photos.put(root, FoundFile(name.encode(), size, changed), image_id, None)
     empty_store.commit()
     return empty_store
 
@@ -116,16 +116,16 @@ def test_a_filter_lets_through(store: Store, where: Filter, expected: str) -> No
     if where.files:
         where = replace(where, files=[path.replace(b"/photos", store.roots()[0].path) for path in where.files])
     selection = store.select(where)
-    names = [os.path.basename(photo.path).split(b".")[0].decode() for photo in store.newest(selection, 9)]
+    names = [os.path.basename(photo.file).split(b".")[0].decode() for photo in store.newest(selection, 9)]
     assert sorted(names) == sorted(expected.split())
     ids = store.images_in(selection).tolist()
-    of_ids = sorted(photo.path for photo in store.photos_of(ids, selection))
-    assert of_ids == [photo.path for photo in store.by_path(selection)]
+    of_ids = sorted(photo.file for photo in store.photos_of(ids, selection))
+    assert of_ids == [photo.file for photo in store.by_path(selection)]
     assert len(ids) == len(names)
 
 
 @given(st.data())
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_of_several_values_one_must_hold(store: Store, data: st.DataObject) -> None:
     top = os.fsdecode(store.roots()[0].path)
     (Path(top) / "sub").mkdir(exist_ok=True)
@@ -156,7 +156,7 @@ def test_of_several_values_one_must_hold(store: Store, data: st.DataObject) -> N
         )
 
     selection = store.select(where)
-    found = {os.fsdecode(photo.path).removeprefix(f"{top}/") for photo in store.by_path(selection)}
+    found = {os.fsdecode(photo.file).removeprefix(f"{top}/") for photo in store.by_path(selection)}
     assert found == {path for path in PHOTOS if passes(path)}
     assert len(store.images_in(selection)) == len(found)
     everywhere = not under or not all("/sub" in folder for folder in under)
@@ -164,11 +164,11 @@ def test_of_several_values_one_must_hold(store: Store, data: st.DataObject) -> N
 
 
 def test_the_newest_come_first(store: Store) -> None:
-    names = [os.path.basename(photo.path) for photo in store.newest(store.select(), 9)]
+    names = [os.path.basename(photo.file) for photo in store.newest(store.select(), 9)]
     assert names == [b"scan.tif", b"london.JPEG", b"paris.jpg", b"fiji.png"]
     for count in (1, 2, 3):
         some = store.newest(store.select(), count)
-        assert [os.path.basename(photo.path) for photo in some] == names[:count]
+        assert [os.path.basename(photo.file) for photo in some] == names[:count]
 
 
 def test_a_place_that_is_damaged_is_no_place(store: Store) -> None:
@@ -377,12 +377,12 @@ def test_a_filter_reads_the_catalogue_once(drawn_index: Path) -> None:
     statements: list[str] = []
     with Store.open(drawn_index) as store:
         row = np.eye(1, store.dim, dtype=np.float32)[0]
-        store.database.set_trace_callback(statements.append)
+        store.database._connection.set_trace_callback(statements.append)
         searcher = Searcher(store, Filter(after="2000", types=".png"))
         for term in (Term(row), Term(-row)):
             assert searcher.query([term])
         assert len([s for s in statements if "SELECT DISTINCT image FROM photos JOIN images" in s]) == 1
-        store.database.set_trace_callback(None)
+        store.database._connection.set_trace_callback(None)
 
 
 @pytest.mark.parametrize(
@@ -397,14 +397,14 @@ def test_a_filter_reads_the_catalogue_once(drawn_index: Path) -> None:
     ],
 )
 def test_words_of_a_path(empty_store: Store, tmp_path: Path, name: str, expected: set[bytes]) -> None:
-    root = empty_store.add_root(os.fsencode(tmp_path), Rules())
+    root = empty_store.folders.add(os.fsencode(tmp_path), Rules())
     for path in (b"2023 Italy/Cafe\xcc\x81.jpg", b"2023 Italy/b.jpg", "\u00fcbung/a.jpg".encode(), b"100%_/\xff.jpg"):
-        image = empty_store.add_image(path.ljust(16)[:16], Metadata(1, 1), np.ones(empty_store.dim, np.float32))
-        empty_store.put_photo(root, FoundFile(path, 1, 1), image, None)
+        image = empty_store.images.add(path.ljust(16)[:16], Metadata(1, 1), np.ones(empty_store.dim, np.float32))
+        empty_store.photos.put(root, FoundFile(path, 1, 1), image, None)
         (tmp_path / os.fsdecode(path)).parent.mkdir(exist_ok=True)
         (tmp_path / os.fsdecode(path)).touch()
     found = empty_store.by_path(empty_store.select(Filter(name=name)))
-    assert {photo.path[len(os.fsencode(tmp_path)) + 1 :] for photo in found} == expected
+    assert {photo.file[len(os.fsencode(tmp_path)) + 1 :] for photo in found} == expected
 
 
 # ------------------------------------------------------------------------------------------ places
@@ -442,11 +442,11 @@ def test_a_selection_says_what_it_leaves_out(empty_store: Store, tmp_path: Path,
     roots = {}
     for number, folder in enumerate((here, away)):
         (folder / "sub").mkdir(parents=True)
-        roots[folder] = empty_store.add_root(os.fsencode(folder), Rules())
+        roots[folder] = empty_store.folders.add(os.fsencode(folder), Rules())
         for name in ("a.jpg", "sub/b.jpg"):
             row = np.full(empty_store.dim, empty_store.dim**-0.5, np.float32)
-            image_id = empty_store.add_image(f"{number}{name}".encode(), Metadata(1, 1), row)
-            empty_store.put_photo(roots[folder], FoundFile(name.encode(), 1, 1), image_id, None)
+            image_id = empty_store.images.add(f"{number}{name}".encode(), Metadata(1, 1), row)
+            empty_store.photos.put(roots[folder], FoundFile(name.encode(), 1, 1), image_id, None)
             (folder / name).touch()
     whole = empty_store.select()
     assert (whole.everything, whole.offline, len(whole.roots)) == (True, {}, 2)

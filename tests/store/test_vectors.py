@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from fuzz import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from clipsearch.errors import IndexUnusable
 from clipsearch.images.metadata import Metadata
 from clipsearch.images.scan import FoundFile, Rules
-from clipsearch.store import segments, vectors
+from clipsearch.store import nearest, segments, vectors
 from clipsearch.store.catalogue import Store
 from clipsearch.store.photo import Segment
 
@@ -28,11 +29,11 @@ SMALL, LARGE = 300, 20_000
 def every_segment_is_used() -> Iterator[None]:
     """Also of small indexes, by their codes, and written after every change; no segment is large."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(vectors, "SMALL", 0)
-        patch.setattr(vectors, "EXACT", 0)
-        patch.setattr(vectors, "_CANDIDATES", 20)
-        patch.setattr(vectors, "_FACTOR", 1)
-        patch.setattr(vectors, "_MARGIN", 4)
+        patch.setattr(nearest, "SMALL", 0)
+        patch.setattr(nearest, "EXACT", 0)
+        patch.setattr(nearest, "_CANDIDATES", 20)
+        patch.setattr(nearest, "_FACTOR", 1)
+        patch.setattr(nearest, "_MARGIN", 4)
         patch.setattr(vectors, "SEGMENT_BYTES", 2 * DIM * 6_000)
         yield
 
@@ -50,8 +51,8 @@ def counted(patch: pytest.MonkeyPatch) -> list[str]:
         calls.append("rows" if exact else "codes")
         return real(search, query, count, exact=exact)
 
-    real = vectors._Search._scan
-    patch.setattr(vectors._Search, "_scan", spy)
+    real = nearest.Search._scan
+    patch.setattr(nearest.Search, "_scan", spy)
     return calls
 
 
@@ -71,13 +72,13 @@ def text_like(seed: int) -> np.ndarray:
 
 def add(store: Store, rows: np.ndarray) -> list[int]:
     roots = store.roots()
-    root = roots[0] if roots else store.add_root(b"/photos", Rules())
+    root = roots[0] if roots else store.folders.add(b"/photos", Rules())
     ids = []
     for row in rows:
         number = store.database.execute("SELECT coalesce(max(id), 0) FROM photos").fetchone()[0] + 1
         name = b"%d.jpg" % number
-        ids.append(store.add_image(name, Metadata(1, 1), row))
-        store.put_photo(root, FoundFile(name, 1, 1), ids[-1], None)
+        ids.append(store.images.add(name, Metadata(1, 1), row))
+        store.photos.put(root, FoundFile(name, 1, 1), ids[-1], None)
     store.commit()
     return ids
 
@@ -85,13 +86,13 @@ def add(store: Store, rows: np.ndarray) -> list[int]:
 def drop(store: Store, ids: Iterable[int]) -> None:
     [root] = store.roots()
     found = store.photos_of(ids)
-    store.remove_photos(root, [photo.path.removeprefix(b"/photos/") for photo in found])
+    store.photos.remove(root, [photo.file.removeprefix(b"/photos/") for photo in found])
     store.prune()
     store.commit()
 
 
 def stored(store: Store) -> tuple[np.ndarray, np.ndarray]:
-    blocks = list(store.embeddings())
+    blocks = list(store.images.embeddings())
     if not blocks:
         return np.empty(0, np.int64), np.empty((0, DIM))
     return np.concatenate([ids for ids, _ in blocks]), np.concatenate([rows for _, rows in blocks]).astype(np.float64)
@@ -99,7 +100,7 @@ def stored(store: Store) -> tuple[np.ndarray, np.ndarray]:
 
 def assert_nearest(store: Store, query: np.ndarray, k: int, only: np.ndarray | None = None, **how: bool) -> None:
     """`top_k` gives what sorting all products gives; it may swap two rows only where rounding to fp32 decides."""
-    ids, scores = vectors.top_k(store, query, k, only, **how)
+    ids, scores = store.vectors.nearest(query, k, only, **how)
     all_ids, rows = stored(store)
     if only is not None:
         chosen = np.isin(all_ids, only)
@@ -121,7 +122,7 @@ def small_index(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("small") / "index"
     with Store.create(folder, "a model", DIM) as store:
         add(store, unit_rows(SMALL, 1))
-        vectors.refresh(store)
+        store.vectors.update()
     return folder
 
 
@@ -129,13 +130,13 @@ def small_index(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def large_index(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("large") / "index"
     with Store.create(folder, "a model", DIM) as store:
-        root = store.add_root(b"/photos", Rules())
+        root = store.folders.add(b"/photos", Rules())
         for n, row in enumerate(unit_rows(LARGE, 2)):
             name = b"%d.jpg" % n
-            image_id = store.add_image(name, Metadata(1, 1), row)
-            store.put_photo(root, FoundFile(name, 1, 1), image_id, None)
+            image_id = store.images.add(name, Metadata(1, 1), row)
+            store.photos.put(root, FoundFile(name, 1, 1), image_id, None)
         store.commit()
-        vectors.refresh(store)
+        store.vectors.update()
     return folder
 
 
@@ -162,13 +163,13 @@ def vector_files(store: Store) -> list[str]:
 
 
 def recorded(store: Store) -> list[Segment]:
-    found = store.segments()
+    found = store.vectors.segments()
     assert found is not None
     return found
 
 
 def write_all_anew(store: Store) -> None:
-    assert vectors.refresh(store, recorded(store))
+    assert store.vectors.update(recorded(store))
 
 
 # ------------------------------------------------------------------------------------------ top_k
@@ -201,7 +202,7 @@ def test_every_row_is_looked_at_where_that_is_asked_for(large_index: Path, scans
 def test_a_few_rows_more_than_a_small_index_has_are_scanned_by_themselves(
     small_index: Path, scans: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(vectors, "EXACT", SMALL)
+    monkeypatch.setattr(nearest, "EXACT", SMALL)
     with Store.open(small_index) as store:
         assert_nearest(store, text_like(1), 10)
     assert scans == ["rows"]
@@ -229,7 +230,7 @@ def test_more_copies_than_candidates_are_ordered_by_id(writable: Opened, large_i
     query = text_like(1)
     copies = add(store, np.tile(query, (200, 1)))
     write_all_anew(store)
-    ids, scores = vectors.top_k(store, query, 10)
+    ids, scores = store.vectors.nearest(query, 10)
     assert ids.tolist() == copies[:10]
     assert len(set(scores.tolist())) == 1
     assert len(scans) > 1
@@ -241,7 +242,7 @@ def test_a_tail_that_is_in_no_segment_is_found(large_index: Path, writable: Open
     near = query + 0.01 * unit_rows(30, 3)
     tail = add(store, near / np.linalg.norm(near, axis=1, keepdims=True))
     add(store, unit_rows(50, 4))
-    ids, _ = vectors.top_k(store, query, 30)
+    ids, _ = store.vectors.nearest(query, 30)
     assert set(ids.tolist()) == set(tail)
     for k in (1, 29, 31, 200):
         assert_nearest(store, query, k)
@@ -253,9 +254,9 @@ def test_rows_that_went_since_a_segment_was_written_are_not_found(
 ) -> None:
     store = writable(large_index)
     query = text_like(8)
-    best, _ = vectors.top_k(store, query, 150)
+    best, _ = store.vectors.nearest(query, 150)
     drop(store, best.tolist())
-    ids, _ = vectors.top_k(store, query, 100)
+    ids, _ = store.vectors.nearest(query, 100)
     assert not set(ids.tolist()) & set(best.tolist())
     for k in (1, 10, 200):
         assert_nearest(store, query, k)
@@ -284,7 +285,7 @@ def test_ties_are_ordered_by_id(writable: Opened, small_index: Path, scans: list
     write_all_anew(store)
     in_tail = add(store, np.tile(query, (6, 1)))
     drop(store, [in_segment[2]])
-    ids, scores = vectors.top_k(store, query, 20)
+    ids, scores = store.vectors.nearest(query, 20)
     assert ids[:11].tolist() == [i for i in in_segment + in_tail if i != in_segment[2]]
     assert len(set(scores[:11].tolist())) == 1
     for k in (1, 3, 11, 20):
@@ -295,9 +296,9 @@ def test_ties_are_ordered_by_id(writable: Opened, small_index: Path, scans: list
 def test_an_empty_store_has_no_neighbours(tmp_path: Path) -> None:
     with Store.create(tmp_path / "index", "a model", DIM) as store:
         for _ in range(2):
-            ids, scores = vectors.top_k(store, text_like(1), 5)
+            ids, scores = store.vectors.nearest(text_like(1), 5)
             assert len(ids) == len(scores) == 0
-            assert not vectors.refresh(store)
+            assert not store.vectors.update()
         assert recorded(store) == []
 
 
@@ -307,10 +308,10 @@ def test_rows_of_any_length_are_searched(tmp_path: Path, scans: list[str], dim: 
     rows = rng.normal(size=(400, dim)).astype(np.float32)
     with Store.create(tmp_path / "index", "a model", dim) as store:
         add(store, rows / np.linalg.norm(rows, axis=1, keepdims=True))
-        vectors.refresh(store)
+        store.vectors.update()
         for row in rng.normal(size=(4, dim)).astype(np.float32):
             assert_nearest(store, row / np.linalg.norm(row), 3)
-        assert vectors.damaged(store) == []
+        assert store.vectors.damaged() == []
     assert "codes" in scans
 
 
@@ -331,8 +332,8 @@ class Sequence:
         drop(self.store, np.random.default_rng(self.seed).choice(ids, len(ids) * share // 100, replace=False).tolist())
 
     def refresh(self, number: int) -> None:
-        vectors.refresh(self.store, (self.store.segments() or [])[: number % 3])
-        assert vectors.damaged(self.store) == []
+        self.store.vectors.update((self.store.vectors.segments() or [])[: number % 3])
+        assert self.store.vectors.damaged() == []
 
     def query(self, k: int) -> None:
         self.seed += 1
@@ -348,7 +349,7 @@ def test_any_sequence_of_changes_gives_what_brute_force_gives(small_index: Path)
     with pytest.MonkeyPatch.context() as patch:
         calls = counted(patch)
 
-        @settings(max_examples=25, deadline=None)
+        @examples(25)
         @given(actions=ACTIONS)
         def run(actions: list[tuple[str, int]]) -> None:
             with tempfile.TemporaryDirectory() as folder:
@@ -401,16 +402,16 @@ def test_without_a_sound_segment_the_answers_are_the_same(
 ) -> None:
     store = writable(large_index)
     add(store, unit_rows(5, 6))
-    expected = [vectors.top_k(store, text_like(n), 10) for n in range(5)]
+    expected = [store.vectors.nearest(text_like(n), 10) for n in range(5)]
     before = recorded(store)
     harm(store.folder / before[number].file)
     for n, (ids, scores) in enumerate(expected):
-        now = vectors.top_k(store, text_like(n), 10)
+        now = store.vectors.nearest(text_like(n), 10)
         assert np.array_equal(now[0], ids)
         assert np.array_equal(now[1], scores)
-    assert vectors.damaged(store) == [before[number]]
-    assert vectors.refresh(store)
-    assert vectors.damaged(store) == []
+    assert store.vectors.damaged() == [before[number]]
+    assert store.vectors.update()
+    assert store.vectors.damaged() == []
     kept = [segment for segment in recorded(store) if segment in before]
     assert kept == [segment for segment in before if segment != before[number]]  # it alone is written again
 
@@ -434,7 +435,7 @@ def test_a_disk_that_fails_costs_no_answers(
     with monkeypatch.context() as patch:
         patch.setattr(segments.Reader, "_read", failing)
         assert_nearest(store, text_like(1), 10)
-        assert vectors.damaged(store) == [second]
+        assert store.vectors.damaged() == [second]
     assert calls > after
 
 
@@ -446,10 +447,10 @@ def test_what_is_read_ahead_are_the_codes_of_segments_that_are_there(
     remove(store.folder / first.file)
     asked: list[tuple[str, bool]] = []
     monkeypatch.setattr(segments.Reader, "read_ahead", lambda self, exact: asked.append((self.segment.file, exact)))
-    vectors.read_ahead(store)
+    store.vectors.read_ahead()
     assert asked == [(segment.file, False) for segment in others]
-    monkeypatch.setattr(vectors, "SMALL", LARGE)
-    vectors.read_ahead(store)
+    monkeypatch.setattr(nearest, "SMALL", LARGE)
+    store.vectors.read_ahead()
     assert len(asked) == len(others)
 
 
@@ -458,10 +459,10 @@ def test_without_any_segment_the_answers_are_the_same(tmp_path: Path, scans: lis
         add(store, unit_rows(SMALL, 1))
         assert_nearest(store, text_like(1), 10)
         assert scans == []
-        assert store.segments() is None
-        assert vectors.damaged(store) == []  # none was written yet, as after a kill, and none is missing
-        assert vectors.refresh(store)
-        assert vectors.damaged(store) == []
+        assert store.vectors.segments() is None
+        assert store.vectors.damaged() == []  # none was written yet, as after a kill, and none is missing
+        assert store.vectors.update()
+        assert store.vectors.damaged() == []
         assert_nearest(store, text_like(1), 10)
         assert scans
 
@@ -469,7 +470,7 @@ def test_without_any_segment_the_answers_are_the_same(tmp_path: Path, scans: lis
 def test_a_small_index_is_read_from_the_catalogue(
     small_index: Path, scans: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(vectors, "SMALL", SMALL)
+    monkeypatch.setattr(nearest, "SMALL", SMALL)
     with Store.open(small_index) as store:
         assert_nearest(store, text_like(1), 10)
         assert_nearest(store, text_like(1), 10, exact=True)
@@ -483,32 +484,32 @@ def test_a_large_index_keeps_its_segments_until_enough_is_out_of_date(large_inde
     store = writable(large_index)
     before = recorded(store)
     assert [segment.rows for segment in before] == [6_000, 6_000, 6_000, 2_000]
-    assert not vectors.refresh(store)
+    assert not store.vectors.update()
     add(store, unit_rows(400, 7))  # a fiftieth
     drop(store, range(1, 751))  # an eighth of the first
-    assert not vectors.refresh(store)
+    assert not store.vectors.update()
     assert recorded(store) == before
     tail = add(store, unit_rows(1, 8))
-    assert vectors.refresh(store)
+    assert store.vectors.update()
     assert recorded(store)[:3] == before[:3]
     assert recorded(store)[3].rows == 2_401  # the last was small
     assert recorded(store)[3].last == tail[0]
     drop(store, [751])
-    assert vectors.refresh(store)
+    assert store.vectors.update()
     assert [segment.rows for segment in recorded(store)] == [5_249, 6_000, 6_000, 2_401]
     assert recorded(store)[1:3] == before[1:3]
-    assert store.dropped().tolist() == []
-    assert vectors.damaged(store) == []
+    assert store.vectors._dropped().tolist() == []
+    assert store.vectors.damaged() == []
     assert vector_files(store) == sorted(segment.file for segment in recorded(store))
-    assert not vectors.refresh(store)
+    assert not store.vectors.update()
 
 
 def test_a_small_index_is_written_anew_after_every_change(small_index: Path, writable: Opened) -> None:
     store = writable(small_index)
-    assert not vectors.refresh(store)
+    assert not store.vectors.update()
     add(store, unit_rows(7, 8))
-    assert vectors.refresh(store)
-    assert vectors.damaged(store) == []
+    assert store.vectors.update()
+    assert store.vectors.damaged() == []
 
 
 def test_what_came_later_is_put_together_so_that_there_are_few_segments_and_little_is_rewritten(
@@ -528,12 +529,12 @@ def test_what_came_later_is_put_together_so_that_there_are_few_segments_and_litt
     with Store.create(tmp_path / "index", "a model", DIM) as store:
         for seed in range(100):
             add(store, unit_rows(21, seed))
-            assert vectors.refresh(store)
+            assert store.vectors.update()
             assert [segment.rows <= 500 for segment in recorded(store)]
         assert len(recorded(store)) <= 12
         assert written < 6 * 2_100
         assert_nearest(store, text_like(1), 10)
-        assert vectors.damaged(store) == []
+        assert store.vectors.damaged() == []
 
 
 def test_a_segment_whose_images_are_all_gone_goes_too(large_index: Path, writable: Opened) -> None:
@@ -541,17 +542,17 @@ def test_a_segment_whose_images_are_all_gone_goes_too(large_index: Path, writabl
     before = recorded(store)
     drop(store, range(before[1].first, before[1].last + 1))
     assert_nearest(store, text_like(1), 10)
-    assert vectors.refresh(store)
+    assert store.vectors.update()
     assert recorded(store) == [before[0], *before[2:]]
     assert_nearest(store, text_like(1), 10)
-    assert vectors.damaged(store) == []
+    assert store.vectors.damaged() == []
     drop(store, range(before[3].first, before[3].last + 1))
-    assert vectors.refresh(store)
+    assert store.vectors.update()
     assert recorded(store) == [before[0], before[2]]
     add(store, unit_rows(900, 5))
-    assert vectors.refresh(store)
+    assert store.vectors.update()
     assert_nearest(store, text_like(1), 10)
-    assert vectors.damaged(store) == []
+    assert store.vectors.damaged() == []
 
 
 def test_refresh_leaves_nothing_but_the_segments_in_use(small_index: Path, writable: Opened) -> None:
@@ -565,16 +566,16 @@ def test_refresh_leaves_nothing_but_the_segments_in_use(small_index: Path, writa
         [name] = vector_files(store)
         assert name not in names  # a reader may still be looking at the last one
         names.add(name)
-        assert vectors.damaged(store) == []
+        assert store.vectors.damaged() == []
 
 
 def test_a_reader_of_older_segments_still_gets_its_answers(small_index: Path, writable: Opened) -> None:
     store = writable(small_index)
     with Store.open(store.folder) as reader:
-        ids, scores = vectors.top_k(reader, text_like(1), 10)
+        ids, scores = reader.vectors.nearest(text_like(1), 10)
         drop(store, ids.tolist())
         write_all_anew(store)
-        again = vectors.top_k(reader, text_like(1), 10)
+        again = reader.vectors.nearest(text_like(1), 10)
         assert np.array_equal(again[0], ids)
         assert np.array_equal(again[1], scores)
 
@@ -598,14 +599,14 @@ def test_a_failed_writing_keeps_what_was_written_before_it(
     with monkeypatch.context() as patch:
         patch.setattr(segments, "write_segment", fail)
         with pytest.raises(IndexUnusable, match="cannot be written: no space"):
-            vectors.refresh(store)
+            store.vectors.update()
     store.database.execute("ROLLBACK")
     assert recorded(store)[: len(before) - 1] == before[:-1]
     assert recorded(store)[-1].rows == 6_000
-    assert vectors.damaged(store) == []
+    assert store.vectors.damaged() == []
     assert_nearest(store, text_like(1), 10)
-    assert vectors.refresh(store)
-    assert vectors.damaged(store) == []
+    assert store.vectors.update()
+    assert store.vectors.damaged() == []
 
 
 # ------------------------------------------------------------------------------------------ damaged
@@ -618,48 +619,47 @@ def test_a_flipped_bit_anywhere_is_noticed(small_index: Path, writable: Opened, 
     data = bytearray(path.read_bytes())
     data[offset] ^= 1
     path.write_bytes(data)
-    assert vectors.damaged(store) == recorded(store)
+    assert store.vectors.damaged() == recorded(store)
 
 
 def replace_segment(store: Store, ids: np.ndarray, rows: np.ndarray) -> None:
-    name = store.new_segment_name()
-    segment = segments.write_segment(store.folder / name, ids, rows)
-    store.adopt_segments([segment], SMALL + 1, None)
+    segment = store.vectors._write_one(ids, rows)
+    store.vectors._adopt([segment], SMALL + 1, None)
 
 
 def test_a_segment_with_the_right_rows_is_not_damaged(small_index: Path, writable: Opened) -> None:
     store = writable(small_index)
-    ids, rows = next(iter(store.embeddings()))
+    ids, rows = next(iter(store.images.embeddings()))
     replace_segment(store, ids, rows)
-    assert vectors.damaged(store) == []
+    assert store.vectors.damaged() == []
     replace_segment(store, ids[:-9], rows[:-9])
-    assert vectors.damaged(store) == []
+    assert store.vectors.damaged() == []
     drop(store, [1, 2, SMALL])
-    assert vectors.damaged(store) == []
+    assert store.vectors.damaged() == []
 
 
 @pytest.mark.parametrize("lacking", [0, SMALL // 2])
 def test_a_missing_row_is_noticed(small_index: Path, writable: Opened, lacking: int) -> None:
     store = writable(small_index)
-    ids, rows = next(iter(store.embeddings()))
+    ids, rows = next(iter(store.images.embeddings()))
     replace_segment(store, np.delete(ids, lacking), np.delete(rows, lacking, axis=0))
-    assert vectors.damaged(store) == recorded(store)
+    assert store.vectors.damaged() == recorded(store)
 
 
 @pytest.mark.parametrize("number", [0, SMALL + 5])
 def test_an_extra_row_is_noticed(small_index: Path, writable: Opened, number: int) -> None:
     store = writable(small_index)
-    ids, rows = next(iter(store.embeddings()))
+    ids, rows = next(iter(store.images.embeddings()))
     order = np.argsort(np.append(ids, number))
     replace_segment(store, np.append(ids, number)[order], np.vstack([rows, rows[:1]])[order])
-    assert vectors.damaged(store) == recorded(store)
+    assert store.vectors.damaged() == recorded(store)
 
 
 def test_another_length_is_noticed(small_index: Path, writable: Opened) -> None:
     store = writable(small_index)
-    ids, rows = next(iter(store.embeddings()))
+    ids, rows = next(iter(store.images.embeddings()))
     replace_segment(store, ids, rows[:, : DIM // 2])
-    assert vectors.damaged(store) == recorded(store)
+    assert store.vectors.damaged() == recorded(store)
 
 
 @pytest.mark.parametrize(
@@ -669,6 +669,6 @@ def test_a_record_that_makes_no_sense_costs_only_time(small_index: Path, writabl
     store = writable(small_index)
     store.database.execute("UPDATE meta SET value = ? WHERE key = 'vectors'", (record,))
     assert_nearest(store, text_like(1), 10)
-    assert vectors.refresh(store)
+    assert store.vectors.update()
     assert_nearest(store, text_like(1), 10)
-    assert vectors.damaged(store) == []
+    assert store.vectors.damaged() == []

@@ -17,7 +17,6 @@ from stores import DIM, METADATA, image_ids, paths, put, row
 from clipsearch.errors import CatalogueDamaged, IndexDamaged, IndexUnusable
 from clipsearch.images.read import content_hash, frame_hash
 from clipsearch.images.scan import FoundFile, Rules
-from clipsearch.store import texts, vectors
 from clipsearch.store.catalogue import CATALOGUE, Store
 from clipsearch.store.filters import Filter
 from clipsearch.store.verify import Damage, Repair, Verified, repair, verify
@@ -52,21 +51,21 @@ def film(folder: Path) -> Path:
         for name in (b"films", b"photos"):
             place = folder.parent.resolve() / name.decode()
             place.mkdir()
-            root = made.add_root(os.fsencode(place), Rules(exclude=("*.gif",)))
-            drive = made.add_drive(root, b"/", place.stat().st_dev)
+            root = made.folders.add(os.fsencode(place), Rules(exclude=("*.gif",)))
+            drive = made.drives.add(root, b"/", place.stat().st_dev)
             for file in ("v.mp4", "p.jpg"):
                 (place / file).touch()
             put(made, root, b"p.jpg", b"a photo of " + name)
-            video = made.add_image(content_hash(name), METADATA, row(1))
+            video = made.images.add(content_hash(name), METADATA, row(1))
             times = (0.0, 1.5, 3.0)
             frames = (
                 (at, content_hash(name) if not at else frame_hash(content_hash(name), at), row(2)) for at in times
             )
-            made.add_frames(video, METADATA, frames)
-            made.put_photo(root, FoundFile(b"v.mp4", 1, 1), video, None, (), drive.id)
-        made.add_drive(root, b"/media/usb", 6)
+            made.images.add_frames(video, METADATA, frames)
+            made.photos.put(root, FoundFile(b"v.mp4", 1, 1), video, None, (), drive.id)
+        made.drives.add(root, b"/media/usb", 6)
         made.commit()
-        vectors.refresh(made)
+        made.vectors.update()
     return folder
 
 
@@ -79,13 +78,13 @@ def answers(folder: Path) -> object:
         return (
             store.model,
             store.dim,
-            texts.is_read(store),
+            store.ocr_text.enabled(),
             roots,
-            [[drive[1:] for drive in store.drives(root)] for root in roots],
+            [[drive[1:] for drive in store.drives.of(root)] for root in roots],
             sorted(photo[1:] for photo in store.photos_of(everything)),
             store.images_in(chosen).tolist(),
             [photo[1:] for photo in store.by_path(chosen)],
-            store.count_distinct(),
+            store.images.count_distinct(),
         )
 
 
@@ -133,7 +132,7 @@ def _mends(folder: Path, what: object) -> bool:
         return False
     with Store.open(folder, write=True) as store:
         assert repair(store) == [], what
-        videos = [known for root in store.roots() for known in store.known(root) if known.path == b"v.mp4"]
+        videos = [known for root in store.roots() for known in store.photos.known(root) if known.path == b"v.mp4"]
         assert len(videos) == 2
         whole = sum(known.error is None for known in videos)
         assert store.database.execute("SELECT count(*) FROM frames").fetchone() == (3 * whole,), what
@@ -156,8 +155,8 @@ def test_a_damaged_frame_has_its_video_embedded_again(film: Path) -> None:
     with Store.open(film, write=True) as store:
         assert repair(store)[0] == Repair(Damage.FRAME, 1)
         films, photos = store.roots()
-        assert [known.error for known in store.known(films)] == [None, "to be embedded again"]
-        assert [known.error for known in store.known(photos)] == [None, None]
+        assert [known.error for known in store.photos.known(films)] == [None, "to be embedded again"]
+        assert [known.error for known in store.photos.known(photos)] == [None, None]
 
 
 UNSOUND = [(Damage.NO_EMBEDDING, 1), (Damage.EMBEDDING, 1)]
@@ -188,7 +187,7 @@ UNSOUND = [(Damage.NO_EMBEDDING, 1), (Damage.EMBEDDING, 1)]
 def test_each_kind_of_damage_is_found_and_mended(
     store: Store, statements: str, damages: list[tuple[Damage, int]], left: int
 ) -> None:
-    root = store.add_root(b"/photos", Rules())
+    root = store.folders.add(b"/photos", Rules())
     for name in (b"a.jpg", b"b.jpg", b"c.jpg"):
         put(store, root, name)
     store.commit()
@@ -198,34 +197,34 @@ def test_each_kind_of_damage_is_found_and_mended(
         assert [(repaired.damage, repaired.count) for repaired in repair(damaged)] == damages
     with Store.open(store.folder, write=True) as mended:
         assert repair(mended) == []
-        assert len(image_ids(mended)) == mended.count_embeddings() == len(paths(mended)) == left
-        again = [known for known in mended.known(root) if known.error]
+        assert len(image_ids(mended)) == mended.images.count() == len(paths(mended)) == left
+        again = [known for known in mended.photos.known(root) if known.error]
         # A modification time that no file has makes the next run embed it again.
         assert all(known.mtime_ns == -1 for known in again)
         assert len(again) == sum(count for what, count in damages if what in (Damage.RECORD, Damage.NO_EMBEDDING))
 
 
 def test_a_sound_catalogue_needs_no_repair(store: Store) -> None:
-    root = store.add_root(b"/photos", Rules())
+    root = store.folders.add(b"/photos", Rules())
     put(store, root, b"a.jpg")
     put(store, root, b"b.jpg", b"a.jpg")
-    store.put_photo(root, FoundFile(b"bad.jpg", 1, 1), None, "empty file")
+    store.photos.put(root, FoundFile(b"bad.jpg", 1, 1), None, "empty file")
     store.commit()
     assert repair(store) == []
     assert paths(store) == [b"/photos/a.jpg", b"/photos/b.jpg"]
 
 
 def test_an_embedding_of_the_wrong_length_is_not_used(store: Store) -> None:
-    root = store.add_root(b"/photos", Rules())
+    root = store.folders.add(b"/photos", Rules())
     put(store, root, b"a.jpg")
     store.commit()
     damage(store.folder, "UPDATE embeddings SET vector = x'0000'")
     with pytest.raises(IndexDamaged, match=r"is damaged$"):
-        list(store.embeddings())
+        list(store.images.embeddings())
 
 
 def test_damage_that_sqlite_finds_itself_cannot_be_mended(store: Store) -> None:
-    root = store.add_root(b"/photos", Rules())
+    root = store.folders.add(b"/photos", Rules())
     for n in range(300):
         put(store, root, b"%04d" % n)
     store.commit()
@@ -247,7 +246,7 @@ def test_damage_that_sqlite_finds_itself_cannot_be_mended(store: Store) -> None:
 
 
 def test_a_full_disk_is_explained_and_costs_only_what_was_not_committed(store: Store) -> None:
-    root = store.add_root(b"/photos", Rules())
+    root = store.folders.add(b"/photos", Rules())
     put(store, root, b"a.jpg")
     store.commit()
     pages = store.database.execute("PRAGMA page_count").fetchone()[0]
@@ -266,17 +265,17 @@ def test_a_full_disk_is_explained_and_costs_only_what_was_not_committed(store: S
 
 
 def test_a_verification_mends_the_catalogue_and_then_the_segments(store: Store) -> None:
-    root = store.add_root(b"/photos", Rules())
+    root = store.folders.add(b"/photos", Rules())
     for name in (b"a.jpg", b"b.jpg", b"c.jpg"):
         put(store, root, name)
     put(store, root, b"copy.jpg", b"a.jpg")
     store.commit()
-    vectors.refresh(store)
+    store.vectors.update()
     assert verify(store) == Verified(4, 3, ())
-    [segment] = store.segments() or []
+    [segment] = store.vectors.segments() or []
     (store.folder / segment.file).write_bytes(b"x")
     store.database.execute("DELETE FROM embeddings WHERE image = 3")
     expected = (Repair(Damage.NO_EMBEDDING, 1), Repair(Damage.EMBEDDING, 1), Repair(Damage.VECTORS, 1))
     assert verify(store) == Verified(3, 2, expected)
-    assert vectors.damaged(store) == []
+    assert store.vectors.damaged() == []
     assert verify(store) == Verified(3, 2, ())

@@ -1,4 +1,4 @@
-"""What an assistant can ask, by the protocol's own client and the real program."""
+"""What an assistant can ask, by the protocol's own client, once of the real program."""
 
 from __future__ import annotations
 
@@ -14,17 +14,16 @@ from conftest import SCENES
 from mcp import Client
 from mcp.client.stdio import StdioServerParameters
 
+from clipsearch.web.assistant import assistant
+
 
 @pytest.fixture
 def ask(drawn_index: Path) -> Any:
-    """Calls a tool in a program of its own; gives the answer's parts."""
+    """Calls a tool; gives the answer's parts. The server is an object here, or a `server` to start."""
 
-    def call(name: str, **arguments: Any) -> Any:
-        command = ["-m", "clipsearch", "mcp", "--index", str(drawn_index)]
-        server = StdioServerParameters(command=sys.executable, args=command, env=dict(os.environ))
-
+    def call(name: str, server: Any = None, **arguments: Any) -> Any:
         async def asked() -> Any:
-            async with Client(server) as client:
+            async with Client(server or assistant(drawn_index)) as client:
                 return await client.call_tool(name, arguments)
 
         return asyncio.run(asked())
@@ -34,7 +33,9 @@ def ask(drawn_index: Path) -> Any:
 
 def test_a_search_gives_what_the_command_gives(ask: Any, clipsearch: Any, drawn_index: Path) -> None:
     text = SCENES[7].captions[0]
-    found = ask("search", text=text, count=3, images=True)
+    command = ["-m", "clipsearch", "mcp", "--index", str(drawn_index)]
+    program = StdioServerParameters(command=sys.executable, args=command, env=dict(os.environ))
+    found = ask("search", program, text=text, count=3, images=True)
     hits = json.loads(found.content[0].text)
     assert [hit["path"] for hit in hits] == clipsearch("query", text, "-k", 3, index=drawn_index).lines
     assert [part.mime_type for part in found.content[1:]] == ["image/jpeg"] * 3

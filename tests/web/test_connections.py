@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from clipsearch.web import connections
+from clipsearch.web import server as server_module
 from clipsearch.web.guard import Guard
 from clipsearch.web.server import Server
 
@@ -49,7 +49,7 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
     with contextlib.ExitStack() as stack:
 
         def start(seconds: float, guarded: bool = False) -> int:
-            monkeypatch.setattr(connections, "HEAD_SECONDS", seconds)
+            monkeypatch.setattr(server_module, "HEAD_SECONDS", seconds)
             listening = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
             served = Guard(app, "the token", "127.0.0.1") if guarded else app
             server = Server(served, MOST)

@@ -93,7 +93,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
     targets, model = save_scenes(folder / "scenes"), mini()
     rows = np.random.default_rng(0).normal(size=(2_000, model.dim)).astype(np.float32)
     with Store.create(folder / "index", model.to_json(), model.dim) as store:
-        root = store.add_root(os.fsencode(folder / "photos"), Rules())
+        root = store.folders.add(os.fsencode(folder / "photos"), Rules())
         (folder / "photos").mkdir()
         for number, row in enumerate(rows / np.linalg.norm(rows, axis=1, keepdims=True)):
             path = folder / "photos" / f"{number:04d}.png"
@@ -102,9 +102,9 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
             about = Metadata(300, (200, 300, 450)[number % 3], taken, f"Camera {number % 5}", 48.0, 2.0)
             status = path.stat()
             content = (number - (number % 50 == 1)).to_bytes(16, "big")  # every fiftieth has a copy
-            image = store.find_image(content) or store.add_image(content, about, row)
+            image = store.find_image(content) or store.images.add(content, about, row)
             file = FoundFile(os.fsencode(path.name), status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-            store.put_photo(root, file, image, None)
+            store.photos.put(root, file, image, None)
         store.commit()
     return folder / "index"
 
@@ -123,7 +123,7 @@ def ask(page: Any, text: str) -> None:
 
 def answered(page: Any) -> None:
     page.wait_for_timeout(60)
-    page.wait_for_selector("body:not(.asking)")
+    page.wait_for_selector("body:not(.searching)")
 
 
 # ------------------------------------------------------------------------------------------ asking
@@ -131,7 +131,7 @@ def answered(page: Any) -> None:
 
 def test_results_change_while_one_types_as_the_address_and_the_command_do(page: Any, look: Callable[..., Any]) -> None:
     assert page.locator(".tile").count() > 20
-    expect(page.locator("#summary")).to_contain_text("40 photos, the newest first")
+    expect(page.locator("#summary")).to_contain_text("40 photos, newest first")
     page.locator("#text").press_sequentially("a red circle")
     expect(page.locator("#command")).to_contain_text("clipsearch query 'a red circle'")
     answered(page)
@@ -207,8 +207,8 @@ def test_filters_as_the_command_has_them(look: Callable[..., Any], many: Path) -
     page.get_by_label("Taken from").press("Enter")
     expect(page.locator("#command")).to_contain_text("--after 2019 --camera 'Camera 3' --orientation portrait")
     expect(page.locator(".filter")).to_have_count(3)
-    page.get_by_label("Around").fill("nonsense")
-    page.get_by_label("Around").press("Enter")
+    page.get_by_label("Near").fill("nonsense")
+    page.get_by_label("Near").press("Enter")
     expect(page.get_by_role("alert")).to_contain_text("is not a valid place")
     page.get_by_role("button", name="Clear filters").click()
     expect(page.locator(".filter")).to_have_count(0)
@@ -232,10 +232,10 @@ def test_dragging_over_the_time_line_keeps_a_part_of_it(look: Callable[..., Any]
 
 def test_a_line_shows_where_results_stop_being_about_the_question(page: Any) -> None:
     ask(page, "a receipt")
-    expect(page.locator(".line")).to_contain_text("robably")
+    expect(page.locator(".divider")).to_contain_text(re.compile("Less certain|confident match"))
     page.locator("#cut").check()
     expect(page.locator("#command")).to_contain_text("--cut")
-    least = page.get_by_label("% sure")
+    least = page.get_by_label("Minimum confidence")
     expect(least).to_have_value("75")
     least.fill("99")
     least.press("Enter")
@@ -246,9 +246,9 @@ def test_a_line_shows_where_results_stop_being_about_the_question(page: Any) -> 
     least.fill("75")
     least.press("Tab")
     expect(page.locator("#command")).to_contain_text("--cut")
-    expect(page.locator(".line")).to_have_count(0)
-    expect(page.locator("#welcome")).to_contain_text("No photo fits")
-    page.get_by_role("button", name="Show also what is less sure").click()
+    expect(page.locator(".divider")).to_have_count(0)
+    expect(page.locator("#message")).to_contain_text("No matches")
+    page.get_by_role("button", name="Show less certain matches").click()
     expect(page.locator(".tile").first).to_be_visible()
     assert page.locator(".tile").count() > 20
 
@@ -257,13 +257,13 @@ def test_copies_are_folded_and_unfold(look: Callable[..., Any], many: Path) -> N
     page = look(many, "like=" + f"{50:032x}")
     page.locator("#unique").check()
     answered(page)
-    fold = page.locator(".fold").first
-    expect(fold).to_have_text("+1")
+    group = page.locator(".group").first
+    expect(group).to_have_text("+1")
     total = page.locator(".tile").count()
-    fold.click()
+    group.click()
     expect(page.locator(".tile.copy")).to_have_count(1)
     assert page.locator(".tile").count() >= total
-    page.locator(".fold").first.click()
+    page.locator(".group").first.click()
     expect(page.locator(".tile.copy")).to_have_count(0)
 
 
@@ -347,14 +347,14 @@ def test_by_keyboard_alone(page: Any) -> None:
     expect(page.locator(".tile[data-index='39'] .open")).to_be_focused()
     page.keyboard.press("Home")
     page.keyboard.press("x")
-    expect(page.locator("#selected")).to_have_text("1 selected")
+    expect(page.locator("#selection-count")).to_have_text("1 selected")
     page.keyboard.press("Escape")
     expect(page.locator("#selection")).to_be_hidden()
     page.keyboard.press("m")
     expect(page.locator("#command")).to_contain_text("--like")
     page.keyboard.press("Escape")
     page.keyboard.press("?")
-    expect(page.get_by_role("dialog", name="Keys, and how to ask")).to_be_visible()
+    expect(page.get_by_role("dialog", name="Shortcuts and search tips")).to_be_visible()
     page.keyboard.press("Escape")
     expect(page.locator("#help")).to_be_hidden()
 
@@ -362,10 +362,10 @@ def test_by_keyboard_alone(page: Any) -> None:
 def test_a_photo_with_what_is_known_of_it(look: Callable[..., Any], many: Path) -> None:
     page = look(many, "q=a+boat")
     page.locator(".tile .open").first.click()
-    facts = page.locator("#facts")
+    facts = page.locator("#details")
     expect(facts).to_contain_text("Camera")
     expect(facts).to_contain_text("48.0000, 2.0000")
-    expect(facts).to_contain_text("Shows what was asked for")
+    expect(facts).to_contain_text("Confidence")
     name = facts.locator("h2").inner_text()
     page.get_by_role("button", name="Next photo").click()
     expect(facts.locator("h2")).not_to_have_text(name)
@@ -386,9 +386,9 @@ def test_selected_paths_and_the_command_are_copied(page: Any, drawn: Path) -> No
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     ask(page, "a circle")
     page.locator(".tile").nth(0).hover()
-    page.locator(".pick").nth(0).click()
+    page.locator(".tile .select").nth(0).click()
     page.locator(".tile .open").nth(2).click(modifiers=["Shift"])
-    expect(page.locator("#selected")).to_have_text("3 selected")
+    expect(page.locator("#selection-count")).to_have_text("3 selected")
     page.get_by_role("button", name="Copy paths").click()
     paths = page.evaluate("navigator.clipboard.readText()").splitlines()
     assert paths == [str(drawn / name) for name in names(page, 3)]
@@ -399,11 +399,11 @@ def test_selected_paths_and_the_command_are_copied(page: Any, drawn: Path) -> No
 def test_labels_have_bars_for_one_photo_and_counts_for_all(page: Any) -> None:
     page.get_by_role("button", name="Labels").click()
     page.locator("#label-text").fill("a circle, a star")
-    expect(page.locator("#label-counts .share")).to_have_count(2)
+    expect(page.locator("#label-counts .bar-row")).to_have_count(2)
     expect(page.locator("#label-command")).to_contain_text("clipsearch label 'a circle' 'a star' --counts")
     page.locator(".tile .open").first.click()
-    expect(page.locator("#facts .share")).to_have_count(2)
-    expect(page.locator("#facts")).to_contain_text("%")
+    expect(page.locator("#details .bar-row")).to_have_count(2)
+    expect(page.locator("#details")).to_contain_text("%")
 
 
 # ------------------------------------------------------------------------------------------ what changes, what is odd
@@ -412,13 +412,13 @@ def test_labels_have_bars_for_one_photo_and_counts_for_all(page: Any) -> None:
 def test_where_in_a_photo_it_is_and_away_again(page: Any) -> None:
     ask(page, "a circle")
     page.locator(".tile .open").first.click()
-    toggle = page.get_by_role("button", name="Where", exact=True)
+    toggle = page.get_by_role("button", name="Show where")
     expect(toggle).to_have_attribute("aria-pressed", "false")
     toggle.click()
     expect(page.locator("#large")).to_have_attribute("src", re.compile(r"/where\.jpg\?text=a\+circle$"))
     expect(page.locator("#large")).to_have_js_property("complete", True)
     assert page.evaluate("document.querySelector('#large').naturalWidth") > 0
-    assert page.locator("#large-gone").is_hidden()
+    assert page.locator("#large-missing").is_hidden()
     toggle.click()
     expect(page.locator("#large")).to_have_attribute("src", re.compile(r"/large\.jpg$"))
     page.keyboard.press("Escape")
@@ -432,7 +432,7 @@ def test_a_photo_that_was_deleted_meanwhile(look: Callable[..., Any], tmp_path: 
     gone = names(page)[1]
     (tmp_path / "photos" / gone).unlink()
     page.locator(".tile .open").nth(1).click()
-    expect(page.locator("#large-gone")).to_be_visible()
+    expect(page.locator("#large-missing")).to_be_visible()
     page.keyboard.press("Escape")
     ask(page, "a star")
     expect(page.locator(".tile")).to_have_count(3)
@@ -441,8 +441,8 @@ def test_a_photo_that_was_deleted_meanwhile(look: Callable[..., Any], tmp_path: 
 
 def test_an_index_that_is_made_meanwhile(look: Callable[..., Any], tmp_path: Path) -> None:
     page = look(tmp_path / "index")
-    expect(page.locator("#welcome")).to_contain_text("There is no index yet")
-    expect(page.locator("#welcome")).to_contain_text("clipsearch index ~/Pictures")
+    expect(page.locator("#message")).to_contain_text("There is no index yet")
+    expect(page.locator("#message")).to_contain_text("clipsearch index ~/Pictures")
     save_scenes(tmp_path / "photos", 3)
     update_index(tmp_path / "index", [tmp_path / "photos"], Options(model="mini"))
     expect(page.locator(".tile")).to_have_count(3)
@@ -496,15 +496,15 @@ def test_thirty_odd_names_are_names_and_nothing_else(look: Callable[..., Any], t
             SCENES[number].image.save(file, "PNG")
     update_index(tmp_path / "index", [tmp_path / "photos"], Options(model="mini"))
     page = look(tmp_path / "index")
-    expect(page.locator(".tile img.there")).to_have_count(30)
+    expect(page.locator(".tile img.loaded")).to_have_count(30)
     shown = "\n".join(names(page, 30))
     for part in ("<img src=x onerror=alert(1)>.png", "{{7*7}}.png", "&lt;b&gt;.png", "日本語.png", "new\\nline.png"):
         assert part in shown
     page.locator(".tile .open", has_text="onerror").click()
-    expect(page.locator("#facts h2")).to_have_text("<img src=x onerror=alert(1)>.png")
+    expect(page.locator("#details h2")).to_have_text("<img src=x onerror=alert(1)>.png")
     for _ in range(5):
         page.keyboard.press("ArrowRight")
-    expect(page.locator("#large-gone")).to_be_hidden()
+    expect(page.locator("#large-missing")).to_be_hidden()
 
 
 # ------------------------------------------------------------------------------------------ for everybody
@@ -525,7 +525,7 @@ def test_nothing_stands_in_the_way_of_anybody(
     page.get_by_role("button", name="Filters").click()
     assert not violations(page)
     page.locator(".tile .open").first.click()
-    expect(page.locator("#facts .share")).to_have_count(2)
+    expect(page.locator("#details .bar-row")).to_have_count(2)
     assert not violations(page)
     page.keyboard.press("Escape")
     page.keyboard.press("?")

@@ -18,7 +18,6 @@ from starlette.testclient import TestClient
 from clipsearch.images.xmp import with_keywords
 from clipsearch.indexing.update import Options, update_index
 from clipsearch.output.pictures import Pictures, ThumbnailCache
-from clipsearch.store import texts
 from clipsearch.store.catalogue import Store
 from clipsearch.store.photo import Line
 from clipsearch.web.app import create_app
@@ -36,9 +35,9 @@ def folder(tmp_path: Path) -> Path:
     videos.clip(folder / "film.mp4", [(SCENES[2].image, 3), (SCENES[3].image, 3)])
     update_index(tmp_path / "index", [folder], Options(model="mini"))
     with Store.open(tmp_path / "index", write=True) as store:
-        texts.set_read(store, True)
+        store.ocr_text.enable(True)
         (root,) = store.roots()
-        texts.put(store, store.image_of(root, b"receipt.png"), LINES)
+        store.ocr_text.put(store.image_of(root, b"receipt.png"), LINES)
         store.commit()
     return folder
 

@@ -36,6 +36,8 @@ from clipsearch.paths import Collection
 from clipsearch.search import where
 from clipsearch.search.confidence import prompts
 from clipsearch.store.catalogue import Store
+from clipsearch.store.filters import FILTERS
+from clipsearch.web import app as web_app
 from clipsearch.web import uploads
 from clipsearch.web.app import create_app
 from clipsearch.web.gallery import Gallery
@@ -167,6 +169,21 @@ def test_the_page_has_no_inline_code_and_needs_nothing_from_elsewhere(page: Test
         source = page.get(f"/static/{name}").text.replace("http://www.w3.org/2000/svg", "")
         assert "://" not in source, name
         assert not any(word in source for word in ("innerHTML", "outerHTML", "insertAdjacentHTML", "eval(")), name
+
+
+def test_the_form_has_a_field_for_each_filter_and_for_a_new_one(
+    make: Callable[..., TestClient], drawn_index: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new = FILTERS[0]._replace(option="colour", help="Main colour.", choices=())
+    chosen = FILTERS[0]._replace(option="mood", help="Mood.", choices=("calm", "wild"))
+    monkeypatch.setattr(web_app, "FILTERS", (*FILTERS, new, chosen))
+    html = make(drawn_index).get("/").text
+    fields = dict(re.findall(r'<(input|select) name="(\w+)"', html)[n][::-1] for n in range(len(FILTERS) + 2))
+    assert fields == {one.option: "select" if one.choices else "input" for one in (*FILTERS, new, chosen)}
+    assert 'placeholder="Main colour."' in html
+    assert "<option>calm</option><option>wild</option>" in html
+    for one in FILTERS:
+        assert f'<label title="{one.help}">' in html
 
 
 # ------------------------------------------------------------------------------------------ what is given out
@@ -351,6 +368,7 @@ def test_an_upload_that_takes_for_ever_is_given_up(tmp_path: Path, monkeypatch: 
         )
 
 
+@pytest.mark.usefixtures("decoding_processes")
 def test_pixels_of_an_upload_are_decoded_in_another_process(page: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     def never(*_: object, **__: object) -> None:
         raise AssertionError("decoded in the server")
@@ -417,8 +435,8 @@ def test_results_come_in_parts(page: TestClient) -> None:
     ]
     assert [hit["rank"] for part in parts for hit in part] == list(range(1, 41))
     assert [hit["path"] for part in parts for hit in part] == [hit["path"] for hit in whole["hits"]]
-    assert whole["whole"]
-    assert 0 <= whole["line"] <= 40
+    assert whole["complete"]
+    assert 0 <= whole["confident"] <= 40
 
 
 def test_a_question_that_was_overtaken_is_not_answered(page: TestClient) -> None:
@@ -463,7 +481,7 @@ def test_a_photo_is_shown_with_the_part_that_was_asked_for(page: TestClient, dra
     changed = np.abs(after - before).max(2) > 30
     assert 0.01 < changed.mean() < 0.9
     assert "no-store" in heated.headers["cache-control"]
-    assert page.get(f"/photo/{id}/where.jpg").json() == {"error": "say what to look for"}
+    assert page.get(f"/photo/{id}/where.jpg").json() == {"error": "the query is empty; enter something to look for"}
     assert page.get(f"/photo/{'0' * 32}/where.jpg", params={"text": "a circle"}).status_code == 404
 
 

@@ -1,65 +1,66 @@
-// The question, and how the address holds it. `terms` keep their order; `draft` is what is being typed, `cut` the
-// least confidence: "" for none, "1" for the usual one.
+// The question that the page shows, and its URL: `terms` in order, `draft` (the text in the search field), `filters` as
+// [name, value] pairs, and `cut`, the minimum confidence: "" for none, "1" for the default.
 
-export const KINDS = ["text", "not", "like", "unlike"];
-export const FILTERS = ["under", "after", "before", "camera", "near", "size", "orientation", "type", "name", "reads", "keyword"];
+const KINDS = ["text", "not", "like", "unlike"];
+const FILTERS = [...document.querySelectorAll("#filters [name]")].map((field) => field.name);
 
-export function read(address) {
-  const pairs = [...new URLSearchParams(address)];
-  const terms = pairs.filter(([name]) => KINDS.includes(name)).map(([kind, value]) => ({ kind, value }));
-  const filters = pairs.filter(([name, value]) => FILTERS.includes(name) && value);
-  const of = (name) => pairs.find(([other]) => other === name)?.[1] ?? "";
+export function fromUrl(query) {
+  const pairs = [...new URLSearchParams(query)];
+  const first = (name) => pairs.find(([other]) => other === name)?.[1] ?? "";
   return {
-    terms, filters, draft: of("q"), photo: of("photo"),
-    cut: of("cut"), unique: of("unique") === "1",
+    terms: pairs.filter(([name]) => KINDS.includes(name)).map(([kind, value]) => ({ kind, value })),
+    filters: pairs.filter(([name, value]) => FILTERS.includes(name) && value),
+    draft: first("q"), photo: first("photo"), cut: first("cut"), unique: first("unique") === "1",
     labels: pairs.filter(([name]) => name === "label").map(([, value]) => value),
   };
 }
 
-export function write(question) {
+export function toUrl(question) {
   const pairs = question.terms.map(({ kind, value }) => [kind, value]);
   if (question.draft.trim()) pairs.push(["q", question.draft]);
-  pairs.push(...question.filters);
-  if (question.cut) pairs.push(["cut", question.cut]);
-  if (question.unique) pairs.push(["unique", "1"]);
+  pairs.push(...limits(question));
   pairs.push(...question.labels.map((label) => ["label", label]));
   if (question.photo) pairs.push(["photo", question.photo]);
-  const address = new URLSearchParams(pairs).toString();
-  return address ? `/?${address}` : "/";
+  const query = new URLSearchParams(pairs).toString();
+  return query ? `/?${query}` : "/";
 }
 
-// The term that a text means: a minus before it leads away.
-export function term(text) {
-  const words = text.trim();
-  const away = /^-\s*(?=\S)/.exec(words);
-  return away ? { kind: "not", value: words.slice(away[0].length) } : { kind: "text", value: words };
+// The parameters of a search request.
+export function searchParams(question) {
+  return [...allTerms(question).map(({ kind, value }) => [kind, value]), ...limits(question)];
 }
 
-export function allTerms(question) {
-  return question.draft.trim() ? [...question.terms, term(question.draft)] : question.terms;
-}
-
-// What the server is asked.
-export function asked(question) {
-  const pairs = allTerms(question).map(({ kind, value }) => [kind, value]);
-  pairs.push(...question.filters);
+function limits(question) {
+  const pairs = [...question.filters];
   if (question.cut) pairs.push(["cut", question.cut]);
   if (question.unique) pairs.push(["unique", "1"]);
   return pairs;
 }
 
-export function filter(question, name) {
+// The term for what somebody typed; a leading minus steers away from it.
+export function parseTerm(text) {
+  const trimmed = text.trim();
+  const minus = /^-\s*(?=\S)/.exec(trimmed);
+  return minus ? { kind: "not", value: trimmed.slice(minus[0].length) } : { kind: "text", value: trimmed };
+}
+
+export function allTerms(question) {
+  return question.draft.trim() ? [...question.terms, parseTerm(question.draft)] : question.terms;
+}
+
+export function filterValues(question, name) {
   return question.filters.filter(([other]) => other === name).map(([, value]) => value);
 }
 
-export function withFilter(question, changes) {
-  const rest = question.filters.filter(([name]) => !(name in changes));
-  const fresh = Object.entries(changes).flatMap(([name, values]) => [values].flat().filter(Boolean).map((value) => [name, value]));
-  return { ...question, filters: [...rest, ...fresh] };
+// The question with the values of some filters replaced: `changes` maps a name to a value or a list of values.
+export function withFilters(question, changes) {
+  const kept = question.filters.filter(([name]) => !(name in changes));
+  const added = Object.entries(changes).flatMap(([name, values]) => [values].flat().filter(Boolean).map((value) => [name, value]));
+  return { ...question, filters: [...kept, ...added] };
 }
 
-// "2:golden retriever" and "2:ID" to their weight and the rest.
-export function weighed(value) {
+// Splits "2:golden retriever" or "2:ID" into weight and content.
+export function splitWeight(value) {
   const match = /^(\d+(?:\.\d*)?|\.\d+):(?!\d)([^]*)$/.exec(value) ?? /^(\d+(?:\.\d*)?|\.\d+):([0-9a-f]{32})$/.exec(value);
   return match ? [Number(match[1]), match[2]] : [1, value];
 }

@@ -1,70 +1,70 @@
-// Elements, made of texts that are never markup: names of files are anybody's.
+// Builds elements. Text is always added as text nodes, never as markup: file names are untrusted.
 
-export const by = (id) => document.getElementById(id);
+export const byId = (id) => document.getElementById(id);
 
 export function element(tag, attributes = {}, ...children) {
-  const made = document.createElement(tag);
+  const node = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
-    if (name.startsWith("on")) made.addEventListener(name.slice(2), value);
-    else if (value === true) made.setAttribute(name, "");
-    else if (value !== false && value !== null && value !== undefined) made.setAttribute(name, value);
+    if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
+    else if (value === true) node.setAttribute(name, "");
+    else if (value !== false && value !== null && value !== undefined) node.setAttribute(name, value);
   }
-  made.append(...children.filter((child) => child !== null && child !== undefined));
-  return made;
+  node.append(...children.filter((child) => child !== null && child !== undefined));
+  return node;
 }
 
 const SVG = "http://www.w3.org/2000/svg";
 
-export function drawn(tag, attributes = {}, ...children) {
-  const made = document.createElementNS(SVG, tag);
-  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-  made.append(...children);
-  return made;
+export function svg(tag, attributes = {}, ...children) {
+  const node = document.createElementNS(SVG, tag);
+  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
+  node.append(...children);
+  return node;
 }
 
 export function icon(name) {
-  return drawn("svg", { class: "icon", "aria-hidden": "true" }, drawn("use", { href: `#i-${name}` }));
+  return svg("svg", { class: "icon", "aria-hidden": "true" }, svg("use", { href: `#i-${name}` }));
 }
 
-export function button(name, text, action, attributes = {}) {
-  const shown = attributes["aria-label"] ? [] : [element("span", {}, text)];
-  return element("button", { type: "button", onclick: action, title: shown.length ? null : text, ...attributes }, icon(name), ...shown);
+export function button(iconName, text, action, attributes = {}) {
+  const caption = attributes["aria-label"] ? [] : [element("span", {}, text)];
+  return element("button", { type: "button", onclick: action, title: caption.length ? null : text, ...attributes }, icon(iconName), ...caption);
 }
 
-let hiding = 0;
+let toastTimer = 0;
 
 export function toast(message) {
-  const place = by("toast");
-  place.textContent = message;
-  place.classList.add("shown");
-  clearTimeout(hiding);
-  hiding = setTimeout(() => place.classList.remove("shown"), 2500);
+  const box = byId("toast");
+  box.textContent = message;
+  box.classList.add("shown");
+  clearTimeout(toastTimer);
+  toastTimer = setTimeout(() => box.classList.remove("shown"), 2500);
 }
 
-export async function copy(text, said) {
+export async function copy(text, confirmation) {
   try {
     await navigator.clipboard.writeText(text);
-  } catch { // not allowed, or a page of another machine, where there is no clipboard
-    const area = element("textarea", { class: "unseen", readonly: true });
+  } catch { // no permission, or no HTTPS, where browsers hide the clipboard
+    const area = element("textarea", { class: "visually-hidden", readonly: true });
     area.value = text;
     (document.querySelector("dialog[open]") ?? document.body).append(area);
     area.select();
     document.execCommand("copy");
     area.remove();
   }
-  toast(said);
+  toast(confirmation);
 }
 
-// A line for a shell, with a button that copies it.
+// A shell command with a button that copies it.
 export function commandLine(command) {
   return element("p", { class: "command" }, element("span", { class: "prompt", "aria-hidden": "true" }, "$"),
-    element("code", { tabindex: "0", role: "textbox", "aria-readonly": "true", "aria-label": "Command for a shell" }, command),
-    button("copy", "Copy", () => copy(command, "The command is copied"), { class: "quiet" }));
+    element("code", { tabindex: "0", role: "textbox", "aria-readonly": "true", "aria-label": "Shell command" }, command),
+    button("copy", "Copy", () => copy(command, "Command copied"), { class: "quiet" }));
 }
 
 export const number = (value) => value.toLocaleString("en");
 export const percent = (value) => value > 0 && value < 0.005 ? "<1%" : `${Math.round(100 * value)}%`;
-export const count = (value, word) => `${number(value)} ${word}${value === 1 ? "" : "s"}`;
+export const count = (value, one, many = `${one}s`) => `${number(value)} ${value === 1 ? one : many}`;
 
 export function bytes(size) {
   const units = ["B", "KB", "MB", "GB"];
@@ -73,15 +73,16 @@ export function bytes(size) {
   return `${size >= 10 || !unit ? Math.round(size) : size.toFixed(1)} ${units[unit]}`;
 }
 
-export function moment(iso) {
+export function dateTime(iso) {
   return iso.startsWith("0000") ? "unknown" : iso.slice(0, 16).replace("T", " ");
 }
 
-export function bars(shares) {
-  const most = Math.max(...shares.map(([, share]) => share), 1e-9);
-  return shares.map(([name, share, shown]) => {
+// A horizontal bar for each [name, value, caption]; the longest fills the width.
+export function bars(rows) {
+  const largest = Math.max(...rows.map(([, value]) => value), 1e-9);
+  return rows.map(([name, value, caption]) => {
     const fill = element("span", { class: "fill" });
-    fill.style.width = `${(100 * share) / most}%`;
-    return element("p", { class: "share" }, element("span", { class: "name" }, name), element("span", { class: "track" }, fill), element("span", { class: "value" }, shown));
+    fill.style.width = `${(100 * value) / largest}%`;
+    return element("p", { class: "bar-row" }, element("span", { class: "name" }, name), element("span", { class: "track" }, fill), element("span", { class: "value" }, caption));
   });
 }

@@ -1,124 +1,126 @@
-// The photos in rows that fill the width, each at its own proportions. Only those near the window are in the document.
+// The results: justified rows in which each photo keeps its proportions. Only tiles near the viewport are in the DOM.
 
-import { count, element, icon, moment, percent } from "./dom.js";
-import { small } from "./server.js";
+import { count, dateTime, element, icon, percent } from "./dom.js";
+import { thumbnailUrl } from "./server.js";
 
-const AT_ONCE = 4; // pictures that are asked for at a time
-const LINE = 64; // pixels of the line between what is about the question and what is not
+const MAX_LOADING = 4; // thumbnails requested at the same time
+const DIVIDER = 64; // pixels
 
-const shape = (photo) => Math.min(3.2, Math.max(0.42, photo.width / photo.height || 1));
+const aspect = (photo) => Math.min(3.2, Math.max(0.42, photo.width / photo.height || 1));
+const hasConfidence = (hit) => hit.confidence !== null && hit.confidence !== undefined;
 
 export class Grid {
-  // `on`: near(): more is wanted; open(index), pick(index, toThere), unfold(index); address(photo); busy(): nothing else is to be asked now
+  // `on` has the callbacks: loadMore(), open(index), select(index, extend), toggleGroup(index), url(photo), and isBusy():
+  // whether a search is running, so that thumbnails must wait.
   constructor(list, on) {
-    Object.assign(this, { list, on, items: [], boxes: [], rows: [], lines: [], tiles: new Map(), current: 0, picked: new Set() });
+    Object.assign(this, { list, on, items: [], boxes: [], rows: [], dividers: [], tiles: new Map(), current: 0, selected: new Set() });
     Object.assign(this, { loading: new Set(), queue: [] });
-    new ResizeObserver(() => this.width !== this.list.clientWidth && this.arrange()).observe(list);
-    addEventListener("scroll", () => this.later(), { passive: true });
-    addEventListener("resize", () => this.later());
+    new ResizeObserver(() => this.width !== this.list.clientWidth && this.layout()).observe(list);
+    addEventListener("scroll", () => this.scheduleRender(), { passive: true });
+    addEventListener("resize", () => this.scheduleRender());
     list.addEventListener("focusin", (event) => {
       const tile = event.target.closest?.(".tile");
-      if (tile) this.move(Number(tile.dataset.index), false);
+      if (tile) this.moveTo(Number(tile.dataset.index), false);
     });
   }
 
-  later() {
-    this.frame ??= requestAnimationFrame(() => { this.frame = null; this.show(); });
+  scheduleRender() {
+    this.frame ??= requestAnimationFrame(() => { this.frame = null; this.render(); });
   }
 
-  // `items`: each a photo and its hit, with a `key` that it is selected by and a `look` that says all that its tile shows.
-  // `lines`: before which photo a line is drawn, and what it says.
-  set(items, lines, total) {
-    Object.assign(this, { items, lines, total });
+  // Each of `items` has a photo, its hit, `key` (identifies it in the selection) and `tileKey` (changes whenever its tile
+  // must be rebuilt). `dividers` are [index, text]: a line above that item.
+  set(items, dividers, total) {
+    Object.assign(this, { items, dividers, total });
     this.current = Math.min(this.current, Math.max(0, items.length - 1));
-    this.arrange();
+    this.layout();
   }
 
-  start(items, lines, total) {
+  reset(items, dividers, total) {
     this.current = 0;
-    this.set(items, lines, total);
+    this.set(items, dividers, total);
   }
 
-  arrange() {
+  layout() {
     const width = this.width = this.list.clientWidth;
     const gap = width < 600 ? 4 : 8;
-    const wanted = Math.max(112, Math.min(250, 60 + width / 7));
-    const breaks = new Map(this.lines);
-    this.boxes = []; this.rows = []; this.bars = [];
-    let y = 0, from = 0, shapes = 0;
-    const close = (to, full) => {
+    const targetHeight = Math.max(112, Math.min(250, 60 + width / 7));
+    const dividers = new Map(this.dividers);
+    this.boxes = []; this.rows = []; this.lines = [];
+    let y = 0, from = 0, aspects = 0;
+    const endRow = (to, isFull) => {
       if (to === from) return;
       const gaps = gap * (to - from - 1);
-      const height = full ? (width - gaps) / shapes : Math.min(wanted, (width - gaps) / shapes);
+      const height = isFull ? (width - gaps) / aspects : Math.min(targetHeight, (width - gaps) / aspects);
       let x = 0;
       for (let n = from; n < to; n += 1) {
-        const w = shape(this.items[n].photo) * height;
+        const w = aspect(this.items[n].photo) * height;
         this.boxes.push({ x, y, w, h: height });
         x += w + gap;
       }
       this.rows.push({ y, h: height, from, to });
       y += height + gap;
-      from = to; shapes = 0;
+      from = to; aspects = 0;
     };
     for (let n = 0; n < this.items.length; n += 1) {
-      if (breaks.has(n)) {
-        close(n, false);
-        this.bars.push({ y, text: breaks.get(n) });
-        y += LINE;
+      if (dividers.has(n)) {
+        endRow(n, false);
+        this.lines.push({ y, text: dividers.get(n) });
+        y += DIVIDER;
       }
-      shapes += shape(this.items[n].photo);
-      if (shapes * wanted + gap * (n - from) >= width) close(n + 1, true);
+      aspects += aspect(this.items[n].photo);
+      if (aspects * targetHeight + gap * (n - from) >= width) endRow(n + 1, true);
     }
-    close(this.items.length, false);
+    endRow(this.items.length, false);
     this.height = y;
     this.list.style.height = `${Math.ceil(y)}px`;
-    this.show();
+    this.render();
   }
 
-  show() {
+  render() {
     const top = -this.list.getBoundingClientRect().top, margin = innerHeight;
-    const wanted = new Map();
+    const visible = new Map();
     for (const row of this.rowsBetween(top - margin, top + innerHeight + margin))
-      for (let n = row.from; n < row.to; n += 1) wanted.set(this.items[n].look, n);
-    const held = this.items[this.current];
-    if (held) wanted.set(held.look, this.current);
-    for (const [look, tile] of this.tiles) {
-      if (wanted.has(look)) continue;
+      for (let n = row.from; n < row.to; n += 1) visible.set(this.items[n].tileKey, n);
+    const currentItem = this.items[this.current];
+    if (currentItem) visible.set(currentItem.tileKey, this.current);
+    for (const [key, tile] of this.tiles) {
+      if (visible.has(key)) continue;
       const image = tile.querySelector("img");
-      image.removeAttribute("src"); // the server need not make it any more
+      image.removeAttribute("src"); // cancels the request
       this.loading.delete(image);
       tile.remove();
-      this.tiles.delete(look);
+      this.tiles.delete(key);
     }
-    let before = null;
-    for (const [look, n] of [...wanted].sort((a, b) => a[1] - b[1])) {
-      let tile = this.tiles.get(look);
-      if (!tile) this.tiles.set(look, tile = this.tile(this.items[n]));
-      this.place(tile, n);
-      const next = before ? before.nextSibling : this.list.firstChild;
+    let previous = null;
+    for (const [key, n] of [...visible].sort((a, b) => a[1] - b[1])) {
+      let tile = this.tiles.get(key);
+      if (!tile) this.tiles.set(key, tile = this.createTile(this.items[n]));
+      this.updateTile(tile, n);
+      const next = previous ? previous.nextSibling : this.list.firstChild;
       if (tile !== next) this.list.insertBefore(tile, next);
-      before = tile;
+      previous = tile;
     }
     this.load(top, top + innerHeight);
-    clearTimeout(this.waiting);
-    this.waiting = setTimeout(() => this.load(-Infinity, Infinity), 250); // what is typed next comes before these
-    this.showLines();
-    if (this.items.length && top + innerHeight + 2 * margin > this.height) this.on.near();
+    clearTimeout(this.prefetchTimer);
+    this.prefetchTimer = setTimeout(() => this.load(-Infinity, Infinity), 250); // later, so that typing can go on first
+    this.renderLines();
+    if (this.items.length && top + innerHeight + 2 * margin > this.height) this.on.loadMore();
   }
 
-  // Ask for the pictures of the tiles between two heights.
+  // Queue the thumbnails of the tiles between two heights.
   load(from, to) {
-    const near = [...this.tiles.values()].sort((a, b) => a.dataset.index - b.dataset.index).filter((tile) => {
+    const tiles = [...this.tiles.values()].sort((a, b) => a.dataset.index - b.dataset.index).filter((tile) => {
       const box = this.boxes[tile.dataset.index];
       return box.y < to && box.y + box.h > from;
     });
-    this.queue = near.map((tile) => tile.querySelector("img")).filter((image) => image.dataset.src);
-    this.pump();
+    this.queue = tiles.map((tile) => tile.querySelector("img")).filter((image) => image.dataset.src);
+    this.loadQueued();
   }
 
-  // A browser opens six connections to a server: a question must not wait behind pictures for one of them.
-  pump() {
-    while (this.loading.size < AT_ONCE && this.queue.length && !this.on.busy()) {
+  // Browsers allow six connections per server: thumbnails must leave some for the next search.
+  loadQueued() {
+    while (this.loading.size < MAX_LOADING && this.queue.length && !this.on.isBusy()) {
       const image = this.queue.shift();
       if (!image.isConnected || !image.dataset.src) continue;
       this.loading.add(image);
@@ -127,9 +129,9 @@ export class Grid {
     }
   }
 
-  loaded(image) {
+  onLoaded(image) {
     this.loading.delete(image);
-    this.pump();
+    this.loadQueued();
   }
 
   rowsBetween(from, to) {
@@ -143,42 +145,42 @@ export class Grid {
     return found;
   }
 
-  showLines() {
-    this.list.querySelectorAll(".line").forEach((line) => line.remove());
-    for (const { y, text } of this.bars) {
-      const line = element("li", { class: "line" }, element("span", {}, text));
+  renderLines() {
+    this.list.querySelectorAll(".divider").forEach((line) => line.remove());
+    for (const { y, text } of this.lines) {
+      const line = element("li", { class: "divider" }, element("span", {}, text));
       line.style.top = `${y}px`;
       this.list.append(line);
     }
   }
 
-  tile(item) {
-    const { photo } = item;
-    const image = element("img", { "data-src": small(photo.id), alt: "", decoding: "async", draggable: "false" });
-    image.addEventListener("load", () => { image.classList.add("there"); this.loaded(image); });
-    image.addEventListener("error", () => { if (image.hasAttribute("src")) tile.classList.add("gone"); this.loaded(image); });
+  createTile(item) {
+    const { photo, hit } = item;
+    const image = element("img", { "data-src": thumbnailUrl(photo.id), alt: "", decoding: "async", draggable: "false" });
+    image.addEventListener("load", () => { image.classList.add("loaded"); this.onLoaded(image); });
+    image.addEventListener("error", () => { if (image.hasAttribute("src")) tile.classList.add("missing"); this.onLoaded(image); });
     const tile = element("li", { class: "tile" });
-    const at = () => Number(tile.dataset.index);
-    const open = element("a", { class: "open", href: this.on.address(photo), tabindex: "-1", draggable: "false" }, image,
+    const index = () => Number(tile.dataset.index);
+    const open = element("a", { class: "open", href: this.on.url(photo), tabindex: "-1", draggable: "false" }, image,
       element("span", { class: "caption", "aria-hidden": "true" }, element("bdi", {}, photo.name),
-        item.hit.confidence === null || item.hit.confidence === undefined ? null : element("b", {}, percent(item.hit.confidence))));
+        hasConfidence(hit) ? element("b", {}, percent(hit.confidence)) : null));
     open.addEventListener("click", (event) => {
       if (event.ctrlKey || event.metaKey || event.button) return;
       event.preventDefault();
-      if (event.shiftKey || this.picked.size) this.on.pick(at(), event.shiftKey); else this.on.open(at());
+      if (event.shiftKey || this.selected.size) this.on.select(index(), event.shiftKey); else this.on.open(index());
     });
-    const pick = element("button", { type: "button", class: "pick", tabindex: "-1", "aria-pressed": "false", onclick: (event) => this.on.pick(at(), event.shiftKey) }, icon("check"));
-    pick.setAttribute("aria-label", `Select ${photo.name}`);
-    tile.append(open, pick);
-    if (item.folded) {
-      const label = `${item.unfolded ? "Fold" : "Unfold"} ${count(item.folded, "copy").replace("copys", "copies")}`;
-      tile.append(element("button", { type: "button", class: "fold", tabindex: "-1", "aria-expanded": String(Boolean(item.unfolded)), "aria-label": label, title: label, onclick: () => this.on.unfold(at()) }, item.unfolded ? "–" : `+${item.folded}`));
+    const select = element("button", { type: "button", class: "select", tabindex: "-1", "aria-pressed": "false", onclick: (event) => this.on.select(index(), event.shiftKey) }, icon("check"));
+    select.setAttribute("aria-label", `Select ${photo.name}`);
+    tile.append(open, select);
+    if (item.copies) {
+      const label = `${item.isExpanded ? "Hide" : "Show"} ${count(item.copies, "copy", "copies")}`;
+      tile.append(element("button", { type: "button", class: "group", tabindex: "-1", "aria-expanded": String(Boolean(item.isExpanded)), "aria-label": label, title: label, onclick: () => this.on.toggleGroup(index()) }, item.isExpanded ? "–" : `+${item.copies}`));
     }
-    if (item.copy) tile.classList.add("copy");
+    if (item.isCopy) tile.classList.add("copy");
     return tile;
   }
 
-  place(tile, n) {
+  updateTile(tile, n) {
     const box = this.boxes[n], item = this.items[n], style = tile.style;
     style.transform = `translate(${box.x}px, ${box.y}px)`;
     style.width = `${box.w}px`;
@@ -186,31 +188,31 @@ export class Grid {
     tile.dataset.index = n;
     tile.setAttribute("aria-posinset", n + 1);
     tile.setAttribute("aria-setsize", this.total ?? -1);
-    const [open, pick] = tile.children;
+    const [open, select] = tile.children;
     open.tabIndex = n === this.current ? 0 : -1;
-    open.setAttribute("aria-label", this.name(item, n));
-    const is = this.picked.has(item.key);
-    tile.classList.toggle("picked", is);
-    pick.setAttribute("aria-pressed", String(is));
+    open.setAttribute("aria-label", this.label(item, n));
+    const isSelected = this.selected.has(item.key);
+    tile.classList.toggle("selected", isSelected);
+    select.setAttribute("aria-pressed", String(isSelected));
   }
 
-  name({ photo, hit, copy }, n) {
-    const parts = [photo.name, copy ? `copy of number ${hit.rank}` : `number ${hit.rank ?? n + 1}`];
-    if (hit.confidence !== null && hit.confidence !== undefined && !copy) parts.push(`${percent(hit.confidence)} sure`);
-    return [...parts, moment(photo.date).slice(0, 10)].join(", ");
+  label({ photo, hit, isCopy }, n) {
+    const parts = [photo.name, isCopy ? `copy of number ${hit.rank}` : `number ${hit.rank ?? n + 1}`];
+    if (hasConfidence(hit) && !isCopy) parts.push(`confidence ${percent(hit.confidence)}`);
+    return [...parts, dateTime(photo.date).slice(0, 10)].join(", ");
   }
 
-  // Make a photo the one that the keyboard is at.
-  move(n, focus = true) {
-    const last = this.current;
+  // Make a photo the current one, for the keyboard.
+  moveTo(n, focus = true) {
+    const previous = this.current;
     this.current = Math.min(Math.max(0, n), this.items.length - 1);
-    if (last === this.current && !focus) return;
-    if (focus) this.reveal(this.current);
-    this.show();
-    if (focus) this.tiles.get(this.items[this.current]?.look)?.querySelector(".open").focus({ preventScroll: true });
+    if (previous === this.current && !focus) return;
+    if (focus) this.scrollIntoView(this.current);
+    this.render();
+    if (focus) this.tiles.get(this.items[this.current]?.tileKey)?.querySelector(".open").focus({ preventScroll: true });
   }
 
-  reveal(n) {
+  scrollIntoView(n) {
     const box = this.boxes[n];
     if (!box) return;
     const top = this.list.getBoundingClientRect().top + box.y;
@@ -219,20 +221,21 @@ export class Grid {
     else if (top + box.h > below) scrollBy(0, Math.min(top - above, top + box.h - below));
   }
 
-  // The photo in the next or the previous row that lies nearest to this one.
-  beside(n, step) {
-    const row = this.rows.findIndex(({ from, to }) => n >= from && n < to), to = this.rows[row + step];
-    if (!to) return n;
+  // The closest photo in the next (step 1) or previous (step -1) row.
+  inRow(n, step) {
+    const row = this.rows.findIndex(({ from, to }) => n >= from && n < to), target = this.rows[row + step];
+    if (!target) return n;
     const middle = this.boxes[n].x + this.boxes[n].w / 2;
-    let best = to.from;
-    for (let m = to.from; m < to.to; m += 1)
+    let best = target.from;
+    for (let m = target.from; m < target.to; m += 1)
       if (Math.abs(this.boxes[m].x + this.boxes[m].w / 2 - middle) < Math.abs(this.boxes[best].x + this.boxes[best].w / 2 - middle)) best = m;
     return best;
   }
 
-  to(key, n = this.current) {
+  // The photo that a key moves to; undefined for other keys.
+  target(key, n = this.current) {
     return {
-      ArrowLeft: n - 1, ArrowRight: n + 1, ArrowUp: this.beside(n, -1), ArrowDown: this.beside(n, 1),
+      ArrowLeft: n - 1, ArrowRight: n + 1, ArrowUp: this.inRow(n, -1), ArrowDown: this.inRow(n, 1),
       Home: 0, End: this.items.length - 1,
     }[key];
   }

@@ -1,21 +1,22 @@
-// One photo large, with what is known of it.
+// The large view of one photo, with its metadata and actions.
 
-import { bars, bytes, button, by, commandLine, copy, count, element, icon, moment, percent } from "./dom.js";
-import { get, large, original, small, whereIn } from "./server.js";
+import { bars, button, byId, bytes, commandLine, copy, count, dateTime, element, icon, percent } from "./dom.js";
+import { get, heatMapUrl, largeUrl, originalUrl, thumbnailUrl } from "./server.js";
 
-const dialog = by("viewer"), image = by("large"), stage = by("stage"), facts = by("facts");
+const dialog = byId("viewer"), image = byId("large"), details = byId("details");
+const isKnown = (value) => value !== null && value !== undefined;
 
 export class Viewer {
-  // `on`: step(by), closed(), more(photo, kind), near(photo), labels(): those to show, asked(): the terms of the question
+  // `on` has the callbacks: step(by), closed(), searchBy(photo, kind), searchNear(photo), and getters: labels() and
+  // terms(), the search parameters that the heat map shows.
   constructor(on) {
     this.on = on;
-    by("previous").addEventListener("click", () => on.step(-1));
-    by("next").addEventListener("click", () => on.step(1));
-    by("close").addEventListener("click", () => dialog.close());
+    byId("previous").addEventListener("click", () => on.step(-1));
+    byId("next").addEventListener("click", () => on.step(1));
+    byId("close").addEventListener("click", () => dialog.close());
     dialog.addEventListener("close", () => on.closed());
     dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
-    image.addEventListener("load", () => stage.classList.add("there"));
-    image.addEventListener("error", () => { if (image.getAttribute("src")) this.gone(); });
+    image.addEventListener("error", () => { if (image.getAttribute("src")) this.showMissing(); });
   }
 
   get isOpen() {
@@ -26,39 +27,38 @@ export class Viewer {
     if (dialog.open) dialog.close();
   }
 
-  // `hit` is null for a photo that is not among the results; `around`: the ids of those before and after it.
-  show(photo, hit, around) {
+  // `hit` is null for a photo that is not among the results. `neighbours` are the ids before and after it.
+  show(photo, hit, neighbours) {
     this.photo = photo;
-    stage.classList.remove("there");
-    by("large-gone").hidden = true;
+    byId("large-missing").hidden = true;
     image.hidden = false;
     image.width = photo.width;
     image.height = photo.height;
-    image.style.backgroundImage = `url("${small(photo.id)}")`;
+    image.style.backgroundImage = `url("${thumbnailUrl(photo.id)}")`;
     image.alt = photo.name;
-    image.src = large(photo.id);
+    image.src = largeUrl(photo.id);
     dialog.setAttribute("aria-label", `Photo ${photo.name}`);
-    by("previous").disabled = !around[0];
-    by("next").disabled = !around[1];
-    for (const id of around) if (id) new Image().src = large(id);
-    facts.replaceChildren(...this.facts(photo, hit));
+    byId("previous").disabled = !neighbours[0];
+    byId("next").disabled = !neighbours[1];
+    for (const id of neighbours) if (id) new Image().src = largeUrl(id); // prefetch
+    details.replaceChildren(...this.details(photo, hit));
     if (!dialog.open) {
       dialog.showModal();
-      dialog.focus(); // and not its first button
+      dialog.focus(); // otherwise the browser focuses the first button
     }
     this.showLabels();
   }
 
-  gone() {
+  showMissing() {
     image.hidden = true;
-    by("large-gone").hidden = false;
+    byId("large-missing").hidden = false;
   }
 
-  facts(photo, hit) {
-    const rows = [["Taken", photo.taken ? moment(photo.taken) : null], ["Changed", photo.taken ? null : moment(photo.date)], ["Camera", photo.camera], ["Tags", photo.keywords.join(", ")], ["At", photo.time === null ? null : `${photo.time.toFixed(1)} s`],
-      ["Place", photo.latitude === null ? null : `${photo.latitude.toFixed(4)}, ${photo.longitude.toFixed(4)}`],
-      ["Pixels", `${photo.width} × ${photo.height}`], ["File", bytes(photo.size)],
-      ["Score", hit?.score === null || hit?.score === undefined ? null : hit.score.toFixed(3)]];
+  details(photo, hit) {
+    const rows = [["Taken", photo.taken ? dateTime(photo.taken) : null], ["Modified", photo.taken ? null : dateTime(photo.date)], ["Camera", photo.camera], ["Keywords", photo.keywords.join(", ")], ["Time", photo.time === null ? null : `${photo.time.toFixed(1)} s`],
+      ["Location", photo.latitude === null ? null : `${photo.latitude.toFixed(4)}, ${photo.longitude.toFixed(4)}`],
+      ["Dimensions", `${photo.width} × ${photo.height}`], ["File size", bytes(photo.size)],
+      ["Score", isKnown(hit?.score) ? hit.score.toFixed(3) : null]];
     const list = element("dl", {}, ...rows.filter(([, value]) => value).map(([name, value]) =>
       element("div", {}, element("dt", {}, name), element("dd", {}, element("bdi", {}, value)))));
     const parts = [
@@ -66,51 +66,51 @@ export class Viewer {
       element("p", { class: "folder" }, element("bdi", {}, photo.folder)),
       list,
     ];
-    if (hit?.confidence !== null && hit?.confidence !== undefined) parts.push(this.sure(hit.confidence));
+    if (isKnown(hit?.confidence)) parts.push(this.confidence(hit.confidence));
     parts.push(element("div", { class: "actions" },
-      element("a", { class: "button", href: original(photo.id) + (photo.time === null ? "" : `#t=${photo.time}`), target: "_blank", rel: "noopener" }, icon("open"), element("span", {}, "Open original")),
-      button("copy", "Copy path", () => copy(photo.path, "The path is copied")),
-      button("plus", "More like this", () => this.on.more(photo, "like")),
-      button("minus", "Less like this", () => this.on.more(photo, "unlike")),
-      this.on.asked().length ? button("target", "Where", (event) => this.where(event.currentTarget), { "aria-pressed": "false" }) : null,
-      photo.latitude === null ? null : button("search", "Around here", () => this.on.near(photo))));
-    const others = [...(hit?.similar ?? []).map((other) => other.path), ...(hit?.same_file ?? []).map((other) => other.path)];
-    if (others.length) parts.push(element("details", {}, element("summary", {}, count(others.length, "copy").replace("copys", "copies")), element("ul", {}, ...others.map((path) => element("li", {}, element("bdi", {}, path))))));
+      element("a", { class: "button", href: originalUrl(photo.id) + (photo.time === null ? "" : `#t=${photo.time}`), target: "_blank", rel: "noopener" }, icon("open"), element("span", {}, "Open original")),
+      button("copy", "Copy path", () => copy(photo.path, "Path copied")),
+      button("plus", "More like this", () => this.on.searchBy(photo, "like")),
+      button("minus", "Less like this", () => this.on.searchBy(photo, "unlike")),
+      this.on.terms().length ? button("target", "Show where", (event) => this.toggleHeatMap(event.currentTarget), { "aria-pressed": "false" }) : null,
+      photo.latitude === null ? null : button("search", "Photos nearby", () => this.on.searchNear(photo))));
+    const copies = [...(hit?.similar ?? []), ...(hit?.same_file ?? [])].map((other) => other.path);
+    if (copies.length) parts.push(element("details", {}, element("summary", {}, count(copies.length, "copy", "copies")), element("ul", {}, ...copies.map((path) => element("li", {}, element("bdi", {}, path))))));
     parts.push(this.labels = element("section", { class: "bars", "aria-label": "Labels", hidden: true }));
     return parts;
   }
 
-  // The part that the question is about, over the photo and away again.
-  where(toggle) {
-    const on = toggle.getAttribute("aria-pressed") === "false";
-    toggle.setAttribute("aria-pressed", String(on));
-    toggle.classList.toggle("on", on);
-    image.src = on ? whereIn(this.photo.id, this.on.asked()) : large(this.photo.id);
-    image.alt = on ? `${this.photo.name}, with the part that was asked for` : this.photo.name;
+  toggleHeatMap(toggle) {
+    const isOn = toggle.getAttribute("aria-pressed") === "false";
+    toggle.setAttribute("aria-pressed", String(isOn));
+    toggle.classList.toggle("on", isOn);
+    image.src = isOn ? heatMapUrl(this.photo.id, this.on.terms()) : largeUrl(this.photo.id);
+    image.alt = isOn ? `${this.photo.name}, with the matching part highlighted` : this.photo.name;
   }
 
-  sure(confidence) {
-    const cut = Number(document.documentElement.dataset.cut);
+  // A bar with a mark at the threshold for confident matches.
+  confidence(value) {
+    const threshold = Number(document.documentElement.dataset.cut);
     const fill = element("span", { class: "fill" }), mark = element("span", { class: "mark" });
-    fill.style.width = `${100 * confidence}%`;
-    mark.style.left = `${100 * cut}%`;
-    return element("div", { class: "sure" }, element("p", {}, "Shows what was asked for ", element("b", {}, percent(confidence))),
+    fill.style.width = `${100 * value}%`;
+    mark.style.left = `${100 * threshold}%`;
+    return element("div", { class: "confidence" }, element("p", {}, "Confidence ", element("b", {}, percent(value))),
       element("span", { class: "track" }, fill, mark));
   }
 
   async showLabels() {
-    const labels = this.on.labels(), place = this.labels, { photo } = this;
+    const labels = this.on.labels(), section = this.labels, { photo } = this;
     if (!labels.length) return;
     try {
       const { probabilities, command } = await get("/labels", [...labels.map((label) => ["label", label]), ["photo", photo.id]]);
-      if (place !== this.labels) return;
+      if (section !== this.labels) return; // another photo is shown by now
       const sorted = Object.entries(probabilities).sort((a, b) => b[1] - a[1]);
-      place.replaceChildren(element("h3", {}, "Labels"), ...bars(sorted.map(([name, share]) => [name, share, percent(share)])),
+      section.replaceChildren(element("h3", {}, "Labels"), ...bars(sorted.map(([name, probability]) => [name, probability, percent(probability)])),
         commandLine(command));
-      place.hidden = false;
+      section.hidden = false;
     } catch (error) {
-      place.replaceChildren(element("p", {}, error.message));
-      place.hidden = false;
+      section.replaceChildren(element("p", {}, error.message));
+      section.hidden = false;
     }
   }
 }

@@ -13,7 +13,7 @@ from conftest import SCENES
 from clipsearch.images.preprocess import Preprocess, decode_for, model_input
 from clipsearch.images.read import content_hash
 from clipsearch.images.sandbox import Decoders
-from clipsearch.indexing.contents import Contents, contents_of
+from clipsearch.indexing.read_file import Contents, read_file
 
 HOW = Preprocess(size=(64, 64))
 
@@ -35,7 +35,7 @@ def new(content: bytes) -> bool:
 
 
 def test_a_new_file_is_hashed_and_decoded(photo: Path, decoders: Decoders) -> None:
-    found = contents_of(os.fsencode(photo), new, decoders)
+    found = read_file(os.fsencode(photo), new, decoders)
     here = decode_for(photo.read_bytes(), HOW)
     assert (found.content, found.metadata, found.error) == (content_hash(photo.read_bytes()), here.metadata, None)
     np.testing.assert_array_equal(found.pixels, model_input(here, HOW)[None])
@@ -49,7 +49,7 @@ def test_what_is_known_is_not_decoded(photo: Path, decoders: Decoders) -> None:
         asked.append(content)
         return True
 
-    found = contents_of(os.fsencode(photo), known, decoders)
+    found = read_file(os.fsencode(photo), known, decoders)
     assert (found.pixels, found.metadata, found.error) == (None, None, None)
     assert asked == [found.content] == [content_hash(photo.read_bytes())]
     assert not decoders._all
@@ -57,16 +57,16 @@ def test_what_is_known_is_not_decoded(photo: Path, decoders: Decoders) -> None:
 
 def test_what_cannot_be_read_is_told_from_what_is_no_image(tmp_path: Path, decoders: Decoders) -> None:
     (tmp_path / "text.jpg").write_text("no picture")
-    found = contents_of(os.fsencode(tmp_path / "text.jpg"), new, decoders)
+    found = read_file(os.fsencode(tmp_path / "text.jpg"), new, decoders)
     assert found == Contents(error="not an image that can be read")
     for name, error in (("gone.jpg", "no such file or directory"), (".", "is a directory")):
-        assert contents_of(os.fsencode(tmp_path / name), new, decoders) == Contents(error=error, unread=True)
+        assert read_file(os.fsencode(tmp_path / name), new, decoders) == Contents(error=error, unread=True)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no such pipes")
 def test_a_pipe_that_took_the_place_of_a_file_is_not_waited_for(tmp_path: Path, decoders: Decoders) -> None:
     os.mkfifo(tmp_path / "pipe.jpg")
-    found = contents_of(os.fsencode(tmp_path / "pipe.jpg"), new, decoders)
+    found = read_file(os.fsencode(tmp_path / "pipe.jpg"), new, decoders)
     assert found == Contents(error="not a regular file", unread=True)
 
 
@@ -74,4 +74,4 @@ def test_a_pipe_that_took_the_place_of_a_file_is_not_waited_for(tmp_path: Path, 
 def test_names_that_are_no_text(photo: Path, decoders: Decoders) -> None:
     odd = os.fsencode(photo.parent) + b"/\xff\n\x01.png"
     os.rename(photo, odd)
-    assert contents_of(odd, new, decoders).pixels is not None
+    assert read_file(odd, new, decoders).pixels is not None

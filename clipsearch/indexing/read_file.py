@@ -1,4 +1,4 @@
-"""What is in a file: read and hashed here, decoded in a process of its own unless it is known already."""
+"""Read and hash a file here, and decode it in a process of its own unless its contents are indexed already."""
 
 from __future__ import annotations
 
@@ -16,12 +16,10 @@ from clipsearch.images.sandbox import Decoders
 
 
 class Contents(NamedTuple):
-    """What was found in a file: its hash, and pixels unless they are known already; or why it cannot be used.
+    """A file's content hash and, if it had to be decoded, its pixels and metadata; or an error.
 
-    `pixels` are (n, height, width, 3), one image or the frames of a video, whose `times` are seconds from its start.
-
-    `unread` marks an error of the disk rather than of the image. `seconds` are those of each stage of reading it.
-    `hash` is the perceptual hash of the picture.
+    `pixels` (n, height, width, 3) are one image, or the frames of a video at `times`, in seconds. `hash` is the
+    perceptual hash. `unread`: the disk failed, rather than the decoder. `seconds` has the time of each stage.
     """
 
     content: bytes = b""
@@ -34,16 +32,8 @@ class Contents(NamedTuple):
     hash: int | None = None
 
 
-def _is_still(video: bytes, content: bytes) -> bool:
-    """Whether a video is there as it was before a process of its own has opened it once more."""
-    try:
-        return video_hash(video) == content
-    except ImageUnusable:
-        return False
-
-
-def contents_of(path: bytes, known: Callable[[bytes], bool], decoders: Decoders) -> Contents:
-    """A file's contents, decoded unless `known` says of their hash that there is no need to."""
+def read_file(path: bytes, is_indexed: Callable[[bytes], bool], decoders: Decoders) -> Contents:
+    """Read a file; decode it unless `is_indexed(content_hash)`. An error is returned, not raised."""
     began, is_video = time.perf_counter(), is_video_name(path)
     try:
         data = b"" if is_video else read(path)
@@ -51,13 +41,25 @@ def contents_of(path: bytes, known: Callable[[bytes], bool], decoders: Decoders)
     except ImageUnusable as error:
         return Contents(error=str(error), unread=True)
     seconds = {"read": time.perf_counter() - began}
-    if known(content):
+    if is_indexed(content):
         return Contents(content, seconds=seconds)
     try:
         found = decoders.decode_video(path) if is_video else decoders.decode(data)
     except ImageUnusable as error:
-        return Contents(error=str(error), unread=is_video and not _is_still(path, content))
-    images = found.pixels if is_video else found.pixels[None]
+        return Contents(error=str(error), unread=is_video and not _is_readable(path, content))
     return Contents(
-        content, images, found.metadata, seconds={**seconds, **found.seconds}, times=found.times, hash=found.hash
+        content,
+        found.pixels if is_video else found.pixels[None],
+        found.metadata,
+        seconds={**seconds, **found.seconds},
+        times=found.times,
+        hash=found.hash,
     )
+
+
+def _is_readable(video: bytes, content: bytes) -> bool:
+    """Whether a video still has the same contents. If not, the decoder may have failed because a drive went away."""
+    try:
+        return video_hash(video) == content
+    except ImageUnusable:
+        return False

@@ -1,4 +1,4 @@
-"""A heat map over a photo, or boxes around what is written in it, as a picture."""
+"""Draws heat maps and boxes over photos."""
 
 from __future__ import annotations
 
@@ -21,15 +21,24 @@ if TYPE_CHECKING:
     from clipsearch.search.hit import Where
     from clipsearch.store.photo import Line
 
-LONG_SIDE = 1024  # of a heat map that is written as a file
+LONG_SIDE = 1024  # of a heat map in a file, in pixels
 
-# Heat, and the colour and opacity that it has: what is cold stays as it is, and colour is not all that tells.
+# Colour and opacity by heat. Cold areas stay visible, and opacity helps those who cannot tell the colours.
 _HEATS = (0.0, 0.25, 0.6, 1.0)
 _COLOURS = ((68, 1, 84, 0), (126, 20, 120, 60), (240, 96, 30, 130), (255, 226, 60, 170))
 
 
-def overlay(picture: Image.Image, there: Where) -> Image.Image:
-    """The picture (RGB, upright, of any size) with the heat over it and the box drawn."""
+def annotated(picture: Image.Image, there: Where | None, lines: Iterable[Line] | None = None) -> Image.Image:
+    """A copy of the picture (RGB, upright, any size) with a heat map, its box, and a box around each line of text."""
+    out = picture.copy() if there is None else _with_heat(picture, there)
+    gap = 3 * _thickness(out)  # so that the frame does not cover the text
+    for line in lines or ():
+        left, top, right, bottom = line.box.pixels(*out.size)
+        _frame(out, left - gap, top - gap, right + gap, bottom + gap)
+    return out
+
+
+def _with_heat(picture: Image.Image, there: Where) -> Image.Image:
     layer = np.stack([np.interp(there.heat, _HEATS, values) for values in zip(*_COLOURS, strict=True)], -1)
     over = Image.fromarray(layer.round().astype(np.uint8)).resize(picture.size, Image.Resampling.BICUBIC)
     out = Image.alpha_composite(picture.convert("RGBA"), over).convert("RGB")
@@ -37,23 +46,13 @@ def overlay(picture: Image.Image, there: Where) -> Image.Image:
     return out
 
 
-def boxed(picture: Image.Image, lines: Iterable[Line]) -> Image.Image:
-    """The picture (RGB, upright, of any size) with a box around each line, which covers none of it."""
-    out = picture.copy()
-    edge = 3 * _thickness(out)
-    for line in lines:
-        left, top, right, bottom = line.box.pixels(*out.size)
-        _frame(out, left - edge, top - edge, right + edge, bottom + edge)
-    return out
-
-
 def _thickness(picture: Image.Image) -> int:
-    """Of a line, in pixels."""
+    """Of a frame's white line, in pixels."""
     return max(1, max(picture.size) // 300)
 
 
 def _frame(picture: Image.Image, left: int, top: int, right: int, bottom: int) -> None:
-    """White within black, which is seen on every ground."""
+    """White between black, which is visible on any background."""
     thick = _thickness(picture)
     draw = ImageDraw.Draw(picture)
     draw.rectangle((left, top, max(left, right - 1), max(top, bottom - 1)), outline="black", width=3 * thick)
@@ -62,7 +61,7 @@ def _frame(picture: Image.Image, left: int, top: int, right: int, bottom: int) -
         draw.rectangle(inner, outline="white", width=thick)
 
 
-def write_heat(folder: Path, name: str, data: bytes, there: Where) -> Path:
+def write_heat_map(folder: Path, name: str, data: bytes, there: Where) -> Path:
     """Write the heat over a photo, given as a file's bytes, as `name`.png, or `name`-2.png if that exists.
 
     Returns the path; creates the folder. Raises `BadRequest`, and `ImageUnusable` for bytes that are no image.
@@ -75,9 +74,9 @@ def write_heat(folder: Path, name: str, data: bytes, there: Where) -> Path:
             path = folder / (f"{name}.png" if n == 1 else f"{name}-{n}.png")
             if os.path.lexists(path):
                 continue
-            with contextlib.suppress(FileExistsError):  # another program was faster
+            with contextlib.suppress(FileExistsError):  # another process was faster
                 with replacing(path, new=True) as temporary:
-                    overlay(picture, there).save(temporary, "PNG")
+                    annotated(picture, there).save(temporary, "PNG")
                 return path
     except OSError as error:
         raise BadRequest(f"{folder} cannot be written to: {reason(error)}") from None

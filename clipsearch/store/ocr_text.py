@@ -1,0 +1,116 @@
+"""The text in photos: lines as OCR read them, and how they are searched."""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from clipsearch.arrays import parts
+from clipsearch.paths import join
+from clipsearch.store.database import Database
+from clipsearch.store.photo import Line
+from clipsearch.store.schema import mark
+
+_TRIGRAM = 3  # characters of the shortest word that the full-text index finds
+
+
+class Unread(NamedTuple):
+    """An image without OCR yet, and a file that has it."""
+
+    image_id: int
+    path: bytes
+    content: bytes
+
+
+class OcrText:
+    """The text of a catalogue's images."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def enabled(self) -> bool:
+        """Whether updates of this index read the text in photos."""
+        return bool(self._database.meta("reads"))
+
+    def enable(self, reads: bool) -> None:
+        """Record whether updates read the text in photos."""
+        if reads != self.enabled():
+            self._database.set_meta("reads", int(reads))
+
+    def counts(self) -> tuple[int, int]:
+        """The number of images that were read, and of those with text."""
+        row = self._database.execute("SELECT count(*), count(nullif(folded, '')) FROM texts").fetchone()
+        return int(row[0]), int(row[1])
+
+    def unread(self) -> list[Unread]:
+        """The images of photos that have not been read; videos never are."""
+        rows = self._database.execute(
+            "SELECT photos.image, roots.path, min(photos.path), content"
+            " FROM photos JOIN roots ON roots.id = photos.root JOIN images ON images.id = photos.image"
+            " WHERE photos.image NOT IN (SELECT image FROM texts)"
+            " AND photos.image NOT IN (SELECT image FROM frames) GROUP BY photos.image"
+        )
+        return [Unread(image, join(root, path), content) for image, root, path, content in rows]
+
+    def put(self, image_id: int, lines: Sequence[Line]) -> None:
+        """Record the lines in an image; there may be none."""
+        written = json.dumps(lines, ensure_ascii=False, separators=(",", ":")) if lines else ""
+        self._insert(image_id, written, fold(" \n".join(line.text for line in lines)))
+
+    def copy_to(self, other: Database) -> None:
+        """Copy the text of contents that another catalogue has, too."""
+        copied = OcrText(other)
+        query = "SELECT content, lines, folded FROM texts JOIN images ON images.id = texts.image"
+        for content, lines, folded in self._database.execute(query):
+            row = other.execute("SELECT id FROM images WHERE content = ?", (content,)).fetchone()
+            if row is not None:
+                copied._insert(row[0], lines, folded)
+
+    def _insert(self, image_id: int, lines: str, folded: str) -> None:
+        self._database.begin()
+        values = (image_id, lines, folded)
+        # Not INSERT OR REPLACE, which would leave the old words in the full-text index.
+        self._database.execute("DELETE FROM texts WHERE image = ?", (image_id,))
+        self._database.execute("INSERT INTO texts VALUES (?, ?, ?, ?)", (*values, mark(*values)))
+
+    def lines_of(self, ids: Iterable[int]) -> dict[int, list[Line]]:
+        """The lines of images; those without text are left out."""
+        out: dict[int, list[Line]] = {}
+        for part in parts(ids):
+            query = f"SELECT image, lines FROM texts WHERE lines != '' AND image IN ({','.join('?' * len(part))})"
+            for image, lines in self._database.execute(query, part):
+                try:
+                    out[image] = lines_from(lines)
+                except (ValueError, TypeError):
+                    raise self._database.damaged() from None
+        return out
+
+
+def lines_from(written: str) -> list[Line]:
+    """The lines that `OcrText.put` has written as JSON."""
+    return [Line(*line) for line in json.loads(written)] if written else []
+
+
+def fold(text: str) -> str:
+    """A text for comparison: lower case, no accents, full-width letters as narrow ones, single spaces."""
+    letters = unicodedata.normalize("NFKD", text)
+    return " ".join("".join(letter for letter in letters if not unicodedata.combining(letter)).casefold().split())
+
+
+def conditions(reads: str) -> Iterator[tuple[str, str]]:
+    """SQL conditions on `images.id`, each with its value, that hold for photos with all words of a text in them."""
+    words = fold(reads).split()
+    long = [f'"{word.replace(chr(34), chr(34) * 2)}"' for word in words if len(word) >= _TRIGRAM]
+    if long:
+        yield "images.id IN (SELECT rowid FROM words WHERE words MATCH ?)", " AND ".join(long)
+    for word in words:
+        if len(word) < _TRIGRAM:
+            yield "images.id IN (SELECT image FROM texts WHERE instr(folded, ?))", word
+
+
+def matching(lines: Iterable[Line], reads: Iterable[str]) -> list[Line]:
+    """The lines with a word of some texts in them."""
+    words = [word for text in reads for word in fold(text).split()]
+    return [line for line in lines if any(word in fold(line.text) for word in words)]

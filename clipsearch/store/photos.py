@@ -1,0 +1,207 @@
+"""The files in the indexed folders: photos, and files that could not be read as one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from clipsearch.arrays import Ids, parts
+from clipsearch.images.kinds import is_video_name
+from clipsearch.images.metadata import Metadata
+from clipsearch.images.scan import FoundFile
+from clipsearch.paths import bounds, join
+from clipsearch.store.database import Database
+from clipsearch.store.drives import UNKNOWN
+from clipsearch.store.folders import Folders
+from clipsearch.store.photo import KNOWN, Known, Photo, Root
+from clipsearch.store.schema import IS_SOUND_FRAME, METADATA, OF_FRAME, mark
+from clipsearch.store.selection import BY_IMAGE, BY_PHOTO, Selection, all_of
+
+_COLUMNS = (
+    f"photos.root, {IS_SOUND_FRAME}, photos.image, photos.path, size, mtime_ns, content, ctime_ns, photos.keywords,"
+    f" time, hash, {METADATA}"
+)
+_WRITTEN = "root, path, size, mtime_ns, ctime_ns, image, error, sidecar_token, keywords, drive, mark"
+_REPLACED = ", ".join(f"{name} = excluded.{name}" for name in _WRITTEN.split(", ")[2:])
+
+
+class _Frame(NamedTuple):
+    """The image that stands for its video, seconds from the start, and the content hash."""
+
+    video: int
+    time: float
+    content: bytes
+
+
+class Photos:
+    """The files of a catalogue."""
+
+    def __init__(self, database: Database, folders: Folders) -> None:
+        self._database, self._folders = database, folders
+
+    # -------------------------------------------------------------------------------- files
+
+    def put(
+        self,
+        root: Root,
+        file: FoundFile,
+        image_id: int | None,
+        error: str | None,
+        keywords: Iterable[str] = (),
+        drive: int = UNKNOWN,
+    ) -> None:
+        """Record a new or changed file: it has an image, or the error that says why not.
+
+        `keywords` are those in sidecar files; those in the file itself are added.
+        """
+        self._database.begin()
+        every = "\n".join(dict.fromkeys([*self._keywords_in(image_id), *keywords])) or None
+        about = (file.size, file.mtime_ns, file.ctime_ns, image_id, error, file.sidecar_token, every, drive)
+        values = (root.id, file.path, *about)
+        self._database.execute(
+            f"INSERT INTO photos ({_WRITTEN}) VALUES (?{', ?' * len(values)})"
+            f" ON CONFLICT (root, path) DO UPDATE SET {_REPLACED}",
+            (*values, mark(*values)),
+        )
+
+    def _keywords_in(self, image_id: int | None) -> list[str]:
+        row = self._database.execute("SELECT keywords FROM images WHERE id = ?", (image_id,)).fetchone()
+        return row[0].split("\n") if row and row[0] else []
+
+    def remove(self, root: Root, paths: Iterable[bytes]) -> None:
+        """Forget files of a root."""
+        self._database.begin()
+        rows = ((root.id, path) for path in paths)
+        self._database.executemany("DELETE FROM photos WHERE root = ? AND path = ?", rows)
+
+    def known(self, root: Root, under: bytes = b"") -> Iterator[Known]:
+        """The files of a root, or of a folder in it, in bytewise order of their paths."""
+        query = f"SELECT {KNOWN} FROM photos WHERE root = ? AND path >= ? AND path < ? ORDER BY path"
+        for row in self._database.execute(query, (root.id, *bounds(under))):
+            yield Known(*row)
+
+    def known_file(self, root: Root, path: bytes) -> Known | None:
+        """One file of a root."""
+        query = f"SELECT {KNOWN} FROM photos WHERE root = ? AND path = ?"
+        row = self._database.execute(query, (root.id, path)).fetchone()
+        return Known(*row) if row else None
+
+    def image_of(self, root: Root, path: bytes) -> int | None:
+        """The image of a file, if it has one."""
+        query = "SELECT image FROM photos WHERE root = ? AND path = ?"
+        row = self._database.execute(query, (root.id, path)).fetchone()
+        return None if row is None else row[0]
+
+    def skipped(self) -> list[tuple[bytes, str]]:
+        """The absolute path of every file that could not be read as an image, and why."""
+        rows = self._database.execute(
+            "SELECT roots.path, photos.path, error FROM photos JOIN roots ON roots.id = photos.root"
+            " WHERE error IS NOT NULL ORDER BY roots.path, photos.path"
+        )
+        return [(join(root, path), error) for root, path, error in rows]
+
+    # -------------------------------------------------------------------------------- the photos of a selection
+
+    def images_in(self, chosen: Selection) -> Ids:
+        """The ids of the images of a selection's photos, sorted, each once."""
+        rows = self._database.execute(*chosen.candidates)
+        return np.sort(np.fromiter((row[0] for row in rows), np.int64))
+
+    def of_images(self, ids: Iterable[int], chosen: Selection | None = None) -> list[Photo]:
+        """The photos of images; only those of a selection, if one is given."""
+        roots = chosen.roots if chosen else {root.id: root for root in self._folders.all()}
+        holds = chosen.holds if chosen else all_of(())
+        out: list[Photo] = []
+        for part in parts(ids):
+            frames = self._frames(part)
+            images = list({frames[image].video if image in frames else image for image in part})
+            condition = f"images.id IN ({_placeholders(images)}) AND {holds.sql}"
+            found = list(self._select(roots, condition, (*images, *holds.values), BY_IMAGE))
+            self._check_owners({image for image in part if image not in frames} - {photo.image_id for photo in found})
+            out += _with_frames(found, frames) if frames else found
+        return out
+
+    def _check_owners(self, images: set[int]) -> None:
+        """Raise `IndexDamaged` for an image without a photo, such as a frame whose record names another image."""
+        for part in parts(sorted(images)):
+            query = (
+                f"SELECT 1 FROM images WHERE id IN ({_placeholders(part)}) AND id NOT IN (SELECT image FROM loose)"
+                " AND NOT EXISTS (SELECT 1 FROM photos WHERE photos.image = images.id) LIMIT 1"
+            )
+            if self._database.execute(query, part).fetchone():
+                raise self._database.damaged()
+
+    def _frames(self, images: list[int]) -> dict[int, _Frame]:
+        """Those of some images that are frames of videos."""
+        rows = self._database.execute(
+            f"SELECT frames.mark = mark({OF_FRAME}), image, video, time, content"
+            f" FROM frames JOIN images ON images.id = image WHERE image IN ({_placeholders(images)})",
+            images,
+        ).fetchall()
+        if not all(row[0] for row in rows):
+            raise self._database.damaged()
+        return {image: _Frame(video, time, content) for _, image, video, time, content in rows}
+
+    def by_path(self, chosen: Selection, *, copied: bool = False) -> Iterator[Photo]:
+        """The photos of a selection by path; with `copied`, those whose contents several photos have."""
+        several = (
+            "photos.image IN (SELECT image FROM photos GROUP BY image HAVING count(image) > 1) AND " if copied else ""
+        )
+        condition = f"{several}photos.root = ? AND {chosen.holds.sql} ORDER BY photos.path"
+        for root in sorted(chosen.roots.values(), key=lambda root: join(root.path, b"")):
+            yield from self._select(chosen.roots, condition, (root.id, *chosen.holds.values))
+
+    def newest(self, chosen: Selection, count: int) -> list[Photo]:
+        """The newest photos of a selection: by when they were taken or, if unknown, changed."""
+        found: list[Photo] = []
+        for condition, order in (("taken IS NOT NULL", "taken"), ("taken IS NULL", "mtime_ns")):  # fast with a limit
+            clause = f"{chosen.holds.sql} AND {condition} ORDER BY {order} DESC, photos.root, photos.path LIMIT ?"
+            found += self._select(chosen.roots, clause, (*chosen.holds.values, min(count, 2**62)))
+        return sorted(found, key=lambda photo: photo.date, reverse=True)[:count]
+
+    def months(self, chosen: Selection) -> dict[str, int]:
+        """The number of photos of a selection in each month, "2023-06", in order."""
+        changed = "strftime('%Y-%m', mtime_ns / 1000000000, 'unixepoch', 'localtime')"
+        query = (
+            f"SELECT coalesce(substr(taken, 1, 7), {changed}) AS month, count(*)"
+            f" FROM {BY_PHOTO} WHERE {chosen.holds.sql} GROUP BY month ORDER BY month"
+        )
+        return {month: count for month, count in self._database.execute(query, chosen.holds.values) if month}
+
+    def _select(
+        self, roots: dict[int, Root], condition: str, values: tuple[Any, ...], tables: str = BY_PHOTO
+    ) -> Iterator[Photo]:
+        query = f"SELECT {_COLUMNS} FROM {tables} LEFT JOIN frames ON frames.image = photos.image WHERE {condition}"
+        for root, *columns in self._database.execute(query, values):
+            photo = to_photo(self._database, columns)
+            yield photo._replace(file=join(roots[root].path, photo.file))
+
+
+def to_photo(database: Database, columns: Sequence[Any]) -> Photo:
+    """A photo from its columns: whether its frame is sound, and the fields of `Photo`, those of `Metadata` last.
+
+    Raises `IndexDamaged` where the columns make no sense.
+    """
+    is_sound, image, path, size, mtime_ns, content, ctime_ns, keywords, time, phash, *metadata = columns
+    if not is_sound or not isinstance(path, bytes) or (time is None and is_video_name(path)):
+        raise database.damaged()
+    every = tuple(keywords.split("\n")) if keywords else ()
+    return Photo(image, path, size, mtime_ns, content, Metadata(*metadata), ctime_ns, every, time, phash)
+
+
+def _with_frames(photos: list[Photo], frames: dict[int, _Frame]) -> Iterator[Photo]:
+    """The photos, and a video once for each of its frames that were asked for."""
+    of_video: dict[int, list[tuple[int, _Frame]]] = {}
+    for image, frame in frames.items():
+        of_video.setdefault(frame.video, []).append((image, frame))
+    for photo in photos:
+        if photo.image_id not in of_video:
+            yield photo
+        for image, frame in of_video.get(photo.image_id, ()):
+            yield photo._replace(image_id=image, content=frame.content, time=frame.time)
+
+
+def _placeholders(values: list[int]) -> str:
+    return ",".join("?" * len(values))
