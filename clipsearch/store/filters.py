@@ -70,12 +70,17 @@ def parse_circle(text: str) -> Circle:
 
     With the extra `places`, also a town: `Paris`, `Paris, Texas`, `Paris, 5km`.
     """
-    parts = re.split(r"\s*,\s*|\s+", re.sub(r"\s*km$", "", text.strip().lower()))
+    plain = re.sub(r"\s*km$", "", text.strip().lower())
+    parts = re.split(r"\s*,\s*|\s+", plain)
     try:
-        return _circle(tuple(float(part) for part in parts))
+        numbers = tuple(float(part) for part in parts)
     except ValueError:
-        if re.search(r"[^\W\d_]{2}", text) and is_installed("places"):
+        if re.search(r"[^\W\d_]{2}", plain) and is_installed("places"):
             return _around_town(text)
+        numbers = ()
+    try:
+        return _circle(numbers)
+    except ValueError:
         raise BadRequest(
             f"{text!r} is not a valid place; write LATITUDE,LONGITUDE in degrees, or LATITUDE,LONGITUDE,KM"
         ) from None

@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 from clipsearch.errors import BadRequest
 from clipsearch.extras import is_installed, needs
 from clipsearch.paths import cache_folder, private_folder, replacing
-from clipsearch.store.schema import kilometres
-from clipsearch.store.texts import fold
+from clipsearch.store.conditions import kilometres
+from clipsearch.store.ocr_text import fold
 
 _FORMAT = 1
 _LEAST_POPULATION = 1000
@@ -67,9 +67,10 @@ def nearest_town(latitude: float, longitude: float) -> tuple[Town, float] | None
     if not is_installed("places"):
         return None
     near = [
-        (town, kilometres(latitude, longitude, town.latitude, town.longitude)) for town in _around(latitude, longitude)
+        (town, km)
+        for town in _around(latitude, longitude)
+        if (km := kilometres(latitude, longitude, town.latitude, town.longitude)) is not None and km <= _MOST_KM
     ]
-    near = [(town, km) for town, km in near if km is not None and km <= _MOST_KM]
     return min(near, key=lambda found: found[1] / _reach(found[0].population), default=None)
 
 
