@@ -1,4 +1,4 @@
-"""Photos with odd names, all kinds of metadata and made-up embeddings, for tests that compare answers."""
+"""Photos with odd names, all kinds of metadata and synthetic embeddings, for comparing two kinds of store."""
 
 from __future__ import annotations
 

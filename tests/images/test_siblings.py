@@ -1,4 +1,4 @@
-"""Files that belong together by name."""
+"""Files that belong together by name: RAW and JPEG, Live Photo and video, sidecars."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The sidecars of a photo: their names, changes and keywords."""
+"""The XMP sidecars of a photo: names, changes, keywords."""
 
 from __future__ import annotations
 
