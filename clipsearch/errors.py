@@ -69,6 +69,10 @@ class IndexOutdated(IndexUnusable):
         self.folders = folders
 
 
+class CollectionOutdated(IndexUnusable):
+    """A collection has the format of an older clipsearch."""
+
+
 class IndexTooNew(IndexUnusable):
     """A newer clipsearch wrote the index."""
 

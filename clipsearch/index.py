@@ -353,7 +353,7 @@ class Index:
     def photos(self, filter: Filter | None = None) -> Iterator[Photo]:
         """The photos that pass a filter and still exist, ordered by path. Raises `IndexEmpty` and `NotIndexed`."""
         searcher = self._search(filter)
-        yield from searcher.present(searcher.store.by_path(searcher.selection))
+        yield from searcher.files.existing(searcher.store.by_path(searcher.selection))
         self.end_snapshot()
 
     # -------------------------------------------------------------------------------- labels, copies, locating
@@ -405,7 +405,7 @@ class Index:
         searcher = self._search(filter)
         classifier = self._classifier(searcher.embedder, labels, templates)
         count = len(classifier.labels) if top is None else top
-        yield from classifier.classify_indexed(searcher.store, searcher.selection, count, searcher.present)
+        yield from classifier.classify_indexed(searcher.store, searcher.selection, count, searcher.files)
         self.end_snapshot()
 
     @_in_one_snapshot
@@ -480,7 +480,7 @@ class Index:
         from clipsearch.search.copies import find_copies
 
         searcher = self._search(filter)
-        return find_copies(searcher.store, searcher.selection, searcher.present, identical=identical)
+        return find_copies(searcher.store, searcher.selection, searcher.files, identical=identical)
 
     @_in_one_snapshot
     def similar(self, similarity: float | None = None, *, filter: Filter | None = None) -> list[Group]:
@@ -493,13 +493,14 @@ class Index:
             ...     print(first.photo.path, len(others))
 
         """
-        from clipsearch.search.similar import NEAR, find_similar
+        from clipsearch.search.question import DEFAULT_SIMILARITY
+        from clipsearch.search.similar import find_similar
 
-        least = NEAR if similarity is None else similarity
+        least = DEFAULT_SIMILARITY if similarity is None else similarity
         if not isinstance(least, int | float) or not 0 <= least <= 1:
             raise BadArgument("similarity", f"must be a cosine, 0 to 1, not {similarity!r}")
         searcher = self._search(filter)
-        return find_similar(searcher.store, searcher.selection, least, searcher.present)
+        return find_similar(searcher.store, searcher.selection, least, searcher.files)
 
     @_in_one_snapshot
     def locate(self, about: str | Question, image: Picture, *, name: str = "") -> tuple[Where, Metadata]:
@@ -630,7 +631,7 @@ class Index:
         place = store.locate(wanted, store.roots())
         image = store.image_of(*place) if place else None
         for photo in store.photos_of([image] if image is not None else []):
-            if photo.path == wanted:
+            if photo.file == wanted:
                 return photo
         raise NotIndexed(f"{os.fsdecode(path)} is not in the index")
 

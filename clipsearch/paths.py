@@ -83,7 +83,7 @@ def join(folder: bytes, path: bytes) -> bytes:
 
 
 def list_folder(folder: bytes) -> contextlib.AbstractContextManager[Iterator[os.DirEntry[bytes]]]:
-    """The entries of a folder. Raises `OSError`, also for a folder whose files can be listed but not opened."""
+    """The entries of a folder. Raises `OSError`, also without the permission to look at them (execute)."""
     entries = os.scandir(folder)
     if not os.access(folder, os.X_OK):
         entries.close()

@@ -147,15 +147,17 @@ def warm_program(own_home: Path, tmp_path_factory: pytest.TempPathFactory) -> It
 def clipsearch(warm_program: str | None) -> Run:
     """Runs the program in a process of its own, as a user would: `clipsearch("query", "a dog", index=folder)`.
 
-    The process is forked from one that has imported the program. What Python itself reads as it starts, its
-    `PYTHON...` variables, makes it a new one.
+    The process is forked from one that has imported the program. With `fork=False` it is started as usual: it then has
+    the limits of this process, and Python reads its variables.
     """
 
-    def run(*arguments: object, index: Path | None = None, stdin: bytes = b"", **environment: str) -> Result:
+    def run(
+        *arguments: object, index: Path | None = None, stdin: bytes = b"", fork: bool = True, **environment: str
+    ) -> Result:
         variables = os.environ | environment
         if index is not None:
             variables["CLIPSEARCH_INDEX"] = str(index)
-        if warm_program is None or any(name.startswith("PYTHON") for name in environment):
+        if warm_program is None or not fork:
             command = [sys.executable, "-m", "clipsearch", *map(_argument, arguments)]
             done = subprocess.run(command, input=stdin, capture_output=True, env=variables, timeout=300, check=False)
             return Result(done.returncode, done.stdout, done.stderr.decode("utf-8", "replace"))

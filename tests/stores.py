@@ -33,4 +33,4 @@ def image_ids(store: Store) -> list[int]:
 
 
 def paths(store: Store) -> list[bytes]:
-    return sorted(photo.path for photo in store.photos_of(image_ids(store)))
+    return sorted(photo.file for photo in store.photos_of(image_ids(store)))

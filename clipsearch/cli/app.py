@@ -29,6 +29,7 @@ _MAX_LINE, _CHUNK = 1 << 24, 1 << 20  # bytes
 HINTS: dict[type[ClipsearchError], str] = {
     errors.NoIndex: "create one with: clipsearch index DIR",
     errors.NoCollection: "create one with: clipsearch publish URI",
+    errors.CollectionOutdated: "replace it with: clipsearch publish URI --replace",
     errors.IndexEmpty: "fill it with: clipsearch index DIR",
     errors.IndexDamaged: "repair it with: clipsearch verify",
     errors.CatalogueDamaged: "delete catalogue.sqlite there and index your folders again",

@@ -30,7 +30,7 @@ from clipsearch.cli.app import (
 from clipsearch.errors import BadArgument, BadRequest
 from clipsearch.output import records, terminal, text
 from clipsearch.output.safe_move import Move
-from clipsearch.search.question import EVERYTHING, Filter
+from clipsearch.search.question import DEFAULT_SIMILARITY, EVERYTHING, Filter
 
 app = new_app()
 ACTION = "Move copies"
@@ -42,7 +42,7 @@ def duplicates(
     identical: Annotated[bool, typer.Option("--identical", help="Only byte-identical files.")] = False,
     similar: Annotated[bool, typer.Option("--similar", help="List look-alikes instead: edits, crops, bursts.")] = False,
     similarity: Annotated[
-        float | None, typer.Option(metavar="X", help="Threshold for --similar (default 0.98).")
+        float | None, typer.Option(metavar="X", help=f"Threshold for --similar (default {DEFAULT_SIMILARITY}).")
     ] = None,
     filter: Filter = EVERYTHING,
     move_to: Annotated[

@@ -197,7 +197,7 @@ def _tagged(
         if not likely:
             continue
         try:
-            change = tagger.plan_addition(photo.path, likely)
+            change = tagger.plan_addition(photo.file, likely)
             if change.after == change.before:
                 unchanged += 1
                 continue
@@ -208,7 +208,7 @@ def _tagged(
             written += 1
         except ClipsearchError as error:
             say(f"clipsearch: {error}")
-            failed.append(os.fsdecode(photo.path))
+            failed.append(os.fsdecode(photo.file))
     verb, have = ("would write", "have") if dry_run else ("wrote", "had")
     say(f"{verb} {counted(written, 'sidecar')}; {unchanged:,} already {have} these keywords")
     return photos
@@ -220,7 +220,7 @@ def _untag(image: list[str] | None, index: str | None, filter: Filter, dry_run: 
         photos = [os.fsencode(os.path.abspath(file)) for file in image]
     else:
         with open_index(index) as opened:
-            photos = [photo.path for photo in opened.photos(filter)]
+            photos = [photo.file for photo in opened.photos(filter)]
             warn_left_out(opened.left_out)
     if _without_tags(photos, dry_run):
         raise typer.Exit(FAILED)

@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated, Any
 
@@ -15,10 +16,11 @@ from clipsearch.cli.index import progress_bar
 from clipsearch.errors import BadArgument, BadRequest
 from clipsearch.indexing.options import Options
 from clipsearch.indexing.watch import POLL_SECONDS, Watch
-from clipsearch.output import service, text
+from clipsearch.output import text
 from clipsearch.paths import absolute, index_folder
 
 app = new_app()
+SERVICE = "clipsearch-watch"
 
 
 class _Watch(typer.core.TyperCommand):
@@ -113,13 +115,13 @@ def _print_service(
     places = [os.fsdecode(absolute(directory)) for directory in directories]
     command = [*_program(), "watch", *options, *(["--", *places] if places else [])]
     if sys.platform == "darwin":
-        place = f"~/Library/LaunchAgents/{service.NAME}.plist"
-        write_records([service.launchd_job(command, os.path.expanduser(f"~/Library/Logs/{service.NAME}.log"))])
+        place = f"~/Library/LaunchAgents/{SERVICE}.plist"
+        write_records([launchd_job(command, os.path.expanduser(f"~/Library/Logs/{SERVICE}.log"))])
         say(f"save it as {place}, then run: launchctl bootstrap gui/$UID {place}")
     elif sys.platform == "linux":
-        write_records([service.systemd_unit(command)])
-        place = f"~/.config/systemd/user/{service.NAME}.service"
-        say(f"save it as {place}, then run: systemctl --user enable --now {service.NAME}")
+        write_records([systemd_unit(command)])
+        place = f"~/.config/systemd/user/{SERVICE}.service"
+        say(f"save it as {place}, then run: systemctl --user enable --now {SERVICE}")
     else:
         raise BadRequest("--service needs systemd or launchd, which this system does not have")
 
@@ -128,3 +130,52 @@ def _program() -> list[str]:
     """The command that starts this program: its absolute path, or `python -m clipsearch`."""
     started = os.path.abspath(sys.argv[0])
     return [sys.executable, "-m", "clipsearch"] if started.endswith("__main__.py") else [started]
+
+
+def systemd_unit(command: Sequence[str]) -> bytes:
+    """A systemd user unit; restarts the command a minute after it fails."""
+    line = b" ".join(_quoted(os.fsencode(argument)) for argument in command)
+    # systemd reads bytes that are not UTF-8 as \xff.
+    return _UNIT.replace("COMMAND", line.decode("utf-8", "backslashreplace")).encode()
+
+
+_UNIT = """\
+[Unit]
+Description=Keep the clipsearch index up to date
+
+[Service]
+ExecStart=COMMAND
+Nice=10
+Restart=on-failure
+RestartSec=60
+
+[Install]
+WantedBy=default.target
+"""
+
+
+def _quoted(argument: bytes) -> bytes:
+    for character, written in ((b"\\", b"\\\\"), (b'"', b'\\"'), (b"%", b"%%"), (b"$", b"$$"), (b"\n", b"\\n")):
+        argument = argument.replace(character, written)
+    return b'"' + argument + b'"'
+
+
+def launchd_job(command: Sequence[str], log: str) -> bytes:
+    """A launchd property list; restarts the command if it fails, and appends its messages to the log file.
+
+    Raises `BadRequest` for names that XML cannot represent.
+    """
+    import plistlib
+
+    job = {
+        "Label": SERVICE,
+        "ProgramArguments": list(command),
+        "RunAtLoad": True,
+        "KeepAlive": {"SuccessfulExit": False},
+        "ProcessType": "Background",
+        "StandardErrorPath": log,
+    }
+    try:
+        return plistlib.dumps(job, sort_keys=False)
+    except ValueError:  # also UnicodeEncodeError
+        raise BadRequest("launchd cannot use names with control characters or bytes that are not UTF-8") from None

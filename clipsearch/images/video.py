@@ -19,9 +19,8 @@ import numpy as np
 
 from clipsearch.errors import ImageUnusable
 from clipsearch.images.decode import MAX_PIXELS
-from clipsearch.images.likeness import LEAST_DETAIL, likeness_of
+from clipsearch.images.likeness import LEAST_DETAIL, likeness_of, perceptual_hash
 from clipsearch.images.metadata import Metadata, camera_name
-from clipsearch.images.phash import perceptual_hash
 from clipsearch.images.preprocess import Preprocess, preprocess
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ import numpy as np
 from clipsearch.arrays import Array, unit_rows
 from clipsearch.errors import BadArgument, BadRequest, ImageUnusable
 from clipsearch.search.embed import Embedder
+from clipsearch.search.files_on_disk import FilesOnDisk
 from clipsearch.search.hit import Hit
-from clipsearch.search.present import Present
 from clipsearch.search.question import CONCEPT, DEFAULT_LIMITS, PHOTO, TEXT, Limits, Term
 from clipsearch.store.filters import EVERYTHING, Filter
 from clipsearch.store.photo import Photo
@@ -47,7 +47,7 @@ class Searcher:
         store.require_photos()
         self.selection = store.select(filter)
         self.embedder = embedder or Embedder(store)
-        self.present = Present()
+        self.files = FilesOnDisk()
         self.store = store
         self._background: Background | None = None
 
@@ -55,7 +55,7 @@ class Searcher:
     def left_out(self) -> LeftOut:
         """What was left out so far. Complete once all hits have been read."""
         offline = {root.path: str(why) for root, why in self.selection.offline.items()}
-        return LeftOut(offline, self.selection.missing, dict(self.present.hidden), list(self.present.changed))
+        return LeftOut(offline, self.selection.missing, dict(self.files.unreadable), list(self.files.modified))
 
     def query(self, terms: Sequence[Term] = (), limits: Limits = DEFAULT_LIMITS) -> list[Hit]:
         """At most `limits.k` hits, best first; without terms, newest first.
@@ -82,7 +82,7 @@ class Searcher:
             return lambda hits: hits
         from clipsearch.search.fold import Fold  # imports Pillow
 
-        return functools.partial(Fold(self.store, self.selection, self.present), similarity=limits.similarity)
+        return functools.partial(Fold(self.store, self.selection, self.files), similarity=limits.similarity)
 
     def with_confidence(self, hits: list[Hit], terms: Sequence[Term]) -> list[Hit]:
         """Add confidences. With several texts, the lowest counts; without texts, hits are returned unchanged."""
@@ -117,7 +117,7 @@ class Searcher:
         """A photo's file, or a JPEG of a video's frame."""
         from clipsearch.images.sandbox import Decoders, VideoFrame, picture_of
 
-        picture = picture_of(photo.path, photo.time)
+        picture = picture_of(photo.file, photo.time)
         if not isinstance(picture, VideoFrame):
             return picture
         with Decoders(1) as decoders:
@@ -188,17 +188,17 @@ class Searcher:
             ids, scores = self.store.nearest(embedding, wanted, self.selection, exact=limits.exact)
             # fp16 rows are not exactly unit length, so a cosine may come out slightly above 1.
             score_of = dict(zip(ids.tolist(), scores.clip(-1, 1).tolist(), strict=True))
-            photos = self.present(self.store.photos_of(score_of.keys() - seen, self.selection))
+            photos = self.files.existing(self.store.photos_of(score_of.keys() - seen, self.selection))
             seen.update(score_of)
             hits = [Hit(0, score_of[photo.image_id], photo) for photo in photos]
-            hits.sort(key=lambda hit: (-(hit.score or 0.0), hit.photo.path))
+            hits.sort(key=lambda hit: (-(hit.score or 0.0), hit.photo.file))
             return hits if limits.frames else list(_best_frames(hits, videos)), len(ids)
 
         return find
 
     def _newest(self, seen: int, wanted: int) -> tuple[list[Hit], int]:
         photos = self.store.newest(self.selection, wanted)
-        return [Hit(0, None, photo) for photo in self.present(photos[seen:])], len(photos)
+        return [Hit(0, None, photo) for photo in self.files.existing(photos[seen:])], len(photos)
 
     def _rows(self, hits: Iterable[Hit]) -> Array:
         return self.store.unit_rows_of([hit.photo.image_id for hit in hits])
@@ -209,6 +209,6 @@ def _best_frames(hits: Iterable[Hit], seen: set[bytes]) -> Iterator[Hit]:
     for hit in hits:
         if not hit.photo.is_video:
             yield hit
-        elif hit.photo.path not in seen:
-            seen.add(hit.photo.path)
+        elif hit.photo.file not in seen:
+            seen.add(hit.photo.file)
             yield hit

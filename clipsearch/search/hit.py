@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -63,7 +62,7 @@ class Hit(NamedTuple):
     @property
     def path(self) -> Path:
         """The absolute path, decoded with `os.fsdecode`."""
-        return Path(os.fsdecode(self.photo.path))
+        return self.photo.path
 
     @property
     def metadata(self) -> Metadata:

@@ -36,6 +36,7 @@ EMPTY = "the query is empty; enter something to look for"
 # The threshold for confident matches, in `--cut` and on the page. With mini its precision is 61% and its recall 44%,
 # measured by `scripts/measure_mini.py`; F1 is flat from 0.70 to 0.76.
 CUT = 0.75
+DEFAULT_SIMILARITY = 0.98  # the minimum cosine of `duplicates --similar`
 
 _MAX_TERMS, _MAX_LENGTH = 32, 2_000  # of the parameters of a URL
 _ID = re.compile(r"[0-9a-f]{32}")

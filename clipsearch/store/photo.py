@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 from datetime import datetime
+from pathlib import Path
 from typing import NamedTuple
 
 from clipsearch.images.kinds import is_video_name
@@ -36,14 +38,14 @@ KNOWN = ", ".join(Known._fields)  # columns of `photos`
 
 
 class Photo(NamedTuple):
-    """A photo as the catalogue has it: absolute path, bytes, times, the hash of its contents, its metadata.
+    """An indexed photo. `file` is its absolute path as the file system has it, `content` the hash of its contents.
 
-    `keywords` are those in it and in the XMP file beside it. Of a video, image and contents are those of one frame, at
-    `time` seconds. `hash` is the perceptual hash (`images.phash`) of a photo, or of a video's first frame.
+    `keywords` are those in the photo and in its XMP sidecar. A frame of a video has a `time` in seconds, and an image
+    and contents of its own. `hash` is the perceptual hash (`images.likeness`) of a photo, or of a video's first frame.
     """
 
     image_id: int
-    path: bytes
+    file: bytes
     size: int
     mtime_ns: int
     content: bytes
@@ -54,9 +56,14 @@ class Photo(NamedTuple):
     hash: int | None = None
 
     @property
+    def path(self) -> Path:
+        """The absolute path; bytes that are not UTF-8 are surrogates, as in Python's own file names."""
+        return Path(os.fsdecode(self.file))
+
+    @property
     def is_video(self) -> bool:
         """Whether this is a frame of a video, with a `time`, rather than a still or a RAW file."""
-        return is_video_name(self.path)
+        return is_video_name(self.file)
 
     @property
     def date(self) -> str:

@@ -339,7 +339,7 @@ def test_closed_streams_are_no_reason_for_a_traceback(drawn_index: Path, closed:
 
 def test_output_is_utf8_whatever_the_locale_says(clipsearch: Run, tmp_path: Path, drawn_index: Path) -> None:
     shutil.copytree(drawn_index, tmp_path / "日本")
-    result = clipsearch("status", index=tmp_path / "日本", PYTHONIOENCODING="cp1252")
+    result = clipsearch("status", index=tmp_path / "日本", fork=False, PYTHONIOENCODING="cp1252")
     assert result.status == 0
     assert "日本" in result.out.decode("utf-8")
 

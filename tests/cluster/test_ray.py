@@ -55,6 +55,20 @@ def _workers_find_the_tests() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
+def one_cluster() -> Iterator[None]:
+    """A cluster takes seconds to start and to stop: here, only its workers end with a run."""
+
+    def end(workers: ray.Workers[str], *_: object) -> None:
+        for hand in workers._hands:
+            workers._ray.kill(hand.actor)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ray.Workers, "__exit__", end)
+        yield
+    sys.modules["ray"].shutdown()
+
+
+@pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("ray")
     for number, scene in enumerate(scenes.draw_distinct(30, seed=30_000_000, size=96)):
@@ -74,7 +88,7 @@ def contents(index: Path) -> dict[bytes, tuple[object, bytes]]:
     with Store.open(index) as store:
         found = list(store.by_path(store.select()))
         rows = store.unit_rows_of([photo.image_id for photo in found])
-        return {photo.path: (photo.metadata, row) for photo, row in zip(found, rows, strict=True)}
+        return {photo.file: (photo.metadata, row) for photo, row in zip(found, rows, strict=True)}
 
 
 def run(
@@ -102,6 +116,7 @@ def test_the_index_is_the_one_that_is_made_at_home(photos: Path, tmp_path: Path)
     assert update_index(tmp_path / "ray", [photos], RAY).unchanged == len(expected)
 
 
+@pytest.mark.usefixtures("one_cluster")
 def test_a_worker_that_dies_costs_nothing_but_time(photos: Path, capfd: pytest.CaptureFixture[str]) -> None:
     found = run(photos, DiesOnce)
     assert capfd.readouterr().out == ""  # Ray itself would say that a worker died
@@ -110,6 +125,7 @@ def test_a_worker_that_dies_costs_nothing_but_time(photos: Path, capfd: pytest.C
     assert [name for name, (_, row) in found.items() if row is None] == ["broken.jpg"]
 
 
+@pytest.mark.usefixtures("one_cluster")
 def test_a_slow_photo_holds_up_nothing_but_itself(photos: Path) -> None:
     batch = {f"0{n}.jpg" for n in range(5)}  # what the same worker, of one thread, has done before it
     given: list[str] = []
@@ -139,11 +155,13 @@ def test_workers_that_all_die_end_the_run(photos: Path) -> None:
         run(photos, DiesOfAll)
 
 
+@pytest.mark.usefixtures("one_cluster")
 def test_a_machine_that_does_not_see_the_files_is_named(photos: Path) -> None:
     with pytest.raises(NotSeen, match=r"jpg is not on the machine .+ as it is here"):
         run(photos, SeesNothing)
 
 
+@pytest.mark.usefixtures("one_cluster")
 def test_what_a_worker_raises_is_said(photos: Path) -> None:
     with pytest.raises(WeightsUnusable, match="the weights are not there"):
         run(photos, CannotLoad)

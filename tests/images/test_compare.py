@@ -35,8 +35,7 @@ from PIL import ExifTags, Image, ImageDraw, ImageEnhance, ImageFilter
 from clipsearch.errors import ImageUnusable
 from clipsearch.images.compare import copy_similarity, may_be_copies, sketch_of
 from clipsearch.images.decode import decode
-from clipsearch.images.likeness import same_framing
-from clipsearch.images.phash import HASH_DISTANCE, perceptual_hash
+from clipsearch.images.likeness import HASH_DISTANCE, perceptual_hash, same_framing
 
 pillow_heif.register_heif_opener()
 

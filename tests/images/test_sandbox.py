@@ -106,13 +106,13 @@ def test_a_stall_costs_one_file_and_its_time(tmp_path: Path, photo: Path) -> Non
 def test_time_in_which_the_program_is_stopped_does_not_count(tmp_path: Path, photo: Path) -> None:
     """Ctrl-Z stops the decoder too, and later both go on."""
     (tmp_path / "bad").write_bytes(b"bad" + photo.read_bytes())
-    slow = pretend(tmp_path, f"open({str(tmp_path / 'begun')!r}, 'w').close(); time.sleep(1)")
+    slow = pretend(tmp_path, f"open({str(tmp_path / 'begun')!r}, 'w').close(); time.sleep(0.5)")
     program = (
         "import os, sys\n"
         "from clipsearch.images.sandbox import Decoders\n"
         "from clipsearch.images.preprocess import Preprocess\n"
         f"how = Preprocess(size=(64, 96), interpolation='bilinear', mean=(0.5, 0.5, 0.5))\n"
-        f"with Decoders(1, how, seconds=8, command={slow!r}) as decoders:\n"
+        f"with Decoders(1, how, seconds=4, command={slow!r}) as decoders:\n"
         f"    print(decoders.decode(open({str(tmp_path / 'bad')!r}, 'rb').read()).metadata.camera)\n"
     )
     process = subprocess.Popen(
@@ -122,14 +122,14 @@ def test_time_in_which_the_program_is_stopped_does_not_count(tmp_path: Path, pho
         assert process.poll() is None
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGSTOP)
-    time.sleep(9)
+    time.sleep(4.5)
     os.killpg(process.pid, signal.SIGCONT)
     assert process.communicate(timeout=60)[0].strip() == "Camera"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is limited in another way, or not at all")
 def test_a_file_has_only_so_much_memory(tmp_path: Path, photo: Path) -> None:
-    Image.new("RGB", (16_000, 16_000)).save(tmp_path / "large.png")  # 768 MB of pixels in a few kilobytes
+    Image.new("1", (16_000, 16_000)).save(tmp_path / "large.png")  # in a few kilobytes, 768 MB of RGB
     with Decoders(1, HOW, memory=600_000_000) as decoders:
         with pytest.raises(ImageUnusable, match=r"^too large for the memory$"):
             decoders.decode((tmp_path / "large.png").read_bytes())

@@ -12,7 +12,7 @@ from conftest import SCENES, Run
 from PIL import Image
 
 from clipsearch.errors import BadArgument, BadRequest
-from clipsearch.images import sidecar
+from clipsearch.images import siblings
 from clipsearch.images.decode import decode
 from clipsearch.images.sandbox import Decoders
 from clipsearch.images.xmp import with_keywords
@@ -53,9 +53,9 @@ def photos(tmp_path: Path) -> Path:
 def tagged(index: Path, *words: str) -> set[str]:
     with Store.open(index) as store:
         chosen = store.select(Filter(keywords=words))
-        by_path = {os.path.basename(os.fsdecode(photo.path)) for photo in store.by_path(chosen)}
-        assert {photo.path for photo in store.photos_of(store.images_in(chosen), chosen)} == {
-            photo.path for photo in store.by_path(chosen)
+        by_path = {os.path.basename(os.fsdecode(photo.file)) for photo in store.by_path(chosen)}
+        assert {photo.file for photo in store.photos_of(store.images_in(chosen), chosen)} == {
+            photo.file for photo in store.by_path(chosen)
         }
         return by_path
 
@@ -163,7 +163,7 @@ def test_a_sidecar_that_the_disk_did_not_give_is_looked_at_again(
 
     index = tmp_path / "index"
     with monkeypatch.context() as patch:
-        patch.setattr(sidecar, "read_sidecar", fails)
+        patch.setattr(siblings, "read_sidecar", fails)
         report = update_index(index, [photos], Options(model="mini"))
         assert [reason for _, reason in report.sidecars_ignored] == ["input/output error"] * 2
     assert tagged(index, "dog") == set()

@@ -67,7 +67,7 @@ def read_index(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def names(index: Path, reads: str | tuple[str, ...]) -> set[str]:
     with Store.open(index) as store:
         chosen = store.select(Filter(reads=reads))
-        return {os.path.basename(os.fsdecode(photo.path)) for photo in store.by_path(chosen)}
+        return {os.path.basename(os.fsdecode(photo.file)) for photo in store.by_path(chosen)}
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 import pytest
 
+from clipsearch import threads
 from clipsearch.indexing.pipeline import BATCH_ON_CPU, BATCH_ON_GPU, Pipeline, Stages
 from clipsearch.indexing.read_file import Contents
 
@@ -160,6 +161,13 @@ def test_what_was_not_begun_is_not_done_when_a_run_is_left() -> None:
 # ------------------------------------------------------------------------------------------ slow files
 
 
+@pytest.fixture
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waits a fifth as long before a slow file is overtaken, or the caller gets control back."""
+    for name in ("_PATIENCE", "TICK"):
+        monkeypatch.setattr(threads, name, getattr(threads, name) / 5)
+
+
 class Slow:
     """Reads some numbers only when it is told to."""
 
@@ -172,6 +180,7 @@ class Slow:
         return read(number % 1000)
 
 
+@pytest.mark.usefixtures("_impatient")
 @pytest.mark.parametrize(
     ("slow", "before"),
     [({0}, set(range(1, 40))), ({7, 9}, set(range(7)) | {8}), ({20, 21}, set(range(20)))],
@@ -191,6 +200,7 @@ def test_a_slow_file_holds_up_nothing_but_itself(slow: set[int], before: set[int
     assert given == set(range(40))
 
 
+@pytest.mark.usefixtures("_impatient")
 def test_the_caller_is_told_when_there_is_nothing_to_do() -> None:
     reading = Slow(0)
     with pipeline(Encoder(), reading) as run:
@@ -200,6 +210,7 @@ def test_the_caller_is_told_when_there_is_nothing_to_do() -> None:
         assert [done[0] for done in found if done is not None] == [0]
 
 
+@pytest.mark.usefixtures("_impatient")
 def test_what_has_the_contents_of_a_slow_file_comes_before_it_and_has_the_row() -> None:
     reading, seen, order = Slow(0), set(), []
     with pipeline(Encoder(), reading, is_indexed=lambda content: content in seen) as run:
@@ -213,6 +224,7 @@ def test_what_has_the_contents_of_a_slow_file_comes_before_it_and_has_the_row() 
     assert order == [(1000, True), (2000, False), (1, True), (0, False)]
 
 
+@pytest.mark.usefixtures("_impatient")
 def test_slow_files_do_not_fill_the_memory() -> None:
     reading, begun = Slow(0), []
 

@@ -20,7 +20,7 @@ from PIL import Image
 from stores import DIM, put, row
 
 from clipsearch.errors import ImageUnusable
-from clipsearch.images import read, scan, video
+from clipsearch.images import read, video
 from clipsearch.images.kinds import is_video_name
 from clipsearch.images.metadata import Metadata
 from clipsearch.images.preprocess import Preprocess
@@ -178,9 +178,7 @@ def test_without_the_package_films_are_left_out_and_those_known_are_kept(
 ) -> None:
     folder, index = shutil.copytree(films, tmp_path / "films"), tmp_path / "index"
     update_index(index, [folder], Options(model="mini"))
-    for module in (scan, __import__("clipsearch.indexing.run", fromlist=["x"])):
-        monkeypatch.setattr(module, "can_read_videos", lambda: False)
-    monkeypatch.setattr("clipsearch.indexing.why.can_read_videos", lambda: False)
+    monkeypatch.setattr("clipsearch.images.kinds._can_read_videos", lambda: False)
     report = update_index(index)
     assert (report.removed, report.unchanged) == (0, 3)
     assert update_index(index, (), Options(video=False)).removed == 2  # which needs no look at them

@@ -804,11 +804,17 @@ def three(home: Path) -> list[Group]:
     return [group(best, a, b), group(other, c)]
 
 
+every_third = pytest.mark.parametrize("stride", [3, pytest.param(1, marks=pytest.mark.slow)])
+
+
+@every_third
 @pytest.mark.usefixtures("_unflushed")
-@pytest.mark.parametrize("then", ["undo", "go on"])
-def test_a_kill_at_any_step_of_a_move_loses_nothing(home: Path, place: Path, three: list[Group], then: str) -> None:
+@pytest.mark.parametrize(("then", "first"), [("undo", 1), ("go on", 2)])
+def test_a_kill_at_any_step_of_a_move_loses_nothing(
+    home: Path, place: Path, three: list[Group], then: str, first: int, stride: int
+) -> None:
     before = state(home)
-    for n in itertools.count(1):
+    for n in itertools.count(min(first, stride), stride):
         was_killed = killed(n, lambda groups=three: list(move(groups, os.fsencode(place))))
         whole(before, home, place)
         if not was_killed:
@@ -816,7 +822,7 @@ def test_a_kill_at_any_step_of_a_move_loses_nothing(home: Path, place: Path, thr
             assert len(state(home)) == 2
         if then == "go on":  # with what the next index sees
             left = [
-                tuple(Copy(photo(one.photo.path), Kind.IDENTICAL, 1.0) for one in g if os.path.exists(one.photo.path))
+                tuple(Copy(photo(one.photo.file), Kind.IDENTICAL, 1.0) for one in g if os.path.exists(one.photo.file))
                 for g in three
             ]
             done = list(move(left, os.fsencode(place)))
@@ -828,15 +834,16 @@ def test_a_kill_at_any_step_of_a_move_loses_nothing(home: Path, place: Path, thr
             assert not reasons(done), n
         assert state(home) == before, n
         assert only_the_lock(place), n
-        three = [group(*(one.photo.path for one in g)) for g in three]  # moving changes the ctime
+        three = [group(*(one.photo.file for one in g)) for g in three]  # moving changes the ctime
         if not was_killed:
             break
 
 
+@every_third
 @pytest.mark.usefixtures("_unflushed")
-def test_a_kill_at_any_step_of_an_undo_loses_nothing(home: Path, place: Path, three: list[Group]) -> None:
+def test_a_kill_at_any_step_of_an_undo_loses_nothing(home: Path, place: Path, three: list[Group], stride: int) -> None:
     before = state(home)
-    for n in itertools.count(1):
+    for n in itertools.count(1, stride):
         assert all(one.moved for one in move(three, os.fsencode(place)))
         was_killed = killed(n, lambda: list(undo(str(place))))
         whole(before, home, place)
@@ -845,7 +852,7 @@ def test_a_kill_at_any_step_of_an_undo_loses_nothing(home: Path, place: Path, th
         assert not reasons(done + tried), n
         assert state(home) == before, n
         assert only_the_lock(place), n
-        three = [group(*(one.photo.path for one in g)) for g in three]
+        three = [group(*(one.photo.file for one in g)) for g in three]
         if not was_killed:
             assert n > 40
             break
@@ -944,7 +951,7 @@ def test_what_was_changed_or_is_gone_is_said(home: Path, away: Path) -> None:
         done = list(undo(str(away), dry_run=dry_run))
         assert all(one.failed for one in done)
         assert reasons(done) == [
-            "it is neither there nor in its original place",
+            "it is gone, and not in its original place either",
             "it was changed since it was moved",
         ]
     assert one.read_text() == "a phoTo"

@@ -34,7 +34,7 @@ def test_it_is_the_softmax_over_the_query_and_the_background(monkeypatch: pytest
     rng = np.random.default_rng(3)
     others, photos, text = (unit_rows(rng.normal(size=(n, 16))) for n in (40, 5, 1))
     monkeypatch.setattr(confidence, "prompts", lambda: ["x"] * 40)
-    monkeypatch.setattr(confidence, "_NEAR", 100.0)  # all of them compete
+    monkeypatch.setattr(confidence, "_SYNONYM", 100.0)  # all of them compete
     found = Background(StubEmbedder(others)).confidence(text[0], photos)
     for photo, value in zip(photos, found, strict=True):
         odds = np.exp(0.7 * 10 * np.array([photo @ text[0], *(others @ photo)], np.float64))
@@ -100,7 +100,7 @@ def test_of_several_texts_the_least_likely_counts(drawn_index: Path) -> None:
             return {hit.path: hit.confidence for hit in searcher.query(list(terms), Limits(40, min_confidence=0.0))}
 
         both, first, second = of(one, two), of(one), of(two)
-        assert both == pytest.approx({path: min(first[path], second[path]) for path in both})
+        assert both == pytest.approx({path: min(first[path], second[path]) for path in both}, rel=1e-4)
         assert of(one, Term("a dog", -1.0)) == pytest.approx(first)
 
 

@@ -82,7 +82,7 @@ def test_boxes_are_of_the_photo_however_the_model_crops_it(embedder: Embedder, m
     shift = 40 / image.width
     assert is_inside(there, ((left / across + shift, top, right / across + shift, bottom),))
     assert there.heat.shape == (round(CELLS * image.height / image.width), CELLS)
-    if mode == "shortest":  # the ends were never visible_part
+    if mode == "shortest":  # the ends are cropped
         assert not there.heat[:, : int(CELLS * 22 / image.width)].any()
 
 
