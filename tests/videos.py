@@ -1,4 +1,4 @@
-"""Clips that the tests make: known pictures for known seconds."""
+"""Video clips with known pictures at known times."""
 
 from __future__ import annotations
 

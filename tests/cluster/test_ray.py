@@ -1,4 +1,4 @@
-"""Embedding on a cluster of Ray: real workers in processes of their own, on this machine."""
+"""Embedding on a Ray cluster, with real worker processes on this machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Videos: found at the second that shows it, as fast to lose as any hostile file, and gone when they are gone."""
+"""Videos: found by the right frame, dropped when deleted, and hostile ones are skipped quickly."""
 
 from __future__ import annotations
 
