@@ -120,7 +120,7 @@ class Sketch(NamedTuple):
 def sketch_of(data: bytes) -> Sketch:
     """Raises `ImageUnusable` for files that are never copies: RAW files, and what cannot be decoded."""
     facts = _facts(data)
-    decoded = decode(data, short_side=_SKETCH_SIDE)
+    decoded = decode(data, short_side=_SKETCH_SIDE, strict=True)  # half a picture is no copy of the whole
     width, height = decoded.metadata.width, decoded.metadata.height
     scale = min(1.0, _SKETCH_SIDE / max(width, height))
     size = max(1, round(width * scale)), max(1, round(height * scale))
@@ -151,7 +151,7 @@ def copy_similarity(a: bytes, b: bytes) -> float | None:
     backgrounds = ("white", "black") if facts[0].has_alpha else ("white",)
     found: list[Likeness] = []
     for background in backgrounds:
-        one, other = (decode(data, background=background).image for data in (a, b))
+        one, other = (decode(data, background=background, strict=True).image for data in (a, b))
         if one.info.get("icc_profile") != other.info.get("icc_profile"):
             one, other = in_srgb(one), in_srgb(other)
         likeness = likeness_of(one, other, step, same_coding=facts[0].coding == facts[1].coding)

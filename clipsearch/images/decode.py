@@ -6,9 +6,10 @@ import contextlib
 import functools
 import io
 import math
+import threading
 from typing import Any, NamedTuple
 
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from clipsearch.errors import ImageUnusable, SidecarUnusable, first_line
 from clipsearch.images.kinds import may_be_raw
@@ -20,6 +21,8 @@ MAX_PIXELS = 2**28
 Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS or 0, 2**31)
 
 _IPTC, _MAX_IPTC = 33723, 1 << 20  # TIFF tag; bytes, since 100 MB would take longer than a file may
+_LEAST_DECODED = 0.1  # share of a damaged picture's rows; less shows nothing that anybody would search for
+_leniency = threading.Lock()  # Pillow's leniency is a global
 _QUALITY = 75  # of JPEGs made here; WebP would be a fifth smaller and ten times as slow
 
 
@@ -30,10 +33,11 @@ class Decoded(NamedTuple):
     metadata: Metadata
 
 
-def decode(data: bytes, short_side: int | None = None, background: str = "white") -> Decoded:
+def decode(data: bytes, short_side: int | None = None, background: str = "white", *, strict: bool = False) -> Decoded:
     """Decode the first frame of an image: EXIF orientation applied, alpha on `background`, any mode to 8-bit RGB.
 
     With `short_side`, a JPEG is decoded at the smallest scale that leaves its short side at least that many pixels.
+    A file that is cut short or damaged is decoded as far as it goes, like in most viewers; `strict` refuses it.
     Raises `ImageUnusable`, with a reason in a few words, for anything that cannot be decoded.
     """
     if not data:
@@ -42,13 +46,41 @@ def decode(data: bytes, short_side: int | None = None, background: str = "white"
         return _decode(data, short_side, background)
     except ImageUnusable:
         raise
-    except (UnidentifiedImageError, SyntaxError):
-        raise ImageUnusable("not an image that can be read") from None
     except MemoryError:
         raise ImageUnusable("too large for the memory") from None
     except Exception as error:  # decoders raise anything on hostile files
-        is_jargon = "decoder error" in str(error)  # "decoder error -2"
-        raise ImageUnusable("damaged image data" if is_jargon else first_line(error)[:120]) from None
+        partial = None if strict else _decode_damaged(data, short_side, background)
+        if partial is None:
+            raise ImageUnusable(_reason(error)) from None
+        return partial
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, UnidentifiedImageError | SyntaxError):
+        return "not an image that can be read"
+    is_jargon = "decoder error" in str(error)  # "decoder error -2"
+    return "damaged image data" if is_jargon else first_line(error)[:120]
+
+
+def _decode_damaged(data: bytes, short_side: int | None, background: str) -> Decoded | None:
+    """What can be decoded of a damaged file, the rest of it grey or black. None if that is next to nothing."""
+    with _leniency:
+        ImageFile.LOAD_TRUNCATED_IMAGES = True
+        try:
+            decoded = _decode(data, short_side, background)
+        except Exception:
+            return None
+        finally:
+            ImageFile.LOAD_TRUNCATED_IMAGES = False
+    return decoded if _share_with_content(decoded.image) >= _LEAST_DECODED else None
+
+
+def _share_with_content(image: Image.Image) -> float:
+    """The share of rows, or of columns if that is less, that are not one colour. What was not decoded is."""
+    import numpy as np
+
+    pixels = np.asarray(image)
+    return min(float((pixels.max(axis) != pixels.min(axis)).any(-1).mean()) for axis in (0, 1))
 
 
 def _decode(data: bytes, short_side: int | None, background: str) -> Decoded:

@@ -16,10 +16,11 @@ import pytest
 from fuzz import examples
 from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
-from PIL import ExifTags, Image, ImageDraw, ImageFile, ImageFilter, TiffImagePlugin, features
+from PIL import ExifTags, Image, ImageDraw, ImageFile, ImageFilter, PngImagePlugin, TiffImagePlugin, features
 
 from clipsearch.errors import ImageUnusable
 from clipsearch.images import decode as module
+from clipsearch.images.compare import copy_similarity, sketch_of
 from clipsearch.images.decode import Decoded, decode
 from clipsearch.images.metadata import Metadata
 from clipsearch.images.preprocess import Preprocess, preprocess
@@ -439,12 +440,71 @@ def test_what_is_no_image_is_unusable_for_a_reason(data: bytes, reason: str) -> 
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "WEBP", "TIFF", "HEIC", pytest.param("AVIF", marks=needs_avif)])
-@pytest.mark.parametrize("share", [0.05, 0.5, 0.9])
-def test_a_truncated_file_is_unusable(kind: str, share: float) -> None:
-    data = VALID[kind]
+def test_a_file_cut_off_at_its_start_is_unusable(kind: str) -> None:
     with pytest.raises(ImageUnusable) as caught:
-        decode(data[: int(len(data) * share)])
+        decode(VALID[kind][: len(VALID[kind]) // 20])
     assert_short(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["WEBP", "TIFF", "HEIC", pytest.param("AVIF", marks=needs_avif)])
+@pytest.mark.parametrize("share", [0.5, 0.9])
+def test_formats_whose_decoders_need_the_whole_file_are_unusable_without(kind: str, share: float) -> None:
+    with pytest.raises(ImageUnusable) as caught:
+        decode(VALID[kind][: int(len(VALID[kind]) * share)])
+    assert_short(caught.value)
+
+
+WHOLE = photo(640, 480)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [("JPEG", {}), ("JPEG", {"progressive": True}), ("PNG", {}), ("GIF", {"interlace": 0})],
+    ids=["baseline", "progressive", "png", "gif"],
+)
+@pytest.mark.parametrize("short_side", [None, 64])
+@pytest.mark.parametrize("exif", [1, 6])
+def test_a_file_cut_short_is_decoded_as_far_as_it_goes(
+    kind: str, options: dict[str, Any], short_side: int | None, exif: int
+) -> None:
+    data = saved(WHOLE, kind, exif=turned(exif), **options)
+    intact, most = decode(data, short_side), decode(data[: len(data) * 7 // 10], short_side)
+    assert most.metadata == intact.metadata
+    left = (0, 0, most.image.width, most.image.height // 2)
+    if exif == 6 and kind != "GIF":
+        left = (most.image.width // 2, 0, most.image.width, most.image.height)
+    assert difference(most.image.crop(left), intact.image.crop(left)) < LOSSY
+    assert not ImageFile.LOAD_TRUNCATED_IMAGES
+    with pytest.raises(ImageUnusable):
+        decode(data[: len(data) * 7 // 10], strict=True)
+
+
+def test_a_jpeg_without_its_last_bytes_is_all_there() -> None:
+    data = saved(WHOLE, "JPEG")
+    assert difference(decode(data[:-2]).image, decode(data).image) == 0
+
+
+def test_a_jpeg_of_which_next_to_nothing_is_left_is_unusable() -> None:
+    data = saved(WHOLE, "JPEG")
+    start = data.index(b"\xff\xda") + 20
+    with pytest.raises(ImageUnusable):
+        decode(data[:start])
+    with pytest.raises(ImageUnusable):
+        decode(data[: start + (len(data) - start) // 30])
+
+
+def test_a_png_with_megabytes_of_text_is_decoded() -> None:
+    text = PngImagePlugin.PngInfo()
+    text.add_text("history", "x" * 3_000_000, zip=True)
+    assert difference(decode(saved(SMALL, pnginfo=text)).image, SMALL) == 0
+
+
+def test_a_jpeg_cut_short_is_no_copy_of_the_whole() -> None:
+    data = saved(WHOLE, "JPEG")
+    with pytest.raises(ImageUnusable):
+        sketch_of(data[:-2000])
+    with pytest.raises(ImageUnusable):
+        copy_similarity(data[:-2000], data)
 
 
 @given(st.sampled_from(sorted(VALID)), st.randoms(use_true_random=False), st.integers(1, 20), st.booleans())
