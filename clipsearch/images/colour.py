@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import io
+import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,24 +33,33 @@ _WHITE = 203.0  # nits of diffuse white in HDR (ITU-R BT.2408), which becomes ne
 _HLG_PEAK = 1000.0  # nits
 _KNEE = 0.8  # linear; brighter than that is compressed, so that highlights keep their shapes
 
+_CODE_POINTS = re.compile(rb"colrnclx(..)(..)|\0\0\0\x04cICP(.)(.)", re.DOTALL)
+_HEADER = 1 << 16  # bytes in which to look for them
+
+_SPACES = {"RGB": "RGB", "CMYK": "CMYK", "L": "GRAY"}  # what lcms calls Pillow's modes
 _SAME = 2  # levels; a profile that changes no colour by more is sRGB
 
 
 def in_srgb(image: Image.Image) -> Image.Image:
-    """Convert an RGB image from its embedded profile or code points, if it has any that are not sRGB's.
+    """Convert an RGB image from its embedded profile or code points, unless they are sRGB's. Removes them.
 
-    Costs nothing for other images. Convert after resizing: 0.3 ms for a model's input, 60 ms for 12 megapixels.
+    Convert after resizing: 0.7 ms for 224 x 224 pixels and 155 ms for 12 megapixels. A JPEG of 12 megapixels then
+    becomes a model's input in 14.8 ms with a profile and without (67 images/s on one core of a Zen 4).
     """
     profile, points = image.info.pop("icc_profile", None), image.info.pop("cicp", None)
-    if isinstance(profile, bytes):
-        return with_profile(image, profile) or image
-    return Image.fromarray(from_code_points(np.asarray(image), *points)) if points else image
+    if points:
+        return Image.fromarray(from_code_points(np.asarray(image), *points))
+    return (with_profile(image, profile) if isinstance(profile, bytes) else None) or image
 
 
 def with_profile(image: Image.Image, profile: bytes) -> Image.Image | None:
-    """Convert to sRGB from a profile for the image's own mode; None if it is sRGB, damaged or for another mode."""
+    """Convert to sRGB from a profile for the image's own mode; None if it is sRGB's, damaged or for another mode."""
     transform = _transform(profile, image.mode)
-    return transform.apply(image) if transform else None
+    if transform is None:
+        return None
+    converted = transform.apply(image)
+    converted.info.pop("icc_profile", None)
+    return converted
 
 
 @functools.lru_cache(16)  # a library has few profiles, and building a transform takes longer than applying it
@@ -58,26 +68,33 @@ def _transform(profile: bytes, mode: str) -> ImageCmsTransform | None:
 
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        space = {"RGB": "RGB", "CMYK": "CMYK", "L": "GRAY"}.get(mode)
-        if source.profile.xcolor_space.strip() != space:  # `decode` has already converted what is not RGB
+        if source.profile.xcolor_space.strip() != _SPACES.get(mode):
             return None
         target: Any = ImageCms.createProfile("sRGB")
         transform = ImageCms.buildTransform(source, target, mode, "RGB", ImageCms.Intent.RELATIVE_COLORIMETRIC)
-        if mode == "RGB":
-            colours = _palette()
-            changed = np.asarray(transform.apply(colours)).astype(int) - np.asarray(colours)
-            if np.abs(changed).max() <= _SAME:
-                return None
+        if mode != "CMYK":
+            samples = _samples().convert(mode)
+            changes = np.asarray(transform.apply(samples), int) - np.asarray(samples.convert("RGB"))
+            return None if np.abs(changes).max() <= _SAME else transform
     except (ImageCms.PyCMSError, OSError, ValueError):  # damaged profile
         return None
     return transform
 
 
 @functools.cache
-def _palette() -> Image.Image:
-    """729 colours."""
+def _samples() -> Image.Image:
+    """729 colours from all of RGB."""
     steps = np.linspace(0, 255, 9).astype(np.uint8)
     return Image.fromarray(np.stack(np.meshgrid(steps, steps, steps), -1).reshape(27, 27, 3))
+
+
+def code_points(data: bytes) -> tuple[int, int] | None:
+    """The primaries and the transfer characteristic of a HEIC, AVIF or PNG file, if they are not sRGB's."""
+    found = _CODE_POINTS.search(data, 0, _HEADER)
+    if found is None:
+        return None
+    primaries, transfer = (value[-1] for value in found.groups() if value)
+    return (primaries, transfer) if primaries in _TO_SRGB or transfer in HDR else None
 
 
 def from_code_points(pixels: NDArray[Any], primaries: int, transfer: int) -> NDArray[np.uint8]:

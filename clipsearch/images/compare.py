@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
 from clipsearch.errors import ImageUnusable
-from clipsearch.images.decode import decode, has_alpha_channel, in_srgb, is_raw
+from clipsearch.images.colour import in_srgb
+from clipsearch.images.decode import decode, has_alpha_channel, is_raw
 from clipsearch.images.likeness import LEAST_DETAIL, SMALLEST, Likeness, likeness_of, may_be_alike, same_framing
 
 _SKETCH_SIDE = 256  # pixels
@@ -124,7 +125,7 @@ def sketch_of(data: bytes) -> Sketch:
     width, height = decoded.metadata.width, decoded.metadata.height
     scale = min(1.0, _SKETCH_SIDE / max(width, height))
     size = max(1, round(width * scale)), max(1, round(height * scale))
-    grey = decoded.image.convert("L").resize(size, Image.Resampling.BOX)
+    grey = in_srgb(decoded.image).convert("L").resize(size, Image.Resampling.BOX)
     return Sketch(width, height, np.asarray(grey), facts)
 
 
@@ -152,7 +153,7 @@ def copy_similarity(a: bytes, b: bytes) -> float | None:
     found: list[Likeness] = []
     for background in backgrounds:
         one, other = (decode(data, background=background, strict=True).image for data in (a, b))
-        if one.info.get("icc_profile") != other.info.get("icc_profile"):
+        if any(one.info.get(key) != other.info.get(key) for key in ("icc_profile", "cicp")):
             one, other = in_srgb(one), in_srgb(other)
         likeness = likeness_of(one, other, step, same_coding=facts[0].coding == facts[1].coding)
         if likeness is None:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from PIL import ExifTags, Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from clipsearch.errors import ImageUnusable, SidecarUnusable, first_line
+from clipsearch.images.colour import code_points, in_srgb, with_profile
 from clipsearch.images.kinds import may_be_raw
 from clipsearch.images.metadata import Metadata, metadata_of
 
@@ -27,7 +28,10 @@ _QUALITY = 75  # of JPEGs made here; WebP would be a fifth smaller and ten times
 
 
 class Decoded(NamedTuple):
-    """`image` is RGB and upright, and may be smaller than the file's own size, which `metadata` has."""
+    """`image` is RGB and upright, and may be smaller than the file's own size, which `metadata` has.
+
+    It still needs `colour.in_srgb`, which costs least after resizing.
+    """
 
     image: Image.Image
     metadata: Metadata
@@ -103,7 +107,9 @@ def _decode(data: bytes, short_side: int | None, background: str) -> Decoded:
         exif = _exif(image)
         image.load()
         metadata = metadata_of(exif, width, height)  # after loading: a TIFF's EXIF is read from the file itself
-        orientation = exif.get(ExifTags.Base.Orientation, 1)
+        orientation = _orientation(image, exif, data)
+        if image.format in ("HEIF", "AVIF", "PNG") and (points := code_points(data)):
+            image.info["cicp"] = points
         metadata = metadata._replace(keywords=_keywords(image))
         rgb = _upright(_to_rgb(image, background), orientation)
     if orientation in range(5, 9):  # rotated by 90 degrees
@@ -147,6 +153,39 @@ def _register_heif() -> None:
     pillow_heif.register_heif_opener()
 
 
+def _orientation(image: Any, exif: Image.Exif, data: bytes) -> Any:
+    """EXIF's orientation, as far as the decoder has not applied it.
+
+    HEIC and AVIF have boxes for it, beside which EXIF's is only informative; but some phones and programs write EXIF
+    alone. pillow_heif applies the boxes, Pillow's AVIF decoder puts them into the EXIF, and both remove EXIF's own.
+    """
+    if image.format not in ("HEIF", "AVIF") or _has_turn_box(data):
+        return exif.get(ExifTags.Base.Orientation, 1)
+    if image.format == "HEIF":
+        return image.info.get("original_orientation") or 1
+    with contextlib.suppress(Exception):  # a private attribute, and damaged EXIF
+        own = Image.Exif()
+        own.load(image._decoder.get_info()[4])
+        return own.get(ExifTags.Base.Orientation, 1)
+    return 1
+
+
+def _has_turn_box(data: bytes) -> bool:
+    """Whether the `meta` box of a HEIC or AVIF file contains a rotation or a reflection."""
+    at = 0
+    while at + 16 <= len(data):
+        length = int.from_bytes(data[at : at + 4], "big")
+        if length == 1:
+            length = int.from_bytes(data[at + 8 : at + 16], "big")
+        if data[at + 4 : at + 8] == b"meta":
+            end = at + length if length else len(data)
+            return data.find(b"irot", at, end) >= 0 or data.find(b"imir", at, end) >= 0
+        if length < 8:
+            break
+        at += length
+    return False
+
+
 def _upright(image: Image.Image, orientation: Any) -> Image.Image:
     # Keep only the orientation of the EXIF and XMP: the rest may be damaged.
     for key in ("exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp"):
@@ -162,41 +201,29 @@ def has_alpha_channel(image: Image.Image) -> bool:
 
 
 def _to_rgb(image: Image.Image, background: str) -> Image.Image:
+    """Convert to RGB in the colour space of the image's `info`, or in sRGB for modes whose profiles are not RGB's."""
     mode = image.mode
-    if mode == "RGB" and "transparency" not in image.info:
-        return image.copy()
-    if mode in ("I", "F") or mode.startswith("I;"):
-        return _reduce_depth(image).convert("RGB")
     if has_alpha_channel(image):
         over = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", over.size, background), over).convert("RGB")
+        flat = Image.alpha_composite(Image.new("RGBA", over.size, background), over).convert("RGB")
+        flat.info |= {key: image.info[key] for key in ("icc_profile", "cicp") if key in image.info}
+        return flat
+    if mode == "RGB":
+        return image.copy()
+    profile = image.info.get("icc_profile")
+    if mode in ("I", "F") or mode.startswith("I;"):
+        image = _reduce_depth(image)
     if mode == "LAB":
         from PIL import ImageCms
 
         lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
         converted = ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB")
         assert converted is not None  # only in place
+        converted.info.pop("icc_profile", None)
         return converted
+    if image.mode in ("CMYK", "L") and isinstance(profile, bytes):
+        return with_profile(image, profile) or image.convert("RGB")
     return image.convert("RGB")
-
-
-def in_srgb(image: Image.Image) -> Image.Image:
-    """Convert an RGB image from its embedded colour profile, if it has one: Display P3 shown as sRGB looks pale."""
-    from PIL import ImageCms
-
-    profile = image.info.pop("icc_profile", None)
-    if not isinstance(profile, bytes):
-        return image
-    try:
-        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        if source.profile.xcolor_space.strip() != "RGB":  # `decode` has already converted CMYK and grey
-            return image
-        converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"))
-    except (ImageCms.PyCMSError, OSError):  # damaged profile
-        return image
-    assert converted is not None  # only in place
-    converted.info.pop("icc_profile", None)
-    return converted
 
 
 def _reduce_depth(image: Image.Image) -> Image.Image:
