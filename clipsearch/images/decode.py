@@ -9,7 +9,7 @@ import math
 import threading
 from typing import Any, NamedTuple
 
-from PIL import ExifTags, Image, ImageFile, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, ImageOps, PngImagePlugin, UnidentifiedImageError
 
 from clipsearch.errors import ImageUnusable, SidecarUnusable, first_line
 from clipsearch.images.colour import code_points, in_srgb, with_profile
@@ -21,7 +21,17 @@ from clipsearch.images.metadata import Metadata, metadata_of
 MAX_PIXELS = 2**28
 Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS or 0, 2**31)
 
+# Editors write megabytes of history into PNGs. A decoding process has its own limit of memory.
+PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY = 2**26, 2**28
+
+_MAX_FRAMES, _MAX_PAGES = 24, 16  # to look at; later ones never stand for the file
+_THUMBNAIL = 512  # pixels of the long side, at most
+_NEW_SUBFILE_TYPE, _PHOTOMETRIC = 254, 262  # TIFF tags
+_DEPTHS = (8, 12, 16)  # bits of cameras and scanners, stored in 16
+_NOISE = 8  # levels in a picture of one colour, from compression
+
 _IPTC, _MAX_IPTC = 33723, 1 << 20  # TIFF tag; bytes, since 100 MB would take longer than a file may
+_ANIMATED = ("GIF", "PNG", "WEBP", "AVIF")
 _LEAST_DECODED = 0.1  # share of a damaged picture's rows; less shows nothing that anybody would search for
 _leniency = threading.Lock()  # Pillow's leniency is a global
 _QUALITY = 75  # of JPEGs made here; WebP would be a fifth smaller and ten times as slow
@@ -38,8 +48,9 @@ class Decoded(NamedTuple):
 
 
 def decode(data: bytes, short_side: int | None = None, background: str = "white", *, strict: bool = False) -> Decoded:
-    """Decode the first frame of an image: EXIF orientation applied, alpha on `background`, any mode to 8-bit RGB.
+    """Decode to 8-bit RGB: EXIF orientation applied, alpha on `background`.
 
+    Of an animation it is the first frame that shows something; of a TIFF the first page that is not a thumbnail.
     With `short_side`, a JPEG is decoded at the smallest scale that leaves its short side at least that many pixels.
     A file that is cut short or damaged is decoded as far as it goes, like in most viewers; `strict` refuses it.
     Raises `ImageUnusable`, with a reason in a few words, for anything that cannot be decoded.
@@ -96,6 +107,8 @@ def _decode(data: bytes, short_side: int | None, background: str) -> Decoded:
     if data[4:8] == b"ftyp":
         _register_heif()
     with Image.open(io.BytesIO(data)) as image:
+        if image.format == "TIFF":
+            _skip_thumbnail(image)
         width, height = image.size
         if image.format == "EPS":  # Pillow would run Ghostscript
             raise ImageUnusable("not an image that can be read")
@@ -106,6 +119,8 @@ def _decode(data: bytes, short_side: int | None, background: str) -> Decoded:
             raise ImageUnusable(f"too large: {width} x {height} pixels")
         exif = _exif(image)
         image.load()
+        if image.format in _ANIMATED:
+            _skip_empty_frames(image)
         metadata = metadata_of(exif, width, height)  # after loading: a TIFF's EXIF is read from the file itself
         orientation = _orientation(image, exif, data)
         if image.format in ("HEIF", "AVIF", "PNG") and (points := code_points(data)):
@@ -115,6 +130,41 @@ def _decode(data: bytes, short_side: int | None, background: str) -> Decoded:
     if orientation in range(5, 9):  # rotated by 90 degrees
         metadata = metadata._replace(width=height, height=width)
     return Decoded(rgb, metadata)
+
+
+def _skip_thumbnail(image: Any) -> None:
+    """Seek the largest page of a TIFF if the first is a thumbnail of it."""
+    if not getattr(image, "is_animated", False):
+        return
+    width, height = image.size
+    is_reduced = bool(image.tag_v2.get(_NEW_SUBFILE_TYPE, 0) & 1)
+    best, most = 0, width * height
+    with contextlib.suppress(Exception):  # end of the file, or a damaged page
+        for page in range(1, _MAX_PAGES):
+            image.seek(page)
+            is_larger = min(image.width / width, image.height / height) >= 2 and max(width, height) <= _THUMBNAIL
+            if (is_reduced or is_larger) and image.width * image.height > most:
+                best, most = page, image.width * image.height
+    image.seek(best)
+
+
+def _skip_empty_frames(image: Any) -> None:
+    """Seek the first frame of an animation that is neither transparent nor of one colour, if any is."""
+    if not getattr(image, "is_animated", False) or not _is_empty(image):
+        return
+    with contextlib.suppress(Exception):  # end of the file, or a damaged frame
+        for frame in range(1, _MAX_FRAMES):
+            image.seek(frame)
+            image.load()
+            if not _is_empty(image):
+                return
+    image.seek(0)
+    image.load()
+
+
+def _is_empty(image: Image.Image) -> bool:
+    *colours, (_, most_opaque) = (channel.getextrema() for channel in image.convert("RGBA").split())
+    return most_opaque == 0 or all(high - low <= _NOISE for low, high in colours)  # type: ignore[operator]
 
 
 def is_raw(data: bytes) -> bool:
@@ -235,8 +285,14 @@ def _reduce_depth(image: Image.Image) -> Image.Image:
     if image.mode == "F":
         full = 1.0 if top <= 1 else top
     else:
-        full = 255.0 if image.mode == "I" and top <= 255 else 65535.0 if top <= 65535 else top
-    return Image.fromarray((values.clip(0, full) * (255 / full)).round().astype(np.uint8))
+        full = next((2.0**bits - 1 for bits in _DEPTHS if top < 2**bits), top)
+    levels = (values.clip(0, full) * (255 / full)).round().astype(np.uint8)
+    return Image.fromarray(255 - levels if _white_is_zero(image) else levels)
+
+
+def _white_is_zero(image: Any) -> bool:
+    """Whether a TIFF is inverted; Pillow sees to that for 8 bits, but not for more."""
+    return image.format == "TIFF" and bool(image.tag_v2.get(_PHOTOMETRIC) == 0)
 
 
 # ------------------------------------------------------------------------------------------ metadata

@@ -215,6 +215,60 @@ def test_of_an_animation_the_first_frame_counts(kind: str) -> None:
     assert colour(data) == pytest.approx((255, 0, 0), abs=8)
 
 
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG"])
+@pytest.mark.parametrize("first", [(0, 0, 0, 0), (0, 0, 0, 255), (255, 255, 255, 255)])
+def test_of_an_animation_that_begins_empty_the_first_frame_that_shows_something_counts(
+    kind: str, first: tuple[int, ...]
+) -> None:
+    empty = Image.new("RGBA", (96, 64), first)
+    shown = [asymmetric().convert("RGBA"), asymmetric().rotate(180).convert("RGBA")]
+    options = {"lossless": True} if kind == "WEBP" else {}
+    frames = [empty, empty.copy(), *shown]
+    frames[1].putpixel((0, 0), frames[0].getpixel((1, 1)))
+    data = saved(frames[0], kind, save_all=True, append_images=frames[1:], duration=100, **options)
+    assert difference(decode(data).image, asymmetric()) < LOSSY
+
+
+def tiff_pages(*pages: Image.Image, reduced: int | None = None) -> bytes:
+    for number, page in enumerate(pages):
+        page.encoderinfo = {"tiffinfo": {254: 1}} if number == reduced else {}
+    info = {254: 1} if reduced == 0 else {}
+    return saved(pages[0], "TIFF", save_all=True, append_images=pages[1:], tiffinfo=info)
+
+
+def test_a_tiff_whose_first_page_is_a_thumbnail_shows_the_photo() -> None:
+    for data in (
+        tiff_pages(asymmetric(96, 64), photo(960, 640)),
+        tiff_pages(asymmetric(800, 600), photo(960, 720), reduced=0),
+    ):
+        decoded = decode(data)
+        assert decoded.metadata.width == 960
+        assert difference(decoded.image, photo(*decoded.image.size)) == 0
+
+
+def test_of_a_document_the_first_page_counts() -> None:
+    assert difference(decode(tiff_pages(asymmetric(), asymmetric().rotate(180))).image, asymmetric()) == 0
+    assert decode(tiff_pages(asymmetric(800, 600), photo(960, 640))).metadata.width == 800
+
+
+def grey_tiff(values: np.ndarray, photometric: int) -> bytes:
+    pixels, (height, width) = values.astype("<u2").tobytes(), values.shape
+    tags = [(256, width), (257, height), (258, 16), (259, 1), (262, photometric), (273, 8), (277, 1), (278, height)]
+    entries = [struct.pack("<HHII", tag, 4, 1, value) for tag, value in [*tags, (279, len(pixels))]]
+    directory = struct.pack("<H", len(entries)) + b"".join(entries) + bytes(4)
+    return b"II*\0" + struct.pack("<I", 8 + len(pixels)) + pixels + directory
+
+
+@pytest.mark.parametrize("bits", [8, 12, 16])
+@pytest.mark.parametrize("photometric", [0, 1], ids=["white is zero", "black is zero"])
+def test_scans_of_fewer_bits_and_inverted_ones_are_as_bright_as_they_should_be(bits: int, photometric: int) -> None:
+    values = np.linspace(0, 2**bits - 1, 6).reshape(1, 6)
+    image = decode(grey_tiff(values, photometric)).image
+    found = [image.getpixel((x, 0))[0] for x in range(6)]
+    expected = [0, 51, 102, 153, 204, 255]
+    assert found == pytest.approx(expected if photometric else expected[::-1], abs=1)
+
+
 def test_a_heic_is_decoded() -> None:
     exif = Image.Exif()
     exif[BASE.Model] = "Phone 1"
