@@ -1,4 +1,4 @@
-"""Find photos in local folders by what they show.
+"""Search local photo folders by content.
 
     import clipsearch
 
@@ -7,7 +7,7 @@
         for hit in index.query("a dog on a beach", k=10):
             print(hit.score, hit.path)
 
-An open index keeps its model loaded, and sees what other processes write to it.
+An open index keeps its model loaded and always sees the latest commit of other processes.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import the types of questions and answers on first use, as they import NumPy; look up the version."""
+    """Import the public types on first use: they need NumPy, which would slow down `import clipsearch`."""
     if name == "__version__":
         from importlib.metadata import version
 

@@ -1,4 +1,4 @@
-"""`python -m clipsearch`, and the program `clipsearch`."""
+"""The entry point of `clipsearch` and `python -m clipsearch`."""
 
 import contextlib
 import os
@@ -6,7 +6,7 @@ import sys
 
 
 def main() -> None:
-    """Run the program. An installation that cannot be imported is an internal error too."""
+    """Run the program. A broken installation, which fails to import, is reported as an internal error."""
     try:
         from clipsearch.cli.main import main as run
     except KeyboardInterrupt:
@@ -14,9 +14,9 @@ def main() -> None:
     except Exception as error:
         if "--debug" in sys.argv:
             sys.excepthook(type(error), error, error.__traceback__)
-        said = f"clipsearch: internal error: {error!r}; rerun with --debug for the traceback, and please report it\n"
+        message = f"clipsearch: internal error: {error!r}; rerun with --debug for the traceback, and please report it\n"
         with contextlib.suppress(OSError):
-            os.write(2, said.encode("utf-8", "backslashreplace"))
+            os.write(2, message.encode("utf-8", "backslashreplace"))
         sys.exit(4)
     run()
 

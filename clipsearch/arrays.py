@@ -1,4 +1,4 @@
-"""Array types and the few operations on them that every package needs."""
+"""Array types, and the few array operations that every package needs."""
 
 from __future__ import annotations
 

@@ -1,24 +1,24 @@
-"""Failures that can be explained to a person. Each is named for the fact and says in one sentence what happened.
+"""Errors that users can understand: each class names what is wrong, and its message is one sentence.
 
-Messages name facts and arguments, not commands and options: what a user of the command line can do about each kind is
-in `cli.app`.
+Messages speak of facts and arguments, not of commands and options. What a user of the command line can do about each
+class is in `cli.app.HINTS`.
 """
 
 from __future__ import annotations
 
 
 class ClipsearchError(Exception):
-    """A failure with a one-sentence message for the user; the program exits with `exit_code`."""
+    """The base class. The program prints the message and exits with `exit_code`."""
 
     exit_code = 2
 
 
 class BadRequest(ClipsearchError):
-    """What was asked for makes no sense: an empty query, a folder that does not exist."""
+    """The request itself is invalid: an empty query, a folder that does not exist."""
 
 
 class BadArgument(BadRequest):
-    """One argument cannot be what it is. `problem` follows its name: "k" "must be at least 1, not 0"."""
+    """An argument has an invalid value. `problem` completes the sentence: "k" + "must be at least 1, not 0"."""
 
     def __init__(self, argument: str, problem: str) -> None:
         super().__init__(f"{argument} {problem}")
@@ -26,23 +26,23 @@ class BadArgument(BadRequest):
 
 
 class NotIndexed(BadRequest):
-    """A folder or a file is none that was indexed."""
+    """A file or folder is not in the index."""
 
 
 class FolderOffline(BadRequest):
-    """An indexed folder cannot be looked at now, and what was asked for would lose its photos."""
+    """An indexed folder is offline, and continuing would drop its photos from the index."""
 
 
 class NoIndex(ClipsearchError):
-    """There is no index at the given place."""
+    """There is no index at the given path."""
 
 
 class NoCollection(NoIndex):
-    """No index was published to the given place."""
+    """No index was published to the given URI."""
 
 
 class IndexEmpty(NoIndex):
-    """There is an index, and nothing in it that could be found."""
+    """The index exists but has no photos."""
 
 
 class IndexUnusable(ClipsearchError):
@@ -50,7 +50,7 @@ class IndexUnusable(ClipsearchError):
 
 
 class IndexDamaged(IndexUnusable):
-    """Some of the index is damaged; a verification may repair it."""
+    """Part of the index is damaged; verification may repair it."""
 
 
 class CatalogueDamaged(IndexUnusable):
@@ -58,19 +58,23 @@ class CatalogueDamaged(IndexUnusable):
 
 
 class ConceptsDamaged(IndexUnusable):
-    """The file of concepts beside an index is damaged."""
+    """The concepts file of an index is damaged."""
 
 
 class IndexOutdated(IndexUnusable):
-    """The index has the format of an older clipsearch. `folders` are those that it was of, as bytes."""
+    """An older clipsearch wrote the index. `folders` are the paths of its folders."""
 
     def __init__(self, message: str, folders: list[bytes]) -> None:
         super().__init__(message)
         self.folders = folders
 
 
+class CollectionOutdated(IndexUnusable):
+    """A collection has the format of an older clipsearch."""
+
+
 class IndexTooNew(IndexUnusable):
-    """The index has the format of a newer clipsearch."""
+    """A newer clipsearch wrote the index."""
 
 
 class IndexLocked(ClipsearchError):
@@ -82,7 +86,7 @@ class ModelUnknown(ClipsearchError):
 
 
 class ModelMismatch(ClipsearchError):
-    """The index holds embeddings of another model."""
+    """The index was built with another model."""
 
 
 class WeightsUnusable(ClipsearchError):
@@ -90,36 +94,36 @@ class WeightsUnusable(ClipsearchError):
 
 
 class WeightsChanged(WeightsUnusable):
-    """The weights are not those that the index was made with any more."""
+    """The weights have changed since the index was built."""
 
 
 class DownloadFailed(WeightsUnusable):
-    """The weights are not on this machine and could not be fetched."""
+    """The weights are not on this machine and could not be downloaded."""
 
 
 class EncodingFailed(ClipsearchError):
-    """The device could not run the model: most often its memory is full."""
+    """The device failed to run the model, usually because its memory is full."""
 
 
 class ImageUnusable(ClipsearchError):
-    """A file that cannot be read as an image; the message is the reason alone, in a few words."""
+    """A file cannot be read as an image. The message is only the reason, such as "truncated"."""
 
 
 class SidecarUnusable(ClipsearchError):
-    """XMP that cannot be read or extended; the message is the reason alone, in a few words."""
+    """An XMP sidecar cannot be read or changed. The message is only the reason."""
 
 
 def reason(error: OSError) -> str:
-    """What the system says of a failure, in lower case and without its number."""
+    """The system's error message in lower case, without the errno."""
     return (error.strerror or str(error) or type(error).__name__).lower()
 
 
 def counted(count: int, word: str, plural: str = "") -> str:
-    """So many of something, as messages have it: 1 photo, 2 photos; 2 copies, if that is the `plural`."""
+    """A count with its noun: "1 photo", "1,200 photos". Pass an irregular `plural`: "2 copies"."""
     return f"1 {word}" if count == 1 else f"{count:,} {plural or word + 's'}"
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of what an exception of another library says, at most 200 characters."""
+    """The first line of an exception's message, at most 200 characters; its class name if it has none."""
     text = str(error).strip()
     return text.splitlines()[0].strip()[:200] if text else type(error).__name__

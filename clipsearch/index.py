@@ -1,4 +1,4 @@
-"""An index, the one object that Python, the command line, the page and MCP use."""
+"""`Index`: the one object that Python, the command line, the page and MCP use."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from clipsearch.errors import BadArgument, BadRequest, NoIndex
-from clipsearch.paths import CATALOGUE, Collection, index_place
+from clipsearch.extras import cluster
+from clipsearch.paths import CATALOGUE, Collection, index_place, not_a_collection
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -44,9 +45,10 @@ __all__ = ["Index", "open_index"]
 
 
 def open_index(place: str | os.PathLike[str] | None = None) -> Index:
-    """Open the index in a folder or in a Milvus collection; by default `$CLIPSEARCH_INDEX`, else the user's own.
+    """Open an index: a folder, or a Milvus collection such as "photos.db" or "milvus://HOST:PORT/NAME".
 
-    The folder need not exist before the first `update`.
+    The default is `$CLIPSEARCH_INDEX`, or else the index in the user's data folder. A folder need not exist before the
+    first `update`.
 
     Example:
         >>> index = open_index("~/photos.index")
@@ -60,7 +62,7 @@ _T = TypeVar("_T")
 
 
 def _in_one_snapshot(method: Callable[Concatenate[Index, _P], _T]) -> Callable[Concatenate[Index, _P], _T]:
-    """End the read snapshot after a method: one that stays open keeps SQLite's write-ahead log growing."""
+    """End the read snapshot after a method. While one is open, SQLite cannot truncate its write-ahead log."""
 
     @functools.wraps(method)
     def call(self: Index, *args: _P.args, **kwargs: _P.kwargs) -> _T:
@@ -69,18 +71,18 @@ def _in_one_snapshot(method: Callable[Concatenate[Index, _P], _T]) -> Callable[C
         finally:
             self.end_snapshot()
 
-    return call  # type: ignore[return-value]  # mypy names the first argument of the one and not of the other
+    return call  # type: ignore[return-value]  # mypy distinguishes methods by the name of `self`
 
 
 class Index:
-    """An index of photos. Its store and its model are opened on first use and kept until `close`.
+    """An index of photos. The store and the model are opened on first use and stay open until `close`.
 
-    Every call sees what other processes have written by then. Use an index in the thread that opened it, as its SQLite
-    connection requires. Methods raise a `ClipsearchError` whose message is one sentence.
+    Every call sees the latest commit of other processes. Use an index only in the thread that created it: its SQLite
+    connection requires that. Methods raise a `ClipsearchError` with a one-sentence message.
     """
 
     def __init__(self, place: Path | Collection, *, cache_texts: bool = True) -> None:
-        """`cache_texts`: keep the embeddings of new texts; turn it off for texts that somebody is still typing."""
+        """`cache_texts`: save the embeddings of new query texts on disk; turn it off for texts being typed."""
         self.place, self._cache_texts = place, cache_texts
         self._opened: tuple[object, Searchable] | None = None  # with the identity of its file
         self._embedder: Embedder | None = None
@@ -98,21 +100,19 @@ class Index:
 
     @property
     def folder(self) -> Path:
-        """The index's folder. Raises `BadArgument` for a collection."""
-        if isinstance(self.place, Collection):
-            raise BadArgument("index", f"must be a folder here, and {self.place} is a collection")
-        return self.place
+        """The index folder. Raises `BadArgument` for a collection."""
+        return not_a_collection(self.place)
 
     # -------------------------------------------------------------------------------- lifetime
 
     def close(self) -> None:
-        """Release the files and the model. A later call opens them again."""
+        """Close the files and unload the model. The next call reopens them."""
         self._close_store()
         self._close_finder()
         self._embedder = None
 
     def end_snapshot(self) -> None:
-        """Let writers truncate their log. Methods do it by themselves; so do iterators, when they are exhausted."""
+        """End the read snapshot of an iterator that was not exhausted. Everything else ends its own."""
         if self._opened is not None:
             self._opened[1].end_snapshot()
 
@@ -123,12 +123,10 @@ class Index:
 
     def _store(self) -> Searchable:
         """The store, at its newest commit. Raises `NoIndex` and `IndexUnusable`."""
-        from clipsearch.store.opening import open_index as open_store
-
         file = None if isinstance(self.place, Collection) else _file_identity(self.place)
         if self._opened is None or file != self._opened[0]:
             self._close_store()
-            self._opened = file, open_store(self.place)
+            self._opened = file, _open_store(self.place)
         else:
             self._opened[1].refresh()
         return self._opened[1]
@@ -138,7 +136,7 @@ class Index:
 
         store = self._store()
         if self._embedder is None or not self._embedder.serves(store):
-            self._embedder = Embedder(store, keep_texts=self._cache_texts)
+            self._embedder = Embedder(store, cache_texts=self._cache_texts)
         return self._embedder
 
     def _search(self, filter: Filter | None) -> Searcher:
@@ -167,7 +165,7 @@ class Index:
             self._opened[1].close()
         self._opened = None
 
-    # -------------------------------------------------------------------------------- keeping it up to date
+    # -------------------------------------------------------------------------------- maintenance
 
     def update(
         self,
@@ -177,10 +175,10 @@ class Index:
         on_progress: OnProgress | None = None,
         on_note: OnNote = warnings.warn,
     ) -> Report:
-        """Index directories, or update all that are indexed; creates the index if there is none.
+        """Index directories, or update all indexed ones. Creates the index if there is none.
 
-        `on_note` gets what a user should know, such as that the bundled model is used. Files that cannot be read are in
-        `Report.skipped`.
+        Files that cannot be read are listed in `Report.skipped`. `on_note` gets messages for the user, such as that the
+        bundled model is used because the download failed.
 
         Example:
             >>> report = index.update("~/Pictures", Options(model="mini"))
@@ -201,10 +199,10 @@ class Index:
         settle: float = 2.0,
         poll: float | None = None,
     ) -> Watch:
-        """Keep the index up to date: `Watch.reports()` yields a report for each update, for ever.
+        """Keep the index up to date: `Watch.reports()` yields a report after each update and never ends.
 
-        `settle` is the number of seconds without a change before an update; with `poll`, folders are scanned every so
-        many seconds instead of waiting for the system to report changes.
+        An update starts `settle` seconds after the last change. With `poll`, folders are scanned every `poll` seconds
+        instead of waiting for the system to report changes.
 
         Example:
             >>> watch = index.watch(["~/Pictures"], Options(model="mini"))
@@ -218,19 +216,19 @@ class Index:
         return Watch(self.folder, directories, options or Options(), settle=settle, poll=poll)
 
     def forget(self, directories: Sequence[str | os.PathLike[str]]) -> int:
-        """Remove folders, or an offline drive in one of them; returns the number of files removed from the index."""
+        """Remove indexed folders, or offline drives inside them, from the index. Returns how many files it dropped."""
         from clipsearch.indexing.relocate import forget
 
         return forget(self.folder, directories)
 
     def relocate(self, old: str | os.PathLike[str], new: str | os.PathLike[str]) -> Relocated:
-        """Record that an indexed folder is at another path now. Nothing is embedded again."""
+        """Change the path of an indexed folder that was moved. Nothing is embedded again."""
         from clipsearch.indexing.relocate import relocate
 
         return relocate(self.folder, old, new)
 
     def verify(self) -> tuple[Verified, bool]:
-        """Repair what can be rebuilt; says what was wrong, and whether concepts were restored from their backup."""
+        """Check the index and repair what can be rebuilt. Also returns whether concepts were restored from a backup."""
         from clipsearch.search import concepts
         from clipsearch.store.catalogue import Store
         from clipsearch.store.verify import verify
@@ -241,10 +239,10 @@ class Index:
     def publish(
         self, collection: Collection, *, replace: bool = False, on_progress: Callable[[int, int], None] | None = None
     ) -> Any:
-        """Copy the index to a Milvus collection, or bring the collection up to date.
+        """Copy the index to a Milvus collection, or update the collection.
 
-        `replace` overwrites a collection that was published from another index; `on_progress` gets the number of photos
-        done and their total. Returns what was written and deleted, and the number of photos, as a named tuple.
+        `replace` allows overwriting a collection published from another index. `on_progress` gets the number of photos
+        done and the total. Returns a named tuple with the numbers `written`, `deleted` and `photos`.
         """
         from clipsearch.extras import cluster
 
@@ -272,14 +270,14 @@ class Index:
         where: bool = False,
         lines: bool = False,
     ) -> list[Hit]:
-        """The `k` best matches for the sum of the texts and images, best first; without any, the newest photos.
+        """The `k` best matches for the sum of all texts and images, best first; without any, the newest photos.
 
-        A text may be weighted ("2:golden retriever"), name a concept ("@grandma on a beach"), and steer away from
+        A text can have a weight ("2:golden retriever"), name a concept ("@grandma on a beach") and steer away from
         something ("a beach -people"). Images are paths, URLs, files as bytes, or Pillow images. `min_score` is a
-        cosine, -1 to 1; `min_confidence` a probability, 0 to 1. `unique` shows each photo once, as its best file, and
-        with `similarity`, a cosine, folds photos that merely look alike. `frames` lists several frames of a video.
-        `exact` scores every embedding of a large index, not only the best by their 4-bit codes. `confidence`, `where`
-        and `lines` add to each hit how sure the model is, which part matches, and the OCR lines that match.
+        cosine, -1 to 1; `min_confidence` a probability, 0 to 1. `unique` returns the best file of each photo and, with
+        `similarity` (a cosine), groups photos that only look alike. `frames` returns several frames per video. `exact`
+        scores every embedding of a large index; otherwise 4-bit codes preselect candidates. `confidence`, `where` and
+        `lines` add to each hit its confidence, the part that matches, and the OCR lines that match `filter.reads`.
 
         Example:
             >>> hits = index.query("a red circle -stripes", k=3)
@@ -305,30 +303,30 @@ class Index:
     def ask(
         self, question: Question, *, confidence: bool = False, where: bool = False, lines: bool = False
     ) -> list[Hit]:
-        """The hits of a question; the other arguments as in `query`. `left_out` says what was not searched."""
+        """The hits for a question. Other arguments as in `query`; afterwards `left_out` has what was not searched."""
         searcher = self._search(question.filter)
         return self._hits(searcher, question, confidence=confidence, where=where, lines=lines)
 
     def ask_each(self, texts: Iterable[str], question: Question, *, ahead: int = 1) -> Iterator[list[Hit] | BadRequest]:
-        """The hits of each text with the question's filter and limits, or why there are none; in one snapshot.
+        """For each text, the hits under the question's filter and limits, or the error. All in one snapshot.
 
-        `ahead` texts are embedded in one batch. Use 1 for a pipe whose other end may wait for an answer before it
-        writes the next text.
+        `ahead` texts are read and embedded as one batch. Use 1 for an interactive pipe, whose writer may wait for an
+        answer before it sends the next text.
         """
         from clipsearch.search.question import text_terms
 
-        searcher, waiting = self._search(question.filter), iter(texts)
-        while part := list(islice(waiting, ahead)):
+        searcher, remaining = self._search(question.filter), iter(texts)
+        while batch := list(islice(remaining, ahead)):
             if ahead > 1:
                 new = []
-                for text in part:
-                    with suppress(BadRequest):  # reported when it is this text's turn
+                for text in batch:
+                    with suppress(BadRequest):  # raised again below
                         new += [term.content for term in text_terms(text) if term.asks_for_text]
                 searcher.embedder.texts(new)
-            for text in part:
+            for text in batch:
                 try:
-                    asked = question._replace(terms=tuple(text_terms(text)))
-                    yield self._hits(searcher, asked, confidence=True)
+                    one = question._replace(terms=tuple(text_terms(text)))
+                    yield self._hits(searcher, one, confidence=True)
                 except BadRequest as error:
                     yield error
         self.end_snapshot()
@@ -346,18 +344,18 @@ class Index:
 
     @property
     def left_out(self) -> LeftOut:
-        """What the last question did not search: offline folders, unreadable, changed and unknown files."""
+        """What the last call did not search: offline folders; unreadable, changed and unknown files."""
         from clipsearch.search.find import LeftOut
 
         return LeftOut() if self._searcher is None else self._searcher.left_out
 
     def photos(self, filter: Filter | None = None) -> Iterator[Photo]:
-        """The photos that pass a filter and still exist, by path. Raises `IndexEmpty` and `NotIndexed`."""
+        """The photos that pass a filter and still exist, ordered by path. Raises `IndexEmpty` and `NotIndexed`."""
         searcher = self._search(filter)
-        yield from searcher.present(searcher.store.by_path(searcher.selection))
+        yield from searcher.files.existing(searcher.store.by_path(searcher.selection))
         self.end_snapshot()
 
-    # -------------------------------------------------------------------------------- labels, copies, places
+    # -------------------------------------------------------------------------------- labels, copies, locating
 
     @_in_one_snapshot
     def label(
@@ -367,11 +365,11 @@ class Index:
         images: Picture | Sequence[Picture] = (),
         filter: Filter | None = None,
         templates: str | Sequence[str] = (),
-        most: int = 1,
+        top: int = 1,
     ) -> list[Labelled]:
-        """The `most` likely labels of each photo of the index, or of `images`, which need not be indexed.
+        """The `top` most likely labels of each photo in the index, or of `images`, which need not be indexed.
 
-        Probabilities add up to 1 over the labels; a single label is compared with a background of common subjects.
+        The probabilities of a photo add up to 1; a single label is compared with a background of common subjects.
         `templates` are prompts with `{}` for the label, or the name of a set: "imagenet" or "simple".
 
         Example:
@@ -381,10 +379,10 @@ class Index:
         """
         pictures = _pictures("images", images)
         if not pictures:
-            return list(self.label_each(labels, filter=filter, templates=templates, most=most))
+            return list(self.label_each(labels, filter=filter, templates=templates, top=top))
         embedder = self._model()
         classifier = self._classifier(embedder, labels, templates)
-        return list(classifier.classify(list(map(_origin, pictures)), embedder.images(pictures), most))
+        return list(classifier.classify(list(map(_origin, pictures)), embedder.images(pictures), top))
 
     def label_each(
         self,
@@ -393,20 +391,20 @@ class Index:
         images: Sequence[Picture] = (),
         filter: Filter | None = None,
         templates: str | Sequence[str] = (),
-        most: int | None = 1,
+        top: int | None = 1,
         on_error: Callable[[str, BadRequest], None] | None = None,
     ) -> Iterator[Labelled]:
-        """As `label`, one photo at a time; with `most` None, all labels of each.
+        """As `label`, but yields one photo at a time. `top` None: all labels.
 
-        `on_error` gets the name of an image that cannot be read, and why; without it, the error is raised.
+        `on_error` gets the name of an image that cannot be read, and the error. Without it, the error is raised.
         """
         if images:
-            yield from self._label_images(images, labels, templates, most, on_error)
+            yield from self._label_images(images, labels, templates, top, on_error)
             return
         searcher = self._search(filter)
         classifier = self._classifier(searcher.embedder, labels, templates)
-        count = len(classifier.labels) if most is None else most
-        yield from classifier.classify_indexed(searcher.store, searcher.selection, count, searcher.present)
+        count = len(classifier.labels) if top is None else top
+        yield from classifier.classify_indexed(searcher.store, searcher.selection, count, searcher.files)
         self.end_snapshot()
 
     @_in_one_snapshot
@@ -418,14 +416,14 @@ class Index:
         classifier = self._classifier(embedder, labels)
         row = embedder.indexed(bytes.fromhex(id))
         if row is None:
-            raise NotIndexed("this photo is not in the index any more")
+            raise NotIndexed("this photo is no longer in the index")
         return dict(zip(classifier.labels, classifier.probabilities(row[None])[0].tolist(), strict=True))
 
     @_in_one_snapshot
     def count_labels(
         self, labels: str | Sequence[str], *, filter: Filter | None = None, hits: Sequence[Hit] | None = None
     ) -> dict[str, int]:
-        """For how many photos each label is the likeliest: of those that pass a filter, or of hits."""
+        """The number of photos per most likely label, among `hits` or the photos that pass a filter."""
         embedder = self._model()
         classifier, store = self._classifier(embedder, labels), embedder.store
         if hits is not None:
@@ -439,7 +437,7 @@ class Index:
         images: Sequence[Picture],
         labels: str | Sequence[str],
         templates: str | Sequence[str],
-        most: int | None,
+        top: int | None,
         on_error: Callable[[str, BadRequest], None] | None,
     ) -> Iterator[Labelled]:
         from clipsearch.images.sandbox import Decoders
@@ -447,7 +445,7 @@ class Index:
 
         embedder = self._model()
         classifier = self._classifier(embedder, labels, templates)
-        count = len(classifier.labels) if most is None else most
+        count = len(classifier.labels) if top is None else top
         with Decoders(1, embedder.model.preprocess) as decoders:
             for image in images:
                 try:
@@ -468,10 +466,10 @@ class Index:
 
     @_in_one_snapshot
     def duplicates(self, *, identical: bool = False, filter: Filter | None = None) -> list[Group]:
-        """Groups of files that show the same picture, decided on pixels; with `identical`, that have the same bytes.
+        """Groups of files that show the same picture, decided on pixels, or with `identical`, have the same bytes.
 
-        The file to keep comes first: the most pixels, then the least compressed, not in a trash or backup folder. A
-        file is in one group at most; other paths of it are in `Copy.same_file`.
+        The file to keep comes first: not in a trash folder, then with the most pixels, then the largest. Each file is
+        listed once; hard and symbolic links to it are in `Copy.same_file`.
 
         Example:
             >>> for best, *others in index.duplicates(identical=True):
@@ -481,38 +479,38 @@ class Index:
         from clipsearch.search.copies import find_copies
 
         searcher = self._search(filter)
-        return find_copies(searcher.store, searcher.selection, searcher.present, identical=identical)
+        return find_copies(searcher.store, searcher.selection, searcher.files, identical=identical)
 
     @_in_one_snapshot
     def similar(self, similarity: float | None = None, *, filter: Filter | None = None) -> list[Group]:
-        """Groups of photos whose embeddings have at least this cosine (default 0.98): edits, crops, bursts.
+        """Groups of photos whose embeddings have a cosine of `similarity` (default 0.98) or more: edits, crops, bursts.
 
-        They may show different things: never delete by them.
+        They may show different things, so never delete files because of them.
 
         Example:
             >>> for first, *others in index.similar(0.95):
             ...     print(first.photo.path, len(others))
 
         """
-        from clipsearch.search.similar import NEAR, find_similar
+        from clipsearch.search.question import DEFAULT_SIMILARITY
+        from clipsearch.search.similar import find_similar
 
-        least = NEAR if similarity is None else similarity
+        least = DEFAULT_SIMILARITY if similarity is None else similarity
         if not isinstance(least, int | float) or not 0 <= least <= 1:
             raise BadArgument("similarity", f"must be a cosine, 0 to 1, not {similarity!r}")
         searcher = self._search(filter)
-        return find_similar(searcher.store, searcher.selection, least, searcher.present)
+        return find_similar(searcher.store, searcher.selection, least, searcher.files)
 
     @_in_one_snapshot
     def locate(self, about: str | Question, image: Picture, *, name: str = "") -> tuple[Where, Metadata]:
-        """The part of an image that matches a text, and the image's metadata. It always finds a best box.
+        """The part of an image that matches a text, and the image's metadata. There is always a best box.
 
-        `name` is what messages call the image. Raises `BadRequest` for an image that cannot be read, or a model that
+        Error messages call the image `name`. Raises `BadRequest` for an image that cannot be read, and for models that
         cannot locate things.
 
         Example:
-            >>> there, of = index.locate("a red circle", paths[0])
-            >>> len(there.pixels(of.width, of.height))
-            4
+            >>> where, metadata = index.locate("a red circle", paths[0])
+            >>> left, top, right, bottom = where.pixels(metadata.width, metadata.height)
 
         """
         from clipsearch.errors import ImageUnusable
@@ -531,7 +529,7 @@ class Index:
 
     @_in_one_snapshot
     def embed_texts(self, texts: str | Sequence[str]) -> Array:
-        """Unit rows (n, dim) float32 of n texts.
+        """Unit rows (n, dim), float32.
 
         Example:
             >>> rows = index.embed_texts(["a dog", "a cat"])
@@ -543,10 +541,10 @@ class Index:
 
     @_in_one_snapshot
     def embed_images(self, images: Picture | Sequence[Picture], *, untrusted: bool = False, name: str = "") -> Array:
-        """Unit rows (n, dim) float32 of n images: paths, URLs, files as bytes, or Pillow images.
+        """Unit rows (n, dim), float32, of images: paths, URLs, files as bytes, or Pillow images.
 
-        More than a few are decoded in parallel and embedded in batches. A single image is decoded in this process
-        unless it is `untrusted`. `name` is what messages call an image in memory.
+        More than a few are decoded in parallel and embedded in batches. A few are decoded in this process, unless they
+        are `untrusted`. Error messages call an image in memory `name`.
 
         Example:
             >>> cosines = index.embed_images(paths[:3]) @ index.embed_texts("a red circle")[0]
@@ -561,7 +559,7 @@ class Index:
 
     @property
     def concepts(self) -> Concepts:
-        """The named examples that queries use as @NAME; `add_concept` adds to them."""
+        """The concepts, which queries use as @NAME. `add_concept` adds one."""
         from clipsearch.search.concepts import Concepts
 
         self._store()  # raises where there is no index
@@ -569,7 +567,7 @@ class Index:
 
     @_in_one_snapshot
     def add_concept(self, name: str, images: Picture | Sequence[Picture]) -> int:
-        """Create a concept from example photos, or add examples; returns how many it has. They need not be indexed."""
+        """Create a concept from example images, or add examples. Returns how many it has. They need not be indexed."""
         from clipsearch.search.concepts import checked_name
         from clipsearch.search.embed import image_bytes
 
@@ -577,11 +575,11 @@ class Index:
         examples = [(_origin(image), image_bytes(image)) for image in _pictures("images", images)]
         return self.concepts.add(name, examples, self._model())
 
-    # -------------------------------------------------------------------------------- what is indexed
+    # -------------------------------------------------------------------------------- contents
 
     @_in_one_snapshot
     def status(self) -> Status:
-        """Folders, counts, skipped files with their reasons, size on disk, model.
+        """Indexed folders, counts, skipped files with the reasons, size on disk, model.
 
         Example:
             >>> index.status().photos
@@ -594,7 +592,7 @@ class Index:
 
     @_in_one_snapshot
     def why(self, paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> list[Why]:
-        """Why files or folders are or are not indexed."""
+        """Explain why files or folders are or are not indexed."""
         from clipsearch.indexing.why import why_of
         from clipsearch.store.catalogue import Store
 
@@ -603,7 +601,7 @@ class Index:
 
     @_in_one_snapshot
     def evaluate(self, pairs: Iterable[tuple[str | os.PathLike[str] | bytes, str]]) -> Evaluation:
-        """Recall of the model on your own photos: (path, caption) pairs, both text to image and image to text.
+        """Recall on your own (path, caption) pairs, both text to image and image to text.
 
         Example:
             >>> index.evaluate([(index.query()[0].path, "a red circle")]).photos
@@ -618,27 +616,27 @@ class Index:
 
     @_in_one_snapshot
     def photos_with(self, id: str) -> list[Photo]:
-        """All photos with the same contents, by their id: the content hash in hex."""
+        """All photos with these contents. `id` is the content hash in hex."""
         store = self._store()
         image = store.find_image(bytes.fromhex(id))
         return [] if image is None else store.photos_of([image])
 
     @_in_one_snapshot
     def photo_at(self, path: str | os.PathLike[str]) -> Photo:
-        """The indexed photo at a path, spelled as a search printed it. Raises `NotIndexed`."""
+        """The indexed photo at a path, which must be spelled as in a hit. Raises `NotIndexed`."""
         from clipsearch.errors import NotIndexed
 
         store, wanted = self._store(), os.fsencode(path)
         place = store.locate(wanted, store.roots())
         image = store.image_of(*place) if place else None
         for photo in store.photos_of([image] if image is not None else []):
-            if photo.path == wanted:
+            if photo.file == wanted:
                 return photo
         raise NotIndexed(f"{os.fsdecode(path)} is not in the index")
 
     @_in_one_snapshot
     def lines(self, id: str, texts: Iterable[str]) -> list[Line]:
-        """The OCR lines of a photo, by its id, that contain a word of one of the texts."""
+        """The OCR lines of a photo that contain a word of one of the texts. `id` as in `photos_with`."""
         from clipsearch.store.ocr_text import matching
 
         store = self._store()
@@ -647,24 +645,24 @@ class Index:
 
     @_in_one_snapshot
     def folders(self) -> list[RootStatus]:
-        """The indexed folders with their counts: the part of `status` that is cheap."""
+        """The indexed folders with their counts: the cheap part of `status`."""
         from clipsearch.indexing.status import folders_of
 
         return folders_of(self._store())
 
     @_in_one_snapshot
     def months(self, filter: Filter | None = None) -> dict[str, int]:
-        """How many photos that pass a filter are from each month, such as "2023-06", in order."""
+        """The number of photos per month ("2023-06") that pass a filter, in chronological order."""
         store = self._store()
         return store.months(store.select(_filter(filter)))
 
     @_in_one_snapshot
     def cameras(self) -> list[str]:
-        """The names of all cameras, the one with the most photos first."""
+        """All camera names, by number of photos."""
         return self._store().cameras()
 
     def is_being_written(self) -> bool:
-        """Whether a process holds the writer's lock."""
+        """Whether a process holds the write lock."""
         from clipsearch.store.lock import writer
 
         return not isinstance(self.place, Collection) and writer(self.place) is not None
@@ -677,10 +675,10 @@ def _filter(filter: Filter | None) -> Filter:
 
 
 def available_models(*, every: bool = False) -> list[dict[str, Any]]:
-    """The bundled, the recommended and the cached models, or `every` model that can be downloaded.
+    """The bundled, recommended and cached models; with `every`, also all that can be downloaded.
 
-    Each has its `name`, `state` (bundled, cached or download), whether it is the `default`, and the fields of
-    `Recommended`, which are None for the others.
+    Each has a `name`, a `state` (bundled, cached or download), whether it is the `default`, and the fields of
+    `Recommended`, which are None for other models.
     """
     from clipsearch.models.hub import available
     from clipsearch.models.model import DEFAULT, MINI, RECOMMENDED, Recommended
@@ -697,8 +695,17 @@ def available_models(*, every: bool = False) -> list[dict[str, Any]]:
     ]
 
 
+def _open_store(place: Path | Collection) -> Searchable:
+    if isinstance(place, Collection):
+        opened: Searchable = cluster("open_collection")(place)
+        return opened
+    from clipsearch.store.catalogue import Store
+
+    return Store.open(place)
+
+
 def _file_identity(folder: Path) -> tuple[int, int]:
-    """Device and inode of the catalogue: one that was deleted and created again has the same name."""
+    """Device and inode of the catalogue; they show whether an index was deleted and created again."""
     try:
         status = os.stat(folder / CATALOGUE)
     except OSError:
@@ -707,24 +714,24 @@ def _file_identity(folder: Path) -> tuple[int, int]:
 
 
 def _origin(image: Picture) -> bytes:
-    """Where an image came from: an absolute path, a URL, - for stdin, or nothing for an image in memory."""
+    """The source of an image: an absolute path, a URL, "-" for stdin, or nothing for an image in memory."""
     if not isinstance(image, str | os.PathLike):
         return b"-" if hasattr(image, "read") else b""
     return os.fsencode(os.path.abspath(image) if os.path.exists(image) else image)
 
 
 def _several(argument: str, value: Any, kinds: tuple[type, ...]) -> list[Any]:
-    """One value or several as a list. Raises `BadArgument` for a value of another type."""
+    """One or more values as a list. Raises `BadArgument` if one is not of one of these types."""
     values = [value] if isinstance(value, (*kinds, bytes)) or not hasattr(value, "__iter__") else list(value)
     for one in values:
         if not isinstance(one, kinds):
-            wanted = "text" if kinds == (str,) else "a path"
-            raise BadArgument(argument, f"must be {wanted} or several of them, not {type(one).__name__}")
+            wanted = "text or a list of texts" if kinds == (str,) else "a path or a list of paths"
+            raise BadArgument(argument, f"must be {wanted}, not {type(one).__name__}")
     return values
 
 
 def _pictures(argument: str, value: Any) -> list[Any]:
-    """One image or several as a list. Raises `BadArgument`."""
+    """One or more images as a list. Raises `BadArgument`."""
     one = isinstance(value, str | bytes | os.PathLike) or hasattr(value, "convert") or hasattr(value, "read")
     values = [value] if one or not hasattr(value, "__iter__") else list(value)
     for picture in values:

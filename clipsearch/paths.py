@@ -1,4 +1,4 @@
-"""Where the index and the cache lie, paths as the index records them, and how files are named and kept private."""
+"""The locations of index and cache, paths in the form the index records them, safe renaming, private files."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from clipsearch.errors import BadArgument
 if TYPE_CHECKING:
     from _typeshed import StrOrBytesPath
 
-_LONGEST_NAME = 200  # bytes of a file's name that a temporary one repeats; systems allow 255 in all
-CATALOGUE = "catalogue.sqlite"  # of an index in a folder
+CATALOGUE = "catalogue.sqlite"  # in an index folder
+_MAX_STEM = 200  # bytes of a file name that its temporary file repeats; file systems allow 255 in all
 
 
 class Collection(str):
-    """Where an index was published to: `milvus://HOST:PORT/NAME`, or a path that ends in `.db`."""
+    """The address of a Milvus collection: `milvus://HOST:PORT/NAME`, or a path ending in `.db`."""
 
     __slots__ = ()
 
 
 def index_place(chosen: str | os.PathLike[str] | None = None) -> Path | Collection:
-    """The index that was chosen, else `CLIPSEARCH_INDEX`, else the one in the user's data folder.
+    """The chosen index, or `$CLIPSEARCH_INDEX`, or the default in the user's data folder.
 
-    On Linux that is `$XDG_DATA_HOME/clipsearch`. Raises `BadArgument` for an empty name.
+    On Linux the default is `$XDG_DATA_HOME/clipsearch`. Raises `BadArgument` for an empty name.
     """
     if chosen is not None and not isinstance(chosen, str | os.PathLike):
         raise BadArgument("index", f"must be the path of a folder, not {type(chosen).__name__}")
@@ -47,10 +47,14 @@ def _has_catalogue(folder: str) -> bool:
 
 
 def index_folder(chosen: str | os.PathLike[str] | None = None) -> Path:
-    """The same, for what needs a folder. Raises `BadArgument` for a collection."""
-    place = index_place(chosen)
+    """As `index_place`, but raises `BadArgument` for a collection."""
+    return not_a_collection(index_place(chosen))
+
+
+def not_a_collection(place: Path | Collection) -> Path:
+    """The folder of an index. Raises `BadArgument` for a collection."""
     if isinstance(place, Collection):
-        raise BadArgument("index", f"must be a folder here, and {place} is a collection")
+        raise BadArgument("index", f"must be an index folder here; {place} is a collection")
     return place
 
 
@@ -60,13 +64,13 @@ def cache_folder() -> Path:
 
 
 def absolute(folder: str | os.PathLike[str]) -> bytes:
-    """A folder's absolute path as bytes, links in it resolved, as roots are recorded."""
+    """The absolute path of a folder, with symbolic links resolved: the form in which indexed folders are recorded."""
     path = os.fsencode(os.path.realpath(os.path.expanduser(folder)))
     return path.replace(b"\\", b"/") if os.name == "nt" else path
 
 
 def relative_to(path: bytes, folder: bytes) -> bytes | None:
-    """What remains of `path` below `folder`: empty for the folder itself, None if it is not below."""
+    """The part of `path` below `folder`: empty for the folder itself, None for a path outside it."""
     if path == folder:
         return b""
     prefix = folder if folder.endswith(b"/") else folder + b"/"
@@ -74,12 +78,12 @@ def relative_to(path: bytes, folder: bytes) -> bytes | None:
 
 
 def join(folder: bytes, path: bytes) -> bytes:
-    """`folder/path`; the folder may be `/`."""
+    """`folder/path`; the folder may be the root, `/`."""
     return (folder if folder.endswith(b"/") else folder + b"/") + path
 
 
 def list_folder(folder: bytes) -> contextlib.AbstractContextManager[Iterator[os.DirEntry[bytes]]]:
-    """The entries of a folder. Raises `OSError`, also if its files may be listed but not looked at."""
+    """The entries of a folder. Raises `OSError`, also without the permission to look at them (execute)."""
     entries = os.scandir(folder)
     if not os.access(folder, os.X_OK):
         entries.close()
@@ -88,7 +92,7 @@ def list_folder(folder: bytes) -> contextlib.AbstractContextManager[Iterator[os.
 
 
 def lies_in(inner: bytes, outer: bytes) -> bool:
-    """Whether a folder is the other one or inside it, by identity: there are bind mounts, and case may not matter."""
+    """Whether `inner` is `outer` or inside it. Compares inodes, as bind mounts and case can make names differ."""
     if relative_to(inner, outer) is not None:
         return True
     try:
@@ -103,7 +107,7 @@ def lies_in(inner: bytes, outer: bytes) -> bool:
 
 
 def upward(path: bytes) -> Iterator[bytes]:
-    """A path and the folders above it."""
+    """A path, then each folder above it."""
     yield path
     while (above := os.path.dirname(path)) != path:
         path = above
@@ -111,12 +115,12 @@ def upward(path: bytes) -> Iterator[bytes]:
 
 
 def bounds(folder: bytes) -> tuple[bytes, bytes]:
-    """The range, low <= path < high, of the paths below a folder; of all paths below an empty one."""
+    """The range `low <= path < high` of all paths below a folder; an empty folder stands for everything."""
     return (folder + b"/", folder + b"0") if folder else (b"", b"\xff" * 256)  # "0" follows "/"
 
 
 def spellings(path: bytes) -> Iterator[bytes]:
-    """How the index may have written a path: as it is, with links to its folder resolved, or with all of them."""
+    """The forms in which the index may know a path: as given, with links in its folder resolved, with all resolved."""
     yield os.path.abspath(path)
     folder, name = os.path.split(path)
     yield join(absolute(os.fsdecode(folder)), name)
@@ -125,14 +129,14 @@ def spellings(path: bytes) -> Iterator[bytes]:
 
 @contextlib.contextmanager
 def replacing(path: Path, *, private: bool = False, new: bool = False) -> Iterator[Path]:
-    """A temporary file beside `path` that takes its name in one step when the block ends, or never. Raises OSError.
+    """Write a file atomically: the block fills an empty temporary file, which is then synced and renamed to `path`.
 
-    The block fills the file, which is empty at first; it is on the disk before it is renamed. `private`: only its owner
-    can read it, whatever the umask. `new`: nothing is replaced; raises `FileExistsError` if the name is taken by then.
+    If the block raises, `path` is left as it was. `private`: readable only by its owner, regardless of the umask.
+    `new`: never replace a file; raises `FileExistsError` if there is one by then. Raises `OSError`.
     """
-    name = os.fsencode(path.name)[:_LONGEST_NAME].decode("utf-8", "ignore")
+    name = os.fsencode(path.name)[:_MAX_STEM].decode("utf-8", "ignore")
     temporary = path.with_name(f".{name}.{os.getpid()}.{os.urandom(4).hex()}.tmp")
-    # O_EXCL: in a folder that others can write to, the name may be a link to a file of ours.
+    # O_EXCL: in a folder that others can write to, somebody may have planted a link to one of our files.
     os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if private else 0o666))
     try:
         yield temporary
@@ -147,10 +151,10 @@ def replacing(path: Path, *, private: bool = False, new: bool = False) -> Iterat
 
 
 def rename_new(source: StrOrBytesPath, target: StrOrBytesPath) -> None:
-    """Rename a file to a name that is free. Raises `FileExistsError` where it is taken, else `OSError`.
+    """Rename a file without replacing another. Raises `FileExistsError` if `target` exists, or another `OSError`.
 
-    Nothing is ever deleted, so a version of `source` that another program saves meanwhile is renamed, not lost. A kill
-    can leave an empty file at `target`, with `source` untouched.
+    Nothing is deleted: if another program saves `source` meanwhile, that version is renamed. A kill can leave an empty
+    file at `target`, with `source` untouched.
     """
     if os.name == "nt":
         os.rename(source, target)
@@ -159,10 +163,10 @@ def rename_new(source: StrOrBytesPath, target: StrOrBytesPath) -> None:
     try:
         os.replace(source, target)
     except BaseException:
-        # A network file system may report a failure after it has renamed the file, and Ctrl-C may arrive then too.
+        # The rename may have succeeded: a network file system can report failure anyway, or Ctrl-C came just after.
         with contextlib.suppress(OSError):
-            there = os.lstat(target)
-            if there.st_size == 0 and os.path.samestat(there, os.fstat(placeholder)):
+            status = os.lstat(target)
+            if status.st_size == 0 and os.path.samestat(status, os.fstat(placeholder)):
                 os.unlink(target)
         raise
     finally:
@@ -170,9 +174,9 @@ def rename_new(source: StrOrBytesPath, target: StrOrBytesPath) -> None:
 
 
 def link_new(source: StrOrBytesPath, target: StrOrBytesPath) -> None:
-    """The same for a `source` that nobody else writes to, with nothing but whole files at `target`.
+    """As `rename_new`, but `target` is never an incomplete file. Only for a `source` that no other program writes to.
 
-    A kill can leave the file with both names. Where the file system has no hard links, it is `rename_new`.
+    A kill can leave the file under both names. Falls back to `rename_new` on file systems without hard links.
     """
     if os.name == "nt":
         os.rename(source, target)
@@ -195,8 +199,8 @@ def link_new(source: StrOrBytesPath, target: StrOrBytesPath) -> None:
 
 
 def sync_folder(folder: StrOrBytesPath) -> None:
-    """Write the names in a folder to the disk, where the system can."""
-    with contextlib.suppress(OSError):  # Windows opens no folders
+    """Make renames in a folder durable, where the system supports it."""
+    with contextlib.suppress(OSError):  # Windows cannot open folders
         handle = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(handle)
@@ -208,42 +212,41 @@ def sync_folder(folder: StrOrBytesPath) -> None:
 
 
 def private_file(path: Path) -> None:
-    """Create an empty file that only its owner can read, or take away what others may do with ours. Raises OSError."""
+    """Create a file that only its owner can access, or restrict an existing one. Raises `OSError`."""
     with contextlib.suppress(FileExistsError):
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-    close_to_others(path)
+    make_private(path)
 
 
 def private_folder(path: Path) -> None:
-    """Create a folder that only its owner can open. Raises OSError.
+    """Create a folder that only its owner can access. Raises `OSError`.
 
-    For folders that nobody else puts files in: one that was open to others, as older versions left theirs, is closed
-    with all that is in it.
+    An existing folder that others can access, as older versions created them, is restricted with everything in it.
     """
     for folder in reversed([path, *path.parents]):
         if not folder.is_dir():
             folder.mkdir(mode=0o700, exist_ok=True)
-    if _is_open_to_others(path):
-        close_all_to_others(path)
+    if _is_shared(path):
+        make_tree_private(path)
 
 
-def close_all_to_others(path: Path) -> None:
-    """Take away what other users may do with a folder of ours and with everything in it, as far as that is ours."""
+def make_tree_private(path: Path) -> None:
+    """Remove all permissions of other users from a folder and everything in it that we own."""
     for folder, names, files in os.walk(path, topdown=False):
         for name in (*names, *files):
-            if not os.path.islink(os.path.join(folder, name)):  # what it leads to is not ours to decide on
-                close_to_others(Path(folder, name))
-    close_to_others(path)
+            if not os.path.islink(os.path.join(folder, name)):  # chmod would change the target
+                make_private(Path(folder, name))
+    make_private(path)
 
 
-def close_to_others(path: Path) -> None:
-    """Take away what other users may do with a file or folder, if it is ours and the file system knows such things."""
+def make_private(path: Path) -> None:
+    """Remove all permissions of other users, if we own the file and the file system has permissions."""
     with contextlib.suppress(OSError):
-        if _is_open_to_others(path):
+        if _is_shared(path):
             path.chmod(stat.S_IMODE(path.stat().st_mode) & 0o700)
 
 
-def _is_open_to_others(path: Path) -> bool:
+def _is_shared(path: Path) -> bool:
     if os.name == "nt":
         return False
     status = path.stat()

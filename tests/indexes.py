@@ -1,4 +1,4 @@
-"""Folders that change, an encoder that costs nothing, and what an index holds of them."""
+"""Helpers for indexing tests: changing folders, a free encoder, and the contents of an index."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def contents(index: Path) -> dict[bytes, bytes]:
         found = store.photos_of(rows)
         assert {photo.image_id for photo in found} == set(rows)
         assert store.images.count() == len(rows)
-        return {photo.path: rows[photo.image_id] for photo in found}
+        return {photo.file: rows[photo.image_id] for photo in found}
 
 
 def assert_as_new(index: Path, *folders: Path, scratch: Path) -> None:

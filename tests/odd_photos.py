@@ -1,4 +1,4 @@
-"""Photos with odd names, all kinds of metadata and made-up embeddings, for tests that compare answers."""
+"""Photos and videos with odd names, all kinds of metadata, keywords, text and synthetic embeddings."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
+from clipsearch.images.kinds import is_video_name
 from clipsearch.images.metadata import Metadata
-from clipsearch.images.read import content_hash
+from clipsearch.images.read import content_hash, frame_hash
 from clipsearch.images.scan import FoundFile, Rules
 from clipsearch.models.model import mini
 from clipsearch.paths import Collection
 from clipsearch.store.catalogue import Root, Store
+from clipsearch.store.photo import Line
 
 DIM = mini().dim
 DAY = datetime(2023, 6, 14, 12)
@@ -35,7 +37,11 @@ NAMES = [
     "ümläut 😀.JPEG".encode(),
     b"noending",
     b".jpg",
+    b"clip.mp4",
+    b"FILM.MOV",
 ]
+KEYWORDS = ["beach", "Été à la mer", 'quote"d', "100%_", "back\\slash"]
+TEXTS = [[], ["Coffee 3.50", "Total 4"], ["日本の夏"], ['100% "sure"', "über_alles \\ 😀"], ["gate B 3"]]
 FOLDERS = [b"a", b"a/b", b"a0", b"a.b", b"A", b"\xff", b"\\"]
 
 
@@ -56,13 +62,15 @@ def fill(index: Path, photos: Path, count: int) -> np.ndarray:
         for number in range(count):
             put(store, root, number, rows[number])
         store.photos.put(root, FoundFile(b"a/broken.jpg", 1, 1, 1), None, "no image")
+        store.ocr_text.enable(True)
         store.commit()
     return rows
 
 
 def put(store: Store, root: Root, number: int, row: np.ndarray) -> None:
-    """The photo of a number, and its file; every ninth is a copy of the one before."""
-    folder, name = FOLDERS[number % len(FOLDERS)], NAMES[number % len(NAMES)]
+    """The photo or video of a number, and its file; every ninth is a copy of the one before."""
+    source = number - number % 9 // 8
+    folder, name = FOLDERS[number % len(FOLDERS)], NAMES[source % len(NAMES)]
     path = b"%s/%d %s" % (folder, number, name) if number >= len(NAMES) else b"%s/%s" % (folder, name)
     file = root.path + b"/" + path
     os.makedirs(os.path.dirname(file), exist_ok=True)
@@ -70,15 +78,29 @@ def put(store: Store, root: Root, number: int, row: np.ndarray) -> None:
         out.write(b"x" * (number % 5))
     os.utime(file, ns=(0, int((DAY + timedelta(hours=number % 50)).timestamp()) * 10**9 + number % 3))
     status = os.stat(file)
-    content = content_hash(b"%d" % (number - number % 9 // 8))
+    content = content_hash(b"%d" % source)
     image = store.find_image(content)
     if image is None:
-        image = store.images.add(content, metadata(number), row)
-    store.photos.put(root, FoundFile(path, status.st_size, status.st_mtime_ns, status.st_ctime_ns), image, None)
+        phash = int(np.random.default_rng(number // 2).integers(2**63)) if number % 4 else None
+        image = store.images.add(content, metadata(number), row, phash)
+        if is_video_name(path):
+            others = np.random.default_rng(number).normal(size=(number % 3, DIM)).astype(np.float32)
+            rows = [row, *(others / np.linalg.norm(others, axis=1, keepdims=True))]
+            frames = [(0.5 + n, frame_hash(content, 0.5 + n), one) for n, one in enumerate(rows)]
+            store.images.add_frames(image, metadata(number), frames)
+        elif number % 3:
+            lines = TEXTS[number % len(TEXTS)]
+            store.ocr_text.put(image, [Line(text, 0, n / 9, 1, (n + 1) / 9) for n, text in enumerate(lines)])
+    keywords = [KEYWORDS[number % len(KEYWORDS)]] if number % 4 == 1 else []  # in a sidecar
+    store.photos.put(
+        root, FoundFile(path, status.st_size, status.st_mtime_ns, status.st_ctime_ns), image, None, keywords
+    )
 
 
 def metadata(number: int) -> Metadata:
     taken = None if number % 3 == 0 else (DAY + timedelta(hours=number % 50)).isoformat()
     latitude, longitude = PLACES[number % len(PLACES)]
     width, height = [(40, 30), (30, 40), (30, 30)][number % 3]
-    return Metadata(width, height, taken, CAMERAS[number % len(CAMERAS)], latitude, longitude)
+    keywords = "\n".join({KEYWORDS[number % 5]: 0, KEYWORDS[0]: 0}) if number % 5 < 2 else None  # in the file
+    duration = 2.5 if is_video_name(NAMES[number % len(NAMES)]) else None
+    return Metadata(width, height, taken, CAMERAS[number % len(CAMERAS)], latitude, longitude, keywords, duration)

@@ -1,4 +1,4 @@
-"""An index of photos whose contents are a few bytes, for tests of the store."""
+"""A store of photos with tiny contents, for tests that need no real images."""
 
 from __future__ import annotations
 
@@ -33,4 +33,4 @@ def image_ids(store: Store) -> list[int]:
 
 
 def paths(store: Store) -> list[bytes]:
-    return sorted(photo.path for photo in store.photos_of(image_ids(store)))
+    return sorted(photo.file for photo in store.photos_of(image_ids(store)))

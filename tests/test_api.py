@@ -1,4 +1,4 @@
-"""The public surface: what a notebook uses, and no more."""
+"""The public Python API: what it contains, and that it contains nothing else."""
 
 from __future__ import annotations
 
@@ -147,15 +147,15 @@ def test_images_are_paths_bytes_or_pictures(index: clipsearch.Index, photos: lis
 
 
 def test_labels_duplicates_and_metadata(index: clipsearch.Index, photos: list[Path], tmp_path: Path) -> None:
-    found = index.label(["a circle", "a star"], images=photos[:2], most=2)
-    assert [one.path for one in found] == [os.fsencode(path) for path in photos[:2]]
+    found = index.label(["a circle", "a star"], images=photos[:2], top=2)
+    assert [one.path for one in found] == photos[:2]
     assert sum(share for _, share in found[0].labels) == pytest.approx(1)
     assert len(index.label("a circle", templates="a drawing of {}")) == 8
     assert index.duplicates(identical=True) == []
     (tmp_path / "photos/copy.png").write_bytes(photos[0].read_bytes())
     index.update()
     [group] = index.duplicates(identical=True)
-    assert {copy.photo.path for copy in group} == {
+    assert {copy.photo.file for copy in group} == {
         os.fsencode(photos[0]),
         os.fsencode(tmp_path.resolve() / "photos/copy.png"),
     }
@@ -168,15 +168,15 @@ def test_labels_duplicates_and_metadata(index: clipsearch.Index, photos: list[Pa
     [
         (lambda index: index.query("a", k=2.5), "k must be a whole number of at least 1, not 2.5"),
         (lambda index: index.query("a", k=0), "k must be a whole number of at least 1, not 0"),
-        (lambda index: index.query(7), "texts must be text or several of them, not int"),
-        (lambda index: index.query(["a", b"b"]), "texts must be text or several of them, not bytes"),
+        (lambda index: index.query(7), "texts must be text or a list of texts, not int"),
+        (lambda index: index.query(["a", b"b"]), "texts must be text or a list of texts, not bytes"),
         (lambda index: index.query("a", images=7), "images must be paths, bytes or Pillow images, not int"),
         (lambda index: index.query("a", min_score=float("inf")), "min_score must be a cosine, -1 to 1, not inf"),
         (lambda index: index.query("a", unique=True, similarity=2), "similarity must be a cosine, 0 to 1, not 2"),
-        (lambda index: index.query("a", without=3), "without must be text or several of them, not int"),
-        (lambda index: index.label(3), "labels must be text or several of them, not int"),
+        (lambda index: index.query("a", without=3), "without must be text or a list of texts, not int"),
+        (lambda index: index.label(3), "labels must be text or a list of texts, not int"),
         (lambda index: index.similar(9), "similarity must be a cosine, 0 to 1, not 9"),
-        (lambda index: index.update(7), "directories must be a path or several of them, not int"),
+        (lambda index: index.update(7), "directories must be a path or a list of paths, not int"),
     ],
 )
 def test_a_wrong_argument_is_named(index: clipsearch.Index, call, words: str) -> None:

@@ -1,4 +1,4 @@
-"""How files are replaced, and who can read them."""
+"""Replacing and renaming files, and restricting who can read them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from clipsearch.paths import close_all_to_others, private_file, private_folder, replacing
+from clipsearch.paths import make_tree_private, private_file, private_folder, replacing
 
 posix = pytest.mark.skipif(os.name == "nt", reason="modes and links")
 
@@ -101,7 +101,7 @@ def test_what_belongs_to_others_stays(tmp_path: Path, monkeypatch: pytest.Monkey
     (tmp_path / "file").chmod(0o644)
     monkeypatch.setattr(os, "geteuid", lambda: tmp_path.stat().st_uid + 1)
     private_file(tmp_path / "file")
-    close_all_to_others(tmp_path)
+    make_tree_private(tmp_path)
     assert mode(tmp_path / "file") == 0o644
 
 

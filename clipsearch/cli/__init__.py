@@ -1,5 +1,5 @@
-"""The command line: options in, one call, output out.
+"""The command line: each command parses its options, calls one method of `Index` and prints the result.
 
-Modules with options do without `from __future__ import annotations`: at every start, Typer would compile the text of
-each annotation.
+Modules that define commands do not use `from __future__ import annotations`: Typer would have to evaluate every
+annotation at each start.
 """

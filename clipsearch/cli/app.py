@@ -1,16 +1,13 @@
-"""What the commands share: options, streams, and how an error becomes one sentence and an exit status."""
+"""Shared by the commands: options, the error boundary, standard streams, output."""
 
 from __future__ import annotations
 
 import contextlib
-import functools
-import inspect
 import io
 import os
-import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import IO, TYPE_CHECKING, Annotated, Any, ParamSpec
+from collections.abc import Iterable, Iterator, Sequence
+from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -25,28 +22,28 @@ if TYPE_CHECKING:
     from clipsearch.search.find import LeftOut
 
 FOUND, NOTHING_FOUND, FAILED, SKIPPED, INTERNAL, INTERRUPTED = 0, 1, 2, 3, 4, 130
-USAGE_ERROR: Any = typer.BadParameter.__base__  # of all errors of usage; Typer gives it no name of its own
-MOST_LISTED = 1 << 30  # bytes of a list of files, labels or queries
-_LONGEST_LINE, _AT_ONCE = 1 << 24, 1 << 20  # bytes
+MAX_LIST = 1 << 30  # bytes of a list of files, labels or queries
+_MAX_LINE, _CHUNK = 1 << 24, 1 << 20  # bytes
 
-# What to do about an error, by its class or the nearest base class.
+# What the user can do about an error, by its class or nearest base class.
 HINTS: dict[type[ClipsearchError], str] = {
     errors.NoIndex: "create one with: clipsearch index DIR",
     errors.NoCollection: "create one with: clipsearch publish URI",
+    errors.CollectionOutdated: "replace it with: clipsearch publish URI --replace",
     errors.IndexEmpty: "fill it with: clipsearch index DIR",
     errors.IndexDamaged: "repair it with: clipsearch verify",
     errors.CatalogueDamaged: "delete catalogue.sqlite there and index your folders again",
-    errors.IndexTooNew: "use a newer clipsearch",
+    errors.IndexTooNew: "upgrade clipsearch",
     errors.ModelMismatch: "add --rebuild to re-embed everything, or use another --index",
-    errors.ModelUnknown: "clipsearch models --all lists them",
-    errors.WeightsChanged: "restore them, or rebuild the index: clipsearch index --rebuild",
+    errors.ModelUnknown: "for a list, run: clipsearch models --all",
+    errors.WeightsChanged: "restore them, or rebuild the index with: clipsearch index --rebuild",
     errors.DownloadFailed: "use --weights FILE, or --model mini, which needs no download",
     errors.EncodingFailed: "try a smaller --batch-size",
-    errors.FolderOffline: "reconnect it, or remove it from the index: clipsearch forget DIR",
-    errors.NotIndexed: "clipsearch status lists the indexed folders",
+    errors.FolderOffline: "reconnect it, or remove it from the index with: clipsearch forget DIR",
+    errors.NotIndexed: "for the indexed folders, run: clipsearch status",
     errors.ConceptsDamaged: "restore the backup with: clipsearch verify",
 }
-# Arguments whose option has another name.
+# Library arguments whose option has another name.
 OPTIONS = {
     "uri": "URI",
     "k": "-k",
@@ -54,8 +51,6 @@ OPTIONS = {
     "labels": "LABEL",
     "templates": "--template",
 }
-
-Parameters = ParamSpec("Parameters")
 
 
 # ------------------------------------------------------------------------------------------ options
@@ -65,10 +60,10 @@ def _either(words: Sequence[str]) -> str:
     return f"{', '.join(words[:-1])} or {words[-1]}"
 
 
-WHICH, HOW_MANY, OUTPUT, OTHER = "Which photos", "How many", "Output", "Other"  # panels of the help
+OUTPUT, OTHER = "Output", "Other"  # panels of the help
 
 IndexOption = Annotated[
-    str | None,  # a Path would make "." of an empty name
+    str | None,  # not Path, which turns an empty name into "."
     typer.Option("--index", metavar="PATH", help="Use this index (default: $CLIPSEARCH_INDEX).", rich_help_panel=OTHER),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print a JSON object.", rich_help_panel=OUTPUT)]
@@ -87,12 +82,12 @@ NullOption = Annotated[
 
 
 def open_index(option: str | None) -> Index:
-    """The index of --index."""
+    """The index that --index names, a folder or a collection."""
     return Index(index_place(option))
 
 
 def open_folder(option: str | None) -> Index:
-    """The same, for commands that need a folder. Raises `BadArgument` for a collection."""
+    """The index folder that --index names. Raises `BadArgument` for a collection."""
     return Index(index_folder(option))
 
 
@@ -106,65 +101,66 @@ def new_app(**settings: Any) -> typer.Typer:
     )
 
 
-def explained(function: Callable[Parameters, None]) -> Callable[Parameters, None]:
-    """The error boundary of a command: whatever it raises becomes a sentence on stderr and an exit status."""
-
-    @functools.wraps(function)
-    def run(*args: Parameters.args, **options: Parameters.kwargs) -> None:
-        try:
-            function(*args, **options)
-            sys.stdout.flush()
-        except (typer.Exit, USAGE_ERROR, SystemExit):
-            raise
-        except BaseException as error:
-            raise typer.Exit(report(error)) from None
-
-    paragraphs = inspect.cleandoc(function.__doc__ or "").split("\n\n")
-    run.__doc__ = literal("\n\n".join(map(_as_one, paragraphs)))
-    return run
-
-
-def literal(help: str) -> str:
-    """Text for the help, whose [brackets] Rich would otherwise take for markup and drop."""
-    return re.sub(r"\[(?=[a-z#/@])", r"\[", help)
-
-
-def _as_one(paragraph: str) -> str:
-    """A paragraph of help on one line, which the terminal breaks where it must; examples keep their lines."""
-    if paragraph.startswith("Exit status:"):
-        paragraph = f"{paragraph.rstrip('.')}; {INTERNAL} for an internal error."
-    return f"\b\n{paragraph}" if paragraph.startswith("Example") else paragraph.replace("\n", " ")
+# ------------------------------------------------------------------------------------------ error boundary
 
 
 def report(error: BaseException) -> int:
-    """Say in one sentence what ended the program, after the traceback with --debug; returns the exit status."""
-    whole = error
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:  # as anyio wraps what it passes on
+    """Print what ended the program as one line on stderr, with --debug after a traceback. Returns the exit status."""
+    original = error
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:  # anyio wraps single exceptions
         error = error.exceptions[0]
-    if isinstance(error, BrokenPipeError):  # whoever read the results has seen enough
-        let_go()
+    if isinstance(error, SystemExit):
+        return _report_exit(error)
+    if isinstance(error, BrokenPipeError):  # the reader, such as `head`, has all it wants
+        flush_streams()
         return FOUND
     if isinstance(error, KeyboardInterrupt):
         say("clipsearch: interrupted")
         return INTERRUPTED
-    status, said = INTERNAL, type(error).__name__
-    with contextlib.suppress(Exception):  # an error that cannot even be described has been caught all the same
+    if isinstance(error, typer.TyperException):
+        return _report_usage(error)
+    if isinstance(error, typer.Abort):  # Typer's substitute for an EOFError
+        error = error.__cause__ or error
+    status, message = INTERNAL, type(error).__name__
+    with contextlib.suppress(Exception):  # the error's own __str__ may fail
         if "--debug" in sys.argv:
             import traceback
 
-            traceback.print_exception(whole)
+            traceback.print_exception(original)
         if isinstance(error, ClipsearchError | MemoryError | OSError):
-            status, said = getattr(error, "exit_code", FAILED), sentence(error)
+            status, message = getattr(error, "exit_code", FAILED), message_of(error)
         else:
-            said = f"{said}: {errors.first_line(error)}" if str(error) else said
+            message = f"{message}: {errors.first_line(error)}" if str(error) else message
     if status == INTERNAL:
-        said = f"internal error: {said}; rerun with --debug for the traceback, and please report it"
-    say(f"clipsearch: {said}")
+        message = f"internal error: {message}; rerun with --debug for the traceback, and please report it"
+    say(f"clipsearch: {message}")
     return status
 
 
-def sentence(error: Exception) -> str:
-    """What an error says, in the words of the command line, and what can be done about it."""
+def _report_exit(stop: SystemExit) -> int:
+    if isinstance(stop.__context__, BrokenPipeError):  # Typer exits with 1 when the reader of --help is gone
+        return FOUND
+    if isinstance(stop.code, str):  # Python would print it and exit with 1, which means "found nothing"
+        say(f"clipsearch: {stop.code}")
+        return FAILED
+    return stop.code or FOUND
+
+
+def _report_usage(error: Any) -> int:
+    """An unknown command, a bad option or a missing argument, in one line instead of Typer's box."""
+    message = error.format_message().strip().replace(". Did you mean", "; did you mean")
+    if not message or "\n" in message:  # no command was given: print the help
+        error.show()
+        return FAILED
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context else "clipsearch"
+    hint = "" if message.endswith("?") else f"; see {command} --help"
+    say(f"clipsearch: {message[:1].lower()}{message[1:].rstrip('.')}{hint}")
+    return FAILED
+
+
+def message_of(error: Exception) -> str:
+    """What happened, with options for argument names, and what to do about it."""
     if isinstance(error, MemoryError):
         return "out of memory"
     if isinstance(error, OSError):
@@ -182,34 +178,33 @@ def sentence(error: Exception) -> str:
 # ------------------------------------------------------------------------------------------ streams
 
 
-def own_the_streams() -> None:
-    """Keep stderr to ourselves, and have streams where the caller closed them.
+def set_up_streams() -> None:
+    """Replace streams that the caller closed, and keep C libraries off stderr.
 
-    libtiff and libjpeg write to file descriptor 2, past Python: from here on that leads nowhere, and `sys.stderr` to
-    a copy of it.
+    libtiff and libjpeg write to file descriptor 2 directly: it is redirected to /dev/null, and `sys.stderr` to a copy.
     """
     sys.stdin = sys.stdin or open(os.devnull)  # noqa: SIM115
-    # Results that nobody can take are an error, as the system has it: what is written to this cannot be.
+    # A read-only descriptor: writing results to a closed stdout must fail.
     sys.stdout = sys.stdout or open(os.open(os.devnull, os.O_RDONLY), "w")  # noqa: SIM115
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     else:
         sys.stderr.flush()
         copy = os.dup(2)
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, 2)
-        os.close(nowhere)
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, 2)
+        os.close(null)
         sys.stderr = open(copy, "w", buffering=1, encoding=sys.stderr.encoding, errors="backslashreplace")  # noqa: SIM115
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8", errors="replace")
 
 
-def let_go() -> None:
-    """Write what is left. What nobody reads goes nowhere, so that Python has nothing to say of it at its end."""
+def flush_streams() -> None:
+    """Flush stdout and stderr. One that fails is redirected to /dev/null, or Python would complain when it exits."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except (OSError, ValueError):  # the latter of one that was closed
+        except (OSError, ValueError):  # ValueError: closed
             with contextlib.suppress(OSError, ValueError):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
@@ -218,8 +213,8 @@ _stdin_is_read = False
 
 
 def open_or_stdin(source: str) -> contextlib.AbstractContextManager[IO[bytes]]:
-    """A file to read, or stdin for -, which can be read once. Raises OSError or `BadRequest`."""
-    global _stdin_is_read  # noqa: PLW0603  # as the process has one stdin
+    """Open a file, or stdin for "-". Raises OSError, or `BadRequest` if stdin is read a second time."""
+    global _stdin_is_read  # noqa: PLW0603  # there is one stdin per process
     if source != "-":
         return open(source, "rb")
     if _stdin_is_read:
@@ -229,7 +224,7 @@ def open_or_stdin(source: str) -> contextlib.AbstractContextManager[IO[bytes]]:
 
 
 def lines(source: str) -> Iterator[tuple[str, bytes]]:
-    """The lines of a file or of stdin (-) that are not blank, each after its place for messages."""
+    """The non-blank lines of a file or stdin (-), each with its position for messages: "a.txt, line 3"."""
     for number, raw in enumerate(split(source, b"\n"), 1):
         line = raw.removeprefix(b"\xef\xbb\xbf") if number == 1 else raw
         if line.strip():
@@ -237,105 +232,106 @@ def lines(source: str) -> Iterator[tuple[str, bytes]]:
 
 
 def split(source: str, end: bytes) -> Iterator[bytes]:
-    """The parts of a file or of stdin (-) before each `end`, one byte, as they come in. Raises `BadRequest`.
+    """Split a file or stdin (-) at each `end`, a single byte, as data arrives. Raises `BadRequest`.
 
-    What has no end, such as /dev/zero, is refused before it fills the memory.
+    Endless input, such as /dev/zero, is refused before it fills the memory.
     """
     try:
         with open_or_stdin(source) as file:
             read, rest = 0, b""
-            # A line from a pipe is passed on before the next one is there.
-            while part := file.readline(_AT_ONCE) if end == b"\n" else file.read(_AT_ONCE):
+            # readline returns a line from a pipe as soon as it arrives; read would wait for a full chunk.
+            while part := file.readline(_CHUNK) if end == b"\n" else file.read(_CHUNK):
                 read += len(part)
-                if end == b"\0" and not part.strip(end):  # as /dev/zero has it
+                if end == b"\0" and not part.strip(end):  # skip empty items in bulk: /dev/zero has a million per chunk
                     part, rest = rest, b""
-                *whole, rest = (rest + part).split(end)
-                yield from whole
-                if read > MOST_LISTED or len(rest) > _LONGEST_LINE:
-                    raise BadRequest(f"{source} is too long to be a list")
+                *complete, rest = (rest + part).split(end)
+                yield from complete
+                if read > MAX_LIST or len(rest) > _MAX_LINE:
+                    limits = f"{MAX_LIST >> 30} GiB, {_MAX_LINE >> 20} MiB per line"
+                    raise BadRequest(f"{source} is too long for a list: the limits are {limits}")
             yield from [rest] if rest else []
     except OSError as error:
         raise BadRequest(f"{source} cannot be read: {errors.reason(error)}") from None
 
 
 def text_lines(source: str) -> Iterator[tuple[str, str]]:
-    """The lines of a file or of stdin as text, without the blanks around them. Raises `BadRequest` if not UTF-8."""
-    for place, raw in lines(source):
+    """As `lines`, decoded and stripped. Raises `BadRequest` if a line is not UTF-8."""
+    for position, raw in lines(source):
         try:
-            yield place, raw.decode().strip()
+            yield position, raw.decode().strip()
         except UnicodeDecodeError:
-            raise BadRequest(f"{place}: not UTF-8") from None
+            raise BadRequest(f"{position}: not UTF-8") from None
 
 
-def picture(place: str) -> Any:
-    """An image argument for the library: its path or URL, or the open stdin for -. Raises `BadRequest`."""
-    return open_or_stdin(place).__enter__() if place == "-" else place  # stdin stays open
+def image_source(argument: str) -> Any:
+    """What the library takes for an image argument: its path or URL, or the open stdin for "-". Raises `BadRequest`."""
+    return open_or_stdin(argument).__enter__() if argument == "-" else argument  # stdin stays open
 
 
-# ------------------------------------------------------------------------------------------ what is said
+# ------------------------------------------------------------------------------------------ output
 
 
 def say(message: str) -> None:
-    """One line on stderr, in which nothing can act on a terminal."""
-    with contextlib.suppress(OSError, ValueError):  # nobody listens, or the log is full: the exit status is left
+    """Print a line to stderr, with control characters escaped."""
+    with contextlib.suppress(OSError, ValueError):  # stderr is closed or its disk full; the exit status still tells
         print(text.printable(message), file=sys.stderr, flush=True)
 
 
 def print_json(value: dict[str, Any]) -> None:
-    """One object on stdout."""
+    """Print an indented JSON object."""
     write_records([as_json(value, indent=2)])
 
 
 def write(chunks: Iterable[bytes]) -> None:
-    """Bytes on stdout."""
+    """Write bytes to stdout as they are."""
     for chunk in chunks:
         sys.stdout.buffer.write(chunk)
 
 
 def write_records(chunks: Iterable[bytes]) -> None:
-    """Records on stdout: as they are for a program, harmless on a terminal."""
+    """Write bytes to stdout; on a terminal, with control characters escaped."""
     write(map(text.harmless, chunks) if sys.stdout.isatty() else chunks)
 
 
 def print_line(line: str) -> None:
-    """A line on stdout, harmless on a terminal."""
+    """Print a line to stdout; on a terminal, with control characters escaped."""
     write_records([f"{line}\n".encode("utf-8", "replace")])
 
 
-def some(paths: Sequence[bytes]) -> str:
-    """The first of paths, and how many more."""
+def first_of(paths: Sequence[bytes]) -> str:
+    """The first path and the number of others: "a.jpg and 3 more"."""
     return os.fsdecode(paths[0]) + (f" and {len(paths) - 1:,} more" if len(paths) > 1 else "")
 
 
-def say_left_out(left_out: LeftOut) -> None:
-    """Warn on stderr about everything that was not searched."""
+def warn_left_out(left_out: LeftOut) -> None:
+    """Warn on stderr about what was not searched."""
     if left_out.unknown:
-        say(f"not in the index, ignored: {some(left_out.unknown)}")
+        say(f"not in the index, ignored: {first_of(left_out.unknown)}")
     for root, why in left_out.offline.items():
         say(f"not searched: {text.printable(root)} {why}")
     if left_out.unreadable:
         count = text.photos(sum(left_out.unreadable.values()))
-        say(f"not shown: {count} in {some(sorted(left_out.unreadable))}, which cannot be read")
+        say(f"not shown: {count} in {first_of(sorted(left_out.unreadable))}, which cannot be read")
     if left_out.changed:
-        say(f"not shown, changed since indexed: {some(left_out.changed)}. Run: clipsearch index")
+        say(f"not shown, changed since indexed: {first_of(left_out.changed)}. Run: clipsearch index")
 
 
 def width() -> int:
-    """Columns of the terminal; 100 where there is none."""
+    """The columns of the terminal, or 100."""
     import shutil
 
     return shutil.get_terminal_size((100, 24)).columns
 
 
 def colour() -> bool:
-    """Whether stdout shows colours."""
+    """Whether to print colours."""
     return sys.stdout.isatty() and "NO_COLOR" not in os.environ
 
 
 def destination(option: str, given: Sequence[str] | None, what: str = "a name") -> str | None:
-    """Where to write. Raises `BadArgument` for an empty name, and for two: one of them would get nothing."""
+    """The value of an output option. Raises `BadArgument` if it is empty, or given twice: only one would be written."""
     if given and len(given) > 1:
-        raise BadArgument(option, "was given twice")
+        raise BadArgument(option, "can be given only once")
     for name in given or ():
         if name in ("", "-"):
             raise BadArgument(option, f"needs {what}, not {name!r}")
@@ -343,8 +339,8 @@ def destination(option: str, given: Sequence[str] | None, what: str = "a name") 
     return None
 
 
-def chosen_format(wanted: str | None, formats: Sequence[str], usual: str) -> str:
-    """The wanted format, or the usual one. Raises `BadRequest` if it is unknown."""
+def chosen_format(wanted: str | None, formats: Sequence[str], default: str) -> str:
+    """The wanted format, or the default. Raises `BadRequest` if it is not one of `formats`."""
     if wanted is not None and wanted not in formats:
         raise BadRequest(f"unknown format {wanted!r}; choose from {', '.join(formats)}")
-    return wanted or usual
+    return wanted or default

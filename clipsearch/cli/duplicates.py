@@ -1,4 +1,4 @@
-"""`clipsearch duplicates`: list groups of copies, move the redundant ones away, and put them back."""
+"""`clipsearch duplicates`: list groups of copies, move the redundant ones away, or move them back."""
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -19,11 +19,10 @@ from clipsearch.cli.app import (
     chosen_format,
     colour,
     destination,
-    explained,
     new_app,
     open_index,
     say,
-    say_left_out,
+    warn_left_out,
     width,
     write,
     write_records,
@@ -31,20 +30,19 @@ from clipsearch.cli.app import (
 from clipsearch.errors import BadArgument, BadRequest
 from clipsearch.output import records, terminal, text
 from clipsearch.output.safe_move import Move
-from clipsearch.search.question import EVERYTHING, Filter
+from clipsearch.search.question import DEFAULT_SIMILARITY, EVERYTHING, Filter
 
 app = new_app()
 ACTION = "Move copies"
 
 
 @app.command()
-@explained
 @filters.takes_filters
 def duplicates(
     identical: Annotated[bool, typer.Option("--identical", help="Only byte-identical files.")] = False,
     similar: Annotated[bool, typer.Option("--similar", help="List look-alikes instead: edits, crops, bursts.")] = False,
     similarity: Annotated[
-        float | None, typer.Option(metavar="X", help="Threshold for --similar (default 0.98).")
+        float | None, typer.Option(metavar="X", help=f"Threshold for --similar (default {DEFAULT_SIMILARITY}).")
     ] = None,
     filter: Filter = EVERYTHING,
     move_to: Annotated[
@@ -71,11 +69,11 @@ def duplicates(
 
     Copies are identical files, or the same pixels after resizing, recompression or a slight correction. Pixels decide,
     not embeddings: two pages with different text are never copies. The file to keep comes first: not in a trash
-    folder, then the most pixels, then the largest file. --similar lists photos that only look alike; they are marked
-    as similar and never printed as bare paths.
+    folder, then with the most pixels, then the largest. --similar lists photos that only look alike; they are marked as
+    similar and never printed as bare paths.
 
     --move-to moves the copies and their sidecars to DIR, keeping the folder structure. Before each move, the copy and
-    the best are read again and must be what was indexed. --undo moves everything back.
+    the best file are read again and must be unchanged since they were indexed. --undo moves everything back.
 
     Examples:
       clipsearch duplicates
@@ -89,10 +87,10 @@ def duplicates(
     Exit status: 0 found some, 1 found none, 2 error, 3 some files could not be moved.
     """
     page = destination("html", html)
-    form = _form(format, null, page, moves=_is_about_moves(move_to, undo, dry_run), similar=similar)
+    form = _form(format, null, page, moves=_moves_files(move_to, undo, dry_run), similar=similar)
     _check_kinds(identical, similar, similarity, moves=move_to is not None or undo is not None)
     if undo is not None:
-        _undo(undo, form, dry_run, chooses=identical or filter != EVERYTHING)
+        _undo(undo, form, dry_run, selects=identical or filter != EVERYTHING)
         return
     from clipsearch.output import quarantine
 
@@ -102,7 +100,7 @@ def duplicates(
             groups = opened.similar(similarity, filter=filter)
         else:
             groups = opened.duplicates(identical=identical, filter=filter)
-        say_left_out(opened.left_out)
+        warn_left_out(opened.left_out)
     if page:
         from clipsearch.output.sheet import write_duplicates
 
@@ -123,10 +121,9 @@ def duplicates(
 
 
 def _form(format: str | None, null: bool, html: str | None, *, moves: bool, similar: bool) -> str:
-    """The output format. Raises `BadRequest`."""
     if moves:
         if null or html is not None:
-            raise BadRequest("--move-to and --undo print no groups; leave out --html and -0")
+            raise BadRequest("--move-to and --undo print moves, not groups; leave out --html and -0")
         return chosen_format(format, records.MOVE_FORMATS, "table")
     if similar and (null or format == "paths"):
         raise BadRequest("similar photos are not copies and are not printed as bare paths; use --format tsv or jsonl")
@@ -152,8 +149,8 @@ def _check_kinds(identical: bool, similar: bool, similarity: float | None, *, mo
 # ------------------------------------------------------------------------------------------ moving copies away
 
 
-def _is_about_moves(move_to: str | None, undo: str | None, dry_run: bool) -> bool:
-    """Whether files are moved. Raises `BadRequest` for a contradiction."""
+def _moves_files(move_to: str | None, undo: str | None, dry_run: bool) -> bool:
+    """Whether --move-to or --undo is given. Raises `BadRequest` for contradictory options."""
     if move_to is not None and undo is not None:
         raise BadRequest("use --move-to or --undo, not both")
     if move_to is None and undo is None and dry_run:
@@ -161,8 +158,8 @@ def _is_about_moves(move_to: str | None, undo: str | None, dry_run: bool) -> boo
     return move_to is not None or undo is not None
 
 
-def _undo(folder: str, form: str, dry_run: bool, *, chooses: bool) -> None:
-    if chooses:
+def _undo(folder: str, form: str, dry_run: bool, *, selects: bool) -> None:
+    if selects:
         raise BadRequest("--undo moves everything back; leave out --identical and filters")
     from clipsearch.output.undo import undo
 
@@ -172,10 +169,10 @@ def _undo(folder: str, form: str, dry_run: bool, *, chooses: bool) -> None:
 
 
 def _report(moves: Iterable[Move], form: str, dry_run: bool, summary: Callable[[list[Move]], str]) -> bool:
-    """Print moves as they happen, then a summary. Returns whether there were any; exits with SKIPPED if any failed."""
+    """Print moves, then a summary. Returns whether there were any; exits with `SKIPPED` after a failure."""
     done: list[Move] = []
 
-    def noted() -> Iterator[Move]:
+    def recorded() -> Iterator[Move]:
         for one in moves:
             done.append(one)
             if form == "table" and not one.moved:
@@ -185,12 +182,12 @@ def _report(moves: Iterable[Move], form: str, dry_run: bool, summary: Callable[[
 
     try:
         if form == "table":
-            write(text.moves(noted(), dry_run=dry_run))
+            write(text.moves(recorded(), dry_run=dry_run))
         else:
-            write_records(records.moves(noted(), form))
+            write_records(records.moves(recorded(), form))
         sys.stdout.flush()
     except BaseException:
-        if any(one.moved for one in done):  # whatever ended it, these can be undone
+        if any(one.moved for one in done):  # the summary says how to undo them
             say(summary(done))
         raise
     say(summary(done))

@@ -1,4 +1,4 @@
-"""`clipsearch eval`: measure the model on your own photos and captions."""
+"""`clipsearch eval`: measure recall on your own photos and captions."""
 
 import sys
 from collections.abc import Iterator
@@ -10,14 +10,13 @@ from clipsearch.cli.app import (
     DebugOption,
     IndexOption,
     JsonOption,
-    explained,
+    first_of,
     lines,
     new_app,
     open_folder,
     print_json,
     print_line,
     say,
-    some,
 )
 from clipsearch.errors import BadRequest
 from clipsearch.output import records, text
@@ -26,7 +25,6 @@ app = new_app()
 
 
 @app.command("eval")
-@explained
 def eval_(
     file: Annotated[str, typer.Argument(metavar="FILE", help="Lines of path, tab, caption; - is stdin.")],
     index: IndexOption = None,
@@ -35,9 +33,9 @@ def eval_(
 ) -> None:
     """Measure recall on your own photos and captions.
 
-    Text to image: how often the photo of a caption is among the first 1, 5 and 10 of the whole index (R@k), and its
-    median rank. Image to text: the same for finding the captions of a photo among those in FILE. Paths are relative to
-    the current folder; a photo may have several lines.
+    Text to image: how often a caption finds its photo among the first 1, 5 and 10 results from the whole index (R@1,
+    R@5, R@10), and the median rank. Image to text: the same for finding the captions of a photo among those in FILE.
+    Paths are relative to the current folder. A photo may have several captions, one per line.
 
     Examples:
       clipsearch eval captions.tsv
@@ -47,22 +45,22 @@ def eval_(
     if sys.stderr.isatty():
         say(f"embedding {len(pairs):,} captions")
     with open_folder(index) as opened:
-        measured = opened.evaluate(pairs)
-    if measured.missing:
-        say(f"not in the index, ignored: {some(measured.missing)}")
+        evaluation = opened.evaluate(pairs)
+    if evaluation.missing:
+        say(f"not in the index, ignored: {first_of(evaluation.missing)}")
     if json:
-        print_json(records.evaluation(measured))
+        print_json(records.evaluation(evaluation))
     else:
-        print_line(text.evaluation(measured))
+        print_line(text.evaluation(evaluation))
 
 
 def _captions(source: str) -> Iterator[tuple[bytes, str]]:
-    for where, line in lines(source):
+    for position, line in lines(source):
         path, _, rest = line.partition(b"\t")
         try:
             caption = rest.decode().strip()
         except UnicodeDecodeError:
-            raise BadRequest(f"{where}: the caption is not UTF-8") from None
+            raise BadRequest(f"{position}: the caption is not UTF-8") from None
         if not path or not caption or b"\0" in line:
-            raise BadRequest(f"{where}: expected a path, a tab and a caption")
+            raise BadRequest(f"{position}: expected a path, a tab and a caption")
         yield path, caption

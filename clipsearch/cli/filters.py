@@ -1,4 +1,4 @@
-"""The filter options, made from the table of filters for every command that takes them."""
+"""The filter options of commands, generated from the table of filters."""
 
 import functools
 import inspect
@@ -8,15 +8,16 @@ from typing import Annotated, Any
 
 import typer
 
-from clipsearch.cli.app import WHICH, lines, split
+from clipsearch.cli.app import lines, split
 from clipsearch.errors import BadRequest
 from clipsearch.search.question import FILTERS, Filter
 
+PANEL = "Filters"
 _FILES_FROM, _FROM0 = "files_from", "from0"
 
 
 def takes_filters(command: Callable[..., None]) -> Callable[..., None]:
-    """Replace a command's parameter `filter` with one option for each filter, and two that list files."""
+    """Replace the parameter `filter` of a command by one option per filter, --files-from and --from0."""
     signature = inspect.signature(command)
     options = _options()
     parameters = [
@@ -24,9 +25,9 @@ def takes_filters(command: Callable[..., None]) -> Callable[..., None]:
     ]
 
     @functools.wraps(command)
-    def run(**given: Any) -> None:
-        chosen = {option.name: given.pop(option.name) for option in options}
-        command(filter=_filter(chosen), **given)
+    def run(**arguments: Any) -> None:
+        filter = _filter({option.name: arguments.pop(option.name) for option in options})
+        command(filter=filter, **arguments)
 
     run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {one.name: one.annotation for one in parameters}
@@ -37,10 +38,10 @@ def _options() -> list[inspect.Parameter]:
     texts = [(entry.option, f"--{entry.option}", entry.metavar, entry.help) for entry in FILTERS]
     texts.append((_FILES_FROM, "--files-from", "FILE", "Listed in FILE, one path per line."))
     options = [
-        _parameter(name, list[str] | None, None, typer.Option(flag, metavar=metavar, help=about, rich_help_panel=WHICH))
+        _parameter(name, list[str] | None, None, typer.Option(flag, metavar=metavar, help=about, rich_help_panel=PANEL))
         for name, flag, metavar, about in texts
     ]
-    null = typer.Option("--from0", help="Paths in --files-from end with NUL.", rich_help_panel=WHICH)
+    null = typer.Option("--from0", help="Paths in --files-from end with NUL.", rich_help_panel=PANEL)
     return [*options, _parameter(_FROM0, bool, False, null)]
 
 
@@ -49,18 +50,17 @@ def _parameter(name: str, kind: Any, default: object, option: Any) -> inspect.Pa
     return inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default, annotation=annotation)
 
 
-def _filter(chosen: dict[str, Any]) -> Filter:
-    """The filter that the options describe. Raises `BadRequest`."""
-    sources, null = chosen.pop(_FILES_FROM), chosen.pop(_FROM0)
+def _filter(values: dict[str, Any]) -> Filter:
+    sources, null = values.pop(_FILES_FROM), values.pop(_FROM0)
     if null and not sources:
         raise BadRequest("--from0 needs --files-from FILE")
-    filter = Filter.parse((option, text) for option, texts in chosen.items() for text in texts or ())
+    filter = Filter.parse((option, text) for option, texts in values.items() for text in texts or ())
     if not sources:
         return filter
-    return replace(filter, files=[path for source in sources for path in _listed(source, null)])
+    return replace(filter, files=[path for source in sources for path in _paths_in(source, null)])
 
 
-def _listed(source: str, null: bool) -> Iterable[bytes]:
+def _paths_in(source: str, null: bool) -> Iterable[bytes]:
     if null:
         return (path for path in split(source, b"\0") if path)
     return (line for _, line in lines(source))

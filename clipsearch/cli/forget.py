@@ -4,20 +4,21 @@ from typing import Annotated
 
 import typer
 
-from clipsearch.cli.app import DebugOption, IndexOption, explained, new_app, open_folder, say
+from clipsearch.cli.app import DebugOption, IndexOption, new_app, open_folder, say
 from clipsearch.output import text
 
 app = new_app()
 
 
 @app.command()
-@explained
 def forget(
-    directories: Annotated[list[str], typer.Argument(metavar="DIR...", help="Indexed folders.")],
+    directories: Annotated[list[str], typer.Argument(metavar="DIR...", help="Indexed folders or offline drives.")],
     index: IndexOption = None,
     debug: DebugOption = False,
 ) -> None:
-    """Remove folders, or an offline drive in one of them, from the index. The photos are not touched.
+    """Remove folders from the index.
+
+    DIR is an indexed folder, or an offline drive inside one. Photos are not touched.
 
     Example:
       clipsearch forget /media/old-drive

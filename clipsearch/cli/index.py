@@ -1,4 +1,4 @@
-"""`clipsearch index`: index folders of photos, or bring the index up to date."""
+"""`clipsearch index`: index photo folders, or update the index."""
 
 import contextlib
 import sys
@@ -15,7 +15,6 @@ from clipsearch.cli.app import (
     DebugOption,
     IndexOption,
     JsonOption,
-    explained,
     new_app,
     open_folder,
     print_json,
@@ -25,19 +24,18 @@ from clipsearch.indexing.update import OnProgress, Options, Progress
 from clipsearch.output import records, text
 
 app = new_app()
-MODEL, FOLDERS, UPDATE, RUN = "Model", "What to index (remembered)", "Update", "Speed"
+MODEL, FOLDERS, UPDATE, SPEED = "Model", "What to index (remembered)", "Update", "Speed"
 
 
 class _Index(typer.core.TyperCommand):
-    """Accepts --ray and --ray=ADDRESS."""
+    """Lets --ray stand alone: in Typer, an option always takes a value or never does."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Make a bare --ray mean this machine."""
+        """Replace a bare --ray by --ray=local."""
         return super().parse_args(ctx, ["--ray=local" if arg == "--ray" else arg for arg in args])
 
 
 @app.command(cls=_Index)
-@explained
 def index(
     directories: Annotated[
         list[str] | None, typer.Argument(metavar="DIR...", help="Folders (default: all indexed folders).")
@@ -61,7 +59,7 @@ def index(
         bool | None,
         typer.Option(
             "--hidden/--no-hidden",
-            help="Hidden files.",
+            help="Hidden files and folders.",
             show_default=False,
             rich_help_panel=FOLDERS,
         ),
@@ -79,7 +77,7 @@ def index(
         bool | None,
         typer.Option(
             "--any-name/--no-any-name",
-            help="Photos without a suffix.",
+            help="Photos without a file suffix.",
             show_default=False,
             rich_help_panel=FOLDERS,
         ),
@@ -100,7 +98,7 @@ def index(
         list[str] | None,
         typer.Option(
             metavar="GLOB",
-            help="Skip a pattern or path.",
+            help="Skip a path or pattern.",
             rich_help_panel=FOLDERS,
         ),
     ] = None,
@@ -115,19 +113,19 @@ def index(
         typer.Option("--prune", help="Forget the photos of empty folders and drives.", rich_help_panel=UPDATE),
     ] = False,
     device: Annotated[
-        str, typer.Option(metavar="NAME", help="auto, cuda, mps or cpu.", show_default=False, rich_help_panel=RUN)
+        str, typer.Option(metavar="NAME", help="auto, cuda, mps or cpu.", show_default=False, rich_help_panel=SPEED)
     ] = "auto",
     precision: Annotated[
         str,
-        typer.Option(metavar="NAME", help="auto, fp32, bf16, fp16 or int8.", show_default=False, rich_help_panel=RUN),
+        typer.Option(metavar="NAME", help="auto, fp32, bf16, fp16 or int8.", show_default=False, rich_help_panel=SPEED),
     ] = "auto",
     batch_size: Annotated[
         int | None,
-        typer.Option(metavar="N", min=1, help="Images per batch (default 16; GPU 64).", rich_help_panel=RUN),
+        typer.Option(metavar="N", min=1, help="Images per batch (default 16; GPU 64).", rich_help_panel=SPEED),
     ] = None,
     workers: Annotated[
         int | None,
-        typer.Option(metavar="N", min=1, help="Threads (default: one per core).", rich_help_panel=RUN),
+        typer.Option(metavar="N", min=1, help="Threads (default: one per core).", rich_help_panel=SPEED),
     ] = None,
     ray: Annotated[
         str | None,
@@ -135,7 +133,7 @@ def index(
             "--ray",
             metavar="[=ADDR]",
             help="Embed on a Ray cluster.",
-            rich_help_panel=RUN,
+            rich_help_panel=SPEED,
         ),
     ] = None,
     profile: Annotated[
@@ -151,13 +149,14 @@ def index(
 ) -> None:
     """Index photo folders, or update the index.
 
-    Only new and changed files are embedded; moved files keep their embeddings. Photos on a drive that is not mounted
-    stay in the index, also if it is mounted inside an indexed folder. --hidden, --follow-links, --any-name, --raw,
-    --video and --exclude are remembered for each folder until changed, --ocr for the whole index.
+    Only new and changed files are embedded; moved files keep their embeddings. Photos on an unmounted drive stay in the
+    index, even if it is usually mounted inside an indexed folder. --hidden, --follow-links, --any-name, --raw, --video
+    and --exclude are remembered per folder until changed, --ocr for the whole index.
 
-    --exclude takes an existing path literally if it is absolute or starts with ./, ../ or ~. Anything else is a
-    .gitignore pattern; a leading / is the top of each indexed folder. Repeat it for several; '' clears them.
-    --no-hidden also skips @eaDir and node_modules. --ray alone uses this machine, --ray=HOST:PORT another cluster.
+    --exclude takes a path literally if it exists and is absolute or starts with ./, ../ or ~. Anything else is a
+    .gitignore pattern, in which a leading / means the top of an indexed folder. Repeat --exclude for several patterns;
+    '' clears them. --no-hidden also skips @eaDir and node_modules. --ray starts Ray on this machine, --ray=HOST:PORT
+    uses a running cluster.
 
     Examples:
       clipsearch index ~/Pictures
@@ -167,7 +166,7 @@ def index(
       clipsearch index --rebuild --model ViT-B-32
       clipsearch index --ocr
 
-    Exit status: 0 done, 2 error, 3 files were skipped (with --strict), 130 interrupted; what was embedded is kept.
+    Exit status: 0 done, 2 error, 3 files were skipped (with --strict), 130 interrupted; finished work is kept.
     """
     options = Options(
         model=model,
@@ -209,7 +208,7 @@ def index(
 
 @contextlib.contextmanager
 def progress_bar(shown: bool) -> Iterator[OnProgress | None]:
-    """A progress bar on stderr."""
+    """A callback that updates a progress bar on stderr, or None if `shown` is false."""
     if not shown:
         yield None
         return

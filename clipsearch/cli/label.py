@@ -1,4 +1,4 @@
-"""`clipsearch label`: classify photos, and write the labels to XMP sidecars."""
+"""`clipsearch label`: classify photos, and optionally write the labels to XMP sidecars."""
 
 import itertools
 import os
@@ -20,14 +20,13 @@ from clipsearch.cli.app import (
     RecordFormatOption,
     chosen_format,
     colour,
-    explained,
+    image_source,
+    message_of,
     new_app,
     open_index,
-    picture,
     say,
-    say_left_out,
-    sentence,
     text_lines,
+    warn_left_out,
     width,
     write,
     write_records,
@@ -38,29 +37,29 @@ from clipsearch.search.label import Labelled, distinct
 from clipsearch.search.question import EVERYTHING, Filter
 
 app = new_app()
-WHAT, SIDECARS = "Labels", "XMP sidecars"
+LABELS, SIDECARS = "Labels", "XMP sidecars"
+DEFAULT_MINIMUM = 0.5  # probability of the labels that --write-xmp writes
 
 
 @app.command()
-@explained
 @filters.takes_filters
 def label(
     labels: Annotated[list[str] | None, typer.Argument(metavar="LABEL...", help="Labels to choose from.")] = None,
     labels_from: Annotated[
         list[str] | None,
-        typer.Option(metavar="FILE", help="Read labels, one per line; - is stdin.", rich_help_panel=WHAT),
+        typer.Option(metavar="FILE", help="Read labels, one per line; - is stdin.", rich_help_panel=LABELS),
     ] = None,
     template: Annotated[
         list[str] | None,
         typer.Option(
             metavar="TEXT",
             help="Prompt with {} for the label, imagenet or simple.",
-            rich_help_panel=WHAT,
+            rich_help_panel=LABELS,
         ),
     ] = None,
     image: Annotated[
         list[str] | None,
-        typer.Option(metavar="FILE", help="Only these files, indexed or not.", rich_help_panel=filters.WHICH),
+        typer.Option(metavar="FILE", help="Only these files, indexed or not.", rich_help_panel=filters.PANEL),
     ] = None,
     filter: Filter = EVERYTHING,
     every: Annotated[
@@ -75,7 +74,9 @@ def label(
     ] = False,
     min_probability: Annotated[
         float | None,
-        typer.Option(metavar="X", min=0, max=1, help="Minimum to write (default 0.5).", rich_help_panel=SIDECARS),
+        typer.Option(
+            metavar="X", min=0, max=1, help=f"Minimum to write (default {DEFAULT_MINIMUM}).", rich_help_panel=SIDECARS
+        ),
     ] = None,
     remove: Annotated[
         bool, typer.Option("--remove", help="Remove what --write-xmp added.", rich_help_panel=SIDECARS)
@@ -89,13 +90,13 @@ def label(
 ) -> None:
     r"""Classify photos by labels that you choose.
 
-    The probabilities of a photo add up to 1 over the labels, so every photo gets one of them: add a catch-all such as
-    "something else". A single label is compared with a background of common subjects. The default template is
-    "a photo of a {}"; imagenet is a set of 80, simple one of 7.
+    The probabilities of a photo add up to 1, so every photo gets one of the labels: add a catch-all such as "something
+    else". A single label is compared with a background of common subjects. The default template is "a photo of a {}";
+    imagenet is a set of 80 templates, simple a set of 7.
 
-    --write-xmp adds keywords to the photo's sidecar: IMG_1.jpg.xmp, or an IMG_1.xmp that no other photo shares.
-    "animal|dog" looks for a dog and adds both, with their hierarchy. Nothing else in the sidecar changes, photos are
-    never written to, and --remove takes away only what was added.
+    --write-xmp adds the label as a keyword to the photo's sidecar: IMG_1.jpg.xmp, or IMG_1.xmp if no other photo shares
+    it. "animal|dog" classifies as dog and adds both keywords, with their hierarchy. Nothing else in the sidecar
+    changes, the photo itself is never modified, and --remove removes only what --write-xmp added.
 
     Examples:
       clipsearch label cat dog "a person"
@@ -111,7 +112,7 @@ def label(
     """
     form = chosen_format(format, records.LABEL_FORMATS, "table" if sys.stdout.isatty() else "tsv")
     if counts and every:
-        raise BadRequest("--counts counts the most likely label of each photo; leave out --all")
+        raise BadRequest("--counts uses only the most likely label of each photo; leave out --all")
     about_labels = bool(labels or labels_from or template or every or counts or format)
     _check_tags(write_xmp, min_probability, remove, dry_run, about_labels)
     if image and filter != EVERYTHING:
@@ -123,17 +124,17 @@ def label(
     names = distinct(words)
     failed: list[str] = []
 
-    def report_image(place: str, error: BadRequest) -> None:
-        say(f"clipsearch: {sentence(error)}")
-        failed.append(place)
+    def report_image(name: str, error: BadRequest) -> None:
+        say(f"clipsearch: {message_of(error)}")
+        failed.append(name)
 
     with open_index(index) as opened:
         found = opened.label_each(
             words,
-            images=[picture(place) for place in image or ()],
+            images=[image_source(file) for file in image or ()],
             filter=filter,
             templates=template or (),
-            most=None if every else 1,
+            top=None if every else 1,
             on_error=report_image,
         )
         if write_xmp:
@@ -141,7 +142,7 @@ def label(
         first = next(found, None)
         everything = itertools.chain([] if first is None else [first], found)
         _print(everything, form, names if counts else None)
-        say_left_out(opened.left_out)
+        warn_left_out(opened.left_out)
     if failed:
         raise typer.Exit(FAILED)
     if first is None:
@@ -149,7 +150,7 @@ def label(
 
 
 def _print(found: Iterable[Labelled], form: str, to_count: list[str] | None) -> None:
-    """Print photos with their labels, or counts of the labels `to_count`."""
+    """Print photos with their labels; with `to_count`, how many photos have each of these labels."""
     if to_count is None and form == "table":
         write(terminal.labels(found, width(), colour=colour()))
     elif to_count is None:
@@ -165,7 +166,7 @@ def _counted(found: Iterable[Labelled], labels: list[str]) -> list[tuple[str, in
     return sorted(((name, counted[name]) for name in labels), key=lambda row: -row[1])
 
 
-# ------------------------------------------------------------------------------------------ tags for other programs
+# ------------------------------------------------------------------------------------------ XMP sidecars
 
 
 def _check_tags(
@@ -173,7 +174,7 @@ def _check_tags(
 ) -> None:
     """Raise `BadRequest` for contradictory options."""
     if remove and (write_xmp or about_labels):
-        raise BadRequest("--remove removes all keywords that were added; leave out labels and label options")
+        raise BadRequest("--remove removes all added keywords; leave out labels and their options")
     if min_probability is not None and not write_xmp:
         raise BadRequest("--min-probability needs --write-xmp")
     if dry_run and not (write_xmp or remove):
@@ -181,45 +182,46 @@ def _check_tags(
 
 
 def _tagged(
-    found: Iterable[Labelled], labels: Iterable[str], least: float | None, dry_run: bool, failed: list[str]
+    found: Iterable[Labelled], labels: Iterable[str], minimum: float | None, dry_run: bool, failed: list[str]
 ) -> list[Labelled]:
-    """Write the likely labels to sidecars before any result is printed: a closed pipe must not stop half-way."""
+    """Write likely labels to sidecars: all of them before a result is printed, so that `| head` does not stop it."""
     from clipsearch.output.tags import Tagger, check_keyword
 
     for name in labels:
         check_keyword(name)
     photos, tagger = list(found), Tagger()
-    wrote = same = 0
+    written = unchanged = 0
     for photo in photos:
-        likely = [name for name, share in photo.labels if share >= (0.5 if least is None else least)]
+        least = DEFAULT_MINIMUM if minimum is None else minimum
+        likely = [name for name, probability in photo.labels if probability >= least]
         if not likely:
             continue
         try:
-            change = tagger.plan_addition(photo.path, likely)
+            change = tagger.plan_addition(photo.file, likely)
             if change.after == change.before:
-                same += 1
+                unchanged += 1
                 continue
             if dry_run:
                 say(f"would write {change.path}: {', '.join(change.keywords)}")
             else:
                 tagger.apply(change)
-            wrote += 1
+            written += 1
         except ClipsearchError as error:
             say(f"clipsearch: {error}")
-            failed.append(os.fsdecode(photo.path))
-    verb, had = ("would write", "have") if dry_run else ("wrote", "had")
-    say(f"{verb} {counted(wrote, 'sidecar')}; {same:,} already {had} these keywords")
+            failed.append(os.fsdecode(photo.file))
+    verb, have = ("would write", "have") if dry_run else ("wrote", "had")
+    say(f"{verb} {counted(written, 'sidecar')}; {unchanged:,} already {have} these keywords")
     return photos
 
 
 def _untag(image: list[str] | None, index: str | None, filter: Filter, dry_run: bool) -> None:
-    """Remove our keywords from the sidecars of these files, or of the indexed photos that pass a filter."""
+    """Remove our keywords from the sidecars of the given files, or else of the indexed photos that pass the filter."""
     if image:
-        photos = [os.fsencode(os.path.abspath(place)) for place in image]
+        photos = [os.fsencode(os.path.abspath(file)) for file in image]
     else:
         with open_index(index) as opened:
-            photos = [photo.path for photo in opened.photos(filter)]
-            say_left_out(opened.left_out)
+            photos = [photo.file for photo in opened.photos(filter)]
+            warn_left_out(opened.left_out)
     if _without_tags(photos, dry_run):
         raise typer.Exit(FAILED)
     if not photos:
@@ -227,12 +229,12 @@ def _untag(image: list[str] | None, index: str | None, filter: Filter, dry_run: 
 
 
 def _without_tags(photos: Iterable[bytes], dry_run: bool) -> bool:
-    """Remove our keywords. Returns whether any sidecar failed."""
+    """Remove our keywords from the sidecars of photos. Returns whether any failed."""
     from clipsearch.output.tags import Tagger
 
     tagger = Tagger()
-    paths: dict[Path, None] = {}  # two photos may share one
-    wrote = deleted = 0
+    paths: dict[Path, None] = {}  # an ordered set, as two photos may share a sidecar
+    cleaned = deleted = 0
     failed = False
     for photo in photos:
         try:
@@ -250,11 +252,11 @@ def _without_tags(photos: Iterable[bytes], dry_run: bool) -> bool:
                 say(f"would {verb} {change.path}: {', '.join(change.keywords)}")
             else:
                 tagger.apply(change)
-            wrote += change.after is not None
+            cleaned += change.after is not None
             deleted += change.after is None
         except ClipsearchError as error:
             say(f"clipsearch: {error}")
             failed = True
     verbs = ("would clean", "delete") if dry_run else ("cleaned", "deleted")
-    say(f"{verbs[0]} {counted(wrote, 'sidecar')}, {verbs[1]} {deleted:,} that became empty")
+    say(f"{verbs[0]} {counted(cleaned, 'sidecar')}, {verbs[1]} {deleted:,} that became empty")
     return failed

@@ -1,8 +1,9 @@
-"""The program. The command that is asked for is imported, and no other: `--help` and a query start at once."""
+"""The program. Only the requested command is imported, which keeps startup fast."""
 
 import gc
 import logging
 import os
+import re
 import sys
 import threading
 import warnings
@@ -12,9 +13,9 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from clipsearch.cli.app import FAILED, FOUND, USAGE_ERROR, let_go, new_app, own_the_streams, report, say
+from clipsearch.cli.app import FOUND, INTERNAL, flush_streams, new_app, report, set_up_streams
 
-# Each command, and the module that has it as `app`.
+# Each command, and the module that defines it as `app`.
 COMMANDS = {
     "index": "index",
     "watch": "watch",
@@ -36,41 +37,64 @@ COMMANDS = {
 }
 
 
-class Lazy(TyperGroup):
-    """Finds a command by its name when it is asked for."""
+class LazyGroup(TyperGroup):
+    """Imports a command when it is looked up, and is the error boundary of all commands."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        """All commands, in the order of the help."""
+        """The names in the order of the help."""
         return list(COMMANDS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """The command of a name; None if there is none."""
+        """The command with this name, or None."""
         if cmd_name not in COMMANDS:
             return None
         command = typer.main.get_command(import_module(f"clipsearch.cli.{COMMANDS[cmd_name]}").app)
         command.name = cmd_name
-        if "-h" in sys.argv:
-            for one in (command, *getattr(command, "commands", {}).values()):
-                one.help = (one.help or "").partition("\n\n")[0]
+        for one in (command, *getattr(command, "commands", {}).values()):
+            one.help = _help_text(one.help or "")
+            if "-h" in sys.argv:
+                one.help = one.help.partition("\n\n")[0]
                 one.epilog = "For details and examples use --help."
-        gc.freeze()  # what was imported stays: neither now nor at the end is it looked through for garbage
+        gc.freeze()  # imported modules are never garbage: exempt them from collection, also at exit
         gc.enable()
         return command
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """As in every group; for an unknown command, the error names the nearest one."""
+        """As Typer does, but suggest the most similar command in our own wording."""
         import difflib
 
         try:
             return super().resolve_command(ctx, args)
-        except USAGE_ERROR as error:
-            for near in difflib.get_close_matches(args[0], COMMANDS, 1):
-                error.message = f"No such command {args[0]!r}; did you mean {near!r}?"
+        except typer.TyperException as error:
+            for similar in difflib.get_close_matches(args[0], COMMANDS, 1):
+                error.message = f"No such command {args[0]!r}; did you mean {similar!r}?"
             raise
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command. Errors end here: Typer would handle interrupts and closed pipes in its own way."""
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+            return result
+        except typer.Exit:
+            raise
+        except BaseException as error:
+            raise typer.Exit(report(error)) from None
+
+
+def _help_text(docstring: str) -> str:
+    """The help in a docstring: one line per paragraph for Rich to wrap, examples as they are, [brackets] escaped."""
+    return re.sub(r"\[(?=[a-z#/@])", r"\[", "\n\n".join(map(_paragraph, docstring.split("\n\n"))))
+
+
+def _paragraph(text: str) -> str:
+    if text.startswith("Exit status:"):
+        text = f"{text.rstrip('.')}; {INTERNAL} for an internal error."
+    return f"\b\n{text}" if text.startswith("Example") else text.replace("\n", " ")
 
 
 app = new_app(
-    cls=Lazy,
+    cls=LazyGroup,
     add_completion=True,
     no_args_is_help=True,
     epilog="Start with: clipsearch index ~/Pictures",
@@ -78,7 +102,7 @@ app = new_app(
 
 
 def version(wanted: bool) -> None:
-    """Print the version and stop."""
+    """Print the version and exit."""
     if wanted:
         from importlib.metadata import version
 
@@ -94,68 +118,34 @@ def about(
 
 
 def main() -> None:
-    """The program `clipsearch`."""
+    """Run the command line and exit with its status."""
     try:
-        _prepare()
-        status = _run()
+        _set_up_process()
+        status = app(prog_name="clipsearch", standalone_mode=False) or FOUND
     except BaseException as error:
         status = report(error)
-    let_go()
+    flush_streams()
     sys.exit(status)
 
 
-def _run() -> int:
-    """Run the command line; returns the exit status."""
-    try:
-        return app(prog_name="clipsearch", standalone_mode=False) or FOUND
-    except SystemExit as stop:
-        return _status_of(stop)
-    except USAGE_ERROR as error:
-        _explain(error)
-        return FAILED
-    except typer.Abort as error:  # which is what Typer makes of an EOFError
-        return report(error.__cause__ or error)
-
-
-def _prepare() -> None:
-    """Set up the process before anything large is imported."""
-    gc.disable()  # until the command is imported; with that and `freeze`, a query takes 0.02 s less
-    own_the_streams()
+def _set_up_process() -> None:
+    """Settings that must be made before large packages are imported."""
+    gc.disable()  # until the command is imported; together with `freeze`, this saves 0.02 s per query
+    set_up_streams()
     threading.excepthook = _report_from_thread
-    # torch, open_clip and Pillow talk to stderr; what matters of it comes as an exception.
+    # torch, open_clip and Pillow write to stderr. Anything that matters is raised.
     warnings.simplefilter("ignore")
     logging.getLogger().addHandler(logging.NullHandler())
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     if not sys.stderr.isatty():
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     if sys.argv[1:2] in (["index"], ["query"], ["serve"], ["watch"]):
-        # They multiply too little to wait for threads, which on a busy machine takes seconds.
+        # Their matrix products are too small for threads, which on a busy machine can take seconds to synchronise.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     if sys.argv[1:2] == ["serve"]:
-        os.environ.setdefault("OMP_NUM_THREADS", "1")  # a scan of one question gains nothing by them
+        os.environ.setdefault("OMP_NUM_THREADS", "1")  # a scan for one query is not faster with threads
 
 
 def _report_from_thread(failure: threading.ExceptHookArgs) -> None:
     if failure.exc_value is not None and failure.exc_type is not SystemExit:
         report(failure.exc_value)
-
-
-def _status_of(stop: SystemExit) -> int:
-    """What a library, or Typer, wanted to exit with."""
-    if isinstance(stop.__context__, BrokenPipeError):  # nobody reads the help any more
-        return FOUND
-    if isinstance(stop.code, str):  # Python would print it and exit with 1, which means that nothing was found
-        say(f"clipsearch: {stop.code}")
-        return FAILED
-    return stop.code or FOUND
-
-
-def _explain(error: Any) -> None:
-    """Say in one sentence what is wrong with an option or a command; Typer would draw a box."""
-    message = error.format_message().strip().replace(". Did you mean", "; did you mean")
-    if not message or "\n" in message:  # for want of a command, the help
-        error.show()
-        return
-    command = error.ctx.command_path if error.ctx else "clipsearch"
-    hint = "" if message.endswith("?") else f"; see {command} --help"
-    say(f"clipsearch: {message[:1].lower()}{message[1:].rstrip('.')}{hint}")

@@ -1,6 +1,6 @@
-"""`clipsearch mcp`: answer assistants."""
+"""`clipsearch mcp`: the MCP server."""
 
-from clipsearch.cli.app import DebugOption, IndexOption, explained, new_app
+from clipsearch.cli.app import DebugOption, IndexOption, new_app
 from clipsearch.extras import needs
 from clipsearch.paths import index_folder
 
@@ -8,13 +8,12 @@ app = new_app()
 
 
 @app.command()
-@explained
 def mcp(index: IndexOption = None, debug: DebugOption = False) -> None:
     """Serve the index to an AI assistant (MCP).
 
-    The assistant starts this command and speaks the Model Context Protocol with it on stdin and stdout. It can search,
-    label, locate and see the status; it cannot change anything or see a file that is not indexed. Needs:
-    pip install 'clipsearch[mcp]'.
+    The assistant starts this command and talks to it on stdin and stdout in the Model Context Protocol. It can search,
+    label, locate and see the status; it cannot change anything or read a file that is not indexed. Needs the extra mcp:
+    in a clone of the repository, run pip install '.[mcp]'.
 
     Example:
       clipsearch mcp < /dev/null

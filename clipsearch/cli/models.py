@@ -4,14 +4,13 @@ from typing import Annotated, Any
 
 import typer
 
-from clipsearch.cli.app import OUTPUT, DebugOption, JsonOption, explained, new_app, print_json, print_line
+from clipsearch.cli.app import OUTPUT, DebugOption, JsonOption, new_app, print_json, print_line
 from clipsearch.index import available_models
 
 app = new_app()
 
 
 @app.command()
-@explained
 def models(
     every: Annotated[
         bool, typer.Option("--all", help="List all models that can be downloaded.", rich_help_panel=OUTPUT)
@@ -22,7 +21,7 @@ def models(
     """List the available models, and which are on this machine.
 
     Lists the bundled model, the recommended ones with their short names, and those in the local cache. COCO and
-    Flickr30k: how many captions of 100 find their own photo first in these test sets, as published.
+    Flickr30k: published text-to-image R@1, the percentage of captions that find their own photo first.
 
     Examples:
       clipsearch models

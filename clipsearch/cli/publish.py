@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from clipsearch.cli.app import DebugOption, IndexOption, JsonOption, explained, new_app, open_folder, print_json, say
+from clipsearch.cli.app import DebugOption, IndexOption, JsonOption, new_app, open_folder, print_json, say
 from clipsearch.errors import BadArgument
 from clipsearch.output import text
 from clipsearch.paths import Collection, index_place
@@ -16,10 +16,9 @@ app = new_app()
 
 
 @app.command()
-@explained
 def publish(
     uri: Annotated[str, typer.Argument(metavar="URI", help="milvus://HOST:PORT/NAME or a path ending in .db.")],
-    replace: Annotated[bool, typer.Option("--replace", help="Replace a collection of another index.")] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace one of another index or format.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors.")] = False,
     json: JsonOption = False,
     index: IndexOption = None,
@@ -27,9 +26,9 @@ def publish(
 ) -> None:
     """Copy the index to a Milvus collection.
 
-    For more photos than one machine can search. The first run writes everything, later runs only changes. You can stop
-    it at any time; the next run continues. A path ending in .db is a Milvus Lite collection and needs no server. Needs:
-    pip install 'clipsearch[milvus]'.
+    For more photos than one machine can search. The first run writes everything, later runs only changes. You can
+    interrupt it at any time; the next run continues. A path ending in .db is a Milvus Lite collection and needs no
+    server. Needs the extra milvus: in a clone of the repository, run pip install '.[milvus]'.
 
     The token comes from CLIPSEARCH_MILVUS_TOKEN, or from the file named by CLIPSEARCH_MILVUS_TOKEN_FILE. For TLS set
     CLIPSEARCH_MILVUS_TLS to 1, or to the PEM file of your own certificate authority.
@@ -54,7 +53,7 @@ def publish(
 
 @contextlib.contextmanager
 def _progress(shown: bool) -> Iterator[Callable[[int, int], None] | None]:
-    """A progress bar on stderr."""
+    """A callback that updates a progress bar on stderr, or None if `shown` is false."""
     if not shown:
         yield None
         return

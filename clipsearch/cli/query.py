@@ -1,4 +1,4 @@
-"""`clipsearch query`: find photos by text, by image, or by date, place and file."""
+"""`clipsearch query`: find photos by text, image, date, place or file."""
 
 import itertools
 import os
@@ -14,7 +14,6 @@ import typer.core
 from clipsearch.cli import filters
 from clipsearch.cli.app import (
     FAILED,
-    HOW_MANY,
     NOTHING_FOUND,
     OUTPUT,
     DebugOption,
@@ -24,14 +23,13 @@ from clipsearch.cli.app import (
     chosen_format,
     colour,
     destination,
-    explained,
+    image_source,
     lines,
+    message_of,
     new_app,
     open_index,
-    picture,
     say,
-    say_left_out,
-    sentence,
+    warn_left_out,
     width,
     write,
     write_records,
@@ -53,38 +51,37 @@ from clipsearch.search.question import (
 )
 
 app = new_app()
-WHAT = "What to look for"
+QUERY, RESULTS = "Query", "Results"
 
 
 class _Query(typer.core.TyperCommand):
-    """Takes -WORD for a text to avoid: `query beach -people`."""
+    """Accepts -WORD as a text to steer away from: `query beach -people`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Move such words behind --, where they are texts."""
+        """Move such words behind --, where they are not parsed as options."""
         with_value = {name for one in self.get_params(ctx) for name in one.opts if not getattr(one, "is_flag", True)}
         options: list[str] = []
         texts: list[str] = []
-        waiting = iter(args)
-        for arg in waiting:
+        remaining = iter(args)
+        for arg in remaining:
             if arg == "--":
-                texts += waiting
+                texts += remaining
             elif _is_negative(arg):
                 texts.append(arg)
             else:
                 options.append(arg)
                 if arg in with_value:
-                    options += itertools.islice(waiting, 1)
+                    options += itertools.islice(remaining, 1)
         return super().parse_args(ctx, [*options, "--", *texts] if texts else options)
 
 
 def _is_negative(arg: str) -> bool:
-    """Whether an argument is a text with a minus, such as -people, and no short option, such as -k5 or -fjson."""
+    """Whether an argument is a text with a minus (-people), not a short option (-k5, -fjson)."""
     is_short_option = re.fullmatch(rf"-(?:k\d+|f(?:{'|'.join(records.FORMATS)}))", arg)
     return bool(re.match(r"-(?:[^\W\d_].|@|[\d.]+:)", arg)) and not is_short_option
 
 
 @app.command(cls=_Query)
-@explained
 @filters.takes_filters
 def query(
     texts: Annotated[
@@ -97,54 +94,54 @@ def query(
             "--like",
             metavar="FILE",
             help="Photos like this one; a path, URL, or - (stdin).",
-            rich_help_panel=WHAT,
+            rich_help_panel=QUERY,
         ),
     ] = None,
     not_: Annotated[
-        list[str] | None, typer.Option("--not", metavar="TEXT", help="Steer away from TEXT.", rich_help_panel=WHAT)
+        list[str] | None, typer.Option("--not", metavar="TEXT", help="Steer away from TEXT.", rich_help_panel=QUERY)
     ] = None,
     unlike: Annotated[
-        list[str] | None, typer.Option(metavar="FILE", help="Steer away from this photo.", rich_help_panel=WHAT)
+        list[str] | None, typer.Option(metavar="FILE", help="Steer away from this photo.", rich_help_panel=QUERY)
     ] = None,
     batch: Annotated[
         list[str] | None,
         typer.Option(
             metavar="FILE",
             help="One query per line; prints JSON lines.",
-            rich_help_panel=WHAT,
+            rich_help_panel=QUERY,
         ),
     ] = None,
     filter: Filter = EVERYTHING,
     k: Annotated[
-        int, typer.Option("-k", "--count", metavar="N", help="Show at most N photos.", rich_help_panel=HOW_MANY)
+        int, typer.Option("-k", "--count", metavar="N", help="Show at most N photos.", rich_help_panel=RESULTS)
     ] = 10,
     cut: Annotated[
         bool,
-        typer.Option("--cut", help="Only confident matches: --min-confidence 0.75.", rich_help_panel=HOW_MANY),
+        typer.Option("--cut", help=f"Only confident matches: --min-confidence {CUT:g}.", rich_help_panel=RESULTS),
     ] = False,
     min_confidence: Annotated[
         float | None,
-        typer.Option(metavar="X", help="Minimum confidence, 0 to 1.", rich_help_panel=HOW_MANY),
+        typer.Option(metavar="X", help="Minimum confidence, 0 to 1.", rich_help_panel=RESULTS),
     ] = None,
     min_score: Annotated[
         float | None,
-        typer.Option(metavar="X", help="Minimum score, -1 to 1.", rich_help_panel=HOW_MANY),
+        typer.Option(metavar="X", help="Minimum score, -1 to 1.", rich_help_panel=RESULTS),
     ] = None,
     unique: Annotated[
         bool,
-        typer.Option("--unique", help="Show only the best file of each photo.", rich_help_panel=HOW_MANY),
+        typer.Option("--unique", help="Show only the best file of each photo.", rich_help_panel=RESULTS),
     ] = False,
     similarity: Annotated[
         float | None,
-        typer.Option(metavar="X", help="With --unique: group similar photos, 0 to 1.", rich_help_panel=HOW_MANY),
+        typer.Option(metavar="X", help="With --unique: group similar photos, 0 to 1.", rich_help_panel=RESULTS),
     ] = None,
     frames: Annotated[
         bool,
-        typer.Option("--frames", help="Show several frames of a video.", rich_help_panel=HOW_MANY),
+        typer.Option("--frames", help="Show several frames of a video.", rich_help_panel=RESULTS),
     ] = False,
     exact: Annotated[
         bool,
-        typer.Option("--exact", help="Score every embedding (slower).", rich_help_panel=HOW_MANY),
+        typer.Option("--exact", help="Score every embedding (slower).", rich_help_panel=RESULTS),
     ] = False,
     format: FormatOption = None,
     null: NullOption = False,
@@ -177,11 +174,11 @@ def query(
 ) -> None:
     """Find photos by text, image, date, place or file.
 
-    Several texts and images are added up. "2:golden retriever" weighs a text, -people steers away from one, and the
-    path of an image is the same as --image. Without texts and images, the newest photos come first. Repeat a filter to
-    match any of its values; --keyword, --size, --after and --before must all match.
+    Several texts and images are added up. "2:golden retriever" doubles the weight of a text, -people steers away from
+    one, and the path of an image works like --image. Without texts and images, the newest photos come first. Repeat a
+    filter to match any of its values; --keyword, --size, --after and --before must all match.
 
-    On a terminal the default --format is table, in a pipe paths. --batch, --image and --files-from read stdin for -.
+    The default --format is table on a terminal and paths in a pipe. --batch, --image and --files-from take - for stdin.
 
     Examples:
       clipsearch query "a dog on a beach" -k 50
@@ -199,7 +196,7 @@ def query(
     Exit status: 0 found something, 1 found nothing, 2 error.
     """
     if batch and (texts or image or not_ or unlike or preview or html or open_ or copy_to or link_to):
-        raise BadRequest("--batch reads its queries from a file and prints JSON lines; leave out the other options")
+        raise BadRequest("--batch reads queries from FILE and prints JSON lines; leave out other queries and outputs")
     shown = _Shown(_form(format, null, batch), null, preview, destination("html", html), open_, where_)
     collected = _Collected(destination("copy_to", copy_to), destination("link_to", link_to), numbered)
     _check_together(shown, collected, format)
@@ -210,7 +207,7 @@ def query(
     question = Question(
         _terms(texts or (), image or (), not_ or (), unlike or ()),
         filter,
-        Limits(k, min_score, _least(cut, min_confidence), unique, similarity, exact, frames),
+        Limits(k, min_score, _min_confidence(cut, min_confidence), unique, similarity, exact, frames),
     )
     with open_index(index) as opened:
         if batch:
@@ -221,7 +218,7 @@ def query(
             found, failed = bool(hits), False
             _collect(hits, collected)
             _show(hits, shown, text.question_title(question), text.filter_title(filter))
-        say_left_out(opened.left_out)
+        warn_left_out(opened.left_out)
     if failed:
         raise typer.Exit(FAILED)
     if not found:
@@ -235,11 +232,10 @@ def query(
 def _terms(
     texts: Sequence[str], like: Sequence[str], without: Sequence[str], unlike: Sequence[str]
 ) -> tuple[Term, ...]:
-    """The terms of the arguments and options. Raises `BadRequest`."""
     terms = [term for words in texts for term in text_terms(words, files=True)]
-    terms += [image_term(picture(place)) for place in like]
+    terms += [image_term(image_source(image)) for image in like]
     terms += [term for words in without for term in text_terms(words, negative=True, files=True)]
-    terms += [image_term(picture(place), negative=True) for place in unlike]
+    terms += [image_term(image_source(image), negative=True) for image in unlike]
     return tuple(terms)
 
 
@@ -247,7 +243,7 @@ def _terms(
 
 
 class _Shown(NamedTuple):
-    """How hits are shown."""
+    """Options about printing hits."""
 
     form: str
     null: bool
@@ -262,7 +258,7 @@ class _Shown(NamedTuple):
 
 
 class _Collected(NamedTuple):
-    """Where the photos of hits are put, if anywhere."""
+    """Options about copying or linking hits into a folder."""
 
     copies: str | None
     links: str | None
@@ -270,8 +266,8 @@ class _Collected(NamedTuple):
 
 
 def _form(wanted: str | None, null: bool, batch: list[str] | None) -> str:
-    usual = "paths" if null or not sys.stdout.isatty() else "table"
-    form = chosen_format(wanted, records.FORMATS, "jsonl" if batch else usual)
+    default = "paths" if null or not sys.stdout.isatty() else "table"
+    form = chosen_format(wanted, records.FORMATS, "jsonl" if batch else default)
     if batch and (null or form != "jsonl"):
         raise BadRequest("--batch always prints JSON lines; leave out --format and -0")
     if null and form != "paths":
@@ -288,11 +284,11 @@ def _check_together(shown: _Shown, collected: _Collected, format: str | None) ->
         raise BadRequest("--preview prints a table; leave out --format and -0")
 
 
-def _least(cut: bool, min_confidence: float | None) -> float | None:
+def _min_confidence(cut: bool, min_confidence: float | None) -> float | None:
     if not cut:
         return min_confidence
     if min_confidence is not None:
-        raise BadRequest("--cut is --min-confidence 0.75; use one of them")
+        raise BadRequest(f"--cut means --min-confidence {CUT:g}; use one of them")
     return CUT
 
 
@@ -309,29 +305,29 @@ def _found(index: Index, question: Question, *, cut: bool, **details: bool) -> l
 
 
 def _answer_each(sources: Sequence[str], index: Index, question: Question) -> tuple[bool, bool]:
-    """Answer one query per line as JSON lines. Returns whether anything was found and whether any query failed.
+    """Print the hits of each line as JSON lines. Returns whether there were any, and whether a line failed.
 
-    A bad line prints an object with `error`, a query without hits one with `hits` 0.
+    A line that is not a valid query prints an object with `error`, a query without hits one with `hits` 0.
     """
     found = failed = False
-    asked, answered = itertools.tee(
-        (place, words)
+    numbered, queries = itertools.tee(
+        (position, words)
         for source in sources
-        for place, line in lines(source)
+        for position, line in lines(source)
         if (words := line.decode("utf-8", "surrogateescape").strip())
     )
-    texts = (line for _, line in asked)
     ahead = 64 if all(map(os.path.isfile, sources)) else 1
-    for answer, (place, line) in zip(index.ask_each(texts, question, ahead=ahead), answered, strict=True):
-        query = line.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    answers = index.ask_each((words for _, words in queries), question, ahead=ahead)
+    for answer, (position, words) in zip(answers, numbered, strict=True):
+        query = words.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
         if isinstance(answer, BadRequest):
-            say(f"{place}: {sentence(answer)}")
+            say(f"{position}: {message_of(answer)}")
             failed = True
-            write_records([records.as_json({"query": query, "error": sentence(answer)})])
+            write_records([records.as_json({"query": query, "error": message_of(answer)})])
         else:
             found = found or bool(answer)
-            none = [records.as_json({"query": query, "hits": 0})]
-            write_records(records.hits(answer, "jsonl", query=query) if answer else none)
+            no_hits = [records.as_json({"query": query, "hits": 0})]
+            write_records(records.hits(answer, "jsonl", query=query) if answer else no_hits)
         sys.stdout.flush()
     return found, failed
 
@@ -362,10 +358,10 @@ def _show(hits: list[Hit], how: _Shown, title: str, subtitle: str) -> None:
 def _sheet(hits: Sequence[Hit], title: str, subtitle: str, how: _Shown) -> None:
     from clipsearch.output.sheet import write_sheet
 
-    if how.html is None:  # the last one that was only opened is there, and no other
+    if how.html is None:  # --open alone: overwrite the last sheet in the cache
         path = cache_folder() / "contact-sheet.html"
         private_folder(path.parent)
-        path.unlink(missing_ok=True)  # older versions' have no marker, and would not be replaced
+        path.unlink(missing_ok=True)  # `write_sheet` would refuse one that an older version wrote
     else:
         path = Path(how.html).expanduser().absolute()
     write_sheet(path, hits, title, subtitle, private=how.html is None)
@@ -374,7 +370,7 @@ def _sheet(hits: Sequence[Hit], title: str, subtitle: str, how: _Shown) -> None:
 
 
 def open_in_browser(path: Path) -> None:
-    """Show a contact sheet. Raises `BadRequest` where no browser starts."""
+    """Open a file in a browser. Raises `BadRequest` if none can be started."""
     import webbrowser
 
     say(f"contact sheet: {path}")

@@ -1,16 +1,15 @@
-"""`clipsearch relocate`: tell the index that a folder has moved."""
+"""`clipsearch relocate`: update the path of an indexed folder."""
 
 from typing import Annotated
 
 import typer
 
-from clipsearch.cli.app import DebugOption, IndexOption, explained, new_app, open_folder, say
+from clipsearch.cli.app import DebugOption, IndexOption, new_app, open_folder, say
 
 app = new_app()
 
 
 @app.command()
-@explained
 def relocate(
     old: Annotated[str, typer.Argument(metavar="OLD", help="An indexed folder.")],
     new: Annotated[str, typer.Argument(metavar="NEW", help="Its new path.")],
@@ -19,7 +18,7 @@ def relocate(
 ) -> None:
     """Update the path of a folder that was moved or renamed.
 
-    Nothing is embedded again. Use it for a new mount point or a new name.
+    Also for a drive with a new mount point. Nothing is embedded again.
 
     Example:
       clipsearch relocate /media/old-name /media/new-name

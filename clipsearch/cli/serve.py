@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from clipsearch.cli.app import DebugOption, IndexOption, explained, new_app, say
+from clipsearch.cli.app import DebugOption, IndexOption, new_app, say
 from clipsearch.errors import BadArgument, BadRequest, reason
 from clipsearch.paths import index_place
 
@@ -15,7 +15,6 @@ PORT = 8642
 
 
 @app.command()
-@explained
 def serve(
     host: Annotated[
         str,
@@ -30,8 +29,8 @@ def serve(
 ) -> None:
     """Search in a browser.
 
-    Prints the address of the page and serves it until Ctrl-C. The address contains a token: only someone who has it can
-    open the page. With another --host, that includes other machines. Photo folders are only read.
+    Prints the address of the page and serves it until Ctrl-C. The address contains a token, and only someone who has it
+    can open the page. --host 0.0.0.0 makes the page available to other machines. Photos are only read.
 
     Examples:
       clipsearch serve --open
@@ -52,7 +51,7 @@ def serve(
 
 
 def _listen(host: str, port: int | None) -> socket.socket:
-    """A socket that listens; without a port the usual one or, where that is taken, any. Raises `BadRequest`."""
+    """Listen on a port: by default on `PORT` or, if that is taken, any free one. Raises `BadRequest`."""
     if port is not None and not 0 <= port < 1 << 16:
         raise BadArgument("port", f"must be a number below {1 << 16}, not {port}")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -62,5 +61,5 @@ def _listen(host: str, port: int | None) -> socket.socket:
     try:
         return socket.create_server((host, port or 0), family=family)
     except (OSError, UnicodeError) as error:
-        said = reason(error) if isinstance(error, OSError) else "no such address"
-        raise BadRequest(f"cannot listen on {host}, port {port or 'any'}: {said}") from None
+        cause = reason(error) if isinstance(error, OSError) else "no such address"
+        raise BadRequest(f"cannot listen on {host}, port {port or 'any'}: {cause}") from None

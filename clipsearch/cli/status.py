@@ -4,7 +4,6 @@ from clipsearch.cli.app import (
     DebugOption,
     IndexOption,
     JsonOption,
-    explained,
     new_app,
     open_index,
     print_json,
@@ -16,7 +15,6 @@ app = new_app()
 
 
 @app.command()
-@explained
 def status(index: IndexOption = None, json: JsonOption = False, debug: DebugOption = False) -> None:
     r"""Show indexed folders, counts and skipped files.
 

@@ -4,7 +4,6 @@ from clipsearch.cli.app import (
     DebugOption,
     IndexOption,
     JsonOption,
-    explained,
     new_app,
     open_folder,
     print_json,
@@ -16,12 +15,11 @@ app = new_app()
 
 
 @app.command()
-@explained
 def verify(index: IndexOption = None, json: JsonOption = False, debug: DebugOption = False) -> None:
     """Check the index and repair what can be rebuilt.
 
-    Damaged embeddings and records are dropped and made again by the next index. Damaged concepts are restored from
-    their backup.
+    Damaged embeddings and records are dropped; the next clipsearch index creates them again. Damaged concepts are
+    restored from their backup.
 
     Examples:
       clipsearch verify

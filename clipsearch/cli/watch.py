@@ -4,33 +4,34 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated, Any
 
 import typer
 import typer.core
 
-from clipsearch.cli.app import DebugOption, IndexOption, explained, new_app, open_folder, say, write_records
+from clipsearch.cli.app import DebugOption, IndexOption, new_app, open_folder, say, write_records
 from clipsearch.cli.index import progress_bar
 from clipsearch.errors import BadArgument, BadRequest
 from clipsearch.indexing.options import Options
 from clipsearch.indexing.watch import POLL_SECONDS, Watch
-from clipsearch.output import service, text
+from clipsearch.output import text
 from clipsearch.paths import absolute, index_folder
 
 app = new_app()
+SERVICE = "clipsearch-watch"
 
 
 class _Watch(typer.core.TyperCommand):
-    """Accepts --poll and --poll=SECONDS."""
+    """Lets --poll stand alone: in Typer, an option always takes a value or never does."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Give a bare --poll the default interval."""
+        """Replace a bare --poll by the default interval."""
         return super().parse_args(ctx, [f"--poll={POLL_SECONDS:g}" if arg == "--poll" else arg for arg in args])
 
 
 @app.command(cls=_Watch)
-@explained
 def watch(
     directories: Annotated[
         list[str] | None, typer.Argument(metavar="DIR...", help="Folders (default: all indexed folders).")
@@ -50,10 +51,10 @@ def watch(
 ) -> None:
     """Keep the index up to date while folders change, until Ctrl-C.
 
-    Runs index once, then updates the index --settle seconds after the last change. Photos on a drive that is unplugged
-    stay in the index, and the drive is watched again when it returns. Where the system cannot report changes (network
-    drives, unreadable folders), folders are scanned every 30 seconds; --poll does so for all. --service prints a
-    systemd or launchd file for the same command.
+    Runs index once, then updates the index --settle seconds after the last change. Photos on an unplugged drive stay in
+    the index, and the drive is watched again when it returns. Where the system cannot report changes (network drives,
+    unreadable folders), folders are scanned every 30 seconds; --poll scans all of them. --service prints a systemd or
+    launchd file that runs the same command.
 
     Examples:
       clipsearch watch
@@ -68,10 +69,11 @@ def watch(
     if as_service:
         _print_service(directories or [], index, settle=settle, poll=poll, model=model, quiet=quiet)
         return
-    told: list[int] = []
+    terminated = False
 
-    def terminate(number: int, _: object) -> None:
-        told.append(number)
+    def terminate(*_: object) -> None:
+        nonlocal terminated
+        terminated = True
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, terminate)
@@ -79,27 +81,27 @@ def watch(
     try:
         _follow(watched, quiet=quiet)
     except KeyboardInterrupt:
-        if not told:
+        if not terminated:
             raise
 
 
 def _follow(watched: Watch, *, quiet: bool) -> None:
-    """Print a line for each update, until interrupted."""
+    """Print the summary of each update, until interrupted."""
 
-    def tell(fact: str) -> None:
+    def log(message: str) -> None:
         if not quiet:
-            say(f"{time.strftime('%H:%M:%S')} {fact}")
+            say(f"{time.strftime('%H:%M:%S')} {message}")
 
-    watched.on_note = tell
+    watched.on_note = log
     reports = watched.reports()
     with progress_bar(not quiet and sys.stderr.isatty()) as watched.on_progress:
         first = next(reports)
     for line in text.summary(first):
-        tell(line)
-    tell("watching; press Ctrl-C to stop")
+        log(line)
+    log("watching; press Ctrl-C to stop")
     for report in reports:
         for line in text.summary(replace(report, skipped_before=[])):
-            tell(line)
+            log(line)
 
 
 def _print_service(
@@ -113,18 +115,67 @@ def _print_service(
     places = [os.fsdecode(absolute(directory)) for directory in directories]
     command = [*_program(), "watch", *options, *(["--", *places] if places else [])]
     if sys.platform == "darwin":
-        place = f"~/Library/LaunchAgents/{service.NAME}.plist"
-        write_records([service.launchd_job(command, os.path.expanduser(f"~/Library/Logs/{service.NAME}.log"))])
+        place = f"~/Library/LaunchAgents/{SERVICE}.plist"
+        write_records([launchd_job(command, os.path.expanduser(f"~/Library/Logs/{SERVICE}.log"))])
         say(f"save it as {place}, then run: launchctl bootstrap gui/$UID {place}")
     elif sys.platform == "linux":
-        write_records([service.systemd_unit(command)])
-        place = f"~/.config/systemd/user/{service.NAME}.service"
-        say(f"save it as {place}, then run: systemctl --user enable --now {service.NAME}")
+        write_records([systemd_unit(command)])
+        place = f"~/.config/systemd/user/{SERVICE}.service"
+        say(f"save it as {place}, then run: systemctl --user enable --now {SERVICE}")
     else:
         raise BadRequest("--service needs systemd or launchd, which this system does not have")
 
 
 def _program() -> list[str]:
-    """The command that this program was started with, by its absolute path."""
+    """The command that starts this program: its absolute path, or `python -m clipsearch`."""
     started = os.path.abspath(sys.argv[0])
     return [sys.executable, "-m", "clipsearch"] if started.endswith("__main__.py") else [started]
+
+
+def systemd_unit(command: Sequence[str]) -> bytes:
+    """A systemd user unit; restarts the command a minute after it fails."""
+    line = b" ".join(_quoted(os.fsencode(argument)) for argument in command)
+    # systemd reads bytes that are not UTF-8 as \xff.
+    return _UNIT.replace("COMMAND", line.decode("utf-8", "backslashreplace")).encode()
+
+
+_UNIT = """\
+[Unit]
+Description=Keep the clipsearch index up to date
+
+[Service]
+ExecStart=COMMAND
+Nice=10
+Restart=on-failure
+RestartSec=60
+
+[Install]
+WantedBy=default.target
+"""
+
+
+def _quoted(argument: bytes) -> bytes:
+    for character, written in ((b"\\", b"\\\\"), (b'"', b'\\"'), (b"%", b"%%"), (b"$", b"$$"), (b"\n", b"\\n")):
+        argument = argument.replace(character, written)
+    return b'"' + argument + b'"'
+
+
+def launchd_job(command: Sequence[str], log: str) -> bytes:
+    """A launchd property list; restarts the command if it fails, and appends its messages to the log file.
+
+    Raises `BadRequest` for names that XML cannot represent.
+    """
+    import plistlib
+
+    job = {
+        "Label": SERVICE,
+        "ProgramArguments": list(command),
+        "RunAtLoad": True,
+        "KeepAlive": {"SuccessfulExit": False},
+        "ProcessType": "Background",
+        "StandardErrorPath": log,
+    }
+    try:
+        return plistlib.dumps(job, sort_keys=False)
+    except ValueError:  # also UnicodeEncodeError
+        raise BadRequest("launchd cannot use names with control characters or bytes that are not UTF-8") from None

@@ -17,12 +17,11 @@ from clipsearch.cli.app import (
     chosen_format,
     colour,
     destination,
-    explained,
+    image_source,
+    message_of,
     new_app,
     open_folder,
-    picture,
     say,
-    sentence,
     width,
     write,
     write_records,
@@ -37,12 +36,9 @@ app = new_app()
 
 
 @app.command("where")
-@explained
 def where_(
     about: Annotated[str, typer.Argument(metavar="TEXT", help="What to look for.")],
-    photos: Annotated[
-        list[str], typer.Argument(metavar="PHOTO...", help="Files, URLs, or - for stdin; indexed or not.")
-    ],
+    photos: Annotated[list[str], typer.Argument(metavar="PHOTO...", help="Files, URLs or - (stdin), indexed or not.")],
     png: Annotated[
         list[str] | None,
         typer.Option(metavar="DIR", help="Write heat maps into DIR; never overwrites.", rich_help_panel=OUTPUT),
@@ -53,8 +49,8 @@ def where_(
 ) -> None:
     """Locate something in photos: print a box for each.
 
-    Uses the model of the index. It always finds a best box, even when the photo does not show the thing; the score is
-    the cosine between the text and the cropped box.
+    Uses the model of the index. There is always a best box, even if the photo does not show the thing. The score is the
+    cosine between the text and the crop.
 
     Examples:
       clipsearch where "a dog" beach.jpg
@@ -78,22 +74,22 @@ def where_(
 
 def _found(about: str, photos: Iterable[str], index: Index, heat: str | None, failed: list[str]) -> Iterator[Found]:
     """Locate the text in each photo. An unusable one is reported on stderr and added to `failed`."""
-    for place in photos:
+    for photo in photos:
         try:
-            data = image_bytes(picture(place))
-            there, of = index.locate(about, data, name="the image on stdin" if place == "-" else place)
+            data = image_bytes(image_source(photo))
+            where, metadata = index.locate(about, data, name="the image on stdin" if photo == "-" else photo)
             if heat is not None:
                 from clipsearch.output.annotate import write_heat_map
 
-                write_heat_map(Path(heat).expanduser(), _name(place), data, there)
+                write_heat_map(Path(heat).expanduser(), _name(photo), data, where)
         except BadRequest as error:
-            say(f"clipsearch: {sentence(error)}")
-            failed.append(place)
+            say(f"clipsearch: {message_of(error)}")
+            failed.append(photo)
         else:
-            path = os.fsencode(os.path.abspath(place) if os.path.exists(place) else place)
-            yield Found(path, about, of.width, of.height, there)
+            path = os.fsencode(os.path.abspath(photo) if os.path.exists(photo) else photo)
+            yield Found(path, about, metadata.width, metadata.height, where)
 
 
-def _name(place: str) -> str:
-    """The name of a photo's heat map; the query of a URL is dropped."""
-    return Path(place.partition("?")[0]).stem or "photo"
+def _name(photo: str) -> str:
+    """The file name of a heat map; drops the query string of a URL."""
+    return Path(photo.partition("?")[0]).stem or "photo"

@@ -1,4 +1,4 @@
-"""`clipsearch why`: tell why a file is or is not indexed."""
+"""`clipsearch why`: why a file is or is not indexed."""
 
 from typing import Annotated
 
@@ -9,7 +9,6 @@ from clipsearch.cli.app import (
     DebugOption,
     IndexOption,
     JsonOption,
-    explained,
     new_app,
     open_folder,
     print_json,
@@ -22,16 +21,15 @@ app = new_app()
 
 
 @app.command()
-@explained
 def why(
     paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="Files or folders.")],
     index: IndexOption = None,
     json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Tell why a file is or is not indexed.
+    """Explain why a file is or is not indexed.
 
-    The reasons: excluded, skipped, offline, changed since it was indexed, or not in an indexed folder.
+    Possible reasons: excluded, skipped, offline, changed since it was indexed, or not in an indexed folder.
 
     Examples:
       clipsearch why ~/Pictures/2023/00.png

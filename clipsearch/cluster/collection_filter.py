@@ -1,55 +1,59 @@
-"""From a filter to the expression of Milvus that chooses its photos."""
+"""Conditions on photos as Milvus expressions."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
-from clipsearch.cluster.collection_rows import escaped
+from clipsearch.cluster.collection_rows import escaped, folded
 from clipsearch.cluster.milvus import quoted
-from clipsearch.errors import BadRequest
 from clipsearch.store.conditions import (
     AllOf,
     AnyOf,
     Box,
+    Circle,
     Compare,
     Condition,
     Contains,
     HasKeyword,
     HasText,
     Near,
-    box_of,
+    fold_keyword,
 )
 from clipsearch.store.filters import lower_ascii
+from clipsearch.store.ocr_text import fold
 from clipsearch.store.searched import SearchedFolder
 from clipsearch.store.selection import nanoseconds
 
 NOTHING = "id < 0"
 EVERYTHING = "id > 0"
+PHOTOS = "stands == true"  # one row of each photo or video
 
 
-def expression(condition: Condition) -> str:  # noqa: PLR0911  # a return for each kind
-    """The Milvus expression of a condition; of a circle, only its bounding box."""
+def expression(condition: Condition, near: Callable[[Circle], str]) -> str:  # noqa: PLR0911  # a return for each kind
+    """The expression of a condition. Milvus cannot compute distances: `near` gives the expression of a circle."""
     match condition:
         case AllOf(conditions):
-            return all_of(map(expression, conditions))
+            return all_of(expression(one, near) for one in conditions)
         case AnyOf(conditions):
-            return any_of(map(expression, conditions))
-        case HasKeyword() | HasText():
-            raise BadRequest("a collection has no --reads and no --keyword; ask the index in a folder")
+            return any_of(expression(one, near) for one in conditions)
+        case HasKeyword(keyword):
+            return f"array_contains(keywords_folded, {quoted(fold_keyword(keyword))})"
+        case HasText(text):
+            return all_of(_has("text_folded", word) for word in fold(text).split())
         case Near(circle):
-            return _in_box(box_of(circle))
+            return near(circle)
         case Contains("path", text):
             return _has("path_folded", escaped(os.fsencode(text)))
         case Contains(field, text):
-            return _has(f"{field}_folded", lower_ascii(text))
+            return _has(folded(field), lower_ascii(text))
         case Compare("date", operator, moment):
             taken = quoted(moment.isoformat(timespec="seconds"))
             changed = f"taken is null and mtime_ns {operator} {nanoseconds(moment)}"
             return f"(taken is not null and taken {operator} {taken}) or ({changed})"
         case Compare(field, operator, value):
             literal = quoted(value) if isinstance(value, str) else str(value)
-            return f"{'kind' if field == 'type' else field} {'==' if operator == '=' else operator} {literal}"
+            return f"{field} {'==' if operator == '=' else operator} {literal}"
     raise TypeError(condition)
 
 
@@ -57,7 +61,13 @@ def _has(field: str, text: str) -> str:
     return f"{field} like {quoted('%' + _literally(text) + '%')}"
 
 
-def _in_box(box: Box) -> str:
+def _literally(text: str) -> str:
+    """A text as a pattern that matches only itself."""
+    return "".join("\\" + letter if letter in "%_\\" else letter for letter in text)
+
+
+def in_box(box: Box) -> str:
+    """The photos in a bounding box."""
     out = f"latitude >= {box.south:.12f} and latitude <= {box.north:.12f}"
     if box.west is None or box.east is None:
         return out
@@ -66,18 +76,18 @@ def _in_box(box: Box) -> str:
 
 
 def all_of(expressions: Iterable[str]) -> str:
-    """What holds when each does."""
+    """True if every expression is."""
     return " and ".join(f"({expression})" for expression in expressions) or EVERYTHING
 
 
 def any_of(expressions: Iterable[str]) -> str:
-    """What holds when one does."""
+    """True if an expression is."""
     return " or ".join(f"({expression})" for expression in expressions) or NOTHING
 
 
-def lies_in(places: Iterable[SearchedFolder]) -> str:
-    """The photos in some folders."""
-    return any_of(_below(place.root.id, escaped(place.below)) for place in places)
+def lies_in(folders: Iterable[SearchedFolder]) -> str:
+    """The photos in folders."""
+    return any_of(_below(folder.root.id, escaped(folder.below)) for folder in folders)
 
 
 def _below(root: int, folder: str) -> str:
@@ -86,16 +96,7 @@ def _below(root: int, folder: str) -> str:
     return f"root == {root} and path >= {quoted(folder + '/')} and path < {quoted(folder + '0')}"  # "0" follows "/"
 
 
-def among(values: Sequence[object]) -> str:
-    """A list, as expressions have it."""
-    return f"[{', '.join(quoted(value) if isinstance(value, str) else str(value) for value in values)}]"
-
-
-def ids_in(ids: Sequence[int]) -> str:
-    """The rows of ids."""
-    return f"id in {among(ids)}" if ids else NOTHING
-
-
-def _literally(text: str) -> str:
-    """A text in a pattern, in which it means itself."""
-    return "".join("\\" + letter if letter in "%_\\" else letter for letter in text)
+def is_in(field: str, values: Sequence[object]) -> str:
+    """The rows with one of some values."""
+    literals = ", ".join(quoted(value) if isinstance(value, str) else str(value) for value in values)
+    return f"{field} in [{literals}]" if values else NOTHING

@@ -1,83 +1,156 @@
-"""A photo as a row of a collection, and back: the one place that knows the fields."""
+"""A photo as rows of a collection, and back: the one place that knows the fields.
+
+A photo has one row, a video one for each frame. Each row has the fields of `Photo` and `Metadata`, and what filters
+compare.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from typing import Any
 
 import numpy as np
 
+from clipsearch.images.metadata import Metadata
 from clipsearch.images.scan import Rules
 from clipsearch.store.change_log import Row
+from clipsearch.store.conditions import fold_keyword
 from clipsearch.store.filters import lower_ascii
-from clipsearch.store.photo import Root
+from clipsearch.store.photo import Line, Photo, Root
+from clipsearch.store.schema import TYPES
 
-METADATA = ("width", "height", "taken", "camera", "latitude", "longitude", "duration")
+_LONGEST_PATH, _LONGEST = 16_384, 65_535  # bytes; the latter is Milvus's maximum
+_MOST_VALUES = 4096  # Milvus's maximum of values in an array
+_ROWS_OF_A_PHOTO = 16  # bits
+
+_TEXTS = [name for name, kind in TYPES.items() if kind is str]
 OF_PHOTO = [
-    "id",
-    "root",
-    "path",
-    "size",
-    "mtime_ns",
-    "ctime_ns",
-    "content",
-    "hash",
-    *METADATA,
-]  # all that makes a `Photo`
-
-_LONGEST_PATH, _LONGEST = 16_384, 65_535  # bytes; the latter is the most that Milvus has
+    *("root", "image", "path", "size", "mtime_ns", "content", "ctime_ns", "photo_keywords", "time", "hash"),
+    *Metadata._fields,
+]
 
 
 def add_fields(schema: Any, dim: int) -> None:
     """The fields of a collection of embeddings of length `dim`."""
     from pymilvus import DataType
 
+    kinds = {int: DataType.INT64, float: DataType.DOUBLE, str: DataType.VARCHAR}
+
+    def add(name: str, kind: type, *, nullable: bool = True, longest: int = _LONGEST) -> None:
+        length = {"max_length": longest} if kind is str else {}
+        schema.add_field(name, kinds[kind], nullable=nullable, **length)
+
+    def add_texts(name: str, *, nullable: bool = False) -> None:
+        of = {"element_type": DataType.VARCHAR, "max_capacity": _MOST_VALUES, "max_length": _LONGEST}
+        schema.add_field(name, DataType.ARRAY, nullable=nullable, **of)
+
     schema.add_field("id", DataType.INT64, is_primary=True)
     schema.add_field("row", DataType.FLOAT_VECTOR, dim=dim)
-    schema.add_field("content", DataType.VARCHAR, max_length=128)
-    schema.add_field("root", DataType.INT64)
-    schema.add_field("path", DataType.VARCHAR, max_length=_LONGEST_PATH)
-    schema.add_field("path_folded", DataType.VARCHAR, max_length=_LONGEST_PATH)
-    for name in ("size", "mtime_ns", "ctime_ns", "width", "height"):
-        schema.add_field(name, DataType.INT64)
-    schema.add_field("kind", DataType.VARCHAR, max_length=_LONGEST_PATH)
-    schema.add_field("orientation", DataType.VARCHAR, max_length=16)
-    for name in ("taken", "camera", "camera_folded"):
-        schema.add_field(name, DataType.VARCHAR, max_length=_LONGEST, nullable=True)
-    schema.add_field("hash", DataType.INT64, nullable=True)
-    for name in ("latitude", "longitude", "duration"):
-        schema.add_field(name, DataType.DOUBLE, nullable=True)
+    schema.add_field("stands", DataType.BOOL)
+    for name in ("photo", "image", "root", "size", "mtime_ns", "ctime_ns"):
+        add(name, int, nullable=False)
+    for name in ("path", "path_folded", "type"):
+        add(name, str, nullable=False, longest=_LONGEST_PATH)
+    for name in ("content", "orientation"):
+        add(name, str, nullable=False)
+    for name in ("photo_keywords", "keywords_folded"):
+        add_texts(name)
+    add_texts("lines", nullable=True)
+    add("text_folded", str)
+    add("time", float)
+    add("hash", int)
+    for name, kind in TYPES.items():
+        add(name, kind)
+    for name in _TEXTS:
+        add(folded(name), str)
+
+
+def folded(name: str) -> str:
+    """The field with a text of `Metadata` in lower case; not one of the fields of keywords."""
+    return f"metadata_{name}_folded"
+
+
+def row_id(photo: int, number: int) -> int:
+    """The id of a photo's row."""
+    return photo << _ROWS_OF_A_PHOTO | number
+
+
+def photo_and_number(row: int) -> tuple[int, int]:
+    """The photo that a row id is of, and the number of the row."""
+    return row >> _ROWS_OF_A_PHOTO, row & (1 << _ROWS_OF_A_PHOTO) - 1
 
 
 def entity_of(row: Row) -> dict[str, Any]:
     """A row as the collection has it."""
-    name = os.path.basename(row.path)
-    camera = row.metadata.camera
-    if camera is not None:  # what is damaged in a catalogue may be no text
-        camera = camera.encode("utf-8", "replace").decode()
+    photo = row.photo
+    name = os.path.basename(photo.file)
+    metadata = {name: _valid(value) for name, value in photo.metadata._asdict().items()}
+    keywords = [_valid(keyword) for keyword in photo.keywords][:_MOST_VALUES]
     return {
-        "id": row.id,
-        "row": row.row.astype(np.float32),
-        "content": row.content.hex(),
-        "hash": row.hash,
+        "id": row_id(row.photo_id, row.number),
+        "row": row.vector.astype(np.float32),
+        "stands": row.stands,
+        "photo": row.photo_id,
+        "image": photo.image_id,
         "root": row.root,
-        "path": escaped(row.path),
-        "path_folded": lower_ascii(escaped(row.path)),
-        "size": row.size,
-        "mtime_ns": row.mtime_ns,
-        "ctime_ns": row.ctime_ns,
-        "kind": escaped(name[name.rfind(b".") :].lower() if b"." in name else b""),
-        "orientation": _orientation(row),
-        "camera_folded": None if camera is None else lower_ascii(camera),
-        **{name: value for name, value in row.metadata._asdict().items() if name in METADATA},
-        "camera": camera,
+        "size": photo.size,
+        "mtime_ns": photo.mtime_ns,
+        "ctime_ns": photo.ctime_ns,
+        "path": escaped(photo.file),
+        "path_folded": lower_ascii(escaped(photo.file)),
+        "type": escaped(name[name.rfind(b".") :].lower() if b"." in name else b""),
+        "content": photo.content.hex(),
+        "orientation": _orientation(photo.metadata),
+        "photo_keywords": keywords,
+        "keywords_folded": [fold_keyword(keyword) for keyword in keywords],
+        "lines": None if row.lines is None else [json.dumps(line) for line in row.lines[:_MOST_VALUES]],
+        "text_folded": _cut(row.folded),
+        "time": photo.time,
+        "hash": photo.hash,
+        **metadata,
+        **{folded(name): None if metadata[name] is None else lower_ascii(metadata[name]) for name in _TEXTS},
     }
 
 
-def _orientation(row: Row) -> str:
-    width, height = row.metadata.width, row.metadata.height
+def photo_of(entity: dict[str, Any]) -> Photo:
+    """The photo of a row; its path is below its root."""
+    metadata = Metadata(**{name: entity[name] for name in Metadata._fields})
+    return Photo(
+        entity["image"],
+        unescaped(entity["path"]),
+        entity["size"],
+        entity["mtime_ns"],
+        bytes.fromhex(entity["content"]),
+        metadata,
+        entity["ctime_ns"],
+        tuple(entity["photo_keywords"]),
+        entity["time"],
+        entity["hash"],
+    )
+
+
+def lines_of(entity: dict[str, Any]) -> list[Line]:
+    """The lines of text in a row's image."""
+    return [Line(*json.loads(line)) for line in entity["lines"] or ()]
+
+
+def _orientation(metadata: Metadata) -> str:
+    width, height = metadata.width, metadata.height
     return "landscape" if width > height else "portrait" if width < height else "square"
+
+
+def _valid(value: Any) -> Any:
+    """What was damaged in a catalogue may be no valid text."""
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
+
+
+def _cut(text: str | None) -> str | None:
+    return None if text is None else _valid(text).encode()[:_LONGEST].decode("utf-8", "ignore")
+
+
+# ------------------------------------------------------------------------------------------ folders and paths
 
 
 def record_of(root: Root) -> list[Any]:
@@ -87,14 +160,14 @@ def record_of(root: Root) -> list[Any]:
 
 def root_of(kept: list[Any]) -> Root:
     """The folder of such a record."""
-    number, path, hidden, follow_links, exclude, *others = kept  # an older record has no `raw` and no `video`
+    number, path, hidden, follow_links, exclude, *others = kept
     return Root(number, unescaped(path), Rules(hidden, follow_links, tuple(exclude), *others))
 
 
 def escaped(path: bytes) -> str:
-    r"""A path as text, in which bytes that are not UTF-8 are `\xHH` and a backslash is two.
+    r"""A path as text: bytes that are not UTF-8 become `\xHH`, a backslash becomes two.
 
-    What is in a folder begins with the folder, as text too.
+    So the text of a path begins with the text of the folder it is in.
     """
     return path.replace(b"\\", b"\\\\").decode("utf-8", "backslashreplace")
 

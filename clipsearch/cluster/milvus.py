@@ -1,7 +1,7 @@
-"""Milvus: where a collection is, how it is reached, what its rows are, and what it says of itself.
+"""Milvus: where a collection is, how it is reached, and the record that it keeps about itself.
 
 A path that ends in `.db` is a collection of Milvus Lite, which runs in this process. A server is reached over gRPC; its
-token and its TLS come from the environment, for a command line is kept in the shell's history.
+token and TLS settings come from the environment, since shells keep a history of command lines.
 """
 
 from __future__ import annotations
@@ -11,32 +11,40 @@ import json
 import logging
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from clipsearch.cluster.collection_rows import add_fields
-from clipsearch.errors import BadArgument, BadRequest, IndexUnusable, first_line, reason
+from clipsearch.errors import (
+    BadArgument,
+    BadRequest,
+    CollectionOutdated,
+    IndexTooNew,
+    IndexUnusable,
+    first_line,
+    reason,
+)
 from clipsearch.extras import needs
-from clipsearch.paths import Collection, close_all_to_others, private_folder
+from clipsearch.paths import Collection, make_tree_private, private_folder
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient as MilvusClient  # noqa: PLC0414  # others take it from here
 
-FORMAT = 2
+FORMAT = 3
 PORT = 19530
-MOST = 16_384  # rows that Milvus gives at once
+MOST = 16_384  # rows that Milvus returns at once
 
 TOKEN, TOKEN_FILE, TLS = "CLIPSEARCH_MILVUS_TOKEN", "CLIPSEARCH_MILVUS_TOKEN_FILE", "CLIPSEARCH_MILVUS_TLS"
 
 _PROPERTY = "clipsearch"
 _SECONDS = 10.0  # to reach a server
-_OF_LITE = {"LOCK", "collections"}  # what Milvus Lite puts into its folder first
+_OF_LITE = {"LOCK", "collections"}  # the first files of a Milvus Lite folder
 
 
 class Address(NamedTuple):
-    """A collection: the address that the client takes, the database (empty for the usual one), and the name."""
+    """A collection: the client's address, the database (empty for the default), the name, and what the user wrote."""
 
     uri: str
     database: str
@@ -45,17 +53,18 @@ class Address(NamedTuple):
 
     @property
     def is_lite(self) -> bool:
-        """Whether it is a folder of Milvus Lite."""
+        """Whether it is a folder of Milvus Lite rather than a server's."""
         return "://" not in self.uri
 
 
 class Record(NamedTuple):
-    """What a collection says of itself.
+    """What a collection records about itself.
 
-    `model` is the record of the model, `identity` names the catalogue that it was published from, `origin` tells people
-    where that was. It has the photos up to the id `filled`, or all where that is None, with the changes up to the
-    number `counter`; `has_others` says that it may have photos that the catalogue has not. `roots` are the indexed
-    folders: id, path and rules.
+    `model` is the record of the model, `identity` the name of the catalogue that was published, `origin` its place, for
+    people. `roots` are the indexed folders: id, path and rules. `counts` are the numbers of embeddings, of distinct
+    contents, of images after OCR and of those with text; `reads` says whether there was any OCR. The collection has the
+    photos up to the id `filled` (None: all) and the changes up to the number `counter`; `has_others`: it may have
+    photos of another catalogue.
     """
 
     model: str
@@ -63,6 +72,8 @@ class Record(NamedTuple):
     identity: str
     origin: str
     roots: list[list[Any]]
+    counts: list[int]
+    reads: bool
     counter: int
     filled: int | None
     has_others: bool = False
@@ -70,13 +81,13 @@ class Record(NamedTuple):
 
 
 def parse(place: Collection) -> Address:
-    """Raises `BadArgument` for what is no address."""
+    """Raises `BadArgument` if it is no address."""
     if not place.startswith("milvus://"):
         path = Path(place).expanduser()
         return Address(str(path), "", _name(path.stem, place), place)
     parts = urlsplit(place)
     if parts.username is not None or parts.password is not None:
-        raise BadArgument("index", f"would show a password to others; put it into {TOKEN} or {TOKEN_FILE}")
+        raise BadArgument("index", f"must not have a password that others can see; use {TOKEN} or {TOKEN_FILE}")
     *database, name = [part for part in parts.path.split("/") if part] or [""]
     try:
         port = parts.port or PORT
@@ -91,7 +102,7 @@ def parse(place: Collection) -> Address:
 
 def _name(name: str, place: str) -> str:
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,254}", name):
-        raise BadArgument("index", f"must end in the name of a collection, of letters, digits and _, not {place!r}")
+        raise BadArgument("index", f"must end in the name of a collection: letters, digits and _, not {place!r}")
     return name
 
 
@@ -102,7 +113,7 @@ def connect(address: Address) -> MilvusClient:
     """Raises `IndexUnusable`, and `BadRequest` where the packages are missing."""
     with needs("milvus"):
         from pymilvus import MilvusClient
-    logging.getLogger("pymilvus").setLevel(logging.CRITICAL + 1)  # it logs what it raises
+    logging.getLogger("pymilvus").setLevel(logging.CRITICAL + 1)  # it also logs what it raises
     if address.is_lite:
         return _lite(MilvusClient, address)
     with explained(address):
@@ -117,9 +128,9 @@ def _lite(client: type[MilvusClient], address: Address) -> MilvusClient:
         if not exists(address):
             private_folder(Path(address.uri))
         elif (names := set(os.listdir(address.uri))) and not names & _OF_LITE:
-            raise IndexUnusable(f"{address.text} is a folder of other files, and no collection of Milvus Lite")
+            raise IndexUnusable(f"{address.text} is a folder of other files, not a collection of Milvus Lite")
     except NotADirectoryError:
-        raise IndexUnusable(f"{address.text} is a file, and no collection of Milvus Lite") from None
+        raise IndexUnusable(f"{address.text} is a file, not a collection of Milvus Lite") from None
     except OSError as error:
         raise IndexUnusable(f"{address.text} cannot be made: {reason(error)}") from None
     with explained(address):
@@ -127,10 +138,10 @@ def _lite(client: type[MilvusClient], address: Address) -> MilvusClient:
 
 
 def disconnect(client: MilvusClient, address: Address) -> None:
-    """Close a connection. Milvus Lite leaves its files as the umask has it; they name every photo."""
+    """Close a connection. Milvus Lite's files name every photo, and it leaves them readable to others."""
     client.close()
     if address.is_lite:
-        close_all_to_others(Path(address.uri))
+        make_tree_private(Path(address.uri))
 
 
 def _token() -> str:
@@ -141,11 +152,11 @@ def _token() -> str:
         return Path(file).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         said = reason(error) if isinstance(error, OSError) else "not UTF-8"
-        raise BadRequest(f"{TOKEN_FILE} names {file}, which cannot be read: {said}") from None
+        raise BadRequest(f"{file}, named by {TOKEN_FILE}, cannot be read: {said}") from None
 
 
 def _tls() -> dict[str, Any]:
-    """`CLIPSEARCH_MILVUS_TLS` is 1, or the certificate of the server's authority in PEM."""
+    """`CLIPSEARCH_MILVUS_TLS` is 1, or the PEM file of a certificate authority."""
     wanted = os.environ.get(TLS, "")
     if not wanted:
         return {}
@@ -154,7 +165,7 @@ def _tls() -> dict[str, Any]:
 
 @contextlib.contextmanager
 def explained(address: Address) -> Iterator[None]:
-    """Turn the failures of the client into `IndexUnusable`."""
+    """Turn the client's errors into `IndexUnusable`."""
     from pymilvus.exceptions import MilvusException
 
     try:
@@ -162,9 +173,9 @@ def explained(address: Address) -> Iterator[None]:
     except MilvusException as error:
         said = " ".join(str(getattr(error, "message", "") or error).split())[:200]
         if address.is_lite and "Open local milvus failed" in said:
-            said = "another process has it open, or it is no collection of Milvus Lite"
+            said = "another process has it open, or it is not a collection of Milvus Lite"
         raise IndexUnusable(f"{address.text} cannot be used: {said}") from error
-    except (OSError, ValueError, RuntimeError) as error:  # gRPC's, and those of Milvus Lite
+    except (OSError, ValueError, RuntimeError) as error:  # gRPC and Milvus Lite
         raise IndexUnusable(f"{address.text} cannot be used: {first_line(error)}") from error
 
 
@@ -172,24 +183,24 @@ def explained(address: Address) -> Iterator[None]:
 
 
 def exists(address: Address) -> bool:
-    """Whether there is anything at a path of Milvus Lite, which would make it."""
+    """Whether a path of Milvus Lite exists: connecting would create it."""
     return Path(address.uri).exists()
 
 
 def size(address: Address) -> int | None:
-    """Bytes of a collection of Milvus Lite; None for a server's."""
+    """The bytes of a collection of Milvus Lite; None for a server's."""
     if not address.is_lite:
         return None
     return sum(path.stat().st_size for path in Path(address.uri).rglob("*") if path.is_file())
 
 
 def create(client: MilvusClient, address: Address, record: Record) -> None:
-    """Make an empty collection, in which searches are exact and see what was written before them."""
+    """Make an empty collection with exact search that sees everything written before."""
     schema = client.create_schema(auto_id=False, enable_dynamic_field=False)
     add_fields(schema, record.dim)
     index = client.prepare_index_params()
     index.add_index("row", index_type="FLAT", metric_type="IP")
-    for name in ("content", "path"):
+    for name in ("photo", "image", "content", "path"):
         index.add_index(name, index_type="INVERTED")
     client.create_collection(
         address.name,
@@ -202,27 +213,33 @@ def create(client: MilvusClient, address: Address, record: Record) -> None:
 
 
 def load(client: MilvusClient, address: Address) -> Record | None:
-    """What a collection says of itself, which is then ready to be asked; None if there is no collection.
+    """Load a collection into Milvus's memory and return its record; None if there is no collection.
 
-    Raises `IndexUnusable` for one that is not of this program.
+    Raises `CollectionOutdated` for an older format, `IndexTooNew` for a newer one, and `IndexUnusable` for a collection
+    of another program.
     """
     if not client.has_collection(address.name):
         return None
     kept = client.describe_collection(address.name).get("properties", {}).get(_PROPERTY)
     if kept is None:
-        raise IndexUnusable(f"{address.text} is a collection that clipsearch has not made")
+        raise IndexUnusable(f"the collection {address.text} was not made by clipsearch")
     try:
-        record = Record(**json.loads(kept))
-    except (ValueError, TypeError):
-        raise IndexUnusable(f"{address.text} is of another clipsearch, or damaged") from None
-    if record.format != FORMAT:
-        raise IndexUnusable(f"{address.text} has format {record.format}; this clipsearch knows {FORMAT}")
+        values = json.loads(kept)
+        found = int(values["format"])
+        record = Record(**values) if found == FORMAT else None
+    except (ValueError, TypeError, KeyError):
+        raise IndexUnusable(f"the record of the collection {address.text} is damaged") from None
+    if record is None:
+        of = f"the collection {address.text} has format {found} of"
+        if found > FORMAT:
+            raise IndexTooNew(f"{of} a newer clipsearch; this one knows {FORMAT}")
+        raise CollectionOutdated(f"{of} an older clipsearch, and must be published again")
     client.load_collection(address.name)
     return record
 
 
 def save(client: MilvusClient, address: Address, record: Record) -> None:
-    """Let a collection say this of itself."""
+    """Write a collection's record."""
     client.alter_collection_properties(address.name, properties=_kept(record))
 
 
@@ -230,6 +247,21 @@ def _kept(record: Record) -> dict[str, str]:
     return {_PROPERTY: json.dumps(record._asdict())}
 
 
+def every(client: MilvusClient, address: Address, expression: str, fields: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """All rows for which an expression is true, however many."""
+    with explained(address):
+        first = client.query(address.name, expression, output_fields=list(fields), limit=MOST)
+        if len(first) < MOST:  # an iterator costs four requests more
+            yield from first
+            return
+        found = client.query_iterator(address.name, batch_size=MOST, filter=expression, output_fields=list(fields))
+        try:
+            while part := found.next():
+                yield from part
+        finally:
+            found.close()
+
+
 def quoted(text: str) -> str:
-    """A text as expressions have it."""
+    """A text as a literal in an expression."""
     return json.dumps(text, ensure_ascii=False)

@@ -1,24 +1,24 @@
-"""Publish an index to a collection of Milvus, and keep it in step.
+"""Publish an index to a Milvus collection, and keep the two in step.
 
-The catalogue numbers its changes, and the collection says up to which number it has them: what is done is in
-proportion to what changed. A run that is killed goes on where the collection says, and what it does twice is the same.
+The catalogue numbers its changes, and the collection records up to which number it has them, so the work is in
+proportion to what changed. A run that was killed is continued by the next; writing a row twice changes nothing.
 """
 
 from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
-
 from clipsearch.arrays import parts
-from clipsearch.cluster import collection_filter, milvus
-from clipsearch.cluster.collection_rows import entity_of, record_of
+from clipsearch.cluster import milvus
+from clipsearch.cluster.collection_filter import EVERYTHING, PHOTOS, is_in
+from clipsearch.cluster.collection_rows import entity_of, photo_and_number, record_of
 from clipsearch.cluster.milvus import Address, Record, explained
-from clipsearch.errors import BadRequest, ModelMismatch
+from clipsearch.errors import BadRequest, CollectionOutdated, ModelMismatch
 from clipsearch.models.model import Model
 from clipsearch.paths import Collection
 from clipsearch.store.catalogue import Store
@@ -27,14 +27,14 @@ from clipsearch.store.change_log import Row
 if TYPE_CHECKING:
     from clipsearch.cluster.milvus import MilvusClient
 
-_AT_ONCE = 2_000  # rows in a message, some megabytes
-_SECONDS = 5.0  # between two records of how far it is
+_AT_ONCE = 2_000  # photos between two records of progress; rows in a message, some megabytes
+_SECONDS = 5.0  # between two records of progress
 
-Progress = Callable[[int, int], None]  # of how many photos, how many are done
+Progress = Callable[[int, int], None]  # the photos done, and all of them
 
 
 class Published(NamedTuple):
-    """What a run did: photos written, photos deleted; and how many photos the collection has now."""
+    """What a run did: photos written, photos deleted, and the photos that the collection has now."""
 
     written: int
     deleted: int
@@ -42,13 +42,13 @@ class Published(NamedTuple):
 
 
 def publish(folder: Path, place: Collection, *, replace: bool = False, progress: Progress | None = None) -> Published:
-    """Bring a collection up to date with the index in `folder`; make it if it is not there.
+    """Bring a collection up to date with the index in `folder`; create it if need be.
 
-    `replace`: also if it was published from another index. Raises `BadRequest`, `ModelMismatch`, `IndexUnusable`,
-    `IndexLocked` when it is first published while another process writes.
+    `replace` a collection of another index or of an older format. Raises `BadRequest`, `ModelMismatch`,
+    `IndexUnusable`, `CollectionOutdated`, and `IndexLocked` if another process writes when it is first published.
     """
     address = milvus.parse(place)
-    _write_changes_down(folder)
+    _start_change_log(folder)
     with Store.open(folder) as store:
         client = milvus.connect(address)
         try:
@@ -58,7 +58,7 @@ def publish(folder: Path, place: Collection, *, replace: bool = False, progress:
             milvus.disconnect(client, address)
 
 
-def _write_changes_down(folder: Path) -> None:
+def _start_change_log(folder: Path) -> None:
     with Store.open(folder) as store:
         if store.change_log.identity() is not None:
             return
@@ -72,34 +72,47 @@ class _Publisher:
 
     def __init__(self, store: Store, client: MilvusClient, address: Address, progress: Progress) -> None:
         self._store, self._client, self._address, self._progress = store, client, address, progress
-        self._identity = store.change_log.identity() or ""
+        self._log = store.change_log
         self._written = self._deleted = self._done = 0
         self._saved = time.monotonic()
 
     def run(self, replace: bool) -> Published:
-        self._record = self._begin(milvus.load(self._client, self._address), replace)
+        self._record = self._begin(self._load(replace), replace)
         self._save()
-        total = self._store.change_log.count_changed(self._record.counter)
+        total = self._log.count_changed(self._record.counter)
         if self._record.filled is not None:
-            total += self._store.change_log.count_after(self._record.filled)
+            total += self._log.count_after(self._record.filled)
             self._fill(self._record.filled, total)
         self._catch_up(total)
         if self._record.has_others:
-            self._drop_others()
+            self._delete_gone(EVERYTHING)
+            self._record = self._record._replace(has_others=False)
         self._save()
         self._client.flush(self._address.name)
-        photos = self._client.query(self._address.name, collection_filter.EVERYTHING, output_fields=["count(*)"])
+        photos = self._client.query(self._address.name, PHOTOS, output_fields=["count(*)"])
         return Published(self._written, self._deleted, photos[0]["count(*)"])
 
+    def _load(self, replace: bool) -> Record | None:
+        try:
+            return milvus.load(self._client, self._address)
+        except CollectionOutdated:
+            if not replace:
+                raise
+            self._client.drop_collection(self._address.name)
+            return None
+
     def _begin(self, record: Record | None, replace: bool) -> Record:
-        """The record to go on from. Raises `ModelMismatch`, and `BadRequest` for a collection of another index."""
+        """The record to continue from. Raises `ModelMismatch`, and `BadRequest` for a collection of another index."""
+        read, with_text = self._store.ocr_text.counts()
         fresh = Record(
             self._store.model,
             self._store.dim,
-            self._identity,
+            self._log.identity() or "",
             f"{socket.gethostname()}:{self._store.folder.absolute()}",
             [record_of(root) for root in self._store.roots()],
-            self._store.change_log.last(),
+            [self._store.images.count(), self._store.images.count_distinct(), read, with_text],
+            self._store.ocr_text.enabled(),
+            self._log.last(),
             filled=0,
         )
         if record is None:
@@ -112,55 +125,48 @@ class _Publisher:
             raise ModelMismatch(
                 f"the collection {self._address.text} has embeddings of {theirs.name}, the index of {ours.name}"
             )
-        if record.identity == self._identity:
-            return record._replace(roots=fresh.roots, origin=fresh.origin)
-        if not replace and record.origin != fresh.origin:  # the same index made anew has another identity
+        if record.identity == fresh.identity:
+            return fresh._replace(counter=record.counter, filled=record.filled, has_others=record.has_others)
+        if not replace and record.origin != fresh.origin:  # the same index has another identity after a rebuild
             raise BadRequest(f"the collection {self._address.text} was published from another index, {record.origin}")
         return fresh._replace(has_others=True)
 
     def _fill(self, after: int, total: int) -> None:
-        while rows := self._store.change_log.rows_after(after, _AT_ONCE):
-            self._upsert(rows)
-            after = rows[-1].id
-            self._went_on(self._record._replace(filled=after), len(rows), total)
+        while len(photos := self._log.photos_after(after, _AT_ONCE)):
+            self._upsert(self._log.rows_of(photos))
+            after = int(photos[-1])
+            self._advance(self._record._replace(filled=after), len(photos), total)
         self._record = self._record._replace(filled=None)
 
     def _catch_up(self, total: int) -> None:
         while True:
-            number, ids = self._store.change_log.changed_after(self._record.counter, _AT_ONCE)
-            if not len(ids):
+            number, photos = self._log.changed_after(self._record.counter, _AT_ONCE)
+            if not len(photos):
                 return
-            rows = self._store.change_log.rows_of(ids)
-            self._upsert(rows)
-            self._delete(np.setdiff1d(ids, [row.id for row in rows]).tolist())
-            self._went_on(self._record._replace(counter=number), len(ids), total)
+            self._upsert(self._log.rows_of(photos))
+            for part in parts(photos):
+                self._delete_gone(is_in("photo", part))
+            self._advance(self._record._replace(counter=number), len(photos), total)
 
-    def _drop_others(self) -> None:
-        """Delete what the catalogue does not have."""
-        found = self._client.query_iterator(
-            self._address.name, batch_size=milvus.MOST, filter=collection_filter.EVERYTHING, output_fields=["id"]
-        )
-        others: list[int] = []
-        while part := found.next():
-            ids = np.array([row["id"] for row in part], np.int64)
-            others += np.setdiff1d(ids, [row.id for row in self._store.change_log.rows_of(ids)]).tolist()
-        found.close()
-        self._delete(others)
-        self._record = self._record._replace(has_others=False)
+    def _upsert(self, rows: Iterable[Row]) -> None:
+        left = iter(rows)
+        while part := [entity_of(row) for row in islice(left, _AT_ONCE)]:
+            self._client.upsert(self._address.name, part)
+            self._written += sum(entity["stands"] for entity in part)
 
-    def _upsert(self, rows: list[Row]) -> None:
-        if rows:
-            self._client.upsert(self._address.name, [entity_of(row) for row in rows])
-            self._written += len(rows)
+    def _delete_gone(self, expression: str) -> None:
+        """Delete those rows for which an expression is true that the catalogue does not have."""
+        gone: dict[int, bool] = {}
+        rows = milvus.every(self._client, self._address, expression, ["id", "stands"])
+        while part := {row["id"]: row["stands"] for row in islice(rows, milvus.MOST)}:
+            places = {row: photo_and_number(row) for row in part}
+            counts = self._log.row_counts({photo for photo, _ in places.values()})
+            gone |= {row: part[row] for row, (photo, number) in places.items() if number >= counts.get(photo, 0)}
+        for rows_gone in parts(gone, _AT_ONCE):
+            self._client.delete(self._address.name, ids=rows_gone)
+            self._deleted += sum(gone[row] for row in rows_gone)
 
-    def _delete(self, ids: list[int]) -> None:
-        for part in parts(ids, _AT_ONCE):
-            there = self._client.query(self._address.name, collection_filter.ids_in(part), output_fields=["id"])
-            if there:
-                self._client.delete(self._address.name, ids=[row["id"] for row in there])
-                self._deleted += len(there)
-
-    def _went_on(self, record: Record, count: int, total: int) -> None:
+    def _advance(self, record: Record, count: int, total: int) -> None:
         self._record = record
         self._done += count
         self._progress(self._done, total)

@@ -80,9 +80,13 @@ def kind_of(path: bytes) -> str | None:
     return "still" if suffix in SUFFIXES or not suffix else None
 
 
+def is_unsupported(path: bytes) -> bool:
+    """Whether this is a video, by its suffix, and video support is not installed."""
+    return is_video_name(path) and not _can_read_videos()
+
+
 @functools.cache
-def can_read_videos() -> bool:
-    """Whether video support is installed. Scans skip videos without it."""
+def _can_read_videos() -> bool:
     return is_installed("video")
 
 

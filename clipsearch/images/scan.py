@@ -14,11 +14,10 @@ from enum import StrEnum
 from typing import NamedTuple, Protocol
 
 from clipsearch.errors import reason
-from clipsearch.images.kinds import HEAD, SUFFIXES, can_read_videos, is_raw_name, is_video_name, looks_like_a_photo
+from clipsearch.images.kinds import HEAD, SUFFIXES, is_raw_name, is_unsupported, is_video_name, looks_like_a_photo
 from clipsearch.images.patterns import compile_pattern, nfc
 from clipsearch.images.read import read_head
-from clipsearch.images.siblings import XmpNames, is_xmp_name
-from clipsearch.images.sidecar import token
+from clipsearch.images.siblings import XmpNames, is_xmp_name, sidecar_token
 from clipsearch.paths import list_folder
 
 BROKEN_LINK = "broken link"
@@ -90,7 +89,7 @@ class Exclusions:
 def may_be_a_photo(path: bytes, rules: Rules) -> bool:
     """Whether the name of a file may be a photo's; without a suffix, its first bytes decide."""
     suffix = os.path.splitext(path)[1].lower()
-    if _excluded_kind(path, rules) or (is_video_name(path) and not can_read_videos()):
+    if _excluded_kind(path, rules) or is_unsupported(path):
         return False
     return suffix in SUFFIXES or (rules.any_name and not suffix)
 
@@ -308,7 +307,7 @@ def _with_sidecars(file: FoundFile, sidecars: Sequence[os.DirEntry[bytes]]) -> F
     for entry in sidecars:
         with contextlib.suppress(OSError):
             found.append((entry.name, entry.stat()))
-    return file._replace(sidecars=tuple(name for name, _ in found), sidecar_token=token(found))
+    return file._replace(sidecars=tuple(name for name, _ in found), sidecar_token=sidecar_token(found))
 
 
 def _is_folder(entry: os.DirEntry[bytes], follow_links: bool) -> bool:

@@ -1,4 +1,4 @@
-"""Which files in a folder belong together, by name: a photo, its sidecars, and other files of the same shot.
+"""Files that belong to a photo: its sidecars, with the keywords in them, and other files of the same shot.
 
 Sidecars are XMP (Lightroom, darktable, digiKam), AAE (edits on iPhones) and JSON (Google Takeout).
 """
@@ -8,15 +8,21 @@ from __future__ import annotations
 import bisect
 import contextlib
 import functools
+import hashlib
 import itertools
 import os
 import re
 import stat
 from collections.abc import Iterable, Iterator
-from typing import Self
+from typing import NamedTuple, Self
 
+from clipsearch.errors import SidecarUnusable, reason
 from clipsearch.images.kinds import kind_of
+from clipsearch.images.read import nonblocking_opener
+from clipsearch.images.xmp_document import MAX_BYTES, TOO_LONG
 from clipsearch.paths import join
+
+STALE_TOKEN = 0  # a token that never matches, so that the next scan reads the sidecars again
 
 _XMP = b".xmp"
 _SIDECARS = (_XMP, b".aae", b".json")
@@ -140,6 +146,62 @@ def _has_one_name(path: bytes) -> bool:
     except OSError:
         return False
     return stat.S_ISREG(status.st_mode) and status.st_nlink == 1
+
+
+# ------------------------------------------------------------------------------------------ contents of XMP sidecars
+
+
+def sidecar_token(sidecars: Iterable[tuple[bytes, os.stat_result]]) -> int | None:
+    """A number that changes when a sidecar of a photo is added, modified or removed; None without sidecars."""
+    facts = [(name, status.st_size, status.st_mtime_ns, status.st_ctime_ns) for name, status in sidecars]
+    if not facts:
+        return None
+    digest = hashlib.blake2b(repr(facts).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little", signed=True) or STALE_TOKEN + 1
+
+
+class SidecarKeywords(NamedTuple):
+    """The keywords in a photo's sidecars, and the sidecars that could not be used: path, reason.
+
+    `unread` marks a disk error, which may be gone in the next run.
+    """
+
+    keywords: tuple[str, ...] = ()
+    ignored: tuple[tuple[bytes, str], ...] = ()
+    unread: bool = False
+
+
+def sidecar_keywords(photo: bytes, names: Iterable[bytes]) -> SidecarKeywords:
+    """Read the keywords in the sidecars of a photo; `names` are theirs."""
+    from clipsearch.images.xmp_facts import facts_of
+
+    found: dict[str, None] = {}
+    ignored: list[tuple[bytes, str]] = []
+    unread = False
+    for name in names:
+        path = os.path.join(os.path.dirname(photo), name)
+        try:
+            facts = facts_of(read_sidecar(path))
+            found.update(dict.fromkeys((*facts.keywords, *facts.people)))
+        except FileNotFoundError:  # deleted since the scan; the next one will notice
+            continue
+        except OSError as error:
+            ignored.append((path, reason(error)))
+            unread = True
+        except SidecarUnusable as error:
+            ignored.append((path, str(error)))
+    return SidecarKeywords(tuple(found), tuple(ignored), unread)
+
+
+def read_sidecar(path: bytes | str | os.PathLike[str]) -> bytes:
+    """The bytes of a sidecar. Raises `OSError`, or `SidecarUnusable` for a file that is not regular or too large."""
+    with open(path, "rb", opener=nonblocking_opener) as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise SidecarUnusable("it is not a regular file")
+        if status.st_size > MAX_BYTES:
+            raise SidecarUnusable(TOO_LONG)
+        return file.read()
 
 
 # ------------------------------------------------------------------------------------------ one shot

@@ -47,7 +47,7 @@ def answer(request: Mapping[str, Any], data: bytes, settings: Preprocess) -> Mes
 
 
 def _model_input(data: bytes, settings: Preprocess) -> Message:
-    from clipsearch.images.phash import perceptual_hash
+    from clipsearch.images.likeness import perceptual_hash
     from clipsearch.images.preprocess import decode_for, model_input
 
     began = time.perf_counter()

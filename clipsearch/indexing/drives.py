@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from typing import NamedTuple
 
-from clipsearch.images.kinds import can_read_videos, is_video_name
-from clipsearch.images.scan import FoundFile, Overlooked
+from clipsearch.images.kinds import is_unsupported
+from clipsearch.images.scan import Exclusions, FoundFile, Overlooked
 from clipsearch.paths import join
 from clipsearch.store.catalogue import Known, Root, Store
 from clipsearch.store.drives import UNKNOWN, Away, Drive, Offline, Presence
@@ -72,7 +72,7 @@ class DriveRecorder:
 
 
 def prunable_drives(presence: Presence) -> frozenset[int]:
-    """The drives that can be seen to be missing now; one that goes away later in the run is not pruned."""
+    """The drives that are visibly missing before the run; one that goes away during it is not pruned."""
     return frozenset[int]().union(*(one.drives for one in presence.away if one.why.can_be_pruned))
 
 
@@ -85,7 +85,7 @@ class DeletionCheck:
 
     def __init__(self, store: Store, root: Root, pruned: frozenset[int]) -> None:
         self._store, self._root, self._pruned = store, root, pruned
-        self._overlooked = Overlooked(root.path, root.rules)
+        self._overlooked, self._exclusions = Overlooked(root.path, root.rules), Exclusions(root.rules)
         self._refresh()
 
     def _refresh(self) -> None:
@@ -103,8 +103,8 @@ class DeletionCheck:
     def is_deleted(self, path: bytes, drive: int, *, moved: bool = False) -> bool:
         """Whether a file was deleted, or the scan rules leave it out. `moved`: another file has its contents."""
         whole = join(self._root.path, path)
-        if is_video_name(path) and not can_read_videos():
-            return False  # scans do not look for videos
+        if is_unsupported(path) and self._exclusions.rule_for(path) is None:
+            return False  # scans cannot find videos
         try:
             os.stat(whole)
         except (FileNotFoundError, NotADirectoryError):

@@ -16,13 +16,13 @@ from typing import NamedTuple
 import numpy as np
 
 from clipsearch.arrays import Array
-from clipsearch.images.kinds import can_read_videos, is_video_name
+from clipsearch.images.kinds import is_unsupported, is_video_name
 from clipsearch.images.metadata import Metadata
 from clipsearch.images.patterns import anchored
 from clipsearch.images.read import frame_hash
 from clipsearch.images.sandbox import Decoders
 from clipsearch.images.scan import BROKEN_LINK, Exclusions, FoundFile, Unreadable, has_changed, same_times, scan
-from clipsearch.images.sidecar import STALE, sidecar_keywords
+from clipsearch.images.siblings import STALE_TOKEN, sidecar_keywords
 from clipsearch.indexing.drives import DeletionCheck, DriveRecorder, Mount, prunable_drives
 from clipsearch.indexing.options import EncoderCache, Options
 from clipsearch.indexing.pipeline import Pipeline, Stages, commit_regularly
@@ -141,8 +141,7 @@ class Run:
         for found, known in _merge(found_files, self._store.photos.known(root, below)):
             if found is None:
                 assert known is not None
-                is_unseen_video = is_video_name(known.path) and not can_read_videos()
-                if is_unseen_video and exclusions.rule_for(known.path) is None:
+                if is_unsupported(known.path) and exclusions.rule_for(known.path) is None:
                     self._report.unchanged += known.error is None  # not checked: scans leave videos out
                 elif not any(relative_to(known.path, folder) is not None or not folder for folder in unreadable):
                     missing.append(_Missing(known, self._store.image_of(root, known.path)))
@@ -256,7 +255,7 @@ class Run:
         sidecars = sidecar_keywords(item.path, item.found.sidecars)
         self._report.sidecars_ignored += sidecars.ignored
         if sidecars.unread:
-            item = replace(item, found=item.found._replace(sidecar_token=STALE))
+            item = replace(item, found=item.found._replace(sidecar_token=STALE_TOKEN))
         self._put(item, image_id, None, sidecars.keywords)
 
     def _add(self, contents: Contents, metadata: Metadata, rows: Array) -> int:

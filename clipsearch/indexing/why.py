@@ -9,7 +9,7 @@ from enum import StrEnum
 
 from clipsearch.errors import counted, reason
 from clipsearch.extras import missing
-from clipsearch.images.kinds import SUFFIXES, can_read_videos, is_video_name
+from clipsearch.images.kinds import SUFFIXES, is_unsupported
 from clipsearch.images.scan import Exclusions, Setting, is_modified
 from clipsearch.paths import absolute, join, relative_to
 from clipsearch.store.catalogue import Root, Store
@@ -115,7 +115,7 @@ def _state_of_new(root: Root, below: bytes) -> tuple[State, str]:
     suffix = os.path.splitext(below)[1].lower()
     if suffix not in SUFFIXES and not (root.rules.any_name and not suffix):
         return State.NO_PHOTO, ""
-    if is_video_name(below) and not can_read_videos():
+    if is_unsupported(below):
         return State.EXCLUDED, str(missing("video"))
     parts = below.split(b"/")[:-1]
     folders = [join(root.path, b"/".join(parts[: n + 1])) for n in range(len(parts))]

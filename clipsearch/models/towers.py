@@ -13,7 +13,7 @@ IMAGE_TOWERS = (ImageTower, ConvTower, SiglipImageTower)
 
 
 def serves(model: Model, *, texts: bool, images: bool) -> bool:
-    """Whether NumPy towers exist for what is asked of a model: its texts, its images, or both."""
+    """Whether NumPy towers exist for the texts of a model, its images, or both."""
     return (not texts or any(tower.serves(model) for tower in TEXT_TOWERS)) and (
         not images or any(tower.serves(model) for tower in IMAGE_TOWERS)
     )

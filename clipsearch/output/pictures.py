@@ -195,9 +195,9 @@ def _first_usable(photos: Iterable[Photo], use: Callable[[Photo], tuple[Result, 
 
 
 def _read(photo: Photo) -> tuple[bytes, bool]:
-    if _has_old_size(photo) and content_hash(data := read(photo.path)) == photo.content:
+    if _has_old_size(photo) and content_hash(data := read(photo.file)) == photo.content:
         return data, True
-    return read(photo.path, follow_links=False), False
+    return read(photo.file, follow_links=False), False
 
 
 def _playable(video: Photo) -> tuple[OpenVideo, bool]:
@@ -212,11 +212,11 @@ def _playable(video: Photo) -> tuple[OpenVideo, bool]:
 def _open_video(video: Photo) -> tuple[BinaryIO, bool]:
     if _has_old_size(video):
         with contextlib.ExitStack() as closing:
-            file = closing.enter_context(open_file(video.path))
+            file = closing.enter_context(open_file(video.file))
             if not is_modified(os.fstat(file.fileno()), video) or _has_contents(file, video):
                 closing.pop_all()
                 return file, True
-    return open_file(video.path, follow_links=False), False
+    return open_file(video.file, follow_links=False), False
 
 
 def _has_contents(file: BinaryIO, video: Photo) -> bool:
@@ -227,7 +227,7 @@ def _has_contents(file: BinaryIO, video: Photo) -> bool:
 
 def _has_old_times(photo: Photo) -> bool:
     try:
-        status = os.stat(photo.path)
+        status = os.stat(photo.file)
     except OSError:
         return False
     return not is_modified(status, photo)
@@ -236,7 +236,7 @@ def _has_old_times(photo: Photo) -> bool:
 def _has_old_size(photo: Photo) -> bool:
     """Whether comparing contents can succeed. Raises `ImageUnusable` if there is no file."""
     try:
-        status = os.stat(photo.path)
+        status = os.stat(photo.file)
     except OSError:
-        raise ImageUnusable("not there any more") from None
+        raise ImageUnusable("moved or deleted") from None
     return stat.S_ISREG(status.st_mode) and status.st_size == photo.size

@@ -75,7 +75,7 @@ def move(groups: Sequence[Group], folder: bytes, *, dry_run: bool = False) -> It
     """
     if not any(len(group) > 1 for group in groups):
         return
-    bests = frozenset(group[0].photo.path for group in groups)
+    bests = frozenset(group[0].photo.file for group in groups)
     if dry_run:
         Manifest(folder)  # raises what a real run would
     opened: contextlib.AbstractContextManager[Manifest | None] = (
@@ -101,21 +101,21 @@ class _Mover:
         """Move one copy, then its sidecars."""
         photo = copy.photo
         try:
-            if photo.path in self._bests:
+            if photo.file in self._bests:
                 raise NotMoved("it is the best of another group", failed=False)
             file, kept = _checked(copy, best, self._folder)
         except NotMoved as error:
-            yield Move(photo.path, None, best.path, photo.size, str(error), error.failed)
+            yield Move(photo.file, None, best.file, photo.size, str(error), error.failed)
             return
-        sidecars = self._sidecars.of(photo.path)
-        top = self._free_top([photo.path, *sidecars])
+        sidecars = self._sidecars.of(photo.file)
+        top = self._free_top([photo.file, *sidecars])
         done = self._put(file, top, kept)
         yield done
         for path in sidecars if done.moved else ():
             try:
                 sidecar = read(path)
             except OSError as error:
-                yield Move(path, None, best.path, 0, reason(error), failed=True, is_sidecar=True)
+                yield Move(path, None, best.file, 0, reason(error), failed=True, is_sidecar=True)
             else:
                 yield self._put(sidecar, top, kept)._replace(is_sidecar=True)
 
@@ -196,23 +196,23 @@ def _drive_of(folder: bytes) -> bytes:
 def _checked(copy: Copy, best: Photo, folder: bytes) -> tuple[Snapshot, Snapshot]:
     """Read a copy and its best in full, and check that the copy may be moved. Raises `NotMoved`."""
     photo = copy.photo
-    best_name = f"the best, {os.fsdecode(best.path)}"
+    best_name = f"the best, {os.fsdecode(best.file)}"
     if copy.same_file:
         raise NotMoved(f"{os.fsdecode(copy.same_file[0])} is another name of it", failed=False)
     status = _unchanged(photo, "it")
-    if _is_quarantined(photo.path, folder):
+    if _is_quarantined(photo.file, folder):
         raise NotMoved("it is already in a folder of moved copies", failed=False)
     if status.st_nlink > 1:
         raise NotMoved("it has another name (a hard link), so moving it would free nothing", failed=False)
     best_status = _unchanged(best, f"{best_name},")
-    if _is_quarantined(best.path, folder):
+    if _is_quarantined(best.file, folder):
         raise NotMoved(f"{best_name}, is in a folder of moved copies")
     if may_be_one_file(status, best_status):
         raise NotMoved(f"it may be the same file as {best_name}", failed=False)
     try:
-        file, kept, equal = read_both(photo.path, best.path)
+        file, kept, equal = read_both(photo.file, best.file)
     except OSError as error:
-        name = os.fsdecode(error.filename or photo.path)
+        name = os.fsdecode(error.filename or photo.file)
         raise NotMoved(f"{name} cannot be read: {reason(error)}") from None
     for now, before, of, name in ((file, status, photo, "it"), (kept, best_status, best, f"{best_name},")):
         if not is_unchanged(now.status, before) or not (of.is_video or content_hash_from(now.sha256) == of.content):
@@ -226,7 +226,7 @@ def _checked(copy: Copy, best: Photo, folder: bytes) -> tuple[Snapshot, Snapshot
 def _unchanged(photo: Photo, name: str) -> os.stat_result:
     """The status of a photo's file. Raises `NotMoved` unless it is the regular file that was indexed."""
     try:
-        status = os.lstat(photo.path)
+        status = os.lstat(photo.file)
     except (FileNotFoundError, NotADirectoryError):
         raise NotMoved(f"{name} is gone") from None
     except OSError as error:

@@ -42,9 +42,9 @@ def hits(
 
     def line(hit: Hit) -> list[bytes]:
         if form == "paths":
-            return [hit.photo.path + end]
+            return [hit.photo.file + end]
         score = b"" if hit.score is None else b"%.4f" % hit.score
-        return [b"%d\t%s\t%s\n" % (hit.rank, score, _field(hit.photo.path))]
+        return [b"%d\t%s\t%s\n" % (hit.rank, score, _field(hit.photo.file))]
 
     first = {} if query is None else {"query": query}
     return _written(found, form, lambda hit: first | as_object(hit, with_where=with_where), line)
@@ -60,7 +60,7 @@ def as_object(hit: Hit, *, with_where: bool = False) -> dict[str, Any]:
         **photo_fields(hit.photo),
         **({"where": where} if with_where else {}),
         **({} if hit.lines is None else {"lines": [_line(line, *hit.photo.metadata[:2]) for line in hit.lines]}),
-        "similar": [path_fields(photo.path) for photo in hit.similar],
+        "similar": [path_fields(photo.file) for photo in hit.similar],
         "same_file": [path_fields(path) for path in hit.same_file],
     }
 
@@ -69,7 +69,7 @@ def photo_fields(photo: Photo) -> dict[str, Any]:
     """Path, times, size and metadata of a photo."""
     of = photo.metadata
     return {
-        **path_fields(photo.path),
+        **path_fields(photo.file),
         "width": of.width,
         "height": of.height,
         "size": photo.size,
@@ -93,14 +93,14 @@ def labels(found: Iterable[Labelled], form: str) -> Iterator[bytes]:
 
 
 def _label_lines(one: Labelled) -> Iterator[bytes]:
-    return (b"%s\t%.4f\t%s\n" % (_field(name.encode()), share, _field(one.path)) for name, share in one.labels)
+    return (b"%s\t%.4f\t%s\n" % (_field(name.encode()), share, _field(one.file)) for name, share in one.labels)
 
 
 def labels_object(one: Labelled) -> dict[str, Any]:
     """A photo with its most likely label and the probabilities of the requested ones."""
     best, probability = one.labels[0]
     every = {name: round(share, 6) for name, share in one.labels}
-    return {**path_fields(one.path), "label": best, "probability": round(probability, 6), "labels": every}
+    return {**path_fields(one.file), "label": best, "probability": round(probability, 6), "labels": every}
 
 
 def label_counts(rows: Iterable[tuple[str, int]], form: str) -> Iterator[bytes]:
@@ -162,10 +162,10 @@ def duplicates(groups: Sequence[Group], form: str, end: bytes) -> Iterator[bytes
         number, group = numbered
         if form == "tsv":
             return (
-                b"%d\t%s\t%.4f\t%s\n" % (number, copy.kind.encode(), copy.similarity, _field(copy.photo.path))
+                b"%d\t%s\t%.4f\t%s\n" % (number, copy.kind.encode(), copy.similarity, _field(copy.photo.file))
                 for copy in group
             )
-        return iter([b"".join(copy.photo.path + end for copy in group) + end])
+        return iter([b"".join(copy.photo.file + end for copy in group) + end])
 
     return _written(enumerate(groups, 1), form, lambda numbered: _group_object(*numbered), lines)
 
@@ -234,22 +234,15 @@ def status(found: Status) -> dict[str, Any]:
             "offline": None if root.offline is None else str(root.offline),
             "photos": root.photos,
             "skipped": root.skipped,
-            "hidden": root.rules.hidden,
-            "follow_links": root.rules.follow_links,
-            "any_name": root.rules.any_name,
-            "raw": root.rules.raw,
-            "video": root.rules.video,
+            **root.rules._asdict(),
             "exclude": list(root.rules.exclude),
         }
         for root in found.roots
     ]
+    names = ("model", "fingerprint", "dim", "photos", "embeddings")
     return {
         "index": found.place,
-        "model": found.model,
-        "fingerprint": found.fingerprint,
-        "dim": found.dim,
-        "photos": found.photos,
-        "embeddings": found.embeddings,
+        **{name: getattr(found, name) for name in names},
         "bytes": found.size,
         "search": found.method,
         "roots": roots,

@@ -1,7 +1,7 @@
 const cards = [...document.querySelectorAll(".card")];
 addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.altKey || event.metaKey || event.shiftKey || !cards.length) return;
-  // Groups are grids of their own, so that rows may differ in length.
+  // Each group is a separate grid, so rows differ in length.
   const rows = [...Map.groupBy(cards, (card) => card.offsetTop).values()];
   const last = cards.length - 1, at = cards.findIndex((card) => card.contains(document.activeElement));
   const row = rows.findIndex((row) => row.includes(cards[at])), column = rows[row]?.indexOf(cards[at]);

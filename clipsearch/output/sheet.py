@@ -211,7 +211,7 @@ def _card_of_hit(hit: Hit) -> Card:
     if hit.photo.time is not None:
         facts.append(f"at {text.clock(hit.photo.time)}")
     others = [
-        Others("similar", [LinkedPath.of(photo.path) for photo in hit.similar]),
+        Others("similar", [LinkedPath.of(photo.file) for photo in hit.similar]),
         Others("same file", [LinkedPath.of(path) for path in hit.same_file]),
     ]
     return _card(hit.photo, str(hit.rank), f"Photo {hit.rank}", facts, others)
@@ -233,8 +233,8 @@ def _card(photo: Photo, head: str, name: str, facts: Sequence[str], others: Sequ
     return Card(
         head=head,
         facts=facts,
-        path=LinkedPath.of(photo.path, photo.time),
-        name=f"{name}: {printable(os.path.basename(photo.path))}",
+        path=LinkedPath.of(photo.file, photo.time),
+        name=f"{name}: {printable(os.path.basename(photo.file))}",
         taken=printable(of.taken) if of.taken else None,
         camera=printable(of.camera) if of.camera else None,
         size=f"{of.width} \N{MULTIPLICATION SIGN} {of.height}",
@@ -254,7 +254,7 @@ def _thumbnails() -> Iterator[WithThumbnails]:
 
 
 def _finished(decoders: Decoders, draft: Draft) -> Card:
-    image = decoders.thumbnail(draft.photo.path, draft.photo.time)
+    image = decoders.thumbnail(draft.photo.file, draft.photo.time)
     if image is None:
         return draft.card
     image = annotated(image, draft.there, draft.lines)

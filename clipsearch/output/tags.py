@@ -14,8 +14,7 @@ from typing import NamedTuple
 
 from clipsearch.errors import ClipsearchError, SidecarUnusable, reason
 from clipsearch.images.kinds import SUFFIXES, is_raw_name
-from clipsearch.images.siblings import XmpNames, is_xmp_name, unambiguous_sidecar
-from clipsearch.images.sidecar import read_sidecar
+from clipsearch.images.siblings import XmpNames, is_xmp_name, read_sidecar, unambiguous_sidecar
 from clipsearch.images.xmp import keywords, our_keywords, path_of, with_keywords, without_ours
 from clipsearch.paths import absolute, relative_to, replacing
 from clipsearch.store.lock import lives

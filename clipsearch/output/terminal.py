@@ -44,7 +44,7 @@ def _hit_row(hit: Hit, margin: int) -> _Row:
         words.append((f"  {100 * hit.confidence:3.0f}%", "cyan"))
     suffix = "" if hit.photo.time is None else f"  {clock(hit.photo.time)}"
     count = len(hit.similar) + len(hit.same_file)
-    return _Row(words, hit.photo.path, suffix + (f"  +{count}" if count else ""))
+    return _Row(words, hit.photo.file, suffix + (f"  +{count}" if count else ""))
 
 
 def labels(found: Iterable[Labelled], width: int, *, colour: bool) -> Iterator[bytes]:
@@ -55,7 +55,7 @@ def labels(found: Iterable[Labelled], width: int, *, colour: bool) -> Iterator[b
             (
                 _Row(
                     [(_fitted(name, cells), "bold"), (f" {100 * share:3.0f}% ", "cyan"), (_bar(share), "green")],
-                    None if number else photo.path,
+                    None if number else photo.file,
                 )
                 for number, (name, share) in enumerate(photo.labels)
             ),
@@ -105,7 +105,7 @@ def _copy_rows(copy: Copy) -> Iterator[_Row]:
         (f"  {f'{of.width}x{of.height}':>11}", "dim"),
         (f"  {amount(copy.photo.size):>7}", "dim"),
     ]
-    yield _Row(words, copy.photo.path)
+    yield _Row(words, copy.photo.file)
     for path in copy.same_file:
         yield _Row([(f"{'  same file':<35}", "dim")], path)
 
@@ -183,7 +183,7 @@ def previews(hits: Iterable[Hit], width: int) -> Iterator[str]:
 
     with Decoders(1) as decoders:
         for hit in hits:
-            picture = decoders.thumbnail(hit.photo.path, hit.photo.time)
+            picture = decoders.thumbnail(hit.photo.file, hit.photo.time)
             yield "" if picture is None else preview(picture, width)
 
 

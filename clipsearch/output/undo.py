@@ -77,9 +77,9 @@ def _restore(entry: Entry, manifest: Manifest, *, dry_run: bool) -> bool:
 def _check_put_back_by_hand(entry: Entry) -> None:
     """Raise `NotMoved` if a file that has left the folder is not in its original place."""
     if not os.path.lexists(entry.source):
-        raise NotMoved("it is neither there nor in its original place")
+        raise NotMoved("it is gone, and not in its original place either")
     if not (_is_regular(entry.source) and read(entry.source).sha256.hex() == entry.sha256):
-        raise NotMoved("it is not there any more, and another file is in its original place")
+        raise NotMoved("it is gone, and another file is in its original place")
 
 
 def _check_place(entry: Entry) -> None:

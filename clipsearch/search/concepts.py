@@ -1,7 +1,7 @@
-"""Names for what a few example photos show, such as a person or a place: the mean of their embeddings.
+"""Concepts: names for what a few example photos show, such as a person or a place; the mean of their embeddings.
 
-They lie beside an index in `concepts.json`, which keeps the examples' paths, hashes and embeddings, so that a concept
-outlives its examples and, while these or copies of them are there, a change of model.
+`concepts.json` in the index folder has the paths, hashes and embeddings of the examples. So a concept survives the
+deletion of its examples and, as long as they or copies of them exist, a change of model.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from filelock import FileLock, Timeout
 
 from clipsearch.arrays import Array, unit_rows
 from clipsearch.errors import BadRequest, ConceptsDamaged, ImageUnusable, IndexUnusable, reason
-from clipsearch.images.read import content_hash
+from clipsearch.images.read import content_hash, read
 from clipsearch.paths import replacing
 from clipsearch.search.embed import Embedder
 
 FILE = "concepts.json"
-KEPT = "concepts.kept.json"  # the same, written after it: one of the two is whole at any time
-SECONDS_TO_WAIT = 30.0
+BACKUP = "concepts.kept.json"  # written second, so one of the two is always intact
+_LOCK_SECONDS = 30.0
 _NAME = re.compile(r"[\w][\w.-]*")
 
 
 class Example(NamedTuple):
-    """A photo that shows a concept, with its unit row (dim,) under the model of a fingerprint."""
+    """A photo of a concept; `row` (dim,) is its unit row under the model with the fingerprint `model`."""
 
     path: bytes
     content: bytes
@@ -41,27 +41,27 @@ class Example(NamedTuple):
 
 
 class Concepts:
-    """The concepts beside an index."""
+    """The concepts of an index."""
 
     def __init__(self, folder: Path) -> None:
-        """Raises `ConceptsDamaged` or `IndexUnusable` when they cannot be read."""
-        self._path, self._kept = folder / FILE, folder / KEPT
+        """Raises `ConceptsDamaged` or `IndexUnusable`."""
+        self._path, self._backup = folder / FILE, folder / BACKUP
         self._examples = _read(self._path)
 
     def names(self) -> list[str]:
-        """In order."""
+        """Sorted."""
         return sorted(self._examples)
 
     def examples(self, name: str) -> list[Example]:
-        """Raises `BadRequest` when no concept has the name."""
+        """Raises `BadRequest` if there is no such concept."""
         name = checked_name(name)
         if name not in self._examples:
-            known = ", ".join(f"@{name}" for name in self.names()) or "none yet"
-            raise BadRequest(f"there is no concept @{name}; there are: {known}")
+            known = ", ".join(f"@{name}" for name in self.names()) or "none"
+            raise BadRequest(f"there is no concept @{name}; existing ones: {known}")
         return self._examples[name]
 
     def add(self, name: str, photos: Iterable[tuple[bytes, bytes]], embedder: Embedder) -> int:
-        """Give a concept more examples, each what it came from and its bytes; returns how many it has then."""
+        """Add examples to a new or existing concept, as pairs of path and bytes; returns how many it has now."""
         name = checked_name(name)
         fresh = {
             content_hash(data): Example(
@@ -75,28 +75,26 @@ class Concepts:
         return len(of_name)
 
     def remove(self, name: str) -> None:
-        """Forget a concept; its examples are not touched."""
+        """Remove a concept, but not the photos."""
         with self._changing():
             self.examples(name)
             del self._examples[checked_name(name)]
 
     def row(self, name: str, embedder: Embedder) -> Array:
-        """The unit row (dim,) of a concept. Raises `BadRequest` if the model has changed and an example is gone."""
+        """The unit row (dim,) of a concept. Raises `BadRequest` if the model changed and an example was deleted."""
         name = checked_name(name)
         examples = self.examples(name)
         fresh = [self._fresh(name, example, embedder) for example in examples]
         if any(new is not old for new, old in zip(fresh, examples, strict=True)):
-            with contextlib.suppress(IndexUnusable), self._changing():  # it can be computed again
+            with contextlib.suppress(IndexUnusable), self._changing():  # computed again next time
                 self._examples[name] = fresh
         mean: Array = unit_rows(np.mean([example.row for example in fresh], axis=0)[None])[0]
         return mean
 
     def _fresh(self, name: str, example: Example, embedder: Embedder) -> Example:
-        sound = example.row.shape == (embedder.model.dim,) and abs(float(np.linalg.norm(example.row)) - 1) < 0.01
-        if example.model == embedder.model.fingerprint and sound:
+        is_valid = example.row.shape == (embedder.model.dim,) and abs(float(np.linalg.norm(example.row)) - 1) < 0.01
+        if example.model == embedder.model.fingerprint and is_valid:
             return example
-        from clipsearch.images.read import read
-
         path = os.fsdecode(example.path)
         row = embedder.indexed(example.content)
         if row is None:
@@ -104,16 +102,16 @@ class Concepts:
                 row = embedder.image(read(path), path)
             except ImageUnusable as error:
                 raise BadRequest(
-                    f"@{name} was made with another model, and its example {path} cannot be used: {error};"
-                    " remove the concept and make it anew"
+                    f"@{name} was created with another model, and its example {path} cannot be read: {error};"
+                    " remove the concept and create it again"
                 ) from None
         return example._replace(model=embedder.model.fingerprint, row=row)
 
     @contextlib.contextmanager
     def _changing(self) -> Iterator[None]:
-        """What the block changes is kept, with what others have changed meanwhile."""
+        """Lock and reload the file, then write what the block changed."""
         try:
-            with FileLock(self._path.with_suffix(".lock"), timeout=SECONDS_TO_WAIT, mode=0o600):
+            with FileLock(self._path.with_suffix(".lock"), timeout=_LOCK_SECONDS, mode=0o600):
                 self._examples = _read(self._path)
                 yield
                 self._write()
@@ -123,28 +121,25 @@ class Concepts:
             raise IndexUnusable(f"{self._path} cannot be written: {reason(error)}") from None
 
     def _write(self) -> None:
-        """Write the concepts, and keep the file that was there: nothing else could restore it."""
+        """Write the file, then its backup: the rest of the index cannot restore concepts."""
         concepts = {name: [_to_json(one) for one in self._examples[name]] for name in self.names()}
         with replacing(self._path, private=True) as path:
             path.write_text(json.dumps({"checksum": _checksum(concepts), "concepts": concepts}, indent=1), "utf-8")
-        with replacing(self._kept, private=True) as path:
+        with replacing(self._backup, private=True) as path:
             path.write_bytes(self._path.read_bytes())
 
 
 def restore(folder: Path) -> bool:
-    """Put the last good concepts in the place of damaged ones; says whether that was needed.
-
-    Raises `ConceptsDamaged` when there are no good ones.
-    """
+    """Replace a damaged file by its backup; returns whether it did. Raises `ConceptsDamaged` if both are damaged."""
     try:
         _read(folder / FILE)
     except ConceptsDamaged:
-        kept = folder / KEPT
-        if not kept.is_file():
+        backup = folder / BACKUP
+        if not backup.is_file():
             raise
-        _read(kept)
+        _read(backup)
         with replacing(folder / FILE, private=True) as path:
-            path.write_bytes(kept.read_bytes())
+            path.write_bytes(backup.read_bytes())
         return True
     return False
 
@@ -161,7 +156,7 @@ def _read(path: Path) -> dict[str, list[Example]]:
     except OSError as error:
         raise IndexUnusable(f"{path} cannot be read: {reason(error)}") from None
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        raise ConceptsDamaged(f"{path} is damaged: it does not hold concepts") from None
+        raise ConceptsDamaged(f"{path} is damaged") from None
 
 
 def _checksum(concepts: dict[str, Any]) -> int:
@@ -169,10 +164,10 @@ def _checksum(concepts: dict[str, Any]) -> int:
 
 
 def checked_name(name: str) -> str:
-    """A concept's name without the @ that may stand before it. Raises `BadRequest` when it cannot be one."""
+    """A concept's name without its optional @. Raises `BadRequest` if it is not valid."""
     bare = name.removeprefix("@")
     if not _NAME.fullmatch(bare):
-        raise BadRequest(f"'{name}' is no name for a concept; use letters, digits, - and _")
+        raise BadRequest(f"'{name}' is not a valid concept name; use letters, digits, - and _")
     return bare
 
 

@@ -1,9 +1,9 @@
-"""How sure a model is that a photo shows what was asked for, rather than something else.
+"""How sure the model is that a photo shows the query, as a probability.
 
-A cosine has no fixed scale. The probability that zero-shot classification gives a text against a background of other
-texts has one: it is 0 to 1, and depends on the photo and the text, not on what else is in the index. The background is
-what photos commonly show, in broad words: against the breeds of dogs, "a dog" would never win. Texts that mean nearly
-what was asked for do not compete with it.
+Cosines have no fixed scale. So the query competes with a background of other texts in zero-shot classification: the
+result is 0 to 1, and depends on the photo and the query, not on the rest of the index. The background is what photos
+commonly show, in broad terms: against a list of breeds, "a dog" would never win. Near synonyms of the query do
+not compete with it.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from clipsearch.search.embed import Embedder
 from clipsearch.search.hit import Hit
 from clipsearch.search.question import CUT
 
-# Of the model's own scale. With the whole of it, half of what is kept at any threshold is wrong, and the best shares of
-# right and kept lie between 0.9 and 1; with this part they lie in the middle.
-_SOFTENED = 0.7
+# Temperature: a factor for the model's logit scale. Without it, precision is at most 0.5 at any threshold, and all
+# useful thresholds lie between 0.9 and 1.
+_SOFTENING = 0.7
 
-_NEAR = 2.0  # standard deviations above the mean of the background's own cosines: texts as near mean nearly the same
+_SYNONYM = 2.0  # standard deviations above the mean cosine of background texts; those nearer to a query are synonyms
 
 BACKGROUND = """
 a person, a man, a woman, a child, a baby, a group of people, a crowd, a portrait, a face, a hand, a family,
@@ -42,27 +42,27 @@ a drawing, a painting, a sculpture, a pattern, a texture, a logo, a cartoon, a d
 
 
 class Background:
-    """The texts that a query competes with, embedded by a model."""
+    """The embedded background texts of a model."""
 
     def __init__(self, embedder: Embedder) -> None:
-        self._scale = _SOFTENED * embedder.logit_scale
-        self._rows = embedder.texts(prompts(), keep=True)
+        self._scale = _SOFTENING * embedder.logit_scale
+        self._rows = embedder.texts(prompts(), always_cache=True)
         cosines = (self._rows @ self._rows.T)[np.triu_indices(len(self._rows), 1)]
-        self._near = float(cosines.mean() + _NEAR * cosines.std())
+        self._synonym = float(cosines.mean() + _SYNONYM * cosines.std())
 
     def confidence(self, text: Array, photos: Array) -> Array:
-        """The probability (n,) of the unit row `text` (dim,) for each of the unit rows `photos` (n, dim)."""
-        others = self._rows[self._rows @ text < self._near]
+        """The probability (n,) that each of the unit rows `photos` (n, dim) shows the unit row `text` (dim,)."""
+        others = self._rows[self._rows @ text < self._synonym]
         return softmax(self._scale * (photos @ np.concatenate([text[None], others]).T))[:, 0]
 
 
 def prompts() -> list[str]:
-    """The texts of the background."""
+    """The background texts."""
     return [" ".join(text.split()) for text in BACKGROUND.split(",")]
 
 
 def dividing_line(hits: Sequence[Hit]) -> int | None:
-    """How many of the first hits match the query: the split with the most confident ones before and others after it.
+    """How many of the first hits match: the split with the most confident hits before it and unconfident ones after.
 
     None if the hits have no confidence.
     """

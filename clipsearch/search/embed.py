@@ -1,4 +1,4 @@
-"""Embed texts and images with the model of an index. Cached texts and indexed images are looked up, not embedded."""
+"""Embed texts and images with the model of an index. Cached texts and indexed images are not embedded again."""
 
 from __future__ import annotations
 
@@ -29,31 +29,31 @@ if TYPE_CHECKING:
     from clipsearch.models.layers import Parts
     from clipsearch.models.siglip import SiglipImageTower
 
-_MOST_KEPT = 4_000  # texts of one call that are cached; more would evict what people asked for
+_MAX_CACHED = 4_000  # texts per call; more would evict the queries that people type
 _DECODE_SECONDS = 20.0  # for an untrusted image
-_FEW, _BATCH = 8, 16  # images that are embedded one by one; images per batch beyond that
+_FEW, _BATCH = 8, 16  # up to 8 images are embedded one by one, more in batches of 16
 
 
 def cold_encoder(model: Model, *, texts: bool, images: bool) -> Encoder:
-    """The encoder that starts fastest. Imported here, as cached texts need none."""
+    """The encoder that starts fastest. Imported on first use: cached texts need none."""
     from clipsearch.models import encoders
 
     return encoders.cold_encoder(model, texts=texts, images=images)
 
 
 class Embedder:
-    """The model of an index, loaded on first use and kept."""
+    """Embeds with the model of an index, which is loaded on first use and stays in memory."""
 
-    def __init__(self, store: Searchable, *, keep_texts: bool = True) -> None:
-        """`keep_texts`: cache new texts; what somebody is still typing should not be cached."""
+    def __init__(self, store: Searchable, *, cache_texts: bool = True) -> None:
+        """`cache_texts` as for `Index`."""
         self.model = Model.from_json(store.model)
         self.store = store
         self._encoders: dict[bool, Encoder] = {}  # for texts, and for images
         self._recent: dict[str, Array] = {}
-        self._keep_texts = keep_texts
+        self._cache_texts = cache_texts
 
     def serves(self, store: Searchable) -> bool:
-        """Use another store from now on, if it has the same model; False if not."""
+        """Switch to another store if it has the same model. Returns whether it has."""
         if Model.from_json(store.model).fingerprint != self.model.fingerprint:
             return False
         self.store = store
@@ -61,30 +61,30 @@ class Embedder:
 
     @property
     def logit_scale(self) -> float:
-        """The factor that the model applies to cosines before a softmax."""
+        """The factor by which the model multiplies cosines before a softmax."""
         return self._encoder(texts=True).logit_scale
 
-    def texts(self, texts: Sequence[str], *, keep: bool = False) -> Array:
-        """Unit rows (n, dim). `keep`: cache new ones regardless of `keep_texts`."""
+    def texts(self, texts: Sequence[str], *, always_cache: bool = False) -> Array:
+        """Unit rows (n, dim). `always_cache`: cache new ones even if `cache_texts` is off."""
         fingerprint, dim = self.model.fingerprint, self.store.dim
         rows = {text: self._recent[text] for text in texts if text in self._recent}
         new = [text for text in dict.fromkeys(texts) if text not in rows]
         if new:
-            kept = cache.text_embeddings(fingerprint, new)
-            rows |= {text: row for text, row in kept.items() if len(row) == dim}
+            stored = cache.text_embeddings(fingerprint, new)
+            rows |= {text: row for text, row in stored.items() if len(row) == dim}
             new = [text for text in new if text not in rows]
         if new:
             fresh = dict(zip(new, self._encoder(texts=True).encode_texts(new), strict=True))
-            if (keep or self._keep_texts) and len(new) <= _MOST_KEPT:
+            if (always_cache or self._cache_texts) and len(new) <= _MAX_CACHED:
                 cache.keep_text_embeddings(fingerprint, fresh)
             rows |= fresh
-        self._recent = rows if len(rows) + len(self._recent) > _MOST_KEPT else self._recent | rows
+        self._recent = rows if len(rows) + len(self._recent) > _MAX_CACHED else self._recent | rows
         return np.stack([rows[text] for text in texts]) if texts else np.empty((0, dim), np.float32)
 
     def image(self, source: Any, name: str = "", decoders: Decoders | None = None) -> Array:
-        """The unit row (dim,) of an image, from any source that `Term` knows. Raises `BadRequest` that says `name`.
+        """The unit row (dim,) of an image, from any source that `Term` accepts. Raises `BadRequest`, naming it `name`.
 
-        Without `decoders`, which take a moment to start, this process decodes: for the one image of a query.
+        Without `decoders`, the image is decoded in this process, which is faster for a single one.
         """
         if isinstance(source, np.ndarray):
             row: Array = source
@@ -96,9 +96,9 @@ class Embedder:
         return known if known is not None else self.prepared(_decoded(data, name, self.model.preprocess, decoders))
 
     def images(self, sources: Sequence[Any], *, untrusted: bool = False, name: str = "") -> Array:
-        """Unit rows (n, dim) of images; many are decoded in parallel and embedded in batches. Raises `BadRequest`.
+        """Unit rows (n, dim) of images. Many are decoded in parallel and embedded in batches. Raises `BadRequest`.
 
-        `untrusted`: always decode in another process. `name` is what messages call an image in memory.
+        `untrusted`: decode in a separate process in any case. Messages call an image in memory `name`.
         """
         out = np.empty((len(sources), self.store.dim), np.float32)
         if len(sources) <= _FEW:
@@ -112,7 +112,7 @@ class Embedder:
         cores, how = usable_cores(), self.model.preprocess
         encoder = encoder_for(self.model, "auto", "auto", cores, lambda precision, cosine: None)
 
-        def loaded() -> Iterator[tuple[int, Any, str]]:  # in the calling thread, which owns SQLite's connection
+        def loaded() -> Iterator[tuple[int, Any, str]]:  # runs in the calling thread, which owns the SQLite connection
             for number, source in enumerate(sources):
                 if isinstance(source, np.ndarray) or hasattr(source, "convert"):
                     yield number, source, ""
@@ -169,21 +169,21 @@ class Embedder:
 
         encoder = numpy_encoder(self.model, texts=False, images=True)
         if encoder is None:
-            raise BadRequest(f"{self.model.name} cannot say where in a photo something is")
+            raise BadRequest(f"{self.model.name} cannot locate things in photos")
         return encoder.image_tower
 
     def parts(self, pixels: Pixels) -> Parts:
-        """The embeddings of the parts of a model input that was prepared with `for_parts`."""
+        """The embeddings of the patches of a model input, which must be preprocessed by `for_parts`."""
         return self._tower.parts(pixels)
 
     @property
     def for_parts(self) -> Preprocess:
-        """The preprocessing for `parts`. Raises `BadRequest` if the model cannot locate things."""
+        """The preprocessing for `parts`. Raises `BadRequest` if the model cannot locate things in photos."""
         how = self.model.preprocess
         return replace(how, size=(self._tower.zoom * how.size[0], self._tower.zoom * how.size[1]))
 
     def indexed(self, content: bytes) -> Array | None:
-        """The unit row (dim,) in the index for a content hash."""
+        """The unit row (dim,) of an indexed image by its content hash; None if it is not indexed."""
         image_id = self.store.find_image(content)
         if image_id is None:
             return None
@@ -192,14 +192,14 @@ class Embedder:
 
     def _encoder(self, *, texts: bool) -> Encoder:
         if texts not in self._encoders:
-            # Only NumPy encoders are loaded for one of the two.
-            whole = next((e for e in self._encoders.values() if e.does_both), None)
-            self._encoders[texts] = whole or cold_encoder(self.model, texts=texts, images=not texts)
+            # NumPy encoders load one tower; the others load both, so one serves texts and images.
+            loaded = next((encoder for encoder in self._encoders.values() if encoder.does_both), None)
+            self._encoders[texts] = loaded or cold_encoder(self.model, texts=texts, images=not texts)
         return self._encoders[texts]
 
 
 def image_bytes(source: Any) -> bytes:
-    """The bytes of an image: a path, a URL, a file's bytes, or an open binary file. Raises `BadRequest`."""
+    """The file contents of an image given by path, URL, bytes or open binary file. Raises `BadRequest`."""
     from clipsearch.images import read
 
     if isinstance(source, bytes):
@@ -223,7 +223,7 @@ def image_bytes(source: Any) -> bytes:
 
 
 def image_name(source: Any) -> str:
-    """What messages call an image."""
+    """What messages call an image: its path or URL, "the image on stdin" or "an image"."""
     if isinstance(source, str | os.PathLike):
         return os.fsdecode(source)
     return "an image" if isinstance(source, bytes) or not hasattr(source, "read") else "the image on stdin"

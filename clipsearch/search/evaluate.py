@@ -1,4 +1,4 @@
-"""How well an index finds what people say of its photos: recall at k and median rank, for a list of captions."""
+"""Retrieval quality of an index on captioned photos: recall at k and median rank, in both directions."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from clipsearch.errors import BadRequest
 from clipsearch.search.embed import Embedder
 from clipsearch.store.catalogue import Store
 
-_BLOCK = 2048  # rows and columns of scores that are in memory at once
-_TIE = np.float32(1e-6)  # scores as close as this are equal but for the order in which they were summed
+_BLOCK = 2048  # rows and columns of scores to hold in memory
+_TIE = np.float32(1e-6)  # scores this close differ only by rounding
 
 
 @dataclass(frozen=True, slots=True)
 class Recall:
-    """Over all queries: the share with a right answer among the best 1, 5 and 10, and the median of its rank."""
+    """The share of queries with a right answer among the first 1, 5 and 10, and the median rank of that answer."""
 
     at_1: float
     at_5: float
@@ -28,14 +28,14 @@ class Recall:
 
     @staticmethod
     def of(ranks: Ids) -> Recall:
-        """From the rank (n,) of the best right answer to each query, 1 for the best of all."""
+        """From the rank (n,) of the best right answer to each query, counted from 1."""
         at_1, at_5, at_10 = (float((ranks <= k).mean()) for k in (1, 5, 10))
         return Recall(at_1, at_5, at_10, float(np.median(ranks)))
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """Both directions, and what they were measured on. `missing` are listed photos that the index does not have."""
+    """Both directions, and the data: `captions` and `photos` given, `among` all images; `missing` are not indexed."""
 
     model: str
     captions: int
@@ -47,16 +47,16 @@ class Evaluation:
 
 
 def evaluate(store: Store, pairs: Iterable[tuple[bytes, str]]) -> Evaluation:
-    """Ask an index for the photos (path, caption) by their captions, and the other way round.
+    """Search for photos by their captions, and for captions by their photos; `pairs` are (path, caption).
 
-    Text to image: each distinct caption is asked among all images of the index; every photo that it is said of is
-    right. Image to text: each photo is asked among the distinct captions. Photos of equal content are one, and a file
-    that is gone by now counts like any other. Raises `NoIndex` for an empty index, `BadRequest` when none of the photos
-    is in it, and what loading the model raises.
+    Text to image: each distinct caption is a query against all images of the index, and every photo that has it is a
+    right answer. Image to text: each photo is a query against the distinct captions. Identical photos count once,
+    deleted ones like any other. Raises `IndexEmpty`, `BadRequest` if none of the photos is indexed, and what loading
+    the model raises.
     """
     store.require_photos()
     roots = store.roots()
-    numbers: dict[str, int] = {}  # of the captions
+    numbers: dict[str, int] = {}  # by caption
     said: set[tuple[int, int]] = set()
     missing: dict[bytes, None] = {}
     for path, caption in pairs:
@@ -67,9 +67,9 @@ def evaluate(store: Store, pairs: Iterable[tuple[bytes, str]]) -> Evaluation:
         else:
             said.add((numbers.setdefault(caption, len(numbers)), image_id))
     if not said and not missing:
-        raise BadRequest("the list is empty; write a path, a tab and a caption a line")
+        raise BadRequest("the list is empty; write one path, a tab and a caption per line")
     if not said:
-        raise BadRequest(f"none of the listed photos is in the index, such as {os.fsdecode(next(iter(missing)))}")
+        raise BadRequest(f"none of the listed photos is indexed, such as {os.fsdecode(next(iter(missing)))}")
     caption_of, id_of = np.array(sorted(said), np.int64).T
     embedder = Embedder(store)
     texts = embedder.texts(list(numbers))
@@ -93,9 +93,9 @@ def evaluate(store: Store, pairs: Iterable[tuple[bytes, str]]) -> Evaluation:
 def ranks(queries: Array, gallery: Iterable[tuple[Ids, Array]], asked: Ids, answer: Ids, right: Array) -> Ids:
     """The rank (q,) of the best right answer to each of the unit rows `queries` (q, dim).
 
-    `gallery` are blocks of ids (n,), in order, and unit rows (n, dim). The right answers are pairs: the query's number
-    `asked` (p,), the id `answer` (p,) and their cosine `right` (p,). One more than the wrong answers that score as
-    much or more: a model that gives everything the same score finds nothing.
+    `gallery` has blocks of ids (n,), in order, and unit rows (n, dim). Pair p says that the id `answer[p]` is right for
+    the query number `asked[p]`, with the cosine `right[p]`. Wrong answers with the same score rank first, so a model
+    that scores everything alike finds nothing.
     """
     best = np.full(len(queries), -np.inf, np.float32)
     np.maximum.at(best, asked, right)

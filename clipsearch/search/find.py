@@ -1,4 +1,4 @@
-"""Find photos: terms become one query embedding; the nearest photos that pass a filter become ranked hits."""
+"""Search: terms are combined into one query embedding, and the closest photos that pass a filter are ranked."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import numpy as np
 from clipsearch.arrays import Array, unit_rows
 from clipsearch.errors import BadArgument, BadRequest, ImageUnusable
 from clipsearch.search.embed import Embedder
+from clipsearch.search.files_on_disk import FilesOnDisk
 from clipsearch.search.hit import Hit
-from clipsearch.search.present import Present
 from clipsearch.search.question import CONCEPT, DEFAULT_LIMITS, PHOTO, TEXT, Limits, Term
 from clipsearch.store.filters import EVERYTHING, Filter
 from clipsearch.store.photo import Photo
@@ -23,14 +23,14 @@ from clipsearch.store.searchable import Searchable
 if TYPE_CHECKING:
     from clipsearch.search.confidence import Background
 
-FIRST_LOOK = 64  # candidates to start with when hits may be rejected or folded
+FIRST_BATCH = 64  # candidates to start with if some may be rejected or grouped
 
 
 class LeftOut(NamedTuple):
-    """What a question did not search.
+    """What a search left out.
 
-    `offline` are indexed folders with the reason; `unknown` files that were listed and are not indexed; `unreadable`
-    folders with the number of photos that could not be checked; `changed` files that may show something else by now.
+    `offline`: indexed folders, with the reason. `unknown`: files in `Filter.files` that are not indexed. `unreadable`:
+    folders, with the number of photos that could not be checked. `changed`: files modified since they were indexed.
     """
 
     offline: Mapping[bytes, str] = MappingProxyType({})
@@ -40,65 +40,65 @@ class LeftOut(NamedTuple):
 
 
 class Searcher:
-    """Searches the photos of one index that pass a filter."""
+    """Searches the photos of an index that pass a filter."""
 
     def __init__(self, store: Searchable, filter: Filter = EVERYTHING, embedder: Embedder | None = None) -> None:
         """Raises `IndexEmpty`, `BadRequest` and `NotIndexed`."""
         store.require_photos()
         self.selection = store.select(filter)
         self.embedder = embedder or Embedder(store)
-        self.present = Present()
+        self.files = FilesOnDisk()
         self.store = store
         self._background: Background | None = None
 
     @property
     def left_out(self) -> LeftOut:
-        """What was not searched so far; complete when all hits have been read."""
+        """What was left out so far. Complete once all hits have been read."""
         offline = {root.path: str(why) for root, why in self.selection.offline.items()}
-        return LeftOut(offline, self.selection.missing, dict(self.present.hidden), list(self.present.changed))
+        return LeftOut(offline, self.selection.missing, dict(self.files.unreadable), list(self.files.modified))
 
     def query(self, terms: Sequence[Term] = (), limits: Limits = DEFAULT_LIMITS) -> list[Hit]:
         """At most `limits.k` hits, best first; without terms, newest first.
 
-        Files that were deleted since they were indexed are left out. Raises `BadRequest`, and what encoding raises.
+        Files deleted since they were indexed are left out. Raises `BadRequest`, and the errors of encoding.
         """
         limits.check(terms)
-        folds_or_refuses = limits.min_confidence is not None or limits.unique
-        fold = self._fold(limits)
+        drops_hits = limits.min_confidence is not None or limits.unique
+        group = self._grouping(limits)
         hits: list[Hit] = []
-        found: list[Hit] = []
-        first = max(limits.k, FIRST_LOOK) if folds_or_refuses else limits.k
-        for part in self._ranked(terms, first, limits):
-            good = self._good(part, terms, limits)
-            found += good
-            hits = fold(found)
+        accepted: list[Hit] = []
+        first = max(limits.k, FIRST_BATCH) if drops_hits else limits.k
+        for batch in self._ranked(terms, first, limits):
+            good = self._good(batch, terms, limits)
+            accepted += good
+            hits = group(accepted)
             if len(hits) >= limits.k or not good:
                 break
         return [hit._replace(rank=rank) for rank, hit in enumerate(hits[: limits.k], 1)]
 
-    def _fold(self, limits: Limits) -> Callable[[list[Hit]], list[Hit]]:
-        """The function that turns all hits found so far into results."""
+    def _grouping(self, limits: Limits) -> Callable[[list[Hit]], list[Hit]]:
+        """The function that groups copies if `limits.unique` is set, else returns hits as they are."""
         if not limits.unique:
-            return lambda found: found
-        from clipsearch.search.fold import Fold  # which brings Pillow
+            return lambda hits: hits
+        from clipsearch.search.fold import Fold  # imports Pillow
 
-        return functools.partial(Fold(self.store, self.selection, self.present), similarity=limits.similarity)
+        return functools.partial(Fold(self.store, self.selection, self.files), similarity=limits.similarity)
 
     def with_confidence(self, hits: list[Hit], terms: Sequence[Term]) -> list[Hit]:
-        """Add the confidence of each hit: that of the text it is least likely to show. Unchanged without texts."""
-        asked = [self.row(term) for term in terms if term.asks_for_text]
-        if not hits or not asked or all(hit.confidence is not None for hit in hits):
+        """Add confidences. With several texts, the lowest counts; without texts, hits are returned unchanged."""
+        texts = [self.row(term) for term in terms if term.asks_for_text]
+        if not hits or not texts or all(hit.confidence is not None for hit in hits):
             return hits
         if self._background is None:
             from clipsearch.search.confidence import Background
 
             self._background = Background(self.embedder)
         rows = self._rows(hits)
-        least = np.min([self._background.confidence(text, rows) for text in asked], axis=0)
-        return [hit._replace(confidence=value) for hit, value in zip(hits, least.tolist(), strict=True)]
+        lowest = np.min([self._background.confidence(text, rows) for text in texts], axis=0)
+        return [hit._replace(confidence=value) for hit, value in zip(hits, lowest.tolist(), strict=True)]
 
     def with_where(self, hits: list[Hit], terms: Sequence[Term]) -> list[Hit]:
-        """Add the part of each photo that matches; None if its file can no longer be read."""
+        """Add the part of each photo that matches, or None if its file can no longer be read."""
         from clipsearch.search.where import Finder
 
         if not terms:
@@ -106,10 +106,10 @@ class Searcher:
         row, out = self.embed(terms), []
         with Finder(self.embedder) as finder:
             for hit in hits:
-                there = None
+                where = None
                 with contextlib.suppress(ImageUnusable):
-                    there, _ = finder.where(row, self._bytes_of(hit.photo))
-                out.append(hit._replace(where=there))
+                    where, _ = finder.where(row, self._bytes_of(hit.photo))
+                out.append(hit._replace(where=where))
         return out
 
     @staticmethod
@@ -117,7 +117,7 @@ class Searcher:
         """A photo's file, or a JPEG of a video's frame."""
         from clipsearch.images.sandbox import Decoders, VideoFrame, picture_of
 
-        picture = picture_of(photo.path, photo.time)
+        picture = picture_of(photo.file, photo.time)
         if not isinstance(picture, VideoFrame):
             return picture
         with Decoders(1) as decoders:
@@ -131,7 +131,7 @@ class Searcher:
         return [hit._replace(lines=tuple(matching(of.get(hit.photo.image_id, ()), reads))) for hit in hits]
 
     def row(self, term: Term) -> Array:
-        """The unit row (dim,) of a term, whatever its weight. Raises `BadRequest`."""
+        """The unit row (dim,) of a term, before weighting. Raises `BadRequest`."""
         if term.kind == CONCEPT:
             from clipsearch.search.concepts import Concepts
 
@@ -141,7 +141,7 @@ class Searcher:
         if term.kind == PHOTO:
             row = self.embedder.indexed(bytes.fromhex(term.content))
             if row is None:
-                raise BadRequest("a photo of this question is no longer in the index")
+                raise BadRequest("a photo in the query is no longer in the index")
             return row
         if term.kind == TEXT and isinstance(term.content, str):
             text: Array = self.embedder.texts([term.content])[0]
@@ -149,7 +149,7 @@ class Searcher:
         return self.embedder.image(term.content, term.name)
 
     def embed(self, terms: Sequence[Term]) -> Array:
-        """The unit row (dim,) of a query: the normalised weighted sum of its terms' rows."""
+        """The unit row (dim,) of a query: the weighted sum of its terms, normalised. Raises `BadRequest`."""
         if not any(term.weight > 0 for term in terms):
             raise BadRequest("the query only says what to avoid; add a text or an image to look for")
         total = np.zeros(self.store.dim, np.float32)
@@ -167,9 +167,9 @@ class Searcher:
         return hits
 
     def _ranked(self, terms: Sequence[Term], first: int, limits: Limits) -> Iterator[list[Hit]]:
-        """All photos, best first, in parts; each is three times the size of everything before it."""
+        """All photos, best first, in batches; each is three times as large as all before it together."""
         if terms:
-            self.store.read_ahead()  # from a cold disk, while the model loads
+            self.store.read_ahead()  # read the embeddings from disk while the model loads
         find = self._newest if not terms else self._nearest(self.embed(terms), limits)
         seen, wanted = 0, first
         while True:
@@ -181,34 +181,34 @@ class Searcher:
             seen, wanted = wanted, 4 * wanted
 
     def _nearest(self, embedding: Array, limits: Limits) -> Callable[[int, int], tuple[list[Hit], int]]:
-        looked_at: set[int] = set()
+        seen: set[int] = set()
         videos: set[bytes] = set()
 
         def find(_: int, wanted: int) -> tuple[list[Hit], int]:
             ids, scores = self.store.nearest(embedding, wanted, self.selection, exact=limits.exact)
             # fp16 rows are not exactly unit length, so a cosine may come out slightly above 1.
             score_of = dict(zip(ids.tolist(), scores.clip(-1, 1).tolist(), strict=True))
-            photos = self.present(self.store.photos_of(score_of.keys() - looked_at, self.selection))
-            looked_at.update(score_of)
+            photos = self.files.existing(self.store.photos_of(score_of.keys() - seen, self.selection))
+            seen.update(score_of)
             hits = [Hit(0, score_of[photo.image_id], photo) for photo in photos]
-            hits.sort(key=lambda hit: (-(hit.score or 0.0), hit.photo.path))
+            hits.sort(key=lambda hit: (-(hit.score or 0.0), hit.photo.file))
             return hits if limits.frames else list(_best_frames(hits, videos)), len(ids)
 
         return find
 
     def _newest(self, seen: int, wanted: int) -> tuple[list[Hit], int]:
         photos = self.store.newest(self.selection, wanted)
-        return [Hit(0, None, photo) for photo in self.present(photos[seen:])], len(photos)
+        return [Hit(0, None, photo) for photo in self.files.existing(photos[seen:])], len(photos)
 
     def _rows(self, hits: Iterable[Hit]) -> Array:
         return self.store.unit_rows_of([hit.photo.image_id for hit in hits])
 
 
 def _best_frames(hits: Iterable[Hit], seen: set[bytes]) -> Iterator[Hit]:
-    """Keep the first hit of each video; `seen` are the videos that already had one."""
+    """Keep the first hit of each video. `seen` has the videos of earlier batches."""
     for hit in hits:
         if not hit.photo.is_video:
             yield hit
-        elif hit.photo.path not in seen:
-            seen.add(hit.photo.path)
+        elif hit.photo.file not in seen:
+            seen.add(hit.photo.file)
             yield hit

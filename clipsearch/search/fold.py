@@ -1,78 +1,83 @@
-"""Results without repetitions: copies of one picture are folded into the best file."""
+"""Show each picture once: fold copies into the best file."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Iterable, Sequence
 
 from clipsearch.arrays import Ids
 from clipsearch.images.siblings import Partners, shot_of
-from clipsearch.search.copies import Comparer, is_copy, unchanged
+from clipsearch.search.copies import Comparer, is_copy
+from clipsearch.search.files_on_disk import FilesOnDisk
 from clipsearch.search.hamming import Hashes, within
 from clipsearch.search.hit import Hit
 from clipsearch.search.preference import preference
-from clipsearch.search.present import Present
 from clipsearch.search.similar import near_groups
 from clipsearch.store.photo import Photo
 from clipsearch.store.searchable import Searchable
 from clipsearch.store.selection import Selection
 
+_Key = tuple[bytes, float | None]  # a path and, for a frame of a video, its time
+
 
 class Fold:
-    """Folds the hits of one query, and remembers the best file of each picture between calls."""
+    """Folds the hits of one query; remembers the best file of each picture from one call to the next."""
 
-    def __init__(self, store: Searchable, selection: Selection, present: Present) -> None:
-        self._store, self._selection, self._present = store, selection, present
-        self._best: dict[tuple[bytes, float | None], Photo] = {}
+    def __init__(self, store: Searchable, selection: Selection, files: FilesOnDisk) -> None:
+        self._store, self._selection, self._files = store, selection, files
+        self._best: dict[_Key, Photo] = {}
         self._hashes: tuple[Ids, Hashes] | None = None
 
     def __call__(self, hits: Sequence[Hit], similarity: float | None = None) -> list[Hit]:
-        """The hits in their order, with each picture only once, as its best file in the selection.
+        """The hits in their order, with each picture once, as its best file in the selection.
 
-        The best file takes the rank and the score of the first of its copies. With `similarity`, a hit whose cosine
-        with a better one is at least that is folded too, copy or not. Other paths of one file become its `same_file`.
-        Files that changed since they were indexed are not folded.
+        It has the rank and score of its best-ranked copy, and lists the others in `similar`. With `similarity`, a hit
+        is also folded into a better one if their cosine is at least that. Paths of the same file go to `same_file`.
+        Files that were modified since they were indexed are not folded.
         """
-        whole, changed = self._one_name_a_file(_one_of_a_pair(hits))
+        hits, modified = self._one_per_file(_one_per_shot(hits))
         with Comparer() as comparer:
-            best = [
-                hit.photo if is_changed else self._best_of(hit.photo, comparer)
-                for hit, is_changed in zip(whole, changed, strict=True)
-            ]
-        out: dict[tuple[bytes, float | None], Hit] = {}
-        for hit, photo in zip(whole, best, strict=True):
-            others = (*((hit.photo,) if photo.path != hit.photo.path else ()), *hit.similar)
-            first = out.get((photo.path, photo.time))
-            if first is None:
-                out[photo.path, photo.time] = self._replaced(
-                    hit, photo, tuple(one for one in others if one.path != photo.path)
-                )
-            else:
-                known = {first.photo.path, *(one.path for one in first.similar)}
-                new = tuple(one for one in others if one.path not in known)
-                out[photo.path, photo.time] = first._replace(similar=(*first.similar, *new))
-        folded = list(out.values())
-        return folded if similarity is None else self._near(folded, similarity)
+            hits = _merge(
+                (_key(best.photo), best)
+                for hit in hits
+                for best in [hit if hit.photo.file in modified else self._as_best_copy(hit, comparer)]
+            )
+        return hits if similarity is None else self._fold_similar(hits, similarity)
 
-    def _replaced(self, hit: Hit, photo: Photo, similar: tuple[Photo, ...]) -> Hit:
-        """The hit with another file of the same picture in its place."""
-        if photo.path == hit.photo.path:
-            return hit._replace(similar=similar)
-        names = next((file.other_names for file in self._present.files([photo])), ())
-        return hit._replace(photo=photo, similar=similar, same_file=names)
+    def _one_per_file(self, hits: Sequence[Hit]) -> tuple[list[Hit], set[bytes]]:
+        """One hit per file, or per frame of a video, and the paths of the files that were modified."""
+        files = self._files.distinct({hit.photo.file: hit.photo for hit in hits}.values())
+        file_of = {path: file for file in files for path in (file.photo.file, *file.other_names)}
+        photo_of = {_key(hit.photo): hit.photo for hit in hits}
+        named = []
+        for hit in hits:
+            file = file_of.get(hit.photo.file)
+            if file is not None:  # else it was deleted since it was ranked
+                key = file.photo.file, hit.photo.time
+                hit = hit._replace(photo=photo_of.get(key, hit.photo), same_file=file.other_names)  # noqa: PLW2901
+                named.append((key, hit))
+        return _merge(named), {file.photo.file for file in files if file.is_modified}
 
-    def _best_of(self, photo: Photo, comparer: Comparer) -> Photo:
+    def _as_best_copy(self, hit: Hit, comparer: Comparer) -> Hit:
+        best = self._best_copy(hit.photo, comparer)
+        if best.file == hit.photo.file:
+            return hit
+        names = next((file.other_names for file in self._files.distinct([best])), ())
+        return _absorb(hit._replace(photo=best, similar=(), same_file=names), hit)
+
+    def _best_copy(self, photo: Photo, comparer: Comparer) -> Photo:
         """The best file of the selection that shows the same picture."""
-        key = photo.path, photo.time
+        key = _key(photo)
         if key not in self._best:
             self._best[key] = next(
                 other
-                for other in sorted([photo, *self._like(photo)], key=preference)
-                if other.path == photo.path or is_copy(comparer, other, photo)
+                for other in sorted([photo, *self._candidates(photo)], key=preference)
+                if other.file == photo.file or is_copy(comparer, other, photo)
             )
         return self._best[key]
 
-    def _like(self, photo: Photo) -> list[Photo]:
-        """Other files that are there, unchanged, and may be copies by their hashes."""
+    def _candidates(self, photo: Photo) -> list[Photo]:
+        """Other unmodified files that may be copies, going by their hashes."""
         found = self._store.with_content(photo.content, self._selection)
         if photo.hash is not None and not photo.is_video:
             if self._hashes is None:
@@ -80,47 +85,38 @@ class Fold:
             images, hashes = self._hashes
             near = self._store.photos_of(images[within(photo.hash, hashes)].tolist(), self._selection)
             found += [other for other in near if other.content != photo.content]
-        return [file.photo for file in unchanged(Present(), found) if file.photo.path != photo.path]
+        return [file.photo for file in FilesOnDisk().unmodified(found) if file.photo.file != photo.file]
 
-    def _one_name_a_file(self, hits: Sequence[Hit]) -> tuple[list[Hit], list[bool]]:
-        """Each file once, at its best rank, and whether it was changed. Of a video, each frame is a hit of its own."""
-        photos = {hit.photo.path: hit.photo for hit in hits}
-        file_of = {
-            name: file for file in self._present.files(photos.values()) for name in (file.photo.path, *file.other_names)
-        }
-        hit_of = {(hit.photo.path, hit.photo.time): hit for hit in hits}
-        out: dict[tuple[bytes, float | None], Hit] = {}
-        changed: list[bool] = []
-        for hit in hits:
-            file = file_of.get(hit.photo.path)
-            if file is None:  # it went away since it was ranked
-                continue
-            key = file.photo.path, hit.photo.time
-            if key not in out:
-                out[key] = hit_of.get(key, hit)._replace(similar=(), same_file=file.other_names)
-                changed.append(file.changed)
-            first = out[key]
-            names = dict.fromkeys((*first.same_file, *hit.same_file))
-            out[key] = first._replace(similar=(*first.similar, *hit.similar), same_file=tuple(names))
-        return list(out.values()), changed
-
-    def _near(self, hits: list[Hit], similarity: float) -> list[Hit]:
-        out: dict[int, Hit] = dict(enumerate(hits))
+    def _fold_similar(self, hits: list[Hit], similarity: float) -> list[Hit]:
+        heads = dict(enumerate(hits))
         rows = self._store.unit_rows_of([hit.photo.image_id for hit in hits])
         for group in near_groups(rows, similarity):
-            others = [out.pop(number) for number in group.members]
-            folded = tuple(photo for other in others for photo in (other.photo, *other.similar))
-            out[group.head] = hits[group.head]._replace(similar=(*hits[group.head].similar, *folded))
-        return list(out.values())
+            heads[group.head] = functools.reduce(_absorb, map(heads.pop, group.members), heads[group.head])
+        return list(heads.values())
 
 
-def _one_of_a_pair(hits: Sequence[Hit]) -> list[Hit]:
-    """Merge the hits of one shot (RAW + JPEG, Live Photo) into the best of them."""
-    partners = Partners({hit.photo.path for hit in hits})
-    heads: dict[tuple[bytes, float | None], Hit] = {}
-    for hit in hits:
-        path = hit.photo.path
-        key = (shot_of(path), None) if partners.of(path) else (path, hit.photo.time)
-        head = heads.get(key)
-        heads[key] = hit if head is None else head._replace(similar=(*head.similar, hit.photo, *hit.similar))
+def _one_per_shot(hits: Sequence[Hit]) -> list[Hit]:
+    """Merge the hits of one shot (RAW + JPEG, Live Photo)."""
+    partners = Partners({hit.photo.file for hit in hits})
+    return _merge(
+        ((shot_of(hit.photo.file), None) if partners.of(hit.photo.file) else _key(hit.photo), hit) for hit in hits
+    )
+
+
+def _merge(hits: Iterable[tuple[_Key, Hit]]) -> list[Hit]:
+    """The first hit of each key, with the others folded into it."""
+    heads: dict[_Key, Hit] = {}
+    for key, hit in hits:
+        heads[key] = _absorb(heads[key], hit) if key in heads else hit
     return list(heads.values())
+
+
+def _absorb(head: Hit, hit: Hit) -> Hit:
+    """Fold a hit into a better one."""
+    photos = {_key(photo): photo for photo in (hit.photo, *hit.similar)}
+    known = {_key(photo) for photo in (head.photo, *head.similar)}
+    return head._replace(similar=(*head.similar, *(photo for key, photo in photos.items() if key not in known)))
+
+
+def _key(photo: Photo) -> _Key:
+    return photo.file, photo.time

@@ -1,4 +1,4 @@
-"""Perceptual hashes that differ in few bits, found exactly and without comparing all pairs."""
+"""Find perceptual hashes that differ in few bits: exactly, but without comparing all pairs."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipsearch.arrays import Ids
-from clipsearch.images.phash import HASH_DISTANCE
+from clipsearch.images.likeness import HASH_DISTANCE
 
 Hashes = NDArray[np.uint64]
 
 _PARTS, _BITS = 4, 16
-_PAIRS = 1 << 22  # compared at once: 100 MB
+_CHUNK = 1 << 22  # pairs to compare at once, which takes 100 MB
 
 
 def within(hash: int, hashes: Hashes) -> NDArray[np.bool_]:
-    """Which of some hashes (n,) differ from one in at most `HASH_DISTANCE` bits."""
+    """Which of `hashes` (n,) differ from `hash` in at most `HASH_DISTANCE` bits."""
     near: NDArray[np.bool_] = np.bitwise_count(hashes ^ np.uint64(hash)) <= HASH_DISTANCE
     return near
 
 
 def components(hashes: Hashes) -> list[Ids]:
-    """The row numbers of hashes (n,), in sets that near pairs connect; rows without a near one are in none."""
+    """The connected components of near pairs, as row numbers of `hashes` (n,); single rows are left out."""
     unique, inverse = np.unique(hashes, return_inverse=True)
     parent = list(range(len(unique)))
 
@@ -42,10 +42,10 @@ def components(hashes: Hashes) -> list[Ids]:
 
 
 def near_pairs(hashes: Hashes) -> Iterator[tuple[Ids, Ids]]:
-    """The row numbers of all pairs within `HASH_DISTANCE`, the smaller number first; a pair may come several times.
+    """Row numbers of all pairs within `HASH_DISTANCE`, the smaller number first; a pair may come more than once.
 
-    Multi-index hashing (Norouzi et al. 2012): of two hashes that differ in at most seven bits, one of four parts of 16
-    bits differs in at most one. So each part is looked up in a table, as it is and with each bit flipped.
+    Multi-index hashing (Norouzi et al. 2012): if two hashes differ in at most seven bits, one of their four 16-bit
+    parts differs in at most one bit. So each part is looked up as it is, and with each bit flipped.
     """
     assert HASH_DISTANCE < 2 * _PARTS
     rows = np.arange(len(hashes))
@@ -66,8 +66,8 @@ def near_pairs(hashes: Hashes) -> Iterator[tuple[Ids, Ids]]:
 
 
 def _chunks(rows: Ids, counts: Ids) -> list[Ids]:
-    """Rows in parts with about `_PAIRS` candidates each."""
+    """Split rows into chunks with about `_CHUNK` candidates each."""
     if not len(rows):
         return []
-    ends = np.searchsorted(np.cumsum(counts), np.arange(_PAIRS, int(counts.sum()) + _PAIRS, _PAIRS), "left") + 1
+    ends = np.searchsorted(np.cumsum(counts), np.arange(_CHUNK, int(counts.sum()) + _CHUNK, _CHUNK), "left") + 1
     return [part for part in np.split(rows, ends[:-1]) if len(part)]

@@ -1,8 +1,7 @@
-"""A search result."""
+"""`Hit`, a search result, and `Where`, the part of a photo that matches."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -20,11 +19,11 @@ __all__ = ["Hit", "Photo", "Where", "hottest"]
 
 
 class Where(NamedTuple):
-    """Where in an upright photo something is.
+    """The part of an upright photo that matches a query.
 
-    `heat` (rows, columns) is 1 at the hottest place and 0 where a place is no hotter than most; its cells are square.
-    `box` is around what is hot and joined to the hottest place. `score` is the cosine between what was asked for and
-    the box, cut out: as a query has it, and usually higher than that of the whole photo when the thing is there.
+    `heat` (rows, columns) is a heat map with square cells, from 0 (the median or less) to 1 (the maximum). `box`
+    encloses the hot region around the maximum. `score` is the cosine between the query and the cropped box; if the
+    photo shows the thing, it is usually higher than that of the whole photo.
     """
 
     heat: Array
@@ -33,22 +32,22 @@ class Where(NamedTuple):
 
     @property
     def point(self) -> tuple[float, float]:
-        """The hottest place, (x, y) in shares of the photo's width and height."""
+        """The maximum of the heat map, as (x, y) in fractions of the photo's width and height."""
         y, x = hottest(self.heat)
         return (x + 0.5) / self.heat.shape[1], (y + 0.5) / self.heat.shape[0]
 
     def pixels(self, width: int, height: int) -> tuple[int, int, int, int]:
-        """The box as left, top, right and bottom in a photo of this size."""
+        """The box as left, top, right and bottom in pixels, for a photo of this size."""
         return self.box.pixels(width, height)
 
 
 class Hit(NamedTuple):
-    """A photo that was found.
+    """A search result.
 
-    `score` is the cosine between its embedding and the query's, -1 to 1, or None without a query. `confidence` is the
-    probability, 0 to 1, that it shows the query's texts, if that was asked for. `similar` are the photos folded into
-    this one, `same_file` other paths of its file. `where` is the part that the query is about, and `lines` the lines of
-    text that matched, if they were asked for.
+    `score` is the cosine between the photo and the query, -1 to 1, or None without terms. `confidence` is the
+    probability, 0 to 1, that the photo shows the texts of the query. `similar` has the photos that `unique` grouped
+    with this one, `same_file` the other paths of its file. `where` is the part that matches, `lines` the matching OCR
+    lines. `confidence`, `where` and `lines` are None unless requested.
     """
 
     rank: int
@@ -62,12 +61,12 @@ class Hit(NamedTuple):
 
     @property
     def path(self) -> Path:
-        """Absolute path; bytes that are not text are surrogates, as in Python's own file names."""
-        return Path(os.fsdecode(self.photo.path))
+        """The absolute path, decoded with `os.fsdecode`."""
+        return self.photo.path
 
     @property
     def metadata(self) -> Metadata:
-        """Size in pixels, time, camera and place."""
+        """Size in pixels, date, camera and location."""
         return self.photo.metadata
 
 

@@ -1,11 +1,12 @@
-"""Zero-shot classification, as CLIP introduced it: a photo is compared with a prompt for each label.
+"""Zero-shot classification: compare a photo with prompts for each label.
 
-A label's row is the mean of its prompts' rows, one for each template (Radford et al. 2021, section 3.1.4), and its
-probability the softmax over all labels of the cosines, times the model's logit scale.
+As in Radford et al. 2021, section 3.1.4: a label's row is the mean over its prompts, one per template, and the
+probabilities are the softmax over labels of the cosines, times the model's logit scale.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,7 +20,7 @@ from clipsearch.arrays import Array, softmax, unit_rows
 from clipsearch.errors import BadRequest
 from clipsearch.search.confidence import Background
 from clipsearch.search.embed import Embedder
-from clipsearch.search.present import Present
+from clipsearch.search.files_on_disk import FilesOnDisk
 from clipsearch.search.question import is_unicode
 from clipsearch.store.searchable import Searchable
 from clipsearch.store.selection import Selection
@@ -29,24 +30,29 @@ _BLOCK = 2048  # photos at a time
 
 
 class Labelled(NamedTuple):
-    """A photo by its path, with labels and their probabilities, the most likely first."""
+    """A photo, by its path as the file system has it, and its labels with their probabilities, the likeliest first."""
 
-    path: bytes
+    file: bytes
     labels: tuple[tuple[str, float], ...]
+
+    @property
+    def path(self) -> Path:
+        """The path; a URL or - for images that are no files."""
+        return Path(os.fsdecode(self.file))
 
 
 class Classifier:
-    """Labels embedded by a model."""
+    """The embedded labels of a model."""
 
     def __init__(self, embedder: Embedder, labels: Sequence[str], templates: Sequence[str] = (TEMPLATE,)) -> None:
-        """`templates` have `{}` where the label goes. Raises `BadRequest` when there is nothing to choose from."""
+        """`templates` have `{}` for the label. Raises `BadRequest` for labels that make no sense."""
         self.labels = distinct(labels)
         if not self.labels:
-            raise BadRequest("say which labels to choose from")
+            raise BadRequest("no labels; give at least one")
         if "" in self.labels:
             raise BadRequest("a label is empty")
         if concept := next((label for label in self.labels if label.startswith("@")), None):
-            raise BadRequest(f"{concept!r} names a concept, and labels are texts")
+            raise BadRequest(f"{concept!r} is a concept; labels must be texts")
         if not all(map(is_unicode, [*self.labels, *templates])):
             raise BadRequest("a label or a template is not UTF-8")
         prompts = [_prompt(template, label) for label in self.labels for template in templates]
@@ -56,31 +62,31 @@ class Classifier:
         self._background = Background(embedder) if len(self.labels) == 1 else None
 
     def probabilities(self, photos: Array) -> Array:
-        """Of each label for unit rows (n, dim): (n, labels), rows that add up to 1.
+        """The probabilities (n, labels) for unit rows (n, dim); they add up to 1 for each row.
 
-        One label alone would always be certain: it is compared with the background of `confidence` instead.
+        A single label would always get 1, so it competes with the background of `confidence` instead.
         """
         if self._background is not None:
             return self._background.confidence(self._rows[0], photos)[:, None]
         return softmax(self._scale * (photos @ self._rows.T))
 
-    def classify(self, paths: Sequence[bytes], photos: Array, most: int = 1) -> Iterator[Labelled]:
-        """The `most` likely labels of photos given by their paths and unit rows (n, dim)."""
+    def classify(self, paths: Sequence[bytes], photos: Array, top: int = 1) -> Iterator[Labelled]:
+        """The `top` most likely labels of photos, given by paths and unit rows (n, dim)."""
         for path, row in zip(paths, self.probabilities(photos), strict=True):
-            order = np.argsort(-row, kind="stable")[:most]
+            order = np.argsort(-row, kind="stable")[:top]
             yield Labelled(path, tuple((self.labels[n], float(row[n])) for n in order))
 
     def classify_indexed(
-        self, store: Searchable, selection: Selection, most: int = 1, present: Present | None = None
+        self, store: Searchable, selection: Selection, top: int, files: FilesOnDisk
     ) -> Iterator[Labelled]:
-        """The `most` likely labels of each photo of a selection, by path. Files that are gone by now are left out."""
-        photos = (present or Present())(store.by_path(selection))
+        """The `top` likely labels of each photo of a selection, ordered by path. Deleted files are left out."""
+        photos = files.existing(store.by_path(selection))
         while block := list(islice(photos, _BLOCK)):
             rows = store.unit_rows_of([photo.image_id for photo in block])
-            yield from self.classify([photo.path for photo in block], rows, most)
+            yield from self.classify([photo.file for photo in block], rows, top)
 
     def count(self, store: Searchable, images: Iterable[int]) -> dict[str, int]:
-        """For how many images of an index each label is the likeliest."""
+        """The number of images of which each label is the likeliest."""
         counted: Counter[int] = Counter()
         waiting = iter(images)
         while block := list(islice(waiting, _BLOCK)):
@@ -89,20 +95,12 @@ class Classifier:
 
 
 def distinct(labels: Iterable[str]) -> list[str]:
-    """The labels without repetitions and surrounding blanks, in order."""
+    """The labels without duplicates and surrounding blanks, in order."""
     return list(dict.fromkeys(label.strip() for label in labels))
 
 
-def template_set(name: str) -> tuple[str, ...] | None:
-    """The prompts of a named set, `{}` for the label: `imagenet` or `simple`; None for any other name."""
-    if name not in ("imagenet", "simple"):
-        return None
-    lines = Path(__file__).with_name("templates.txt").read_text(encoding="utf-8").splitlines()
-    return tuple(line[2:] for line in lines if line.startswith("*" if name == "simple" else ("*", " ")))
-
-
 def _prompt(template: str, label: str) -> str:
-    """The label in its place; "a person" brings its own article, and "animal|dog" is a dog."""
+    """Fill in a label: "a person" has its own article, and "animal|dog" is a dog."""
     label = label.rpartition("|")[2].strip() or label
     if re.match(r"(an?|the) ", label):
         template = re.sub(r"\b(an?|the) \{\}", "{}", template)
@@ -110,11 +108,16 @@ def _prompt(template: str, label: str) -> str:
 
 
 def templates_of(spellings: Sequence[str]) -> list[str]:
-    """Templates as they are written, `{}` for the label, and the names of sets among them. Raises `BadRequest`."""
+    """Templates and the names of template sets, `imagenet` and `simple`, as templates. Raises `BadRequest`."""
     out: list[str] = []
     for spelling in spellings:
-        named = template_set(spelling)
-        if named is None and "{}" not in spelling:
-            raise BadRequest(f"{spelling!r} is no template; write {{}} for the label, or imagenet or simple for a set")
-        out += named or [spelling]
+        if spelling in ("imagenet", "simple"):
+            lines = Path(__file__).with_name("templates.txt").read_text(encoding="utf-8").splitlines()
+            out += [line[2:] for line in lines if line.startswith("*" if spelling == "simple" else ("*", " "))]
+        elif "{}" in spelling:
+            out.append(spelling)
+        else:
+            raise BadRequest(
+                f"{spelling!r} is not a template; write {{}} for the label, or name a set (imagenet, simple)"
+            )
     return list(dict.fromkeys(out)) or [TEMPLATE]

@@ -1,4 +1,4 @@
-"""Which of several copies to keep. Used wherever one file stands for others: duplicates, `--unique`, `--copy-to`."""
+"""Which of several copies is the best. Everything that chooses one file for others uses this order."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import unicodedata
 
 from clipsearch.store.photo import Photo
 
-# Folders of deleted files, snapshots, earlier versions and caches, as systems, NAS boxes, telephones and photo programs
-# name them. Names are compared without case, and in one form of Unicode.
+# Names that systems, NAS boxes, phones and photo programs give to trash folders, snapshots, old versions and caches; in
+# lower case and NFC.
 _DISCARDED = re.compile(
     r"[$#@._ ]*(network )?(recycl(e|ed|er)([ ._-]*bin)?|trash(es|ed|bin|box|can)?(-\d+)?)"
     r"|.*(gallery|photo)[ _-]?recycler?|.*(recycle|trash)[ ._-]*bin|network trash folder|.*[ _.-]trash|\.[a-z]*trash"
@@ -20,7 +20,7 @@ _DISCARDED = re.compile(
     r"|\.stversions|\.?versions|files_versions|\.sync|lost\+found|found\.\d+|system volume information"
     r"|\.?caches?|\.dropbox\.cache|@eadir|\.@__thumb|\.?thumb(nail)?s?|previews?|.*\.lrdata|\.picasaoriginals"
 )
-_TRASHED_NAME = re.compile(r"\.trashed-\d+-.*")  # Android moves nothing and renames
+_TRASHED_NAME = re.compile(r"\.trashed-\d+-.*")  # Android renames what it deletes
 _BACKUP = re.compile(r"(.*[ ._-])?(backups?|bak|old|archives?|copy|copies|sicherung(en)?)([ ._-].*|\d*)?")
 _COPY_WORD = r"(copy|kopie|kopia|kopio|copie|copia|cópia|копия|コピー|副本|사본)"
 _COPY_NAME = re.compile(
@@ -37,45 +37,45 @@ Preference = tuple[bool, int, bool, int, int, bool, bool, int, int, bytes]
 
 
 def is_discarded(path: bytes) -> bool:
-    """Whether a file lies in a trash folder, a snapshot or a cache: it may be gone tomorrow and is never the best."""
+    """Whether a file lies in a trash folder, a snapshot or a cache. It may vanish any day, so it is the last choice."""
     *folders, name = _names(path)
     return any(_DISCARDED.fullmatch(folder) for folder in folders) or bool(_TRASHED_NAME.fullmatch(name))
 
 
 def _names(path: bytes) -> list[str]:
-    """The folders and the name of a path, in lower case."""
+    """The folders and the name of a path, in lower case and NFC."""
     spelt = unicodedata.normalize("NFC", path.decode("utf-8", "surrogateescape")).lower()
     return (spelt.replace("\\", "/") if os.name == "nt" else spelt).split("/")
 
 
 def preference(photo: Photo) -> Preference:
-    """A sort key, smaller for the better file.
+    """A sort key, smallest for the best file.
 
-    In order: not discarded; most pixels; least compressed, so lossless, then the larger file; the most metadata; not in
-    a backup folder; a name that is not that of a copy; the oldest; the shortest path; the path itself.
+    In order: not discarded; most pixels; lossless, then the larger file; most metadata; not in a backup folder; not
+    named like a copy; the oldest; the shortest path; the path.
     """
-    *folders, name = _names(photo.path)
+    *folders, name = _names(photo.file)
     return (
-        is_discarded(photo.path),
+        is_discarded(photo.file),
         -photo.metadata.width * photo.metadata.height,
-        os.path.splitext(photo.path)[1].lower() not in _LOSSLESS,
+        os.path.splitext(photo.file)[1].lower() not in _LOSSLESS,
         -photo.size,
         -len(_facts(photo)),
         any(_BACKUP.fullmatch(folder) for folder in folders),
         _COPY_NAME.fullmatch(os.path.splitext(name)[0]) is not None,
         photo.mtime_ns,
-        len(photo.path),
-        photo.path,
+        len(photo.file),
+        photo.file,
     )
 
 
 def has_all_of(best: Photo, other: Photo) -> bool:
-    """Whether nothing is lost without another copy: the best has as many pixels, no more compressed, and its facts."""
+    """Whether `best` has the pixels, the quality and the metadata of a copy, so that the copy can be deleted."""
     return preference(best)[1:4] <= preference(other)[1:4] and _facts(best) >= _facts(other)
 
 
 def _facts(photo: Photo) -> set[str]:
-    """What is known of a photo beside its pixels: the names of facts, and its keywords."""
+    """Which metadata a photo has, and its keywords."""
     of = photo.metadata
     facts = {"taken": of.taken, "camera": of.camera, "place": of.latitude}
     return {name for name, value in facts.items() if value is not None} | {f"keyword {word}" for word in photo.keywords}

@@ -1,7 +1,7 @@
-"""A question as a value: what to look for, among which photos, and how many. Its parser and its speller.
+"""`Question`: search terms, a filter and limits, parsed from what people type and written back as a command.
 
-People write terms the same way in a shell, a batch file, the page, MCP and Python: `2:dog` weighs a text, `-people`
-steers away from one, `@grandma` names a concept.
+Terms are written the same way in a shell, a batch file, the page, MCP and Python: `2:dog` doubles the weight of a text,
+`-people` steers away from one, `@grandma` is a concept.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from clipsearch.errors import BadArgument, BadRequest
 from clipsearch.images.kinds import kind_of
 from clipsearch.store.filters import EVERYTHING, FILTERS, OPTIONS, Filter, several
 
-__all__ = [  # the filters too: commands and the page get them from here, not from the store
+__all__ = [  # includes the filters, as `cli` and `web` must not import the store
     "CUT",
     "EVERYTHING",
     "FILTERS",
@@ -31,24 +31,25 @@ __all__ = [  # the filters too: commands and the page get them from here, not fr
 ]
 
 TEXT, CONCEPT, IMAGE, PHOTO = "text", "concept", "image", "photo"
-EMPTY = "the query is empty; say what to look for"
+EMPTY = "the query is empty; enter something to look for"
 
-# The minimum confidence of `--cut` and of the page's dividing line. Measured with mini by `scripts/measure_mini.py`:
-# 61% of what is kept is right, and 44% of what is right is kept. F1 is the same from 0.70 to 0.76.
+# The threshold for confident matches, in `--cut` and on the page. With mini its precision is 61% and its recall 44%,
+# measured by `scripts/measure_mini.py`; F1 is flat from 0.70 to 0.76.
 CUT = 0.75
+DEFAULT_SIMILARITY = 0.98  # the minimum cosine of `duplicates --similar`
 
-_MOST_TERMS, _LONGEST = 32, 2_000
+_MAX_TERMS, _MAX_LENGTH = 32, 2_000  # of the parameters of a URL
 _ID = re.compile(r"[0-9a-f]{32}")
-_WEIGHT = re.compile(r"(\d+(?:\.\d*)?|\.\d+):(?!\d)(.*)", re.DOTALL)  # 16:9 and 10:30 are words
+_WEIGHT = re.compile(r"(\d+(?:\.\d*)?|\.\d+):(?!\d)(.*)", re.DOTALL)  # 16:9 and 10:30 are text
 _NEGATIVE = re.compile(r"(?:(?<=\s)|^)-(?=[^\W\d_]|@|(?:\d+(?:\.\d*)?|\.\d+):(?!\d))")
 
 
 class Term(NamedTuple):
-    """One part of a query. A negative weight steers away from it.
+    """A part of a query. A negative weight steers away from it.
 
-    `kind` says what a str in `content` is: a text, a concept's name, an image's path or URL, or the id of an indexed
-    photo (its content hash in hex). Any other content is an image: the bytes of a file, an open binary file, a Pillow
-    image, or a unit row (dim,). `name` is for messages.
+    If `content` is a str, `kind` tells whether it is a text, the name of a concept, the path or URL of an image, or the
+    id of an indexed photo (its content hash in hex). Any other content is an image: a file as bytes, an open binary
+    file, a Pillow image, or a unit row (dim,). Messages call an image `name`.
     """
 
     content: Any
@@ -58,12 +59,12 @@ class Term(NamedTuple):
 
     @property
     def asks_for_text(self) -> bool:
-        """Whether photos must show a text, so that there is a confidence that they do."""
+        """Whether the term is a text to find: only those have a confidence."""
         return self.kind == TEXT and isinstance(self.content, str) and self.weight > 0
 
     @property
     def spelling(self) -> str:
-        """As people write it, without its sign."""
+        """The term as people type it, without a minus."""
         text = f"@{self.content}" if self.kind == CONCEPT else str(self.name or self.content)
         return text if abs(self.weight) == 1 else f"{abs(self.weight):g}:{text}"
 
@@ -72,12 +73,12 @@ _RANGES = (("min_score", -1, "a cosine"), ("min_confidence", 0, "a probability")
 
 
 class Limits(NamedTuple):
-    """How many hits are wanted and which are good enough.
+    """How many hits to return, and how good they must be.
 
-    `min_score` is a cosine, -1 to 1; `min_confidence` a probability, 0 to 1. `unique` folds copies into the best of
-    them and, with `similarity`, a cosine, also photos whose embeddings are that near to a better hit's. With `frames` a
-    video may be found at several times, not only by its best frame. `exact` scores every embedding of a large index;
-    otherwise 4-bit codes preselect candidates.
+    `min_score` is a cosine, -1 to 1; `min_confidence` a probability, 0 to 1. `unique` groups copies and returns the
+    best file; with `similarity`, a cosine, it also groups photos whose embeddings are at least that close. `frames`
+    returns several frames of a video, not only the best. `exact` scores every embedding of a large index; otherwise
+    4-bit codes preselect candidates.
     """
 
     k: int = 10
@@ -89,7 +90,7 @@ class Limits(NamedTuple):
     frames: bool = False
 
     def check(self, terms: Sequence[Term]) -> None:
-        """Raise `BadArgument` if the limits make no sense for these terms."""
+        """Raise `BadArgument` if a value is out of range, or needs other terms."""
         if isinstance(self.k, bool) or not isinstance(self.k, int) or self.k < 1:
             raise BadArgument("k", f"must be a whole number of at least 1, not {self.k!r}")
         for name, least, what in _RANGES:
@@ -100,16 +101,16 @@ class Limits(NamedTuple):
         if self.similarity is not None and not self.unique:
             raise BadArgument("similarity", "has no effect without unique")
         if self.min_score is not None and not terms:
-            raise BadArgument("min_score", "needs something to look for: without it there is no score")
+            raise BadArgument("min_score", "needs something to look for; filters alone give no score")
         if self.min_confidence is not None and not any(term.asks_for_text for term in terms):
-            raise BadArgument("min_confidence", "is about texts; images and concepts have no confidence")
+            raise BadArgument("min_confidence", "needs a text to look for; images and concepts have no confidence")
 
 
 DEFAULT_LIMITS = Limits()
 
 
 class Question(NamedTuple):
-    """What is asked of an index. Without terms, the newest photos that pass the filter come first."""
+    """A search: terms, filter and limits. Without terms, it asks for the newest photos that pass the filter."""
 
     terms: tuple[Term, ...] = ()
     filter: Filter = EVERYTHING
@@ -117,13 +118,13 @@ class Question(NamedTuple):
 
     @property
     def asks_for_text(self) -> bool:
-        """Whether photos must show a text, so that hits have a confidence."""
+        """Whether a term is a text to find: only then do hits have a confidence."""
         return any(term.asks_for_text for term in self.terms)
 
     def arguments(self, path_of: Callable[[str], str] = str) -> tuple[list[str], list[str]]:
-        """The texts and the options of `clipsearch query` that ask the same; `path_of` gives the path of a photo's id.
+        """The texts and options for `clipsearch query` that ask the same. `path_of` gives the path of a photo's id.
 
-        Files that the filter lists are left out: they have no option of their own.
+        `filter.files` is left out: a command line cannot list them.
         """
         texts: list[str] = []
         options: list[str] = []
@@ -149,12 +150,12 @@ class Question(NamedTuple):
 
 
 def filter_arguments(filter: Filter) -> list[str]:
-    """The options that a command takes for a filter."""
+    """The command-line options for a filter."""
     return [word for name, text in filter.spelled() for word in option(f"--{name}", text)]
 
 
 def option(name: str, value: str) -> list[str]:
-    """An option with its value, in one word if the value looks like another option."""
+    """An option with its value: as one word if the value would look like an option itself."""
     return [f"{name}={value}"] if value.startswith("-") else [name, value]
 
 
@@ -162,10 +163,10 @@ def option(name: str, value: str) -> list[str]:
 
 
 def text_terms(text: str, *, negative: bool = False, files: bool = False) -> list[Term]:
-    """The terms of what somebody typed: `2:@grandma on a beach -people`.
+    """Parse a text that somebody typed, such as `2:@grandma on a beach -people`, into terms.
 
-    A minus before a word steers away from all that follows, up to the next one. With `files`, the path or URL of an
-    image is that image; a server must not pass it, as anybody could read its files. Raises `BadRequest` without text.
+    A minus before a word negates the rest of the text, up to the next minus. With `files`, the path or URL of an image
+    stands for that image; servers must not set it, or clients could read their files. Raises `BadRequest` if empty.
     """
     if not is_unicode(text):
         raise BadRequest("the query is not UTF-8")
@@ -195,7 +196,7 @@ def _terms(text: str, sign: int) -> list[Term]:
 
 
 def image_term(source: Any, *, negative: bool = False, name: str = "") -> Term:
-    """An image to look for or to avoid; a path or URL may have a weight, unless there is a file of that very name."""
+    """The term for an image. A path or URL may start with a weight, unless a file with exactly that name exists."""
     weight, content = 1.0, source
     if isinstance(source, str) and not os.path.exists(source):
         weight, content = split_weight(source)
@@ -205,7 +206,7 @@ def image_term(source: Any, *, negative: bool = False, name: str = "") -> Term:
 
 
 def split_weight(text: str) -> tuple[float, str]:
-    """`2:golden retriever` as 2.0 and "golden retriever"; without a number the weight is 1. Raises `BadRequest`."""
+    """Split `2:golden retriever` into 2.0 and "golden retriever". The default weight is 1. Raises `BadRequest`."""
     match = _WEIGHT.match(text)
     if not match:
         return 1.0, text
@@ -216,12 +217,12 @@ def split_weight(text: str) -> tuple[float, str]:
 
 
 def is_unicode(text: str) -> bool:
-    """False for bytes of another encoding, which Python keeps as surrogates."""
+    """False if the text has bytes of another encoding, which Python represents as surrogates."""
     return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _names_an_image(text: str) -> bool:
-    """Whether a text is a URL, an existing image file, or the path of one: a typo in a path must not become words."""
+    """Whether a text is a URL or the path of an image. A path with a slash need not exist: typos must be reported."""
     if text.startswith(("http://", "https://")):
         return True
     if "\0" in text or not os.path.splitext(text)[1] or kind_of(os.fsencode(text)) not in ("still", "raw"):
@@ -230,13 +231,13 @@ def _names_an_image(text: str) -> bool:
 
 
 def parse(pairs: Iterable[tuple[str, str]]) -> Question:
-    """The question in the parameters of an address: `text`, `not`, `like` and `unlike`, filters, `cut`, `unique`.
+    """Parse the parameters of a URL: `text`, `not`, `like`, `unlike`, the filters, `cut` and `unique`.
 
-    Images are ids of photos. Other parameters are ignored. Raises `BadRequest`.
+    Images are given by the ids of photos. Other parameters are ignored. Raises `BadRequest`.
     """
     pairs = [(name, value) for name, value in pairs if value.strip()]
-    if any(len(value) > _LONGEST for _, value in pairs):
-        raise BadRequest("this question is too long")
+    if any(len(value) > _MAX_LENGTH for _, value in pairs):
+        raise BadRequest(f"a search term or filter can have at most {_MAX_LENGTH:,} characters")
     terms: list[Term] = []
     for name, value in pairs:
         if name in ("text", "not"):
@@ -245,31 +246,31 @@ def parse(pairs: Iterable[tuple[str, str]]) -> Question:
             weight, _, photo = value.rpartition(":")
             scale = split_weight(f"{weight}: ")[0] if weight else 1.0
             terms.append(Term(checked_id(photo), scale if name == "like" else -scale, PHOTO))
-    if len(terms) > _MOST_TERMS:
-        raise BadRequest(f"a question has at most {_MOST_TERMS} terms")
-    chosen = Filter.parse((name, value) for name, value in pairs if name in OPTIONS)
-    named = dict(pairs)
-    question = Question(tuple(terms), chosen, Limits(unique=named.get("unique") == "1"))
+    if len(terms) > _MAX_TERMS:
+        raise BadRequest(f"a query can have at most {_MAX_TERMS} terms")
+    filter = Filter.parse((name, value) for name, value in pairs if name in OPTIONS)
+    values = dict(pairs)
+    question = Question(tuple(terms), filter, Limits(unique=values.get("unique") == "1"))
     if not question.asks_for_text:
         return question
-    return question._replace(limits=question.limits._replace(min_confidence=_least(named.get("cut", ""))))
+    return question._replace(limits=question.limits._replace(min_confidence=_min_confidence(values.get("cut", ""))))
 
 
-def _least(text: str) -> float | None:
-    """The minimum confidence; 1 stands for the usual one."""
+def _min_confidence(text: str) -> float | None:
+    """The value of `cut`: 1 stands for `CUT`."""
     if text in ("", "1"):
         return CUT if text else None
     try:
-        least = float(text)
+        value = float(text)
     except ValueError:
-        least = 0
-    if not 0 < least < 1:
-        raise BadRequest(f"cut is 1 or a confidence between 0 and 1, not {text}")
-    return least
+        value = 0
+    if not 0 < value < 1:
+        raise BadRequest(f"cut must be 1 or a confidence between 0 and 1, not {text}")
+    return value
 
 
 def checked_id(text: str) -> str:
-    """The id of a photo, its content hash in hex. Raises `BadRequest` for anything else."""
+    """Check that a text is a photo id: a content hash in hex. Raises `BadRequest`."""
     if not _ID.fullmatch(text):
-        raise BadRequest("this is not the id of a photo")
+        raise BadRequest("invalid photo id")
     return text

@@ -1,79 +1,64 @@
-"""Groups of photos with embeddings that are near each other: edits, crops, bursts, or pictures that only look alike.
+"""Find photos with similar embeddings: edits, crops, bursts, or pictures that merely look alike.
 
-The groups are exactly those that comparing all pairs would give. By Cauchy-Schwarz, a.b <= a1.b1 + |a2||b2| for rows
-split in two parts. Rotated to their principal directions, 64 terms and one length rule out nearly every pair.
+The groups are exactly those that comparing all pairs would give. Rows are rotated to their principal directions and
+split in two: by Cauchy-Schwarz, a·b <= a1·b1 + |a2||b2|, so 64 products and one length rule out nearly every pair.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from clipsearch.arrays import Array, Ids
-from clipsearch.search.copies import Copy, Group, Kind, identical_sets, unchanged
+from clipsearch.search.copies import Group, Kind, by_path, groups_of, identical_sets, representatives
+from clipsearch.search.files_on_disk import FilesOnDisk
 from clipsearch.search.preference import preference
-from clipsearch.search.present import Present
-from clipsearch.store.photo import Photo
 from clipsearch.store.searchable import Searchable
 from clipsearch.store.selection import Selection
 
-NEAR = 0.98  # the default cosine
+TIE = 1e-6  # tolerance below the threshold: with rounding, a unit row may have a cosine below 1 to itself
 
-TIE = 1e-6  # below the threshold, and still at it: the cosine of a unit row with itself is 1 but for rounding
-
-_SHORT = 64  # of 512: a tenth of the products, and one pair in 100,000 is left at a threshold of 0.9
-_SMALL = 8192  # as many rows, or fewer, are compared whole in less time than finding the directions takes
-_SAMPLE = 4096  # rows that the directions are found in
-_FEW = 1 / 256  # a larger share of pairs takes longer one by one than all pairs of the block at once
-_PAIRS = 1024  # whose rows are gathered at once: what stays in a core's cache
+_SHORT = 64  # dimensions of 512 to compare first: they leave one pair in 100,000 at a threshold of 0.9
+_SMALL = 8192  # up to this many rows, comparing whole ones is faster than computing the directions
+_SAMPLE = 4096  # rows to compute the directions from
+_FEW = 1 / 256  # with a larger share of candidates, multiplying all pairs of a block at once is faster
+_PAIRS = 1024  # pairs whose rows are gathered at once: they fit a core's cache
 
 
 class Rows(Protocol):
-    """Unit rows (n, dim), which may lie elsewhere: some of them, by their numbers, are (m, dim) float32."""
+    """Unit rows (n, dim) float32 that need not be in memory; indexed by row numbers."""
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        """How many rows of which length."""
+    def shape(self) -> tuple[int, ...]: ...
 
-    def __getitem__(self, which: Ids, /) -> Array:
-        """The rows with these numbers, in this order."""
+    def __getitem__(self, which: Ids, /) -> Array: ...
 
 
-def find_similar(
-    store: Searchable, selection: Selection, threshold: float = NEAR, present: Present | None = None
-) -> list[Group]:
-    """Groups of files whose embeddings are near that of the best: copies, edits, crops, and pictures that look alike.
+def find_similar(store: Searchable, selection: Selection, threshold: float, files: FilesOnDisk) -> list[Group]:
+    """Groups of photos whose cosine to the first, the best file, is at least `threshold`, ordered by its path.
 
-    By the path of their best file (`preference`). Every file is in one group at most; those that are gone or changed
-    are left out. Memory: some 350 bytes for each photo, and the photos of the groups.
+    A file is in one group at most; deleted and modified files are left out. Takes 350 bytes of memory per photo, and
+    the groups.
     """
-    present = present or Present()
-    of_image = {
-        files[0].photo.image_id: files for sets in identical_sets(store, selection, present).values() for files in sets
-    }
-    best = {files[0].photo.path for files in of_image.values()}
-    seen = {files[0].photo.content for files in of_image.values()}
-    images = _by_preference(
-        photo
-        for photo in store.by_path(selection)
-        if (photo.path in best if photo.content in seen else any(unchanged(present, [photo])))
-    )
-    _join(of_image, store, selection, images, threshold)
-    # None is called the best: the others may show something else, and pairs of RAW and JPEG are not kept together here.
-    groups = [(first._replace(kind=Kind.SIMILAR), *others) for first, *others in of_image.values() if others]
-    return sorted(groups, key=lambda files: files[0].photo.path)
-
-
-def _by_preference(photos: Iterable[Photo]) -> Ids:
-    """The images of photos, the best first."""
+    sets = identical_sets(store, selection, files)
+    photos = representatives(store.by_path(selection), files, sets)
     ranked = sorted((preference(photo), photo.image_id) for photo in photos)
-    return np.array([image_id for _, image_id in ranked], np.int64)
+    images = np.array([image_id for _, image_id in ranked], np.int64)
+    near = near_groups(_StoredRows(store, images), threshold, order=np.argsort(images))
+    members = [images[[group.head, *group.members]].tolist() for group in near]
+    of_image = groups_of((image for group in members for image in group), sets, store, selection)
+    for (head, *others), group in zip(members, near, strict=True):
+        for image_id, cosine in zip(others, group.cosines, strict=True):
+            similar = (one._replace(kind=Kind.SIMILAR, similarity=min(cosine, 1.0)) for one in of_image.pop(image_id))
+            of_image[head] = [*of_image[head], *similar]
+    groups = [*of_image.values(), *(group for _, *rest in sets.values() for group in rest)]
+    # No file is the best: the others may show something else, and partners (RAW + JPEG) are not kept together.
+    return by_path((first._replace(kind=Kind.SIMILAR), *others) for first, *others in groups if others)
 
 
-class _Stored:
-    """The unit rows of images in a catalogue, read when they are asked for."""
+class _StoredRows:
+    """The unit rows of images, read from the store on demand."""
 
     def __init__(self, store: Searchable, images: Ids) -> None:
         self._store, self._images = store, images
@@ -83,24 +68,8 @@ class _Stored:
         return self._store.unit_rows_of(self._images[which].tolist())
 
 
-def _join(
-    of_image: dict[int, list[Copy]], store: Searchable, selection: Selection, images: Ids, threshold: float
-) -> None:
-    """Put the files of images, which come in order of preference, together where they are near."""
-    near = near_groups(_Stored(store, images), threshold, order=np.argsort(images))
-    groups = [images[[group.head, *group.members]].tolist() for group in near]
-    alone = {image_id for group in groups for image_id in group} - of_image.keys()
-    of_image |= {photo.image_id: [Copy(photo, Kind.BEST, 1.0)] for photo in store.photos_of(alone, selection)}
-    for (head, *members), group in zip(groups, near, strict=True):
-        for image_id, cosine in zip(members, group.cosines, strict=True):
-            similarity = min(cosine, 1.0)
-            of_image[head] += [
-                file._replace(kind=Kind.SIMILAR, similarity=similarity) for file in of_image.pop(image_id)
-            ]
-
-
 class NearGroup(NamedTuple):
-    """A head and its members, by row number, with the cosines between it and each; nearest first, then by number."""
+    """Row numbers of a head and its members, with their cosines to the head; nearest first."""
 
     head: int
     members: list[int]
@@ -108,13 +77,12 @@ class NearGroup(NamedTuple):
 
 
 def near_groups(rows: Rows, threshold: float, *, block: int = 2048, order: Ids | None = None) -> list[NearGroup]:
-    """Rows that are near another, in order of their heads.
+    """Groups of similar rows, in the order of their heads.
 
-    `rows`: (n, dim) float32, unit rows in order of preference. The first row that is in no group yet is the head of the
-    next, and its members are all later rows in no group whose cosine with it is at least `threshold`, less `TIE`: a
-    member is near its head, not only near a member. Rows that are near no other are in no group, nor are rows
-    that are not finite. Memory beside the rows: 65 numbers a row, and a few for each pair of a `block` of rows squared.
-    Rows that lie elsewhere are read once each, in `order` if one is given, and again as they are needed.
+    `rows`: (n, dim) float32, unit rows, the best first. The first row without a group is the head of the next one; its
+    members are all later rows without a group whose cosine to the head is at least `threshold` (less `TIE`). So members
+    are near the head, not just near each other. Rows that are not finite are left out. Memory beyond `rows`: 65 numbers
+    per row, and a few per pair of a `block` squared. `order` is the fastest order to read the rows in.
     """
     numbers = np.arange(rows.shape[0]) if order is None else order
     if len(numbers) <= _SMALL or rows.shape[1] <= 2 * _SHORT:
@@ -138,27 +106,26 @@ def near_groups(rows: Rows, threshold: float, *, block: int = 2048, order: Ids |
 
 
 class _Claims:
-    """Which row belongs to which head, as far as was looked."""
+    """Which head has claimed which row so far."""
 
     def __init__(self, views: list[Rows], threshold: float) -> None:
-        """`views`: of the same rows, products of the first at least the cosines, products of the last the cosines."""
+        """`views` of the same rows: products of the first are at least the cosines, those of the last the cosines."""
         self.free = np.ones(views[-1].shape[0], np.bool_)
         self._views, self._rows = views, views[-1]
         self._at_least = threshold - TIE
         self._members: dict[int, list[tuple[float, int]]] = {}
-        # A float32 sum of products of unit rows is off by at most dim * 2**-24. Two are compared, and short rows are
-        # themselves rounded.
+        # A float32 product of unit rows is off by at most dim * 2**-24. Two are compared, and short rows are rounded.
         self._maybe = self._at_least - 4 * self._rows.shape[1] * 2.0**-24
 
     def add(self, heads: Ids, others: Ids) -> None:
-        """Give each of `others` to the first of `heads` that is before it, near it, and free when it is its turn."""
+        """Give each of `others` to the first of `heads` that precedes it, is near it, and is itself still free."""
         near = self._candidates(heads, others)
         for start in range(0, len(near), _PAIRS):
             n, m = np.divmod(near[start : start + _PAIRS], len(others))
             head, other = heads[n], others[m]
             is_open = (head < other) & self.free[head] & self.free[other]
             head, other = head[is_open], other[is_open]
-            # einsum sums every pair alike whatever pairs lie beside it; a BLAS product does not, to the last bit.
+            # Unlike a BLAS product, einsum computes a pair to the same bit whatever the other pairs are.
             cosine = np.einsum("nd,nd->n", self._rows[head], self._rows[other])
             chosen = cosine >= self._at_least
             for h, o, c in zip(head[chosen].tolist(), other[chosen].tolist(), cosine[chosen].tolist(), strict=True):
@@ -167,7 +134,7 @@ class _Claims:
                     self._members.setdefault(h, []).append((-c, o))
 
     def _candidates(self, heads: Ids, others: Ids) -> Ids:
-        """The pairs that may be near, by head: head times len(others) plus other, both counted in their lists."""
+        """The pairs that may be near, sorted: number of the head * len(others) + number of the other."""
         for view in self._views:
             near = np.flatnonzero(view[heads] @ view[others].T >= self._maybe)
             if len(near) <= _FEW * len(heads) * len(others):
@@ -182,10 +149,9 @@ class _Claims:
 
 
 def _shortened(rows: Rows, which: Ids) -> Array:
-    """Rows (n, 65) float32 whose products are at least those of `rows`: each's first part, and the second's length.
+    """Rows (n, 65) float32 whose products are at least those of `rows`: the first part, and the length of the second.
 
-    In float64, so that their error is the one rounding to float32. Rows other than `which` are zero, and those that are
-    not finite are not finite.
+    Computed in float64, so the only error is the rounding to float32. Rows outside `which` are zero.
     """
     sample = rows[which[:: -(-len(which) // _SAMPLE)]].astype(np.float64)
     sample = sample[np.isfinite(sample).all(1)]

@@ -1,7 +1,7 @@
-"""Which part of a photo something is about: a heat map, and a box around its hottest part.
+"""Where in a photo something is: a heat map, and a box around its hottest part.
 
-No other model is needed: the image tower says of each part of a photo how much it is about a text (`parts` of the
-towers). What is measured here is by `scripts/measure_where.py`, with mini.
+Needs no other model: the image tower embeds each part of a photo (`parts`), to compare with a text. The constants were
+measured with `scripts/measure_where.py` and mini.
 """
 
 from __future__ import annotations
@@ -18,20 +18,18 @@ from clipsearch.search.embed import Embedder
 from clipsearch.search.hit import Where, hottest
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
     from clipsearch.images.metadata import Metadata
 
-CELLS = 64  # of a heat map along the photo's long side
+CELLS = 64  # of a heat map, along the long side
 
-# How far a part's say reaches, in shares of the input: the hottest point is right more often than without (90% to 95%
-# of drawn things), for a network sees a thing in all the parts around it, and its outline better than its inside.
-_REACH = 0.06
-_INSIDE = 0.6  # from this heat on a place belongs to the box; it has the best overlap with the true one
+# Standard deviation of the blur, as a fraction of the input. The network sees a thing in all parts around it, and its
+# outline better than its inside; with the blur, the hottest point is on it in 95% of drawings instead of 90%.
+_BLUR = 0.06
+_INSIDE = 0.6  # minimum heat inside the box; this one has the highest IoU with the true box
 
 
 class Found(NamedTuple):
-    """Where something, in words, is in a photo: its path, and its size in pixels, upright."""
+    """The result for a text and a photo, whose upright size is in pixels."""
 
     path: bytes
     text: str
@@ -41,12 +39,12 @@ class Found(NamedTuple):
 
 
 class View:
-    """A photo as a model sees its parts. That is computed once and asked as often as one likes."""
+    """A photo with its parts embedded, for any number of queries."""
 
     def __init__(self, embedder: Embedder, pixels: Pixels, width: int, height: int) -> None:
-        """`pixels` is a photo of `width` x `height`, upright, as `embedder.for_parts` prepares it.
+        """`pixels` is the input that `embedder.for_parts` makes of a photo of `width` x `height`.
 
-        Raises `BadRequest` for a model that does not tell parts apart.
+        Raises `BadRequest` if the model cannot embed parts.
         """
         self._embedder, self._pixels = embedder, pixels
         self._shown = visible_part(embedder.for_parts, width, height)
@@ -57,7 +55,7 @@ class View:
         self._across = _weights(columns, self._shown.left, self._shown.right, parts.xs)
 
     def where(self, about: str | Array) -> Where:
-        """Where a text is, or what a unit row (dim,) stands for."""
+        """Where a text, or what a unit row (dim,) represents, is."""
         row = self._embedder.texts([about])[0] if isinstance(about, str) else about
         heat = self._down @ (self._embeddings @ row) @ self._across.T
         heat = _from_0_to_1(heat, np.outer(self._down.any(1), self._across.any(1)))
@@ -67,7 +65,7 @@ class View:
 
 
 class Finder:
-    """Says where something is in photos. It is a context manager: photos are decoded in a process of its own."""
+    """Locates things in photos, which it decodes in another process."""
 
     def __init__(self, embedder: Embedder) -> None:
         """Raises `BadRequest` as `View` does."""
@@ -80,29 +78,20 @@ class Finder:
         self._decoders.close()
 
     def where(self, about: str | Array, data: bytes) -> tuple[Where, Metadata]:
-        """Where in a photo, given as a file's bytes, a text or a unit row (dim,) is; and what the photo says of itself.
-
-        Raises `ImageUnusable`.
-        """
+        """Where a text or unit row (dim,) is in an image file; and the metadata of that. Raises `ImageUnusable`."""
         prepared = self._decoders.decode(data)
         of = prepared.metadata
         return View(self._embedder, prepared.pixels, of.width, of.height).where(about), of
 
-    def picture(self, data: bytes, long_side: int) -> Image:
-        """The photo, upright, at most `long_side` pixels long. Raises `ImageUnusable`."""
-        from PIL.Image import fromarray
-
-        return fromarray(self._decoders.pixels(data, long_side))
-
 
 def _weights(cells: int, start: float, end: float, middles: Array) -> Array:
-    """How much each part, by its middle along the input, says of each cell along the photo: (cells, parts).
+    """The weight of each part, given its middle along the input, for each cell along the photo: (cells, parts).
 
-    The input shows the photo from `start` to `end`. What is said of a cell adds up to 1, or to 0 if it is not shown.
+    The input shows the photo from `start` to `end`. A cell's weights add up to 1, or to 0 outside the input.
     """
     places = ((np.arange(cells) + 0.5) / cells - start) / (end - start)
-    reach = max(_REACH, 0.5 * float(np.diff(middles).max(initial=0)))
-    distances = ((places[:, None] - middles) / reach) ** 2
+    blur = max(_BLUR, 0.5 * float(np.diff(middles).max(initial=0)))
+    distances = ((places[:, None] - middles) / blur) ** 2
     weights = np.exp(-0.5 * (distances - distances.min(1, keepdims=True)))
     inside = (places >= 0) & (places <= 1)
     out: Array = (weights / weights.sum(1, keepdims=True) * inside[:, None]).astype(np.float32)
@@ -110,16 +99,16 @@ def _weights(cells: int, start: float, end: float, middles: Array) -> Array:
 
 
 def _from_0_to_1(heat: Array, shown: NDArray[np.bool_]) -> Array:
-    """Heat of which the median is 0 and the maximum 1; 0 where the model was not shown the photo."""
+    """Scale heat so that its median is 0 and its maximum 1; 0 outside the input."""
     inside = heat[shown]
     middle, top = np.median(inside), inside.max()
     out: Array = np.where(shown, ((heat - middle) / max(top - middle, 1e-12)).clip(0, 1), 0).astype(np.float32)
-    out[np.unravel_index(np.where(shown, heat, -np.inf).argmax(), heat.shape)] = 1  # also where all is the same
+    out[np.unravel_index(np.where(shown, heat, -np.inf).argmax(), heat.shape)] = 1  # also if the heat is uniform
     return out
 
 
 def _box(heat: Array) -> Box:
-    """Around the hottest place and the hot ones that are joined to it, side by side."""
+    """The bounding box of the hot area that contains the hottest cell."""
     hot = np.pad(heat >= _INSIDE, 1)
     part = np.zeros_like(hot)
     y, x = hottest(heat)
@@ -135,7 +124,7 @@ def _box(heat: Array) -> Box:
 
 
 def _cut(pixels: Pixels, box: Box, shown: Box, size: tuple[int, int]) -> Pixels:
-    """The box of an input that shows a part of the photo, as an input of `size` (height, width)."""
+    """Crop the box from an input that shows the part `shown` of the photo, scaled to `size` (height, width)."""
     from PIL import Image
 
     height, width = pixels.shape[:2]

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from clipsearch.arrays import Array, Ids
 from clipsearch.errors import IndexOutdated, IndexUnusable, NoIndex, reason
-from clipsearch.paths import CATALOGUE, close_to_others, private_folder
+from clipsearch.paths import CATALOGUE, make_private, private_folder
 from clipsearch.store import schema
 from clipsearch.store.change_log import ChangeLog
 from clipsearch.store.database import SQLITE_ERRORS, Database, explained, unlink_database, unlink_journals
@@ -296,7 +296,7 @@ def _keep_private(folder: Path) -> None:
         if ours == paths:
             private_folder(folder)
         for path in ours:
-            close_to_others(path)
+            make_private(path)
 
 
 def _open(folder: Path, mode: str) -> Database:

@@ -3,45 +3,68 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 
 from clipsearch.arrays import Ids, Rows, parts
-from clipsearch.images.metadata import Metadata
 from clipsearch.store.database import Database, explained
 from clipsearch.store.images import Images
-from clipsearch.store.schema import METADATA
+from clipsearch.store.ocr_text import lines_from
+from clipsearch.store.photo import Line, Photo
+from clipsearch.store.photos import to_photo
+from clipsearch.store.schema import IS_SOUND_FRAME, METADATA
 
-# Made when an index is first published. A photo has one number, that of its last change; it may be gone.
-CHANGES = """
-CREATE TABLE changes (number INTEGER PRIMARY KEY AUTOINCREMENT, photo INTEGER NOT NULL UNIQUE);
-CREATE TRIGGER photo_added AFTER INSERT ON photos
-    BEGIN DELETE FROM changes WHERE photo = new.id; INSERT INTO changes (photo) VALUES (new.id); END;
-CREATE TRIGGER photo_updated AFTER UPDATE ON photos
-    BEGIN DELETE FROM changes WHERE photo = new.id; INSERT INTO changes (photo) VALUES (new.id); END;
-CREATE TRIGGER photo_removed AFTER DELETE ON photos
-    BEGIN DELETE FROM changes WHERE photo = old.id; INSERT INTO changes (photo) VALUES (old.id); END;
-"""
+# A photo has one number, that of its last change; it may be gone.
+_LOG = "DELETE FROM changes WHERE photo = {0}.id; INSERT INTO changes (photo) VALUES ({0}.id);"
+_LOG_TEXT = (
+    "DELETE FROM changes WHERE photo IN (SELECT id FROM photos WHERE image = {0}.image);"
+    " INSERT INTO changes (photo) SELECT id FROM photos WHERE image = {0}.image;"
+)
+_TRIGGERS = {
+    "photo_added": ("INSERT ON photos", _LOG.format("new")),
+    "photo_updated": ("UPDATE ON photos", _LOG.format("new")),
+    "photo_removed": ("DELETE ON photos", _LOG.format("old")),
+    "text_logged": ("INSERT ON texts", _LOG_TEXT.format("new")),
+    "text_unlogged": ("DELETE ON texts", _LOG_TEXT.format("old")),
+}
+CHANGES = (
+    "DROP TABLE IF EXISTS changes;"
+    "CREATE TABLE changes (number INTEGER PRIMARY KEY AUTOINCREMENT, photo INTEGER NOT NULL UNIQUE);"
+) + "".join(
+    f"DROP TRIGGER IF EXISTS {name}; CREATE TRIGGER {name} AFTER {event} BEGIN {statement} END;"
+    for name, (event, statement) in _TRIGGERS.items()
+)
 
-_COLUMNS = f"photos.id, photos.root, photos.path, size, mtime_ns, ctime_ns, content, vector, hash, {METADATA}"
-_TABLES = "photos JOIN images ON images.id = photos.image JOIN embeddings ON embeddings.image = photos.image"
+_COLUMNS = (
+    f"photos.id, photos.root, vector, lines, folded, images.id = photos.image, {IS_SOUND_FRAME},"
+    f" images.id, photos.path, size, mtime_ns, images.content, ctime_ns, photos.keywords, time, main.hash, {METADATA}"
+)
+_TABLES = (
+    "photos LEFT JOIN frames ON frames.video = photos.image"
+    " JOIN images ON images.id = coalesce(frames.image, photos.image)"
+    " JOIN images AS main ON main.id = photos.image"
+    " JOIN embeddings ON embeddings.image = images.id"
+    " LEFT JOIN texts ON texts.image = photos.image"
+)
 
 
 class Row(NamedTuple):
-    """A photo with its embedding, (dim,) float16. `path` is below its root."""
+    """An image of a photo, to be published: a photo has one, a video one for each of its frames.
 
-    id: int
+    `number` counts the rows of a photo from 0. `photo.file` is below the root. `stands`: the image stands for the whole
+    file. `vector` is (dim,) float16. `lines` is None before OCR; `folded` is the text for searches.
+    """
+
+    photo_id: int
+    number: int
     root: int
-    path: bytes
-    size: int
-    mtime_ns: int
-    ctime_ns: int
-    content: bytes
-    row: Rows
-    hash: int | None
-    metadata: Metadata
+    photo: Photo
+    stands: bool
+    vector: Rows
+    lines: list[Line] | None
+    folded: str | None
 
 
 class ChangeLog:
@@ -51,12 +74,13 @@ class ChangeLog:
         self._database, self._images = database, images
 
     def identity(self) -> str | None:
-        """A name that no other catalogue has; None if changes are not logged."""
+        """A name that no other catalogue has; None if changes are not logged, or not all of them."""
         name = self._database.meta("identity")
-        return None if name is None else str(name)
+        triggers = {name for (name,) in self._database.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'")}
+        return None if name is None or not triggers >= _TRIGGERS.keys() else str(name)
 
     def start(self) -> None:
-        """Log changes from now on."""
+        """Log changes from now on, under a new identity."""
         self._database.commit()
         with explained(self._database.folder):
             self._database.run("BEGIN IMMEDIATE;" + CHANGES)
@@ -79,28 +103,45 @@ class ChangeLog:
         """The number of photos that changed after a number."""
         return int(self._database.execute("SELECT count(*) FROM changes WHERE number > ?", (number,)).fetchone()[0])
 
+    def photos_after(self, photo: int, count: int) -> Ids:
+        """The ids of the first photos with an id above this."""
+        query = "SELECT id FROM photos WHERE id > ? AND image IS NOT NULL ORDER BY id LIMIT ?"
+        return np.array([row[0] for row in self._database.execute(query, (photo, count))], np.int64)
+
     def count_after(self, photo: int) -> int:
         """The number of photos with an id above this."""
         query = "SELECT count(*) FROM photos WHERE id > ? AND image IS NOT NULL"
         return int(self._database.execute(query, (photo,)).fetchone()[0])
 
-    def rows_after(self, photo: int, count: int) -> list[Row]:
-        """The first photos with an id above this."""
-        query = f"SELECT {_COLUMNS} FROM {_TABLES} WHERE photos.id > ? ORDER BY photos.id LIMIT ?"
-        return list(self._rows(query, (photo, count)))
+    def row_counts(self, photos: Iterable[int]) -> dict[int, int]:
+        """How many rows photos have, as far as they exist."""
+        found: dict[int, int] = {}
+        for part in parts(photos):
+            query = (
+                "SELECT photos.id, max(1, count(frames.image)) FROM photos"
+                " LEFT JOIN frames ON frames.video = photos.image"
+                f" WHERE photos.image IS NOT NULL AND photos.id IN ({','.join('?' * len(part))}) GROUP BY photos.id"
+            )
+            found.update(self._database.execute(query, part))
+        return found
 
-    def rows_of(self, ids: Ids) -> list[Row]:
-        """The photos of some ids, as far as they exist."""
-        out: list[Row] = []
-        for part in parts(ids):
-            places = ",".join("?" * len(part))
-            out += self._rows(f"SELECT {_COLUMNS} FROM {_TABLES} WHERE photos.id IN ({places})", tuple(part))
-        return out
+    def rows_of(self, photos: Iterable[int]) -> Iterator[Row]:
+        """The rows of photos, as far as they exist."""
+        for part in parts(photos):
+            where = f"photos.id IN ({','.join('?' * len(part))}) ORDER BY photos.id, images.id"
+            yield from self._rows(f"SELECT {_COLUMNS} FROM {_TABLES} WHERE {where}", part)
 
-    def _rows(self, query: str, values: tuple[Any, ...]) -> Iterator[Row]:
-        found = self._database.execute(query, values)
-        for photo, root, path, size, mtime, ctime, content, vector, phash, *metadata in found:
-            if not isinstance(path, bytes) or len(vector) != 2 * self._images.dim:
+    def _rows(self, query: str, values: list[int]) -> Iterator[Row]:
+        before, number = None, 0
+        for photo_id, root, vector, lines, folded, stands, *columns in self._database.execute(query, values):
+            number = number + 1 if photo_id == before else 0
+            before = photo_id
+            if len(vector) != 2 * self._images.dim:
                 raise self._database.damaged()
             row = np.frombuffer(vector, "<f2").astype(np.float16, copy=False)
-            yield Row(photo, root, path, size, mtime, ctime, content, row, phash, Metadata(*metadata))
+            try:
+                text = None if lines is None else lines_from(lines)
+            except (ValueError, TypeError):
+                raise self._database.damaged() from None
+            photo = to_photo(self._database, columns)
+            yield Row(photo_id, number, root, photo, bool(stands), row, text if stands else None, folded)

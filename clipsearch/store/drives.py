@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Iterator
 from enum import StrEnum
 from typing import NamedTuple
 
-from clipsearch.paths import bounds, join, relative_to
+from clipsearch.paths import bounds, join, list_folder, relative_to
 from clipsearch.store import mounts
 from clipsearch.store.database import Database
 from clipsearch.store.photo import KNOWN, Known, Root
@@ -223,11 +223,10 @@ def place_of(root: Root, drive: Drive) -> bytes:
 
 
 def why_unreachable(folder: bytes) -> Offline | None:
-    """Why a folder cannot be listed; None if it can."""
+    """Why the files in a folder cannot be looked at; None if they can."""
     try:
-        with os.scandir(folder):
-            # Without execute permission the names are listed, but no file can be looked at.
-            return None if os.access(folder, os.X_OK) else Offline.UNREADABLE
+        with list_folder(folder):
+            return None
     except (FileNotFoundError, NotADirectoryError):
         return Offline.MISSING
     except OSError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,13 +16,12 @@ from clipsearch.store.database import Database
 from clipsearch.store.drives import UNKNOWN
 from clipsearch.store.folders import Folders
 from clipsearch.store.photo import KNOWN, Known, Photo, Root
-from clipsearch.store.schema import METADATA, OF_FRAME, mark
+from clipsearch.store.schema import IS_SOUND_FRAME, METADATA, OF_FRAME, mark
 from clipsearch.store.selection import BY_IMAGE, BY_PHOTO, Selection, all_of
 
-_IS_SOUND = f"frames.image IS NULL OR frames.mark = mark({OF_FRAME})"
 _COLUMNS = (
-    f"{_IS_SOUND}, photos.root, photos.image, photos.path, size, mtime_ns, content, ctime_ns, photos.keywords, time,"
-    f" hash, {METADATA}"
+    f"photos.root, {IS_SOUND_FRAME}, photos.image, photos.path, size, mtime_ns, content, ctime_ns, photos.keywords,"
+    f" time, hash, {METADATA}"
 )
 _WRITTEN = "root, path, size, mtime_ns, ctime_ns, image, error, sidecar_token, keywords, drive, mark"
 _REPLACED = ", ".join(f"{name} = excluded.{name}" for name in _WRITTEN.split(", ")[2:])
@@ -175,22 +174,21 @@ class Photos:
         self, roots: dict[int, Root], condition: str, values: tuple[Any, ...], tables: str = BY_PHOTO
     ) -> Iterator[Photo]:
         query = f"SELECT {_COLUMNS} FROM {tables} LEFT JOIN frames ON frames.image = photos.image WHERE {condition}"
-        for row in self._database.execute(query, values):
-            is_sound, root, image, path, size, mtime_ns, content, ctime_ns, keywords, time, phash, *metadata = row
-            if not is_sound or not isinstance(path, bytes) or (time is None and is_video_name(path)):
-                raise self._database.damaged()
-            yield Photo(
-                image,
-                join(roots[root].path, path),
-                size,
-                mtime_ns,
-                content,
-                Metadata(*metadata),
-                ctime_ns,
-                tuple_of(keywords),
-                time,
-                phash,
-            )
+        for root, *columns in self._database.execute(query, values):
+            photo = to_photo(self._database, columns)
+            yield photo._replace(file=join(roots[root].path, photo.file))
+
+
+def to_photo(database: Database, columns: Sequence[Any]) -> Photo:
+    """A photo from its columns: whether its frame is sound, and the fields of `Photo`, those of `Metadata` last.
+
+    Raises `IndexDamaged` where the columns make no sense.
+    """
+    is_sound, image, path, size, mtime_ns, content, ctime_ns, keywords, time, phash, *metadata = columns
+    if not is_sound or not isinstance(path, bytes) or (time is None and is_video_name(path)):
+        raise database.damaged()
+    every = tuple(keywords.split("\n")) if keywords else ()
+    return Photo(image, path, size, mtime_ns, content, Metadata(*metadata), ctime_ns, every, time, phash)
 
 
 def _with_frames(photos: list[Photo], frames: dict[int, _Frame]) -> Iterator[Photo]:
@@ -203,11 +201,6 @@ def _with_frames(photos: list[Photo], frames: dict[int, _Frame]) -> Iterator[Pho
             yield photo
         for image, frame in of_video.get(photo.image_id, ()):
             yield photo._replace(image_id=image, content=frame.content, time=frame.time)
-
-
-def tuple_of(keywords: str | None) -> tuple[str, ...]:
-    """Keywords as the catalogue has them: one a line."""
-    return tuple(keywords.split("\n")) if keywords else ()
 
 
 def _placeholders(values: list[int]) -> str:

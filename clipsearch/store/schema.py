@@ -79,6 +79,7 @@ OF_META = "CAST(key AS BLOB), CASE typeof(value) WHEN 'text' THEN CAST(value AS 
 OF_ROOT = "id, path, hidden, follow_links, CAST(exclude AS BLOB), any_name, raw, video"
 OF_DRIVE = "id, root, mount, device"
 OF_FRAME = "frames.image, frames.video, frames.time"
+IS_SOUND_FRAME = f"frames.image IS NULL OR frames.mark = mark({OF_FRAME})"
 OF_PHOTO = (
     "root, path, size, mtime_ns, ctime_ns, image, CAST(error AS BLOB), sidecar_token, CAST(keywords AS BLOB), drive"
 )

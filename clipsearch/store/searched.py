@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from clipsearch.errors import NotIndexed
 from clipsearch.paths import absolute, join, relative_to
-from clipsearch.store.drives import Offline
+from clipsearch.store.drives import Offline, why_unreachable
 from clipsearch.store.photo import Root
 from clipsearch.store.searchable import Searchable
 
@@ -67,7 +67,7 @@ def _without_offline(
     for one in folders:
         path = join(one.root.path, one.below) if one.below else one.root.path
         presence = index.presence(one.root, one.below)
-        if presence.whole or (one.below and _is_unreadable(path)):
+        if presence.whole or (one.below and why_unreachable(path) is Offline.UNREADABLE):
             offline[one.root._replace(path=path)] = presence.whole or Offline.UNREADABLE
             continue
         for away in presence.away:
@@ -76,11 +76,3 @@ def _without_offline(
         if presence.online:
             searched.append(one._replace(without=presence.offline_drives))
     return searched, offline
-
-
-def _is_unreadable(folder: bytes) -> bool:
-    try:
-        with os.scandir(folder):
-            return not os.access(folder, os.X_OK)
-    except OSError as error:
-        return not isinstance(error, FileNotFoundError | NotADirectoryError)

@@ -206,7 +206,7 @@ class Page:
             return _Video(await run_in_threadpool(open_video, photos))
         answer = _image(await run_in_threadpool(self._pictures.original, photos))
         if photos:
-            name = photos[0].path.rpartition(b"/")[2].decode("utf-8", "replace")
+            name = photos[0].file.rpartition(b"/")[2].decode("utf-8", "replace")
             answer.headers["Content-Disposition"] = f"inline; filename*=UTF-8''{quote(name, safe='')}"
         return answer
 

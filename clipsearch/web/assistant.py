@@ -137,4 +137,4 @@ def _label(index: Index, labels: list[str], paths: list[str]) -> list[dict[str, 
 def _where(index: Index, text: str, path: str, pictures: Pictures) -> dict[str, Any]:
     photo = index.photo_at(path)
     where, _ = index.locate(text, pictures.thumbnail([photo], "large").data)
-    return records.where_object(Found(photo.path, text, photo.metadata.width, photo.metadata.height, where))
+    return records.where_object(Found(photo.file, text, photo.metadata.width, photo.metadata.height, where))

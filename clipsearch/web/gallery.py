@@ -98,7 +98,7 @@ class Gallery:
             if upload is not None:
                 return upload.name
             photos = index.photos_with(id)
-            return os.fsdecode(photos[0].path) if photos else id
+            return os.fsdecode(photos[0].file) if photos else id
 
         return path
 
@@ -175,7 +175,7 @@ def _as_object(hit: Hit) -> dict[str, Any]:
 def photo_object(photo: Photo) -> dict[str, Any]:
     """A photo as JSON, with what the page needs besides the documented fields: `id`, `name`, `folder`, `date`."""
     fields = records.photo_fields(photo)
-    folder, _, name = text.printable(text.from_home(photo.path)).rpartition("/")
+    folder, _, name = text.printable(text.from_home(photo.file)).rpartition("/")
     return {**fields, "id": photo.content.hex(), "name": name, "folder": folder, "date": photo.date}
 
 

@@ -1,4 +1,4 @@
-"""Looking at results and collecting them, and what `--help` shows: the real program in a subprocess."""
+"""Previews, contact sheets, copying and linking results, and `--help`, run as a program."""
 
 from __future__ import annotations
 
@@ -181,7 +181,7 @@ def test_what_excludes_each_other_is_refused(clipsearch: Run, drawn: Path, drawn
         (("query", "--image", "-", "--files-from", "-"), "only one option can read stdin"),
         (("query", "--image", "-", "--like", "-"), "only one option can read stdin"),
         (("query", "--batch", "-", "--files-from", "-"), "only one option can read stdin"),
-        (("query", "--batch", "-", "--html", "x"), "leave out the other options"),
+        (("query", "--batch", "-", "--html", "x"), "leave out other queries and outputs"),
         (("label", "--labels-from", "-", "--image", "-"), "only one option can read stdin"),
         (("label", "a", "--counts", "--all"), "leave out --all"),
         (("duplicates", "--identical", "--similar"), "not both"),
@@ -195,11 +195,11 @@ def test_what_excludes_each_other_is_refused(clipsearch: Run, drawn: Path, drawn
         (("query", "a", "--camera", ""), "--camera was given an empty name"),
         (("query", "a", "--under", ""), "--under was given an empty name"),
         (("query", "a", "--under", "/", "--under", ""), "--under was given an empty name"),
-        (("query", "a", "--html", "a.html", "--html", "b.html"), "--html was given twice"),
-        (("query", "a", "--copy-to", "a", "--copy-to", "b"), "--copy-to was given twice"),
-        (("query", "a", "--link-to", "a", "--link-to", "a"), "--link-to was given twice"),
-        (("duplicates", "--html", "a.html", "--html", "b.html"), "--html was given twice"),
-        (("where", "a", "b.jpg", "--png", "a", "--png", "b"), "--png was given twice"),
+        (("query", "a", "--html", "a.html", "--html", "b.html"), "--html can be given only once"),
+        (("query", "a", "--copy-to", "a", "--copy-to", "b"), "--copy-to can be given only once"),
+        (("query", "a", "--link-to", "a", "--link-to", "a"), "--link-to can be given only once"),
+        (("duplicates", "--html", "a.html", "--html", "b.html"), "--html can be given only once"),
+        (("where", "a", "b.jpg", "--png", "a", "--png", "b"), "--png can be given only once"),
         (("query", "--unique", "--similarity", "95", "a"), "--similarity must be a cosine, 0 to 1, not 95.0"),
         (("query", "--similarity", "0.9", "a"), "no effect without unique"),
         (("query", "@none", "a dog", "--cut"), "there is no concept @none"),

@@ -1,4 +1,4 @@
-"""`clipsearch watch` as a user runs it."""
+"""`clipsearch watch`, run as a program."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from conftest import Run, save_scenes
 from indexes import assert_as_new
 from terminal import posix
 
+from clipsearch.cli.watch import launchd_job, systemd_unit
 from clipsearch.errors import BadRequest
-from clipsearch.output.service import launchd_job, systemd_unit
 from clipsearch.store.catalogue import Store
 
 

@@ -1,7 +1,8 @@
-"""A collection that is kept in step with an index."""
+"""Publishing an index to a collection, and updating the collection."""
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import subprocess
@@ -19,14 +20,25 @@ from hypothesis import strategies as st
 from odd_photos import DIM, fill, new_collection, put
 
 from clipsearch.cluster import milvus
+from clipsearch.cluster.collection import open_collection
 from clipsearch.cluster.collection_rows import escaped, unescaped
 from clipsearch.cluster.publish import publish
-from clipsearch.errors import BadArgument, BadRequest, IndexEmpty, IndexUnusable, ModelMismatch, NoIndex
+from clipsearch.errors import (
+    BadArgument,
+    BadRequest,
+    CollectionOutdated,
+    IndexEmpty,
+    IndexTooNew,
+    IndexUnusable,
+    ModelMismatch,
+    NoIndex,
+)
 from clipsearch.images.scan import Rules
 from clipsearch.models.model import mini
 from clipsearch.paths import Collection
 from clipsearch.store.catalogue import Store
-from clipsearch.store.opening import open_index
+from clipsearch.store.filters import Filter
+from clipsearch.store.photo import Line
 
 pytest.importorskip("pymilvus")
 pytest.importorskip("milvus_lite")
@@ -71,7 +83,7 @@ def test_only_its_owner_can_read_a_folder_of_milvus_lite(index: Path, place: Col
         assert not [path for path in (folder, *folder.rglob("*")) if path.stat().st_mode & 0o077]
         for path in (folder, *folder.rglob("*")):  # as an older version left them
             path.chmod(0o755)
-        with open_index(place):
+        with open_collection(place):
             pass
         assert not [path for path in (folder, *folder.rglob("*")) if path.stat().st_mode & 0o077]
     finally:
@@ -89,21 +101,29 @@ def test_what_is_no_collection_is_left_as_it_is(index: Path, tmp_path: Path) -> 
     assert os.listdir(tmp_path / "folder.db") == ["notes"]
 
 
-def expected(index: Path) -> dict[int, tuple[int, bytes, bytes]]:
-    with Store.open(index) as store:
-        query = (
-            "SELECT photos.id, photos.root, photos.path, content FROM photos JOIN images ON images.id = photos.image"
-        )
-        return {id: (root, path, content) for id, root, path, content in store.database.execute(query)}
+# What a collection must have: a row for each photo, and for each frame of a video.
+EXPECTED = (
+    "SELECT photos.id, photos.root, photos.path, images.id, images.content, images.id = photos.image, frames.time,"
+    " photos.keywords, size, lines, vector"
+    " FROM photos LEFT JOIN frames ON frames.video = photos.image"
+    " JOIN images ON images.id = coalesce(frames.image, photos.image) JOIN embeddings ON embeddings.image = images.id"
+    " LEFT JOIN texts ON texts.image = images.id ORDER BY photos.id, images.id"
+)
 
 
 def assert_in_step(index: Path, place: Collection) -> None:
-    found = rows_of(place)
-    as_tuples = {id: (row["root"], unescaped(row["path"]), bytes.fromhex(row["content"])) for id, row in found.items()}
-    assert as_tuples == expected(index)
+    found = [
+        (
+            row["photo"], row["root"], unescaped(row["path"]), row["image"], bytes.fromhex(row["content"]),
+            row["stands"], row["time"], "\n".join(row["photo_keywords"]) or None, row["size"],
+            None if row["lines"] is None else [json.loads(line) for line in row["lines"]],
+            np.array(row["row"], "<f2").tobytes(),
+        )
+        for _, row in sorted(rows_of(place).items())
+    ]  # fmt: skip
     with Store.open(index) as store:
-        for row in store.change_log.rows_of(np.array(list(found))):
-            assert found[row.id]["row"] == row.row.astype(float).tolist()
+        rows = store.database.execute(EXPECTED).fetchall()
+    assert found == [(*row[:9], None if row[9] is None else json.loads(row[9] or "[]"), row[10]) for row in rows]
 
 
 def change(index: Path, count: int) -> None:
@@ -130,13 +150,77 @@ def test_all_is_there_once_and_then_what_changed(index: Path, place: Collection)
     assert_in_step(index, place)
 
 
+def test_text_that_was_read_later(index: Path, place: Collection) -> None:
+    publish(index, place)
+    with Store.open(index, write=True) as store:
+        image = store.ocr_text.unread()[0].image_id
+        store.ocr_text.put(image, [Line("EXIT", 0.125, 0, 1, 1)])
+        store.commit()
+        photos = len(store.photos_of([image]))
+    assert publish(index, place) == (photos, 0, 120)
+    assert_in_step(index, place)
+    with open_collection(place) as collection:
+        assert collection.lines_of([image]) == {image: [Line("EXIT", 0.125, 0, 1, 1)]}
+        assert len(collection.images_in(collection.select(Filter(reads="exit")))) == 1
+
+
+def test_a_video_that_became_a_photo(index: Path, place: Collection) -> None:
+    publish(index, place)
+    with Store.open(index, write=True) as store:
+        video = next(row for row in store.database.execute(EXPECTED) if not row[5])  # a frame of it
+        still = next(store.by_path(store.select(Filter(types="png"))))
+        change = (still.image_id, b"now.png", video[0])
+        store.database.execute("UPDATE photos SET image = ?, path = ? WHERE id = ?", change)
+        store.prune()
+        store.commit()
+    publish(index, place)
+    assert_in_step(index, place)
+
+
+def set_record(place: Collection, **values: Any) -> None:
+    address = milvus.parse(place)
+    client = milvus.connect(address)
+    record = milvus.load(client, address)
+    assert record is not None
+    properties = {milvus._PROPERTY: json.dumps(record._asdict() | values)}
+    client.alter_collection_properties(address.name, properties=properties)
+    client.close()
+
+
+def test_a_collection_of_an_older_format_is_replaced_if_that_is_asked_for(index: Path, place: Collection) -> None:
+    publish(index, place)
+    set_record(place, format=2, counts=None)
+    for ask in (lambda: open_collection(place), lambda: publish(index, place)):
+        with pytest.raises(CollectionOutdated, match="format 2 of an older clipsearch, and must be published again"):
+            ask()
+    assert publish(index, place, replace=True) == (120, 0, 120)
+    assert_in_step(index, place)
+    set_record(place, format=99)
+    with pytest.raises(IndexTooNew, match="format 99 of a newer clipsearch"):
+        publish(index, place, replace=True)
+
+
+def test_a_change_log_of_an_older_version_is_started_anew(index: Path, place: Collection) -> None:
+    publish(index, place)
+    with Store.open(index, write=True) as store:
+        before = store.change_log.identity()
+        store.database.execute("DROP TRIGGER text_logged")
+        store.database.seal_schema()
+        store.commit()
+    change(index, 2)
+    publish(index, place)
+    assert_in_step(index, place)
+    with Store.open(index) as store:
+        assert store.change_log.identity() not in (None, before)
+
+
 def test_a_folder_that_moved(index: Path, place: Collection, tmp_path: Path) -> None:
     publish(index, place)
     with Store.open(index, write=True) as store:
         store.folders.move(store.roots()[0], os.fsencode(tmp_path / "elsewhere"))
         store.commit()
     assert publish(index, place).written == 0
-    with open_index(place) as collection:
+    with open_collection(place) as collection:
         assert [root.path for root in collection.roots()] == [os.fsencode(tmp_path / "elsewhere")]
 
 
@@ -156,7 +240,7 @@ def test_all_photos_are_gone(index: Path, place: Collection) -> None:
         store.prune()
         store.commit()
     assert publish(index, place) == (0, 120, 0)
-    with open_index(place) as collection, pytest.raises(IndexEmpty):
+    with open_collection(place) as collection, pytest.raises(IndexEmpty):
         collection.require_photos()
 
 
@@ -200,16 +284,16 @@ def test_a_collection_of_another_program_is_left_alone(index: Path, place: Colle
     schema.add_field("v", DataType.FLOAT_VECTOR, dim=2)
     client.create_collection(address.name, schema=schema)
     client.close()
-    with pytest.raises(IndexUnusable, match="clipsearch has not made"):
+    with pytest.raises(IndexUnusable, match="was not made by clipsearch"):
         publish(index, place, replace=True)
 
 
 def test_there_is_no_collection(place: Collection, tmp_path: Path) -> None:
     with pytest.raises(NoIndex):
-        open_index(place)
+        open_collection(place)
     (tmp_path / "file.db").write_text("nothing")
     with pytest.raises(IndexUnusable):
-        open_index(Collection(tmp_path / "file.db"))
+        open_collection(Collection(tmp_path / "file.db"))
     assert not (tmp_path / "photos.db").exists()
 
 

@@ -1,4 +1,4 @@
-"""Embedding on a cluster of Ray: real workers in processes of their own, on this machine."""
+"""Embedding on a Ray cluster, with real worker processes on this machine."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def contents(index: Path) -> dict[bytes, tuple[object, bytes]]:
     with Store.open(index) as store:
         found = list(store.by_path(store.select()))
         rows = store.unit_rows_of([photo.image_id for photo in found])
-        return {photo.path: (photo.metadata, row) for photo, row in zip(found, rows, strict=True)}
+        return {photo.file: (photo.metadata, row) for photo, row in zip(found, rows, strict=True)}
 
 
 def run(
@@ -157,7 +157,7 @@ def test_workers_that_all_die_end_the_run(photos: Path) -> None:
 
 @pytest.mark.usefixtures("one_cluster")
 def test_a_machine_that_does_not_see_the_files_is_named(photos: Path) -> None:
-    with pytest.raises(NotSeen, match=r"jpg is not on the machine .+ as it is here"):
+    with pytest.raises(NotSeen, match=r"jpg on .+ is missing or differs from the one here"):
         run(photos, SeesNothing)
 
 

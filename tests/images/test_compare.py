@@ -1,4 +1,4 @@
-"""What is a copy of a picture: its pixels after resizing, compression or a slight correction, and nothing else."""
+"""Two pictures are copies if they have the same pixels after resizing, compression or a slight correction."""
 
 from __future__ import annotations
 
@@ -35,8 +35,7 @@ from PIL import ExifTags, Image, ImageDraw, ImageEnhance, ImageFilter
 from clipsearch.errors import ImageUnusable
 from clipsearch.images.compare import copy_similarity, may_be_copies, sketch_of
 from clipsearch.images.decode import decode
-from clipsearch.images.likeness import same_framing
-from clipsearch.images.phash import HASH_DISTANCE, perceptual_hash
+from clipsearch.images.likeness import HASH_DISTANCE, perceptual_hash, same_framing
 
 pillow_heif.register_heif_opener()
 

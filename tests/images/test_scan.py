@@ -146,7 +146,7 @@ def test_patterns_and_names_may_have_anything_in_them(root: Path) -> None:
 def test_raw_files_and_videos_are_left_out_by_settings_of_their_own(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("clipsearch.images.scan.can_read_videos", lambda: True)
+    monkeypatch.setattr("clipsearch.images.kinds._can_read_videos", lambda: True)
     put(root, "a.CR2", "b.dng", "c.MOV", "d/e.jpg", "f.nef/g.jpg", "raw", "video")
     assert paths(root, raw=False) == [b"c.MOV", b"d/e.jpg", b"f.nef/g.jpg"]
     assert paths(root, video=False, exclude=("f.*",)) == [b"a.CR2", b"b.dng", b"d/e.jpg"]

@@ -1,10 +1,12 @@
-"""Keywords that other programs gave to photos, in them and in the XMP files beside them."""
+"""Keywords that other programs wrote into photos and XMP sidecars."""
 
 from __future__ import annotations
 
 import io
 import json
 import os
+import unicodedata
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from conftest import SCENES, Run
 from PIL import Image
 
 from clipsearch.errors import BadArgument, BadRequest
-from clipsearch.images import sidecar
+from clipsearch.images import siblings
 from clipsearch.images.decode import decode
 from clipsearch.images.sandbox import Decoders
 from clipsearch.images.xmp import with_keywords
@@ -53,9 +55,9 @@ def photos(tmp_path: Path) -> Path:
 def tagged(index: Path, *words: str) -> set[str]:
     with Store.open(index) as store:
         chosen = store.select(Filter(keywords=words))
-        by_path = {os.path.basename(os.fsdecode(photo.path)) for photo in store.by_path(chosen)}
-        assert {photo.path for photo in store.photos_of(store.images_in(chosen), chosen)} == {
-            photo.path for photo in store.by_path(chosen)
+        by_path = {os.path.basename(os.fsdecode(photo.file)) for photo in store.by_path(chosen)}
+        assert {photo.file for photo in store.photos_of(store.images_in(chosen), chosen)} == {
+            photo.file for photo in store.by_path(chosen)
         }
         return by_path
 
@@ -163,7 +165,7 @@ def test_a_sidecar_that_the_disk_did_not_give_is_looked_at_again(
 
     index = tmp_path / "index"
     with monkeypatch.context() as patch:
-        patch.setattr(sidecar, "read_sidecar", fails)
+        patch.setattr(siblings, "read_sidecar", fails)
         report = update_index(index, [photos], Options(model="mini"))
         assert [reason for _, reason in report.sidecars_ignored] == ["input/output error"] * 2
     assert tagged(index, "dog") == set()
@@ -206,3 +208,16 @@ def test_conditions_as_programs_and_people_write_them() -> None:
     assert Filter(keywords="dog").keywords == ("dog",)
     with pytest.raises(BadArgument, match="keyword was given an empty name"):
         Filter(keywords=("dog", ""))
+
+
+def test_accents_may_be_composed_or_not(tmp_path: Path, mini_index: Callable[..., Path]) -> None:
+    for number, form in enumerate(("NFC", "NFD")):
+        path = tmp_path / f"photos/{number}.jpg"
+        path.parent.mkdir(exist_ok=True)
+        SCENES[number].image.save(path)
+        sidecar = with_keywords(None, [unicodedata.normalize(form, "Müller")])
+        path.with_name(f"{number}.jpg.xmp").write_bytes(sidecar)
+    with Store.open(mini_index(tmp_path / "photos")) as store:
+        for form in ("NFC", "NFD"):
+            chosen = store.select(Filter(keywords=unicodedata.normalize(form, "MÜLLER")))
+            assert len(list(store.by_path(chosen))) == 2

@@ -1,4 +1,4 @@
-"""Runs of the indexer over folders that change, on a disk and with an encoder that may fail."""
+"""Updating an index of changing folders, with failing disks and encoders."""
 
 from __future__ import annotations
 
@@ -223,7 +223,7 @@ def test_a_scan_in_two_runs_gives_the_same_as_one(
         query = np.frombuffer(next(iter(contents(index).values())), np.float16).astype(np.float32)
         ranked = [
             [
-                {photo.path: photo.content for photo in store.photos_of([i])}
+                {photo.file: photo.content for photo in store.photos_of([i])}
                 for i in store.vectors.nearest(query, 6)[0].tolist()
             ]
             for store in (one, other)
@@ -982,8 +982,7 @@ def test_a_setting_changes_no_other(given: list[dict[str, object]]) -> None:
 def test_raw_files_and_videos_stay_left_out_whatever_is_excluded_later(
     index: Path, photos: Path, stub: type[StubEncoder], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("images.scan", "indexing.run"):
-        monkeypatch.setattr(f"clipsearch.{module}.can_read_videos", lambda: True)
+    monkeypatch.setattr("clipsearch.images.kinds._can_read_videos", lambda: True)
     for name in ("x.nef", "x.mov"):
         (photos / name).write_bytes(b"no photo")
 

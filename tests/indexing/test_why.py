@@ -1,4 +1,4 @@
-"""Why a path is in an index, or is not."""
+"""The reasons why a path is or is not indexed."""
 
 from __future__ import annotations
 
@@ -94,6 +94,10 @@ def test_what_may_not_be_read_is_said(folder: Path, mini_index, bound: Run) -> N
     report = json.loads(bound("index", "--json", index=index).out)
     assert [one["path"] for one in report["unreadable"]] == [str(folder / "sub")]
     assert report["removed"] == 0
+    (folder / "sub").chmod(0o444)  # its files can be listed, but not looked at
+    report = json.loads(bound("index", "--json", index=index).out)
+    assert [one["path"] for one in report["unreadable"]] == [str(folder / "sub")]
+    assert "cannot be read" in bound("why", folder / "sub", index=index).out.decode()
     (folder / "sub").chmod(0o755)
     (folder / "00.png").chmod(0)  # which changes a time of it too
     assert (

@@ -1,4 +1,4 @@
-"""Copies that are moved away and put back: what may move, what stays, and that nothing is lost whatever happens."""
+"""Moving copies away and back: what may move, what must stay, and that no failure loses a file."""
 
 from __future__ import annotations
 
@@ -822,7 +822,7 @@ def test_a_kill_at_any_step_of_a_move_loses_nothing(
             assert len(state(home)) == 2
         if then == "go on":  # with what the next index sees
             left = [
-                tuple(Copy(photo(one.photo.path), Kind.IDENTICAL, 1.0) for one in g if os.path.exists(one.photo.path))
+                tuple(Copy(photo(one.photo.file), Kind.IDENTICAL, 1.0) for one in g if os.path.exists(one.photo.file))
                 for g in three
             ]
             done = list(move(left, os.fsencode(place)))
@@ -834,7 +834,7 @@ def test_a_kill_at_any_step_of_a_move_loses_nothing(
             assert not reasons(done), n
         assert state(home) == before, n
         assert only_the_lock(place), n
-        three = [group(*(one.photo.path for one in g)) for g in three]  # moving changes the ctime
+        three = [group(*(one.photo.file for one in g)) for g in three]  # moving changes the ctime
         if not was_killed:
             break
 
@@ -852,7 +852,7 @@ def test_a_kill_at_any_step_of_an_undo_loses_nothing(home: Path, place: Path, th
         assert not reasons(done + tried), n
         assert state(home) == before, n
         assert only_the_lock(place), n
-        three = [group(*(one.photo.path for one in g)) for g in three]
+        three = [group(*(one.photo.file for one in g)) for g in three]
         if not was_killed:
             assert n > 40
             break
@@ -951,7 +951,7 @@ def test_what_was_changed_or_is_gone_is_said(home: Path, away: Path) -> None:
         done = list(undo(str(away), dry_run=dry_run))
         assert all(one.failed for one in done)
         assert reasons(done) == [
-            "it is neither there nor in its original place",
+            "it is gone, and not in its original place either",
             "it was changed since it was moved",
         ]
     assert one.read_text() == "a phoTo"

@@ -1,4 +1,4 @@
-"""The JSON, TSV and paths that other programs read. clipsearch/cli/README.md describes them."""
+"""JSON, TSV and paths for other programs, as documented in clipsearch/cli/README.md."""
 
 from __future__ import annotations
 

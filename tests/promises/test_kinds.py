@@ -1,4 +1,4 @@
-"""Pictures of every kind go the whole way, from a file to the index and back, as what a person sees."""
+"""Every kind of image is indexed and found with the pixels that a person sees."""
 
 from __future__ import annotations
 

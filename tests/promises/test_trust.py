@@ -1,4 +1,4 @@
-"""What is promised: nothing is lost by a kill, a fault, a full disk or a damaged file, and photos are only read."""
+"""Guarantees: kills, faults, full disks and damage lose nothing, and photos are only read."""
 
 from __future__ import annotations
 
@@ -353,7 +353,7 @@ def ask():
     with Store.open(work) as store:
         for query in queries:
             ids, scores = store.vectors.nearest(query, 3)
-            by_id = {photo.image_id: photo.path.hex() for photo in store.photos_of(ids.tolist())}
+            by_id = {photo.image_id: photo.file.hex() for photo in store.photos_of(ids.tolist())}
             found.append([(by_id.get(int(i)), round(float(s), 3)) for i, s in zip(ids, scores)])
     return found
 

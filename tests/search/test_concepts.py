@@ -1,4 +1,4 @@
-"""Concepts: the mean of examples, kept beside the index, used in queries as @NAME."""
+"""Concepts: means of example embeddings, stored beside the index, used in queries as @NAME."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from conftest import SCENES, Run, save_scenes
 
 from clipsearch.arrays import unit_rows
 from clipsearch.errors import BadRequest, IndexUnusable
-from clipsearch.search.concepts import FILE, KEPT, Concepts, _checksum, checked_name
+from clipsearch.search.concepts import BACKUP, FILE, Concepts, _checksum, checked_name
 from clipsearch.search.embed import Embedder
 from clipsearch.store.catalogue import Store
 
@@ -67,7 +67,7 @@ def test_a_query_asks_for_it(clipsearch: Run, index: Path, drawn: Path) -> None:
     assert clipsearch("concept", "list", index=index).lines == ["@grandma  2 photos"]
     assert clipsearch("concept", "remove", "@grandma", index=index).status == 0
     gone = clipsearch("query", "@grandma", index=index)
-    assert (gone.status, gone.err) == (2, "clipsearch: there is no concept @grandma; there are: none yet\n")
+    assert (gone.status, gone.err) == (2, "clipsearch: there is no concept @grandma; existing ones: none\n")
 
 
 def test_it_outlives_its_examples_and_a_rebuild_of_the_index(clipsearch: Run, mini_index, tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ def test_under_another_model_the_examples_are_embedded_again(index: Path, drawn:
         np.testing.assert_allclose(Concepts(index).row("indexed", embedder), photo, atol=1e-6)
         stored["file"][0] |= {"model": "another", "row": ""}
         store_in(index, stored)
-        with pytest.raises(BadRequest, match=r"@file was made with another model.*example\.png"):
+        with pytest.raises(BadRequest, match=r"@file was created with another model.*example\.png"):
             Concepts(index).row("file", embedder)
 
 
@@ -126,7 +126,7 @@ def test_where_an_example_came_from_is_kept_as_it_is(clipsearch: Run, index: Pat
     store_in(index, stored)
     refused = clipsearch("query", "@it", index=index)
     assert (refused.status, refused.out, refused.err.count("\n")) == (2, b"", 1)
-    assert "@it was made with another model, and its example - cannot be used: " in refused.err
+    assert "@it was created with another model, and its example - cannot be read: " in refused.err
 
 
 def test_a_row_that_is_damaged_is_computed_again(index: Path, drawn: Path) -> None:
@@ -144,7 +144,7 @@ def test_a_row_that_is_damaged_is_computed_again(index: Path, drawn: Path) -> No
 @pytest.mark.parametrize("text", ["{", "[]", '{"a": [{}]}', '{"a": 3}', '{"a": [{"path": 1}]}', "\0"])
 def test_a_damaged_file_is_named_and_left_alone(clipsearch: Run, index: Path, drawn: Path, text: str) -> None:
     (index / FILE).write_text(text)
-    with pytest.raises(IndexUnusable, match="is damaged: it does not hold concepts"):
+    with pytest.raises(IndexUnusable, match="is damaged"):
         Concepts(index)
     refused = clipsearch("concept", "add", "a", drawn / "01.png", index=index)
     assert (refused.status, refused.err.count("\n")) == (2, 1)
@@ -167,7 +167,7 @@ def test_verify_brings_the_last_good_concepts_back(clipsearch: Run, index: Path,
         assert repaired.lines[0] == "repaired: damaged concepts, restored from the backup"
         assert (index / FILE).read_bytes() == whole
         assert clipsearch("query", "@one", "-k", 1, index=index).lines == [str(drawn / "01.png")]
-    for name in (FILE, KEPT):
+    for name in (FILE, BACKUP):
         (index / name).write_bytes(whole[:-40])
     lost = clipsearch("verify", index=index)
     assert (lost.status, lost.err.count("\n")) == (2, 1)
@@ -180,7 +180,7 @@ def test_names() -> None:
     assert checked_name("Oma-2_x.y") == "Oma-2_x.y"
     assert checked_name("été") == "été"
     for wrong in ("", "@", "a b", "../x", "@@x", "-x"):
-        with pytest.raises(BadRequest, match="is no name for a concept"):
+        with pytest.raises(BadRequest, match="is not a valid concept name"):
             checked_name(wrong)
 
 
@@ -188,10 +188,10 @@ def test_names() -> None:
     ("arguments", "words"),
     [
         (("add", "x", "/nowhere.png"), "no such file"),
-        (("add", "a b", "{drawn}/01.png"), "is no name"),
+        (("add", "a b", "{drawn}/01.png"), "is not a valid concept name"),
         (("add", "x", "{text}"), "cannot be used"),
         (("remove", "x"), "there is no concept @x"),
-        (("add", b"\xff", "{drawn}/01.png"), "is no name"),
+        (("add", b"\xff", "{drawn}/01.png"), "is not a valid concept name"),
     ],
 )
 def test_what_makes_no_sense_is_a_sentence(

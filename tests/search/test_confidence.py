@@ -1,4 +1,4 @@
-"""How sure a model is: a probability for a photo and a text, whatever else is in the index."""
+"""Confidence: a probability per photo and text that does not depend on the rest of the index."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class StubEmbedder:
     def __init__(self, rows: np.ndarray) -> None:
         self._rows = rows
 
-    def texts(self, texts: list[str], *, keep: bool = False) -> np.ndarray:
+    def texts(self, texts: list[str], *, always_cache: bool = False) -> np.ndarray:
         return self._rows[: len(texts)]
 
 
@@ -34,7 +34,7 @@ def test_it_is_the_softmax_over_the_query_and_the_background(monkeypatch: pytest
     rng = np.random.default_rng(3)
     others, photos, text = (unit_rows(rng.normal(size=(n, 16))) for n in (40, 5, 1))
     monkeypatch.setattr(confidence, "prompts", lambda: ["x"] * 40)
-    monkeypatch.setattr(confidence, "_NEAR", 100.0)  # all of them compete
+    monkeypatch.setattr(confidence, "_SYNONYM", 100.0)  # all of them compete
     found = Background(StubEmbedder(others)).confidence(text[0], photos)
     for photo, value in zip(photos, found, strict=True):
         odds = np.exp(0.7 * 10 * np.array([photo @ text[0], *(others @ photo)], np.float64))
@@ -100,14 +100,14 @@ def test_of_several_texts_the_least_likely_counts(drawn_index: Path) -> None:
             return {hit.path: hit.confidence for hit in searcher.query(list(terms), Limits(40, min_confidence=0.0))}
 
         both, first, second = of(one, two), of(one), of(two)
-        assert both == pytest.approx({path: min(first[path], second[path]) for path in both})
+        assert both == pytest.approx({path: min(first[path], second[path]) for path in both}, rel=1e-4)
         assert of(one, Term("a dog", -1.0)) == pytest.approx(first)
 
 
 def test_images_have_none(drawn: Path, drawn_index: Path) -> None:
     with Store.open(drawn_index) as store:
         searcher = Searcher(store)
-        with pytest.raises(BadRequest, match="confidence is about texts"):
+        with pytest.raises(BadRequest, match="confidence needs a text"):
             searcher.query([image_term(drawn / "00.png")], Limits(1, min_confidence=0.1))
         [hit] = searcher.query([image_term(drawn / "00.png")], Limits(1))
         assert searcher.with_confidence([hit], [image_term(drawn / "00.png")]) == [hit]

@@ -1,4 +1,4 @@
-"""Copies: which files are in a group, which of them is kept, and results in which each photo is shown once."""
+"""Groups of copies, which file is kept, and results that show each photo once."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from clipsearch.images.metadata import Metadata
 from clipsearch.indexing.update import Options, update_index
 from clipsearch.search import find
 from clipsearch.search.copies import components, find_copies
+from clipsearch.search.files_on_disk import FilesOnDisk
 from clipsearch.search.find import Searcher
-from clipsearch.search.present import Present
 from clipsearch.search.question import Limits, Term
 from clipsearch.store.catalogue import Store
 from clipsearch.store.filters import Filter
@@ -41,15 +41,15 @@ def half(image: Image.Image) -> Image.Image:
 def groups(index: Path, folder: Path, *, identical: bool = False) -> list[list[str]]:
     """The groups of an index as paths below a folder; the best of each group first, the others by name."""
     with Store.open(index) as store:
-        found = find_copies(store, store.select(), identical=identical)
-    names = [[os.path.relpath(os.fsdecode(copy.photo.path), folder) for copy in group] for group in found]
+        found = find_copies(store, store.select(), FilesOnDisk(), identical=identical)
+    names = [[os.path.relpath(os.fsdecode(copy.photo.file), folder) for copy in group] for group in found]
     return [[first, *sorted(others)] for first, *others in names]
 
 
 def kinds(index: Path) -> dict[str, str]:
     with Store.open(index) as store:
-        found = find_copies(store, store.select())
-    return {os.path.basename(os.fsdecode(copy.photo.path)): copy.kind for group in found for copy in group}
+        found = find_copies(store, store.select(), FilesOnDisk())
+    return {os.path.basename(os.fsdecode(copy.photo.file)): copy.kind for group in found for copy in group}
 
 
 # ------------------------------------------------------------------------------------------ hashes
@@ -421,8 +421,8 @@ def test_a_second_mount_shows_the_same_file(tmp_path: Path, monkeypatch: pytest.
 
     monkeypatch.setattr(os, "stat", stat)
     photos[1] = photos[1]._replace(ctime_ns=ctime or of_first.st_ctime_ns)
-    files = Present().files(photos)
-    assert [(len(file.other_names), file.changed) for file in files] == (
+    files = FilesOnDisk().distinct(photos)
+    assert [(len(file.other_names), file.is_modified) for file in files] == (
         [(1, False)] if same_times else [(0, False)] * 2
     )
 
@@ -477,7 +477,7 @@ def test_unique_shows_the_best_file_in_the_place_of_the_first(
 
 
 def test_the_best_need_not_be_among_the_hits(versions: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(find, "FIRST_LOOK", 1)
+    monkeypatch.setattr(find, "FIRST_BATCH", 1)
     folder, index = versions
     with Store.open(index) as store:
         searcher = Searcher(store)

@@ -1,4 +1,4 @@
-"""`clipsearch eval`: ranks against brute force, and the real program on photos whose captions are known."""
+"""`clipsearch eval`: ranks compared with brute force, and the program on photos with known captions."""
 
 from __future__ import annotations
 
@@ -131,9 +131,9 @@ def test_photos_that_are_not_indexed_are_left_out_aloud(clipsearch: Run, drawn: 
         (b"00.png\t\xff\xfe\n", "-, line 1: the caption is not UTF-8"),
         ("00.png\t\u00a0\n".encode(), "-, line 1: expected a path, a tab and a caption"),
         ("00.png\ta dog\n".encode("utf-16-le"), "-, line 1: expected a path, a tab and a caption"),
-        (b"/gone/1.jpg\ta dog\n", "none of the listed photos is in the index, such as /gone/1.jpg"),
-        (b"", "the list is empty; write a path, a tab and a caption a line"),
-        (b"\xef\xbb\xbf\n\n", "the list is empty; write a path, a tab and a caption a line"),
+        (b"/gone/1.jpg\ta dog\n", "none of the listed photos is indexed, such as /gone/1.jpg"),
+        (b"", "the list is empty; write one path, a tab and a caption per line"),
+        (b"\xef\xbb\xbf\n\n", "the list is empty; write one path, a tab and a caption per line"),
     ],
 )
 def test_a_list_that_cannot_be_used_gets_one_sentence(

@@ -1,4 +1,4 @@
-"""From terms to hits, with embeddings that are made up or mini's."""
+"""Searching with terms, limits and filters, on synthetic embeddings and on mini's."""
 
 from __future__ import annotations
 
@@ -261,7 +261,7 @@ def test_hits_come_by_score_then_by_path_and_every_copy_is_one(
     assert [hit.rank for hit in hits] == [1, 2, 3, 4, 5]
     assert len({hit.score for hit in hits[1:4]}) == 1
     assert hits[0].score == pytest.approx(0.95, abs=1e-3)
-    assert hits[1].photo.path == os.fsencode(hits[1].path)
+    assert hits[1].photo.file == os.fsencode(hits[1].path)
     assert names(Searcher(store).query([text_term("sea")], Limits(3))) == ["best.jpg", "b.jpg", "a.jpg"]
 
 
@@ -279,7 +279,7 @@ def test_a_name_that_is_not_utf8_is_still_a_name(store: Store, photos: Root, enc
     path = put(store, photos, os.fsdecode(b"caf\xe9 \xff.jpg"))
     [hit] = Searcher(store).query([text_term("sea")])
     assert hit.path == path
-    assert hit.photo.path.endswith(b"/caf\xe9 \xff.jpg")
+    assert hit.photo.file.endswith(b"/caf\xe9 \xff.jpg")
 
 
 def test_deleted_files_are_replaced_by_the_next_best(store: Store, photos: Root, encoder: StubEncoder) -> None:
@@ -431,14 +431,14 @@ def test_the_ranking_is_that_of_brute_force(
         }
         photos = opened.photos_of(embeddings)
         folder = os.fsencode(crowd / under) + b"/" if under is not None and under != "." else b""
-        there = [photo for photo in photos if photo.path.startswith(folder) and os.path.exists(photo.path)]
+        there = [photo for photo in photos if photo.file.startswith(folder) and os.path.exists(photo.file)]
         searcher = Searcher(opened, Filter(under=None if under is None else str(crowd / under)))
         for number, k in enumerate((1, 2, 5, 20, 60, 1000)):
             query = row_of(f"text {number}").astype(np.float64)
-            expected = sorted((-float(embeddings[photo.image_id] @ query), photo.path) for photo in there)[:k]
+            expected = sorted((-float(embeddings[photo.image_id] @ query), photo.file) for photo in there)[:k]
             if min_score is not None:
                 expected = [(score, path) for score, path in expected if -score >= min_score]
             hits = searcher.query([text_term(f"text {number}")], Limits(k, min_score, exact=exact))
-            assert [hit.photo.path for hit in hits] == [path for _, path in expected]
+            assert [hit.photo.file for hit in hits] == [path for _, path in expected]
             np.testing.assert_allclose([hit.score for hit in hits], [-score for score, _ in expected], atol=1e-6)
             assert [hit.rank for hit in hits] == list(range(1, len(expected) + 1))

@@ -1,4 +1,4 @@
-"""Zero-shot labels: probabilities against a direct computation, templates, and what the command prints."""
+"""Zero-shot labels: probabilities compared with a direct computation, templates, and output."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_files_are_decoded_in_another_process(
         with pytest.raises(BadRequest, match=r"notes\.png cannot be used as an image"):
             list(index.label_each(LABELS, images=pictures))
     with Store.open(drawn_index) as store:
-        (wanted,) = Classifier(Embedder(store), LABELS, [TEMPLATE]).classify([found.path], expected, 1)
+        (wanted,) = Classifier(Embedder(store), LABELS, [TEMPLATE]).classify([found.file], expected, 1)
     assert (found, failed) == (wanted, [str(tmp_path / "notes.png")])
 
 
@@ -63,7 +63,7 @@ def test_templates() -> None:
     assert len(templates_of(["simple"])) == 7
     assert set(templates_of(["imagenet", "my {}!"])) > {"my {}!", "a bad photo of a {}."}
     for wrong in ("a photo", "imagenet21k", ""):
-        with pytest.raises(BadRequest, match="is no template"):
+        with pytest.raises(BadRequest, match="is not a template"):
             templates_of([wrong])
 
 
@@ -172,9 +172,9 @@ def test_labels_with_tabs_and_escapes_cannot_break_the_output(clipsearch: Run, d
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ((), "which labels"),
+        ((), "no labels; give at least one"),
         (("cat", " "), "a label is empty"),
-        (("cat", "--template", "photo"), "is no template"),
+        (("cat", "--template", "photo"), "is not a template"),
         (("cat", "--labels-from", "/nowhere"), "cannot be read"),
         (("cat", "--image", "/nowhere"), "no such file"),
         (("cat", "--image", "x", "--after", "2020"), "--image cannot be combined with filters"),

@@ -1,4 +1,4 @@
-"""Which of several copies is kept."""
+"""Which of several copies is the best."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def photo(path: str, size: int = 1000, pixels: tuple[int, int] = (40, 30), mtime
 def test_trash_snapshots_and_caches_are_never_best(folder: str) -> None:
     discarded = photo(f"/nas/{folder}/IMG_1.jpg", size=9_000_000, pixels=(4000, 3000), mtime=1)
     kept = photo("/nas/backup/copy of IMG_1 (2).jpg", size=10)
-    assert is_discarded(discarded.path)
+    assert is_discarded(discarded.file)
     assert min(discarded, kept, key=preference) == kept
 
 

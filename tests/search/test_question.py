@@ -1,4 +1,4 @@
-"""What people type becomes a question, and a question becomes the command that asks it."""
+"""Parsing what people type into a `Question`, and writing a `Question` as a command."""
 
 from __future__ import annotations
 
@@ -154,10 +154,10 @@ def test_an_address_is_read_as_a_question() -> None:
 @pytest.mark.parametrize(
     ("pairs", "words"),
     [
-        ([("text", "x" * 2001)], "too long"),
+        ([("text", "x" * 2001)], "at most 2,000 characters"),
         ([("text", "x")] * 33, "at most 32 terms"),
-        ([("like", "../../etc/passwd")], "not the id of a photo"),
-        ([("text", "a"), ("cut", "7")], "cut is 1 or a confidence"),
+        ([("like", "../../etc/passwd")], "invalid photo id"),
+        ([("text", "a"), ("cut", "7")], "cut must be 1 or a confidence"),
         ([("after", "soon")], "not a valid date"),
     ],
 )
@@ -214,5 +214,5 @@ def test_limits_are_checked() -> None:
     for limits, words in ((Limits(0), "k must be"), (Limits(similarity=0.9), "similarity has no effect")):
         with pytest.raises(BadArgument, match=words):
             limits.check(Question().terms)
-    with pytest.raises(BadArgument, match="min_confidence is about texts"):
+    with pytest.raises(BadArgument, match="min_confidence needs a text"):
         Limits(min_confidence=0.5).check([Term(ID, 1.0, PHOTO), Term("people", -1.0)])

@@ -1,4 +1,4 @@
-"""Similar photos: groups of near embeddings against all pairs one by one, and what the program says of them."""
+"""Similar photos: groups compared with brute force over all pairs, and the output of the program."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from clipsearch.indexing.update import Options, update_index
 from clipsearch.models.model import mini
 from clipsearch.search import similar
 from clipsearch.search.copies import Copy, Kind
+from clipsearch.search.files_on_disk import FilesOnDisk
 from clipsearch.search.preference import preference
-from clipsearch.search.present import Present
 from clipsearch.search.similar import TIE, NearGroup, Rows, find_similar, near_groups
 from clipsearch.store.catalogue import Store
 
@@ -302,7 +302,7 @@ def many(folder: Path, index: Path, photos: int, kinds: int, seed: int) -> Store
 
 def all_at_once(store: Store, threshold: float) -> list[tuple[Copy, ...]]:
     """The same groups, with all photos and all rows in memory."""
-    files = [file for file in Present().files(store.by_path(store.select())) if not file.changed]
+    files = list(FilesOnDisk().unmodified(store.by_path(store.select())))
     of_image: dict[int, list[Copy]] = {}
     for photo, names, _ in sorted(files, key=lambda file: preference(file.photo)):
         same = of_image.setdefault(photo.image_id, [])
@@ -314,7 +314,7 @@ def all_at_once(store: Store, threshold: float) -> list[tuple[Copy, ...]]:
             of_image[images[group.head]] += [
                 file._replace(kind=Kind.SIMILAR, similarity=min(cosine, 1.0)) for file in near
             ]
-    return sorted((tuple(g) for g in of_image.values() if len(g) > 1), key=lambda group: group[0].photo.path)
+    return sorted((tuple(g) for g in of_image.values() if len(g) > 1), key=lambda group: group[0].photo.file)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -325,12 +325,12 @@ def test_the_groups_are_those_of_all_photos_in_memory(
     with many(tmp_path / "photos", tmp_path / "index", 120, 30, seed) as store:
         names = sorted(store.by_path(store.select()))
         for photo in names[:7]:
-            os.unlink(photo.path)
+            os.unlink(photo.file)
         for photo in names[10:14]:
-            Path(os.fsdecode(photo.path)).write_bytes(b"something else")
+            Path(os.fsdecode(photo.file)).write_bytes(b"something else")
         for threshold in (0.9, 0.99999):
             expected = all_at_once(store, threshold)
-            assert find_similar(store, store.select(), threshold) == expected
+            assert find_similar(store, store.select(), threshold, FilesOnDisk()) == expected
             assert len(expected) > 5
 
 
@@ -345,7 +345,7 @@ def test_of_photos_without_copies_little_is_in_memory(tmp_path: Path, monkeypatc
         tracemalloc.start()
         try:
             before = tracemalloc.get_traced_memory()[0]
-            find_similar(store, store.select(), 0.99)
+            find_similar(store, store.select(), 0.99, FilesOnDisk())
         finally:
             tracemalloc.stop()
     assert held[0] < 400  # bytes a photo

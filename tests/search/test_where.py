@@ -1,4 +1,4 @@
-"""Where in a photo something is: in drawn scenes, whose things have known places, turned and cropped in all ways."""
+"""Locating things in drawn scenes with known positions, rotated and cropped in every way."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_boxes_are_of_the_photo_however_the_model_crops_it(embedder: Embedder, m
     shift = 40 / image.width
     assert is_inside(there, ((left / across + shift, top, right / across + shift, bottom),))
     assert there.heat.shape == (round(CELLS * image.height / image.width), CELLS)
-    if mode == "shortest":  # the ends were never visible_part
+    if mode == "shortest":  # the ends are cropped
         assert not there.heat[:, : int(CELLS * 22 / image.width)].any()
 
 
@@ -172,5 +172,5 @@ def test_a_model_that_does_not_tell_parts_apart_is_named(tmp_path: Path, embedde
     with Store.create(tmp_path / "index", other.to_json(), other.dim) as store:
         lost = Embedder(store)
         assert isinstance(lost.model, Model)
-        with pytest.raises(BadRequest, match="mini cannot say where"):
+        with pytest.raises(BadRequest, match="mini cannot locate things"):
             _ = lost.for_parts

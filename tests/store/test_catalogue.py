@@ -1,4 +1,4 @@
-"""The index on disk, written by one process and read by others, damaged and mended."""
+"""The index on disk: one writer, many readers, damage and repair."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_what_was_written_is_read_again(folder: Path) -> None:
         assert (store.model, store.dim) == ("a model", DIM)
         assert store.roots() == [root]
         [photo] = store.photos_of([image_id])
-        assert (photo.path, photo.size, photo.mtime_ns) == (b"/photos/a/one.jpg", 3, 12345678901234567)
+        assert (photo.file, photo.size, photo.mtime_ns) == (b"/photos/a/one.jpg", 3, 12345678901234567)
         assert (photo.content, photo.metadata) == (content_hash(b"one"), METADATA)
         ids, rows = store.images.embeddings_of([image_id])
         assert ids.tolist() == [image_id]

@@ -1,4 +1,4 @@
-"""The document on the format on disk says what the program does."""
+"""FORMAT.md agrees with what the program writes."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from conftest import SCENES, Run
 from stores import DIM, METADATA, put, row
 
 import clipsearch
+from clipsearch.cluster import milvus
+from clipsearch.cluster.collection_rows import add_fields
 from clipsearch.images.read import content_hash
 from clipsearch.images.scan import Rules
 from clipsearch.store import schema
@@ -61,12 +63,27 @@ def test_it_explains_what_publishing_adds(tmp_path: Path) -> None:
         tables, keys = ({row[0] for row in store.database.execute(query)} for query in (_TABLES, _KEYS))
         store.change_log.start()
         more_tables, more_keys = ({row[0] for row in store.database.execute(query)} for query in (_TABLES, _KEYS))
-    section = DOCUMENT[DOCUMENT.index("## What is published") :]
+    section = DOCUMENT[DOCUMENT.index("## Collections") :]
     assert (more_tables - tables, more_keys - keys) == ({"changes"}, {"identity"})
     assert "`changes`" in section
     assert "`identity`" in section
     with Store.open(tmp_path / "index") as store:  # the mark of the tables is right again
         assert store.change_log.last() == 0
+
+
+def test_it_explains_every_field_of_a_collection() -> None:
+    pytest.importorskip("pymilvus")
+    fields: list[str] = []
+
+    class Schema:
+        def add_field(self, name: str, *_: object, **__: object) -> None:
+            fields.append(name)
+
+    add_fields(Schema(), DIM)
+    assert sorted(names_in("A collection (format")) == sorted(fields)
+    assert f"(format {milvus.FORMAT})" in DOCUMENT
+    section = DOCUMENT[DOCUMENT.index("Its property") :]
+    assert [name for name in milvus.Record._fields if f"`{name}`" not in section] == []
 
 
 def test_every_file_of_an_index_is_in_it(clipsearch: Run, tmp_path: Path, mini_index) -> None:

@@ -1,4 +1,4 @@
-"""Which photos a filter lets through, and which folders are not looked at."""
+"""The photos that a filter selects, and the folders that are offline."""
 
 from __future__ import annotations
 
@@ -116,11 +116,11 @@ def test_a_filter_lets_through(store: Store, where: Filter, expected: str) -> No
     if where.files:
         where = replace(where, files=[path.replace(b"/photos", store.roots()[0].path) for path in where.files])
     selection = store.select(where)
-    names = [os.path.basename(photo.path).split(b".")[0].decode() for photo in store.newest(selection, 9)]
+    names = [os.path.basename(photo.file).split(b".")[0].decode() for photo in store.newest(selection, 9)]
     assert sorted(names) == sorted(expected.split())
     ids = store.images_in(selection).tolist()
-    of_ids = sorted(photo.path for photo in store.photos_of(ids, selection))
-    assert of_ids == [photo.path for photo in store.by_path(selection)]
+    of_ids = sorted(photo.file for photo in store.photos_of(ids, selection))
+    assert of_ids == [photo.file for photo in store.by_path(selection)]
     assert len(ids) == len(names)
 
 
@@ -156,7 +156,7 @@ def test_of_several_values_one_must_hold(store: Store, data: st.DataObject) -> N
         )
 
     selection = store.select(where)
-    found = {os.fsdecode(photo.path).removeprefix(f"{top}/") for photo in store.by_path(selection)}
+    found = {os.fsdecode(photo.file).removeprefix(f"{top}/") for photo in store.by_path(selection)}
     assert found == {path for path in PHOTOS if passes(path)}
     assert len(store.images_in(selection)) == len(found)
     everywhere = not under or not all("/sub" in folder for folder in under)
@@ -164,11 +164,11 @@ def test_of_several_values_one_must_hold(store: Store, data: st.DataObject) -> N
 
 
 def test_the_newest_come_first(store: Store) -> None:
-    names = [os.path.basename(photo.path) for photo in store.newest(store.select(), 9)]
+    names = [os.path.basename(photo.file) for photo in store.newest(store.select(), 9)]
     assert names == [b"scan.tif", b"london.JPEG", b"paris.jpg", b"fiji.png"]
     for count in (1, 2, 3):
         some = store.newest(store.select(), count)
-        assert [os.path.basename(photo.path) for photo in some] == names[:count]
+        assert [os.path.basename(photo.file) for photo in some] == names[:count]
 
 
 def test_a_place_that_is_damaged_is_no_place(store: Store) -> None:
@@ -404,7 +404,7 @@ def test_words_of_a_path(empty_store: Store, tmp_path: Path, name: str, expected
         (tmp_path / os.fsdecode(path)).parent.mkdir(exist_ok=True)
         (tmp_path / os.fsdecode(path)).touch()
     found = empty_store.by_path(empty_store.select(Filter(name=name)))
-    assert {photo.path[len(os.fsencode(tmp_path)) + 1 :] for photo in found} == expected
+    assert {photo.file[len(os.fsencode(tmp_path)) + 1 :] for photo in found} == expected
 
 
 # ------------------------------------------------------------------------------------------ places

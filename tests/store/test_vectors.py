@@ -1,4 +1,4 @@
-"""Nearest neighbours against brute force, with the segments of vectors in every state."""
+"""Nearest neighbours compared with brute force, with segments in every state."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def add(store: Store, rows: np.ndarray) -> list[int]:
 def drop(store: Store, ids: Iterable[int]) -> None:
     [root] = store.roots()
     found = store.photos_of(ids)
-    store.photos.remove(root, [photo.path.removeprefix(b"/photos/") for photo in found])
+    store.photos.remove(root, [photo.file.removeprefix(b"/photos/") for photo in found])
     store.prune()
     store.commit()
 
