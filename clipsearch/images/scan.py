@@ -14,6 +14,7 @@ from enum import StrEnum
 from typing import NamedTuple, Protocol
 
 from clipsearch.errors import reason
+from clipsearch.images.discarded import Discarded, contents_of
 from clipsearch.images.kinds import HEAD, SUFFIXES, is_raw_name, is_unsupported, is_video_name, looks_like_a_photo
 from clipsearch.images.patterns import compile_pattern, nfc
 from clipsearch.images.read import read_head
@@ -25,7 +26,6 @@ BROKEN_LINK = "broken link"
 _CTIME_IS_CHANGE = os.name != "nt"  # on Windows it is the creation time
 _MAX_SQLITE_INTEGER = 2**63 - 1  # some file systems have times beyond the year 2262
 _UNKNOWN = (0, 0)  # identity of a folder on a file system without inodes
-_NOT_PHOTOS = frozenset({b"@eaDir", b"node_modules"})  # Synology's thumbnails, JavaScript packages
 
 
 # ------------------------------------------------------------------------------------------ rules
@@ -54,25 +54,32 @@ class Setting(StrEnum):
     VIDEO = "video"
 
 
+Rule = Setting | Discarded | str  # a pattern is a plain text
+
+
 class Exclusions:
     """Applies the rules of a root to paths below it. `matched` collects the patterns that matched something."""
 
-    def __init__(self, rules: Rules) -> None:
+    def __init__(self, rules: Rules, root: bytes) -> None:
         self.matched: set[str] = set()
-        self._rules = rules
+        self._rules, self._root_name = rules, os.path.basename(root)
         self._patterns = [pattern for pattern in map(compile_pattern, rules.exclude) if pattern is not None]
 
-    def rule_for(self, path: bytes) -> Setting | str | None:
+    def rule_for(self, path: bytes) -> Rule | None:
         """The setting or pattern that excludes a path or a folder above it, if any. A folder's path ends in "/"."""
         ends = [n + 1 for n, byte in enumerate(path) if byte == ord("/")] + [len(path)]
         return next((rule for end in ends if (rule := self.own_rule(path[:end])) is not None), None)
 
-    def own_rule(self, path: bytes) -> Setting | str | None:
+    def own_rule(self, path: bytes) -> Rule | None:
         """As `rule_for`, without the folders above the path."""
-        name = path.rstrip(b"/").rpartition(b"/")[2]
-        if not self._rules.hidden and (name.startswith(b".") or name in _NOT_PHOTOS):
-            return Setting.HIDDEN
-        found: Setting | str | None = _excluded_kind(path, self._rules)
+        above, _, name = path.rstrip(b"/").rpartition(b"/")
+        if not self._rules.hidden:
+            parent = above.rpartition(b"/")[2] or self._root_name
+            if path.endswith(b"/") and (contents := contents_of(name, parent)) is not None:
+                return contents
+            if name.startswith(b"."):
+                return Setting.HIDDEN
+        found: Rule | None = _excluded_kind(path, self._rules)
         if found:
             return found
         if self._patterns:
@@ -104,7 +111,7 @@ class Overlooked:
     """Tells existing files that a scan of a root skips from those that it should have found."""
 
     def __init__(self, root: bytes, rules: Rules) -> None:
-        self._root, self._rules, self._exclusions = root, rules, Exclusions(rules)
+        self._root, self._rules, self._exclusions = root, rules, Exclusions(rules, root)
         self._listings: dict[bytes, frozenset[bytes]] = {}
 
     def __call__(self, path: bytes) -> bool:
@@ -210,12 +217,12 @@ def scan(
 ) -> Iterator[FoundFile | Unreadable]:
     """Yield the photos below `root/under` in bytewise order of their paths relative to `root`.
 
-    Skips hidden files and folders, `@eaDir` and `node_modules` unless `rules.hidden`. Follows links to files; follows
-    links to folders only with `rules.follow_links`, and never into a folder that contains them. `exclusions` default to
-    those of the rules.
+    Without `rules.hidden`, skips hidden files and folders, and folders that are not the library (`images.discarded`).
+    Follows links to files; follows links to folders only with `rules.follow_links`, and never into a folder that
+    contains them. `exclusions` default to those of the rules.
     """
     rules = rules or Rules()
-    exclusions = exclusions or Exclusions(rules)
+    exclusions = exclusions or Exclusions(rules, root)
     parts = under.split(b"/") if under else []
     above = tuple(_identity(os.path.join(root, *parts[:depth])) for depth in range(len(parts)))
     # Listings of the open folders, outermost first, each with the identities of the folders on the way.

@@ -111,7 +111,7 @@ class Run:
                 self._report.offline.append((root.path, presence.whole))
                 is_complete = False
                 continue
-            exclusions = Exclusions(root.rules)
+            exclusions = Exclusions(root.rules, root.path)
             drives = self._drives.setdefault(root, DriveRecorder(self._store, root))
             with self._stages("scan"):
                 self._compare(root, below, exclusions, drives)

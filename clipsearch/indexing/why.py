@@ -9,8 +9,9 @@ from enum import StrEnum
 
 from clipsearch.errors import counted, reason
 from clipsearch.extras import missing
+from clipsearch.images.discarded import Discarded
 from clipsearch.images.kinds import SUFFIXES, is_unsupported
-from clipsearch.images.scan import Exclusions, Setting, is_modified
+from clipsearch.images.scan import Exclusions, Rule, Setting, is_modified
 from clipsearch.paths import absolute, join, relative_to
 from clipsearch.store.catalogue import Root, Store
 from clipsearch.store.drives import Offline, why_unreachable
@@ -96,7 +97,7 @@ def _state(store: Store, root: Root, below: bytes) -> tuple[State, str]:
 
 
 def _state_of_folder(store: Store, root: Root, below: bytes, path: bytes) -> tuple[State, str]:
-    by = Exclusions(root.rules).rule_for(below + b"/") if below else None
+    by = Exclusions(root.rules, root.path).rule_for(below + b"/") if below else None
     if by is not None:
         return State.EXCLUDED, _because(by)
     if why_unreachable(path) is Offline.UNREADABLE:
@@ -109,7 +110,7 @@ def _state_of_folder(store: Store, root: Root, below: bytes, path: bytes) -> tup
 
 
 def _state_of_new(root: Root, below: bytes) -> tuple[State, str]:
-    by = Exclusions(root.rules).rule_for(below)
+    by = Exclusions(root.rules, root.path).rule_for(below)
     if by is not None:
         return State.EXCLUDED, _because(by)
     suffix = os.path.splitext(below)[1].lower()
@@ -125,5 +126,7 @@ def _state_of_new(root: Root, below: bytes) -> tuple[State, str]:
     return State.NEW, ""
 
 
-def _because(by: Setting | str) -> str:
+def _because(by: Rule) -> str:
+    if isinstance(by, Discarded):
+        return f"in a folder for {by}, which is left out like hidden folders"
     return _SETTINGS[by] if isinstance(by, Setting) else f"by the pattern {by!r}"
