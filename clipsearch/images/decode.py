@@ -6,12 +6,14 @@ import contextlib
 import functools
 import io
 import math
+import re
 from typing import Any, NamedTuple
 
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-from clipsearch.errors import ImageUnusable, SidecarUnusable, first_line
-from clipsearch.images.kinds import may_be_raw
+from clipsearch.errors import BadRequest, ImageUnusable, SidecarUnusable, first_line
+from clipsearch.extras import needs
+from clipsearch.images.kinds import is_jxl, may_be_raw
 from clipsearch.images.metadata import Metadata, metadata_of
 
 # The limit against decompression bombs; 2 ** 28 is above the largest phone sensors (200 MP). Pillow's own limit is
@@ -47,7 +49,7 @@ def decode(data: bytes, short_side: int | None = None, background: str = "white"
     except MemoryError:
         raise ImageUnusable("too large for the memory") from None
     except Exception as error:  # decoders raise anything on hostile files
-        is_jargon = "decoder error" in str(error)  # "decoder error -2"
+        is_jargon = re.search("decoder error|libjxl", str(error))  # "decoder error -2"
         raise ImageUnusable("damaged image data" if is_jargon else first_line(error)[:120]) from None
 
 
@@ -59,6 +61,8 @@ def _decode(data: bytes, short_side: int | None, background: str) -> Decoded:
         return Decoded(image, metadata_of(exif, width, height))
     if data[4:8] == b"ftyp":
         _register_heif()
+    elif is_jxl(data):
+        _register_jxl()
     with Image.open(io.BytesIO(data)) as image:
         width, height = image.size
         if image.format == "EPS":  # Pillow would run Ghostscript
@@ -113,6 +117,15 @@ def _register_heif() -> None:
     import pillow_heif
 
     pillow_heif.register_heif_opener()
+
+
+@functools.cache
+def _register_jxl() -> None:
+    try:
+        with needs("jxl"):
+            import pillow_jxl  # noqa: F401  # registers itself
+    except BadRequest as error:
+        raise ImageUnusable(str(error)) from None
 
 
 def _upright(image: Image.Image, orientation: Any) -> Image.Image:

@@ -15,7 +15,15 @@ from typing import NamedTuple, Protocol
 
 from clipsearch.errors import reason
 from clipsearch.images.discarded import Discarded, contents_of
-from clipsearch.images.kinds import HEAD, SUFFIXES, is_raw_name, is_unsupported, is_video_name, looks_like_a_photo
+from clipsearch.images.kinds import (
+    HEAD,
+    SUFFIXES,
+    begins_right,
+    is_raw_name,
+    is_unsupported,
+    is_video_name,
+    needs_a_look,
+)
 from clipsearch.images.patterns import compile_pattern, nfc
 from clipsearch.images.read import read_head
 from clipsearch.images.siblings import XmpNames, is_xmp_name, sidecar_token
@@ -94,7 +102,7 @@ class Exclusions:
 
 
 def may_be_a_photo(path: bytes, rules: Rules) -> bool:
-    """Whether the name of a file may be a photo's; without a suffix, its first bytes decide."""
+    """Whether the name of a file may be a photo's; `kinds.begins_right` decides where it is not clear."""
     suffix = os.path.splitext(path)[1].lower()
     if _excluded_kind(path, rules) or is_unsupported(path):
         return False
@@ -120,8 +128,8 @@ class Overlooked:
         On a disk that ignores case, a file still exists under its old name when only the case has changed.
         """
         full_path = os.path.join(self._root, path)
-        is_named = os.path.splitext(path)[1] or looks_like_a_photo(read_head(full_path, HEAD))
-        if self._exclusions.rule_for(path) or not (is_named and may_be_a_photo(path, self._rules)):
+        is_other = needs_a_look(path) and not begins_right(path, read_head(full_path, HEAD))
+        if self._exclusions.rule_for(path) or is_other or not may_be_a_photo(path, self._rules):
             return True
         folder = self._root
         *above, name = path.split(b"/")
@@ -269,7 +277,7 @@ def _list(root: bytes, folder: bytes, rules: Rules, exclusions: Exclusions) -> l
             is_folder = _is_folder(entry, rules.follow_links)
             if exclusions.own_rule(path + b"/" if is_folder else path) is not None:
                 continue
-            if may_be_a_photo(entry.name, rules) and (os.path.splitext(entry.name)[1] or _is_file(entry)):
+            if may_be_a_photo(entry.name, rules) and (not needs_a_look(entry.name) or _is_file(entry)):
                 found.append(_Entry(path, entry))
             if is_folder:
                 found.append(_Entry(path + b"/", entry))
@@ -283,7 +291,7 @@ def _list(root: bytes, folder: bytes, rules: Rules, exclusions: Exclusions) -> l
 def _look_at(path: bytes, entry: os.DirEntry[bytes]) -> FoundFile | Unreadable | None:
     try:
         status = entry.stat()
-        if not os.path.splitext(path)[1] and not looks_like_a_photo(read_head(entry.path, HEAD)):
+        if needs_a_look(path) and not begins_right(path, read_head(entry.path, HEAD)):
             return None
     except OSError as error:
         missing = isinstance(error, FileNotFoundError)

@@ -211,7 +211,7 @@ def test_patterns_and_names_may_have_anything_in_them(root: Path) -> None:
 def test_raw_files_and_videos_are_left_out_by_settings_of_their_own(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("clipsearch.images.kinds._can_read_videos", lambda: True)
+    monkeypatch.setattr("clipsearch.images.kinds._can_read", lambda extra: True)
     put(root, "a.CR2", "b.dng", "c.MOV", "d/e.jpg", "f.nef/g.jpg", "raw", "video")
     assert paths(root, raw=False) == [b"c.MOV", b"d/e.jpg", b"f.nef/g.jpg"]
     assert paths(root, video=False, exclude=("f.*",)) == [b"a.CR2", b"b.dng", b"d/e.jpg"]
@@ -250,6 +250,14 @@ def test_files_without_an_extension_are_known_by_their_first_bytes(root: Path) -
     os.mkfifo(root / "pipe")
     assert paths(root) == [b"x.jpg"]
     assert paths(root, any_name=True) == [b"link", b"photo", b"sub/IMG 1", b"x.jpg"]
+
+
+def test_a_suffix_that_videos_share_is_checked_against_the_first_bytes(root: Path) -> None:
+    put(root, "main.ts", content=b"export const a = 1\n")
+    put(root, "film.ts", content=b"G@\x11\x10\0B\xf0%\0\x01\xc1\0\0\xff\x01\xff")
+    (root / "modules.ts").mkdir()
+    put(root, "modules.ts/a.jpg")
+    assert paths(root) == [b"film.ts", b"modules.ts/a.jpg"]
 
 
 def test_a_file_without_an_extension_that_cannot_be_read_is_not_taken_for_gone(
