@@ -18,13 +18,13 @@ TYPES = {
         "gif": ".gif",
         "webp": ".webp",
         "tiff": ".tif .tiff",
-        "bmp": ".bmp",
+        "bmp": ".bmp .dib",
         "heic": ".heic .heif .hif",
         "avif": ".avif",
-        "jp2": ".jp2",
+        "jp2": ".jp2 .j2k .j2c .jpc .jpf .jpx",
         "jxl": ".jxl",
         "psd": ".psd",  # by the composite that Photoshop saves with the layers
-        "pnm": ".ppm .pgm",
+        "pnm": ".ppm .pgm .pbm .pnm",
         "tga": ".tga",
         "video": ".mp4 .m4v .mov .mkv .webm .avi"
         " .3gp .3gpp .3g2"  # older phones

@@ -24,6 +24,7 @@ from clipsearch.images.kinds import (
     is_video_name,
     needs_a_look,
 )
+from clipsearch.images.left_out import LeftOut, missed_suffix
 from clipsearch.images.patterns import compile_pattern, nfc
 from clipsearch.images.read import read_head
 from clipsearch.images.siblings import XmpNames, is_xmp_name, sidecar_token
@@ -66,10 +67,14 @@ Rule = Setting | Discarded | str  # a pattern is a plain text
 
 
 class Exclusions:
-    """Applies the rules of a root to paths below it. `matched` collects the patterns that matched something."""
+    """Applies the rules of a root to paths below it.
+
+    `matched` collects the patterns that matched something, `left_out` what a scan did not look at.
+    """
 
     def __init__(self, rules: Rules, root: bytes) -> None:
         self.matched: set[str] = set()
+        self.left_out = LeftOut()
         self._rules, self._root_name = rules, os.path.basename(root)
         self._patterns = [pattern for pattern in map(compile_pattern, rules.exclude) if pattern is not None]
 
@@ -246,16 +251,17 @@ def scan(
             if identity in above and identity != _UNKNOWN:
                 continue
             try:
-                listed = _list(root, folder, rules, exclusions)
+                listed, left_out = _list(root, folder, rules, exclusions)
                 if _identity(os.path.join(root, folder)) != identity:  # listing it may have mounted it
                     identity = _identity(os.path.join(root, folder))
-                    listed = _list(root, folder, rules, exclusions)
+                    listed, left_out = _list(root, folder, rules, exclusions)
             except OSError as error:
                 yield Unreadable(folder, reason(error))
                 continue
             if _identity(os.path.join(root, folder)) != identity:
                 yield Unreadable(folder, "mounted or unmounted while it was listed")
                 continue
+            exclusions.left_out.add(left_out)
             stack.append((iter(listed), (*above, identity)))
         elif (item := _look_at(found.path, found.entry)) is not None:
             if isinstance(item, FoundFile):
@@ -264,9 +270,12 @@ def scan(
             yield item
 
 
-def _list(root: bytes, folder: bytes, rules: Rules, exclusions: Exclusions) -> list[_Entry]:
-    """The photos and folders in a folder, in order. With its final "/", a folder's path sorts where its files do."""
-    found, names, sidecars = [], [], {}
+def _list(root: bytes, folder: bytes, rules: Rules, exclusions: Exclusions) -> tuple[list[_Entry], LeftOut]:
+    """The photos and folders in a folder, in order, and what is left out.
+
+    With its final "/", a folder's path sorts where its files do.
+    """
+    found, names, sidecars, left_out = [], [], {}, LeftOut()
     with list_folder(os.path.join(root, folder)) as entries:
         for entry in entries:
             if is_xmp_name(entry.name) and not _is_folder(entry, follow_links=True):
@@ -275,17 +284,35 @@ def _list(root: bytes, folder: bytes, rules: Rules, exclusions: Exclusions) -> l
             names.append(entry.name)
             path = folder + b"/" + entry.name if folder else entry.name
             is_folder = _is_folder(entry, rules.follow_links)
-            if exclusions.own_rule(path + b"/" if is_folder else path) is not None:
+            if (rule := exclusions.own_rule(path + b"/" if is_folder else path)) is not None:
+                if isinstance(rule, Discarded) and rule is not Discarded.INTERNAL:
+                    left_out.folders[_name_of_skipped(entry.name, folder or root)] += 1
                 continue
-            if may_be_a_photo(entry.name, rules) and (not needs_a_look(entry.name) or _is_file(entry)):
-                found.append(_Entry(path, entry))
+            if may_be_a_photo(entry.name, rules):
+                if not needs_a_look(entry.name) or _is_file(entry):
+                    found.append(_Entry(path, entry))
+            elif (suffix := missed_suffix(entry.name)) and _is_file(entry) and _begins_right(entry):
+                left_out.files[suffix] += 1
             if is_folder:
                 found.append(_Entry(path + b"/", entry))
     found.sort(key=lambda item: item.path)
     if not sidecars:
-        return found
+        return found, left_out
     of = XmpNames(sidecars, names)
-    return [item._replace(sidecars=[sidecars[name] for name in of.of(os.path.basename(item.path))]) for item in found]
+    found = [item._replace(sidecars=[sidecars[name] for name in of.of(os.path.basename(item.path))]) for item in found]
+    return found, left_out
+
+
+def _name_of_skipped(name: bytes, parent: bytes) -> str:
+    """A folder's name; for one that is skipped as part of a library, the library's."""
+    return os.fsdecode(name if contents_of(name, b"") is not None else os.path.basename(parent))
+
+
+def _begins_right(entry: os.DirEntry[bytes]) -> bool:
+    try:
+        return not needs_a_look(entry.name) or begins_right(entry.name, read_head(entry.path, HEAD))
+    except OSError:
+        return False
 
 
 def _look_at(path: bytes, entry: os.DirEntry[bytes]) -> FoundFile | Unreadable | None:
