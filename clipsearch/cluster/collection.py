@@ -100,8 +100,8 @@ class PublishedIndex(Searchable):
         with explained(self._address):
             kind = self._client.describe_index(self._address.name, "row")["index_type"]
         method = "FLAT, exact" if kind == "FLAT" else f"{kind}, not exact"
-        embeddings, distinct, *read = self._record.counts
-        return Summary(embeddings, distinct, milvus.size(self._address), method, [], [], *read, left_out=LeftOut())
+        embeddings, distinct, read, with_text = self._record.counts
+        return Summary(embeddings, distinct, milvus.size(self._address), method, [], [], read, with_text, LeftOut())
 
     # -------------------------------------------------------------------------------- folders and files
 
