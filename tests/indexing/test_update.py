@@ -1,4 +1,4 @@
-"""Runs of the indexer over folders that change, on a disk and with an encoder that may fail."""
+"""Updating an index of changing folders, with failing disks and encoders."""
 
 from __future__ import annotations
 

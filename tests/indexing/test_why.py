@@ -1,4 +1,4 @@
-"""Why a path is in an index, or is not."""
+"""The reasons why a path is or is not indexed."""
 
 from __future__ import annotations
 

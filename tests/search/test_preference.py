@@ -1,4 +1,4 @@
-"""Which of several copies is kept."""
+"""Which of several copies is the best."""
 
 from __future__ import annotations
 
