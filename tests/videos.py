@@ -23,8 +23,8 @@ def clip(
     keys: int = 8,
     rotation: int = 0,
     metadata: dict[str, str] | None = None,
-    form: str | None = None,
     pix_fmt: str = "yuv420p",
+    form: str | None = None,
 ) -> Path:
     """A video that shows each picture for so many seconds, a key frame every `keys` frames.
 

@@ -210,15 +210,6 @@ def _register_heif() -> None:
     pillow_heif.register_heif_opener()
 
 
-@functools.cache
-def _register_jxl() -> None:
-    try:
-        with needs("jxl"):
-            import pillow_jxl  # noqa: F401  # registers itself
-    except BadRequest as error:
-        raise ImageUnusable(str(error)) from None
-
-
 def _orientation(image: Any, exif: Image.Exif, data: bytes) -> Any:
     """EXIF's orientation, as far as the decoder has not applied it.
 
@@ -250,6 +241,15 @@ def _has_turn_box(data: bytes) -> bool:
             break
         at += length
     return False
+
+
+@functools.cache
+def _register_jxl() -> None:
+    try:
+        with needs("jxl"):
+            import pillow_jxl  # noqa: F401  # registers itself
+    except BadRequest as error:
+        raise ImageUnusable(str(error)) from None
 
 
 def _upright(image: Image.Image, orientation: Any) -> Image.Image:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 
 from clipsearch.errors import BadRequest, FolderOffline, ImageUnusable, counted
+from clipsearch.extras import missing
 from clipsearch.images.kinds import extra_for, is_video_name
 from clipsearch.images.read import content_hash, read, video_hash
 from clipsearch.indexing import model_choice, roots
@@ -74,7 +75,7 @@ def _problem(path: bytes, report: Report) -> str:
         if relative_to(path, place) is not None:
             return f"cannot be read ({why})"
     if extra := extra_for(path):
-        return f"cannot be read without the extra {extra}"
+        return f"cannot be read ({missing(extra)})"
     return "was missing during the rebuild"
 
 
