@@ -65,7 +65,7 @@ def test_a_hit_has_the_fields_that_the_readme_names() -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="names here are not any bytes")
 def test_paths_are_raw_and_tsv_keeps_a_line_a_line() -> None:
     hits = [Hit(1, 0.5, KNOWN), Hit(2, None, UNKNOWN)]
-    assert b"".join(records.hits(hits, "paths", b"\0")) == KNOWN.path + b"\0" + RAW + b"\0"
+    assert b"".join(records.hits(hits, "paths", b"\0")) == KNOWN.file + b"\0" + RAW + b"\0"
     assert list(records.hits(hits, "tsv")) == [b"1\t0.5000\t/a/b.jpg\n", b"2\t\t/a/\xff\\t\\n\\\\.jpg\n"]
 
 
@@ -84,7 +84,7 @@ def test_other_names_of_a_file_are_in_no_list_that_a_script_would_delete() -> No
     assert (best["same_file"], other["same_file"]) == ([], [{"path": "/a/link.jpg"}])
     assert other["similarity"] == 0.9931
     assert json.loads(b"".join(records.duplicates([group], "json", b"\n"))) == [found]
-    assert b"".join(records.duplicates([group], "paths", b"\0")) == KNOWN.path + b"\0" + RAW + b"\0\0"
+    assert b"".join(records.duplicates([group], "paths", b"\0")) == KNOWN.file + b"\0" + RAW + b"\0\0"
     tsv = b"".join(records.duplicates([group], "tsv", b"\n"))
     assert tsv == b"1\tbest\t1.0000\t/a/b.jpg\n1\tcopy\t0.9931\t/a/\xff\\t\\n\\\\.jpg\n"
 

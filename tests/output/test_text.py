@@ -72,9 +72,9 @@ def test_amounts_are_for_people() -> None:
 
 def copies() -> tuple[Copy, ...]:
     best = Photo(1, b"/a/best.jpg", 2_000_000, 1, b"", Metadata(4000, 3000))
-    same = best._replace(path=b"/a/same.jpg")
+    same = best._replace(file=b"/a/same.jpg")
     near = Photo(2, b"/a/near.jpg", 900, 1, b"", Metadata(40, 30))
-    nearly = near._replace(image_id=3, path=b"/a/nearly.jpg")
+    nearly = near._replace(image_id=3, file=b"/a/nearly.jpg")
     return (
         Copy(best, Kind.BEST, 1.0),
         Copy(same, Kind.IDENTICAL, 1.0, (b"/a/link.jpg",)),
