@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
 from clipsearch.errors import ImageUnusable
-from clipsearch.images.decode import decode, has_alpha_channel, in_srgb, is_raw
+from clipsearch.images.colour import in_srgb
+from clipsearch.images.decode import decode, has_alpha_channel, is_raw
 from clipsearch.images.likeness import LEAST_DETAIL, SMALLEST, Likeness, likeness_of, may_be_alike, same_framing
 
 _SKETCH_SIDE = 256  # pixels
@@ -120,11 +121,11 @@ class Sketch(NamedTuple):
 def sketch_of(data: bytes) -> Sketch:
     """Raises `ImageUnusable` for files that are never copies: RAW files, and what cannot be decoded."""
     facts = _facts(data)
-    decoded = decode(data, short_side=_SKETCH_SIDE)
+    decoded = decode(data, short_side=_SKETCH_SIDE, strict=True)  # half a picture is no copy of the whole
     width, height = decoded.metadata.width, decoded.metadata.height
     scale = min(1.0, _SKETCH_SIDE / max(width, height))
     size = max(1, round(width * scale)), max(1, round(height * scale))
-    grey = decoded.image.convert("L").resize(size, Image.Resampling.BOX)
+    grey = in_srgb(decoded.image).convert("L").resize(size, Image.Resampling.BOX)
     return Sketch(width, height, np.asarray(grey), facts)
 
 
@@ -151,8 +152,8 @@ def copy_similarity(a: bytes, b: bytes) -> float | None:
     backgrounds = ("white", "black") if facts[0].has_alpha else ("white",)
     found: list[Likeness] = []
     for background in backgrounds:
-        one, other = (decode(data, background=background).image for data in (a, b))
-        if one.info.get("icc_profile") != other.info.get("icc_profile"):
+        one, other = (decode(data, background=background, strict=True).image for data in (a, b))
+        if any(one.info.get(key) != other.info.get(key) for key in ("icc_profile", "cicp")):
             one, other = in_srgb(one), in_srgb(other)
         likeness = likeness_of(one, other, step, same_coding=facts[0].coding == facts[1].coding)
         if likeness is None:

@@ -6,13 +6,17 @@ import contextlib
 import functools
 import io
 import math
+import re
+import threading
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, ImageOps, PngImagePlugin, UnidentifiedImageError
 
-from clipsearch.errors import ImageUnusable, SidecarUnusable, first_line
-from clipsearch.images.kinds import may_be_raw
+from clipsearch.errors import BadRequest, ImageUnusable, SidecarUnusable, first_line
+from clipsearch.extras import needs
+from clipsearch.images.colour import code_points, in_srgb, with_profile
+from clipsearch.images.kinds import is_jxl, may_be_raw
 from clipsearch.images.metadata import Metadata, metadata_of, original_time
 
 # The limit against decompression bombs; 2 ** 28 is above the largest phone sensors (200 MP). Pillow's own limit is
@@ -20,21 +24,38 @@ from clipsearch.images.metadata import Metadata, metadata_of, original_time
 MAX_PIXELS = 2**28
 Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS or 0, 2**31)
 
+# Editors write megabytes of history into PNGs. A decoding process has its own limit of memory.
+PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY = 2**26, 2**28
+
+_MAX_FRAMES, _MAX_PAGES = 24, 16  # to look at; later ones never stand for the file
+_THUMBNAIL = 512  # pixels of the long side, at most
+_NEW_SUBFILE_TYPE, _PHOTOMETRIC = 254, 262  # TIFF tags
+_DEPTHS = (8, 12, 16)  # bits of cameras and scanners, stored in 16
+_NOISE = 8  # levels in a picture of one colour, from compression
+
 _IPTC, _MAX_IPTC = 33723, 1 << 20  # TIFF tag; bytes, since 100 MB would take longer than a file may
+_ANIMATED = ("GIF", "PNG", "WEBP", "AVIF")
+_LEAST_DECODED = 0.1  # share of a damaged picture's rows; less shows nothing that anybody would search for
+_leniency = threading.Lock()  # Pillow's leniency is a global
 _QUALITY = 75  # of JPEGs made here; WebP would be a fifth smaller and ten times as slow
 
 
 class Decoded(NamedTuple):
-    """`image` is RGB and upright, and may be smaller than the file's own size, which `metadata` has."""
+    """`image` is RGB and upright, and may be smaller than the file's own size, which `metadata` has.
+
+    It still needs `colour.in_srgb`, which costs least after resizing.
+    """
 
     image: Image.Image
     metadata: Metadata
 
 
-def decode(data: bytes, short_side: int | None = None, background: str = "white") -> Decoded:
-    """Decode the first frame of an image: EXIF orientation applied, alpha on `background`, any mode to 8-bit RGB.
+def decode(data: bytes, short_side: int | None = None, background: str = "white", *, strict: bool = False) -> Decoded:
+    """Decode to 8-bit RGB: EXIF orientation applied, alpha on `background`.
 
+    Of an animation it is the first frame that shows something; of a TIFF the first page that is not a thumbnail.
     With `short_side`, a JPEG is decoded at the smallest scale that leaves its short side at least that many pixels.
+    A file that is cut short or damaged is decoded as far as it goes, like in most viewers; `strict` refuses it.
     Raises `ImageUnusable`, with a reason in a few words, for anything that cannot be decoded.
     """
     if not data:
@@ -43,13 +64,41 @@ def decode(data: bytes, short_side: int | None = None, background: str = "white"
         return _decode(data, short_side, background)
     except ImageUnusable:
         raise
-    except (UnidentifiedImageError, SyntaxError):
-        raise ImageUnusable("not an image that can be read") from None
     except MemoryError:
         raise ImageUnusable("too large for the memory") from None
     except Exception as error:  # decoders raise anything on hostile files
-        is_jargon = "decoder error" in str(error)  # "decoder error -2"
-        raise ImageUnusable("damaged image data" if is_jargon else first_line(error)[:120]) from None
+        partial = None if strict else _decode_damaged(data, short_side, background)
+        if partial is None:
+            raise ImageUnusable(_reason(error)) from None
+        return partial
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, UnidentifiedImageError | SyntaxError):
+        return "not an image that can be read"
+    is_jargon = re.search("decoder error|libjxl", str(error))  # "decoder error -2"
+    return "damaged image data" if is_jargon else first_line(error)[:120]
+
+
+def _decode_damaged(data: bytes, short_side: int | None, background: str) -> Decoded | None:
+    """What can be decoded of a damaged file, the rest of it grey or black. None if that is next to nothing."""
+    with _leniency:
+        ImageFile.LOAD_TRUNCATED_IMAGES = True
+        try:
+            decoded = _decode(data, short_side, background)
+        except Exception:
+            return None
+        finally:
+            ImageFile.LOAD_TRUNCATED_IMAGES = False
+    return decoded if _share_with_content(decoded.image) >= _LEAST_DECODED else None
+
+
+def _share_with_content(image: Image.Image) -> float:
+    """The share of rows, or of columns if that is less, that are not one colour. What was not decoded is."""
+    import numpy as np
+
+    pixels = np.asarray(image)
+    return min(float((pixels.max(axis) != pixels.min(axis)).any(-1).mean()) for axis in (0, 1))
 
 
 def _decode(data: bytes, short_side: int | None, background: str) -> Decoded:
@@ -62,7 +111,11 @@ def _decode(data: bytes, short_side: int | None, background: str) -> Decoded:
         return Decoded(image, _with_facts(metadata_of(exif, width, height), exif, packets, None))
     if data[4:8] == b"ftyp":
         _register_heif()
+    elif is_jxl(data):
+        _register_jxl()
     with Image.open(io.BytesIO(data)) as image:
+        if image.format == "TIFF":
+            _skip_thumbnail(image)
         width, height = image.size
         if image.format == "EPS":  # Pillow would run Ghostscript
             raise ImageUnusable("not an image that can be read")
@@ -73,13 +126,52 @@ def _decode(data: bytes, short_side: int | None, background: str) -> Decoded:
             raise ImageUnusable(f"too large: {width} x {height} pixels")
         exif = _exif(image)
         image.load()
+        if image.format in _ANIMATED:
+            _skip_empty_frames(image)
         metadata = metadata_of(exif, width, height)  # after loading: a TIFF's EXIF is read from the file itself
-        orientation = exif.get(ExifTags.Base.Orientation, 1)
+        orientation = _orientation(image, exif, data)
+        if image.format in ("HEIF", "AVIF", "PNG") and (points := code_points(data)):
+            image.info["cicp"] = points
         metadata = _with_embedded(metadata, image, exif)
         rgb = _upright(_to_rgb(image, background), orientation)
     if orientation in range(5, 9):  # rotated by 90 degrees
         metadata = metadata._replace(width=height, height=width)
     return Decoded(rgb, metadata)
+
+
+def _skip_thumbnail(image: Any) -> None:
+    """Seek the largest page of a TIFF if the first is a thumbnail of it."""
+    if not getattr(image, "is_animated", False):
+        return
+    width, height = image.size
+    is_reduced = bool(image.tag_v2.get(_NEW_SUBFILE_TYPE, 0) & 1)
+    best, most = 0, width * height
+    with contextlib.suppress(Exception):  # end of the file, or a damaged page
+        for page in range(1, _MAX_PAGES):
+            image.seek(page)
+            is_larger = min(image.width / width, image.height / height) >= 2 and max(width, height) <= _THUMBNAIL
+            if (is_reduced or is_larger) and image.width * image.height > most:
+                best, most = page, image.width * image.height
+    image.seek(best)
+
+
+def _skip_empty_frames(image: Any) -> None:
+    """Seek the first frame of an animation that is neither transparent nor of one colour, if any is."""
+    if not getattr(image, "is_animated", False) or not _is_empty(image):
+        return
+    with contextlib.suppress(Exception):  # end of the file, or a damaged frame
+        for frame in range(1, _MAX_FRAMES):
+            image.seek(frame)
+            image.load()
+            if not _is_empty(image):
+                return
+    image.seek(0)
+    image.load()
+
+
+def _is_empty(image: Image.Image) -> bool:
+    *colours, (_, most_opaque) = (channel.getextrema() for channel in image.convert("RGBA").split())
+    return most_opaque == 0 or all(high - low <= _NOISE for low, high in colours)  # type: ignore[operator]
 
 
 def is_raw(data: bytes) -> bool:
@@ -118,6 +210,48 @@ def _register_heif() -> None:
     pillow_heif.register_heif_opener()
 
 
+def _orientation(image: Any, exif: Image.Exif, data: bytes) -> Any:
+    """EXIF's orientation, as far as the decoder has not applied it.
+
+    HEIC and AVIF have boxes for it, beside which EXIF's is only informative; but some phones and programs write EXIF
+    alone. pillow_heif applies the boxes, Pillow's AVIF decoder puts them into the EXIF, and both remove EXIF's own.
+    """
+    if image.format not in ("HEIF", "AVIF") or _has_turn_box(data):
+        return exif.get(ExifTags.Base.Orientation, 1)
+    if image.format == "HEIF":
+        return image.info.get("original_orientation") or 1
+    with contextlib.suppress(Exception):  # a private attribute, and damaged EXIF
+        own = Image.Exif()
+        own.load(image._decoder.get_info()[4])
+        return own.get(ExifTags.Base.Orientation, 1)
+    return 1
+
+
+def _has_turn_box(data: bytes) -> bool:
+    """Whether the `meta` box of a HEIC or AVIF file contains a rotation or a reflection."""
+    at = 0
+    while at + 16 <= len(data):
+        length = int.from_bytes(data[at : at + 4], "big")
+        if length == 1:
+            length = int.from_bytes(data[at + 8 : at + 16], "big")
+        if data[at + 4 : at + 8] == b"meta":
+            end = at + length if length else len(data)
+            return data.find(b"irot", at, end) >= 0 or data.find(b"imir", at, end) >= 0
+        if length < 8:
+            break
+        at += length
+    return False
+
+
+@functools.cache
+def _register_jxl() -> None:
+    try:
+        with needs("jxl"):
+            import pillow_jxl  # noqa: F401  # registers itself
+    except BadRequest as error:
+        raise ImageUnusable(str(error)) from None
+
+
 def _upright(image: Image.Image, orientation: Any) -> Image.Image:
     # Keep only the orientation of the EXIF and XMP: the rest may be damaged.
     for key in ("exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp"):
@@ -133,41 +267,29 @@ def has_alpha_channel(image: Image.Image) -> bool:
 
 
 def _to_rgb(image: Image.Image, background: str) -> Image.Image:
+    """Convert to RGB in the colour space of the image's `info`, or in sRGB for modes whose profiles are not RGB's."""
     mode = image.mode
-    if mode == "RGB" and "transparency" not in image.info:
-        return image.copy()
-    if mode in ("I", "F") or mode.startswith("I;"):
-        return _reduce_depth(image).convert("RGB")
     if has_alpha_channel(image):
         over = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", over.size, background), over).convert("RGB")
+        flat = Image.alpha_composite(Image.new("RGBA", over.size, background), over).convert("RGB")
+        flat.info |= {key: image.info[key] for key in ("icc_profile", "cicp") if key in image.info}
+        return flat
+    if mode == "RGB":
+        return image.copy()
+    profile = image.info.get("icc_profile")
+    if mode in ("I", "F") or mode.startswith("I;"):
+        image = _reduce_depth(image)
     if mode == "LAB":
         from PIL import ImageCms
 
         lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
         converted = ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB")
         assert converted is not None  # only in place
+        converted.info.pop("icc_profile", None)
         return converted
+    if image.mode in ("CMYK", "L") and isinstance(profile, bytes):
+        return with_profile(image, profile) or image.convert("RGB")
     return image.convert("RGB")
-
-
-def in_srgb(image: Image.Image) -> Image.Image:
-    """Convert an RGB image from its embedded colour profile, if it has one: Display P3 shown as sRGB looks pale."""
-    from PIL import ImageCms
-
-    profile = image.info.pop("icc_profile", None)
-    if not isinstance(profile, bytes):
-        return image
-    try:
-        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        if source.profile.xcolor_space.strip() != "RGB":  # `decode` has already converted CMYK and grey
-            return image
-        converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"))
-    except (ImageCms.PyCMSError, OSError):  # damaged profile
-        return image
-    assert converted is not None  # only in place
-    converted.info.pop("icc_profile", None)
-    return converted
 
 
 def _reduce_depth(image: Image.Image) -> Image.Image:
@@ -179,8 +301,14 @@ def _reduce_depth(image: Image.Image) -> Image.Image:
     if image.mode == "F":
         full = 1.0 if top <= 1 else top
     else:
-        full = 255.0 if image.mode == "I" and top <= 255 else 65535.0 if top <= 65535 else top
-    return Image.fromarray((values.clip(0, full) * (255 / full)).round().astype(np.uint8))
+        full = next((2.0**bits - 1 for bits in _DEPTHS if top < 2**bits), top)
+    levels = (values.clip(0, full) * (255 / full)).round().astype(np.uint8)
+    return Image.fromarray(255 - levels if _white_is_zero(image) else levels)
+
+
+def _white_is_zero(image: Any) -> bool:
+    """Whether a TIFF is inverted; Pillow sees to that for 8 bits, but not for more."""
+    return image.format == "TIFF" and bool(image.tag_v2.get(_PHOTOMETRIC) == 0)
 
 
 # ------------------------------------------------------------------------------------------ metadata

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from clipsearch.arrays import Array
+from clipsearch.images.colour import in_srgb
 
 HASH_DISTANCE = 6  # bits; re-saved copies differ in at most 4 of 63
 
@@ -45,7 +46,7 @@ def perceptual_hash(image: Image.Image) -> int:
     small = image.resize(
         (_HASH_SIDE, _HASH_SIDE), Image.Resampling.LANCZOS, reducing_gap=2.0
     )  # four times as fast with the gap
-    grey = np.asarray(small.convert("L"), np.float32)
+    grey = np.asarray(in_srgb(small).convert("L"), np.float32)
     terms = (_DCT @ grey @ _DCT.T).ravel()[1:]
     return int.from_bytes(np.packbits(terms > np.median(terms)).tobytes(), "big") >> 1
 

@@ -55,12 +55,14 @@ class Preprocess:
 
 
 def preprocess(image: Image.Image, settings: Preprocess, full_size: tuple[int, int] | None = None) -> Pixels:
-    """Resize and crop an RGB image like `open_clip/transform.py`, pixel by pixel, to (height, width, 3) uint8.
+    """Resize and crop an RGB image like `open_clip/transform.py`, pixel by pixel, to (height, width, 3) uint8 in sRGB.
 
     Does not normalise. `full_size` is (width, height) of the picture if `image` was decoded at a reduced scale: with
     the rounded size, the crop would be off by a pixel.
     """
     from PIL.Image import Resampling
+
+    from clipsearch.images.colour import in_srgb
 
     height, width = settings.size
     if settings.resize_mode == "shortest" and max(image.size) > _MAX_ASPECT * min(image.size):
@@ -83,7 +85,7 @@ def preprocess(image: Image.Image, settings: Preprocess, full_size: tuple[int, i
         image = image.resize((max(1, round(full_width / ratio)), max(1, round(full_height / ratio))), resample)
     if image.size != (width, height):
         image = _centre_crop(image, width, height, settings.fill_color)
-    return np.asarray(image, np.uint8)
+    return np.asarray(in_srgb(image), np.uint8)
 
 
 def decode_for(data: bytes, settings: Preprocess) -> Decoded:

@@ -1,7 +1,7 @@
 """Videos: frames that differ from those before them, comparison of copies, metadata.
 
-Needs PyAV. Frames are taken from the keyframes, which can be decoded alone; where these are far apart, also from the
-frames between them.
+Needs PyAV. Frames are taken from the keyframes, which can be decoded alone; where these are far apart or show nothing,
+also from the frames between them.
 """
 
 from __future__ import annotations
@@ -9,38 +9,99 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import itertools
+import math
 import re
+import struct
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
 
 from clipsearch.errors import ImageUnusable
+from clipsearch.images.colour import HDR, from_code_points
 from clipsearch.images.decode import MAX_PIXELS
 from clipsearch.images.likeness import LEAST_DETAIL, likeness_of, perceptual_hash
 from clipsearch.images.metadata import Metadata, camera_name
 from clipsearch.images.preprocess import Preprocess, preprocess
 
 if TYPE_CHECKING:
-    from PIL import Image
-
     from clipsearch.arrays import Pixels
 
 MAX_FRAMES = 300  # per video
 
 _SHORTEST, _LONGEST = 1.0, 10.0  # seconds between two frames
+# In videos of up to `_SHORT` seconds, what lies between keyframes `_GAP` seconds apart is decoded too. Phones write a
+# keyframe every second; programs write one every 8 to 10, so that a clip may have only one, a black one.
+_SHORT, _GAP = 120.0, 2.0
+_FADE = 0.25  # seconds between two frames after a keyframe that shows nothing
+_PLAIN = 4.0  # standard deviation of a small grey picture that shows nothing, 0 to 255
 _CHANGED = 12.0  # mean difference of two small grey pictures, 0 to 255; noise and an unsteady hand cause less
 _SMALL = 32  # pixels
 _COMPARED, _FULL = 144, 4320  # pixels of the short side when comparing every frame, and one per second
 _STEP = 100.0  # the quantization step (`likeness.likeness_of`) of a JPEG as strongly compressed as a film may be
 _SAME_TIME = 0.01  # seconds
-_PATIENCE = 40.0  # seconds of work, after which the frames found so far have to do
+_PATIENCE = 40.0  # seconds of work, after which the frames found so far have to do; half of it, for keyframes only
 # The contents of a file could make FFmpeg open a playlist of other files or URLs.
-_FILES_ONLY = {"format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi", "protocol_whitelist": "file"}
+_FILES_ONLY = {
+    "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,asf,flv,ogg,dv,mxf",
+    "protocol_whitelist": "file",
+}
 
-Timed = tuple[float, Any]  # seconds from the start of the video, and the frame
+_TURNS = {  # by the signs of a display matrix: x' = ax + cy, y' = bx + dy
+    (1, 0, 0, 1): None,
+    (-1, 0, 0, 1): Image.Transpose.FLIP_LEFT_RIGHT,
+    (1, 0, 0, -1): Image.Transpose.FLIP_TOP_BOTTOM,
+    (-1, 0, 0, -1): Image.Transpose.ROTATE_180,
+    (0, 1, -1, 0): Image.Transpose.ROTATE_270,
+    (0, -1, 1, 0): Image.Transpose.ROTATE_90,
+    (0, 1, 1, 0): Image.Transpose.TRANSPOSE,
+    (0, -1, -1, 0): Image.Transpose.TRANSVERSE,
+}
+_SIDEWAYS = [turn for (a, _, _, _), turn in _TURNS.items() if a == 0]
+_MOST_STRETCH = 4.0
+
+
+class Shot(NamedTuple):
+    """A frame, its time in seconds from the start of the video, and the width of its pixels, whose height is 1."""
+
+    seconds: float
+    frame: Any
+    stretch: float
+
+    @property
+    def turn(self) -> Image.Transpose | None:
+        """How the frame is rotated and mirrored for display."""
+        found = self.frame.side_data.get("DISPLAYMATRIX")
+        if found is None:
+            return None
+        a, b, _, c, d = struct.unpack_from("=5i", bytes(found))
+        if abs(a) + abs(d) >= abs(b) + abs(c):
+            b = c = 0
+        else:
+            a = d = 0
+        a, b, c, d = ((value > 0) - (value < 0) for value in (a, b, c, d))
+        return _TURNS.get((a, b, c, d))
+
+    def upright(self, side: int) -> Image.Image:
+        """In sRGB as a player shows it, its short side reduced to about `side` pixels."""
+        width, height = self.frame.width * self.stretch, self.frame.height
+        scale = min(1.0, side / min(width, height))
+        size = {"width": max(1, round(width * scale)), "height": max(1, round(height * scale))}
+        if self.frame.color_trc in HDR:
+            deep = self.frame.to_ndarray(format="rgb48le", **size)
+            image = Image.fromarray(from_code_points(deep, self.frame.color_primaries, self.frame.color_trc))
+        else:
+            image = self.frame.to_image(**size)
+        return image if self.turn is None else image.transpose(self.turn)
+
+    def grey(self) -> NDArray[np.int16]:
+        """A small grey picture, to compare with another."""
+        small: NDArray[np.uint8] = self.frame.reformat(_SMALL, _SMALL, "gray").to_ndarray()
+        return small.astype(np.int16)
 
 
 class Video(NamedTuple):
@@ -58,34 +119,33 @@ class Video(NamedTuple):
 def distinct_frames(path: str, settings: Preprocess) -> Video:
     """The frames that differ from those before them, preprocessed for a model. Raises `ImageUnusable`."""
     kept: list[tuple[float, Pixels]] = []
-    is_sideways, first = False, 0
+    last, first = None, 0
     with _explained():
         try:
-            for seconds, frame in _changes(path):
-                image = _upright(frame, 2 * max(settings.size))
+            for last in _changes(path):
+                image = last.upright(2 * max(settings.size))
                 first = first if kept else perceptual_hash(image)
-                kept.append((seconds, preprocess(image, settings)))
-                is_sideways = round(frame.rotation / 90) % 2 == 1
+                kept.append((last.seconds, preprocess(image, settings)))
         except Exception:  # a damaged video counts up to the damage
             if not kept:
                 raise
-        metadata = _metadata(path, is_sideways=is_sideways)
-    if not kept:
-        raise ImageUnusable("has no pictures")
+        if last is None:
+            raise ImageUnusable("has no pictures")
+        metadata = _metadata(path, is_sideways=last.turn in _SIDEWAYS)
     kept = kept[:: -(-len(kept) // MAX_FRAMES)]
     return Video(np.stack([pixels for _, pixels in kept]), tuple(round(at, 3) for at, _ in kept), metadata, first)
 
 
-def _changes(path: str) -> Iterator[Timed]:
+def _changes(path: str) -> Iterator[Shot]:
     """Candidates that differ from the one before them, or come long after it."""
-    deadline = time.monotonic() + _PATIENCE
+    began = time.monotonic()
     last, before = 0.0, None
-    for seconds, frame in _candidates(path):
-        small = frame.reformat(_SMALL, _SMALL, "gray").to_ndarray().astype(np.int16)
-        if before is None or seconds - last >= _LONGEST or np.abs(small - before).mean() > _CHANGED:
-            yield seconds, frame
-            last, before = seconds, small
-        if time.monotonic() > deadline:
+    for shot in _candidates(path, began + _PATIENCE / 2):
+        small = shot.grey()
+        if before is None or shot.seconds - last >= _LONGEST or np.abs(small - before).mean() > _CHANGED:
+            yield shot
+            last, before = shot.seconds, small
+        if time.monotonic() > began + _PATIENCE:
             return
 
 
@@ -93,13 +153,12 @@ def frame_at(path: str, seconds: float, long_side: int) -> Image.Image:
     """The frame at a time, upright, at most `long_side` pixels long. Raises `ImageUnusable`."""
     with _explained(), _opened(path) as (container, stream):
         last = None
-        for at, frame in _frames(container, stream, seconds):
-            last = frame
-            if at >= seconds - 0.001:
+        for last in _frames(container, stream, seconds):
+            if last.seconds >= seconds - 0.001:
                 break
         if last is None:
             raise ImageUnusable("has no picture there")
-        image = _upright(last, long_side)
+        image = last.upright(long_side)
         image.thumbnail((long_side, long_side))
         return image
 
@@ -120,17 +179,17 @@ def copy_similarity(a: str, b: str) -> float | None:
             return None
         if not _same_times(ours.times, theirs.times):
             return None
-        if ours.pictures == theirs.pictures and ours.rotation == theirs.rotation:
+        if ours.pictures == theirs.pictures and ours.shown == theirs.shown:
             return 1.0
         return _frames_similarity(a, b)
 
 
 class _Streams(NamedTuple):
-    """Hashes of the packets of the picture and of each audio stream, the times of the frames, and their rotation."""
+    """Hashes of the packets of the picture and of each audio stream, and the times, turn and stretch of the frames."""
 
     pictures: bytes
     times: tuple[float, ...]
-    rotation: int
+    shown: tuple[Image.Transpose | None, float] | None
     sound: list[bytes]
     created: str
 
@@ -147,9 +206,9 @@ class _Streams(NamedTuple):
                     times.append(float(packet.pts * packet.time_base) - offset)
             created = container.metadata.get("creation_time", "")
         with _opened(path) as (container, stream):
-            rotation = next((frame.rotation for frame in container.decode(stream)), 0)
+            shown = next(((shot.turn, shot.stretch) for shot in _frames(container, stream)), None)
         sound = [digest.digest() for digest in audio.values()]
-        return _Streams(pictures.digest(), tuple(sorted(times)), rotation, sound, created)
+        return _Streams(pictures.digest(), tuple(sorted(times)), shown, sound, created)
 
 
 def _same_times(ours: Sequence[float], theirs: Sequence[float]) -> bool:
@@ -161,19 +220,19 @@ def _same_times(ours: Sequence[float], theirs: Sequence[float]) -> bool:
 def _frames_similarity(a: str, b: str) -> float | None:
     least, detail, last_full = 1.0, 0.0, -_SHORTEST
     for one, other in itertools.zip_longest(_frames_of(a), _frames_of(b)):
-        if one is None or other is None or abs(one[0] - other[0]) > _SAME_TIME:
+        if one is None or other is None or abs(one.seconds - other.seconds) > _SAME_TIME:
             return None
-        is_full = one[0] - last_full >= _SHORTEST
-        last_full = one[0] if is_full else last_full
+        is_full = one.seconds - last_full >= _SHORTEST
+        last_full = one.seconds if is_full else last_full
         side = _FULL if is_full else _COMPARED
-        likeness = likeness_of(_upright(one[1], side), _upright(other[1], side), _STEP)
+        likeness = likeness_of(one.upright(side), other.upright(side), _STEP)
         if likeness is None:
             return None
         least, detail = min(least, likeness.similarity), max(detail, likeness.detail)
     return least if detail >= LEAST_DETAIL else None
 
 
-def _frames_of(path: str) -> Iterator[Timed]:
+def _frames_of(path: str) -> Iterator[Shot]:
     with _opened(path) as (container, stream):
         yield from _frames(container, stream)
 
@@ -181,58 +240,73 @@ def _frames_of(path: str) -> Iterator[Timed]:
 # ------------------------------------------------------------------------------------------ frames
 
 
-def _candidates(path: str) -> Iterator[Timed]:
-    """Frames in order: keyframes, and others where these are far apart."""
+def _candidates(path: str, until: float) -> Iterator[Shot]:
+    """Frames in order: keyframes, and others where these are far apart or show nothing, as long as there is time."""
     with _opened(path) as (container, stream):
         length = _length(container, stream)
         step = max(_SHORTEST, length / (2 * MAX_FRAMES))
-        gap = max(_LONGEST, step)
+        gap = max(_LONGEST if length > _SHORT else _GAP, step)
         last = None
-        for seconds, frame in _keyframes(container, stream, step):
-            if last is not None and seconds - last > gap:
-                yield from _between(path, last, seconds, gap)
-            yield seconds, frame
-            last = seconds
-        if last is not None and length - last > gap:
-            yield from _between(path, last, length, gap)
+        for shot in _keyframes(container, stream, step):
+            if last is not None:
+                yield from _between(path, last, shot.seconds, gap, until)
+            yield shot
+            last = shot
+        if last is not None:
+            yield from _between(path, last, length or math.inf, gap, until)
 
 
-def _keyframes(container: Any, stream: Any, step: float) -> Iterator[Timed]:
+def _keyframes(container: Any, stream: Any, step: float) -> Iterator[Shot]:
     """Keyframes at least `step` seconds apart. Seeks in long videos."""
     stream.codec_context.skip_frame = "NONKEY"
     last, seeks = -step, step > _LONGEST / 2
-    frames = _frames(container, stream)
-    while (found := next(frames, None)) is not None:
-        seconds, frame = found
-        if seconds - last < step:
+    shots = _frames(container, stream)
+    while (shot := next(shots, None)) is not None:
+        if shot.seconds - last < step:
             continue
-        last = max(0.0, seconds)
-        yield last, frame
+        last = max(0.0, shot.seconds)
+        yield shot._replace(seconds=last)
         if seeks:
-            frames = _frames(container, stream, last + step)
+            shots = _frames(container, stream, last + step)
 
 
-def _between(path: str, start: float, end: float, gap: float) -> Iterator[Timed]:
-    """Frames between two times, `gap` seconds apart, or one second in videos short enough for that."""
-    apart = _SHORTEST if gap == _LONGEST else gap
+def _between(path: str, start: Shot, end: float, gap: float, until: float) -> Iterator[Shot]:
+    """Frames after a keyframe if the next, at `end`, is more than `gap` seconds later; none after the moment `until`.
+
+    They are a second apart, or `gap` in long videos. Where the keyframe shows nothing, more follow it sooner.
+    """
+    is_plain = float(start.grey().std()) < _PLAIN
+    if end - start.seconds <= (_FADE if is_plain else gap):
+        return
+    apart = gap if gap > _LONGEST else _SHORTEST
     with _opened(path) as (container, stream):
-        last = start
-        for seconds, frame in _frames(container, stream, start):
-            if seconds >= end:
+        last = start.seconds
+        for shot in _frames(container, stream, last):
+            if shot.seconds >= end or time.monotonic() > until:
                 return
-            if seconds - last >= apart:
-                last = seconds
-                yield seconds, frame
+            if shot.seconds - last >= (_FADE if is_plain else apart):
+                is_plain = is_plain and float(shot.grey().std()) < _PLAIN
+                last = shot.seconds
+                yield shot
 
 
-def _frames(container: Any, stream: Any, start: float | None = None) -> Iterator[Timed]:
-    """Decode frames, from the last keyframe before `start`."""
-    offset = _offset(stream)
+def _frames(container: Any, stream: Any, start: float | None = None) -> Iterator[Shot]:
+    """Decode frames, from the last keyframe before `start`. Skips damaged packets."""
+    from av import FFmpegError
+
+    offset, stretch = _offset(stream), _stretch(stream)
     if start is not None:
         container.seek(int((start + offset) / stream.time_base), stream=stream)
-    for frame in container.decode(stream):
-        if frame.time is not None:
-            yield frame.time - offset, frame
+    for packet in container.demux(stream):
+        try:
+            frames = packet.decode()
+        except FFmpegError as error:
+            if isinstance(error, MemoryError):
+                raise
+            continue
+        for frame in frames:
+            if frame.time is not None:
+                yield Shot(frame.time - offset, frame, stretch)
 
 
 @contextlib.contextmanager
@@ -276,12 +350,10 @@ def _length(container: Any, stream: Any) -> float:
     return float(container.duration or 0) / 1e6
 
 
-def _upright(frame: Any, side: int) -> Image.Image:
-    """A frame as RGB, rotated, its short side reduced to about `side` pixels."""
-    scale = min(1.0, side / min(frame.width, frame.height))
-    size = {"width": max(1, round(frame.width * scale)), "height": max(1, round(frame.height * scale))}
-    image: Image.Image = frame.to_image(**size)
-    return image.rotate(frame.rotation, expand=True) if frame.rotation else image
+def _stretch(stream: Any) -> float:
+    """The width of a pixel whose height is 1: camcorders and display matrices stretch frames."""
+    ratio = float(stream.sample_aspect_ratio or 0)
+    return ratio if 1 / _MOST_STRETCH <= ratio <= _MOST_STRETCH else 1.0
 
 
 # ------------------------------------------------------------------------------------------ metadata
@@ -290,23 +362,34 @@ def _upright(frame: Any, side: int) -> Image.Image:
 def _metadata(path: str, *, is_sideways: bool) -> Metadata:
     with _opened(path) as (container, stream):
         tags = {key.lower(): value for key, value in {**stream.metadata, **container.metadata}.items()}
-        width, height = stream.codec_context.width, stream.codec_context.height
+        width, height = round(stream.codec_context.width * _stretch(stream)), stream.codec_context.height
         duration = round(_length(container, stream), 3) or None
     width, height = (height, width) if is_sideways else (width, height)
-    taken = tags.get("com.apple.quicktime.creationdate") or tags.get("creation_time") or tags.get("date")
     maker = " ".join(tags.get("com.apple.quicktime.make", tags.get("make", "")).split())
     model = " ".join(tags.get("com.apple.quicktime.model", tags.get("model", "")).split())
     place = tags.get("com.apple.quicktime.location.iso6709") or tags.get("location") or ""
-    return Metadata(width, height, _local(taken or ""), camera_name(maker, model), *_degrees(place), None, duration)
+    return Metadata(width, height, _taken(tags), camera_name(maker, model), *_degrees(place), None, duration)
 
 
-def _local(text: str) -> str | None:
+def _taken(tags: Mapping[str, str]) -> str | None:
+    """The camera's local time: what has an offset says it; what is in UTC is converted to this machine's time zone."""
+    local = _moment(tags.get("com.apple.quicktime.creationdate", ""))
+    created, date = (_moment(tags.get(key, "")) for key in ("creation_time", "date"))
+    local = local or next((moment for moment in (created, date) if moment and moment.utcoffset()), None)
+    if local is None:
+        local = created or date
+        if local is not None and local.tzinfo is not None:
+            with contextlib.suppress(OverflowError, OSError):
+                local = local.astimezone()
+    return local.replace(tzinfo=None, microsecond=0).isoformat() if local else None
+
+
+def _moment(text: str) -> datetime | None:
     try:
-        moment = datetime.fromisoformat(text)
-        local = moment if moment.tzinfo is None else moment.astimezone()
-    except (ValueError, OverflowError, OSError):
+        moment = datetime.fromisoformat(text.strip())
+    except ValueError:
         return None
-    return local.replace(tzinfo=None, microsecond=0).isoformat() if local.year > 1970 else None  # 1904 means not set
+    return moment if moment.year > 1970 else None  # 1904 means not set
 
 
 def _degrees(place: str) -> tuple[float | None, float | None]:

@@ -1,4 +1,4 @@
-"""The real program in its own process: what it prints where, exit statuses, pipes, and what it does not import."""
+"""End-to-end tests of the program: output, pipes, exit statuses, and what a command does not import."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A folder and a collection that it was published to give the same answers."""
+"""An index folder and the collection published from it give the same answers."""
 
 from __future__ import annotations
 

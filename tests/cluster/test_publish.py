@@ -1,4 +1,4 @@
-"""A collection that is kept in step with an index."""
+"""Publishing an index to a collection, and updating the collection."""
 
 from __future__ import annotations
 

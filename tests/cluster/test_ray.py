@@ -1,4 +1,4 @@
-"""Embedding on a cluster of Ray: real workers in processes of their own, on this machine."""
+"""Embedding on a Ray cluster, with real worker processes on this machine."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -58,7 +58,7 @@ def _workers_find_the_tests() -> Iterator[None]:
 def one_cluster() -> Iterator[None]:
     """A cluster takes seconds to start and to stop: here, only its workers end with a run."""
 
-    def end(workers: ray.Workers[str], *_: object) -> None:
+    def end(workers: ray.Workers[Any], *_: object) -> None:
         for hand in workers._hands:
             workers._ray.kill(hand.actor)
 

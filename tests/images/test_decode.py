@@ -16,13 +16,14 @@ import pytest
 from fuzz import examples
 from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
-from PIL import ExifTags, Image, ImageDraw, ImageFile, ImageFilter, TiffImagePlugin, features
+from PIL import ExifTags, Image, ImageCms, ImageDraw, ImageFile, ImageFilter, PngImagePlugin, TiffImagePlugin, features
 
 from clipsearch.errors import ImageUnusable
 from clipsearch.images import decode as module
+from clipsearch.images.compare import copy_similarity, sketch_of
 from clipsearch.images.decode import Decoded, decode
 from clipsearch.images.metadata import Metadata
-from clipsearch.images.preprocess import Preprocess, preprocess
+from clipsearch.images.preprocess import Preprocess, decode_for, model_input, preprocess
 from clipsearch.images.read import read
 
 BASE, GPS = ExifTags.Base, ExifTags.GPS
@@ -214,6 +215,60 @@ def test_of_an_animation_the_first_frame_counts(kind: str) -> None:
     assert colour(data) == pytest.approx((255, 0, 0), abs=8)
 
 
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG"])
+@pytest.mark.parametrize("first", [(0, 0, 0, 0), (0, 0, 0, 255), (255, 255, 255, 255)])
+def test_of_an_animation_that_begins_empty_the_first_frame_that_shows_something_counts(
+    kind: str, first: tuple[int, ...]
+) -> None:
+    empty = Image.new("RGBA", (96, 64), first)
+    shown = [asymmetric().convert("RGBA"), asymmetric().rotate(180).convert("RGBA")]
+    options = {"lossless": True} if kind == "WEBP" else {}
+    frames = [empty, empty.copy(), *shown]
+    frames[1].putpixel((0, 0), frames[0].getpixel((1, 1)))
+    data = saved(frames[0], kind, save_all=True, append_images=frames[1:], duration=100, **options)
+    assert difference(decode(data).image, asymmetric()) < LOSSY
+
+
+def tiff_pages(*pages: Image.Image, reduced: int | None = None) -> bytes:
+    for number, page in enumerate(pages):
+        page.encoderinfo = {"tiffinfo": {254: 1}} if number == reduced else {}
+    info = {254: 1} if reduced == 0 else {}
+    return saved(pages[0], "TIFF", save_all=True, append_images=pages[1:], tiffinfo=info)
+
+
+def test_a_tiff_whose_first_page_is_a_thumbnail_shows_the_photo() -> None:
+    for data in (
+        tiff_pages(asymmetric(96, 64), photo(960, 640)),
+        tiff_pages(asymmetric(800, 600), photo(960, 720), reduced=0),
+    ):
+        decoded = decode(data)
+        assert decoded.metadata.width == 960
+        assert difference(decoded.image, photo(*decoded.image.size)) == 0
+
+
+def test_of_a_document_the_first_page_counts() -> None:
+    assert difference(decode(tiff_pages(asymmetric(), asymmetric().rotate(180))).image, asymmetric()) == 0
+    assert decode(tiff_pages(asymmetric(800, 600), photo(960, 640))).metadata.width == 800
+
+
+def grey_tiff(values: np.ndarray, photometric: int) -> bytes:
+    pixels, (height, width) = values.astype("<u2").tobytes(), values.shape
+    tags = [(256, width), (257, height), (258, 16), (259, 1), (262, photometric), (273, 8), (277, 1), (278, height)]
+    entries = [struct.pack("<HHII", tag, 4, 1, value) for tag, value in [*tags, (279, len(pixels))]]
+    directory = struct.pack("<H", len(entries)) + b"".join(entries) + bytes(4)
+    return b"II*\0" + struct.pack("<I", 8 + len(pixels)) + pixels + directory
+
+
+@pytest.mark.parametrize("bits", [8, 12, 16])
+@pytest.mark.parametrize("photometric", [0, 1], ids=["white is zero", "black is zero"])
+def test_scans_of_fewer_bits_and_inverted_ones_are_as_bright_as_they_should_be(bits: int, photometric: int) -> None:
+    values = np.linspace(0, 2**bits - 1, 6).reshape(1, 6)
+    image = decode(grey_tiff(values, photometric)).image
+    found = [image.getpixel((x, 0))[0] for x in range(6)]
+    expected = [0, 51, 102, 153, 204, 255]
+    assert found == pytest.approx(expected if photometric else expected[::-1], abs=1)
+
+
 def test_a_heic_is_decoded() -> None:
     exif = Image.Exif()
     exif[BASE.Model] = "Phone 1"
@@ -234,6 +289,136 @@ def test_a_transparent_heic_is_white() -> None:
 @pytest.mark.parametrize("kind", ["BMP", "PPM", "TGA", "JPEG2000", "TIFF"])
 def test_the_rarer_formats_are_decoded(kind: str) -> None:
     assert difference(decode(saved(asymmetric(), kind)).image, asymmetric()) < LOSSY
+
+
+def with_turn_box(data: bytes) -> bool:
+    return b"irot" in data or b"imir" in data
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_heic_that_only_exif_turns_is_upright(orientation: int) -> None:
+    pillow_heif.register_heif_opener()
+    data = saved(STORED[orientation](asymmetric()), "HEIF", quality=90, exif=turned(orientation))
+    assert not with_turn_box(data)
+    decoded = decode(data)
+    assert (decoded.metadata.width, decoded.metadata.height) == (96, 64)
+    assert difference(decoded.image, asymmetric()) < LOSSY
+
+
+@pytest.mark.parametrize("orientation", range(2, 9))
+def test_a_heic_with_a_box_is_not_turned_again_by_exif(orientation: int) -> None:
+    data = heic(STORED[orientation](asymmetric()), quality=90, exif=turned(orientation).tobytes())
+    assert with_turn_box(data)
+    assert difference(decode(data).image, asymmetric()) < LOSSY
+
+
+@needs_avif
+@pytest.mark.parametrize("orientation", range(2, 9))
+def test_an_avif_is_turned_once_by_its_box_or_by_exif(orientation: int) -> None:
+    stored = STORED[orientation](asymmetric())
+    boxed = saved(stored, "AVIF", quality=90, exif=turned(orientation))
+    assert with_turn_box(boxed)
+    assert difference(decode(boxed).image, asymmetric()) < LOSSY
+    exif = Image.Exif()  # Pillow would write an orientation into a box
+    exif[BASE.ResolutionUnit] = orientation
+    alone = saved(stored, "AVIF", quality=90, exif=exif.tobytes())
+    assert not with_turn_box(alone)
+    assert alone.count(b"\x01\x28\0\x03") == 1
+    alone = alone.replace(b"\x01\x28\0\x03", b"\x01\x12\0\x03")
+    assert difference(decode(alone).image, asymmetric()) < LOSSY
+
+
+def profile_of(**primaries: tuple[float, float, float]) -> bytes:
+    """An RGB profile with sRGB's curve and other colourants (XYZ, D50)."""
+    data = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    for name, xyz in primaries.items():
+        entry = data.index(name.encode() + b"XYZ")
+        at = struct.unpack_from(">I", data, entry + 4)[0]
+        struct.pack_into(">3i", data, at + 8, *(round(value * 65536) for value in xyz))
+    return bytes(data)
+
+
+SRGB = profile_of()
+P3 = profile_of(r=(0.5151, 0.2412, -0.0011), g=(0.2920, 0.6922, 0.0419), b=(0.1571, 0.0666, 0.7841))
+HOW = Preprocess((64, 64), resize_mode="squash")
+
+
+def in_profile(image: Image.Image, profile: bytes) -> Image.Image:
+    source, target = ImageCms.createProfile("sRGB"), ImageCms.ImageCmsProfile(io.BytesIO(profile))
+    return ImageCms.profileToProfile(image, source, target, outputMode=image.mode)
+
+
+def pale(width: int = 96, height: int = 64) -> Image.Image:
+    """No colour that another profile cannot express."""
+    return Image.blend(asymmetric(width, height), Image.new("RGB", (width, height), "grey"), 0.4)
+
+
+def seen(data: bytes) -> Image.Image:
+    """What the model sees."""
+    return Image.fromarray(model_input(decode_for(data, HOW), HOW))
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("alpha", [False, True])
+def test_an_embedded_profile_is_applied(kind: str, alpha: bool) -> None:
+    if alpha and kind == "JPEG":
+        return
+    plain, wide = pale(), in_profile(pale(), P3)
+    assert difference(wide, plain) > 8
+    if alpha:
+        wide.putalpha(255)
+    options = {"JPEG": {"quality": 95, "subsampling": 0}, "WEBP": {"lossless": True}}.get(kind, {})
+    found, expected = seen(saved(wide, kind, icc_profile=P3, **options)), seen(saved(plain))
+    assert difference(found, expected) < 4
+
+
+@pytest.mark.parametrize("profile", [None, SRGB, b"damaged", SRGB[:300]])
+def test_without_a_profile_other_than_srgb_pixels_stay_the_same(profile: bytes | None) -> None:
+    image = photo(640, 480)
+    expected = Image.fromarray(preprocess(image, HOW))
+    assert difference(seen(saved(image, icc_profile=profile)), expected) == 0
+
+
+def test_a_profile_named_srgb_that_is_not_is_applied() -> None:
+    swapped = profile_of(r=(0.1431, 0.0606, 0.7141), b=(0.4361, 0.2225, 0.0139))
+    red = np.asarray(seen(saved(Image.new("RGB", (64, 64), "blue"), icc_profile=swapped)))
+    assert red[32, 32].tolist() == pytest.approx([255, 0, 0], abs=4)
+
+
+def test_a_grey_profile_is_applied() -> None:
+    profile = bytearray(SRGB)
+    profile[16:20] = b"GRAY"
+    at = profile.index(b"rTRC")
+    profile[at : at + 4] = b"kTRC"
+    curve = struct.unpack_from(">I", profile, at + 4)[0]
+    profile[curve : curve + 14] = b"curv\0\0\0\0\0\0\0\x01\x01\0"  # gamma 1.0
+    for found in (Image.new("L", (64, 64), 55), Image.fromarray(np.full((64, 64), 55 * 257, np.uint16))):
+        grey = np.asarray(seen(saved(found, icc_profile=bytes(profile))))
+        assert grey[32, 32].tolist() == pytest.approx([128] * 3, abs=2)
+
+
+@needs_avif
+@pytest.mark.parametrize(
+    ("primaries", "transfer", "stored", "shown"),
+    [
+        (9, 16, (148, 148, 148), (246, 246, 246)),  # PQ: diffuse white
+        (9, 18, (191, 191, 191), (246, 246, 246)),  # HLG
+        (12, 13, (234, 51, 35), (255, 0, 0)),  # Display P3: sRGB's red
+        (1, 13, (234, 51, 35), (234, 51, 35)),
+    ],
+)
+def test_code_points_are_applied(
+    primaries: int, transfer: int, stored: tuple[int, int, int], shown: tuple[int, int, int]
+) -> None:
+    picture = Image.new("RGB", (64, 64), stored)
+    avif = bytearray(saved(picture, "AVIF", quality=100, subsampling="4:4:4"))
+    at = avif.index(b"colrnclx") + 8
+    struct.pack_into(">HH", avif, at, primaries, transfer)
+    points = struct.pack(">I4s4B", 4, b"cICP", primaries, transfer, 0, 1)
+    png = saved(picture)
+    png = png[:33] + points + struct.pack(">I", zlib.crc32(points[4:])) + png[33:]
+    for data in (bytes(avif), png):
+        assert np.asarray(seen(data))[32, 32].tolist() == pytest.approx(shown, abs=6)
 
 
 def test_a_postscript_file_is_no_image() -> None:
@@ -439,12 +624,71 @@ def test_what_is_no_image_is_unusable_for_a_reason(data: bytes, reason: str) -> 
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "WEBP", "TIFF", "HEIC", pytest.param("AVIF", marks=needs_avif)])
-@pytest.mark.parametrize("share", [0.05, 0.5, 0.9])
-def test_a_truncated_file_is_unusable(kind: str, share: float) -> None:
-    data = VALID[kind]
+def test_a_file_cut_off_at_its_start_is_unusable(kind: str) -> None:
     with pytest.raises(ImageUnusable) as caught:
-        decode(data[: int(len(data) * share)])
+        decode(VALID[kind][: len(VALID[kind]) // 20])
     assert_short(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["WEBP", "TIFF", "HEIC", pytest.param("AVIF", marks=needs_avif)])
+@pytest.mark.parametrize("share", [0.5, 0.9])
+def test_formats_whose_decoders_need_the_whole_file_are_unusable_without(kind: str, share: float) -> None:
+    with pytest.raises(ImageUnusable) as caught:
+        decode(VALID[kind][: int(len(VALID[kind]) * share)])
+    assert_short(caught.value)
+
+
+WHOLE = photo(640, 480)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [("JPEG", {}), ("JPEG", {"progressive": True}), ("PNG", {}), ("GIF", {"interlace": 0})],
+    ids=["baseline", "progressive", "png", "gif"],
+)
+@pytest.mark.parametrize("short_side", [None, 64])
+@pytest.mark.parametrize("exif", [1, 6])
+def test_a_file_cut_short_is_decoded_as_far_as_it_goes(
+    kind: str, options: dict[str, Any], short_side: int | None, exif: int
+) -> None:
+    data = saved(WHOLE, kind, exif=turned(exif), **options)
+    intact, most = decode(data, short_side), decode(data[: len(data) * 7 // 10], short_side)
+    assert most.metadata == intact.metadata
+    left = (0, 0, most.image.width, most.image.height // 2)
+    if exif == 6 and kind != "GIF":
+        left = (most.image.width // 2, 0, most.image.width, most.image.height)
+    assert difference(most.image.crop(left), intact.image.crop(left)) < LOSSY
+    assert not ImageFile.LOAD_TRUNCATED_IMAGES
+    with pytest.raises(ImageUnusable):
+        decode(data[: len(data) * 7 // 10], strict=True)
+
+
+def test_a_jpeg_without_its_last_bytes_is_all_there() -> None:
+    data = saved(WHOLE, "JPEG")
+    assert difference(decode(data[:-2]).image, decode(data).image) == 0
+
+
+def test_a_jpeg_of_which_next_to_nothing_is_left_is_unusable() -> None:
+    data = saved(WHOLE, "JPEG")
+    start = data.index(b"\xff\xda") + 20
+    with pytest.raises(ImageUnusable):
+        decode(data[:start])
+    with pytest.raises(ImageUnusable):
+        decode(data[: start + (len(data) - start) // 30])
+
+
+def test_a_png_with_megabytes_of_text_is_decoded() -> None:
+    text = PngImagePlugin.PngInfo()
+    text.add_text("history", "x" * 3_000_000, zip=True)
+    assert difference(decode(saved(SMALL, pnginfo=text)).image, SMALL) == 0
+
+
+def test_a_jpeg_cut_short_is_no_copy_of_the_whole() -> None:
+    data = saved(WHOLE, "JPEG")
+    with pytest.raises(ImageUnusable):
+        sketch_of(data[:-2000])
+    with pytest.raises(ImageUnusable):
+        copy_similarity(data[:-2000], data)
 
 
 @given(st.sampled_from(sorted(VALID)), st.randoms(use_true_random=False), st.integers(1, 20), st.booleans())

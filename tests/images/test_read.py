@@ -1,4 +1,4 @@
-"""The bytes of files, pipes and devices: nothing is waited for or read without end."""
+"""Reading files, pipes and devices never blocks and never reads without a limit."""
 
 from __future__ import annotations
 

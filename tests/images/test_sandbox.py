@@ -1,4 +1,4 @@
-"""Decoding in processes that may crash, stall or swell."""
+"""Decoder processes may crash, hang or use too much memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keywords that other programs gave to photos, in them and in the XMP files beside them."""
+"""Keywords that other programs wrote into photos and XMP sidecars."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writing in photos: it is read once, is found by its words, and the rest of the index is as it would be without."""
+"""OCR: each photo is read once, its words are found, and nothing else in the index changes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading, decoding and embedding at once: in order, in bounded memory, each content once."""
+"""The pipeline reads, decodes and embeds in parallel: in order, in bounded memory, each content once."""
 
 from __future__ import annotations
 

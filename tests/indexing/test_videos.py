@@ -1,12 +1,15 @@
-"""Videos: found at the second that shows it, as fast to lose as any hostile file, and gone when they are gone."""
+"""Videos: found by the right frame, dropped when deleted, and hostile ones are skipped quickly."""
 
 from __future__ import annotations
 
 import itertools
 import json
 import os
+import re
 import shutil
+import struct
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -81,6 +84,30 @@ def test_all_its_frames_are_found_when_they_are_asked_for(film_index: Path) -> N
     assert sorted(times) == pytest.approx([0, 3, 6, 9], abs=0.2)
     assert times[0] == pytest.approx(3, abs=0.2)
     assert len({hit.photo.image_id for hit in hits}) == len(hits) == 6
+
+
+CONTAINERS = [
+    *(("00001.MTS", "mpegts", "libx264"), ("00002.m2ts", "mpegts", "libx264"), ("tv.ts", "mpegts", "mpeg2video")),
+    *(("MOV001.MOD", "vob", "mpeg2video"), ("VTS_01_1.VOB", "vob", "mpeg2video"), ("CLIP.MPG", "mpeg", "mpeg2video")),
+    *(("Video000.3gp", "3gp", "mpeg4"), ("film.3g2", "3g2", "mpeg4"), ("VID.insv", "mp4", "libx264")),
+    *(("film.wmv", "asf", "wmv2"), ("clip.flv", "flv", "flv"), ("film.mxf", "mxf", "mpeg2video")),
+    *(("raw.m2v", "mpeg2video", "mpeg2video"), ("film.ogv", "ogg", "libvpx")),
+    *(("asf.avi", "asf", "wmv2"), ("ts.mpg", "mpegts", "mpeg2video"), ("mp4.mod", "mp4", "libx264")),
+]
+
+
+@pytest.mark.parametrize(("name", "form", "codec"), CONTAINERS)
+def test_every_container_is_read_also_under_the_name_of_another(
+    tmp_path: Path, name: str, form: str, codec: str
+) -> None:
+    folder = tmp_path / "films"
+    folder.mkdir()
+    videos.clip(folder / name, [(picture, 3) for picture in SHOWN[:2]], rate=25, keys=12, codec=codec, form=form)
+    report = update_index(tmp_path / "index", [folder], Options(model="mini"))
+    assert (report.added, report.skipped) == (1, [])
+    (found,) = nearest(tmp_path / "index", SHOWN[1], where=Filter(types=["video"]))
+    assert 2.9 < found.photo.time < 6  # a key frame of the second scene
+    assert found.score > 0.9
 
 
 def test_as_many_as_are_asked_for_though_one_film_has_them_all(films: Path, tmp_path: Path) -> None:
@@ -178,7 +205,7 @@ def test_without_the_package_films_are_left_out_and_those_known_are_kept(
 ) -> None:
     folder, index = shutil.copytree(films, tmp_path / "films"), tmp_path / "index"
     update_index(index, [folder], Options(model="mini"))
-    monkeypatch.setattr("clipsearch.images.kinds._can_read_videos", lambda: False)
+    monkeypatch.setattr("clipsearch.images.kinds._can_read", lambda extra: False)
     report = update_index(index)
     assert (report.removed, report.unchanged) == (0, 3)
     assert update_index(index, (), Options(video=False)).removed == 2  # which needs no look at them
@@ -255,6 +282,145 @@ def test_films_are_shown_upright(tmp_path: Path, degrees: int) -> None:
     expected = np.asarray(turned.resize((64, 64))).astype(int)
     assert np.abs(found.pixels[0].astype(int) - expected).mean() < 12
     assert video.frame_at(str(path), 0.0, 100).size == tuple(side * 100 // 320 for side in turned.size)
+
+
+def scene() -> Image.Image:
+    """Nothing like its own reflections and rotations."""
+    picture = Image.new("RGB", videos.SIZE, (40, 90, 200))
+    picture.paste((230, 60, 30), (0, 0, 160, 120))
+    picture.paste((250, 240, 200), (220, 30, 300, 100))
+    return picture
+
+
+def seen(path: Path, seconds: float = 0.0) -> np.ndarray:
+    return np.asarray(video.frame_at(str(path), seconds, 320)).astype(int)
+
+
+ONE = 1 << 16
+TURNS = Image.Transpose
+
+
+@pytest.mark.parametrize(
+    ("matrix", "turn"),
+    [
+        ((-ONE, 0, 0, ONE), TURNS.FLIP_LEFT_RIGHT),
+        ((ONE, 0, 0, -ONE), TURNS.FLIP_TOP_BOTTOM),
+        ((-ONE, 0, 0, -ONE), TURNS.ROTATE_180),
+        ((0, ONE, -ONE, 0), TURNS.ROTATE_270),
+        ((0, -ONE, ONE, 0), TURNS.ROTATE_90),
+        ((0, ONE, ONE, 0), TURNS.TRANSPOSE),
+        ((0, -ONE, -ONE, 0), TURNS.TRANSVERSE),
+    ],
+)
+def test_a_display_matrix_turns_and_mirrors(tmp_path: Path, matrix: tuple[int, int, int, int], turn: TURNS) -> None:
+    path = with_matrix(videos.clip(tmp_path / "a.mov", [(scene(), 1)]), matrix)
+    expected = np.asarray(scene().transpose(turn)).astype(int)
+    assert np.abs(seen(path) - expected).mean() < 6
+    found = video.distinct_frames(str(path), HOW).metadata
+    assert (found.height, found.width) == expected.shape[:2]
+
+
+def with_matrix(path: Path, matrix: tuple[int, int, int, int]) -> Path:
+    """Change the display matrix of the track in a MOV."""
+    data = bytearray(path.read_bytes())
+    at = data.index(b"tkhd") + 44
+    a, b, c, d = matrix
+    assert struct.unpack_from(">9i", data, at) == (ONE, 0, 0, 0, ONE, 0, 0, 0, 1 << 30)
+    struct.pack_into(">9i", data, at, a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    path.write_bytes(data)
+    return path
+
+
+def test_a_display_matrix_stretches(tmp_path: Path) -> None:
+    path = with_matrix(videos.clip(tmp_path / "a.mov", [(scene(), 1)]), (3 * ONE // 2, 0, 0, ONE))
+    found = video.distinct_frames(str(path), HOW).metadata
+    assert (found.width, found.height) == (480, 240)
+    assert video.frame_at(str(path), 0.0, 320).size == (320, 160)
+
+
+def faded(seconds: float) -> list[tuple[Image.Image, float]]:
+    black = Image.new("RGB", videos.SIZE)
+    return [(Image.blend(black, scene(), min(1, n / 8 / seconds)), 1 / 8) for n in range(64)]
+
+
+@pytest.mark.parametrize("seconds", [0.5, 2, 5])
+def test_a_clip_that_fades_in_from_black_is_seen(tmp_path: Path, seconds: float) -> None:
+    path = videos.clip(tmp_path / "a.mp4", faded(seconds), keys=10_000)
+    pixels = video.distinct_frames(str(path), Preprocess((64, 64), resize_mode="squash")).pixels.astype(int)
+    expected = np.asarray(scene().resize((64, 64))).astype(int)
+    assert min(np.abs(one - expected).mean() for one in pixels) < 15
+
+
+def test_a_live_photo_that_begins_black_is_seen(tmp_path: Path) -> None:
+    path = videos.clip(tmp_path / "a.mp4", [(Image.new("RGB", videos.SIZE), 0.5), (scene(), 0.75)], keys=10_000)
+    assert len(times(path)) == 2
+
+
+def test_a_change_between_distant_keyframes_is_seen(tmp_path: Path) -> None:
+    path = videos.clip(tmp_path / "a.mp4", [(SHOWN[0], 3), (SHOWN[1], 2), (SHOWN[2], 3)], keys=10_000)
+    assert times(path) == pytest.approx([0, 3, 5], abs=0.5)
+
+
+def test_without_time_only_keyframes_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = videos.clip(tmp_path / "a.mp4", [(SHOWN[0], 3), (SHOWN[1], 2), (SHOWN[2], 3)], keys=40)
+    monkeypatch.setattr(video, "_PATIENCE", 0.0)
+    assert times(path) == [0]
+    ticks = itertools.count()
+    monkeypatch.setattr(video, "_PATIENCE", 40.0)
+    monkeypatch.setattr(video.time, "monotonic", lambda: 0.0 if next(ticks) == 0 else 30.0)
+    assert times(path) == [0, 5]
+
+
+def test_damaged_packets_are_skipped(tmp_path: Path) -> None:
+    path = videos.clip(tmp_path / "a.mkv", [(SHOWN[n], 4) for n in range(3)], codec="mjpeg", keys=1, pix_fmt="yuvj420p")
+    data = bytearray(path.read_bytes())
+    starts = [found.start() for found in re.finditer(b"\xff\xd8\xff", data)]
+    assert len(starts) == 96
+    for start in starts[33:60]:
+        data[start : start + 40] = bytes(40)
+    path.write_bytes(data)
+    assert times(path) == pytest.approx([0, 4, 8])
+
+
+@pytest.mark.parametrize(("transfer", "name"), [(16, "smpte2084"), (18, "arib-std-b67")])
+def test_hdr_is_tone_mapped(tmp_path: Path, transfer: int, name: str) -> None:
+    path = tmp_path / "a.mp4"
+    parameters = f"colorprim=bt2020:transfer={name}:colormatrix=bt2020nc"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=8, options={"crf": "10", "x264-params": parameters})
+        stream.width, stream.height, stream.pix_fmt = *videos.SIZE, "yuv420p10le"
+        levels = (0.58, 0.75)[transfer == 18]  # what diffuse white is coded as, 203 nits
+        frame = av.VideoFrame(*videos.SIZE, "yuv420p10le")
+        for plane, value in zip(frame.planes, (64 + 876 * levels, 512, 512), strict=True):
+            plane.update(np.full(plane.buffer_size // 2, round(value), "<u2").tobytes())
+        frame.pts = 0
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    assert seen(path).min() >= 240  # untouched it would be 148 or 191
+
+
+@pytest.mark.parametrize(
+    ("said", "taken"),
+    [
+        ({"com.apple.quicktime.creationdate": "2019-07-24T21:25:40+1000"}, "2019-07-24T21:25:40"),
+        ({"com.apple.quicktime.creationdate": "2019-01-24T21:25:40+0000"}, "2019-01-24T21:25:40"),
+        ({"creation_time": "2019-07-24T11:25:40Z", "date": "2019-07-24T21:25:40+10:00"}, "2019-07-24T21:25:40"),
+        ({"creation_time": "2019-07-24T11:25:40Z"}, "2019-07-24T13:25:40"),
+        ({"creation_time": "2019-07-24T11:25:40Z", "date": "2019"}, "2019-07-24T13:25:40"),
+        ({"date": "2019-07-24"}, "2019-07-24T00:00:00"),
+        ({"creation_time": "1904-01-01T00:00:00Z"}, None),
+    ],
+)
+def test_a_film_is_dated_by_the_clock_of_its_camera(
+    said: dict[str, str], taken: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    try:
+        assert video._taken(said) == taken
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 def test_what_a_film_says_of_itself(tmp_path: Path) -> None:

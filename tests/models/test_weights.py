@@ -1,4 +1,4 @@
-"""Weights that are mapped into memory."""
+"""Memory-mapped weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hostile files: whatever lies in a folder of photos, a run ends, in bounded time and memory, and names its losses."""
+"""Hostile files: indexing finishes in bounded time and memory, and lists every file it skipped."""
 
 from __future__ import annotations
 

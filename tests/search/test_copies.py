@@ -1,4 +1,4 @@
-"""Copies: which files are in a group, which of them is kept, and results in which each photo is shown once."""
+"""Groups of copies, which file is kept, and results that show each photo once."""
 
 from __future__ import annotations
 

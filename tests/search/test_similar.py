@@ -1,4 +1,4 @@
-"""Similar photos: groups of near embeddings against all pairs one by one, and what the program says of them."""
+"""Similar photos: groups compared with brute force over all pairs, and the output of the program."""
 
 from __future__ import annotations
 

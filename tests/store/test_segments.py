@@ -1,4 +1,4 @@
-"""One segment: its file, its codes, and the products with them."""
+"""A vector segment: its file, its 4-bit codes, and products with them."""
 
 from __future__ import annotations
 
