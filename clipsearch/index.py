@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from clipsearch.errors import BadArgument, BadRequest, NoIndex
+from clipsearch.extras import cluster
 from clipsearch.paths import CATALOGUE, Collection, index_place, not_a_collection
 
 if TYPE_CHECKING:
@@ -122,12 +123,10 @@ class Index:
 
     def _store(self) -> Searchable:
         """The store, at its newest commit. Raises `NoIndex` and `IndexUnusable`."""
-        from clipsearch.store.opening import open_index as open_store
-
         file = None if isinstance(self.place, Collection) else _file_identity(self.place)
         if self._opened is None or file != self._opened[0]:
             self._close_store()
-            self._opened = file, open_store(self.place)
+            self._opened = file, _open_store(self.place)
         else:
             self._opened[1].refresh()
         return self._opened[1]
@@ -694,6 +693,15 @@ def available_models(*, every: bool = False) -> list[dict[str, Any]]:
         | {"name": name}
         for name, state in states.items()
     ]
+
+
+def _open_store(place: Path | Collection) -> Searchable:
+    if isinstance(place, Collection):
+        opened: Searchable = cluster("open_collection")(place)
+        return opened
+    from clipsearch.store.catalogue import Store
+
+    return Store.open(place)
 
 
 def _file_identity(folder: Path) -> tuple[int, int]:

@@ -4,25 +4,29 @@
     ./scripts/bench index query --json
     ./scripts/bench index --photos 300
 
-Both programs run in turn, whole processes from a cold shell, and medians and ratios are printed; what is compared has
-the same architecture (ViT-B/32 with random weights, which changes neither speed nor memory), rclip also with its own
-input of 256 pixels. Photos, weights, indexes and rclip itself are made once, in --work.
+The programs run alternately, each time as a new process. Medians and ratios are printed. Both use the same architecture
+(ViT-B/32 with random weights, which affect neither speed nor memory); rclip also runs with its own input size of 256
+pixels. Photos, weights, indexes and rclip itself are created once, in --work.
 
 Parts:
-  decode  milliseconds of one core for a photo to the model's input, at reduced and at full scale
-  encode  images a second of the encoder alone in each precision, beside what matrices of its sizes reach here
-  index   `clipsearch index` of new photos of 12 and of 2 megapixels
-  pipeline  its images a second after the start, beside what decoding alone and embedding alone would allow
-  query   a text and an image asked of an index of 2,000 photos, and a text of one of a million
-  siglip  a text asked with SigLIP 2's B/32, random weights of its true shape and a vocabulary of its true size
-  noop    `clipsearch index` of 20,000 and 100,000 photos with nothing new
-  grow    `clipsearch index` of 100 photos more, in an index of a million
-  memory  the largest process of `clipsearch index` of 2,000 and of 20,000 photos
-  serve   the page over 100,000 photos, in a browser: from a key press to results, the first page of thumbnails, memory
-  search  time and exactness of the search alone, 10,000 to --rows rows, with queries that lie where texts lie, or with
-          real ones (--texts)
+  decode      milliseconds of one core from a JPEG to the model's input, at reduced and full scale
+  encode      images/s of the encoder alone in each precision, compared with matrix products of the same sizes
+  index       `clipsearch index` of new photos of 12 and 2 megapixels
+  spread      `clipsearch index` with and without a local Ray cluster
+  publish     `clipsearch publish` of 20,000 photos to Milvus Lite, and queries there
+  pipeline    images/s of `index` after startup, compared with the limit set by decoding and embedding
+  query       text and image queries on 2,000 photos, text queries on --rows photos
+  siglip      text queries with SigLIP 2 B/32: random weights and a vocabulary of the real sizes
+  filtered    text queries on --rows photos with different filters
+  duplicates  finding similar pairs among 100,000 embeddings, compared with all pairs
+  noop        `clipsearch index` of 20,000 and 100,000 photos without changes
+  grow        `clipsearch index` of 100 new photos in an index of --rows
+  memory      peak memory of `clipsearch index` of 2,000 and 20,000 photos
+  search      latency and recall of the vector search alone, 10,000 to --rows rows; queries follow the distribution of
+              real texts, or are real (--texts)
+  serve       the page with 100,000 photos in a browser: latency per key press, first thumbnails, memory
 
-What is measured after a reboot is measured as root on Linux alone, where the page cache can be dropped.
+Cold-cache figures need root on Linux, where the page cache can be dropped.
 """
 
 from __future__ import annotations
@@ -57,7 +61,7 @@ WORDS = ("dog", "cat", "horse", "bird", "boat", "car", "train", "house", "tree",
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a process took: seconds on the clock and of the processor, MB of memory at most, MB written to files."""
+    """The resources that a process used: wall-clock and CPU seconds, MB of peak memory, MB written to disk."""
 
     seconds: float
     cpu: float
@@ -66,8 +70,8 @@ class Cost:
 
 
 def run(command: Iterable[object], folder: Path | None = None, environment: dict[str, str] | None = None) -> Cost:
-    """The cost of a command; its output is thrown away, its failure ends the benchmark."""
-    # Compiled modules are kept, as on any machine that has run a program before.
+    """Run a command and measure it. Its output is discarded; if it fails, the benchmark stops."""
+    # Let Python cache bytecode, as on any machine that has run the program before.
     environment = {k: v for k, v in (environment or os.environ).items() if k != "PYTHONDONTWRITEBYTECODE"}
     began = time.perf_counter()
     with subprocess.Popen(
@@ -79,26 +83,26 @@ def run(command: Iterable[object], folder: Path | None = None, environment: dict
         stderr=subprocess.PIPE,
     ) as process:
         assert process.stderr is not None
-        said = process.stderr.read()
+        stderr = process.stderr.read()
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode not in (0, 1):  # 1: nothing found
-        raise SystemExit(f"{process.args!r} ended with {process.returncode}: {said.decode(errors='replace')[-2000:]}")
+        raise SystemExit(f"{process.args!r} ended with {process.returncode}: {stderr.decode(errors='replace')[-2000:]}")
     memory = usage.ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
     return Cost(time.perf_counter() - began, usage.ru_utime + usage.ru_stime, memory, usage.ru_oublock * 512 / 1e6)
 
 
 def apart(function: Callable[..., Any], *arguments: Any) -> Any:
-    """The result of a function in a process of its own.
+    """Run a function in a separate process.
 
-    This process stays small: a command that it starts is counted with its memory until it becomes another program.
+    This process must stay small: between fork and exec, a child's peak memory includes that of its parent.
     """
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         return pool.submit(function, *arguments).result()
 
 
 def in_turn(runs: Mapping[str, Callable[..., Cost]], times: int) -> dict[str, Cost]:
-    """The median cost of each, run in turn so that a slow minute of the machine meets all of them."""
+    """The median cost of each command. They run alternately, so that a slow minute affects all of them."""
     costs: dict[str, list[Cost]] = {name: [] for name in runs}
     for _ in range(times):
         for name, once in runs.items():
@@ -117,13 +121,13 @@ def in_turn(runs: Mapping[str, Callable[..., Cost]], times: int) -> dict[str, Co
 PAGE_CACHE = Path("/proc/sys/vm/drop_caches")
 
 
-def may_forget() -> bool:
-    """Whether what the system has read from the disk can be forgotten, as by a reboot."""
+def can_drop_cache() -> bool:
+    """Whether this process may drop the page cache."""
     return os.access(PAGE_CACHE, os.W_OK)
 
 
-def forgotten(once: Callable[..., Cost]) -> Cost:
-    """A run right after that."""
+def with_cold_cache(once: Callable[..., Cost]) -> Cost:
+    """Drop the page cache, then run."""
     os.sync()
     PAGE_CACHE.write_text("3\n")
     return once()
@@ -133,23 +137,23 @@ FEATURES = ("amx_tile", "amx_bf16", "amx_int8", "avx512f", "avx512_bf16", "avx51
 
 
 def processor() -> Figures:
-    """What this machine computes with: its name, usable cores, and the features that figures depend on."""
+    """The processor's name, usable cores, and the instruction sets that affect the figures."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return {"name": platform.processor() or platform.machine(), "cores": os.cpu_count(), "features": []}
-    said = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
-    flags = said.get("flags", said.get("Features", "")).split()
+    fields = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    flags = fields.get("flags", fields.get("Features", "")).split()
     known = [feature for feature in (*FEATURES, "asimd", "bf16", "i8mm", "sve") if feature in flags]
     return {
-        "name": said.get("model name", platform.machine()),
+        "name": fields.get("model name", platform.machine()),
         "cores": len(os.sched_getaffinity(0)),
         "features": known,
     }
 
 
 def compare(title: str, costs: dict[str, Cost], count: int | None = None) -> Figures:
-    """Print a table of costs, each against the first, and give them as an object."""
+    """Print a table of costs with ratios to the first, and return the figures."""
     print(f"\n{title}")
     ours = next(iter(costs.values()))
     out: Figures = {}
@@ -164,7 +168,7 @@ def compare(title: str, costs: dict[str, Cost], count: int | None = None) -> Fig
 
 
 def clipsearch(*arguments: object) -> list[object]:
-    """The command as a user's shell finds it."""
+    """The command line for the installed program."""
     program = shutil.which("clipsearch")
     assert program is not None, "clipsearch is not installed; use ./scripts/bench"
     return [program, *arguments]
@@ -174,7 +178,7 @@ def clipsearch(*arguments: object) -> list[object]:
 
 
 def decode(args: argparse.Namespace) -> Figures:
-    """One core, from the bytes of a file to the model's input."""
+    """From the bytes of a JPEG to the model's input, on one core."""
     from clipsearch.images.decode import decode as decode_image
     from clipsearch.images.preprocess import Preprocess, preprocess
 
@@ -191,14 +195,14 @@ def decode(args: argparse.Namespace) -> Figures:
                 preprocess(decoded.image, how, (decoded.metadata.width, decoded.metadata.height))
                 seconds.append(time.thread_time() - began)
             out[f"{megapixels} MP {scale}"] = 1000 * statistics.median(seconds)
-    print("\ndecode: milliseconds of one core a photo")
+    print("\ndecode: milliseconds per photo on one core")
     for name, milliseconds in out.items():
         print(f"  {name:<16}{milliseconds:8.1f} ms")
     return out
 
 
 def encode(args: argparse.Namespace) -> Figures:
-    """Batches of 32 through the encoder in each precision, and the products that ViT-B/32 is made of, in the same."""
+    """The encoder with batches of 32 in each precision, compared with the matrix products of ViT-B/32 alone."""
     from clipsearch.models.encoders import TorchEncoder
     from clipsearch.models.hub import resolve
 
@@ -211,19 +215,19 @@ def encode(args: argparse.Namespace) -> Figures:
         encoder = TorchEncoder(model, device, precision)
         rate = 32 / _best_half(functools.partial(encoder.encode_images, pixels), 12)
         flops, seconds = _matrices(precision, device)
-        # 12 such blocks, the patches' embedding, and attention's own two products.
+        # 12 blocks, the patch embedding, and the two products inside attention.
         image_flops = 12 * (flops / 32 + 4 * 50 * 50 * 768) + 2 * 49 * 3072 * 768
         ceiling = flops / seconds / image_flops
         share = f"{100 * rate / ceiling:.0f}% of {ceiling:.1f}"
-        print(f"  {precision}  {rate:8.1f} images/s, {share} by products alone, {flops / seconds / 1e9:.0f} GFLOP/s")
+        print(f"  {precision}  {rate:8.1f} images/s, {share} for products alone, {flops / seconds / 1e9:.0f} GFLOP/s")
         out[precision] = {"images_per_second": rate, "ceiling": ceiling, "gflops": flops / seconds / 1e9}
     return out
 
 
 def _matrices(precision: str, device: str) -> tuple[float, float]:
-    """Operations and seconds of the products of a block of 50 tokens and 768 wide, for 32 images.
+    """Operations and seconds for the products of one transformer block (50 tokens, width 768) and 32 images.
 
-    They are attention's input and output, and the two halves of the MLP.
+    These are the input and output of attention and the two halves of the MLP.
     """
     import torch
 
@@ -234,8 +238,8 @@ def _matrices(precision: str, device: str) -> tuple[float, float]:
     for rows, columns in ((768, 2304), (768, 768), (768, 3072), (3072, 768)):
         left, right = torch.randn(32 * 50, rows, device=device), torch.randn(columns, rows, device=device).T
         if precision == "int8":
-            whole = [(100 * x).clamp(-127, 127).to(torch.int8) for x in (left, right)]
-            once = functools.partial(torch._int_mm, *whole)
+            integers = [(100 * x).clamp(-127, 127).to(torch.int8) for x in (left, right)]
+            once = functools.partial(torch._int_mm, *integers)
         else:
             once = functools.partial(_multiplied, left.to(DTYPES[precision]), right.to(DTYPES[precision]))
         seconds += _best_half(once, 12)
@@ -255,7 +259,7 @@ def _multiplied(left: Any, right: Any) -> None:
 
 
 def _best_half(once: Callable[[], Any], times: int) -> float:
-    """The median of the faster half: what the machine does when nothing else runs on it."""
+    """The median of the faster half, which excludes runs disturbed by other processes."""
     seconds = []
     for _ in range(times + 2):
         began = time.perf_counter()
@@ -265,7 +269,7 @@ def _best_half(once: Callable[[], Any], times: int) -> float:
 
 
 def index(args: argparse.Namespace) -> Figures:
-    """New photos, until all are in the index. rclip cannot index without asking something, so it asks one text."""
+    """Index new photos. rclip cannot index without a query, so it also runs one."""
     weights = apart(inputs.make_weights, args.work)
     out: Figures = {}
     for megapixels, default in (("12", 300), ("2", 1500)):
@@ -283,7 +287,7 @@ def index(args: argparse.Namespace) -> Figures:
 
 
 def spread(args: argparse.Namespace) -> Figures:
-    """The same new photos with mini, at home and on a Ray cluster of two workers on this machine."""
+    """Index new photos with mini, without Ray and with a local Ray cluster of two workers."""
     count = args.photos or 1000
     photos = inputs.make_photos(args.work / "photos-2", "2", count)
     sample = _linked(photos, count, args.work / "sample-2")
@@ -295,30 +299,30 @@ def spread(args: argparse.Namespace) -> Figures:
 
 
 def publish(args: argparse.Namespace) -> Figures:
-    """An index of 20,000 made-up photos to a new collection of Milvus Lite, and again after nothing changed."""
+    """Publish 20,000 synthetic photos to Milvus Lite, then again without changes, then query both."""
     ours, _, _ = _filled(args, 20_000, with_peers=False)
     collection = args.work / "published.db"
 
-    def anew() -> Cost:
+    def publish_all() -> Cost:
         shutil.rmtree(collection, ignore_errors=True)
         return run(clipsearch("publish", collection, "--index", ours))
 
     runs: dict[str, Callable[..., Cost]] = {
-        "all": anew,
-        "nothing new": lambda: run(clipsearch("publish", collection, "--index", ours)),
-        "a query of it": lambda: run(clipsearch("query", f"a cat at {time.time()}", "--index", collection)),
-        "a query of the folder": lambda: run(clipsearch("query", f"a cat at {time.time()}", "--index", ours)),
+        "all photos": publish_all,
+        "no changes": lambda: run(clipsearch("publish", collection, "--index", ours)),
+        "query the collection": lambda: run(clipsearch("query", f"a cat at {time.time()}", "--index", collection)),
+        "query the folder": lambda: run(clipsearch("query", f"a cat at {time.time()}", "--index", ours)),
     }
     return compare("publish: 20,000 photos", in_turn(runs, args.times))
 
 
 def pipeline(args: argparse.Namespace) -> Figures:
-    """How much of the cores' time goes into decoding and embedding, once all runs."""
+    """The share of CPU time spent on decoding and embedding, after startup."""
     weights = apart(inputs.make_weights, args.work)
     decoding, embedding = apart(decode, args), apart(_embedding_alone, args)
     cores = apart(_cores)
     out: Figures = {}
-    print("\npipeline: images/s after the start, and of what one image's decoding and embedding alone would allow")
+    print("\npipeline: images/s after startup, and as a share of what decoding and embedding alone would allow")
     for megapixels, few, many in (("12", 48, 240), ("2", 96, 576)):
         photos = inputs.make_photos(args.work / f"photos-{megapixels}", megapixels, many)
         samples = {count: _linked(photos, count, args.work / f"sample-{count}") for count in (few, many)}
@@ -341,7 +345,7 @@ def pipeline(args: argparse.Namespace) -> Figures:
 
 
 def _embedding_alone(args: argparse.Namespace) -> float:
-    """Seconds of one core for one image, in batches, in the precision that indexing takes."""
+    """Core seconds per image, in batches, in the precision that indexing would choose."""
     from clipsearch.indexing.pipeline import BATCH_ON_CPU
     from clipsearch.models.hub import resolve
     from clipsearch.models.precision import AgreeingEncoder
@@ -365,7 +369,7 @@ def _index_anew(args: argparse.Namespace, sample: Path, *model: object) -> Cost:
 
 
 def _linked(photos: Path, count: int, folder: Path) -> Path:
-    """A folder with just the first `count` of the photos."""
+    """A folder with links to the first `count` photos."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     for path in sorted(photos.glob("*.jpg"))[:count]:
@@ -379,7 +383,7 @@ def _ask_peer(peer: inputs.Peer, folder: Path, query: object = "a dog", *options
 
 
 def query(args: argparse.Namespace) -> Figures:
-    """Cold: a new process each time. Each text is new, so that no cache has it."""
+    """Queries, each a new process. Texts never repeat, so none is cached."""
     out: Figures = {}
     new = args.work / "new.jpg"
     shutil.copy(inputs.make_photos(args.work / "photos-2", "2", 1) / "00000.jpg", new)
@@ -395,66 +399,66 @@ def query(args: argparse.Namespace) -> Figures:
             name = f"rclip, {pixels} px"
             texts[name] = lambda peer=peer, files=files: _ask_peer(peer, files, _new_text(), "--no-indexing")
             images[name] = lambda peer=peer, files=files: _ask_peer(peer, files, new.resolve(), "--no-indexing")
-        out[f"text, {rows} photos"] = compare(f"query: a text, {rows:,} photos", in_turn(texts, times))
-        if may_forget():
-            cold = {name: lambda once=once: forgotten(once) for name, once in texts.items()}
-            title = f"query: a text, {rows:,} photos, after a reboot"
-            out[f"text, {rows} photos, after a reboot"] = compare(title, in_turn(cold, args.times))
+        out[f"text, {rows} photos"] = compare(f"query: text, {rows:,} photos", in_turn(texts, times))
+        if can_drop_cache():
+            cold = {name: lambda once=once: with_cold_cache(once) for name, once in texts.items()}
+            title = f"query: text, {rows:,} photos, cold page cache"
+            out[f"text, {rows} photos, cold page cache"] = compare(title, in_turn(cold, args.times))
         if rows == 2_000:
-            out[f"image, {rows} photos"] = compare(f"query: an image, {rows:,} photos", in_turn(images, times))
+            out[f"image, {rows} photos"] = compare(f"query: image, {rows:,} photos", in_turn(images, times))
     return out
 
 
 def _new_text() -> str:
-    """One of two hundred thousand, so that no cache has it."""
+    """One of 250,000 texts, so that it is not cached."""
     return "a {} and a {} with a {} near a {} or a {}".format(*random.choices(WORDS, k=5))
 
 
 def siglip(args: argparse.Namespace) -> Figures:
-    """A text asked with SigLIP 2's B/32, cold, of 2,000 photos; its files are kept apart from everything else's."""
+    """Text queries with SigLIP 2 B/32 on 2,000 photos, each a new process."""
     folder, files, index = apart(inputs.make_siglip, args.work), args.work / "files-2000", args.work / "index-siglip"
     apart(inputs.make_files, files, 2_000)
     shutil.rmtree(index, ignore_errors=True)
     apart(inputs.fill_index, index, files, 2_000, f"local-dir:{folder}")
-    first = run(clipsearch("query", _new_text(), "--index", index))  # reads the vocabulary once
-    again = _new_text()
+    first = run(clipsearch("query", _new_text(), "--index", index))  # sorts and caches the vocabulary
+    repeated = _new_text()
     texts = {
-        "a new text": lambda: run(clipsearch("query", _new_text(), "--index", index)),
-        "the same again": lambda: run(clipsearch("query", again, "--index", index)),
+        "new text": lambda: run(clipsearch("query", _new_text(), "--index", index)),
+        "repeated": lambda: run(clipsearch("query", repeated, "--index", index)),
     }
-    out = {"first": compare("siglip: the very first text", {"clipsearch": first})}
-    run(clipsearch("query", again, "--index", index))
-    out["text"] = compare("siglip: a text, 2,000 photos", in_turn(texts, max(11, args.times)))
-    if may_forget():
-        cold = {"a new text": lambda: forgotten(texts["a new text"])}
-        out["after a reboot"] = compare("siglip: the same, after a reboot", in_turn(cold, args.times))
+    out = {"first": compare("siglip: the very first query", {"clipsearch": first})}
+    run(clipsearch("query", repeated, "--index", index))
+    out["text"] = compare("siglip: text, 2,000 photos", in_turn(texts, max(11, args.times)))
+    if can_drop_cache():
+        cold = {"new text": lambda: with_cold_cache(texts["new text"])}
+        out["cold page cache"] = compare("siglip: text, cold page cache", in_turn(cold, args.times))
     return out
 
 
 def filtered(args: argparse.Namespace) -> Figures:
-    """A text within a hundredth of a large index, beside the whole; and what it takes to list that hundredth."""
+    """Text queries on 1% of a large index, compared with all of it; and listing that 1% without a text."""
     ours, files, _ = _filled(args, args.rows, with_peers=False)
     listed = args.work / "listed.txt"
     listed.write_text("".join(f"{path.resolve()}\n" for path in inputs.files_in(files, min(10_000, args.rows))))
     texts = {
-        "all": (),
+        "no filter": (),
         "--after, --before": ("--after", "2000", "--before", "2001"),
-        "--under, a thousand": ("--under", files / "0000"),
+        "--under, 1,000": ("--under", files / "0000"),
         "--files-from, 10,000": ("--files-from", listed),
     }
     runs: dict[str, Callable[..., Cost]] = {
         name: lambda options=options: run(clipsearch("query", f"a cat at {time.time()}", *options, "--index", ours))
         for name, options in texts.items()
     }
-    runs["the newest, no text"] = lambda: run(clipsearch("query", "--before", "2001", "--index", ours))
-    return compare(f"filtered: a text, {args.rows:,} photos", in_turn(runs, max(5, args.times)))
+    runs["newest, no text"] = lambda: run(clipsearch("query", "--before", "2001", "--index", ours))
+    return compare(f"filtered: text, {args.rows:,} photos", in_turn(runs, max(5, args.times)))
 
 
 def duplicates(args: argparse.Namespace) -> Figures:
-    """Similar photos among 100,000, beside comparing all pairs in blocks; both find the same."""
+    """Find similar pairs among 100,000 embeddings, compared with all pairs in blocks, which gives the same result."""
     rows = apart(_planted, 100_000)
     out: Figures = {}
-    print("\nduplicates: near pairs among 100,000 embeddings of 512, 2,000 of them planted")
+    print("\nduplicates: similar pairs among 100,000 embeddings of 512 dimensions, 2,000 of them planted")
     for threshold in (0.95, 0.99):
         seconds: dict[str, list[float]] = {"near_groups": [], "all pairs": []}
         found: dict[str, int] = {}
@@ -468,7 +472,7 @@ def duplicates(args: argparse.Namespace) -> Figures:
         out[str(threshold)] = {name: statistics.median(every) for name, every in seconds.items()}
     ours, _, _ = _filled(args, 100_000, with_peers=False)
     command = {"clipsearch": lambda: run(clipsearch("duplicates", "--similar", "--index", ours))}
-    out["command"] = compare("duplicates --similar: the command, 100,000 photos", in_turn(command, args.times))
+    out["command"] = compare("clipsearch duplicates --similar, 100,000 photos", in_turn(command, args.times))
     return out
 
 
@@ -498,7 +502,7 @@ def _all_pairs(rows: np.ndarray, threshold: float, block: int = 2048) -> int:
 
 
 def noop(args: argparse.Namespace) -> Figures:
-    """Nothing new, against the peer, and against what it takes to look at each file."""
+    """Index again without changes, compared with rclip and with `find`, which only stats each file."""
     out: Figures = {}
     for rows in (20_000, 100_000):
         ours, files, peers = _filled(args, rows, with_peers=rows == 20_000)
@@ -510,12 +514,12 @@ def noop(args: argparse.Namespace) -> Figures:
             runs["find -printf size, time"] = lambda files=files: run(
                 ["find", files, "-type", "f", "-printf", "%s %T@ %p"]
             )
-        out[str(rows)] = compare(f"noop: {rows:,} photos, nothing new", in_turn(runs, max(5, args.times)))
+        out[str(rows)] = compare(f"noop: {rows:,} photos, no changes", in_turn(runs, max(5, args.times)))
     return out
 
 
 def grow(args: argparse.Namespace) -> Figures:
-    """A few photos more in a large index: how long it takes, and how much is written."""
+    """Add 100 photos to a large index: time, and bytes written."""
     full, _, _ = _filled(args, args.rows, with_peers=False)
     photos = inputs.make_photos(args.work / "photos-0.1", "0.1", 100)
     copy = args.work / "index-grown"
@@ -528,21 +532,21 @@ def grow(args: argparse.Namespace) -> Figures:
 
     cost = in_turn({"clipsearch": once}, args.times)
     text = {"clipsearch": lambda: run(clipsearch("query", f"a cat at {time.time()}", "--index", copy))}
-    out = compare(f"grow: 100 photos more in an index of {args.rows:,}", cost)
+    out = compare(f"grow: 100 new photos in an index of {args.rows:,}", cost)
     print(f"  {'written':<24}{cost['clipsearch'].written:7.1f} MB, of {_size(copy) / 1e6:,.0f} MB")
-    out["query"] = compare("grow: a text then", in_turn(text, args.times))
+    out["query"] = compare("grow: text query afterwards", in_turn(text, args.times))
     shutil.rmtree(copy)
     return out
 
 
 def memory(args: argparse.Namespace) -> Figures:
-    """The same for ten times as many photos, if nothing piles up."""
+    """Peak memory of indexing. It should not depend on the number of photos."""
     photos = inputs.make_photos(args.work / "photos-0.02", "0.02", 20_000)
     samples = {count: _linked(photos, count, args.work / f"sample-{count}") for count in (2_000, 20_000)}
     costs = in_turn(
         {f"{n:,} photos": functools.partial(_index_anew, args, sample, "mini") for n, sample in samples.items()}, 1
     )
-    return compare("memory: of the largest process", costs)
+    return compare("memory: largest process", costs)
 
 
 def _size(folder: Path) -> int:
@@ -552,7 +556,7 @@ def _size(folder: Path) -> int:
 def _filled(
     args: argparse.Namespace, rows: int, *, with_peers: bool = True
 ) -> tuple[Path, Path, dict[int, inputs.Peer]]:
-    """Indexes of so many made-up embeddings, ours and the peers', of the same files."""
+    """Indexes of clipsearch and its peers with synthetic embeddings of the same files."""
     from clipsearch.store.schema import FORMAT
 
     ours, files = args.work / f"index-{rows}", args.work / f"files-{rows}"
@@ -563,24 +567,22 @@ def _filled(
         apart(inputs.fill_index, ours, files, rows, "ViT-B-32", apart(inputs.make_weights, args.work))
         done.touch()
     peers = {}
-    for pixels in (
-        args.peers[-1:] if with_peers else []
-    ):  # neither the text tower nor the search depends on the size of the images
+    for pixels in args.peers[-1:] if with_peers else []:  # one is enough: searches do not depend on the image size
         peer = apart(inputs.make_peer, args.work, pixels).fresh()
-        nothing = args.work / "nothing"
-        nothing.mkdir(exist_ok=True)
-        _ask_peer(peer, nothing)  # makes its tables
+        empty = args.work / "empty"
+        empty.mkdir(exist_ok=True)
+        _ask_peer(peer, empty)  # creates its tables
         apart(inputs.fill_peer, peer, files, rows)
         peers[pixels] = peer
     return ours, files, peers
 
 
 def search(args: argparse.Namespace) -> Figures:
-    """The search alone, in a process that has all it needs: milliseconds, and recall of the ten best against fp32."""
+    """The vector search alone, in a warm process: milliseconds, and recall@10 compared with fp32."""
     from clipsearch.store.catalogue import Store
 
     out: Figures = {}
-    print("\nsearch: ten nearest of so many rows of 512, for texts across the modality gap")
+    print("\nsearch: ten nearest of n rows of 512 dimensions, for texts across the modality gap")
     for rows in (10_000, 100_000, args.rows):
         ours, _, _ = _filled(args, rows, with_peers=False)
         queries = inputs.real_queries(args.texts, 50) if args.texts else inputs.make_queries(50)
@@ -601,7 +603,7 @@ def search(args: argparse.Namespace) -> Figures:
 
 
 def _brute_force(rows: int, queries: np.ndarray, k: int) -> np.ndarray:
-    """The k nearest of each query, by fp32 products with the rows as an index has them, in fp16."""
+    """The k nearest of each query, by fp32 products with the rows as the index stores them, in fp16."""
     best = np.empty((len(queries), 0), np.int64)
     scores = np.empty((len(queries), 0), np.float32)
     for number, block in enumerate(inputs.make_embeddings(rows)):
@@ -616,16 +618,16 @@ def _brute_force(rows: int, queries: np.ndarray, k: int) -> np.ndarray:
 
 
 def serve(args: argparse.Namespace) -> Figures:
-    """The page in a browser, with mini: milliseconds from a key press to results, seconds to the first thumbnails."""
+    """The page in a browser, with mini: milliseconds from key press to results, seconds to the first thumbnails."""
     from playwright.sync_api import sync_playwright
 
     rows = 100_000
     files, folder = args.work / "files-shown", args.work / "index-shown"
     apart(inputs.link_files, files, rows, inputs.make_photos(args.work / "photos-2", "2", 100))
-    if not (folder / "whole").exists():
+    if not (folder / "complete").exists():
         shutil.rmtree(folder, ignore_errors=True)
         apart(inputs.fill_index, folder, files, rows)
-        (folder / "whole").touch()
+        (folder / "complete").touch()
     cache = args.work / "cache-serve"
     shutil.rmtree(cache, ignore_errors=True)
     command = [str(word) for word in clipsearch("serve", "--port", "0", "--index", folder)]
@@ -654,19 +656,19 @@ def serve(args: argparse.Namespace) -> Figures:
     keys = [wait for waits in waited for wait in waits]
     cuts = statistics.quantiles(keys, n=20)
     print(f"\nserve: {rows:,} photos, mini, Chromium")
-    print(f"  a key press to results  {statistics.median(keys):7.0f} ms, 95% within {cuts[-1]:.0f} ms")
-    print(f"  the first thumbnails    {thumbnails:7.2f} s")
-    print(f"  memory after 1, 50, 500 {', '.join(f'{mb:.0f}' for mb in resident.values()):>7} MB")
+    print(f"  key press to results    {statistics.median(keys):7.0f} ms, 95% within {cuts[-1]:.0f} ms")
+    print(f"  first thumbnails        {thumbnails:7.2f} s")
+    print(f"  memory after 1, 50, 500 queries {', '.join(f'{mb:.0f}' for mb in resident.values())} MB")
     return {"key_ms": statistics.median(keys), "key_95_ms": cuts[-1], "thumbnails_s": thumbnails, "mb": resident}
 
 
-# From a key press until the browser has drawn the results that came of it.
+# Measures from a key press until the browser has painted its results.
 _LISTEN = """() => {
   window.waits = [];
   let pressed = 0;
   addEventListener("keydown", () => { pressed = performance.now(); }, true);
-  const drawn = () => window.waits.push(performance.now() - pressed);
-  new MutationObserver(() => requestAnimationFrame(() => setTimeout(drawn)))
+  const painted = () => window.waits.push(performance.now() - pressed);
+  new MutationObserver(() => requestAnimationFrame(() => setTimeout(painted)))
     .observe(document.body, { attributeFilter: ["data-turn"] });
 }"""
 _SHOWN = """() => {
@@ -677,7 +679,7 @@ _SHOWN = """() => {
 
 
 def _first_thumbnails(page: Any) -> float:
-    """Seconds from a question in the address until all thumbnails in the window are there; none is kept yet."""
+    """Seconds from opening a search URL until all visible thumbnails are loaded, with an empty cache."""
     address = page.url.partition("?")[0]
     began = time.perf_counter()
     page.goto(f"{address}?q=a+boat")
@@ -687,7 +689,7 @@ def _first_thumbnails(page: Any) -> float:
 
 
 def _typed(page: Any, text: str) -> list[float]:
-    """Milliseconds for each letter, typed after the last one was answered."""
+    """Milliseconds per letter. Each is typed when the results of the previous one are shown."""
     out = []
     page.fill("#text", "")
     page.wait_for_timeout(300)
@@ -701,7 +703,7 @@ def _typed(page: Any, text: str) -> list[float]:
 
 
 def _resident(pid: int) -> float:
-    """MB of memory that a process holds now."""
+    """The resident memory of a process in MB."""
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
@@ -731,13 +733,13 @@ def main() -> None:
         prog="./scripts/bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("parts", nargs="+", choices=[*PARTS, "all"], metavar="PART", help=", ".join([*PARTS, "all"]))
-    parser.add_argument("--work", type=Path, default=Path("build/bench"), help="where inputs are made and kept")
-    parser.add_argument("--photos", type=int, help="how many photos to index, in place of 300 and 1,500")
-    parser.add_argument("--rows", type=int, default=1_000_000, help="of the largest index")
-    parser.add_argument("--texts", type=Path, help="a folder of .npy files with text embeddings to search for")
-    parser.add_argument("--times", type=int, default=3, help="runs of each program, of which the median counts")
-    parser.add_argument("--no-peer", action="store_true", help="clipsearch alone")
-    parser.add_argument("--json", action="store_true", help="print one JSON object at the end, the rest to stderr")
+    parser.add_argument("--work", type=Path, default=Path("build/bench"), help="folder for generated inputs")
+    parser.add_argument("--photos", type=int, help="number of photos to index (default: 300 and 1,500)")
+    parser.add_argument("--rows", type=int, default=1_000_000, help="size of the largest index (default: %(default)s)")
+    parser.add_argument("--texts", type=Path, help="folder of .npy files with real text embeddings for queries")
+    parser.add_argument("--times", type=int, default=3, help="runs per program, for medians (default: %(default)s)")
+    parser.add_argument("--no-peer", action="store_true", help="do not run rclip")
+    parser.add_argument("--json", action="store_true", help="print the figures as JSON, and everything else to stderr")
     args = parser.parse_args()
     args.work = args.work.resolve()
     args.work.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""What `bench.py` measures on: photo-like JPEGs, random weights, big indexes, and rclip in its own environment."""
+"""Inputs of `bench.py`: photo-like JPEGs, random weights, large indexes, and rclip in its own environment."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ from PIL import Image
 SIZES = {"12": (4000, 3000), "2": (1632, 1224), "0.1": (384, 288), "0.02": (160, 120)}  # megapixels: width, height
 PEER = "rclip==3.3.*"
 
-# Geometry of real ViT-B/32 embeddings (OpenAI's weights, 386 photos, 1,203 prompts): images have a mean of norm 0.68,
-# texts one of norm 0.86, and the cosine between the two means is 0.33.
+# Geometry of real ViT-B/32 embeddings (OpenAI's weights, 386 photos, 1,203 prompts): the norms of the mean image and
+# text embeddings, and the cosine between the two means.
 IMAGE_MEAN, TEXT_MEAN, MEANS_COSINE = 0.68, 0.86, 0.33
 
-FOLDERS = 1000  # that have files of their own
+FOLDERS = 1000  # with real files; further folders are links to these
 
 
 # ------------------------------------------------------------------------------------------ photos
 
 
 def make_photos(folder: Path, megapixels: str, count: int) -> Path:
-    """`count` JPEGs of about so many megapixels, always the same, made by all cores; those that are there are kept."""
+    """Create `count` deterministic JPEGs of about this size, in parallel. Existing files are kept."""
     folder.mkdir(parents=True, exist_ok=True)
     wanted = [n for n in range(count) if not (folder / f"{n:05d}.jpg").exists()]
     with multiprocessing.get_context("fork").Pool() as pool:
@@ -46,7 +46,7 @@ def make_photos(folder: Path, megapixels: str, count: int) -> Path:
 
 
 def _make_photo(folder: Path, size: tuple[int, int], number: int) -> None:
-    """A piece of one large texture, in its own light, with noise as a sensor adds it: about 3 bits a pixel."""
+    """Write a crop of a large texture, with random lighting and sensor noise: about 3 bits per pixel as JPEG."""
     texture, noise = _texture(size)
     rng = np.random.default_rng(number)
     width, height = size
@@ -64,7 +64,7 @@ def _make_photo(folder: Path, size: tuple[int, int], number: int) -> None:
 
 @functools.cache
 def _texture(size: tuple[int, int]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """A picture a quarter larger than `size`, with detail at all scales as nature has it, and a field of noise."""
+    """A picture 25% larger than `size` with detail at all scales, and Gaussian noise."""
     rng = np.random.default_rng(0)
     width, height = size[0] * 5 // 4, size[1] * 5 // 4
     out = np.full((height, width, 3), 110, np.float32)
@@ -72,7 +72,7 @@ def _texture(size: tuple[int, int]) -> tuple[NDArray[np.float32], NDArray[np.flo
     for octave in range(octaves):
         cells = 4 * 2**octave
         small = rng.normal(size=(cells, cells * width // height, 3)).astype(np.float32)
-        small += 1.5 * small.mean(-1, keepdims=True)  # colours go together
+        small += 1.5 * small.mean(-1, keepdims=True)  # correlate the channels
         for channel in range(3):
             layer = Image.fromarray(small[:, :, channel]).resize((width, height), Image.Resampling.BICUBIC)
             out[:, :, channel] += 34 * 0.78**octave * np.asarray(layer)
@@ -97,7 +97,7 @@ def make_weights(work: Path) -> Path:
 
 
 def make_siglip(work: Path) -> Path:
-    """A folder for `local-dir:`: SigLIP 2's B/32 with random weights and a vocabulary of its size, made of chance."""
+    """A folder for `local-dir:`: SigLIP 2 B/32 with random weights and a random vocabulary of the real size."""
     folder = work / "siglip2"
     if not (folder / "open_clip_config.json").exists():
         import open_clip
@@ -117,13 +117,13 @@ def make_siglip(work: Path) -> Path:
 
 
 def _write_vocabulary(folder: Path, tokens: int = 256_000) -> None:
-    """A `tokenizer.json` of Gemma's form and size: each merge puts together two tokens that there are."""
+    """Write a random `tokenizer.json` in the format and size of Gemma's; each merge combines two existing tokens."""
     rng = random.Random(0)
     special = ["<pad>", "<eos>", "<bos>", "<unk>"]
     pieces = [*special, *(f"<0x{byte:02X}>" for byte in range(256)), *string.ascii_lowercase, *string.digits, "▁"]
     vocabulary = {piece: number for number, piece in enumerate(pieces)}
     words = pieces[len(special) + 256 :]
-    learnt: dict[tuple[str, str], None] = {}
+    merges: dict[tuple[str, str], None] = {}
     while len(vocabulary) < tokens:
         pair = (words[int(len(words) * rng.random() ** 5)], words[int(len(words) * rng.random() ** 5)])
         merged = pair[0] + pair[1]
@@ -131,9 +131,9 @@ def _write_vocabulary(folder: Path, tokens: int = 256_000) -> None:
             continue
         vocabulary[merged] = len(vocabulary)
         words.append(merged)
-        for place in range(1, len(merged)):  # every way to the token, as Gemma's table has them
-            if merged[:place] in vocabulary and merged[place:] in vocabulary:
-                learnt[merged[:place], merged[place:]] = None
+        for split in range(1, len(merged)):  # like Gemma's table, list every pair that produces the token
+            if merged[:split] in vocabulary and merged[split:] in vocabulary:
+                merges[merged[:split], merged[split:]] = None
     added = [{"id": number, "content": token, "special": True} for number, token in enumerate(special)]
     flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
     end = {"id": "<eos>", "ids": [1], "tokens": ["<eos>"]}
@@ -141,7 +141,7 @@ def _write_vocabulary(folder: Path, tokens: int = 256_000) -> None:
     pair_of_texts = [*single, {"Sequence": {"id": "B", "type_id": 1}}, {"SpecialToken": {"id": "<eos>", "type_id": 1}}]
     model: dict[str, Any] = {"type": "BPE", "dropout": None, "unk_token": "<unk>", "continuing_subword_prefix": None}
     model |= {"end_of_word_suffix": None, "fuse_unk": True, "byte_fallback": True, "ignore_merges": False}
-    written = {
+    tokenizer = {
         "version": "1.0",
         "truncation": None,
         "padding": None,
@@ -155,22 +155,22 @@ def _write_vocabulary(folder: Path, tokens: int = 256_000) -> None:
             "special_tokens": {"<eos>": end},
         },
         "decoder": None,
-        "model": model | {"vocab": vocabulary, "merges": [list(pair) for pair in learnt]},
+        "model": model | {"vocab": vocabulary, "merges": [list(pair) for pair in merges]},
     }
-    (folder / "tokenizer.json").write_text(json.dumps(written, ensure_ascii=False, indent=2), encoding="utf-8")
-    described: dict[str, Any] = {
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer, ensure_ascii=False, indent=2), encoding="utf-8")
+    config: dict[str, Any] = {
         "tokenizer_class": "GemmaTokenizer",
         "pad_token": "<pad>",
         "eos_token": "<eos>",
         "unk_token": "<unk>",
     }
-    described |= {"bos_token": "<bos>", "add_bos_token": False, "add_eos_token": True}
-    (folder / "tokenizer_config.json").write_text(json.dumps(described))
+    config |= {"bos_token": "<bos>", "add_bos_token": False, "add_eos_token": True}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
 
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """rclip, installed beside us, with a folder that has the model that it would download."""
+    """An installed rclip, and its data folder with the model that it would otherwise download."""
 
     program: Path
     data: Path
@@ -179,13 +179,13 @@ class Peer:
         return os.environ | {"RCLIP_DATADIR": str(self.data), "HF_HUB_OFFLINE": "1"}
 
     def fresh(self) -> Peer:
-        """The same without an index."""
+        """Delete the index."""
         (self.data / "db.sqlite3").unlink(missing_ok=True)
         return self
 
 
 def make_peer(work: Path, pixels: int) -> Peer:
-    """rclip with random weights of its own architecture, ViT-B/32 at 256 pixels, or of ours, at 224."""
+    """Install rclip with random weights for ViT-B/32 at 256 pixels, its own architecture, or at 224, ours."""
     program = work / "rclip" / "bin" / "rclip"
     if not program.exists():
         venv.create(work / "rclip", with_pip=True, clear=True)
@@ -205,7 +205,7 @@ def make_peer(work: Path, pixels: int) -> Peer:
 
 
 def _export(folder: Path, pixels: int) -> None:
-    """The two towers as ONNX, as rclip reads them: `input` of 256 pixels or 77 tokens, one output."""
+    """Export both towers to ONNX in rclip's layout: one `input` of 256 pixels or 77 tokens, one `output`."""
     import open_clip
     import torch
 
@@ -215,7 +215,7 @@ def _export(folder: Path, pixels: int) -> None:
             self.tower = tower
 
         def forward(self, images: torch.Tensor) -> torch.Tensor:
-            margin = (256 - pixels) // 2  # rclip always makes 256
+            margin = (256 - pixels) // 2  # rclip always passes 256 pixels
             return cast(torch.Tensor, self.tower(images[:, :, margin : 256 - margin, margin : 256 - margin]))
 
     class Textual(torch.nn.Module):
@@ -251,7 +251,7 @@ def _export(folder: Path, pixels: int) -> None:
 
 
 def make_embeddings(rows: int, dim: int = 512, seed: int = 0) -> Iterator[NDArray[np.float32]]:
-    """Unit rows of images in blocks: a mean, a falling spectrum around it."""
+    """Synthetic image embeddings in blocks: unit rows scattered around the mean with a decaying spectrum."""
     rng = np.random.default_rng(seed)
     spectrum = _spectrum(dim)
     mean = _means(dim)[0]
@@ -261,16 +261,16 @@ def make_embeddings(rows: int, dim: int = 512, seed: int = 0) -> Iterator[NDArra
 
 
 def make_queries(count: int, dim: int = 512, seed: int = 1) -> NDArray[np.float32]:
-    """Unit rows of texts: across the modality gap, where approximate indexes lose them."""
+    """Synthetic text embeddings (count, dim). The modality gap to the images is what approximate indexes fail on."""
     rng = np.random.default_rng(seed)
     spread = np.sqrt(1 - TEXT_MEAN**2) * rng.normal(size=(count, dim)).astype(np.float32) * _spectrum(dim)
     return _unit(_means(dim)[1] + spread)
 
 
 def real_queries(folder: Path, count: int, seed: int = 1) -> NDArray[np.float32]:
-    """Some of the real text embeddings (n, dim) in the .npy files of a folder, unit rows.
+    """A sample of the real text embeddings in the .npy files of a folder, as unit rows (n, dim).
 
-    They are mirrored so that their mean lies where that of `make_queries` does, at its angle to the images.
+    They are reflected so that their mean coincides with that of `make_queries`, at the right angle to the images.
     """
     rows = _unit(np.concatenate([np.load(path) for path in sorted(folder.glob("*.npy"))]).astype(np.float32))
     axis = _unit(_unit(rows.mean(0)) - _unit(_means(rows.shape[1])[1]))
@@ -294,9 +294,9 @@ def _unit(x: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def make_files(folder: Path, count: int) -> None:
-    """Empty files named like JPEGs, a thousand a folder, for indexes whose files are never read.
+    """Create empty files with JPEG names, 1,000 per folder, for indexes whose files are never read.
 
-    Beyond the first million files the folders are links to earlier ones: ten million files need gigabytes of inodes.
+    After the first million files, folders are links to earlier ones: ten million files need gigabytes of inodes.
     """
     for path in files_in(folder, count):
         if path.name == "000.jpg":
@@ -316,7 +316,7 @@ def files_in(folder: Path, count: int) -> Iterator[Path]:
 
 
 def link_files(folder: Path, count: int, photos: Path) -> None:
-    """The same as links to a few photos, in turn, for indexes whose photos are shown."""
+    """As `make_files`, but with hard links to a few photos, for indexes whose photos are displayed."""
     targets = sorted(photos.iterdir())
     for number, path in enumerate(files_in(folder, count)):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -325,7 +325,7 @@ def link_files(folder: Path, count: int, photos: Path) -> None:
 
 
 def fill_index(index: Path, files: Path, count: int, name: str = "mini", weights: Path | None = None) -> None:
-    """An index of ours with made-up embeddings of a model, through the store that `clipsearch index` writes with."""
+    """Create an index with synthetic embeddings, through the store that `clipsearch index` uses."""
     from clipsearch.images.metadata import Metadata
     from clipsearch.images.scan import FoundFile, Rules
     from clipsearch.models.hub import resolve
@@ -337,7 +337,7 @@ def fill_index(index: Path, files: Path, count: int, name: str = "mini", weights
         rows = itertools.chain.from_iterable(make_embeddings(count, model.dim))
         for number, (path, row) in enumerate(zip(files_in(files, count), rows, strict=True)):
             stat = path.stat()
-            taken = f"{1950 + number % 100}-06-01T12:00:00"  # 1 % of them in each of a hundred years
+            taken = f"{1950 + number % 100}-06-01T12:00:00"  # 1% of the photos per year
             metadata = Metadata(4000, 3000, taken)
             file = FoundFile(os.fsencode(path.relative_to(files)), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
             image_id = store.images.add(number.to_bytes(16, "big"), metadata, row)
@@ -349,7 +349,7 @@ def fill_index(index: Path, files: Path, count: int, name: str = "mini", weights
 
 
 def fill_peer(peer: Peer, files: Path, count: int, dim: int = 512) -> None:
-    """The same index for rclip, in its own tables, which it has made when it was first run."""
+    """Write the same embeddings into rclip's tables, which its first run has created."""
     database = sqlite3.connect(peer.data / "db.sqlite3")
     database.execute("DELETE FROM images")
     rows = itertools.chain.from_iterable(make_embeddings(count, dim))

@@ -1,12 +1,12 @@
-"""Measure which copies `clipsearch duplicates` finds, and which different pictures it takes for copies.
+"""Measure recall and precision of `clipsearch duplicates`.
 
     python scripts/measure_copies.py --data DIR [--recall 1000] [--precision 5000]
 
-`DIR/photos` has tar files of photos. For recall, photos are enlarged four times, given the noise of a sensor, and saved
-as JPEG at quality 92, as cameras do; then saved again in the ways of `VERSIONS`. For precision, different photos, drawn
-pages, screenshots and codes, and frames of drawn films and bursts are indexed together: no two of them are copies.
-Every pair that the program calls copies is printed with its paths, and with --keep the files stay: sets of photos have
-duplicates of their own, and only a person can tell.
+`DIR/photos` has tar files of photos. For recall, photos are enlarged four times, given sensor noise and saved as JPEG
+with quality 92, as a camera would; each is then saved again in the ways of `VERSIONS`. For precision, different photos,
+drawn pages, screenshots and QR codes, and frames of drawn films and bursts are indexed together: none are copies of
+each other. Every reported pair is printed, and --keep keeps the files: data sets contain real duplicates, which only a
+person can tell from errors.
 """
 
 from __future__ import annotations
@@ -31,8 +31,9 @@ from PIL import ExifTags, Image, ImageDraw, ImageEnhance, ImageFont
 
 Picture = Image.Image
 
-SHARES = {"page": 0.1, "screenshot": 0.1, "code": 0.04, "film": 0.1, "burst": 0.06}  # of the pictures for precision
-FILM = 20  # frames of a drawn film, or shots of a burst
+# Drawn pictures, as fractions of all; the rest are photos.
+SHARES = {"page": 0.1, "screenshot": 0.1, "code": 0.04, "film": 0.1, "burst": 0.06}
+FILM = 20  # frames per film, shots per burst
 WORDS = [
     "invoice",
     "total",
@@ -55,9 +56,9 @@ WORDS = [
 def main() -> None:
     parser = argparse.ArgumentParser(description="Measure recall and precision of clipsearch duplicates.")
     parser.add_argument("--data", type=Path, required=True, help="folder with photos/")
-    parser.add_argument("--recall", type=int, default=1000, help="photos that are saved again in each way")
-    parser.add_argument("--precision", type=int, default=5000, help="different pictures")
-    parser.add_argument("--keep", type=Path, help="leave the pictures in this folder")
+    parser.add_argument("--recall", type=int, default=1000, help="number of photos to make copies of")
+    parser.add_argument("--precision", type=int, default=5000, help="number of different pictures")
+    parser.add_argument("--keep", type=Path, help="write the pictures to this folder and keep them")
     args = parser.parse_args()
     with contextlib.ExitStack() as stack:
         work = args.keep or Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -70,8 +71,8 @@ def main() -> None:
 # ------------------------------------------------------------------------------------------ recall
 
 
-def turned(image: Picture, path: Path) -> None:
-    """Stored on its side, with an orientation that puts it upright."""
+def rotated(image: Picture, path: Path) -> None:
+    """Save rotated pixels with the EXIF orientation that corrects them."""
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 6
     image.transpose(Image.Transpose.ROTATE_90).save(path, quality=90, exif=exif)
@@ -87,7 +88,7 @@ VERSIONS: dict[str, Callable[[Picture, Path], None]] = {
     "quarter.jpg": lambda image, path: half(image, 4).save(path, quality=85),
     "again.png": lambda image, path: image.save(path, compress_level=1),
     "brighter.jpg": lambda image, path: ImageEnhance.Brightness(image).enhance(1.1).save(path, quality=90),
-    "turned.jpg": turned,
+    "rotated.jpg": rotated,
 }
 
 
@@ -106,10 +107,10 @@ def measure_recall(photos: Path, count: int, folder: Path) -> None:
     )
     made = len(list(folder.glob("*/original.jpg")))
     mixed = sum(len({path.parent for path in group}) > 1 for group in groups)
-    print(f"of {made:,} photos, found as copies of their original:")
+    print(f"recall, {made:,} photos: versions reported as copies of their original")
     for name in VERSIONS:
         print(f"  {100 * found[name] / made:6.2f}%  {name}")
-    print(f"  {100 * sum(found.values()) / made / len(VERSIONS):6.2f}%  all; groups with another photo: {mixed}")
+    print(f"  {100 * sum(found.values()) / made / len(VERSIONS):6.2f}%  all; groups with a wrong photo: {mixed}")
 
 
 def save_versions(data: bytes, folder: Path) -> None:
@@ -141,7 +142,7 @@ def measure_precision(photos: Path, count: int, folder: Path) -> None:
     made = Counter(path.name.split("-")[0] for path in folder.iterdir())
     groups = groups_in(folder)
     taken = Counter(path.name.split("-")[0] for first, *others in groups for path in others)
-    print(f"of {sum(made.values()):,} different pictures, taken for copies of another:")
+    print(f"precision, {sum(made.values()):,} different pictures: reported as copies by mistake")
     for kind, number in made.items():
         print(f"  {taken[kind]:5} of {number:,} {kind}s")
     for first, *others in groups:
@@ -154,7 +155,7 @@ def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 
 def page(folder: Path, kind: str, number: int) -> None:
-    """A scanned page. Every second has the text of the one before it, with another amount."""
+    """A scanned page. Every second page repeats the previous one with a different amount."""
     chance, rng = random.Random(number // 2), np.random.default_rng(number)
     image = Image.new("RGB", (850, 1100), "white")
     draw = ImageDraw.Draw(image)
@@ -169,7 +170,7 @@ def page(folder: Path, kind: str, number: int) -> None:
 
 
 def screenshot(folder: Path, kind: str, number: int) -> None:
-    """A chat. Of four, the first is alone and the others show the next minute, another message, another colour."""
+    """A chat. Groups of four differ in the clock, one word, or the colour of one dot."""
     chance = random.Random(number // 4)
     image = Image.new("RGB", (720, 1280), (236, 229, 221))
     draw = ImageDraw.Draw(image)
@@ -188,7 +189,7 @@ def screenshot(folder: Path, kind: str, number: int) -> None:
 
 
 def code(folder: Path, kind: str, number: int) -> None:
-    """A QR code: random modules and three finders."""
+    """A QR code: random modules and three finder patterns."""
     modules = np.random.default_rng(number).integers(0, 2, (29, 29), np.uint8)
     for top, left in ((0, 0), (0, 22), (22, 0)):
         modules[top : top + 7, left : left + 7] = 0
@@ -199,7 +200,7 @@ def code(folder: Path, kind: str, number: int) -> None:
 
 
 def film(folder: Path, number: int) -> None:
-    """Frames that pan by a pixel or more, or in which a ball moves."""
+    """Frames of a pan by 1 to 3 pixels per frame, or of a moving ball."""
     ground = scene(number)
     for frame in range(FILM):
         step = 1 + number % 3
@@ -212,7 +213,7 @@ def film(folder: Path, number: int) -> None:
 
 
 def burst(folder: Path, number: int) -> None:
-    """Shots from a tripod, which differ by their noise, and of a hand, which trembles by half a pixel and more."""
+    """Shots from a tripod, which differ only in noise, or handheld, shifted by up to 3 pixels."""
     ground, rng = scene(1000 + number), np.random.default_rng(number)
     for shot in range(FILM):
         x, y = rng.uniform(0, 3, 2) if number % 2 else (0.0, 0.0)
@@ -225,7 +226,7 @@ def burst(folder: Path, number: int) -> None:
 
 
 def scene(seed: int) -> Picture:
-    """A drawn picture with some texture, as photos have."""
+    """A drawn picture with a photo-like texture."""
     image = scenes.draw(scenes.UNSEEN + 500_000 + seed, 720)
     rng = np.random.default_rng(seed)
     coarse = Image.fromarray(rng.integers(0, 256, (90, 90), np.uint8)).resize((720, 720), Image.Resampling.BICUBIC)
@@ -237,7 +238,7 @@ def scene(seed: int) -> Picture:
 
 
 def read(photos: Path, count: int, *, last: bool = False) -> Iterator[bytes]:
-    """So many files of the tars, of the first ones or of the last."""
+    """The first `count` images of the tar files; with `last`, starting with the last tar file."""
     for tar in sorted(photos.glob("*.tar"), reverse=last):
         with tarfile.open(tar) as shard:
             for member in shard:
@@ -251,13 +252,13 @@ def read(photos: Path, count: int, *, last: bool = False) -> Iterator[bytes]:
 
 
 def groups_in(folder: Path) -> list[list[Path]]:
-    """The groups that the program finds in a folder, which is indexed if it is not yet."""
+    """Index a folder and return the groups that the program reports."""
     index = folder.with_name(f"{folder.name}-index")
     program: list[str | Path] = [sys.executable, "-m", "clipsearch"]
     subprocess.run([*program, "index", folder, "--model", "mini", "--index", index, "--quiet"], check=True)
     command = [*program, "duplicates", "--format", "jsonl", "--index", index]
     done = subprocess.run(command, capture_output=True, check=False)
-    if done.returncode not in (0, 1) or done.stderr:  # 1: there are none
+    if done.returncode not in (0, 1) or done.stderr:  # 1: no groups
         raise SystemExit(done.stderr.decode())
     return [[Path(photo["path"]) for photo in json.loads(line)["photos"]] for line in done.stdout.splitlines()]
 

@@ -1,12 +1,11 @@
-"""Measure a model as its card reports it, with the program itself: `clipsearch index`, `eval`, `label` and `query`.
+"""Measure a model for its card, through the program: `clipsearch index`, `eval`, `label` and `query`.
 
-    python scripts/measure_mini.py --data ../shared/data [--model mini]
+    python scripts/measure_mini.py --data DIR [--model mini]
     python scripts/measure_mini.py --speed
 
-The first prints, in percent: retrieval over 1,000 Flickr8k photos and over 200 drawn scenes that no training has seen;
-zero-shot labels, each photo against the labels of its own set; what confidence says of photos that are there and that
-are not; and which copies are found. The second compares the model with a ViT-B/32 of random weights, in images
-that are embedded a second, batches in turn.
+The first form prints percentages: retrieval on 1,000 Flickr8k photos and on 200 held-out drawn scenes; zero-shot
+labels, each photo against the labels of its own data set; and precision and recall of confidence, with and without the
+photos that a text describes. The second form measures images/s compared with ViT-B/32 with random weights.
 """
 
 from __future__ import annotations
@@ -35,17 +34,17 @@ from clipsearch.models.hub import resolve
 from clipsearch.threads import usable_cores
 
 SCENES = 200
-SIZE = 160  # pixels of a drawn scene, more than mini's input, as photos have
+SIZE = 160  # pixels of a drawn scene: larger than mini's input, like photos
 
 Caption = tuple[Path, str]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Measure a model on photos and scenes that were not trained on.")
+    parser = argparse.ArgumentParser(description="Measure a model on held-out photos and scenes.")
     choice = parser.add_mutually_exclusive_group(required=True)
     choice.add_argument("--data", type=Path, help="folder with photos/")
-    choice.add_argument("--speed", action="store_true", help="images a second, beside ViT-B/32")
-    parser.add_argument("--model", default="mini", help="as clipsearch index --model takes it")
+    choice.add_argument("--speed", action="store_true", help="measure images/s compared with ViT-B/32")
+    parser.add_argument("--model", default="mini", help="as for clipsearch index --model (default: %(default)s)")
     args = parser.parse_args()
     if args.speed:
         compare_speed(args.model)
@@ -54,7 +53,7 @@ def main() -> None:
 
 
 def compare_speed(model: str, batches: int = 12) -> None:
-    """Both as indexing runs them: a thread a core, each with a batch; in turn, in each precision."""
+    """Run both models as indexing does, with one batch per core and thread, alternately and in each precision."""
     import open_clip
     from safetensors.torch import save_file
 
@@ -62,13 +61,13 @@ def compare_speed(model: str, batches: int = 12) -> None:
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(cores) as pool:
         weights = Path(folder) / "vit.safetensors"
         save_file(open_clip.create_model("ViT-B-32").state_dict(), weights)
-        used = {model: resolve(model), "ViT-B/32": resolve("ViT-B-32", weights)}
+        models = {model: resolve(model), "ViT-B/32": resolve("ViT-B-32", weights)}
         for precision in ("fp32", "bf16"):
-            seconds: dict[str, list[float]] = {name: [] for name in used}
-            encoders = {name: TorchEncoder(one, "cpu", precision, threads=1) for name, one in used.items()}
+            seconds: dict[str, list[float]] = {name: [] for name in models}
+            encoders = {name: TorchEncoder(one, "cpu", precision, threads=1) for name, one in models.items()}
             rng = np.random.default_rng(0)
             pixels = {
-                n: rng.integers(0, 256, (BATCH_ON_CPU, *one.preprocess.size, 3), np.uint8) for n, one in used.items()
+                n: rng.integers(0, 256, (BATCH_ON_CPU, *one.preprocess.size, 3), np.uint8) for n, one in models.items()
             }
             for _ in range(batches + 2):
                 for name, encoder in encoders.items():
@@ -77,16 +76,16 @@ def compare_speed(model: str, batches: int = 12) -> None:
                     seconds[name].append(time.perf_counter() - began)
             rates = {name: cores * BATCH_ON_CPU / statistics.median(times[2:]) for name, times in seconds.items()}
             shown = ", ".join(f"{name} {rate:.0f} images/s" for name, rate in rates.items())
-            print(f"{precision}: {shown}: {rates[model] / rates['ViT-B/32']:.1f} times")
+            print(f"{precision}: {shown}, {rates[model] / rates['ViT-B/32']:.1f} times as fast")
 
 
 def measure(photos: Path, model: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         captions = _unpack(photos / "dev-flickr8k.tar", work / "flickr8k")
-        lines = [(path, caption) for path, (said, _) in captions.items() for caption in said]
+        pairs = [(path, caption) for path, (texts, _) in captions.items() for caption in texts]
         print("1,000 Flickr8k photos:")
-        _report(_evaluate(_index(work / "flickr8k", model), lines))
+        _report(_evaluate(_index(work / "flickr8k", model), pairs))
         print(f"{SCENES} drawn scenes:")
         drawn = _draw(work / "scenes")
         _report(_evaluate(_index(work / "scenes", model), drawn))
@@ -96,7 +95,7 @@ def measure(photos: Path, model: str) -> None:
         index = _index(work / "labels", model)
         for name, templates in (("a photo of a {}", ()), ("simple", ("simple",)), ("imagenet", ("imagenet",))):
             right = _labelled(index, labels, templates)
-            print(f"labels of {len(labels):,} photos, each among those of its set, {name}:")
+            print(f"zero-shot accuracy on {len(labels):,} photos, labels of the photo's own data set, template {name}:")
             if not templates:
                 for source, (found, count) in sorted(right.items()):
                     print(f"  {100 * found / count:5.1f}  {source}: {count} photos")
@@ -105,7 +104,7 @@ def measure(photos: Path, model: str) -> None:
 
 
 def _labelled(index: Path, labels: dict[Path, str], templates: Sequence[str]) -> dict[str, tuple[int, int]]:
-    """Of each set, how many photos `clipsearch label` gives their own label, and how many there are."""
+    """For each data set, how many photos get their own label from `clipsearch label`, and how many there are."""
     options = [word for template in templates for word in ("--template", template)]
     out = {}
     for source in sorted({_set(path) for path in labels}):
@@ -122,36 +121,36 @@ def _set(path: Path) -> str:
 
 
 def _confidence(index: Path, labels: dict[Path, str]) -> None:
-    """Ask for each label while its photos are there, and while they are not.
+    """Query each label with its photos in the index, and without them.
 
-    Photos whose labels share a word with the label are neither right nor wrong.
+    Photos whose label shares a word with the query count as neither right nor wrong.
     """
     stems = {
         label: {re.sub("(es|s|ing)$", "", word) for word in re.findall("[a-z]{3,}", label)} for label in labels.values()
     }
-    asked = []
+    results = []
     with clipsearch.open_index(index) as opened:
         for label in sorted(stems):
             hits = opened.query(label, k=10 * len(labels), min_confidence=0.0)
             shown = [(labels[hit.path], hit.confidence or 0.0) for hit in hits]
             right = [confidence for other, confidence in shown if other == label]
             wrong = [confidence for other, confidence in shown if other != label and not stems[other] & stems[label]]
-            asked.append((right, wrong))
-    print(f"confidence, {len(asked)} labels: of what is kept how much is right, of what is right how much is kept,")
-    print("for how many labels there is a hit, and for how many there is none when their photos are left out")
+            results.append((right, wrong))
+    print(f"confidence, {len(results)} labels, by threshold: precision; recall; labels with a hit; labels without a")
+    print("hit once their own photos are left out")
     for threshold in (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9):
-        kept = sum(value >= threshold for _, wrong in asked for value in wrong)
-        found = sum(value >= threshold for right, _ in asked for value in right)
-        precision, recall = found / max(1, found + kept), found / sum(len(right) for right, _ in asked)
-        answered = statistics.mean(max(right + wrong) >= threshold for right, wrong in asked)
-        silent = statistics.mean(max(wrong) < threshold for _, wrong in asked)
+        false = sum(value >= threshold for _, wrong in results for value in wrong)
+        true = sum(value >= threshold for right, _ in results for value in right)
+        precision, recall = true / max(1, true + false), true / sum(len(right) for right, _ in results)
+        answered = statistics.mean(max(right + wrong) >= threshold for right, wrong in results)
+        silent = statistics.mean(max(wrong) < threshold for _, wrong in results)
         print(
             f"  {threshold:.1f}: {100 * precision:5.1f} {100 * recall:5.1f} {100 * answered:5.1f} {100 * silent:5.1f}"
         )
 
 
 def _unpack(tar: Path, folder: Path) -> dict[Path, tuple[list[str], str | None]]:
-    """The photos of a shard, with the captions and the label of each."""
+    """Extract a shard; returns the captions and the label of each photo."""
     with tarfile.open(tar) as file:
         file.extractall(folder, filter="data")
     out = {}

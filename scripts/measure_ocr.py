@@ -1,11 +1,11 @@
-"""Measure whether words that are written in pictures are found: `index --ocr`, then `query --reads` for each word.
+"""Measure OCR recall: `index --ocr` on drawn pictures, then `query --reads` for each word in them.
 
     python scripts/measure_ocr.py [COUNT] [--keep DIR]
 
-300 drawn pictures, or COUNT: signs, receipts, screenshots, pages, and letters over a photo-like ground; in ten fonts,
-as far as they are installed (Debian: fonts-dejavu, fonts-liberation, fonts-freefont-ttf, fonts-lato, fonts-roboto,
-fonts-open-sans, fonts-hack, fonts-crosextra-carlito, fonts-noto-cjk), 20 to 90 pixels high, turned by up to 10 degrees,
-English, German and Chinese. The pictures say what is written in them, and every word is asked for by itself.
+Draws COUNT pictures (default 300): signs, receipts, screenshots, pages, and letters on a photo-like background, in
+English, German and Chinese, 20 to 90 pixels high, rotated by up to 10 degrees. Uses those of ten fonts that are
+installed (Debian: fonts-dejavu, fonts-liberation, fonts-freefont-ttf, fonts-lato, fonts-roboto, fonts-open-sans,
+fonts-hack, fonts-crosextra-carlito, fonts-noto-cjk).
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ COLOURS = (((0, 80, 160), (255, 255, 255)), ((255, 210, 0), (0, 0, 0)), ((170, 2
 
 
 class Picture(NamedTuple):
-    """A drawn picture: its kind, its language, the height of its letters, and its words."""
+    """A drawn picture. `size` is the font size in pixels."""
 
     image: Image.Image
     kind: str
@@ -60,7 +60,7 @@ class Picture(NamedTuple):
 
 
 def draw(number: int) -> Picture:
-    """One picture; the same number gives the same."""
+    """Draw a picture from a seed."""
     rng = random.Random(number)
     kind = ("sign", "receipt", "screenshot", "page", "photo")[number % 5]
     language = ("English", "German", "Chinese")[number // 5 % 3]
@@ -107,10 +107,10 @@ def _ground(number: int, width: int, height: int) -> Image.Image:
 
 
 def main() -> None:
-    """Print the share of words that are found, by kind, language and size, and seconds a picture."""
+    """Print the share of words found, by kind, language and size, and the seconds per picture."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("count", nargs="?", type=int, default=300)
-    parser.add_argument("--keep", type=Path, help="put the pictures there")
+    parser.add_argument("--keep", type=Path, help="write the pictures to this folder and keep them")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         folder = args.keep or Path(scratch) / "pictures"
@@ -132,7 +132,7 @@ def main() -> None:
                     if word in picture.words:
                         for key in ("all", picture.kind, picture.language, f"{picture.size} pixels"):
                             found[key].append(name in names)
-    print(f"{args.count} pictures, {report.with_text} with writing, {seconds / args.count:.2f} s a picture")
+    print(f"{args.count} pictures, text found in {report.with_text}, {seconds / args.count:.2f} s per picture")
     for key, hits_of in sorted(found.items()):
         print(f"  {key:<12} {sum(hits_of):>5} of {len(hits_of):>5} words, {100 * sum(hits_of) / len(hits_of):.1f}%")
 

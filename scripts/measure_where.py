@@ -1,10 +1,9 @@
-"""Measure the pointing game on drawn scenes: does the hottest place lie in the thing that was asked for?
+"""Measure `clipsearch where` by the pointing game: is the maximum of the heat map inside the right thing?
 
     python scripts/measure_where.py [MODEL]
 
-200 scenes that were not trained on, and every thing in them that has a place of its own. Chance is the share of the
-picture that the things' boxes take. "Overlap" is the intersection of the box that is given with the nearest true one,
-divided by their union.
+Uses 200 held-out drawn scenes and every thing in them that has a position. Chance is the fraction of the picture that
+the thing's boxes cover. IoU is the overlap of the reported box with the best true one (intersection over union).
 """
 
 from __future__ import annotations
@@ -25,11 +24,11 @@ from clipsearch.search.where import View
 from clipsearch.store.catalogue import Store
 
 SCENES, SIZE = 200, 160
-FIRST = scenes.UNSEEN + 100_000  # the method was chosen on the scenes from `UNSEEN` on
+FIRST = scenes.UNSEEN + 100_000  # not the scenes from `UNSEEN` on: the method was tuned on them
 
 
 def main() -> None:
-    """Print the figures."""
+    """Print the pointing game's hit rate, chance, and IoU, by kind of thing."""
     model = resolve(sys.argv[1] if len(sys.argv) > 1 else "mini")
     drawn = [scene for scene in scenes.draw_distinct(2 * SCENES, FIRST, size=SIZE) if scene.things][:SCENES]
     with tempfile.TemporaryDirectory() as folder, Store.create(Path(folder), model.to_json(), model.dim) as store:
@@ -43,7 +42,7 @@ def main() -> None:
                 hit = any(_inside(there.point, box) for box in thing.boxes)
                 for kind in ("all", _kind(scene, thing)):
                     found[kind].append((hit, max(_overlap(there.box, box) for box in thing.boxes), area))
-    print(f"{len(drawn)} scenes, {model.name}: the hottest place is in the thing, by chance, overlap of the boxes")
+    print(f"{len(drawn)} scenes, {model.name}: hits in percent, chance in percent, IoU")
     for kind, rows in sorted(found.items()):
         hits, overlaps, areas = (statistics.mean(column) for column in zip(*rows, strict=True))
         print(f"  {kind}, {len(rows)} things: {100 * hits:.1f}, {100 * areas:.1f}, {overlaps:.2f}")
@@ -51,10 +50,10 @@ def main() -> None:
 
 def _kind(scene: scenes.Scene, thing: scenes.Thing) -> str:
     if len(thing.boxes) > 1:
-        return "several shapes of a kind"
+        return "several equal shapes"
     if scene.things[-1].text in ("the sun", "the moon"):
-        return "the sun or the moon" if thing is scene.things[-1] else "a thing in a landscape"
-    return "a shape alone" if len(scene.things) == 1 else "one of two shapes"
+        return "sun or moon" if thing is scene.things[-1] else "thing in a landscape"
+    return "single shape" if len(scene.things) == 1 else "one of two shapes"
 
 
 def _inside(point: tuple[float, float], box: scenes.Box) -> bool:

@@ -1,7 +1,7 @@
-"""Draw labelled pictures from a seed: shapes, patterns and small landscapes, each with captions.
+"""Draw captioned pictures from a seed: shapes, patterns and small landscapes.
 
-They serve three purposes. `train_mini.py` learns colour, shape, position and count from them, the tests index
-them (their captions say what must be found), and `./scripts/demo` shows the tool on them.
+`train_mini.py` teaches colour, shape, position and count with them, the tests index them and search for their captions,
+and `./scripts/demo` searches them.
 
     python scripts/scenes.py FOLDER [COUNT] [SEED]
 """
@@ -36,8 +36,8 @@ SIZES = {"small": 0.10, "large": 0.22}  # radius as a share of the picture's sid
 COUNTS = {2: "two", 3: "three", 4: "four", 5: "five", 6: "six"}
 ROWS = {"top": 0.25, "middle": 0.5, "bottom": 0.75}
 COLUMNS = {"left": 0.25, "center": 0.5, "right": 0.75}
-UNSEEN = 10_000_000  # training draws seeds below it, measuring and the tests above it
-SCALE = 2  # drawn larger and reduced, for smooth edges
+UNSEEN = 10_000_000  # the first held-out seed: training uses lower ones, benchmarks and tests higher ones
+SCALE = 2  # supersampling, for smooth edges
 
 Colour = tuple[int, int, int]
 Box = tuple[float, float, float, float]  # left, top, right, bottom, as shares of the picture's side
@@ -45,7 +45,7 @@ Box = tuple[float, float, float, float]  # left, top, right, bottom, as shares o
 
 @dataclass(frozen=True, slots=True)
 class Thing:
-    """What a part of a picture shows, in words, and where: a box, or one for each of several."""
+    """A captioned part of a picture, with its box, or one box per shape."""
 
     text: str
     boxes: tuple[Box, ...]
@@ -53,9 +53,9 @@ class Thing:
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """A drawn picture; `captions[0]` describes it completely, the others in part or in other words.
+    """A drawn picture. `captions[0]` describes it completely; the others describe a part, or use other words.
 
-    `things` are those in it that have a place of their own: a pattern has none.
+    `things` are the parts that have a position; a pattern has none.
     """
 
     image: Image.Image
@@ -64,7 +64,7 @@ class Scene:
 
 
 class _Canvas:
-    """A square picture whose coordinates and lengths are shares of its side."""
+    """A square picture with coordinates and lengths in fractions of its side."""
 
     def __init__(self, rng: random.Random, size: int, background: Colour) -> None:
         self.rng = rng
@@ -75,7 +75,7 @@ class _Canvas:
         self._corners: list[tuple[float, float]] = []
 
     def taken(self) -> Box:
-        """The box around all that was drawn since this was asked last, as far as it is in the picture."""
+        """The bounding box of everything drawn since the last call, clipped to the picture."""
         xs, ys = zip(*self._corners, strict=True)
         self._corners = []
         return max(0.0, min(xs)), max(0.0, min(ys)), min(1.0, max(xs)), min(1.0, max(ys))
@@ -352,14 +352,14 @@ _WEIGHTS = (40, 20, 12, 13, 15)
 
 
 def draw(seed: int, size: int = 128) -> Scene:
-    """The scene of a seed: always the same picture (RGB, `size` x `size` pixels) and captions."""
+    """The scene for a seed: a deterministic picture (RGB, `size` x `size` pixels) and its captions."""
     rng = random.Random(seed)
     kind = rng.choices(_KINDS, _WEIGHTS)[0]
     return kind(rng, size)
 
 
 def draw_distinct(count: int, seed: int, size: int = 128) -> list[Scene]:
-    """`count` scenes of which no two have the same complete caption."""
+    """`count` scenes with different complete captions."""
     scenes: dict[str, Scene] = {}
     while len(scenes) < count:
         scene = draw(seed, size)

@@ -1,6 +1,6 @@
 """Train `mini`, the CLIP model bundled with clipsearch, by aligning two pretrained towers.
 
-    python scripts/train_mini.py --data ../shared/data --work /tmp/mini
+    python scripts/train_mini.py --data DIR --work /tmp/mini
 
 The image tower is EfficientNet-Lite2 with ImageNet weights, the text tower is all-MiniLM-L6-v2. There are five stages.
 Completed stages are skipped, and the last three resume from their last checkpoint.

@@ -1,4 +1,4 @@
-"""What the tests share: a home of their own, drawn photos, a small index of them, the real program in a subprocess."""
+"""Shared fixtures: a home for the test run, drawn photos, a small index of them, and running the program."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Folders that change, an encoder that costs nothing, and what an index holds of them."""
+"""Helpers for indexing tests: changing folders, a free encoder, and the contents of an index."""
 
 from __future__ import annotations
 

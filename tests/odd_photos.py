@@ -1,4 +1,4 @@
-"""Photos and videos with odd names, all kinds of metadata, keywords, text and made-up embeddings."""
+"""Photos and videos with odd names, all kinds of metadata, keywords, text and synthetic embeddings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Drawn pages, screenshots, codes and the like, in pairs that differ by little."""
+"""Pairs of drawn pages, screenshots and codes that differ in small details."""
 
 from __future__ import annotations
 

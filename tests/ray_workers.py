@@ -1,4 +1,4 @@
-"""Workers that fail. They have a module of their own because Ray imports a worker's class by its module's name."""
+"""Failing Ray workers. They need their own module, as Ray imports the class of a worker by module name."""
 
 from __future__ import annotations
 

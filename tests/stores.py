@@ -1,4 +1,4 @@
-"""An index of photos whose contents are a few bytes, for tests of the store."""
+"""A store of photos with tiny contents, for tests that need no real images."""
 
 from __future__ import annotations
 

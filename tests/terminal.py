@@ -1,4 +1,4 @@
-"""The real program on a terminal, and in a process that says what it has imported."""
+"""Running the program on a pseudo-terminal, or in a process that reports its imports."""
 
 from __future__ import annotations
 

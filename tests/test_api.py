@@ -1,4 +1,4 @@
-"""The public surface: what a notebook uses, and no more."""
+"""The public Python API: what it contains, and that it contains nothing else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How files are replaced, and who can read them."""
+"""Replacing and renaming files, and restricting who can read them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every command of the README, the command reference and `--help`, and all Python of the README, runs."""
+"""Every command in the README, the command reference and `--help` runs, and so does the README's Python."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rules that keep the project in shape."""
+"""Rules about the structure of the code: layers, import cycles, owners of libraries, docstrings."""
 
 from __future__ import annotations
 

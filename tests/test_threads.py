@@ -1,4 +1,4 @@
-"""Functions mapped over items in threads."""
+"""Mapping functions over items in threads, in bounded memory."""
 
 from __future__ import annotations
 

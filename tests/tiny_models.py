@@ -1,4 +1,4 @@
-"""Small networks that have all the parts of open_clip's, for tests that compare with it."""
+"""Small networks with all the parts of open_clip's models, for comparing implementations."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ app = new_app()
 @app.command()
 def publish(
     uri: Annotated[str, typer.Argument(metavar="URI", help="milvus://HOST:PORT/NAME or a path ending in .db.")],
-    replace: Annotated[bool, typer.Option("--replace", help="Replace a collection of another index.")] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace one of another index or format.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors.")] = False,
     json: JsonOption = False,
     index: IndexOption = None,

@@ -18,6 +18,7 @@ from clipsearch.store.conditions import (
     HasKeyword,
     HasText,
     Near,
+    fold_keyword,
 )
 from clipsearch.store.filters import lower_ascii
 from clipsearch.store.ocr_text import fold
@@ -37,7 +38,7 @@ def expression(condition: Condition, near: Callable[[Circle], str]) -> str:  # n
         case AnyOf(conditions):
             return any_of(expression(one, near) for one in conditions)
         case HasKeyword(keyword):
-            return f"array_contains(keywords_folded, {quoted(keyword.casefold())})"
+            return f"array_contains(keywords_folded, {quoted(fold_keyword(keyword))})"
         case HasText(text):
             return all_of(_has("text_folded", word) for word in fold(text).split())
         case Near(circle):

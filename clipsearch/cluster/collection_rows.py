@@ -16,6 +16,7 @@ import numpy as np
 from clipsearch.images.metadata import Metadata
 from clipsearch.images.scan import Rules
 from clipsearch.store.change_log import Row
+from clipsearch.store.conditions import fold_keyword
 from clipsearch.store.filters import lower_ascii
 from clipsearch.store.photo import Line, Photo, Root
 from clipsearch.store.schema import TYPES
@@ -103,7 +104,7 @@ def entity_of(row: Row) -> dict[str, Any]:
         "content": photo.content.hex(),
         "orientation": _orientation(photo.metadata),
         "photo_keywords": keywords,
-        "keywords_folded": [keyword.casefold() for keyword in keywords],
+        "keywords_folded": [fold_keyword(keyword) for keyword in keywords],
         "lines": None if row.lines is None else [json.dumps(line) for line in row.lines[:_MOST_VALUES]],
         "text_folded": _cut(row.folded),
         "time": photo.time,

@@ -6,15 +6,18 @@ import contextlib
 import functools
 import io
 import math
+import re
 import threading
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from PIL import ExifTags, Image, ImageFile, ImageOps, PngImagePlugin, UnidentifiedImageError
 
-from clipsearch.errors import ImageUnusable, SidecarUnusable, first_line
+from clipsearch.errors import BadRequest, ImageUnusable, SidecarUnusable, first_line
+from clipsearch.extras import needs
 from clipsearch.images.colour import code_points, in_srgb, with_profile
-from clipsearch.images.kinds import may_be_raw
-from clipsearch.images.metadata import Metadata, metadata_of
+from clipsearch.images.kinds import is_jxl, may_be_raw
+from clipsearch.images.metadata import Metadata, metadata_of, original_time
 
 # The limit against decompression bombs; 2 ** 28 is above the largest phone sensors (200 MP). Pillow's own limit is
 # lower and counts pixels before a JPEG is decoded at a reduced scale, so it is raised out of the way.
@@ -73,7 +76,7 @@ def decode(data: bytes, short_side: int | None = None, background: str = "white"
 def _reason(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError | SyntaxError):
         return "not an image that can be read"
-    is_jargon = "decoder error" in str(error)  # "decoder error -2"
+    is_jargon = re.search("decoder error|libjxl", str(error))  # "decoder error -2"
     return "damaged image data" if is_jargon else first_line(error)[:120]
 
 
@@ -103,9 +106,13 @@ def _decode(data: bytes, short_side: int | None, background: str) -> Decoded:
         from clipsearch.images.raw import open_raw
 
         image, (width, height), exif = open_raw(data, short_side, MAX_PIXELS)
-        return Decoded(image, metadata_of(exif, width, height))
+        packet = exif.get(ExifTags.Base.XMLPacket)
+        packets = [packet] if isinstance(packet, bytes) else []
+        return Decoded(image, _with_facts(metadata_of(exif, width, height), exif, packets, None))
     if data[4:8] == b"ftyp":
         _register_heif()
+    elif is_jxl(data):
+        _register_jxl()
     with Image.open(io.BytesIO(data)) as image:
         if image.format == "TIFF":
             _skip_thumbnail(image)
@@ -125,7 +132,7 @@ def _decode(data: bytes, short_side: int | None, background: str) -> Decoded:
         orientation = _orientation(image, exif, data)
         if image.format in ("HEIF", "AVIF", "PNG") and (points := code_points(data)):
             image.info["cicp"] = points
-        metadata = metadata._replace(keywords=_keywords(image))
+        metadata = _with_embedded(metadata, image, exif)
         rgb = _upright(_to_rgb(image, background), orientation)
     if orientation in range(5, 9):  # rotated by 90 degrees
         metadata = metadata._replace(width=height, height=width)
@@ -236,6 +243,15 @@ def _has_turn_box(data: bytes) -> bool:
     return False
 
 
+@functools.cache
+def _register_jxl() -> None:
+    try:
+        with needs("jxl"):
+            import pillow_jxl  # noqa: F401  # registers itself
+    except BadRequest as error:
+        raise ImageUnusable(str(error)) from None
+
+
 def _upright(image: Image.Image, orientation: Any) -> Image.Image:
     # Keep only the orientation of the EXIF and XMP: the rest may be damaged.
     for key in ("exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp"):
@@ -305,20 +321,48 @@ def _exif(image: Image.Image) -> Image.Exif:
         return Image.Exif()
 
 
-def _keywords(image: Any) -> str | None:
-    """The keywords in XMP and IPTC, one per line."""
+def _with_embedded(metadata: Metadata, image: Any, exif: Image.Exif) -> Metadata:
+    """Add what XMP and IPTC in the image say."""
     packets = [image.info[key] for key in ("xmp", "XML:com.adobe.xmp") if key in image.info]
-    if not packets and "photoshop" not in image.info and image.format != "TIFF":
-        return None
-    from PIL import IptcImagePlugin
+    block: Any = None
+    if "photoshop" in image.info or (
+        image.format == "TIFF" and len(image.tag_v2._tagdata.get(_IPTC, b"")) <= _MAX_IPTC
+    ):
+        from PIL import IptcImagePlugin
 
-    from clipsearch.images.xmp import iptc_keywords, keywords
+        with contextlib.suppress(Exception):  # damaged block
+            block = IptcImagePlugin.getiptcinfo(image)
+    return _with_facts(metadata, exif, [one if isinstance(one, bytes) else one.encode() for one in packets], block)
 
-    found: list[str] = []
+
+def _with_facts(metadata: Metadata, exif: Image.Exif, packets: Iterable[bytes], iptc: Any) -> Metadata:
+    """Add keywords and names of people, and the date and place if EXIF has none of its own."""
+    words = _windows_keywords(exif)
+    if not packets and not words and not iptc:
+        return metadata
+    from clipsearch.images.xmp import iptc_keywords, iptc_taken
+    from clipsearch.images.xmp_facts import Facts, facts_of
+
+    facts = []
     for packet in packets:
         with contextlib.suppress(SidecarUnusable, UnicodeError):
-            found += keywords(packet if isinstance(packet, bytes) else packet.encode())
-    if image.format != "TIFF" or len(image.tag_v2._tagdata.get(_IPTC, b"")) <= _MAX_IPTC:
-        with contextlib.suppress(Exception):  # damaged block
-            found += iptc_keywords(IptcImagePlugin.getiptcinfo(image))
-    return "\n".join(dict.fromkeys(found)) or None
+            facts.append(facts_of(packet))
+    best, place = (facts[0] if facts else Facts()), (metadata.latitude, metadata.longitude)
+    found = [word for one in facts for word in (*one.keywords, *one.people)]
+    return metadata._replace(
+        taken=original_time(exif) or best.taken or iptc_taken(iptc) or metadata.taken,
+        latitude=best.latitude if place[0] is None else place[0],
+        longitude=best.longitude if place[0] is None else place[1],
+        keywords="\n".join(dict.fromkeys([*found, *iptc_keywords(iptc), *words])) or None,
+    )
+
+
+def _windows_keywords(exif: Image.Exif) -> list[str]:
+    """XPKeywords: UTF-16, with semicolons between the keywords."""
+    value = exif.get(ExifTags.Base.XPKeywords)
+    if not isinstance(value, bytes | tuple):
+        return []
+    with contextlib.suppress(ValueError, UnicodeDecodeError):
+        text = bytes(value).decode("utf-16-le").rstrip("\0")
+        return [word for part in text.split(";") if (word := " ".join(part.split()))]
+    return []

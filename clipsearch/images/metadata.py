@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import re
-from datetime import datetime
+import math
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from clipsearch.images.dates import exif_time
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -30,18 +31,33 @@ def metadata_of(exif: Image.Exif, width: int, height: int) -> Metadata:
     """Parse EXIF, which may be damaged. The size is the file's, before rotation."""
     from PIL import ExifTags
 
-    try:
-        details = exif.get_ifd(ExifTags.IFD.Exif)
-        gps = exif.get_ifd(ExifTags.IFD.GPSInfo)
-    except Exception:
-        details, gps = {}, {}
-    taken = _time(details.get(ExifTags.Base.DateTimeOriginal) or exif.get(ExifTags.Base.DateTime))
+    gps = _directory(exif, "GPSInfo")
+    taken = original_time(exif) or exif_time(exif.get(ExifTags.Base.DateTime))
     maker, model = _text(exif.get(ExifTags.Base.Make)), _text(exif.get(ExifTags.Base.Model))
     latitude = _degrees(gps.get(ExifTags.GPS.GPSLatitude), gps.get(ExifTags.GPS.GPSLatitudeRef), "S", 90)
     longitude = _degrees(gps.get(ExifTags.GPS.GPSLongitude), gps.get(ExifTags.GPS.GPSLongitudeRef), "W", 180)
-    if latitude is None or longitude is None:
+    if latitude is None or longitude is None or (latitude, longitude) == (0, 0):  # 0, 0 is what "unknown" is written as
         latitude = longitude = None
     return Metadata(width, height, taken, camera_name(maker, model), latitude, longitude)
+
+
+def original_time(exif: Image.Exif) -> str | None:
+    """When the shutter was released or a slide was scanned. DateTime may only be when the file was edited."""
+    from PIL import ExifTags
+
+    details = _directory(exif, "Exif")
+    return exif_time(details.get(ExifTags.Base.DateTimeOriginal)) or exif_time(
+        details.get(ExifTags.Base.DateTimeDigitized)
+    )
+
+
+def _directory(exif: Image.Exif, name: str) -> dict[int, Any]:
+    from PIL import ExifTags
+
+    try:
+        return exif.get_ifd(ExifTags.IFD[name])
+    except Exception:  # damaged
+        return {}
 
 
 def camera_name(maker: str, model: str) -> str | None:
@@ -55,23 +71,24 @@ def _text(value: Any) -> str:
     return " ".join(value.replace("\0", " ").split()) if isinstance(value, str) else ""
 
 
-def _time(value: Any) -> str | None:
-    match = re.match(r"(\d{4})[:\-/](\d\d)[:\-/](\d\d)[ T](\d\d):(\d\d):(\d\d)", _text(value))
-    if not match:
-        return None
-    try:
-        year, month, day, hour, minute, second = map(int, match.groups())
-        return datetime(year, month, day, hour, minute, second).isoformat()
-    except ValueError:
-        return None
-
-
 def _degrees(parts: Any, reference: Any, negative: str, limit: int) -> float | None:
+    """Degrees of one to three numbers: degrees, minutes and seconds, of which the last may be 0/0."""
     try:
-        degrees, minutes, seconds = (float(part) for part in parts)
-    except (TypeError, ValueError, ZeroDivisionError):
+        numbers = [_number(part) for part in (parts if isinstance(parts, tuple | list) else (parts,))]
+    except (TypeError, ValueError):
         return None
-    value = degrees + minutes / 60 + seconds / 3600
-    if not abs(value) <= limit:  # also rejects NaN
+    if not numbers or len(numbers) > 3 or math.isnan(numbers[0]):
         return None
-    return round(-value if _text(reference).upper().startswith(negative) else value, 7) + 0.0  # never -0.0
+    value = sum(0.0 if math.isnan(number) else number / 60**power for power, number in enumerate(numbers))
+    if not abs(value) <= limit:
+        return None
+    is_negative = _text(reference).upper().startswith(negative)
+    return round(-abs(value) if is_negative else value, 7) + 0.0  # never -0.0
+
+
+def _number(part: Any) -> float:
+    """A rational; NaN for 0/0, which stands for a number that was not written."""
+    try:
+        return float(part)
+    except ZeroDivisionError:
+        return math.nan

@@ -173,7 +173,7 @@ class SidecarKeywords(NamedTuple):
 
 def sidecar_keywords(photo: bytes, names: Iterable[bytes]) -> SidecarKeywords:
     """Read the keywords in the sidecars of a photo; `names` are theirs."""
-    from clipsearch.images.xmp import keywords
+    from clipsearch.images.xmp_facts import facts_of
 
     found: dict[str, None] = {}
     ignored: list[tuple[bytes, str]] = []
@@ -181,7 +181,8 @@ def sidecar_keywords(photo: bytes, names: Iterable[bytes]) -> SidecarKeywords:
     for name in names:
         path = os.path.join(os.path.dirname(photo), name)
         try:
-            found.update(dict.fromkeys(keywords(read_sidecar(path))))
+            facts = facts_of(read_sidecar(path))
+            found.update(dict.fromkeys((*facts.keywords, *facts.people)))
         except FileNotFoundError:  # deleted since the scan; the next one will notice
             continue
         except OSError as error:

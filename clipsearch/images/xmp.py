@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from clipsearch.errors import BadRequest, SidecarUnusable
+from clipsearch.images.dates import iptc_time
 from clipsearch.images.xmp_document import RDF, Edit, Element, append, cut, edited, parse
 
 _OURS = "https://pypi.org/project/clipsearch/ns/1.0/"
@@ -101,6 +102,14 @@ def iptc_keywords(block: Mapping[tuple[int, int], bytes | list[bytes]] | None) -
     found = dict.fromkeys(_decoded(value) for value in ([values] if isinstance(values, bytes) else values))
     found.pop("", None)
     return tuple(found)
+
+
+def iptc_taken(block: Mapping[tuple[int, int], bytes | list[bytes]] | None) -> str | None:
+    """DateCreated and TimeCreated of an IPTC-IIM block."""
+    day, time = ((block or {}).get((2, number), b"") for number in (55, 60))
+    if not isinstance(day, bytes) or not isinstance(time, bytes):
+        return None
+    return iptc_time(day.decode("ascii", "replace"), time.decode("ascii", "replace"))
 
 
 def _decoded(value: bytes) -> str:

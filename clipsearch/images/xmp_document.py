@@ -68,12 +68,7 @@ def parse(document: bytes, lists: Iterable[str]) -> tuple[Element, list[Element]
 
     Raises `SidecarUnusable` if the document is not XMP, not UTF-8 or beyond the limits.
     """
-    if len(document) > MAX_BYTES:
-        raise SidecarUnusable(TOO_LONG)
-    if document.count(b"<") > _MAX_TAGS:
-        raise SidecarUnusable(f"it has more than {_MAX_TAGS:,} tags")
-    if document.count(b"=") > _MAX_ATTRIBUTES:  # every attribute has one, and hardly anything else
-        raise SidecarUnusable(f"it has more than {_MAX_ATTRIBUTES:,} attributes")
+    check_size(document)
     if document.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in document[:4]:
         raise SidecarUnusable("it is in UTF-16, not in UTF-8")
     root = _Parser(document, lists).root()
@@ -81,6 +76,16 @@ def parse(document: bytes, lists: Iterable[str]) -> tuple[Element, list[Element]
     if rdf is None:
         raise SidecarUnusable("it is not XMP")
     return rdf, [child for child in rdf.children if child.name == _DESCRIPTION]
+
+
+def check_size(document: bytes) -> None:
+    """Raise `SidecarUnusable` if a document would take too long or too much memory to parse."""
+    if len(document) > MAX_BYTES:
+        raise SidecarUnusable(TOO_LONG)
+    if document.count(b"<") > _MAX_TAGS:
+        raise SidecarUnusable(f"it has more than {_MAX_TAGS:,} tags")
+    if document.count(b"=") > _MAX_ATTRIBUTES:  # every attribute has one, and hardly anything else
+        raise SidecarUnusable(f"it has more than {_MAX_ATTRIBUTES:,} attributes")
 
 
 # ------------------------------------------------------------------------------------------ edits

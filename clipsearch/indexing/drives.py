@@ -72,7 +72,7 @@ class DriveRecorder:
 
 
 def prunable_drives(presence: Presence) -> frozenset[int]:
-    """The drives that can be seen to be missing now; one that goes away later in the run is not pruned."""
+    """The drives that are visibly missing before the run; one that goes away during it is not pruned."""
     return frozenset[int]().union(*(one.drives for one in presence.away if one.why.can_be_pruned))
 
 
@@ -85,7 +85,7 @@ class DeletionCheck:
 
     def __init__(self, store: Store, root: Root, pruned: frozenset[int]) -> None:
         self._store, self._root, self._pruned = store, root, pruned
-        self._overlooked, self._exclusions = Overlooked(root.path, root.rules), Exclusions(root.rules)
+        self._overlooked, self._exclusions = Overlooked(root.path, root.rules), Exclusions(root.rules, root.path)
         self._refresh()
 
     def _refresh(self) -> None:

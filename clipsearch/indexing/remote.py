@@ -1,7 +1,7 @@
-"""Embed on other machines: what a worker of a cluster does with files, and how a run gets it back.
+"""Embed on the machines of a cluster: the worker, and the run that collects its results.
 
-Paths travel, not pixels: a worker reads, decodes and embeds as a run at home does, so every machine must see the same
-files. Rows come back to the one process that writes the index.
+Paths travel, not pixels: a worker reads, decodes and embeds like a local run, so every machine must see the same files.
+The one process that writes the index gets the embeddings back.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ Hashes = NDArray[np.uint64]  # (n, 2), the two halves of each content hash, sort
 
 KILLS = "killed its worker twice"
 
-_CHECKED = 16  # files of a worker's first batch, of which at least one must have the size that it has here
-_DELIVER = 1.0  # seconds after which a worker delivers what is done of a batch
+_CHECKED = 16  # files of a worker's first batch; at least one must have the same size as here
+_DELIVER_SECONDS = 1.0  # how often a worker delivers the finished part of a batch
 
 Results = list[tuple[int, tuple[Contents, Array | None]]]
 
 
 class Seen(Protocol):
-    """A file to read, as the scan saw it."""
+    """A file to read, as the scan found it."""
 
     @property
     def path(self) -> bytes:
@@ -54,7 +54,7 @@ Item = TypeVar("Item", bound=Seen)
 
 
 class Note(NamedTuple):
-    """What a worker reports at the end of a batch: seconds per stage, the precision, and those it rejected."""
+    """What a worker reports after a batch: seconds per stage, its precision, and the precisions that it rejected."""
 
     seconds: Mapping[str, float]
     precision: str | None
@@ -62,11 +62,11 @@ class Note(NamedTuple):
 
 
 class NotSeen(BadRequest):
-    """A worker does not see the files."""
+    """A worker does not have the files."""
 
 
 class Worker:
-    """Reads, decodes and embeds files; lives on one machine of the cluster."""
+    """Reads, decodes and embeds files on one machine of the cluster."""
 
     def __init__(self, model: str, options: Options, known: Hashes, threads: int) -> None:
         self._model, self._options, self._known, self._threads = Model.from_json(model), options, known, threads
@@ -76,7 +76,7 @@ class Worker:
         self._is_checked = False
 
     def work(self, files: list[tuple[bytes, int]]) -> Iterator[tuple[Results, Note | None]]:
-        """The contents and rows of files, each given as its path and the size that the scan saw."""
+        """Yield contents and unit rows of files, which are given as pairs of path and size."""
         if not self._is_checked:
             _check(files[:_CHECKED])
             self._is_checked = True
@@ -88,7 +88,7 @@ class Worker:
                 if done is not None:
                     (number, _), contents, rows = done
                     found.append((number, (contents, rows)))
-                if found and time.monotonic() - delivered > _DELIVER:
+                if found and time.monotonic() - delivered > _DELIVER_SECONDS:
                     yield found, None
                     found, delivered = [], time.monotonic()
         disagreed, self._disagreed = self._disagreed, []
@@ -110,7 +110,7 @@ class Worker:
 
 
 def is_among(content: bytes, known: Hashes) -> bool:
-    """Whether a content hash is one of some sorted ones."""
+    """Whether a content hash is in a sorted array."""
     first = np.frombuffer(content[:8], ">u8")[0]
     low, high = np.searchsorted(known[:, 0], first), np.searchsorted(known[:, 0], first, "right")
     return bool((known[low:high, 1] == np.frombuffer(content[8:], ">u8")[0]).any())
@@ -123,16 +123,16 @@ def _check(files: list[tuple[bytes, int]]) -> None:
                 return
         except OSError:
             continue
-    raise NotSeen(f"{os.fsdecode(files[0][0])} is not on the machine {platform.node()} as it is here")
+    raise NotSeen(f"{os.fsdecode(files[0][0])} on {platform.node()} is missing or differs from the one here")
 
 
 class Remote(Generic[Item]):
-    """One run over some files, on the cluster that the options name. Its workers end with the `with` block."""
+    """A run over some files on the cluster `options.ray`. Leaving the `with` block ends the workers."""
 
     def __init__(
         self, model: Model, options: Options, stages: Stages, known: Hashes, worker: type[Worker] = Worker
     ) -> None:
-        """`known` are the contents that have an embedding already. Raises what `cluster.ray.Workers` raises."""
+        """`known`: the contents that are indexed. Raises what `cluster.ray.Workers` raises."""
         self._workers = cluster("Workers")(options.ray, options.workers, worker, (model.to_json(), options, known))
         self._stages = stages
         self.precision: str | None = None
@@ -145,10 +145,7 @@ class Remote(Generic[Item]):
         self._workers.__exit__(*error)
 
     def run(self, items: Iterable[Item]) -> Iterator[tuple[Item, Contents, Array | None] | None]:
-        """Each item with its contents and the unit rows (n, dim) of their images, as they are done; None when none is.
-
-        Raises `NotSeen`, `EncodingFailed`, and what loading and running the model raise.
-        """
+        """Like `Pipeline.run`. Raises `NotSeen`, `EncodingFailed`, and what loading and running the model raise."""
         results = self._workers.run(items, lambda item: (item.path, item.size), self._take)
         while True:
             with self._stages("wait"):

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipsearch.arrays import Array
-from clipsearch.errors import WeightsUnusable, first_line
+from clipsearch.errors import WeightsUnusable, first_line, reason
 
 Tensors = dict[str, NDArray[Any]]
 
@@ -43,7 +43,9 @@ def load_safetensors(path: Path) -> Tensors:
                 array = np.left_shift(array, 16, dtype=np.uint32, out=np.empty(array.shape, np.uint32)).view(np.float32)
             out[name] = array
         return out
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+    except OSError as error:
+        raise WeightsUnusable(f"the weights {path} cannot be read: {reason(error)}") from None
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise WeightsUnusable(f"the weights {path} cannot be read as safetensors: {error}") from None
 
 

@@ -2,8 +2,8 @@
 
 Cosines have no fixed scale. So the query competes with a background of other texts in zero-shot classification: the
 result is 0 to 1, and depends on the photo and the query, not on the rest of the index. The background is what photos
-commonly show, in broad terms: against a list of breeds, "a dog" would never win. Near synonyms of the query are left
-out of it.
+commonly show, in broad terms: against a list of breeds, "a dog" would never win. Near synonyms of the query do
+not compete with it.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ class FilesOnDisk:
     def distinct(self, photos: Iterable[Photo]) -> list[File]:
         """Each existing file once, in the order of its first name.
 
-        A file on a device that is mounted twice has two device numbers; size and times, to the nanosecond, tell.
+        A file under two mounts has two device numbers; it is recognised by its size and times, to the nanosecond.
         """
         names: dict[FileId, list[tuple[bool, Photo]]] = {}
         seen: dict[tuple[int, int, int], FileId] = {}

@@ -18,8 +18,6 @@ from clipsearch.search.embed import Embedder
 from clipsearch.search.hit import Where, hottest
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
     from clipsearch.images.metadata import Metadata
 
 CELLS = 64  # of a heat map, along the long side
@@ -84,12 +82,6 @@ class Finder:
         prepared = self._decoders.decode(data)
         of = prepared.metadata
         return View(self._embedder, prepared.pixels, of.width, of.height).where(about), of
-
-    def picture(self, data: bytes, long_side: int) -> Image:
-        """The photo, upright, scaled down to `long_side`. Raises `ImageUnusable`."""
-        from PIL.Image import fromarray
-
-        return fromarray(self._decoders.pixels(data, long_side))
 
 
 def _weights(cells: int, start: float, end: float, middles: Array) -> Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -130,5 +131,10 @@ def kilometres(latitude: Any, longitude: Any, latitude_2: float, longitude_2: fl
 
 
 def has_keyword(keywords: Any, wanted: str) -> bool:
-    """Whether one of some keywords, one a line, is the wanted one, which is casefolded."""
-    return isinstance(keywords, str) and wanted in keywords.casefold().split("\n")
+    """Whether one of some keywords, one per line, is the wanted one, as `fold_keyword` makes it."""
+    return isinstance(keywords, str) and wanted in fold_keyword(keywords).split("\n")
+
+
+def fold_keyword(text: str) -> str:
+    """A keyword as it is compared: without case, and with accents composed, as Macs write them decomposed."""
+    return text.casefold() if text.isascii() else unicodedata.normalize("NFC", text).casefold()

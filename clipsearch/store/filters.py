@@ -17,6 +17,7 @@ from datetime import date, datetime
 from typing import Any, NamedTuple
 
 from clipsearch.errors import BadArgument, BadRequest
+from clipsearch.extras import is_installed
 from clipsearch.images.kinds import TYPES
 from clipsearch.store.conditions import (
     Circle,
@@ -65,14 +66,33 @@ def parse_size(text: str) -> Size:
 
 
 def parse_circle(text: str) -> Circle:
-    """`48.85,2.35`, `48.85 2.35` or `48.85,2.35,5km`: degrees, then the radius in kilometres. Raises `BadRequest`."""
-    parts = re.split(r"\s*,\s*|\s+", re.sub(r"\s*km$", "", text.strip().lower()))
+    """`48.85,2.35`, `48.85 2.35` or `48.85,2.35,5km`: degrees, then the radius in kilometres. Raises `BadRequest`.
+
+    With the extra `places`, also a town: `Paris`, `Paris, Texas`, `Paris, 5km`.
+    """
+    plain = re.sub(r"\s*km$", "", text.strip().lower())
+    parts = re.split(r"\s*,\s*|\s+", plain)
     try:
-        return _circle(tuple(float(part) for part in parts))
+        numbers = tuple(float(part) for part in parts)
+    except ValueError:
+        if re.search(r"[^\W\d_]{2}", plain) and is_installed("places"):
+            return _around_town(text)
+        numbers = ()
+    try:
+        return _circle(numbers)
     except ValueError:
         raise BadRequest(
             f"{text!r} is not a valid place; write LATITUDE,LONGITUDE in degrees, or LATITUDE,LONGITUDE,KM"
         ) from None
+
+
+def _around_town(text: str) -> Circle:
+    from clipsearch.store.places import town_named
+
+    name, comma, radius = text.rpartition(",")
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(?:km)?\s*", radius, re.IGNORECASE) if comma else None
+    town = town_named(name if match else text)
+    return Circle(town.latitude, town.longitude, *([float(match[1])] if match else []))
 
 
 def parse_type(text: str) -> str:
@@ -278,7 +298,12 @@ class Filter:
         lambda name: Contains("camera", " ".join(name.split())),
     )
     near: Any = _filter(
-        "LAT,LON[,KM]", "Taken within KM (default 10).", _circle, Near, spell=_spell_circle, show=_title_of_circle
+        "PLACE[,KM]",
+        "Near Paris, or LAT,LON; default 10 km.",
+        _circle,
+        Near,
+        spell=_spell_circle,
+        show=_title_of_circle,
     )
     size: Any = _filter(
         "[+-]SIZE",

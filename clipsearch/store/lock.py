@@ -1,4 +1,4 @@
-"""One process at a time writes to an index."""
+"""The lock that lets one process at a time write to an index."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LOCK, OWNER = "writer.lock", "writer.pid"
 
 
 def writer(folder: Path) -> int | None:
-    """The process that is writing to the index in a folder, if one is. The lock itself is not touched."""
+    """The id of the process that is writing to the index in a folder, if any. Does not touch the lock itself."""
     try:
         pid = int((folder / OWNER).read_bytes())
     except (OSError, ValueError):
@@ -24,8 +24,8 @@ def writer(folder: Path) -> int | None:
 
 
 def lives(pid: int) -> bool:
-    """Whether a process of this machine has this number; on Windows, where asking would end it, True."""
-    if os.name == "nt":  # a writer that ends as it should leaves no name
+    """Whether a process of this machine has this id; on Windows, where asking would end it, True."""
+    if os.name == "nt":  # a writer that ends normally removes the file
         return True
     try:
         os.kill(pid, 0)
@@ -37,13 +37,13 @@ def lives(pid: int) -> bool:
 
 
 class WriterLock:
-    """The lock on `writer.lock`, which the system drops when its owner dies. `writer.pid` says which process that is.
+    """The lock on `writer.lock`, which the system releases when its owner dies. `writer.pid` names the owner.
 
-    The two are not one file: a process that asks for the lock may empty it, and Windows lets nobody read it.
+    They are two files because a process that asks for the lock may empty it, and Windows lets nobody read a locked one.
     """
 
     def __init__(self, folder: Path) -> None:
-        """Raises `IndexLocked` when another process has it, `IndexUnusable` when the folder cannot be written to."""
+        """Raises `IndexLocked` if another process has it, `IndexUnusable` if the folder cannot be written to."""
         self._owner = folder / OWNER
         self._lock = FileLock(folder / LOCK, timeout=0, mode=0o600, thread_local=False)
         try:
@@ -53,7 +53,7 @@ class WriterLock:
         except OSError as error:
             raise IndexUnusable(f"the index at {folder} cannot be written to: {reason(error)}") from None
         try:
-            with contextlib.suppress(OSError):  # the disk is full; the lock holds without a name
+            with contextlib.suppress(OSError):  # the disk is full; the lock works without a name
                 self._owner.unlink(missing_ok=True)
                 private_file(self._owner)
                 self._owner.write_text(f"{os.getpid()}\n")
@@ -67,7 +67,7 @@ class WriterLock:
         return "another process"
 
     def release(self) -> None:
-        """Let the next process write. A second call does nothing."""
+        """Let another process write. A second call does nothing."""
         if self._lock.is_locked:
             try:
                 with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""What a store says of a folder that was indexed, and of a photo."""
+"""What an index knows about a folder, a file, a photo, a line of text and a segment."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from clipsearch.images.scan import Rules
 
 
 class Root(NamedTuple):
-    """A folder that was indexed, with what its scans leave out."""
+    """An indexed folder, and what its scans leave out."""
 
     id: int
     path: bytes
@@ -23,7 +23,7 @@ class Root(NamedTuple):
 
 
 class Known(NamedTuple):
-    """What the catalogue says of a file: whether it has changed, whether it was skipped, and on which drive it was."""
+    """A file as the last update saw it: how to notice changes, why it was skipped, and its drive."""
 
     path: bytes
     size: int
@@ -67,17 +67,17 @@ class Photo(NamedTuple):
 
     @property
     def date(self) -> str:
-        """When it was taken or, if it does not say, its file was changed: local time in ISO 8601."""
+        """When it was taken or, if unknown, when its file changed: local time in ISO 8601."""
         return self.metadata.taken or self.changed
 
     @property
     def changed(self) -> str:
-        """When its file was changed: local time in ISO 8601."""
+        """When its file changed: local time in ISO 8601."""
         return local_time(self.mtime_ns)
 
 
 class RootCounts(NamedTuple):
-    """How much of a root is in the catalogue."""
+    """The photos and skipped files of a root."""
 
     root: Root
     photos: int
@@ -85,7 +85,7 @@ class RootCounts(NamedTuple):
 
 
 class Line(NamedTuple):
-    """A line of writing and the box around it, in shares of the upright photo's width and height."""
+    """A line of text and its box, in fractions of the upright photo's width and height."""
 
     text: str
     left: float
@@ -95,7 +95,7 @@ class Line(NamedTuple):
 
     @property
     def box(self) -> Box:
-        """The box alone."""
+        """Where the line is."""
         return Box(*self[1:])
 
 
@@ -118,8 +118,8 @@ class Segment(NamedTuple):
 
 
 def local_time(nanoseconds: int) -> str:
-    """The time of a file as local time in ISO 8601, in whole seconds."""
+    """A file's time as local time in ISO 8601, to the second."""
     try:
         return datetime.fromtimestamp(nanoseconds // 10**9).isoformat()
-    except (OverflowError, ValueError, OSError):  # beyond what the calendar can say
+    except (OverflowError, ValueError, OSError):  # outside the calendar's range
         return "0000-00-00T00:00:00"

@@ -1,10 +1,9 @@
-"""One segment of the vectors: a FAISS index of the embeddings of some images, and a small code of each of them.
+"""A segment of vectors: a FAISS index of embeddings, and a 4-bit code of each.
 
-A segment never changes once it is written. Its rows are what the catalogue has; its codes are these in four bits a
-number, so that a scan reads a quarter of the bytes and multiplies whole numbers. Before, the rows are turned, so that
-no number counts much more than the others: of CLIP's, a few do, and the nearest rows of a query are at the ends of
-their range. FORMAT.md describes the file. In the store only this module imports numkong and faiss; the latter takes
-longer than a query, and is only needed to write.
+A segment never changes once it is written. Its rows are the catalogue's. Its codes have four bits per dimension, so
+that a scan reads a quarter of the bytes and multiplies integers. Rows are rotated before they are encoded: a few CLIP
+dimensions dominate, and 4 bits would clip the rows nearest to a query. FORMAT.md describes the file. Only this module
+imports numkong and faiss; importing faiss takes longer than a query, and only writing needs it.
 """
 
 from __future__ import annotations
@@ -31,24 +30,24 @@ from clipsearch.store.photo import Segment
 Codes = NDArray[np.uint8]
 Chosen = NDArray[np.bool_]
 
-# Rows that are read and multiplied at once: what stays in a core's cache between the two.
+# Rows that are read and multiplied at once: few enough to stay in a core's cache in between.
 _BLOCK = 4096
 _EXACT_BLOCK = 1024
 
-# The step between two of 16 levels, in standard deviations, that loses the least of a normal distribution.
+# The step between the 16 levels, in standard deviations, with the least error for a normal distribution.
 _STEP = 0.3352
 _LEVELS = (-8, 7)
 _DIGIT = 16
-_LARGEST = 119  # of a query's whole numbers: both of its digits are levels
+_LARGEST = 119  # a query's integers go up to this, so that both of their digits are levels
 
-_LENGTH = 8  # bytes of a number that FAISS writes before ids
-_MOST_HEAD = 4096  # bytes; FAISS has some hundred
+_LENGTH = 8  # bytes of the number of ids, which FAISS writes before them
+_MOST_HEAD = 4096  # bytes; FAISS's header has about a hundred
 
-_SAMPLE = 16384  # rows that centre and step are taken from
+_SAMPLE = 16384  # rows from which centre and step are computed
 
 
 class _Layout(NamedTuple):
-    """Where the parts of a file begin: what FAISS has before the rows is the head, and its ids have a length before."""
+    """The offsets of a file's parts. FAISS's header comes before the rows, and the number of ids before the ids."""
 
     rows: int
     ids: int
@@ -57,7 +56,7 @@ class _Layout(NamedTuple):
 
     @staticmethod
     def of(size: int, rows: int, dim: int) -> _Layout:
-        """Of a file of so many bytes."""
+        """The layout of a file of `size` bytes."""
         codes = size - rows * _code_bytes(dim)
         book = codes - 8 * dim
         ids = book - 8 * rows
@@ -65,31 +64,31 @@ class _Layout(NamedTuple):
 
 
 class Codebook(NamedTuple):
-    """From a turned row to its code: level c, -8 to 7, of a number stands for centre + (c + 0.5) * step."""
+    """How rotated rows are encoded: level c, -8 to 7, stands for centre + (c + 0.5) * step."""
 
     centre: Array
     step: Array
 
     @staticmethod
     def of(rows: Rows) -> Codebook:
-        """What suits these rows (n, dim)."""
-        sample = turned(np.nan_to_num(as_float32(rows[:: max(1, len(rows) // _SAMPLE)])).clip(-1, 1))
+        """The codebook for rows (n, dim)."""
+        sample = rotated(np.nan_to_num(as_float32(rows[:: max(1, len(rows) // _SAMPLE)])).clip(-1, 1))
         spread = sample.std(0, dtype=np.float64) * _STEP
         return Codebook(sample.mean(0, dtype=np.float64).astype("<f4"), np.maximum(spread, 1e-6).astype("<f4"))
 
     def encode(self, rows: Rows) -> Codes:
-        """Codes (n, dim / 2): two levels a byte, the first in its low half."""
-        levels = np.floor((turned(as_float32(rows)) - self.centre) / self.step)
+        """Codes (n, dim / 2): two levels per byte, the first in the lower half."""
+        levels = np.floor((rotated(as_float32(rows)) - self.centre) / self.step)
         return _packed(np.nan_to_num(levels).clip(*_LEVELS).astype(np.int8))
 
 
-def turned(rows: Array) -> Array:
-    """Rows (n, dim) in other directions, with the same products: each number is a sum of many of theirs.
+def rotated(rows: Array) -> Array:
+    """Rotate rows (n, dim), which keeps their products and spreads every dimension over many.
 
-    It is the Walsh-Hadamard transform of as many numbers at once as the largest power of two in dim.
+    It is the Walsh-Hadamard transform of groups whose size is the largest power of two that divides dim.
     """
     n, dim = rows.shape
-    size = dim & -dim  # the largest power of two in it
+    size = dim & -dim  # the largest power of two that divides it
     groups = rows.reshape(n, size, dim // size).swapaxes(1, 2).reshape(-1, size)
     out: Array = (groups @ _hadamard(size)).reshape(n, dim)
     return out
@@ -104,7 +103,7 @@ def _hadamard(size: int) -> Array:
 
 
 class _Digits(NamedTuple):
-    """A query row in whole numbers of two digits, and what turns their products into scores."""
+    """A query row as integers of two digits, and what turns their products with codes into scores."""
 
     packed: numkong.PackedMatrix
     scale: float
@@ -112,7 +111,7 @@ class _Digits(NamedTuple):
 
     @staticmethod
     def of(query: Array, book: Codebook) -> _Digits:
-        query = turned(query[None])[0].astype(np.float64)
+        query = rotated(query[None])[0].astype(np.float64)
         weights = query * book.step
         scale = float(np.abs(weights).max()) / _LARGEST or 1.0
         numbers = np.rint(weights / scale).astype(np.int64)
@@ -128,7 +127,7 @@ class _Digits(NamedTuple):
 
 
 def as_float32(rows: Rows) -> Array:
-    """The same numbers; NumPy takes twenty times as long where the processor can do it."""
+    """Convert to fp32, 20 times as fast as NumPy on processors with an instruction for it."""
     out = np.empty(rows.shape, np.float32)
     rows = np.ascontiguousarray(rows)
     for start in range(0, len(rows), _EXACT_BLOCK):
@@ -138,7 +137,7 @@ def as_float32(rows: Rows) -> Array:
 
 def products(rows: Rows, query: Array) -> Array:
     """The scores (n,) of rows (n, dim): their products with the query (dim,), summed in fp32."""
-    # einsum sums every row alike whatever rows lie beside it; a BLAS product does not, to the last bit.
+    # With einsum a row's score does not depend on the rows beside it; with BLAS its last bits do.
     out: Array = np.einsum("nd,d->n", as_float32(rows), query)
     return out
 
@@ -147,7 +146,7 @@ class Reader:
     """An open segment."""
 
     def __init__(self, file: FileIO, segment: Segment, dim: int, layout: _Layout) -> None:
-        """`open_segment` makes them."""
+        """Use `open_segment`."""
         self.segment, self._file, self._dim, self._layout = segment, file, dim, layout
         numbers = np.empty(2 * dim, "<f4")
         self._read(layout.book, numbers.view(np.uint8))
@@ -155,41 +154,41 @@ class Reader:
         self._ids: Ids | None = None
 
     def ids(self) -> Ids:
-        """The ids (rows,) of its images, in order."""
+        """The sorted ids (rows,) of its images."""
         if self._ids is None:
             first, last, rows = self.segment.first, self.segment.last, self.segment.rows
-            is_whole = last - first + 1 == rows  # then nothing needs to be read
+            is_whole = last - first + 1 == rows  # then the file need not be read
             self._ids = np.arange(first, last + 1) if is_whole else self.ids_on_disk()
         return self._ids
 
     def ids_on_disk(self) -> Ids:
-        """The same as the file has them, where they could be told without it too."""
+        """The ids in the file, which `ids` reads only if there are gaps between them."""
         out = np.empty(self.segment.rows, "<i8")
         self._read(self._layout.ids, out.view(np.uint8))
         return out
 
     def places(self, ids: Ids) -> Ids:
-        """Where those of `ids` (sorted) that it has lie, counted from 0."""
+        """The places, counted from 0, of those of `ids` (sorted) that it has."""
         segment = self.segment
         ids = ids[np.searchsorted(ids, segment.first) : np.searchsorted(ids, segment.last, "right")]
         at = np.searchsorted(self.ids(), ids)
         return at[self.ids()[at] == ids] if len(ids) else at
 
     def codes(self, start: int, stop: int, into: Codes | None = None) -> Codes:
-        """The codes of some rows, in an array that is there already if one is given."""
+        """The codes of the rows from `start` to `stop`, read into an array if one is given."""
         size = _code_bytes(self._dim)
         into = np.empty((stop - start, size), np.uint8) if into is None else into[: stop - start]
         self._read(self._layout.codes + start * size, into)
         return into
 
     def rows(self, start: int, stop: int, into: Rows | None = None) -> Rows:
-        """The rows from one place to before another."""
+        """The rows from `start` to `stop`, read into an array if one is given."""
         into = np.empty((stop - start, self._dim), "<f2") if into is None else into[: stop - start]
         self._read(self._layout.rows + 2 * self._dim * start, into.view(np.uint8))
         return into
 
     def rows_at(self, places: Ids) -> Rows:
-        """The rows at some places (sorted)."""
+        """The rows at places (sorted)."""
         runs = np.split(places, np.flatnonzero(np.diff(places) != 1) + 1) if len(places) else []
         bounds = [(int(run[0]), int(run[-1]) + 1) for run in runs]
         for start, stop in bounds:
@@ -208,16 +207,16 @@ class Reader:
         return check == self.segment.codes
 
     def read_ahead(self, exact: bool) -> None:
-        """Ask the system to read what `scores` needs: in order it comes from a cold disk several times as fast."""
+        """Ask the system to read what `scores` needs: read in order, a cold disk is several times as fast."""
         if exact:
             self._will_need(self._layout.rows, 2 * self._dim * self.segment.rows)
         else:
             self._will_need(self._layout.codes, _code_bytes(self._dim) * self.segment.rows)
 
     def scores(self, query: Array, chosen: Chosen | None = None, *, exact: bool) -> Iterator[tuple[int, Array]]:
-        """Scores of the rows from a place on, in blocks; blocks without a chosen row are passed over.
+        """Blocks of scores by the codes, or with `exact` by the rows, each with the place of its first row.
 
-        By the codes, or with `exact` by the rows themselves.
+        Blocks without a chosen row are skipped.
         """
         if exact:
             rows = np.empty((_EXACT_BLOCK, self._dim), "<f2")
@@ -249,12 +248,12 @@ class Reader:
             os.posix_fadvise(self._file.fileno(), start, size, os.POSIX_FADV_WILLNEED)
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._file.close()
 
 
 def open_segment(folder: Path, segment: Segment, dim: int) -> Reader | None:
-    """The segment; None if its file is missing, or has another length or structure than was recorded."""
+    """Open a segment; None if its file is missing, or its length or structure is not what was recorded."""
     file = None
     with contextlib.suppress(OSError):
         file = FileIO(folder / segment.file)
@@ -267,7 +266,7 @@ def open_segment(folder: Path, segment: Segment, dim: int) -> Reader | None:
 
 
 def write_segment(path: Path, ids: Ids, rows: Rows) -> Segment:
-    """Write the segment of some rows (n, dim), one at least, under their ids in order. Raises `OSError`."""
+    """Write a segment of rows (n, dim), at least one, and their sorted ids. Raises `OSError`."""
     _write_faiss(path, ids, rows)
     book, check = Codebook.of(rows), 0
     with open(path, "ab") as file:
@@ -287,7 +286,7 @@ def _write_faiss(path: Path, ids: Ids, rows: Rows) -> None:
 
     inner = faiss.IndexScalarQuantizer(rows.shape[1], faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
     index = faiss.IndexIDMap(inner)
-    # As `add_with_ids` does it, but for a copy in fp32 and a second one while the memory grows.
+    # What `add_with_ids` does, without its copy in fp32 and another while its memory grows.
     faiss.copy_array_to_vector(np.ascontiguousarray(rows, "<f2").view(np.uint8).reshape(-1), inner.codes)
     faiss.copy_array_to_vector(np.ascontiguousarray(ids, np.int64), index.id_map)
     inner.ntotal = index.ntotal = len(rows)
@@ -298,12 +297,12 @@ def _write_faiss(path: Path, ids: Ids, rows: Rows) -> None:
 
 
 def total(segments: Iterable[Segment]) -> int:
-    """How many rows all of them have."""
+    """The number of rows in segments."""
     return sum(segment.rows for segment in segments)
 
 
 def _structure(file: FileIO, layout: _Layout, rows: int, first: int, last: int) -> str | None:
-    """A hash of all that is in a file but rows, ids and codes; None where it cannot have these parts."""
+    """A hash of everything in a file but rows, ids and codes; None if the file is too short for its parts."""
     if not 0 < layout.rows <= _MOST_HEAD:
         return None
     file.seek(0)
@@ -326,6 +325,6 @@ def _packed(levels: NDArray[np.int8]) -> Codes:
 
 
 def _as_levels(codes: Codes) -> numkong.Tensor:
-    """The bytes as what they stand for: two whole numbers of four bits in each."""
+    """The bytes as a tensor of 4-bit integers, two in each."""
     codes = np.ascontiguousarray(codes)
     return numkong.from_pointer(codes.ctypes.data, codes.shape, "int4", owner=codes)

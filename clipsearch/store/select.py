@@ -20,6 +20,7 @@ from clipsearch.store.conditions import (
     Leaf,
     Near,
     box_of,
+    fold_keyword,
     leaves,
 )
 from clipsearch.store.database import Database
@@ -159,7 +160,7 @@ def _clause(condition: Condition) -> Clause:  # noqa: PLR0911  # a return for ea
         case AnyOf(conditions):
             return any_of(map(_clause, conditions))
         case HasKeyword(keyword):
-            return Clause("has_keyword(photos.keywords, ?)", (keyword.casefold(),))
+            return Clause("has_keyword(photos.keywords, ?)", (fold_keyword(keyword),))
         case HasText(text):
             return all_of(Clause(sql, (value,)) for sql, value in ocr_text.conditions(text))
         case Near(circle):

@@ -1,4 +1,4 @@
-"""Check an index against itself, and mend what can be mended."""
+"""Check an index for damage, and repair what can be repaired."""
 
 from __future__ import annotations
 
@@ -18,45 +18,45 @@ from clipsearch.store.schema import OF_DRIVE, OF_FRAME, OF_IMAGE, OF_META, OF_PH
 
 
 class Damage(StrEnum):
-    """What was wrong with some rows of the catalogue, or with segments of the vectors."""
+    """What was wrong, and what the repair does."""
 
-    SETTING = "damaged setting"  # what the catalogue says of itself; found again from the rest
-    FRAME = "damaged frame"  # its video is forgotten, and embedded again by the next update
-    DRIVE = "damaged drive"  # forgotten; the next update sees where the photos are
-    NAME = "damaged name"  # of files; they are forgotten, and found again if they are there
-    NO_FOLDER = "no folder"  # files of no indexed folder; forgotten
-    RECORD = "damaged record"  # of files; the next update looks at them again
-    NO_EMBEDDING = "no embedding"  # files whose contents have no sound embedding; the next update embeds them again
-    EMBEDDING = "damaged embedding"  # forgotten
-    NO_IMAGE = "no image"  # embeddings of no image; forgotten
-    NO_PHOTO = "no photo"  # images of no photo; forgotten
-    TEXT = "damaged text"  # what was read in images; forgotten, and read again
-    VECTORS = "damaged vectors"  # segments of them; written anew
+    SETTING = "damaged setting"  # restored from the rest of the index
+    FRAME = "damaged frame"  # its video is deleted, and embedded again by the next update
+    DRIVE = "damaged drive"  # deleted; the next update sees where the photos are
+    NAME = "damaged name"  # files are deleted, and found again by the next update
+    NO_FOLDER = "no folder"  # files in no indexed folder; deleted
+    RECORD = "damaged record"  # files; the next update reads them again
+    NO_EMBEDDING = "no embedding"  # files without a sound embedding; the next update embeds them again
+    EMBEDDING = "damaged embedding"  # deleted
+    NO_IMAGE = "no image"  # embeddings without an image; deleted
+    NO_PHOTO = "no photo"  # images without a photo; deleted
+    TEXT = "damaged text"  # deleted; the next update reads the photos again
+    VECTORS = "damaged vectors"  # segments; written again
 
 
 @dataclass(frozen=True, slots=True)
 class Repair:
-    """A kind of damage that was mended, and how many files, images, embeddings or segments had it."""
+    """A kind of damage that was repaired, and the number of files, images, embeddings or segments that had it."""
 
     damage: Damage
     count: int
 
 
 class Verified(NamedTuple):
-    """A sound index: its files with an embedding, its distinct embeddings, and what was mended to make it sound."""
+    """A sound index: its photos, its distinct embeddings, and what was repaired."""
 
     photos: int
     embeddings: int
     repairs: tuple[Repair, ...]
 
 
-# No file has this time, so that the next update looks at it.
+# No file has this time, so the next update reads it again.
 _AGAIN = (
     f"image = NULL, error = 'to be embedded again', mtime_ns = -1, drive = {UNKNOWN},"
     " mark = mark(root, path, size, -1, ctime_ns, NULL, CAST('to be embedded again' AS BLOB), sidecar_token,"
     f" CAST(keywords AS BLOB), {UNKNOWN})"
 )
-_REPAIRS = {  # in this order: what one forgets leaves others without what they belong to
+_REPAIRS = {  # in this order: what one deletes leaves others without their owner
     Damage.NAME: "DELETE FROM photos WHERE typeof(path) != 'blob'",
     Damage.NO_FOLDER: "DELETE FROM photos WHERE root NOT IN (SELECT id FROM roots)",
     Damage.RECORD: f"UPDATE photos SET {_AGAIN} WHERE mark({OF_PHOTO}) != mark",
@@ -75,7 +75,7 @@ _REPAIRS = {  # in this order: what one forgets leaves others without what they 
 
 
 def verify(store: Store) -> Verified:
-    """Mend the catalogue, then the segments. Raises `CatalogueDamaged` when SQLite finds its file damaged."""
+    """Repair the catalogue, then the segments. Raises `CatalogueDamaged` if SQLite cannot read the file."""
     repairs = repair(store)
     damaged = store.vectors.damaged()
     if damaged or any(one.damage is Damage.SETTING for one in repairs):
@@ -86,20 +86,20 @@ def verify(store: Store) -> Verified:
 
 
 def repair(store: Store) -> list[Repair]:
-    """Mend the catalogue alone, and commit.
+    """Repair the catalogue alone, and commit.
 
-    Raises `CatalogueDamaged` when SQLite finds its file damaged, or the record of an indexed folder is.
+    Raises `CatalogueDamaged` if SQLite cannot read the file, or the record of an indexed folder is damaged.
     """
     with explained(store.folder):
         _check_file(store)
         store.roots()
         store.database.begin()
         counts = {
-            Damage.SETTING: _mend_settings(store),
-            Damage.DRIVE: _mend_drives(store),
-            Damage.FRAME: _mend_frames(store),
+            Damage.SETTING: _repair_settings(store),
+            Damage.DRIVE: _repair_drives(store),
+            Damage.FRAME: _repair_frames(store),
         }
-        store.prune()  # what an interrupted run left to do is no damage
+        store.prune()  # what an interrupted run left behind is not damage
         _list_unsound(store)
         counts |= {damage: store.database.execute(statement).rowcount for damage, statement in _REPAIRS.items()}
         store.database.execute("DROP TABLE unsound")
@@ -114,8 +114,8 @@ def _check_file(store: Store) -> None:
         raise CatalogueDamaged(f"the catalogue of {store.folder} is damaged ({state.splitlines()[0]})")
 
 
-def _mend_settings(store: Store) -> int:
-    """Find values of `meta` again. The model, its dimensions and the format are nowhere else; to open checks them."""
+def _repair_settings(store: Store) -> int:
+    """Restore settings. Model, dimension and format are nowhere else; opening an index checks them."""
     unsound = store.database.damaged_keys()
     if not unsound:
         return 0
@@ -125,6 +125,7 @@ def _mend_settings(store: Store) -> int:
     again = {
         "generation": 1 + max((int(name[1]) for name in names if name), default=0),
         "vectors": None,
+        "left_out": None,  # until the next scan
         "reads": store.database.execute("SELECT count(*) > 0 FROM texts").fetchone()[0],
         **({"identity": uuid.uuid4().hex} if "changes" in tables else {}),
     }
@@ -135,7 +136,7 @@ def _mend_settings(store: Store) -> int:
     return len(unsound)
 
 
-def _mend_drives(store: Store) -> int:
+def _repair_drives(store: Store) -> int:
     count = store.database.execute(f"DELETE FROM drives WHERE mark != mark({OF_DRIVE})").rowcount
     if count:
         lost = f"drive != {UNKNOWN} AND NOT EXISTS (SELECT 1 FROM drives WHERE drives.id = drive)"
@@ -146,8 +147,8 @@ def _mend_drives(store: Store) -> int:
     return count
 
 
-def _mend_frames(store: Store) -> int:
-    """Forget videos of which a frame is damaged. Which of its numbers is the wrong one is not known."""
+def _repair_frames(store: Store) -> int:
+    """Delete videos with a damaged frame: nothing says which of its numbers is wrong."""
     rows = store.database.execute(f"SELECT image, video, time FROM frames WHERE mark != mark({OF_FRAME})").fetchall()
     if not rows:
         return 0
@@ -170,9 +171,9 @@ def _mend_frames(store: Store) -> int:
 
 
 def _list_unsound(store: Store) -> None:
-    """Fill a table with the images whose embedding is missing, or which are not as they were written.
+    """Fill a table with the images that are not what was written, or have no sound embedding.
 
-    With a frame its whole video is unsound, or the next update would take it for known and never look for that frame.
+    A damaged frame makes its whole video unsound: the next update would not read a video that it knows.
     """
     store.database.execute(
         "CREATE TEMP TABLE unsound AS"

@@ -1,4 +1,4 @@
-"""The commands that ask an index, asked of a folder and of the collection that it was published to."""
+"""Commands give the same output for an index folder and for the collection published from it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""However a run ends, its exit status says so: 1 means that nothing was found, and a bug must not."""
+"""Every failure has the right exit status: a bug must not look like 1, "found nothing"."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`clipsearch label --write-xmp` and `--remove`: the real program, beside real photos."""
+"""`clipsearch label --write-xmp` and `--remove`, run as a program on real photos."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An index names every photo, and the cache holds the words of queries: other users can read neither."""
+"""Other users cannot read the index, which names every photo, or the cache, which has past queries."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Looking at results and collecting them, and what `--help` shows: the real program in a subprocess."""
+"""Previews, contact sheets, copying and linking results, and `--help`, run as a program."""
 
 from __future__ import annotations
 

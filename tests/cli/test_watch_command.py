@@ -1,4 +1,4 @@
-"""`clipsearch watch` as a user runs it."""
+"""`clipsearch watch`, run as a program."""
 
 from __future__ import annotations
 

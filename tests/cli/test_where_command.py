@@ -1,4 +1,4 @@
-"""`clipsearch where` and `query --where`, as a user runs them."""
+"""`clipsearch where` and `query --where`, run as a program."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A folder and a collection that it was published to give the same answers."""
+"""An index folder and the collection published from it give the same answers."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from odd_photos import DAY, FOLDERS, KEYWORDS, NAMES, PLACES, fill, new_collection
 
+from clipsearch.cluster.collection import open_collection
 from clipsearch.cluster.publish import publish
 from clipsearch.errors import BadRequest, NotIndexed
 from clipsearch.search.copies import find_copies
@@ -24,7 +25,6 @@ from clipsearch.search.question import Limits, Term
 from clipsearch.store.catalogue import Store
 from clipsearch.store.conditions import Circle
 from clipsearch.store.filters import EVERYTHING, FILTERS, ORIENTATIONS, Filter, Size
-from clipsearch.store.opening import open_index
 from clipsearch.store.searchable import Searchable
 
 pytest.importorskip("pymilvus")
@@ -44,7 +44,7 @@ def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     rows = fill(place / "index", place / "photos", request.param)
     published = new_collection(place)
     publish(place / "index", published)
-    with Store.open(place / "index") as folder, open_index(published) as collection:
+    with Store.open(place / "index") as folder, open_collection(published) as collection:
         yield Both(folder, collection, place / "photos", rows)
 
 
@@ -207,5 +207,5 @@ def test_text_needs_ocr_here_too(both: Both, tmp_path: Path) -> None:
         store.commit()
     published = new_collection(tmp_path)
     publish(tmp_path / "index", published)
-    with open_index(published) as collection, pytest.raises(BadRequest, match="no text has been read yet"):
+    with open_collection(published) as collection, pytest.raises(BadRequest, match="no text has been read yet"):
         collection.select(Filter(reads="coffee"))

@@ -1,4 +1,4 @@
-"""A collection that is kept in step with an index."""
+"""Publishing an index to a collection, and updating the collection."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from odd_photos import DIM, fill, new_collection, put
 
 from clipsearch.cluster import milvus
+from clipsearch.cluster.collection import open_collection
 from clipsearch.cluster.collection_rows import escaped, unescaped
 from clipsearch.cluster.publish import publish
 from clipsearch.errors import (
@@ -37,7 +38,6 @@ from clipsearch.models.model import mini
 from clipsearch.paths import Collection
 from clipsearch.store.catalogue import Store
 from clipsearch.store.filters import Filter
-from clipsearch.store.opening import open_index
 from clipsearch.store.photo import Line
 
 pytest.importorskip("pymilvus")
@@ -83,7 +83,7 @@ def test_only_its_owner_can_read_a_folder_of_milvus_lite(index: Path, place: Col
         assert not [path for path in (folder, *folder.rglob("*")) if path.stat().st_mode & 0o077]
         for path in (folder, *folder.rglob("*")):  # as an older version left them
             path.chmod(0o755)
-        with open_index(place):
+        with open_collection(place):
             pass
         assert not [path for path in (folder, *folder.rglob("*")) if path.stat().st_mode & 0o077]
     finally:
@@ -159,7 +159,7 @@ def test_text_that_was_read_later(index: Path, place: Collection) -> None:
         photos = len(store.photos_of([image]))
     assert publish(index, place) == (photos, 0, 120)
     assert_in_step(index, place)
-    with open_index(place) as collection:
+    with open_collection(place) as collection:
         assert collection.lines_of([image]) == {image: [Line("EXIT", 0.125, 0, 1, 1)]}
         assert len(collection.images_in(collection.select(Filter(reads="exit")))) == 1
 
@@ -190,7 +190,7 @@ def set_record(place: Collection, **values: Any) -> None:
 def test_a_collection_of_an_older_format_is_replaced_if_that_is_asked_for(index: Path, place: Collection) -> None:
     publish(index, place)
     set_record(place, format=2, counts=None)
-    for ask in (lambda: open_index(place), lambda: publish(index, place)):
+    for ask in (lambda: open_collection(place), lambda: publish(index, place)):
         with pytest.raises(CollectionOutdated, match="format 2 of an older clipsearch, and must be published again"):
             ask()
     assert publish(index, place, replace=True) == (120, 0, 120)
@@ -220,7 +220,7 @@ def test_a_folder_that_moved(index: Path, place: Collection, tmp_path: Path) -> 
         store.folders.move(store.roots()[0], os.fsencode(tmp_path / "elsewhere"))
         store.commit()
     assert publish(index, place).written == 0
-    with open_index(place) as collection:
+    with open_collection(place) as collection:
         assert [root.path for root in collection.roots()] == [os.fsencode(tmp_path / "elsewhere")]
 
 
@@ -240,7 +240,7 @@ def test_all_photos_are_gone(index: Path, place: Collection) -> None:
         store.prune()
         store.commit()
     assert publish(index, place) == (0, 120, 0)
-    with open_index(place) as collection, pytest.raises(IndexEmpty):
+    with open_collection(place) as collection, pytest.raises(IndexEmpty):
         collection.require_photos()
 
 
@@ -290,10 +290,10 @@ def test_a_collection_of_another_program_is_left_alone(index: Path, place: Colle
 
 def test_there_is_no_collection(place: Collection, tmp_path: Path) -> None:
     with pytest.raises(NoIndex):
-        open_index(place)
+        open_collection(place)
     (tmp_path / "file.db").write_text("nothing")
     with pytest.raises(IndexUnusable):
-        open_index(Collection(tmp_path / "file.db"))
+        open_collection(Collection(tmp_path / "file.db"))
     assert not (tmp_path / "photos.db").exists()
 
 

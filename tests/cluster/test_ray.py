@@ -1,4 +1,4 @@
-"""Embedding on a cluster of Ray: real workers in processes of their own, on this machine."""
+"""Embedding on a Ray cluster, with real worker processes on this machine."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -58,7 +58,7 @@ def _workers_find_the_tests() -> Iterator[None]:
 def one_cluster() -> Iterator[None]:
     """A cluster takes seconds to start and to stop: here, only its workers end with a run."""
 
-    def end(workers: ray.Workers[str], *_: object) -> None:
+    def end(workers: ray.Workers[Any], *_: object) -> None:
         for hand in workers._hands:
             workers._ray.kill(hand.actor)
 
@@ -157,7 +157,7 @@ def test_workers_that_all_die_end_the_run(photos: Path) -> None:
 
 @pytest.mark.usefixtures("one_cluster")
 def test_a_machine_that_does_not_see_the_files_is_named(photos: Path) -> None:
-    with pytest.raises(NotSeen, match=r"jpg is not on the machine .+ as it is here"):
+    with pytest.raises(NotSeen, match=r"jpg on .+ is missing or differs from the one here"):
         run(photos, SeesNothing)
 
 

@@ -1,4 +1,4 @@
-"""What is a copy of a picture: its pixels after resizing, compression or a slight correction, and nothing else."""
+"""Two pictures are copies if they have the same pixels after resizing, compression or a slight correction."""
 
 from __future__ import annotations
 

@@ -500,8 +500,8 @@ def test_south_and_west_are_negative(north: str, east: str, signs: tuple[int, in
 
 @pytest.mark.parametrize(
     "latitude",
-    [(91.0, 0.0, 0.0), (48.0, 51.0), (TiffImagePlugin.IFDRational(1, 0), 0.0, 0.0), (0.0, 0.0, 1e9)],
-    ids=["beyond the pole", "without seconds", "divided by zero", "too many seconds"],
+    [(91.0, 0.0, 0.0), (1.0, 2.0, 3.0, 4.0), (TiffImagePlugin.IFDRational(1, 0), 0.0, 0.0), (0.0, 0.0, 1e9)],
+    ids=["beyond the pole", "four numbers", "divided by zero", "too many seconds"],
 )
 def test_a_place_that_cannot_be_is_no_place(latitude: Any) -> None:
     metadata = decode(saved(asymmetric(), "JPEG", exif=described(latitude=latitude))).metadata

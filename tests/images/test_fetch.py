@@ -1,4 +1,4 @@
-"""Images by URL: only when asked, limited in size and time, and every failure a sentence."""
+"""Images by URL: only on request, limited in size and time, and failing with one sentence."""
 
 from __future__ import annotations
 

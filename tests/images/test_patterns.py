@@ -1,4 +1,4 @@
-"""What an exclude pattern means, and which of them are paths."""
+"""The meaning of exclude patterns, and which of them are taken literally as paths."""
 
 from __future__ import annotations
 

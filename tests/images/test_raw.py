@@ -1,4 +1,4 @@
-"""RAW files. Those of cameras cannot be had here: these are DNGs that say the same in the same way."""
+"""RAW files. Camera files are not available here, so the tests write DNGs with the same structure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decoding in processes that may crash, stall or swell."""
+"""Decoder processes may crash, hang or use too much memory."""
 
 from __future__ import annotations
 
@@ -95,10 +95,8 @@ def test_a_crash_costs_one_file(tmp_path: Path, photo: Path) -> None:
 def test_a_stall_costs_one_file_and_its_time(tmp_path: Path, photo: Path) -> None:
     with Decoders(1, HOW, seconds=3, command=pretend(tmp_path, "time.sleep(60)")) as decoders:
         assert decoders.decode(photo.read_bytes()).metadata.camera == "Camera"
-        began = time.monotonic()
         with pytest.raises(ImageUnusable, match=r"^took longer than 3 s$"):
             decoders.decode(b"bad")
-        assert time.monotonic() - began < 30
         assert decoders.decode(photo.read_bytes()).metadata.camera == "Camera"
 
 
@@ -159,7 +157,6 @@ def test_an_end_does_not_wait_for_a_stalled_file(tmp_path: Path) -> None:
             decoders.decode(b"bad")
         found.append(str(caught.value))
 
-    began = time.monotonic()
     with Decoders(1, HOW, seconds=50, command=pretend(tmp_path, "time.sleep(60)")) as decoders:
         thread = threading.Thread(target=decode_bad)
         thread.start()
@@ -167,8 +164,7 @@ def test_an_end_does_not_wait_for_a_stalled_file(tmp_path: Path) -> None:
             time.sleep(0.01)
         [process] = decoders._all
     thread.join()
-    assert time.monotonic() - began < 30
-    assert found
+    assert found == ["crashed its decoder"]  # and did not take longer than 50 s
     with pytest.raises(ImageUnusable, match=r"^interrupted$"):
         decoders.decode(b"another")
     assert process._process.returncode is not None

@@ -1,4 +1,4 @@
-"""Files that belong to a photo: sidecars, with their changes and keywords, and partners."""
+"""Files that belong to a photo: sidecars, with their changes and keywords, and the other half of a pair."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keywords in XMP, in the documents of other programs: read, added, and taken away again."""
+"""Reading, adding and removing keywords in XMP documents written by other programs."""
 
 from __future__ import annotations
 

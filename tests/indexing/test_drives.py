@@ -1,4 +1,4 @@
-"""Drives that go away: mounted in an indexed folder or as one, before, during and after a scan. They cost no photo."""
+"""Drives that disappear before, during or after a scan cost no photo, wherever they are mounted."""
 
 from __future__ import annotations
 

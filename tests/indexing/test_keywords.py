@@ -1,10 +1,12 @@
-"""Keywords that other programs gave to photos, in them and in the XMP files beside them."""
+"""Keywords that other programs wrote into photos and XMP sidecars."""
 
 from __future__ import annotations
 
 import io
 import json
 import os
+import unicodedata
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -206,3 +208,16 @@ def test_conditions_as_programs_and_people_write_them() -> None:
     assert Filter(keywords="dog").keywords == ("dog",)
     with pytest.raises(BadArgument, match="keyword was given an empty name"):
         Filter(keywords=("dog", ""))
+
+
+def test_accents_may_be_composed_or_not(tmp_path: Path, mini_index: Callable[..., Path]) -> None:
+    for number, form in enumerate(("NFC", "NFD")):
+        path = tmp_path / f"photos/{number}.jpg"
+        path.parent.mkdir(exist_ok=True)
+        SCENES[number].image.save(path)
+        sidecar = with_keywords(None, [unicodedata.normalize(form, "Müller")])
+        path.with_name(f"{number}.jpg.xmp").write_bytes(sidecar)
+    with Store.open(mini_index(tmp_path / "photos")) as store:
+        for form in ("NFC", "NFD"):
+            chosen = store.select(Filter(keywords=unicodedata.normalize(form, "MÜLLER")))
+            assert len(list(store.by_path(chosen))) == 2

@@ -1,4 +1,4 @@
-"""Writing in photos: it is read once, is found by its words, and the rest of the index is as it would be without."""
+"""OCR: each photo is read once, its words are found, and nothing else in the index changes."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ def test_without_the_package_a_sentence_says_what_to_install(
     index = tmp_path / "index"
     update_index(index, [photos], Options(model="mini", ocr=True))
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(BadRequest, match=r"pip install 'clipsearch\[ocr\]'$"):
+    with pytest.raises(BadRequest, match=r"pip install '\.\[ocr\]'$"):
         update_index(tmp_path / "other", [photos], Options(model="mini", ocr=True))
     assert not (tmp_path / "other").exists()
     with pytest.raises(BadRequest, match=r"or give --no-ocr$"):

@@ -1,4 +1,4 @@
-"""Reading, decoding and embedding at once: in order, in bounded memory, each content once."""
+"""The pipeline reads, decodes and embeds in parallel: in order, in bounded memory, each content once."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from clipsearch import threads
-from clipsearch.indexing.pipeline import BATCH_ON_CPU, BATCH_ON_GPU, Pipeline, Stages
+from clipsearch.indexing import pipeline as pipeline_module
+from clipsearch.indexing.pipeline import BATCH_ON_CPU, BATCH_ON_GPU, Pipeline, Stages, commit_regularly
 from clipsearch.indexing.read_file import Contents
 
 
@@ -156,6 +157,23 @@ def test_what_was_not_begun_is_not_done_when_a_run_is_left() -> None:
     with pipeline(Encoder(), counted) as run:
         next(run.run(range(5000)))
     assert len(begun) < 1000
+
+
+# ------------------------------------------------------------------------------------------ commits
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [(0.0, [1, "commit", 2, "commit", "commit", 3, "commit", "commit"]), (1000.0, [1, 2, "commit", 3, "commit"])],
+)
+def test_results_are_committed_regularly_when_idle_and_at_the_end(
+    seconds: float, expected: list[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline_module, "COMMIT_SECONDS", seconds)
+    seen: list[object] = []
+    for result in commit_regularly([1, 2, None, 3], lambda: seen.append("commit")):
+        seen.append(result)  # stored before it is committed
+    assert seen == expected
 
 
 # ------------------------------------------------------------------------------------------ slow files

@@ -1,4 +1,4 @@
-"""A file's contents: read and hashed here, decoded elsewhere and only when they are new."""
+"""A file is read and hashed in this process, and decoded in another only if its contents are new."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An index of an older format is made anew in its place, and not while that would lose photos."""
+"""An index of an older format is rebuilt in place, unless that would lose photos."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Folders leave an index, or are found at another place, and nothing is embedded again."""
+"""Folders are forgotten or get a new path, and nothing is embedded again."""
 
 from __future__ import annotations
 

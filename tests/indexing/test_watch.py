@@ -1,4 +1,4 @@
-"""An index that is kept up to date while its folders change: in a thread, with an encoder that costs nothing."""
+"""Keeping an index up to date while folders change, in a thread and with a free encoder."""
 
 from __future__ import annotations
 

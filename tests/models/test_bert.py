@@ -1,4 +1,4 @@
-"""The text encoders of BERT's family in NumPy against transformers', as open_clip runs them."""
+"""BERT-style text encoders in NumPy, compared with transformers as open_clip runs them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Gemma's kind of tokenizer from a table against the `tokenizers` library."""
+"""The table-driven Gemma tokenizer, compared with the `tokenizers` library."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The convolutional tower in NumPy against timm's."""
+"""The convolutional image tower in NumPy, compared with timm."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Token ids against those of open_clip's `HFTokenizer`, which asks transformers."""
+"""Token ids, compared with open_clip's `HFTokenizer`, which uses transformers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a model's name to its files."""
+"""Resolving the name of a model to its files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The bundled model, and the pictures that it and the tests are measured on."""
+"""The bundled model, and the generated scenes that it is measured and tested with."""
 
 from __future__ import annotations
 

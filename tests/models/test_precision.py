@@ -1,4 +1,4 @@
-"""The choice of a precision: by rates that were measured, and by agreement with fp32."""
+"""Choosing a precision by measured speed and agreement with fp32."""
 
 from __future__ import annotations
 

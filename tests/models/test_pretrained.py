@@ -1,4 +1,4 @@
-"""What open_clip's files say, read without importing it."""
+"""Reading open_clip's model configurations without importing it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SigLIP's towers in NumPy and in torch against open_clip's and timm's."""
+"""SigLIP's towers in NumPy and torch, compared with open_clip and timm."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures of photos whose files may have changed."""
+"""Thumbnails and originals of photos whose files may have changed."""
 
 from __future__ import annotations
 

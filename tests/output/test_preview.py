@@ -1,4 +1,4 @@
-"""Pictures in half blocks; on a terminal that knows more, `tests/cli/test_results.py` asks the real program."""
+"""Previews in half blocks. `tests/cli/test_results.py` tests the terminal protocols."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Copies that are moved away and put back: what may move, what stays, and that nothing is lost whatever happens."""
+"""Moving copies away and back: what may move, what must stay, and that no failure loses a file."""
 
 from __future__ import annotations
 

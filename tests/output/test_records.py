@@ -1,13 +1,15 @@
-"""The JSON, TSV and paths that other programs read. clipsearch/cli/README.md describes them."""
+"""JSON, TSV and paths for other programs, as documented in clipsearch/cli/README.md."""
 
 from __future__ import annotations
 
 import base64
 import json
 import sys
+from collections import Counter
 
 import pytest
 
+from clipsearch.images.left_out import LeftOut
 from clipsearch.images.metadata import Metadata
 from clipsearch.images.scan import Rules
 from clipsearch.indexing.status import OfflinePart, RootStatus, Status
@@ -113,6 +115,8 @@ def test_a_run_of_the_indexer() -> None:
     done.unreadable.append((b"/locked", "permission denied"))
     done.offline.append((b"/gone", Offline.MISSING))
     done.unmatched.append("sub/")
+    done.left_out.add(LeftOut(Counter({".psb": 1, ".ai": 3}), Counter({"#recycle": 2, "\udcff.lrdata": 1})))
+    done.empty.append(b"/none")
     done.precision = "bf16"
     done.disagreed.append(("int8", 0.9971))
     found = json.loads(records.as_json(records.report(done)))
@@ -122,6 +126,15 @@ def test_a_run_of_the_indexer() -> None:
     assert found["skipped_before"] == [{"path": "/old", "reason": "cut"}]
     assert found["unreadable"] == [{"path": "/locked", "reason": "permission denied"}]
     assert found["offline"] == [{"path": "/gone", "reason": "is not there"}]
+    assert found["left_out"] == [
+        {"suffix": ".ai", "files": 3, "remedy": None},
+        {"suffix": ".psb", "files": 1, "remedy": None},
+    ]
+    assert found["skipped_folders"] == [
+        {"name": "#recycle", "folders": 2},
+        {"name": "\ufffd.lrdata", "name_b64": "/y5scmRhdGE=", "folders": 1},
+    ]
+    assert found["empty"] == [{"path": "/none"}]
     assert found["unmatched"] == ["sub/"]
     assert (found["precision"], found["disagreed"]) == ("bf16", [{"precision": "int8", "cosine": 0.9971}])
     assert {"seconds", "stages", "images_per_second", "model"} <= set(found)
@@ -146,6 +159,8 @@ def test_the_status_of_an_index() -> None:
         "search": "exact",
         "offline": [{"path": "/a/l", "reason": "cannot be read", "photos": 2}],
         "skipped": [{"path": "/a/x", "reason": "cut"}],
+        "left_out": [],
+        "skipped_folders": [],
         "images_per_second": {"fp32": 17.5},
         "read": 4,
         "with_text": 1,

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections import Counter
 from datetime import datetime
 from pathlib import Path
 
 import pytest
 from rich.cells import cell_len
 
+from clipsearch.images.left_out import LeftOut
 from clipsearch.images.metadata import Metadata
 from clipsearch.images.scan import Rules
 from clipsearch.indexing.status import OfflinePart, RootStatus, Status
@@ -119,6 +121,19 @@ def test_the_summary_of_a_run() -> None:
     ]
 
 
+def test_a_summary_says_what_was_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("clipsearch.images.kinds._can_read", lambda extra: extra != "video")
+    done = Report(empty=[b"/none"])
+    done.left_out.add(
+        LeftOut(Counter({".mov": 40, ".mts": 812, ".psb": 3, ".jxl": 2}), Counter({"#recycle": 1, "@eaDir": 1200}))
+    )
+    assert list(text.summary(done))[1:] == [
+        "left out: 812 .mts, 40 .mov (install the extra video), 3 .psb, 2 .jxl (run: clipsearch index)",
+        "skipped folders: 1,200 @eaDir, 1 #recycle; to include them, add --hidden",
+        "no photos found in /none",
+    ]
+
+
 def test_a_summary_tells_new_skips_from_old_ones_and_says_what_was_not_seen() -> None:
     done = Report(skipped=[(b"/%d.jpg" % n, "it is cut short") for n in range(12)])
     done.skipped_before += [(b"/old.jpg", "empty")]
@@ -168,6 +183,8 @@ def test_the_status_says_what_is_offline_and_why() -> None:
         "          1  of these in /a/usb  (offline: is not mounted)",
         "  skipped  /a/0: cut",
     ]
+    left_out = LeftOut(Counter({".psb": 3}))
+    assert list(text.status(dataclasses.replace(found, left_out=left_out)))[-2] == "  left out: 3 .psb"
     assert next(text.status(dataclasses.replace(found, size=None, method="HNSW, not exact"))) == (
         "index   /index, search HNSW, not exact"
     )

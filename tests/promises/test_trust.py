@@ -1,4 +1,4 @@
-"""What is promised: nothing is lost by a kill, a fault, a full disk or a damaged file, and photos are only read."""
+"""Guarantees: kills, faults, full disks and damage lose nothing, and photos are only read."""
 
 from __future__ import annotations
 

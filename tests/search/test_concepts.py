@@ -1,4 +1,4 @@
-"""Concepts: the mean of examples, kept beside the index, used in queries as @NAME."""
+"""Concepts: means of example embeddings, stored beside the index, used in queries as @NAME."""
 
 from __future__ import annotations
 

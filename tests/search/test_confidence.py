@@ -1,4 +1,4 @@
-"""How sure a model is: a probability for a photo and a text, whatever else is in the index."""
+"""Confidence: a probability per photo and text that does not depend on the rest of the index."""
 
 from __future__ import annotations
 

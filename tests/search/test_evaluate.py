@@ -1,4 +1,4 @@
-"""`clipsearch eval`: ranks against brute force, and the real program on photos whose captions are known."""
+"""`clipsearch eval`: ranks compared with brute force, and the program on photos with known captions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From terms to hits, with embeddings that are made up or mini's."""
+"""Searching with terms, limits and filters, on synthetic embeddings and on mini's."""
 
 from __future__ import annotations
 

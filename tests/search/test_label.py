@@ -1,4 +1,4 @@
-"""Zero-shot labels: probabilities against a direct computation, templates, and what the command prints."""
+"""Zero-shot labels: probabilities compared with a direct computation, templates, and output."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What people type becomes a question, and a question becomes the command that asks it."""
+"""Parsing what people type into a `Question`, and writing a `Question` as a command."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where in a photo something is: in drawn scenes, whose things have known places, turned and cropped in all ways."""
+"""Locating things in drawn scenes with known positions, rotated and cropped in every way."""
 
 from __future__ import annotations
 

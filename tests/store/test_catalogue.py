@@ -1,4 +1,4 @@
-"""The index on disk, written by one process and read by others, damaged and mended."""
+"""The index on disk: one writer, many readers, damage and repair."""
 
 from __future__ import annotations
 

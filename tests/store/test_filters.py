@@ -1,4 +1,4 @@
-"""How people write dates, sizes and places, and which photos a filter lets through."""
+"""Parsing dates, sizes and places, and the photos that each filter selects."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The document on the format on disk says what the program does."""
+"""FORMAT.md agrees with what the program writes."""
 
 from __future__ import annotations
 

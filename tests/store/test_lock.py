@@ -1,4 +1,4 @@
-"""One process at a time writes to an index, and the others are told which."""
+"""Only one process writes to an index at a time; others are told which."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One segment: its file, its codes, and the products with them."""
+"""A vector segment: its file, its 4-bit codes, and products with them."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def turned(rows: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("dim", [1, 2, 7, 24, 512, 768])
 def test_turning_keeps_products(dim: int) -> None:
     rows = unit_rows(50, dim).astype(np.float32)
-    now = segments.turned(rows)
+    now = segments.rotated(rows)
     np.testing.assert_allclose(now @ now.T, rows @ rows.T, atol=1e-5)
     np.testing.assert_allclose(now, turned(rows.astype(np.float64)), atol=1e-5)
 
@@ -124,7 +124,7 @@ def test_products_with_codes_are_near_those_with_rows_on_every_processor(
         starts = [start for start, _ in scores]
         assert starts == np.cumsum([0, *(len(block) for _, block in scores)])[:-1].tolist()
     found = np.concatenate([block for _, block in near])
-    meant = (centre + (codes + 0.5) * step) @ segments.turned(query[None])[0]
+    meant = (centre + (codes + 0.5) * step) @ segments.rotated(query[None])[0]
     spread = float((rows.astype(np.float64) @ query).std())
     assert np.abs(found - meant).max() < 0.1 * spread  # the query's own numbers are rounded too
     assert np.corrcoef(found, rows.astype(np.float64) @ query)[0, 1] > 0.98

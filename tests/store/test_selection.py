@@ -1,4 +1,4 @@
-"""Which photos a filter lets through, and which folders are not looked at."""
+"""The photos that a filter selects, and the folders that are offline."""
 
 from __future__ import annotations
 

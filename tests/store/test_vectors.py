@@ -1,4 +1,4 @@
-"""Nearest neighbours against brute force, with the segments of vectors in every state."""
+"""Nearest neighbours compared with brute force, with segments in every state."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A damaged index, found and mended."""
+"""Detecting and repairing a damaged index."""
 
 from __future__ import annotations
 

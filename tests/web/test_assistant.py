@@ -1,4 +1,4 @@
-"""What an assistant can ask, by the protocol's own client, once of the real program."""
+"""The MCP server, tested with the official client: in memory, and once as a program."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Connections that ask nothing, or never end what they ask, keep nobody out."""
+"""Idle and slow connections cannot lock other clients out."""
 
 from __future__ import annotations
 

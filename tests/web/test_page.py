@@ -1,4 +1,4 @@
-"""The page in a browser: Debian's Chromium, driven by Playwright, over the real server."""
+"""The page in a browser: Chromium, driven by Playwright, with the real server."""
 
 from __future__ import annotations
 

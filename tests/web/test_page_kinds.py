@@ -1,4 +1,4 @@
-"""The page of an index that has videos, writing and keywords."""
+"""The page with videos, OCR text and keywords."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page's server: it lets no one in but its owner, gives out nothing but photos, and answers as the command does."""
+"""The page's server: access control, what it serves, and that it agrees with the command line."""
 
 from __future__ import annotations
 

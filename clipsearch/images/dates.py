@@ -1,0 +1,110 @@
+"""When a photo was taken, from everything that may say so: EXIF, XMP, IPTC, Takeout, file names, video metadata.
+
+All moments are ISO 8601 in whole seconds, in the local time of the camera: what a clock on the wall showed. Anything
+damaged or impossible is None, so that the next best source is asked.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+_EARLIEST, _LATEST = 1826, 2200  # the oldest surviving photo; a camera whose clock is wrong is still believed
+_EARLIEST_IN_NAME = 1990  # of digits without separators, which may be any number
+
+_EXIF = re.compile(
+    r"(\d{4})[:/. -] ?(\d{1,2})[:/. -] ?(\d{1,2})"  # "2015: 6: 1", "2015:06:01", "2015-06-01"
+    r"(?:[ T]+(\d{1,2})[:.] ?(\d{1,2})(?:[:.] ?(\d{1,2}))?)?(?!\d)"  # no time, or no seconds
+)
+_XMP = re.compile(r"(\d{4})(?:-(\d\d)(?:-(\d\d)(?:[T ](\d\d):(\d\d)(?::(\d\d))?)?)?)?(?![\d:/])")
+_DAY = r"(?P<year>(?:19|20)\d\d)(?P<sep>[-_.]?)(?P<month>0[1-9]|1[0-2])(?P=sep)(?P<day>0[1-9]|[12]\d|3[01])"
+_TIME = r"(?P<hour>[01]\d|2[0-3])(?P<colon>[-_.:]?)(?P<minute>[0-5]\d)(?P=colon)(?P<second>[0-5]\d)(?:\d{1,3})?"
+_BETWEEN = r"(?:[-_ T]|,? (?:at|um|à|a las|alle|om|kl\.?|в) )?"  # macOS and WhatsApp name screenshots in many languages
+_NAMED = re.compile(rf"(?<!\d){_DAY}(?:{_BETWEEN}{_TIME})?(?!\d)")
+_VLC = re.compile(r"(?<!\d)(\d{4})-(\d\d)-(\d\d)-(\d\d)h(\d\d)m(\d\d)s")
+_EPOCH = re.compile(r"(?:FB_IMG_|mmexport|Snapchat-|received_|wx_camera_)(\d{10})(?:\d{3})?(?!\d)")
+_IN_UTC = re.compile(r"PXL_")
+
+
+def exif_time(value: Any) -> str | None:
+    """An EXIF date, as cameras, scanners and editors write it: padded, without seconds, at 24:00:00 or :60."""
+    if isinstance(value, bytes):
+        value = value.decode("ascii", "replace")
+    match = _EXIF.match(value.replace("\0", " ").strip()) if isinstance(value, str) else None
+    return _moment(*match.groups()) if match else None
+
+
+def xmp_time(text: str) -> str | None:
+    """An XMP date, which may be a year or a month alone; its offset is ignored, as the time is the camera's."""
+    match = _XMP.match(text.strip())
+    return _moment(*match.groups()) if match else exif_time(text)
+
+
+def iptc_time(day: str, time: str = "") -> str | None:
+    """IPTC's DateCreated, `19980714`, and TimeCreated, `100000+0000`."""
+    match = re.match(r"(\d{4})-?(\d\d)-?(\d\d)$", day.strip())
+    if not match:
+        return None
+    clock = re.match(r"(\d\d):?(\d\d):?(\d\d)?", time.strip())
+    return _moment(*match.groups(), *(clock.groups() if clock else ()))
+
+
+def unix_time(seconds: Any) -> str | None:
+    """A UNIX timestamp in the local time of this machine; 0 means unknown."""
+    try:
+        moment = datetime.fromtimestamp(int(seconds))
+    except (TypeError, ValueError, OverflowError, OSError):
+        return None
+    return _valid(moment) if int(seconds) else None
+
+
+def name_time(path: bytes | str) -> str | None:
+    """The date that a program put into a file's name: `IMG-20190203-WA0001.jpg`, `Screenshot_20190203-101112.png`.
+
+    A day without a time is its midnight. Pixel phones write UTC.
+    """
+    name = os.path.splitext(os.path.basename(os.fsdecode(path)))[0]
+    if match := _EPOCH.search(name):
+        return unix_time(match[1])
+    if match := _VLC.search(name):
+        return _moment(*match.groups())
+    for match in _NAMED.finditer(name):
+        day = match.group("year", "month", "day")
+        moment = _moment(*day, *(part or "0" for part in match.group("hour", "minute", "second")))
+        is_plausible = int(match["year"]) >= _EARLIEST_IN_NAME or match["sep"]
+        if moment is None or not is_plausible or moment > (datetime.now() + timedelta(days=2)).isoformat():
+            continue
+        if _IN_UTC.match(name) and match["hour"]:
+            return datetime.fromisoformat(moment).replace(tzinfo=UTC).astimezone().replace(tzinfo=None).isoformat()
+        return moment
+    return None
+
+
+def first(candidates: Iterable[tuple[str, str | None]]) -> tuple[str | None, str | None]:
+    """The first moment that is known, and the name of its source."""
+    for source, moment in candidates:
+        if moment is not None:
+            return moment, source
+    return None, None
+
+
+def _moment(*parts: str | None) -> str | None:
+    """A moment of year, month, day, hour, minute and second, each of which may be missing."""
+    year, month, day, hour, minute, second = [int(part) if part else None for part in (*parts, *(None,) * 6)[:6]]
+    if not year:
+        return None
+    try:
+        start = datetime(year, month if month is not None else 1, day if day is not None else 1)
+    except ValueError:
+        return None
+    hour, minute, second = hour or 0, minute or 0, second or 0
+    if (hour, minute, second) > (24, 0, 0) or minute > 59 or second > 60:
+        return None
+    return _valid(start + timedelta(hours=hour, minutes=minute, seconds=second)) if year <= _LATEST else None
+
+
+def _valid(moment: datetime) -> str | None:
+    return moment.isoformat(timespec="seconds") if _EARLIEST <= moment.year <= _LATEST else None
