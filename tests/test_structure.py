@@ -26,7 +26,7 @@ LAYERS = [
 # Who may import a library: a module, or all of a folder.
 OWNERS = {
     "torch": {"models/torch_towers", "models/encoders", "models/weights"},
-    "open_clip": {"models/encoders"},
+    "open_clip": {"models/encoders", "models/pretrained"},
     "numkong": {"store/segments"},
     "faiss": {"store/segments"},
     "pymilvus": {"cluster/milvus", "cluster/collection_rows"},

@@ -1,17 +1,16 @@
-"""open_clip's model configurations and its table of weights, read without importing open_clip, which takes 3 s."""
+"""open_clip's model configurations and its table of weights, without importing open_clip, which takes 3 s."""
 
 from __future__ import annotations
 
 import functools
-import importlib
 import importlib.util
 import json
-import sys
-import types
 from pathlib import Path
 from typing import Any
 
 from clipsearch.errors import DownloadFailed, ModelUnknown, first_line
+
+_TABLE = Path(__file__).with_name("pretrained.json")
 
 
 def open_clip_folder() -> Path:
@@ -37,19 +36,17 @@ def builtin_config(architecture: str) -> dict[str, Any]:
 
 def all_weights() -> list[tuple[str, str]]:
     """Every (architecture, tag) pair with downloadable weights."""
-    pairs: list[tuple[str, str]] = _table().list_pretrained()
-    return pairs
+    return [(architecture, tag) for architecture, tags in _table().items() for tag in tags]
 
 
 def tags(architecture: str) -> list[str]:
     """The tags of an architecture's downloadable weights; empty if it has none."""
-    found: list[str] = _table().list_pretrained_tags_by_model(architecture)
-    return found
+    return list(_table().get(architecture, ()))
 
 
 def weights_of(architecture: str, tag: str) -> dict[str, Any]:
     """Where to download weights (`hf_hub` or `url`) and how to preprocess images for them. Raises `ModelUnknown`."""
-    described: dict[str, Any] = _table().get_pretrained_cfg(architecture, tag)
+    described = _table().get(architecture, {}).get(tag.lower().replace("-", "_"))
     if not described:
         raise ModelUnknown(f"{architecture} has no weights {tag!r}; choose from {', '.join(tags(architecture))}")
     return described
@@ -57,8 +54,10 @@ def weights_of(architecture: str, tag: str) -> dict[str, Any]:
 
 def download(url: str) -> Path:
     """Weights from a URL rather than the Hugging Face Hub, via open_clip's own cache. Raises `DownloadFailed`."""
+    from open_clip.pretrained import download_pretrained_from_url
+
     try:
-        return Path(_table().download_pretrained_from_url(url))
+        return Path(download_pretrained_from_url(url))
     except Exception as error:  # network and disk errors have no common base class
         raise DownloadFailed(f"{url} could not be downloaded: {first_line(error)}") from error
 
@@ -68,19 +67,7 @@ def _config_folder() -> Path:
 
 
 @functools.cache
-def _table() -> Any:
-    """The module `open_clip.pretrained`, imported under another package name so that `open_clip/__init__` never runs.
-
-    It also imports `safetensors.torch`, and with it torch, but works without. A None in `sys.modules` makes that import
-    fail.
-    """
-    package = types.ModuleType("clipsearch._open_clip")
-    package.__path__ = [str(open_clip_folder())]
-    sys.modules[package.__name__] = package
-    modules: dict[str, types.ModuleType | None] = sys.modules  # type: ignore[assignment]
-    hidden = modules.setdefault("safetensors.torch", None) is None
-    try:
-        return importlib.import_module(f"{package.__name__}.pretrained")
-    finally:
-        if hidden:
-            del modules["safetensors.torch"]
+def _table() -> dict[str, dict[str, dict[str, Any]]]:
+    """Weights by architecture and tag: `open_clip.pretrained` of the version that the file names."""
+    table: dict[str, dict[str, dict[str, Any]]] = json.loads(_TABLE.read_text(encoding="utf-8"))["weights"]
+    return table

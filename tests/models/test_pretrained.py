@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
 import pytest
 
 from clipsearch.errors import ModelUnknown
-from clipsearch.models.pretrained import all_weights, builtin_architectures, builtin_config, weights_of
+from clipsearch.models.pretrained import _TABLE, all_weights, builtin_architectures, builtin_config, weights_of
 
 
-def test_the_tables_of_weights_are_open_clips() -> None:
+def test_the_table_of_weights_is_open_clips() -> None:
     import open_clip
 
-    assert all_weights() == open_clip.list_pretrained()
-    assert weights_of("ViT-B-32", "openai") == open_clip.get_pretrained_cfg("ViT-B-32", "openai")
+    table = json.loads(_TABLE.read_text())
+    if open_clip.__version__ == table["open_clip"]:
+        assert all_weights() == open_clip.list_pretrained()
+    for architecture, tag in all_weights():
+        ours = weights_of(architecture, tag)
+        assert ours == json.loads(json.dumps(open_clip.get_pretrained_cfg(architecture, tag))), (architecture, tag)
+    assert weights_of("ViT-B-32", "LAION2b-s34b-b79k") == weights_of("ViT-B-32", "laion2b_s34b_b79k")
+    with pytest.raises(ModelUnknown, match="choose from "):
+        weights_of("ViT-B-32", "nothing")
 
 
 def test_a_builtin_architecture_has_open_clips_configuration() -> None:
