@@ -207,7 +207,7 @@ def test_filters_as_the_command_has_them(look: Callable[..., Any], many: Path) -
     page.get_by_label("Taken from").press("Enter")
     expect(page.locator("#command")).to_contain_text("--after 2019 --camera 'Camera 3' --orientation portrait")
     expect(page.locator(".filter")).to_have_count(3)
-    page.get_by_label("Near").fill("nonsense")
+    page.get_by_label("Near").fill("95, 200")
     page.get_by_label("Near").press("Enter")
     expect(page.get_by_role("alert")).to_contain_text("is not a valid place")
     page.get_by_role("button", name="Clear filters").click()
