@@ -1,4 +1,4 @@
-"""How many examples Hypothesis draws: a fifth of the count in the test, or with CLIPSEARCH_EXAMPLES=all, all of them."""
+"""How many examples Hypothesis draws: a fifth of the number in the test, or all with CLIPSEARCH_EXAMPLES=all."""
 
 from __future__ import annotations
 
