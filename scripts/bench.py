@@ -303,12 +303,12 @@ def publish(args: argparse.Namespace) -> Figures:
     ours, _, _ = _filled(args, 20_000, with_peers=False)
     collection = args.work / "published.db"
 
-    def anew() -> Cost:
+    def publish_all() -> Cost:
         shutil.rmtree(collection, ignore_errors=True)
         return run(clipsearch("publish", collection, "--index", ours))
 
     runs: dict[str, Callable[..., Cost]] = {
-        "all photos": anew,
+        "all photos": publish_all,
         "no changes": lambda: run(clipsearch("publish", collection, "--index", ours)),
         "query the collection": lambda: run(clipsearch("query", f"a cat at {time.time()}", "--index", collection)),
         "query the folder": lambda: run(clipsearch("query", f"a cat at {time.time()}", "--index", ours)),

@@ -24,9 +24,13 @@ def clip(
     rotation: int = 0,
     metadata: dict[str, str] | None = None,
     pix_fmt: str = "yuv420p",
+    form: str | None = None,
 ) -> Path:
-    """A video that shows each picture for so many seconds, a key frame every `keys` frames."""
-    with av.open(str(path), "w") as container:
+    """A video that shows each picture for so many seconds, a key frame every `keys` frames.
+
+    `form` is the container, by default that of the suffix.
+    """
+    with av.open(str(path), "w", format=form) as container:
         container.metadata.update(metadata or {})
         stream: Any = container.add_stream(codec, rate)
         stream.width, stream.height = SIZE

@@ -155,8 +155,8 @@ def index(
 
     --exclude takes a path literally if it exists and is absolute or starts with ./, ../ or ~. Anything else is a
     .gitignore pattern, in which a leading / means the top of an indexed folder. Repeat --exclude for several patterns;
-    '' clears them. --no-hidden also skips @eaDir and node_modules. --ray starts Ray on this machine, --ray=HOST:PORT
-    uses a running cluster.
+    '' clears them. --no-hidden also skips trash, snapshots and previews, such as #recycle, #snapshot and @eaDir.
+    --ray starts Ray on this machine, --ray=HOST:PORT uses a running cluster.
 
     Examples:
       clipsearch index ~/Pictures

@@ -27,6 +27,7 @@ from clipsearch.cluster.collection_filter import (
 from clipsearch.cluster.collection_rows import OF_PHOTO, escaped, lines_of, photo_of, root_of, unescaped
 from clipsearch.cluster.milvus import MOST, Address, Record, explained, quoted
 from clipsearch.errors import IndexUnusable, NoCollection
+from clipsearch.images.left_out import LeftOut
 from clipsearch.paths import Collection, join, relative_to, spellings
 from clipsearch.store.conditions import Circle, box_of, kilometres
 from clipsearch.store.drives import Away, Offline, Presence, why_unreachable
@@ -99,8 +100,8 @@ class PublishedIndex(Searchable):
         with explained(self._address):
             kind = self._client.describe_index(self._address.name, "row")["index_type"]
         method = "FLAT, exact" if kind == "FLAT" else f"{kind}, not exact"
-        embeddings, distinct, *read = self._record.counts
-        return Summary(embeddings, distinct, milvus.size(self._address), method, [], [], *read)
+        embeddings, distinct, read, with_text = self._record.counts
+        return Summary(embeddings, distinct, milvus.size(self._address), method, [], [], read, with_text, LeftOut())
 
     # -------------------------------------------------------------------------------- folders and files
 

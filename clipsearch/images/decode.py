@@ -6,15 +6,17 @@ import contextlib
 import functools
 import io
 import math
+import re
 import threading
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from PIL import ExifTags, Image, ImageFile, ImageOps, PngImagePlugin, UnidentifiedImageError
 
-from clipsearch.errors import ImageUnusable, SidecarUnusable, first_line
+from clipsearch.errors import BadRequest, ImageUnusable, SidecarUnusable, first_line
+from clipsearch.extras import needs
 from clipsearch.images.colour import code_points, in_srgb, with_profile
-from clipsearch.images.kinds import may_be_raw
+from clipsearch.images.kinds import is_jxl, may_be_raw
 from clipsearch.images.metadata import Metadata, metadata_of, original_time
 
 # The limit against decompression bombs; 2 ** 28 is above the largest phone sensors (200 MP). Pillow's own limit is
@@ -74,7 +76,7 @@ def decode(data: bytes, short_side: int | None = None, background: str = "white"
 def _reason(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError | SyntaxError):
         return "not an image that can be read"
-    is_jargon = "decoder error" in str(error)  # "decoder error -2"
+    is_jargon = re.search("decoder error|libjxl", str(error))  # "decoder error -2"
     return "damaged image data" if is_jargon else first_line(error)[:120]
 
 
@@ -109,6 +111,8 @@ def _decode(data: bytes, short_side: int | None, background: str) -> Decoded:
         return Decoded(image, _with_facts(metadata_of(exif, width, height), exif, packets, None))
     if data[4:8] == b"ftyp":
         _register_heif()
+    elif is_jxl(data):
+        _register_jxl()
     with Image.open(io.BytesIO(data)) as image:
         if image.format == "TIFF":
             _skip_thumbnail(image)
@@ -237,6 +241,15 @@ def _has_turn_box(data: bytes) -> bool:
             break
         at += length
     return False
+
+
+@functools.cache
+def _register_jxl() -> None:
+    try:
+        with needs("jxl"):
+            import pillow_jxl  # noqa: F401  # registers itself
+    except BadRequest as error:
+        raise ImageUnusable(str(error)) from None
 
 
 def _upright(image: Image.Image, orientation: Any) -> Image.Image:

@@ -8,31 +8,47 @@ import re
 
 from clipsearch.extras import is_installed
 
-# File types by suffix.
+# File types by suffix, as in --type.
 TYPES = {
     name: tuple(suffixes.split())
     for name, suffixes in {
-        "jpeg": ".jpg .jpeg .jpe .jfif",
+        # .jps and .mpo are stereo cameras' pairs, of which the first is shown; .insp are Insta360's panoramas.
+        "jpeg": ".jpg .jpeg .jpe .jfif .mpo .jps .insp",
         "png": ".png .apng",
         "gif": ".gif",
         "webp": ".webp",
         "tiff": ".tif .tiff",
-        "bmp": ".bmp",
+        "bmp": ".bmp .dib",
         "heic": ".heic .heif .hif",
         "avif": ".avif",
-        "jp2": ".jp2",
-        "pnm": ".ppm .pgm",
+        "jp2": ".jp2 .j2k .j2c .jpc .jpf .jpx",
+        "jxl": ".jxl",
+        "psd": ".psd",  # by the composite that Photoshop saves with the layers
+        "pnm": ".ppm .pgm .pbm .pnm",
         "tga": ".tga",
-        "video": ".mp4 .m4v .mov .mkv .webm .avi",
-        "raw": ".cr2 .cr3 .nef .arw .dng .raf .rw2 .orf .pef",
+        "video": ".mp4 .m4v .mov .mkv .webm .avi"
+        " .3gp .3gpp .3g2"  # older phones
+        " .mts .m2ts .m2t .ts .mod .tod .dv .mxf"  # camcorders
+        " .mpg .mpeg .mpe .m2v .vob"  # older cameras and DVDs
+        " .wmv .asf .flv .f4v .divx .ogv .ogm"  # computers and the web
+        " .qt .insv .360",  # MOV or MP4 under other names; the last two from 360-degree cameras
+        # Canon, Nikon, Sony, Adobe, Fujifilm, Panasonic, Olympus, Pentax, as cameras write them today
+        "raw": ".cr2 .cr3 .nef .arw .dng .raf .rw2 .orf .pef"
+        " .crw .nrw .sr2 .srf .srw .mrw .x3f .rwl .erf"  # older ones; Samsung, Minolta, Sigma, Leica, Epson
+        " .kdc .dcr .k25 .3fr .fff .iiq .mef .mos .gpr",  # Kodak, Hasselblad, Phase One, Mamiya, Leaf, GoPro
     }.items()
 }
-_RAW, _VIDEO = (tuple(suffix.encode() for suffix in TYPES[name]) for name in ("raw", "video"))
-SUFFIXES = frozenset(suffix.encode() for suffixes in TYPES.values() for suffix in suffixes)
+_SUFFIXES_OF = {name: tuple(suffix.encode() for suffix in suffixes) for name, suffixes in TYPES.items()}
+_RAW, _VIDEO, _JXL = (_SUFFIXES_OF[name] for name in ("raw", "video", "jxl"))
+SUFFIXES = frozenset(suffix for suffixes in _SUFFIXES_OF.values() for suffix in suffixes)
+# Suffixes of videos that other files have too: TypeScript and translations, modules of all kinds, data, 3D scans.
+_SHARED = (b".ts", b".mts", b".mod", b".dv", b".tod", b".360", b".asf", b".vob")
 
 HEAD = 16  # bytes from the start of a file that identify every type below
 
-RAW_NOT_TIFF = rb"....ftypcrx |FUJIFILMCCD-RAW|IIU\0|IIR[OS]|MMOR"  # CR3, RAF, RW2, ORF
+# CR3, RAF, RW2 and RWL, ORF, CRW, MRW, X3F
+RAW_NOT_TIFF = rb"....ftypcrx |FUJIFILMCCD-RAW|IIU\0|IIR[OS]|MMOR|II....HEAPCCDR|\0MRM|FOVb"
+_IS_JXL = re.compile(rb"\xff\x0a|\0\0\0\x0cJXL \r\n\x87\n")
 _MAY_BE_RAW = re.compile(rb"II\*\0|MM\0\*|" + RAW_NOT_TIFF, re.DOTALL)
 _PHOTO = re.compile(
     rb"\xff\xd8\xff"  # JPEG
@@ -44,10 +60,18 @@ _PHOTO = re.compile(
     rb"|....ftyp(?:hei[cxms]|hev[cxms]|mif1|msf1|avi[fs])"  # HEIC, AVIF
     rb"|\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51"  # JPEG 2000
     rb"|P[2356]\s+[\d#]"  # PGM, PPM
+    rb"|\0\0\0\x0cJXL \r\n\x87\n"  # JPEG XL in a container; without one, two bytes say too little
+    rb"|8BPS\0\x01"  # PSD
     # TGA has no signature: check for a colour map flag, a known type and a size that is not zero.
     rb"|.(?:\0[\x02\x03\x0a\x0b]\0{5}|\x01[\x01\x09]....[\x0f\x10\x18\x20])....(?!\0\0)..(?!\0\0)..|" + RAW_NOT_TIFF,
     re.DOTALL,
 )
+# Text, perhaps padded with zeros as a title; compressed files.
+_NO_VIDEO = re.compile(
+    rb"(?:\xef\xbb\xbf)?(?:[\t\n\r\f\x20-\x7e]|[\xc2-\xf4][\x80-\xbf]{0,3})+\0*|(?:\xff\xfe|\xfe\xff|\x1f\x8b|PK\x03\x04).*",
+    re.DOTALL,
+)
+_VIDEO_IN_TEXT = re.compile(rb"....(?:ftyp|moov|mdat|free|wide|skip)|RIFF....AVI |FLV\x01|OggS\0", re.DOTALL)
 _BROWSER_IMAGES = {
     "image/jpeg": rb"\xff\xd8\xff",
     "image/png": rb"\x89PNG\r\n\x1a\n",
@@ -80,14 +104,27 @@ def kind_of(path: bytes) -> str | None:
     return "still" if suffix in SUFFIXES or not suffix else None
 
 
+def extra_for(path: bytes) -> str | None:
+    """The extra that files with this suffix need and that is not installed."""
+    suffix = os.path.splitext(path)[1].lower()
+    needed = "video" if suffix in _VIDEO else "jxl" if suffix in _JXL else None
+    return needed if needed is not None and not _can_read(needed) else None
+
+
 def is_unsupported(path: bytes) -> bool:
-    """Whether this is a video, by its suffix, and video support is not installed."""
-    return is_video_name(path) and not _can_read_videos()
+    """Whether files with this suffix need an extra that is not installed."""
+    return extra_for(path) is not None
 
 
 @functools.cache
-def _can_read_videos() -> bool:
-    return is_installed("video")
+def _can_read(extra: str) -> bool:
+    return is_installed(extra)
+
+
+def needs_a_look(path: bytes) -> bool:
+    """Whether the name alone does not say that this is a photo or a video, so that `begins_right` has to decide."""
+    suffix = os.path.splitext(path)[1].lower()
+    return not suffix or suffix in _SHARED
 
 
 # ------------------------------------------------------------------------------------------ first bytes
@@ -98,9 +135,25 @@ def looks_like_a_photo(head: bytes) -> bool:
     return _PHOTO.match(head) is not None
 
 
+def begins_right(path: bytes, head: bytes) -> bool:
+    """Whether the first `HEAD` bytes go with the name: a `.ts` file may be a video or a program's source.
+
+    Damaged videos are not told from sound ones; decoding them does.
+    """
+    suffix = os.path.splitext(path)[1].lower()
+    if not suffix:
+        return looks_like_a_photo(head)
+    return suffix not in _SHARED or not _NO_VIDEO.fullmatch(head) or _VIDEO_IN_TEXT.match(head) is not None
+
+
 def may_be_raw(head: bytes) -> bool:
     """False rules out a RAW file. Some are TIFFs, so True has to be checked with `raw.is_raw`."""
     return _MAY_BE_RAW.match(head) is not None
+
+
+def is_jxl(head: bytes) -> bool:
+    """Whether a file begins like a JPEG XL."""
+    return _IS_JXL.match(head) is not None
 
 
 def browser_image_type(head: bytes) -> str | None:

@@ -14,7 +14,17 @@ from enum import StrEnum
 from typing import NamedTuple, Protocol
 
 from clipsearch.errors import reason
-from clipsearch.images.kinds import HEAD, SUFFIXES, is_raw_name, is_unsupported, is_video_name, looks_like_a_photo
+from clipsearch.images.discarded import Discarded, contents_of
+from clipsearch.images.kinds import (
+    HEAD,
+    SUFFIXES,
+    begins_right,
+    is_raw_name,
+    is_unsupported,
+    is_video_name,
+    needs_a_look,
+)
+from clipsearch.images.left_out import LeftOut, missed_suffix
 from clipsearch.images.patterns import compile_pattern, nfc
 from clipsearch.images.read import read_head
 from clipsearch.images.siblings import XmpNames, is_xmp_name, sidecar_token
@@ -25,7 +35,6 @@ BROKEN_LINK = "broken link"
 _CTIME_IS_CHANGE = os.name != "nt"  # on Windows it is the creation time
 _MAX_SQLITE_INTEGER = 2**63 - 1  # some file systems have times beyond the year 2262
 _UNKNOWN = (0, 0)  # identity of a folder on a file system without inodes
-_NOT_PHOTOS = frozenset({b"@eaDir", b"node_modules"})  # Synology's thumbnails, JavaScript packages
 
 
 # ------------------------------------------------------------------------------------------ rules
@@ -54,25 +63,36 @@ class Setting(StrEnum):
     VIDEO = "video"
 
 
-class Exclusions:
-    """Applies the rules of a root to paths below it. `matched` collects the patterns that matched something."""
+Rule = Setting | Discarded | str  # a pattern is a plain text
 
-    def __init__(self, rules: Rules) -> None:
+
+class Exclusions:
+    """Applies the rules of a root to paths below it.
+
+    `matched` collects the patterns that matched something, `left_out` what a scan did not look at.
+    """
+
+    def __init__(self, rules: Rules, root: bytes) -> None:
         self.matched: set[str] = set()
-        self._rules = rules
+        self.left_out = LeftOut()
+        self._rules, self._root_name = rules, os.path.basename(root)
         self._patterns = [pattern for pattern in map(compile_pattern, rules.exclude) if pattern is not None]
 
-    def rule_for(self, path: bytes) -> Setting | str | None:
+    def rule_for(self, path: bytes) -> Rule | None:
         """The setting or pattern that excludes a path or a folder above it, if any. A folder's path ends in "/"."""
         ends = [n + 1 for n, byte in enumerate(path) if byte == ord("/")] + [len(path)]
         return next((rule for end in ends if (rule := self.own_rule(path[:end])) is not None), None)
 
-    def own_rule(self, path: bytes) -> Setting | str | None:
+    def own_rule(self, path: bytes) -> Rule | None:
         """As `rule_for`, without the folders above the path."""
-        name = path.rstrip(b"/").rpartition(b"/")[2]
-        if not self._rules.hidden and (name.startswith(b".") or name in _NOT_PHOTOS):
-            return Setting.HIDDEN
-        found: Setting | str | None = _excluded_kind(path, self._rules)
+        above, _, name = path.rstrip(b"/").rpartition(b"/")
+        if not self._rules.hidden:
+            parent = above.rpartition(b"/")[2] or self._root_name
+            if path.endswith(b"/") and (contents := contents_of(name, parent)) is not None:
+                return contents
+            if name.startswith(b"."):
+                return Setting.HIDDEN
+        found: Rule | None = _excluded_kind(path, self._rules)
         if found:
             return found
         if self._patterns:
@@ -87,7 +107,7 @@ class Exclusions:
 
 
 def may_be_a_photo(path: bytes, rules: Rules) -> bool:
-    """Whether the name of a file may be a photo's; without a suffix, its first bytes decide."""
+    """Whether the name of a file may be a photo's; `kinds.begins_right` decides where it is not clear."""
     suffix = os.path.splitext(path)[1].lower()
     if _excluded_kind(path, rules) or is_unsupported(path):
         return False
@@ -104,7 +124,7 @@ class Overlooked:
     """Tells existing files that a scan of a root skips from those that it should have found."""
 
     def __init__(self, root: bytes, rules: Rules) -> None:
-        self._root, self._rules, self._exclusions = root, rules, Exclusions(rules)
+        self._root, self._rules, self._exclusions = root, rules, Exclusions(rules, root)
         self._listings: dict[bytes, frozenset[bytes]] = {}
 
     def __call__(self, path: bytes) -> bool:
@@ -113,8 +133,8 @@ class Overlooked:
         On a disk that ignores case, a file still exists under its old name when only the case has changed.
         """
         full_path = os.path.join(self._root, path)
-        is_named = os.path.splitext(path)[1] or looks_like_a_photo(read_head(full_path, HEAD))
-        if self._exclusions.rule_for(path) or not (is_named and may_be_a_photo(path, self._rules)):
+        is_other = needs_a_look(path) and not begins_right(path, read_head(full_path, HEAD))
+        if self._exclusions.rule_for(path) or is_other or not may_be_a_photo(path, self._rules):
             return True
         folder = self._root
         *above, name = path.split(b"/")
@@ -210,12 +230,12 @@ def scan(
 ) -> Iterator[FoundFile | Unreadable]:
     """Yield the photos below `root/under` in bytewise order of their paths relative to `root`.
 
-    Skips hidden files and folders, `@eaDir` and `node_modules` unless `rules.hidden`. Follows links to files; follows
-    links to folders only with `rules.follow_links`, and never into a folder that contains them. `exclusions` default to
-    those of the rules.
+    Without `rules.hidden`, skips hidden files and folders, and folders that are not the library (`images.discarded`).
+    Follows links to files; follows links to folders only with `rules.follow_links`, and never into a folder that
+    contains them. `exclusions` default to those of the rules.
     """
     rules = rules or Rules()
-    exclusions = exclusions or Exclusions(rules)
+    exclusions = exclusions or Exclusions(rules, root)
     parts = under.split(b"/") if under else []
     above = tuple(_identity(os.path.join(root, *parts[:depth])) for depth in range(len(parts)))
     # Listings of the open folders, outermost first, each with the identities of the folders on the way.
@@ -231,16 +251,17 @@ def scan(
             if identity in above and identity != _UNKNOWN:
                 continue
             try:
-                listed = _list(root, folder, rules, exclusions)
+                listed, left_out = _list(root, folder, rules, exclusions)
                 if _identity(os.path.join(root, folder)) != identity:  # listing it may have mounted it
                     identity = _identity(os.path.join(root, folder))
-                    listed = _list(root, folder, rules, exclusions)
+                    listed, left_out = _list(root, folder, rules, exclusions)
             except OSError as error:
                 yield Unreadable(folder, reason(error))
                 continue
             if _identity(os.path.join(root, folder)) != identity:
                 yield Unreadable(folder, "mounted or unmounted while it was listed")
                 continue
+            exclusions.left_out.add(left_out)
             stack.append((iter(listed), (*above, identity)))
         elif (item := _look_at(found.path, found.entry)) is not None:
             if isinstance(item, FoundFile):
@@ -249,9 +270,12 @@ def scan(
             yield item
 
 
-def _list(root: bytes, folder: bytes, rules: Rules, exclusions: Exclusions) -> list[_Entry]:
-    """The photos and folders in a folder, in order. With its final "/", a folder's path sorts where its files do."""
-    found, names, sidecars = [], [], {}
+def _list(root: bytes, folder: bytes, rules: Rules, exclusions: Exclusions) -> tuple[list[_Entry], LeftOut]:
+    """The photos and folders in a folder, in order, and what is left out.
+
+    With its final "/", a folder's path sorts where its files do.
+    """
+    found, names, sidecars, left_out = [], [], {}, LeftOut()
     with list_folder(os.path.join(root, folder)) as entries:
         for entry in entries:
             if is_xmp_name(entry.name) and not _is_folder(entry, follow_links=True):
@@ -260,23 +284,41 @@ def _list(root: bytes, folder: bytes, rules: Rules, exclusions: Exclusions) -> l
             names.append(entry.name)
             path = folder + b"/" + entry.name if folder else entry.name
             is_folder = _is_folder(entry, rules.follow_links)
-            if exclusions.own_rule(path + b"/" if is_folder else path) is not None:
+            if (rule := exclusions.own_rule(path + b"/" if is_folder else path)) is not None:
+                if isinstance(rule, Discarded) and rule is not Discarded.INTERNAL:
+                    left_out.folders[_name_of_skipped(entry.name, folder or root)] += 1
                 continue
-            if may_be_a_photo(entry.name, rules) and (os.path.splitext(entry.name)[1] or _is_file(entry)):
-                found.append(_Entry(path, entry))
+            if may_be_a_photo(entry.name, rules):
+                if not needs_a_look(entry.name) or _is_file(entry):
+                    found.append(_Entry(path, entry))
+            elif (suffix := missed_suffix(entry.name)) and _is_file(entry) and _begins_right(entry):
+                left_out.files[suffix] += 1
             if is_folder:
                 found.append(_Entry(path + b"/", entry))
     found.sort(key=lambda item: item.path)
     if not sidecars:
-        return found
+        return found, left_out
     of = XmpNames(sidecars, names)
-    return [item._replace(sidecars=[sidecars[name] for name in of.of(os.path.basename(item.path))]) for item in found]
+    found = [item._replace(sidecars=[sidecars[name] for name in of.of(os.path.basename(item.path))]) for item in found]
+    return found, left_out
+
+
+def _name_of_skipped(name: bytes, parent: bytes) -> str:
+    """A folder's name; for one that is skipped as part of a library, the library's."""
+    return os.fsdecode(name if contents_of(name, b"") is not None else os.path.basename(parent))
+
+
+def _begins_right(entry: os.DirEntry[bytes]) -> bool:
+    try:
+        return not needs_a_look(entry.name) or begins_right(entry.name, read_head(entry.path, HEAD))
+    except OSError:
+        return False
 
 
 def _look_at(path: bytes, entry: os.DirEntry[bytes]) -> FoundFile | Unreadable | None:
     try:
         status = entry.stat()
-        if not os.path.splitext(path)[1] and not looks_like_a_photo(read_head(entry.path, HEAD)):
+        if needs_a_look(path) and not begins_right(path, read_head(entry.path, HEAD)):
             return None
     except OSError as error:
         missing = isinstance(error, FileNotFoundError)

@@ -46,7 +46,10 @@ _STEP = 100.0  # the quantization step (`likeness.likeness_of`) of a JPEG as str
 _SAME_TIME = 0.01  # seconds
 _PATIENCE = 40.0  # seconds of work, after which the frames found so far have to do; half of it, for keyframes only
 # The contents of a file could make FFmpeg open a playlist of other files or URLs.
-_FILES_ONLY = {"format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi", "protocol_whitelist": "file"}
+_FILES_ONLY = {
+    "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,asf,flv,ogg,dv,mxf",
+    "protocol_whitelist": "file",
+}
 
 _TURNS = {  # by the signs of a display matrix: x' = ax + cy, y' = bx + dy
     (1, 0, 0, 1): None,

@@ -85,7 +85,7 @@ class DeletionCheck:
 
     def __init__(self, store: Store, root: Root, pruned: frozenset[int]) -> None:
         self._store, self._root, self._pruned = store, root, pruned
-        self._overlooked, self._exclusions = Overlooked(root.path, root.rules), Exclusions(root.rules)
+        self._overlooked, self._exclusions = Overlooked(root.path, root.rules), Exclusions(root.rules, root.path)
         self._refresh()
 
     def _refresh(self) -> None:

@@ -6,7 +6,8 @@ import os
 from collections.abc import Sequence
 
 from clipsearch.errors import BadRequest, FolderOffline, ImageUnusable, counted
-from clipsearch.images.kinds import is_unsupported, is_video_name
+from clipsearch.extras import missing
+from clipsearch.images.kinds import extra_for, is_video_name
 from clipsearch.images.read import content_hash, read, video_hash
 from clipsearch.indexing import model_choice, roots
 from clipsearch.indexing.drives import DeletionCheck, prunable_drives
@@ -73,8 +74,8 @@ def _problem(path: bytes, report: Report) -> str:
     for place, why in [*report.skipped, *report.unreadable]:
         if relative_to(path, place) is not None:
             return f"cannot be read ({why})"
-    if is_unsupported(path):
-        return "cannot be read without video support"
+    if extra := extra_for(path):
+        return f"cannot be read ({missing(extra)})"
     return "was missing during the rebuild"
 
 

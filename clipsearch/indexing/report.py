@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from clipsearch.images.left_out import LeftOut
 from clipsearch.store.catalogue import Offline
 
 
@@ -37,6 +38,8 @@ class Report:
     sidecars_ignored: list[tuple[bytes, str]] = field(default_factory=list)  # of new and changed photos
     offline: list[tuple[bytes, Offline]] = field(default_factory=list)  # folders and drives; photos stay in the index
     unmatched: list[str] = field(default_factory=list)  # exclude patterns that matched nothing
+    left_out: LeftOut = field(default_factory=LeftOut)
+    empty: list[bytes] = field(default_factory=list)  # folders without a single photo
     precision: str | None = None  # None if nothing was embedded
     disagreed: list[tuple[str, float]] = field(default_factory=list)  # rejected precisions, with their cosine to fp32
     seconds: float = 0.0

@@ -6,6 +6,7 @@ import os
 from collections.abc import Collection, Iterable, Sequence
 
 from clipsearch.errors import BadRequest, FolderOffline
+from clipsearch.images.discarded import Discarded
 from clipsearch.images.patterns import patterns_below
 from clipsearch.images.scan import Exclusions, Rules, Setting
 from clipsearch.indexing.options import Options
@@ -80,9 +81,12 @@ def _check_inside(root: Root, path: bytes, rules: Rules) -> None:
     name, outer = os.fsdecode(path), os.fsdecode(root.path)
     if rules != root.rules:
         raise BadRequest(f"{_listed(Rules._fields)} apply to whole indexed folders; set them for {outer}")
-    why = Exclusions(root.rules).rule_for((relative_to(path, root.path) or b"") + b"/")
+    why = Exclusions(root.rules, root.path).rule_for((relative_to(path, root.path) or b"") + b"/")
     if why is not None:
-        because = "it is hidden" if why is Setting.HIDDEN else f"it matches the pattern {why!r}"
+        if isinstance(why, Discarded):
+            because = f"by its name, it is a folder for {why}"
+        else:
+            because = "it is hidden" if why is Setting.HIDDEN else f"it matches the pattern {why!r}"
         raise BadRequest(f"{name} is excluded from the indexed folder {outer}: {because}")
 
 

@@ -111,12 +111,18 @@ class Run:
                 self._report.offline.append((root.path, presence.whole))
                 is_complete = False
                 continue
-            exclusions = Exclusions(root.rules)
+            exclusions = Exclusions(root.rules, root.path)
             drives = self._drives.setdefault(root, DriveRecorder(self._store, root))
+            before = self._scanned
             with self._stages("scan"):
                 self._compare(root, below, exclusions, drives)
             with self._stages("store"):
                 drives.save()
+                if not below:
+                    self._store.folders.set_left_out(root, exclusions.left_out)
+            self._report.left_out.add(exclusions.left_out)
+            if self._scanned == before and not below and not self._report.unreadable:
+                self._report.empty.append(root.path)
             matched.setdefault(root.path, set()).update(exclusions.matched)
             is_complete = is_complete and not below and not self._store.presence(root).away
         for root, missing in self._missing.items():

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from clipsearch.images.left_out import LeftOut
 from clipsearch.images.scan import Rules
 from clipsearch.models.model import Model
 from clipsearch.models.precision import measured
@@ -47,6 +48,7 @@ class Status:
     read: int  # images that OCR went through
     with_text: int
     distinct: int  # contents
+    left_out: LeftOut = field(default_factory=LeftOut)  # by the last scans of whole folders
 
 
 def status_of(store: Searchable) -> Status:
@@ -72,6 +74,7 @@ def status_of(store: Searchable) -> Status:
         read=summary.read,
         with_text=summary.with_text,
         distinct=summary.distinct,
+        left_out=summary.left_out,
     )
 
 

@@ -163,7 +163,7 @@ class Watch:
         """The folders to update for some changed paths."""
         if len(paths) > _MANY_PATHS:
             return {folder for path in paths if (folder := folders.around(path)) is not None}
-        exclusions = {root: Exclusions(root.rules) for root in folders.roots}
+        exclusions = {root: Exclusions(root.rules, root.path) for root in folders.roots}
         affected: set[bytes] = set()
         self._store.refresh()
         for path in paths:

@@ -9,8 +9,10 @@ from enum import StrEnum
 
 from clipsearch.errors import counted, reason
 from clipsearch.extras import missing
-from clipsearch.images.kinds import SUFFIXES, is_unsupported
-from clipsearch.images.scan import Exclusions, Setting, is_modified
+from clipsearch.images.discarded import Discarded
+from clipsearch.images.kinds import HEAD, SUFFIXES, begins_right, extra_for, needs_a_look
+from clipsearch.images.read import read_head
+from clipsearch.images.scan import Exclusions, Rule, Setting, is_modified
 from clipsearch.paths import absolute, join, relative_to
 from clipsearch.store.catalogue import Root, Store
 from clipsearch.store.drives import Offline, why_unreachable
@@ -33,7 +35,7 @@ class State(StrEnum):
     NEW = "not indexed yet"
     EXCLUDED = "excluded"
     EMPTY = "in an indexed folder, but has no indexed photos"
-    NO_PHOTO = "not a photo, judging by its name"
+    NO_PHOTO = "not a photo, judging by its name and first bytes"
     OFFLINE = "offline"
     UNREADABLE = "cannot be read"
     MISSING = "does not exist"
@@ -87,7 +89,7 @@ def _state(store: Store, root: Root, below: bytes) -> tuple[State, str]:
     if stat.S_ISDIR(status.st_mode):
         return _state_of_folder(store, root, below, path)
     if known is None:
-        return _state_of_new(root, below)
+        return _state_of_new(root, below, path)
     if not os.access(path, os.R_OK):
         return State.UNREADABLE, _DENIED
     if is_modified(status, known):
@@ -96,7 +98,7 @@ def _state(store: Store, root: Root, below: bytes) -> tuple[State, str]:
 
 
 def _state_of_folder(store: Store, root: Root, below: bytes, path: bytes) -> tuple[State, str]:
-    by = Exclusions(root.rules).rule_for(below + b"/") if below else None
+    by = Exclusions(root.rules, root.path).rule_for(below + b"/") if below else None
     if by is not None:
         return State.EXCLUDED, _because(by)
     if why_unreachable(path) is Offline.UNREADABLE:
@@ -108,15 +110,21 @@ def _state_of_folder(store: Store, root: Root, below: bytes, path: bytes) -> tup
     return State.INDEXED, f"{counted(len(files) - skipped, 'photo')}, {counted(skipped, 'file')} skipped"
 
 
-def _state_of_new(root: Root, below: bytes) -> tuple[State, str]:
-    by = Exclusions(root.rules).rule_for(below)
+def _state_of_new(root: Root, below: bytes, path: bytes) -> tuple[State, str]:
+    by = Exclusions(root.rules, root.path).rule_for(below)
     if by is not None:
         return State.EXCLUDED, _because(by)
     suffix = os.path.splitext(below)[1].lower()
     if suffix not in SUFFIXES and not (root.rules.any_name and not suffix):
         return State.NO_PHOTO, ""
-    if is_unsupported(below):
-        return State.EXCLUDED, str(missing("video"))
+    if extra := extra_for(below):
+        return State.EXCLUDED, str(missing(extra))
+    if needs_a_look(below):
+        try:
+            if not begins_right(below, read_head(path, HEAD)):
+                return State.NO_PHOTO, ""
+        except OSError as error:
+            return State.UNREADABLE, reason(error)
     parts = below.split(b"/")[:-1]
     folders = [join(root.path, b"/".join(parts[: n + 1])) for n in range(len(parts))]
     link = next((folder for folder in folders if os.path.islink(folder)), None)
@@ -125,5 +133,7 @@ def _state_of_new(root: Root, below: bytes) -> tuple[State, str]:
     return State.NEW, ""
 
 
-def _because(by: Setting | str) -> str:
+def _because(by: Rule) -> str:
+    if isinstance(by, Discarded):
+        return f"in a folder for {by}, which is left out like hidden folders"
     return _SETTINGS[by] if isinstance(by, Setting) else f"by the pattern {by!r}"

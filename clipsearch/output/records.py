@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from clipsearch.images.left_out import what_to_do
+
 if TYPE_CHECKING:
+    from clipsearch.images.left_out import LeftOut
     from clipsearch.images.preprocess import Box
     from clipsearch.indexing.status import Status
     from clipsearch.indexing.update import Report
@@ -216,6 +220,8 @@ def report(done: Report) -> dict[str, Any]:
         "unreadable": _reasons(done.unreadable),
         "sidecars_ignored": _reasons(done.sidecars_ignored),
         "offline": [{**path_fields(path), "reason": str(offline)} for path, offline in done.offline],
+        **_left_out(done.left_out),
+        "empty": [path_fields(path) for path in done.empty],
         "unmatched": list(done.unmatched),
         "precision": done.precision,
         "disagreed": [{"precision": name, "cosine": round(cosine, 6)} for name, cosine in done.disagreed],
@@ -250,9 +256,21 @@ def status(found: Status) -> dict[str, Any]:
             {**path_fields(part.path), "reason": str(part.why), "photos": part.photos} for part in found.offline
         ],
         "skipped": _reasons(found.skipped),
+        **_left_out(found.left_out),
         "images_per_second": found.rates,
         "read": found.read,
         "with_text": found.with_text,
+    }
+
+
+def _left_out(of: LeftOut) -> dict[str, Any]:
+    return {
+        "left_out": [
+            {"suffix": suffix, "files": count, "remedy": what_to_do(suffix)} for suffix, count in of.files.most_common()
+        ],
+        "skipped_folders": [
+            {**path_fields(os.fsencode(name), "name"), "folders": count} for name, count in of.folders.most_common()
+        ],
     }
 
 

@@ -19,9 +19,7 @@ from clipsearch.images.xmp import keywords, our_keywords, path_of, with_keywords
 from clipsearch.paths import absolute, relative_to, replacing
 from clipsearch.store.lock import lives
 
-# RAW files that cannot be indexed have sidecars too.
-_OTHER_RAW = b".3fr .crw .dcr .erf .iiq .kdc .mef .mos .mrw .nrw .raw .rwl .sr2 .srf .srw .x3f".split()
-_HAVE_SIDECARS = SUFFIXES.union(_OTHER_RAW)
+_HAVE_SIDECARS = SUFFIXES | {b".raw"}  # RAW files that cannot be indexed have sidecars too
 # Temporary files of `replacing`, with the id of the process that made them.
 _TEMPORARY = re.compile(rb"\..*\.xmp\.(\d+)(\.[0-9a-f]{8})?\.tmp", re.IGNORECASE | re.DOTALL)
 _MOST_TRIES = 5

@@ -8,11 +8,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from clipsearch.errors import counted
+from clipsearch.images.left_out import what_to_do
 from clipsearch.images.scan import Rules
 from clipsearch.search.question import IMAGE
 from clipsearch.store.filters import FILTERS, Size
 
 if TYPE_CHECKING:
+    from clipsearch.images.left_out import LeftOut
     from clipsearch.indexing.status import Status
     from clipsearch.indexing.update import Report
     from clipsearch.indexing.why import Why
@@ -86,6 +88,9 @@ def summary(done: Report) -> Iterator[str]:
         yield f"{files(len(done.skipped_before))} still skipped; to list them, run: clipsearch status"
     yield from _listed("unreadable, photos kept in the index", done.unreadable)
     yield from _listed("sidecar ignored", done.sidecars_ignored, rest="")
+    yield from _left_out(done.left_out)
+    for path in done.empty:
+        yield f"no photos found in {printable(path)}"
     for root, offline in done.offline:
         hint = "; if its photos are gone for good, add --prune" if offline.can_be_pruned else ""
         yield f"offline: {printable(root)} {offline}; photos kept in the index{hint}"
@@ -99,6 +104,19 @@ def stages(done: Report) -> str:
     """The time of each stage of an index run."""
     spent = ", ".join(f"{stage} {seconds:.2f}" for stage, seconds in done.stages.items())
     return f"seconds, summed over threads: {spent}" + (f"; {done.precision}" if done.precision else "")
+
+
+def _left_out(of: LeftOut) -> Iterator[str]:
+    """Files and folders that scans do not look at, the most frequent first, grouped by what to do."""
+    groups: dict[str | None, list[str]] = {}
+    for suffix, count in of.files.most_common():
+        groups.setdefault(what_to_do(suffix), []).append(f"{count:,} {printable(suffix)}")
+    if groups:
+        yield "left out: " + ", ".join(", ".join(some) + (f" ({do})" if do else "") for do, some in groups.items())
+    if of.folders:
+        names = [f"{count:,} {printable(name)}" for name, count in of.folders.most_common(MOST_LISTED)]
+        more = ", ..." if len(of.folders) > MOST_LISTED else ""
+        yield f"skipped folders: {', '.join(names)}{more}; to include them, add --hidden"
 
 
 def _listed(
@@ -126,6 +144,8 @@ def status(found: Status) -> Iterator[str]:
             yield f"  {'':9}  with {printable(' '.join(_options(root.rules)))}"
     for part in found.offline:
         yield f"  {part.photos:>9,}  of these in {printable(part.path)}  (offline: {part.why})"
+    for line in _left_out(found.left_out):
+        yield f"  {line}"
     for path, reason in found.skipped[: 2 * MOST_LISTED]:
         yield f"  skipped  {printable(path)}: {reason}"
     if len(found.skipped) > 2 * MOST_LISTED:

@@ -6,21 +6,9 @@ import os
 import re
 import unicodedata
 
+from clipsearch.images.discarded import is_discarded
 from clipsearch.store.photo import Photo
 
-# Names that systems, NAS boxes, phones and photo programs give to trash folders, snapshots, old versions and caches; in
-# lower case and NFC.
-_DISCARDED = re.compile(
-    r"[$#@._ ]*(network )?(recycl(e|ed|er)([ ._-]*bin)?|trash(es|ed|bin|box|can)?(-\d+)?)"
-    r"|.*(gallery|photo)[ _-]?recycler?|.*(recycle|trash)[ ._-]*bin|network trash folder|.*[ _.-]trash|\.[a-z]*trash"
-    r"|[._ ]*((recently|zuletzt) )?(deleted|gelöscht)( items| files| photos)?|\.trashed.*|wastebasket"
-    r"|(netz(werk)?)?papierkorb|corbeille|papelera( de reciclaje)?|cestino|prullenbak|lixeira|reciclagem|kosz|koš"
-    r"|papperskorg(en)?|papirkurv|roskakori|geri dönüşüm kutusu|корзина|ごみ箱|ゴミ箱|回收站|資源回收筒|휴지통"
-    r"|[#@.~]*(recently-)?snapshots?|\.zfs|timeshift|\.mobilebackups|backups\.backupdb"
-    r"|\.stversions|\.?versions|files_versions|\.sync|lost\+found|found\.\d+|system volume information"
-    r"|\.?caches?|\.dropbox\.cache|@eadir|\.@__thumb|\.?thumb(nail)?s?|previews?|.*\.lrdata|\.picasaoriginals"
-)
-_TRASHED_NAME = re.compile(r"\.trashed-\d+-.*")  # Android renames what it deletes
 _BACKUP = re.compile(r"(.*[ ._-])?(backups?|bak|old|archives?|copy|copies|sicherung(en)?)([ ._-].*|\d*)?")
 _COPY_WORD = r"(copy|kopie|kopia|kopio|copie|copia|cópia|копия|コピー|副本|사본)"
 _COPY_NAME = re.compile(
@@ -34,12 +22,6 @@ _COPY_NAME = re.compile(
 _LOSSLESS = (b".png", b".tif", b".tiff", b".bmp", b".psd")
 
 Preference = tuple[bool, int, bool, int, int, bool, bool, int, int, bytes]
-
-
-def is_discarded(path: bytes) -> bool:
-    """Whether a file lies in a trash folder, a snapshot or a cache. It may vanish any day, so it is the last choice."""
-    *folders, name = _names(path)
-    return any(_DISCARDED.fullmatch(folder) for folder in folders) or bool(_TRASHED_NAME.fullmatch(name))
 
 
 def _names(path: bytes) -> list[str]:

@@ -203,6 +203,7 @@ class Store(Searchable):
             self.photos.skipped(),
             [part for root in self.roots() for part in self.drives.offline_parts(root)],
             *self.ocr_text.counts(),
+            left_out=self.folders.left_out(),
         )
 
     def roots(self) -> list[Root]:
@@ -325,7 +326,8 @@ def _make_catalogue(folder: Path, model: str, dim: int) -> None:
 def _initialise(database: Database, model: str, dim: int) -> None:
     """Make the tables."""
     database.run("BEGIN IMMEDIATE;" + schema.SCHEMA + schema.TRIGGERS)
-    settings = {"format": schema.FORMAT, "model": model, "dim": dim, "generation": 0, "vectors": None, "reads": 0}
+    unset = {"generation": 0, "vectors": None, "reads": 0, "left_out": None}
+    settings = {"format": schema.FORMAT, "model": model, "dim": dim, **unset}
     for key, value in settings.items():
         database.set_meta(key, value)
     database.seal_schema()

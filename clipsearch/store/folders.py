@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 from clipsearch.errors import CatalogueDamaged
+from clipsearch.images.left_out import LeftOut
 from clipsearch.images.scan import Rules
 from clipsearch.paths import join, relative_to
 from clipsearch.store import mounts
@@ -92,6 +94,29 @@ class Folders:
         self._database.execute("DELETE FROM drives WHERE root = ?", (root.id,))
         self._database.execute("DELETE FROM roots WHERE id = ?", (root.id,))
         return count
+
+    def left_out(self) -> LeftOut:
+        """What the last scans of whole folders did not look at."""
+        every, paths = LeftOut(), {os.fsdecode(root.path) for root in self.all()}
+        for path, counts in self._left_out().items():
+            if path in paths:
+                every.add(LeftOut(Counter(counts["files"]), Counter(counts["folders"])))
+        return every
+
+    def set_left_out(self, root: Root, counts: LeftOut) -> None:
+        """Record what a scan of a folder did not look at; forget what is recorded of folders that are not indexed."""
+        before, paths = self._left_out(), {os.fsdecode(one.path) for one in self.all()}
+        now = {path: known for path, known in before.items() if path in paths}
+        now.pop(os.fsdecode(root.path), None)
+        if counts:
+            now[os.fsdecode(root.path)] = counts.as_dict()
+        if now != before:
+            self._database.begin()
+            self._database.set_meta("left_out", json.dumps(now))
+
+    def _left_out(self) -> dict[str, Any]:
+        known: dict[str, Any] = json.loads(self._database.meta("left_out") or "{}")
+        return known
 
     def copy_to(self, other: Database) -> None:
         """Copy the records to an empty catalogue."""

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from clipsearch.arrays import Array, Ids
 from clipsearch.errors import BadRequest, IndexEmpty
+from clipsearch.images.left_out import LeftOut
 from clipsearch.paths import relative_to, spellings
 from clipsearch.store.drives import OfflinePart, Presence
 from clipsearch.store.filters import EVERYTHING, Filter
@@ -24,7 +25,8 @@ class Summary(NamedTuple):
 
     `embeddings` are images and frames of videos, `distinct` counts a video once. `size` is in bytes, None if unknown;
     `method` names the kind of search; `skipped` has the files that could not be read as an image, each with the reason;
-    `offline` the parts of online roots that are offline; `read` counts images after OCR, `with_text` those with text.
+    `offline` the parts of online roots that are offline; `read` counts images after OCR, `with_text` those with text;
+    `left_out` is what the last scans did not look at.
     """
 
     embeddings: int
@@ -35,6 +37,7 @@ class Summary(NamedTuple):
     offline: list[OfflinePart]
     read: int
     with_text: int
+    left_out: LeftOut
 
 
 class Searchable(ABC):

@@ -125,6 +125,7 @@ def _repair_settings(store: Store) -> int:
     again = {
         "generation": 1 + max((int(name[1]) for name in names if name), default=0),
         "vectors": None,
+        "left_out": None,  # until the next scan
         "reads": store.database.execute("SELECT count(*) > 0 FROM texts").fetchone()[0],
         **({"identity": uuid.uuid4().hex} if "changes" in tables else {}),
     }

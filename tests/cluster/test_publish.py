@@ -343,7 +343,7 @@ def test_without_the_packages_a_sentence_says_so(
     for package in ("pymilvus", "milvus_lite"):
         with monkeypatch.context() as patch:
             patch.setitem(sys.modules, package, None)
-            with pytest.raises(BadRequest, match=r"pip install 'clipsearch\[milvus\]'"):
+            with pytest.raises(BadRequest, match=r"pip install '\.\[milvus\]'"):
                 publish(index, place)
 
 

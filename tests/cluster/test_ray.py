@@ -205,7 +205,7 @@ def test_there_is_no_cluster(photos: Path, tmp_path: Path) -> None:
 
 def test_without_the_package_a_sentence_says_so(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(BadRequest, match=r"pip install 'clipsearch\[ray\]'"):
+    with pytest.raises(BadRequest, match=r"pip install '\.\[ray\]'"):
         update_index(tmp_path / "index", [photos], RAY)
 
 

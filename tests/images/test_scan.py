@@ -96,6 +96,71 @@ def test_hidden_files_thumbnails_and_packages_are_left_out(root: Path) -> None:
     assert paths(root, hidden=True) == sorted(name.encode() for name in ["sub/seen.jpg", *left_out])
 
 
+@pytest.mark.parametrize(
+    "folder",
+    [
+        *(
+            "#recycle",
+            "@Recycle/2023",
+            "$RECYCLE.BIN/S-1-5-21",
+            "RECYCLER",
+            "RECYCLED",
+            "Network Trash Folder",
+            "trashbox",
+        ),
+        *(
+            ".Trash-1000/files",
+            ".Trashes/501",
+            "files_trashbin/files",
+            "#snapshot/GMT+02-2026.01.01",
+            "@Recently-Snapshot",
+        ),
+        *("~snapshot", ".zfs/snapshot/a", "@GMT-2026.01.01-00.00.00", "Backups.backupdb/Mac", ".@__thumb", "@__thumb"),
+        *(".thumbnails", "Catalog Previews.lrdata/1", "Smart Previews.lrdata", "appdata_oc1a2b/preview"),
+        *("Photos Library.photoslibrary/resources/derivatives/F", "Photos Library.photoslibrary/scopes"),
+        *("iPhoto Library.photolibrary/Thumbnails/2008", "a.migratedphotolibrary/Previews", "a.aplibrary/Previews"),
+        "System Volume Information",
+    ],
+)
+def test_folders_that_are_not_the_library_are_left_out(root: Path, folder: str) -> None:
+    put(root, "a.jpg", f"{folder}/b.jpg", f"2023/{folder}/c.jpg")
+    assert paths(root) == [b"a.jpg"]
+    assert len(paths(root, hidden=True)) == 3
+
+
+@pytest.mark.parametrize(
+    "folder",
+    [
+        *(
+            "Photos Library.photoslibrary/originals/F",
+            "Photos Library.photoslibrary/Masters/2015",
+            "b.photolibrary/Originals",
+        ),
+        *(
+            "Recycled",
+            "recycling",
+            "Trash",
+            "trash metal",
+            "Deleted scenes",
+            "snapshots",
+            "Versions",
+            "Previews",
+            "resources",
+        ),
+        *("thumbs", "Photos Library/resources", "lost+found"),
+    ],
+)
+def test_folders_that_people_may_have_named_so_are_scanned(root: Path, folder: str) -> None:
+    put(root, f"{folder}/b.jpg", f"2023/{folder}/c.jpg")
+    assert len(paths(root)) == 2
+
+
+def test_only_the_originals_of_a_library_are_scanned_when_it_is_the_indexed_folder(tmp_path: Path) -> None:
+    library = tmp_path / "Photos Library.photoslibrary"
+    put(library, "originals/0/a.heic", "resources/derivatives/0/a.jpg")
+    assert paths(library) == [b"originals/0/a.heic"]
+
+
 def test_excluding_a_name_leaves_it_out_everywhere(root: Path) -> None:
     put(root, "raw/a.jpg", "x/raw/b.jpg", "x/c.jpg", "x/c_thumb.jpg")
     assert paths(root, exclude=("raw", "*_thumb.*")) == [b"x/c.jpg"]
@@ -131,7 +196,7 @@ def test_patterns_are_those_of_a_gitignore_file(root: Path, exclude: tuple[str, 
     put(root, "x/sub", content=b"\xff\xd8\xff" + bytes(20))
     assert paths(root, exclude=exclude, any_name=True) == [name.encode() for name in left]
     for name in ("a.jpg", "a.gif", "sub/a.jpg", "x/sub", "x/sub.d/sub/c.jpg"):
-        reason = Exclusions(Rules(exclude=exclude)).rule_for(name.encode())
+        reason = Exclusions(Rules(exclude=exclude), b"").rule_for(name.encode())
         assert (reason is None) == (name in left)
         assert reason is None or reason in exclude
 
@@ -146,7 +211,7 @@ def test_patterns_and_names_may_have_anything_in_them(root: Path) -> None:
 def test_raw_files_and_videos_are_left_out_by_settings_of_their_own(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("clipsearch.images.kinds._can_read_videos", lambda: True)
+    monkeypatch.setattr("clipsearch.images.kinds._can_read", lambda extra: True)
     put(root, "a.CR2", "b.dng", "c.MOV", "d/e.jpg", "f.nef/g.jpg", "raw", "video")
     assert paths(root, raw=False) == [b"c.MOV", b"d/e.jpg", b"f.nef/g.jpg"]
     assert paths(root, video=False, exclude=("f.*",)) == [b"a.CR2", b"b.dng", b"d/e.jpg"]
@@ -155,7 +220,7 @@ def test_raw_files_and_videos_are_left_out_by_settings_of_their_own(
 
 def test_a_pattern_that_matched_is_told_from_one_that_did_not(root: Path) -> None:
     put(root, "a.gif", "sub/b.gif", "c.jpg")
-    exclusions = Exclusions(Rules(exclude=("*.gif", "a.*", "none", "/sub")))
+    exclusions = Exclusions(Rules(exclude=("*.gif", "a.*", "none", "/sub")), b"")
     assert [entry.path for entry in scan(os.fsencode(root), exclusions=exclusions)] == [b"c.jpg"]
     assert exclusions.matched == {"*.gif", "a.*", "/sub"}
 
@@ -169,9 +234,11 @@ def test_what_is_left_out_has_its_reason() -> None:
         (b"raw", None),
         (b"raw/", "/raw/"),
         (b"x/.git/a.jpg", "hidden"),
-        (b"@eaDir/a.jpg", "hidden"),
+        (b"@eaDir/a.jpg", "thumbnails and previews"),
+        (b"2023/#recycle/x/a.jpg", "trash"),
+        (b"#recycle", None),  # a file
     ):
-        assert Exclusions(rules).rule_for(path) == reason
+        assert Exclusions(rules, b"/photos").rule_for(path) == reason
 
 
 def test_files_without_an_extension_are_known_by_their_first_bytes(root: Path) -> None:
@@ -183,6 +250,14 @@ def test_files_without_an_extension_are_known_by_their_first_bytes(root: Path) -
     os.mkfifo(root / "pipe")
     assert paths(root) == [b"x.jpg"]
     assert paths(root, any_name=True) == [b"link", b"photo", b"sub/IMG 1", b"x.jpg"]
+
+
+def test_a_suffix_that_videos_share_is_checked_against_the_first_bytes(root: Path) -> None:
+    put(root, "main.ts", content=b"export const a = 1\n")
+    put(root, "film.ts", content=b"G@\x11\x10\0B\xf0%\0\x01\xc1\0\0\xff\x01\xff")
+    (root / "modules.ts").mkdir()
+    put(root, "modules.ts/a.jpg")
+    assert paths(root) == [b"film.ts", b"modules.ts/a.jpg"]
 
 
 def test_a_file_without_an_extension_that_cannot_be_read_is_not_taken_for_gone(

@@ -16,6 +16,7 @@ from indexes import MINI, StubEncoder, contents, draw, encode_with
 
 from clipsearch.errors import BadRequest, FolderOffline
 from clipsearch.images import scan as scanning
+from clipsearch.images.left_out import LeftOut
 from clipsearch.indexing import run
 from clipsearch.indexing.drives import DeletionCheck
 from clipsearch.indexing.relocate import forget, relocate
@@ -393,7 +394,7 @@ def test_a_drive_that_is_away_for_a_moment_costs_nothing(
     real = scanning._list
 
     def without(root: bytes, folder: bytes, *rest: Any) -> Any:
-        return [] if folder.endswith(b"usb") else real(root, folder, *rest)
+        return ([], LeftOut()) if folder.endswith(b"usb") else real(root, folder, *rest)
 
     with monkeypatch.context() as patch:
         patch.setattr(scanning, "_list", without)

@@ -982,7 +982,7 @@ def test_a_setting_changes_no_other(given: list[dict[str, object]]) -> None:
 def test_raw_files_and_videos_stay_left_out_whatever_is_excluded_later(
     index: Path, photos: Path, stub: type[StubEncoder], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("clipsearch.images.kinds._can_read_videos", lambda: True)
+    monkeypatch.setattr("clipsearch.images.kinds._can_read", lambda extra: True)
     for name in ("x.nef", "x.mov"):
         (photos / name).write_bytes(b"no photo")
 

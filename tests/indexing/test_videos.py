@@ -86,6 +86,30 @@ def test_all_its_frames_are_found_when_they_are_asked_for(film_index: Path) -> N
     assert len({hit.photo.image_id for hit in hits}) == len(hits) == 6
 
 
+CONTAINERS = [
+    *(("00001.MTS", "mpegts", "libx264"), ("00002.m2ts", "mpegts", "libx264"), ("tv.ts", "mpegts", "mpeg2video")),
+    *(("MOV001.MOD", "vob", "mpeg2video"), ("VTS_01_1.VOB", "vob", "mpeg2video"), ("CLIP.MPG", "mpeg", "mpeg2video")),
+    *(("Video000.3gp", "3gp", "mpeg4"), ("film.3g2", "3g2", "mpeg4"), ("VID.insv", "mp4", "libx264")),
+    *(("film.wmv", "asf", "wmv2"), ("clip.flv", "flv", "flv"), ("film.mxf", "mxf", "mpeg2video")),
+    *(("raw.m2v", "mpeg2video", "mpeg2video"), ("film.ogv", "ogg", "libvpx")),
+    *(("asf.avi", "asf", "wmv2"), ("ts.mpg", "mpegts", "mpeg2video"), ("mp4.mod", "mp4", "libx264")),
+]
+
+
+@pytest.mark.parametrize(("name", "form", "codec"), CONTAINERS)
+def test_every_container_is_read_also_under_the_name_of_another(
+    tmp_path: Path, name: str, form: str, codec: str
+) -> None:
+    folder = tmp_path / "films"
+    folder.mkdir()
+    videos.clip(folder / name, [(picture, 3) for picture in SHOWN[:2]], rate=25, keys=12, codec=codec, form=form)
+    report = update_index(tmp_path / "index", [folder], Options(model="mini"))
+    assert (report.added, report.skipped) == (1, [])
+    (found,) = nearest(tmp_path / "index", SHOWN[1], where=Filter(types=["video"]))
+    assert 2.9 < found.photo.time < 6  # a key frame of the second scene
+    assert found.score > 0.9
+
+
 def test_as_many_as_are_asked_for_though_one_film_has_them_all(films: Path, tmp_path: Path) -> None:
     folder = tmp_path / "films"
     folder.mkdir()
@@ -181,7 +205,7 @@ def test_without_the_package_films_are_left_out_and_those_known_are_kept(
 ) -> None:
     folder, index = shutil.copytree(films, tmp_path / "films"), tmp_path / "index"
     update_index(index, [folder], Options(model="mini"))
-    monkeypatch.setattr("clipsearch.images.kinds._can_read_videos", lambda: False)
+    monkeypatch.setattr("clipsearch.images.kinds._can_read", lambda extra: False)
     report = update_index(index)
     assert (report.removed, report.unchanged) == (0, 3)
     assert update_index(index, (), Options(video=False)).removed == 2  # which needs no look at them

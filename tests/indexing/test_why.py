@@ -22,6 +22,7 @@ def folder(tmp_path: Path) -> Path:
     save_scenes(folder, 3)
     (folder / "broken.png").write_bytes(b"nothing")
     (folder / ".hidden.png").write_bytes(b"nothing")
+    save_scenes(folder / "#recycle", 1, first=8)
     (folder / "notes.txt").write_bytes(b"nothing")
     return folder
 
@@ -54,6 +55,8 @@ def test_each_state(folder: Path, tmp_path: Path, mini_index) -> None:
         "a.mov": (State.EXCLUDED, "videos are turned off for this folder"),
         "hidden": (State.EXCLUDED, "by the pattern 'hidden'"),
         ".hidden.png": (State.EXCLUDED, "the file or a folder above it is hidden"),
+        "#recycle/08.png": (State.EXCLUDED, "in a folder for trash, which is left out like hidden folders"),
+        "#recycle": (State.EXCLUDED, "in a folder for trash, which is left out like hidden folders"),
         "notes.txt": (State.NO_PHOTO, ""),
         "nowhere.png": (State.MISSING, ""),
     }.items():

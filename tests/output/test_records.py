@@ -5,9 +5,11 @@ from __future__ import annotations
 import base64
 import json
 import sys
+from collections import Counter
 
 import pytest
 
+from clipsearch.images.left_out import LeftOut
 from clipsearch.images.metadata import Metadata
 from clipsearch.images.scan import Rules
 from clipsearch.indexing.status import OfflinePart, RootStatus, Status
@@ -63,7 +65,7 @@ def test_a_hit_has_the_fields_that_the_readme_names() -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="names here are not any bytes")
 def test_paths_are_raw_and_tsv_keeps_a_line_a_line() -> None:
     hits = [Hit(1, 0.5, KNOWN), Hit(2, None, UNKNOWN)]
-    assert b"".join(records.hits(hits, "paths", b"\0")) == KNOWN.path + b"\0" + RAW + b"\0"
+    assert b"".join(records.hits(hits, "paths", b"\0")) == KNOWN.file + b"\0" + RAW + b"\0"
     assert list(records.hits(hits, "tsv")) == [b"1\t0.5000\t/a/b.jpg\n", b"2\t\t/a/\xff\\t\\n\\\\.jpg\n"]
 
 
@@ -82,7 +84,7 @@ def test_other_names_of_a_file_are_in_no_list_that_a_script_would_delete() -> No
     assert (best["same_file"], other["same_file"]) == ([], [{"path": "/a/link.jpg"}])
     assert other["similarity"] == 0.9931
     assert json.loads(b"".join(records.duplicates([group], "json", b"\n"))) == [found]
-    assert b"".join(records.duplicates([group], "paths", b"\0")) == KNOWN.path + b"\0" + RAW + b"\0\0"
+    assert b"".join(records.duplicates([group], "paths", b"\0")) == KNOWN.file + b"\0" + RAW + b"\0\0"
     tsv = b"".join(records.duplicates([group], "tsv", b"\n"))
     assert tsv == b"1\tbest\t1.0000\t/a/b.jpg\n1\tcopy\t0.9931\t/a/\xff\\t\\n\\\\.jpg\n"
 
@@ -113,6 +115,8 @@ def test_a_run_of_the_indexer() -> None:
     done.unreadable.append((b"/locked", "permission denied"))
     done.offline.append((b"/gone", Offline.MISSING))
     done.unmatched.append("sub/")
+    done.left_out.add(LeftOut(Counter({".psb": 1, ".ai": 3}), Counter({"#recycle": 2, "\udcff.lrdata": 1})))
+    done.empty.append(b"/none")
     done.precision = "bf16"
     done.disagreed.append(("int8", 0.9971))
     found = json.loads(records.as_json(records.report(done)))
@@ -122,6 +126,15 @@ def test_a_run_of_the_indexer() -> None:
     assert found["skipped_before"] == [{"path": "/old", "reason": "cut"}]
     assert found["unreadable"] == [{"path": "/locked", "reason": "permission denied"}]
     assert found["offline"] == [{"path": "/gone", "reason": "is not there"}]
+    assert found["left_out"] == [
+        {"suffix": ".ai", "files": 3, "remedy": None},
+        {"suffix": ".psb", "files": 1, "remedy": None},
+    ]
+    assert found["skipped_folders"] == [
+        {"name": "#recycle", "folders": 2},
+        {"name": "\ufffd.lrdata", "name_b64": "/y5scmRhdGE=", "folders": 1},
+    ]
+    assert found["empty"] == [{"path": "/none"}]
     assert found["unmatched"] == ["sub/"]
     assert (found["precision"], found["disagreed"]) == ("bf16", [{"precision": "int8", "cosine": 0.9971}])
     assert {"seconds", "stages", "images_per_second", "model"} <= set(found)
@@ -146,6 +159,8 @@ def test_the_status_of_an_index() -> None:
         "search": "exact",
         "offline": [{"path": "/a/l", "reason": "cannot be read", "photos": 2}],
         "skipped": [{"path": "/a/x", "reason": "cut"}],
+        "left_out": [],
+        "skipped_folders": [],
         "images_per_second": {"fp32": 17.5},
         "read": 4,
         "with_text": 1,

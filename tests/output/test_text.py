@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections import Counter
 from datetime import datetime
 from pathlib import Path
 
 import pytest
 from rich.cells import cell_len
 
+from clipsearch.images.left_out import LeftOut
 from clipsearch.images.metadata import Metadata
 from clipsearch.images.scan import Rules
 from clipsearch.indexing.status import OfflinePart, RootStatus, Status
@@ -70,9 +72,9 @@ def test_amounts_are_for_people() -> None:
 
 def copies() -> tuple[Copy, ...]:
     best = Photo(1, b"/a/best.jpg", 2_000_000, 1, b"", Metadata(4000, 3000))
-    same = best._replace(path=b"/a/same.jpg")
+    same = best._replace(file=b"/a/same.jpg")
     near = Photo(2, b"/a/near.jpg", 900, 1, b"", Metadata(40, 30))
-    nearly = near._replace(image_id=3, path=b"/a/nearly.jpg")
+    nearly = near._replace(image_id=3, file=b"/a/nearly.jpg")
     return (
         Copy(best, Kind.BEST, 1.0),
         Copy(same, Kind.IDENTICAL, 1.0, (b"/a/link.jpg",)),
@@ -116,6 +118,19 @@ def test_the_summary_of_a_run() -> None:
     done = Report(model="mini", added=1200, duplicates=3, moved=2, unchanged=4, embedded=1197, seconds=10.0)
     assert list(text.summary(done)) == [
         "1,200 added (3 duplicates), 2 moved, 4 unchanged in 10.0 s; embedded 1,197 photos with mini, 120 images/s"
+    ]
+
+
+def test_a_summary_says_what_was_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("clipsearch.images.kinds._can_read", lambda extra: extra != "video")
+    done = Report(empty=[b"/none"])
+    done.left_out.add(
+        LeftOut(Counter({".mov": 40, ".mts": 812, ".psb": 3, ".jxl": 2}), Counter({"#recycle": 1, "@eaDir": 1200}))
+    )
+    assert list(text.summary(done))[1:] == [
+        "left out: 812 .mts, 40 .mov (install the extra video), 3 .psb, 2 .jxl (run: clipsearch index)",
+        "skipped folders: 1,200 @eaDir, 1 #recycle; to include them, add --hidden",
+        "no photos found in /none",
     ]
 
 
@@ -168,6 +183,8 @@ def test_the_status_says_what_is_offline_and_why() -> None:
         "          1  of these in /a/usb  (offline: is not mounted)",
         "  skipped  /a/0: cut",
     ]
+    left_out = LeftOut(Counter({".psb": 3}))
+    assert list(text.status(dataclasses.replace(found, left_out=left_out)))[-2] == "  left out: 3 .psb"
     assert next(text.status(dataclasses.replace(found, size=None, method="HNSW, not exact"))) == (
         "index   /index, search HNSW, not exact"
     )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pillow_heif
+import pillow_jxl  # noqa: F401  # makes Pillow save JPEG XL
 import pytest
 from conftest import SCENES
 from PIL import ExifTags, Image
@@ -36,6 +38,12 @@ def on_transparency() -> Image.Image:
     return layer
 
 
+def psd(image: Image.Image) -> bytes:
+    """A Photoshop file with the composite alone, as it stands in those with layers."""
+    header = b"8BPS" + struct.pack(">H6xHIIHH", 1, 3, image.height, image.width, 8, 3)
+    return header + bytes(12) + bytes(2) + b"".join(band.tobytes() for band in image.convert("RGB").split())
+
+
 def save_all(folder: Path) -> None:
     for orientation, undo in UNDO.items():
         exif = Image.Exif()
@@ -50,6 +58,11 @@ def save_all(folder: Path) -> None:
     PICTURE.save(folder / "picture.avif", quality=90)
     pillow_heif.from_pillow(PICTURE).save(folder / "picture.heic", quality=90)
     PICTURE.resize((1600, 1600)).save(folder / "large.jpg", quality=95)
+    for name in ("DSCF0001.MPO", "stereo.jps"):
+        PICTURE.save(folder / name, "MPO", save_all=True, append_images=[SCENES[9].image], quality=95)
+    PICTURE.save(folder / "panorama.insp", "JPEG", quality=95)
+    PICTURE.save(folder / "picture.jxl", lossless=True)
+    (folder / "layers.psd").write_bytes(psd(PICTURE))
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +79,8 @@ def indexed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Repor
     on_white.alpha_composite(on_transparency())
     on_white.convert("RGB").save(folder / "white-reference.png")
     (folder / "text.jpg").write_text("not a picture\n" * 100)
-    (folder / "truncated.jpg").write_bytes((folder / "large.jpg").read_bytes()[:20_000])
+    (folder / "truncated.jpg").write_bytes((folder / "large.jpg").read_bytes()[:1500])
+    (folder / "damaged.jxl").write_bytes((folder / "picture.jxl").read_bytes()[:200])
     (folder / "empty.png").touch()
     (folder / "folder.jpg").mkdir()
     index = tmp_path_factory.mktemp("kinds-index") / "index"
@@ -82,7 +96,7 @@ def scores(indexed: tuple[Path, Path, Report], reference: str) -> dict[str, floa
 KINDS = [
     *(f"orientation-{n}.jpg" for n in UNDO),
     *("cmyk.jpg", "palette.png", "animated.gif", "lossless.webp", "picture.tiff", "picture.avif", "picture.heic"),
-    "large.jpg",
+    *("large.jpg", "DSCF0001.MPO", "stereo.jps", "panorama.insp", "picture.jxl", "layers.psd"),
 ]
 
 
@@ -103,9 +117,10 @@ def test_depth_and_transparency_are_seen_too(indexed: tuple[Path, Path, Report],
 def test_what_is_no_picture_is_skipped_with_a_reason(indexed: tuple[Path, Path, Report]) -> None:
     _, _, report = indexed
     reasons = {Path(path.decode()).name: reason for path, reason in report.skipped}
-    assert reasons.keys() == {"text.jpg", "truncated.jpg", "empty.png", "folder.jpg"}
+    assert reasons.keys() == {"text.jpg", "truncated.jpg", "damaged.jxl", "empty.png", "folder.jpg"}
     assert reasons["text.jpg"] == "not an image that can be read"
     assert "truncated" in reasons["truncated.jpg"]
+    assert reasons["damaged.jxl"] == "damaged image data"
     assert reasons["empty.png"] == "empty file"
     assert reasons["folder.jpg"] == "a folder, not an image"
     assert report.added == len(KINDS) + 5

@@ -6,8 +6,9 @@ import unicodedata
 
 import pytest
 
+from clipsearch.images.discarded import is_discarded
 from clipsearch.images.metadata import Metadata
-from clipsearch.search.preference import is_discarded, preference
+from clipsearch.search.preference import preference
 from clipsearch.store.photo import Photo
 
 

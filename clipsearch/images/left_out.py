@@ -1,0 +1,55 @@
+"""What scans do not look at: kinds of files that photo libraries have but that cannot be read, and skipped folders."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from clipsearch.images.kinds import SUFFIXES, extra_for
+
+# Kinds that people may expect to find: nobody misses texts, archives, sidecars, or the small copies that cameras make
+# of their videos (.lrv, .thm).
+_MISSED = frozenset(
+    (
+        b".psb .ai .eps .svg .xcf .kra .clip .afphoto .afdesign .cdr .indd .sketch .procreate .pdn"  # design
+        b" .pcx .exr .hdr .dds .jxr .wdp .hdp .djvu .djv .heics .livp .pict .pct .sgi .ras .fits .dcm .dpx"  # images
+        b" .raw .r3d .braw .ari .cine .eip .lfp .lfr .bay .cap .mdc .ptx .pxn .rwz .cs1 .sti .drf .dcs .qtk"  # RAW
+        b" .rm .rmvb .swf .wtv .dvr-ms .trp .mjpg .mjpeg .amv .m1v .mpv .ivf .xvid .mk3d .nsv .m4p"  # videos
+    ).split()
+)
+
+
+@dataclass(slots=True)
+class LeftOut:
+    """Counts of files by suffix, and of skipped folders by name."""
+
+    files: Counter[str] = field(default_factory=Counter)
+    folders: Counter[str] = field(default_factory=Counter)
+
+    def __bool__(self) -> bool:
+        return bool(self.files or self.folders)
+
+    def add(self, other: LeftOut) -> None:
+        """Count what another scan left out too."""
+        self.files.update(other.files)
+        self.folders.update(other.folders)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {"files": dict(self.files), "folders": dict(self.folders)}
+
+
+def missed_suffix(name: bytes) -> str | None:
+    """The suffix of a file that a scan does not look at, if people may expect to find it."""
+    suffix = os.path.splitext(name)[1].lower()
+    return os.fsdecode(suffix) if suffix in _MISSED or suffix in SUFFIXES else None
+
+
+def what_to_do(suffix: str) -> str | None:
+    """How files with this suffix can be indexed; None if they cannot."""
+    name = b"x" + os.fsencode(suffix)
+    if (extra := extra_for(name)) is not None:
+        return f"install the extra {extra}"
+    return "run: clipsearch index" if os.fsencode(suffix) in SUFFIXES else None  # the extra is installed by now
