@@ -146,7 +146,7 @@ def committed(index: Path) -> dict[bytes, bytes]:
     with Store.open(index) as opened:
         blocks = opened.images.embeddings()
         rows = {int(i): row.tobytes() for ids, block in blocks for i, row in zip(ids, block, strict=True)}
-        return {p.path: rows[p.image_id] for p in opened.photos_of(rows)}
+        return {p.file: rows[p.image_id] for p in opened.photos_of(rows)}
 
 
 def same(one: dict[bytes, bytes], other: dict[bytes, bytes]) -> bool:
