@@ -44,7 +44,7 @@ SCENES = scenes.draw_distinct(40, seed=20_000_000, size=160)
 
 @pytest.fixture(scope="session", autouse=True)
 def own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A home for this run. The real one must stay as it was: a test that touches it fails the run."""
+    """A home for each worker. A test that writes to the real one fails the run."""
     real = [
         platformdirs.user_data_path("clipsearch", appauthor=False),
         platformdirs.user_cache_path("clipsearch", appauthor=False),
@@ -84,7 +84,7 @@ class DecoderHere:
 
 @pytest.fixture(scope="session", autouse=True)
 def _decode_here() -> Iterator[None]:
-    """Otherwise each update of an index would start two processes, at 0.1 s of CPU time each."""
+    """Decode in the test process: an update of an index would start two others, at 0.1 s of CPU time each."""
 
     def process(command: list[str], start: dict[str, Any]) -> object:
         return DecoderHere(start["settings"]) if command is sandbox._COMMAND else _DECODING_PROCESS(command, start)
@@ -99,12 +99,12 @@ _DECODING_PROCESS = sandbox._Process
 
 @pytest.fixture
 def decoding_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Decode in processes of their own, as the program does."""
+    """Decode in separate processes, as the program does."""
     monkeypatch.setattr(sandbox, "_Process", _DECODING_PROCESS)
 
 
 def keep_to_fp32() -> None:
-    """Say to the cache of this home that fp32 is the fastest: what is measured beside other tests is chance."""
+    """Cache fp32 as the fastest precision: rates measured beside other tests are random."""
     cache.keep_rates(precision._key(mini(), usable_cores()), {"fp32": 1.0})
 
 
@@ -114,7 +114,7 @@ def _listing(folder: Path) -> list[tuple[str, int]]:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a run of the program gave."""
+    """What a run of the program returned and printed."""
 
     status: int
     out: bytes
@@ -130,13 +130,13 @@ Run = Callable[..., Result]
 
 @pytest.fixture(scope="session")
 def warm_program(own_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str | None]:
-    """The socket at which `warm.py` runs the program; None where processes cannot fork."""
+    """The socket on which `warm.py` takes requests; None where processes cannot fork."""
     if sys.platform != "linux":
         yield None
         return
     address = str(tmp_path_factory.mktemp("warm") / "socket")
     command = [sys.executable, "-P", warm.__file__, address]
-    # A session of its own: Ctrl-C in the terminal of the tests is not for it.
+    # In a new session, so that Ctrl-C in the terminal does not reach it before the tests end.
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True) as server:
         assert server.stdout.readline() == b"ready\n"
         yield address
@@ -145,10 +145,10 @@ def warm_program(own_home: Path, tmp_path_factory: pytest.TempPathFactory) -> It
 
 @pytest.fixture
 def clipsearch(warm_program: str | None) -> Run:
-    """Runs the program in a process of its own, as a user would: `clipsearch("query", "a dog", index=folder)`.
+    """Run the program in its own process: `clipsearch("query", "a dog", index=folder)`.
 
-    The process is forked from one that has imported the program. With `fork=False` it is started as usual: it then has
-    the limits of this process, and Python reads its variables.
+    The process is forked from one that has imported the program. `fork=False` starts Python instead, for tests that
+    depend on the limits of the test process or on variables that Python reads when it starts.
     """
 
     def run(
@@ -208,13 +208,13 @@ Once = Callable[[str, Callable[[Path], object]], Path]
 
 
 def _shared(basetemp: Path) -> Path:
-    """The folder that all processes of a run of the tests share."""
+    """The folder that all workers share."""
     return (basetemp.parent if "PYTEST_XDIST_WORKER" in os.environ else basetemp) / "once"
 
 
 @pytest.fixture(scope="session")
 def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
-    """Makes what no test changes once for all test processes: `once("photos", draw)` has `draw` make the path."""
+    """Build something read-only once for all workers: `once("photos", draw)` calls `draw(path)` if it is missing."""
     shared = _shared(tmp_path_factory.getbasetemp()).resolve()
     shared.mkdir(exist_ok=True)
 
@@ -230,7 +230,7 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Delete what is large, when the last process is done with it."""
+    """Delete the large file when the last worker has ended: pytest keeps temporary folders."""
     if "PYTEST_XDIST_WORKER" not in os.environ:
         basetemp = session.config._tmp_path_factory.getbasetemp()
         (_shared(basetemp) / VIT_B_32).unlink(missing_ok=True)
@@ -238,13 +238,13 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 @pytest.fixture(scope="session")
 def drawn(once: Once) -> Path:
-    """A folder with all drawn scenes. Not to be changed."""
+    """A folder with all drawn scenes. Read only."""
     return once("drawn", save_scenes)
 
 
 @pytest.fixture(scope="session")
 def drawn_index(drawn: Path, once: Once, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The index of the drawn scenes, made with mini, of this process. Not to be changed."""
+    """This worker's copy of an index of the drawn scenes. Read only; copy it to change it."""
     index = once("drawn-index", lambda index: update_index(index, [drawn], Options(model="mini")))
     return shutil.copytree(index, tmp_path_factory.mktemp("drawn-index") / "index")
 
@@ -254,7 +254,7 @@ VIT_B_32 = "vit-b-32.safetensors"
 
 @pytest.fixture(scope="session")
 def vit_b_32(once: Once) -> Path:
-    """Weights of a ViT-B/32 that has learned nothing, 605 MB, with embeddings that differ as much as trained ones."""
+    """Random weights of a ViT-B/32, 605 MB, scaled so that embeddings differ as much as trained ones."""
 
     def make(path: Path) -> None:
         import open_clip

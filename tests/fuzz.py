@@ -1,4 +1,4 @@
-"""How many examples Hypothesis draws: by default a fifth of the long form, which CLIPSEARCH_EXAMPLES=all asks for."""
+"""How many examples Hypothesis draws: a fifth of the number in the test, or all with CLIPSEARCH_EXAMPLES=all."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ ALL = os.environ.get("CLIPSEARCH_EXAMPLES") == "all"
 
 
 def examples(count: int, **options: Any) -> settings:
-    """The settings of a test that draws so many examples in its long form."""
+    """Settings for a test whose long form draws `count` examples."""
     return settings(max_examples=count if ALL else count // 5, deadline=None, **options)
 
 
 def load_profile() -> None:
-    """Draw 100 examples in the long form of tests that ask for no number."""
+    """Make 100 the count of tests without `@examples`."""
     settings.register_profile("clipsearch", examples(100))
     settings.load_profile("clipsearch")

@@ -46,7 +46,7 @@ pytest.importorskip("milvus_lite")
 
 @pytest.fixture(autouse=True)
 def _ask_often_for_indexes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """pymilvus sleeps for half a second before it asks whether an index was made."""
+    """pymilvus sleeps for 0.5 s before it checks whether an index is ready."""
     from pymilvus.client import grpc_handler
 
     often = SimpleNamespace(**vars(time) | {"sleep": lambda _: time.sleep(0.01)})

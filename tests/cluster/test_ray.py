@@ -56,7 +56,7 @@ def _workers_find_the_tests() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def one_cluster() -> Iterator[None]:
-    """A cluster takes seconds to start and to stop: here, only its workers end with a run."""
+    """Keep one cluster for all tests, since it takes seconds to start and stop. A run ends only its own workers."""
 
     def end(workers: ray.Workers[Any], *_: object) -> None:
         for hand in workers._hands:

@@ -181,7 +181,7 @@ def test_results_are_committed_regularly_when_idle_and_at_the_end(
 
 @pytest.fixture
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Waits a fifth as long before a slow file is overtaken, or the caller gets control back."""
+    """Shorten the waits for a slow file, and until the caller gets control back, to a fifth."""
     for name in ("_PATIENCE", "TICK"):
         monkeypatch.setattr(threads, name, getattr(threads, name) / 5)
 

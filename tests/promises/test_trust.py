@@ -96,13 +96,15 @@ def test_a_kill_at_any_moment_loses_nothing_that_was_committed(
 
 # The real program with a decoder that does not come to an end with photos that say so.
 DECODER = """
-import sys, time
+import os, sys, time
 sys.path.append(sys.argv[1])
 from clipsearch.images import worker
-real = worker.answer
-worker.answer = lambda request, data, *rest: (
-    time.sleep(600) if data.endswith(b"slow") else real(request, data, *rest)
-)
+real, parent = worker.answer, os.getppid()
+def answer(request, data, *rest):
+    while data.endswith(b"slow") and os.getppid() == parent:
+        time.sleep(0.1)
+    return real(request, data, *rest)
+worker.answer = answer
 worker.serve()
 """
 WITH_DECODER = """
@@ -144,7 +146,7 @@ def committed(index: Path) -> dict[bytes, bytes]:
     with Store.open(index) as opened:
         blocks = opened.images.embeddings()
         rows = {int(i): row.tobytes() for ids, block in blocks for i, row in zip(ids, block, strict=True)}
-        return {p.path: rows[p.image_id] for p in opened.photos_of(rows)}
+        return {p.file: rows[p.image_id] for p in opened.photos_of(rows)}
 
 
 def same(one: dict[bytes, bytes], other: dict[bytes, bytes]) -> bool:
@@ -161,7 +163,7 @@ class Crash(BaseException):
 
 
 class Faults:
-    """Ends the run at the n-th moment of a kind ("before commit", "after replace"); nothing is written after it."""
+    """Crashes at the n-th moment of a kind ("before commit", "after replace"), and at every write after it."""
 
     def __init__(self, kind: str, nth: int) -> None:
         self.kind, self.nth, self.seen = kind, nth, 0
@@ -195,8 +197,10 @@ WRITES = [(Database, "commit"), (os, "replace"), (os, "fsync"), (segments, "writ
 def test_a_fault_at_any_write_is_made_good_by_the_next_run(
     scenario: str, every: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The deterministic twin of the kills: a crash before and after each kind of write, the first of a run, the second,
-    the fourth and so on, or each of them. The threads of a run take turns as they like, so writes are counted by kind.
+    """The deterministic counterpart of the kills: crash before and after the 1st, 2nd, 4th, ... write of each kind.
+
+    Writes are counted by kind because threads order different kinds differently from run to run. The long form crashes
+    at every write.
     """
     encode_with(monkeypatch, StubEncoder)
     monkeypatch.setattr(pipeline, "COMMIT_SECONDS", 0.0)
