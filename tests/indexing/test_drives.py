@@ -441,7 +441,7 @@ def test_a_drive_that_goes_away_between_two_looks_takes_nothing_with_it(
         return real_call(*args, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(scanning, "_list", lambda *args: real_list(*args)[:1])
+        patch.setattr(scanning, "_list", lambda *args: (real_list(*args)[0][:1], real_list(*args)[1]))
         patch.setattr(DeletionCheck, "is_deleted", unmount)
         report = update_index(index)
     assert (report.removed, offline(report)) == (0, [(str(pictures), Offline.MISSING)])

@@ -180,8 +180,8 @@ def test_similar_photos_are_counted_and_listed(tmp_path: Path) -> None:
     assert len(parsed.all("details")) == 1
     assert "+3 similar" in parsed.cards[0]
     for other in similar:
-        assert printable(other.path) in parsed.cards[0]
-        assert parsed.all("a", href=Path(os.fsdecode(other.path)).as_uri())
+        assert printable(other.file) in parsed.cards[0]
+        assert parsed.all("a", href=other.path.as_uri())
 
 
 def test_thumbnails_lie_in_the_page_in_the_order_of_the_hits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

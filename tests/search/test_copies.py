@@ -458,7 +458,7 @@ def versions(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     save(folder / "large/0.png", LARGE[0])
     (folder / "#recycle").mkdir()
     shutil.copy2(folder / "large/0.png", folder / "#recycle/0.png")
-    update_index(folder.parent / "index", [folder], Options(model="mini"))
+    update_index(folder.parent / "index", [folder], Options(model="mini", hidden=True))  # the trash folder too
     return folder, folder.parent / "index"
 
 
