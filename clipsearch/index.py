@@ -544,7 +544,7 @@ class Index:
         """Unit rows (n, dim), float32, of images: paths, URLs, files as bytes, or Pillow images.
 
         More than a few are decoded in parallel and embedded in batches. A few are decoded in this process, unless they
-        are `untrusted`. Error messages call an image in memory `name`.
+        are `untrusted`. `name` stands for an image without a path in error messages.
 
         Example:
             >>> cosines = index.embed_images(paths[:3]) @ index.embed_texts("a red circle")[0]
@@ -652,7 +652,7 @@ class Index:
 
     @_in_one_snapshot
     def months(self, filter: Filter | None = None) -> dict[str, int]:
-        """The number of photos per month ("2023-06") that pass a filter, in chronological order."""
+        """Counts of the photos that pass a filter, per month ("2023-06"), in chronological order."""
         store = self._store()
         return store.months(store.select(_filter(filter)))
 

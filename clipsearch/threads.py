@@ -55,7 +55,7 @@ class BoundedMap(Generic[Item, Result]):
         return bool(self._pending)
 
     def next(self) -> tuple[Item, Result] | None:
-        """The next item with its result, or None if none is ready within a tick. Raises what the call raised."""
+        """The next item and its result, or None if none is ready within `TICK` seconds. Raises a call's exception."""
         first = self._pending[0][1]
         patience = self._first_since + _PATIENCE - time.monotonic()
         if patience > 0 and not first.done():

@@ -174,7 +174,9 @@ def _check_tags(
 ) -> None:
     """Raise `BadRequest` for contradictory options."""
     if remove and (write_xmp or about_labels):
-        raise BadRequest("--remove removes all added keywords; leave out labels and their options")
+        raise BadRequest(
+            "--remove deletes every keyword that clipsearch added; it goes with neither labels nor their options"
+        )
     if min_probability is not None and not write_xmp:
         raise BadRequest("--min-probability needs --write-xmp")
     if dry_run and not (write_xmp or remove):

@@ -60,11 +60,11 @@ class Address(NamedTuple):
 class Record(NamedTuple):
     """What a collection records about itself.
 
-    `model` is the record of the model, `identity` the name of the catalogue that was published, `origin` its place, for
-    people. `roots` are the indexed folders: id, path and rules. `counts` are the numbers of embeddings, of distinct
-    contents, of images after OCR and of those with text; `reads` says whether there was any OCR. The collection has the
-    photos up to the id `filled` (None: all) and the changes up to the number `counter`; `has_others`: it may have
-    photos of another catalogue.
+    `model` is the record of the model, `identity` the name of the catalogue that was published, `origin` its location,
+    as shown to people. `roots` are the indexed folders: id, path and rules. `counts` are the numbers of embeddings, of
+    distinct contents, of images after OCR and of those with text; `reads` says whether there was any OCR. The
+    collection contains the photos with ids up to `filled` (None: all of them) and the changes numbered up to `counter`.
+    `has_others` is true if it may also contain photos of another catalogue.
     """
 
     model: str

@@ -47,7 +47,7 @@ class Facts(NamedTuple):
 
 def _facts(data: bytes) -> Facts:
     if is_raw(data):
-        raise ImageUnusable("a RAW file is no copy of a picture")
+        raise ImageUnusable("a RAW file does not count as a copy")
     try:
         with Image.open(io.BytesIO(data)) as image:
             # In MPO files of phones and cameras, a gain map or a second view follows the photo.

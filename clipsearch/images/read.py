@@ -89,7 +89,7 @@ def _open_without_links(path: str | bytes, flags: int) -> int:
     path = os.fsencode(path)
     if os.name == "nt":
         if os.path.realpath(path) != os.path.abspath(path):
-            raise OSError(errno.ELOOP, "a link leads to it")
+            raise OSError(errno.ELOOP, "its path goes through a symbolic link")
         return os.open(path, flags)
     *folders, name = [part for part in path.split(b"/") if part]
     folder_flags = getattr(os, "O_PATH", 0) | os.O_DIRECTORY | os.O_NOFOLLOW
@@ -102,7 +102,7 @@ def _open_without_links(path: str | bytes, flags: int) -> int:
         return os.open(name, flags | os.O_NONBLOCK | os.O_NOFOLLOW, dir_fd=folder)
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENOTDIR):
-            raise OSError(errno.ELOOP, "a link leads to it") from None
+            raise OSError(errno.ELOOP, "its path goes through a symbolic link") from None
         raise
     finally:
         os.close(folder)

@@ -56,7 +56,7 @@ class Rules(NamedTuple):
 
 
 class Setting(StrEnum):
-    """A rule, other than a pattern, that excludes a path. Its own type, since a pattern may also read "hidden"."""
+    """A rule, other than a pattern, that excludes a path. The type tells it from a pattern of the same text."""
 
     HIDDEN = "hidden"
     RAW = "raw"

@@ -130,7 +130,7 @@ def distinct_frames(path: str, settings: Preprocess) -> Video:
             if not kept:
                 raise
         if last is None:
-            raise ImageUnusable("has no pictures")
+            raise ImageUnusable("contains no video frames")
         metadata = _metadata(path, is_sideways=last.turn in _SIDEWAYS)
     kept = kept[:: -(-len(kept) // MAX_FRAMES)]
     return Video(np.stack([pixels for _, pixels in kept]), tuple(round(at, 3) for at, _ in kept), metadata, first)
@@ -317,7 +317,7 @@ def _opened(path: str) -> Iterator[tuple[Any, Any]]:
     av.logging.set_level(None)
     with av.open(path, metadata_errors="replace", options=_FILES_ONLY) as container:
         if not container.streams.video:
-            raise ImageUnusable("has no pictures")
+            raise ImageUnusable("contains no video frames")
         stream = container.streams.video[0]
         stream.codec_context.thread_count = 1
         width, height = stream.codec_context.width, stream.codec_context.height

@@ -233,7 +233,7 @@ class _Parser:
         outer = (one.declared for one in reversed(self._opened))
         namespace = next((uris[prefix] for uris in (declared, *outer) if prefix in uris), "")
         if prefix and not namespace:
-            raise SidecarUnusable(f"it has a prefix without a namespace: {prefix[:40]}")
+            raise SidecarUnusable(f"its XML uses an undeclared namespace prefix: {prefix[:40]}")
         if len(namespace) + len(local) > _MAX_NAME:
             raise SidecarUnusable("it has a very long name")
         return f"{{{namespace}}}{local}" if namespace else local

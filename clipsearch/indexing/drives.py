@@ -79,8 +79,8 @@ def prunable_drives(presence: Presence) -> frozenset[int]:
 class DeletionCheck:
     """Decides whether missing files of a root were deleted. When in doubt, they were not.
 
-    Looks again for each file, as late as possible: a drive may go away during a scan. Photos on the drives `pruned`
-    count as deleted though they may be offline. `offline` has the other drives that are offline.
+    Looks again for each file, as late as possible: a drive may go away during a scan. Photos on the `pruned` drives
+    count as deleted even if the drive is merely offline. `offline` lists the remaining offline drives.
     """
 
     def __init__(self, store: Store, root: Root, pruned: frozenset[int]) -> None:

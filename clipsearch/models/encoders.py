@@ -37,7 +37,7 @@ _DEFAULT_LOGIT_SCALE = math.log(100)  # CLIP clamps its learned scale here, and 
 class Encoder(Protocol):
     """Embeds images and text with one model, on a `device`: cpu, cuda or mps.
 
-    `does_both` says whether an encoder created for texts is also the one to use for images, and vice versa.
+    `does_both`: whether the same encoder serves both texts and images, whichever it was created for.
     """
 
     device: str

@@ -173,7 +173,7 @@ class Manifest:
         self._end += len(data)
 
     def close(self) -> None:
-        """Close the file. Deletes a journal with nothing left to undo, and empty folders.
+        """Close the file. Deletes the journal if nothing is left to undo, and removes empty folders.
 
         Reads the file again: an interrupt may have come between writing a line and updating `entries`.
         """

@@ -98,7 +98,7 @@ class Embedder:
     def images(self, sources: Sequence[Any], *, untrusted: bool = False, name: str = "") -> Array:
         """Unit rows (n, dim) of images. Many are decoded in parallel and embedded in batches. Raises `BadRequest`.
 
-        `untrusted`: decode in a separate process in any case. Messages call an image in memory `name`.
+        `untrusted`: always decode in a separate process. `name` stands for an image without a path in error messages.
         """
         out = np.empty((len(sources), self.store.dim), np.float32)
         if len(sources) <= _FEW:

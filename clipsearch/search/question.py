@@ -49,7 +49,7 @@ class Term(NamedTuple):
 
     If `content` is a str, `kind` tells whether it is a text, the name of a concept, the path or URL of an image, or the
     id of an indexed photo (its content hash in hex). Any other content is an image: a file as bytes, an open binary
-    file, a Pillow image, or a unit row (dim,). Messages call an image `name`.
+    file, a Pillow image, or a unit row (dim,). `name` stands for an image without a path in error messages.
     """
 
     content: Any

@@ -161,24 +161,24 @@ def _folder(value: Any) -> str:
         raise ValueError("must be the path of a folder")
     path = os.fsdecode(value)
     if not path.strip():
-        raise ValueError("was given an empty name")
+        raise ValueError("must not be empty")
     if "\0" in path:
-        raise ValueError("must be the path of a folder")
+        raise ValueError("contains a NUL character")
     return path
 
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
-        raise ValueError("must be a text")
+        raise ValueError("must be text")
     if not value.strip():
-        raise ValueError("was given an empty name")
+        raise ValueError("must not be empty")
     return value.strip()
 
 
 def _choice(parse: Callable[[str], str]) -> Callable[[Any], str]:
     def checked(value: Any) -> str:
         if not isinstance(value, str):
-            raise ValueError("must be a text")
+            raise ValueError("must be text")
         return parse(value)
 
     return checked

@@ -45,7 +45,7 @@ class Searchable(ABC):
 
     `place` is its name for users, `folder` its folder, if it has one. `model` is the record of the model that made its
     embeddings (`Model.to_json`), `dim` their length. An image is a distinct content: photos with the same bytes share
-    one, and each indexed frame of a video is one. Of a video, an image stands for the whole.
+    one, and each indexed frame of a video is one. A video as a whole has an image of its own.
     """
 
     place: str

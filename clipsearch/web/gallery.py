@@ -105,7 +105,7 @@ class Gallery:
     # -------------------------------------------------------------------------------- about the index
 
     def months(self, index: Index, filter: Filter) -> dict[str, int]:
-        """The number of photos per month that pass the filter without its dates."""
+        """Photo counts per month under the filter, ignoring its date range."""
         dateless = replace(filter, after=(), before=())
         key = (index.version(), dateless)
         if self._months[0] != key:

@@ -340,8 +340,8 @@ def test_a_photo_with_a_long_name(clipsearch: Run, photos: Path, index: Path, tm
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--remove", "cat"), "--remove removes all added keywords"),
-        (("--remove", "--write-xmp"), "--remove removes all added keywords"),
+        (("--remove", "cat"), "--remove deletes every keyword"),
+        (("--remove", "--write-xmp"), "--remove deletes every keyword"),
         (("cat", "--dry-run"), "--dry-run needs --write-xmp or --remove"),
         (("cat", "--min-probability", ".5"), "--min-probability needs --write-xmp"),
         (("cat", "|", "--write-xmp"), "'|' cannot be a keyword in XMP"),

@@ -271,7 +271,7 @@ REFUSED = {
     "it has more than 50,000 properties and keywords": lambda: listed(b"<rdf:li/>" * 51_000),
     "its keywords have more than 1,048,576 characters": lambda: listed(b"<rdf:li>" + b"x" * 2_000_000 + b"</rdf:li>"),
     "it has a very long name": lambda: EXIFTOOL.replace(b"http://ns.adobe.com/xap/1.0/", b"u" * 600),
-    "it has a prefix without a namespace: q": lambda: EXIFTOOL.replace(b"xmp:Rating", b"q:Rating"),
+    "its XML uses an undeclared namespace prefix: q": lambda: EXIFTOOL.replace(b"xmp:Rating", b"q:Rating"),
     "it has a document type, which XMP does not allow": lambda: b"<!DOCTYPE a [" + b"<!ENTITY a 'a'>" * 100_000,
 }
 # Parses each document in 100 MB beyond what the process and the document have. A keyword that is found is not added.

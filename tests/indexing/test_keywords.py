@@ -203,10 +203,10 @@ def test_damaged_blocks_in_photos_are_none() -> None:
 
 def test_conditions_as_programs_and_people_write_them() -> None:
     assert Filter(keywords=[" a dog "]).keywords == ("a dog",)
-    with pytest.raises(BadRequest, match="keyword was given an empty name"):
+    with pytest.raises(BadRequest, match="keyword must not be empty"):
         Filter(keywords=[""])
     assert Filter(keywords="dog").keywords == ("dog",)
-    with pytest.raises(BadArgument, match="keyword was given an empty name"):
+    with pytest.raises(BadArgument, match="keyword must not be empty"):
         Filter(keywords=("dog", ""))
 
 

@@ -126,7 +126,7 @@ def test_an_index_that_was_not_read_says_so(clipsearch: Run, drawn_index: Path, 
     assert (done.status, done.out) == (2, b"")
     assert "no text has been read yet. Run: clipsearch index --ocr" in done.err
     assert clipsearch("query", "--reads", "  ", index=drawn_index).status == 2
-    with pytest.raises(BadArgument, match="reads was given an empty name"):
+    with pytest.raises(BadArgument, match="reads must not be empty"):
         Filter(reads=" ")
 
 

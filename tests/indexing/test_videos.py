@@ -487,7 +487,7 @@ def test_hostile_files_cost_themselves(films: Path, tmp_path: Path, listening: L
     assert reasons["cut.mp4"] == reasons["noise.mp4"] == "not a video that can be read"
     assert {reasons[name] for name in ("list.mkv", "files.mkv", "concat.avi")} == {"not a video that can be read"}
     assert listening.asked == []
-    assert reasons["sound.mp4"] == "has no pictures"
+    assert reasons["sound.mp4"] == "contains no video frames"
     assert reasons["empty.avi"] == "empty file"
     assert {"half.mkv", "fine.png"}.isdisjoint(reasons)
 

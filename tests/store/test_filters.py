@@ -202,7 +202,7 @@ def test_filters_are_made_of_text_and_spelled_as_text() -> None:
     )
     assert Filter.parse(where.spelled()) == where
     assert {option for option, _ in where.spelled()} == set(OPTIONS)
-    with pytest.raises(BadRequest, match="camera was given an empty name"):
+    with pytest.raises(BadRequest, match="camera must not be empty"):
         Filter.parse([("camera", "canon"), ("camera", " ")])
     with pytest.raises(KeyError, match="lens"):
         Filter.parse([("lens", "50mm")])

@@ -323,9 +323,9 @@ def test_what_is_offline_is_said(clipsearch: Run, tmp_path: Path, mini_index) ->
         ({"under": "a\0b"}, "under must be the path"),
         ({"under": ("/", 5)}, "under must be the path"),
         ({"after": 2023}, "after must be a date"),
-        ({"types": 5}, "type must be a text"),
-        ({"camera": ("canon", "")}, "camera was given an empty name"),
-        ({"name": b"canon"}, "name must be a text"),
+        ({"types": 5}, "type must be text"),
+        ({"camera": ("canon", "")}, "camera must not be empty"),
+        ({"name": b"canon"}, "name must be text"),
         ({"files": (5,)}, "files must be paths"),
     ],
 )
