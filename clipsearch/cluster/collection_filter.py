@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Sequence
 
-from clipsearch.cluster.collection_rows import escaped, folded
+from clipsearch.cluster.collection_rows import escaped, folded, without_wildcards
 from clipsearch.cluster.milvus import quoted
 from clipsearch.store.conditions import (
     AllOf,
@@ -58,12 +58,7 @@ def expression(condition: Condition, near: Callable[[Circle], str]) -> str:  # n
 
 
 def _has(field: str, text: str) -> str:
-    return f"{field} like {quoted('%' + _literally(text) + '%')}"
-
-
-def _literally(text: str) -> str:
-    """A text as a pattern that matches only itself."""
-    return "".join("\\" + letter if letter in "%_\\" else letter for letter in text)
+    return f"{field} like {quoted('%' + without_wildcards(text) + '%')}"
 
 
 def in_box(box: Box) -> str:

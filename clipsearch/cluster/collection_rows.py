@@ -24,6 +24,7 @@ from clipsearch.store.schema import TYPES
 _LONGEST_PATH, _LONGEST = 16_384, 65_535  # bytes; the latter is Milvus's maximum
 _MOST_VALUES = 4096  # Milvus's maximum of values in an array
 _ROWS_OF_A_PHOTO = 16  # bits
+_STAND_INS = {ord(wildcard): 0xE000 + ord(wildcard) for wildcard in "%_\\"}
 
 _TEXTS = [name for name, kind in TYPES.items() if kind is str]
 OF_PHOTO = [
@@ -99,18 +100,18 @@ def entity_of(row: Row) -> dict[str, Any]:
         "mtime_ns": photo.mtime_ns,
         "ctime_ns": photo.ctime_ns,
         "path": escaped(photo.file),
-        "path_folded": lower_ascii(escaped(photo.file)),
+        "path_folded": without_wildcards(lower_ascii(escaped(photo.file))),
         "type": escaped(name[name.rfind(b".") :].lower() if b"." in name else b""),
         "content": photo.content.hex(),
         "orientation": _orientation(photo.metadata),
         "photo_keywords": keywords,
         "keywords_folded": [fold_keyword(keyword) for keyword in keywords],
         "lines": None if row.lines is None else [json.dumps(line) for line in row.lines[:_MOST_VALUES]],
-        "text_folded": _cut(row.folded),
+        "text_folded": _cut(row.folded and without_wildcards(row.folded)),
         "time": photo.time,
         "hash": photo.hash,
         **metadata,
-        **{folded(name): None if metadata[name] is None else lower_ascii(metadata[name]) for name in _TEXTS},
+        **{folded(name): metadata[name] and without_wildcards(lower_ascii(metadata[name])) for name in _TEXTS},
     }
 
 
@@ -162,6 +163,14 @@ def root_of(kept: list[Any]) -> Root:
     """The folder of such a record."""
     number, path, hidden, follow_links, exclude, *others = kept
     return Root(number, unescaped(path), Rules(hidden, follow_links, tuple(exclude), *others))
+
+
+def without_wildcards(text: str) -> str:
+    """A text without the wildcards of `like`, as it is stored for searching.
+
+    Private-use characters stand in for them, since Milvus Lite does not know escaped wildcards in all its filters.
+    """
+    return text.translate(_STAND_INS)
 
 
 def escaped(path: bytes) -> str:

@@ -135,6 +135,15 @@ def test_the_same_question_has_the_same_answer(both: Both, data: st.DataObject) 
         assert answer(both.collection, where, terms, limits) == expected
 
 
+def test_wildcards_are_letters_beside_a_filter_that_milvus_lite_evaluates_elsewhere(both: Both) -> None:
+    """Milvus Lite evaluates an expression with arrays row by row, where it knows no escaped wildcards."""
+    for text in ("0%", "_", "\\"):
+        for field in ("camera", "name", "reads"):
+            where = Filter(**{field: text, "keywords": "beach"})
+            expected = list(both.folder.by_path(both.folder.select(where)))
+            assert list(both.collection.by_path(both.collection.select(where))) == expected, where
+
+
 def test_more_are_wanted_than_the_engine_gives_at_once(both: Both, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("clipsearch.cluster.collection.MOST", 20)
     terms, limits = [Term(both.rows[3])], Limits(50)
