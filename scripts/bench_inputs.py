@@ -326,8 +326,9 @@ def link_files(folder: Path, count: int, photos: Path) -> None:
 
 def fill_index(index: Path, files: Path, count: int, name: str = "mini", weights: Path | None = None) -> None:
     """Create an index with synthetic embeddings, through the store that `clipsearch index` uses."""
+    from clipsearch.images.found_file import FoundFile
     from clipsearch.images.metadata import Metadata
-    from clipsearch.images.scan import FoundFile, Rules
+    from clipsearch.images.rules import Rules
     from clipsearch.models.hub import resolve
     from clipsearch.store.catalogue import Store
 

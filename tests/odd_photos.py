@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
+from clipsearch.images.found_file import FoundFile
 from clipsearch.images.kinds import is_video_name
 from clipsearch.images.metadata import Metadata
 from clipsearch.images.read import content_hash, frame_hash
-from clipsearch.images.scan import FoundFile, Rules
+from clipsearch.images.rules import Rules
 from clipsearch.models.model import mini
 from clipsearch.paths import Collection
 from clipsearch.store.catalogue import Root, Store

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from clipsearch.images.found_file import FoundFile
 from clipsearch.images.metadata import Metadata
 from clipsearch.images.read import content_hash
-from clipsearch.images.scan import FoundFile
 from clipsearch.store.catalogue import Root, Store
 
 DIM = 4

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from clipsearch.images.metadata import Metadata
-from clipsearch.images.scan import Rules
+from clipsearch.images.rules import Rules
 from clipsearch.store.change_log import Row
 from clipsearch.store.conditions import fold_keyword
 from clipsearch.store.filters import lower_ascii

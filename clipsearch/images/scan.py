@@ -11,10 +11,11 @@ import os
 import stat
 from collections.abc import Iterator, Sequence
 from enum import StrEnum
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from clipsearch.errors import reason
 from clipsearch.images.discarded import Discarded, contents_of
+from clipsearch.images.found_file import MAX_SQLITE_INTEGER, FoundFile, found_file
 from clipsearch.images.kinds import (
     HEAD,
     SUFFIXES,
@@ -27,32 +28,16 @@ from clipsearch.images.kinds import (
 from clipsearch.images.left_out import LeftOut, missed_suffix
 from clipsearch.images.patterns import compile_pattern, nfc
 from clipsearch.images.read import read_head
+from clipsearch.images.rules import Rules
 from clipsearch.images.siblings import XmpNames, is_xmp_name, sidecar_token
 from clipsearch.paths import list_folder
 
 BROKEN_LINK = "broken link"
 
-_CTIME_IS_CHANGE = os.name != "nt"  # on Windows it is the creation time
-_MAX_SQLITE_INTEGER = 2**63 - 1  # some file systems have times beyond the year 2262
 _UNKNOWN = (0, 0)  # identity of a folder on a file system without inodes
 
 
 # ------------------------------------------------------------------------------------------ rules
-
-
-class Rules(NamedTuple):
-    """What a scan includes.
-
-    `exclude` has patterns as in a .gitignore file in the root (`images.patterns`). `any_name` includes files without a
-    suffix that begin like a photo.
-    """
-
-    hidden: bool = False
-    follow_links: bool = False
-    exclude: tuple[str, ...] = ()
-    any_name: bool = False
-    raw: bool = True
-    video: bool = True
 
 
 class Setting(StrEnum):
@@ -155,63 +140,11 @@ class Overlooked:
 # ------------------------------------------------------------------------------------------ files
 
 
-class FoundFile(NamedTuple):
-    """A file that looks like a photo. `error` says why it cannot be one, if that is already clear.
-
-    `sidecars` are the names of its XMP files; `sidecar_token` changes when they do. `device` is that of its folder. For
-    a link to a file, `target` is the folder of the linked file, and `device` is that folder's.
-    """
-
-    path: bytes
-    size: int
-    mtime_ns: int
-    ctime_ns: int = 0
-    error: str | None = None
-    sidecar_token: int | None = None
-    sidecars: tuple[bytes, ...] = ()
-    device: int = 0
-    target: bytes | None = None
-
-
 class Unreadable(NamedTuple):
     """A folder that could not be listed, or a file that could not be examined: its contents are unknown."""
 
     path: bytes
     reason: str
-
-
-class OnDisk(Protocol):
-    """Size and times of a file, from the disk or the catalogue."""
-
-    @property
-    def size(self) -> int: ...
-    @property
-    def mtime_ns(self) -> int: ...
-    @property
-    def ctime_ns(self) -> int: ...
-
-
-def has_changed(now: OnDisk, before: OnDisk) -> bool:
-    """Whether the contents of a file may have changed, by its size and times."""
-    return not same_times(now, before) or (_CTIME_IS_CHANGE and now.ctime_ns != before.ctime_ns)
-
-
-def is_modified(status: os.stat_result, before: OnDisk) -> bool:
-    """As `has_changed`, for a file's current status."""
-    return has_changed(found_file(b"", status), before)
-
-
-def same_times(now: OnDisk, before: OnDisk) -> bool:
-    """Whether size and modification time are equal."""
-    return (now.size, now.mtime_ns) == (before.size, before.mtime_ns)
-
-
-def found_file(path: bytes, status: os.stat_result, error: str | None = None) -> FoundFile:
-    """Describe a file by its path below the root and its status."""
-    mtime_ns, ctime_ns = (
-        max(-_MAX_SQLITE_INTEGER, min(time, _MAX_SQLITE_INTEGER)) for time in (status.st_mtime_ns, status.st_ctime_ns)
-    )
-    return FoundFile(path, status.st_size, mtime_ns, ctime_ns, error)
 
 
 # ------------------------------------------------------------------------------------------ walk
@@ -372,4 +305,4 @@ def _identity(folder: bytes) -> tuple[int, int]:
         status = os.stat(folder)
     except OSError:  # deleted since it was listed
         return _UNKNOWN
-    return status.st_dev & _MAX_SQLITE_INTEGER, status.st_ino
+    return status.st_dev & MAX_SQLITE_INTEGER, status.st_ino

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from typing import NamedTuple
 
+from clipsearch.images.found_file import FoundFile
 from clipsearch.images.kinds import is_unsupported
-from clipsearch.images.scan import Exclusions, FoundFile, Overlooked
+from clipsearch.images.scan import Exclusions, Overlooked
 from clipsearch.paths import join
 from clipsearch.store.catalogue import Known, Root, Store
 from clipsearch.store.drives import UNKNOWN, Away, Drive, Offline, Presence

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clipsearch.images.patterns import anchored
-from clipsearch.images.scan import Rules
+from clipsearch.images.rules import Rules
 from clipsearch.models.encoders import Encoder, give_memory_back
 from clipsearch.models.model import Model
 

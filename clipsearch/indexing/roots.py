@@ -8,7 +8,8 @@ from collections.abc import Collection, Iterable, Sequence
 from clipsearch.errors import BadRequest, FolderOffline
 from clipsearch.images.discarded import Discarded
 from clipsearch.images.patterns import patterns_below
-from clipsearch.images.scan import Exclusions, Rules, Setting
+from clipsearch.images.rules import Rules
+from clipsearch.images.scan import Exclusions, Setting
 from clipsearch.indexing.options import Options
 from clipsearch.paths import absolute, relative_to
 from clipsearch.store.catalogue import Root, Store

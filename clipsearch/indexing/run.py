@@ -16,12 +16,13 @@ from typing import NamedTuple
 import numpy as np
 
 from clipsearch.arrays import Array
+from clipsearch.images.found_file import FoundFile, has_changed, same_times
 from clipsearch.images.kinds import is_unsupported, is_video_name
 from clipsearch.images.metadata import Metadata
 from clipsearch.images.patterns import anchored
 from clipsearch.images.read import frame_hash
 from clipsearch.images.sandbox import Decoders
-from clipsearch.images.scan import BROKEN_LINK, Exclusions, FoundFile, Unreadable, has_changed, same_times, scan
+from clipsearch.images.scan import BROKEN_LINK, Exclusions, Unreadable, scan
 from clipsearch.images.siblings import STALE_TOKEN, sidecar_keywords
 from clipsearch.indexing.drives import DeletionCheck, DriveRecorder, Mount, prunable_drives
 from clipsearch.indexing.options import EncoderCache, Options

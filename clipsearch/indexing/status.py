@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from clipsearch.images.left_out import LeftOut
-from clipsearch.images.scan import Rules
+from clipsearch.images.rules import Rules
 from clipsearch.models.model import Model
 from clipsearch.models.precision import measured
 from clipsearch.paths import join, relative_to

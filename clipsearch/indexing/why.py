@@ -10,9 +10,10 @@ from enum import StrEnum
 from clipsearch.errors import counted, reason
 from clipsearch.extras import missing
 from clipsearch.images.discarded import Discarded
+from clipsearch.images.found_file import is_modified
 from clipsearch.images.kinds import HEAD, SUFFIXES, begins_right, extra_for, needs_a_look
 from clipsearch.images.read import read_head
-from clipsearch.images.scan import Exclusions, Rule, Setting, is_modified
+from clipsearch.images.scan import Exclusions, Rule, Setting
 from clipsearch.paths import absolute, join, relative_to
 from clipsearch.store.catalogue import Root, Store
 from clipsearch.store.drives import Offline, why_unreachable

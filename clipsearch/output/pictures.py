@@ -20,6 +20,7 @@ from PIL import Image
 
 from clipsearch.errors import ImageUnusable
 from clipsearch.images.decode import jpeg_of
+from clipsearch.images.found_file import is_modified
 from clipsearch.images.kinds import HEAD, browser_image_type, browser_video_type
 from clipsearch.images.read import (
     STREAM_BYTES,
@@ -32,7 +33,6 @@ from clipsearch.images.read import (
     video_hash,
 )
 from clipsearch.images.sandbox import Decoders, VideoFrame
-from clipsearch.images.scan import is_modified
 from clipsearch.output.annotate import annotated
 from clipsearch.paths import cache_folder, private_folder, replacing
 from clipsearch.search.hit import Where

@@ -13,8 +13,8 @@ import stat
 from collections.abc import Iterable, Iterator, Sequence
 
 from clipsearch.errors import BadArgument, BadRequest, reason
+from clipsearch.images.found_file import is_modified
 from clipsearch.images.read import content_hash_from
-from clipsearch.images.scan import is_modified
 from clipsearch.images.siblings import OwnSidecars
 from clipsearch.output.manifest import (
     BACK,

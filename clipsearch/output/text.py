@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from clipsearch.errors import counted
 from clipsearch.images.left_out import what_to_do
-from clipsearch.images.scan import Rules
+from clipsearch.images.rules import Rules
 from clipsearch.search.question import IMAGE
 from clipsearch.store.filters import FILTERS, Size
 

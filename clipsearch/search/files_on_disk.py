@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from clipsearch.images.scan import is_modified
+from clipsearch.images.found_file import is_modified
 from clipsearch.store.photo import Photo
 
 FileId = tuple[int, int] | bytes  # device and inode; the path if the file system has no inodes

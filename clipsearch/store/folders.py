@@ -10,7 +10,7 @@ from typing import Any
 
 from clipsearch.errors import CatalogueDamaged
 from clipsearch.images.left_out import LeftOut
-from clipsearch.images.scan import Rules
+from clipsearch.images.rules import Rules
 from clipsearch.paths import join, relative_to
 from clipsearch.store import mounts
 from clipsearch.store.database import Database

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from clipsearch.images.kinds import is_video_name
 from clipsearch.images.metadata import Metadata
 from clipsearch.images.preprocess import Box
-from clipsearch.images.scan import Rules
+from clipsearch.images.rules import Rules
 
 
 class Root(NamedTuple):

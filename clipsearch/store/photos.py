@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from clipsearch.arrays import Ids, parts
+from clipsearch.images.found_file import FoundFile
 from clipsearch.images.kinds import is_video_name
 from clipsearch.images.metadata import Metadata
-from clipsearch.images.scan import FoundFile
 from clipsearch.paths import bounds, join
 from clipsearch.store.database import Database
 from clipsearch.store.drives import UNKNOWN

@@ -33,7 +33,7 @@ from clipsearch.errors import (
     ModelMismatch,
     NoIndex,
 )
-from clipsearch.images.scan import Rules
+from clipsearch.images.rules import Rules
 from clipsearch.models.model import mini
 from clipsearch.paths import Collection
 from clipsearch.store.catalogue import Store

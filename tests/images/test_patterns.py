@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from clipsearch.errors import BadArgument
 from clipsearch.images.patterns import anchored, check_patterns, compile_pattern, nfc, patterns_below
-from clipsearch.images.scan import Rules, scan
+from clipsearch.images.rules import Rules
+from clipsearch.images.scan import scan
 
 NFC, NFD = "\u00e9t\u00e9", "e\u0301te\u0301"
 ODD = [

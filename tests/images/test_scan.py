@@ -8,7 +8,9 @@ import pytest
 from conftest import forbid
 
 from clipsearch.images import scan as scan_module
-from clipsearch.images.scan import Exclusions, FoundFile, Rules, Unreadable, scan
+from clipsearch.images.found_file import FoundFile
+from clipsearch.images.rules import Rules
+from clipsearch.images.scan import Exclusions, Unreadable, scan
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="names that Windows does not allow")
 

@@ -20,10 +20,11 @@ from PIL import Image, ImageDraw, ImageFont
 from stores import DIM, put, row
 
 from clipsearch.errors import BadArgument, BadRequest
+from clipsearch.images.found_file import FoundFile
 from clipsearch.images.metadata import Metadata
 from clipsearch.images.read import content_hash
+from clipsearch.images.rules import Rules
 from clipsearch.images.sandbox import Decoders
-from clipsearch.images.scan import FoundFile, Rules
 from clipsearch.indexing.ocr import read_photos
 from clipsearch.indexing.report import Report
 from clipsearch.indexing.update import Options, update_index

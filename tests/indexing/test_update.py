@@ -18,7 +18,8 @@ from indexes import MINI, StubEncoder, assert_as_new, contents, draw, encode_wit
 from PIL import Image
 
 from clipsearch.errors import BadRequest, FolderOffline, IndexLocked, ModelMismatch, NoIndex, WeightsUnusable
-from clipsearch.images.scan import Rules, Unreadable
+from clipsearch.images.rules import Rules
+from clipsearch.images.scan import Unreadable
 from clipsearch.indexing import pipeline, run
 from clipsearch.indexing.read_file import Contents
 from clipsearch.indexing.relocate import relocate

@@ -24,11 +24,12 @@ from stores import DIM, put, row
 
 from clipsearch.errors import ImageUnusable
 from clipsearch.images import read, video
+from clipsearch.images.found_file import FoundFile
 from clipsearch.images.kinds import is_video_name
 from clipsearch.images.metadata import Metadata
 from clipsearch.images.preprocess import Preprocess
+from clipsearch.images.rules import Rules
 from clipsearch.images.sandbox import Decoders, VideoFrame
-from clipsearch.images.scan import FoundFile, Rules
 from clipsearch.indexing.update import Options, update_index
 from clipsearch.indexing.why import State, why_of
 from clipsearch.search.find import Searcher

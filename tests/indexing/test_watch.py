@@ -15,8 +15,8 @@ import watchfiles
 from indexes import MINI, StubEncoder, assert_as_new, contents, draw, encode_with, touch
 
 from clipsearch.errors import BadRequest, NoIndex
+from clipsearch.images.rules import Rules
 from clipsearch.images.sandbox import Decoders
-from clipsearch.images.scan import Rules
 from clipsearch.indexing import run, watch
 from clipsearch.indexing.relocate import forget
 from clipsearch.indexing.update import Options, Report, update_index

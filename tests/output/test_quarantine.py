@@ -24,10 +24,10 @@ from terminal import in_terminal, posix
 
 from clipsearch.errors import BadArgument, BadRequest, ClipsearchError
 from clipsearch.images import siblings
+from clipsearch.images.found_file import found_file
 from clipsearch.images.kinds import is_video_name
 from clipsearch.images.metadata import Metadata
 from clipsearch.images.read import content_hash, video_hash
-from clipsearch.images.scan import found_file
 from clipsearch.output import manifest, quarantine, safe_move
 from clipsearch.output import undo as undoing
 from clipsearch.output.quarantine import destination, move

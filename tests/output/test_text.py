@@ -11,7 +11,7 @@ from rich.cells import cell_len
 
 from clipsearch.images.left_out import LeftOut
 from clipsearch.images.metadata import Metadata
-from clipsearch.images.scan import Rules
+from clipsearch.images.rules import Rules
 from clipsearch.indexing.status import OfflinePart, RootStatus, Status
 from clipsearch.indexing.update import Report
 from clipsearch.output import terminal, text

@@ -30,8 +30,9 @@ from indexes import (
 from PIL import Image
 
 from clipsearch.errors import BadRequest, ClipsearchError, WeightsUnusable
+from clipsearch.images.found_file import FoundFile
 from clipsearch.images.metadata import Metadata
-from clipsearch.images.scan import FoundFile, Rules
+from clipsearch.images.rules import Rules
 from clipsearch.indexing import pipeline, run
 from clipsearch.indexing import update as indexing
 from clipsearch.indexing.read_file import Contents

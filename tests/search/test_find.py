@@ -13,10 +13,11 @@ import pytest
 from conftest import SCENES
 
 from clipsearch.errors import BadRequest, IndexEmpty, NotIndexed
+from clipsearch.images.found_file import FoundFile
 from clipsearch.images.metadata import Metadata
 from clipsearch.images.preprocess import Preprocess
 from clipsearch.images.read import content_hash
-from clipsearch.images.scan import FoundFile, Rules
+from clipsearch.images.rules import Rules
 from clipsearch.models.model import Model, mini
 from clipsearch.search import embed as embedding
 from clipsearch.search.find import Searcher

@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from clipsearch.arrays import unit_rows
+from clipsearch.images.found_file import found_file
 from clipsearch.images.metadata import Metadata
-from clipsearch.images.scan import Rules, found_file
+from clipsearch.images.rules import Rules
 from clipsearch.indexing.update import Options, update_index
 from clipsearch.models.model import mini
 from clipsearch.search import similar

@@ -17,8 +17,9 @@ from conftest import damage, forbid
 from stores import DIM, METADATA, image_ids, paths, put, row
 
 from clipsearch.errors import CatalogueDamaged, IndexDamaged, IndexOutdated, IndexTooNew, IndexUnusable, NoIndex
+from clipsearch.images.found_file import FoundFile
 from clipsearch.images.read import content_hash
-from clipsearch.images.scan import FoundFile, Rules
+from clipsearch.images.rules import Rules
 from clipsearch.paths import absolute, join, relative_to
 from clipsearch.store import catalogue, database, schema
 from clipsearch.store.catalogue import CATALOGUE, Offline, Store

@@ -17,7 +17,7 @@ import clipsearch
 from clipsearch.cluster import milvus
 from clipsearch.cluster.collection_rows import add_fields
 from clipsearch.images.read import content_hash
-from clipsearch.images.scan import Rules
+from clipsearch.images.rules import Rules
 from clipsearch.store import schema
 from clipsearch.store.catalogue import CATALOGUE, Store
 from clipsearch.store.photo import Segment

@@ -12,7 +12,7 @@ import pytest
 from stores import DIM
 
 from clipsearch.errors import IndexLocked, IndexUnusable
-from clipsearch.images.scan import Rules
+from clipsearch.images.rules import Rules
 from clipsearch.store import lock
 from clipsearch.store.catalogue import Store
 
@@ -20,7 +20,8 @@ WRITER = """
 import sys
 from pathlib import Path
 from clipsearch.images.metadata import Metadata
-from clipsearch.images.scan import FoundFile, Rules
+from clipsearch.images.found_file import FoundFile
+from clipsearch.images.rules import Rules
 from clipsearch.store.catalogue import Store
 
 store = Store.open(Path(sys.argv[1]), write=True)

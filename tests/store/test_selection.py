@@ -21,9 +21,10 @@ from hypothesis import strategies as st
 from PIL import Image as Picture
 
 from clipsearch.errors import BadRequest, NotIndexed
+from clipsearch.images.found_file import FoundFile
 from clipsearch.images.kinds import TYPES
 from clipsearch.images.metadata import Metadata
-from clipsearch.images.scan import FoundFile, Rules
+from clipsearch.images.rules import Rules
 from clipsearch.search.find import Searcher
 from clipsearch.search.question import Term
 from clipsearch.store.catalogue import Offline, Store

@@ -15,8 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clipsearch.errors import IndexUnusable
+from clipsearch.images.found_file import FoundFile
 from clipsearch.images.metadata import Metadata
-from clipsearch.images.scan import FoundFile, Rules
+from clipsearch.images.rules import Rules
 from clipsearch.store import nearest, segments, vectors
 from clipsearch.store.catalogue import Store
 from clipsearch.store.photo import Segment

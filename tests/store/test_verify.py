@@ -15,8 +15,9 @@ from conftest import Run, damage
 from stores import DIM, METADATA, image_ids, paths, put, row
 
 from clipsearch.errors import CatalogueDamaged, IndexDamaged, IndexUnusable
+from clipsearch.images.found_file import FoundFile
 from clipsearch.images.read import content_hash, frame_hash
-from clipsearch.images.scan import FoundFile, Rules
+from clipsearch.images.rules import Rules
 from clipsearch.store.catalogue import CATALOGUE, Store
 from clipsearch.store.filters import Filter
 from clipsearch.store.verify import Damage, Repair, Verified, repair, verify

@@ -17,8 +17,9 @@ import numpy as np
 import pytest
 from conftest import SCENES, save_scenes
 
+from clipsearch.images.found_file import FoundFile
 from clipsearch.images.metadata import Metadata
-from clipsearch.images.scan import FoundFile, Rules
+from clipsearch.images.rules import Rules
 from clipsearch.indexing.update import Options, update_index
 from clipsearch.models.model import mini
 from clipsearch.store.catalogue import Store
