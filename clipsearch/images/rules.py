@@ -1,4 +1,4 @@
-"""What a scan includes."""
+"""The rules of a scan."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Rules(NamedTuple):
-    """The rules of a scan.
+    """What a scan includes.
 
     `exclude` has patterns as in a .gitignore file in the root (`images.patterns`). `any_name` includes files without a
     suffix that begin like a photo.
