@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import shutil
@@ -20,6 +19,7 @@ import platformdirs
 import pytest
 import scenes
 import warm
+from bound import PERMISSIONS, bound_command
 from filelock import FileLock
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # the hub's library reads it when it is imported
@@ -306,21 +306,13 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Model]:
     return make
 
 
-def _bound() -> None:
-    """Permissions bind root too, once its capabilities to override them and to read everything are dropped."""
-    if os.geteuid() == 0:
-        libc = ctypes.CDLL(None)
-        if libc.prctl(24, 1) or libc.prctl(24, 2):
-            os._exit(77)
-
-
 @pytest.fixture
 def bound() -> Run:
     """Runs the program bound by permissions."""
 
     def run(*arguments: object, index: Path) -> Result:
-        command = [sys.executable, "-m", "clipsearch", *map(str, arguments), "--index", index]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, preexec_fn=_bound)
+        command = bound_command(PERMISSIONS, *arguments, "--index", index)
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode == 77:
             pytest.skip("root cannot be bound here")
         return Result(done.returncode, done.stdout.encode(), done.stderr)

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from bound import bound_command, limit
 from conftest import SCENES, Run, save_scenes
 from terminal import posix
 
@@ -409,18 +410,11 @@ def test_a_sidecar_that_another_program_writes_meanwhile_stays(tmp_path: Path, b
 
 @posix
 def test_a_full_disk(photos: Path, index: Path) -> None:
-    import resource
-
     large = OF_DARKTABLE + b"\n" * 100_000
     (photos / "00.png.xmp").write_bytes(large)
-    command = [sys.executable, "-m", "clipsearch", "label", "a", "b", "--write-xmp", *ALL, "--index", index]
-    done = subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        check=False,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000)),
-    )
+    arguments = ("label", "a", "b", "--write-xmp", *ALL, "--index", index)
+    command = bound_command(limit("RLIMIT_FSIZE", 50_000), *arguments)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr == (
         f"clipsearch: {photos}/00.png.xmp cannot be written: file too large\n"

@@ -321,7 +321,7 @@ def test_what_is_offline_is_said(clipsearch: Run, tmp_path: Path, mini_index) ->
         ({"near": 5}, "near must be"),
         ({"size": float("nan")}, "size must be"),
         ({"size": Size(2**64)}, "size must be"),
-        ({"under": "a\0b"}, "under must be the path"),
+        ({"under": "a\0b"}, "under contains a NUL character"),
         ({"under": ("/", 5)}, "under must be the path"),
         ({"after": 2023}, "after must be a date"),
         ({"types": 5}, "type must be text"),

@@ -8,13 +8,13 @@ import os
 import re
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from bound import bound_command, limit
 from starlette.types import Receive, Scope, Send
 
 from clipsearch.web import server as server_module
@@ -147,13 +147,10 @@ def test_whoever_is_not_let_in_holds_nothing(serve: object, request_: bytes) -> 
 
 @pytest.mark.skipif(os.name == "nt", reason="limits of open files")
 def test_a_page_is_served_while_others_hold_more_connections_than_it_may_have_files(drawn_index: Path) -> None:
-    import resource
-
-    command = [sys.executable, "-m", "clipsearch", "serve", "--port", "0", "--index", str(drawn_index)]
-    limited = {"preexec_fn": lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (128, 128))}
+    command = bound_command(limit("RLIMIT_NOFILE", 128), "serve", "--port", 0, "--index", drawn_index)
     with (
         contextlib.ExitStack() as held,
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, **limited) as server,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server,
     ):
         try:
             port, token = re.search(r":(\d+)/\?token=(\S+)", server.stdout.readline()).groups()
