@@ -18,10 +18,10 @@ from clipsearch.store.conditions import (
     HasKeyword,
     HasText,
     Near,
+    fold,
     fold_keyword,
 )
 from clipsearch.store.filters import lower_ascii
-from clipsearch.store.ocr_text import fold
 from clipsearch.store.searched import SearchedFolder
 from clipsearch.store.selection import nanoseconds
 

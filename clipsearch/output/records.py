@@ -82,6 +82,7 @@ def photo_fields(photo: Photo) -> dict[str, Any]:
         "camera": of.camera,
         "latitude": of.latitude,
         "longitude": of.longitude,
+        "place": None if (place := photo.place) is None else place._asdict(),
         "keywords": list(photo.keywords),
         "time": _rounded(photo.time),
         "duration": of.duration,

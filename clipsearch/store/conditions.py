@@ -138,3 +138,11 @@ def has_keyword(keywords: Any, wanted: str) -> bool:
 def fold_keyword(text: str) -> str:
     """A keyword as it is compared: without case, and with accents composed, as Macs write them decomposed."""
     return text.casefold() if text.isascii() else unicodedata.normalize("NFC", text).casefold()
+
+
+def fold(text: str) -> str:
+    """A text for comparison: lower case, no accents, full-width letters as narrow ones, single spaces."""
+    if not text.isascii():
+        letters = unicodedata.normalize("NFKD", text)
+        text = "".join(letter for letter in letters if not unicodedata.combining(letter))
+    return " ".join(text.casefold().split())

@@ -17,7 +17,6 @@ from datetime import date, datetime
 from typing import Any, NamedTuple
 
 from clipsearch.errors import BadArgument, BadRequest
-from clipsearch.extras import is_installed
 from clipsearch.images.kinds import TYPES
 from clipsearch.store.conditions import (
     Circle,
@@ -75,7 +74,7 @@ def parse_circle(text: str) -> Circle:
     try:
         numbers = tuple(float(part) for part in parts)
     except ValueError:
-        if re.search(r"[^\W\d_]{2}", plain) and is_installed("places"):
+        if re.search(r"[^\W\d_]{2}", plain):
             return _around_town(text)
         numbers = ()
     try:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from clipsearch.arrays import parts
 from clipsearch.paths import join
+from clipsearch.store.conditions import fold
 from clipsearch.store.database import Database
 from clipsearch.store.photo import Line
 from clipsearch.store.schema import mark
@@ -91,12 +91,6 @@ class OcrText:
 def lines_from(written: str) -> list[Line]:
     """The lines that `OcrText.put` has written as JSON."""
     return [Line(*line) for line in json.loads(written)] if written else []
-
-
-def fold(text: str) -> str:
-    """A text for comparison: lower case, no accents, full-width letters as narrow ones, single spaces."""
-    letters = unicodedata.normalize("NFKD", text)
-    return " ".join("".join(letter for letter in letters if not unicodedata.combining(letter)).casefold().split())
 
 
 def conditions(reads: str) -> Iterator[tuple[str, str]]:

@@ -6,12 +6,15 @@ import os
 import re
 from datetime import datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from clipsearch.images.kinds import is_video_name
 from clipsearch.images.metadata import Metadata
 from clipsearch.images.preprocess import Box
 from clipsearch.images.rules import Rules
+
+if TYPE_CHECKING:
+    from clipsearch.store.places import Place
 
 
 class Root(NamedTuple):
@@ -64,6 +67,16 @@ class Photo(NamedTuple):
     def is_video(self) -> bool:
         """Whether this is a frame of a video, with a `time`, rather than a still or a RAW file."""
         return is_video_name(self.file)
+
+    @property
+    def place(self) -> Place | None:
+        """The town where it was taken. Looked up, not stored: None without coordinates or the extra `places`."""
+        latitude, longitude = self.metadata.latitude, self.metadata.longitude
+        if latitude is None or longitude is None:
+            return None
+        from clipsearch.store.places import place_at
+
+        return place_at(latitude, longitude)
 
     @property
     def date(self) -> str:

@@ -56,7 +56,7 @@ export class Viewer {
 
   details(photo, hit) {
     const rows = [["Taken", photo.taken ? dateTime(photo.taken) : null], ["Modified", photo.taken ? null : dateTime(photo.date)], ["Camera", photo.camera], ["Keywords", photo.keywords.join(", ")], ["Time", photo.time === null ? null : `${photo.time.toFixed(1)} s`],
-      ["Location", photo.latitude === null ? null : `${photo.latitude.toFixed(4)}, ${photo.longitude.toFixed(4)}`],
+      ["Place", photo.place?.title], ["Location", photo.latitude === null ? null : `${photo.latitude.toFixed(4)}, ${photo.longitude.toFixed(4)}`],
       ["Dimensions", `${photo.width} × ${photo.height}`], ["File size", bytes(photo.size)],
       ["Score", isKnown(hit?.score) ? hit.score.toFixed(3) : null]];
     const list = element("dl", {}, ...rows.filter(([, value]) => value).map(([name, value]) =>
