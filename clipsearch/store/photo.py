@@ -72,7 +72,7 @@ class Photo(NamedTuple):
     def place(self) -> Place | None:
         """The town where it was taken. Looked up, not stored: None without coordinates or the extra `places`."""
         latitude, longitude = self.metadata.latitude, self.metadata.longitude
-        if latitude is None or longitude is None:
+        if not (isinstance(latitude, float) and isinstance(longitude, float)):  # unknown, or a damaged record
             return None
         from clipsearch.store.places import place_at
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import logging
 import string
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ from clipsearch.store.gazetteer import name_key, rows
 _log = logging.getLogger(__name__)
 
 _MOST_KM = 100.0  # beyond, a position has no town: the open sea, a desert
-_NEAR_KM = 3.0  # up to this distance, or in its circle, a position is "in" a town, not "12 km from" it
+_NEAR_KM = 5.0  # up to this distance, or in its circle, a position is "in" a town, not "12 km from" it
 _SAME_KM = 50.0  # towns of one name that are closer than this are not worth asking about
 
 _LARGE = 500_000  # people
@@ -93,9 +94,11 @@ def town_named(text: str) -> Town:
 
 def _towns_named(keys: Sequence[str]) -> list[Town]:
     """The towns with one of some names, the best known first."""
-    marks = ", ".join("?" * len(keys))
-    query = f"SELECT DISTINCT {_TOWN} FROM names JOIN towns ON towns.id = names.town WHERE names.name IN ({marks})"
-    towns = [Town(*row) for row in rows(query, keys)]
+    query = (
+        f"SELECT DISTINCT {_TOWN} FROM names JOIN towns ON towns.id = names.town"
+        " WHERE names.name IN (SELECT value FROM json_each(?))"
+    )
+    towns = [Town(*row) for row in rows(query, [json.dumps(keys)])]
     return sorted(towns, key=lambda town: _weight(town, keys), reverse=True)
 
 

@@ -9,11 +9,12 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from conftest import SCENES, Run
-from PIL import Image
+from PIL import ExifTags, Image
 from terminal import every_command, help_examples, posix
 
 from clipsearch.search.confidence import CUT
@@ -22,6 +23,50 @@ from clipsearch.search.confidence import CUT
 def commands() -> dict[str, str]:
     """Every command, with the help of its function."""
     return {name: command.help or "" for name, command in every_command().items()}
+
+
+# ------------------------------------------------------------------------------------------ places
+
+
+def test_results_have_the_town_where_they_were_taken(
+    clipsearch: Run, mini_index: Callable[..., Path], places_table: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "photos").mkdir()
+    exif = Image.Exif()
+    exif.get_ifd(ExifTags.IFD.GPSInfo).update({1: "N", 2: (48.0, 51.0, 30.0), 3: "E", 4: (2.0, 17.0, 40.0)})
+    SCENES[0].image.save(tmp_path / "photos/paris.jpg", exif=exif)
+    SCENES[1].image.save(tmp_path / "photos/anywhere.jpg")
+    index = mini_index(tmp_path / "photos")
+
+    [here] = map(json.loads, clipsearch("query", "--near", "Paris", "-f", "jsonl", index=index).lines)
+    assert (here["path"], here["place"]["name"]) == (str(tmp_path / "photos/paris.jpg"), "Paris")
+    assert clipsearch("query", "--near", "Paris, Texas", index=index).status == 1
+    every = [json.loads(line) for line in clipsearch("query", "-f", "jsonl", index=index).lines]
+    assert sorted((hit["place"] or {}).get("title", "") for hit in every) == ["", "Paris, France"]
+    table = clipsearch("query", "-f", "table", index=index, COLUMNS="120")
+    assert sum(line.endswith("Paris, France") for line in table.lines) == 1
+    assert b"Paris" not in clipsearch("query", "-f", "tsv", index=index).out
+
+    refused = clipsearch("query", "--near", "Springfield", index=index)
+    assert (refused.status, refused.err.count("\n")) == (2, 1)
+    assert "'Springfield, Illinois'" in refused.err
+
+
+def test_a_cache_that_cannot_be_written_costs_only_the_names_of_places(
+    clipsearch: Run, mini_index: Callable[..., Path], tmp_path: Path
+) -> None:
+    exif = Image.Exif()
+    exif.get_ifd(ExifTags.IFD.GPSInfo).update({1: "N", 2: (48.0, 51.0, 30.0), 3: "E", 4: (2.0, 17.0, 40.0)})
+    (tmp_path / "photos").mkdir()
+    SCENES[0].image.save(tmp_path / "photos/paris.jpg", exif=exif)
+    index = mini_index(tmp_path / "photos")
+    (tmp_path / "file").touch()
+    found = clipsearch("query", "-f", "json", index=index, XDG_CACHE_HOME=str(tmp_path / "file"))
+    assert found.status == 0
+    assert json.loads(found.out)[0]["place"] is None
+    note, warning = found.err.splitlines()
+    assert note.startswith("building the table of places")
+    assert warning.startswith(f"no names of places: the table of places cannot be built in {tmp_path / 'file'}")
 
 
 # ------------------------------------------------------------------------------------------ likes
