@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from clipsearch.errors import BadRequest, reason
+from clipsearch.errors import BadRequest, first_line, reason
 from clipsearch.extras import is_installed, missing, needs
 from clipsearch.paths import cache_folder, private_folder, replacing
 from clipsearch.store.conditions import fold
@@ -33,6 +33,7 @@ _FORMAT = 2
 _LEAST_POPULATION = 1000
 _BYTES = 64_000_000  # of the table, and a little more
 _EARTH_KM = 6371.0
+_WORD = re.compile(r"\w+")
 
 # (4, n): x, y and z of centres on the unit sphere, in order of z, and radii in kilometres
 Circles = NDArray[np.float32]
@@ -156,7 +157,7 @@ def within(circles: Circles, centre: NDArray[Any], most: float) -> tuple[NDArray
 
 def name_key(name: str) -> str:
     """A name for comparison: without case, accents and punctuation."""
-    return " ".join(re.findall(r"\w+", fold(name)))
+    return " ".join(_WORD.findall(fold(name)))
 
 
 def _build(version: int) -> str:
@@ -170,8 +171,8 @@ def _build(version: int) -> str:
             _fill(temporary, version)
     except OSError as error:
         return reason(error)
-    except (sqlite3.Error, ValueError, KeyError) as error:
-        return str(error) or type(error).__name__
+    except (sqlite3.Error, ValueError, LookupError, TypeError, AttributeError) as error:  # a later package, other data?
+        return first_line(error)
     return ""
 
 

@@ -284,7 +284,7 @@ def test_filters_may_be_given_several_times(clipsearch: Run, tmp_path: Path, min
     ids=" ".join,
 )
 def test_a_filter_that_makes_no_sense_is_a_sentence(
-    clipsearch: Run, drawn_index: Path, options: tuple[str, ...]
+    clipsearch: Run, drawn_index: Path, places_table: Path, options: tuple[str, ...]
 ) -> None:
     refused = clipsearch("query", "a circle", *options, index=drawn_index)
     assert (refused.status, refused.out, refused.err.count("\n")) == (2, b"", 1)
