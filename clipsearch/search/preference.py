@@ -19,6 +19,7 @@ _COPY_NAME = re.compile(
     r"|.*[ _-](edited|conflict|conflicted copy.*)"
 )
 
+_DESCRIBED = ("taken", "camera", "latitude", "location", "rating", "color_label", "title", "caption")
 _LOSSLESS = (b".png", b".tif", b".tiff", b".bmp", b".psd")
 
 Preference = tuple[bool, int, bool, int, int, bool, bool, int, int, bytes]
@@ -56,8 +57,8 @@ def has_all_of(best: Photo, other: Photo) -> bool:
     return preference(best)[1:4] <= preference(other)[1:4] and _facts(best) >= _facts(other)
 
 
-def _facts(photo: Photo) -> set[str]:
+def _facts(photo: Photo) -> set[str | tuple[str, str]]:
     """Which metadata a photo has, and its keywords."""
     of = photo.metadata
-    facts = {"taken": of.taken, "camera": of.camera, "place": of.latitude}
-    return {name for name, value in facts.items() if value is not None} | {f"keyword {word}" for word in photo.keywords}
+    known = {name for name in _DESCRIBED if getattr(of, name) is not None}
+    return known | {("keyword", word) for word in photo.keywords} | {("person", name) for name in photo.people}
