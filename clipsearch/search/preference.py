@@ -19,7 +19,7 @@ _COPY_NAME = re.compile(
     r"|.*[ _-](edited|conflict|conflicted copy.*)"
 )
 
-_DESCRIBED = ("taken", "camera", "latitude", "location", "rating", "color_label", "title", "caption")
+_KNOWN, _WRITTEN = ("taken", "camera", "latitude", "rating", "color_label"), ("title", "caption", "location")
 _LOSSLESS = (b".png", b".tif", b".tiff", b".bmp", b".psd")
 
 Preference = tuple[bool, int, bool, int, int, bool, bool, int, int, bytes]
@@ -58,7 +58,9 @@ def has_all_of(best: Photo, other: Photo) -> bool:
 
 
 def _facts(photo: Photo) -> set[str | tuple[str, str]]:
-    """Which metadata a photo has, and its keywords."""
+    """Which metadata a photo has, and every text that a person wrote about it."""
     of = photo.metadata
-    known = {name for name in _DESCRIBED if getattr(of, name) is not None}
-    return known | {("keyword", word) for word in photo.keywords} | {("person", name) for name in photo.people}
+    known = {name for name in _KNOWN if getattr(of, name) is not None}
+    written = {(name, text) for name in _WRITTEN if (text := getattr(of, name)) is not None}
+    lists = (("keyword", photo.keywords), ("person", photo.people))
+    return known | written | {(kind, item) for kind, every in lists for item in every}
