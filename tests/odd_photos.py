@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from clipsearch.images.facts import Facts
 from clipsearch.images.found_file import FoundFile
 from clipsearch.images.kinds import is_video_name
 from clipsearch.images.metadata import Metadata
@@ -42,6 +43,9 @@ NAMES = [
     b"FILM.MOV",
 ]
 KEYWORDS = ["beach", "Été à la mer", 'quote"d', "100%_", "back\\slash"]
+PEOPLE = ["Anna", "Großmutter", 'O\'Neil \\ "Bo" 100%_']
+RATINGS = [5, None, -1, 3, 1]
+LABELS = ["Red", None, "100%_", "Grün"]
 TEXTS = [[], ["Coffee 3.50", "Total 4"], ["日本の夏"], ['100% "sure"', "über_alles \\ 😀"], ["gate B 3"]]
 FOLDERS = [b"a", b"a/b", b"a0", b"a.b", b"A", b"\xff", b"\\"]
 
@@ -92,10 +96,11 @@ def put(store: Store, root: Root, number: int, row: np.ndarray) -> None:
         elif number % 3:
             lines = TEXTS[number % len(TEXTS)]
             store.ocr_text.put(image, [Line(text, 0, n / 9, 1, (n + 1) / 9) for n, text in enumerate(lines)])
-    keywords = [KEYWORDS[number % len(KEYWORDS)]] if number % 4 == 1 else []  # in a sidecar
-    store.photos.put(
-        root, FoundFile(path, status.st_size, status.st_mtime_ns, status.st_ctime_ns), image, None, keywords
+    sidecar = (
+        Facts(keywords=KEYWORDS[number % len(KEYWORDS)], rating=RATINGS[number % 3]) if number % 4 == 1 else Facts()
     )
+    file_on_disk = FoundFile(path, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    store.photos.put(root, file_on_disk, image, None, sidecar)
 
 
 def metadata(number: int) -> Metadata:
@@ -104,4 +109,14 @@ def metadata(number: int) -> Metadata:
     width, height = [(40, 30), (30, 40), (30, 30)][number % 3]
     keywords = "\n".join({KEYWORDS[number % 5]: 0, KEYWORDS[0]: 0}) if number % 5 < 2 else None  # in the file
     duration = 2.5 if is_video_name(NAMES[number % len(NAMES)]) else None
-    return Metadata(width, height, taken, CAMERAS[number % len(CAMERAS)], latitude, longitude, keywords, duration)
+    about = Metadata(width, height, taken, CAMERAS[number % len(CAMERAS)], latitude, longitude, keywords, duration)
+    title, caption = (KEYWORDS[number % 4], KEYWORDS[number % 5]) if number % 3 else (None, None)
+    return about._replace(
+        taken_from="exif" if taken else None,
+        people="\n".join(PEOPLE[: number % 4]) or None,
+        rating=RATINGS[number % len(RATINGS)],
+        color_label=LABELS[number % 4],
+        title=title,
+        caption=caption,
+        location="Aix-en-Provence, 100%_" if number % 7 == 0 else None,
+    )

@@ -10,7 +10,7 @@ from clipsearch.images.read import content_hash
 from clipsearch.store.catalogue import Root, Store
 
 DIM = 4
-METADATA = Metadata(30, 20, "2024-05-06T07:08:09", "A camera", 1.5, -2.5)
+METADATA = Metadata(30, 20, "2024-05-06T07:08:09", "A camera", 1.5, -2.5, taken_from="exif")
 
 
 def row(seed: int) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Sequence
 
-from clipsearch.cluster.collection_rows import escaped, folded, without_wildcards
+from clipsearch.cluster.collection_rows import escaped, folded, folded_lines, without_wildcards
 from clipsearch.cluster.milvus import quoted
 from clipsearch.store.conditions import (
     AllOf,
@@ -15,11 +15,12 @@ from clipsearch.store.conditions import (
     Compare,
     Condition,
     Contains,
-    HasKeyword,
+    HasLine,
     HasText,
+    IsMissing,
     Near,
     fold,
-    fold_keyword,
+    fold_line,
 )
 from clipsearch.store.filters import lower_ascii
 from clipsearch.store.searched import SearchedFolder
@@ -37,8 +38,10 @@ def expression(condition: Condition, near: Callable[[Circle], str]) -> str:  # n
             return all_of(expression(one, near) for one in conditions)
         case AnyOf(conditions):
             return any_of(expression(one, near) for one in conditions)
-        case HasKeyword(keyword):
-            return f"array_contains(keywords_folded, {quoted(fold_keyword(keyword))})"
+        case HasLine(field, line):
+            return f"array_contains({folded_lines(field)}, {quoted(fold_line(line))})"
+        case IsMissing(field):
+            return f"{field} is null"
         case HasText(text):
             return all_of(_has("text_folded", word) for word in fold(text).split())
         case Near(circle):

@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from clipsearch.images.facts import items
 from clipsearch.images.metadata import Metadata
 from clipsearch.images.rules import Rules
 from clipsearch.store.change_log import Row
-from clipsearch.store.conditions import fold_keyword
+from clipsearch.store.conditions import fold_line
 from clipsearch.store.filters import lower_ascii
 from clipsearch.store.photo import Line, Photo, Root
 from clipsearch.store.schema import TYPES
@@ -26,9 +27,10 @@ _MOST_VALUES = 4096  # Milvus's maximum of values in an array
 _ROWS_OF_A_PHOTO = 16  # bits
 _STAND_INS = {ord(wildcard): 0xE000 + ord(wildcard) for wildcard in "%_\\"}
 
-_TEXTS = [name for name, kind in TYPES.items() if kind is str]
+_TEXTS = ("camera", "location", "color_label", "title", "caption")  # that filters search
+_LISTS = ("keywords", "people")
 OF_PHOTO = [
-    *("root", "image", "path", "size", "mtime_ns", "content", "ctime_ns", "photo_keywords", "time", "hash"),
+    *("root", "image", "path", "size", "mtime_ns", "content", "ctime_ns", "time", "hash"),
     *Metadata._fields,
 ]
 
@@ -56,8 +58,8 @@ def add_fields(schema: Any, dim: int) -> None:
         add(name, str, nullable=False, longest=_LONGEST_PATH)
     for name in ("content", "orientation"):
         add(name, str, nullable=False)
-    for name in ("photo_keywords", "keywords_folded"):
-        add_texts(name)
+    for name in _LISTS:
+        add_texts(folded_lines(name))
     add_texts("lines", nullable=True)
     add("text_folded", str)
     add("time", float)
@@ -71,6 +73,11 @@ def add_fields(schema: Any, dim: int) -> None:
 def folded(name: str) -> str:
     """The field with a text of `Metadata` in lower case; not one of the fields of keywords."""
     return f"metadata_{name}_folded"
+
+
+def folded_lines(name: str) -> str:
+    """The array of the items in a field with one per line, as `fold_line` makes them."""
+    return f"{name}_folded"
 
 
 def row_id(photo: int, number: int) -> int:
@@ -87,8 +94,9 @@ def entity_of(row: Row) -> dict[str, Any]:
     """A row as the collection has it."""
     photo = row.photo
     name = os.path.basename(photo.file)
-    metadata = {name: _valid(value) for name, value in photo.metadata._asdict().items()}
-    keywords = [_valid(keyword) for keyword in photo.keywords][:_MOST_VALUES]
+    metadata: dict[str, Any] = {
+        name: _cut(value) if isinstance(value, str) else value for name, value in photo.metadata._asdict().items()
+    }
     return {
         "id": row_id(row.photo_id, row.number),
         "row": row.vector.astype(np.float32),
@@ -104,15 +112,18 @@ def entity_of(row: Row) -> dict[str, Any]:
         "type": escaped(name[name.rfind(b".") :].lower() if b"." in name else b""),
         "content": photo.content.hex(),
         "orientation": _orientation(photo.metadata),
-        "photo_keywords": keywords,
-        "keywords_folded": [fold_keyword(keyword) for keyword in keywords],
         "lines": None if row.lines is None else [json.dumps(line) for line in row.lines[:_MOST_VALUES]],
         "text_folded": _cut(row.folded and without_wildcards(row.folded)),
         "time": photo.time,
         "hash": photo.hash,
         **metadata,
-        **{folded(name): metadata[name] and without_wildcards(lower_ascii(metadata[name])) for name in _TEXTS},
+        **{folded(name): _folded(metadata[name]) for name in _TEXTS},
+        **{folded_lines(name): [fold_line(item) for item in items(metadata[name])][:_MOST_VALUES] for name in _LISTS},
     }
+
+
+def _folded(text: str | None) -> str | None:
+    return _cut(text and without_wildcards(lower_ascii(text)))
 
 
 def photo_of(entity: dict[str, Any]) -> Photo:
@@ -126,7 +137,6 @@ def photo_of(entity: dict[str, Any]) -> Photo:
         bytes.fromhex(entity["content"]),
         metadata,
         entity["ctime_ns"],
-        tuple(entity["photo_keywords"]),
         entity["time"],
         entity["hash"],
     )

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -81,14 +80,6 @@ def name_time(path: bytes | str) -> str | None:
             return datetime.fromisoformat(moment).replace(tzinfo=UTC).astimezone().replace(tzinfo=None).isoformat()
         return moment
     return None
-
-
-def first(candidates: Iterable[tuple[str, str | None]]) -> tuple[str | None, str | None]:
-    """The first moment that is known, and the name of its source."""
-    for source, moment in candidates:
-        if moment is not None:
-            return moment, source
-    return None, None
 
 
 def _moment(*parts: str | None) -> str | None:

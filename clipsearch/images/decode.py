@@ -16,8 +16,9 @@ from PIL import ExifTags, Image, ImageFile, ImageOps, PngImagePlugin, Unidentifi
 from clipsearch.errors import BadRequest, ImageUnusable, SidecarUnusable, first_line
 from clipsearch.extras import needs
 from clipsearch.images.colour import code_points, in_srgb, with_profile
+from clipsearch.images.facts import Facts, combined
 from clipsearch.images.kinds import is_jxl, may_be_raw
-from clipsearch.images.metadata import Metadata, metadata_of, original_time
+from clipsearch.images.metadata import Metadata, exif_facts, metadata_of
 
 # The limit against decompression bombs; 2 ** 28 is above the largest phone sensors (200 MP). Pillow's own limit is
 # lower and counts pixels before a JPEG is decoded at a reduced scale, so it is raised out of the way.
@@ -108,7 +109,7 @@ def _decode(data: bytes, short_side: int | None, background: str) -> Decoded:
         image, (width, height), exif = open_raw(data, short_side, MAX_PIXELS)
         packet = exif.get(ExifTags.Base.XMLPacket)
         packets = [packet] if isinstance(packet, bytes) else []
-        return Decoded(image, _with_facts(metadata_of(exif, width, height), exif, packets, None))
+        return Decoded(image, _with_facts(metadata_of(exif, width, height), exif, packets))
     if data[4:8] == b"ftyp":
         _register_heif()
     elif is_jxl(data):
@@ -132,7 +133,7 @@ def _decode(data: bytes, short_side: int | None, background: str) -> Decoded:
         orientation = _orientation(image, exif, data)
         if image.format in ("HEIF", "AVIF", "PNG") and (points := code_points(data)):
             image.info["cicp"] = points
-        metadata = _with_embedded(metadata, image, exif)
+        metadata = _with_embedded(metadata, image, exif, data)
         rgb = _upright(_to_rgb(image, background), orientation)
     if orientation in range(5, 9):  # rotated by 90 degrees
         metadata = metadata._replace(width=height, height=width)
@@ -321,8 +322,8 @@ def _exif(image: Image.Image) -> Image.Exif:
         return Image.Exif()
 
 
-def _with_embedded(metadata: Metadata, image: Any, exif: Image.Exif) -> Metadata:
-    """Add what XMP and IPTC in the image say."""
+def _with_embedded(metadata: Metadata, image: Any, exif: Image.Exif, data: bytes) -> Metadata:
+    """Add what EXIF, XMP, IPTC and PNG's chunks say."""
     packets = [image.info[key] for key in ("xmp", "XML:com.adobe.xmp") if key in image.info]
     block: Any = None
     if "photoshop" in image.info or (
@@ -332,37 +333,28 @@ def _with_embedded(metadata: Metadata, image: Any, exif: Image.Exif) -> Metadata
 
         with contextlib.suppress(Exception):  # damaged block
             block = IptcImagePlugin.getiptcinfo(image)
-    return _with_facts(metadata, exif, [one if isinstance(one, bytes) else one.encode() for one in packets], block)
+    others: Iterable[Facts] = ()
+    if image.format == "PNG":
+        from clipsearch.images.png import png_facts
+
+        others = png_facts(data, image.info)
+    packets = [one if isinstance(one, bytes) else one.encode() for one in packets]
+    return _with_facts(metadata, exif, packets, block, others)
 
 
-def _with_facts(metadata: Metadata, exif: Image.Exif, packets: Iterable[bytes], iptc: Any) -> Metadata:
-    """Add keywords and names of people, and the date and place if EXIF has none of its own."""
-    words = _windows_keywords(exif)
-    if not packets and not words and not iptc:
-        return metadata
-    from clipsearch.images.xmp import iptc_keywords, iptc_taken
-    from clipsearch.images.xmp_facts import Facts, facts_of
+def _with_facts(
+    metadata: Metadata, exif: Image.Exif, packets: Iterable[bytes], iptc: Any = None, others: Iterable[Facts] = ()
+) -> Metadata:
+    facts = list(exif_facts(exif))
+    if packets:
+        from clipsearch.images.xmp_facts import facts_of
 
-    facts = []
-    for packet in packets:
-        with contextlib.suppress(SidecarUnusable, UnicodeError):
-            facts.append(facts_of(packet))
-    best, place = (facts[0] if facts else Facts()), (metadata.latitude, metadata.longitude)
-    found = [word for one in facts for word in (*one.keywords, *one.people)]
-    return metadata._replace(
-        taken=original_time(exif) or best.taken or iptc_taken(iptc) or metadata.taken,
-        latitude=best.latitude if place[0] is None else place[0],
-        longitude=best.longitude if place[0] is None else place[1],
-        keywords="\n".join(dict.fromkeys([*found, *iptc_keywords(iptc), *words])) or None,
-    )
+        for packet in packets:
+            with contextlib.suppress(SidecarUnusable, UnicodeError):
+                facts.append(facts_of(packet))
+    if iptc:
+        from clipsearch.images.iptc import iptc_facts
 
-
-def _windows_keywords(exif: Image.Exif) -> list[str]:
-    """XPKeywords: UTF-16, with semicolons between the keywords."""
-    value = exif.get(ExifTags.Base.XPKeywords)
-    if not isinstance(value, bytes | tuple):
-        return []
-    with contextlib.suppress(ValueError, UnicodeDecodeError):
-        text = bytes(value).decode("utf-16-le").rstrip("\0")
-        return [word for part in text.split(";") if (word := " ".join(part.split()))]
-    return []
+        facts.append(iptc_facts(iptc))
+    facts += others
+    return metadata.with_facts(combined(facts))

@@ -1,21 +1,30 @@
-"""Metadata in a photo's header: size, time, camera and place."""
+"""The metadata of a photo: size, camera, and `Facts`. EXIF, the part that cameras write, is parsed here."""
 
 from __future__ import annotations
 
+import contextlib
 import math
+import re
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from clipsearch.images.dates import exif_time
+from clipsearch.images.facts import Facts, dated, lines
 
 if TYPE_CHECKING:
     from PIL import Image
 
 
-class Metadata(NamedTuple):
-    """Size in pixels, upright; `taken` in local time, ISO 8601; coordinates in degrees.
+# What cameras write as a description when nobody has written one.
+_NO_CAPTION = re.compile(
+    r"(?i)\W*(.*digital (still )?camera|sony dsc|dcim\\.*|kodak .*camera|picture|default|untitled)?\W*"
+)
+_RATING_PERCENT = 0x4749  # written by Windows
+_PERCENTS = (1, 13, 38, 63, 88)  # the least that stands for one to five stars
 
-    `keywords` are those that other programs embedded, one per line. `duration` is a video's, in seconds.
-    """
+
+class Metadata(NamedTuple):
+    """Size in pixels, upright; a video's `duration` in seconds; the other fields are those of `Facts`."""
 
     width: int
     height: int
@@ -25,30 +34,76 @@ class Metadata(NamedTuple):
     longitude: float | None = None
     keywords: str | None = None
     duration: float | None = None
+    taken_from: str | None = None
+    location: str | None = None
+    people: str | None = None
+    rating: int | None = None
+    color_label: str | None = None
+    title: str | None = None
+    caption: str | None = None
+
+    @property
+    def facts(self) -> Facts:
+        """Everything that other files may also say of the photo."""
+        return Facts(**{name: getattr(self, name) for name in Facts._fields})
+
+    def with_facts(self, facts: Facts) -> Metadata:
+        """Replace the facts."""
+        return self._replace(**facts._asdict())
 
 
 def metadata_of(exif: Image.Exif, width: int, height: int) -> Metadata:
-    """Parse EXIF, which may be damaged. The size is the file's, before rotation."""
+    """Size and camera. EXIF may be damaged. The size is the file's, before rotation."""
     from PIL import ExifTags
 
-    gps = _directory(exif, "GPSInfo")
-    taken = original_time(exif) or exif_time(exif.get(ExifTags.Base.DateTime))
     maker, model = _text(exif.get(ExifTags.Base.Make)), _text(exif.get(ExifTags.Base.Model))
+    return Metadata(width, height, camera=camera_name(maker, model))
+
+
+def exif_facts(exif: Image.Exif) -> Iterator[Facts]:
+    """What EXIF says, the date of the last change apart, as it is worth less. EXIF may be damaged."""
+    from PIL import ExifTags
+
+    details, gps = _directory(exif, "Exif"), _directory(exif, "GPSInfo")
+    taken = exif_time(details.get(ExifTags.Base.DateTimeOriginal)) or exif_time(
+        details.get(ExifTags.Base.DateTimeDigitized)
+    )
     latitude = _degrees(gps.get(ExifTags.GPS.GPSLatitude), gps.get(ExifTags.GPS.GPSLatitudeRef), "S", 90)
     longitude = _degrees(gps.get(ExifTags.GPS.GPSLongitude), gps.get(ExifTags.GPS.GPSLongitudeRef), "W", 180)
     if latitude is None or longitude is None or (latitude, longitude) == (0, 0):  # 0, 0 is what "unknown" is written as
         latitude = longitude = None
-    return Metadata(width, height, taken, camera_name(maker, model), latitude, longitude)
-
-
-def original_time(exif: Image.Exif) -> str | None:
-    """When the shutter was released or a slide was scanned. DateTime may only be when the file was edited."""
-    from PIL import ExifTags
-
-    details = _directory(exif, "Exif")
-    return exif_time(details.get(ExifTags.Base.DateTimeOriginal)) or exif_time(
-        details.get(ExifTags.Base.DateTimeDigitized)
+    caption = _until_nul(exif.get(ExifTags.Base.ImageDescription))
+    yield dated(taken, "exif")._replace(
+        latitude=latitude,
+        longitude=longitude,
+        keywords=lines(
+            word for part in _utf16(exif.get(ExifTags.Base.XPKeywords)).split(";") for word in [_text(part)]
+        ),
+        rating=rating_of(exif.get(ExifTags.Base.Rating)) or rating_of_percent(exif.get(_RATING_PERCENT)),
+        title=_text(_utf16(exif.get(ExifTags.Base.XPTitle))) or None,
+        caption=(None if _NO_CAPTION.fullmatch(caption) else caption)
+        or _text(_utf16(exif.get(ExifTags.Base.XPComment)))
+        or None,
     )
+    yield dated(exif_time(exif.get(ExifTags.Base.DateTime)), "modified")
+
+
+def rating_of(value: Any) -> int | None:
+    """A rating of 1 to 5, or -1; None for anything else, such as 0, which stands for no rating."""
+    try:
+        stars = round(float(value))
+    except (TypeError, ValueError, OverflowError, ZeroDivisionError):
+        return None
+    return stars if stars in (-1, 1, 2, 3, 4, 5) else None
+
+
+def rating_of_percent(value: Any) -> int | None:
+    """The rating that Windows writes as 1, 25, 50, 75 or 99 percent."""
+    try:
+        percent = float(value)
+    except (TypeError, ValueError):
+        return None
+    return sum(percent >= least for least in _PERCENTS) or None if percent <= 100 else None
 
 
 def _directory(exif: Image.Exif, name: str) -> dict[int, Any]:
@@ -68,7 +123,24 @@ def camera_name(maker: str, model: str) -> str | None:
 def _text(value: Any) -> str:
     if isinstance(value, bytes):
         value = value.decode("utf-8", "replace")
-    return " ".join(value.replace("\0", " ").split()) if isinstance(value, str) else ""
+    if not isinstance(value, str):
+        return ""
+    with contextlib.suppress(UnicodeError):  # EXIF is ASCII; programs write UTF-8, and Pillow reads Latin-1
+        value = value.encode("latin-1").decode("utf-8")
+    return " ".join("".join(letter if letter.isprintable() else " " for letter in value).split())
+
+
+def _until_nul(value: Any) -> str:
+    """Cameras leave garbage after the end of a description."""
+    separator: Any = "\0" if isinstance(value, str) else b"\0"
+    return _text(value.partition(separator)[0] if isinstance(value, str | bytes) else "")
+
+
+def _utf16(value: Any) -> str:
+    """The text of Windows's tags."""
+    with contextlib.suppress(ValueError, TypeError):
+        return bytes(value).decode("utf-16-le") if isinstance(value, bytes | tuple) else ""
+    return ""
 
 
 def _degrees(parts: Any, reference: Any, negative: str, limit: int) -> float | None:

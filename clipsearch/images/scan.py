@@ -29,7 +29,7 @@ from clipsearch.images.left_out import LeftOut, missed_suffix
 from clipsearch.images.patterns import compile_pattern, nfc
 from clipsearch.images.read import read_head
 from clipsearch.images.rules import Rules
-from clipsearch.images.siblings import XmpNames, is_xmp_name, sidecar_token
+from clipsearch.images.siblings import SidecarNames, is_sidecar_name, sidecar_token
 from clipsearch.paths import list_folder
 
 BROKEN_LINK = "broken link"
@@ -208,7 +208,7 @@ def _list(root: bytes, folder: bytes, rules: Rules, exclusions: Exclusions) -> t
     found, names, sidecars, left_out = [], [], {}, LeftOut()
     with list_folder(os.path.join(root, folder)) as entries:
         for entry in entries:
-            if is_xmp_name(entry.name) and not _is_folder(entry, follow_links=True):
+            if is_sidecar_name(entry.name) and not _is_folder(entry, follow_links=True):
                 sidecars[entry.name] = entry
                 continue
             names.append(entry.name)
@@ -228,7 +228,7 @@ def _list(root: bytes, folder: bytes, rules: Rules, exclusions: Exclusions) -> t
     found.sort(key=lambda item: item.path)
     if not sidecars:
         return found, left_out
-    of = XmpNames(sidecars, names)
+    of = SidecarNames(sidecars, names)
     found = [item._replace(sidecars=[sidecars[name] for name in of.of(os.path.basename(item.path))]) for item in found]
     return found, left_out
 

@@ -1,4 +1,4 @@
-"""Files that belong to a photo: its sidecars, with the keywords in them, and other files of the same shot.
+"""Files that belong to a photo: its sidecars, what they say of it, and other files of the same shot.
 
 Sidecars are XMP (Lightroom, darktable, digiKam), AAE (edits on iPhones) and JSON (Google Takeout).
 """
@@ -11,14 +11,15 @@ import functools
 import hashlib
 import itertools
 import os
-import re
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import NamedTuple, Self
 
 from clipsearch.errors import SidecarUnusable, reason
+from clipsearch.images.facts import Facts, combined
 from clipsearch.images.kinds import kind_of
 from clipsearch.images.read import nonblocking_opener
+from clipsearch.images.takeout import TakeoutNames, is_json_name, shared_start, takeout_facts
 from clipsearch.images.xmp_document import MAX_BYTES, TOO_LONG
 from clipsearch.paths import join
 
@@ -26,14 +27,16 @@ STALE_TOKEN = 0  # a token that never matches, so that the next scan reads the s
 
 _XMP = b".xmp"
 _SIDECARS = (_XMP, b".aae", b".json")
-_TAKEOUT = b".supplemental-metadata"  # Google Takeout puts it before ".json", cut off where the name gets too long
-_NUMBERED = re.compile(rb"(?s)(.*?)(\(\d+\))?")  # Takeout: "x(1).jpg" has "x.jpg(1).json"
-_EDITED = re.compile(r"-[^\W\d_]+")  # Takeout: "x-edited.jpg", in the account's language, shares the JSON of "x.jpg"
 
 
 def is_xmp_name(path: bytes) -> bool:
     """Whether the suffix is that of an XMP sidecar, in any case."""
     return path[-len(_XMP) :].lower() == _XMP
+
+
+def is_sidecar_name(name: bytes) -> bool:
+    """Whether a file may say something of photos: XMP or JSON."""
+    return is_xmp_name(name) or is_json_name(name)
 
 
 def unambiguous_sidecar(photo: bytes) -> bytes:
@@ -76,6 +79,20 @@ class XmpNames:
         yield from self._any_case.get(base.lower(), ())
 
 
+class SidecarNames:
+    """Assigns the XMP and Google Takeout sidecars in a folder to photos."""
+
+    def __init__(self, sidecars: Collection[bytes], others: Iterable[bytes]) -> None:
+        """`sidecars` are the names for which `is_sidecar_name` holds, `others` all other names in the folder."""
+        self._xmp = XmpNames(filter(is_xmp_name, sidecars), others)
+        self._takeout = TakeoutNames(sidecars)
+
+    def of(self, photo: bytes) -> tuple[bytes, ...]:
+        """The sidecars of a photo, XMP first."""
+        takeout = self._takeout.of(photo)
+        return self._xmp.of(photo) if takeout is None else (*self._xmp.of(photo), takeout)
+
+
 class OwnSidecars:
     """Finds the sidecars to move along with a photo: those that belong to no other file. Lists each folder once.
 
@@ -89,21 +106,17 @@ class OwnSidecars:
     def of(self, photo: bytes) -> list[bytes]:
         """Paths of a photo's own sidecars, without links."""
         folder, name = os.path.split(photo)
-        stem, suffix = os.path.splitext(name)
-        match = _NUMBERED.fullmatch(stem)
-        assert match
-        base, number = match[1], match[2] or b""
-        near = self._starting_with(folder, base)
+        stem = _stem(name)
+        near = self._starting_with(folder, shared_start(name))
         others = [other for other in near if other != name and not other.lower().endswith(_SIDECARS)]
-        stems = list(map(_stem, others))
         xmp = XmpNames(filter(is_xmp_name, near), [name, *others])
-        if stem in stems:
+        if stem in map(_stem, others):
             found = list(xmp.with_full_name(name))
         else:
             found = [*xmp.of(name), *(other for other in near if _after(other, stem) == b".aae")]
-            if not any(_is_edit(other, base, number) for other in stems):
-                takeout = ((name, b""), (base + suffix, number))
-                found += [other for other in near if any(_is_takeout(other, *parts) for parts in takeout)]
+            takeout = TakeoutNames(near)
+            if (own := takeout.of(name)) is not None and own not in map(takeout.of, others):
+                found.append(own)
         return [path for path in (join(folder, other) for other in found) if _has_one_name(path)]
 
     def _starting_with(self, folder: bytes, start: bytes) -> list[bytes]:
@@ -129,16 +142,6 @@ def _after(name: bytes, start: bytes) -> bytes | None:
     return name[len(start) :].lower() if name.startswith(start) else None
 
 
-def _is_edit(stem: bytes, base: bytes, number: bytes) -> bool:
-    middle = stem[len(base) : len(stem) - len(number)] if stem.endswith(number) else b""
-    return _EDITED.fullmatch(os.fsdecode(middle)) is not None
-
-
-def _is_takeout(name: bytes, photo: bytes, number: bytes) -> bool:
-    end, rest = number + b".json", _after(name, photo)
-    return rest is not None and rest.endswith(end) and _TAKEOUT.startswith(rest.removesuffix(end))
-
-
 def _has_one_name(path: bytes) -> bool:
     """Whether this is a regular file, not a symbolic link and without hard links."""
     try:
@@ -160,29 +163,31 @@ def sidecar_token(sidecars: Iterable[tuple[bytes, os.stat_result]]) -> int | Non
     return int.from_bytes(digest, "little", signed=True) or STALE_TOKEN + 1
 
 
-class SidecarKeywords(NamedTuple):
-    """The keywords in a photo's sidecars, and the sidecars that could not be used: path, reason.
+class SidecarFacts(NamedTuple):
+    """What a photo's sidecars say, and the sidecars that could not be used: path, reason.
 
     `unread` marks a disk error, which may be gone in the next run.
     """
 
-    keywords: tuple[str, ...] = ()
+    facts: Facts = Facts()
     ignored: tuple[tuple[bytes, str], ...] = ()
     unread: bool = False
 
 
-def sidecar_keywords(photo: bytes, names: Iterable[bytes]) -> SidecarKeywords:
-    """Read the keywords in the sidecars of a photo; `names` are theirs."""
+def sidecar_facts(photo: bytes, names: Iterable[bytes]) -> SidecarFacts:
+    """Read the sidecars of a photo; `names` are theirs."""
     from clipsearch.images.xmp_facts import facts_of
 
-    found: dict[str, None] = {}
+    found: list[Facts] = []
     ignored: list[tuple[bytes, str]] = []
     unread = False
     for name in names:
         path = os.path.join(os.path.dirname(photo), name)
         try:
-            facts = facts_of(read_sidecar(path))
-            found.update(dict.fromkeys((*facts.keywords, *facts.people)))
+            document = read_sidecar(path)
+            facts = takeout_facts(document) if is_json_name(name) else facts_of(document, is_sidecar=True)
+            if facts is not None:
+                found.append(facts)
         except FileNotFoundError:  # deleted since the scan; the next one will notice
             continue
         except OSError as error:
@@ -190,7 +195,7 @@ def sidecar_keywords(photo: bytes, names: Iterable[bytes]) -> SidecarKeywords:
             unread = True
         except SidecarUnusable as error:
             ignored.append((path, str(error)))
-    return SidecarKeywords(tuple(found), tuple(ignored), unread)
+    return SidecarFacts(combined(found), tuple(ignored), unread)
 
 
 def read_sidecar(path: bytes | str | os.PathLike[str]) -> bytes:

@@ -6,81 +6,102 @@ import json
 import os
 import re
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
+from clipsearch.errors import SidecarUnusable
 from clipsearch.images.dates import unix_time
+from clipsearch.images.facts import Facts, dated, lines
+from clipsearch.images.kinds import is_video_name
 
 _SUFFIX = b"supplemental-metadata"
-_LONGEST = 46  # characters of a name that Takeout keeps before ".json"
-_NUMBER = re.compile(rb"\((\d{1,4})\)$")
-
-
-class TakeoutNames:
-    """The JSON files of a folder by the photo that they describe.
-
-    Takeout names the one of `IMG_1.jpg` `IMG_1.jpg.json` or `IMG_1.jpg.supplemental-metadata.json`, cuts long names
-    anywhere, and puts the number of a second `IMG_1.jpg`, `IMG_1(1).jpg`, before `.json`.
-    """
-
-    def __init__(self, names: Iterable[bytes]) -> None:
-        self._names = {_key(name): name for name in names if is_json_name(name)}
-
-    def of(self, photo: bytes) -> bytes | None:
-        """The name of the file that describes a photo, given by its name; None if there is none."""
-        stem, suffix = os.path.splitext(photo)
-        number = _NUMBER.search(stem)
-        plain = stem[: number.start()] if number else stem
-        plain = plain.removesuffix(b"-edited")  # Google's editor writes a second file
-        keys = [(photo, b""), (plain + suffix, number[1] if number else b"")]
-        for name, count in keys:
-            for key in ((name.lower(), count), (name[:_LONGEST].lower(), count)):
-                if key in self._names:
-                    return self._names[key]
-        return None
+_LONGEST = 46  # bytes of a name that Takeout keeps before ".json"
+_NUMBERED = re.compile(rb"(?s)(.*?)(?:\((\d{1,4})\))?")
+_EDITED = re.compile(r"(.+)-[^\W\d_]+", re.DOTALL)  # the word is in the account's language
 
 
 def is_json_name(name: bytes) -> bool:
-    """Whether a file may be one of Takeout's, by its name."""
+    """Whether the suffix is that of a JSON file, in any case."""
     return name[-5:].lower() == b".json"
 
 
-def _key(name: bytes) -> tuple[bytes, bytes]:
-    """The photo's name, in lower case and maybe cut short, and its number."""
-    name = name[:-5]
-    number = _NUMBER.search(name)
-    if number:
-        name = name[: number.start()]
-    title, dot, rest = name.rpartition(b".")
-    if dot and _SUFFIX.startswith(rest) and b"." in title:
-        name = title
-    return name.lower(), number[1] if number else b""
+def shared_start(photo: bytes) -> bytes:
+    """How the names begin of all files that may share the JSON of a photo."""
+    stem = _numbered(os.path.splitext(photo)[0])[0]
+    return (_unedited(stem) or stem)[:_LONGEST]
 
 
-class Takeout(NamedTuple):
-    """What Google Photos knew of a photo; `taken` in the local time of this machine, as Takeout has only UTC."""
+class TakeoutNames:
+    """The JSON files in a folder by the photo that they describe.
 
-    taken: str | None = None
-    latitude: float | None = None
-    longitude: float | None = None
-    people: tuple[str, ...] = ()
-    caption: str | None = None
+    Takeout names that of `IMG_1.jpg` `IMG_1.jpg.json` or `IMG_1.jpg.supplemental-metadata.json`, cuts names anywhere
+    when they get long, and writes the number of a second `IMG_1.jpg`, `IMG_1(1).jpg`, before `.json`. An edited photo,
+    `IMG_1-edited.jpg`, and the video of a motion photo, `IMG_1.MP4`, have none of their own.
+    """
+
+    def __init__(self, names: Iterable[bytes]) -> None:
+        found = [name for name in names if is_json_name(name)]
+        self._names = {key: name for name in sorted(found, reverse=True) for key in _keys(name)}
+        self._stems = {(os.path.splitext(title)[0], number): name for (title, number), name in self._names.items()}
+
+    def of(self, photo: bytes) -> bytes | None:
+        """The name of the JSON file that describes a photo; None if there is none."""
+        if not self._names:
+            return None
+        stem, suffix = os.path.splitext(photo)
+        plain, number = _numbered(stem)
+        exact = self._named(photo, b"") or self._named(plain + suffix, number)
+        if exact is not None:
+            return exact
+        unedited = _unedited(plain)
+        edited = self._named(unedited + suffix, number) if unedited else None
+        if edited is not None or not is_video_name(photo):
+            return edited
+        return self._stems.get((stem.lower(), b"")) or self._stems.get((plain.lower(), number))
+
+    def _named(self, photo: bytes, number: bytes) -> bytes | None:
+        return self._names.get((photo.lower(), number)) or self._names.get((photo[:_LONGEST].lower(), number))
 
 
-def takeout_of(document: bytes) -> Takeout | None:
-    """Parse a JSON file; None if it is not one of Takeout's."""
+def _keys(name: bytes) -> Iterable[tuple[bytes, bytes]]:
+    """The photo that a JSON file may be about: its name in lower case, maybe cut short, and its number."""
+    title, number = _numbered(name[:-5])
+    yield title.lower(), number
+    photo, dot, rest = title.rpartition(b".")
+    if dot and b"." in photo and _SUFFIX.startswith(rest.lower()):
+        yield photo.lower(), number
+
+
+def _numbered(stem: bytes) -> tuple[bytes, bytes]:
+    match = _NUMBERED.fullmatch(stem)
+    assert match
+    return match[1], match[2] or b""
+
+
+def _unedited(stem: bytes) -> bytes | None:
+    match = _EDITED.fullmatch(os.fsdecode(stem))
+    return os.fsencode(match[1]) if match else None
+
+
+def takeout_facts(document: bytes) -> Facts | None:
+    """What Google Photos knew of a photo; None if the JSON is not Takeout's. Raises `SidecarUnusable` if it is damaged.
+
+    Takeout has dates in UTC; they are converted to the time zone of this machine.
+    """
     try:
         found = json.loads(document)
-        if "photoTakenTime" not in found:
-            return None
-        taken = unix_time(found["photoTakenTime"].get("timestamp"))
-        people = tuple(name for one in found.get("people") or () if (name := _text(one.get("name"))))
-    except (ValueError, TypeError, AttributeError, RecursionError):
+    except (ValueError, RecursionError):
+        raise SidecarUnusable("it is not valid JSON") from None
+    if not isinstance(found, dict) or not isinstance(moment := found.get("photoTakenTime"), dict):
         return None
-    for key in ("geoData", "geoDataExif"):
-        place = _place(found.get(key))
-        if place is not None:
-            return Takeout(taken, *place, people, _text(found.get("description")))
-    return Takeout(taken, None, None, people, _text(found.get("description")))
+    people = found.get("people")
+    names = (one.get("name") for one in (people if isinstance(people, list) else ()) if isinstance(one, dict))
+    place = _place(found.get("geoData")) or _place(found.get("geoDataExif")) or (None, None)
+    return dated(unix_time(moment.get("timestamp")), "takeout")._replace(
+        latitude=place[0],
+        longitude=place[1],
+        people=lines(text for name in names if (text := _text(name))),
+        caption=_text(found.get("description")),
+    )
 
 
 def _place(data: Any) -> tuple[float, float] | None:

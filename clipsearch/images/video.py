@@ -24,6 +24,7 @@ from PIL import Image
 from clipsearch.errors import ImageUnusable
 from clipsearch.images.colour import HDR, from_code_points
 from clipsearch.images.decode import MAX_PIXELS
+from clipsearch.images.facts import dated
 from clipsearch.images.likeness import LEAST_DETAIL, likeness_of, perceptual_hash
 from clipsearch.images.metadata import Metadata, camera_name
 from clipsearch.images.preprocess import Preprocess, preprocess
@@ -368,7 +369,9 @@ def _metadata(path: str, *, is_sideways: bool) -> Metadata:
     maker = " ".join(tags.get("com.apple.quicktime.make", tags.get("make", "")).split())
     model = " ".join(tags.get("com.apple.quicktime.model", tags.get("model", "")).split())
     place = tags.get("com.apple.quicktime.location.iso6709") or tags.get("location") or ""
-    return Metadata(width, height, _taken(tags), camera_name(maker, model), *_degrees(place), None, duration)
+    metadata = Metadata(width, height, camera=camera_name(maker, model), duration=duration)
+    latitude, longitude = _degrees(place)
+    return metadata.with_facts(dated(_taken(tags), "video")._replace(latitude=latitude, longitude=longitude))
 
 
 def _taken(tags: Mapping[str, str]) -> str | None:
@@ -395,6 +398,7 @@ def _moment(text: str) -> datetime | None:
 def _degrees(place: str) -> tuple[float | None, float | None]:
     """Latitude and longitude of `+48.8577+002.2950/`."""
     found = re.match(r"([+-]\d{2}(?:\.\d+)?)([+-]\d{3}(?:\.\d+)?)", place)
-    if not found or abs(float(found[1])) > 90 or abs(float(found[2])) > 180:
+    latitude, longitude = (float(found[1]) + 0.0, float(found[2]) + 0.0) if found else (0.0, 0.0)
+    if (latitude, longitude) == (0, 0) or abs(latitude) > 90 or abs(longitude) > 180:
         return None, None
-    return float(found[1]) + 0.0, float(found[2]) + 0.0
+    return latitude, longitude

@@ -14,7 +14,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from clipsearch.errors import BadRequest, SidecarUnusable
-from clipsearch.images.dates import iptc_time
 from clipsearch.images.xmp_document import RDF, Edit, Element, append, cut, edited, parse
 
 _OURS = "https://pypi.org/project/clipsearch/ns/1.0/"
@@ -27,7 +26,6 @@ _EMPTY = f"""<?xml version="1.0" encoding="UTF-8"?>
 """.encode()
 
 _NOT_IN_XML = re.compile("[^ -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-_IPTC_KEYWORDS = (2, 25)
 
 
 class _Property(NamedTuple):
@@ -94,30 +92,6 @@ def _keywords_in(document: bytes, lists: Mapping[_Property, str | None]) -> tupl
             found.update(dict.fromkeys(map(_one_line, parts)))
     found.pop("", None)
     return tuple(found)
-
-
-def iptc_keywords(block: Mapping[tuple[int, int], bytes | list[bytes]] | None) -> tuple[str, ...]:
-    """The keywords of an IPTC-IIM block as returned by Pillow's `getiptcinfo`: UTF-8, or else Latin-1."""
-    values = (block or {}).get(_IPTC_KEYWORDS, [])
-    found = dict.fromkeys(_decoded(value) for value in ([values] if isinstance(values, bytes) else values))
-    found.pop("", None)
-    return tuple(found)
-
-
-def iptc_taken(block: Mapping[tuple[int, int], bytes | list[bytes]] | None) -> str | None:
-    """DateCreated and TimeCreated of an IPTC-IIM block."""
-    day, time = ((block or {}).get((2, number), b"") for number in (55, 60))
-    if not isinstance(day, bytes) or not isinstance(time, bytes):
-        return None
-    return iptc_time(day.decode("ascii", "replace"), time.decode("ascii", "replace"))
-
-
-def _decoded(value: bytes) -> str:
-    try:
-        text = value.decode()
-    except UnicodeDecodeError:
-        text = value.decode("latin-1")
-    return _one_line(text.replace("\0", " "))
 
 
 def _one_line(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Reads what XMP says of a photo: when and where it was taken, who is on it, and its keywords.
+"""Reads what XMP says of a photo: date, place, people, keywords, rating, label, title and caption.
 
 Programs write a property as an attribute, as an element, or as a list, at any depth; all three are read alike. Only
 expat's events are used, in one pass, with the limits of `xmp_document` and without entities.
@@ -7,15 +7,19 @@ expat's events are used, in one pass, with the limits of `xmp_document` and with
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 from clipsearch.errors import SidecarUnusable
-from clipsearch.images.dates import first, xmp_time
+from clipsearch.images.dates import xmp_time
+from clipsearch.images.facts import Facts, lines
+from clipsearch.images.metadata import rating_of, rating_of_percent
 from clipsearch.images.xmp_document import RDF, check_size
 
 _DC = "http://purl.org/dc/elements/1.1/"
 _EXIF = "http://ns.adobe.com/exif/1.0/"
+_PHOTOSHOP = "http://ns.adobe.com/photoshop/1.0/"
+_XMP = "http://ns.adobe.com/xap/1.0/"
 _LISTS = {  # the separator of hierarchies in each list of keywords
     f"{_DC}subject": None,
     "http://ns.adobe.com/lightroom/1.0/hierarchicalSubject": "|",
@@ -28,50 +32,85 @@ _PEOPLE = (
     "http://ns.microsoft.com/photo/1.2/t/Region#PersonDisplayName",  # Windows
     "http://iptc.org/std/Iptc4xmpExt/2008-02-29/PersonInImage",
 )
-_TAKEN = (
-    f"{_EXIF}DateTimeOriginal",
-    "http://ns.adobe.com/photoshop/1.0/DateCreated",
-    f"{_EXIF}DateTimeDigitized",
-    "http://ns.adobe.com/xap/1.0/CreateDate",
-)
+_SHOT = (f"{_EXIF}DateTimeOriginal", f"{_PHOTOSHOP}DateCreated")
+_MADE = (f"{_EXIF}DateTimeDigitized", f"{_XMP}CreateDate")  # a program may write when it made the file
 _LATITUDE, _LONGITUDE = f"{_EXIF}GPSLatitude", f"{_EXIF}GPSLongitude"
-_WANTED = frozenset([*_LISTS, *_PEOPLE, *_TAKEN, _LATITUDE, _LONGITUDE])
+_LOCATION = (
+    "http://iptc.org/std/Iptc4xmpCore/1.0/xmlns/Location",
+    *(f"{_PHOTOSHOP}{part}" for part in ("City", "State", "Country")),
+)
+_RATING, _PERCENT = f"{_XMP}Rating", "http://ns.microsoft.com/photo/1.0/Rating"
+_LABEL = f"{_XMP}Label"
+_NUMBERED_LABELS = {  # the names of the numbers; digiKam's 0 is no label
+    "http://www.digikam.org/ns/1.0/ColorLabel": (
+        *("", "Red", "Orange", "Yellow", "Green", "Blue", "Magenta", "Gray", "Black", "White"),
+    ),
+    "http://darktable.sf.net/colorlabels": ("Red", "Yellow", "Green", "Blue", "Purple"),
+}
+_TITLE = (f"{_DC}title", f"{_PHOTOSHOP}Headline")
+_CAPTION = (f"{_DC}description", "http://ns.adobe.com/tiff/1.0/ImageDescription")
+_WANTED = frozenset(
+    (
+        *(*_LISTS, *_PEOPLE, *_SHOT, *_MADE, _LATITUDE, _LONGITUDE, *_LOCATION),
+        *(_RATING, _PERCENT, _LABEL, *_NUMBERED_LABELS, *_TITLE, *_CAPTION),
+    )
+)
 
 _LONGEST_NAMESPACE = 200  # characters; longer ones are none of the wanted
 _MAX_DEPTH, _MAX_VALUES, _MAX_TEXT = 500, 50_000, 1 << 20
 _DEGREES = re.compile(r"(\d{1,3}),(\d{1,2}(?:\.\d+)?)(?:,(\d{1,2}(?:\.\d+)?))?([NSEW])$")
 
 
-class Facts(NamedTuple):
-    """What XMP says; `taken` as ISO 8601 in the camera's local time."""
-
-    taken: str | None = None
-    latitude: float | None = None
-    longitude: float | None = None
-    keywords: tuple[str, ...] = ()
-    people: tuple[str, ...] = ()
-
-
-def facts_of(document: bytes) -> Facts:
+def facts_of(document: bytes, *, is_sidecar: bool = False) -> Facts:
     """Read a packet or a sidecar, in UTF-8 or UTF-16. Raises `SidecarUnusable` if it is not XMP."""
     values = _Reader(_in_utf8(document).rstrip(b"\0")).values
-    taken, _ = first((name, xmp_time(text)) for name in _TAKEN for text in values.get(name, ()))
+
+    def first(*names: str) -> str | None:
+        return next((text for name in names for text in values.get(name, ())), None)
+
     latitude = _degrees(values.get(_LATITUDE, ()), "S", 90)
     longitude = _degrees(values.get(_LONGITUDE, ()), "W", 180)
     if latitude is None or longitude is None or (latitude, longitude) == (0, 0):
         latitude = longitude = None
-    keywords = [
-        part.strip()
-        for name, separator in _LISTS.items()
-        for text in values.get(name, ())
-        for part in ([text] if separator is None else text.split(separator))
-    ]
-    people = [name for kind in _PEOPLE for name in values.get(kind, ())]
-    return Facts(taken, latitude, longitude, _distinct(keywords), _distinct(people))
+    taken, taken_from = _taken(values, is_sidecar=is_sidecar)
+    return Facts(
+        taken,
+        taken_from,
+        latitude,
+        longitude,
+        ", ".join(text for name in _LOCATION if (text := first(name))) or None,
+        lines(_keywords(values)),
+        lines(name for kind in _PEOPLE for name in values.get(kind, ())),
+        rating_of(first(_RATING)) or rating_of_percent(first(_PERCENT)),
+        first(_LABEL) or next(_numbered_labels(values), None),
+        first(*_TITLE),
+        first(*_CAPTION),
+    )
 
 
-def _distinct(texts: Iterable[str]) -> tuple[str, ...]:
-    return tuple(text for text in dict.fromkeys(texts) if text)
+def _taken(values: Mapping[str, list[str]], *, is_sidecar: bool) -> tuple[str | None, str | None]:
+    for names, source in ((_SHOT, "sidecar" if is_sidecar else "xmp"), (_MADE, "xmp")):
+        for name in names:
+            for text in values.get(name, ()):
+                if moment := xmp_time(text):
+                    return moment, source
+    return None, None
+
+
+def _keywords(values: Mapping[str, list[str]]) -> Iterator[str]:
+    """Each part of a hierarchy and each path from its top, "Animals|Dog", is a keyword."""
+    for name, separator in _LISTS.items():
+        for text in values.get(name, ()):
+            parts = [text] if separator is None else [part for part in map(str.strip, text.split(separator)) if part]
+            yield from parts
+            yield from ("|".join(parts[:depth]) for depth in range(2, len(parts) + 1))
+
+
+def _numbered_labels(values: Mapping[str, list[str]]) -> Iterator[str]:
+    for name, labels in _NUMBERED_LABELS.items():
+        for text in values.get(name, ()):
+            if text.isdecimal() and int(text) < len(labels) and labels[int(text)]:
+                yield labels[int(text)]
 
 
 def _degrees(texts: Iterable[str], negative: str, limit: int) -> float | None:

@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 from clipsearch.arrays import Pixels
 from clipsearch.errors import ImageUnusable
-from clipsearch.images.dates import name_time
 from clipsearch.images.kinds import is_video_name
 from clipsearch.images.metadata import Metadata
 from clipsearch.images.read import content_hash, read, video_hash
@@ -51,7 +50,7 @@ def read_file(path: bytes, is_indexed: Callable[[bytes], bool], decoders: Decode
     return Contents(
         content,
         found.pixels if is_video else found.pixels[None],
-        found.metadata if found.metadata.taken else found.metadata._replace(taken=name_time(path)),
+        found.metadata,
         seconds={**seconds, **found.seconds},
         times=found.times,
         hash=found.hash,

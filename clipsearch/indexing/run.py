@@ -16,6 +16,8 @@ from typing import NamedTuple
 import numpy as np
 
 from clipsearch.arrays import Array
+from clipsearch.images.dates import name_time
+from clipsearch.images.facts import Facts, combined, dated
 from clipsearch.images.found_file import FoundFile, has_changed, same_times
 from clipsearch.images.kinds import is_unsupported, is_video_name
 from clipsearch.images.metadata import Metadata
@@ -23,7 +25,7 @@ from clipsearch.images.patterns import anchored
 from clipsearch.images.read import frame_hash
 from clipsearch.images.sandbox import Decoders
 from clipsearch.images.scan import BROKEN_LINK, Exclusions, Unreadable, scan
-from clipsearch.images.siblings import STALE_TOKEN, sidecar_keywords
+from clipsearch.images.siblings import STALE_TOKEN, sidecar_facts
 from clipsearch.indexing.drives import DeletionCheck, DriveRecorder, Mount, prunable_drives
 from clipsearch.indexing.options import EncoderCache, Options
 from clipsearch.indexing.pipeline import Pipeline, Stages, commit_regularly
@@ -259,11 +261,11 @@ class Run:
             image_id = self._add(contents, contents.metadata, rows)
             self._report.embedded += len(rows)
         self._count(item, image_id, is_new)
-        sidecars = sidecar_keywords(item.path, item.found.sidecars)
+        sidecars = sidecar_facts(item.path, item.found.sidecars)
         self._report.sidecars_ignored += sidecars.ignored
         if sidecars.unread:
             item = replace(item, found=item.found._replace(sidecar_token=STALE_TOKEN))
-        self._put(item, image_id, None, sidecars.keywords)
+        self._put(item, image_id, None, combined([sidecars.facts, dated(name_time(item.path), "name")]))
 
     def _add(self, contents: Contents, metadata: Metadata, rows: Array) -> int:
         """Add an image, or the frames of a video; the frame closest to their mean represents the video."""
@@ -303,9 +305,9 @@ class Run:
         skipped.append((item.path, reason))
         self._put(item, None, reason)
 
-    def _put(self, item: _Pending, image_id: int | None, error: str | None, keywords: Iterable[str] = ()) -> None:
+    def _put(self, item: _Pending, image_id: int | None, error: str | None, facts: Facts = Facts()) -> None:  # noqa: B008  # immutable
         drive = self._drives[item.root].drive_at(item.mount)
-        self._store.photos.put(item.root, item.found, image_id, error, keywords, drive.id)
+        self._store.photos.put(item.root, item.found, image_id, error, facts, drive.id)
 
     # -------------------------------------------------------------------------------- remove
 

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from clipsearch.errors import BadRequest, IndexLocked, NoIndex
 from clipsearch.images.scan import Exclusions, may_be_a_photo
-from clipsearch.images.siblings import is_xmp_name
+from clipsearch.images.siblings import is_sidecar_name
 from clipsearch.indexing.options import EncoderCache, Options
 from clipsearch.indexing.report import OnNote, OnProgress, Report
 from clipsearch.indexing.roots import Directory
@@ -179,7 +179,7 @@ class Watch:
             return False
         below = relative_to(path, root.path) or b""
         is_folder = os.path.isdir(path) and (root.rules.follow_links or not os.path.islink(path))
-        is_scanned = is_folder or may_be_a_photo(path, root.rules) or is_xmp_name(path)
+        is_scanned = is_folder or may_be_a_photo(path, root.rules) or is_sidecar_name(path)
         if is_scanned and not exclusions.rule_for(below + b"/" * is_folder):
             return True
         return next(self._store.photos.known(root, below), None) is not None

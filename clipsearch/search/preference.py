@@ -19,6 +19,7 @@ _COPY_NAME = re.compile(
     r"|.*[ _-](edited|conflict|conflicted copy.*)"
 )
 
+_KNOWN, _WRITTEN = ("taken", "camera", "latitude", "rating", "color_label"), ("title", "caption", "location")
 _LOSSLESS = (b".png", b".tif", b".tiff", b".bmp", b".psd")
 
 Preference = tuple[bool, int, bool, int, int, bool, bool, int, int, bytes]
@@ -56,8 +57,10 @@ def has_all_of(best: Photo, other: Photo) -> bool:
     return preference(best)[1:4] <= preference(other)[1:4] and _facts(best) >= _facts(other)
 
 
-def _facts(photo: Photo) -> set[str]:
-    """Which metadata a photo has, and its keywords."""
+def _facts(photo: Photo) -> set[str | tuple[str, str]]:
+    """Which metadata a photo has, and every text that a person wrote about it."""
     of = photo.metadata
-    facts = {"taken": of.taken, "camera": of.camera, "place": of.latitude}
-    return {name for name, value in facts.items() if value is not None} | {f"keyword {word}" for word in photo.keywords}
+    known = {name for name in _KNOWN if getattr(of, name) is not None}
+    written = {(name, text) for name in _WRITTEN if (text := getattr(of, name)) is not None}
+    lists = (("keyword", photo.keywords), ("person", photo.people))
+    return known | written | {(kind, item) for kind, every in lists for item in every}

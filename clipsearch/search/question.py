@@ -151,7 +151,7 @@ class Question(NamedTuple):
 
 def filter_arguments(filter: Filter) -> list[str]:
     """The command-line options for a filter."""
-    return [word for name, text in filter.spelled() for word in option(f"--{name}", text)]
+    return [word for name, text in filter.spelled() for word in option(OPTIONS[name].flag, text)]
 
 
 def option(name: str, value: str) -> list[str]:

@@ -59,7 +59,7 @@ class Store(Searchable):
         self.drives = Drives(database)
         self.folders = Folders(database, self.drives)
         self.images = Images(database)
-        self.photos = Photos(database, self.folders)
+        self.photos = Photos(database, self.folders, self.images)
         self.ocr_text = OcrText(database)
         self.change_log = ChangeLog(database, self.images)
         self._read_settings()

@@ -39,7 +39,7 @@ CHANGES = (
 
 _COLUMNS = (
     f"photos.id, photos.root, vector, lines, folded, images.id = photos.image, {IS_SOUND_FRAME},"
-    f" images.id, photos.path, size, mtime_ns, images.content, ctime_ns, photos.keywords, time, main.hash, {METADATA}"
+    f" images.id, photos.path, size, mtime_ns, images.content, ctime_ns, time, main.hash, {METADATA}"
 )
 _TABLES = (
     "photos LEFT JOIN frames ON frames.video = photos.image"

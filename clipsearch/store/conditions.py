@@ -33,7 +33,7 @@ class Compare(NamedTuple):
 
 
 class Contains(NamedTuple):
-    """A field that contains a text, in any case: `camera`, or `path` below the indexed folder."""
+    """A field of `Metadata` that contains a text, in any case; or the `path` below the indexed folder."""
 
     field: str
     text: str
@@ -45,10 +45,17 @@ class Near(NamedTuple):
     circle: Circle
 
 
-class HasKeyword(NamedTuple):
-    """Tagged with a keyword, in any case."""
+class HasLine(NamedTuple):
+    """`keywords` or `people` have this one, in any case."""
 
-    keyword: str
+    field: str
+    line: str
+
+
+class IsMissing(NamedTuple):
+    """A field of `Facts` is not known."""
+
+    field: str
 
 
 class HasText(NamedTuple):
@@ -69,7 +76,7 @@ class AnyOf(NamedTuple):
     conditions: tuple[Condition, ...]
 
 
-Leaf = Compare | Contains | Near | HasKeyword | HasText
+Leaf = Compare | Contains | Near | HasLine | IsMissing | HasText
 Condition = Leaf | AllOf | AnyOf
 
 
@@ -130,13 +137,13 @@ def kilometres(latitude: Any, longitude: Any, latitude_2: float, longitude_2: fl
     return 2 * 6371.0 * math.asin(min(1.0, math.sqrt(chord)))
 
 
-def has_keyword(keywords: Any, wanted: str) -> bool:
-    """Whether one of some keywords, one per line, is the wanted one, as `fold_keyword` makes it."""
-    return isinstance(keywords, str) and wanted in fold_keyword(keywords).split("\n")
+def has_line(text: Any, wanted: str) -> bool:
+    """Whether one of the lines of a text is the wanted one, as `fold_line` makes it."""
+    return isinstance(text, str) and wanted in fold_line(text).split("\n")
 
 
-def fold_keyword(text: str) -> str:
-    """A keyword as it is compared: without case, and with accents composed, as Macs write them decomposed."""
+def fold_line(text: str) -> str:
+    """Text as it is compared: without case, and with accents composed, as Macs write them decomposed."""
     return text.casefold() if text.isascii() else unicodedata.normalize("NFC", text).casefold()
 
 

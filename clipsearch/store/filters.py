@@ -23,8 +23,9 @@ from clipsearch.store.conditions import (
     Compare,
     Condition,
     Contains,
-    HasKeyword,
+    HasLine,
     HasText,
+    IsMissing,
     Near,
     all_of,
     any_of,
@@ -49,6 +50,15 @@ class Size(NamedTuple):
     most: int | None = None
 
 
+class Stars(NamedTuple):
+    """A range of ratings, both ends included; -1 is "rejected"."""
+
+    least: int
+    most: int
+
+
+UNRATED = Stars(0, 0)
+
 # ------------------------------------------------------------------------------------------ parsing
 
 
@@ -62,6 +72,17 @@ def parse_size(text: str) -> Size:
     unit = _UNITS[match[4] or "b"]
     size = min(int(match[2]) * unit + round(float(match[3] or 0) * unit), _LARGEST)
     return Size(None if match[1] == "-" else size, None if match[1] == "+" else size)
+
+
+def parse_stars(text: str) -> Stars:
+    """`4+` (at least), `2-3`, `5`, `rejected`, or `none` for photos without a rating. Raises `BadRequest`."""
+    named = {"rejected": Stars(-1, -1), "none": UNRATED, "0": UNRATED}.get(text.strip().lower())
+    match = re.fullmatch(r"\s*([1-5])\s*(\+|-\s*([1-5]))?\s*", text)
+    if named is not None:
+        return named
+    if not match or (match[3] or "5") < match[1]:
+        raise BadRequest(f"{text!r} is not a valid rating; write 4+ for at least four stars, 2-3, 5, rejected or none")
+    return Stars(int(match[1]), int(match[3] or (5 if match[2] else match[1])))
 
 
 def parse_circle(text: str) -> Circle:
@@ -139,6 +160,16 @@ def _size(value: Any) -> Size:
     raise ValueError("must be a Size of whole bytes, or a text such as '+2M'")
 
 
+def _stars(value: Any) -> Stars:
+    if isinstance(value, str):
+        return parse_stars(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return parse_stars("rejected" if value == -1 else str(value))
+    if isinstance(value, Stars) and value in map(parse_stars, map(_spell_stars, [value])):
+        return value
+    raise ValueError("must be a number of stars, Stars, or a text such as '4+'")
+
+
 def _is_bytes(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and abs(value) <= _LARGEST
 
@@ -191,8 +222,27 @@ def _in_range(size: Size) -> Condition:
     return all_of(Compare("size", operator, end) for operator, end in ends if end is not None)
 
 
-def _path_has(name: str) -> Condition:
-    return all_of(any_of(Contains("path", way) for way in sorted(ways)) for ways in words_of(name))
+def _has_words(*fields: str) -> Callable[[str], Condition]:
+    """Each word is in one of these fields."""
+
+    def condition(text: str) -> Condition:
+        return all_of(
+            any_of(Contains(field, way) for field in fields for way in sorted(ways)) for ways in words_of(text)
+        )
+
+    return condition
+
+
+def _has_keyword(keyword: str) -> Condition:
+    """People count as keywords. Programs write hierarchies as "Animals|Dog" or "Animals/Dog"."""
+    ways = dict.fromkeys((keyword, keyword.replace("/", "|")))
+    return any_of([HasLine("people", keyword), *(HasLine("keywords", way) for way in ways)])
+
+
+def _is_rated(stars: Stars) -> Condition:
+    if stars == UNRATED:
+        return IsMissing("rating")
+    return all_of((Compare("rating", ">=", stars.least), Compare("rating", "<=", stars.most)))
 
 
 def _suffix_of(kind: str) -> Condition:
@@ -203,6 +253,13 @@ def _spell_size(size: Size) -> str:
     if size.least == size.most:
         return str(size.least)
     return f"+{size.least}" if size.most is None else f"-{size.most}"
+
+
+def _spell_stars(stars: Stars) -> str:
+    named = {UNRATED: "none", Stars(-1, -1): "rejected"}.get(stars)
+    if named:
+        return named
+    return str(stars.least) if stars.least == stars.most else f"{stars.least}-{stars.most}"
 
 
 def _spell_circle(circle: Circle) -> str:
@@ -238,6 +295,11 @@ class FilterOption(NamedTuple):
     title: str
     show: Callable[[Any], str]
 
+    @property
+    def flag(self) -> str:
+        """The option of commands."""
+        return "--" + self.option.replace("_", "-")
+
 
 def _filter(  # a row of the table
     metavar: str,
@@ -265,9 +327,9 @@ class Filter:
 
         Filter(after="2023-06", types=("jpeg", "heic"), near=Circle(48.85, 2.35, 5))
 
-    Of several values one must hold; of `after`, `before`, `size` and `keywords`, all must. A photo's date is when it
-    was taken or, if unknown, when its file changed, in local time; `after` includes its moment, `before` does not.
-    `files` limits the search to these paths; an empty list matches nothing. Values are parsed, and kept as tuples.
+    Of several values one must hold; of `after`, `before`, `size`, `keywords` and `people`, all must. A photo's date is
+    when it was taken or, if unknown, when its file changed, in local time; `after` includes its moment, `before` does
+    not. `files` limits the search to these paths; an empty list matches nothing. Values are parsed, and kept as tuples.
     Raises `BadRequest` for values that make no sense.
     """
 
@@ -323,10 +385,32 @@ class Filter:
     types: Any = _filter(
         "TYPE", "jpeg, png, heic, video, raw, ...", _choice(parse_type), _suffix_of, option="type", choices=TYPES
     )
-    name: Any = _filter("TEXT", "Path contains these words.", _text, _path_has, "named {}")
+    name: Any = _filter("TEXT", "Path contains these words.", _text, _has_words("path"), "named {}")
+    caption: Any = _filter(
+        "TEXT",
+        "Title, caption or location has these words.",
+        _text,
+        _has_words("title", "caption", "location"),
+        "described as {}",
+    )
     reads: Any = _filter("TEXT", "Text in the photo (needs index --ocr).", _text, HasText, "with the text {}")
     keywords: Any = _filter(
-        "TEXT", "Has this keyword.", _text, HasKeyword, "tagged {}", option="keyword", every=True, commas=True
+        "TEXT", "Has this keyword.", _text, _has_keyword, "tagged {}", option="keyword", every=True, commas=True
+    )
+    people: Any = _filter(
+        "NAME",
+        "Shows this person, tagged by any program.",
+        _text,
+        lambda name: HasLine("people", name),
+        "showing {}",
+        option="person",
+        every=True,
+    )
+    rating: Any = _filter(
+        "STARS", "4+: at least; 2-3; 5; rejected; none.", _stars, _is_rated, "rated {}", spell=_spell_stars
+    )
+    color_label: Any = _filter(
+        "COLOR", "Color label, as in Lightroom.", _text, lambda name: Contains("color_label", name), "labelled {}"
     )
     files: Any = None
 
@@ -364,7 +448,7 @@ def several(value: Any) -> tuple[Any, ...]:
     """One value, several, or none (None) as a tuple. Numbers alone are one value: latitude and longitude."""
     if value is None:
         return ()
-    if isinstance(value, str | bytes | os.PathLike | Circle | Size) or not isinstance(value, Iterable):
+    if isinstance(value, str | bytes | os.PathLike | Circle | Size | Stars) or not isinstance(value, Iterable):
         return (value,)
     values = tuple(value)
     return (values,) if values and all(isinstance(one, int | float) for one in values) else values

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator
@@ -10,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipsearch.arrays import Array, Ids, Rows, parts, unit_rows
+from clipsearch.images.facts import Facts
 from clipsearch.images.metadata import Metadata
 from clipsearch.store.database import Database, connect
-from clipsearch.store.schema import OF_FRAME, mark
+from clipsearch.store.schema import OF_CONTENTS, OF_FRAME, mark
 
 LARGEST_ID = 2**63 - 1  # SQLite's largest integer
 
@@ -33,7 +35,9 @@ class Images:
         """Record contents by their hash, with a unit row (dim,) and a perceptual hash; returns the id."""
         self._database.begin()
         row = vector.astype("<f2").tobytes()
-        values = (content, *metadata, phash, mark(content, *metadata, phash, row))
+        facts = None if metadata.facts == Facts() else json.dumps(metadata.facts)
+        about = (content, *(getattr(metadata, name) for name in OF_CONTENTS), facts, phash)
+        values = (*about, mark(*about, row))
         statement = f"INSERT INTO images VALUES (NULL{', ?' * len(values)})"
         image_id = int(self._database.execute(statement, values).lastrowid or 0)
         self._database.execute("INSERT INTO embeddings VALUES (?, ?)", (image_id, row))
@@ -45,7 +49,7 @@ class Images:
         The first one stands for the video: it is the image `video`.
         """
         for number, (time, content, row) in enumerate(frames):
-            image_id = self.add(content, metadata, row) if number else video
+            image_id = self.add(content, metadata.with_facts(Facts()), row) if number else video
             values = (image_id, video, float(time))
             self._database.execute("INSERT INTO frames VALUES (?, ?, ?, ?)", (*values, mark(*values)))
 
@@ -81,6 +85,16 @@ class Images:
         if self._lookup is not None:
             self._lookup.close()
             self._lookup = None
+
+    def facts_of(self, image_id: int | None) -> Facts:
+        """What a file says of itself, without its sidecars and its name. Raises `IndexDamaged`."""
+        row = self._database.execute("SELECT facts FROM images WHERE id = ?", (image_id,)).fetchone()
+        if row is None or row[0] is None:
+            return Facts()
+        try:
+            return Facts(*json.loads(row[0]))
+        except (ValueError, TypeError):
+            raise self._database.damaged() from None
 
     def contents(self) -> NDArray[np.uint64]:
         """All content hashes (n, 2): the two halves of each, sorted."""

@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from clipsearch.images.facts import items
 from clipsearch.images.kinds import is_video_name
 from clipsearch.images.metadata import Metadata
 from clipsearch.images.preprocess import Box
@@ -43,8 +44,8 @@ KNOWN = ", ".join(Known._fields)  # columns of `photos`
 class Photo(NamedTuple):
     """An indexed photo. `file` is its absolute path as the file system has it, `content` the hash of its contents.
 
-    `keywords` are those in the photo and in its XMP sidecar. A frame of a video has a `time` in seconds, and an image
-    and contents of its own. `hash` is the perceptual hash (`images.likeness`) of a photo, or of a video's first frame.
+    A frame of a video has a `time` in seconds, and an image and contents of its own. `hash` is the perceptual hash
+    (`images.likeness`) of a photo, or of a video's first frame.
     """
 
     image_id: int
@@ -54,7 +55,6 @@ class Photo(NamedTuple):
     content: bytes
     metadata: Metadata
     ctime_ns: int = 0
-    keywords: tuple[str, ...] = ()
     time: float | None = None
     hash: int | None = None
 
@@ -62,6 +62,16 @@ class Photo(NamedTuple):
     def path(self) -> Path:
         """The absolute path; bytes that are not UTF-8 are surrogates, as in Python's own file names."""
         return Path(os.fsdecode(self.file))
+
+    @property
+    def keywords(self) -> tuple[str, ...]:
+        """The keywords in the photo and in its sidecars."""
+        return items(self.metadata.keywords)
+
+    @property
+    def people(self) -> tuple[str, ...]:
+        """The names of people in the photo, as other programs wrote them."""
+        return items(self.metadata.people)
 
     @property
     def is_video(self) -> bool:

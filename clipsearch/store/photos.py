@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from clipsearch.arrays import Ids, parts
+from clipsearch.images.facts import Facts, combined
 from clipsearch.images.found_file import FoundFile
 from clipsearch.images.kinds import is_video_name
 from clipsearch.images.metadata import Metadata
@@ -15,15 +16,18 @@ from clipsearch.paths import bounds, join
 from clipsearch.store.database import Database
 from clipsearch.store.drives import UNKNOWN
 from clipsearch.store.folders import Folders
+from clipsearch.store.images import Images
 from clipsearch.store.photo import KNOWN, Known, Photo, Root
-from clipsearch.store.schema import IS_SOUND_FRAME, METADATA, OF_FRAME, mark
+from clipsearch.store.schema import FACTS, IS_SOUND_FRAME, METADATA, OF_FRAME, mark
 from clipsearch.store.selection import BY_IMAGE, BY_PHOTO, Selection, all_of
 
 _COLUMNS = (
-    f"photos.root, {IS_SOUND_FRAME}, photos.image, photos.path, size, mtime_ns, content, ctime_ns, photos.keywords,"
+    f"photos.root, {IS_SOUND_FRAME}, photos.image, photos.path, size, mtime_ns, content, ctime_ns,"
     f" time, hash, {METADATA}"
 )
-_WRITTEN = "root, path, size, mtime_ns, ctime_ns, image, error, sidecar_token, keywords, drive, mark"
+_WRITTEN = ", ".join(
+    ("root", "path", "size", "mtime_ns", "ctime_ns", "image", "error", "sidecar_token", "drive", *FACTS, "mark")
+)
 _REPLACED = ", ".join(f"{name} = excluded.{name}" for name in _WRITTEN.split(", ")[2:])
 
 
@@ -38,8 +42,8 @@ class _Frame(NamedTuple):
 class Photos:
     """The files of a catalogue."""
 
-    def __init__(self, database: Database, folders: Folders) -> None:
-        self._database, self._folders = database, folders
+    def __init__(self, database: Database, folders: Folders, images: Images) -> None:
+        self._database, self._folders, self._images = database, folders, images
 
     # -------------------------------------------------------------------------------- files
 
@@ -49,26 +53,22 @@ class Photos:
         file: FoundFile,
         image_id: int | None,
         error: str | None,
-        keywords: Iterable[str] = (),
+        outside: Facts = Facts(),  # noqa: B008  # immutable
         drive: int = UNKNOWN,
     ) -> None:
         """Record a new or changed file: it has an image, or the error that says why not.
 
-        `keywords` are those in sidecar files; those in the file itself are added.
+        Its facts are what `outside` sources say, sidecars above all, and what the file itself says.
         """
         self._database.begin()
-        every = "\n".join(dict.fromkeys([*self._keywords_in(image_id), *keywords])) or None
-        about = (file.size, file.mtime_ns, file.ctime_ns, image_id, error, file.sidecar_token, every, drive)
-        values = (root.id, file.path, *about)
+        facts = combined([outside, self._images.facts_of(image_id)])
+        about = (file.size, file.mtime_ns, file.ctime_ns, image_id, error, file.sidecar_token, drive)
+        values = (root.id, file.path, *about, *facts)
         self._database.execute(
             f"INSERT INTO photos ({_WRITTEN}) VALUES (?{', ?' * len(values)})"
             f" ON CONFLICT (root, path) DO UPDATE SET {_REPLACED}",
             (*values, mark(*values)),
         )
-
-    def _keywords_in(self, image_id: int | None) -> list[str]:
-        row = self._database.execute("SELECT keywords FROM images WHERE id = ?", (image_id,)).fetchone()
-        return row[0].split("\n") if row and row[0] else []
 
     def remove(self, root: Root, paths: Iterable[bytes]) -> None:
         """Forget files of a root."""
@@ -184,11 +184,10 @@ def to_photo(database: Database, columns: Sequence[Any]) -> Photo:
 
     Raises `IndexDamaged` where the columns make no sense.
     """
-    is_sound, image, path, size, mtime_ns, content, ctime_ns, keywords, time, phash, *metadata = columns
+    is_sound, image, path, size, mtime_ns, content, ctime_ns, time, phash, *metadata = columns
     if not is_sound or not isinstance(path, bytes) or (time is None and is_video_name(path)):
         raise database.damaged()
-    every = tuple(keywords.split("\n")) if keywords else ()
-    return Photo(image, path, size, mtime_ns, content, Metadata(*metadata), ctime_ns, every, time, phash)
+    return Photo(image, path, size, mtime_ns, content, Metadata(*metadata), ctime_ns, time, phash)
 
 
 def _with_frames(photos: list[Photo], frames: dict[int, _Frame]) -> Iterator[Photo]:

@@ -1,21 +1,35 @@
 """The tables of a catalogue, and the checksums of their rows. FORMAT.md, beside this file, is the contract.
 
-The columns that describe a photo are the fields of `Metadata`: whatever reads or writes them uses `METADATA`.
+The columns that describe a photo are the fields of `Metadata`; whatever reads them uses `METADATA`. `images` has those
+that only the contents decide, and what the file says of the rest; `photos` has the rest, from all sources.
 """
 
 from __future__ import annotations
 
 import sqlite3
 import zlib
+from collections.abc import Iterable
 from typing import Any, get_type_hints
 
+from clipsearch.images.facts import Facts
 from clipsearch.images.metadata import Metadata
 
-FORMAT = 6
+FORMAT = 7
 
 _SQL_TYPES = {int: "INTEGER", float: "REAL", str: "TEXT"}
 TYPES = {name: kind if isinstance(kind, type) else kind.__args__[0] for name, kind in get_type_hints(Metadata).items()}
-METADATA = ", ".join(f"images.{name}" for name in Metadata._fields)
+FACTS = Facts._fields
+OF_CONTENTS = tuple(name for name in Metadata._fields if name not in FACTS)
+METADATA = ", ".join(f"{'photos' if name in FACTS else 'images'}.{name}" for name in Metadata._fields)
+
+
+def _columns(names: Iterable[str]) -> str:
+    return ", ".join(f"{name} {_SQL_TYPES[TYPES[name]]}" for name in names)
+
+
+def _as_bytes(names: Iterable[str]) -> str:
+    return ", ".join(f"CAST({name} AS BLOB)" if TYPES[name] is str else name for name in names)
+
 
 SCHEMA = f"""
 CREATE TABLE meta (key TEXT PRIMARY KEY, value, mark INTEGER NOT NULL) WITHOUT ROWID;
@@ -30,7 +44,7 @@ CREATE TABLE drives (
 );
 CREATE TABLE images (
     id INTEGER PRIMARY KEY AUTOINCREMENT, content BLOB NOT NULL UNIQUE,
-    {", ".join(f"{name} {_SQL_TYPES[kind]}" for name, kind in TYPES.items())},
+    {_columns(OF_CONTENTS)}, facts TEXT,
     hash INTEGER, mark INTEGER NOT NULL
 );
 CREATE INDEX images_hash ON images (hash);
@@ -46,7 +60,8 @@ CREATE VIRTUAL TABLE words USING fts5 (
 CREATE TABLE photos (
     id INTEGER PRIMARY KEY, root INTEGER NOT NULL REFERENCES roots, path BLOB NOT NULL,
     size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, ctime_ns INTEGER NOT NULL,
-    image INTEGER REFERENCES images, error TEXT, sidecar_token INTEGER, keywords TEXT, drive INTEGER NOT NULL,
+    image INTEGER REFERENCES images, error TEXT, sidecar_token INTEGER, drive INTEGER NOT NULL,
+    {_columns(FACTS)},
     mark INTEGER NOT NULL, UNIQUE (root, path), CHECK ((image IS NULL) != (error IS NULL))
 );
 CREATE INDEX photos_image ON photos (image);
@@ -80,12 +95,9 @@ OF_ROOT = "id, path, hidden, follow_links, CAST(exclude AS BLOB), any_name, raw,
 OF_DRIVE = "id, root, mount, device"
 OF_FRAME = "frames.image, frames.video, frames.time"
 IS_SOUND_FRAME = f"frames.image IS NULL OR frames.mark = mark({OF_FRAME})"
-OF_PHOTO = (
-    "root, path, size, mtime_ns, ctime_ns, image, CAST(error AS BLOB), sidecar_token, CAST(keywords AS BLOB), drive"
-)
-OF_IMAGE = (
-    "content, " + ", ".join(f"CAST({name} AS BLOB)" if kind is str else name for name, kind in TYPES.items()) + ", hash"
-)
+FACTS_AS_BYTES = _as_bytes(FACTS)
+OF_PHOTO = f"root, path, size, mtime_ns, ctime_ns, image, CAST(error AS BLOB), sidecar_token, drive, {FACTS_AS_BYTES}"
+OF_IMAGE = f"content, {_as_bytes(OF_CONTENTS)}, CAST(facts AS BLOB), hash"
 OF_TEXT = "image, CAST(lines AS BLOB), CAST(folded AS BLOB)"
 
 

@@ -15,18 +15,20 @@ from clipsearch.store.conditions import (
     Compare,
     Condition,
     Contains,
-    HasKeyword,
+    HasLine,
     HasText,
+    IsMissing,
     Leaf,
     Near,
     box_of,
-    fold_keyword,
+    fold_line,
     leaves,
 )
 from clipsearch.store.database import Database
 from clipsearch.store.filters import Filter
 from clipsearch.store.images import Images
 from clipsearch.store.photo import Root
+from clipsearch.store.schema import FACTS
 from clipsearch.store.searchable import Searchable
 from clipsearch.store.searched import SearchedFolder, searched_folders
 from clipsearch.store.selection import (
@@ -38,32 +40,17 @@ from clipsearch.store.selection import (
     nanoseconds,
 )
 
-_FROM_PHOTO = "photos CROSS JOIN images ON images.id = photos.image"
-
-
-class _Date(NamedTuple):
-    """A condition on when a photo was taken, and the same on its file's time, for photos without a date."""
-
-    taken: Clause
-    changed: Clause
-
-    @property
-    def of_both(self) -> Clause:
-        sql = f"CASE WHEN taken IS NULL THEN {self.changed.sql} ELSE {self.taken.sql} END"
-        return Clause(sql, self.changed.values + self.taken.values)
-
 
 class _Conditions(NamedTuple):
-    """A filter's conditions by the table that has their columns. Dates need both: the file's time is a fallback."""
+    """A filter's conditions by the table that has their columns; `of_both` need a join."""
 
     of_photo: list[Clause]
     of_image: list[Clause]
-    dates: list[_Date]
     of_both: list[Clause]
 
     def holds(self) -> Clause:
         """True for the photos that pass the filter."""
-        return all_of([*self.of_photo, *self.of_image, *self.of_both, *(date.of_both for date in self.dates)])
+        return all_of([*self.of_photo, *self.of_image, *self.of_both])
 
 
 def select(index: Searchable, database: Database, images: Images, where: Filter) -> Selection:
@@ -121,36 +108,28 @@ def _choose_files(index: Searchable, database: Database, roots: list[Root], file
 _FIELDS = {
     "size": "size",
     "path": "CAST(lower(CAST(photos.path AS TEXT)) AS BLOB)",
-    "camera": "lower(camera)",
     "orientation": "CASE WHEN width > height THEN 'landscape' WHEN width < height THEN 'portrait' ELSE 'square' END",
 }
-_PHOTO_FIELDS = {"size", "path", "type"}
+_PHOTO_FIELDS = {"size", "path", "type", "date", *FACTS}
 
 
 def _sorted(conditions: Iterable[Condition]) -> _Conditions:
     """The SQL of conditions, by table."""
-    out = _Conditions([], [], [], [])
+    out = _Conditions([], [], [])
     for condition in conditions:
         every = condition.conditions if isinstance(condition, AllOf) else (condition,)
         for one in every:
             tables = set(map(_table_of, leaves(one)))
-            if isinstance(one, Compare) and one.field == "date":
-                out.dates.append(_date(one))
-            elif tables == {"photos"}:
-                out.of_photo.append(_clause(one))
-            elif tables == {"images"}:
-                out.of_image.append(_clause(one))
-            else:
-                out.of_both.append(_clause(one))
+            {"photos": out.of_photo, "images": out.of_image}.get(
+                tables.pop() if len(tables) == 1 else "both", out.of_both
+            ).append(_clause(one))
     return out
 
 
 def _table_of(leaf: Leaf) -> str:
-    if isinstance(leaf, HasKeyword):
-        return "photos"
-    if isinstance(leaf, Compare | Contains):
-        return "photos" if leaf.field in _PHOTO_FIELDS else "both" if leaf.field == "date" else "images"
-    return "images"
+    if isinstance(leaf, HasText):
+        return "images"
+    return "photos" if isinstance(leaf, Near) or leaf.field in _PHOTO_FIELDS else "images"
 
 
 def _clause(condition: Condition) -> Clause:  # noqa: PLR0911  # a return for each kind
@@ -159,8 +138,10 @@ def _clause(condition: Condition) -> Clause:  # noqa: PLR0911  # a return for ea
             return all_of(map(_clause, conditions))
         case AnyOf(conditions):
             return any_of(map(_clause, conditions))
-        case HasKeyword(keyword):
-            return Clause("has_keyword(photos.keywords, ?)", (fold_keyword(keyword),))
+        case HasLine(field, line):
+            return Clause(f"has_line(photos.{field}, ?)", (fold_line(line),))
+        case IsMissing(field):
+            return Clause(f"{field} IS NULL")
         case HasText(text):
             return all_of(Clause(sql, (value,)) for sql, value in ocr_text.conditions(text))
         case Near(circle):
@@ -168,11 +149,12 @@ def _clause(condition: Condition) -> Clause:  # noqa: PLR0911  # a return for ea
         case Contains("path", text):
             return Clause(f"instr({_FIELDS['path']}, ?)", (os.fsencode(text),))
         case Contains(field, text):
-            return Clause(f"instr({_FIELDS.get(field, field)}, lower(?))", (text,))
+            return Clause(f"instr(lower({field}), lower(?))", (text,))
         case Compare("type", _, suffix):
             return Clause("CAST(photos.path AS TEXT) LIKE ?", (f"%{suffix}",))
-        case Compare("date"):
-            return _date(condition).of_both
+        case Compare("date", operator, moment):
+            sql = f"CASE WHEN taken IS NULL THEN mtime_ns {operator} ? ELSE taken {operator} ? END"
+            return Clause(sql, (nanoseconds(moment), moment.isoformat(timespec="seconds")))
         case Compare(field, operator, value):
             return Clause(f"{_FIELDS.get(field, field)} {operator} ?", (value,))
     raise TypeError(condition)
@@ -186,20 +168,14 @@ def _in_box(box: Box) -> list[Clause]:
     return [*clauses, Clause(sql, (box.west, box.east))]
 
 
-def _date(condition: Compare) -> _Date:
-    _, operator, moment = condition
-    taken = Clause(f"taken {operator} ?", (moment.isoformat(timespec="seconds"),))
-    return _Date(taken, Clause(f"mtime_ns {operator} ?", (nanoseconds(moment),)))
-
-
 def _candidates(conditions: _Conditions) -> Clause:
-    of_photo, of_image, dates, of_both = conditions
-    if not of_photo and not of_both:
-        return _candidates_by_image(of_image, dates)
+    """Reading one table takes half the time of joining both."""
     holds = conditions.holds()
-    if of_image or dates or of_both:
+    if conditions.of_both or (conditions.of_photo and conditions.of_image):
         return Clause(f"SELECT DISTINCT image FROM {BY_PHOTO} WHERE {holds.sql}", holds.values)
-    return Clause(f"SELECT DISTINCT image FROM photos WHERE image IS NOT NULL AND {holds.sql}", holds.values)
+    if conditions.of_photo:
+        return Clause(f"SELECT DISTINCT image FROM photos WHERE image IS NOT NULL AND {holds.sql}", holds.values)
+    return Clause(f"SELECT id FROM images WHERE {holds.sql}", holds.values)
 
 
 def _with_frames(images: Images, candidates: Clause) -> Clause:
@@ -210,14 +186,3 @@ def _with_frames(images: Images, candidates: Clause) -> Clause:
     frames = "SELECT image FROM frames WHERE video IN (SELECT id FROM chosen_images)"
     sql = f"WITH chosen_images (id) AS ({candidates.sql}) SELECT id FROM chosen_images UNION {frames}"
     return Clause(sql, candidates.values)
-
-
-def _candidates_by_image(of_image: list[Clause], dates: list[_Date]) -> Clause:
-    """Reading only the table of images takes half the time of joining both."""
-    taken = all_of([*of_image, *(date.taken for date in dates)])
-    by_image = Clause(f"SELECT id FROM images WHERE {taken.sql}", taken.values)
-    if not dates:
-        return by_image
-    changed = all_of([*(date.changed for date in dates), Clause("taken IS NULL"), *of_image])
-    sql = f"{by_image.sql} UNION SELECT image FROM {_FROM_PHOTO} WHERE {changed.sql}"
-    return Clause(sql, by_image.values + changed.values)

@@ -14,7 +14,7 @@ from clipsearch.images.read import frame_hash
 from clipsearch.store.catalogue import Store
 from clipsearch.store.database import explained
 from clipsearch.store.drives import UNKNOWN
-from clipsearch.store.schema import OF_DRIVE, OF_FRAME, OF_IMAGE, OF_META, OF_PHOTO, OF_TEXT
+from clipsearch.store.schema import FACTS_AS_BYTES, OF_DRIVE, OF_FRAME, OF_IMAGE, OF_META, OF_PHOTO, OF_TEXT
 
 
 class Damage(StrEnum):
@@ -54,7 +54,7 @@ class Verified(NamedTuple):
 _AGAIN = (
     f"image = NULL, error = 'to be embedded again', mtime_ns = -1, drive = {UNKNOWN},"
     " mark = mark(root, path, size, -1, ctime_ns, NULL, CAST('to be embedded again' AS BLOB), sidecar_token,"
-    f" CAST(keywords AS BLOB), {UNKNOWN})"
+    f" {UNKNOWN}, {FACTS_AS_BYTES})"
 )
 _REPAIRS = {  # in this order: what one deletes leaves others without their owner
     Damage.NAME: "DELETE FROM photos WHERE typeof(path) != 'blob'",

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from odd_photos import DAY, FOLDERS, KEYWORDS, NAMES, PLACES, fill, new_collection
+from odd_photos import DAY, FOLDERS, KEYWORDS, NAMES, PEOPLE, PLACES, fill, new_collection
 
 from clipsearch.cluster.collection import open_collection
 from clipsearch.cluster.publish import publish
@@ -62,8 +62,12 @@ def values_of(photos: str) -> dict[str, list[Any]]:
         "orientation": list(ORIENTATIONS),
         "types": ["jpeg", "png", "gif", "video"],
         "name": ["plain", "QUOTE", "two words", "ÜMLÄUT", "u\u0308ml", "%", "\\", "b/ jpg", "nowhere", "film"],
+        "caption": ["beach", "À LA", "mer quote", "100%_ aix", "provence", "\\", "_", "nowhere"],
         "reads": ["coffee", "3", "夏", "日本の", '100% "sure"', "ÜBER_ALLES", "\\", "gate total", "nowhere", "😀"],
         "keywords": [*KEYWORDS, "ÉTÉ À LA MER", "été", "nowhere"],
+        "people": [*PEOPLE, "anna", "ann", "GROSSMUTTER", "o'neil"],
+        "rating": ["4+", "2-3", "5", "1-3", "rejected", "none"],
+        "color_label": ["red", "grün", "Grün", "%", "_", "nowhere"],
     }
 
 

@@ -115,7 +115,7 @@ def assert_in_step(index: Path, place: Collection) -> None:
     found = [
         (
             row["photo"], row["root"], unescaped(row["path"]), row["image"], bytes.fromhex(row["content"]),
-            row["stands"], row["time"], "\n".join(row["photo_keywords"]) or None, row["size"],
+            row["stands"], row["time"], row["keywords"], row["size"],
             None if row["lines"] is None else [json.loads(line) for line in row["lines"]],
             np.array(row["row"], "<f2").tobytes(),
         )

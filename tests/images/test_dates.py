@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipsearch.images.dates import exif_time, first, iptc_time, name_time, unix_time, xmp_time
+from clipsearch.images.dates import exif_time, iptc_time, name_time, unix_time, xmp_time
 
 
 @pytest.mark.parametrize(
@@ -118,14 +118,6 @@ def test_epochs_and_pixel_names_are_utc(monkeypatch: pytest.MonkeyPatch) -> None
         monkeypatch.undo()
         time.tzset()
     assert unix_time(0) is unix_time("x") is unix_time(10**20) is None
-
-
-def test_the_first_known_date_wins() -> None:
-    assert first([("exif", None), ("xmp", "1998-07-14T10:00:00"), ("name", "2019-02-03T00:00:00")]) == (
-        "1998-07-14T10:00:00",
-        "xmp",
-    )
-    assert first([("exif", None)]) == (None, None)
 
 
 @given(st.text(max_size=40))

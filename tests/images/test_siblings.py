@@ -9,7 +9,8 @@ import pytest
 
 from clipsearch.errors import SidecarUnusable
 from clipsearch.images import siblings
-from clipsearch.images.siblings import Partners, XmpNames, is_xmp_name, read_sidecar, sidecar_keywords, sidecar_token
+from clipsearch.images.facts import items
+from clipsearch.images.siblings import Partners, XmpNames, is_xmp_name, read_sidecar, sidecar_facts, sidecar_token
 from clipsearch.images.xmp import with_keywords
 from clipsearch.images.xmp_document import MAX_BYTES
 
@@ -59,14 +60,14 @@ def test_one_bad_sidecar_costs_only_its_own_keywords(tmp_path: Path) -> None:
     (tmp_path / "better.xmp").write_bytes(with_keywords(None, ["cat", "dog"]))
     (tmp_path / "folder.xmp").mkdir()
     names = ["large.xmp", "good.xmp", "gone.xmp", "cut.xmp", "better.xmp"]
-    found = sidecar_keywords(os.fsencode(tmp_path / "a.jpg"), [os.fsencode(name) for name in names])
-    assert found.keywords == ("dog", "cat")
+    found = sidecar_facts(os.fsencode(tmp_path / "a.jpg"), [os.fsencode(name) for name in names])
+    assert items(found.facts.keywords) == ("dog", "cat")
     assert found.ignored == (
         (os.fsencode(tmp_path / "large.xmp"), "it is larger than 16 MB"),
         (os.fsencode(tmp_path / "cut.xmp"), "it is not well-formed XML: unclosed token: line 1, column 0"),
     )
     assert not found.unread
-    assert sidecar_keywords(os.fsencode(tmp_path / "a.jpg"), [b"folder.xmp"]).unread
+    assert sidecar_facts(os.fsencode(tmp_path / "a.jpg"), [b"folder.xmp"]).unread
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes here")

@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipsearch.images.takeout import Takeout, TakeoutNames, takeout_of
+from clipsearch.errors import SidecarUnusable
+from clipsearch.images.facts import Facts
+from clipsearch.images.takeout import TakeoutNames, takeout_facts
 
 LONG = "PXL_20210304_050607123.PORTRAIT-01.COVER~2.jpg"  # 46 characters
 
@@ -25,6 +27,9 @@ LONG = "PXL_20210304_050607123.PORTRAIT-01.COVER~2.jpg"  # 46 characters
         ("IMG_1(1).jpg", "IMG_1.jpg(1).json"),
         ("IMG_1(2).jpg", "IMG_1.jpg.supplemental-metadata(2).json"),
         ("IMG_1-edited.jpg", "IMG_1.jpg.json"),
+        ("IMG_1-bearbeitet.jpg", "IMG_1.jpg.supplemental-metadata.json"),
+        ("IMG_1.MP4", "IMG_1.HEIC.supplemental-metadata.json"),
+        ("IMG_1(1).MP4", "IMG_1.HEIC(1).json"),
         ("IMG_1-edited(1).jpg", "IMG_1.jpg(1).json"),
         (LONG, f"{LONG}.json"),
         (f"{LONG[:-4]}and_more.jpg", f"{LONG[:-4]}and_.json"),
@@ -50,26 +55,31 @@ def document(**changes: Any) -> bytes:
 
 
 def test_what_google_knew() -> None:
-    found = takeout_of(document())
+    found = takeout_facts(document())
     assert found is not None
-    assert found._replace(taken=None) == Takeout(None, 48.8583, 2.2945, ("Grandma",), "On the beach")
+    assert found._replace(taken=None) == Facts(
+        None, "takeout", 48.8583, 2.2945, people="Grandma", caption="On the beach"
+    )
     assert (found.taken or "")[:10] in ("1998-07-13", "1998-07-14")
 
 
 def test_what_is_missing_is_none() -> None:
     nowhere = {"latitude": 0.0, "longitude": 0.0}
-    assert takeout_of(document(geoData=nowhere, geoDataExif=nowhere, people=None, description="")) == Takeout(
-        takeout_of(document()).taken
-    )
-    assert takeout_of(document(geoData=nowhere, geoDataExif={"latitude": 1, "longitude": 2})).longitude == 2
-    assert takeout_of(document(photoTakenTime={"timestamp": "0"})).taken is None
+    bare = takeout_facts(document(geoData=nowhere, geoDataExif=nowhere, people=None, description=""))
+    assert bare == Facts(takeout_facts(document()).taken, "takeout")
+    assert takeout_facts(document(geoData=nowhere, geoDataExif={"latitude": 1, "longitude": 2})).longitude == 2
+    assert takeout_facts(document(photoTakenTime={"timestamp": "0"})).taken is None
 
 
-@pytest.mark.parametrize(
-    "data", [b"", b"{}", b"[]", b"7", b"nonsense", b'{"photoTakenTime": 7}', b"[" * 100_000, b"\xff"]
-)
+@pytest.mark.parametrize("data", [b"{}", b"[]", b"7", b'{"photoTakenTime": 7}'])
 def test_another_json_file_is_ignored(data: bytes) -> None:
-    assert takeout_of(data) is None
+    assert takeout_facts(data) is None
+
+
+@pytest.mark.parametrize("data", [b"", b"nonsense", b"[" * 100_000, b"\xff"])
+def test_a_damaged_file_is_named(data: bytes) -> None:
+    with pytest.raises(SidecarUnusable, match="not valid JSON"):
+        takeout_facts(data)
 
 
 @given(
@@ -79,4 +89,4 @@ def test_another_json_file_is_ignored(data: bytes) -> None:
     )
 )
 def test_odd_values_are_no_error(changes: dict[str, Any]) -> None:
-    takeout_of(document(**changes))
+    takeout_facts(document(**changes))

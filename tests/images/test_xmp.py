@@ -16,7 +16,9 @@ from hypothesis import strategies as st
 from PIL import Image, IptcImagePlugin
 
 from clipsearch.errors import BadRequest, SidecarUnusable
-from clipsearch.images.xmp import iptc_keywords, keywords, our_keywords, with_keywords, without_ours
+from clipsearch.images.facts import Facts
+from clipsearch.images.iptc import iptc_facts
+from clipsearch.images.xmp import keywords, our_keywords, with_keywords, without_ours
 
 RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 DC, LR = "http://purl.org/dc/elements/1.1/", "http://ns.adobe.com/lightroom/1.0/"
@@ -319,7 +321,7 @@ def test_a_document_beyond_the_limits_is_refused(message: str) -> None:
     assert str(refused.value) == message
 
 
-def test_the_keywords_of_iptc() -> None:
+def test_what_iptc_says() -> None:
     def block(*datasets: tuple[int, int, bytes]) -> bytes:
         return b"".join(b"\x1c" + bytes(at) + len(value).to_bytes(2, "big") + value for *at, value in datasets)
 
@@ -336,11 +338,12 @@ def test_the_keywords_of_iptc() -> None:
     many = block(
         (2, 5, b"title"), (2, 25, "Réunion".encode()), (2, 25, b"R\xe9union"), (2, 25, b"sea\0"), (2, 25, b" ")
     )
-    assert iptc_keywords(IptcImagePlugin.getiptcinfo(photo(many))) == ("Réunion", "sea")
-    one = block((2, 25, b"dog"))
-    assert iptc_keywords(IptcImagePlugin.getiptcinfo(photo(one))) == ("dog",)
-    assert iptc_keywords(IptcImagePlugin.getiptcinfo(photo(block((2, 5, b"title"))))) == ()
-    assert iptc_keywords(None) == ()
+    assert iptc_facts(IptcImagePlugin.getiptcinfo(photo(many))) == Facts(keywords="Réunion\nsea", title="title")
+    place = block((2, 90, b"Nice"), (2, 101, b"France"), (2, 120, b"By  the sea"), (2, 55, b"19980714"))
+    assert iptc_facts(IptcImagePlugin.getiptcinfo(photo(place))) == Facts(
+        "1998-07-14T00:00:00", "iptc", location="Nice, France", caption="By the sea"
+    )
+    assert iptc_facts(None) == Facts()
 
 
 # ------------------------------------------------------------------------------------------ writing

@@ -6,12 +6,14 @@ import io
 from typing import Any
 
 import pytest
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, PngImagePlugin
 from PIL.TiffImagePlugin import IFDRational
 
 from clipsearch.errors import SidecarUnusable
 from clipsearch.images.decode import decode
-from clipsearch.images.xmp_facts import Facts, facts_of
+from clipsearch.images.facts import Facts
+from clipsearch.images.metadata import Metadata
+from clipsearch.images.xmp_facts import facts_of
 
 SPACES = (
     'xmlns:dc="http://purl.org/dc/elements/1.1/" xmlns:exif="http://ns.adobe.com/exif/1.0/"'
@@ -19,6 +21,7 @@ SPACES = (
     ' xmlns:lr="http://ns.adobe.com/lightroom/1.0/" xmlns:MicrosoftPhoto="http://ns.microsoft.com/photo/1.0/"'
     ' xmlns:mwg-rs="http://www.metadataworkinggroup.com/schemas/regions/"'
     ' xmlns:MPReg="http://ns.microsoft.com/photo/1.2/t/Region#" xmlns:MP="http://ns.microsoft.com/photo/1.2/"'
+    ' xmlns:digiKam="http://www.digikam.org/ns/1.0/" xmlns:darktable="http://darktable.sf.net/"'
     ' xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/"'
 )
 RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
@@ -45,37 +48,58 @@ REGIONS = (
 @pytest.mark.parametrize(
     ("document", "facts"),
     [
-        (xmp(attributes='exif:DateTimeOriginal="1998-07-14T10:00:00"'), Facts(taken="1998-07-14T10:00:00")),
-        (xmp("<xmp:CreateDate>1998-07-14T10:00:00+02:00</xmp:CreateDate>"), Facts(taken="1998-07-14T10:00:00")),
+        (xmp(attributes='exif:DateTimeOriginal="1998-07-14T10:00:00"'), Facts("1998-07-14T10:00:00", "xmp")),
+        (xmp("<xmp:CreateDate>1998-07-14T10:00:00+02:00</xmp:CreateDate>"), Facts("1998-07-14T10:00:00", "xmp")),
         (
             xmp(attributes='xmp:CreateDate="2020-01-01" photoshop:DateCreated="1998-07-14"'),
-            Facts(taken="1998-07-14T00:00:00"),
+            Facts("1998-07-14T00:00:00", "xmp"),
         ),
         (
             xmp(attributes='exif:DateTimeOriginal="0000-00-00" photoshop:DateCreated="1998"'),
-            Facts(taken="1998-01-01T00:00:00"),
+            Facts("1998-01-01T00:00:00", "xmp"),
         ),
         (xmp(attributes=PLACE), Facts(latitude=48.8583, longitude=2.295)),
-        (xmp(attributes='exif:GPSLatitude="48,51,30S" exif:GPSLongitude="2,17,42W"'), Facts(None, -48.8583333, -2.295)),
+        (
+            xmp(attributes='exif:GPSLatitude="48,51,30S" exif:GPSLongitude="2,17,42W"'),
+            Facts(latitude=-48.8583333, longitude=-2.295),
+        ),
         (xmp(attributes='exif:GPSLatitude="0,0.0N" exif:GPSLongitude="0,0.0E"'), Facts()),
         (xmp(attributes='exif:GPSLatitude="48,51.4980N"'), Facts()),
-        (xmp(f"<dc:subject>{bag('dog', ' a  beach ', 'dog', '')}</dc:subject>"), Facts(keywords=("dog", "a beach"))),
+        (xmp(f"<dc:subject>{bag('dog', ' a  beach ', 'dog', '')}</dc:subject>"), Facts(keywords="dog\na beach")),
         (
             xmp(f"<lr:hierarchicalSubject>{bag('Animals|Dog')}</lr:hierarchicalSubject>"),
-            Facts(keywords=("Animals", "Dog")),
+            Facts(keywords="Animals\nDog\nAnimals|Dog"),
         ),
         (
             xmp(f"<MicrosoftPhoto:LastKeywordXMP>{bag('a/b')}</MicrosoftPhoto:LastKeywordXMP>"),
-            Facts(keywords=("a", "b")),
+            Facts(keywords="a\nb\na|b"),
         ),
-        (xmp(REGIONS), Facts(people=("Grandma",))),
+        (xmp(REGIONS), Facts(people="Grandma")),
         (
             xmp(f"<Iptc4xmpExt:PersonInImage>{bag('Ann', 'Bob')}</Iptc4xmpExt:PersonInImage>"),
-            Facts(people=("Ann", "Bob")),
+            Facts(people="Ann\nBob"),
         ),
         (
             xmp('<MP:Regions><rdf:Bag><rdf:li MPReg:PersonDisplayName="Grandma"/></rdf:Bag></MP:Regions>'),
-            Facts(people=("Grandma",)),
+            Facts(people="Grandma"),
+        ),
+        (xmp(attributes='xmp:Rating="4" xmp:Label="Red"'), Facts(rating=4, color_label="Red")),
+        (xmp(attributes='xmp:Rating="-1"'), Facts(rating=-1)),
+        (xmp(attributes='xmp:Rating="0" MicrosoftPhoto:Rating="99"'), Facts(rating=5)),
+        (xmp(attributes='MicrosoftPhoto:Rating="25" digiKam:ColorLabel="4"'), Facts(rating=2, color_label="Green")),
+        (xmp(attributes='digiKam:ColorLabel="0" xmp:Rating="many"'), Facts()),
+        (xmp(f"<darktable:colorlabels>{bag('3', '0')}</darktable:colorlabels>"), Facts(color_label="Blue")),
+        (
+            xmp(
+                "<dc:title><rdf:Alt><rdf:li xml:lang='x-default'>A title</rdf:li><rdf:li xml:lang='de'>Titel</rdf:li>"
+                "</rdf:Alt></dc:title><dc:description><rdf:Alt><rdf:li>On the\n beach</rdf:li></rdf:Alt>"
+                "</dc:description>"
+            ),
+            Facts(title="A title", caption="On the beach"),
+        ),
+        (
+            xmp(attributes='photoshop:City="Nice" photoshop:Country="France" photoshop:Headline="Sea"'),
+            Facts(location="Nice, France", title="Sea"),
         ),
         (xmp(), Facts()),
     ],
@@ -84,6 +108,11 @@ def test_what_xmp_says(document: bytes, facts: Facts) -> None:
     assert facts_of(document) == facts
     assert facts_of(document + b"\0\0") == facts
     assert facts_of(document.decode().encode("utf-16")) == facts
+
+
+def test_a_sidecar_corrects_when_a_photo_was_taken_but_not_by_when_a_program_made_it() -> None:
+    assert facts_of(xmp(attributes='photoshop:DateCreated="1998-07-14"'), is_sidecar=True).taken_from == "sidecar"
+    assert facts_of(xmp(attributes='xmp:CreateDate="2020-01-01"'), is_sidecar=True).taken_from == "xmp"
 
 
 @pytest.mark.parametrize(
@@ -154,3 +183,50 @@ def test_keywords_of_windows() -> None:
     words = "Grandma;  a beach;;".encode("utf-16-le") + b"\0\0"
     assert taken_and_place(base={int(ExifTags.Base.XPKeywords): words})[2] == "Grandma\na beach"
     assert taken_and_place(base={int(ExifTags.Base.XPKeywords): b"\xd8"})[2] is None
+
+
+def test_ratings_titles_and_captions_in_exif() -> None:
+    def known(exif: dict[int, Any]) -> tuple[Any, ...]:
+        header, file = Image.Exif(), io.BytesIO()
+        for number, value in exif.items():
+            header[number] = value
+        Image.new("RGB", (40, 30), "red").save(file, "JPEG", exif=header)
+        of = decode(file.getvalue()).metadata
+        return of.rating, of.title, of.caption
+
+    title, comment = ("Summer".encode("utf-16-le") + b"\0\0", "By the lake".encode("utf-16-le"))
+    assert known({0x4746: 3, 0x9C9B: title, 0x9C9C: comment}) == (3, "Summer", "By the lake")
+    assert known({0x4749: 75, 0x010E: "Our  house "}) == (4, None, "Our house")
+    assert known({0x4746: 0, 0x010E: "OLYMPUS DIGITAL CAMERA         "}) == (None, None, None)
+    assert known({0x4746: 77, 0x010E: "SONY DSC"}) == (None, None, None)
+
+
+def test_what_png_says() -> None:
+    def known(*, text: dict[str, str] | None = None, changed: bytes = b"") -> Metadata:
+        info, file = PngImagePlugin.PngInfo(), io.BytesIO()
+        for key, value in (text or {}).items():
+            info.add_text(key, value)
+        if changed:
+            info.add(b"tIME", changed)
+        Image.new("RGB", (40, 30), "red").save(file, "PNG", pnginfo=info)
+        return decode(file.getvalue()).metadata
+
+    edited = bytes([2020 >> 8, 2020 & 255, 1, 2, 3, 4, 5])
+    assert known(changed=edited)[2:3] == ("2020-01-02T03:04:05",)
+    assert known(changed=edited).taken_from == "modified"
+    rfc = {"Creation Time": "Mon, 17 Jul 2006 21:58:50 GMT", "Title": "A  title", "Description": "By the sea"}
+    both = known(text=rfc, changed=edited)
+    assert (both.taken, both.taken_from, both.title, both.caption) == (
+        *("2006-07-17T21:58:50", "png"),
+        *("A title", "By the sea"),
+    )
+    assert known(text={"Creation Time": "2006:07:17 21:58:50"}).taken == "2006-07-17T21:58:50"
+    assert known(text={"Creation Time": "200\xd4-04-07"}, changed=bytes(7)).taken is None
+
+
+def test_exif_text_in_utf8() -> None:
+    exif, file = Image.Exif(), io.BytesIO()
+    exif[0x010E], exif[0x010F] = "Großmutter\x01".encode(), "Ümlaut".encode()
+    Image.new("RGB", (40, 30), "red").save(file, "JPEG", exif=exif)
+    found = decode(file.getvalue()).metadata
+    assert (found.caption, found.camera) == ("Großmutter", "Ümlaut")

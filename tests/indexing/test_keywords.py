@@ -103,7 +103,7 @@ def test_the_command_shows_and_filters_them(clipsearch: Run, photos: Path, tmp_p
     assert clipsearch("query", "--keyword", "cow", index=index).status == 1
     assert clipsearch("query", "--keyword", " ", index=index).status == 2
     listed = clipsearch("query", "--keyword", "familie", "-f", "jsonl", index=index)
-    assert set(json.loads(listed.lines[0])["keywords"]) == {"Familie", "Großmutter", "beach"}
+    assert set(json.loads(listed.lines[0])["keywords"]) == {"Familie", "Großmutter", "Familie|Großmutter", "beach"}
 
 
 def test_all_sidecars_of_a_photo_count(photos: Path, tmp_path: Path) -> None:

@@ -22,11 +22,14 @@ from clipsearch.store.filters import (
     EVERYTHING,
     FILTERS,
     OPTIONS,
+    UNRATED,
     Filter,
     Size,
+    Stars,
     parse_circle,
     parse_orientation,
     parse_size,
+    parse_stars,
     parse_type,
 )
 
@@ -181,10 +184,17 @@ def test_an_orientation_may_be_cut_short() -> None:
             parse_orientation(wrong)
 
 
+@pytest.mark.parametrize("text", ["6", "4++", "3-2", "", "-2", "many", "1.5", "+4"])
+def test_a_rating_that_makes_no_sense_is_refused(text: str) -> None:
+    with pytest.raises(BadRequest, match="is not a valid rating; write 4\\+ for at least four stars"):
+        parse_stars(text)
+
+
 def test_filters_are_made_of_text_and_spelled_as_text() -> None:
     text = (
         "under=a under=b after=2023 after=2021 before=2024-02 camera=canon near=1,2 near=3,4,5.5 size=+1k size=-9k"
-        " size=0 orientation=sq type=png type=JPG keyword=x keyword=y name=two reads=total"
+        " size=0 orientation=sq type=png type=JPG keyword=x keyword=y name=two reads=total caption=sea person=Ann"
+        " person=Ben rating=4+ rating=2-3 rating=5 rating=none rating=rejected color_label=red"
     )
     where = Filter.parse((option, value) for option, _, value in (pair.partition("=") for pair in text.split()))
     assert where == Filter(
@@ -199,6 +209,10 @@ def test_filters_are_made_of_text_and_spelled_as_text() -> None:
         keywords=("x", "y"),
         name="two",
         reads="total",
+        caption="sea",
+        people=("Ann", "Ben"),
+        rating=("4+", Stars(2, 3), 5, UNRATED, -1),
+        color_label="red",
     )
     assert Filter.parse(where.spelled()) == where
     assert {option for option, _ in where.spelled()} == set(OPTIONS)
@@ -226,7 +240,7 @@ def test_one_value_and_several_make_the_same_filter() -> None:
 
 
 def test_every_filter_of_the_table_has_what_its_users_show() -> None:
-    assert len(FILTERS) == 11
+    assert len(FILTERS) == 15
     for entry in FILTERS:
         assert entry.help.endswith("."), entry.option
         assert len(entry.metavar) <= 12, entry.option
@@ -235,6 +249,6 @@ def test_every_filter_of_the_table_has_what_its_users_show() -> None:
 
 @given(st.text())
 def test_any_text_is_understood_or_refused(text: str) -> None:
-    for parse in (parse_date, parse_size, parse_circle, parse_type, parse_orientation):
+    for parse in (parse_date, parse_size, parse_circle, parse_type, parse_orientation, parse_stars):
         with contextlib.suppress(BadRequest):
             parse(text)

@@ -173,7 +173,7 @@ def test_the_newest_come_first(store: Store) -> None:
 
 
 def test_a_place_that_is_damaged_is_no_place(store: Store) -> None:
-    store.database.execute("UPDATE images SET latitude = 'x' WHERE id = 1")
+    store.database.execute("UPDATE photos SET latitude = 'x' WHERE id = 1")
     assert store.images_in(store.select(Filter(near=Circle(48, 2, 20_000)))).tolist() == [2, 3]
 
 
@@ -382,7 +382,7 @@ def test_a_filter_reads_the_catalogue_once(drawn_index: Path) -> None:
         searcher = Searcher(store, Filter(after="2000", types=".png"))
         for term in (Term(row), Term(-row)):
             assert searcher.query([term])
-        assert len([s for s in statements if "SELECT DISTINCT image FROM photos JOIN images" in s]) == 1
+        assert len([s for s in statements if "SELECT DISTINCT image FROM photos" in s]) == 1
         store.database._connection.set_trace_callback(None)
 
 
@@ -413,7 +413,7 @@ def test_words_of_a_path(empty_store: Store, tmp_path: Path, name: str, expected
 
 def test_a_meridian_has_two_names(store: Store) -> None:
     for longitude in (-180.0, 180.0):
-        store.database.execute("UPDATE images SET latitude = 0, longitude = ? WHERE id = 1", (longitude,))
+        store.database.execute("UPDATE photos SET latitude = 0, longitude = ? WHERE id = 1", (longitude,))
         for asked in (-180, 180):
             for km in (0, 1):
                 assert store.images_in(store.select(Filter(near=Circle(0, asked, km)))).tolist() == [1]

@@ -15,6 +15,7 @@ from conftest import Run, damage
 from stores import DIM, METADATA, image_ids, paths, put, row
 
 from clipsearch.errors import CatalogueDamaged, IndexDamaged, IndexUnusable
+from clipsearch.images.facts import Facts
 from clipsearch.images.found_file import FoundFile
 from clipsearch.images.read import content_hash, frame_hash
 from clipsearch.images.rules import Rules
@@ -63,7 +64,7 @@ def film(folder: Path) -> Path:
                 (at, content_hash(name) if not at else frame_hash(content_hash(name), at), row(2)) for at in times
             )
             made.images.add_frames(video, METADATA, frames)
-            made.photos.put(root, FoundFile(b"v.mp4", 1, 1), video, None, (), drive.id)
+            made.photos.put(root, FoundFile(b"v.mp4", 1, 1), video, None, Facts(), drive.id)
         made.drives.add(root, b"/media/usb", 6)
         made.commit()
         made.vectors.update()
@@ -235,7 +236,7 @@ def test_damage_that_sqlite_finds_itself_cannot_be_mended(store: Store) -> None:
     whole[len(whole) // 2 : len(whole) // 2 + 8192] = b"\xa5" * 8192
     path.write_bytes(whole)
     found = pytest.raises(CatalogueDamaged, match=r"the catalogue of .* is damaged")
-    with Store.open(store.folder, write=True) as damaged, found:
+    with found, Store.open(store.folder, write=True) as damaged:
         repair(damaged)
 
     def read() -> None:

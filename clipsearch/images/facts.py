@@ -1,0 +1,80 @@
+"""What is known of a photo besides its pixels, and how several sources of it are combined."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+# The sources of a date, the most reliable first. A sidecar's is a correction by a person; "modified" is EXIF's DateTime
+# or PNG's tIME, which programs write when they edit a photo.
+SOURCES = ("sidecar", "exif", "xmp", "iptc", "png", "takeout", "name", "video", "modified")
+_MIDNIGHT = "T00:00:00"
+
+
+class Facts(NamedTuple):
+    """`taken` in the camera's local time, ISO 8601, and its source in `taken_from`; coordinates in degrees.
+
+    `keywords` and `people` have one name per line. `rating` is 1 to 5, or -1 for rejected. `location` is the place as
+    somebody wrote it, the smallest part first.
+    """
+
+    taken: str | None = None
+    taken_from: str | None = None
+    latitude: float | None = None
+    longitude: float | None = None
+    location: str | None = None
+    keywords: str | None = None
+    people: str | None = None
+    rating: int | None = None
+    color_label: str | None = None
+    title: str | None = None
+    caption: str | None = None
+
+
+def combined(sources: Iterable[Facts]) -> Facts:
+    """The best of several sources: dates by `SOURCES`, lists joined, everything else from the first that has it."""
+    every = list(sources)
+    place = next((one for one in every if one.latitude is not None and one.longitude is not None), Facts())
+    best = Facts(
+        *_best_date(every),
+        place.latitude,
+        place.longitude,
+        *(
+            next((value for one in every if (value := getattr(one, name)) is not None), None)
+            for name in Facts._fields[4:]
+        ),
+    )
+    return best._replace(
+        keywords=lines(item for one in every for item in items(one.keywords)),
+        people=lines(item for one in every for item in items(one.people)),
+    )
+
+
+def _best_date(every: Iterable[Facts]) -> tuple[str | None, str | None]:
+    dates = sorted((_rank(one.taken_from), one.taken, one.taken_from) for one in every if one.taken)
+    if not dates:
+        return None, None
+    _, taken, source = dates[0]
+    if source == "name" and taken.endswith(_MIDNIGHT):  # only a day; another source may know the time
+        same_day = (found for found in dates[1:] if found[1][:10] == taken[:10])
+        _, taken, source = next(same_day, dates[0])
+    return taken, source
+
+
+def _rank(source: str | None) -> int:
+    return SOURCES.index(source) if source in SOURCES else len(SOURCES)
+
+
+def dated(taken: str | None, source: str) -> Facts:
+    """Facts that are a date alone, or nothing."""
+    return Facts(taken, source) if taken else Facts()
+
+
+def lines(texts: Iterable[str]) -> str | None:
+    """Distinct texts, one per line."""
+    return "\n".join(text for text in dict.fromkeys(texts) if text) or None
+
+
+def items(text: str | None) -> tuple[str, ...]:
+    """The lines of a text."""
+    return tuple(text.split("\n")) if text else ()

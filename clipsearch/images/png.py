@@ -1,0 +1,46 @@
+"""Reads what PNG's own chunks say of a picture."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Mapping
+from email.utils import parsedate
+from typing import Any
+
+from clipsearch.images.dates import xmp_time
+from clipsearch.images.facts import Facts, dated
+
+_CREATED = ("Creation Time", "create-date")
+
+
+def png_facts(data: bytes, texts: Mapping[Any, Any]) -> Iterator[Facts]:
+    """The facts in a PNG file's text chunks, as Pillow read them, and in its tIME chunk."""
+    created = next((texts[key] for key in _CREATED if isinstance(texts.get(key), str)), "")
+    yield dated(xmp_time(created) or _rfc_time(created), "png")._replace(
+        title=_line(texts.get("Title")), caption=_line(texts.get("Description"))
+    )
+    changed = _chunk(data, b"tIME")
+    if len(changed) == 7:
+        year, *others = struct.unpack(">HBBBBB", changed)
+        yield dated(xmp_time("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}".format(year, *others)), "modified")
+
+
+def _rfc_time(text: str) -> str | None:
+    """`Mon, 17 Jul 2006 21:58:50 GMT`, the form that PNG's specification recommends."""
+    found = parsedate(text)
+    return xmp_time("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}".format(*found[:6])) if found else None
+
+
+def _line(text: Any) -> str | None:
+    return (" ".join(text.split()) or None) if isinstance(text, str) else None
+
+
+def _chunk(data: bytes, name: bytes) -> bytes:
+    """The first chunk of a name; empty if there is none."""
+    at = 8
+    while at + 8 <= len(data):
+        length = int.from_bytes(data[at : at + 4], "big")
+        if data[at + 4 : at + 8] == name:
+            return data[at + 8 : at + 8 + length]
+        at += 12 + length
+    return b""
