@@ -35,7 +35,7 @@ def takes_filters(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _options() -> list[inspect.Parameter]:
-    texts = [(entry.option, f"--{entry.option}", entry.metavar, entry.help) for entry in FILTERS]
+    texts = [(entry.option, entry.flag, entry.metavar, entry.help) for entry in FILTERS]
     texts.append((_FILES_FROM, "--files-from", "FILE", "Listed in FILE, one path per line."))
     options = [
         _parameter(name, list[str] | None, None, typer.Option(flag, metavar=metavar, help=about, rich_help_panel=PANEL))

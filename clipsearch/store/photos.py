@@ -15,6 +15,7 @@ from clipsearch.paths import bounds, join
 from clipsearch.store.database import Database
 from clipsearch.store.drives import UNKNOWN
 from clipsearch.store.folders import Folders
+from clipsearch.store.order import Order
 from clipsearch.store.photo import KNOWN, Known, Photo, Root
 from clipsearch.store.schema import IS_SOUND_FRAME, METADATA, OF_FRAME, mark
 from clipsearch.store.selection import BY_IMAGE, BY_PHOTO, Selection, all_of
@@ -25,6 +26,10 @@ _COLUMNS = (
 )
 _WRITTEN = "root, path, size, mtime_ns, ctime_ns, image, error, sidecar_token, keywords, drive, mark"
 _REPLACED = ", ".join(f"{name} = excluded.{name}" for name in _WRITTEN.split(", ")[2:])
+
+
+# The columns that photos are ordered by; see `Photo.date`.
+_ORDERS = {"date": "coalesce(taken, local_time(mtime_ns))", "name": "natural_name(photos.path)", "size": "size"}
 
 
 class _Frame(NamedTuple):
@@ -150,16 +155,18 @@ class Photos:
             "photos.image IN (SELECT image FROM photos GROUP BY image HAVING count(image) > 1) AND " if copied else ""
         )
         condition = f"{several}photos.root = ? AND {chosen.holds.sql} ORDER BY photos.path"
-        for root in sorted(chosen.roots.values(), key=lambda root: join(root.path, b"")):
+        for root in _by_path(chosen.roots):
             yield from self._select(chosen.roots, condition, (root.id, *chosen.holds.values))
 
-    def newest(self, chosen: Selection, count: int) -> list[Photo]:
-        """The newest photos of a selection: by when they were taken or, if unknown, changed."""
-        found: list[Photo] = []
-        for condition, order in (("taken IS NOT NULL", "taken"), ("taken IS NULL", "mtime_ns")):  # fast with a limit
-            clause = f"{chosen.holds.sql} AND {condition} ORDER BY {order} DESC, photos.root, photos.path LIMIT ?"
-            found += self._select(chosen.roots, clause, (*chosen.holds.values, min(count, 2**62)))
-        return sorted(found, key=lambda photo: photo.date, reverse=True)[:count]
+    def first(self, chosen: Selection, order: Order, count: int) -> list[Photo]:
+        """The first photos of a selection in an order."""
+        direction = "DESC" if order.descending else "ASC"
+        numbers = " ".join(f"WHEN {root.id} THEN {n}" for n, root in enumerate(_by_path(chosen.roots)))
+        by_root = f"CASE photos.root {numbers} END" if numbers else "1"
+        by_key = f"{_ORDERS[order.field]} {direction}, " if order.field != "path" else ""
+        by_path = f"{by_root} {direction}, photos.path {direction}" if not by_key else f"{by_root}, photos.path"
+        clause = f"{chosen.holds.sql} ORDER BY {by_key}{by_path} LIMIT ?"
+        return list(self._select(chosen.roots, clause, (*chosen.holds.values, min(count, 2**62))))
 
     def months(self, chosen: Selection) -> dict[str, int]:
         """The number of photos of a selection in each month, "2023-06", in order."""
@@ -177,6 +184,10 @@ class Photos:
         for root, *columns in self._database.execute(query, values):
             photo = to_photo(self._database, columns)
             yield photo._replace(file=join(roots[root].path, photo.file))
+
+
+def _by_path(roots: dict[int, Root]) -> list[Root]:
+    return sorted(roots.values(), key=lambda root: join(root.path, b""))
 
 
 def to_photo(database: Database, columns: Sequence[Any]) -> Photo:
