@@ -146,7 +146,12 @@ def query(
     ] = False,
     sort: Annotated[
         str,
-        typer.Option(metavar="ORDER", help="score, date, name, path or size; -date reverses.", rich_help_panel=RESULTS),
+        typer.Option(
+            metavar="BY",
+            help="date, name, path or size; -date: newest first.",
+            show_default=False,
+            rich_help_panel=RESULTS,
+        ),
     ] = BY_SCORE,
     format: FormatOption = None,
     null: NullOption = False,
@@ -172,7 +177,7 @@ def query(
         typer.Option("--where", help="Locate the match, in JSON and --html.", rich_help_panel=OUTPUT),
     ] = False,
     numbered: Annotated[
-        bool, typer.Option("--numbered", help="Number the names in DIR in this order.", rich_help_panel=OUTPUT)
+        bool, typer.Option("--numbered", help="Number the names in DIR in order.", rich_help_panel=OUTPUT)
     ] = False,
     index: IndexOption = None,
     debug: DebugOption = False,
@@ -200,7 +205,7 @@ def query(
       find ~/Pictures -mtime -7 | clipsearch query "a cat" --files-from -
       clipsearch query --near 48.85,2.35,5 -k 100 --html paris.html
       clipsearch query "@grandma on a beach" --unique --preview
-      clipsearch query sunset --not-under ~/Pictures/scans --sort -date
+      clipsearch query sunset --not-under ~/Pictures/2023 --sort -date
       clipsearch query --reads "boarding pass" -f jsonl | jq '.lines[].text'
 
     Exit status: 0 found something, 1 found nothing, 2 error.
