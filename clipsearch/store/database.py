@@ -12,7 +12,6 @@ from clipsearch.errors import CatalogueDamaged, IndexDamaged, IndexOutdated, Ind
 from clipsearch.paths import private_file
 from clipsearch.store.conditions import has_keyword, kilometres
 from clipsearch.store.order import natural_name
-from clipsearch.store.photo import local_time
 from clipsearch.store.schema import FORMAT, OF_META, mark, mark_of_schema
 
 SQLITE_ERRORS = (sqlite3.DatabaseError, UnicodeDecodeError)  # the latter when SQLite quotes a damaged name
@@ -185,7 +184,6 @@ def _connect(path: Path, query: str, any_thread: bool, first: str = "") -> sqlit
     database.create_function("km", 4, kilometres, deterministic=True)
     database.create_function("has_keyword", 2, has_keyword, deterministic=True)
     database.create_function("natural_name", 1, natural_name, deterministic=True)
-    database.create_function("local_time", 1, local_time)  # not deterministic: the time zone can change
     try:
         database.execute(first)
         database.execute("PRAGMA schema_version").fetchone()  # the first statement that reads the file

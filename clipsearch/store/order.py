@@ -14,6 +14,8 @@ T = TypeVar("T")
 BY_SCORE = "score"
 ORDERS = ("date", "name", "path", "size")
 
+_NUMBERS = re.compile("0*([0-9]+)")
+
 
 class Order(NamedTuple):
     """By date, name, path or size, ascending or descending. Ties are broken by path, ascending.
@@ -54,5 +56,6 @@ def natural_name(path: Any) -> bytes:
     """A key for the name of a file, so that `IMG_2.jpg` comes before `img_10.jpg`. Empty if `path` is damaged."""
     if not isinstance(path, bytes):
         return b""
-    name = path.rpartition(b"/")[2].decode("utf-8", "surrogateescape").casefold()
-    return re.sub("0*([0-9]+)", lambda found: f"{len(found[1]):03}{found[1]}", name).encode("utf-8", "surrogateescape")
+    parts = _NUMBERS.split(path.rpartition(b"/")[2].decode("utf-8", "surrogateescape").casefold())
+    parts[1::2] = [f"{len(digits):03}{digits}" for digits in parts[1::2]]
+    return "".join(parts).encode("utf-8", "surrogateescape")

@@ -28,8 +28,17 @@ _WRITTEN = "root, path, size, mtime_ns, ctime_ns, image, error, sidecar_token, k
 _REPLACED = ", ".join(f"{name} = excluded.{name}" for name in _WRITTEN.split(", ")[2:])
 
 
-# The columns that photos are ordered by; see `Photo.date`.
-_ORDERS = {"date": "coalesce(taken, local_time(mtime_ns))", "name": "natural_name(photos.path)", "size": "size"}
+# Conditions, and the keys of an order where they hold; without a key, by path. A date that is unknown is the file's: a
+# query for each kind needs no date of every photo as text. Seconds are rounded down, as in `local_time`.
+_ORDERS = {
+    "date": [
+        ("taken IS NOT NULL", "taken"),
+        ("taken IS NULL", "(mtime_ns - 999999999 * (mtime_ns < 0)) / 1000000000"),
+    ],
+    "name": [("1", "natural_name(photos.path)")],
+    "path": [("1", "")],
+    "size": [("1", "size")],
+}
 
 
 class _Frame(NamedTuple):
@@ -163,10 +172,16 @@ class Photos:
         direction = "DESC" if order.descending else "ASC"
         numbers = " ".join(f"WHEN {root.id} THEN {n}" for n, root in enumerate(_by_path(chosen.roots)))
         by_root = f"CASE photos.root {numbers} END" if numbers else "1"
-        by_key = f"{_ORDERS[order.field]} {direction}, " if order.field != "path" else ""
-        by_path = f"{by_root} {direction}, photos.path {direction}" if not by_key else f"{by_root}, photos.path"
-        clause = f"{chosen.holds.sql} ORDER BY {by_key}{by_path} LIMIT ?"
-        return list(self._select(chosen.roots, clause, (*chosen.holds.values, min(count, 2**62))))
+        found: list[Photo] = []
+        for condition, key in _ORDERS[order.field]:
+            keys = (
+                f"{key} {direction}, {by_root}, photos.path"
+                if key
+                else f"{by_root} {direction}, photos.path {direction}"
+            )
+            clause = f"{chosen.holds.sql} AND {condition} ORDER BY {keys} LIMIT ?"
+            found += self._select(chosen.roots, clause, (*chosen.holds.values, min(count, 2**62)))
+        return order.sorted(found, lambda photo: photo)[:count]
 
     def months(self, chosen: Selection) -> dict[str, int]:
         """The number of photos of a selection in each month, "2023-06", in order."""

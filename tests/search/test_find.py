@@ -582,4 +582,4 @@ def test_the_frames_of_a_video_are_in_order_of_time() -> None:
 @pytest.mark.parametrize("sort", ["", "colour", "-score", "Date", "--date", None, 1])
 def test_an_order_that_is_none_is_refused(sort: object) -> None:
     with pytest.raises(BadArgument, match="sort must be score, date, name, path or size, or reversed like -date, not "):
-        Limits(sort=sort).check(())  # type: ignore[arg-type]
+        Limits(sort=sort).check(())
