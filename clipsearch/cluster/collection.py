@@ -33,6 +33,7 @@ from clipsearch.store.conditions import Circle, box_of, kilometres
 from clipsearch.store.drives import Away, Offline, Presence, why_unreachable
 from clipsearch.store.filters import EVERYTHING as ALL_PHOTOS
 from clipsearch.store.filters import Filter
+from clipsearch.store.order import Order
 from clipsearch.store.photo import Line, Photo, Root, RootCounts, local_time
 from clipsearch.store.searchable import Searchable, Summary
 from clipsearch.store.searched import SearchedFolder, searched_folders
@@ -136,7 +137,7 @@ class PublishedIndex(Searchable):
     def select(self, where: Filter = ALL_PHOTOS) -> Selection:
         self._check_text(where, self._record.reads)
         roots = self.roots()
-        searched, offline = searched_folders(self, roots, where.under)
+        searched, offline = searched_folders(self, roots, where.under, where.not_under)
         chosen = [expression(one, self._near) for one in where.conditions()]
         everywhere = searched == [SearchedFolder(root) for root in roots]
         if not everywhere:
@@ -219,15 +220,13 @@ class PublishedIndex(Searchable):
             for row in self._all(all_of([is_in("image", part), PHOTOS]), ["image"])
         )
 
-    def newest(self, chosen: Selection, count: int) -> list[Photo]:
-        best: list[tuple[Photo, tuple[Any, ...]]] = []
+    def first(self, chosen: Selection, order: Order, count: int) -> list[Photo]:
+        best: list[Photo] = []
         for row in self._all(all_of([chosen.holds.sql, PHOTOS]), OF_PHOTO):
-            photo = self._photo(row)
-            later = (0, 0) if photo.metadata.taken else (1, -photo.mtime_ns)
-            best.append((photo, (*later, row["root"], unescaped(row["path"]))))
+            best.append(self._photo(row))
             if len(best) >= 4 * count + _AT_ONCE:
-                best = _newest(best)[:count]
-        return [photo for photo, _ in _newest(best)[:count]]
+                best = order.sorted(best, lambda photo: photo)[:count]
+        return order.sorted(best, lambda photo: photo)[:count]
 
     def months(self, chosen: Selection) -> dict[str, int]:
         counted = Counter(
@@ -346,8 +345,3 @@ def _places(file: bytes, roots: list[Root]) -> Iterator[tuple[int, str]]:
             below = relative_to(path, root.path)
             if below is not None:
                 yield root.id, escaped(below)
-
-
-def _newest(photos: list[tuple[Photo, tuple[Any, ...]]]) -> list[tuple[Photo, tuple[Any, ...]]]:
-    in_order = sorted(photos, key=lambda one: one[1])
-    return sorted(in_order, key=lambda one: one[0].date, reverse=True)

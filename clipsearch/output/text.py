@@ -230,6 +230,13 @@ def filter_title(where: Filter) -> str:
     return ", ".join(said)
 
 
+def question_subtitle(question: Question) -> str:
+    """The filters and the order of a question."""
+    order = question.limits.order
+    by = "" if order is None else f"by {order.field}" + ", descending" * order.descending
+    return ", ".join(filter(None, (filter_title(question.filter), by)))
+
+
 def _folder_title(folder: str) -> str:
     return printable(from_home(os.path.abspath(os.fsencode(folder))))
 
@@ -240,7 +247,11 @@ def _size_title(size: Size) -> str:
     return f"at least {amount(size.least)}" if size.least is not None else f"at most {amount(size.most or 0)}"
 
 
-_SHOWN: dict[str, Callable[[Any], str]] = {"under": _folder_title, "size": _size_title}  # in this module's units
+_SHOWN: dict[str, Callable[[Any], str]] = {  # in this module's units
+    "under": _folder_title,
+    "not_under": _folder_title,
+    "size": _size_title,
+}
 
 
 # ------------------------------------------------------------------------------------------ words

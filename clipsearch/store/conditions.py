@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
@@ -99,6 +100,11 @@ def leaves(condition: Condition) -> Iterator[Leaf]:
             yield from leaves(one)
     else:
         yield condition
+
+
+def alternatives(text: str) -> list[str]:
+    """The texts in `dog OR cat`."""
+    return re.split(r"\s+OR\s+", text)
 
 
 class Box(NamedTuple):

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from clipsearch.arrays import parts
 from clipsearch.paths import join
-from clipsearch.store.conditions import fold
+from clipsearch.store.conditions import alternatives, fold
 from clipsearch.store.database import Database
 from clipsearch.store.photo import Line
 from clipsearch.store.schema import mark
@@ -105,6 +105,6 @@ def conditions(reads: str) -> Iterator[tuple[str, str]]:
 
 
 def matching(lines: Iterable[Line], reads: Iterable[str]) -> list[Line]:
-    """The lines with a word of some texts in them."""
-    words = [word for text in reads for word in fold(text).split()]
+    """The lines with a word of some texts in them; each may be `coffee OR tea`."""
+    words = [word for text in reads for one in alternatives(text) for word in fold(one).split()]
     return [line for line in lines if any(word in fold(line.text) for word in words)]

@@ -17,6 +17,7 @@ from clipsearch.store.database import Database
 from clipsearch.store.drives import UNKNOWN
 from clipsearch.store.folders import Folders
 from clipsearch.store.images import Images
+from clipsearch.store.order import Order
 from clipsearch.store.photo import KNOWN, Known, Photo, Root
 from clipsearch.store.schema import FACTS, IS_SOUND_FRAME, METADATA, OF_FRAME, mark
 from clipsearch.store.selection import BY_IMAGE, BY_PHOTO, Selection, all_of
@@ -29,6 +30,19 @@ _WRITTEN = ", ".join(
     ("root", "path", "size", "mtime_ns", "ctime_ns", "image", "error", "sidecar_token", "drive", *FACTS, "mark")
 )
 _REPLACED = ", ".join(f"{name} = excluded.{name}" for name in _WRITTEN.split(", ")[2:])
+
+
+# Conditions, and the keys of an order where they hold; without a key, by path. A date that is unknown is the file's: a
+# query for each kind needs no date of every photo as text. Seconds are rounded down, as in `local_time`.
+_ORDERS = {
+    "date": [
+        ("taken IS NOT NULL", "taken"),
+        ("taken IS NULL", "(mtime_ns - 999999999 * (mtime_ns < 0)) / 1000000000"),
+    ],
+    "name": [("1", "natural_name(photos.path)")],
+    "path": [("1", "")],
+    "size": [("1", "size")],
+}
 
 
 class _Frame(NamedTuple):
@@ -150,16 +164,24 @@ class Photos:
             "photos.image IN (SELECT image FROM photos GROUP BY image HAVING count(image) > 1) AND " if copied else ""
         )
         condition = f"{several}photos.root = ? AND {chosen.holds.sql} ORDER BY photos.path"
-        for root in sorted(chosen.roots.values(), key=lambda root: join(root.path, b"")):
+        for root in _by_path(chosen.roots):
             yield from self._select(chosen.roots, condition, (root.id, *chosen.holds.values))
 
-    def newest(self, chosen: Selection, count: int) -> list[Photo]:
-        """The newest photos of a selection: by when they were taken or, if unknown, changed."""
+    def first(self, chosen: Selection, order: Order, count: int) -> list[Photo]:
+        """The first photos of a selection in an order."""
+        direction = "DESC" if order.descending else "ASC"
+        numbers = " ".join(f"WHEN {root.id} THEN {n}" for n, root in enumerate(_by_path(chosen.roots)))
+        by_root = f"CASE photos.root {numbers} END" if numbers else "1"
         found: list[Photo] = []
-        for condition, order in (("taken IS NOT NULL", "taken"), ("taken IS NULL", "mtime_ns")):  # fast with a limit
-            clause = f"{chosen.holds.sql} AND {condition} ORDER BY {order} DESC, photos.root, photos.path LIMIT ?"
+        for condition, key in _ORDERS[order.field]:
+            keys = (
+                f"{key} {direction}, {by_root}, photos.path"
+                if key
+                else f"{by_root} {direction}, photos.path {direction}"
+            )
+            clause = f"{chosen.holds.sql} AND {condition} ORDER BY {keys} LIMIT ?"
             found += self._select(chosen.roots, clause, (*chosen.holds.values, min(count, 2**62)))
-        return sorted(found, key=lambda photo: photo.date, reverse=True)[:count]
+        return order.sorted(found, lambda photo: photo)[:count]
 
     def months(self, chosen: Selection) -> dict[str, int]:
         """The number of photos of a selection in each month, "2023-06", in order."""
@@ -177,6 +199,10 @@ class Photos:
         for root, *columns in self._database.execute(query, values):
             photo = to_photo(self._database, columns)
             yield photo._replace(file=join(roots[root].path, photo.file))
+
+
+def _by_path(roots: dict[int, Root]) -> list[Root]:
+    return sorted(roots.values(), key=lambda root: join(root.path, b""))
 
 
 def to_photo(database: Database, columns: Sequence[Any]) -> Photo:

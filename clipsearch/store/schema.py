@@ -66,6 +66,7 @@ CREATE TABLE photos (
 );
 CREATE INDEX photos_image ON photos (image);
 CREATE INDEX photos_drive ON photos (drive);
+CREATE INDEX photos_latitude ON photos (latitude);
 CREATE TABLE loose (image INTEGER PRIMARY KEY);
 CREATE TABLE dropped (image INTEGER PRIMARY KEY);
 """

@@ -16,6 +16,7 @@ from clipsearch.images.left_out import LeftOut
 from clipsearch.paths import relative_to, spellings
 from clipsearch.store.drives import OfflinePart, Presence
 from clipsearch.store.filters import EVERYTHING, Filter
+from clipsearch.store.order import Order
 from clipsearch.store.photo import Line, Photo, Root, RootCounts
 from clipsearch.store.selection import Selection
 
@@ -124,7 +125,8 @@ class Searchable(ABC):
     def select(self, where: Filter = EVERYTHING) -> Selection:
         """The photos that pass a filter, in folders that are online. Only the last selection with `files` is valid.
 
-        Raises `NotIndexed` if nothing below `where.under` is indexed, `BadRequest` for `where.reads` before any OCR.
+        Raises `NotIndexed` if nothing below `where.under` is indexed or `where.not_under` is misspelled, `BadRequest`
+        for `where.reads` before any OCR.
         """
 
     @abstractmethod
@@ -145,8 +147,8 @@ class Searchable(ABC):
         """The photos of a selection by path; with `copied`, those whose contents several photos have."""
 
     @abstractmethod
-    def newest(self, chosen: Selection, count: int) -> list[Photo]:
-        """The newest photos of a selection: by when they were taken or, if unknown, changed."""
+    def first(self, chosen: Selection, order: Order, count: int) -> list[Photo]:
+        """The first photos of a selection in an order."""
 
     @abstractmethod
     def months(self, chosen: Selection) -> dict[str, int]:

@@ -104,6 +104,62 @@ def test_a_batch_is_read_ahead_from_a_file_and_not_from_a_pipe(
     assert ahead.err == one_by_one.err == ""
 
 
+# ------------------------------------------------------------------------------------------ orders
+
+
+def test_results_in_another_order(clipsearch: Run, drawn: Path, drawn_index: Path, tmp_path: Path) -> None:
+    def query(*options: object) -> list[str]:
+        done = clipsearch("query", *options, index=drawn_index)
+        assert (done.status, done.err) == (0, ""), options
+        return done.lines
+
+    best = query("a red circle", "-k", "7")
+    backwards = sorted(best, reverse=True)
+    assert query("a red circle", "-k", "7", "--sort", "score") == best
+    for sort in (("--sort", "-name"), ("--sort=-name",)):
+        assert query(*sort, "-k", "7", "a red circle") == backwards
+        assert query("a red circle", "-k", "7", *sort, "-stripes") == sorted(
+            query("a red circle", "-k", "7", "--not", "stripes"), reverse=True
+        )
+    assert query("--sort", "-name", "-k", "2") == [str(drawn / name) for name in ("39.png", "38.png")]
+    sizes = sorted((path.stat().st_size, str(path)) for path in drawn.iterdir())
+    assert query("--sort", "size", "-k", "3") == [path for _, path in sizes[:3]]
+
+    for form in ("json", "jsonl"):
+        out = "\n".join(query("a red circle", "-k", "7", "--sort", "-name", "-f", form))
+        hits = json.loads(out) if form == "json" else [json.loads(line) for line in out.splitlines()]
+        assert [hit["path"] for hit in hits] == backwards
+        assert [best[hit["rank"] - 1] for hit in hits] == backwards
+    rows = [row.split("\t") for row in query("a red circle", "-k", "7", "--sort", "-name", "-f", "tsv")]
+    assert [(best[int(rank) - 1], path) for rank, _, path in rows] == [(path, path) for path in backwards]
+    table = query("a red circle", "-k", "7", "--sort", "-name", "-f", "table")
+    assert [row.split()[-1].rpartition("/")[2] for row in table] == [Path(path).name for path in backwards]
+
+    (tmp_path / "queries").write_text("a red circle\na star\n")
+    batch = [json.loads(row) for row in query("--batch", tmp_path / "queries", "--sort", "-name", "-k", "7")]
+    assert [hit["path"] for hit in batch[:7]] == backwards
+    refused = clipsearch("query", "--batch", tmp_path / "queries", "--sort", "colour", index=drawn_index)
+    assert (refused.status, refused.out, refused.err.count("\n")) == (2, b"", 1)
+
+    options = (
+        "--html",
+        tmp_path / "page.html",
+        "--copy-to",
+        tmp_path / "to",
+        "--numbered",
+        "-k",
+        "3",
+        "--sort",
+        "name",
+    )
+    clipsearch("query", "a red circle", *options, index=drawn_index)
+    names = [Path(path).name for path in sorted(best[:3])]
+    assert sorted(os.listdir(tmp_path / "to")) == [f"00{n}-{name}" for n, name in enumerate(names, 1)]
+    page = (tmp_path / "page.html").read_text()
+    assert sorted(names, key=page.index) == names
+    assert "by name" in page
+
+
 # ------------------------------------------------------------------------------------------ looking
 
 
