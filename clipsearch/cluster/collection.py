@@ -129,7 +129,7 @@ class PublishedIndex(Searchable):
         return self._first(all_of([f"root == {root.id}", f"path == {quoted(escaped(path))}", PHOTOS]))
 
     def find_image(self, content: bytes) -> int | None:
-        return self._first(f"content == {quoted(content.hex())}")
+        return self._first(f"content == {quoted(content.hex())} and ({PHOTOS} or time is not null)")
 
     # -------------------------------------------------------------------------------- selections
 
@@ -188,8 +188,9 @@ class PublishedIndex(Searchable):
             for row in self._all(all_of([f"root == {root}", is_in("path", paths), PHOTOS]), ["photo", "path"])
         }
 
-    def images_in(self, chosen: Selection) -> Ids:
-        return np.unique(np.fromiter((row["image"] for row in self._all(chosen.holds.sql, ["image"])), np.int64))
+    def images_in(self, chosen: Selection, *, frames: bool = True) -> Ids:
+        holds = chosen.holds.sql if frames else all_of([chosen.holds.sql, PHOTOS])
+        return np.unique(np.fromiter((row["image"] for row in self._all(holds, ["image"])), np.int64))
 
     # -------------------------------------------------------------------------------- photos
 
@@ -251,7 +252,7 @@ class PublishedIndex(Searchable):
         rows = (
             row
             for part in parts(ids)
-            for row in self._all(all_of([is_in("image", part), "lines is not null", PHOTOS]), ["image", "lines"])
+            for row in self._all(all_of([is_in("image", part), "lines is not null"]), ["image", "lines"])
         )
         return {row["image"]: lines for row in rows if (lines := lines_of(row))}
 
