@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,11 +20,13 @@ _STD = (0.26862954, 0.26130258, 0.27577711)
 
 _MAX_ASPECT = 16  # long side to short side; no model's input is as long
 
-# A panorama is embedded as a whole, of which most models see the middle or a squeezed version, and as squares that
-# overlap by half, so that whatever is up to half as long as the short side is whole in one of them.
-_PANORAMA = 2.0  # long side to short side
+# Of a panorama as a whole, models see the middle or a squeezed version. So squares along it are embedded, too, which
+# overlap by about half: what lies on the border of one is whole in the next. Of drawn pictures at a random place in a
+# panorama of 2:1 or 5.3:1, mini finds 3% or 0% first by their captions in the whole, 23% or 7% in the middle, and 70%
+# with squares. Where squares are too many, larger parts are no better: 33% in a panorama of 16:1, 60% in as many squares.
+_PANORAMA, _NARROW = 2.0, 32  # long side to short side; pixels of the short side, below which it is a line or a banner
 _STEP = 0.5  # from one square to the next, in short sides
-_MOST_PARTS = 24
+_MOST_PARTS = 32
 
 
 class Box(NamedTuple):
@@ -120,9 +121,9 @@ def model_inputs(decoded: Decoded, settings: Preprocess) -> Pixels:
 def parts_of(settings: Preprocess, width: int, height: int) -> list[Box]:
     """The parts of an upright picture of this size to embed beside the whole: none unless it is a panorama."""
     short, long = sorted((width, height))
-    if long < _PANORAMA * short:
+    if long < _PANORAMA * short or short < _NARROW:
         return []
-    count = min(math.ceil((long / short - 1) / _STEP) + 1, _MOST_PARTS)
+    count = min(round((long / short - 1) / _STEP) + 1, _MOST_PARTS)
     length = short / long
     starts = (number / (count - 1) * (1 - length) for number in range(count))
     parts = [

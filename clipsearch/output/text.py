@@ -79,7 +79,7 @@ def summary(done: Report) -> Iterator[str]:
         parts.append(f"{len(done.skipped):,} skipped")
     line = f"{', '.join(parts)} in {done.seconds:.1f} s"
     if done.embedded:
-        line += f"; embedded {photos(done.embedded)} with {done.model}, {done.images_per_second:.0f} images/s"
+        line += f"; embedded {counted(done.embedded, 'image')} with {done.model}, {done.images_per_second:.0f} images/s"
     yield line
     if done.read:
         yield f"OCR: {photos(done.read)}, {done.with_text:,} with text"
