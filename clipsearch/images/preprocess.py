@@ -23,8 +23,9 @@ _MAX_ASPECT = 16  # long side to short side; no model's input is as long
 # Of a panorama as a whole, models see the middle or a squeezed version. So squares along it are embedded, too, which
 # overlap by about half: what lies on the border of one is whole in the next. Of drawn pictures at a random place in a
 # panorama of 2:1 or 5.3:1, mini finds 3% or 0% first by their captions in the whole, 23% or 7% in the middle, and 70%
-# with squares. Where squares are too many, larger parts are no better: 33% in a panorama of 16:1, 60% in as many squares.
-_PANORAMA, _NARROW = 2.0, 32  # long side to short side; pixels of the short side, below which it is a line or a banner
+# with squares. Fewer and longer parts are worse than as many squares: in one of 16:1, 33% against 60%.
+_PANORAMA = 2.0  # long side to short side
+_NARROW = 32  # pixels; a picture with a shorter side is a line or a banner
 _STEP = 0.5  # from one square to the next, in short sides
 _MOST_PARTS = 32
 
