@@ -238,7 +238,10 @@ class PublishedIndex(Searchable):
         return dict(sorted(counted.items()))
 
     def cameras(self) -> list[str]:
-        of_image = {row["image"]: row["camera"] for row in self._all("camera is not null", ["image", "camera"])}
+        of_image = {
+            row["image"]: row["camera"]
+            for row in self._all(all_of(["camera is not null", PHOTOS]), ["image", "camera"])
+        }
         counted = Counter(of_image.values())
         return sorted(counted, key=lambda camera: (-counted[camera], camera))
 

@@ -165,7 +165,7 @@ def repairs(sound: Verified) -> list[str]:
     """One sentence per kind of repair."""
     sentences = {  # a counted noun, and what was repaired
         "SETTING": ("setting", "{} of the index had a damaged value; restored"),
-        "FRAME": ("video frame", "{} had a damaged record; to embed its video again, run: clipsearch index"),
+        "FRAME": ("frame", "{} of a video or panorama had a damaged record; to embed it again, run: clipsearch index"),
         "DRIVE": ("drive", "{} had a damaged record; to record it again, run: clipsearch index"),
         "NAME": ("file", "{} had a damaged name"),
         "NO_FOLDER": ("file", "{} belonged to no indexed folder"),

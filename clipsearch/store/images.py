@@ -109,7 +109,10 @@ class Images:
 
     def cameras(self) -> list[str]:
         """The names of all cameras, the most used first."""
-        query = "SELECT camera FROM images WHERE camera IS NOT NULL GROUP BY camera ORDER BY count(*) DESC, camera"
+        query = (
+            f"SELECT camera FROM images WHERE camera IS NOT NULL AND id NOT IN ({BESIDE})"
+            " GROUP BY camera ORDER BY count(*) DESC, camera"
+        )
         return [str(row[0]) for row in self._database.execute(query)]
 
     def has_frames(self) -> bool:
