@@ -433,7 +433,7 @@ class Index:
         if hits is not None:
             images = [hit.photo.image_id for hit in hits]
         else:
-            images = store.images_in(store.select(_filter(filter))).tolist()
+            images = store.images_in(store.select(_filter(filter)), frames=False).tolist()
         return classifier.count(store, images)
 
     def _label_images(

@@ -130,7 +130,7 @@ class PublishedIndex(Searchable):
         return self._first(all_of([f"root == {root.id}", f"path == {quoted(escaped(path))}", PHOTOS]))
 
     def find_image(self, content: bytes) -> int | None:
-        return self._first(f"content == {quoted(content.hex())}")
+        return self._first(f"content == {quoted(content.hex())} and ({PHOTOS} or time is not null)")
 
     # -------------------------------------------------------------------------------- selections
 
@@ -189,8 +189,9 @@ class PublishedIndex(Searchable):
             for row in self._all(all_of([f"root == {root}", is_in("path", paths), PHOTOS]), ["photo", "path"])
         }
 
-    def images_in(self, chosen: Selection) -> Ids:
-        return np.unique(np.fromiter((row["image"] for row in self._all(chosen.holds.sql, ["image"])), np.int64))
+    def images_in(self, chosen: Selection, *, frames: bool = True) -> Ids:
+        holds = chosen.holds.sql if frames else all_of([chosen.holds.sql, PHOTOS])
+        return np.unique(np.fromiter((row["image"] for row in self._all(holds, ["image"])), np.int64))
 
     # -------------------------------------------------------------------------------- photos
 
@@ -236,7 +237,10 @@ class PublishedIndex(Searchable):
         return dict(sorted(counted.items()))
 
     def cameras(self) -> list[str]:
-        of_image = {row["image"]: row["camera"] for row in self._all("camera is not null", ["image", "camera"])}
+        of_image = {
+            row["image"]: row["camera"]
+            for row in self._all(all_of(["camera is not null", PHOTOS]), ["image", "camera"])
+        }
         counted = Counter(of_image.values())
         return sorted(counted, key=lambda camera: (-counted[camera], camera))
 
@@ -250,7 +254,7 @@ class PublishedIndex(Searchable):
         rows = (
             row
             for part in parts(ids)
-            for row in self._all(all_of([is_in("image", part), "lines is not null", PHOTOS]), ["image", "lines"])
+            for row in self._all(all_of([is_in("image", part), "lines is not null"]), ["image", "lines"])
         )
         return {row["image"]: lines for row in rows if (lines := lines_of(row))}
 

@@ -188,7 +188,7 @@ class Searcher:
 
     def _nearest(self, embedding: Array, limits: Limits) -> Callable[[int, int], tuple[list[Hit], int]]:
         seen: set[int] = set()
-        videos: set[bytes] = set()
+        found: set[tuple[bytes, float | None]] = set()
 
         def find(_: int, wanted: int) -> tuple[list[Hit], int]:
             ids, scores = self.store.nearest(embedding, wanted, self.selection, exact=limits.exact)
@@ -196,9 +196,9 @@ class Searcher:
             score_of = dict(zip(ids.tolist(), scores.clip(-1, 1).tolist(), strict=True))
             photos = self.files.existing(self.store.photos_of(score_of.keys() - seen, self.selection))
             seen.update(score_of)
-            hits = [Hit(0, score_of[photo.image_id], photo) for photo in photos]
+            hits = [Hit(0, score_of[photo.image_id], photo, image_id=photo.image_id) for photo in photos]
             hits.sort(key=lambda hit: (-(hit.score or 0.0), hit.photo.file))
-            return hits if limits.frames else list(_best_frames(hits, videos)), len(ids)
+            return list(_best(hits, found, frames=limits.frames)), len(ids)
 
         return find
 
@@ -210,7 +210,7 @@ class Searcher:
         return find
 
     def _rows(self, hits: Iterable[Hit]) -> Array:
-        return self.store.unit_rows_of([hit.photo.image_id for hit in hits])
+        return self.store.unit_rows_of([hit.image_id or hit.photo.image_id for hit in hits])
 
 
 def sort_hits(hits: Iterable[Hit], order: Order) -> list[Hit]:
@@ -224,11 +224,10 @@ def _settled(hits: Sequence[Hit], accepted: Sequence[Hit], order: Order) -> int:
     return sort_hits([*hits, last], order).index(last)
 
 
-def _best_frames(hits: Iterable[Hit], seen: set[bytes]) -> Iterator[Hit]:
-    """Keep the first hit of each video. `seen` has the videos of earlier batches."""
+def _best(hits: Iterable[Hit], seen: set[tuple[bytes, float | None]], *, frames: bool) -> Iterator[Hit]:
+    """Keep the first hit of each file or, with `frames`, of each frame. `seen` has those of earlier batches."""
     for hit in hits:
-        if not hit.photo.is_video:
-            yield hit
-        elif hit.photo.file not in seen:
-            seen.add(hit.photo.file)
+        key = hit.photo.file, hit.photo.time if frames else None
+        if key not in seen:
+            seen.add(key)
             yield hit

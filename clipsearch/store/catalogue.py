@@ -232,8 +232,8 @@ class Store(Searchable):
         self._check_text(where, self.ocr_text.enabled())
         return select(self, self.database, self.images, where)
 
-    def images_in(self, chosen: Selection) -> Ids:
-        return self.photos.images_in(chosen)
+    def images_in(self, chosen: Selection, *, frames: bool = True) -> Ids:
+        return self.photos.images_in(chosen, frames=frames)
 
     def photos_of(self, ids: Iterable[int], chosen: Selection | None = None) -> list[Photo]:
         return self.photos.of_images(ids, chosen)

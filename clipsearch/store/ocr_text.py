@@ -50,7 +50,7 @@ class OcrText:
             "SELECT photos.image, roots.path, min(photos.path), content"
             " FROM photos JOIN roots ON roots.id = photos.root JOIN images ON images.id = photos.image"
             " WHERE photos.image NOT IN (SELECT image FROM texts)"
-            " AND photos.image NOT IN (SELECT image FROM frames) GROUP BY photos.image"
+            " AND photos.image NOT IN (SELECT image FROM frames WHERE time IS NOT NULL) GROUP BY photos.image"
         )
         return [Unread(image, join(root, path), content) for image, root, path, content in rows]
 
@@ -76,10 +76,14 @@ class OcrText:
         self._database.execute("INSERT INTO texts VALUES (?, ?, ?, ?)", (*values, mark(*values)))
 
     def lines_of(self, ids: Iterable[int]) -> dict[int, list[Line]]:
-        """The lines of images; those without text are left out."""
+        """The lines of images, or of the photos that they are parts of; those without text are left out."""
         out: dict[int, list[Line]] = {}
         for part in parts(ids):
-            query = f"SELECT image, lines FROM texts WHERE lines != '' AND image IN ({','.join('?' * len(part))})"
+            query = (
+                "SELECT images.id, lines FROM images LEFT JOIN frames ON frames.image = images.id"
+                " CROSS JOIN texts ON texts.image = coalesce(frames.whole, images.id)"
+                f" WHERE lines != '' AND images.id IN ({','.join('?' * len(part))})"
+            )
             for image, lines in self._database.execute(query, part):
                 try:
                     out[image] = lines_from(lines)

@@ -44,8 +44,8 @@ KNOWN = ", ".join(Known._fields)  # columns of `photos`
 class Photo(NamedTuple):
     """An indexed photo. `file` is its absolute path as the file system has it, `content` the hash of its contents.
 
-    A frame of a video has a `time` in seconds, and an image and contents of its own. `hash` is the perceptual hash
-    (`images.likeness`) of a photo, or of a video's first frame.
+    A frame of a video has a `time` in seconds, and an image and contents of its own; a part of a panorama has an image
+    of its own. `hash` is the perceptual hash (`images.likeness`) of a photo, or of a video's first frame.
     """
 
     image_id: int

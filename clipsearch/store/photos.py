@@ -16,7 +16,7 @@ from clipsearch.paths import bounds, join
 from clipsearch.store.database import Database
 from clipsearch.store.drives import UNKNOWN
 from clipsearch.store.folders import Folders
-from clipsearch.store.images import Images
+from clipsearch.store.images import BESIDE, Images
 from clipsearch.store.order import Order
 from clipsearch.store.photo import KNOWN, Known, Photo, Root
 from clipsearch.store.schema import FACTS, IS_SOUND_FRAME, METADATA, OF_FRAME, mark
@@ -46,10 +46,10 @@ _ORDERS = {
 
 
 class _Frame(NamedTuple):
-    """The image that stands for its video, seconds from the start, and the content hash."""
+    """The image that stands for the whole file and, of a video, seconds from the start and the frame's content hash."""
 
-    video: int
-    time: float
+    whole: int
+    time: float | None
     content: bytes
 
 
@@ -118,9 +118,12 @@ class Photos:
 
     # -------------------------------------------------------------------------------- the photos of a selection
 
-    def images_in(self, chosen: Selection) -> Ids:
-        """The ids of the images of a selection's photos, sorted, each once."""
-        rows = self._database.execute(*chosen.candidates)
+    def images_in(self, chosen: Selection, *, frames: bool = True) -> Ids:
+        """The ids of the images of a selection's photos, sorted, each once; without `frames`, one for each file."""
+        sql, values = chosen.candidates
+        if not frames:
+            sql = f"SELECT * FROM ({sql}) EXCEPT SELECT * FROM ({BESIDE})"
+        rows = self._database.execute(sql, values)
         return np.sort(np.fromiter((row[0] for row in rows), np.int64))
 
     def of_images(self, ids: Iterable[int], chosen: Selection | None = None) -> list[Photo]:
@@ -130,7 +133,7 @@ class Photos:
         out: list[Photo] = []
         for part in parts(ids):
             frames = self._frames(part)
-            images = list({frames[image].video if image in frames else image for image in part})
+            images = list({frames[image].whole if image in frames else image for image in part})
             condition = f"images.id IN ({_placeholders(images)}) AND {holds.sql}"
             found = list(self._select(roots, condition, (*images, *holds.values), BY_IMAGE))
             self._check_owners({image for image in part if image not in frames} - {photo.image_id for photo in found})
@@ -148,15 +151,15 @@ class Photos:
                 raise self._database.damaged()
 
     def _frames(self, images: list[int]) -> dict[int, _Frame]:
-        """Those of some images that are frames of videos."""
+        """Those of some images that are frames of videos or parts of photos."""
         rows = self._database.execute(
-            f"SELECT frames.mark = mark({OF_FRAME}), image, video, time, content"
+            f"SELECT frames.mark = mark({OF_FRAME}), image, whole, time, content"
             f" FROM frames JOIN images ON images.id = image WHERE image IN ({_placeholders(images)})",
             images,
         ).fetchall()
         if not all(row[0] for row in rows):
             raise self._database.damaged()
-        return {image: _Frame(video, time, content) for _, image, video, time, content in rows}
+        return {image: _Frame(whole, time, content) for _, image, whole, time, content in rows}
 
     def by_path(self, chosen: Selection, *, copied: bool = False) -> Iterator[Photo]:
         """The photos of a selection by path; with `copied`, those whose contents several photos have."""
@@ -217,15 +220,16 @@ def to_photo(database: Database, columns: Sequence[Any]) -> Photo:
 
 
 def _with_frames(photos: list[Photo], frames: dict[int, _Frame]) -> Iterator[Photo]:
-    """The photos, and a video once for each of its frames that were asked for."""
-    of_video: dict[int, list[tuple[int, _Frame]]] = {}
+    """The photos, and a file once for each of its frames or parts that were asked for."""
+    of_file: dict[int, list[tuple[int, _Frame]]] = {}
     for image, frame in frames.items():
-        of_video.setdefault(frame.video, []).append((image, frame))
+        of_file.setdefault(frame.whole, []).append((image, frame))
     for photo in photos:
-        if photo.image_id not in of_video:
+        if photo.image_id not in of_file:
             yield photo
-        for image, frame in of_video.get(photo.image_id, ()):
-            yield photo._replace(image_id=image, content=frame.content, time=frame.time)
+        for image, frame in of_file.get(photo.image_id, ()):
+            content = photo.content if frame.time is None else frame.content
+            yield photo._replace(image_id=image, content=content, time=frame.time)
 
 
 def _placeholders(values: list[int]) -> str:

@@ -180,10 +180,10 @@ def _candidates(conditions: _Conditions) -> Clause:
 
 
 def _with_frames(images: Images, candidates: Clause) -> Clause:
-    """Add all frames of videos, if there are any."""
+    """Add all frames of videos and parts of photos, if there are any."""
     if not images.has_frames():
         return candidates
     images.check_frames()
-    frames = "SELECT image FROM frames WHERE video IN (SELECT id FROM chosen_images)"
+    frames = "SELECT image FROM frames WHERE whole IN (SELECT id FROM chosen_images)"
     sql = f"WITH chosen_images (id) AS ({candidates.sql}) SELECT id FROM chosen_images UNION {frames}"
     return Clause(sql, candidates.values)

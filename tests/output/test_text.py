@@ -120,7 +120,7 @@ def test_no_line_of_a_table_is_wider_than_the_terminal(places_table: Path) -> No
 def test_the_summary_of_a_run() -> None:
     done = Report(model="mini", added=1200, duplicates=3, moved=2, unchanged=4, embedded=1197, seconds=10.0)
     assert list(text.summary(done)) == [
-        "1,200 added (3 duplicates), 2 moved, 4 unchanged in 10.0 s; embedded 1,197 photos with mini, 120 images/s"
+        "1,200 added (3 duplicates), 2 moved, 4 unchanged in 10.0 s; embedded 1,197 images with mini, 120 images/s"
     ]
 
 
