@@ -83,7 +83,7 @@ class Run:
         self._pending: list[_Pending] = []
         self._missing: dict[Root, list[_Missing]] = {}
         self._missing_images: Counter[int | None] = Counter()  # images of missing files, less those found elsewhere
-        self._moved_images: set[int] = set()
+        self._moved_images: Counter[int | None] = Counter()
         self._drives: dict[Root, DriveRecorder] = {}
         self._pruned: dict[Root, frozenset[int]] = {}
         self._scanned = 0
@@ -291,7 +291,7 @@ class Run:
             self._report.updated += not same
         elif self._missing_images[image_id] > 0:
             self._missing_images[image_id] -= 1
-            self._moved_images.add(image_id)
+            self._moved_images[image_id] += 1
             self._report.moved += 1
         else:
             self._report.added += 1
@@ -310,7 +310,7 @@ class Run:
     # -------------------------------------------------------------------------------- remove
 
     def _remove_deleted(self) -> None:
-        removed = 0
+        removed, elsewhere = 0, Counter[int | None]()
         with self._stages("store"):
             for root, missing in self._missing.items():
                 deletions = self._deletions(root)
@@ -319,15 +319,18 @@ class Run:
                     for one in missing
                     if deletions.is_deleted(one.known.path, one.known.drive, moved=one.image in self._moved_images)
                 ]
-                files = [one.known.path for one in deleted if one.link is None]
+                files = {one.known.path: one.image for one in deleted if one.link is None}
                 self._store.photos.remove(root, files)
                 removed += len(files)
+                others = {path: other for path in files if (other := deletions.elsewhere(path)) is not None}
+                elsewhere.update(files[path] for path, other in others.items() if other not in files)
                 for one in deleted:
                     if one.link is not None:
                         self._skip(one.link, BROKEN_LINK)
                 self._report.offline += [(one.place, one.why) for one in deletions.offline]
             self._store.prune()
             self._store.commit()
+        self._report.moved += (elsewhere - self._moved_images).total()  # to paths that were indexed already
         self._report.removed = max(0, removed - self._report.moved)
         offline = [place for place, _ in self._report.offline]
         self._report.unreadable = [  # the folders of an offline drive are not named one by one

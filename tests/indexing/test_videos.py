@@ -148,7 +148,10 @@ def test_the_command_says_the_time_and_paths_say_the_file(clipsearch: Run, film_
     several = clipsearch("query", SCENES[0].captions[0], "--frames", "--type", "video", "-f", "jsonl", index=film_index)
     assert len(several.lines) == 5
     table = clipsearch("query", "--image", films / "photo.png", "-f", "table", index=film_index)
-    assert "film.mp4  0:06" in table.out.decode()
+    assert "film.mp4  [0:12]  at 0:06" in table.out.decode()
+    newest = clipsearch("query", "--type", "video", "-f", "table", index=film_index).out.decode()
+    assert "film.mp4  [0:12]\n" in newest
+    assert "other.webm  [0:02]\n" in newest
 
 
 def test_the_sheet_shows_the_frame_and_leads_to_its_time(
@@ -160,6 +163,8 @@ def test_the_sheet_shows_the_frame_and_leads_to_its_time(
     text = page.read_text()
     assert "film.mp4#t=6" in text
     assert "at 0:06" in text
+    assert text.count('<span class="video">') == 2
+    assert '<span class="video">0:12</span>' in text
     assert text.count("data:image/jpeg;base64") == 3
 
 
@@ -174,6 +179,8 @@ def test_where_labels_and_duplicates_work_on_films(clipsearch: Run, film_index: 
     assert all(json.loads(line)["where"]["box"]["right"] <= videos.SIZE[0] for line in done.lines)
     assert len(clipsearch("label", "a film", "a cat", "--type", "video", index=film_index).lines) == 2
     assert clipsearch("duplicates", index=film_index).status == 1
+    similar = clipsearch("duplicates", "--similar", "--similarity", "0", "-f", "table", index=film_index, COLUMNS="300")
+    assert "other.webm  [0:02]" in similar.out.decode()
     assert clipsearch("duplicates", "--similar", index=film_index).status in (0, 1)
 
 

@@ -1,6 +1,6 @@
 // The large view of one photo, with its metadata and actions.
 
-import { bars, button, byId, bytes, commandLine, copy, count, dateTime, element, icon, percent } from "./dom.js";
+import { bars, button, byId, bytes, clock, commandLine, copy, count, dateTime, element, icon, percent, videoLength } from "./dom.js";
 import { get, heatMapUrl, largeUrl, originalUrl, thumbnailUrl } from "./server.js";
 
 const dialog = byId("viewer"), image = byId("large"), details = byId("details");
@@ -55,7 +55,7 @@ export class Viewer {
   }
 
   details(photo, hit) {
-    const rows = [["Taken", photo.taken ? dateTime(photo.taken) : null], ["Modified", photo.taken ? null : dateTime(photo.date)], ["Camera", photo.camera], ["Keywords", photo.keywords.join(", ")], ["Time", photo.time === null ? null : `${photo.time.toFixed(1)} s`],
+    const rows = [["Taken", photo.taken ? dateTime(photo.taken) : null], ["Modified", photo.taken ? null : dateTime(photo.date)], ["Camera", photo.camera], ["Keywords", photo.keywords.join(", ")], ["Length", videoLength(photo)], ["Found at", photo.time === null || !isKnown(hit?.score) ? null : clock(photo.time)],
       ["Location", photo.latitude === null ? null : `${photo.latitude.toFixed(4)}, ${photo.longitude.toFixed(4)}`],
       ["Dimensions", `${photo.width} × ${photo.height}`], ["File size", bytes(photo.size)],
       ["Score", isKnown(hit?.score) ? hit.score.toFixed(3) : null]];
