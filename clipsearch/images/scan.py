@@ -194,7 +194,7 @@ class Links:
             identity = _identity(os.path.join(self._root, folder))
             if identity in above and identity != _UNKNOWN:
                 continue
-            names = [real] if identity == _UNKNOWN else [real, identity]
+            names: list[bytes | tuple[int, int]] = [real] if identity == _UNKNOWN else [real, identity]
             known = next((seen[name] for name in names if name in seen), None)
             if top and known is not None:
                 walked_as[folder] = known
@@ -210,7 +210,8 @@ class Links:
 
     def _list(self, folder: bytes) -> tuple[list[bytes], list[bytes]]:
         """The folders in a folder, the last first, and the links to folders."""
-        folders, links = [], []
+        folders: list[bytes] = []
+        links: list[bytes] = []
         with contextlib.suppress(OSError), list_folder(os.path.join(self._root, folder)) as entries:
             for entry in entries:
                 path = folder + b"/" + entry.name if folder else entry.name

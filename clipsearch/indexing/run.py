@@ -96,6 +96,7 @@ class Run:
             self._index_pending()
         self._remove_deleted()
         self._report.skipped.sort()
+        self._report.partial.sort()
         self._report.skipped_before.sort()
         return self._report
 
@@ -259,6 +260,8 @@ class Run:
             image_id = self._add(contents, contents.metadata, rows)
             self._report.embedded += len(rows)
         self._count(item, image_id, is_new)
+        if contents.is_partial:
+            self._report.partial.append(item.path)
         sidecars = sidecar_keywords(item.path, item.found.sidecars)
         self._report.sidecars_ignored += sidecars.ignored
         if sidecars.unread:

@@ -88,6 +88,7 @@ def summary(done: Report) -> Iterator[str]:
     if done.skipped_before:
         yield f"{files(len(done.skipped_before))} still skipped; to list them, run: clipsearch status"
     yield from _listed("unreadable, photos kept in the index", done.unreadable)
+    yield from _listed("indexed in part", [(path, "cut short or damaged") for path in done.partial], rest="")
     yield from _listed("sidecar ignored", done.sidecars_ignored, rest="")
     yield from _left_out(done.left_out)
     for path in done.empty:

@@ -483,6 +483,23 @@ def test_index_says_on_stderr_what_it_did(clipsearch: Run, tmp_path: Path, drawn
     assert clipsearch("index", "--quiet", index=tmp_path / "index").err == ""
 
 
+def test_index_names_photos_that_are_cut_short_once(clipsearch: Run, tmp_path: Path) -> None:
+    photos = tmp_path.resolve() / "photos"
+    save_scenes(photos, 2)
+    SCENES[2].image.convert("RGB").save(photos / "cut.jpg", quality=95)
+    (photos / "cut.jpg").write_bytes((photos / "cut.jpg").read_bytes()[:-500])
+    shutil.copyfile(photos / "cut.jpg", photos / "copy.jpg")
+    done = clipsearch("index", photos, "--model", "mini", "--json", index=tmp_path / "index")
+    report = json.loads(done.out)
+    assert (report["added"], report["skipped"]) == (4, [])
+    assert report["partial"] == [{"path": str(photos / name)} for name in ("copy.jpg", "cut.jpg")]
+    assert clipsearch("index", index=tmp_path / "index").err.count("\n") == 1
+    (photos / "copy.jpg").unlink()
+    again = clipsearch("index", "--rebuild", index=tmp_path / "index")
+    line = f"indexed in part: {photos / 'cut.jpg'}: cut short or damaged"
+    assert again.err.splitlines()[1:] == [line]
+
+
 @posix
 def test_status_counts(clipsearch: Run, strange: tuple[Path, Path]) -> None:
     folder, index = strange
