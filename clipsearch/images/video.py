@@ -323,7 +323,7 @@ def _frames(container: Any, stream: Any, start: float | None = None, damage: lis
     """Decode frames, from the last keyframe before `start`. Skips damaged packets, and adds them to `damage`."""
     from av import FFmpegError
 
-    offset, stretch, end, is_synchronized = _offset(stream), _stretch(stream), 0.0, False
+    offset, stretch, end, is_synchronized = _offset(stream), _stretch(stream), start or 0.0, False
     damage = [] if damage is None else damage
     if start is not None:
         container.seek(int((start + offset) / stream.time_base), stream=stream)
