@@ -102,7 +102,8 @@ class PublishedIndex(Searchable):
             kind = self._client.describe_index(self._address.name, "row")["index_type"]
         method = "FLAT, exact" if kind == "FLAT" else f"{kind}, not exact"
         embeddings, distinct, read, with_text = self._record.counts
-        return Summary(embeddings, distinct, milvus.size(self._address), method, [], [], read, with_text, LeftOut())
+        left_out = LeftOut.of(self._record.left_out or {})
+        return Summary(embeddings, distinct, milvus.size(self._address), method, [], [], read, with_text, left_out)
 
     # -------------------------------------------------------------------------------- folders and files
 

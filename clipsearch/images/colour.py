@@ -20,12 +20,14 @@ if TYPE_CHECKING:
     from PIL.ImageCms import ImageCmsTransform
 
 # Code points of ITU-T H.273.
-_BT2020, _P3 = 9, 12
+UNKNOWN = 2
+BT709, BT601, BT2020 = 1, 5, 9  # matrices; the last is also the code of its primaries
+_P3 = 12
 _PQ, _HLG = 16, 18
-HDR = (_PQ, _HLG)  # transfer characteristics
+_HDR = (_PQ, _HLG)  # transfer characteristics
 
 _TO_SRGB = {  # linear, from these primaries
-    _BT2020: ((1.6605, -0.5876, -0.0728), (-0.1246, 1.1329, -0.0083), (-0.0182, -0.1006, 1.1187)),
+    BT2020: ((1.6605, -0.5876, -0.0728), (-0.1246, 1.1329, -0.0083), (-0.0182, -0.1006, 1.1187)),
     _P3: ((1.2249, -0.2247, 0.0), (-0.0420, 1.0419, 0.0), (-0.0197, -0.0786, 1.0979)),
 }
 _BT2020_LUMA = (0.2627, 0.6780, 0.0593)
@@ -94,7 +96,17 @@ def code_points(data: bytes) -> tuple[int, int] | None:
     if found is None:
         return None
     primaries, transfer = (value[-1] for value in found.groups() if value)
-    return (primaries, transfer) if primaries in _TO_SRGB or transfer in HDR else None
+    return (primaries, transfer) if not is_srgb(primaries, transfer) else None
+
+
+def is_srgb(primaries: int, transfer: int) -> bool:
+    """Whether colours with these code points are close to sRGB's."""
+    return primaries not in _TO_SRGB and transfer not in _HDR
+
+
+def is_hdr(transfer: int) -> bool:
+    """Whether a transfer characteristic is PQ or HLG."""
+    return transfer in _HDR
 
 
 def from_code_points(pixels: NDArray[Any], primaries: int, transfer: int) -> NDArray[np.uint8]:
@@ -105,7 +117,7 @@ def from_code_points(pixels: NDArray[Any], primaries: int, transfer: int) -> NDA
         linear *= (_HLG_PEAK / _WHITE * luminance**0.2)[..., None]
     if primaries in _TO_SRGB:
         linear = linear @ np.array(_TO_SRGB[primaries], np.float32).T
-    if transfer in HDR:
+    if is_hdr(transfer):
         peak = np.maximum(linear.max(-1, keepdims=True), 1e-6)
         rest = 1 - _KNEE
         linear *= np.where(peak > _KNEE, _KNEE + rest * (1 - np.exp((_KNEE - peak) / rest)), peak) / peak

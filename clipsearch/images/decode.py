@@ -44,11 +44,12 @@ _QUALITY = 75  # of JPEGs made here; WebP would be a fifth smaller and ten times
 class Decoded(NamedTuple):
     """`image` is RGB and upright, and may be smaller than the file's own size, which `metadata` has.
 
-    It still needs `colour.in_srgb`, which costs least after resizing.
+    It still needs `colour.in_srgb`, which costs least after resizing. `is_partial`: the file is cut short or damaged.
     """
 
     image: Image.Image
     metadata: Metadata
+    is_partial: bool = False
 
 
 def decode(data: bytes, short_side: int | None = None, background: str = "white", *, strict: bool = False) -> Decoded:
@@ -77,7 +78,7 @@ def decode(data: bytes, short_side: int | None = None, background: str = "white"
 def _reason(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError | SyntaxError):
         return "not an image that can be read"
-    is_jargon = re.search("decoder error|libjxl", str(error))  # "decoder error -2"
+    is_jargon = re.search("decoder|libjxl|Invalid input:|data stream", str(error))  # "decoder error -2"
     return "damaged image data" if is_jargon else first_line(error)[:120]
 
 
@@ -91,7 +92,8 @@ def _decode_damaged(data: bytes, short_side: int | None, background: str) -> Dec
             return None
         finally:
             ImageFile.LOAD_TRUNCATED_IMAGES = False
-    return decoded if _share_with_content(decoded.image) >= _LEAST_DECODED else None
+    is_enough = _share_with_content(decoded.image) >= _LEAST_DECODED
+    return decoded._replace(is_partial=True) if is_enough else None
 
 
 def _share_with_content(image: Image.Image) -> float:

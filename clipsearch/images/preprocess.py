@@ -114,7 +114,7 @@ def model_input(decoded: Decoded, settings: Preprocess) -> Pixels:
 
 def model_inputs(decoded: Decoded, settings: Preprocess) -> Pixels:
     """The inputs (n, height, width, 3) for the result of `decode_for`: the whole picture, then its `parts_of`."""
-    image, about = decoded
+    image, about = decoded.image, decoded.metadata
     parts = (part.pixels(*image.size) for part in parts_of(settings, about.width, about.height))
     return np.stack([model_input(decoded, settings), *(preprocess(image.crop(part), settings) for part in parts)])
 

@@ -89,8 +89,7 @@ class SidecarNames:
 
     def of(self, photo: bytes) -> tuple[bytes, ...]:
         """The sidecars of a photo, XMP first."""
-        takeout = self._takeout.of(photo)
-        return self._xmp.of(photo) if takeout is None else (*self._xmp.of(photo), takeout)
+        return *self._xmp.of(photo), *self._takeout.of(photo)
 
 
 class OwnSidecars:
@@ -115,8 +114,8 @@ class OwnSidecars:
         else:
             found = [*xmp.of(name), *(other for other in near if _after(other, stem) == b".aae")]
             takeout = TakeoutNames(near)
-            if (own := takeout.of(name)) is not None and own not in map(takeout.of, others):
-                found.append(own)
+            shared = {json for other in others for json in takeout.of(other)}
+            found += [json for json in takeout.of(name) if json not in shared]
         return [path for path in (join(folder, other) for other in found) if _has_one_name(path)]
 
     def _starting_with(self, folder: bytes, start: bytes) -> list[bytes]:

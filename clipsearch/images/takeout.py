@@ -39,26 +39,27 @@ class TakeoutNames:
     """
 
     def __init__(self, names: Iterable[bytes]) -> None:
-        found = [name for name in names if is_json_name(name)]
-        self._names = {key: name for name in sorted(found, reverse=True) for key in _keys(name)}
-        self._stems = {(os.path.splitext(title)[0], number): name for (title, number), name in self._names.items()}
+        self._names: dict[tuple[bytes, bytes], list[bytes]] = {}
+        for name in sorted(filter(is_json_name, names)):
+            for key in _keys(name):
+                self._names.setdefault(key, []).append(name)
+        self._stems = {(os.path.splitext(title)[0], number): found for (title, number), found in self._names.items()}
 
-    def of(self, photo: bytes) -> bytes | None:
-        """The name of the JSON file that describes a photo; None if there is none."""
+    def of(self, photo: bytes) -> tuple[bytes, ...]:
+        """The names of the JSON files that describe a photo: usually one or none."""
         if not self._names:
-            return None
+            return ()
         stem, suffix = os.path.splitext(photo)
         plain, number = _numbered(stem)
-        exact = self._named(photo, b"") or self._named(plain + suffix, number)
-        if exact is not None:
-            return exact
         unedited = _unedited(plain)
-        edited = self._named(unedited + suffix, number) if unedited else None
-        if edited is not None or not is_video_name(photo):
-            return edited
-        return self._stems.get((stem.lower(), b"")) or self._stems.get((plain.lower(), number))
+        found = self._named(photo, b"") or self._named(plain + suffix, number)
+        if not found and unedited:
+            found = self._named(unedited + suffix, number)
+        if not found and is_video_name(photo):
+            found = self._stems.get((stem.lower(), b"")) or self._stems.get((plain.lower(), number))
+        return tuple(found or ())
 
-    def _named(self, photo: bytes, number: bytes) -> bytes | None:
+    def _named(self, photo: bytes, number: bytes) -> list[bytes] | None:
         return self._names.get((photo.lower(), number)) or self._names.get((photo[:_LONGEST].lower(), number))
 
 

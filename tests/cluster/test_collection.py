@@ -243,7 +243,8 @@ def test_the_same_hashes_text_and_numbers(both: Both) -> None:
     ours, theirs = folder.summary(), collection.summary()
     assert ours.read > ours.with_text > 0
     assert ours.embeddings > ours.distinct > 0
-    for field in ("embeddings", "distinct", "read", "with_text", "offline"):
+    assert ours.left_out
+    for field in ("embeddings", "distinct", "read", "with_text", "offline", "left_out"):
         assert getattr(theirs, field) == getattr(ours, field), field
 
 

@@ -654,6 +654,7 @@ def test_a_file_cut_short_is_decoded_as_far_as_it_goes(
     data = saved(WHOLE, kind, exif=turned(exif), **options)
     intact, most = decode(data, short_side), decode(data[: len(data) * 7 // 10], short_side)
     assert most.metadata == intact.metadata
+    assert (intact.is_partial, most.is_partial) == (False, True)
     left = (0, 0, most.image.width, most.image.height // 2)
     if exif == 6 and kind != "GIF":
         left = (most.image.width // 2, 0, most.image.width, most.image.height)

@@ -77,7 +77,7 @@ def mean(image: Image.Image) -> list[int]:
 
 
 def test_it_is_developed_at_half_the_size() -> None:
-    image, metadata = decode(dng())
+    image, metadata, _ = decode(dng())
     assert image.size == (300, 200)
     assert (metadata.width, metadata.height) == (600, 400)
     assert (metadata.taken, metadata.camera) == ("2023-05-06T07:08:09", "Maker Model X")
@@ -89,7 +89,7 @@ def test_it_is_developed_at_half_the_size() -> None:
 
 
 def test_it_is_upright() -> None:
-    image, metadata = decode(dng(orientation=6))  # a quarter clockwise: what was above is to the right
+    image, metadata, _ = decode(dng(orientation=6))  # a quarter clockwise: what was above is to the right
     assert image.size == (200, 300)
     assert (metadata.width, metadata.height) == (400, 600)
     left, right = mean(image.crop((0, 0, 90, 300))), mean(image.crop((110, 0, 200, 300)))
@@ -101,7 +101,7 @@ def test_it_is_upright() -> None:
 def test_a_large_preview_is_taken_as_it_is(orientation: int, encoded: bool) -> None:
     preview = Image.new("RGB", (512, 336), "black")
     preview.paste("white", (0, 0, 512, 160))  # above
-    image, metadata = decode(dng((1024, 672), orientation=orientation, preview=preview, encoded=encoded), 200)
+    image, metadata, _ = decode(dng((1024, 672), orientation=orientation, preview=preview, encoded=encoded), 200)
     assert (metadata.width, metadata.height) == ((672, 1024) if orientation in (6, 8) else (1024, 672))
     assert image.width / image.height == pytest.approx(metadata.width / metadata.height, rel=0.02)
     sides = {1: (0.5, 0.1), 3: (0.5, 0.9), 6: (0.9, 0.5), 8: (0.1, 0.5)}
@@ -124,7 +124,7 @@ def test_it_is_no_copy_of_its_jpeg() -> None:
 
 def test_a_small_preview_is_not_enough() -> None:
     preview = Image.new("RGB", (96, 64), "blue")
-    image, _ = decode(dng(preview=preview), 200)
+    image, _, _ = decode(dng(preview=preview), 200)
     assert image.size == (300, 200)
     assert mean(image)[1] > mean(image)[2] + 40
 
@@ -216,7 +216,7 @@ def test_a_real_file_of_each_format_is_an_upright_photo(ending: str) -> None:
         data = file.read()
     assert looks_like_a_photo(data)
     assert is_raw(data)
-    image, metadata = decode(data, 224)
+    image, metadata, _ = decode(data, 224)
     assert min(image.size) >= 224
     assert (image.width > image.height) == (metadata.width > metadata.height)
     assert min(metadata.width, metadata.height) > 1500

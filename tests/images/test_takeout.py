@@ -39,8 +39,8 @@ LONG = "PXL_20210304_050607123.PORTRAIT-01.COVER~2.jpg"  # 46 characters
 def test_the_json_of_a_photo(photo: str, name: str) -> None:
     others = ["metadata.json", "IMG_2.jpg.json", "IMG_1.jpg(7).json", "IMG_1.png", "user-generated-memory-titles.json"]
     names = TakeoutNames(one.encode() for one in [*others, name])
-    assert names.of(photo.encode()) == name.encode()
-    assert TakeoutNames(one.encode() for one in others).of(photo.encode()) is None
+    assert names.of(photo.encode()) == (name.encode(),)
+    assert TakeoutNames(one.encode() for one in others).of(photo.encode()) == ()
 
 
 def document(**changes: Any) -> bytes:
