@@ -25,12 +25,13 @@ def clip(
     metadata: dict[str, str] | None = None,
     pix_fmt: str = "yuv420p",
     form: str | None = None,
+    options: dict[str, str] | None = None,
 ) -> Path:
     """A video that shows each picture for so many seconds, a key frame every `keys` frames.
 
-    `form` is the container, by default that of the suffix.
+    `form` is the container, by default that of the suffix; `options` are those of its writer.
     """
-    with av.open(str(path), "w", format=form) as container:
+    with av.open(str(path), "w", format=form, options=options or {}) as container:
         container.metadata.update(metadata or {})
         stream: Any = container.add_stream(codec, rate)
         stream.width, stream.height = SIZE
