@@ -37,6 +37,7 @@ def bag(*items: str) -> str:
 def exif(gps: str = "", **tags: Any) -> Image.Exif:
     """EXIF with tags by their names, such as `DateTimeOriginal`, and a place: `48 51 29.88 N, 2 17 42 E`."""
     out = Image.Exif()
+    out[ExifTags.Base.Software] = "1.0"  # without a tag of the first directory, Pillow saves none
     details = out.get_ifd(ExifTags.IFD.Exif)
     for name, value in tags.items():
         (details if name in _DETAILS else out)[ExifTags.Base[name]] = value
@@ -62,10 +63,37 @@ def iptc(*datasets: tuple[int, bytes]) -> bytes:
     return b"\xff\xed" + (len(segment) + 2).to_bytes(2, "big") + segment
 
 
-def psd(image: Image.Image) -> bytes:
-    """A Photoshop file with the composite alone, as it stands in those with layers."""
+def psd(image: Image.Image, packet: bytes = b"") -> bytes:
+    """A Photoshop file with XMP and the composite alone, as it stands in those with layers."""
     header = b"8BPS" + struct.pack(">H6xHIIHH", 1, 3, image.height, image.width, 8, 3)
-    return header + bytes(12) + bytes(2) + b"".join(band.tobytes() for band in image.convert("RGB").split())
+    resource = b"8BIM\x04\x24\0\0" + len(packet).to_bytes(4, "big") + packet + b"\0" * (len(packet) % 2)
+    resources = len(resource).to_bytes(4, "big") + resource
+    pixels = b"".join(band.tobytes() for band in image.convert("RGB").split())
+    return header + bytes(4) + resources + bytes(4) + bytes(2) + pixels
+
+
+def jp2(image: Image.Image, packet: bytes) -> bytes:
+    """A JPEG 2000 with XMP."""
+    out = io.BytesIO()
+    image.save(out, "JPEG2000")
+    box = b"uuid" + bytes.fromhex("be7acfcb97a942e89c71999491e3afac") + packet
+    at = out.getvalue().index(b"jp2c") - 4
+    return out.getvalue()[:at] + (len(box) + 4).to_bytes(4, "big") + box + out.getvalue()[at:]
+
+
+def gif(image: Image.Image, packet: bytes) -> bytes:
+    """A GIF with XMP, which is not divided into blocks; a trailer of 256 lengths leads every reader out of it."""
+    out = io.BytesIO()
+    image.save(out, "GIF")
+    at = 13 + 3 * 2 ** ((out.getvalue()[10] & 7) + 1)  # behind the palette
+    extension = b"\x21\xff\x0bXMP DataXMP" + packet + b"\x01" + bytes(range(255, -1, -1)) + b"\0"
+    return out.getvalue()[:at] + extension + out.getvalue()[at:]
+
+
+def packet(document: bytes) -> bytes:
+    """XMP as it is embedded: with a header, space for changes and a trailer."""
+    header = b'<?xpacket begin="\xef\xbb\xbf" id="W5M0MpCehiHzreSzNTczkc9d"?>'
+    return header + document + b" " * 2000 + b'<?xpacket end="w"?>'
 
 
 GREEN = (2000, 8000, 2000)

@@ -164,12 +164,13 @@ def sidecar_token(sidecars: Iterable[tuple[bytes, os.stat_result]]) -> int | Non
 
 
 class SidecarFacts(NamedTuple):
-    """What a photo's sidecars say, and the sidecars that could not be used: path, reason.
+    """What a photo's XMP and Google Takeout say, and the sidecars that could not be used: path, reason.
 
-    `unread` marks a disk error, which may be gone in the next run.
+    XMP corrects the photo; Takeout completes it. `unread` marks a disk error, which may be gone in the next run.
     """
 
     facts: Facts = Facts()
+    takeout: Facts = Facts()
     ignored: tuple[tuple[bytes, str], ...] = ()
     unread: bool = False
 
@@ -179,15 +180,17 @@ def sidecar_facts(photo: bytes, names: Iterable[bytes]) -> SidecarFacts:
     from clipsearch.images.xmp_facts import facts_of
 
     found: list[Facts] = []
+    takeout: Facts | None = None
     ignored: list[tuple[bytes, str]] = []
     unread = False
     for name in names:
         path = os.path.join(os.path.dirname(photo), name)
         try:
             document = read_sidecar(path)
-            facts = takeout_facts(document) if is_json_name(name) else facts_of(document, is_sidecar=True)
-            if facts is not None:
-                found.append(facts)
+            if is_json_name(name):
+                takeout = takeout_facts(document)
+            else:
+                found.append(facts_of(document, is_sidecar=True))
         except FileNotFoundError:  # deleted since the scan; the next one will notice
             continue
         except OSError as error:
@@ -195,7 +198,7 @@ def sidecar_facts(photo: bytes, names: Iterable[bytes]) -> SidecarFacts:
             unread = True
         except SidecarUnusable as error:
             ignored.append((path, str(error)))
-    return SidecarFacts(combined(found), tuple(ignored), unread)
+    return SidecarFacts(combined(found), takeout or Facts(), tuple(ignored), unread)
 
 
 def read_sidecar(path: bytes | str | os.PathLike[str]) -> bytes:

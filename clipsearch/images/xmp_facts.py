@@ -56,6 +56,7 @@ _WANTED = frozenset(
     )
 )
 
+_END = b"</x:xmpmeta>"
 _LONGEST_NAMESPACE = 200  # characters; longer ones are none of the wanted
 _MAX_DEPTH, _MAX_VALUES, _MAX_TEXT = 500, 50_000, 1 << 20
 _DEGREES = re.compile(r"(\d{1,3}),(\d{1,2}(?:\.\d+)?)(?:,(\d{1,2}(?:\.\d+)?))?([NSEW])$")
@@ -86,6 +87,13 @@ def facts_of(document: bytes, *, is_sidecar: bool = False) -> Facts:
         first(*_TITLE),
         first(*_CAPTION),
     )
+
+
+def packet_in(data: bytes) -> bytes:
+    """The first packet in a file of any format; empty if there is none."""
+    start = data.find(b"<x:xmpmeta")
+    end = data.find(_END, start)
+    return data[start : end + len(_END)] if 0 <= start < end else b""
 
 
 def _taken(values: Mapping[str, list[str]], *, is_sidecar: bool) -> tuple[str | None, str | None]:

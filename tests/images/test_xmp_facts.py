@@ -176,7 +176,8 @@ def test_ratings_titles_and_captions_in_exif() -> None:
     assert known({0x4746: 3, 0x9C9B: title, 0x9C9C: comment}) == (3, "Summer", "By the lake")
     assert known({0x4749: 75, 0x010E: "Our  house "}) == (4, None, "Our house")
     assert known({0x4746: 0, 0x010E: "OLYMPUS DIGITAL CAMERA         "}) == (None, None, None)
-    assert known({0x4746: 77, 0x010E: "SONY DSC"}) == (None, None, None)
+    for nothing in ("SONY DSC", "SAMSUNG CAMERA PICTURES", "Exif_JPEG_PICTURE", "DCIM\\100MEDIA\\DJI_0001.JPG"):
+        assert known({0x4746: 77, 0x010E: nothing}) == (None, None, None)
 
 
 def test_what_png_says() -> None:
