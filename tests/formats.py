@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import tifffile
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, ImageCms
 from PIL.TiffImagePlugin import IFDRational
 
 SPACES = (
@@ -136,13 +136,30 @@ def dng(
         if preview is None:
             file.write(mosaic, photometric=32803, extratags=tags, metadata=None)
         else:  # as cameras have it: the preview first, what the sensor saw in a directory below
-            first = {"subfiletype": 1, "subifds": 1, "extratags": tags, "metadata": None}
+            first: dict[str, Any] = {"subfiletype": 1, "subifds": 1, "extratags": tags, "metadata": None}
             if encoded:
                 jpeg = io.BytesIO()
                 preview.save(jpeg, "JPEG", quality=95)
-                whole = {"shape": (preview.height, preview.width, 3), "dtype": "uint8", "rowsperstrip": preview.height}
+                whole: dict[str, Any] = {
+                    "shape": (preview.height, preview.width, 3),
+                    "dtype": "uint8",
+                    "rowsperstrip": preview.height,
+                }
                 file.write(iter([jpeg.getvalue()]), photometric="ycbcr", compression="jpeg", **whole, **first)
             else:
                 file.write(np.asarray(preview), photometric="rgb", **first)
             file.write(mosaic, photometric=32803, subfiletype=0, extratags=tags, metadata=None)
     return out.getvalue()
+
+
+def profile_of(**primaries: tuple[float, float, float]) -> bytes:
+    """An RGB profile with sRGB's curve and other colourants (XYZ, D50)."""
+    data = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    for name, xyz in primaries.items():
+        entry = data.index(name.encode() + b"XYZ")
+        at = struct.unpack_from(">I", data, entry + 4)[0]
+        struct.pack_into(">3i", data, at + 8, *(round(value * 65536) for value in xyz))
+    return bytes(data)
+
+
+P3 = profile_of(r=(0.5151, 0.2412, -0.0011), g=(0.2920, 0.6922, 0.0419), b=(0.1571, 0.0666, 0.7841))
