@@ -369,8 +369,10 @@ def sidecars(library: Folder) -> None:
     folder.file(
         "darktable.jpg.xmp",
         xmp(
-            "<darktable:colorlabels><rdf:Seq><rdf:li>3</rdf:li></rdf:Seq></darktable:colorlabels>",
-            'exif:DateTimeOriginal="2001:01:01 00:00:00" xmp:Rating="1"',
+            f"<darktable:colorlabels>{bag('3')}</darktable:colorlabels>"
+            f"<dc:subject>{bag('darktable', 'format', 'jpg', 'wedding')}</dc:subject>"
+            f"<lr:hierarchicalSubject>{bag('darktable|format|jpg', 'wedding')}</lr:hierarchicalSubject>",
+            'exif:DateTimeOriginal="2001:01:01 00:00:00.031" xmp:Rating="1"',
         ),
     )
     camera("utf16.jpg")

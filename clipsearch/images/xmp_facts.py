@@ -106,12 +106,21 @@ def _taken(values: Mapping[str, list[str]], *, is_sidecar: bool) -> tuple[str | 
 
 
 def _keywords(values: Mapping[str, list[str]]) -> Iterator[str]:
-    """Each part of a hierarchy and each path from its top, "Animals|Dog", is a keyword."""
-    for name, separator in _LISTS.items():
-        for text in values.get(name, ()):
-            parts = [text] if separator is None else [part for part in map(str.strip, text.split(separator)) if part]
-            yield from parts
-            yield from ("|".join(parts[:depth]) for depth in range(2, len(parts) + 1))
+    """Each part of a hierarchy and each path from its top, "Animals|Dog", is a keyword.
+
+    Those that darktable gives to every photo, such as "darktable|format|cr2", are not.
+    """
+    paths = [
+        (text,) if separator is None else tuple(part for part in map(str.strip, text.split(separator)) if part)
+        for name, separator in _LISTS.items()
+        for text in values.get(name, ())
+    ]
+    automatic = {path for path in paths if "|".join(path).startswith("darktable|")}
+    automatic |= {(part,) for path in automatic for part in path}
+    for path in paths:
+        if path not in automatic:
+            yield from path
+            yield from ("|".join(path[:depth]) for depth in range(2, len(path) + 1))
 
 
 def _numbered_labels(values: Mapping[str, list[str]]) -> Iterator[str]:

@@ -52,6 +52,13 @@ REGIONS = (
             xmp(f"<MicrosoftPhoto:LastKeywordXMP>{bag('a/b')}</MicrosoftPhoto:LastKeywordXMP>"),
             Facts(keywords="a\nb\na|b"),
         ),
+        (
+            xmp(
+                f"<dc:subject>{bag('cr2', 'darktable', 'format', 'wedding', 'darktable|exported')}</dc:subject>"
+                f"<lr:hierarchicalSubject>{bag('darktable|format|cr2', 'Events|wedding')}</lr:hierarchicalSubject>"
+            ),
+            Facts(keywords="wedding\nEvents\nEvents|wedding"),
+        ),
         (xmp(REGIONS), Facts(people="Grandma")),
         (
             xmp(f"<Iptc4xmpExt:PersonInImage>{bag('Ann', 'Bob')}</Iptc4xmpExt:PersonInImage>"),

@@ -157,7 +157,7 @@ Screenshots
 Sidecars
     Été.jpg          2001-01-01T00:00:00 exif | 10.0000, 10.0000 | ***
     broken.jpg       2001-01-01T00:00:00 exif | 10.0000, 10.0000
-    darktable.jpg    2001-01-01T00:00:00 sidecar | 10.0000, 10.0000 | * | Blue
+    darktable.jpg    2001-01-01T00:00:00 sidecar | 10.0000, 10.0000 | * | Blue | #wedding
     film.mp4         2019-07-24T13:25:40 video | #beach | 0.5 s
     lightroom.jpg    2001-01-01T00:00:00 exif | 48.8583, 2.2950 | ***** | #beach
     pair.dng         2012-06-01T12:00:00 modified | ** | by Maker Model X | 600 x 400
