@@ -266,18 +266,21 @@ class Index:
         similarity: float | None = None,
         exact: bool = False,
         frames: bool = False,
+        sort: str = "score",
         confidence: bool = False,
         where: bool = False,
         lines: bool = False,
     ) -> list[Hit]:
-        """The `k` best matches for the sum of all texts and images, best first; without any, the newest photos.
+        """The `k` best matches for the sum of all texts and images, best first; without any, the newest photos first.
 
         A text can have a weight ("2:golden retriever"), name a concept ("@grandma on a beach") and steer away from
         something ("a beach -people"). Images are paths, URLs, files as bytes, or Pillow images. `min_score` is a
         cosine, -1 to 1; `min_confidence` a probability, 0 to 1. `unique` returns the best file of each photo and, with
         `similarity` (a cosine), groups photos that only look alike. `frames` returns several frames per video. `exact`
-        scores every embedding of a large index; otherwise 4-bit codes preselect candidates. `confidence`, `where` and
-        `lines` add to each hit its confidence, the part that matches, and the OCR lines that match `filter.reads`.
+        scores every embedding of a large index; otherwise 4-bit codes preselect candidates. `sort` orders the `k` best
+        matches by `date`, `name`, `path` or `size`, or reversed, such as `-date`; without texts and images, it chooses
+        the first `k` photos in that order. `confidence`, `where` and `lines` add to each hit its confidence, the part
+        that matches, and the OCR lines that match `filter.reads`.
 
         Example:
             >>> hits = index.query("a red circle -stripes", k=3)
@@ -295,7 +298,7 @@ class Index:
         terms += [image_term(image) for image in _pictures("images", images)]
         terms += [term for text in avoided for term in text_terms(text, negative=True)]
         terms += [image_term(image, negative=True) for image in _pictures("unlike", unlike)]
-        limits = Limits(k, min_score, min_confidence, unique, similarity, exact, frames)
+        limits = Limits(k, min_score, min_confidence, unique, similarity, exact, frames, sort)
         question = Question(tuple(terms), _filter(filter), limits)
         return self.ask(question, confidence=confidence, where=where, lines=lines)
 
@@ -311,10 +314,11 @@ class Index:
         """For each text, the hits under the question's filter and limits, or the error. All in one snapshot.
 
         `ahead` texts are read and embedded as one batch. Use 1 for an interactive pipe, whose writer may wait for an
-        answer before it sends the next text.
+        answer before it sends the next text. Raises `BadArgument` for limits that make no sense with any text.
         """
-        from clipsearch.search.question import text_terms
+        from clipsearch.search.question import Term, text_terms
 
+        question.limits.check([Term("any text")])
         searcher, remaining = self._search(question.filter), iter(texts)
         while batch := list(islice(remaining, ahead)):
             if ahead > 1:
@@ -429,7 +433,7 @@ class Index:
         if hits is not None:
             images = [hit.photo.image_id for hit in hits]
         else:
-            images = store.images_in(store.select(_filter(filter))).tolist()
+            images = store.images_in(store.select(_filter(filter)), frames=False).tolist()
         return classifier.count(store, images)
 
     def _label_images(

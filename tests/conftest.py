@@ -33,7 +33,7 @@ from clipsearch.images.preprocess import Preprocess
 from clipsearch.indexing.update import Options, update_index
 from clipsearch.models import cache, precision
 from clipsearch.models.model import Model, mini
-from clipsearch.store import schema
+from clipsearch.store import gazetteer, schema
 from clipsearch.store.catalogue import CATALOGUE, Store
 from clipsearch.threads import usable_cores
 
@@ -247,6 +247,15 @@ def drawn_index(drawn: Path, once: Once, tmp_path_factory: pytest.TempPathFactor
     """This worker's copy of an index of the drawn scenes. Read only; copy it to change it."""
     index = once("drawn-index", lambda index: update_index(index, [drawn], Options(model="mini")))
     return shutil.copytree(index, tmp_path_factory.mktemp("drawn-index") / "index")
+
+
+@pytest.fixture(scope="session")
+def places_table(own_home: Path, once: Once) -> Path:
+    """The table of places in this worker's cache, which takes seconds to build."""
+    table = once("places.sqlite", lambda path: gazetteer._fill(path, gazetteer._version()))
+    gazetteer._path().parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(table, gazetteer._path())
+    return table
 
 
 VIT_B_32 = "vit-b-32.safetensors"

@@ -93,7 +93,12 @@ def put(store: Store, root: Root, number: int, row: np.ndarray) -> None:
             rows = [row, *(others / np.linalg.norm(others, axis=1, keepdims=True))]
             frames = [(0.5 + n, frame_hash(content, 0.5 + n), one) for n, one in enumerate(rows)]
             store.images.add_frames(image, metadata(number), frames)
-        elif number % 3:
+        elif number % 5 == 3:
+            parts = np.random.default_rng(number).normal(size=(1 + number % 3, DIM)).astype(np.float32)
+            store.images.add_parts(
+                image, content, metadata(number), parts / np.linalg.norm(parts, axis=1, keepdims=True)
+            )
+        if number % 3 and not is_video_name(path):
             lines = TEXTS[number % len(TEXTS)]
             store.ocr_text.put(image, [Line(text, 0, n / 9, 1, (n + 1) / 9) for n, text in enumerate(lines)])
     sidecar = (

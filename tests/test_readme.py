@@ -99,11 +99,14 @@ def somebody(folder: Path, program: str) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def user(warm_program: str | None, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def user(warm_program: str | None, places_table: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     program = f'"{sys.executable}" -m clipsearch'
     if warm_program is not None:
         program = f'"{sys.executable}" -IS "{warm.__file__}" "{warm_program}"'
-    return somebody(tmp_path_factory.mktemp("user").resolve(), program)
+    folder = tmp_path_factory.mktemp("user").resolve()
+    (folder / ".cache/clipsearch").mkdir(parents=True, mode=0o700)
+    shutil.copy(places_table, folder / ".cache/clipsearch/places.sqlite")
+    return somebody(folder, program)
 
 
 def and_back(command: str, media: Path) -> str:

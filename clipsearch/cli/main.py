@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from clipsearch.cli.app import FOUND, INTERNAL, flush_streams, new_app, report, set_up_streams
+from clipsearch.cli.app import FOUND, INTERNAL, flush_streams, new_app, report, say, set_up_streams
 
 # Each command, and the module that defines it as `app`.
 COMMANDS = {
@@ -136,6 +136,9 @@ def _set_up_process() -> None:
     # torch, open_clip and Pillow write to stderr. Anything that matters is raised.
     warnings.simplefilter("ignore")
     logging.getLogger().addHandler(logging.NullHandler())
+    notes = logging.getLogger("clipsearch")
+    notes.setLevel(logging.INFO)
+    notes.addHandler(_Notes())
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     if not sys.stderr.isatty():
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
@@ -144,6 +147,13 @@ def _set_up_process() -> None:
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     if sys.argv[1:2] == ["serve"]:
         os.environ.setdefault("OMP_NUM_THREADS", "1")  # a scan for one query is not faster with threads
+
+
+class _Notes(logging.Handler):
+    """Prints what the library logs, such as the start of slow work that is done once."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        say(record.getMessage())
 
 
 def _report_from_thread(failure: threading.ExceptHookArgs) -> None:

@@ -40,6 +40,7 @@ from clipsearch.output import records, terminal, text
 from clipsearch.paths import cache_folder, private_folder
 from clipsearch.search.hit import Hit
 from clipsearch.search.question import (
+    BY_SCORE,
     CUT,
     EVERYTHING,
     Filter,
@@ -143,6 +144,15 @@ def query(
         bool,
         typer.Option("--exact", help="Score every embedding (slower).", rich_help_panel=RESULTS),
     ] = False,
+    sort: Annotated[
+        str,
+        typer.Option(
+            metavar="BY",
+            help="date, name, path or size; -date: newest first.",
+            show_default=False,
+            rich_help_panel=RESULTS,
+        ),
+    ] = BY_SCORE,
     format: FormatOption = None,
     null: NullOption = False,
     preview: Annotated[
@@ -167,7 +177,7 @@ def query(
         typer.Option("--where", help="Locate the match, in JSON and --html.", rich_help_panel=OUTPUT),
     ] = False,
     numbered: Annotated[
-        bool, typer.Option("--numbered", help="Prefix the names in DIR with the rank.", rich_help_panel=OUTPUT)
+        bool, typer.Option("--numbered", help="Number the names in DIR in order.", rich_help_panel=OUTPUT)
     ] = False,
     index: IndexOption = None,
     debug: DebugOption = False,
@@ -176,7 +186,11 @@ def query(
 
     Several texts and images are added up. "2:golden retriever" doubles the weight of a text, -people steers away from
     one, and the path of an image works like --image. Without texts and images, the newest photos come first. Repeat a
-    filter to match any of its values; --keyword, --size, --after and --before must all match.
+    filter to match any of its values; --keyword, --size, --after, --before and --not-under must all match. "beach OR
+    sea" means either, in --keyword, --name, --reads and --camera.
+
+    --sort orders the -k best matches; the rank is still that by score. Without texts and images it chooses the first -k
+    photos in that order: --sort -size lists the largest. -date is newest first.
 
     The default --format is table on a terminal and paths in a pipe. --batch, --image and --files-from take - for stdin.
 
@@ -191,6 +205,7 @@ def query(
       find ~/Pictures -mtime -7 | clipsearch query "a cat" --files-from -
       clipsearch query --near 48.85,2.35,5 -k 100 --html paris.html
       clipsearch query "@grandma on a beach" --unique --preview
+      clipsearch query sunset --not-under ~/Pictures/2023 --sort -date
       clipsearch query --reads "boarding pass" -f jsonl | jq '.lines[].text'
 
     Exit status: 0 found something, 1 found nothing, 2 error.
@@ -207,7 +222,7 @@ def query(
     question = Question(
         _terms(texts or (), image or (), not_ or (), unlike or ()),
         filter,
-        Limits(k, min_score, _min_confidence(cut, min_confidence), unique, similarity, exact, frames),
+        Limits(k, min_score, _min_confidence(cut, min_confidence), unique, similarity, exact, frames, sort),
     )
     with open_index(index) as opened:
         if batch:
@@ -217,12 +232,13 @@ def query(
             hits = _found(opened, question, cut=cut, confidence=detailed, where=where_, lines=detailed)
             found, failed = bool(hits), False
             _collect(hits, collected)
-            _show(hits, shown, text.question_title(question), text.filter_title(filter))
+            _show(hits, shown, text.question_title(question), text.question_subtitle(question))
         warn_left_out(opened.left_out)
     if failed:
         raise typer.Exit(FAILED)
     if not found:
-        if sys.stdout.isatty() and filter == EVERYTHING and question.limits == Limits(k, exact=exact, frames=frames):
+        unlimited = Limits(k, exact=exact, frames=frames, sort=sort)
+        if sys.stdout.isatty() and filter == EVERYTHING and question.limits == unlimited:
             say("nothing found; are the folders online? Run: clipsearch status")
         elif sys.stdout.isatty():
             say("nothing found")

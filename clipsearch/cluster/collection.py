@@ -33,6 +33,7 @@ from clipsearch.store.conditions import Circle, box_of, kilometres
 from clipsearch.store.drives import Away, Offline, Presence, why_unreachable
 from clipsearch.store.filters import EVERYTHING as ALL_PHOTOS
 from clipsearch.store.filters import Filter
+from clipsearch.store.order import Order
 from clipsearch.store.photo import Line, Photo, Root, RootCounts, local_time
 from clipsearch.store.searchable import Searchable, Summary
 from clipsearch.store.searched import SearchedFolder, searched_folders
@@ -129,14 +130,14 @@ class PublishedIndex(Searchable):
         return self._first(all_of([f"root == {root.id}", f"path == {quoted(escaped(path))}", PHOTOS]))
 
     def find_image(self, content: bytes) -> int | None:
-        return self._first(f"content == {quoted(content.hex())}")
+        return self._first(f"content == {quoted(content.hex())} and ({PHOTOS} or time is not null)")
 
     # -------------------------------------------------------------------------------- selections
 
     def select(self, where: Filter = ALL_PHOTOS) -> Selection:
         self._check_text(where, self._record.reads)
         roots = self.roots()
-        searched, offline = searched_folders(self, roots, where.under)
+        searched, offline = searched_folders(self, roots, where.under, where.not_under)
         chosen = [expression(one, self._near) for one in where.conditions()]
         everywhere = searched == [SearchedFolder(root) for root in roots]
         if not everywhere:
@@ -188,8 +189,9 @@ class PublishedIndex(Searchable):
             for row in self._all(all_of([f"root == {root}", is_in("path", paths), PHOTOS]), ["photo", "path"])
         }
 
-    def images_in(self, chosen: Selection) -> Ids:
-        return np.unique(np.fromiter((row["image"] for row in self._all(chosen.holds.sql, ["image"])), np.int64))
+    def images_in(self, chosen: Selection, *, frames: bool = True) -> Ids:
+        holds = chosen.holds.sql if frames else all_of([chosen.holds.sql, PHOTOS])
+        return np.unique(np.fromiter((row["image"] for row in self._all(holds, ["image"])), np.int64))
 
     # -------------------------------------------------------------------------------- photos
 
@@ -219,15 +221,13 @@ class PublishedIndex(Searchable):
             for row in self._all(all_of([is_in("image", part), PHOTOS]), ["image"])
         )
 
-    def newest(self, chosen: Selection, count: int) -> list[Photo]:
-        best: list[tuple[Photo, tuple[Any, ...]]] = []
+    def first(self, chosen: Selection, order: Order, count: int) -> list[Photo]:
+        best: list[Photo] = []
         for row in self._all(all_of([chosen.holds.sql, PHOTOS]), OF_PHOTO):
-            photo = self._photo(row)
-            later = (0, 0) if photo.metadata.taken else (1, -photo.mtime_ns)
-            best.append((photo, (*later, row["root"], unescaped(row["path"]))))
+            best.append(self._photo(row))
             if len(best) >= 4 * count + _AT_ONCE:
-                best = _newest(best)[:count]
-        return [photo for photo, _ in _newest(best)[:count]]
+                best = order.sorted(best, lambda photo: photo)[:count]
+        return order.sorted(best, lambda photo: photo)[:count]
 
     def months(self, chosen: Selection) -> dict[str, int]:
         counted = Counter(
@@ -237,7 +237,10 @@ class PublishedIndex(Searchable):
         return dict(sorted(counted.items()))
 
     def cameras(self) -> list[str]:
-        of_image = {row["image"]: row["camera"] for row in self._all("camera is not null", ["image", "camera"])}
+        of_image = {
+            row["image"]: row["camera"]
+            for row in self._all(all_of(["camera is not null", PHOTOS]), ["image", "camera"])
+        }
         counted = Counter(of_image.values())
         return sorted(counted, key=lambda camera: (-counted[camera], camera))
 
@@ -251,7 +254,7 @@ class PublishedIndex(Searchable):
         rows = (
             row
             for part in parts(ids)
-            for row in self._all(all_of([is_in("image", part), "lines is not null", PHOTOS]), ["image", "lines"])
+            for row in self._all(all_of([is_in("image", part), "lines is not null"]), ["image", "lines"])
         )
         return {row["image"]: lines for row in rows if (lines := lines_of(row))}
 
@@ -346,8 +349,3 @@ def _places(file: bytes, roots: list[Root]) -> Iterator[tuple[int, str]]:
             below = relative_to(path, root.path)
             if below is not None:
                 yield root.id, escaped(below)
-
-
-def _newest(photos: list[tuple[Photo, tuple[Any, ...]]]) -> list[tuple[Photo, tuple[Any, ...]]]:
-    in_order = sorted(photos, key=lambda one: one[1])
-    return sorted(in_order, key=lambda one: one[0].date, reverse=True)

@@ -19,10 +19,10 @@ from clipsearch.store.conditions import (
     HasText,
     IsMissing,
     Near,
+    fold,
     fold_line,
 )
 from clipsearch.store.filters import lower_ascii
-from clipsearch.store.ocr_text import fold
 from clipsearch.store.searched import SearchedFolder
 from clipsearch.store.selection import nanoseconds
 
@@ -85,13 +85,17 @@ def any_of(expressions: Iterable[str]) -> str:
 
 def lies_in(folders: Iterable[SearchedFolder]) -> str:
     """The photos in folders."""
-    return any_of(_below(folder.root.id, escaped(folder.below)) for folder in folders)
+    return any_of(map(_lies_in, folders))
 
 
-def _below(root: int, folder: str) -> str:
-    if not folder:
-        return f"root == {root}"
-    return f"root == {root} and path >= {quoted(folder + '/')} and path < {quoted(folder + '0')}"  # "0" follows "/"
+def _lies_in(folder: SearchedFolder) -> str:
+    below = [_below(folder.below)] if folder.below else []
+    return all_of([f"root == {folder.root.id}", *below, *(f"not ({_below(other)})" for other in folder.excluded)])
+
+
+def _below(folder: bytes) -> str:
+    name = escaped(folder)
+    return f"path >= {quoted(name + '/')} and path < {quoted(name + '0')}"  # "0" follows "/"
 
 
 def is_in(field: str, values: Sequence[object]) -> str:

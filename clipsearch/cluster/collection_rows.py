@@ -1,7 +1,7 @@
 """A photo as rows of a collection, and back: the one place that knows the fields.
 
-A photo has one row, a video one for each frame. Each row has the fields of `Photo` and `Metadata`, and what filters
-compare.
+A photo has one row, a video one for each frame, a panorama one for each part. Each row has the fields of `Photo` and
+`Metadata`, and what filters compare.
 """
 
 from __future__ import annotations

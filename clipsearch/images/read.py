@@ -176,6 +176,6 @@ def video_hash(path: bytes) -> bytes:
         raise ImageUnusable(reason(error)) from None
 
 
-def frame_hash(video: bytes, seconds: float) -> bytes:
-    """The content hash of a video's frame, from the video's hash and the frame's time."""
-    return content_hash_from(hashlib.sha256(video + struct.pack("<d", seconds)).digest())
+def frame_hash(file: bytes, place: float) -> bytes:
+    """The content hash of a video's frame, from the video's hash and the time; of a photo's part, from its number."""
+    return content_hash_from(hashlib.sha256(file + struct.pack("<d", place)).digest())

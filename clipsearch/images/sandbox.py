@@ -47,10 +47,10 @@ Message = tuple[dict[str, Any], bytes]
 
 
 class Prepared(NamedTuple):
-    """A model's input (height, width, 3) uint8, the file's metadata, and the seconds that each stage took.
+    """A model's inputs (n, height, width, 3) uint8, the file's metadata, and the seconds that each stage took.
 
-    `hash` is the perceptual hash of the whole picture. For a video, `pixels` are frames (n, height, width, 3) at the
-    `times` in seconds, and `hash` is that of the first frame.
+    The first input is the whole picture, and `hash` its perceptual hash; others are parts of a panorama. For a video,
+    the inputs are frames at the `times` in seconds, and `hash` is that of the first frame.
     """
 
     pixels: Pixels

@@ -48,12 +48,12 @@ def answer(request: Mapping[str, Any], data: bytes, settings: Preprocess) -> Mes
 
 def _model_input(data: bytes, settings: Preprocess) -> Message:
     from clipsearch.images.likeness import perceptual_hash
-    from clipsearch.images.preprocess import decode_for, model_input
+    from clipsearch.images.preprocess import decode_for, model_inputs
 
     began = time.perf_counter()
     decoded = decode_for(data, settings)
     between = time.perf_counter()
-    pixels = model_input(decoded, settings)
+    pixels = model_inputs(decoded, settings)
     facts = {"metadata": decoded.metadata, "hash": perceptual_hash(decoded.image)}
     seconds = {"decode": between - began, "resize": time.perf_counter() - between}
     return {"size": pixels.shape, **facts, "seconds": seconds}, pixels.tobytes()

@@ -18,8 +18,9 @@ from clipsearch.images.sandbox import Decoders
 class Contents(NamedTuple):
     """A file's content hash and, if it had to be decoded, its pixels and metadata; or an error.
 
-    `pixels` (n, height, width, 3) are one image, or the frames of a video at `times`, in seconds. `hash` is the
-    perceptual hash. `unread`: the disk failed, rather than the decoder. `seconds` has the time of each stage.
+    `pixels` (n, height, width, 3) are a photo and the parts of a panorama, or the frames of a video at `times`, in
+    seconds. `hash` is the perceptual hash. `unread`: the disk failed, rather than the decoder. `seconds` has the time
+    of each stage.
     """
 
     content: bytes = b""
@@ -49,7 +50,7 @@ def read_file(path: bytes, is_indexed: Callable[[bytes], bool], decoders: Decode
         return Contents(error=str(error), unread=is_video and not _is_readable(path, content))
     return Contents(
         content,
-        found.pixels if is_video else found.pixels[None],
+        found.pixels,
         found.metadata,
         seconds={**seconds, **found.seconds},
         times=found.times,

@@ -269,13 +269,15 @@ class Run:
         self._put(item, image_id, None, sidecars.facts, others)
 
     def _add(self, contents: Contents, metadata: Metadata, rows: Array) -> int:
-        """Add an image, or the frames of a video; the frame closest to their mean represents the video."""
-        best = int((rows @ rows.mean(0)).argmax())
+        """Add a photo and its parts, or the frames of a video; the frame closest to their mean represents the video."""
+        best = int((rows @ rows.mean(0)).argmax()) if contents.times else 0
         image_id = self._store.images.add(contents.content, metadata, rows[best], contents.hash)
         if contents.times:
             order = [best, *(n for n in range(len(rows)) if n != best)]
             frames = ((contents.times[n], frame_hash(contents.content, contents.times[n]), rows[n]) for n in order)
             self._store.images.add_frames(image_id, metadata, frames)
+        elif len(rows) > 1:
+            self._store.images.add_parts(image_id, contents.content, metadata, rows[1:])
         return image_id
 
     def _store_failure(self, item: _Pending, error: str, unread: bool) -> None:

@@ -24,15 +24,15 @@ def collect(hits: Sequence[Hit], folder: Path, *, link: bool, numbered: bool) ->
     """Copy the photos of hits, with their times, or link to them; returns the new paths in the order of the hits.
 
     Creates the folder. A photo that is already there under its name is not copied again; if another file has its name,
-    it becomes `name-2.jpg`. With `numbered`, names start with the rank: `007-name.jpg`. Raises `ClipsearchError` at the
+    it becomes `name-2.jpg`. With `numbered`, names start with a number: `007-name.jpg`. Raises `ClipsearchError` at the
     first photo that cannot be copied; those before it stay.
     """
     _make(folder)
     limit = _name_limit(folder)
-    digits = max([3, *(len(str(hit.rank)) for hit in hits)])  # at least 3: a second search reuses the names
+    digits = max(3, len(str(len(hits))))  # at least 3: a second search reuses the names
     collected = []
-    for hit in hits:
-        number = f"{hit.rank:0{digits}d}-" if numbered else ""
+    for place, hit in enumerate(hits, 1):
+        number = f"{place:0{digits}d}-" if numbered else ""
         try:
             collected.append(_collect(str(hit.path), folder, number, limit, link=link))
         except OSError as error:

@@ -83,6 +83,7 @@ def photo_fields(photo: Photo) -> dict[str, Any]:
         "camera": of.camera,
         "latitude": of.latitude,
         "longitude": of.longitude,
+        "place": None if (place := photo.place) is None else place._asdict(),
         "location": of.location,
         "keywords": list(photo.keywords),
         "people": list(photo.people),

@@ -83,6 +83,7 @@ class Card(NamedTuple):
     name: str
     taken: str | None
     camera: str | None
+    place: str | None
     size: str
     others: Sequence[Others]
     changed: str | None = None
@@ -229,7 +230,7 @@ def _card_of_copy(copy: Copy, number: int) -> Card:
 
 
 def _card(photo: Photo, head: str, name: str, facts: Sequence[str], others: Sequence[Others]) -> Card:
-    of = photo.metadata
+    of, place = photo.metadata, photo.place
     return Card(
         head=head,
         facts=facts,
@@ -237,6 +238,7 @@ def _card(photo: Photo, head: str, name: str, facts: Sequence[str], others: Sequ
         name=f"{name}: {printable(os.path.basename(photo.file))}",
         taken=printable(of.taken) if of.taken else None,
         camera=printable(of.camera) if of.camera else None,
+        place=printable(place.title) if place else None,
         size=f"{of.width} \N{MULTIPLICATION SIGN} {of.height}",
         others=[other for other in others if other.paths],
     )

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from clipsearch.search.where import Found
 
 
+_WIDE = 80  # columns that have room for a place beside a path
+
+
 class _Row(NamedTuple):
     """Words with their styles, then a path shortened to fit, then a suffix."""
 
@@ -31,20 +34,23 @@ class _Row(NamedTuple):
 
 
 def hits(found: Iterable[Hit], width: int, *, colour: bool = True) -> bytes:
-    """Rank, score (or date, without a query), confidence if known, path, and number of grouped photos."""
+    """Rank, score (or date, without a query), confidence if known, path, number of grouped photos, and the place."""
     found = list(found)
     margin = max((len(str(hit.rank)) for hit in found), default=0)
-    return _table((_hit_row(hit, margin) for hit in found), width, colour=colour)
+    wide = width >= _WIDE
+    return _table((_hit_row(hit, margin, wide=wide) for hit in found), width, colour=colour)
 
 
-def _hit_row(hit: Hit, margin: int) -> _Row:
+def _hit_row(hit: Hit, margin: int, *, wide: bool) -> _Row:
     score = hit.photo.date[:10] if hit.score is None else f"{hit.score:.3f}"
     words = [(f"{hit.rank:>{margin}}", "dim"), (f"  {score}", "green")]
     if hit.confidence is not None:
         words.append((f"  {100 * hit.confidence:3.0f}%", "cyan"))
     suffix = "" if hit.photo.time is None else f"  {clock(hit.photo.time)}"
     count = len(hit.similar) + len(hit.same_file)
-    return _Row(words, hit.photo.file, suffix + (f"  +{count}" if count else ""))
+    suffix += f"  +{count}" if count else ""
+    place = hit.photo.place if wide else None
+    return _Row(words, hit.photo.file, suffix + (f"  {printable(place.title)}" if place else ""))
 
 
 def labels(found: Iterable[Labelled], width: int, *, colour: bool) -> Iterator[bytes]:
@@ -123,7 +129,7 @@ def _table(rows: Iterable[_Row], width: int, *, colour: bool) -> bytes:
                 line.append(word, style)
             if path is not None:
                 line.append("  ")
-                room = width - cell_len(line.plain) - len(suffix)
+                room = width - cell_len(line.plain) - cell_len(suffix)
                 folder, slash, name = _shorten(printable(from_home(path)), room).rpartition("/")
                 link = f"link {Path(os.fsdecode(os.path.abspath(path))).as_uri()}" if colour else ""
                 line.append(folder + slash, f"dim {link}")

@@ -79,7 +79,7 @@ def summary(done: Report) -> Iterator[str]:
         parts.append(f"{len(done.skipped):,} skipped")
     line = f"{', '.join(parts)} in {done.seconds:.1f} s"
     if done.embedded:
-        line += f"; embedded {photos(done.embedded)} with {done.model}, {done.images_per_second:.0f} images/s"
+        line += f"; embedded {counted(done.embedded, 'image')} with {done.model}, {done.images_per_second:.0f} images/s"
     yield line
     if done.read:
         yield f"OCR: {photos(done.read)}, {done.with_text:,} with text"
@@ -165,7 +165,7 @@ def repairs(sound: Verified) -> list[str]:
     """One sentence per kind of repair."""
     sentences = {  # a counted noun, and what was repaired
         "SETTING": ("setting", "{} of the index had a damaged value; restored"),
-        "FRAME": ("video frame", "{} had a damaged record; to embed its video again, run: clipsearch index"),
+        "FRAME": ("frame", "{} of a video or panorama had a damaged record; to embed it again, run: clipsearch index"),
         "DRIVE": ("drive", "{} had a damaged record; to record it again, run: clipsearch index"),
         "NAME": ("file", "{} had a damaged name"),
         "NO_FOLDER": ("file", "{} belonged to no indexed folder"),
@@ -230,6 +230,13 @@ def filter_title(where: Filter) -> str:
     return ", ".join(said)
 
 
+def question_subtitle(question: Question) -> str:
+    """The filters and the order of a question."""
+    order = question.limits.order
+    by = "" if order is None else f"by {order.field}" + ", descending" * order.descending
+    return ", ".join(filter(None, (filter_title(question.filter), by)))
+
+
 def _folder_title(folder: str) -> str:
     return printable(from_home(os.path.abspath(os.fsencode(folder))))
 
@@ -240,7 +247,11 @@ def _size_title(size: Size) -> str:
     return f"at least {amount(size.least)}" if size.least is not None else f"at most {amount(size.most or 0)}"
 
 
-_SHOWN: dict[str, Callable[[Any], str]] = {"under": _folder_title, "size": _size_title}  # in this module's units
+_SHOWN: dict[str, Callable[[Any], str]] = {  # in this module's units
+    "under": _folder_title,
+    "not_under": _folder_title,
+    "size": _size_title,
+}
 
 
 # ------------------------------------------------------------------------------------------ words

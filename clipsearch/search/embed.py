@@ -236,7 +236,8 @@ def _unusable(name: str, error: ImageUnusable) -> BadRequest:
 def _decoded(data: bytes, name: str, how: Preprocess, decoders: Decoders | None) -> Pixels:
     try:
         if decoders:
-            return decoders.decode(data).pixels
+            whole: Pixels = decoders.decode(data).pixels[0]
+            return whole
         from clipsearch.images.preprocess import decode_for, model_input
 
         return model_input(decode_for(data, how), how)

@@ -35,7 +35,7 @@ class Recall:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """Both directions, and the data: `captions` and `photos` given, `among` all images; `missing` are not indexed."""
+    """Both directions, and the data: `captions` and `photos` given, `among` all photos; `missing` are not indexed."""
 
     model: str
     captions: int
@@ -49,10 +49,10 @@ class Evaluation:
 def evaluate(store: Store, pairs: Iterable[tuple[bytes, str]]) -> Evaluation:
     """Search for photos by their captions, and for captions by their photos; `pairs` are (path, caption).
 
-    Text to image: each distinct caption is a query against all images of the index, and every photo that has it is a
-    right answer. Image to text: each photo is a query against the distinct captions. Identical photos count once,
-    deleted ones like any other. Raises `IndexEmpty`, `BadRequest` if none of the photos is indexed, and what loading
-    the model raises.
+    Text to image: each distinct caption is a query against all photos of the index, and every photo that has it is a
+    right answer. Image to text: each photo is a query against the distinct captions. A photo is represented by its
+    whole, not by its parts. Identical photos count once, deleted ones like any other. Raises `IndexEmpty`, `BadRequest`
+    if none of the photos is indexed, and what loading the model raises.
     """
     store.require_photos()
     roots = store.roots()
@@ -76,14 +76,19 @@ def evaluate(store: Store, pairs: Iterable[tuple[bytes, str]]) -> Evaluation:
     ids, photo_of = np.unique(id_of, return_inverse=True)
     images = store.unit_rows_of(ids.tolist())
     right = np.einsum("nd,nd->n", texts[caption_of], images[photo_of])
-    every_image = ((ids, unit_rows(rows)) for ids, rows in store.images.embeddings(block=_BLOCK))
+    beside = store.images.beside()
+    every_image = (
+        (ids[stands], unit_rows(rows[stands]))
+        for ids, rows in store.images.embeddings(block=_BLOCK)
+        for stands in [~np.isin(ids, beside)]
+    )
     starts = range(0, len(texts), _BLOCK)
     every_text = ((np.arange(n, min(n + _BLOCK, len(texts))), texts[n : n + _BLOCK]) for n in starts)
     return Evaluation(
         embedder.model.name,
         len(texts),
         len(images),
-        store.images.count(),
+        store.images.count_distinct(),
         list(missing),
         Recall.of(ranks(texts, every_image, caption_of, id_of, right)),
         Recall.of(ranks(images, every_text, photo_of, caption_of, right)),

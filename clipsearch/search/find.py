@@ -17,6 +17,7 @@ from clipsearch.search.files_on_disk import FilesOnDisk
 from clipsearch.search.hit import Hit
 from clipsearch.search.question import CONCEPT, DEFAULT_LIMITS, PHOTO, TEXT, Limits, Term
 from clipsearch.store.filters import EVERYTHING, Filter
+from clipsearch.store.order import NEWEST, Order
 from clipsearch.store.photo import Photo
 from clipsearch.store.searchable import Searchable
 
@@ -58,11 +59,12 @@ class Searcher:
         return LeftOut(offline, self.selection.missing, dict(self.files.unreadable), list(self.files.modified))
 
     def query(self, terms: Sequence[Term] = (), limits: Limits = DEFAULT_LIMITS) -> list[Hit]:
-        """At most `limits.k` hits, best first; without terms, newest first.
+        """At most `limits.k` hits, best first; without terms, newest first. `limits.sort` names another order.
 
         Files deleted since they were indexed are left out. Raises `BadRequest`, and the errors of encoding.
         """
         limits.check(terms)
+        order = limits.order
         drops_hits = limits.min_confidence is not None or limits.unique
         group = self._grouping(limits)
         hits: list[Hit] = []
@@ -72,9 +74,13 @@ class Searcher:
             good = self._good(batch, terms, limits)
             accepted += good
             hits = group(accepted)
-            if len(hits) >= limits.k or not good:
+            count = len(hits) if terms or order is None else _settled(hits, accepted, order)
+            if count >= limits.k or not good:
                 break
-        return [hit._replace(rank=rank) for rank, hit in enumerate(hits[: limits.k], 1)]
+        if not terms and order is not None:
+            hits = sort_hits(hits, order)
+        hits = [hit._replace(rank=rank) for rank, hit in enumerate(hits[: limits.k], 1)]
+        return hits if order is None else sort_hits(hits, order)
 
     def _grouping(self, limits: Limits) -> Callable[[list[Hit]], list[Hit]]:
         """The function that groups copies if `limits.unique` is set, else returns hits as they are."""
@@ -170,7 +176,7 @@ class Searcher:
         """All photos, best first, in batches; each is three times as large as all before it together."""
         if terms:
             self.store.read_ahead()  # read the embeddings from disk while the model loads
-        find = self._newest if not terms else self._nearest(self.embed(terms), limits)
+        find = self._nearest(self.embed(terms), limits) if terms else self._first(limits.order or NEWEST)
         seen, wanted = 0, first
         while True:
             hits, found = find(seen, wanted)
@@ -182,7 +188,7 @@ class Searcher:
 
     def _nearest(self, embedding: Array, limits: Limits) -> Callable[[int, int], tuple[list[Hit], int]]:
         seen: set[int] = set()
-        videos: set[bytes] = set()
+        found: set[tuple[bytes, float | None]] = set()
 
         def find(_: int, wanted: int) -> tuple[list[Hit], int]:
             ids, scores = self.store.nearest(embedding, wanted, self.selection, exact=limits.exact)
@@ -190,25 +196,38 @@ class Searcher:
             score_of = dict(zip(ids.tolist(), scores.clip(-1, 1).tolist(), strict=True))
             photos = self.files.existing(self.store.photos_of(score_of.keys() - seen, self.selection))
             seen.update(score_of)
-            hits = [Hit(0, score_of[photo.image_id], photo) for photo in photos]
+            hits = [Hit(0, score_of[photo.image_id], photo, image_id=photo.image_id) for photo in photos]
             hits.sort(key=lambda hit: (-(hit.score or 0.0), hit.photo.file))
-            return hits if limits.frames else list(_best_frames(hits, videos)), len(ids)
+            return list(_best(hits, found, frames=limits.frames)), len(ids)
 
         return find
 
-    def _newest(self, seen: int, wanted: int) -> tuple[list[Hit], int]:
-        photos = self.store.newest(self.selection, wanted)
-        return [Hit(0, None, photo) for photo in self.files.existing(photos[seen:])], len(photos)
+    def _first(self, order: Order) -> Callable[[int, int], tuple[list[Hit], int]]:
+        def find(seen: int, wanted: int) -> tuple[list[Hit], int]:
+            photos = self.store.first(self.selection, order, wanted)
+            return [Hit(0, None, photo) for photo in self.files.existing(photos[seen:])], len(photos)
+
+        return find
 
     def _rows(self, hits: Iterable[Hit]) -> Array:
-        return self.store.unit_rows_of([hit.photo.image_id for hit in hits])
+        return self.store.unit_rows_of([hit.image_id or hit.photo.image_id for hit in hits])
 
 
-def _best_frames(hits: Iterable[Hit], seen: set[bytes]) -> Iterator[Hit]:
-    """Keep the first hit of each video. `seen` has the videos of earlier batches."""
+def sort_hits(hits: Iterable[Hit], order: Order) -> list[Hit]:
+    """Hits in another order than by rank."""
+    return order.sorted(hits, lambda hit: hit.photo)
+
+
+def _settled(hits: Sequence[Hit], accepted: Sequence[Hit], order: Order) -> int:
+    """How many hits no later batch can precede: a best copy may come after the copy that was found first."""
+    last = accepted[-1]._replace(rank=-1)
+    return sort_hits([*hits, last], order).index(last)
+
+
+def _best(hits: Iterable[Hit], seen: set[tuple[bytes, float | None]], *, frames: bool) -> Iterator[Hit]:
+    """Keep the first hit of each file or, with `frames`, of each frame. `seen` has those of earlier batches."""
     for hit in hits:
-        if not hit.photo.is_video:
-            yield hit
-        elif hit.photo.file not in seen:
-            seen.add(hit.photo.file)
+        key = hit.photo.file, hit.photo.time if frames else None
+        if key not in seen:
+            seen.add(key)
             yield hit

@@ -47,7 +47,8 @@ class Hit(NamedTuple):
     `score` is the cosine between the photo and the query, -1 to 1, or None without terms. `confidence` is the
     probability, 0 to 1, that the photo shows the texts of the query. `similar` has the photos that `unique` grouped
     with this one, `same_file` the other paths of its file. `where` is the part that matches, `lines` the matching OCR
-    lines. `confidence`, `where` and `lines` are None unless requested.
+    lines. `confidence`, `where` and `lines` are None unless requested. `image_id` is the image that has the score, such
+    as a part of a panorama.
     """
 
     rank: int
@@ -58,6 +59,7 @@ class Hit(NamedTuple):
     same_file: tuple[bytes, ...] = ()
     where: Where | None = None
     lines: tuple[Line, ...] | None = None
+    image_id: int | None = None
 
     @property
     def path(self) -> Path:

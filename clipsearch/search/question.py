@@ -14,14 +14,17 @@ from typing import Any, NamedTuple
 from clipsearch.errors import BadArgument, BadRequest
 from clipsearch.images.kinds import kind_of
 from clipsearch.store.filters import EVERYTHING, FILTERS, OPTIONS, Filter, several
+from clipsearch.store.order import BY_SCORE, Order, parse_order
 
 __all__ = [  # includes the filters, as `cli` and `web` must not import the store
+    "BY_SCORE",
     "CUT",
     "EVERYTHING",
     "FILTERS",
     "OPTIONS",
     "Filter",
     "Limits",
+    "Order",
     "Question",
     "Term",
     "image_term",
@@ -73,12 +76,13 @@ _RANGES = (("min_score", -1, "a cosine"), ("min_confidence", 0, "a probability")
 
 
 class Limits(NamedTuple):
-    """How many hits to return, and how good they must be.
+    """How many hits to return, how good they must be, and in what order.
 
     `min_score` is a cosine, -1 to 1; `min_confidence` a probability, 0 to 1. `unique` groups copies and returns the
     best file; with `similarity`, a cosine, it also groups photos whose embeddings are at least that close. `frames`
     returns several frames of a video, not only the best. `exact` scores every embedding of a large index; otherwise
-    4-bit codes preselect candidates.
+    4-bit codes preselect candidates. `sort` is `score`, `date`, `name`, `path` or `size`, or such as `-date` for the
+    reverse. It orders the k best hits; without terms, it decides which photos are the first k.
     """
 
     k: int = 10
@@ -88,11 +92,18 @@ class Limits(NamedTuple):
     similarity: float | None = None
     exact: bool = False
     frames: bool = False
+    sort: str = BY_SCORE
+
+    @property
+    def order(self) -> Order | None:
+        """The order other than by score. Raises `BadArgument`."""
+        return parse_order(self.sort)
 
     def check(self, terms: Sequence[Term]) -> None:
         """Raise `BadArgument` if a value is out of range, or needs other terms."""
         if isinstance(self.k, bool) or not isinstance(self.k, int) or self.k < 1:
             raise BadArgument("k", f"must be a whole number of at least 1, not {self.k!r}")
+        parse_order(self.sort)
         for name, least, what in _RANGES:
             value = getattr(self, name)
             is_number = isinstance(value, int | float) and not isinstance(value, bool)
@@ -110,7 +121,7 @@ DEFAULT_LIMITS = Limits()
 
 
 class Question(NamedTuple):
-    """A search: terms, filter and limits. Without terms, it asks for the newest photos that pass the filter."""
+    """A search: terms, filter and limits. Without terms or another order, it asks for the newest photos."""
 
     terms: tuple[Term, ...] = ()
     filter: Filter = EVERYTHING
@@ -146,6 +157,7 @@ class Question(NamedTuple):
             options += [] if value is None else option(name, f"{value:g}")
         for name, is_set in (("--unique", limits.unique), ("--frames", limits.frames), ("--exact", limits.exact)):
             options += [name] * is_set
+        options += [] if limits.order is None else option("--sort", limits.sort)
         return texts, [*options, "-k", str(limits.k)]
 
 
@@ -231,7 +243,7 @@ def _names_an_image(text: str) -> bool:
 
 
 def parse(pairs: Iterable[tuple[str, str]]) -> Question:
-    """Parse the parameters of a URL: `text`, `not`, `like`, `unlike`, the filters, `cut` and `unique`.
+    """Parse the parameters of a URL: `text`, `not`, `like`, `unlike`, the filters, `cut`, `unique` and `sort`.
 
     Images are given by the ids of photos. Other parameters are ignored. Raises `BadRequest`.
     """
@@ -250,7 +262,9 @@ def parse(pairs: Iterable[tuple[str, str]]) -> Question:
         raise BadRequest(f"a query can have at most {_MAX_TERMS} terms")
     filter = Filter.parse((name, value) for name, value in pairs if name in OPTIONS)
     values = dict(pairs)
-    question = Question(tuple(terms), filter, Limits(unique=values.get("unique") == "1"))
+    limits = Limits(unique=values.get("unique") == "1", sort=values.get("sort", BY_SCORE))
+    parse_order(limits.sort)
+    question = Question(tuple(terms), filter, limits)
     if not question.asks_for_text:
         return question
     return question._replace(limits=question.limits._replace(min_confidence=_min_confidence(values.get("cut", ""))))

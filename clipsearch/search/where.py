@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipsearch.arrays import Array, Pixels
-from clipsearch.images.preprocess import Box, visible_part
+from clipsearch.images.preprocess import Box, parts_of, visible_part
 from clipsearch.images.sandbox import Decoders
 from clipsearch.search.embed import Embedder
 from clipsearch.search.hit import Where, hottest
@@ -41,13 +41,13 @@ class Found(NamedTuple):
 class View:
     """A photo with its parts embedded, for any number of queries."""
 
-    def __init__(self, embedder: Embedder, pixels: Pixels, width: int, height: int) -> None:
-        """`pixels` is the input that `embedder.for_parts` makes of a photo of `width` x `height`.
+    def __init__(self, embedder: Embedder, pixels: Pixels, width: int, height: int, shown: Box | None = None) -> None:
+        """`pixels` is the input that `embedder.for_parts` makes of a photo of `width` x `height`, or of a part `shown`.
 
         Raises `BadRequest` if the model cannot embed parts.
         """
         self._embedder, self._pixels = embedder, pixels
-        self._shown = visible_part(embedder.for_parts, width, height)
+        self._shown = shown or visible_part(embedder.for_parts, width, height)
         parts = embedder.parts(pixels)
         self._embeddings = parts.embeddings
         rows, columns = (max(1, round(CELLS * side / max(width, height))) for side in (height, width))
@@ -78,10 +78,21 @@ class Finder:
         self._decoders.close()
 
     def where(self, about: str | Array, data: bytes) -> tuple[Where, Metadata]:
-        """Where a text or unit row (dim,) is in an image file; and the metadata of that. Raises `ImageUnusable`."""
+        """Where a text or unit row (dim,) is in an image file; and the metadata of that. Raises `ImageUnusable`.
+
+        Of a panorama, only the whole or the part that matches best is looked at.
+        """
         prepared = self._decoders.decode(data)
         of = prepared.metadata
-        return View(self._embedder, prepared.pixels, of.width, of.height).where(about), of
+        row = self._embedder.texts([about])[0] if isinstance(about, str) else about
+        places = [None, *parts_of(self._embedder.for_parts, of.width, of.height)]
+        best = 0 if len(places) == 1 else int(np.argmax([self._score(one, row) for one in prepared.pixels]))
+        return View(self._embedder, prepared.pixels[best], of.width, of.height, places[best]).where(row), of
+
+    def _score(self, pixels: Pixels, row: Array) -> float:
+        everything = Box(0, 0, 1, 1)
+        cut = _cut(pixels, everything, everything, self._embedder.model.preprocess.size)
+        return float(self._embedder.prepared(cut) @ row)
 
 
 def _weights(cells: int, start: float, end: float, middles: Array) -> Array:

@@ -28,6 +28,7 @@ from clipsearch.store.filters import EVERYTHING, Filter
 from clipsearch.store.folders import Folders
 from clipsearch.store.images import Images
 from clipsearch.store.ocr_text import OcrText
+from clipsearch.store.order import Order
 from clipsearch.store.photo import SEGMENT_FILE, Known, Line, Photo, Root, RootCounts, Segment
 from clipsearch.store.photos import Photos
 from clipsearch.store.searchable import Searchable, Summary
@@ -231,8 +232,8 @@ class Store(Searchable):
         self._check_text(where, self.ocr_text.enabled())
         return select(self, self.database, self.images, where)
 
-    def images_in(self, chosen: Selection) -> Ids:
-        return self.photos.images_in(chosen)
+    def images_in(self, chosen: Selection, *, frames: bool = True) -> Ids:
+        return self.photos.images_in(chosen, frames=frames)
 
     def photos_of(self, ids: Iterable[int], chosen: Selection | None = None) -> list[Photo]:
         return self.photos.of_images(ids, chosen)
@@ -240,8 +241,8 @@ class Store(Searchable):
     def by_path(self, chosen: Selection, *, copied: bool = False) -> Iterator[Photo]:
         return self.photos.by_path(chosen, copied=copied)
 
-    def newest(self, chosen: Selection, count: int) -> list[Photo]:
-        return self.photos.newest(chosen, count)
+    def first(self, chosen: Selection, order: Order, count: int) -> list[Photo]:
+        return self.photos.first(chosen, order, count)
 
     def months(self, chosen: Selection) -> dict[str, int]:
         return self.photos.months(chosen)

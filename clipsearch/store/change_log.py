@@ -39,10 +39,11 @@ CHANGES = (
 
 _COLUMNS = (
     f"photos.id, photos.root, vector, lines, folded, images.id = photos.image, {IS_SOUND_FRAME},"
-    f" images.id, photos.path, size, mtime_ns, images.content, ctime_ns, time, main.hash, {METADATA}"
+    " images.id, photos.path, size, mtime_ns, CASE WHEN time IS NULL THEN main.content ELSE images.content END,"
+    f" ctime_ns, time, main.hash, {METADATA}"
 )
 _TABLES = (
-    "photos LEFT JOIN frames ON frames.video = photos.image"
+    "photos LEFT JOIN frames ON frames.whole = photos.image"
     " JOIN images ON images.id = coalesce(frames.image, photos.image)"
     " JOIN images AS main ON main.id = photos.image"
     " JOIN embeddings ON embeddings.image = images.id"
@@ -51,7 +52,7 @@ _TABLES = (
 
 
 class Row(NamedTuple):
-    """An image of a photo, to be published: a photo has one, a video one for each of its frames.
+    """An image of a photo, to be published: a photo has one, a video or panorama several.
 
     `number` counts the rows of a photo from 0. `photo.file` is below the root. `stands`: the image stands for the whole
     file. `vector` is (dim,) float16. `lines` is None before OCR; `folded` is the text for searches.
@@ -119,7 +120,7 @@ class ChangeLog:
         for part in parts(photos):
             query = (
                 "SELECT photos.id, max(1, count(frames.image)) FROM photos"
-                " LEFT JOIN frames ON frames.video = photos.image"
+                " LEFT JOIN frames ON frames.whole = photos.image"
                 f" WHERE photos.image IS NOT NULL AND photos.id IN ({','.join('?' * len(part))}) GROUP BY photos.id"
             )
             found.update(self._database.execute(query, part))
@@ -144,4 +145,4 @@ class ChangeLog:
             except (ValueError, TypeError):
                 raise self._database.damaged() from None
             photo = to_photo(self._database, columns)
-            yield Row(photo_id, number, root, photo, bool(stands), row, text if stands else None, folded)
+            yield Row(photo_id, number, root, photo, bool(stands), row, text, folded)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
@@ -101,6 +102,11 @@ def leaves(condition: Condition) -> Iterator[Leaf]:
         yield condition
 
 
+def alternatives(text: str) -> list[str]:
+    """The texts in `dog OR cat`."""
+    return re.split(r"\s+OR\s+", text)
+
+
 class Box(NamedTuple):
     """The bounding box of a circle in degrees: cheap to compare with, so that few distances must be computed.
 
@@ -145,3 +151,11 @@ def has_line(text: Any, wanted: str) -> bool:
 def fold_line(text: str) -> str:
     """Text as it is compared: without case, and with accents composed, as Macs write them decomposed."""
     return text.casefold() if text.isascii() else unicodedata.normalize("NFC", text).casefold()
+
+
+def fold(text: str) -> str:
+    """A text for comparison: lower case, no accents, full-width letters as narrow ones, single spaces."""
+    if not text.isascii():
+        letters = unicodedata.normalize("NFKD", text)
+        text = "".join(letter for letter in letters if not unicodedata.combining(letter))
+    return " ".join(text.casefold().split())

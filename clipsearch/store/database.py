@@ -11,6 +11,7 @@ from typing import Any
 from clipsearch.errors import CatalogueDamaged, IndexDamaged, IndexOutdated, IndexTooNew, IndexUnusable
 from clipsearch.paths import private_file
 from clipsearch.store.conditions import has_line, kilometres
+from clipsearch.store.order import natural_name
 from clipsearch.store.schema import FORMAT, OF_META, mark, mark_of_schema
 
 SQLITE_ERRORS = (sqlite3.DatabaseError, UnicodeDecodeError)  # the latter when SQLite quotes a damaged name
@@ -182,6 +183,7 @@ def _connect(path: Path, query: str, any_thread: bool, first: str = "") -> sqlit
     database.create_function("mark", -1, mark, deterministic=True)
     database.create_function("km", 4, kilometres, deterministic=True)
     database.create_function("has_line", 2, has_line, deterministic=True)
+    database.create_function("natural_name", 1, natural_name, deterministic=True)
     try:
         database.execute(first)
         database.execute("PRAGMA schema_version").fetchone()  # the first statement that reads the file

@@ -17,7 +17,6 @@ from datetime import date, datetime
 from typing import Any, NamedTuple
 
 from clipsearch.errors import BadArgument, BadRequest
-from clipsearch.extras import is_installed
 from clipsearch.images.kinds import TYPES
 from clipsearch.store.conditions import (
     Circle,
@@ -29,6 +28,7 @@ from clipsearch.store.conditions import (
     IsMissing,
     Near,
     all_of,
+    alternatives,
     any_of,
 )
 from clipsearch.store.dates import parse_date, spell_date, to_local
@@ -96,7 +96,7 @@ def parse_circle(text: str) -> Circle:
     try:
         numbers = tuple(float(part) for part in parts)
     except ValueError:
-        if re.search(r"[^\W\d_]{2}", plain) and is_installed("places"):
+        if re.search(r"[^\W\d_]{2}", plain):
             return _around_town(text)
         numbers = ()
     try:
@@ -218,6 +218,11 @@ def _choice(parse: Callable[[str], str]) -> Callable[[Any], str]:
 # ------------------------------------------------------------------------------------------ conditions
 
 
+def _either(condition: Callable[[str], Condition]) -> Callable[[str], Condition]:
+    """The condition on a text, or with `dog OR cat`, on one of several."""
+    return lambda text: any_of(map(condition, alternatives(text)))
+
+
 def _in_range(size: Size) -> Condition:
     ends = ((">=", size.least), ("<=", size.most))
     return all_of(Compare("size", operator, end) for operator, end in ends if end is not None)
@@ -275,7 +280,7 @@ def _title_of_circle(circle: Circle) -> str:
 
 
 class FilterOption(NamedTuple):
-    """A filter: a field of `Filter`, and its name in commands, on the page and in MCP.
+    """A filter: a field of `Filter`, and its name on the page and in MCP; commands have dashes in it.
 
     `parse` takes text (raises `BadRequest`) or a Python value (raises `ValueError`); `spell` is its inverse.
     `condition` is None where the store itself resolves the values (folders). Of several values one must hold; with
@@ -328,13 +333,15 @@ class Filter:
 
         Filter(after="2023-06", types=("jpeg", "heic"), near=Circle(48.85, 2.35, 5))
 
-    Of several values one must hold; of `after`, `before`, `size`, `keywords` and `people`, all must. A photo's date is
-    when it was taken or, if unknown, when its file changed, in local time; `after` includes its moment, `before` does
-    not. `files` limits the search to these paths; an empty list matches nothing. Values are parsed, and kept as tuples.
+    Of several values one must hold; of `after`, `before`, `size`, `keywords`, `people` and `not_under`, all must. A
+    text such as "beach OR sea" means either, except in names of folders. A photo's date is when it was taken or, if
+    unknown, when its file changed, in local time; `after` includes its moment, `before` does not. `files` limits the
+    search to these paths; an empty list matches nothing. Values are parsed, and kept as tuples.
     Raises `BadRequest` for values that make no sense.
     """
 
     under: Any = _filter("DIR", "In this folder.", _folder, None, "in {}")
+    not_under: Any = _filter("DIR", "Not in this folder.", _folder, None, "outside {}", every=True)
     after: Any = _filter(
         "DATE",
         "Taken on or after: 2023-06, yesterday.",
@@ -357,7 +364,7 @@ class Filter:
         "TEXT",
         "Camera make or model contains TEXT.",
         _text,
-        lambda name: Contains("camera", " ".join(name.split())),
+        _either(lambda name: Contains("camera", " ".join(name.split()))),
     )
     near: Any = _filter(
         "PLACE[,KM]",
@@ -386,23 +393,30 @@ class Filter:
     types: Any = _filter(
         "TYPE", "jpeg, png, heic, video, raw, ...", _choice(parse_type), _suffix_of, option="type", choices=TYPES
     )
-    name: Any = _filter("TEXT", "Path contains these words.", _text, _has_words("path"), "named {}")
+    name: Any = _filter("TEXT", "Path contains these words.", _text, _either(_has_words("path")), "named {}")
     caption: Any = _filter(
         "TEXT",
         "Title, caption or location has these words.",
         _text,
-        _has_words("title", "caption", "location"),
+        _either(_has_words("title", "caption", "location")),
         "described as {}",
     )
-    reads: Any = _filter("TEXT", "Text in the photo (needs index --ocr).", _text, HasText, "with the text {}")
+    reads: Any = _filter("TEXT", "Text in the photo (needs index --ocr).", _text, _either(HasText), "with the text {}")
     keywords: Any = _filter(
-        "TEXT", "Has this keyword.", _text, _has_keyword, "tagged {}", option="keyword", every=True, commas=True
+        "TEXT",
+        "Has this keyword; beach OR sea: either.",
+        _text,
+        _either(_has_keyword),
+        "tagged {}",
+        option="keyword",
+        every=True,
+        commas=True,
     )
     people: Any = _filter(
         "NAME",
         "Shows this person, tagged by any program.",
         _text,
-        lambda name: HasLine("people", name),
+        _either(lambda name: HasLine("people", name)),
         "showing {}",
         option="person",
         every=True,
@@ -411,7 +425,11 @@ class Filter:
         "STARS", "4+: at least; 2-3; 5; rejected; none.", _stars, _is_rated, "rated {}", spell=_spell_stars
     )
     color_label: Any = _filter(
-        "COLOR", "Color label, as in Lightroom.", _text, lambda name: Contains("color_label", name), "labelled {}"
+        "COLOR",
+        "Color label, as in Lightroom.",
+        _text,
+        _either(lambda name: Contains("color_label", name)),
+        "labelled {}",
     )
     files: Any = None
 
@@ -436,7 +454,7 @@ class Filter:
         return [(entry.option, entry.spell(value)) for entry in FILTERS for value in getattr(self, entry.field)]
 
     def conditions(self) -> list[Condition]:
-        """What must hold of a photo; all but `under` and `files`, which a store resolves to its own folders."""
+        """What must hold of a photo. A store resolves `under`, `not_under` and `files` to its own folders itself."""
         out = []
         for entry in FILTERS:
             values = getattr(self, entry.field)

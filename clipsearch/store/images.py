@@ -1,4 +1,7 @@
-"""The distinct contents of photos: their metadata and embeddings, and the frames of videos, which are images too."""
+"""The distinct contents of photos: their metadata and embeddings.
+
+Frames of videos and parts of panoramas are images too.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +16,11 @@ from numpy.typing import NDArray
 from clipsearch.arrays import Array, Ids, Rows, parts, unit_rows
 from clipsearch.images.facts import Facts
 from clipsearch.images.metadata import Metadata
+from clipsearch.images.read import frame_hash
 from clipsearch.store.database import Database, connect
 from clipsearch.store.schema import OF_CONTENTS, OF_FRAME, mark
 
+BESIDE = "SELECT image FROM frames WHERE image != whole ORDER BY image"
 LARGEST_ID = 2**63 - 1  # SQLite's largest integer
 
 
@@ -50,8 +55,18 @@ class Images:
         """
         for number, (time, content, row) in enumerate(frames):
             image_id = self.add(content, metadata.with_facts(Facts()), row) if number else video
-            values = (image_id, video, float(time))
-            self._database.execute("INSERT INTO frames VALUES (?, ?, ?, ?)", (*values, mark(*values)))
+            self._add_frame(image_id, video, float(time), None)
+
+    def add_parts(self, photo: int, content: bytes, metadata: Metadata, rows: Iterable[Array]) -> None:
+        """Record parts of a photo, given its content hash, by their unit rows (dim,). Part 0 is the whole: `photo`."""
+        self._add_frame(photo, photo, None, 0)
+        beside = metadata.with_facts(Facts())
+        for part, row in enumerate(rows, 1):
+            self._add_frame(self.add(frame_hash(content, part), beside, row), photo, None, part)
+
+    def _add_frame(self, image_id: int, whole: int, time: float | None, part: int | None) -> None:
+        values = (image_id, whole, time, part)
+        self._database.execute("INSERT INTO frames VALUES (?, ?, ?, ?, ?)", (*values, mark(*values)))
 
     def prune(self) -> None:
         """Forget contents that no photo has any more. Damaged frames are left to `verify`."""
@@ -62,7 +77,7 @@ class Images:
         )
         self._database.execute("DELETE FROM loose")
         sound = f"frames.mark = mark({OF_FRAME})"
-        gone = f"SELECT image FROM frames WHERE video NOT IN (SELECT id FROM images) AND {sound}"
+        gone = f"SELECT image FROM frames WHERE whole NOT IN (SELECT id FROM images) AND {sound}"
         self._database.execute(f"DELETE FROM images WHERE id IN ({gone})")
         self._database.execute(f"DELETE FROM frames WHERE image NOT IN (SELECT id FROM images) AND {sound}")
 
@@ -109,15 +124,22 @@ class Images:
 
     def cameras(self) -> list[str]:
         """The names of all cameras, the most used first."""
-        query = "SELECT camera FROM images WHERE camera IS NOT NULL GROUP BY camera ORDER BY count(*) DESC, camera"
+        query = (
+            f"SELECT camera FROM images WHERE camera IS NOT NULL AND id NOT IN ({BESIDE})"
+            " GROUP BY camera ORDER BY count(*) DESC, camera"
+        )
         return [str(row[0]) for row in self._database.execute(query)]
 
     def has_frames(self) -> bool:
-        """Whether there are videos."""
+        """Whether some files have several images."""
         return self._database.execute("SELECT 1 FROM frames LIMIT 1").fetchone() is not None
 
+    def beside(self) -> Ids:
+        """The images that do not stand for a file: frames of videos and parts of panoramas."""
+        return np.array([row[0] for row in self._database.execute(BESIDE)], np.int64)
+
     def check_frames(self) -> None:
-        """Raise `IndexDamaged` if a frame is not what was written: it may belong to another video."""
+        """Raise `IndexDamaged` if a frame is not what was written: it may belong to another file."""
         if self._database.execute(f"SELECT 1 FROM frames WHERE mark != mark({OF_FRAME}) LIMIT 1").fetchone():
             raise self._database.damaged()
 
@@ -132,10 +154,9 @@ class Images:
         return int(self._database.execute("SELECT count(*) FROM images WHERE id > ?", (after,)).fetchone()[0])
 
     def count_distinct(self) -> int:
-        """The number of different contents: the frames of a video count as one."""
+        """The number of different contents: a file counts once, however many images it has."""
         self.check_frames()
-        frames = self._database.execute("SELECT count(*) FROM frames WHERE image != video").fetchone()[0]
-        return self.count() - int(frames)
+        return self.count() - len(self.beside())
 
     def embeddings(self, after: int = 0, last: int | None = None, *, block: int = 16384) -> Iterator[tuple[Ids, Rows]]:
         """Blocks of image ids (n,) above `after`, up to `last`, with their rows (n, dim) float16, in order of id."""

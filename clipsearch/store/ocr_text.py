@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from clipsearch.arrays import parts
 from clipsearch.paths import join
+from clipsearch.store.conditions import alternatives, fold
 from clipsearch.store.database import Database
 from clipsearch.store.photo import Line
 from clipsearch.store.schema import mark
@@ -50,7 +50,7 @@ class OcrText:
             "SELECT photos.image, roots.path, min(photos.path), content"
             " FROM photos JOIN roots ON roots.id = photos.root JOIN images ON images.id = photos.image"
             " WHERE photos.image NOT IN (SELECT image FROM texts)"
-            " AND photos.image NOT IN (SELECT image FROM frames) GROUP BY photos.image"
+            " AND photos.image NOT IN (SELECT image FROM frames WHERE time IS NOT NULL) GROUP BY photos.image"
         )
         return [Unread(image, join(root, path), content) for image, root, path, content in rows]
 
@@ -76,10 +76,14 @@ class OcrText:
         self._database.execute("INSERT INTO texts VALUES (?, ?, ?, ?)", (*values, mark(*values)))
 
     def lines_of(self, ids: Iterable[int]) -> dict[int, list[Line]]:
-        """The lines of images; those without text are left out."""
+        """The lines of images, or of the photos that they are parts of; those without text are left out."""
         out: dict[int, list[Line]] = {}
         for part in parts(ids):
-            query = f"SELECT image, lines FROM texts WHERE lines != '' AND image IN ({','.join('?' * len(part))})"
+            query = (
+                "SELECT images.id, lines FROM images LEFT JOIN frames ON frames.image = images.id"
+                " CROSS JOIN texts ON texts.image = coalesce(frames.whole, images.id)"
+                f" WHERE lines != '' AND images.id IN ({','.join('?' * len(part))})"
+            )
             for image, lines in self._database.execute(query, part):
                 try:
                     out[image] = lines_from(lines)
@@ -91,12 +95,6 @@ class OcrText:
 def lines_from(written: str) -> list[Line]:
     """The lines that `OcrText.put` has written as JSON."""
     return [Line(*line) for line in json.loads(written)] if written else []
-
-
-def fold(text: str) -> str:
-    """A text for comparison: lower case, no accents, full-width letters as narrow ones, single spaces."""
-    letters = unicodedata.normalize("NFKD", text)
-    return " ".join("".join(letter for letter in letters if not unicodedata.combining(letter)).casefold().split())
 
 
 def conditions(reads: str) -> Iterator[tuple[str, str]]:
@@ -111,6 +109,6 @@ def conditions(reads: str) -> Iterator[tuple[str, str]]:
 
 
 def matching(lines: Iterable[Line], reads: Iterable[str]) -> list[Line]:
-    """The lines with a word of some texts in them."""
-    words = [word for text in reads for word in fold(text).split()]
+    """The lines with a word of some texts in them; each may be `coffee OR tea`."""
+    words = [word for text in reads for one in alternatives(text) for word in fold(one).split()]
     return [line for line in lines if any(word in fold(line.text) for word in words)]

@@ -6,13 +6,16 @@ import os
 import re
 from datetime import datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from clipsearch.images.facts import items
 from clipsearch.images.kinds import is_video_name
 from clipsearch.images.metadata import Metadata
 from clipsearch.images.preprocess import Box
 from clipsearch.images.rules import Rules
+
+if TYPE_CHECKING:
+    from clipsearch.store.places import Place
 
 
 class Root(NamedTuple):
@@ -41,8 +44,8 @@ KNOWN = ", ".join(Known._fields)  # columns of `photos`
 class Photo(NamedTuple):
     """An indexed photo. `file` is its absolute path as the file system has it, `content` the hash of its contents.
 
-    A frame of a video has a `time` in seconds, and an image and contents of its own. `hash` is the perceptual hash
-    (`images.likeness`) of a photo, or of a video's first frame.
+    A frame of a video has a `time` in seconds, and an image and contents of its own; a part of a panorama has an image
+    of its own. `hash` is the perceptual hash (`images.likeness`) of a photo, or of a video's first frame.
     """
 
     image_id: int
@@ -74,6 +77,16 @@ class Photo(NamedTuple):
     def is_video(self) -> bool:
         """Whether this is a frame of a video, with a `time`, rather than a still or a RAW file."""
         return is_video_name(self.file)
+
+    @property
+    def place(self) -> Place | None:
+        """The town where it was taken. Looked up, not stored: None without coordinates or the extra `places`."""
+        latitude, longitude = self.metadata.latitude, self.metadata.longitude
+        if not (isinstance(latitude, float) and isinstance(longitude, float)):  # unknown, or a damaged record
+            return None
+        from clipsearch.store.places import place_at
+
+        return place_at(latitude, longitude)
 
     @property
     def date(self) -> str:

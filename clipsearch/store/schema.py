@@ -50,9 +50,10 @@ CREATE TABLE images (
 CREATE INDEX images_hash ON images (hash);
 CREATE TABLE embeddings (image INTEGER PRIMARY KEY, vector BLOB NOT NULL);
 CREATE TABLE frames (
-    image INTEGER PRIMARY KEY, video INTEGER NOT NULL, time REAL NOT NULL, mark INTEGER NOT NULL
+    image INTEGER PRIMARY KEY, whole INTEGER NOT NULL, time REAL, part INTEGER, mark INTEGER NOT NULL,
+    CHECK ((time IS NULL) != (part IS NULL))
 );
-CREATE INDEX frames_video ON frames (video);
+CREATE INDEX frames_whole ON frames (whole);
 CREATE TABLE texts (image INTEGER PRIMARY KEY, lines TEXT NOT NULL, folded TEXT NOT NULL, mark INTEGER NOT NULL);
 CREATE VIRTUAL TABLE words USING fts5 (
     folded, content = 'texts', content_rowid = 'image', tokenize = 'trigram case_sensitive 1'
@@ -66,6 +67,7 @@ CREATE TABLE photos (
 );
 CREATE INDEX photos_image ON photos (image);
 CREATE INDEX photos_drive ON photos (drive);
+CREATE INDEX photos_latitude ON photos (latitude);
 CREATE TABLE loose (image INTEGER PRIMARY KEY);
 CREATE TABLE dropped (image INTEGER PRIMARY KEY);
 """
@@ -93,7 +95,7 @@ CREATE TRIGGER text_deleted AFTER DELETE ON texts
 OF_META = "CAST(key AS BLOB), CASE typeof(value) WHEN 'text' THEN CAST(value AS BLOB) ELSE value END"
 OF_ROOT = "id, path, hidden, follow_links, CAST(exclude AS BLOB), any_name, raw, video"
 OF_DRIVE = "id, root, mount, device"
-OF_FRAME = "frames.image, frames.video, frames.time"
+OF_FRAME = "frames.image, frames.whole, frames.time, frames.part"
 IS_SOUND_FRAME = f"frames.image IS NULL OR frames.mark = mark({OF_FRAME})"
 FACTS_AS_BYTES = _as_bytes(FACTS)
 OF_PHOTO = f"root, path, size, mtime_ns, ctime_ns, image, CAST(error AS BLOB), sidecar_token, drive, {FACTS_AS_BYTES}"

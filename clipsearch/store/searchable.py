@@ -16,6 +16,7 @@ from clipsearch.images.left_out import LeftOut
 from clipsearch.paths import relative_to, spellings
 from clipsearch.store.drives import OfflinePart, Presence
 from clipsearch.store.filters import EVERYTHING, Filter
+from clipsearch.store.order import Order
 from clipsearch.store.photo import Line, Photo, Root, RootCounts
 from clipsearch.store.selection import Selection
 
@@ -23,8 +24,9 @@ from clipsearch.store.selection import Selection
 class Summary(NamedTuple):
     """The numbers of an index.
 
-    `embeddings` are images and frames of videos, `distinct` counts a video once. `size` is in bytes, None if unknown;
-    `method` names the kind of search; `skipped` has the files that could not be read as an image, each with the reason;
+    `embeddings` are images, frames of videos and parts of panoramas; `distinct` counts a file once. `size` is in bytes,
+    None if unknown; `method` names the kind of search; `skipped` has the files that could not be read as an image, each
+    with the reason;
     `offline` the parts of online roots that are offline; `read` counts images after OCR, `with_text` those with text;
     `left_out` is what the last scans did not look at.
     """
@@ -45,7 +47,7 @@ class Searchable(ABC):
 
     `place` is its name for users, `folder` its folder, if it has one. `model` is the record of the model that made its
     embeddings (`Model.to_json`), `dim` their length. An image is a distinct content: photos with the same bytes share
-    one, and each indexed frame of a video is one. A video as a whole has an image of its own.
+    one. Each indexed frame of a video and each part of a panorama is one, too; one of them stands for the whole file.
     """
 
     place: str
@@ -124,12 +126,13 @@ class Searchable(ABC):
     def select(self, where: Filter = EVERYTHING) -> Selection:
         """The photos that pass a filter, in folders that are online. Only the last selection with `files` is valid.
 
-        Raises `NotIndexed` if nothing below `where.under` is indexed, `BadRequest` for `where.reads` before any OCR.
+        Raises `NotIndexed` if nothing below `where.under` is indexed or `where.not_under` is misspelled, `BadRequest`
+        for `where.reads` before any OCR.
         """
 
     @abstractmethod
-    def images_in(self, chosen: Selection) -> Ids:
-        """The images of a selection, with all frames of its videos: sorted ids, each once."""
+    def images_in(self, chosen: Selection, *, frames: bool = True) -> Ids:
+        """The images of a selection: sorted ids, each once. Without `frames`, only those that stand for a file."""
 
     @abstractmethod
     def photos_of(self, ids: Iterable[int], chosen: Selection | None = None) -> list[Photo]:
@@ -145,8 +148,8 @@ class Searchable(ABC):
         """The photos of a selection by path; with `copied`, those whose contents several photos have."""
 
     @abstractmethod
-    def newest(self, chosen: Selection, count: int) -> list[Photo]:
-        """The newest photos of a selection: by when they were taken or, if unknown, changed."""
+    def first(self, chosen: Selection, order: Order, count: int) -> list[Photo]:
+        """The first photos of a selection in an order."""
 
     @abstractmethod
     def months(self, chosen: Selection) -> dict[str, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from clipsearch.errors import NotIndexed
@@ -14,37 +14,61 @@ from clipsearch.store.searchable import Searchable
 
 
 class SearchedFolder(NamedTuple):
-    """A root, or the folder `below` it, without the photos on the drives that are offline."""
+    """A root, or the folder `below` it, without the photos on the drives that are offline or in `excluded` folders.
+
+    Excluded folders are paths below the root.
+    """
 
     root: Root
     below: bytes = b""
     without: frozenset[int] = frozenset()
+    excluded: tuple[bytes, ...] = ()
 
     def lies_in(self, other: SearchedFolder) -> bool:
         """Whether another one has all of its photos."""
         return self.root == other.root and (not other.below or relative_to(self.below, other.below) is not None)
 
+    def excludes(self, path: bytes) -> bool:
+        """Whether an absolute path is in an excluded folder."""
+        return any(relative_to(path, join(self.root.path, folder)) is not None for folder in self.excluded)
+
 
 def searched_folders(
-    index: Searchable, roots: list[Root], under: Sequence[str]
+    index: Searchable, roots: list[Root], under: Sequence[str], not_under: Sequence[str] = ()
 ) -> tuple[list[SearchedFolder], dict[Root, Offline]]:
-    """Where to search, in all roots or `under` some folders, and what is offline. Raises `NotIndexed`."""
-    chosen = {found for folder in under for found in _below(index, roots, folder)}
+    """Where to search, in all roots or `under` some folders but not others, and what is offline. Raises `NotIndexed`.
+
+    A folder to leave out need not be indexed, but a misspelled one is refused.
+    """
+    folders = [SearchedFolder(root) for root in roots]
+    if under:
+        folders = _outermost(found for folder in under for found in _below(index, roots, folder))
+    excluded = _outermost(found for folder in not_under for found in _below(index, roots, folder, may_be_outside=True))
+    return _without_offline(index, list(_without(folders, excluded)))
+
+
+def _outermost(folders: Iterable[SearchedFolder]) -> list[SearchedFolder]:
+    chosen = set(folders)
     outermost = [one for one in chosen if not any(one != other and one.lies_in(other) for other in chosen)]
-    folders = sorted(outermost, key=lambda one: (one.root.path, one.below))
-    return _without_offline(index, folders if under else [SearchedFolder(root) for root in roots])
+    return sorted(outermost, key=lambda one: (one.root.path, one.below))
 
 
-def _below(index: Searchable, roots: list[Root], under: str) -> list[SearchedFolder]:
+def _without(folders: Iterable[SearchedFolder], excluded: Sequence[SearchedFolder]) -> Iterator[SearchedFolder]:
+    for one in folders:
+        if not any(one.lies_in(other) for other in excluded):
+            yield one._replace(excluded=tuple(other.below for other in excluded if other.lies_in(one)))
+
+
+def _below(index: Searchable, roots: list[Root], folder: str, *, may_be_outside: bool = False) -> list[SearchedFolder]:
     """What is indexed in a folder. As it is spelled first: a folder behind a link may be indexed by its name."""
     found: list[SearchedFolder] = []
-    for folder in (os.path.abspath(os.fsencode(under)), absolute(under)):
-        found = _within(roots, folder)
+    for path in (os.path.abspath(os.fsencode(folder)), absolute(folder)):
+        found = _within(roots, path)
         if any(index.has_photos(one.root, one.below) for one in found):
             return found
-    if found and os.path.isdir(under):
+    if (found or may_be_outside) and os.path.isdir(os.path.expanduser(folder)):
         return found
-    raise NotIndexed(f"nothing in {under} was indexed")
+    raise NotIndexed(f"nothing in {folder} was indexed")
 
 
 def _within(roots: list[Root], folder: bytes) -> list[SearchedFolder]:
@@ -71,6 +95,8 @@ def _without_offline(
             offline[one.root._replace(path=path)] = presence.whole or Offline.UNREADABLE
             continue
         for away in presence.away:
+            if one.excludes(away.place):
+                continue
             is_inside = relative_to(away.place, path) is not None
             offline[one.root._replace(path=away.place if is_inside else path)] = away.why
         if presence.online:

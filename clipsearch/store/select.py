@@ -56,7 +56,7 @@ class _Conditions(NamedTuple):
 def select(index: Searchable, database: Database, images: Images, where: Filter) -> Selection:
     """The photos that pass a filter, in folders that are online. Raises `NotIndexed`."""
     roots = index.roots()
-    searched, offline = searched_folders(index, roots, where.under)
+    searched, offline = searched_folders(index, roots, where.under, where.not_under)
     conditions = _sorted(where.conditions())
     everywhere = searched == [SearchedFolder(root) for root in roots]
     if not everywhere:
@@ -82,9 +82,10 @@ def _lies_in(folders: list[SearchedFolder]) -> Clause:
     one = "photos.root = ? AND photos.path >= ? AND photos.path < ?"
 
     def clause(folder: SearchedFolder) -> Clause:
-        values = (folder.root.id, *bounds(folder.below), *folder.without)
         drives = f" AND photos.drive NOT IN ({', '.join('?' * len(folder.without))})" if folder.without else ""
-        return Clause(one + drives, values)
+        others = " AND NOT (photos.path >= ? AND photos.path < ?)" * len(folder.excluded)
+        ends = [end for excluded in folder.excluded for end in bounds(excluded)]
+        return Clause(one + drives + others, (folder.root.id, *bounds(folder.below), *folder.without, *ends))
 
     return any_of(map(clause, folders))
 
@@ -139,7 +140,7 @@ def _clause(condition: Condition) -> Clause:  # noqa: PLR0911  # a return for ea
         case AnyOf(conditions):
             return any_of(map(_clause, conditions))
         case HasLine(field, line):
-            return Clause(f"has_line(photos.{field}, ?)", (fold_line(line),))
+            return Clause(f"photos.{field} IS NOT NULL AND has_line(photos.{field}, ?)", (fold_line(line),))
         case IsMissing(field):
             return Clause(f"{field} IS NULL")
         case HasText(text):
@@ -179,10 +180,10 @@ def _candidates(conditions: _Conditions) -> Clause:
 
 
 def _with_frames(images: Images, candidates: Clause) -> Clause:
-    """Add all frames of videos, if there are any."""
+    """Add all frames of videos and parts of photos, if there are any."""
     if not images.has_frames():
         return candidates
     images.check_frames()
-    frames = "SELECT image FROM frames WHERE video IN (SELECT id FROM chosen_images)"
+    frames = "SELECT image FROM frames WHERE whole IN (SELECT id FROM chosen_images)"
     sql = f"WITH chosen_images (id) AS ({candidates.sql}) SELECT id FROM chosen_images UNION {frames}"
     return Clause(sql, candidates.values)

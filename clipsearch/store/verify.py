@@ -21,7 +21,7 @@ class Damage(StrEnum):
     """What was wrong, and what the repair does."""
 
     SETTING = "damaged setting"  # restored from the rest of the index
-    FRAME = "damaged frame"  # its video is deleted, and embedded again by the next update
+    FRAME = "damaged frame"  # its file is embedded again by the next update
     DRIVE = "damaged drive"  # deleted; the next update sees where the photos are
     NAME = "damaged name"  # files are deleted, and found again by the next update
     NO_FOLDER = "no folder"  # files in no indexed folder; deleted
@@ -68,7 +68,7 @@ _REPAIRS = {  # in this order: what one deletes leaves others without their owne
     Damage.NO_IMAGE: "DELETE FROM embeddings WHERE image NOT IN (SELECT id FROM images)",
     Damage.NO_PHOTO: (
         "DELETE FROM images WHERE id NOT IN (SELECT image FROM photos WHERE image IS NOT NULL)"
-        " AND id NOT IN (SELECT frames.image FROM frames JOIN photos ON photos.image = frames.video)"
+        " AND id NOT IN (SELECT frames.image FROM frames JOIN photos ON photos.image = frames.whole)"
     ),
     Damage.TEXT: f"DELETE FROM texts WHERE mark({OF_TEXT}) != mark OR image NOT IN (SELECT id FROM images)",
 }
@@ -148,24 +148,27 @@ def _repair_drives(store: Store) -> int:
 
 
 def _repair_frames(store: Store) -> int:
-    """Delete videos with a damaged frame: nothing says which of its numbers is wrong."""
-    rows = store.database.execute(f"SELECT image, video, time FROM frames WHERE mark != mark({OF_FRAME})").fetchall()
+    """Delete files with a damaged frame or part: nothing says which of its numbers is wrong."""
+    columns = "image, whole, coalesce(time, part)"
+    rows = store.database.execute(f"SELECT {columns} FROM frames WHERE mark != mark({OF_FRAME})").fetchall()
     if not rows:
         return 0
     contents = dict(store.database.execute("SELECT id, content FROM images").fetchall())
     names: dict[int, bytes] = dict(store.database.execute("SELECT image, path FROM photos WHERE image IS NOT NULL"))
-    videos = {image for image, path in names.items() if isinstance(path, bytes) and is_video_name(path)}
-    whole = {image for (image,) in store.database.execute("SELECT image FROM frames WHERE image = video")}
-    concerned = videos - whole
-    for image, video, time in rows:
+    files = {image for image, path in names.items() if isinstance(path, bytes) and is_video_name(path)}
+    sound = f"SELECT whole FROM frames WHERE mark = mark({OF_FRAME})"
+    files |= names.keys() & {whole for (whole,) in store.database.execute(sound)}
+    stands = {image for (image,) in store.database.execute("SELECT image FROM frames WHERE image = whole")}
+    concerned = files - stands
+    for image, whole, place in rows:
         store.database.execute("DELETE FROM frames WHERE image = ?", (image,))
-        concerned |= videos & {image, video}
-        if isinstance(time, float):
-            concerned |= {one for one in videos if frame_hash(contents[one], time) == contents.get(image)}
-    for video in concerned:
-        store.database.execute(f"UPDATE photos SET {_AGAIN} WHERE image = ?", (video,))
+        concerned |= files & {image, whole}
+        if isinstance(place, float | int):
+            concerned |= {one for one in files if frame_hash(contents[one], place) == contents.get(image)}
+    for file in concerned:
+        store.database.execute(f"UPDATE photos SET {_AGAIN} WHERE image = ?", (file,))
         store.database.execute(
-            "DELETE FROM images WHERE id = ? OR id IN (SELECT image FROM frames WHERE video = ?)", (video, video)
+            "DELETE FROM images WHERE id = ? OR id IN (SELECT image FROM frames WHERE whole = ?)", (file, file)
         )
     return len(rows)
 
@@ -173,7 +176,7 @@ def _repair_frames(store: Store) -> int:
 def _list_unsound(store: Store) -> None:
     """Fill a table with the images that are not what was written, or have no sound embedding.
 
-    A damaged frame makes its whole video unsound: the next update would not read a video that it knows.
+    A damaged frame makes its whole file unsound: the next update would not read a file that it knows.
     """
     store.database.execute(
         "CREATE TEMP TABLE unsound AS"
@@ -181,7 +184,7 @@ def _list_unsound(store: Store) -> None:
         f" WHERE vector IS NULL OR typeof(vector) != 'blob' OR length(vector) != {2 * store.dim}"
         f" OR mark({OF_IMAGE}, vector) != images.mark"
     )
-    videos = "SELECT video FROM frames WHERE image IN unsound"
+    files = "SELECT whole FROM frames WHERE image IN unsound"
     store.database.execute(
-        f"INSERT INTO unsound SELECT image FROM frames WHERE video IN ({videos}) AND image NOT IN unsound"
+        f"INSERT INTO unsound SELECT image FROM frames WHERE whole IN ({files}) AND image NOT IN unsound"
     )

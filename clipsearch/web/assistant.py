@@ -22,6 +22,7 @@ from clipsearch.output.pictures import Pictures
 from clipsearch.search.hit import Hit
 from clipsearch.search.label import Labelled
 from clipsearch.search.question import (
+    BY_SCORE,
     FILTERS,
     PHOTO,
     Filter,
@@ -43,8 +44,10 @@ _INSTRUCTIONS = "Searches the user's photo files on this machine by content. Res
 _SEARCH = """Find photos by text, by similarity to an indexed photo, or both; best first. With neither: the newest.
 
 text: describes the photo; "-word" in it steers away. without: steers away from a text. like: path of an indexed photo.
-images: also return thumbnails. confidence is the probability, 0 to 1, that a photo shows the text. A filter takes one
-value or a list; any value may match, except that all of keyword, size, after and before must.
+sort: orders the best count photos by score, date (-date: newest first), name, path or size; without text and like, the
+first count photos in that order are found. images: also return thumbnails. confidence is the probability, 0 to 1, that
+a photo shows the text. A filter takes one value or a list; any value may match, except that all of keyword, size,
+after, before and not_under must. "beach OR sea" means either, in keyword, name, reads and camera.
 """
 _READ_ONLY = ToolAnnotations(read_only_hint=True, open_world_hint=False)
 
@@ -55,10 +58,17 @@ def assistant(folder: Path) -> MCPServer:
     server: MCPServer = MCPServer("clipsearch", instructions=_INSTRUCTIONS)
 
     async def search(
-        text: str = "", without: str = "", like: str = "", count: int = 10, images: bool = False, **filters: OneOrMore
+        text: str = "",
+        without: str = "",
+        like: str = "",
+        count: int = 10,
+        sort: str = BY_SCORE,
+        images: bool = False,
+        **filters: OneOrMore,
     ) -> list[Any]:
         pairs = [(name, one) for name, value in filters.items() for one in several(value) if one]
-        hits = await index.call(_search, Filter.parse(pairs), text, without, like, min(count, MAX_PHOTOS))
+        limits = Limits(min(count, MAX_PHOTOS), sort=sort or BY_SCORE)
+        hits = await index.call(_search, Filter.parse(pairs), limits, text, without, like)
         answer: list[Any] = [_json([records.as_object(hit) for hit in hits])]
         if images:
             thumbnails = [await asyncio.to_thread(pictures.thumbnail, [hit.photo], "small") for hit in hits]
@@ -117,12 +127,12 @@ def _json(value: Any) -> str:
     return records.as_json(value).decode()
 
 
-def _search(index: Index, filter: Filter, text: str, without: str, like: str, count: int) -> list[Hit]:
+def _search(index: Index, filter: Filter, limits: Limits, text: str, without: str, like: str) -> list[Hit]:
     terms = text_terms(text) if text else []
     if like:
         terms.append(Term(index.photo_at(like).content.hex(), kind=PHOTO))
     terms += text_terms(without, negative=True) if without else []
-    return index.ask(Question(tuple(terms), filter, Limits(count)), confidence=True)
+    return index.ask(Question(tuple(terms), filter, limits), confidence=True)
 
 
 def _label(index: Index, labels: list[str], paths: list[str]) -> list[dict[str, Any]]:

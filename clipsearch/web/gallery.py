@@ -13,8 +13,9 @@ from clipsearch.index import Index
 from clipsearch.output import records, text
 from clipsearch.paths import Collection, index_place
 from clipsearch.search.confidence import dividing_line
+from clipsearch.search.find import sort_hits
 from clipsearch.search.hit import Hit, Photo, Where
-from clipsearch.search.question import Filter, Question, filter_arguments, option
+from clipsearch.search.question import BY_SCORE, Filter, Order, Question, filter_arguments, option
 from clipsearch.web.uploads import Uploads
 
 FIRST_DEPTH = 400  # hits that are ranked at first; quadrupled each time the user scrolls past them
@@ -52,6 +53,8 @@ class Gallery:
             raise BadRequest(f"count must be 1 to {MAX_COUNT}")
         ranking = self._ranked(index, question, first + count)
         hits = ranking.hits[first : first + count]
+        # In another order the command must choose the same photos to give the same answer.
+        shown = max(10, first + count) if _order_of_matches(question) is None else max(1, len(ranking.hits))
         return {
             "hits": [_as_object(hit) for hit in hits],
             "first": first,
@@ -59,7 +62,7 @@ class Gallery:
             "complete": ranking.complete,
             "confident": ranking.confident,
             "months": dict(sorted(Counter(hit.photo.date[:7] for hit in ranking.matches).items())),
-            "command": self._command(index, question, max(10, first + count)),
+            "command": self._command(index, question, shown),
         }
 
     def _ranked(self, index: Index, question: Question, wanted: int) -> Ranking:
@@ -78,9 +81,13 @@ class Gallery:
 
     def _rank(self, index: Index, question: Question, depth: int) -> Ranking:
         resolved = self._uploads.resolve(question, index)
-        hits = index.ask(resolved._replace(limits=resolved.limits._replace(k=depth)), confidence=True)
-        confident = dividing_line(hits) if question.limits.min_confidence is None else None
-        return Ranking(hits, confident, len(hits) < depth)
+        limits, order = resolved.limits, _order_of_matches(question)
+        if order is not None:  # the order of the matches: among all photos they would be scattered
+            depth, limits = FIRST_DEPTH, limits._replace(sort=BY_SCORE)
+        hits = index.ask(resolved._replace(limits=limits._replace(k=depth)), confidence=True)
+        confident = dividing_line(hits) if limits.min_confidence is None else None
+        ranking = Ranking(hits, confident, len(hits) < depth)
+        return ranking if order is None else Ranking(sort_hits(ranking.matches, order), confident, True)
 
     def where(self, index: Index, data: bytes, question: Question) -> Where:
         """The part of an image file that matches a question."""
@@ -162,6 +169,11 @@ class Gallery:
         if question.terms:
             line = f"{self._command(index, question, sum(counts.values()))} -0 | {line}"
         return {"counts": counts, "command": line}
+
+
+def _order_of_matches(question: Question) -> Order | None:
+    """The order other than by score of a question with terms; without terms, all photos are in order."""
+    return question.limits.order if question.terms else None
 
 
 def _as_object(hit: Hit) -> dict[str, Any]:

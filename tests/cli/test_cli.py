@@ -89,8 +89,9 @@ def test_formats_tell_the_same(clipsearch: Run, drawn_index: Path) -> None:
 def test_json_has_the_fields_of_the_reference(clipsearch: Run, drawn: Path, drawn_index: Path) -> None:
     (hit,) = json.loads(clipsearch("query", "a circle", "-k", 1, "--format", "json", index=drawn_index).out)
     reference = (Path(__file__).parents[2] / "clipsearch/cli/README.md").read_text()
-    fields = ["rank", "score", "confidence", "path", "width", "height", "size", "mtime", "taken", "camera"]
-    fields += ["latitude", "longitude", "keywords", "time", "duration", "similar", "same_file"]
+    fields = ["rank", "score", "confidence", "path", "width", "height", "size", "mtime", "taken", "taken_from", "camera"]
+    fields += ["latitude", "longitude", "place", "location", "keywords", "people", "rating", "color_label", "title"]
+    fields += ["caption", "time", "duration", "similar", "same_file"]
     assert list(hit) == fields
     assert all(f"`{name}`" in reference for name in [*fields, "path_b64", "query", "lines"])
     status = Path(hit["path"]).stat()

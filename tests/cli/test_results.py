@@ -9,11 +9,12 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from conftest import SCENES, Run
-from PIL import Image
+from PIL import ExifTags, Image
 from terminal import every_command, help_examples, posix
 
 from clipsearch.search.confidence import CUT
@@ -22,6 +23,50 @@ from clipsearch.search.confidence import CUT
 def commands() -> dict[str, str]:
     """Every command, with the help of its function."""
     return {name: command.help or "" for name, command in every_command().items()}
+
+
+# ------------------------------------------------------------------------------------------ places
+
+
+def test_results_have_the_town_where_they_were_taken(
+    clipsearch: Run, mini_index: Callable[..., Path], places_table: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "photos").mkdir()
+    exif = Image.Exif()
+    exif.get_ifd(ExifTags.IFD.GPSInfo).update({1: "N", 2: (48.0, 51.0, 30.0), 3: "E", 4: (2.0, 17.0, 40.0)})
+    SCENES[0].image.save(tmp_path / "photos/paris.jpg", exif=exif)
+    SCENES[1].image.save(tmp_path / "photos/anywhere.jpg")
+    index = mini_index(tmp_path / "photos")
+
+    [here] = map(json.loads, clipsearch("query", "--near", "Paris", "-f", "jsonl", index=index).lines)
+    assert (here["path"], here["place"]["name"]) == (str(tmp_path / "photos/paris.jpg"), "Paris")
+    assert clipsearch("query", "--near", "Paris, Texas", index=index).status == 1
+    every = [json.loads(line) for line in clipsearch("query", "-f", "jsonl", index=index).lines]
+    assert sorted((hit["place"] or {}).get("title", "") for hit in every) == ["", "Paris, France"]
+    table = clipsearch("query", "-f", "table", index=index, COLUMNS="120")
+    assert sum(line.endswith("Paris, France") for line in table.lines) == 1
+    assert b"Paris" not in clipsearch("query", "-f", "tsv", index=index).out
+
+    refused = clipsearch("query", "--near", "Springfield", index=index)
+    assert (refused.status, refused.err.count("\n")) == (2, 1)
+    assert "'Springfield, Illinois'" in refused.err
+
+
+def test_a_cache_that_cannot_be_written_costs_only_the_names_of_places(
+    clipsearch: Run, mini_index: Callable[..., Path], tmp_path: Path
+) -> None:
+    exif = Image.Exif()
+    exif.get_ifd(ExifTags.IFD.GPSInfo).update({1: "N", 2: (48.0, 51.0, 30.0), 3: "E", 4: (2.0, 17.0, 40.0)})
+    (tmp_path / "photos").mkdir()
+    SCENES[0].image.save(tmp_path / "photos/paris.jpg", exif=exif)
+    index = mini_index(tmp_path / "photos")
+    (tmp_path / "file").touch()
+    found = clipsearch("query", "-f", "json", index=index, XDG_CACHE_HOME=str(tmp_path / "file"))
+    assert found.status == 0
+    assert json.loads(found.out)[0]["place"] is None
+    note, warning = found.err.splitlines()
+    assert note.startswith("building the table of places")
+    assert warning.startswith(f"no names of places: the table of places cannot be built in {tmp_path / 'file'}")
 
 
 # ------------------------------------------------------------------------------------------ likes
@@ -57,6 +102,62 @@ def test_a_batch_is_read_ahead_from_a_file_and_not_from_a_pipe(
     for a, b in zip(found, expected, strict=True):
         assert (a["score"], a["confidence"]) == pytest.approx((b["score"], b["confidence"]), abs=2e-6)
     assert ahead.err == one_by_one.err == ""
+
+
+# ------------------------------------------------------------------------------------------ orders
+
+
+def test_results_in_another_order(clipsearch: Run, drawn: Path, drawn_index: Path, tmp_path: Path) -> None:
+    def query(*options: object) -> list[str]:
+        done = clipsearch("query", *options, index=drawn_index)
+        assert (done.status, done.err) == (0, ""), options
+        return done.lines
+
+    best = query("a red circle", "-k", "7")
+    backwards = sorted(best, reverse=True)
+    assert query("a red circle", "-k", "7", "--sort", "score") == best
+    for sort in (("--sort", "-name"), ("--sort=-name",)):
+        assert query(*sort, "-k", "7", "a red circle") == backwards
+        assert query("a red circle", "-k", "7", *sort, "-stripes") == sorted(
+            query("a red circle", "-k", "7", "--not", "stripes"), reverse=True
+        )
+    assert query("--sort", "-name", "-k", "2") == [str(drawn / name) for name in ("39.png", "38.png")]
+    sizes = sorted((path.stat().st_size, str(path)) for path in drawn.iterdir())
+    assert query("--sort", "size", "-k", "3") == [path for _, path in sizes[:3]]
+
+    for form in ("json", "jsonl"):
+        out = "\n".join(query("a red circle", "-k", "7", "--sort", "-name", "-f", form))
+        hits = json.loads(out) if form == "json" else [json.loads(line) for line in out.splitlines()]
+        assert [hit["path"] for hit in hits] == backwards
+        assert [best[hit["rank"] - 1] for hit in hits] == backwards
+    rows = [row.split("\t") for row in query("a red circle", "-k", "7", "--sort", "-name", "-f", "tsv")]
+    assert [(best[int(rank) - 1], path) for rank, _, path in rows] == [(path, path) for path in backwards]
+    table = query("a red circle", "-k", "7", "--sort", "-name", "-f", "table")
+    assert [row.split()[-1].rpartition("/")[2] for row in table] == [Path(path).name for path in backwards]
+
+    (tmp_path / "queries").write_text("a red circle\na star\n")
+    batch = [json.loads(row) for row in query("--batch", tmp_path / "queries", "--sort", "-name", "-k", "7")]
+    assert [hit["path"] for hit in batch[:7]] == backwards
+    refused = clipsearch("query", "--batch", tmp_path / "queries", "--sort", "colour", index=drawn_index)
+    assert (refused.status, refused.out, refused.err.count("\n")) == (2, b"", 1)
+
+    options = (
+        "--html",
+        tmp_path / "page.html",
+        "--copy-to",
+        tmp_path / "to",
+        "--numbered",
+        "-k",
+        "3",
+        "--sort",
+        "name",
+    )
+    clipsearch("query", "a red circle", *options, index=drawn_index)
+    names = [Path(path).name for path in sorted(best[:3])]
+    assert sorted(os.listdir(tmp_path / "to")) == [f"00{n}-{name}" for n, name in enumerate(names, 1)]
+    page = (tmp_path / "page.html").read_text()
+    assert sorted(names, key=page.index) == names
+    assert "by name" in page
 
 
 # ------------------------------------------------------------------------------------------ looking

@@ -61,7 +61,7 @@ def test_it_follows_what_happens_until_ctrl_c(photos: Path, tmp_path: Path) -> N
     with watching(photos, "--model", "mini", "--index", index) as process:
         save_scenes(photos / "new", 2, first=5)
         line = read_until(process, "2 added")
-        assert re.match(r"\d\d:\d\d:\d\d 2 added, .* embedded 2 photos with mini", line)
+        assert re.match(r"\d\d:\d\d:\d\d 2 added, .* embedded 2 images with mini", line)
         (photos / "new").rename(photos / "other")
         (photos / "00.png").unlink()
         read_until(process, "2 moved, 1 removed")

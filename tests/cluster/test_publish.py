@@ -101,13 +101,15 @@ def test_what_is_no_collection_is_left_as_it_is(index: Path, tmp_path: Path) -> 
     assert os.listdir(tmp_path / "folder.db") == ["notes"]
 
 
-# What a collection must have: a row for each photo, and for each frame of a video.
+# What a collection must have: a row for each photo, for each frame of a video, and for each part of a panorama.
 EXPECTED = (
-    "SELECT photos.id, photos.root, photos.path, images.id, images.content, images.id = photos.image, frames.time,"
+    "SELECT photos.id, photos.root, photos.path, images.id, CASE WHEN time IS NULL THEN main.content ELSE"
+    " images.content END, images.id = photos.image, frames.time,"
     " photos.keywords, size, lines, vector"
-    " FROM photos LEFT JOIN frames ON frames.video = photos.image"
+    " FROM photos LEFT JOIN frames ON frames.whole = photos.image"
     " JOIN images ON images.id = coalesce(frames.image, photos.image) JOIN embeddings ON embeddings.image = images.id"
-    " LEFT JOIN texts ON texts.image = images.id ORDER BY photos.id, images.id"
+    " JOIN images AS main ON main.id = photos.image LEFT JOIN texts ON texts.image = main.id"
+    " ORDER BY photos.id, images.id"
 )
 
 

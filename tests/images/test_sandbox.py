@@ -55,7 +55,7 @@ def test_a_file_is_decoded_as_it_would_be_here(photo: Path) -> None:
     with Decoders(1, HOW) as decoders:
         found = decoders.decode(photo.read_bytes())
     here = decode_for(photo.read_bytes(), HOW)
-    np.testing.assert_array_equal(found.pixels, model_input(here, HOW))
+    np.testing.assert_array_equal(found.pixels, model_input(here, HOW)[None])
     assert found.metadata == here.metadata
     assert found.metadata.camera == "Camera"
     assert found.seconds.keys() == {"decode", "resize"}
@@ -76,7 +76,7 @@ def test_a_decoder_knows_no_index(photo: Path) -> None:
         "from clipsearch.images.preprocess import Preprocess\n"
         f"data = open({str(photo)!r}, 'rb').read()\n"
         "header, pixels = worker.answer({'task': 'model_input'}, data, Preprocess((64, 64)))\n"
-        "assert header['size'] == (64, 64, 3) and len(pixels) == 3 * 64 * 64\n"
+        "assert header['size'] == (1, 64, 64, 3) and len(pixels) == 3 * 64 * 64\n"
         "print('clipsearch.store' in sys.modules, 'sqlite3' in sys.modules, file=sys.stderr)\n"
     )
     done = subprocess.run(

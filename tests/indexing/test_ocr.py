@@ -32,8 +32,8 @@ from clipsearch.models import ocr
 from clipsearch.output.annotate import annotated
 from clipsearch.store import ocr_text
 from clipsearch.store.catalogue import CATALOGUE, Store
+from clipsearch.store.conditions import fold
 from clipsearch.store.filters import Filter
-from clipsearch.store.ocr_text import fold
 from clipsearch.store.photo import Line
 from clipsearch.store.verify import Damage, verify
 

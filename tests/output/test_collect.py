@@ -66,11 +66,13 @@ def test_links_lead_to_the_photos_from_anywhere(
     assert [os.readlink(path) for path in made] == [str(path) for path in photos]
 
 
-def test_ranks_come_first_with_zeros(tmp_path: Path, photos: list[Path]) -> None:
-    collect(hits_of(*photos, first=7), tmp_path / "to", link=False, numbered=True)
-    assert sorted(listing(tmp_path / "to")) == ["007-one.jpg", "008-two.jpg", "009-three.jpg"]
-    collect(hits_of(*photos[:2], first=999), tmp_path / "many", link=False, numbered=True)
-    assert sorted(listing(tmp_path / "many")) == ["0999-one.jpg", "1000-two.jpg"]
+def test_numbers_come_first_with_zeros(tmp_path: Path, photos: list[Path]) -> None:
+    collect(hits_of(*photos), tmp_path / "to", link=False, numbered=True)
+    assert sorted(listing(tmp_path / "to")) == ["001-one.jpg", "002-two.jpg", "003-three.jpg"]
+    collect(hits_of(*photos)[::-1], tmp_path / "back", link=False, numbered=True)  # in another order than by rank
+    assert sorted(listing(tmp_path / "back")) == ["001-three.jpg", "002-two.jpg", "003-one.jpg"]
+    collect(hits_of(*photos[:2] * 500), tmp_path / "many", link=True, numbered=True)
+    assert sorted(listing(tmp_path / "many"))[998:] == ["0999-one.jpg", "1000-two.jpg"]
 
 
 def test_no_hits_are_an_empty_folder(tmp_path: Path) -> None:

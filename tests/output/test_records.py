@@ -22,10 +22,32 @@ from clipsearch.search.label import Labelled
 from clipsearch.store.catalogue import Offline, Photo
 
 RAW = b"/a/\xff\t\n\\.jpg"
-_OF = Metadata(4, 3, "2023-07-14T18:03:21", "Canon", 1.5, -2.5)
-KNOWN = Photo(1, b"/a/b.jpg", 20, 1_500_000_000, b"", _OF, 0, ("beach", "dog"), 12.5)
+_FACTS = {"taken_from": "exif", "people": "Anna\nBen", "rating": 4, "color_label": "Red", "title": "Fête"}
+_OF = Metadata(4, 3, "2023-07-14T18:03:21", "Canon", 48.95, 2.15, "beach\ndog", None, **_FACTS, location="Paris")
+KNOWN = Photo(1, b"/a/b.jpg", 20, 1_500_000_000, b"", _OF, 0, 12.5)
+PLACE = {
+    "title": "Maisons-Laffitte, France",
+    "name": "Maisons-Laffitte",
+    "region": None,
+    "country": "France",
+    "km": 0.5,
+}
 UNKNOWN = Photo(2, RAW, 10, 0, b"", Metadata(2, 1))
-FACTS = {"width", "height", "size", "mtime", "taken", "camera", "latitude", "longitude", "keywords", "time", "duration"}
+FACTS = {"width", "height", "size", "mtime", "taken", "camera", "latitude", "longitude", "place"}
+FACTS |= {
+    "keywords",
+    "time",
+    "duration",
+    "taken_from",
+    "location",
+    "people",
+    "rating",
+    "color_label",
+    "title",
+    "caption",
+}
+
+pytestmark = pytest.mark.usefixtures("places_table")
 
 
 def objects(chunks: object) -> list[dict[str, object]]:
@@ -47,10 +69,18 @@ def test_a_hit_has_the_fields_that_the_readme_names() -> None:
         "size": 20,
         "mtime": 1.5,
         "taken": "2023-07-14T18:03:21",
+        "taken_from": "exif",
         "camera": "Canon",
-        "latitude": 1.5,
-        "longitude": -2.5,
+        "latitude": 48.95,
+        "longitude": 2.15,
+        "place": PLACE,
+        "location": "Paris",
         "keywords": ["beach", "dog"],
+        "people": ["Anna", "Ben"],
+        "rating": 4,
+        "color_label": "Red",
+        "title": "Fête",
+        "caption": None,
         "time": 12.5,
         "duration": None,
         "similar": [{"path": "/a/\ufffd\t\n\\.jpg", "path_b64": base64.b64encode(RAW).decode()}],
@@ -58,7 +88,7 @@ def test_a_hit_has_the_fields_that_the_readme_names() -> None:
     }
     assert next(iter(found)) == "query"
     [plain] = json.loads(b"".join(records.hits([Hit(1, None, UNKNOWN)], "json")))
-    assert [plain[name] for name in ("score", "confidence", "taken", "camera", "latitude")] == [None] * 5
+    assert [plain[name] for name in ("score", "confidence", "taken", "camera", "latitude", "place")] == [None] * 6
     assert base64.b64decode(plain["path_b64"]) == RAW
 
 

@@ -158,11 +158,20 @@ def test_a_pipe_in_the_place_of_a_photo_is_not_waited_for(tmp_path: Path) -> Non
 # ------------------------------------------------------------------------------------------ the page
 
 
-def test_a_card_says_what_is_known(tmp_path: Path) -> None:
+def test_a_card_says_what_is_known(tmp_path: Path, places_table: Path) -> None:
     save(tmp_path / "a.png")
     known = photo(tmp_path / "a.png", width=4000, height=3000, taken="2023-07-14T18:03:21", camera="Canon <R5>\x1b")
+    known = known._replace(metadata=known.metadata._replace(latitude=48.8584, longitude=2.2945))
     (card,) = Parsed(page(Hit(7, 0.31249, known, 0.925))).cards
-    for words in ("7", "score 0.312", "confidence 92%", "2023-07-14 18:03", "Canon <R5>\\x1b", "4000 × 3000"):
+    for words in (
+        "7",
+        "score 0.312",
+        "confidence 92%",
+        "2023-07-14 18:03",
+        "Canon <R5>\\x1b",
+        "Paris, France",
+        "4000 × 3000",
+    ):
         assert words in card
     assert f"{tmp_path}/a.png" in card
 

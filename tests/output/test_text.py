@@ -98,9 +98,9 @@ def test_a_table_of_copies_says_how_each_is_one() -> None:
     assert len({line.index("/a/") for line in lines if line}) == 1  # one column of paths
 
 
-def test_no_line_of_a_table_is_wider_than_the_terminal() -> None:
+def test_no_line_of_a_table_is_wider_than_the_terminal(places_table: Path) -> None:
     long = b"/home/" + b"folder/" * 30 + b"photo.jpg"
-    of = Photo(1, long, 1, 1, b"", Metadata(1, 1))
+    of = Photo(1, long, 1, 1, b"", Metadata(1, 1, latitude=44.6, longitude=-0.95))
     hits = [Hit(1, 0.5, of, 0.25, (of,), (long,)), Hit(10, 0.25, of)]
     groups = [(Copy(of, Kind.BEST, 1.0), Copy(of, Kind.IDENTICAL, 1.0, (long,)))]
     shown = (
@@ -109,6 +109,9 @@ def test_no_line_of_a_table_is_wider_than_the_terminal() -> None:
     )
     assert all(cell_len(line) <= 60 for line in shown.splitlines())
     assert shown.splitlines()[0].endswith("photo.jpg  +2")  # one similar, one other name
+    wide = terminal.hits(hits, 100, colour=False).decode().splitlines()
+    assert all(cell_len(line) <= 100 for line in wide)
+    assert wide[0].endswith("photo.jpg  +2  Mios, France")
 
 
 # ------------------------------------------------------------------------------------------ sentences
@@ -117,7 +120,7 @@ def test_no_line_of_a_table_is_wider_than_the_terminal() -> None:
 def test_the_summary_of_a_run() -> None:
     done = Report(model="mini", added=1200, duplicates=3, moved=2, unchanged=4, embedded=1197, seconds=10.0)
     assert list(text.summary(done)) == [
-        "1,200 added (3 duplicates), 2 moved, 4 unchanged in 10.0 s; embedded 1,197 photos with mini, 120 images/s"
+        "1,200 added (3 duplicates), 2 moved, 4 unchanged in 10.0 s; embedded 1,197 images with mini, 120 images/s"
     ]
 
 

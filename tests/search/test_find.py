@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import SCENES
 
-from clipsearch.errors import BadRequest, IndexEmpty, NotIndexed
+from clipsearch.errors import BadArgument, BadRequest, IndexEmpty, NotIndexed
 from clipsearch.images.found_file import FoundFile
 from clipsearch.images.metadata import Metadata
 from clipsearch.images.preprocess import Preprocess
@@ -20,12 +21,13 @@ from clipsearch.images.read import content_hash
 from clipsearch.images.rules import Rules
 from clipsearch.models.model import Model, mini
 from clipsearch.search import embed as embedding
-from clipsearch.search.find import Searcher
+from clipsearch.search.find import Searcher, sort_hits
 from clipsearch.search.hit import Hit
 from clipsearch.search.question import Limits, Term, image_term, text_terms
 from clipsearch.store import nearest
 from clipsearch.store.catalogue import Root, Store
 from clipsearch.store.filters import Filter
+from clipsearch.store.photo import Photo
 
 DIM = 48
 _NUMBER = itertools.count()
@@ -348,6 +350,53 @@ def test_a_folder_around_roots_means_all_of_them(store: Store, tree: Path) -> No
     assert len(Searcher(store, Filter(under="/")).query([text_term("sea")], Limits(20))) == 10
 
 
+def test_some_folders_are_left_out(store: Store, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a folder is called by, one finds what is in it, the other everything else."""
+    monkeypatch.chdir(tree / "a")
+    monkeypatch.setenv("HOME", str(tree))
+    root = next(root for root in store.roots() if root.path.endswith(b"/a"))
+    (tree / "a" / "indexed link").symlink_to(tmp_path)
+    put(store, root, "indexed link/5.jpg")
+    (tree / "c" / "link").symlink_to(tree / "a" / "sub")
+
+    def found(**filter: object) -> set[str]:
+        return {str(hit.path) for hit in Searcher(store, Filter(**filter)).query([text_term("sea")], Limits(99))}
+
+    everything = found()
+    folders = (
+        "sub",
+        "sub/",
+        "./sub",
+        "../b",
+        "~/a/sub/deep",
+        "~/b/",
+        f"{tree}/c/link",
+        "indexed link",
+        "/",
+        f"{tree}/a",
+    )
+    for folder in folders:
+        inside = found(under=folder)
+        assert found(not_under=folder) == everything - inside, folder
+        assert inside, folder
+    assert found(under=["sub", "../b"], not_under=["sub/deep", "../b/sub"]) == {
+        *(f"{tree}/{name}" for name in ("a/sub/2.jpg", "a/sub/same.jpg", "b/1.jpg", "b/sub-4.jpg"))
+    }
+    assert found(under="sub/deep", not_under="sub") == set()
+    assert found(not_under=f"{tree}/c") == everything  # it is there, though not indexed
+    for typo in ("typo", "/nowhere", f"{tree}/sub"):
+        with pytest.raises(NotIndexed, match=f"nothing in {typo} was indexed"):
+            found(not_under=typo)
+
+
+def test_nothing_is_said_about_what_is_offline_in_a_folder_that_is_left_out(store: Store, tree: Path) -> None:
+    (tree / "b").rename(tree / "unmounted")
+    for not_under, offline in ((str(tree / "b"), []), (str(tree / "a"), [os.fsencode(tree / "b")])):
+        searcher = Searcher(store, Filter(not_under=not_under))
+        assert list(searcher.left_out.offline) == offline
+        assert len(searcher.query([text_term("sea")], Limits(20))) == (0 if offline else 5)
+
+
 @pytest.mark.parametrize("under", ["c", "ab", "a-b", "missing/deep"])
 def test_a_folder_that_was_not_indexed_is_refused(store: Store, tree: Path, under: str) -> None:
     with pytest.raises(NotIndexed, match=rf"nothing in .*{under} was indexed"):
@@ -443,3 +492,94 @@ def test_the_ranking_is_that_of_brute_force(
             assert [hit.photo.file for hit in hits] == [path for _, path in expected]
             np.testing.assert_allclose([hit.score for hit in hits], [-score for score, _ in expected], atol=1e-6)
             assert [hit.rank for hit in hits] == list(range(1, len(expected) + 1))
+
+
+def natural(path: bytes) -> list[object]:
+    """The parts of a name that are compared in turn: texts and numbers."""
+    parts = re.split(r"([0-9]+)", os.fsdecode(path).rpartition("/")[2].casefold())
+    return [int(part) if part.isdecimal() else part for part in parts]
+
+
+KEYS: dict[str, Callable[[Photo], object]] = {
+    "date": lambda photo: photo.date,
+    "name": lambda photo: natural(photo.file),
+    "path": lambda photo: photo.file,
+    "size": lambda photo: photo.size,
+}
+
+
+@pytest.fixture
+def album(store: Store, tmp_path: Path) -> list[Photo]:
+    """150 photos in two folders: few dates and sizes, some unknown dates, names with numbers, some files gone."""
+    rng = np.random.default_rng(5)
+    for folder in ("b", "a b"):
+        (tmp_path / folder).mkdir()
+        root = store.folders.add(os.fsencode(tmp_path.resolve() / folder), Rules())
+        for n in range(75):
+            name = rng.choice(["IMG_", "img_0", "\xe9t\xe9 ", "", "\udcff", "A1b"]) + f"{rng.integers(1, 120)}.jpg"
+            content = b"%s%s" % (os.fsencode(folder), os.fsencode(name))
+            path = Path(os.fsdecode(root.path)) / f"{n % 3}" / name
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(b"")
+            taken = f"2023-0{rng.integers(1, 4)}-01T12:00:00" if n % 3 else None
+            if store.find_image(content_hash(content)) is None:
+                image = store.images.add(content_hash(content), Metadata(1, 1, taken), row_of(content))
+                changed = int(rng.choice([1_675_252_800, 1_675_252_801, -5, 1_700_000_000])) * 10**9 + int(
+                    rng.integers(9)
+                )
+                file = FoundFile(os.fsencode(f"{n % 3}/{name}"), int(rng.integers(3)), changed)
+                store.photos.put(root, file, image, None)
+                if n % 7 == 0:
+                    path.unlink()
+    store.commit()
+    return [photo for photo in store.by_path(store.select()) if os.path.exists(photo.file)]
+
+
+@pytest.mark.parametrize("sort", [sign + field for field in KEYS for sign in ("", "-")])
+def test_every_order_is_that_of_brute_force(album: list[Photo], store: Store, encoder: StubEncoder, sort: str) -> None:
+    def in_order(photos: Iterable[Photo]) -> list[Photo]:
+        by_path = sorted(photos, key=lambda photo: photo.file)
+        return sorted(by_path, key=KEYS[sort.removeprefix("-")], reverse=sort.startswith("-"))
+
+    searcher = Searcher(store)
+    for k in (1, 7, 40, 99, 1000):
+        listed = searcher.query((), Limits(k, sort=sort))
+        assert [hit.photo for hit in listed] == in_order(album)[:k]
+        assert [hit.rank for hit in listed] == list(range(1, len(listed) + 1))
+        best = searcher.query([text_term("sea")], Limits(k))
+        found = searcher.query([text_term("sea")], Limits(k, sort=sort))
+        assert [hit.photo for hit in found] == in_order(hit.photo for hit in best)
+        assert sorted(found) == sorted(best)  # with their ranks and scores
+
+
+def test_in_order_of_the_files_that_are_shown(store: Store, photos: Root, encoder: StubEncoder) -> None:
+    """With `unique`, the best copy of a small file may be larger than other photos, and is listed after them."""
+    for n in range(200):
+        size, picture = (n + 1, n) if n < 100 else (1000 - n, n - 100)  # every photo has a larger copy
+        image = store.find_image(content_hash(b"%d" % picture))
+        if image is None:
+            image = store.images.add(content_hash(b"%d" % picture), Metadata(1, 1), row_of(b"%d" % picture))
+        path = Path(os.fsdecode(photos.path)) / f"{n}.jpg"
+        path.write_bytes(b"x" * size)
+        status = path.stat()
+        store.photos.put(
+            photos, FoundFile(os.fsencode(path.name), size, status.st_mtime_ns, status.st_ctime_ns), image, None
+        )
+    store.commit()
+    for sort, k in itertools.product(("size", "-size"), (3, 100)):
+        hits = Searcher(store).query((), Limits(k, unique=True, sort=sort))
+        larger = sorted(range(801, 901), reverse=sort == "-size")
+        assert [hit.photo.size for hit in hits] == larger[:k]
+
+
+def test_the_frames_of_a_video_are_in_order_of_time() -> None:
+    photo = Photo(1, b"/a.mp4", 1, 1, b"", Metadata(1, 1))
+    frames = [Hit(rank, 0.5, photo._replace(time=time)) for rank, time in enumerate((3.0, 1.0, 2.0), 1)]
+    for sort in ("date", "-date", "-path"):
+        assert [hit.rank for hit in sort_hits(frames, Limits(sort=sort).order)] == [2, 3, 1]
+
+
+@pytest.mark.parametrize("sort", ["", "colour", "-score", "Date", "--date", None, 1])
+def test_an_order_that_is_none_is_refused(sort: object) -> None:
+    with pytest.raises(BadArgument, match="sort must be score, date, name, path or size, or reversed like -date, not "):
+        Limits(sort=sort).check(())

@@ -159,6 +159,7 @@ def test_an_address_is_read_as_a_question() -> None:
         ([("like", "../../etc/passwd")], "invalid photo id"),
         ([("text", "a"), ("cut", "7")], "cut must be 1 or a confidence"),
         ([("after", "soon")], "not a valid date"),
+        ([("sort", "colour")], "sort must be score, date"),
     ],
 )
 def test_an_address_that_makes_no_sense_is_refused(pairs: list[tuple[str, str]], words: str) -> None:
@@ -171,13 +172,15 @@ def test_a_question_is_spelled_as_the_command_that_asks_it() -> None:
         [
             *(("text", "2:@grandma on a beach -people"), ("like", f"2:{ID}"), ("unlike", ID), ("size", "-500k")),
             *(("near", "48.85,2.35,5"), ("after", "2023-06-14 18:03"), ("unique", "1"), ("cut", "1")),
+            *(("not_under", "-odd"), ("sort", "-date")),
         ]
     )
     texts, options = question.arguments(lambda photo: f"/photos/{photo[:4]}.jpg")
     assert texts == ["2:@grandma", "2:on a beach"]
     assert options == [
         *("--not", "people", "--like", "2:/photos/0123.jpg", "--unlike", "/photos/0123.jpg"),
-        *("--after", "2023-06-14 18:03", "--near", "48.85,2.35,5", "--size=-500000", "--cut", "--unique", "-k", "10"),
+        *("--not-under=-odd", "--after", "2023-06-14 18:03", "--near", "48.85,2.35,5", "--size=-500000"),
+        *("--cut", "--unique", "--sort=-date", "-k", "10"),
     ]
 
 
@@ -185,7 +188,9 @@ words = st.from_regex(r"[a-z@]?[a-z 0-9:]{1,12}", fullmatch=True)
 pairs = st.lists(
     st.one_of(
         st.tuples(st.sampled_from(["text", "not"]), words),
-        st.sampled_from([("camera", "canon"), ("size", "+2M"), ("near", "1.5,2"), ("type", "heic"), ("keyword", "a")]),
+        st.sampled_from(
+            [("camera", "canon"), ("size", "+2M"), ("near", "1.5,2"), ("type", "heic"), ("keyword", "a OR b")]
+        ),
     ),
     max_size=6,
 )

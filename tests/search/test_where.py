@@ -86,6 +86,23 @@ def test_boxes_are_of_the_photo_however_the_model_crops_it(embedder: Embedder, m
         assert not there.heat[:, : int(CELLS * 22 / image.width)].any()
 
 
+@pytest.mark.parametrize("mode", ["squash", "shortest"])
+def test_it_points_into_the_part_of_a_panorama_that_matches(embedder: Embedder, mode: str) -> None:
+    picture, out = Image.new("RGB", (160 * 4, 160)), io.BytesIO()
+    for place, scene in enumerate(TWO[:4]):
+        picture.paste(scene.image, (160 * place, 0))
+    picture.save(out, "PNG")
+    how = embedder.model.preprocess
+    embedder.model = replace(embedder.model, preprocess=replace(how, resize_mode=mode))
+    try:
+        with Finder(embedder) as finder:
+            there, _ = finder.where(embedder.prepared(preprocess(TWO[3].image, how)), out.getvalue())
+    finally:
+        embedder.model = replace(embedder.model, preprocess=how)
+    assert there.box.left >= 0.75
+    assert there.heat.shape == (CELLS // 4, CELLS)
+
+
 def test_what_the_input_shows_is_what_the_preprocessing_shows(embedder: Embedder) -> None:
     """A bright column is put where the input's first and last columns come from."""
     for mode in ("squash", "shortest", "longest"):

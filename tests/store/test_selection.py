@@ -30,6 +30,7 @@ from clipsearch.search.question import Term
 from clipsearch.store.catalogue import Offline, Store
 from clipsearch.store.conditions import Circle, box_of, kilometres
 from clipsearch.store.filters import ORIENTATIONS, Filter, Size
+from clipsearch.store.order import NEWEST
 from clipsearch.store.select import _in_box
 from clipsearch.store.selection import all_of
 
@@ -117,7 +118,7 @@ def test_a_filter_lets_through(store: Store, where: Filter, expected: str) -> No
     if where.files:
         where = replace(where, files=[path.replace(b"/photos", store.roots()[0].path) for path in where.files])
     selection = store.select(where)
-    names = [os.path.basename(photo.file).split(b".")[0].decode() for photo in store.newest(selection, 9)]
+    names = [os.path.basename(photo.file).split(b".")[0].decode() for photo in store.first(selection, NEWEST, 9)]
     assert sorted(names) == sorted(expected.split())
     ids = store.images_in(selection).tolist()
     of_ids = sorted(photo.file for photo in store.photos_of(ids, selection))
@@ -135,12 +136,16 @@ def test_of_several_values_one_must_hold(store: Store, data: st.DataObject) -> N
         return tuple(data.draw(st.lists(st.sampled_from(values), max_size=3)))
 
     under = some(top, f"{top}/sub", f"{top}/sub/", os.path.dirname(top))
-    cameras, names = some("canon", "X100", "1", "none"), some("paris", "jpg", "l n", "scan sub", "none")
+    not_under = some(f"{top}/sub", f"{top}/sub/", f"{top}/../photos/sub", "/usr", f"{top}/sub/../sub")
+    cameras = some("canon", "X100", "1", "none", "none OR canon OR X100")
+    names = some("paris", "jpg", "l n", "scan sub", "none", "scan sub OR paris JPG", "none OR fiji", "jpg or png")
     circles = some(Circle(48.8566, 2.3522), Circle(51, 0, 100), Circle(-17, 179.99, 20), Circle(0, 0, 1))
     orientations, types = some(*ORIENTATIONS), some("jpeg", "tiff")
-    where = Filter(
-        under=under, camera=cameras, near=circles, orientation=orientations, types=types, name=names
-    )  # fmt: skip
+    where = Filter(under=under, not_under=not_under, camera=cameras, near=circles, name=names, types=types)
+    where = replace(where, orientation=orientations)
+
+    def either(values: Any) -> list[str]:
+        return [one for value in values for one in value.split(" OR ")]
 
     def passes(path: str) -> bool:
         _, camera, place, (width, height), _ = PHOTOS[path]
@@ -148,11 +153,12 @@ def test_of_several_values_one_must_hold(store: Store, data: st.DataObject) -> N
         return all(
             (
                 not under or path.startswith("sub/") or not all("/sub" in folder for folder in under),
-                not cameras or any(one.lower() in (camera or "").lower() for one in cameras),
+                not path.startswith("sub/") or all("sub" not in folder for folder in not_under),
+                not cameras or any(one.lower() in (camera or "").lower() for one in either(cameras)),
                 not circles or (place and any(kilometres(*place, *one[:2]) <= one.km for one in circles)),
                 not orientations or shape in orientations,
                 not types or path.lower().endswith(tuple(suffix for kind in types for suffix in TYPES[kind])),
-                not names or any(all(word in path.lower() for word in one.split()) for one in names),
+                not names or any(all(word in path.lower() for word in one.lower().split()) for one in either(names)),
             )
         )
 
@@ -161,14 +167,15 @@ def test_of_several_values_one_must_hold(store: Store, data: st.DataObject) -> N
     assert found == {path for path in PHOTOS if passes(path)}
     assert len(store.images_in(selection)) == len(found)
     everywhere = not under or not all("/sub" in folder for folder in under)
-    assert selection.everything == (everywhere and replace(where, under=()) == Filter())
+    everywhere = everywhere and all("sub" not in folder for folder in not_under)
+    assert selection.everything == (everywhere and replace(where, under=(), not_under=()) == Filter())
 
 
 def test_the_newest_come_first(store: Store) -> None:
-    names = [os.path.basename(photo.file) for photo in store.newest(store.select(), 9)]
+    names = [os.path.basename(photo.file) for photo in store.first(store.select(), NEWEST, 9)]
     assert names == [b"scan.tif", b"london.JPEG", b"paris.jpg", b"fiji.png"]
     for count in (1, 2, 3):
-        some = store.newest(store.select(), count)
+        some = store.first(store.select(), NEWEST, count)
         assert [os.path.basename(photo.file) for photo in some] == names[:count]
 
 
@@ -260,6 +267,9 @@ def test_filters_may_be_given_several_times(clipsearch: Run, tmp_path: Path, min
     assert names("--under", folder / "a", "--under", folder) == "w x y z"
     assert names("--camera", "maker 0", "--camera", "maker 2") == "x z"
     assert names("--name", "x png", "--name", "c webp", "--name", "none") == "w x"
+    assert names("--not-under", folder / "a", "--not-under", folder / "b") == "w z"
+    assert names("--name", "x png OR c webp OR none") == "w x"
+    assert names("--camera", "maker 0 OR maker 2", "--not-under", folder / "c") == "x"
     assert names("--orientation", "square", "--orientation", "portrait") == "w z"
     assert names("--type", "png", "--type", "webp") == "w x y"
     assert names("--after", "2021", "--after", "2019", "--before", "2023", "--before", "2099") == "y z"
@@ -280,11 +290,14 @@ def test_filters_may_be_given_several_times(clipsearch: Run, tmp_path: Path, min
         ("--orientation", "diagonal"),
         ("--type", "docx"),
         ("--under", "/nowhere"),
+        ("--not-under", "/nowhere"),
+        ("--sort", "colour"),
+        ("--sort", "-score"),
     ],
     ids=" ".join,
 )
 def test_a_filter_that_makes_no_sense_is_a_sentence(
-    clipsearch: Run, drawn_index: Path, options: tuple[str, ...]
+    clipsearch: Run, drawn_index: Path, places_table: Path, options: tuple[str, ...]
 ) -> None:
     refused = clipsearch("query", "a circle", *options, index=drawn_index)
     assert (refused.status, refused.out, refused.err.count("\n")) == (2, b"", 1)

@@ -48,14 +48,14 @@ def flips(value: object) -> list[object]:
 
 @pytest.fixture
 def film(folder: Path) -> Path:
-    """An index of two photos and two videos of three frames each, in two roots on three drives."""
+    """An index of two photos, two panoramas of three parts and two videos of three frames; two roots, three drives."""
     with Store.create(folder, "a model", DIM) as made:
         for name in (b"films", b"photos"):
             place = folder.parent.resolve() / name.decode()
             place.mkdir()
             root = made.folders.add(os.fsencode(place), Rules(exclude=("*.gif",)))
             drive = made.drives.add(root, b"/", place.stat().st_dev)
-            for file in ("v.mp4", "p.jpg"):
+            for file in ("v.mp4", "p.jpg", "wide.jpg"):
                 (place / file).touch()
             put(made, root, b"p.jpg", b"a photo of " + name)
             video = made.images.add(content_hash(name), METADATA, row(1))
@@ -65,6 +65,9 @@ def film(folder: Path) -> Path:
             )
             made.images.add_frames(video, METADATA, frames)
             made.photos.put(root, FoundFile(b"v.mp4", 1, 1), video, None, Facts(), drive.id)
+            wide = made.images.add(content_hash(b"wide" + name), METADATA, row(3))
+            made.images.add_parts(wide, content_hash(b"wide" + name), METADATA, [row(4), row(5)])
+            made.photos.put(root, FoundFile(b"wide.jpg", 1, 1), wide, None, Facts(), drive.id)
         made.drives.add(root, b"/media/usb", 6)
         made.commit()
         made.vectors.update()
@@ -75,7 +78,7 @@ def answers(folder: Path) -> object:
     """All that a reader may ask for of roots, drives, videos and what the catalogue says of itself."""
     with Store.open(folder) as store:
         roots = store.roots()
-        everything = range(1, 12)
+        everything = range(1, 15)
         chosen = store.select(Filter(after=datetime(2000, 1, 1)))
         return (
             store.model,
@@ -134,11 +137,12 @@ def _mends(folder: Path, what: object) -> bool:
         return False
     with Store.open(folder, write=True) as store:
         assert repair(store) == [], what
-        videos = [known for root in store.roots() for known in store.photos.known(root) if known.path == b"v.mp4"]
-        assert len(videos) == 2
-        whole = sum(known.error is None for known in videos)
+        files = [known for root in store.roots() for known in store.photos.known(root) if known.path != b"p.jpg"]
+        assert len(files) == 4
+        whole = sum(known.error is None for known in files)
         assert store.database.execute("SELECT count(*) FROM frames").fetchone() == (3 * whole,), what
-        assert all(known.mtime_ns == -1 for known in videos if known.error)
+        assert store.images.count() == 2 + 3 * whole, what
+        assert all(known.mtime_ns == -1 for known in files if known.error)
     answers(folder)
     return True
 
@@ -153,12 +157,12 @@ def test_a_damaged_root_is_named_with_what_to_do(clipsearch: Run, film: Path) ->
 
 
 def test_a_damaged_frame_has_its_video_embedded_again(film: Path) -> None:
-    damage(film, "UPDATE frames SET time = 9.0 WHERE time = 1.5 AND video = 2")
+    damage(film, "UPDATE frames SET time = 9.0 WHERE time = 1.5 AND whole = 2")
     with Store.open(film, write=True) as store:
         assert repair(store)[0] == Repair(Damage.FRAME, 1)
         films, photos = store.roots()
-        assert [known.error for known in store.photos.known(films)] == [None, "to be embedded again"]
-        assert [known.error for known in store.photos.known(photos)] == [None, None]
+        assert [known.error for known in store.photos.known(films)] == [None, "to be embedded again", None]
+        assert [known.error for known in store.photos.known(photos)] == [None, None, None]
 
 
 UNSOUND = [(Damage.NO_EMBEDDING, 1), (Damage.EMBEDDING, 1)]

@@ -21,7 +21,7 @@ from clipsearch.web.assistant import assistant
 def ask(drawn_index: Path) -> Any:
     """Calls a tool; gives the answer's parts. The server is an object here, or a `server` to start."""
 
-    def call(name: str, server: Any = None, **arguments: Any) -> Any:
+    def call(name: str, /, server: Any = None, **arguments: Any) -> Any:
         async def asked() -> Any:
             async with Client(server or assistant(drawn_index)) as client:
                 return await client.call_tool(name, arguments)
@@ -59,6 +59,12 @@ def test_a_filter_may_be_a_list(ask: Any, drawn: Path) -> None:
     assert found(under=[str(drawn), ""]) == found(under=str(drawn)) == len(SCENES)
     assert found(camera=["canon", "nikon"]) == 0
     assert found(after=["2001", "2999"]) == 0
+
+
+def test_a_search_in_another_order(ask: Any, drawn: Path) -> None:
+    hits = json.loads(ask("search", sort="-name", count=3, name="03 OR 07 OR 11 OR 30").content[0].text)
+    assert [hit["path"] for hit in hits] == [str(drawn / name) for name in ("30.png", "11.png", "07.png")]
+    assert "sort must be score" in ask("search", sort="colour").content[0].text
 
 
 @pytest.mark.parametrize("tool", ["label", "where", "search"])

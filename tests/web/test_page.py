@@ -88,7 +88,7 @@ def page(look: Callable[..., Any], drawn_index: Path) -> Any:
 
 
 @pytest.fixture(scope="module")
-def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def many(tmp_path_factory: pytest.TempPathFactory, places_table: Path) -> Path:
     """An index of 2,000 names of 40 photos, with places, cameras and dates, and rows that are made up."""
     folder = tmp_path_factory.mktemp("many").resolve()
     targets, model = save_scenes(folder / "scenes"), mini()
@@ -366,6 +366,8 @@ def test_a_photo_with_what_is_known_of_it(look: Callable[..., Any], many: Path) 
     facts = page.locator("#details")
     expect(facts).to_contain_text("Camera")
     expect(facts).to_contain_text("48.0000, 2.0000")
+    expect(facts).to_contain_text("Rebréchien, France")
+    assert page.locator(".tile .open").first.get_attribute("aria-label").endswith("Rebréchien, France")
     expect(facts).to_contain_text("Confidence")
     name = facts.locator("h2").inner_text()
     page.get_by_role("button", name="Next photo").click()

@@ -412,6 +412,30 @@ def test_the_command_beside_the_results_gives_the_same(
     assert run_in_shell(found["command"]).splitlines() == [hit["path"] for hit in found["hits"]]
 
 
+@pytest.mark.parametrize("sort", ["-name", "size"])
+@pytest.mark.parametrize("asked", [("text", "a red circle"), ("like", "ID"), ("name", "0")])
+def test_results_in_another_order(page: TestClient, drawn: Path, asked: tuple[str, str], sort: str) -> None:
+    """Of a text the confident matches, of an image the closest, and of filters all photos."""
+    pair = (asked[0], id_of(drawn / "07.png") if asked[1] == "ID" else asked[1])
+    best = page.get("/search", params=[pair, ("count", "400")]).json()
+    found = page.get("/search", params=[pair, ("sort", sort), ("count", "400")]).json()
+    matches = best["hits"][: best["confident"] or None]
+    key = {"-name": lambda hit: hit["name"], "size": lambda hit: hit["size"]}[sort]
+    expected = sorted(sorted(matches, key=lambda hit: hit["path"]), key=key, reverse=sort[0] == "-")
+    assert [hit["path"] for hit in found["hits"]] == [hit["path"] for hit in expected]
+    assert (found["ranked"], found["complete"], found["confident"]) == (len(matches), True, best["confident"])
+    assert run_in_shell(found["command"]).splitlines() == [hit["path"] for hit in found["hits"]]
+    part = page.get("/search", params=[pair, ("sort", sort), ("first", "1"), ("count", "2")]).json()
+    assert part["hits"] == found["hits"][1:3]
+
+
+def test_the_page_offers_orders_that_there_are(page: TestClient) -> None:
+    [select] = re.findall('<select id="sort">(.*)</select>', page.get("/").text)
+    orders = re.findall('<option value="(.*?)">', select)
+    assert len(orders) == 7
+    assert all(page.get("/search", params={"sort": order}).status_code == 200 for order in orders)
+
+
 def test_a_filter_may_be_in_an_address_several_times(page: TestClient, drawn: Path) -> None:
     found = page.get("/search", params=[("name", "03"), ("name", "05"), ("name", "04 none")]).json()
     assert {hit["path"] for hit in found["hits"]} == {str(drawn / "03.png"), str(drawn / "05.png")}
@@ -463,6 +487,8 @@ def test_a_question_that_was_overtaken_is_not_answered(page: TestClient) -> None
         {"count": "100000"},
         {"text": "x" * 5000},
         {"under": "/nowhere"},
+        {"not_under": "/nowhere"},
+        {"text": "x", "sort": "colour"},
     ],
 )
 def test_a_bad_question_is_answered_with_a_sentence(page: TestClient, params: dict[str, str]) -> None:

@@ -199,7 +199,9 @@ export class Grid {
   label({ photo, hit, isCopy }, n) {
     const parts = [photo.name, isCopy ? `copy of number ${hit.rank}` : `number ${hit.rank ?? n + 1}`];
     if (hasConfidence(hit) && !isCopy) parts.push(`confidence ${percent(hit.confidence)}`);
-    return [...parts, dateTime(photo.date).slice(0, 10)].join(", ");
+    parts.push(dateTime(photo.date).slice(0, 10));
+    if (photo.place) parts.push(photo.place.title);
+    return parts.join(", ");
   }
 
   // Make a photo the current one, for the keyboard.

@@ -58,6 +58,7 @@ function showQuestion() {
   byId("min-confidence-label").hidden = !question.cut;
   byId("min-confidence").value = Math.round(100 * (question.cut === DEFAULT_CUT ? CUT : question.cut));
   byId("unique").checked = question.unique;
+  byId("sort").value = question.sort;
   byId("label-text").value = document.activeElement === byId("label-text") ? byId("label-text").value : question.labels.join(", ");
   document.title = allTerms(question).filter(({ kind }) => kind === "text").map(({ value }) => value).join(", ") || "clipsearch";
   showConcepts();
@@ -149,10 +150,11 @@ function total() {
 function summary({ ranked, complete, confident }) {
   const photos = count(index.photos, "photo");
   const matches = (n) => count(n, "confident match", "confident matches");
-  if (!hasTerms()) return !question.filters.length ? `${photos}, newest first` : isComplete ? count(ranked, "photo") : `The newest of ${photos}`;
+  const isNewest = !question.sort || question.sort === "-date", closest = question.sort ? `the ${number(ranked)} closest` : "closest first";
+  if (!hasTerms()) return !question.filters.length ? `${photos}${isNewest ? ", newest first" : ""}` : isComplete ? count(ranked, "photo") : `The ${isNewest ? "newest" : "first"} of ${photos}`;
   if (question.cut) return !ranked ? "No confident matches" : complete ? matches(ranked) : `More than ${matches(ranked)}`;
-  if (confident === null) return `${photos}, closest first`;
-  return confident ? `${matches(confident)} in ${photos}` : `No confident matches in ${photos}; closest first`;
+  if (confident === null) return `${photos}, ${closest}`;
+  return confident ? `${matches(confident)} in ${photos}` : `No confident matches in ${photos}; ${closest}`;
 }
 
 function dividers() {
@@ -298,6 +300,7 @@ byId("min-confidence").addEventListener("change", ({ target }) => {
   target.value = Math.round(100 * (minimum || CUT));
 });
 byId("unique").addEventListener("change", (event) => change({ ...question, unique: event.target.checked }));
+byId("sort").addEventListener("change", (event) => change({ ...question, sort: event.target.value }));
 byId("label-text").addEventListener("input", () => {
   const labels = byId("label-text").value.split(",").map((label) => label.trim()).filter(Boolean);
   change({ ...question, labels: [...new Set(labels)].slice(0, 64) }, true);

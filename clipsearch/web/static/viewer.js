@@ -57,7 +57,7 @@ export class Viewer {
   details(photo, hit) {
     const rows = [["Taken", photo.taken ? dateTime(photo.taken) : null], ["Modified", photo.taken ? null : dateTime(photo.date)], ["Camera", photo.camera], ["Title", photo.title], ["Caption", photo.caption], ["People", photo.people.join(", ")], ["Keywords", photo.keywords.join(", ")],
       ["Rating", photo.rating === -1 ? "rejected" : "★".repeat(photo.rating ?? 0)], ["Color label", photo.color_label], ["Time", photo.time === null ? null : `${photo.time.toFixed(1)} s`],
-      ["Location", photo.latitude === null ? null : `${photo.latitude.toFixed(4)}, ${photo.longitude.toFixed(4)}`],
+      ["Place", photo.place?.title], ["Location", photo.latitude === null ? null : `${photo.latitude.toFixed(4)}, ${photo.longitude.toFixed(4)}`],
       ["Dimensions", `${photo.width} × ${photo.height}`], ["File size", bytes(photo.size)],
       ["Score", isKnown(hit?.score) ? hit.score.toFixed(3) : null]];
     const list = element("dl", {}, ...rows.filter(([, value]) => value).map(([name, value]) =>
