@@ -29,7 +29,7 @@ def clip(
 ) -> Path:
     """A video that shows each picture for so many seconds, a key frame every `keys` frames.
 
-    `form` is the container, by default that of the suffix.
+    `form` is the container, by default that of the suffix; `options` are those of its writer.
     """
     with av.open(str(path), "w", format=form, options=options or {}) as container:
         container.metadata.update(metadata or {})

@@ -35,6 +35,7 @@ _DEPTHS = (8, 12, 16)  # bits of cameras and scanners, stored in 16
 _NOISE = 8  # levels in a picture of one colour, from compression
 
 _IPTC, _MAX_IPTC = 33723, 1 << 20  # TIFF tag; bytes, since 100 MB would take longer than a file may
+_XMP_UNREAD = ("PSD", "GIF", "JPEG2000", "JXL")  # formats that may have XMP, but Pillow does not read it
 _ANIMATED = ("GIF", "PNG", "WEBP", "AVIF")
 _LEAST_DECODED = 0.1  # share of a damaged picture's rows; less shows nothing that anybody would search for
 _leniency = threading.Lock()  # Pillow's leniency is a global
@@ -327,6 +328,10 @@ def _exif(image: Image.Image) -> Image.Exif:
 def _with_embedded(metadata: Metadata, image: Any, exif: Image.Exif, data: bytes) -> Metadata:
     """Add what EXIF, XMP, IPTC and PNG's chunks say."""
     packets = [image.info[key] for key in ("xmp", "XML:com.adobe.xmp") if key in image.info]
+    if image.format in _XMP_UNREAD:
+        from clipsearch.images.xmp_facts import packet_in
+
+        packets = [packet_in(data)]
     block: Any = None
     if "photoshop" in image.info or (
         image.format == "TIFF" and len(image.tag_v2._tagdata.get(_IPTC, b"")) <= _MAX_IPTC

@@ -115,7 +115,7 @@ class OwnSidecars:
             found = [*xmp.of(name), *(other for other in near if _after(other, stem) == b".aae")]
             takeout = TakeoutNames(near)
             shared = {json for other in others for json in takeout.of(other)}
-            found += [json for json in takeout.of(name) if json not in shared]
+            found += [json for json in takeout.of(name) if json not in shared and _stem(json) != stem]  # any program's
         return [path for path in (join(folder, other) for other in found) if _has_one_name(path)]
 
     def _starting_with(self, folder: bytes, start: bytes) -> list[bytes]:
@@ -163,12 +163,13 @@ def sidecar_token(sidecars: Iterable[tuple[bytes, os.stat_result]]) -> int | Non
 
 
 class SidecarFacts(NamedTuple):
-    """What a photo's sidecars say, and the sidecars that could not be used: path, reason.
+    """What a photo's XMP and Google Takeout say, and the sidecars that could not be used: path, reason.
 
-    `unread` marks a disk error, which may be gone in the next run.
+    XMP corrects the photo; Takeout completes it. `unread` marks a disk error, which may be gone in the next run.
     """
 
     facts: Facts = Facts()
+    takeout: Facts = Facts()
     ignored: tuple[tuple[bytes, str], ...] = ()
     unread: bool = False
 
@@ -178,15 +179,17 @@ def sidecar_facts(photo: bytes, names: Iterable[bytes]) -> SidecarFacts:
     from clipsearch.images.xmp_facts import facts_of
 
     found: list[Facts] = []
+    takeout: list[Facts] = []
     ignored: list[tuple[bytes, str]] = []
     unread = False
     for name in names:
         path = os.path.join(os.path.dirname(photo), name)
         try:
             document = read_sidecar(path)
-            facts = takeout_facts(document) if is_json_name(name) else facts_of(document, is_sidecar=True)
-            if facts is not None:
-                found.append(facts)
+            if not is_json_name(name):
+                found.append(facts_of(document, is_sidecar=True))
+            elif (facts := takeout_facts(document)) is not None:
+                takeout.append(facts)
         except FileNotFoundError:  # deleted since the scan; the next one will notice
             continue
         except OSError as error:
@@ -194,7 +197,7 @@ def sidecar_facts(photo: bytes, names: Iterable[bytes]) -> SidecarFacts:
             unread = True
         except SidecarUnusable as error:
             ignored.append((path, str(error)))
-    return SidecarFacts(combined(found), tuple(ignored), unread)
+    return SidecarFacts(combined(found), combined(takeout), tuple(ignored), unread)
 
 
 def read_sidecar(path: bytes | str | os.PathLike[str]) -> bytes:

@@ -268,7 +268,8 @@ class Run:
         self._report.sidecars_ignored += sidecars.ignored
         if sidecars.unread:
             item = replace(item, found=item.found._replace(sidecar_token=STALE_TOKEN))
-        self._put(item, image_id, None, combined([sidecars.facts, dated(name_time(item.path), "name")]))
+        others = combined([sidecars.takeout, dated(name_time(item.path), "name")])
+        self._put(item, image_id, None, sidecars.facts, others)
 
     def _add(self, contents: Contents, metadata: Metadata, rows: Array) -> int:
         """Add a photo and its parts, or the frames of a video; the frame closest to their mean represents the video."""
@@ -310,9 +311,16 @@ class Run:
         skipped.append((item.path, reason))
         self._put(item, None, reason)
 
-    def _put(self, item: _Pending, image_id: int | None, error: str | None, facts: Facts = Facts()) -> None:  # noqa: B008  # immutable
+    def _put(
+        self,
+        item: _Pending,
+        image_id: int | None,
+        error: str | None,
+        sidecar: Facts = Facts(),  # noqa: B008  # immutable
+        others: Facts = Facts(),  # noqa: B008
+    ) -> None:
         drive = self._drives[item.root].drive_at(item.mount)
-        self._store.photos.put(item.root, item.found, image_id, error, facts, drive.id)
+        self._store.photos.put(item.root, item.found, image_id, error, sidecar, drive.id, others)
 
     # -------------------------------------------------------------------------------- remove
 
