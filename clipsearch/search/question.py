@@ -36,7 +36,7 @@ __all__ = [  # includes the filters, as `cli` and `web` must not import the stor
 TEXT, CONCEPT, IMAGE, PHOTO = "text", "concept", "image", "photo"
 EMPTY = "the query is empty; enter something to look for"
 
-# The threshold for confident matches, in `--cut` and on the page. With mini its precision is 61% and its recall 44%,
+# The threshold for confident matches, in `--cut` and on the page. With mini its precision is 63% and its recall 44%,
 # measured by `scripts/measure_mini.py`; F1 is flat from 0.70 to 0.76.
 CUT = 0.75
 DEFAULT_SIMILARITY = 0.98  # the minimum cosine of `duplicates --similar`
