@@ -22,8 +22,10 @@ from clipsearch.output.pictures import Pictures
 from clipsearch.search.hit import Hit
 from clipsearch.search.label import Labelled
 from clipsearch.search.question import (
+    CUT,
     FILTERS,
     PHOTO,
+    STRICT,
     Filter,
     Limits,
     Question,
@@ -40,11 +42,12 @@ OneOrMore = str | list[str]
 
 MAX_PHOTOS = 50  # per call
 _INSTRUCTIONS = "Searches the user's photo files on this machine by content. Results have absolute paths."
-_SEARCH = """Find photos by text, by similarity to an indexed photo, or both; best first. With neither: the newest.
+_SEARCH = f"""Find photos by text, by similarity to an indexed photo, or both; best first. With neither: the newest.
 
 text: describes the photo; "-word" in it steers away. without: steers away from a text. like: path of an indexed photo.
-images: also return thumbnails. confidence is the probability, 0 to 1, that a photo shows the text. A filter takes one
-value or a list; any value may match, except that all of keyword, size, after and before must.
+confidence is the probability, 0 to 1, that a photo shows the text. min_confidence: {CUT:g} returns only photos that
+probably show it, {STRICT:g} nothing rather than a guess. images: also return thumbnails. A filter takes one value or a
+list; any value may match, except that all of keyword, size, after and before must.
 """
 _READ_ONLY = ToolAnnotations(read_only_hint=True, open_world_hint=False)
 
@@ -55,10 +58,17 @@ def assistant(folder: Path) -> MCPServer:
     server: MCPServer = MCPServer("clipsearch", instructions=_INSTRUCTIONS)
 
     async def search(
-        text: str = "", without: str = "", like: str = "", count: int = 10, images: bool = False, **filters: OneOrMore
+        text: str = "",
+        without: str = "",
+        like: str = "",
+        count: int = 10,
+        min_confidence: float = 0,
+        images: bool = False,
+        **filters: OneOrMore,
     ) -> list[Any]:
         pairs = [(name, one) for name, value in filters.items() for one in several(value) if one]
-        hits = await index.call(_search, Filter.parse(pairs), text, without, like, min(count, MAX_PHOTOS))
+        limits = Limits(min(count, MAX_PHOTOS), min_confidence=min_confidence or None)
+        hits = await index.call(_search, Filter.parse(pairs), text, without, like, limits)
         answer: list[Any] = [_json([records.as_object(hit) for hit in hits])]
         if images:
             thumbnails = [await asyncio.to_thread(pictures.thumbnail, [hit.photo], "small") for hit in hits]
@@ -117,12 +127,12 @@ def _json(value: Any) -> str:
     return records.as_json(value).decode()
 
 
-def _search(index: Index, filter: Filter, text: str, without: str, like: str, count: int) -> list[Hit]:
+def _search(index: Index, filter: Filter, text: str, without: str, like: str, limits: Limits) -> list[Hit]:
     terms = text_terms(text) if text else []
     if like:
         terms.append(Term(index.photo_at(like).content.hex(), kind=PHOTO))
     terms += text_terms(without, negative=True) if without else []
-    return index.ask(Question(tuple(terms), filter, Limits(count)), confidence=True)
+    return index.ask(Question(tuple(terms), filter, limits), confidence=True)
 
 
 def _label(index: Index, labels: list[str], paths: list[str]) -> list[dict[str, Any]]:

@@ -1,5 +1,5 @@
 // The question that the page shows, and its URL: `terms` in order, `draft` (the text in the search field), `filters` as
-// [name, value] pairs, and `cut`, the minimum confidence: "" for none, "1" for the default.
+// [name, value] pairs, and `cut`, the minimum confidence: "" for none, "1" for --cut, "strict" for --strict.
 
 const KINDS = ["text", "not", "like", "unlike"];
 const FILTERS = [...document.querySelectorAll("#filters [name]")].map((field) => field.name);
