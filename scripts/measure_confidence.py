@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -134,9 +134,9 @@ def index(place: Path, model: str, *folders: Path) -> Path:
     return place
 
 
-def ask(store: Store, form: str, words: object, mentions: Callable[[str, Path], int]) -> Iterator[Asked]:
+def ask(store: Store, form: str, words: Iterable[str], mentions: Callable[[str, Path], int]) -> Iterator[Asked]:
     """Ask each word of all photos of an index, in a form such as "a photo of a {}"."""
-    words = list(words)  # type: ignore[call-overload]
+    words = list(words)
     photos = list(store.by_path(store.select()))
     rows = store.unit_rows_of([photo.image_id for photo in photos])
     embedder = Embedder(store)

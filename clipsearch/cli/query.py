@@ -122,9 +122,7 @@ def query(
     ] = False,
     strict: Annotated[
         bool,
-        typer.Option(
-            "--strict", help=f"No guesses: --min-confidence {STRICT:g}.", rich_help_panel=RESULTS
-        ),
+        typer.Option("--strict", help=f"No guesses: --min-confidence {STRICT:g}.", rich_help_panel=RESULTS),
     ] = False,
     min_confidence: Annotated[
         float | None,
