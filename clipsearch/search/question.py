@@ -36,7 +36,7 @@ EMPTY = "the query is empty; enter something to look for"
 
 # The thresholds of `--cut`, which is also the page's dividing line, and of `--strict`. Their precision and recall are
 # measured by `scripts/measure_confidence.py`.
-CUT, STRICT = 0.5, 0.8
+CUT, STRICT = 0.5, 0.85
 DEFAULT_SIMILARITY = 0.98  # the minimum cosine of `duplicates --similar`
 
 _MAX_TERMS, _MAX_LENGTH = 32, 2_000  # of the parameters of a URL

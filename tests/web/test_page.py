@@ -239,7 +239,7 @@ def test_a_line_shows_where_results_stop_being_about_the_question(page: Any) -> 
     least = page.get_by_label("Minimum confidence")
     page.locator("#strict").check()
     expect(page.locator("#command")).to_contain_text("--strict")
-    expect(least).to_have_value("80")
+    expect(least).to_have_value("85")
     page.locator("#strict").uncheck()
     expect(least).to_have_value("50")
     least.fill("99")
