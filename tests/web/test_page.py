@@ -252,6 +252,8 @@ def test_a_line_shows_where_results_stop_being_about_the_question(page: Any) -> 
     least.press("Tab")
     expect(page.locator("#command")).to_contain_text("--cut")
     expect(page.locator(".divider")).to_have_count(0)
+    least.fill("99")
+    least.press("Tab")
     expect(page.locator("#message")).to_contain_text("No matches")
     page.get_by_role("button", name="Show less certain matches").click()
     expect(page.locator(".tile").first).to_be_visible()
