@@ -91,7 +91,7 @@ def label(
     r"""Classify photos by labels that you choose.
 
     The probabilities of a photo add up to 1, so every photo gets one of the labels: add a catch-all such as "something
-    else". A single label is compared with a background of common subjects. The default template is "a photo of a {}";
+    else". A single label gets the confidence of a query. The default template is "a photo of a {}";
     imagenet is a set of 80 templates, simple a set of 7.
 
     --write-xmp adds the label as a keyword to the photo's sidecar: IMG_1.jpg.xmp, or IMG_1.xmp if no other photo shares

@@ -18,7 +18,7 @@ import numpy as np
 
 from clipsearch.arrays import Array, softmax, unit_rows
 from clipsearch.errors import BadRequest
-from clipsearch.search.confidence import Background
+from clipsearch.search.confidence import Calibration
 from clipsearch.search.embed import Embedder
 from clipsearch.search.files_on_disk import FilesOnDisk
 from clipsearch.search.question import is_unicode
@@ -59,15 +59,15 @@ class Classifier:
         rows = embedder.texts(prompts).reshape(len(self.labels), len(templates), -1)
         self._rows = unit_rows(rows.mean(1))
         self._scale = np.float32(embedder.logit_scale)
-        self._background = Background(embedder) if len(self.labels) == 1 else None
+        self._calibration = Calibration(embedder) if len(self.labels) == 1 else None
 
     def probabilities(self, photos: Array) -> Array:
         """The probabilities (n, labels) for unit rows (n, dim); they add up to 1 for each row.
 
-        A single label would always get 1, so it competes with the background of `confidence` instead.
+        A single label would always get 1, so it gets the confidence of a query instead.
         """
-        if self._background is not None:
-            return self._background.confidence(self._rows[0], photos)[:, None]
+        if self._calibration is not None:
+            return self._calibration.confidence(self._rows[0], photos @ self._rows[0])[:, None]
         return softmax(self._scale * (photos @ self._rows.T))
 
     def classify(self, paths: Sequence[bytes], photos: Array, top: int = 1) -> Iterator[Labelled]:

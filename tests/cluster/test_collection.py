@@ -181,6 +181,13 @@ def test_more_are_wanted_than_the_engine_gives_at_once(both: Both, monkeypatch: 
     assert answer(both.collection, EVERYTHING, terms, limits) == answer(both.folder, EVERYTHING, terms, limits)
 
 
+@pytest.mark.parametrize("count", [10, 40, 1_000_000])  # of a part of the collection, and of all of it
+def test_confidence_has_the_same_sample(both: Both, count: int) -> None:
+    ours = both.folder.sample(count)
+    assert both.collection.sample(count).tolist() == ours.tolist()
+    assert len(ours) == min(count, both.folder.images.count())
+
+
 def test_copies_are_found_once(both: Both, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of as many rows as are wanted, two may have the same image."""
     monkeypatch.setattr("clipsearch.cluster.collection._MARGIN", 0)
