@@ -39,19 +39,29 @@ _CODE_POINTS = re.compile(rb"colrnclx(..)(..)|\0\0\0\x04cICP(.)(.)", re.DOTALL)
 _HEADER = 1 << 16  # bytes in which to look for them
 
 _SPACES = {"RGB": "RGB", "CMYK": "CMYK", "L": "GRAY"}  # what lcms calls Pillow's modes
+_SMALL = 1 << 19  # pixels; JPEGs are decoded at a reduced scale, which is smaller
 _SAME = 2  # levels; a profile that changes no colour by more is sRGB
 
 
 def in_srgb(image: Image.Image) -> Image.Image:
     """Convert an RGB image from its embedded profile or code points, unless they are sRGB's. Removes them.
 
-    Convert after resizing: 0.7 ms for 224 x 224 pixels and 155 ms for 12 megapixels. A JPEG of 12 megapixels then
-    becomes a model's input in 14.8 ms with a profile and without (67 images/s on one core of a Zen 4).
+    Takes 0.7 ms for 224 x 224 pixels and 155 ms for 12 megapixels (one core of a Zen 4).
     """
     profile, points = image.info.pop("icc_profile", None), image.info.pop("cicp", None)
     if points:
         return Image.fromarray(from_code_points(np.asarray(image), *points))
     return (with_profile(image, profile) if isinstance(profile, bytes) else None) or image
+
+
+def in_srgb_if_small(image: Image.Image) -> Image.Image:
+    """As `in_srgb`, but only if that takes a few milliseconds; convert what remains after resizing.
+
+    Resizing blends and clips colours in the space that they are in: in ProPhoto RGB the cosine with the same picture in
+    sRGB is 0.990 if it is converted afterwards, and 0.998 if before.
+    """
+    has_profile = "icc_profile" in image.info or "cicp" in image.info
+    return in_srgb(image.copy()) if has_profile and image.width * image.height <= _SMALL else image
 
 
 def with_profile(image: Image.Image, profile: bytes) -> Image.Image | None:

@@ -71,8 +71,9 @@ def preprocess(image: Image.Image, settings: Preprocess, full_size: tuple[int, i
     """
     from PIL.Image import Resampling
 
-    from clipsearch.images.colour import in_srgb
+    from clipsearch.images.colour import in_srgb, in_srgb_if_small
 
+    image = in_srgb_if_small(image)
     height, width = settings.size
     if settings.resize_mode == "shortest" and max(image.size) > _MAX_ASPECT * min(image.size):
         image, full_size = _without_far_ends(image), None
