@@ -33,7 +33,7 @@ from clipsearch.cli.app import (
     write,
     write_records,
 )
-from clipsearch.errors import BadRequest, ClipsearchError, counted
+from clipsearch.errors import BadArgument, BadRequest, ClipsearchError, counted
 from clipsearch.output import records, terminal, text
 from clipsearch.search.label import Labelled, distinct
 from clipsearch.search.question import EVERYTHING, Filter
@@ -68,7 +68,7 @@ def label(
         list[str] | None,
         typer.Option(
             metavar="TEXT",
-            help="Prompt with {} for the label, imagenet or simple.",
+            help="Prompt with {} for the label; imagenet, simple.",
             rich_help_panel=LABELS,
         ),
     ] = None,
@@ -78,20 +78,18 @@ def label(
     ] = None,
     filter: Filter = EVERYTHING,
     every: Annotated[
-        bool, typer.Option("--all", help="Print all labels, not only the most likely.", rich_help_panel=OUTPUT)
+        bool, typer.Option("--all", help="Print all labels of each photo.", rich_help_panel=OUTPUT)
     ] = False,
     counts: Annotated[
         bool, typer.Option("--counts", help="Count the photos of each label.", rich_help_panel=OUTPUT)
     ] = False,
     min_probability: Annotated[
         float | None,
-        typer.Option(metavar="X", min=0, max=1, help="Leave out less likely labels, 0 to 1.", rich_help_panel=OUTPUT),
+        typer.Option(metavar="X", help="Minimum probability, 0 to 1.", rich_help_panel=OUTPUT),
     ] = None,
     copy_to: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="DIR", help="Copy photos into a folder per label; never overwrites.", rich_help_panel=OUTPUT
-        ),
+        typer.Option(metavar="DIR", help="Copy photos into a folder per label.", rich_help_panel=OUTPUT),
     ] = None,
     write_xmp: Annotated[
         bool,
@@ -137,6 +135,8 @@ def label(
     """
     form = chosen_format(format, records.LABEL_FORMATS, "table" if sys.stdout.isatty() else "tsv")
     folder = destination("copy_to", copy_to)
+    if min_probability is not None and not 0 <= min_probability <= 1:
+        raise BadArgument("min_probability", f"must be a probability, 0 to 1, not {min_probability:g}")
     for option, is_given in (("--counts", counts), ("--copy-to", folder)):
         if is_given and every:
             raise BadRequest(f"{option} uses only the most likely label of each photo; leave out --all")

@@ -44,10 +44,10 @@ _INSTRUCTIONS = "Searches the user's photo files on this machine by content. Res
 _SEARCH = """Find photos by text, by similarity to an indexed photo, or both; best first. With neither: the newest.
 
 text: describes the photo; "-word" in it steers away. without: steers away from a text. like: path of an indexed photo,
-which is not found itself. sort: orders the best count photos by score, date (-date: newest first), name, path or size; without text and like, the
-first count photos in that order are found. images: also return thumbnails. confidence is the probability, 0 to 1, that
-a photo shows the text. A filter takes one value or a list; any value may match, except that all of keyword, size,
-after, before and not_under must. "beach OR sea" means either, in keyword, name, reads and camera.
+which is left out. sort: orders the best count photos by score, date (-date: newest first), name, path or size; without
+text and like, the first count photos in that order are found. images: also return thumbnails. confidence is the
+probability, 0 to 1, that a photo shows the text. A filter takes one value or a list; any value may match, except that
+all of keyword, size, after, before and not_under must. "beach OR sea" means either, in keyword, name, reads and camera.
 """
 _READ_ONLY = ToolAnnotations(read_only_hint=True, open_world_hint=False)
 

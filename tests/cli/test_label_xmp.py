@@ -73,7 +73,7 @@ def test_tags_are_written_and_taken_away(clipsearch: Run, photos: Path, index: P
     labels = {line.split("\t")[2]: line.split("\t")[0] for line in plain.lines}
     assert (tried.status, tried.out) == (0, plain.out)
     assert tried.err == "".join(
-        [f"would write {path}.xmp: {labels[path].replace('|', ', ')}\n" for path in labels]
+        [f"would write {path}.xmp: {labels[path].replace('|', ', ')}\n" for path in sorted(labels)]
         + ["would write 3 sidecars; 0 already have these keywords\n"]
     )
     assert files(photos) == before
