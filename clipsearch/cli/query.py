@@ -35,7 +35,7 @@ from clipsearch.cli.app import (
     write,
     write_records,
 )
-from clipsearch.errors import BadArgument, BadRequest
+from clipsearch.errors import BadArgument, BadRequest, NotIndexed
 from clipsearch.index import Index
 from clipsearch.output import records, terminal, text
 from clipsearch.paths import cache_folder, private_folder
@@ -44,6 +44,7 @@ from clipsearch.search.question import (
     BY_SCORE,
     CUT,
     EVERYTHING,
+    IMAGE,
     Filter,
     Limits,
     Question,
@@ -268,7 +269,23 @@ def _terms(
 def _say_what_is_misread(index: Index, question: Question, given: Sequence[str]) -> None:
     for words in filter(names_no_file, given):
         say(f"no file {words!r} here, so the name was read as a description; to find photos by name, add --name")
+    if not question.limits.with_self:
+        for term in question.terms:
+            if (
+                isinstance(term.content, str)
+                and term.kind == IMAGE
+                and term.content in given
+                and _is_indexed(index, term.content)
+            ):
+                say(f"{term.content} was read as --image; the photo itself is left out, --with-self shows it")
     advise(index, question.texts)
+
+
+def _is_indexed(index: Index, path: str) -> bool:
+    try:
+        return bool(index.photo_at(os.path.abspath(os.path.expanduser(path))))
+    except NotIndexed:
+        return False
 
 
 # ------------------------------------------------------------------------------------------ options

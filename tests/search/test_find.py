@@ -607,3 +607,6 @@ def test_a_photo_is_not_found_by_itself(clipsearch: Run, tmp_path: Path, mini_in
     assert found("--image", elsewhere) == found("--image", "-", stdin=elsewhere.read_bytes()) == everything
     (best,) = clipsearch("query", "--image", folder / "00.png", "-k", 1, index=index).lines
     assert Path(best).name == "small.jpg"
+    implied = clipsearch("query", folder / "00.png", "-k", 1, index=index)
+    assert implied.lines == [best]
+    assert "was read as --image" in implied.err
