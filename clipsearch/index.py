@@ -393,7 +393,7 @@ class Index:
     ) -> list[Labelled]:
         """The `top` most likely labels of each photo in the index, or of `images`, which need not be indexed.
 
-        The probabilities of a photo add up to 1; a single label is compared with a background of common subjects.
+        The probabilities of a photo add up to 1; a single label gets the confidence of a query.
         `templates` are prompts with `{}` for the label, or the name of a set: "imagenet" or "simple". `other` is the
         label of photos that no label fits.
 

@@ -45,6 +45,7 @@ from clipsearch.search.question import (
     CUT,
     EVERYTHING,
     IMAGE,
+    STRICT,
     Filter,
     Limits,
     Question,
@@ -122,6 +123,10 @@ def query(
     cut: Annotated[
         bool,
         typer.Option("--cut", help=f"Only confident matches: --min-confidence {CUT:g}.", rich_help_panel=RESULTS),
+    ] = False,
+    strict: Annotated[
+        bool,
+        typer.Option("--strict", help=f"No guesses: --min-confidence {STRICT:g}.", rich_help_panel=RESULTS),
     ] = False,
     min_confidence: Annotated[
         float | None,
@@ -229,17 +234,18 @@ def query(
         raise BadRequest("--where needs --html FILE, --open, --format json or --format jsonl")
     if where_ and batch:
         raise BadRequest("--where cannot be used with --batch")
+    named, least = _min_confidence(cut=cut, strict=strict, min_confidence=min_confidence)
     question = Question(
         _terms(texts or (), image or (), not_ or (), unlike or ()),
         filter,
-        Limits(k, min_score, _min_confidence(cut, min_confidence), unique, similarity, exact, frames, sort, with_self),
+        Limits(k, min_score, least, unique, similarity, exact, frames, sort, with_self),
     )
     with open_index(index) as opened:
         if batch:
             found, failed = _answer_each(batch, opened, question)
         else:
             details = {"confidence": shown.needs_confidence, "where": where_, "lines": shown.is_detailed}
-            hits = _found(opened, question, cut=cut, **details)
+            hits = _found(opened, question, named, **details)
             found, failed = bool(hits), False
             _collect(hits, collected)
             _show(hits, shown, text.question_title(question), text.question_subtitle(question))
@@ -337,20 +343,22 @@ def _check_together(shown: _Shown, collected: _Collected, format: str | None) ->
         raise BadRequest("--preview prints a table; leave out --format and -0")
 
 
-def _min_confidence(cut: bool, min_confidence: float | None) -> float | None:
-    if not cut:
-        return min_confidence
-    if min_confidence is not None:
-        raise BadRequest(f"--cut means --min-confidence {CUT:g}; use one of them")
-    return CUT
+def _min_confidence(*, cut: bool, strict: bool, min_confidence: float | None) -> tuple[str, float | None]:
+    """The option that sets the minimum confidence, and its value."""
+    if cut + strict + (min_confidence is not None) > 1:
+        raise BadRequest(
+            f"--cut means --min-confidence {CUT:g}, --strict means --min-confidence {STRICT:g}; use one of them"
+        )
+    return ("cut", CUT) if cut else ("strict", STRICT) if strict else ("min_confidence", min_confidence)
 
 
-def _found(index: Index, question: Question, *, cut: bool, **details: bool) -> list[Hit]:
+def _found(index: Index, question: Question, named: str, **details: bool) -> list[Hit]:
+    """The hits. Errors about the minimum confidence name the option `named`."""
     try:
         return index.ask(question, **details)
     except BadArgument as error:
-        if cut and error.argument == "min_confidence":
-            raise BadArgument("cut", error.problem) from None
+        if error.argument == "min_confidence":
+            raise BadArgument(named, error.problem) from None
         raise
 
 

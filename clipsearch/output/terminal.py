@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from clipsearch.errors import counted
-from clipsearch.output.text import amount, clock, from_home, likeness, printable
+from clipsearch.output.text import amount, found_at, from_home, likeness, printable, video_length
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
     from clipsearch.search.copies import Copy, Group
-    from clipsearch.search.hit import Hit
+    from clipsearch.search.hit import Hit, Photo
     from clipsearch.search.label import Labelled
     from clipsearch.search.where import Found
 
@@ -56,11 +56,19 @@ def _hit_row(hit: Hit, margin: int, *, wide: bool) -> _Row:
     words = [(f"{hit.rank:>{margin}}", "dim"), (f"  {score}", "green")]
     if hit.confidence is not None:
         words.append((f"  {f'{100 * hit.confidence:.0f}%':>{_PERCENT}}", "cyan"))
-    suffix = "" if hit.photo.time is None else f"  {clock(hit.photo.time)}"
     count = len(hit.similar) + len(hit.same_file)
-    suffix += f"  +{count}" if count else ""
-    place = hit.photo.place if wide else None
-    return _Row(words, hit.photo.file, suffix + (f"  {printable(place.title)}" if place else ""))
+    suffixes = [_badge(hit.photo), found_at(hit), f"+{count}" if count else None, _place(hit.photo) if wide else None]
+    return _Row(words, hit.photo.file, "".join(f"  {suffix}" for suffix in suffixes if suffix))
+
+
+def _place(photo: Photo) -> str | None:
+    return printable(photo.place.title) if photo.place else None
+
+
+def _badge(photo: Photo) -> str | None:
+    """What marks a video."""
+    length = video_length(photo)
+    return length and f"[{length}]"
 
 
 def label_groups(found: Iterable[Labelled], width: int, *, colour: bool) -> Iterator[bytes]:
@@ -132,7 +140,8 @@ def _copy_rows(copy: Copy) -> Iterator[_Row]:
         (f"  {f'{of.width}x{of.height}':>11}", "dim"),
         (f"  {amount(copy.photo.size):>7}", "dim"),
     ]
-    yield _Row(words, copy.photo.file)
+    badge = _badge(copy.photo)
+    yield _Row(words, copy.photo.file, f"  {badge}" if badge else "")
     for path in copy.same_file:
         yield _Row([(f"{'  same file':<35}", "dim")], path)
 

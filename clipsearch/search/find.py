@@ -23,7 +23,7 @@ from clipsearch.store.photo import Photo
 from clipsearch.store.searchable import Searchable
 
 if TYPE_CHECKING:
-    from clipsearch.search.confidence import Background
+    from clipsearch.search.confidence import Calibration
 
 FIRST_BATCH = 64  # candidates to start with if some may be rejected or grouped
 
@@ -51,7 +51,7 @@ class Searcher:
         self.embedder = embedder or Embedder(store)
         self.files = FilesOnDisk()
         self.store = store
-        self._background: Background | None = None
+        self._calibration: Calibration | None = None
 
     @property
     def left_out(self) -> LeftOut:
@@ -109,16 +109,23 @@ class Searcher:
         return functools.partial(Fold(self.store, self.selection, self.files, own), similarity=limits.similarity)
 
     def with_confidence(self, hits: list[Hit], terms: Sequence[Term]) -> list[Hit]:
-        """Add confidences. With several texts, the lowest counts; without texts, hits are returned unchanged."""
+        """Add confidences. With several texts, the lowest counts; without texts, hits are returned unchanged.
+
+        For a single text they fall with the score. What else is in a query affects only the score.
+        """
         texts = [self.row(term) for term in terms if term.asks_for_text]
         if not hits or not texts or all(hit.confidence is not None for hit in hits):
             return hits
-        if self._background is None:
-            from clipsearch.search.confidence import Background
+        if self._calibration is None:
+            from clipsearch.search.confidence import Calibration
 
-            self._background = Background(self.embedder)
-        rows = self._rows(hits)
-        lowest = np.min([self._background.confidence(text, rows) for text in texts], axis=0)
+            self._calibration = Calibration(self.embedder)
+        if len(terms) == 1:
+            cosines = np.array([[hit.score for hit in hits]], np.float32)
+        else:
+            cosines = np.stack(texts) @ self._rows(hits).T
+        each = [self._calibration.confidence(text, one) for text, one in zip(texts, cosines, strict=True)]
+        lowest = np.min(each, axis=0)
         return [hit._replace(confidence=value) for hit, value in zip(hits, lowest.tolist(), strict=True)]
 
     def with_where(self, hits: list[Hit], terms: Sequence[Term]) -> list[Hit]:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from clipsearch.arrays import Array, softmax, unit_rows
 from clipsearch.errors import BadRequest
-from clipsearch.search.confidence import Background
+from clipsearch.search.confidence import Calibration
 from clipsearch.search.embed import Embedder
 from clipsearch.search.files_on_disk import FilesOnDisk
 from clipsearch.search.question import is_unicode
@@ -73,7 +73,7 @@ class Classifier:
         self._rows = unit_rows(rows.mean(1))
         self._scale = np.float32(embedder.logit_scale)
         self._has_other = other is not None
-        self._background = Background(embedder) if self._has_other or len(self.labels) == 1 else None
+        self._calibration = Calibration(embedder) if self._has_other or len(self.labels) == 1 else None
 
     def probabilities(self, photos: Array) -> Array:
         """The probabilities (n, names) for unit rows (n, dim); they add up to 1 for each row.
@@ -81,10 +81,12 @@ class Classifier:
         A single label would always get 1, so it gets the confidence of a query instead. With `other`, the label that
         fits best leaves the rest of its confidence to it.
         """
-        if self._background is None:
+        if self._calibration is None:
             return softmax(self._scale * (photos @ self._rows.T))
-        fits = np.max([self._background.confidence(row, photos) for row in self._rows], axis=0)[:, None]
-        shares = fits * softmax(self._scale * (photos @ self._rows.T))
+        cosines = photos @ self._rows.T
+        each = [self._calibration.confidence(*one) for one in zip(self._rows, cosines.T, strict=True)]
+        fits = np.max(each, axis=0)[:, None]
+        shares = fits * softmax(self._scale * cosines)
         return shares if not self._has_other else np.concatenate([shares, 1 - fits], axis=1)
 
     def _ranked(self, rows: Array) -> NDArray[np.intp]:

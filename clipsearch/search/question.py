@@ -22,6 +22,7 @@ __all__ = [  # includes the filters, as `cli` and `web` must not import the stor
     "EVERYTHING",
     "FILTERS",
     "OPTIONS",
+    "STRICT",
     "Filter",
     "Limits",
     "Order",
@@ -36,9 +37,9 @@ __all__ = [  # includes the filters, as `cli` and `web` must not import the stor
 TEXT, CONCEPT, IMAGE, PHOTO = "text", "concept", "image", "photo"
 EMPTY = "the query is empty; enter something to look for"
 
-# The threshold for confident matches, in `--cut` and on the page. With mini its precision is 61% and its recall 44%,
-# measured by `scripts/measure_mini.py`; F1 is flat from 0.70 to 0.76.
-CUT = 0.75
+# The thresholds of `--cut`, which is also the page's dividing line, and of `--strict`. Their precision and recall are
+# measured by `scripts/measure_confidence.py`.
+CUT, STRICT = 0.5, 0.85
 DEFAULT_SIMILARITY = 0.98  # the minimum cosine of `duplicates --similar`
 
 _MAX_TERMS, _MAX_LENGTH = 32, 2_000  # of the parameters of a URL
@@ -158,8 +159,8 @@ class Question(NamedTuple):
         options += filter_arguments(self.filter)
         limits = self.limits
         if limits.min_confidence is not None:
-            is_cut = limits.min_confidence == CUT
-            options += ["--cut"] if is_cut else ["--min-confidence", f"{limits.min_confidence:g}"]
+            short = {CUT: ["--cut"], STRICT: ["--strict"]}
+            options += short.get(limits.min_confidence, ["--min-confidence", f"{limits.min_confidence:g}"])
         for name, value in (("--min-score", limits.min_score), ("--similarity", limits.similarity)):
             options += [] if value is None else option(name, f"{value:g}")
         for name in ("unique", "frames", "exact", "with_self"):
@@ -285,15 +286,16 @@ def parse(pairs: Iterable[tuple[str, str]]) -> Question:
 
 
 def _min_confidence(text: str) -> float | None:
-    """The value of `cut`: 1 stands for `CUT`."""
-    if text in ("", "1"):
-        return CUT if text else None
+    """The value of `cut`: a number, or 1 for `CUT` and strict for `STRICT`."""
+    named = {"": None, "1": CUT, "strict": STRICT}
+    if text in named:
+        return named[text]
     try:
         value = float(text)
     except ValueError:
         value = 0
     if not 0 < value < 1:
-        raise BadRequest(f"cut must be 1 or a confidence between 0 and 1, not {text}")
+        raise BadRequest(f"cut must be 1, strict or a confidence between 0 and 1, not {text}")
     return value
 
 

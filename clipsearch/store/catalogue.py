@@ -259,6 +259,9 @@ class Store(Searchable):
     def unit_rows_of(self, ids: Iterable[int]) -> Array:
         return self.images.unit_rows_of(ids)
 
+    def sample(self, count: int) -> Ids:
+        return self.images.sample(count)
+
     def nearest(self, query: Array, k: int, chosen: Selection, *, exact: bool = False) -> tuple[Ids, Array]:
         if chosen.everything:
             return self.vectors.nearest(query, k, exact=exact)

@@ -174,6 +174,10 @@ class Searchable(ABC):
         """The unit rows (n, dim) float32 of image ids, in their order. Raises `IndexDamaged` if one has none."""
 
     @abstractmethod
+    def sample(self, count: int) -> Ids:
+        """Up to `count` images with the lowest content hashes: a random sample that an index and its copies share."""
+
+    @abstractmethod
     def nearest(self, query: Array, k: int, chosen: Selection, *, exact: bool = False) -> tuple[Ids, Array]:
         """The ids and cosines of the `k` images of a selection nearest to the unit row `query` (dim,), best first.
 

@@ -23,8 +23,10 @@ from clipsearch.search.hit import Hit
 from clipsearch.search.label import Labelled
 from clipsearch.search.question import (
     BY_SCORE,
+    CUT,
     FILTERS,
     PHOTO,
+    STRICT,
     Filter,
     Limits,
     Question,
@@ -41,13 +43,14 @@ OneOrMore = str | list[str]
 
 MAX_PHOTOS = 50  # per call
 _INSTRUCTIONS = "Searches the user's photo files on this machine by content. Results have absolute paths."
-_SEARCH = """Find photos by text, by similarity to an indexed photo, or both; best first. With neither: the newest.
+_SEARCH = f"""Find photos by text, by similarity to an indexed photo, or both; best first. With neither: the newest.
 
 text: describes the photo; "-word" in it steers away. without: steers away from a text. like: path of an indexed photo,
 which is left out. sort: orders the best count photos by score, date (-date: newest first), name, path or size; without
-text and like, the first count photos in that order are found. images: also return thumbnails. confidence is the
-probability, 0 to 1, that a photo shows the text. A filter takes one value or a list; any value may match, except that
-all of keyword, size, after, before and not_under must. "beach OR sea" means either, in keyword, name, reads and camera.
+text and like, the first count photos in that order are found. confidence is the probability, 0 to 1, that a photo shows
+the text. min_confidence: {CUT:g} returns only photos that probably show it, {STRICT:g} nothing rather than a guess.
+images: also return thumbnails. A filter takes one value or a list; any value may match, except that all of keyword,
+person, size, after, before and not_under must. "beach OR sea" means either.
 """
 _READ_ONLY = ToolAnnotations(read_only_hint=True, open_world_hint=False)
 
@@ -62,12 +65,13 @@ def assistant(folder: Path) -> MCPServer:
         without: str = "",
         like: str = "",
         count: int = 10,
+        min_confidence: float = 0,
         sort: str = BY_SCORE,
         images: bool = False,
         **filters: OneOrMore,
     ) -> list[Any]:
         pairs = [(name, one) for name, value in filters.items() for one in several(value) if one]
-        limits = Limits(min(count, MAX_PHOTOS), sort=sort or BY_SCORE)
+        limits = Limits(min(count, MAX_PHOTOS), min_confidence=min_confidence or None, sort=sort or BY_SCORE)
         hits, advice = await index.call(_search, Filter.parse(pairs), limits, text, without, like)
         answer: list[Any] = [_json([records.as_object(hit) for hit in hits]), *advice]
         if images:

@@ -93,8 +93,9 @@ def test_formats_tell_the_same(clipsearch: Run, drawn_index: Path) -> None:
 def test_json_has_the_fields_of_the_reference(clipsearch: Run, drawn: Path, drawn_index: Path) -> None:
     (hit,) = json.loads(clipsearch("query", "a circle", "-k", 1, "--format", "json", index=drawn_index).out)
     reference = (Path(__file__).parents[2] / "clipsearch/cli/README.md").read_text()
-    fields = ["rank", "score", "confidence", "path", "width", "height", "size", "mtime", "taken", "camera"]
-    fields += ["latitude", "longitude", "place", "keywords", "time", "duration", "similar", "same_file"]
+    fields = ["rank", "score", "confidence", "path", "width", "height", "size", "mtime", "taken", "taken_from"]
+    fields += ["camera", "latitude", "longitude", "place", "location", "keywords", "people", "rating", "color_label"]
+    fields += ["title", "caption", "time", "duration", "similar", "same_file"]
     assert list(hit) == fields
     assert all(f"`{name}`" in reference for name in [*fields, "path_b64", "query", "lines"])
     status = Path(hit["path"]).stat()
@@ -496,6 +497,23 @@ def test_index_says_on_stderr_what_it_did(clipsearch: Run, tmp_path: Path, drawn
     assert (report["added"], report["unchanged"], report["skipped"]) == (0, 3 + len(SCENES), [])
     assert [one["reason"] for one in report["skipped_before"]] == ["not an image that can be read"]
     assert clipsearch("index", "--quiet", index=tmp_path / "index").err == ""
+
+
+def test_index_names_photos_that_are_cut_short_once(clipsearch: Run, tmp_path: Path) -> None:
+    photos = tmp_path.resolve() / "photos"
+    save_scenes(photos, 2)
+    SCENES[2].image.convert("RGB").save(photos / "cut.jpg", quality=95)
+    (photos / "cut.jpg").write_bytes((photos / "cut.jpg").read_bytes()[:-500])
+    shutil.copyfile(photos / "cut.jpg", photos / "copy.jpg")
+    done = clipsearch("index", photos, "--model", "mini", "--json", index=tmp_path / "index")
+    report = json.loads(done.out)
+    assert (report["added"], report["skipped"]) == (4, [])
+    assert report["partial"] == [{"path": str(photos / name)} for name in ("copy.jpg", "cut.jpg")]
+    assert clipsearch("index", index=tmp_path / "index").err.count("\n") == 1
+    (photos / "copy.jpg").unlink()
+    again = clipsearch("index", "--rebuild", index=tmp_path / "index")
+    line = f"indexed in part: {photos / 'cut.jpg'}: cut short or damaged"
+    assert again.err.splitlines()[1:] == [line]
 
 
 @posix

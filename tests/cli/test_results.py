@@ -17,7 +17,7 @@ from conftest import SCENES, Run
 from PIL import ExifTags, Image
 from terminal import every_command, help_examples, posix
 
-from clipsearch.search.confidence import CUT
+from clipsearch.search.question import CUT, STRICT
 
 
 def commands() -> dict[str, str]:
@@ -291,6 +291,7 @@ def test_what_excludes_each_other_is_refused(clipsearch: Run, drawn: Path, drawn
         (("duplicates", "--similar", "-0"), "are not printed as bare paths"),
         (("duplicates", "--similar", "--format", "paths"), "are not printed as bare paths"),
         (("query", "a", "--cut", "--min-confidence", "0.1"), "use one of them"),
+        (("query", "a", "--cut", "--strict"), "use one of them"),
         (("query", "a", "--min-score", "nan"), "--min-score must be a cosine"),
         (("query", "a", "--copy-to", ""), "--copy-to needs a name"),
         (("query", "a", "--html", "-"), "--html needs a name"),
@@ -376,6 +377,7 @@ def test_short_help_is_a_line_for_each_option(clipsearch: Run, name: str) -> Non
     assert len([line for line in lines if line.startswith("\u2502 -")]) == len(options) + 1  # and --help
 
 
-def test_help_of_cut_names_its_threshold() -> None:
-    (cut,) = (option for option in every_command()["query"].params if option.name == "cut")
-    assert f"--min-confidence {CUT}" in cut.help
+@pytest.mark.parametrize(("name", "least"), [("cut", CUT), ("strict", STRICT)])
+def test_help_names_the_threshold(name: str, least: float) -> None:
+    (option,) = (option for option in every_command()["query"].params if option.name == name)
+    assert f"--min-confidence {least}" in option.help

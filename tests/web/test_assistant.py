@@ -13,7 +13,11 @@ import pytest
 from conftest import SCENES
 from mcp import Client
 from mcp.client.stdio import StdioServerParameters
+from starlette.testclient import TestClient
 
+from clipsearch.index import Index
+from clipsearch.search.question import STRICT
+from clipsearch.web.app import create_app
 from clipsearch.web.assistant import assistant
 
 
@@ -40,6 +44,34 @@ def test_a_search_gives_what_the_command_gives(ask: Any, clipsearch: Any, drawn_
     assert [hit["path"] for hit in hits] == clipsearch("query", text, "-k", 3, index=drawn_index).lines
     assert [part.mime_type for part in found.content[1:]] == ["image/jpeg"] * 3
     assert hits[0]["confidence"] > 0
+
+
+def test_every_way_in_gives_the_same_confidence(ask: Any, clipsearch: Any, drawn_index: Path) -> None:
+    text = SCENES[7].captions[0]
+    least = {"min_confidence": STRICT}
+    with Index(drawn_index) as index:
+        expected = {str(hit.path): round(hit.confidence, 4) for hit in index.query(text, k=40, confidence=True)}
+        strict = [str(hit.path) for hit in index.query(text, k=40, **least)]
+        labelled = index.label(text)
+    assert 0 < len(strict) < 40
+    command = ("query", text, "-k", "40")
+    found = {"json": json.loads(clipsearch(*command, "--format", "json", index=drawn_index).out)}
+    found["mcp"] = json.loads(ask("search", text=text, count=40).content[0].text)
+    with TestClient(create_app(drawn_index, "token"), base_url="http://127.0.0.1:1", follow_redirects=False) as page:
+        page.get("/", params={"token": "token"})
+        found["page"] = page.get("/search", params={"text": text, "count": 40}).json()["hits"]
+        of_page = page.get("/search", params={"text": text, "count": 40, "cut": "strict"}).json()
+    for way, hits in found.items():
+        assert {hit["path"]: round(hit["confidence"], 4) for hit in hits} == pytest.approx(expected, abs=2e-4), way
+    shown = clipsearch(*command, "--format", "table", "--min-confidence", "0", index=drawn_index).lines
+    assert [f"{100 * value:.0f}%" in line for value, line in zip(expected.values(), shown, strict=True)] == [True] * 40
+    assert clipsearch(*command, "--strict", index=drawn_index).lines == strict
+    assert [hit["path"] for hit in json.loads(ask("search", text=text, count=40, **least).content[0].text)] == strict
+    assert [hit["path"] for hit in of_page["hits"]] == strict
+    assert "--strict" in of_page["command"]
+    # A label has a template around it: a similar number, not the same.
+    ranks = sorted(labelled, key=lambda photo: -photo.labels[0][1])
+    assert str(ranks[0].path) in list(expected)[:5]
 
 
 def test_labels_and_where_and_status(ask: Any, drawn: Path) -> None:

@@ -1,6 +1,6 @@
 // The question that the page shows, and its URL: `terms` in order, `draft` (the text in the search field), `filters` as
-// [name, value] pairs, `cut`, the minimum confidence: "" for none, "1" for the default, and `sort`, the order: "" for the
-// best first or, without terms, the newest.
+// [name, value] pairs, `cut`, the minimum confidence: "" for none, "1" for --cut, "strict" for --strict, and `sort`, the
+// order: "" for the best first or, without terms, the newest.
 
 const KINDS = ["text", "not", "like", "unlike"];
 const FILTERS = [...document.querySelectorAll("#filters [name]")].map((field) => field.name);
