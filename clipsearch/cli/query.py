@@ -20,6 +20,7 @@ from clipsearch.cli.app import (
     FormatOption,
     IndexOption,
     NullOption,
+    advise,
     chosen_format,
     colour,
     destination,
@@ -34,7 +35,7 @@ from clipsearch.cli.app import (
     write,
     write_records,
 )
-from clipsearch.errors import BadArgument, BadRequest
+from clipsearch.errors import BadArgument, BadRequest, NotIndexed
 from clipsearch.index import Index
 from clipsearch.output import records, terminal, text
 from clipsearch.paths import cache_folder, private_folder
@@ -43,12 +44,14 @@ from clipsearch.search.question import (
     BY_SCORE,
     CUT,
     EVERYTHING,
+    IMAGE,
     STRICT,
     Filter,
     Limits,
     Question,
     Term,
     image_term,
+    names_no_file,
     text_terms,
 )
 
@@ -149,6 +152,10 @@ def query(
         bool,
         typer.Option("--exact", help="Score every embedding (slower).", rich_help_panel=RESULTS),
     ] = False,
+    with_self: Annotated[
+        bool,
+        typer.Option("--with-self", help="Also show the indexed photo that is the query.", rich_help_panel=RESULTS),
+    ] = False,
     sort: Annotated[
         str,
         typer.Option(
@@ -194,6 +201,9 @@ def query(
     filter to match any of its values; --keyword, --size, --after, --before and --not-under must all match. "beach OR
     sea" means either, in --keyword, --name, --reads and --camera.
 
+    A query by an indexed photo leaves out that photo and its identical copies; --with-self shows them. An image from
+    elsewhere is compared with all photos, which tells whether you have it.
+
     --sort orders the -k best matches; the rank is still that by score. Without texts and images it chooses the first -k
     photos in that order: --sort -size lists the largest. -date is newest first.
 
@@ -220,7 +230,7 @@ def query(
     shown = _Shown(_form(format, null, batch), null, preview, destination("html", html), open_, where_)
     collected = _Collected(destination("copy_to", copy_to), destination("link_to", link_to), numbered)
     _check_together(shown, collected, format)
-    if where_ and not shown.needs_confidence:
+    if where_ and not shown.is_detailed:
         raise BadRequest("--where needs --html FILE, --open, --format json or --format jsonl")
     if where_ and batch:
         raise BadRequest("--where cannot be used with --batch")
@@ -228,22 +238,23 @@ def query(
     question = Question(
         _terms(texts or (), image or (), not_ or (), unlike or ()),
         filter,
-        Limits(k, min_score, least, unique, similarity, exact, frames, sort),
+        Limits(k, min_score, least, unique, similarity, exact, frames, sort, with_self),
     )
     with open_index(index) as opened:
         if batch:
             found, failed = _answer_each(batch, opened, question)
         else:
-            detailed = shown.needs_confidence
-            hits = _found(opened, question, named, confidence=detailed, where=where_, lines=detailed)
+            details = {"confidence": shown.needs_confidence, "where": where_, "lines": shown.is_detailed}
+            hits = _found(opened, question, named, **details)
             found, failed = bool(hits), False
             _collect(hits, collected)
             _show(hits, shown, text.question_title(question), text.question_subtitle(question))
+            _say_what_is_misread(opened, question, [*(texts or ()), *(not_ or ())])
         warn_left_out(opened.left_out)
     if failed:
         raise typer.Exit(FAILED)
     if not found:
-        unlimited = Limits(k, exact=exact, frames=frames, sort=sort)
+        unlimited = Limits(k, exact=exact, frames=frames, sort=sort, with_self=with_self)
         if sys.stdout.isatty() and filter == EVERYTHING and question.limits == unlimited:
             say("nothing found; are the folders online? Run: clipsearch status")
         elif sys.stdout.isatty():
@@ -261,6 +272,28 @@ def _terms(
     return tuple(terms)
 
 
+def _say_what_is_misread(index: Index, question: Question, given: Sequence[str]) -> None:
+    for words in filter(names_no_file, given):
+        say(f"no file {words!r} here, so the name was read as a description; to find photos by name, add --name")
+    if not question.limits.with_self:
+        for term in question.terms:
+            if (
+                isinstance(term.content, str)
+                and term.kind == IMAGE
+                and term.content in given
+                and _is_indexed(index, term.content)
+            ):
+                say(f"{term.content} was read as --image; the photo itself is left out, --with-self shows it")
+    advise(index, question.texts)
+
+
+def _is_indexed(index: Index, path: str) -> bool:
+    try:
+        return bool(index.photo_at(os.path.abspath(os.path.expanduser(path))))
+    except NotIndexed:
+        return False
+
+
 # ------------------------------------------------------------------------------------------ options
 
 
@@ -275,8 +308,12 @@ class _Shown(NamedTuple):
     where: bool
 
     @property
-    def needs_confidence(self) -> bool:
+    def is_detailed(self) -> bool:
         return bool(self.html or self.open or self.form in ("json", "jsonl"))
+
+    @property
+    def needs_confidence(self) -> bool:
+        return self.is_detailed or self.form == "table"
 
 
 class _Collected(NamedTuple):
@@ -350,6 +387,7 @@ def _answer_each(sources: Sequence[str], index: Index, question: Question) -> tu
             write_records([records.as_json({"query": query, "error": message_of(answer)})])
         else:
             found = found or bool(answer)
+            advise(index, question._replace(terms=tuple(text_terms(words))).texts, f"{position}: ")
             no_hits = [records.as_json({"query": query, "hits": 0})]
             write_records(records.hits(answer, "jsonl", query=query) if answer else no_hits)
         sys.stdout.flush()
@@ -404,7 +442,7 @@ def open_in_browser(path: Path) -> None:
 
 def _preview(hits: Sequence[Hit]) -> None:
     pictures = terminal.previews(hits, width())
-    for hit in hits:
-        write([terminal.hits([hit], width(), colour=colour())])
+    for number, hit in enumerate(hits):
+        write([terminal.hits([hit], width(), colour=colour(), header=not number)])
         sys.stdout.flush()
         write([next(pictures).encode()])

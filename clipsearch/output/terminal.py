@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from clipsearch.errors import counted
 from clipsearch.output.text import amount, found_at, from_home, likeness, printable, video_length
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from clipsearch.search.where import Found
 
 
+_PERCENT = 10  # columns of a confidence, and of its name in the header
 _WIDE = 80  # columns that have room for a place beside a path
 
 
@@ -33,19 +36,26 @@ class _Row(NamedTuple):
 # ------------------------------------------------------------------------------------------ tables
 
 
-def hits(found: Iterable[Hit], width: int, *, colour: bool = True) -> bytes:
+def hits(found: Iterable[Hit], width: int, *, colour: bool = True, header: bool = True) -> bytes:
     """Rank, score (or date, without a query), confidence if known, path, number of grouped photos, and the place."""
     found = list(found)
     margin = max((len(str(hit.rank)) for hit in found), default=0)
     wide = width >= _WIDE
-    return _table((_hit_row(hit, margin, wide=wide) for hit in found), width, colour=colour)
+    rows = [_hit_row(hit, margin, wide=wide) for hit in found]
+    return _table([_header(found[0], margin), *rows] if header and found else rows, width, colour=colour)
+
+
+def _header(hit: Hit, margin: int) -> _Row:
+    score = f"{'date':<10}" if hit.score is None else "score"
+    confidence = "" if hit.confidence is None else f"  {'confidence':>{_PERCENT}}"
+    return _Row([(f"{'#':>{margin}}  {score}{confidence}  photo", "dim")])
 
 
 def _hit_row(hit: Hit, margin: int, *, wide: bool) -> _Row:
-    score = hit.photo.date[:10] if hit.score is None else f"{hit.score:.3f}"
+    score = f"{hit.photo.date[:10]:<10}" if hit.score is None else f"{hit.score:>5.3f}"
     words = [(f"{hit.rank:>{margin}}", "dim"), (f"  {score}", "green")]
     if hit.confidence is not None:
-        words.append((f"  {100 * hit.confidence:3.0f}%", "cyan"))
+        words.append((f"  {f'{100 * hit.confidence:.0f}%':>{_PERCENT}}", "cyan"))
     count = len(hit.similar) + len(hit.same_file)
     suffixes = [_badge(hit.photo), found_at(hit), f"+{count}" if count else None, _place(hit.photo) if wide else None]
     return _Row(words, hit.photo.file, "".join(f"  {suffix}" for suffix in suffixes if suffix))
@@ -59,6 +69,17 @@ def _badge(photo: Photo) -> str | None:
     """What marks a video."""
     length = video_length(photo)
     return length and f"[{length}]"
+
+
+def label_groups(found: Iterable[Labelled], width: int, *, colour: bool) -> Iterator[bytes]:
+    """Photos sorted by label, below the name and the number of each, with a bar for their probability."""
+    for number, (name, group) in enumerate(itertools.groupby(found, lambda photo: photo.labels[0][0])):
+        photos = list(group)
+        rows = [_Row([(printable(name), "bold"), (f"  {counted(len(photos), 'photo')}", "cyan")])]
+        for photo in photos:
+            ((_, share),) = photo.labels
+            rows.append(_Row([(f"  {100 * share:3.0f}% ", "cyan"), (_bar(share), "green")], photo.file))
+        yield b"\n" * bool(number) + _table(rows, width, colour=colour)
 
 
 def labels(found: Iterable[Labelled], width: int, *, colour: bool) -> Iterator[bytes]:

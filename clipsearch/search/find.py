@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
@@ -15,7 +16,7 @@ from clipsearch.errors import BadArgument, BadRequest, ImageUnusable
 from clipsearch.search.embed import Embedder
 from clipsearch.search.files_on_disk import FilesOnDisk
 from clipsearch.search.hit import Hit
-from clipsearch.search.question import CONCEPT, DEFAULT_LIMITS, PHOTO, TEXT, Limits, Term
+from clipsearch.search.question import CONCEPT, DEFAULT_LIMITS, IMAGE, PHOTO, TEXT, Limits, Term
 from clipsearch.store.filters import EVERYTHING, Filter
 from clipsearch.store.order import NEWEST, Order
 from clipsearch.store.photo import Photo
@@ -66,29 +67,46 @@ class Searcher:
         limits.check(terms)
         order = limits.order
         drops_hits = limits.min_confidence is not None or limits.unique
-        group = self._grouping(limits)
+        own = set() if limits.with_self else self._files_of_examples(terms)
+        group = self._grouping(limits, own)
         hits: list[Hit] = []
         accepted: list[Hit] = []
-        first = max(limits.k, FIRST_BATCH) if drops_hits else limits.k
+        first = max(limits.k, FIRST_BATCH) if drops_hits else limits.k + len(own)
         for batch in self._ranked(terms, first, limits):
-            good = self._good(batch, terms, limits)
+            others = [hit for hit in batch if hit.photo.file not in own]
+            good = self._good(others, terms, limits)
             accepted += good
             hits = group(accepted)
             count = len(hits) if terms or order is None else _settled(hits, accepted, order)
-            if count >= limits.k or not good:
+            if count >= limits.k or (others and not good):
                 break
         if not terms and order is not None:
             hits = sort_hits(hits, order)
         hits = [hit._replace(rank=rank) for rank, hit in enumerate(hits[: limits.k], 1)]
         return hits if order is None else sort_hits(hits, order)
 
-    def _grouping(self, limits: Limits) -> Callable[[list[Hit]], list[Hit]]:
+    def _files_of_examples(self, terms: Sequence[Term]) -> set[bytes]:
+        """The indexed files that a query gives as examples, and their identical copies.
+
+        An image that is not indexed under its path is none, so that a query can tell whether the index has a copy.
+        """
+        roots, images = self.store.roots(), []
+        for term in terms:
+            if term.weight > 0 and term.kind == PHOTO:
+                images.append(self.store.find_image(bytes.fromhex(term.content)))
+            elif term.weight > 0 and term.kind == IMAGE and isinstance(term.content, str | os.PathLike):
+                place = self.store.locate(os.fsencode(os.path.expanduser(term.content)), roots)
+                images.append(place and self.store.image_of(*place))
+        found = self.store.photos_of((image for image in images if image is not None), self.selection)
+        return {photo.file for photo in found}
+
+    def _grouping(self, limits: Limits, own: set[bytes]) -> Callable[[list[Hit]], list[Hit]]:
         """The function that groups copies if `limits.unique` is set, else returns hits as they are."""
         if not limits.unique:
             return lambda hits: hits
         from clipsearch.search.fold import Fold  # imports Pillow
 
-        return functools.partial(Fold(self.store, self.selection, self.files), similarity=limits.similarity)
+        return functools.partial(Fold(self.store, self.selection, self.files, own), similarity=limits.similarity)
 
     def with_confidence(self, hits: list[Hit], terms: Sequence[Term]) -> list[Hit]:
         """Add confidences. With several texts, the lowest counts; without texts, hits are returned unchanged.

@@ -83,7 +83,8 @@ class Limits(NamedTuple):
     best file; with `similarity`, a cosine, it also groups photos whose embeddings are at least that close. `frames`
     returns several frames of a video, not only the best. `exact` scores every embedding of a large index; otherwise
     4-bit codes preselect candidates. `sort` is `score`, `date`, `name`, `path` or `size`, or such as `-date` for the
-    reverse. It orders the k best hits; without terms, it decides which photos are the first k.
+    reverse. It orders the k best hits; without terms, it decides which photos are the first k. `with_self` also finds
+    the indexed photos that are terms, and their identical copies.
     """
 
     k: int = 10
@@ -94,6 +95,7 @@ class Limits(NamedTuple):
     exact: bool = False
     frames: bool = False
     sort: str = BY_SCORE
+    with_self: bool = False
 
     @property
     def order(self) -> Order | None:
@@ -133,6 +135,11 @@ class Question(NamedTuple):
         """Whether a term is a text to find: only then do hits have a confidence."""
         return any(term.asks_for_text for term in self.terms)
 
+    @property
+    def texts(self) -> list[str]:
+        """The texts to find and to steer away from."""
+        return [str(term.content) for term in self.terms if term.kind == TEXT and isinstance(term.content, str)]
+
     def arguments(self, path_of: Callable[[str], str] = str) -> tuple[list[str], list[str]]:
         """The texts and options for `clipsearch query` that ask the same. `path_of` gives the path of a photo's id.
 
@@ -156,8 +163,8 @@ class Question(NamedTuple):
             options += short.get(limits.min_confidence, ["--min-confidence", f"{limits.min_confidence:g}"])
         for name, value in (("--min-score", limits.min_score), ("--similarity", limits.similarity)):
             options += [] if value is None else option(name, f"{value:g}")
-        for name, is_set in (("--unique", limits.unique), ("--frames", limits.frames), ("--exact", limits.exact)):
-            options += [name] * is_set
+        for name in ("unique", "frames", "exact", "with_self"):
+            options += [f"--{name.replace('_', '-')}"] * getattr(limits, name)
         options += [] if limits.order is None else option("--sort", limits.sort)
         return texts, [*options, "-k", str(limits.k)]
 
@@ -241,6 +248,13 @@ def _names_an_image(text: str) -> bool:
     if "\0" in text or not os.path.splitext(text)[1] or kind_of(os.fsencode(text)) not in ("still", "raw"):
         return False
     return "/" in text or os.path.isfile(text)
+
+
+def names_no_file(text: str) -> bool:
+    """Whether a text that is read as words looks like the name of an image."""
+    stem, suffix = os.path.splitext(text)
+    is_name = bool(stem and suffix) and "\0" not in text and kind_of(os.fsencode(text)) in ("still", "raw")
+    return is_name and not _names_an_image(text)
 
 
 def parse(pairs: Iterable[tuple[str, str]]) -> Question:

@@ -83,7 +83,7 @@ def indexed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Repor
 
 def scores(indexed: tuple[Path, Path, Report], reference: str) -> dict[str, float]:
     folder, index, _ = indexed
-    hits = clipsearch.open_index(index).query(images=[folder / reference], k=1000)
+    hits = clipsearch.open_index(index).query(images=[folder / reference], k=1000, with_self=True)
     return {Path(hit.path).name: hit.score for hit in hits}
 
 

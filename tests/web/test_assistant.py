@@ -80,8 +80,11 @@ def test_labels_and_where_and_status(ask: Any, drawn: Path) -> None:
     there = json.loads(ask("where", text="a circle", photo=str(drawn / "07.png")).content[0].text)
     assert set(there["box"]) == {"left", "top", "right", "bottom"}
     assert json.loads(ask("status").content[0].text)["photos"] == len(SCENES)
-    newest = json.loads(ask("search", like=str(drawn / "07.png"), count=1).content[0].text)
-    assert newest[0]["path"] == str(drawn / "07.png")
+    like = json.loads(ask("search", like=str(drawn / "07.png"), count=len(SCENES)).content[0].text)
+    assert {hit["path"] for hit in like} == {str(path) for path in drawn.iterdir()} - {str(drawn / "07.png")}
+    hits, advice = ask("search", text="ein Hund", count=1).content
+    assert len(json.loads(hits.text)) == 1
+    assert advice.text.startswith('mini reads English and may not know "Hund"')
 
 
 def test_a_filter_may_be_a_list(ask: Any, drawn: Path) -> None:

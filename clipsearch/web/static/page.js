@@ -124,6 +124,8 @@ function showAnswer(answer) {
   byId("command").textContent = answer.command;
   timeline.setFound(hasTerms() ? answer.months : {});
   byId("summary").textContent = summary(answer);
+  byId("advice").textContent = answer.advice.join(". ");
+  byId("advice").hidden = !answer.advice.length;
   byId("message").hidden = true;
   if (!hits.length && index.state === "ready") showNoMatches(question, change);
   else if (!hasTerms() && !question.filters.length) {
@@ -133,6 +135,7 @@ function showAnswer(answer) {
 }
 
 function showError(error) {
+  byId("advice").hidden = true;
   if (error.status === 404 || (index.state !== "ready" && error.status !== 0)) {
     hits = [];
     isComplete = true;
