@@ -111,7 +111,7 @@ def test_every_container_is_read_also_under_the_name_of_another(
     assert (report.added, report.skipped) == (1, [])
     (found,) = nearest(tmp_path / "index", SHOWN[1], where=Filter(types=["video"]))
     assert 2.9 < found.photo.time < 6  # a key frame of the second scene
-    assert found.score > 0.9
+    assert found.score > 0.85  # old codecs lose detail
 
 
 def test_as_many_as_are_asked_for_though_one_film_has_them_all(films: Path, tmp_path: Path) -> None:
@@ -169,7 +169,7 @@ def test_the_sheet_shows_the_frame_and_leads_to_its_time(
     assert "at 0:06" in text
     assert text.count('<span class="video">') == 2
     assert '<span class="video">0:12</span>' in text
-    assert text.count("data:image/jpeg;base64") == 3
+    assert text.count("data:image/jpeg;base64") == 2  # without the photo itself
 
 
 def test_copies_are_of_the_file_once(clipsearch: Run, film_index: Path, tmp_path: Path) -> None:
