@@ -140,6 +140,10 @@ def query(
         bool,
         typer.Option("--frames", help="Show several frames of a video.", rich_help_panel=RESULTS),
     ] = False,
+    only: Annotated[
+        str | None,
+        typer.Option(metavar="WHAT", help="Match by look, text (in photos) or tags only.", rich_help_panel=RESULTS),
+    ] = None,
     exact: Annotated[
         bool,
         typer.Option("--exact", help="Score every embedding (slower).", rich_help_panel=RESULTS),
@@ -189,6 +193,9 @@ def query(
     filter to match any of its values; --keyword, --size, --after, --before and --not-under must all match. "beach OR
     sea" means either, in --keyword, --name, --reads and --camera.
 
+    A text is also looked for in the text in photos (see index --ocr), keywords, people, titles, captions, places, and
+    names of files and folders. All of its words must be there. The table and JSON say why a photo matches.
+
     --sort orders the -k best matches; the rank is still that by score. Without texts and images it chooses the first -k
     photos in that order: --sort -size lists the largest. -date is newest first.
 
@@ -206,6 +213,7 @@ def query(
       clipsearch query --near 48.85,2.35,5 -k 100 --html paris.html
       clipsearch query "@grandma on a beach" --unique --preview
       clipsearch query sunset --not-under ~/Pictures/2023 --sort -date
+      clipsearch query "wifi password" --only text
       clipsearch query --reads "boarding pass" -f jsonl | jq '.lines[].text'
 
     Exit status: 0 found something, 1 found nothing, 2 error.
@@ -222,7 +230,7 @@ def query(
     question = Question(
         _terms(texts or (), image or (), not_ or (), unlike or ()),
         filter,
-        Limits(k, min_score, _min_confidence(cut, min_confidence), unique, similarity, exact, frames, sort),
+        Limits(k, min_score, _min_confidence(cut, min_confidence), unique, similarity, exact, frames, sort, only),
     )
     with open_index(index) as opened:
         if batch:
@@ -237,7 +245,7 @@ def query(
     if failed:
         raise typer.Exit(FAILED)
     if not found:
-        unlimited = Limits(k, exact=exact, frames=frames, sort=sort)
+        unlimited = Limits(k, exact=exact, frames=frames, sort=sort, only=only)
         if sys.stdout.isatty() and filter == EVERYTHING and question.limits == unlimited:
             say("nothing found; are the folders online? Run: clipsearch status")
         elif sys.stdout.isatty():

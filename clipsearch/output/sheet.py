@@ -211,6 +211,7 @@ def _card_of_hit(hit: Hit) -> Card:
         facts.append(f"confidence {hit.confidence:.0%}")
     if hit.photo.time is not None:
         facts.append(f"at {text.clock(hit.photo.time)}")
+    facts += map(printable, text.reasons(hit))
     others = [
         Others("similar", [LinkedPath.of(photo.file) for photo in hit.similar]),
         Others("same file", [LinkedPath.of(path) for path in hit.same_file]),

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from clipsearch.output.text import amount, clock, from_home, likeness, printable
+from clipsearch.output.text import amount, clock, from_home, likeness, printable, reasons
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from clipsearch.search.where import Found
 
 
+_MOST_REASONS = 3  # lines below a hit
 _WIDE = 80  # columns that have room for a place beside a path
 
 
@@ -34,11 +35,20 @@ class _Row(NamedTuple):
 
 
 def hits(found: Iterable[Hit], width: int, *, colour: bool = True) -> bytes:
-    """Rank, score (or date, without a query), confidence if known, path, number of grouped photos, and the place."""
+    """Rank, score (or date, without a query), confidence if known, path, number of grouped photos, and the place.
+
+    Below, the text, tags and so on that match.
+    """
     found = list(found)
     margin = max((len(str(hit.rank)) for hit in found), default=0)
     wide = width >= _WIDE
-    return _table((_hit_row(hit, margin, wide=wide) for hit in found), width, colour=colour)
+    rows = (row for hit in found for row in (_hit_row(hit, margin, wide=wide), *_why_rows(hit, margin, width)))
+    return _table(rows, width, colour=colour)
+
+
+def _why_rows(hit: Hit, margin: int, width: int) -> Iterator[_Row]:
+    for line in reasons(hit)[:_MOST_REASONS]:
+        yield _Row([(_fitted(f"{' ' * margin}  {line}", width).rstrip(), "magenta")])
 
 
 def _hit_row(hit: Hit, margin: int, *, wide: bool) -> _Row:

@@ -45,9 +45,11 @@ _SEARCH = """Find photos by text, by similarity to an indexed photo, or both; be
 
 text: describes the photo; "-word" in it steers away. without: steers away from a text. like: path of an indexed photo.
 sort: orders the best count photos by score, date (-date: newest first), name, path or size; without text and like, the
-first count photos in that order are found. images: also return thumbnails. confidence is the probability, 0 to 1, that
-a photo shows the text. A filter takes one value or a list; any value may match, except that all of keyword, size,
-after, before and not_under must. "beach OR sea" means either, in keyword, name, reads and camera.
+first count photos in that order are found. images: also return thumbnails. A photo matches by its look, by the text in
+it, or by its tags: keywords, people, title, caption, place and names. why says which; only restricts it to look, text
+or tags. confidence is the probability, 0 to 1, that the look shows the text. A filter takes one value or a list; any
+value may match, except that all of keyword, size, after, before and not_under must. "beach OR sea" means either, in
+keyword, name, reads and camera.
 """
 _READ_ONLY = ToolAnnotations(read_only_hint=True, open_world_hint=False)
 
@@ -63,11 +65,12 @@ def assistant(folder: Path) -> MCPServer:
         like: str = "",
         count: int = 10,
         sort: str = BY_SCORE,
+        only: str = "",
         images: bool = False,
         **filters: OneOrMore,
     ) -> list[Any]:
         pairs = [(name, one) for name, value in filters.items() for one in several(value) if one]
-        limits = Limits(min(count, MAX_PHOTOS), sort=sort or BY_SCORE)
+        limits = Limits(min(count, MAX_PHOTOS), sort=sort or BY_SCORE, only=only or None)
         hits = await index.call(_search, Filter.parse(pairs), limits, text, without, like)
         answer: list[Any] = [_json([records.as_object(hit) for hit in hits])]
         if images:
