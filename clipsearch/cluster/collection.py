@@ -40,7 +40,7 @@ from clipsearch.store.searchable import Searchable, Summary
 from clipsearch.store.searched import SearchedFolder, searched_folders
 from clipsearch.store.segments import products
 from clipsearch.store.selection import Clause, Selection
-from clipsearch.store.words import Word
+from clipsearch.store.words import Word, are_in_text
 
 if TYPE_CHECKING:
     from clipsearch.cluster.milvus import MilvusClient
@@ -269,7 +269,7 @@ class PublishedIndex(Searchable):
         for row in self._all(all_of([chosen.holds.sql, mentions(words, field)]), ["image", field]):
             if len(images) >= most:
                 break
-            if all((word.written if in_text else word.tag).search(row[field]) for word in words):
+            if not in_text or are_in_text(words, row[field]):
                 images[row["image"]] = None
         return list(images)
 

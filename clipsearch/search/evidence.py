@@ -20,9 +20,12 @@ from clipsearch.store.conditions import fold
 from clipsearch.store.photo import Line, Photo
 from clipsearch.store.searchable import Searchable
 from clipsearch.store.selection import Selection
-from clipsearch.store.words import Word, are_only, phrase, words_of
+from clipsearch.store.words import Word, are_a_phrase, are_in_text, are_only, words_of
 
-_LEAST, _MOST = 2_000, 50_000  # photos with evidence, of each kind, that are compared; in between, as many as are wanted
+_LEAST, _MOST = (
+    2_000,
+    50_000,
+)  # photos with evidence, of each kind, that are compared; in between, as many as are wanted
 
 _SPACING = 3  # confident matches by look before each photo with good evidence
 _LONG_LINE = 8  # words: in a longer line, words that stand apart may have nothing to do with each other
@@ -70,9 +73,8 @@ class Evidence:
     def _in_text(self, words: tuple[Word, ...]) -> Iterator[tuple[Photo, Match]]:
         photos = [] if self._only == ONLY_TAGS else self._candidates(words, in_text=True)
         lines = self._store.lines_of(photo.image_id for photo in photos) if photos else {}
-        adjacent = phrase(words)
         for photo in photos:
-            match = in_text(lines.get(photo.image_id, ()), words, adjacent)
+            match = in_text(lines.get(photo.image_id, ()), words)
             if match is not None:
                 yield photo, match
 
@@ -90,21 +92,22 @@ class Evidence:
         return self._store.photos_of(images, self._selection) if images else []
 
 
-def in_text(lines: Sequence[Line], words: tuple[Word, ...], adjacent: re.Pattern[str] | None = None) -> Match | None:
-    """The evidence in the lines of text of a photo. Together in a short line, or a phrase: strong."""
+def in_text(lines: Sequence[Line], words: tuple[Word, ...]) -> Match | None:
+    """The evidence in the lines of text of a photo. Several words are strong as a phrase or in a short line."""
     folded = [fold(line.text) for line in lines]
     whole = " ".join(folded)
-    if not all(word.written.search(whole) for word in words):
+    if not are_in_text(words, whole):
         return None
-    found = [[word for word in words if word.written.search(line)] for line in folded]
-    reasons = tuple(Reason("text", line.text) for line, some in zip(lines, found, strict=True) if some)
+    counts = [sum(re.search(word.plain, text) is not None for word in words) for text in folded]
+    together = [number for number, count in enumerate(counts) if count == len(words)]
+    shown = together or [number for number, count in enumerate(counts) if count]
     if len(words) == 1:
-        return Match(Strength.GOOD, reasons)
-    together = any(
-        len(some) == len(words) and len(line.split()) <= _LONG_LINE for some, line in zip(found, folded, strict=True)
-    )
-    is_strong = together or (adjacent or phrase(words)).search(whole)
-    return Match(Strength.STRONG if is_strong else Strength.WEAK, reasons)
+        strength = Strength.GOOD
+    elif are_a_phrase(words, whole) or any(len(folded[number].split()) <= _LONG_LINE for number in together):
+        strength = Strength.STRONG
+    else:
+        strength = Strength.WEAK
+    return Match(strength, tuple(Reason("text", lines[number].text) for number in shown))
 
 
 def in_tags(photo: Photo, path: bytes, words: tuple[Word, ...]) -> Match | None:

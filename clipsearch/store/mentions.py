@@ -47,7 +47,7 @@ class Mentions:
     def _read(self, candidates: Clause, words: tuple[Word, ...]) -> list[int]:
         query = f"SELECT found, (SELECT folded FROM texts WHERE image = found) FROM ({candidates.sql})"
         rows = self._execute(query, candidates.values)
-        return [image for image, text in rows if text and all(word.written.search(text) for word in words)]
+        return [image for image, text in rows if text and full_text.are_in_text(words, text)]
 
     def _images(self, found: Clause, photos: str, chosen: Selection, most: int) -> list[int]:
         query = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import unicodedata
 from typing import NamedTuple
@@ -22,12 +23,13 @@ _TRIGRAM = 3
 class Word(NamedTuple):
     """A word of a query.
 
-    `spelling` is what was typed, in lower case; `parts` are its letters and digits, folded, without a plural s. `tag`
-    finds it as a whole word, `written` also inside a longer one.
+    `spelling` is what was typed, in lower case; `parts` are its letters and digits, folded, without a plural s; `plain`
+    is a pattern for these. `tag` finds it as a whole word, `written` also inside a longer one.
     """
 
     spelling: str
     parts: tuple[str, ...]
+    plain: str
     tag: re.Pattern[str]
     written: re.Pattern[str]
 
@@ -47,9 +49,10 @@ def words_of(text: str) -> tuple[Word, ...]:
 def _word(spelling: str, parts: tuple[str, ...]) -> Word:
     plain = r"[\W_]*".join(parts)
     if not plain.isascii():  # many scripts have endings, or no spaces
-        return Word(spelling, parts, re.compile(_BEFORE + plain), re.compile(plain))
-    whole = re.compile(_BEFORE + plain + ("s?" if parts[-1].isalpha() else "") + _AFTER)
-    return Word(spelling, parts, whole, re.compile(plain) if len("".join(parts)) >= _STEM else whole)
+        return Word(spelling, parts, plain, re.compile(_BEFORE + plain), re.compile(plain))
+    plain += "s?" if parts[-1].isalpha() else ""
+    whole = re.compile(_BEFORE + plain + _AFTER)
+    return Word(spelling, parts, plain, whole, re.compile(plain) if len("".join(parts)) >= _STEM else whole)
 
 
 def _singular(part: str) -> str:
@@ -57,10 +60,22 @@ def _singular(part: str) -> str:
     return part[:-1] if is_plural else part
 
 
-def phrase(words: tuple[Word, ...]) -> re.Pattern[str]:
-    """Finds words next to each other, in order, stop words aside."""
+@functools.lru_cache(maxsize=64)
+def _phrase(words: tuple[Word, ...]) -> re.Pattern[str]:
     between = r"[\W_]*(?:(?:" + "|".join(sorted(_STOP_WORDS)) + r")(?:[\W_]+|$))*"
-    return re.compile(between.join(word.written.pattern for word in words))
+    return re.compile(
+        _BEFORE + between.join(word.plain for word in words) + (_AFTER if words[-1].plain.isascii() else "")
+    )
+
+
+def are_a_phrase(words: tuple[Word, ...], text: str) -> bool:
+    """Whether a folded text has words next to each other, in order, stop words aside: OCR may have lost the spaces."""
+    return len(words) > 1 and _phrase(words).search(text) is not None
+
+
+def are_in_text(words: tuple[Word, ...], text: str) -> bool:
+    """Whether a folded text that OCR read has all words."""
+    return all(word.written.search(text) for word in words) or are_a_phrase(words, text)
 
 
 def are_only(words: tuple[Word, ...], text: str) -> bool:
