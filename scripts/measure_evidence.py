@@ -2,9 +2,10 @@
 
     python scripts/measure_evidence.py PHOTOS.tar [--pictures N] [--keep DIR]
 
-PHOTOS.tar has photos with captions (`1.jpg`, `1.txt` with a caption per line). They are indexed with mini twice: in
-folders with neutral names, and in folders named after words of other photos' captions. With them are N drawn pictures
-with writing (default 100, as in measure_ocr.py), which OCR reads; the photos count as read and without text. Prints
+PHOTOS.tar has photos with captions (`1.jpg`, `1.txt` with a caption per line). They are indexed with mini three times:
+in folders with neutral names, in folders named after two words of a caption of the photo, and of another photo. With
+the first are N drawn pictures with writing (default 100, as in measure_ocr.py), which OCR reads; the photos count as
+read and without text. Prints
 
   R@10     how often the first caption of a photo finds it among the first ten, by look alone and with all evidence
   P@10     of the first ten photos for single words, how many have the word in a caption (words of 20 photos or more)
@@ -46,10 +47,10 @@ def main() -> None:
         captions = _captions(args.photos)
         numbers = itertools.islice((n for n in itertools.count() if n // 5 % 3 < 2), args.pictures)  # no Chinese
         drawn = {f"{number:04d}.jpg": measure_ocr.draw(number) for number in numbers}
-        for names in ("neutral", "misleading"):
+        for names in ("neutral", "truthful", "misleading"):
             folder, index = work / names, work / f"{names}.index"
             if not index.exists():
-                _save(args.photos, folder, captions, is_misleading=names == "misleading")
+                _save(args.photos, folder, captions, names)
                 for name, picture in drawn.items() if names == "neutral" else ():
                     picture.image.save(folder / name, quality=90)
                 with clipsearch.open_index(index) as opened:
@@ -65,19 +66,25 @@ def main() -> None:
 
 def _captions(source: Path) -> dict[str, list[str]]:
     with tarfile.open(source) as archive:
-        texts = {one.name: archive.extractfile(one).read().decode() for one in archive if one.name.endswith(".txt")}
+        texts = {one.name: _contents(archive, one).decode() for one in archive if one.name.endswith(".txt")}
     return {name.replace(".txt", ".jpg"): text.splitlines() for name, text in texts.items()}
 
 
-def _save(source: Path, folder: Path, captions: dict[str, list[str]], *, is_misleading: bool) -> None:
+def _contents(archive: tarfile.TarFile, one: tarfile.TarInfo) -> bytes:
+    file = archive.extractfile(one)
+    return b"" if file is None else file.read()
+
+
+def _save(source: Path, folder: Path, captions: dict[str, list[str]], names: str) -> None:
     rng, everything = random.Random(0), list(captions.values())
     with tarfile.open(source) as archive:
         for one in archive:
             if one.name.endswith(".jpg"):
-                words = [word.spelling for word in words_of(rng.choice(everything)[0])]
-                name = " ".join(rng.sample(words, min(2, len(words)))) if is_misleading else "DCIM"
+                own = captions[one.name] if names == "truthful" else rng.choice(everything)
+                words = [word.spelling for word in words_of(own[0])]
+                name = " ".join(rng.sample(words, min(2, len(words)))) if names != "neutral" else "DCIM"
                 (folder / name).mkdir(parents=True, exist_ok=True)
-                (folder / name / one.name).write_bytes(archive.extractfile(one).read())
+                (folder / name / one.name).write_bytes(_contents(archive, one))
 
 
 def _read(index: Path, drawn: Container[str]) -> None:

@@ -50,14 +50,15 @@ def _word(spelling: str, parts: tuple[str, ...]) -> Word:
     plain = r"[\W_]*".join(parts)
     if not plain.isascii():  # many scripts have endings, or no spaces
         return Word(spelling, parts, plain, re.compile(_BEFORE + plain), re.compile(plain))
-    plain += "s?" if parts[-1].isalpha() else ""
+    plain += "(?:e?s)?" if parts[-1].isalpha() else ""
     whole = re.compile(_BEFORE + plain + _AFTER)
     return Word(spelling, parts, plain, whole, re.compile(plain) if len("".join(parts)) >= _STEM else whole)
 
 
 def _singular(part: str) -> str:
-    is_plural = part.isascii() and part.isalpha() and len(part) > 3 and part[-1] == "s" and part[-2] != "s"
-    return part[:-1] if is_plural else part
+    if not (part.isascii() and part.isalpha() and len(part) > 3):
+        return part
+    return re.sub(r"(?<=ch|sh|ss)es$|(?<=[xz])es$|(?<!s)s$", "", part)
 
 
 @functools.lru_cache(maxsize=64)
@@ -93,16 +94,17 @@ def of_tags(words: tuple[Word, ...]) -> str:
 
 
 def _either_spelling(word: Word) -> str:
-    typed = re.findall(r"[^\W_]+", word.spelling)
-    ways = [_tokens(word.parts)] + ([] if fold(word.spelling) == word.spelling else [_tokens(typed)])
-    return " OR ".join(f"({way})" for way in ways)
+    """Tokens keep wide letters and the German sharp s, which `fold` changes."""
+    typed = tuple(re.findall(r"[^\W_]+", word.spelling))
+    sharp = tuple(part.replace("ss", "\N{LATIN SMALL LETTER SHARP S}") for part in word.parts)
+    return " OR ".join(f"({_tokens(parts)})" for parts in dict.fromkeys((word.parts, typed, sharp)))
 
 
-def _tokens(parts: tuple[str, ...] | list[str]) -> str:
+def _tokens(parts: tuple[str, ...]) -> str:
     *first, last = parts
     ending = f'"{last}" *'
     if last.isascii():
-        ending = f'("{last}" OR "{last}s")' if last.isalpha() else f'"{last}"'
+        ending = f'("{last}" OR "{last}s" OR "{last}es")' if last.isalpha() else f'"{last}"'
     return " AND ".join([*(f'"{part}"' for part in first), ending])
 
 
