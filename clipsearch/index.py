@@ -660,12 +660,6 @@ class Index:
         """The photo at a path, and all lines of text that OCR read in it.
 
         Raises `NotIndexed`, and `BadRequest` before any OCR.
-
-        Example:
-            >>> photo, lines = index.text("receipt.jpg")
-            >>> [line.text for line in lines]
-            ['Coffee 3.50', 'Total 3.50']
-
         """
         store = self._store()
         store.require_ocr()

@@ -142,7 +142,7 @@ def query(
     ] = False,
     only: Annotated[
         str | None,
-        typer.Option(metavar="WHAT", help="Match by look, text (in photos) or tags only.", rich_help_panel=RESULTS),
+        typer.Option(metavar="BY", help="Match only by look, text or tags.", rich_help_panel=RESULTS),
     ] = None,
     exact: Annotated[
         bool,

@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import IntEnum
-from itertools import islice, zip_longest
+from itertools import islice
 from typing import NamedTuple
 
 from clipsearch.paths import relative_to
@@ -27,7 +27,9 @@ _LEAST, _MOST = (
     50_000,
 )  # photos with evidence, of each kind, that are compared; in between, as many as are wanted
 
-_SPACING = 3  # confident matches by look before each photo with good evidence
+# Matches by look before each photo with good evidence, if they are confident, or with weak evidence, if they are not.
+# Measured with `scripts/measure_evidence.py`.
+_SPACING, _SPACING_UNSURE = 3, 2
 _LONG_LINE = 8  # words: in a longer line, words that stand apart may have nothing to do with each other
 
 
@@ -163,13 +165,17 @@ def fused(found: Mapping[Strength, Sequence[Hit]], look: Sequence[Hit], sure: in
     """The hits with evidence, best first, among those by look. Of the latter the first `sure` are confident matches.
 
     Strong evidence comes first. A photo with good evidence follows each third confident match, and the others come
-    before the matches that are not confident, which alternate with weak evidence: there is little to choose between
-    these. `why` of a hit has "look" if its look alone puts it that far up.
+    before the matches that are not confident. Among these, every third photo has weak evidence. `why` of a hit has
+    "look" if its look alone puts it that far up.
     """
+    good, weak = iter(found.get(Strength.GOOD, ())), iter(found.get(Strength.WEAK, ()))
     order = [
         *found.get(Strength.STRONG, ()),
-        *_interleaved(look[:sure], iter(found.get(Strength.GOOD, ()))),
-        *_alternating(found.get(Strength.WEAK, ()), look[sure:]),
+        *_interleaved(look[:sure], good, _SPACING),
+        *good,
+        *islice(weak, 1),
+        *_interleaved(look[sure:], weak, _SPACING_UNSURE),
+        *weak,
     ]
     why = {hit.photo.file: hit.why for hits in found.values() for hit in hits}
     rank = {hit.key: number for number, hit in enumerate(look)}
@@ -182,13 +188,8 @@ def fused(found: Mapping[Strength, Sequence[Hit]], look: Sequence[Hit], sure: in
     return list(out.values())
 
 
-def _interleaved(look: Sequence[Hit], good: Iterator[Hit]) -> Iterator[Hit]:
+def _interleaved(look: Sequence[Hit], others: Iterator[Hit], spacing: int) -> Iterator[Hit]:
     for number, hit in enumerate(look, 1):
         yield hit
-        if number % _SPACING == 0:
-            yield from islice(good, 1)
-    yield from good
-
-
-def _alternating(some: Sequence[Hit], others: Sequence[Hit]) -> Iterator[Hit]:
-    return (hit for pair in zip_longest(some, others) for hit in pair if hit is not None)
+        if number % spacing == 0:
+            yield from islice(others, 1)

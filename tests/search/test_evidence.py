@@ -176,6 +176,10 @@ def test_look_comes_first_where_it_is_sure(album: Album) -> None:
     assert found[3].why == (("text", "hot dog 3.50"),)
     assert found[8].why == (("name", "dog"), ("look", ""))  # where its look alone puts it
     assert len(set(names)) == 29
+    album.add("another.jpg", CUT - 0.2)
+    album.add("a third.jpg", CUT - 0.3)
+    assert album.names("a dog")[8:13] == ["00.png", "unsure.jpg", "another.jpg", "01.png", "a third.jpg"]
+    names = album.names("a dog")
     for k in (1, 5, 12):  # the first results do not depend on how many are asked for
         assert album.names("a dog", k=k) == names[:k]
 
