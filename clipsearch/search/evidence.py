@@ -25,8 +25,8 @@ from clipsearch.store.words import Word, are_a_phrase, are_in_text, are_only, wo
 _LEAST, _MOST = (
     2_000,
     50_000,
-)  # photos with evidence, of each kind, that are compared; in between, as many as are wanted
-
+)  # photos with evidence that are compared, of each kind: as many as are wanted, within this
+_MOST_PARTS = 32  # of the words of a text; FTS5 refuses long queries, and longer texts are in no tags
 # Matches by look before each photo with good evidence, if they are confident, or with weak evidence, if they are not.
 # Measured with `scripts/measure_evidence.py`.
 _SPACING, _SPACING_UNSURE = 3, 2
@@ -64,7 +64,7 @@ class Evidence:
         return list((found or {}).values())
 
     def _of(self, words: tuple[Word, ...]) -> Iterator[tuple[Photo, Match]]:
-        if not words:
+        if not 0 < sum(len(word.parts) for word in words) <= _MOST_PARTS:
             return
         matches: dict[tuple[int, bytes], tuple[Photo, list[Match]]] = {}
         for photo, match in (*self._in_text(words), *self._in_tags(words)):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from typing import Any
 
 from clipsearch.store import words as full_text
-from clipsearch.store.database import SQLITE_ERRORS, Database
+from clipsearch.store.database import Database
 from clipsearch.store.selection import Clause, Selection
 from clipsearch.store.words import Word
 
@@ -60,7 +61,9 @@ class Mentions:
     def _execute(self, query: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
         try:
             return self._database.execute(query, values).fetchall()
-        except SQLITE_ERRORS:  # a full-text index can be made again
+        except sqlite3.OperationalError:
+            raise
+        except sqlite3.DatabaseError:  # a full-text index can be made again
             raise self._database.damaged() from None
 
 

@@ -111,6 +111,6 @@ def _tokens(parts: tuple[str, ...]) -> str:
 def of_text(words: tuple[Word, ...]) -> list[str]:
     """FTS5 queries on trigrams: for the whole phrase, then for all words. Empty if all words are too short."""
     pieces = [piece for word in words for piece in word.parts if len(piece) >= _TRIGRAM]
-    typed = fold(" ".join(word.spelling for word in words)).replace('"', '""')
+    typed = fold(" ".join(word.spelling for word in words)).replace('"', '""').replace("\0", "")
     queries = [f'"{typed}"'] if len(words) > 1 and len(typed) >= _TRIGRAM else []
     return [*queries, " AND ".join(f'"{piece}"' for piece in pieces)] if pieces else queries

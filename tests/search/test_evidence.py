@@ -199,6 +199,18 @@ def test_tags_are_searched_and_survive_a_strict_cut(album: Album) -> None:
     assert [hit.path.name for hit in both] == ["captioned.jpg", "look.jpg", "named.jpg", "tagged.jpg"]
 
 
+@pytest.mark.parametrize(
+    "text",
+    ['"', "a\0 b", "dog OR NOT* (cat)", "path:dog", "NEAR(dog, 3)", "-", "dog-" * 400, "words " * 9, "wörd " * 999],
+)
+def test_any_text_may_be_asked_for(album: Album, text: str) -> None:
+    album.add("a.jpg", 0.5, text=("some words",), title="some words")
+    assert len(album.query(text, only="look")) == 1
+    assert [hit.path.name for hit in album.query(text)] == ["a.jpg"]
+    many = " ".join(f"word{number}" for number in range(2000))
+    assert album.names(many, only="tags") == []
+
+
 def test_only_needs_a_text_and_ocr(album: Album) -> None:
     album.add("a.jpg", 0.5)
     for only in ("text", "tags"):
