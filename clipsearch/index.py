@@ -267,6 +267,7 @@ class Index:
         exact: bool = False,
         frames: bool = False,
         sort: str = "score",
+        with_self: bool = False,
         only: str | None = None,
         confidence: bool = False,
         where: bool = False,
@@ -283,8 +284,9 @@ class Index:
         `similarity` (a cosine), groups photos that only look alike. `frames` returns several frames per video. `exact`
         scores every embedding of a large index; otherwise 4-bit codes preselect candidates. `sort` orders the `k` best
         matches by `date`, `name`, `path` or `size`, or reversed, such as `-date`; without texts and images, it chooses
-        the first `k` photos in that order. `confidence`, `where` and `lines` add to each hit its confidence, the part
-        that matches, and the OCR lines that match `filter.reads`.
+        the first `k` photos in that order. An image that is the path of an indexed photo is not found itself, nor are
+        its identical copies, unless `with_self` is set. `confidence`, `where` and `lines` add to each hit its
+        confidence, the part that matches, and the OCR lines that match `filter.reads`.
 
         Example:
             >>> hits = index.query("a red circle -stripes", k=3)
@@ -302,7 +304,7 @@ class Index:
         terms += [image_term(image) for image in _pictures("images", images)]
         terms += [term for text in avoided for term in text_terms(text, negative=True)]
         terms += [image_term(image, negative=True) for image in _pictures("unlike", unlike)]
-        limits = Limits(k, min_score, min_confidence, unique, similarity, exact, frames, sort, only)
+        limits = Limits(k, min_score, min_confidence, unique, similarity, exact, frames, sort, with_self, only)
         question = Question(tuple(terms), _filter(filter), limits)
         return self.ask(question, confidence=confidence, where=where, lines=lines)
 
@@ -357,6 +359,23 @@ class Index:
 
         return LeftOut() if self._searcher is None else self._searcher.left_out
 
+    def advice(self, texts: str | Sequence[str]) -> list[str]:
+        """Why the model cannot read texts well: too long, or not in its language. A sentence each, with what to do.
+
+        Example:
+            >>> index.advice("a dog on a beach")
+            []
+
+        """
+        from clipsearch.search.advice import advice
+
+        words = _several("texts", texts, (str,))
+        if self._embedder is None:
+            self._model()
+            self.end_snapshot()
+        assert self._embedder is not None  # the model in use, without a look at the store: `ask_each` may be reading it
+        return advice(self._embedder.model, words)
+
     def photos(self, filter: Filter | None = None) -> Iterator[Photo]:
         """The photos that pass a filter and still exist, ordered by path. Raises `IndexEmpty` and `NotIndexed`."""
         searcher = self._search(filter)
@@ -373,12 +392,14 @@ class Index:
         images: Picture | Sequence[Picture] = (),
         filter: Filter | None = None,
         templates: str | Sequence[str] = (),
+        other: str | None = None,
         top: int = 1,
     ) -> list[Labelled]:
         """The `top` most likely labels of each photo in the index, or of `images`, which need not be indexed.
 
-        The probabilities of a photo add up to 1; a single label is compared with a background of common subjects.
-        `templates` are prompts with `{}` for the label, or the name of a set: "imagenet" or "simple".
+        The probabilities of a photo add up to 1; a single label gets the confidence of a query.
+        `templates` are prompts with `{}` for the label, or the name of a set: "imagenet" or "simple". `other` is the
+        label of photos that no label fits.
 
         Example:
             >>> for photo in index.label(["a circle", "a star"], images=paths[:2]):
@@ -387,9 +408,9 @@ class Index:
         """
         pictures = _pictures("images", images)
         if not pictures:
-            return list(self.label_each(labels, filter=filter, templates=templates, top=top))
+            return list(self.label_each(labels, filter=filter, templates=templates, other=other, top=top))
         embedder = self._model()
-        classifier = self._classifier(embedder, labels, templates)
+        classifier = self._classifier(embedder, labels, templates, other)
         return list(classifier.classify(list(map(_origin, pictures)), embedder.images(pictures), top))
 
     def label_each(
@@ -399,6 +420,7 @@ class Index:
         images: Sequence[Picture] = (),
         filter: Filter | None = None,
         templates: str | Sequence[str] = (),
+        other: str | None = None,
         top: int | None = 1,
         on_error: Callable[[str, BadRequest], None] | None = None,
     ) -> Iterator[Labelled]:
@@ -407,11 +429,12 @@ class Index:
         `on_error` gets the name of an image that cannot be read, and the error. Without it, the error is raised.
         """
         if images:
-            yield from self._label_images(images, labels, templates, top, on_error)
+            classifier = self._classifier(self._model(), labels, templates, other)
+            yield from self._label_images(images, classifier, top, on_error)
             return
         searcher = self._search(filter)
-        classifier = self._classifier(searcher.embedder, labels, templates)
-        count = len(classifier.labels) if top is None else top
+        classifier = self._classifier(searcher.embedder, labels, templates, other)
+        count = len(classifier.names) if top is None else top
         yield from classifier.classify_indexed(searcher.store, searcher.selection, count, searcher.files)
         self.end_snapshot()
 
@@ -443,8 +466,7 @@ class Index:
     def _label_images(
         self,
         images: Sequence[Picture],
-        labels: str | Sequence[str],
-        templates: str | Sequence[str],
+        classifier: Classifier,
         top: int | None,
         on_error: Callable[[str, BadRequest], None] | None,
     ) -> Iterator[Labelled]:
@@ -452,8 +474,7 @@ class Index:
         from clipsearch.search.embed import image_name
 
         embedder = self._model()
-        classifier = self._classifier(embedder, labels, templates)
-        count = len(classifier.labels) if top is None else top
+        count = len(classifier.names) if top is None else top
         with Decoders(1, embedder.model.preprocess) as decoders:
             for image in images:
                 try:
@@ -466,11 +487,16 @@ class Index:
                     yield from classifier.classify([_origin(image)], row[None], count)
 
     @staticmethod
-    def _classifier(embedder: Embedder, labels: str | Sequence[str], templates: str | Sequence[str] = ()) -> Classifier:
+    def _classifier(
+        embedder: Embedder,
+        labels: str | Sequence[str],
+        templates: str | Sequence[str] = (),
+        other: str | None = None,
+    ) -> Classifier:
         from clipsearch.search.label import Classifier, templates_of
 
         prompts = templates_of(_several("templates", templates, (str,)))
-        return Classifier(embedder, _several("labels", labels, (str,)), prompts)
+        return Classifier(embedder, _several("labels", labels, (str,)), prompts, other)
 
     @_in_one_snapshot
     def duplicates(self, *, identical: bool = False, filter: Filter | None = None) -> list[Group]:

@@ -1,18 +1,17 @@
-"""Measure a model for its card, through the program: `clipsearch index`, `eval`, `label` and `query`.
+"""Measure a model for its card, through the program: `clipsearch index`, `eval` and `label`.
 
     python scripts/measure_mini.py --data DIR [--model mini]
     python scripts/measure_mini.py --speed
 
-The first form prints percentages: retrieval on 1,000 Flickr8k photos and on 200 held-out drawn scenes; zero-shot
-labels, each photo against the labels of its own data set; and precision and recall of confidence, with and without the
-photos that a text describes. The second form measures images/s compared with ViT-B/32 with random weights.
+The first form prints percentages: retrieval on 1,000 Flickr8k photos and on 200 held-out drawn scenes; and zero-shot
+labels, each photo against the labels of its own data set. The second form measures images/s compared with ViT-B/32 with
+random weights.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import re
 import statistics
 import subprocess
 import sys
@@ -27,7 +26,6 @@ from typing import Any
 import numpy as np
 import scenes
 
-import clipsearch
 from clipsearch.indexing.pipeline import BATCH_ON_CPU
 from clipsearch.models.encoders import TorchEncoder
 from clipsearch.models.hub import resolve
@@ -100,7 +98,6 @@ def measure(photos: Path, model: str) -> None:
                 for source, (found, count) in sorted(right.items()):
                     print(f"  {100 * found / count:5.1f}  {source}: {count} photos")
             print(f"  {100 * sum(found for found, _ in right.values()) / len(labels):5.1f}  all")
-        _confidence(index, labels)
 
 
 def _labelled(index: Path, labels: dict[Path, str], templates: Sequence[str]) -> dict[str, tuple[int, int]]:
@@ -118,35 +115,6 @@ def _labelled(index: Path, labels: dict[Path, str], templates: Sequence[str]) ->
 
 def _set(path: Path) -> str:
     return path.name.rsplit("-", 1)[0]
-
-
-def _confidence(index: Path, labels: dict[Path, str]) -> None:
-    """Query each label with its photos in the index, and without them.
-
-    Photos whose label shares a word with the query count as neither right nor wrong.
-    """
-    stems = {
-        label: {re.sub("(es|s|ing)$", "", word) for word in re.findall("[a-z]{3,}", label)} for label in labels.values()
-    }
-    results = []
-    with clipsearch.open_index(index) as opened:
-        for label in sorted(stems):
-            hits = opened.query(label, k=10 * len(labels), min_confidence=0.0)
-            shown = [(labels[hit.path], hit.confidence or 0.0) for hit in hits]
-            right = [confidence for other, confidence in shown if other == label]
-            wrong = [confidence for other, confidence in shown if other != label and not stems[other] & stems[label]]
-            results.append((right, wrong))
-    print(f"confidence, {len(results)} labels, by threshold: precision; recall; labels with a hit; labels without a")
-    print("hit once their own photos are left out")
-    for threshold in (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9):
-        false = sum(value >= threshold for _, wrong in results for value in wrong)
-        true = sum(value >= threshold for right, _ in results for value in right)
-        precision, recall = true / max(1, true + false), true / sum(len(right) for right, _ in results)
-        answered = statistics.mean(max(right + wrong) >= threshold for right, wrong in results)
-        silent = statistics.mean(max(wrong) < threshold for _, wrong in results)
-        print(
-            f"  {threshold:.1f}: {100 * precision:5.1f} {100 * recall:5.1f} {100 * answered:5.1f} {100 * silent:5.1f}"
-        )
 
 
 def _unpack(tar: Path, folder: Path) -> dict[Path, tuple[list[str], str | None]]:

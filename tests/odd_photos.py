@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
+from collections import Counter
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import numpy as np
 from clipsearch.images.facts import Facts
 from clipsearch.images.found_file import FoundFile
 from clipsearch.images.kinds import is_video_name
+from clipsearch.images.left_out import LeftOut
 from clipsearch.images.metadata import Metadata
 from clipsearch.images.read import content_hash, frame_hash
 from clipsearch.images.rules import Rules
@@ -68,6 +70,7 @@ def fill(index: Path, photos: Path, count: int) -> np.ndarray:
             put(store, root, number, rows[number])
         store.photos.put(root, FoundFile(b"a/broken.jpg", 1, 1, 1), None, "no image")
         store.ocr_text.enable(True)
+        store.folders.set_left_out(root, LeftOut(Counter({".psb": 2}), Counter({"@eaDir": 1})))
         store.commit()
     return rows
 

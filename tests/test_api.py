@@ -41,7 +41,7 @@ def test_the_public_surface_is_this() -> None:
     assert (Path(clipsearch.__file__).parent / "py.typed").is_file()
     public = {name for name in dir(clipsearch.Index) if not name.startswith("_")}
     assert public == {
-        *("add_concept", "ask", "ask_each", "cameras", "close", "concepts", "count_labels", "duplicates"),
+        *("add_concept", "advice", "ask", "ask_each", "cameras", "close", "concepts", "count_labels", "duplicates"),
         *("embed_images", "embed_texts", "end_snapshot", "evaluate", "folder", "folders", "forget"),
         *("is_being_written", "label", "label_each", "label_photo", "left_out", "lines", "locate"),
         *("model_fingerprint", "months", "photo_at", "photos", "photos_with", "publish", "query"),
@@ -73,7 +73,7 @@ def test_an_index_is_made_asked_and_brought_up_to_date(tmp_path: Path, photos: l
         assert [hit.rank for hit in hits] == [1, 2, 3]
         assert isinstance(hits[0], clipsearch.Hit)
         assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
-        assert index.query(images=photos[3])[0].path == photos[3]
+        assert index.query(images=photos[3], with_self=True)[0].path == photos[3]
         assert index.query(SCENES[2].captions[0], filter=Filter(under=str(tmp_path / "photos")), min_score=1) == []
         photos[3].unlink()
         assert photos[3] not in [hit.path for hit in index.query(images=photos[4])]
@@ -135,8 +135,8 @@ def test_images_are_paths_bytes_or_pictures(index: clipsearch.Index, photos: lis
     data = io.BytesIO()
     SCENES[2].image.save(data, "BMP")
     for image in (photos[2], str(photos[2]), photos[2].read_bytes(), data.getvalue(), SCENES[2].image):
-        assert index.query(images=image, k=1)[0].path == photos[2]
-        assert index.query(images=[image], k=1)[0].path == photos[2]
+        assert index.query(images=image, k=1, with_self=True)[0].path == photos[2]
+        assert index.query(images=[image], k=1, with_self=True)[0].path == photos[2]
     rows = index.embed_images([photos[2], data.getvalue(), SCENES[2].image])
     assert rows.shape == (3, index.status().dim)
     assert (rows @ rows[0]).min() > 0.99
@@ -159,7 +159,7 @@ def test_labels_duplicates_and_metadata(index: clipsearch.Index, photos: list[Pa
         os.fsencode(photos[0]),
         os.fsencode(tmp_path.resolve() / "photos/copy.png"),
     }
-    [hit] = index.query(images=photos[1], k=1)
+    [hit] = index.query(images=photos[1], k=1, with_self=True)
     assert (hit.metadata.width, hit.metadata.height, hit.photo.size) == (160, 160, photos[1].stat().st_size)
 
 

@@ -40,7 +40,7 @@ _UNTIL_IT_WATCHES = (
 WRITTEN = ("Boarding pass", "Coffee 3.50", "WiFi password: swordfish")
 SETUP = ("./scripts/", "pipx ", "systemctl ")  # they change the machine
 NEEDS_A_SERVER = "milvus://"
-MAY_FIND_NOTHING = ("--after", "--near", "--cut", "--camera", "--size", "--min-score")
+MAY_FIND_NOTHING = ("--after", "--near", "--cut", "--strict", "--camera", "--size", "--min-score")
 NEEDS_A_DOWNLOAD = ("--model ViT", "--model siglip2", "--weights openai")
 
 

@@ -25,12 +25,13 @@ def clip(
     metadata: dict[str, str] | None = None,
     pix_fmt: str = "yuv420p",
     form: str | None = None,
+    options: dict[str, str] | None = None,
 ) -> Path:
     """A video that shows each picture for so many seconds, a key frame every `keys` frames.
 
-    `form` is the container, by default that of the suffix.
+    `form` is the container, by default that of the suffix; `options` are those of its writer.
     """
-    with av.open(str(path), "w", format=form) as container:
+    with av.open(str(path), "w", format=form, options=options or {}) as container:
         container.metadata.update(metadata or {})
         stream: Any = container.add_stream(codec, rate)
         stream.width, stream.height = SIZE
@@ -61,6 +62,78 @@ def irregular(path: Path, shown: Sequence[tuple[Image.Image, float]]) -> Path:
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
     return path
+
+
+# To linear light of BT.2020 and of P3, from that of sRGB; the weights of red, green and blue in each matrix's luma.
+_TO_PRIMARIES = {
+    9: ((0.6274, 0.3293, 0.0433), (0.0691, 0.9195, 0.0114), (0.0164, 0.0880, 0.8956)),
+    12: ((0.8225, 0.1774, 0.0), (0.0332, 0.9669, 0.0), (0.0171, 0.0724, 0.9108)),
+}
+_LUMA = {5: (0.299, 0.587, 0.114), 1: (0.2126, 0.7152, 0.0722), 9: (0.2627, 0.6780, 0.0593)}
+PQ, HLG, UNKNOWN = 16, 18, 2
+
+
+def lossless(
+    path: Path,
+    picture: Image.Image,
+    pix_fmt: str,
+    *,
+    matrix: int,
+    primaries: int = 1,
+    transfer: int = 1,
+    full: bool = False,
+    tagged: bool = True,
+) -> Path:
+    """A video of one frame in these colours (code points of ITU-T H.273); diffuse white of HDR has 203 nits."""
+    depth = 10 if "10" in pix_fmt else 8
+    planes = _planes(_coded(np.asarray(picture, float), primaries, transfer), matrix, depth, full=full, pix_fmt=pix_fmt)
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream("ffv1", 8)
+        stream.width, stream.height = picture.size
+        stream.pix_fmt = pix_fmt
+        frame: Any = av.VideoFrame(*picture.size, pix_fmt)
+        for target in (stream.codec_context, frame) if tagged else ():
+            target.color_primaries, target.color_trc, target.colorspace = primaries, transfer, matrix
+            target.color_range = 2 if full else 1
+        for plane, values in zip(frame.planes, planes, strict=True):
+            rows = np.zeros((len(values), plane.line_size // values.itemsize), values.dtype)
+            rows[:, : values.shape[1]] = values
+            plane.update(rows.tobytes())
+        frame.pts = 0
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+def _coded(pixels: np.ndarray, primaries: int, transfer: int) -> np.ndarray:
+    """Pixels of sRGB in other colours, 0 to 1."""
+    value = pixels / 255
+    light = np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
+    if primaries in _TO_PRIMARIES:
+        light = np.clip(light @ np.array(_TO_PRIMARIES[primaries]).T, 0, 1)
+    if transfer == PQ:
+        power = (light * 203 / 10_000) ** 0.1593017578125
+        return np.asarray(((0.8359375 + 18.8515625 * power) / (1 + 18.6875 * power)) ** 78.84375)
+    if transfer == HLG:
+        light = light * 203 / 1000
+        scene = light * np.maximum(light @ np.array(_LUMA[9]), 1e-6)[..., None] ** (1 / 1.2 - 1)
+        log = 0.17883277 * np.log(np.maximum(12 * scene - 0.28466892, 1e-9)) + 0.55991073
+        return np.asarray(np.where(scene <= 1 / 12, np.sqrt(3 * scene), log))
+    return np.asarray(np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055))
+
+
+def _planes(rgb: np.ndarray, matrix: int, depth: int, *, full: bool, pix_fmt: str) -> list[np.ndarray]:
+    red, _, blue = _LUMA[matrix]
+    luma = rgb @ np.array(_LUMA[matrix])
+    colours = [(rgb[..., 2] - luma) / (2 - 2 * blue), (rgb[..., 0] - luma) / (2 - 2 * red)]
+    if "420" in pix_fmt:
+        colours = [(one[::2] + one[1::2]) / 2 for one in colours]
+    if "444" not in pix_fmt:
+        colours = [(one[:, ::2] + one[:, 1::2]) / 2 for one in colours]
+    step, most = 2 ** (depth - 8), 2**depth - 1
+    planes = [luma * most if full else (16 + 219 * luma) * step]
+    planes += [128 * step + one * (most if full else 224 * step) for one in colours]
+    return [plane.round().clip(0, most).astype("<u2" if depth > 8 else "u1") for plane in planes]
 
 
 def remux(source: Path, target: Path, *, sound: float | None = None, video_from: Path | None = None) -> Path:

@@ -316,6 +316,12 @@ def warn_left_out(left_out: LeftOut) -> None:
         say(f"not shown, changed since indexed: {first_of(left_out.changed)}. Run: clipsearch index")
 
 
+def advise(index: Index, texts: Sequence[str], where: str = "") -> None:
+    """Say on stderr why the model cannot read texts well; `where` says where they come from."""
+    for sentence in index.advice(texts):
+        say(f"{where}{sentence}")
+
+
 def width() -> int:
     """The columns of the terminal, or 100."""
     import shutil

@@ -1,14 +1,14 @@
 """`clipsearch label`: classify photos, and optionally write the labels to XMP sidecars."""
 
-import itertools
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+import typer.core
 
 from clipsearch.cli import filters
 from clipsearch.cli.app import (
@@ -18,8 +18,10 @@ from clipsearch.cli.app import (
     DebugOption,
     IndexOption,
     RecordFormatOption,
+    advise,
     chosen_format,
     colour,
+    destination,
     image_source,
     message_of,
     new_app,
@@ -31,17 +33,26 @@ from clipsearch.cli.app import (
     write,
     write_records,
 )
-from clipsearch.errors import BadRequest, ClipsearchError, counted
-from clipsearch.output import records, terminal
+from clipsearch.errors import BadArgument, BadRequest, ClipsearchError, counted
+from clipsearch.output import records, terminal, text
 from clipsearch.search.label import Labelled, distinct
 from clipsearch.search.question import EVERYTHING, Filter
 
 app = new_app()
+OTHER = "other"  # the label of --other without a name
 LABELS, SIDECARS = "Labels", "XMP sidecars"
 DEFAULT_MINIMUM = 0.5  # probability of the labels that --write-xmp writes
 
 
-@app.command()
+class _Label(typer.core.TyperCommand):
+    """Lets --other stand alone: in Typer, an option always takes a value or never does."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Replace a bare --other by one with an empty name."""
+        return super().parse_args(ctx, ["--other=" if arg == "--other" else arg for arg in args])
+
+
+@app.command(cls=_Label)
 @filters.takes_filters
 def label(
     labels: Annotated[list[str] | None, typer.Argument(metavar="LABEL...", help="Labels to choose from.")] = None,
@@ -49,11 +60,15 @@ def label(
         list[str] | None,
         typer.Option(metavar="FILE", help="Read labels, one per line; - is stdin.", rich_help_panel=LABELS),
     ] = None,
+    other: Annotated[
+        str | None,
+        typer.Option(metavar="[NAME]", help="A label for photos that no label fits.", rich_help_panel=LABELS),
+    ] = None,
     template: Annotated[
         list[str] | None,
         typer.Option(
             metavar="TEXT",
-            help="Prompt with {} for the label, imagenet or simple.",
+            help="Prompt with {} for the label; imagenet, simple.",
             rich_help_panel=LABELS,
         ),
     ] = None,
@@ -63,21 +78,23 @@ def label(
     ] = None,
     filter: Filter = EVERYTHING,
     every: Annotated[
-        bool, typer.Option("--all", help="Print all labels, not only the most likely.", rich_help_panel=OUTPUT)
+        bool, typer.Option("--all", help="Print all labels of each photo.", rich_help_panel=OUTPUT)
     ] = False,
     counts: Annotated[
         bool, typer.Option("--counts", help="Count the photos of each label.", rich_help_panel=OUTPUT)
     ] = False,
+    min_probability: Annotated[
+        float | None,
+        typer.Option(metavar="X", help="Minimum probability, 0 to 1.", rich_help_panel=OUTPUT),
+    ] = None,
+    copy_to: Annotated[
+        list[str] | None,
+        typer.Option(metavar="DIR", help="Copy photos into a folder per label.", rich_help_panel=OUTPUT),
+    ] = None,
     write_xmp: Annotated[
         bool,
         typer.Option("--write-xmp", help="Add the label to the photo's sidecar.", rich_help_panel=SIDECARS),
     ] = False,
-    min_probability: Annotated[
-        float | None,
-        typer.Option(
-            metavar="X", min=0, max=1, help=f"Minimum to write (default {DEFAULT_MINIMUM}).", rich_help_panel=SIDECARS
-        ),
-    ] = None,
     remove: Annotated[
         bool, typer.Option("--remove", help="Remove what --write-xmp added.", rich_help_panel=SIDECARS)
     ] = False,
@@ -90,9 +107,13 @@ def label(
 ) -> None:
     r"""Classify photos by labels that you choose.
 
-    The probabilities of a photo add up to 1, so every photo gets one of the labels: add a catch-all such as "something
-    else". A single label is compared with a background of common subjects. The default template is "a photo of a {}";
-    imagenet is a set of 80 templates, simple a set of 7.
+    The probabilities of a photo add up to 1, so every photo gets one of the labels, even if none fits. --other, or
+    --other=NAME, adds a label for photos that none fits. The probability of a single label is the confidence of a
+    query. The default template is "a photo of a {}"; imagenet is a set of 80 templates, simple a set of 7. In a file of
+    labels, lines that start with # are comments.
+
+    Photos are listed by label, the most likely first. --copy-to copies each into the folder of its most likely label:
+    "animal|dog" is animal/dog. --other without a name is only printed, neither copied nor written.
 
     --write-xmp adds the label as a keyword to the photo's sidecar: IMG_1.jpg.xmp, or IMG_1.xmp if no other photo shares
     it. "animal|dog" classifies as dog and adds both keywords, with their hierarchy. Nothing else in the sidecar
@@ -101,6 +122,8 @@ def label(
     Examples:
       clipsearch label cat dog "a person"
       clipsearch label receipt photo screenshot --counts
+      clipsearch label cat dog --other --min-probability 0.7
+      clipsearch label receipt screenshot --other=rest --copy-to ~/sorted
       clipsearch label indoors outdoors --under ~/Pictures -f jsonl | jq .label
       clipsearch label cat --template "a photo of a {}" --template "a {} toy"
       clipsearch label --labels-from labels.txt -f tsv | awk -F'\t' '$2 > .9'
@@ -111,17 +134,27 @@ def label(
     Exit status: 0 labelled a photo, 1 no photo, 2 error.
     """
     form = chosen_format(format, records.LABEL_FORMATS, "table" if sys.stdout.isatty() else "tsv")
-    if counts and every:
-        raise BadRequest("--counts uses only the most likely label of each photo; leave out --all")
-    about_labels = bool(labels or labels_from or template or every or counts or format)
-    _check_tags(write_xmp, min_probability, remove, dry_run, about_labels)
+    folder = destination("copy_to", copy_to)
+    if min_probability is not None and not 0 <= min_probability <= 1:
+        raise BadArgument("min_probability", f"must be a probability, 0 to 1, not {min_probability:g}")
+    for option, is_given in (("--counts", counts), ("--copy-to", folder)):
+        if is_given and every:
+            raise BadRequest(f"{option} uses only the most likely label of each photo; leave out --all")
+    about_labels = bool(labels or labels_from or template or every or counts or format or folder)
+    about_labels = about_labels or other is not None or min_probability is not None
+    _check_tags(write_xmp, remove, dry_run, about_labels)
+    if dry_run and folder:
+        raise BadRequest("--dry-run cannot be used with --copy-to")
     if image and filter != EVERYTHING:
         raise BadRequest("--image cannot be combined with filters")
     if remove:
         _untag(image, index, filter, dry_run)
         return
-    words = [*(labels or ()), *(name for source in labels_from or () for _, name in text_lines(source))]
+    words = [*(labels or ()), *(name for source in labels_from or () for name in _labels_in(source))]
     names = distinct(words)
+    other = None if other is None else other.strip()
+    named = [*names, other] if other else names  # these are copied and written
+    rest = OTHER if other == "" else other
     failed: list[str] = []
 
     def report_image(name: str, error: BadRequest) -> None:
@@ -129,77 +162,113 @@ def label(
         failed.append(name)
 
     with open_index(index) as opened:
-        found = opened.label_each(
+        each = opened.label_each(
             words,
             images=[image_source(file) for file in image or ()],
             filter=filter,
             templates=template or (),
+            other=rest,
             top=None if every else 1,
             on_error=report_image,
         )
+        found: Iterable[Labelled] = _likely(each, min_probability or 0)
+        if write_xmp or folder:  # before a result is printed, so that `| head` does not stop it
+            found = list(found)
         if write_xmp:
-            found = iter(_tagged(found, names, min_probability, dry_run, failed))
-        first = next(found, None)
-        everything = itertools.chain([] if first is None else [first], found)
-        _print(everything, form, names if counts else None)
+            least = DEFAULT_MINIMUM if min_probability is None else min_probability
+            _tag(_likely(_fitting(found, named), least), named, dry_run, failed)
+        if folder:
+            _copy(list(_fitting(found, named)), named, Path(folder).expanduser())
+        order = [*names, *([] if rest is None else [rest])]
+        is_any = _print_counts(found, order, form) if counts else _print(found, order, form, every=every)
         warn_left_out(opened.left_out)
+        advise(opened, names)
     if failed:
         raise typer.Exit(FAILED)
-    if first is None:
+    if not is_any:
         raise typer.Exit(NOTHING_FOUND)
 
 
-def _print(found: Iterable[Labelled], form: str, to_count: list[str] | None) -> None:
-    """Print photos with their labels; with `to_count`, how many photos have each of these labels."""
-    if to_count is None and form == "table":
-        write(terminal.labels(found, width(), colour=colour()))
-    elif to_count is None:
-        write_records(records.labels(found, form))
-    elif form == "table":
-        write([terminal.label_counts(_counted(found, to_count), width(), colour=colour())])
+def _labels_in(source: str) -> Iterator[str]:
+    """The labels in a file, without comments."""
+    return (name for _, name in text_lines(source) if not name.startswith("#"))
+
+
+def _likely(found: Iterable[Labelled], least: float) -> Iterator[Labelled]:
+    """Photos whose first label has at least this probability, with the labels that do."""
+    for one in found:
+        if one.labels[0][1] >= least:
+            yield one._replace(labels=tuple((name, share) for name, share in one.labels if share >= least))
+
+
+def _fitting(found: Iterable[Labelled], named: Sequence[str]) -> Iterator[Labelled]:
+    """Photos whose first label is one of these, with those of their labels that are."""
+    for one in found:
+        if one.labels[0][0] in named:
+            yield one._replace(labels=tuple((name, share) for name, share in one.labels if name in named))
+
+
+def _print(found: Iterable[Labelled], labels: Sequence[str], form: str, *, every: bool) -> bool:
+    """Print photos, sorted by label and probability. Returns whether there are any."""
+    place = {name: number for number, name in enumerate(labels)}
+    ordered = sorted(found, key=lambda one: (place[one.labels[0][0]], -one.labels[0][1]))
+    if form != "table":
+        write_records(records.labels(ordered, form))
+    elif every:
+        write(terminal.labels(ordered, width(), colour=colour()))
     else:
-        write_records(records.label_counts(_counted(found, to_count), form))
+        write(terminal.label_groups(ordered, width(), colour=colour()))
+    return bool(ordered)
 
 
-def _counted(found: Iterable[Labelled], labels: list[str]) -> list[tuple[str, int]]:
+def _print_counts(found: Iterable[Labelled], labels: Sequence[str], form: str) -> bool:
+    """Print how many photos have each label. Returns whether there are any."""
     counted = Counter(one.labels[0][0] for one in found)
-    return sorted(((name, counted[name]) for name in labels), key=lambda row: -row[1])
+    rows = sorted(((name, counted[name]) for name in labels), key=lambda row: -row[1])
+    if form == "table":
+        write([terminal.label_counts(rows, width(), colour=colour())])
+    else:
+        write_records(records.label_counts(rows, form))
+    return bool(counted)
+
+
+def _copy(found: Sequence[Labelled], labels: Sequence[str], destination: Path) -> None:
+    """Copy photos into a folder per label."""
+    from clipsearch.output.collect import collect, label_folders
+
+    copied = folders = 0
+    for label, folder in label_folders(labels).items():
+        photos = [one for one in found if one.labels[0][0] == label]
+        if photos:
+            copied += len(collect(photos, destination / folder, link=False, numbered=False))
+            folders += 1
+    say(f"copied {text.photos(copied)} to {counted(folders, 'folder')} in {destination}")
 
 
 # ------------------------------------------------------------------------------------------ XMP sidecars
 
 
-def _check_tags(
-    write_xmp: bool, min_probability: float | None, remove: bool, dry_run: bool, about_labels: bool
-) -> None:
+def _check_tags(write_xmp: bool, remove: bool, dry_run: bool, about_labels: bool) -> None:
     """Raise `BadRequest` for contradictory options."""
     if remove and (write_xmp or about_labels):
         raise BadRequest(
             "--remove deletes every keyword that clipsearch added; it goes with neither labels nor their options"
         )
-    if min_probability is not None and not write_xmp:
-        raise BadRequest("--min-probability needs --write-xmp")
     if dry_run and not (write_xmp or remove):
         raise BadRequest("--dry-run needs --write-xmp or --remove")
 
 
-def _tagged(
-    found: Iterable[Labelled], labels: Iterable[str], minimum: float | None, dry_run: bool, failed: list[str]
-) -> list[Labelled]:
-    """Write likely labels to sidecars: all of them before a result is printed, so that `| head` does not stop it."""
+def _tag(found: Iterable[Labelled], labels: Iterable[str], dry_run: bool, failed: list[str]) -> None:
+    """Write labels to sidecars."""
     from clipsearch.output.tags import Tagger, check_keyword
 
     for name in labels:
         check_keyword(name)
-    photos, tagger = list(found), Tagger()
+    tagger = Tagger()
     written = unchanged = 0
-    for photo in photos:
-        least = DEFAULT_MINIMUM if minimum is None else minimum
-        likely = [name for name, probability in photo.labels if probability >= least]
-        if not likely:
-            continue
+    for photo in found:
         try:
-            change = tagger.plan_addition(photo.file, likely)
+            change = tagger.plan_addition(photo.file, [name for name, _ in photo.labels])
             if change.after == change.before:
                 unchanged += 1
                 continue
@@ -213,7 +282,6 @@ def _tagged(
             failed.append(os.fsdecode(photo.file))
     verb, have = ("would write", "have") if dry_run else ("wrote", "had")
     say(f"{verb} {counted(written, 'sidecar')}; {unchanged:,} already {have} these keywords")
-    return photos
 
 
 def _untag(image: list[str] | None, index: str | None, filter: Filter, dry_run: bool) -> None:

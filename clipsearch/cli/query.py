@@ -20,6 +20,7 @@ from clipsearch.cli.app import (
     FormatOption,
     IndexOption,
     NullOption,
+    advise,
     chosen_format,
     colour,
     destination,
@@ -34,7 +35,7 @@ from clipsearch.cli.app import (
     write,
     write_records,
 )
-from clipsearch.errors import BadArgument, BadRequest
+from clipsearch.errors import BadArgument, BadRequest, NotIndexed
 from clipsearch.index import Index
 from clipsearch.output import records, terminal, text
 from clipsearch.paths import cache_folder, private_folder
@@ -43,11 +44,14 @@ from clipsearch.search.question import (
     BY_SCORE,
     CUT,
     EVERYTHING,
+    IMAGE,
+    STRICT,
     Filter,
     Limits,
     Question,
     Term,
     image_term,
+    names_no_file,
     text_terms,
 )
 
@@ -120,6 +124,10 @@ def query(
         bool,
         typer.Option("--cut", help=f"Only confident matches: --min-confidence {CUT:g}.", rich_help_panel=RESULTS),
     ] = False,
+    strict: Annotated[
+        bool,
+        typer.Option("--strict", help=f"No guesses: --min-confidence {STRICT:g}.", rich_help_panel=RESULTS),
+    ] = False,
     min_confidence: Annotated[
         float | None,
         typer.Option(metavar="X", help="Minimum confidence, 0 to 1.", rich_help_panel=RESULTS),
@@ -147,6 +155,10 @@ def query(
     exact: Annotated[
         bool,
         typer.Option("--exact", help="Score every embedding (slower).", rich_help_panel=RESULTS),
+    ] = False,
+    with_self: Annotated[
+        bool,
+        typer.Option("--with-self", help="Also show the indexed photo that is the query.", rich_help_panel=RESULTS),
     ] = False,
     sort: Annotated[
         str,
@@ -196,6 +208,9 @@ def query(
     A text is also looked for in the text in photos (see index --ocr), keywords, people, titles, captions, places, and
     names of files and folders. All of its words must be there. The table and JSON say why a photo matches.
 
+    A query by an indexed photo leaves out that photo and its identical copies; --with-self shows them. An image from
+    elsewhere is compared with all photos, which tells whether you have it.
+
     --sort orders the -k best matches; the rank is still that by score. Without texts and images it chooses the first -k
     photos in that order: --sort -size lists the largest. -date is newest first.
 
@@ -223,29 +238,31 @@ def query(
     shown = _Shown(_form(format, null, batch), null, preview, destination("html", html), open_, where_)
     collected = _Collected(destination("copy_to", copy_to), destination("link_to", link_to), numbered)
     _check_together(shown, collected, format)
-    if where_ and not shown.needs_confidence:
+    if where_ and not shown.is_detailed:
         raise BadRequest("--where needs --html FILE, --open, --format json or --format jsonl")
     if where_ and batch:
         raise BadRequest("--where cannot be used with --batch")
+    named, least = _min_confidence(cut=cut, strict=strict, min_confidence=min_confidence)
     question = Question(
         _terms(texts or (), image or (), not_ or (), unlike or ()),
         filter,
-        Limits(k, min_score, _min_confidence(cut, min_confidence), unique, similarity, exact, frames, sort, only),
+        Limits(k, min_score, least, unique, similarity, exact, frames, sort, with_self, only),
     )
     with open_index(index) as opened:
         if batch:
             found, failed = _answer_each(batch, opened, question)
         else:
-            detailed = shown.needs_confidence
-            hits = _found(opened, question, cut=cut, confidence=detailed, where=where_, lines=detailed)
+            details = {"confidence": shown.needs_confidence, "where": where_, "lines": shown.is_detailed}
+            hits = _found(opened, question, named, **details)
             found, failed = bool(hits), False
             _collect(hits, collected)
             _show(hits, shown, text.question_title(question), text.question_subtitle(question))
+            _say_what_is_misread(opened, question, [*(texts or ()), *(not_ or ())])
         warn_left_out(opened.left_out)
     if failed:
         raise typer.Exit(FAILED)
     if not found:
-        unlimited = Limits(k, exact=exact, frames=frames, sort=sort, only=only)
+        unlimited = Limits(k, exact=exact, frames=frames, sort=sort, with_self=with_self, only=only)
         if sys.stdout.isatty() and filter == EVERYTHING and question.limits == unlimited:
             say("nothing found; are the folders online? Run: clipsearch status")
         elif sys.stdout.isatty():
@@ -263,6 +280,28 @@ def _terms(
     return tuple(terms)
 
 
+def _say_what_is_misread(index: Index, question: Question, given: Sequence[str]) -> None:
+    for words in filter(names_no_file, given):
+        say(f"no file {words!r} here, so the name was read as a description; to find photos by name, add --name")
+    if not question.limits.with_self:
+        for term in question.terms:
+            if (
+                isinstance(term.content, str)
+                and term.kind == IMAGE
+                and term.content in given
+                and _is_indexed(index, term.content)
+            ):
+                say(f"{term.content} was read as --image; the photo itself is left out, --with-self shows it")
+    advise(index, question.texts)
+
+
+def _is_indexed(index: Index, path: str) -> bool:
+    try:
+        return bool(index.photo_at(os.path.abspath(os.path.expanduser(path))))
+    except NotIndexed:
+        return False
+
+
 # ------------------------------------------------------------------------------------------ options
 
 
@@ -277,8 +316,12 @@ class _Shown(NamedTuple):
     where: bool
 
     @property
-    def needs_confidence(self) -> bool:
+    def is_detailed(self) -> bool:
         return bool(self.html or self.open or self.form in ("json", "jsonl"))
+
+    @property
+    def needs_confidence(self) -> bool:
+        return self.is_detailed or self.form == "table"
 
 
 class _Collected(NamedTuple):
@@ -308,20 +351,22 @@ def _check_together(shown: _Shown, collected: _Collected, format: str | None) ->
         raise BadRequest("--preview prints a table; leave out --format and -0")
 
 
-def _min_confidence(cut: bool, min_confidence: float | None) -> float | None:
-    if not cut:
-        return min_confidence
-    if min_confidence is not None:
-        raise BadRequest(f"--cut means --min-confidence {CUT:g}; use one of them")
-    return CUT
+def _min_confidence(*, cut: bool, strict: bool, min_confidence: float | None) -> tuple[str, float | None]:
+    """The option that sets the minimum confidence, and its value."""
+    if cut + strict + (min_confidence is not None) > 1:
+        raise BadRequest(
+            f"--cut means --min-confidence {CUT:g}, --strict means --min-confidence {STRICT:g}; use one of them"
+        )
+    return ("cut", CUT) if cut else ("strict", STRICT) if strict else ("min_confidence", min_confidence)
 
 
-def _found(index: Index, question: Question, *, cut: bool, **details: bool) -> list[Hit]:
+def _found(index: Index, question: Question, named: str, **details: bool) -> list[Hit]:
+    """The hits. Errors about the minimum confidence name the option `named`."""
     try:
         return index.ask(question, **details)
     except BadArgument as error:
-        if cut and error.argument == "min_confidence":
-            raise BadArgument("cut", error.problem) from None
+        if error.argument == "min_confidence":
+            raise BadArgument(named, error.problem) from None
         raise
 
 
@@ -350,6 +395,7 @@ def _answer_each(sources: Sequence[str], index: Index, question: Question) -> tu
             write_records([records.as_json({"query": query, "error": message_of(answer)})])
         else:
             found = found or bool(answer)
+            advise(index, question._replace(terms=tuple(text_terms(words))).texts, f"{position}: ")
             no_hits = [records.as_json({"query": query, "hits": 0})]
             write_records(records.hits(answer, "jsonl", query=query) if answer else no_hits)
         sys.stdout.flush()
@@ -404,7 +450,7 @@ def open_in_browser(path: Path) -> None:
 
 def _preview(hits: Sequence[Hit]) -> None:
     pictures = terminal.previews(hits, width())
-    for hit in hits:
-        write([terminal.hits([hit], width(), colour=colour())])
+    for number, hit in enumerate(hits):
+        write([terminal.hits([hit], width(), colour=colour(), header=not number)])
         sys.stdout.flush()
         write([next(pictures).encode()])

@@ -14,6 +14,7 @@ from clipsearch.cli.app import (
     DebugOption,
     IndexOption,
     RecordFormatOption,
+    advise,
     chosen_format,
     colour,
     destination,
@@ -68,6 +69,8 @@ def where_(
             write(terminal.where(found, width(), colour=colour()))
         else:
             write_records(records.where(found, form))
+        if len(failed) < len(photos):
+            advise(opened, [about])
     if failed:
         raise typer.Exit(FAILED)
 

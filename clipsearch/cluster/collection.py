@@ -104,7 +104,8 @@ class PublishedIndex(Searchable):
             kind = self._client.describe_index(self._address.name, "row")["index_type"]
         method = "FLAT, exact" if kind == "FLAT" else f"{kind}, not exact"
         embeddings, distinct, read, with_text = self._record.counts
-        return Summary(embeddings, distinct, milvus.size(self._address), method, [], [], read, with_text, LeftOut())
+        left_out = LeftOut.of(self._record.left_out or {})
+        return Summary(embeddings, distinct, milvus.size(self._address), method, [], [], read, with_text, left_out)
 
     # -------------------------------------------------------------------------------- folders and files
 
@@ -294,6 +295,13 @@ class PublishedIndex(Searchable):
     def scores_of(self, ids: Iterable[int], query: Array) -> dict[int, float]:
         images = list(ids)
         return dict(zip(images, products(self._rows("image", images), query).tolist(), strict=True))
+
+    def sample(self, count: int) -> Ids:
+        # Milvus cannot sort. Hashes are uniform: twice as many as needed lie below this bound.
+        share = 2 * count / max(1, self._record.counts[0])
+        below = [] if share >= 1 else [f"content < {quoted(f'{int(share * 2**64):016x}')}"]
+        rows = sorted({(row["content"], row["image"]) for row in self._all(all_of(below), ["content", "image"])})
+        return np.array([image for _, image in rows[:count]], np.int64)
 
     def nearest(self, query: Array, k: int, chosen: Selection, *, exact: bool = False) -> tuple[Ids, Array]:
         wanted = k + _MARGIN

@@ -64,7 +64,8 @@ class Record(NamedTuple):
     as shown to people. `roots` are the indexed folders: id, path and rules. `counts` are the numbers of embeddings, of
     distinct contents, of images after OCR and of those with text; `reads` says whether there was any OCR. The
     collection contains the photos with ids up to `filled` (None: all of them) and the changes numbered up to `counter`.
-    `has_others` is true if it may also contain photos of another catalogue.
+    `has_others` is true if it may also contain photos of another catalogue. `left_out` counts what the last scans did
+    not look at.
     """
 
     model: str
@@ -77,6 +78,7 @@ class Record(NamedTuple):
     counter: int
     filled: int | None
     has_others: bool = False
+    left_out: dict[str, dict[str, int]] | None = None
     format: int = FORMAT
 
 

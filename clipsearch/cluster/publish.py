@@ -114,6 +114,7 @@ class _Publisher:
             self._store.ocr_text.enabled(),
             self._log.last(),
             filled=0,
+            left_out=self._store.folders.left_out().as_dict(),
         )
         if record is None:
             self._store.require_photos()

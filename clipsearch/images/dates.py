@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -20,11 +21,22 @@ _EXIF = re.compile(
 )
 _XMP = re.compile(r"(\d{4})(?:-(\d\d)(?:-(\d\d)(?:[T ](\d\d):(\d\d)(?::(\d\d))?)?)?)?(?![\d:/])")
 _DAY = r"(?P<year>(?:19|20)\d\d)(?P<sep>[-_.]?)(?P<month>0[1-9]|1[0-2])(?P=sep)(?P<day>0[1-9]|[12]\d|3[01])"
-_TIME = r"(?P<hour>[01]\d|2[0-3])(?P<colon>[-_.:]?)(?P<minute>[0-5]\d)(?P=colon)(?P<second>[0-5]\d)(?:\d{1,3})?"
-_BETWEEN = r"(?:[-_ T]|,? (?:at|um|à|a las|alle|om|kl\.?|в) )?"  # macOS and WhatsApp name screenshots in many languages
+_TIME = (
+    r"(?P<hour>[01]\d|2[0-3]|\d(?=[-_.:]))(?P<colon>[-_.:]?)(?P<minute>[0-5]\d)(?P=colon)(?P<second>[0-5]\d)"
+    r"(?:\d{1,3}|\s?(?P<half>[AaPp])\.?[Mm]\b)?"
+)
+_BETWEEN = r"(?:[-_ T]|,? [^\W\d_]+\.?(?: [^\W\d_]+)? )?"  # "at", "um", "a las": macOS and WhatsApp write words
 _NAMED = re.compile(rf"(?<!\d){_DAY}(?:{_BETWEEN}{_TIME})?(?!\d)")
-_VLC = re.compile(r"(?<!\d)(\d{4})-(\d\d)-(\d\d)-(\d\d)h(\d\d)m(\d\d)s")
-_EPOCH = re.compile(r"(?:FB_IMG_|mmexport|Snapchat-|received_|wx_camera_)(\d{10})(?:\d{3})?(?!\d)")
+_OTHERS = (  # VLC, exports of Telegram
+    re.compile(
+        r"(?<!\d)(?P<year>\d{4})-(?P<month>\d\d)-(?P<day>\d\d)-(?P<hour>\d\d)h(?P<minute>\d\d)m(?P<second>\d\d)s"
+    ),
+    re.compile(
+        r"@(?P<day>\d\d)-(?P<month>\d\d)-(?P<year>\d{4})_(?P<hour>\d\d)-(?P<minute>\d\d)-(?P<second>\d\d)(?!\d)"
+    ),
+)
+_PARTS = ("year", "month", "day", "hour", "minute", "second")
+_EPOCH = re.compile(r"(?:FB_IMG_|mmexport|wx_camera_)(\d{10})(?:\d{3})?(?!\d)")  # Snapchat's numbers are random
 _IN_UTC = re.compile(r"PXL_")
 
 
@@ -65,14 +77,15 @@ def name_time(path: bytes | str) -> str | None:
 
     A day without a time is its midnight. Pixel phones write UTC.
     """
-    name = os.path.splitext(os.path.basename(os.fsdecode(path)))[0]
+    name = unicodedata.normalize("NFC", os.path.splitext(os.path.basename(os.fsdecode(path)))[0])
     if match := _EPOCH.search(name):
         return unix_time(match[1])
-    if match := _VLC.search(name):
-        return _moment(*match.groups())
+    for pattern in _OTHERS:
+        if match := pattern.search(name):
+            return _moment(*match.group(*_PARTS))
     for match in _NAMED.finditer(name):
-        day = match.group("year", "month", "day")
-        moment = _moment(*day, *(part or "0" for part in match.group("hour", "minute", "second")))
+        year, month, day, hour, *others = (part or "0" for part in match.group(*_PARTS))
+        moment = _moment(year, month, day, _in_24_hours(int(hour), match["half"]), *others)
         is_plausible = int(match["year"]) >= _EARLIEST_IN_NAME or match["sep"]
         if moment is None or not is_plausible or moment > (datetime.now() + timedelta(days=2)).isoformat():
             continue
@@ -80,6 +93,13 @@ def name_time(path: bytes | str) -> str | None:
             return datetime.fromisoformat(moment).replace(tzinfo=UTC).astimezone().replace(tzinfo=None).isoformat()
         return moment
     return None
+
+
+def _in_24_hours(hour: int, half: str | None) -> str:
+    """The hour of a clock that may show AM or PM."""
+    if not half or hour > 12:
+        return str(hour)
+    return str(hour % 12 + 12 * (half in "pP"))
 
 
 def _moment(*parts: str | None) -> str | None:

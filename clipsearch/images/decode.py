@@ -35,6 +35,7 @@ _DEPTHS = (8, 12, 16)  # bits of cameras and scanners, stored in 16
 _NOISE = 8  # levels in a picture of one colour, from compression
 
 _IPTC, _MAX_IPTC = 33723, 1 << 20  # TIFF tag; bytes, since 100 MB would take longer than a file may
+_XMP_UNREAD = ("PSD", "GIF", "JPEG2000", "JXL")  # formats that may have XMP, but Pillow does not read it
 _ANIMATED = ("GIF", "PNG", "WEBP", "AVIF")
 _LEAST_DECODED = 0.1  # share of a damaged picture's rows; less shows nothing that anybody would search for
 _leniency = threading.Lock()  # Pillow's leniency is a global
@@ -44,11 +45,12 @@ _QUALITY = 75  # of JPEGs made here; WebP would be a fifth smaller and ten times
 class Decoded(NamedTuple):
     """`image` is RGB and upright, and may be smaller than the file's own size, which `metadata` has.
 
-    It still needs `colour.in_srgb`, which costs least after resizing.
+    It still needs `colour.in_srgb`, which costs least after resizing. `is_partial`: the file is cut short or damaged.
     """
 
     image: Image.Image
     metadata: Metadata
+    is_partial: bool = False
 
 
 def decode(data: bytes, short_side: int | None = None, background: str = "white", *, strict: bool = False) -> Decoded:
@@ -77,7 +79,7 @@ def decode(data: bytes, short_side: int | None = None, background: str = "white"
 def _reason(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError | SyntaxError):
         return "not an image that can be read"
-    is_jargon = re.search("decoder error|libjxl", str(error))  # "decoder error -2"
+    is_jargon = re.search("decoder|libjxl|Invalid input:|data stream", str(error))  # "decoder error -2"
     return "damaged image data" if is_jargon else first_line(error)[:120]
 
 
@@ -91,7 +93,8 @@ def _decode_damaged(data: bytes, short_side: int | None, background: str) -> Dec
             return None
         finally:
             ImageFile.LOAD_TRUNCATED_IMAGES = False
-    return decoded if _share_with_content(decoded.image) >= _LEAST_DECODED else None
+    is_enough = _share_with_content(decoded.image) >= _LEAST_DECODED
+    return decoded._replace(is_partial=True) if is_enough else None
 
 
 def _share_with_content(image: Image.Image) -> float:
@@ -325,6 +328,10 @@ def _exif(image: Image.Image) -> Image.Exif:
 def _with_embedded(metadata: Metadata, image: Any, exif: Image.Exif, data: bytes) -> Metadata:
     """Add what EXIF, XMP, IPTC and PNG's chunks say."""
     packets = [image.info[key] for key in ("xmp", "XML:com.adobe.xmp") if key in image.info]
+    if image.format in _XMP_UNREAD:
+        from clipsearch.images.xmp_facts import packet_in
+
+        packets = [packet_in(data)]
     block: Any = None
     if "photoshop" in image.info or (
         image.format == "TIFF" and len(image.tag_v2._tagdata.get(_IPTC, b"")) <= _MAX_IPTC

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,6 +36,11 @@ class LeftOut:
         """Count what another scan left out too."""
         self.files.update(other.files)
         self.folders.update(other.folders)
+
+    @staticmethod
+    def of(counts: Mapping[str, Mapping[str, int]]) -> LeftOut:
+        """From what `as_dict` returned."""
+        return LeftOut(Counter(counts.get("files")), Counter(counts.get("folders")))
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""

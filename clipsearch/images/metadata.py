@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 # What cameras write as a description when nobody has written one.
 _NO_CAPTION = re.compile(
-    r"(?i)\W*(.*digital (still )?camera|sony dsc|dcim\\.*|kodak .*camera|picture|default|untitled)?\W*"
+    r"(?i)\W*(.*digital (still )?camera|sony dsc|dcim\\.*|kodak .*camera|samsung camera pictures"
+    r"|(exif.jpeg.)?picture|default|untitled)?\W*"
 )
 _RATING_PERCENT = 0x4749  # written by Windows
 _PERCENTS = (1, 13, 38, 63, 88)  # the least that stands for one to five stars

@@ -71,8 +71,9 @@ def preprocess(image: Image.Image, settings: Preprocess, full_size: tuple[int, i
     """
     from PIL.Image import Resampling
 
-    from clipsearch.images.colour import in_srgb
+    from clipsearch.images.colour import in_srgb, in_srgb_if_small
 
+    image = in_srgb_if_small(image)
     height, width = settings.size
     if settings.resize_mode == "shortest" and max(image.size) > _MAX_ASPECT * min(image.size):
         image, full_size = _without_far_ends(image), None
@@ -114,7 +115,7 @@ def model_input(decoded: Decoded, settings: Preprocess) -> Pixels:
 
 def model_inputs(decoded: Decoded, settings: Preprocess) -> Pixels:
     """The inputs (n, height, width, 3) for the result of `decode_for`: the whole picture, then its `parts_of`."""
-    image, about = decoded
+    image, about = decoded.image, decoded.metadata
     parts = (part.pixels(*image.size) for part in parts_of(settings, about.width, about.height))
     return np.stack([model_input(decoded, settings), *(preprocess(image.crop(part), settings) for part in parts)])
 

@@ -50,13 +50,15 @@ class Prepared(NamedTuple):
     """A model's inputs (n, height, width, 3) uint8, the file's metadata, and the seconds that each stage took.
 
     The first input is the whole picture, and `hash` its perceptual hash; others are parts of a panorama. For a video,
-    the inputs are frames at the `times` in seconds, and `hash` is that of the first frame.
+    the inputs are frames at the `times` in seconds, and `hash` is that of the first frame. `is_partial`: the file is
+    cut short or damaged.
     """
 
     pixels: Pixels
     metadata: Metadata
     seconds: Mapping[str, float]
     hash: int
+    is_partial: bool
     times: tuple[float, ...] = ()
 
 
@@ -262,7 +264,8 @@ def _prepared(header: Mapping[str, Any], pixels: bytes) -> Prepared:
     from clipsearch.images.metadata import Metadata
 
     times = tuple(header.get("times", ()))
-    return Prepared(_array(header, pixels), Metadata(*header["metadata"]), header["seconds"], header["hash"], times)
+    facts = (Metadata(*header["metadata"]), header["seconds"], header["hash"], header["is_partial"])
+    return Prepared(_array(header, pixels), *facts, times)
 
 
 def _array(header: Mapping[str, Any], pixels: bytes) -> Pixels:

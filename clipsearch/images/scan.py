@@ -30,7 +30,7 @@ from clipsearch.images.patterns import compile_pattern, nfc
 from clipsearch.images.read import read_head
 from clipsearch.images.rules import Rules
 from clipsearch.images.siblings import SidecarNames, is_sidecar_name, sidecar_token
-from clipsearch.paths import list_folder
+from clipsearch.paths import join, list_folder
 
 BROKEN_LINK = "broken link"
 
@@ -110,6 +110,7 @@ class Overlooked:
 
     def __init__(self, root: bytes, rules: Rules) -> None:
         self._root, self._rules, self._exclusions = root, rules, Exclusions(rules, root)
+        self._links = Links(root, rules)
         self._listings: dict[bytes, frozenset[bytes]] = {}
 
     def __call__(self, path: bytes) -> bool:
@@ -131,10 +132,95 @@ class Overlooked:
                 return True
         return name not in self._names(folder)
 
+    def elsewhere(self, path: bytes) -> bytes | None:
+        """The path under which a scan finds the same file, if that is another one: see `Links`."""
+        return self._links.elsewhere(path)
+
     def _names(self, folder: bytes) -> frozenset[bytes]:
         if folder not in self._listings:
             self._listings[folder] = frozenset(os.listdir(folder))
         return self._listings[folder]
+
+
+# ------------------------------------------------------------------------------------------ links to folders
+
+
+class Links:
+    """Decides under which path a scan walks a folder that several paths lead to.
+
+    Folders without a link on their path are always walked. A folder that only links lead to is walked once: under the
+    path with the fewest links, as part of a folder around it if a link leads there too, otherwise under the first path.
+    """
+
+    def __init__(self, root: bytes, rules: Rules) -> None:
+        self._root, self._follow_links, self._exclusions = root, rules.follow_links, Exclusions(rules, root)
+        self._walked_as: dict[bytes, bytes] | None = None
+
+    def walks(self, folder: bytes, *, is_link: bool) -> bool:
+        """Whether a scan walks a folder under this path. Ask about a link before the folders behind it."""
+        if self._walked_as is None and not is_link:  # saves looking at all folders if there are no links
+            return True
+        return self._paths().get(folder, None if is_link else folder) == folder
+
+    def elsewhere(self, path: bytes) -> bytes | None:
+        """The path under which a scan finds the file at `path`, if that is another one."""
+        found, end = path, path.find(b"/")
+        while self._follow_links and end >= 0:
+            walked = self._paths().get(found[:end], found[:end])
+            if walked != found[:end]:
+                found, end = (join(walked, found[end + 1 :]) if walked else found[end + 1 :]), len(walked) - 1
+            end = found.find(b"/", end + 1)
+        return found if found != path else None
+
+    def _paths(self) -> dict[bytes, bytes]:
+        """The path to walk, for each link to a folder, and for the folders behind links that are walked elsewhere."""
+        if self._walked_as is None:
+            self._walked_as = {}
+            seen: dict[bytes | tuple[int, int], bytes] = {}  # by real path and by identity
+            tops = [b""]
+            while tops:
+                by_depth = sorted((self._real(top).count(os.fsencode(os.sep)), top) for top in tops)
+                tops = [link for _, top in by_depth for link in self._walk(top, seen, self._walked_as)]
+        return self._walked_as
+
+    def _walk(
+        self, top: bytes, seen: dict[bytes | tuple[int, int], bytes], walked_as: dict[bytes, bytes]
+    ) -> list[bytes]:
+        """Walk the folders below `top` without following links. Returns the links to folders."""
+        links: list[bytes] = []
+        stack: list[tuple[bytes, bytes, tuple[tuple[int, int], ...]]] = [(top, self._real(top), ())]
+        while stack:
+            folder, real, above = stack.pop()
+            identity = _identity(os.path.join(self._root, folder))
+            if identity in above and identity != _UNKNOWN:
+                continue
+            names: list[bytes | tuple[int, int]] = [real] if identity == _UNKNOWN else [real, identity]
+            known = next((seen[name] for name in names if name in seen), None)
+            if top and known is not None:
+                walked_as[folder] = known
+                continue
+            for name in names:
+                seen.setdefault(name, folder)
+            if folder == top:
+                walked_as[top] = top
+            folders, below = self._list(folder)
+            links += below
+            stack += [(path, os.path.join(real, os.path.basename(path)), (*above, identity)) for path in folders]
+        return links
+
+    def _list(self, folder: bytes) -> tuple[list[bytes], list[bytes]]:
+        """The folders in a folder, the last first, and the links to folders."""
+        folders: list[bytes] = []
+        links: list[bytes] = []
+        with contextlib.suppress(OSError), list_folder(os.path.join(self._root, folder)) as entries:
+            for entry in entries:
+                path = folder + b"/" + entry.name if folder else entry.name
+                if _is_folder(entry, follow_links=True) and self._exclusions.own_rule(path + b"/") is None:
+                    (folders if _is_folder(entry, follow_links=False) else links).append(path)
+        return sorted(folders, reverse=True), links
+
+    def _real(self, folder: bytes) -> bytes:
+        return os.path.realpath(os.path.join(self._root, folder))
 
 
 # ------------------------------------------------------------------------------------------ walk
@@ -161,11 +247,12 @@ def scan(
     """Yield the photos below `root/under` in bytewise order of their paths relative to `root`.
 
     Without `rules.hidden`, skips hidden files and folders, and folders that are not the library (`images.discarded`).
-    Follows links to files; follows links to folders only with `rules.follow_links`, and never into a folder that
-    contains them. `exclusions` default to those of the rules.
+    Follows links to files; follows links to folders only with `rules.follow_links`, and then walks a folder once
+    (`Links`). `exclusions` default to those of the rules.
     """
     rules = rules or Rules()
     exclusions = exclusions or Exclusions(rules, root)
+    links = Links(root, rules)
     parts = under.split(b"/") if under else []
     above = tuple(_identity(os.path.join(root, *parts[:depth])) for depth in range(len(parts)))
     # Listings of the open folders, outermost first, each with the identities of the folders on the way.
@@ -177,6 +264,8 @@ def scan(
             stack.pop()
         elif found.entry is None or found.path.endswith(b"/"):
             folder = found.path[:-1]
+            if found.entry is not None and not links.walks(folder, is_link=found.entry.is_symlink()):
+                continue
             identity = _identity(os.path.join(root, folder))
             if identity in above and identity != _UNKNOWN:
                 continue

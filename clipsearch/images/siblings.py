@@ -89,8 +89,7 @@ class SidecarNames:
 
     def of(self, photo: bytes) -> tuple[bytes, ...]:
         """The sidecars of a photo, XMP first."""
-        takeout = self._takeout.of(photo)
-        return self._xmp.of(photo) if takeout is None else (*self._xmp.of(photo), takeout)
+        return *self._xmp.of(photo), *self._takeout.of(photo)
 
 
 class OwnSidecars:
@@ -115,8 +114,8 @@ class OwnSidecars:
         else:
             found = [*xmp.of(name), *(other for other in near if _after(other, stem) == b".aae")]
             takeout = TakeoutNames(near)
-            if (own := takeout.of(name)) is not None and own not in map(takeout.of, others):
-                found.append(own)
+            shared = {json for other in others for json in takeout.of(other)}
+            found += [json for json in takeout.of(name) if json not in shared and _stem(json) != stem]  # any program's
         return [path for path in (join(folder, other) for other in found) if _has_one_name(path)]
 
     def _starting_with(self, folder: bytes, start: bytes) -> list[bytes]:
@@ -164,12 +163,13 @@ def sidecar_token(sidecars: Iterable[tuple[bytes, os.stat_result]]) -> int | Non
 
 
 class SidecarFacts(NamedTuple):
-    """What a photo's sidecars say, and the sidecars that could not be used: path, reason.
+    """What a photo's XMP and Google Takeout say, and the sidecars that could not be used: path, reason.
 
-    `unread` marks a disk error, which may be gone in the next run.
+    XMP corrects the photo; Takeout completes it. `unread` marks a disk error, which may be gone in the next run.
     """
 
     facts: Facts = Facts()
+    takeout: Facts = Facts()
     ignored: tuple[tuple[bytes, str], ...] = ()
     unread: bool = False
 
@@ -179,15 +179,17 @@ def sidecar_facts(photo: bytes, names: Iterable[bytes]) -> SidecarFacts:
     from clipsearch.images.xmp_facts import facts_of
 
     found: list[Facts] = []
+    takeout: list[Facts] = []
     ignored: list[tuple[bytes, str]] = []
     unread = False
     for name in names:
         path = os.path.join(os.path.dirname(photo), name)
         try:
             document = read_sidecar(path)
-            facts = takeout_facts(document) if is_json_name(name) else facts_of(document, is_sidecar=True)
-            if facts is not None:
-                found.append(facts)
+            if not is_json_name(name):
+                found.append(facts_of(document, is_sidecar=True))
+            elif (facts := takeout_facts(document)) is not None:
+                takeout.append(facts)
         except FileNotFoundError:  # deleted since the scan; the next one will notice
             continue
         except OSError as error:
@@ -195,7 +197,7 @@ def sidecar_facts(photo: bytes, names: Iterable[bytes]) -> SidecarFacts:
             unread = True
         except SidecarUnusable as error:
             ignored.append((path, str(error)))
-    return SidecarFacts(combined(found), tuple(ignored), unread)
+    return SidecarFacts(combined(found), combined(takeout), tuple(ignored), unread)
 
 
 def read_sidecar(path: bytes | str | os.PathLike[str]) -> bytes:

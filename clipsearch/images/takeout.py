@@ -14,7 +14,7 @@ from clipsearch.images.facts import Facts, dated, lines
 from clipsearch.images.kinds import is_video_name
 
 _SUFFIX = b"supplemental-metadata"
-_LONGEST = 46  # bytes of a name that Takeout keeps before ".json"
+_LONGEST = 46  # UTF-16 units of a name that Takeout keeps before ".json"
 _NUMBERED = re.compile(rb"(?s)(.*?)(?:\((\d{1,4})\))?")
 _EDITED = re.compile(r"(.+)-[^\W\d_]+", re.DOTALL)  # the word is in the account's language
 
@@ -27,7 +27,7 @@ def is_json_name(name: bytes) -> bool:
 def shared_start(photo: bytes) -> bytes:
     """How the names begin of all files that may share the JSON of a photo."""
     stem = _numbered(os.path.splitext(photo)[0])[0]
-    return (_unedited(stem) or stem)[:_LONGEST]
+    return (_unedited(stem) or stem)[:_LONGEST]  # as many bytes are never more units
 
 
 class TakeoutNames:
@@ -35,31 +35,34 @@ class TakeoutNames:
 
     Takeout names that of `IMG_1.jpg` `IMG_1.jpg.json` or `IMG_1.jpg.supplemental-metadata.json`, cuts names anywhere
     when they get long, and writes the number of a second `IMG_1.jpg`, `IMG_1(1).jpg`, before `.json`. An edited photo,
-    `IMG_1-edited.jpg`, and the video of a motion photo, `IMG_1.MP4`, have none of their own.
+    `IMG_1-edited.jpg`, and the video of a motion photo, `IMG_1.MP4`, have none of their own. If the photo was uploaded
+    without a suffix, Takeout adds one to the photo alone: `IMG_1.json`.
     """
 
     def __init__(self, names: Iterable[bytes]) -> None:
-        found = [name for name in names if is_json_name(name)]
-        self._names = {key: name for name in sorted(found, reverse=True) for key in _keys(name)}
-        self._stems = {(os.path.splitext(title)[0], number): name for (title, number), name in self._names.items()}
+        self._names: dict[tuple[bytes, bytes], list[bytes]] = {}
+        for name in sorted(filter(is_json_name, names)):
+            for key in _keys(name):
+                self._names.setdefault(key, []).append(name)
+        self._stems = {(os.path.splitext(title)[0], number): found for (title, number), found in self._names.items()}
 
-    def of(self, photo: bytes) -> bytes | None:
-        """The name of the JSON file that describes a photo; None if there is none."""
+    def of(self, photo: bytes) -> tuple[bytes, ...]:
+        """The names of the JSON files that describe a photo: usually one or none."""
         if not self._names:
-            return None
+            return ()
         stem, suffix = os.path.splitext(photo)
         plain, number = _numbered(stem)
-        exact = self._named(photo, b"") or self._named(plain + suffix, number)
-        if exact is not None:
-            return exact
-        unedited = _unedited(plain)
-        edited = self._named(unedited + suffix, number) if unedited else None
-        if edited is not None or not is_video_name(photo):
-            return edited
-        return self._stems.get((stem.lower(), b"")) or self._stems.get((plain.lower(), number))
+        stems = [(stem, b""), (plain, number)]
+        if (unedited := _unedited(plain)) is not None:
+            stems.append((unedited, number))
+        ways = [self._named(one + suffix, of) for one, of in stems]
+        if is_video_name(photo):
+            ways += [self._stems.get((one.lower(), of)) for one, of in stems[:2]]
+        found = next(filter(None, (*ways, *(self._named(one, of) for one, of in stems))), [])
+        return tuple(found)
 
-    def _named(self, photo: bytes, number: bytes) -> bytes | None:
-        return self._names.get((photo.lower(), number)) or self._names.get((photo[:_LONGEST].lower(), number))
+    def _named(self, photo: bytes, number: bytes) -> list[bytes] | None:
+        return self._names.get((photo.lower(), number)) or self._names.get((_cut(photo).lower(), number))
 
 
 def _keys(name: bytes) -> Iterable[tuple[bytes, bytes]]:
@@ -67,8 +70,15 @@ def _keys(name: bytes) -> Iterable[tuple[bytes, bytes]]:
     title, number = _numbered(name[:-5])
     yield title.lower(), number
     photo, dot, rest = title.rpartition(b".")
-    if dot and b"." in photo and _SUFFIX.startswith(rest.lower()):
+    if dot and _SUFFIX.startswith(rest.lower()):
         yield photo.lower(), number
+
+
+def _cut(name: bytes) -> bytes:
+    if len(name) <= _LONGEST:
+        return name
+    units = os.fsdecode(name).encode("utf-16-le", "surrogatepass")[: 2 * _LONGEST]
+    return os.fsencode(units.decode("utf-16-le", "ignore"))
 
 
 def _numbered(stem: bytes) -> tuple[bytes, bytes]:

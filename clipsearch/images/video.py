@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from clipsearch.errors import ImageUnusable
-from clipsearch.images.colour import HDR, from_code_points
+from clipsearch.images.colour import BT601, BT709, BT2020, UNKNOWN, from_code_points, is_hdr, is_srgb
 from clipsearch.images.decode import MAX_PIXELS
 from clipsearch.images.facts import dated
 from clipsearch.images.likeness import LEAST_DETAIL, likeness_of, perceptual_hash
@@ -48,7 +48,8 @@ _SAME_TIME = 0.01  # seconds
 _PATIENCE = 40.0  # seconds of work, after which the frames found so far have to do; half of it, for keyframes only
 # The contents of a file could make FFmpeg open a playlist of other files or URLs.
 _FILES_ONLY = {
-    "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,asf,flv,ogg,dv,mxf",
+    "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,asf,flv,ogg,dv,mxf"
+    ",m4v,ivf,mjpeg",  # without a container
     "protocol_whitelist": "file",
 }
 
@@ -64,6 +65,8 @@ _TURNS = {  # by the signs of a display matrix: x' = ax + cy, y' = bx + dy
 }
 _SIDEWAYS = [turn for (a, _, _, _), turn in _TURNS.items() if a == 0]
 _MOST_STRETCH = 4.0
+_MOST_OF_IT = 0.9  # of the length that the header gives; a video that ends sooner is cut short
+_HD = (1280, 576)  # pixels; larger videos have HD's colours
 
 
 class Shot(NamedTuple):
@@ -92,12 +95,26 @@ class Shot(NamedTuple):
         width, height = self.frame.width * self.stretch, self.frame.height
         scale = min(1.0, side / min(width, height))
         size = {"width": max(1, round(width * scale)), "height": max(1, round(height * scale))}
-        if self.frame.color_trc in HDR:
-            deep = self.frame.to_ndarray(format="rgb48le", **size)
-            image = Image.fromarray(from_code_points(deep, self.frame.color_primaries, self.frame.color_trc))
+        primaries, transfer, matrix = self._colours
+        self.frame.colorspace = matrix
+        if is_srgb(primaries, transfer):
+            image: Image.Image = self.frame.to_image(**size)
         else:
-            image = self.frame.to_image(**size)
+            deep = self.frame.to_ndarray(format="rgb48le", **size)
+            image = Image.fromarray(from_code_points(deep, primaries, transfer))
         return image if self.turn is None else image.transpose(self.turn)
+
+    @property
+    def _colours(self) -> tuple[int, int, int]:
+        """Primaries, transfer and matrix of the frame; what it does not say is as players assume."""
+        frame = self.frame
+        primaries, transfer, matrix = frame.color_primaries, frame.color_trc, frame.colorspace
+        if primaries == UNKNOWN and (is_hdr(transfer) or matrix == BT2020):
+            primaries = BT2020
+        if matrix == UNKNOWN:
+            is_hd = frame.width >= _HD[0] or frame.height > _HD[1]
+            matrix = BT2020 if primaries == BT2020 else BT709 if is_hd else BT601
+        return primaries, transfer, matrix
 
     def grey(self) -> NDArray[np.int16]:
         """A small grey picture, to compare with another."""
@@ -105,43 +122,55 @@ class Shot(NamedTuple):
         return small.astype(np.int16)
 
 
+class _Work(NamedTuple):
+    """A video to look through, the moment after which only keyframes count, and what was found to be wrong."""
+
+    path: str
+    until: float
+    damage: list[str]
+
+
 class Video(NamedTuple):
     """Frames as a model's input, (n, height, width, 3) uint8, with their times in seconds.
 
-    `hash` is the perceptual hash of the first frame.
+    `hash` is the perceptual hash of the first frame. `is_partial`: some of the video is missing or damaged.
     """
 
     pixels: Pixels
     times: tuple[float, ...]
     metadata: Metadata
     hash: int
+    is_partial: bool
 
 
 def distinct_frames(path: str, settings: Preprocess) -> Video:
     """The frames that differ from those before them, preprocessed for a model. Raises `ImageUnusable`."""
     kept: list[tuple[float, Pixels]] = []
+    damage: list[str] = []
     last, first = None, 0
     with _explained():
         try:
-            for last in _changes(path):
+            for last in _changes(path, damage):
                 image = last.upright(2 * max(settings.size))
                 first = first if kept else perceptual_hash(image)
                 kept.append((last.seconds, preprocess(image, settings)))
-        except Exception:  # a damaged video counts up to the damage
+        except Exception as error:  # a damaged video counts up to the damage
             if not kept:
                 raise
+            damage.append(str(error))
         if last is None:
             raise ImageUnusable("contains no video frames")
         metadata = _metadata(path, is_sideways=last.turn in _SIDEWAYS)
     kept = kept[:: -(-len(kept) // MAX_FRAMES)]
-    return Video(np.stack([pixels for _, pixels in kept]), tuple(round(at, 3) for at, _ in kept), metadata, first)
+    times = tuple(round(at, 3) for at, _ in kept)
+    return Video(np.stack([pixels for _, pixels in kept]), times, metadata, first, bool(damage))
 
 
-def _changes(path: str) -> Iterator[Shot]:
-    """Candidates that differ from the one before them, or come long after it."""
+def _changes(path: str, damage: list[str]) -> Iterator[Shot]:
+    """Candidates that differ from the one before them, or come long after it. Adds what is wrong to `damage`."""
     began = time.monotonic()
     last, before = 0.0, None
-    for shot in _candidates(path, began + _PATIENCE / 2):
+    for shot in _candidates(_Work(path, began + _PATIENCE / 2, damage)):
         small = shot.grey()
         if before is None or shot.seconds - last >= _LONGEST or np.abs(small - before).mean() > _CHANGED:
             yield shot
@@ -241,38 +270,38 @@ def _frames_of(path: str) -> Iterator[Shot]:
 # ------------------------------------------------------------------------------------------ frames
 
 
-def _candidates(path: str, until: float) -> Iterator[Shot]:
+def _candidates(work: _Work) -> Iterator[Shot]:
     """Frames in order: keyframes, and others where these are far apart or show nothing, as long as there is time."""
-    with _opened(path) as (container, stream):
+    with _opened(work.path) as (container, stream):
         length = _length(container, stream)
         step = max(_SHORTEST, length / (2 * MAX_FRAMES))
         gap = max(_LONGEST if length > _SHORT else _GAP, step)
         last = None
-        for shot in _keyframes(container, stream, step):
+        for shot in _keyframes(container, stream, step, work.damage):
             if last is not None:
-                yield from _between(path, last, shot.seconds, gap, until)
+                yield from _between(work, last, shot.seconds, gap)
             yield shot
             last = shot
         if last is not None:
-            yield from _between(path, last, length or math.inf, gap, until)
+            yield from _between(work, last, length or math.inf, gap)
 
 
-def _keyframes(container: Any, stream: Any, step: float) -> Iterator[Shot]:
+def _keyframes(container: Any, stream: Any, step: float, damage: list[str]) -> Iterator[Shot]:
     """Keyframes at least `step` seconds apart. Seeks in long videos."""
     stream.codec_context.skip_frame = "NONKEY"
     last, seeks = -step, step > _LONGEST / 2
-    shots = _frames(container, stream)
+    shots = _frames(container, stream, damage=damage)
     while (shot := next(shots, None)) is not None:
         if shot.seconds - last < step:
             continue
         last = max(0.0, shot.seconds)
         yield shot._replace(seconds=last)
         if seeks:
-            shots = _frames(container, stream, last + step)
+            shots = _frames(container, stream, last + step, damage)
 
 
-def _between(path: str, start: Shot, end: float, gap: float, until: float) -> Iterator[Shot]:
-    """Frames after a keyframe if the next, at `end`, is more than `gap` seconds later; none after the moment `until`.
+def _between(work: _Work, start: Shot, end: float, gap: float) -> Iterator[Shot]:
+    """Frames after a keyframe if the next, at `end`, is more than `gap` seconds later, as long as there is time.
 
     They are a second apart, or `gap` in long videos. Where the keyframe shows nothing, more follow it sooner.
     """
@@ -280,10 +309,10 @@ def _between(path: str, start: Shot, end: float, gap: float, until: float) -> It
     if end - start.seconds <= (_FADE if is_plain else gap):
         return
     apart = gap if gap > _LONGEST else _SHORTEST
-    with _opened(path) as (container, stream):
+    with _opened(work.path) as (container, stream):
         last = start.seconds
-        for shot in _frames(container, stream, last):
-            if shot.seconds >= end or time.monotonic() > until:
+        for shot in _frames(container, stream, last, work.damage):
+            if shot.seconds >= end or time.monotonic() > work.until:
                 return
             if shot.seconds - last >= (_FADE if is_plain else apart):
                 is_plain = is_plain and float(shot.grey().std()) < _PLAIN
@@ -291,11 +320,12 @@ def _between(path: str, start: Shot, end: float, gap: float, until: float) -> It
                 yield shot
 
 
-def _frames(container: Any, stream: Any, start: float | None = None) -> Iterator[Shot]:
-    """Decode frames, from the last keyframe before `start`. Skips damaged packets."""
+def _frames(container: Any, stream: Any, start: float | None = None, damage: list[str] | None = None) -> Iterator[Shot]:
+    """Decode frames, from the last keyframe before `start`. Skips damaged packets, and adds them to `damage`."""
     from av import FFmpegError
 
-    offset, stretch = _offset(stream), _stretch(stream)
+    offset, stretch, end, is_synchronized = _offset(stream), _stretch(stream), start or 0.0, False
+    damage = [] if damage is None else damage
     if start is not None:
         container.seek(int((start + offset) / stream.time_base), stream=stream)
     for packet in container.demux(stream):
@@ -304,10 +334,19 @@ def _frames(container: Any, stream: Any, start: float | None = None) -> Iterator
         except FFmpegError as error:
             if isinstance(error, MemoryError):
                 raise
+            damage.append(str(error))
             continue
+        if packet.pts is not None:
+            end = max(end, float((packet.pts + (packet.duration or 0)) * stream.time_base) - offset)
         for frame in frames:
+            if frame.is_corrupt and is_synchronized:  # the first frames may lack those that they refer to
+                damage.append("corrupt frame")
+            is_synchronized = is_synchronized or not frame.is_corrupt
             if frame.time is not None:
                 yield Shot(frame.time - offset, frame, stretch)
+    is_its_own = bool(stream.duration) or not container.streams.audio  # the header may mean the sound
+    if is_its_own and end < _MOST_OF_IT * _length(container, stream):
+        damage.append("cut short")
 
 
 @contextlib.contextmanager
@@ -317,14 +356,23 @@ def _opened(path: str) -> Iterator[tuple[Any, Any]]:
 
     av.logging.set_level(None)
     with av.open(path, metadata_errors="replace", options=_FILES_ONLY) as container:
-        if not container.streams.video:
-            raise ImageUnusable("contains no video frames")
-        stream = container.streams.video[0]
+        stream = _main_stream(container)
         stream.codec_context.thread_count = 1
         width, height = stream.codec_context.width, stream.codec_context.height
         if width * height > MAX_PIXELS:
             raise ImageUnusable(f"too large: {width} x {height} pixels")
         yield container, stream
+
+
+def _main_stream(container: Any) -> Any:
+    """The stream that players show. The cover of an audio file is none."""
+    from av.stream import Disposition
+
+    best = container.streams.best("video")
+    for stream in (best, *container.streams.video):
+        if stream is not None and not stream.disposition & Disposition.attached_pic:
+            return stream
+    raise ImageUnusable("has sound but no picture" if container.streams.audio else "contains no video frames")
 
 
 @contextlib.contextmanager

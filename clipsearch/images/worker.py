@@ -54,7 +54,7 @@ def _model_input(data: bytes, settings: Preprocess) -> Message:
     decoded = decode_for(data, settings)
     between = time.perf_counter()
     pixels = model_inputs(decoded, settings)
-    facts = {"metadata": decoded.metadata, "hash": perceptual_hash(decoded.image)}
+    facts = {"metadata": decoded.metadata, "hash": perceptual_hash(decoded.image), "is_partial": decoded.is_partial}
     seconds = {"decode": between - began, "resize": time.perf_counter() - between}
     return {"size": pixels.shape, **facts, "seconds": seconds}, pixels.tobytes()
 
@@ -65,8 +65,8 @@ def _video_input(request: Mapping[str, Any], settings: Preprocess) -> Message:
     began = time.perf_counter()
     video = distinct_frames(request["video"], settings)
     seconds = {"decode": time.perf_counter() - began}
-    facts = {"times": video.times, "metadata": video.metadata, "hash": video.hash, "seconds": seconds}
-    return {"size": video.pixels.shape, **facts}, video.pixels.tobytes()
+    facts = {"times": video.times, "metadata": video.metadata, "hash": video.hash, "is_partial": video.is_partial}
+    return {"size": video.pixels.shape, **facts, "seconds": seconds}, video.pixels.tobytes()
 
 
 def _picture(request: Mapping[str, Any], data: bytes, *, as_jpeg: bool) -> Message:

@@ -56,6 +56,7 @@ _WANTED = frozenset(
     )
 )
 
+_END = b"</x:xmpmeta>"
 _LONGEST_NAMESPACE = 200  # characters; longer ones are none of the wanted
 _MAX_DEPTH, _MAX_VALUES, _MAX_TEXT = 500, 50_000, 1 << 20
 _DEGREES = re.compile(r"(\d{1,3}),(\d{1,2}(?:\.\d+)?)(?:,(\d{1,2}(?:\.\d+)?))?([NSEW])$")
@@ -88,6 +89,13 @@ def facts_of(document: bytes, *, is_sidecar: bool = False) -> Facts:
     )
 
 
+def packet_in(data: bytes) -> bytes:
+    """The first packet in a file of any format; empty if there is none."""
+    start = data.find(b"<x:xmpmeta")
+    end = data.find(_END, start)
+    return data[start : end + len(_END)] if 0 <= start < end else b""
+
+
 def _taken(values: Mapping[str, list[str]], *, is_sidecar: bool) -> tuple[str | None, str | None]:
     for names, source in ((_SHOT, "sidecar" if is_sidecar else "xmp"), (_MADE, "xmp")):
         for name in names:
@@ -98,12 +106,21 @@ def _taken(values: Mapping[str, list[str]], *, is_sidecar: bool) -> tuple[str | 
 
 
 def _keywords(values: Mapping[str, list[str]]) -> Iterator[str]:
-    """Each part of a hierarchy and each path from its top, "Animals|Dog", is a keyword."""
-    for name, separator in _LISTS.items():
-        for text in values.get(name, ()):
-            parts = [text] if separator is None else [part for part in map(str.strip, text.split(separator)) if part]
-            yield from parts
-            yield from ("|".join(parts[:depth]) for depth in range(2, len(parts) + 1))
+    """Each part of a hierarchy and each path from its top, "Animals|Dog", is a keyword.
+
+    Those that darktable gives to every photo, such as "darktable|format|cr2", are not.
+    """
+    paths = [
+        (text,) if separator is None else tuple(part for part in map(str.strip, text.split(separator)) if part)
+        for name, separator in _LISTS.items()
+        for text in values.get(name, ())
+    ]
+    automatic = {path for path in paths if "|".join(path).startswith("darktable|")}
+    automatic |= {(part,) for path in automatic for part in path}
+    for path in paths:
+        if path not in automatic:
+            yield from path
+            yield from ("|".join(path[:depth]) for depth in range(2, len(path) + 1))
 
 
 def _numbered_labels(values: Mapping[str, list[str]]) -> Iterator[str]:

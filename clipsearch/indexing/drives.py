@@ -101,8 +101,12 @@ class DeletionCheck:
                 self._reasons |= dict.fromkeys(drives, away.why)
                 self.offline.append(away)
 
+    def elsewhere(self, path: bytes) -> bytes | None:
+        """The path under which scans find the same file, if that is another one, as links lead to its folder."""
+        return self._overlooked.elsewhere(path)
+
     def is_deleted(self, path: bytes, drive: int, *, moved: bool = False) -> bool:
-        """Whether a file was deleted, or the scan rules leave it out. `moved`: another file has its contents."""
+        """Whether a file was deleted, or scans leave out its path. `moved`: another file has its contents."""
         whole = join(self._root.path, path)
         if is_unsupported(path) and self._exclusions.rule_for(path) is None:
             return False  # scans cannot find videos
@@ -113,6 +117,8 @@ class DeletionCheck:
         except OSError:
             return False
         try:
+            if (other := self.elsewhere(path)) is not None:  # keep it until it is indexed under its other path
+                return moved or self._store.photos.known_file(self._root, other) is not None or self._overlooked(other)
             return self._overlooked(path)
         except OSError:
             return False

@@ -20,7 +20,7 @@ class Contents(NamedTuple):
 
     `pixels` (n, height, width, 3) are a photo and the parts of a panorama, or the frames of a video at `times`, in
     seconds. `hash` is the perceptual hash. `unread`: the disk failed, rather than the decoder. `seconds` has the time
-    of each stage.
+    of each stage. `is_partial`: the file is cut short or damaged, and was decoded as far as it goes.
     """
 
     content: bytes = b""
@@ -31,6 +31,7 @@ class Contents(NamedTuple):
     seconds: Mapping[str, float] = MappingProxyType({})
     times: tuple[float, ...] = ()
     hash: int | None = None
+    is_partial: bool = False
 
 
 def read_file(path: bytes, is_indexed: Callable[[bytes], bool], decoders: Decoders) -> Contents:
@@ -55,6 +56,7 @@ def read_file(path: bytes, is_indexed: Callable[[bytes], bool], decoders: Decode
         seconds={**seconds, **found.seconds},
         times=found.times,
         hash=found.hash,
+        is_partial=found.is_partial,
     )
 
 

@@ -35,6 +35,7 @@ class Report:
     skipped: list[tuple[bytes, str]] = field(default_factory=list)  # new, changed or retried
     skipped_before: list[tuple[bytes, str]] = field(default_factory=list)  # by an earlier run, and unchanged since
     unreadable: list[tuple[bytes, str]] = field(default_factory=list)  # their photos stay in the index
+    partial: list[bytes] = field(default_factory=list)  # cut short or damaged, indexed as far as they can be decoded
     sidecars_ignored: list[tuple[bytes, str]] = field(default_factory=list)  # of new and changed photos
     offline: list[tuple[bytes, Offline]] = field(default_factory=list)  # folders and drives; photos stay in the index
     unmatched: list[str] = field(default_factory=list)  # exclude patterns that matched nothing

@@ -85,7 +85,7 @@ class Run:
         self._pending: list[_Pending] = []
         self._missing: dict[Root, list[_Missing]] = {}
         self._missing_images: Counter[int | None] = Counter()  # images of missing files, less those found elsewhere
-        self._moved_images: set[int] = set()
+        self._moved_images: Counter[int | None] = Counter()
         self._drives: dict[Root, DriveRecorder] = {}
         self._pruned: dict[Root, frozenset[int]] = {}
         self._scanned = 0
@@ -98,6 +98,7 @@ class Run:
             self._index_pending()
         self._remove_deleted()
         self._report.skipped.sort()
+        self._report.partial.sort()
         self._report.skipped_before.sort()
         return self._report
 
@@ -261,11 +262,14 @@ class Run:
             image_id = self._add(contents, contents.metadata, rows)
             self._report.embedded += len(rows)
         self._count(item, image_id, is_new)
+        if contents.is_partial:
+            self._report.partial.append(item.path)
         sidecars = sidecar_facts(item.path, item.found.sidecars)
         self._report.sidecars_ignored += sidecars.ignored
         if sidecars.unread:
             item = replace(item, found=item.found._replace(sidecar_token=STALE_TOKEN))
-        self._put(item, image_id, None, combined([sidecars.facts, dated(name_time(item.path), "name")]))
+        others = combined([sidecars.takeout, dated(name_time(item.path), "name")])
+        self._put(item, image_id, None, sidecars.facts, others)
 
     def _add(self, contents: Contents, metadata: Metadata, rows: Array) -> int:
         """Add a photo and its parts, or the frames of a video; the frame closest to their mean represents the video."""
@@ -295,7 +299,7 @@ class Run:
             self._report.updated += not same
         elif self._missing_images[image_id] > 0:
             self._missing_images[image_id] -= 1
-            self._moved_images.add(image_id)
+            self._moved_images[image_id] += 1
             self._report.moved += 1
         else:
             self._report.added += 1
@@ -307,14 +311,21 @@ class Run:
         skipped.append((item.path, reason))
         self._put(item, None, reason)
 
-    def _put(self, item: _Pending, image_id: int | None, error: str | None, facts: Facts = Facts()) -> None:  # noqa: B008  # immutable
+    def _put(
+        self,
+        item: _Pending,
+        image_id: int | None,
+        error: str | None,
+        sidecar: Facts = Facts(),  # noqa: B008  # immutable
+        others: Facts = Facts(),  # noqa: B008
+    ) -> None:
         drive = self._drives[item.root].drive_at(item.mount)
-        self._store.photos.put(item.root, item.found, image_id, error, facts, drive.id)
+        self._store.photos.put(item.root, item.found, image_id, error, sidecar, drive.id, others)
 
     # -------------------------------------------------------------------------------- remove
 
     def _remove_deleted(self) -> None:
-        removed = 0
+        removed, elsewhere = 0, Counter[int | None]()
         with self._stages("store"):
             for root, missing in self._missing.items():
                 deletions = self._deletions(root)
@@ -323,15 +334,18 @@ class Run:
                     for one in missing
                     if deletions.is_deleted(one.known.path, one.known.drive, moved=one.image in self._moved_images)
                 ]
-                files = [one.known.path for one in deleted if one.link is None]
+                files = {one.known.path: one.image for one in deleted if one.link is None}
                 self._store.photos.remove(root, files)
                 removed += len(files)
+                others = {path: other for path in files if (other := deletions.elsewhere(path)) is not None}
+                elsewhere.update(files[path] for path, other in others.items() if other not in files)
                 for one in deleted:
                     if one.link is not None:
                         self._skip(one.link, BROKEN_LINK)
                 self._report.offline += [(one.place, one.why) for one in deletions.offline]
             self._store.prune()
             self._store.commit()
+        self._report.moved += (elsewhere - self._moved_images).total()  # to paths that were indexed already
         self._report.removed = max(0, removed - self._report.moved)
         offline = [place for place, _ in self._report.offline]
         self._report.unreadable = [  # the folders of an offline drive are not named one by one

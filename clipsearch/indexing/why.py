@@ -13,7 +13,7 @@ from clipsearch.images.discarded import Discarded
 from clipsearch.images.found_file import is_modified
 from clipsearch.images.kinds import HEAD, SUFFIXES, begins_right, extra_for, needs_a_look
 from clipsearch.images.read import read_head
-from clipsearch.images.scan import Exclusions, Rule, Setting
+from clipsearch.images.scan import Exclusions, Links, Rule, Setting
 from clipsearch.paths import absolute, join, relative_to
 from clipsearch.store.catalogue import Root, Store
 from clipsearch.store.drives import Offline, why_unreachable
@@ -131,6 +131,8 @@ def _state_of_new(root: Root, below: bytes, path: bytes) -> tuple[State, str]:
     link = next((folder for folder in folders if os.path.islink(folder)), None)
     if link is not None and not root.rules.follow_links:
         return State.EXCLUDED, f"{os.fsdecode(link)} is a link, and links to folders are not followed"
+    if (other := Links(root.path, root.rules).elsewhere(below)) is not None:
+        return State.EXCLUDED, f"its folder is scanned under another path, as {os.fsdecode(join(root.path, other))}"
     return State.NEW, ""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 _SMALL = 12_000_000  # bytes; up to this size, the `tokenizers` library loads a file fast enough for a query
+_ONE_LANGUAGE = 100_000  # tokens; BERT's English vocabulary has 30,522, those of XLM-R and Gemma 250,000 or more
 
 
 def tokenize(texts: list[str], path: Path, context_length: int, *, canonical: bool = False) -> list[list[int]]:
@@ -24,6 +26,26 @@ def tokenize(texts: list[str], path: Path, context_length: int, *, canonical: bo
     """
     normalise = canonicalise if canonical else clean
     return [_ids(normalise(text), path, context_length) for text in texts]
+
+
+def fits(text: str, path: Path, context_length: int, *, canonical: bool = False) -> bool:
+    """Whether `tokenize` keeps all of a text."""
+    text, table = canonicalise(text) if canonical else clean(text), prepare(path)
+    if table is not None and table.reads(text):
+        return len(table(text, sys.maxsize)) <= context_length
+    return not _library(path, context_length).encode(text).overflowing
+
+
+def is_multilingual(path: Path, context_length: int) -> bool:
+    """Whether a tokenizer was made for many languages, by the size of its vocabulary."""
+    return path.stat().st_size > _SMALL or _library(path, context_length).get_vocab_size() > _ONE_LANGUAGE
+
+
+def knows(word: str, path: Path, context_length: int) -> bool:
+    """Whether a tokenizer has tokens for a word."""
+    library = _library(path, context_length)
+    unknown: str | None = getattr(library.model, "unk_token", None)
+    return unknown not in library.encode(word, add_special_tokens=False).tokens
 
 
 def _ids(text: str, path: Path, context_length: int) -> list[int]:

@@ -39,6 +39,11 @@ def tokenize(texts: list[str], context_length: int = 77) -> list[list[int]]:
     return out
 
 
+def fits(text: str, context_length: int = 77) -> bool:
+    """Whether `tokenize` keeps all of a text."""
+    return len(_encode(text)) + 2 <= context_length
+
+
 def _encode(text: str) -> list[int]:
     ids: list[int] = []
     for word in _words(text):

@@ -1,4 +1,4 @@
-"""Copies or links the photos of hits into one folder. Never overwrites."""
+"""Copies or links photos into folders. Never overwrites."""
 
 from __future__ import annotations
 
@@ -6,22 +6,60 @@ import contextlib
 import filecmp
 import itertools
 import os
+import re
 import shutil
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from clipsearch.errors import BadRequest, ClipsearchError, reason
 from clipsearch.paths import replacing
 
-if TYPE_CHECKING:
-    from clipsearch.search.hit import Hit
-
+# What some file system or system cannot have in a name, and the names of devices on Windows.
+_NOT_IN_NAMES = frozenset('<>:"/\\|?*')
+_DEVICE = re.compile(r"(?:con|prn|aux|nul|(?:com|lpt)[0-9¹²³]|conin\$|conout\$)(?=\.|$)", re.IGNORECASE)
+_LONGEST_FOLDER = 200  # bytes
 _LONGEST_SUFFIX = 16  # bytes; anything longer after the last dot is part of the name
 
 
-def collect(hits: Sequence[Hit], folder: Path, *, link: bool, numbered: bool) -> list[Path]:
-    """Copy the photos of hits, with their times, or link to them; returns the new paths in the order of the hits.
+class _Named(Protocol):
+    """A hit or a labelled photo."""
+
+    @property
+    def path(self) -> Path: ...
+
+
+def label_folders(labels: Iterable[str]) -> dict[str, Path]:
+    """A relative folder for each label: `animal|dog` is `animal/dog`.
+
+    Names are valid everywhere, not hidden, and differ by more than case, so that no two labels share a folder.
+    """
+    folders: dict[str, Path] = {}
+    taken: dict[str, set[str]] = {}
+    for label in labels:
+        *parents, last = [_folder_name(part) for part in label.split("|") if part.strip()] or ["_"]
+        others = taken.setdefault(_as_compared("/".join(parents)), set())
+        name = next(name for n in itertools.count(1) if _as_compared(name := last + f"-{n}" * (n > 1)) not in others)
+        others.add(_as_compared(name))
+        folders[label] = Path(*parents, name)
+    return folders
+
+
+def _folder_name(label: str) -> str:
+    letters = unicodedata.normalize("NFC", label.strip())
+    name = "".join("_" if c in _NOT_IN_NAMES or not c.isprintable() else c for c in letters).strip(". ")
+    name = os.fsencode(name)[:_LONGEST_FOLDER].decode("utf-8", "ignore").rstrip(". ")
+    return _DEVICE.sub(r"\g<0>_", name, count=1) if _DEVICE.match(name) else name or "_"
+
+
+def _as_compared(name: str) -> str:
+    """A name as the least exact file systems compare it."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFD", name).casefold())
+
+
+def collect(photos: Sequence[_Named], folder: Path, *, link: bool, numbered: bool) -> list[Path]:
+    """Copy photos, with their times, or link to them; returns the new paths in the same order.
 
     Creates the folder. A photo that is already there under its name is not copied again; if another file has its name,
     it becomes `name-2.jpg`. With `numbered`, names start with a number: `007-name.jpg`. Raises `ClipsearchError` at the
@@ -29,15 +67,15 @@ def collect(hits: Sequence[Hit], folder: Path, *, link: bool, numbered: bool) ->
     """
     _make(folder)
     limit = _name_limit(folder)
-    digits = max(3, len(str(len(hits))))  # at least 3: a second search reuses the names
+    digits = max(3, len(str(len(photos))))  # at least 3: a second search reuses the names
     collected = []
-    for place, hit in enumerate(hits, 1):
+    for place, photo in enumerate(photos, 1):
         number = f"{place:0{digits}d}-" if numbered else ""
         try:
-            collected.append(_collect(str(hit.path), folder, number, limit, link=link))
+            collected.append(_collect(str(photo.path), folder, number, limit, link=link))
         except OSError as error:
             what = "linked" if link else "copied"
-            raise ClipsearchError(f"{hit.path} cannot be {what} to {folder}: {reason(error)}") from error
+            raise ClipsearchError(f"{photo.path} cannot be {what} to {folder}: {reason(error)}") from error
     return collected
 
 

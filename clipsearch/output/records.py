@@ -253,6 +253,7 @@ def report(done: Report) -> dict[str, Any]:
         "skipped": _reasons(done.skipped),
         "skipped_before": _reasons(done.skipped_before),
         "unreadable": _reasons(done.unreadable),
+        "partial": [path_fields(path) for path in done.partial],
         "sidecars_ignored": _reasons(done.sidecars_ignored),
         "offline": [{**path_fields(path), "reason": str(offline)} for path, offline in done.offline],
         **_left_out(done.left_out),

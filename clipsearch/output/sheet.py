@@ -86,6 +86,7 @@ class Card(NamedTuple):
     place: str | None
     size: str
     others: Sequence[Others]
+    video: str | None = None  # its length
     changed: str | None = None
     thumbnail: Thumbnail | None = None
 
@@ -209,8 +210,8 @@ def _card_of_hit(hit: Hit) -> Card:
         facts.append(f"score {hit.score:.3f}")
     if hit.confidence is not None:
         facts.append(f"confidence {hit.confidence:.0%}")
-    if hit.photo.time is not None:
-        facts.append(f"at {text.clock(hit.photo.time)}")
+    if at := text.found_at(hit):
+        facts.append(at)
     facts += map(printable, text.reasons(hit))
     others = [
         Others("similar", [LinkedPath.of(photo.file) for photo in hit.similar]),
@@ -242,6 +243,7 @@ def _card(photo: Photo, head: str, name: str, facts: Sequence[str], others: Sequ
         place=printable(place.title) if place else None,
         size=f"{of.width} \N{MULTIPLICATION SIGN} {of.height}",
         others=[other for other in others if other.paths],
+        video=text.video_length(photo),
     )
 
 

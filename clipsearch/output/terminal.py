@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from clipsearch.output.text import amount, clock, from_home, likeness, printable, reasons
+from clipsearch.errors import counted
+from clipsearch.output.text import amount, found_at, from_home, likeness, printable, reasons, video_length
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
     from clipsearch.search.copies import Copy, Group
-    from clipsearch.search.hit import Hit
+    from clipsearch.search.hit import Hit, Photo
     from clipsearch.search.label import Labelled
     from clipsearch.search.where import Found
 
 
 _MOST_REASONS = 3  # lines below a hit
+_PERCENT = 10  # columns of a confidence, and of its name in the header
 _WIDE = 80  # columns that have room for a place beside a path
 
 
@@ -34,7 +37,7 @@ class _Row(NamedTuple):
 # ------------------------------------------------------------------------------------------ tables
 
 
-def hits(found: Iterable[Hit], width: int, *, colour: bool = True) -> bytes:
+def hits(found: Iterable[Hit], width: int, *, colour: bool = True, header: bool = True) -> bytes:
     """Rank, score (or date, without a query), confidence if known, path, number of grouped photos, and the place.
 
     Below, the text, tags and so on that match.
@@ -42,8 +45,14 @@ def hits(found: Iterable[Hit], width: int, *, colour: bool = True) -> bytes:
     found = list(found)
     margin = max((len(str(hit.rank)) for hit in found), default=0)
     wide = width >= _WIDE
-    rows = (row for hit in found for row in (_hit_row(hit, margin, wide=wide), *_why_rows(hit, margin, width)))
-    return _table(rows, width, colour=colour)
+    rows = [row for hit in found for row in (_hit_row(hit, margin, wide=wide), *_why_rows(hit, margin, width))]
+    return _table([_header(found[0], margin), *rows] if header and found else rows, width, colour=colour)
+
+
+def _header(hit: Hit, margin: int) -> _Row:
+    score = f"{'date':<10}" if hit.score is None else "score"
+    confidence = "" if hit.confidence is None else f"  {'confidence':>{_PERCENT}}"
+    return _Row([(f"{'#':>{margin}}  {score}{confidence}  photo", "dim")])
 
 
 def _why_rows(hit: Hit, margin: int, width: int) -> Iterator[_Row]:
@@ -52,15 +61,34 @@ def _why_rows(hit: Hit, margin: int, width: int) -> Iterator[_Row]:
 
 
 def _hit_row(hit: Hit, margin: int, *, wide: bool) -> _Row:
-    score = hit.photo.date[:10] if hit.score is None else f"{hit.score:.3f}"
+    score = f"{hit.photo.date[:10]:<10}" if hit.score is None else f"{hit.score:>5.3f}"
     words = [(f"{hit.rank:>{margin}}", "dim"), (f"  {score}", "green")]
     if hit.confidence is not None:
-        words.append((f"  {100 * hit.confidence:3.0f}%", "cyan"))
-    suffix = "" if hit.photo.time is None else f"  {clock(hit.photo.time)}"
+        words.append((f"  {f'{100 * hit.confidence:.0f}%':>{_PERCENT}}", "cyan"))
     count = len(hit.similar) + len(hit.same_file)
-    suffix += f"  +{count}" if count else ""
-    place = hit.photo.place if wide else None
-    return _Row(words, hit.photo.file, suffix + (f"  {printable(place.title)}" if place else ""))
+    suffixes = [_badge(hit.photo), found_at(hit), f"+{count}" if count else None, _place(hit.photo) if wide else None]
+    return _Row(words, hit.photo.file, "".join(f"  {suffix}" for suffix in suffixes if suffix))
+
+
+def _place(photo: Photo) -> str | None:
+    return printable(photo.place.title) if photo.place else None
+
+
+def _badge(photo: Photo) -> str | None:
+    """What marks a video."""
+    length = video_length(photo)
+    return length and f"[{length}]"
+
+
+def label_groups(found: Iterable[Labelled], width: int, *, colour: bool) -> Iterator[bytes]:
+    """Photos sorted by label, below the name and the number of each, with a bar for their probability."""
+    for number, (name, group) in enumerate(itertools.groupby(found, lambda photo: photo.labels[0][0])):
+        photos = list(group)
+        rows = [_Row([(printable(name), "bold"), (f"  {counted(len(photos), 'photo')}", "cyan")])]
+        for photo in photos:
+            ((_, share),) = photo.labels
+            rows.append(_Row([(f"  {100 * share:3.0f}% ", "cyan"), (_bar(share), "green")], photo.file))
+        yield b"\n" * bool(number) + _table(rows, width, colour=colour)
 
 
 def labels(found: Iterable[Labelled], width: int, *, colour: bool) -> Iterator[bytes]:
@@ -121,7 +149,8 @@ def _copy_rows(copy: Copy) -> Iterator[_Row]:
         (f"  {f'{of.width}x{of.height}':>11}", "dim"),
         (f"  {amount(copy.photo.size):>7}", "dim"),
     ]
-    yield _Row(words, copy.photo.file)
+    badge = _badge(copy.photo)
+    yield _Row(words, copy.photo.file, f"  {badge}" if badge else "")
     for path in copy.same_file:
         yield _Row([(f"{'  same file':<35}", "dim")], path)
 

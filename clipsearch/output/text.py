@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from clipsearch.output.safe_move import Move
     from clipsearch.search.copies import Copy
     from clipsearch.search.evaluate import Evaluation
-    from clipsearch.search.hit import Hit
+    from clipsearch.search.hit import Hit, Photo
     from clipsearch.search.question import Question
     from clipsearch.store.filters import Filter
     from clipsearch.store.verify import Verified
@@ -89,6 +89,7 @@ def summary(done: Report) -> Iterator[str]:
     if done.skipped_before:
         yield f"{files(len(done.skipped_before))} still skipped; to list them, run: clipsearch status"
     yield from _listed("unreadable, photos kept in the index", done.unreadable)
+    yield from _listed("indexed in part", [(path, "cut short or damaged") for path in done.partial], rest="")
     yield from _listed("sidecar ignored", done.sidecars_ignored, rest="")
     yield from _left_out(done.left_out)
     for path in done.empty:
@@ -223,6 +224,19 @@ def clock(seconds: float) -> str:
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def video_length(photo: Photo) -> str | None:
+    """The length of a video, rounded to a second; "video" if it is unknown; None for a still."""
+    if not photo.is_video:
+        return None
+    duration = photo.metadata.duration
+    return "video" if duration is None else clock(max(1, round(duration)))
+
+
+def found_at(hit: Hit) -> str | None:
+    """Where in a video a query found something: at 0:07."""
+    return None if hit.photo.time is None or hit.score is None else f"at {clock(hit.photo.time)}"
 
 
 def filter_title(where: Filter) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
@@ -19,6 +20,7 @@ from clipsearch.search.question import (
     CONCEPT,
     CUT,
     DEFAULT_LIMITS,
+    IMAGE,
     ONLY_TAGS,
     ONLY_TEXT,
     PHOTO,
@@ -32,7 +34,7 @@ from clipsearch.store.photo import Photo
 from clipsearch.store.searchable import Searchable
 
 if TYPE_CHECKING:
-    from clipsearch.search.confidence import Background
+    from clipsearch.search.confidence import Calibration
     from clipsearch.search.evidence import Strength
 
 FIRST_BATCH = 64  # candidates to start with if some may be rejected or grouped
@@ -62,7 +64,7 @@ class Searcher:
         self.embedder = embedder or Embedder(store)
         self.files = FilesOnDisk()
         self.store = store
-        self._background: Background | None = None
+        self._calibration: Calibration | None = None
 
     @property
     def left_out(self) -> LeftOut:
@@ -78,41 +80,65 @@ class Searcher:
         limits.check(terms)
         order = limits.order
         drops_hits = limits.min_confidence is not None or limits.unique
-        group = self._grouping(limits)
+        own = set() if limits.with_self else self._files_of_examples(terms)
+        group = self._grouping(limits, own)
         hits: list[Hit] = []
         accepted: list[Hit] = []
-        first = max(limits.k, FIRST_BATCH) if drops_hits else limits.k
+        first = max(limits.k, FIRST_BATCH) if drops_hits else limits.k + len(own)
         for batch in self._answers(terms, first, limits):
-            good = self._good(batch, terms, limits)
+            others = [hit for hit in batch if hit.photo.file not in own]
+            good = self._good(others, terms, limits)
             accepted += good
             hits = group(accepted)
             count = len(hits) if terms or order is None else _settled(hits, accepted, order)
-            if count >= limits.k or not good:
+            if count >= limits.k or (others and not good):
                 break
         if not terms and order is not None:
             hits = sort_hits(hits, order)
         hits = [hit._replace(rank=rank) for rank, hit in enumerate(hits[: limits.k], 1)]
         return hits if order is None else sort_hits(hits, order)
 
-    def _grouping(self, limits: Limits) -> Callable[[list[Hit]], list[Hit]]:
+    def _files_of_examples(self, terms: Sequence[Term]) -> set[bytes]:
+        """The indexed files that a query gives as examples, and their identical copies.
+
+        An image that is not indexed under its path is none, so that a query can tell whether the index has a copy.
+        """
+        roots, images = self.store.roots(), []
+        for term in terms:
+            if term.weight > 0 and term.kind == PHOTO:
+                images.append(self.store.find_image(bytes.fromhex(term.content)))
+            elif term.weight > 0 and term.kind == IMAGE and isinstance(term.content, str | os.PathLike):
+                place = self.store.locate(os.fsencode(os.path.expanduser(term.content)), roots)
+                images.append(place and self.store.image_of(*place))
+        found = self.store.photos_of((image for image in images if image is not None), self.selection)
+        return {photo.file for photo in found}
+
+    def _grouping(self, limits: Limits, own: set[bytes]) -> Callable[[list[Hit]], list[Hit]]:
         """The function that groups copies if `limits.unique` is set, else returns hits as they are."""
         if not limits.unique:
             return lambda hits: hits
         from clipsearch.search.fold import Fold  # imports Pillow
 
-        return functools.partial(Fold(self.store, self.selection, self.files), similarity=limits.similarity)
+        return functools.partial(Fold(self.store, self.selection, self.files, own), similarity=limits.similarity)
 
     def with_confidence(self, hits: list[Hit], terms: Sequence[Term]) -> list[Hit]:
-        """Add confidences. With several texts, the lowest counts; without texts, hits are returned unchanged."""
+        """Add confidences. With several texts, the lowest counts; without texts, hits are returned unchanged.
+
+        For a single text they fall with the score. What else is in a query affects only the score.
+        """
         texts = [self.row(term) for term in terms if term.asks_for_text]
         if not hits or not texts or all(hit.confidence is not None for hit in hits):
             return hits
-        if self._background is None:
-            from clipsearch.search.confidence import Background
+        if self._calibration is None:
+            from clipsearch.search.confidence import Calibration
 
-            self._background = Background(self.embedder)
-        rows = self._rows(hits)
-        lowest = np.min([self._background.confidence(text, rows) for text in texts], axis=0)
+            self._calibration = Calibration(self.embedder)
+        if len(terms) == 1:
+            cosines = np.array([[hit.score for hit in hits]], np.float32)
+        else:
+            cosines = np.stack(texts) @ self._rows(hits).T
+        each = [self._calibration.confidence(text, one) for text, one in zip(texts, cosines, strict=True)]
+        lowest = np.min(each, axis=0)
         return [hit._replace(confidence=value) for hit, value in zip(hits, lowest.tolist(), strict=True)]
 
     def with_where(self, hits: list[Hit], terms: Sequence[Term]) -> list[Hit]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from clipsearch.arrays import Ids
 from clipsearch.images.siblings import Partners, shot_of
@@ -23,8 +23,11 @@ _Key = tuple[bytes, float | None]  # a path and, for a frame of a video, its tim
 class Fold:
     """Folds the hits of one query; remembers the best file of each picture from one call to the next."""
 
-    def __init__(self, store: Searchable, selection: Selection, files: FilesOnDisk) -> None:
-        self._store, self._selection, self._files = store, selection, files
+    def __init__(
+        self, store: Searchable, selection: Selection, files: FilesOnDisk, without: Collection[bytes] = ()
+    ) -> None:
+        """`without`: paths to drop, with their copies."""
+        self._store, self._selection, self._files, self._without = store, selection, files, without
         self._best: dict[_Key, Photo] = {}
         self._hashes: tuple[Ids, Hashes] | None = None
 
@@ -42,6 +45,7 @@ class Fold:
                 for hit in hits
                 for best in [hit if hit.photo.file in modified else self._as_best_copy(hit, comparer)]
             )
+        hits = [hit for hit in hits if hit.photo.file not in self._without]
         return hits if similarity is None else self._fold_similar(hits, similarity)
 
     def _one_per_file(self, hits: Sequence[Hit]) -> tuple[list[Hit], set[bytes]]:

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from clipsearch.arrays import Array, softmax, unit_rows
 from clipsearch.errors import BadRequest
-from clipsearch.search.confidence import Background
+from clipsearch.search.confidence import Calibration
 from clipsearch.search.embed import Embedder
 from clipsearch.search.files_on_disk import FilesOnDisk
 from clipsearch.search.question import is_unicode
@@ -44,37 +45,70 @@ class Labelled(NamedTuple):
 class Classifier:
     """The embedded labels of a model."""
 
-    def __init__(self, embedder: Embedder, labels: Sequence[str], templates: Sequence[str] = (TEMPLATE,)) -> None:
-        """`templates` have `{}` for the label. Raises `BadRequest` for labels that make no sense."""
+    def __init__(
+        self,
+        embedder: Embedder,
+        labels: Sequence[str],
+        templates: Sequence[str] = (TEMPLATE,),
+        other: str | None = None,
+    ) -> None:
+        """`templates` have `{}` for the label; `other` is one more label, for photos that no label fits.
+
+        Raises `BadRequest` for labels that make no sense.
+        """
         self.labels = distinct(labels)
         if not self.labels:
             raise BadRequest("no labels; give at least one")
-        if "" in self.labels:
+        self.names = self.labels if other is None else [*self.labels, other.strip()]
+        if "" in self.names:
             raise BadRequest("a label is empty")
-        if concept := next((label for label in self.labels if label.startswith("@")), None):
+        if concept := next((label for label in self.names if label.startswith("@")), None):
             raise BadRequest(f"{concept!r} is a concept; labels must be texts")
-        if not all(map(is_unicode, [*self.labels, *templates])):
+        if len(set(self.names)) < len(self.names):
+            raise BadRequest(f"{other!r} is one of the labels; give the other photos another one")
+        if not all(map(is_unicode, [*self.names, *templates])):
             raise BadRequest("a label or a template is not UTF-8")
         prompts = [_prompt(template, label) for label in self.labels for template in templates]
         rows = embedder.texts(prompts).reshape(len(self.labels), len(templates), -1)
         self._rows = unit_rows(rows.mean(1))
         self._scale = np.float32(embedder.logit_scale)
-        self._background = Background(embedder) if len(self.labels) == 1 else None
+        self._has_other = other is not None
+        self._calibration = Calibration(embedder) if self._has_other or len(self.labels) == 1 else None
 
     def probabilities(self, photos: Array) -> Array:
-        """The probabilities (n, labels) for unit rows (n, dim); they add up to 1 for each row.
+        """The probabilities (n, names) for unit rows (n, dim); they add up to 1 for each row.
 
-        A single label would always get 1, so it competes with the background of `confidence` instead.
+        A single label would always get 1, so it gets the confidence of a query instead. With `other`, the label that
+        fits best leaves the rest of its confidence to it.
         """
-        if self._background is not None:
-            return self._background.confidence(self._rows[0], photos)[:, None]
-        return softmax(self._scale * (photos @ self._rows.T))
+        if self._calibration is None:
+            return softmax(self._scale * (photos @ self._rows.T))
+        cosines = photos @ self._rows.T
+        each = [self._calibration.confidence(*one) for one in zip(self._rows, cosines.T, strict=True)]
+        fits = np.max(each, axis=0)[:, None]
+        shares = fits * softmax(self._scale * cosines)
+        return shares if not self._has_other else np.concatenate([shares, 1 - fits], axis=1)
+
+    def _ranked(self, rows: Array) -> NDArray[np.intp]:
+        """The numbers (n, names) of the names for probabilities (n, names), the likeliest first.
+
+        `other` is first if it is likelier than all labels together, or else last: two breeds that share a probability
+        do not make a dog something else.
+        """
+        count = len(self.labels)
+        order = np.argsort(-rows[:, :count], axis=1, kind="stable")
+        if not self._has_other:
+            return order
+        last = np.full((len(rows), 1), count)
+        is_other = rows[:, count:] > 0.5
+        ends = np.concatenate([last, order], axis=1), np.concatenate([order, last], axis=1)
+        return np.where(is_other, *ends)
 
     def classify(self, paths: Sequence[bytes], photos: Array, top: int = 1) -> Iterator[Labelled]:
         """The `top` most likely labels of photos, given by paths and unit rows (n, dim)."""
-        for path, row in zip(paths, self.probabilities(photos), strict=True):
-            order = np.argsort(-row, kind="stable")[:top]
-            yield Labelled(path, tuple((self.labels[n], float(row[n])) for n in order))
+        rows = self.probabilities(photos)
+        for path, row, order in zip(paths, rows, self._ranked(rows)[:, :top], strict=True):
+            yield Labelled(path, tuple((self.names[n], float(row[n])) for n in order))
 
     def classify_indexed(
         self, store: Searchable, selection: Selection, top: int, files: FilesOnDisk
@@ -90,8 +124,8 @@ class Classifier:
         counted: Counter[int] = Counter()
         waiting = iter(images)
         while block := list(islice(waiting, _BLOCK)):
-            counted.update(self.probabilities(store.unit_rows_of(block)).argmax(1).tolist())
-        return {name: counted[number] for number, name in enumerate(self.labels)}
+            counted.update(self._ranked(self.probabilities(store.unit_rows_of(block)))[:, 0].tolist())
+        return {name: counted[number] for number, name in enumerate(self.names)}
 
 
 def distinct(labels: Iterable[str]) -> list[str]:

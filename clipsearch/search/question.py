@@ -22,6 +22,7 @@ __all__ = [  # includes the filters, as `cli` and `web` must not import the stor
     "EVERYTHING",
     "FILTERS",
     "OPTIONS",
+    "STRICT",
     "Filter",
     "Limits",
     "Order",
@@ -38,9 +39,9 @@ LOOK, ONLY_TEXT, ONLY_TAGS = "look", "text", "tags"
 EVIDENCE = (LOOK, ONLY_TEXT, ONLY_TAGS)
 EMPTY = "the query is empty; enter something to look for"
 
-# The threshold for confident matches, in `--cut` and on the page. With mini its precision is 61% and its recall 44%,
-# measured by `scripts/measure_mini.py`; F1 is flat from 0.70 to 0.76.
-CUT = 0.75
+# The thresholds of `--cut`, which is also the page's dividing line, and of `--strict`. Their precision and recall are
+# measured by `scripts/measure_confidence.py`.
+CUT, STRICT = 0.5, 0.85
 DEFAULT_SIMILARITY = 0.98  # the minimum cosine of `duplicates --similar`
 
 _MAX_TERMS, _MAX_LENGTH = 32, 2_000  # of the parameters of a URL
@@ -84,8 +85,9 @@ class Limits(NamedTuple):
     best file; with `similarity`, a cosine, it also groups photos whose embeddings are at least that close. `frames`
     returns several frames of a video, not only the best. `exact` scores every embedding of a large index; otherwise
     4-bit codes preselect candidates. `sort` is `score`, `date`, `name`, `path` or `size`, or such as `-date` for the
-    reverse. It orders the k best hits; without terms, it decides which photos are the first k. `only` restricts what
-    counts as a match: `look` (CLIP), `text` in the photo, or `tags` (keywords, people, title, caption, place, names).
+    reverse. It orders the k best hits; without terms, it decides which photos are the first k. `with_self` also finds
+    the indexed photos that are terms, and their identical copies. `only` restricts what counts as a match: `look`
+    (CLIP), `text` in the photo, or `tags` (keywords, people, title, caption, place, names).
     """
 
     k: int = 10
@@ -96,6 +98,7 @@ class Limits(NamedTuple):
     exact: bool = False
     frames: bool = False
     sort: str = BY_SCORE
+    with_self: bool = False
     only: str | None = None
 
     @property
@@ -140,6 +143,11 @@ class Question(NamedTuple):
         """Whether a term is a text to find: only then do hits have a confidence."""
         return any(term.asks_for_text for term in self.terms)
 
+    @property
+    def texts(self) -> list[str]:
+        """The texts to find and to steer away from."""
+        return [str(term.content) for term in self.terms if term.kind == TEXT and isinstance(term.content, str)]
+
     def arguments(self, path_of: Callable[[str], str] = str) -> tuple[list[str], list[str]]:
         """The texts and options for `clipsearch query` that ask the same. `path_of` gives the path of a photo's id.
 
@@ -159,12 +167,12 @@ class Question(NamedTuple):
         options += filter_arguments(self.filter)
         limits = self.limits
         if limits.min_confidence is not None:
-            is_cut = limits.min_confidence == CUT
-            options += ["--cut"] if is_cut else ["--min-confidence", f"{limits.min_confidence:g}"]
+            short = {CUT: ["--cut"], STRICT: ["--strict"]}
+            options += short.get(limits.min_confidence, ["--min-confidence", f"{limits.min_confidence:g}"])
         for name, value in (("--min-score", limits.min_score), ("--similarity", limits.similarity)):
             options += [] if value is None else option(name, f"{value:g}")
-        for name, is_set in (("--unique", limits.unique), ("--frames", limits.frames), ("--exact", limits.exact)):
-            options += [name] * is_set
+        for name in ("unique", "frames", "exact", "with_self"):
+            options += [f"--{name.replace('_', '-')}"] * getattr(limits, name)
         options += [] if limits.order is None else option("--sort", limits.sort)
         options += [] if limits.only is None else option("--only", limits.only)
         return texts, [*options, "-k", str(limits.k)]
@@ -251,6 +259,13 @@ def _names_an_image(text: str) -> bool:
     return "/" in text or os.path.isfile(text)
 
 
+def names_no_file(text: str) -> bool:
+    """Whether a text that is read as words looks like the name of an image."""
+    stem, suffix = os.path.splitext(text)
+    is_name = bool(stem and suffix) and "\0" not in text and kind_of(os.fsencode(text)) in ("still", "raw")
+    return is_name and not _names_an_image(text)
+
+
 def parse(pairs: Iterable[tuple[str, str]]) -> Question:
     """Parse the parameters of a URL: `text`, `not`, `like`, `unlike`, the filters, `cut`, `unique`, `sort` and
     `only`.
@@ -283,15 +298,16 @@ def parse(pairs: Iterable[tuple[str, str]]) -> Question:
 
 
 def _min_confidence(text: str) -> float | None:
-    """The value of `cut`: 1 stands for `CUT`."""
-    if text in ("", "1"):
-        return CUT if text else None
+    """The value of `cut`: a number, or 1 for `CUT` and strict for `STRICT`."""
+    named = {"": None, "1": CUT, "strict": STRICT}
+    if text in named:
+        return named[text]
     try:
         value = float(text)
     except ValueError:
         value = 0
     if not 0 < value < 1:
-        raise BadRequest(f"cut must be 1 or a confidence between 0 and 1, not {text}")
+        raise BadRequest(f"cut must be 1, strict or a confidence between 0 and 1, not {text}")
     return value
 
 

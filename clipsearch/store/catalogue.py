@@ -273,6 +273,9 @@ class Store(Searchable):
     def scores_of(self, ids: Iterable[int], query: Array) -> dict[int, float]:
         return self.vectors.scores_of(ids, query)
 
+    def sample(self, count: int) -> Ids:
+        return self.images.sample(count)
+
     def nearest(self, query: Array, k: int, chosen: Selection, *, exact: bool = False) -> tuple[Ids, Array]:
         if chosen.everything:
             return self.vectors.nearest(query, k, exact=exact)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -100,7 +99,7 @@ class Folders:
         every, paths = LeftOut(), {os.fsdecode(root.path) for root in self.all()}
         for path, counts in self._left_out().items():
             if path in paths:
-                every.add(LeftOut(Counter(counts["files"]), Counter(counts["folders"])))
+                every.add(LeftOut.of(counts))
         return every
 
     def set_left_out(self, root: Root, counts: LeftOut) -> None:

@@ -116,6 +116,11 @@ class Images:
         rows = b"".join(row[0] for row in self._database.execute("SELECT content FROM images ORDER BY content"))
         return np.frombuffer(rows, ">u8").reshape(-1, 2).astype(np.uint64)
 
+    def sample(self, count: int) -> Ids:
+        """The ids of up to `count` images with the lowest content hashes."""
+        rows = self._database.execute("SELECT id FROM images ORDER BY content LIMIT ?", (count,))
+        return np.array([row[0] for row in rows], np.int64)
+
     def hashes(self) -> tuple[Ids, NDArray[np.uint64]]:
         """The ids (n,) of the images with a perceptual hash, and the hashes (n,)."""
         rows = self._database.execute("SELECT id, hash FROM images WHERE hash IS NOT NULL").fetchall()

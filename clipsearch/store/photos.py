@@ -67,15 +67,16 @@ class Photos:
         file: FoundFile,
         image_id: int | None,
         error: str | None,
-        outside: Facts = Facts(),  # noqa: B008  # immutable
+        sidecar: Facts = Facts(),  # noqa: B008  # immutable
         drive: int = UNKNOWN,
+        others: Facts = Facts(),  # noqa: B008
     ) -> None:
         """Record a new or changed file: it has an image, or the error that says why not.
 
-        Its facts are what `outside` sources say, sidecars above all, and what the file itself says.
+        Its facts are what its sidecar says, then what the file itself says, then what other sources say.
         """
         self._database.begin()
-        facts = combined([outside, self._images.facts_of(image_id)])
+        facts = combined([sidecar, self._images.facts_of(image_id), others])
         about = (file.size, file.mtime_ns, file.ctime_ns, image_id, error, file.sidecar_token, drive)
         values = (root.id, file.path, *about, *facts)
         self._database.execute(

@@ -190,6 +190,10 @@ class Searchable(ABC):
         """The cosines of images with the unit row `query` (dim,), as `nearest` computes them."""
 
     @abstractmethod
+    def sample(self, count: int) -> Ids:
+        """Up to `count` images with the lowest content hashes: a random sample that an index and its copies share."""
+
+    @abstractmethod
     def nearest(self, query: Array, k: int, chosen: Selection, *, exact: bool = False) -> tuple[Ids, Array]:
         """The ids and cosines of the `k` images of a selection nearest to the unit row `query` (dim,), best first.
 

@@ -25,7 +25,7 @@ from clipsearch.index import Index
 from clipsearch.output.pictures import SIZES, OpenVideo, Picture, Pictures, open_video, with_annotations
 from clipsearch.output.records import as_json
 from clipsearch.paths import Collection
-from clipsearch.search.question import CUT, FILTERS, Question, checked_id, parse
+from clipsearch.search.question import CUT, FILTERS, STRICT, Question, checked_id, parse
 from clipsearch.threads import usable_cores
 from clipsearch.web.gallery import Gallery
 from clipsearch.web.guard import Guard
@@ -223,7 +223,7 @@ def _static_files() -> dict[str, tuple[bytes, str]]:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    page = environment.get_template("page.html").render(cut=CUT, icons=icons, filters=FILTERS)
+    page = environment.get_template("page.html").render(cut=CUT, strict=STRICT, icons=icons, filters=FILTERS)
     return files | {"page.html": (page.encode(), "text/html; charset=utf-8")}
 
 

@@ -23,8 +23,10 @@ from clipsearch.search.hit import Hit
 from clipsearch.search.label import Labelled
 from clipsearch.search.question import (
     BY_SCORE,
+    CUT,
     FILTERS,
     PHOTO,
+    STRICT,
     Filter,
     Limits,
     Question,
@@ -41,15 +43,16 @@ OneOrMore = str | list[str]
 
 MAX_PHOTOS = 50  # per call
 _INSTRUCTIONS = "Searches the user's photo files on this machine by content. Results have absolute paths."
-_SEARCH = """Find photos by text, by similarity to an indexed photo, or both; best first. With neither: the newest.
+_SEARCH = f"""Find photos by text, by similarity to an indexed photo, or both; best first. With neither: the newest.
 
-text: describes the photo; "-word" in it steers away. without: steers away from a text. like: path of an indexed photo.
-sort: orders the best count photos by score, date (-date: newest first), name, path or size; without text and like, the
-first count photos in that order are found. images: also return thumbnails. A photo matches by its look, by the text in
-it, or by its tags: keywords, people, title, caption, place and names. why says which; only restricts it to look, text
-or tags. confidence is the probability, 0 to 1, that the look shows the text. A filter takes one value or a list; any
-value may match, except that all of keyword, size, after, before and not_under must. "beach OR sea" means either, in
-keyword, name, reads and camera.
+text: describes the photo; "-word" in it steers away. without: steers away from a text. like: path of an indexed photo,
+which is left out. sort: orders the best count photos by score, date (-date: newest first), name, path or size; without
+text and like, the first count photos in that order are found. A photo matches by its look, by the text in it, or by its
+tags: keywords, people, title, caption, place and names. why says which; only restricts it to look, text or tags.
+confidence is the probability, 0 to 1, that the look shows the text. min_confidence: {CUT:g} returns only photos that
+probably show it or match by text or tags, {STRICT:g} nothing rather than a guess. images: also return thumbnails. A
+filter takes one value or a list; any value may match, except that all of keyword, person, size, after, before and
+not_under must. "beach OR sea" means either.
 """
 _READ_ONLY = ToolAnnotations(read_only_hint=True, open_world_hint=False)
 
@@ -64,15 +67,18 @@ def assistant(folder: Path) -> MCPServer:
         without: str = "",
         like: str = "",
         count: int = 10,
+        min_confidence: float = 0,
         sort: str = BY_SCORE,
         only: str = "",
         images: bool = False,
         **filters: OneOrMore,
     ) -> list[Any]:
         pairs = [(name, one) for name, value in filters.items() for one in several(value) if one]
-        limits = Limits(min(count, MAX_PHOTOS), sort=sort or BY_SCORE, only=only or None)
-        hits = await index.call(_search, Filter.parse(pairs), limits, text, without, like)
-        answer: list[Any] = [_json([records.as_object(hit) for hit in hits])]
+        limits = Limits(
+            min(count, MAX_PHOTOS), min_confidence=min_confidence or None, sort=sort or BY_SCORE, only=only or None
+        )
+        hits, advice = await index.call(_search, Filter.parse(pairs), limits, text, without, like)
+        answer: list[Any] = [_json([records.as_object(hit) for hit in hits]), *advice]
         if images:
             thumbnails = [await asyncio.to_thread(pictures.thumbnail, [hit.photo], "small") for hit in hits]
             answer += [Image(data=picture.data, format="jpeg") for picture in thumbnails]
@@ -130,12 +136,16 @@ def _json(value: Any) -> str:
     return records.as_json(value).decode()
 
 
-def _search(index: Index, filter: Filter, limits: Limits, text: str, without: str, like: str) -> list[Hit]:
+def _search(
+    index: Index, filter: Filter, limits: Limits, text: str, without: str, like: str
+) -> tuple[list[Hit], list[str]]:
+    """The hits, and why the model cannot read the texts well."""
     terms = text_terms(text) if text else []
     if like:
         terms.append(Term(index.photo_at(like).content.hex(), kind=PHOTO))
     terms += text_terms(without, negative=True) if without else []
-    return index.ask(Question(tuple(terms), filter, limits), confidence=True)
+    question = Question(tuple(terms), filter, limits)
+    return index.ask(question, confidence=True), index.advice(question.texts)
 
 
 def _label(index: Index, labels: list[str], paths: list[str]) -> list[dict[str, Any]]:

@@ -63,6 +63,7 @@ class Gallery:
             "confident": ranking.confident,
             "months": dict(sorted(Counter(hit.photo.date[:7] for hit in ranking.matches).items())),
             "command": self._command(index, question, shown),
+            "advice": index.advice(question.texts),
         }
 
     def _ranked(self, index: Index, question: Question, wanted: int) -> Ranking:

@@ -83,14 +83,19 @@ def test_formats_tell_the_same(clipsearch: Run, drawn_index: Path) -> None:
     assert ask("--format", "paths").lines == [o["path"] for o in objects]
     assert ask("-0").out == b"".join(o["path"].encode() + b"\0" for o in objects)
     table = ask("--format", "table").out.decode()
-    assert [line.split()[:2] for line in table.splitlines()] == [[str(o["rank"]), f"{o['score']:.3f}"] for o in objects]
+    header, *lines = table.splitlines()
+    assert header.split() == ["#", "score", "confidence", "photo"]
+    assert [line.split()[:3] for line in lines] == [
+        [str(o["rank"]), f"{o['score']:.3f}", f"{100 * o['confidence']:.0f}%"] for o in objects
+    ]
 
 
 def test_json_has_the_fields_of_the_reference(clipsearch: Run, drawn: Path, drawn_index: Path) -> None:
     (hit,) = json.loads(clipsearch("query", "a circle", "-k", 1, "--format", "json", index=drawn_index).out)
     reference = (Path(__file__).parents[2] / "clipsearch/cli/README.md").read_text()
-    fields = ["rank", "score", "confidence", "path", "width", "height", "size", "mtime", "taken", "camera"]
-    fields += ["latitude", "longitude", "place", "keywords", "time", "duration", "similar", "same_file"]
+    fields = ["rank", "score", "confidence", "path", "width", "height", "size", "mtime", "taken", "taken_from"]
+    fields += ["camera", "latitude", "longitude", "place", "location", "keywords", "people", "rating", "color_label"]
+    fields += ["title", "caption", "time", "duration", "similar", "same_file"]
     assert list(hit) == fields
     assert all(f"`{name}`" in reference for name in [*fields, "path_b64", "query", "lines"])
     status = Path(hit["path"]).stat()
@@ -99,7 +104,7 @@ def test_json_has_the_fields_of_the_reference(clipsearch: Run, drawn: Path, draw
 
 
 def test_an_indexed_photo_finds_itself_first(clipsearch: Run, drawn: Path, drawn_index: Path) -> None:
-    result = clipsearch("query", "--image", drawn / "07.png", "-k", 2, "--format", "tsv", index=drawn_index)
+    result = clipsearch("query", "--image", drawn / "07.png", "--with-self", "-k", 2, "-f", "tsv", index=drawn_index)
     assert result.lines[0] == f"1\t1.0000\t{drawn / '07.png'}"
 
 
@@ -110,12 +115,23 @@ def test_an_image_on_stdin_is_a_query(clipsearch: Run, drawn: Path, drawn_index:
 
 def test_terms_and_weights_combine(clipsearch: Run, drawn: Path, drawn_index: Path) -> None:
     other = SCENES[6].captions[0]
-    heavy = clipsearch("query", other, "--image", f"9:{drawn / '05.png'}", "-k", 1, index=drawn_index)
+    heavy = clipsearch("query", other, "--image", f"9:{drawn / '05.png'}", "-k", 1, "--with-self", index=drawn_index)
     assert heavy.lines == [str(drawn / "05.png")]
-    light = clipsearch("query", f"9:{other}", "--image", f"0.1:{drawn / '05.png'}", "-k", 1, index=drawn_index)
+    light = clipsearch(
+        "query", f"9:{other}", "--image", f"0.1:{drawn / '05.png'}", "-k", 1, "--with-self", index=drawn_index
+    )
     assert light.lines == clipsearch("query", other, "-k", 1, index=drawn_index).lines
     without = clipsearch(
-        "query", other, "--not", f"0.9:{other}", "--image", f"{drawn / '05.png'}", "-k", 1, index=drawn_index
+        "query",
+        other,
+        "--not",
+        f"0.9:{other}",
+        "--image",
+        f"{drawn / '05.png'}",
+        "-k",
+        1,
+        "--with-self",
+        index=drawn_index,
     )
     assert without.lines == [str(drawn / "05.png")]
 
@@ -157,7 +173,7 @@ def test_a_terminal_gets_a_table_that_fits_it(strange: tuple[Path, Path]) -> Non
     narrow = re.sub(
         r"\x1b\][^\x1b]*\x1b\\|\x1b\[[0-9;]*m", "", in_terminal("query", "a circle", index=index, columns=40)
     )
-    lines = narrow.splitlines()
+    lines = narrow.splitlines()[1:]
     assert len(lines) == len(STRANGE)
     assert all(len(line) <= 40 and "…" in line for line in lines)
 
@@ -481,6 +497,23 @@ def test_index_says_on_stderr_what_it_did(clipsearch: Run, tmp_path: Path, drawn
     assert (report["added"], report["unchanged"], report["skipped"]) == (0, 3 + len(SCENES), [])
     assert [one["reason"] for one in report["skipped_before"]] == ["not an image that can be read"]
     assert clipsearch("index", "--quiet", index=tmp_path / "index").err == ""
+
+
+def test_index_names_photos_that_are_cut_short_once(clipsearch: Run, tmp_path: Path) -> None:
+    photos = tmp_path.resolve() / "photos"
+    save_scenes(photos, 2)
+    SCENES[2].image.convert("RGB").save(photos / "cut.jpg", quality=95)
+    (photos / "cut.jpg").write_bytes((photos / "cut.jpg").read_bytes()[:-500])
+    shutil.copyfile(photos / "cut.jpg", photos / "copy.jpg")
+    done = clipsearch("index", photos, "--model", "mini", "--json", index=tmp_path / "index")
+    report = json.loads(done.out)
+    assert (report["added"], report["skipped"]) == (4, [])
+    assert report["partial"] == [{"path": str(photos / name)} for name in ("copy.jpg", "cut.jpg")]
+    assert clipsearch("index", index=tmp_path / "index").err.count("\n") == 1
+    (photos / "copy.jpg").unlink()
+    again = clipsearch("index", "--rebuild", index=tmp_path / "index")
+    line = f"indexed in part: {photos / 'cut.jpg'}: cut short or damaged"
+    assert again.err.splitlines()[1:] == [line]
 
 
 @posix

@@ -17,7 +17,7 @@ from conftest import SCENES, Run
 from PIL import ExifTags, Image
 from terminal import every_command, help_examples, posix
 
-from clipsearch.search.confidence import CUT
+from clipsearch.search.question import CUT, STRICT
 
 
 def commands() -> dict[str, str]:
@@ -74,11 +74,12 @@ def test_a_cache_that_cannot_be_written_costs_only_the_names_of_places(
 
 def test_more_like_these_less_like_those(clipsearch: Run, drawn: Path, drawn_index: Path) -> None:
     def first(*options: object) -> list[str]:
-        return clipsearch("query", *options, "-k", "1", index=drawn_index).lines
+        return clipsearch("query", *options, "-k", "1", "--with-self", index=drawn_index).lines
 
     a, b = drawn / "07.png", drawn / "08.png"
     assert first("--like", a) == first("--image", a) == [str(a)]
-    assert set(clipsearch("query", "--like", a, "--like", b, "-k", "2", index=drawn_index).lines) == {str(a), str(b)}
+    both = ("query", "--like", a, "--like", b)
+    assert set(clipsearch(*both, "-k", "2", "--with-self", index=drawn_index).lines) == {str(a), str(b)}
     assert first("--like", a, "--like", f"0.5:{b}", "--unlike", f"0.6:{b}") == [str(a)]
     ranked = clipsearch("query", SCENES[7].captions[0], "--unlike", f"3:{a}", "-k", "40", index=drawn_index).lines
     assert ranked.index(str(a)) > 30
@@ -133,7 +134,7 @@ def test_results_in_another_order(clipsearch: Run, drawn: Path, drawn_index: Pat
     rows = [row.split("\t") for row in query("a red circle", "-k", "7", "--sort", "-name", "-f", "tsv")]
     assert [(best[int(rank) - 1], path) for rank, _, path in rows] == [(path, path) for path in backwards]
     table = query("a red circle", "-k", "7", "--sort", "-name", "-f", "table")
-    assert [row.split()[-1].rpartition("/")[2] for row in table] == [Path(path).name for path in backwards]
+    assert [row.split()[-1].rpartition("/")[2] for row in table[1:]] == [Path(path).name for path in backwards]
 
     (tmp_path / "queries").write_text("a red circle\na star\n")
     batch = [json.loads(row) for row in query("--batch", tmp_path / "queries", "--sort", "-name", "-k", "7")]
@@ -241,7 +242,7 @@ def on_a_terminal_that_answers(
 
 @posix
 def test_a_preview_in_the_terminals_own_way(drawn: Path, drawn_index: Path) -> None:
-    preview = ("query", "--image", drawn / "07.png", "-k", "2", "--preview")
+    preview = ("query", "--image", drawn / "07.png", "--with-self", "-k", "2", "--preview")
     sixel = on_a_terminal_that_answers(b"\x1b[c", b"\x1b[?62;4;6c", *preview, index=drawn_index)
     assert sixel.count("\x1bP") == 2  # how a picture in Sixel begins
     assert "07.png" in sixel
@@ -262,8 +263,8 @@ def test_the_colours_of_a_preview_are_those_of_the_photo(tmp_path: Path, mini_in
     picture.save(tmp_path / "photos" / "two.png")
     index = mini_index(tmp_path / "photos")
     shown = clipsearch("query", "--type", "png", "--preview", index=index).out.decode().splitlines()
-    assert len(shown) == 1 + 12
-    assert shown[1].startswith("\x1b[38;2;10;20;30;48;2;10;20;30m▀")
+    assert len(shown) == 2 + 12
+    assert shown[2].startswith("\x1b[38;2;10;20;30;48;2;10;20;30m▀")
     assert shown[-1].endswith("\x1b[38;2;200;100;50;48;2;200;100;50m▀\x1b[0m")
 
 
@@ -290,6 +291,7 @@ def test_what_excludes_each_other_is_refused(clipsearch: Run, drawn: Path, drawn
         (("duplicates", "--similar", "-0"), "are not printed as bare paths"),
         (("duplicates", "--similar", "--format", "paths"), "are not printed as bare paths"),
         (("query", "a", "--cut", "--min-confidence", "0.1"), "use one of them"),
+        (("query", "a", "--cut", "--strict"), "use one of them"),
         (("query", "a", "--min-score", "nan"), "--min-score must be a cosine"),
         (("query", "a", "--copy-to", ""), "--copy-to needs a name"),
         (("query", "a", "--html", "-"), "--html needs a name"),
@@ -375,6 +377,7 @@ def test_short_help_is_a_line_for_each_option(clipsearch: Run, name: str) -> Non
     assert len([line for line in lines if line.startswith("\u2502 -")]) == len(options) + 1  # and --help
 
 
-def test_help_of_cut_names_its_threshold() -> None:
-    (cut,) = (option for option in every_command()["query"].params if option.name == "cut")
-    assert f"--min-confidence {CUT}" in cut.help
+@pytest.mark.parametrize(("name", "least"), [("cut", CUT), ("strict", STRICT)])
+def test_help_names_the_threshold(name: str, least: float) -> None:
+    (option,) = (option for option in every_command()["query"].params if option.name == name)
+    assert f"--min-confidence {least}" in option.help

@@ -215,6 +215,13 @@ def test_more_are_wanted_than_the_engine_gives_at_once(both: Both, monkeypatch: 
     assert answer(both.collection, EVERYTHING, terms, limits) == answer(both.folder, EVERYTHING, terms, limits)
 
 
+@pytest.mark.parametrize("count", [10, 40, 1_000_000])  # of a part of the collection, and of all of it
+def test_confidence_has_the_same_sample(both: Both, count: int) -> None:
+    ours = both.folder.sample(count)
+    assert both.collection.sample(count).tolist() == ours.tolist()
+    assert len(ours) == min(count, both.folder.images.count())
+
+
 def test_copies_are_found_once(both: Both, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of as many rows as are wanted, two may have the same image."""
     monkeypatch.setattr("clipsearch.cluster.collection._MARGIN", 0)
@@ -277,7 +284,8 @@ def test_the_same_hashes_text_and_numbers(both: Both) -> None:
     ours, theirs = folder.summary(), collection.summary()
     assert ours.read > ours.with_text > 0
     assert ours.embeddings > ours.distinct > 0
-    for field in ("embeddings", "distinct", "read", "with_text", "offline"):
+    assert ours.left_out
+    for field in ("embeddings", "distinct", "read", "with_text", "offline", "left_out"):
         assert getattr(theirs, field) == getattr(ours, field), field
 
 

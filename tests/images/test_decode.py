@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pillow_heif
 import pytest
+from formats import P3, profile_of
 from fuzz import examples
 from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
@@ -328,18 +329,7 @@ def test_an_avif_is_turned_once_by_its_box_or_by_exif(orientation: int) -> None:
     assert difference(decode(alone).image, asymmetric()) < LOSSY
 
 
-def profile_of(**primaries: tuple[float, float, float]) -> bytes:
-    """An RGB profile with sRGB's curve and other colourants (XYZ, D50)."""
-    data = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
-    for name, xyz in primaries.items():
-        entry = data.index(name.encode() + b"XYZ")
-        at = struct.unpack_from(">I", data, entry + 4)[0]
-        struct.pack_into(">3i", data, at + 8, *(round(value * 65536) for value in xyz))
-    return bytes(data)
-
-
 SRGB = profile_of()
-P3 = profile_of(r=(0.5151, 0.2412, -0.0011), g=(0.2920, 0.6922, 0.0419), b=(0.1571, 0.0666, 0.7841))
 HOW = Preprocess((64, 64), resize_mode="squash")
 
 
@@ -654,6 +644,7 @@ def test_a_file_cut_short_is_decoded_as_far_as_it_goes(
     data = saved(WHOLE, kind, exif=turned(exif), **options)
     intact, most = decode(data, short_side), decode(data[: len(data) * 7 // 10], short_side)
     assert most.metadata == intact.metadata
+    assert (intact.is_partial, most.is_partial) == (False, True)
     left = (0, 0, most.image.width, most.image.height // 2)
     if exif == 6 and kind != "GIF":
         left = (most.image.width // 2, 0, most.image.width, most.image.height)

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tifffile
 from conftest import SCENES, Run
+from formats import GREEN, dng
 from PIL import Image
 
 from clipsearch.errors import ImageUnusable
@@ -21,55 +21,7 @@ from clipsearch.images.decode import decode, thumbnail
 from clipsearch.images.kinds import looks_like_a_photo
 from clipsearch.images.raw import is_raw
 
-GREEN, RED = (2000, 8000, 2000), (9000, 2000, 1500)
-_MATRIX = (3.2406, -1.5372, -0.4986, -0.9689, 1.8758, 0.0415, 0.0557, -0.2040, 1.0570)
-
-
-def dng(
-    size: tuple[int, int] = (600, 400),
-    colour: tuple[int, int, int] = GREEN,
-    orientation: int = 1,
-    preview: Image.Image | None = None,
-    *,
-    encoded: bool = True,
-) -> bytes:
-    """A mosaic of one colour whose upper half is twice as bright, with a JPEG preview if one is given."""
-    width, height = size
-    mosaic = np.zeros((height, width), np.uint16)
-    for row, column, value in ((0, 0, colour[0]), (0, 1, colour[1]), (1, 0, colour[1]), (1, 1, colour[2])):
-        mosaic[row::2, column::2] = value
-    mosaic[: height // 2] //= 2
-    rationals = tuple(number for value in _MATRIX for number in (int(value * 10_000), 10_000))
-    tags = [
-        (50706, 1, 4, (1, 4, 0, 0), True),
-        (50708, 2, 0, "Test Camera", True),
-        (33421, 3, 2, (2, 2), True),
-        (33422, 1, 4, (0, 1, 1, 2), True),
-        (50714, 4, 1, 0, True),
-        (50717, 4, 1, 16383, True),
-        (50721, 10, 9, rationals, True),
-        (50778, 3, 1, 21, True),
-        (50728, 5, 3, (1, 1, 1, 1, 1, 1), True),
-        (274, 3, 1, orientation, True),
-        (271, 2, 0, "Maker", True),
-        (272, 2, 0, "Model X", True),
-        (306, 2, 0, "2023:05:06 07:08:09", True),
-    ]
-    out = io.BytesIO()
-    with tifffile.TiffWriter(out) as file:
-        if preview is None:
-            file.write(mosaic, photometric=32803, extratags=tags, metadata=None)
-        else:  # as cameras have it: the preview first, what the sensor saw in a directory below
-            first = {"subfiletype": 1, "subifds": 1, "extratags": tags, "metadata": None}
-            if encoded:
-                jpeg = io.BytesIO()
-                preview.save(jpeg, "JPEG", quality=95)
-                whole = {"shape": (preview.height, preview.width, 3), "dtype": "uint8", "rowsperstrip": preview.height}
-                file.write(iter([jpeg.getvalue()]), photometric="ycbcr", compression="jpeg", **whole, **first)
-            else:
-                file.write(np.asarray(preview), photometric="rgb", **first)
-            file.write(mosaic, photometric=32803, subfiletype=0, extratags=tags, metadata=None)
-    return out.getvalue()
+RED = (9000, 2000, 1500)
 
 
 def mean(image: Image.Image) -> list[int]:
@@ -77,7 +29,7 @@ def mean(image: Image.Image) -> list[int]:
 
 
 def test_it_is_developed_at_half_the_size() -> None:
-    image, metadata = decode(dng())
+    image, metadata, _ = decode(dng())
     assert image.size == (300, 200)
     assert (metadata.width, metadata.height) == (600, 400)
     assert (metadata.taken, metadata.camera) == ("2023-05-06T07:08:09", "Maker Model X")
@@ -89,7 +41,7 @@ def test_it_is_developed_at_half_the_size() -> None:
 
 
 def test_it_is_upright() -> None:
-    image, metadata = decode(dng(orientation=6))  # a quarter clockwise: what was above is to the right
+    image, metadata, _ = decode(dng(orientation=6))  # a quarter clockwise: what was above is to the right
     assert image.size == (200, 300)
     assert (metadata.width, metadata.height) == (400, 600)
     left, right = mean(image.crop((0, 0, 90, 300))), mean(image.crop((110, 0, 200, 300)))
@@ -101,7 +53,7 @@ def test_it_is_upright() -> None:
 def test_a_large_preview_is_taken_as_it_is(orientation: int, encoded: bool) -> None:
     preview = Image.new("RGB", (512, 336), "black")
     preview.paste("white", (0, 0, 512, 160))  # above
-    image, metadata = decode(dng((1024, 672), orientation=orientation, preview=preview, encoded=encoded), 200)
+    image, metadata, _ = decode(dng((1024, 672), orientation=orientation, preview=preview, encoded=encoded), 200)
     assert (metadata.width, metadata.height) == ((672, 1024) if orientation in (6, 8) else (1024, 672))
     assert image.width / image.height == pytest.approx(metadata.width / metadata.height, rel=0.02)
     sides = {1: (0.5, 0.1), 3: (0.5, 0.9), 6: (0.9, 0.5), 8: (0.1, 0.5)}
@@ -124,7 +76,7 @@ def test_it_is_no_copy_of_its_jpeg() -> None:
 
 def test_a_small_preview_is_not_enough() -> None:
     preview = Image.new("RGB", (96, 64), "blue")
-    image, _ = decode(dng(preview=preview), 200)
+    image, _, _ = decode(dng(preview=preview), 200)
     assert image.size == (300, 200)
     assert mean(image)[1] > mean(image)[2] + 40
 
@@ -216,7 +168,7 @@ def test_a_real_file_of_each_format_is_an_upright_photo(ending: str) -> None:
         data = file.read()
     assert looks_like_a_photo(data)
     assert is_raw(data)
-    image, metadata = decode(data, 224)
+    image, metadata, _ = decode(data, 224)
     assert min(image.size) >= 224
     assert (image.width > image.height) == (metadata.width > metadata.height)
     assert min(metadata.width, metadata.height) > 1500

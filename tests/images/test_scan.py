@@ -10,7 +10,7 @@ from conftest import forbid
 from clipsearch.images import scan as scan_module
 from clipsearch.images.found_file import FoundFile
 from clipsearch.images.rules import Rules
-from clipsearch.images.scan import Exclusions, Unreadable, scan
+from clipsearch.images.scan import Exclusions, Links, Unreadable, scan
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="names that Windows does not allow")
 
@@ -292,7 +292,41 @@ def test_links_never_lead_round_in_a_loop(root: Path) -> None:
     (root / "a" / "top").symlink_to(root)
     (root / "d" / "self").symlink_to(".")
     (root / "side").symlink_to(root / "d")
-    assert paths(root, follow_links=True) == [b"a/b/c.jpg", b"d/e.jpg", b"side/e.jpg"]
+    assert paths(root, follow_links=True) == [b"a/b/c.jpg", b"d/e.jpg"]
+
+
+def test_folders_that_link_to_each_other_are_walked_once(root: Path) -> None:
+    names = [f"{n:02}" for n in range(12)]
+    put(root, *(f"{name}/a.jpg" for name in names))
+    for name in names:
+        for other in names:
+            (root / name / f"to {other}").symlink_to(root / other)
+    assert paths(root, follow_links=True) == [f"{name}/a.jpg".encode() for name in names]
+    assert paths(root, b"05", follow_links=True) == [b"05/a.jpg"]
+
+
+def test_a_folder_that_several_links_lead_to_is_walked_under_the_path_that_people_expect(
+    root: Path, tmp_path: Path
+) -> None:
+    put(tmp_path, "drive/album/a.jpg", "drive/b.jpg", "other/c.jpg")
+    put(root, "z/real/d.jpg", ".hidden/e.jpg")
+    (root / "0 album").symlink_to(tmp_path / "drive" / "album")  # before the link to the folder around it
+    (root / "drive").symlink_to(tmp_path / "drive")
+    (root / "drive 2").symlink_to(tmp_path / "drive")
+    (root / "a").symlink_to("z/real")  # a real path comes before a link
+    (tmp_path / "drive" / "0 other").symlink_to(tmp_path / "other")
+    (root / "other").symlink_to(tmp_path / "other")  # one link comes before two
+    (root / "hidden").symlink_to(".hidden")  # whose own path is left out
+    expected = [b"drive/album/a.jpg", b"drive/b.jpg", b"hidden/e.jpg", b"other/c.jpg", b"z/real/d.jpg"]
+    assert paths(root, follow_links=True) == expected
+    links = Links(os.fsencode(root), Rules(follow_links=True))
+    for path, found in (
+        (b"0 album/a.jpg", b"drive/album/a.jpg"),
+        (b"drive 2/0 other/c.jpg", b"other/c.jpg"),
+        (b"a/d.jpg", b"z/real/d.jpg"),
+        (b"drive/b.jpg", None),
+    ):
+        assert links.elsewhere(path) == found
 
 
 def test_what_is_under_a_folder_is_what_a_whole_scan_finds_there(root: Path) -> None:

@@ -34,13 +34,20 @@ LONG = "PXL_20210304_050607123.PORTRAIT-01.COVER~2.jpg"  # 46 characters
         (LONG, f"{LONG}.json"),
         (f"{LONG[:-4]}and_more.jpg", f"{LONG[:-4]}and_.json"),
         ("Übung.jpg", "Übung.jpg.json"),
+        ("Ü" * 50 + ".jpg", "Ü" * 46 + ".json"),
+        ("ä" * 41 + ".jpg", "ä" * 41 + ".jpg.json"),
+        ("😀" * 24 + ".jpg", "😀" * 23 + ".json"),
+        ("IMG_1.jpg", "IMG_1.json"),
+        ("IMG_1.jpg", "IMG_1.supplemental-metadata.json"),
+        ("IMG_1-edited.jpg", "IMG_1.supplemental-metadata.json"),
+        ("IMG_1(1).jpg", "IMG_1.supplemental-metadata(1).json"),
     ],
 )
 def test_the_json_of_a_photo(photo: str, name: str) -> None:
     others = ["metadata.json", "IMG_2.jpg.json", "IMG_1.jpg(7).json", "IMG_1.png", "user-generated-memory-titles.json"]
     names = TakeoutNames(one.encode() for one in [*others, name])
-    assert names.of(photo.encode()) == name.encode()
-    assert TakeoutNames(one.encode() for one in others).of(photo.encode()) is None
+    assert names.of(photo.encode()) == (name.encode(),)
+    assert TakeoutNames(one.encode() for one in others).of(photo.encode()) == ()
 
 
 def document(**changes: Any) -> bytes:

@@ -10,6 +10,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from formats import iptc
 from fuzz import examples
 from hypothesis import given
 from hypothesis import strategies as st
@@ -322,25 +323,16 @@ def test_a_document_beyond_the_limits_is_refused(message: str) -> None:
 
 
 def test_what_iptc_says() -> None:
-    def block(*datasets: tuple[int, int, bytes]) -> bytes:
-        return b"".join(b"\x1c" + bytes(at) + len(value).to_bytes(2, "big") + value for *at, value in datasets)
-
-    def photo(iptc: bytes) -> Image.Image:
-        resource = b"8BIM\x04\x04\0\0" + len(iptc).to_bytes(4, "big") + iptc + b"\0" * (len(iptc) % 2)
-        segment = b"Photoshop 3.0\0" + resource
+    def photo(*datasets: tuple[int, bytes]) -> Image.Image:
         file = io.BytesIO()
         Image.new("RGB", (8, 8)).save(file, "JPEG")
         jpeg = file.getvalue()
-        return Image.open(
-            io.BytesIO(jpeg[:2] + b"\xff\xed" + (len(segment) + 2).to_bytes(2, "big") + segment + jpeg[2:])
-        )
+        return Image.open(io.BytesIO(jpeg[:2] + iptc(*datasets) + jpeg[2:]))
 
-    many = block(
-        (2, 5, b"title"), (2, 25, "Réunion".encode()), (2, 25, b"R\xe9union"), (2, 25, b"sea\0"), (2, 25, b" ")
-    )
-    assert iptc_facts(IptcImagePlugin.getiptcinfo(photo(many))) == Facts(keywords="Réunion\nsea", title="title")
-    place = block((2, 90, b"Nice"), (2, 101, b"France"), (2, 120, b"By  the sea"), (2, 55, b"19980714"))
-    assert iptc_facts(IptcImagePlugin.getiptcinfo(photo(place))) == Facts(
+    many = photo((5, b"title"), (25, "Réunion".encode()), (25, b"R\xe9union"), (25, b"sea\0"), (25, b" "))
+    assert iptc_facts(IptcImagePlugin.getiptcinfo(many)) == Facts(keywords="Réunion\nsea", title="title")
+    place = photo((90, b"Nice"), (101, b"France"), (120, b"By  the sea"), (55, b"19980714"))
+    assert iptc_facts(IptcImagePlugin.getiptcinfo(place)) == Facts(
         "1998-07-14T00:00:00", "iptc", location="Nice, France", caption="By the sea"
     )
     assert iptc_facts(None) == Facts()

@@ -6,6 +6,7 @@ import io
 from typing import Any
 
 import pytest
+from formats import bag, xmp
 from PIL import ExifTags, Image, PngImagePlugin
 from PIL.TiffImagePlugin import IFDRational
 
@@ -14,29 +15,6 @@ from clipsearch.images.decode import decode
 from clipsearch.images.facts import Facts
 from clipsearch.images.metadata import Metadata
 from clipsearch.images.xmp_facts import facts_of
-
-SPACES = (
-    'xmlns:dc="http://purl.org/dc/elements/1.1/" xmlns:exif="http://ns.adobe.com/exif/1.0/"'
-    ' xmlns:xmp="http://ns.adobe.com/xap/1.0/" xmlns:photoshop="http://ns.adobe.com/photoshop/1.0/"'
-    ' xmlns:lr="http://ns.adobe.com/lightroom/1.0/" xmlns:MicrosoftPhoto="http://ns.microsoft.com/photo/1.0/"'
-    ' xmlns:mwg-rs="http://www.metadataworkinggroup.com/schemas/regions/"'
-    ' xmlns:MPReg="http://ns.microsoft.com/photo/1.2/t/Region#" xmlns:MP="http://ns.microsoft.com/photo/1.2/"'
-    ' xmlns:digiKam="http://www.digikam.org/ns/1.0/" xmlns:darktable="http://darktable.sf.net/"'
-    ' xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/"'
-)
-RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
-
-
-def xmp(properties: str = "", attributes: str = "") -> bytes:
-    return (
-        f'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="{RDF}"><rdf:Description rdf:about="" {SPACES}'
-        f" {attributes}>{properties}</rdf:Description></rdf:RDF></x:xmpmeta>"
-    ).encode()
-
-
-def bag(*items: str) -> str:
-    return f"<rdf:Bag>{''.join(f'<rdf:li>{item}</rdf:li>' for item in items)}</rdf:Bag>"
-
 
 PLACE = 'exif:GPSLatitude="48,51.4980N" exif:GPSLongitude="2,17.7000E"'
 REGIONS = (
@@ -73,6 +51,13 @@ REGIONS = (
         (
             xmp(f"<MicrosoftPhoto:LastKeywordXMP>{bag('a/b')}</MicrosoftPhoto:LastKeywordXMP>"),
             Facts(keywords="a\nb\na|b"),
+        ),
+        (
+            xmp(
+                f"<dc:subject>{bag('cr2', 'darktable', 'format', 'wedding', 'darktable|exported')}</dc:subject>"
+                f"<lr:hierarchicalSubject>{bag('darktable|format|cr2', 'Events|wedding')}</lr:hierarchicalSubject>"
+            ),
+            Facts(keywords="wedding\nEvents\nEvents|wedding"),
         ),
         (xmp(REGIONS), Facts(people="Grandma")),
         (
@@ -198,7 +183,8 @@ def test_ratings_titles_and_captions_in_exif() -> None:
     assert known({0x4746: 3, 0x9C9B: title, 0x9C9C: comment}) == (3, "Summer", "By the lake")
     assert known({0x4749: 75, 0x010E: "Our  house "}) == (4, None, "Our house")
     assert known({0x4746: 0, 0x010E: "OLYMPUS DIGITAL CAMERA         "}) == (None, None, None)
-    assert known({0x4746: 77, 0x010E: "SONY DSC"}) == (None, None, None)
+    for nothing in ("SONY DSC", "SAMSUNG CAMERA PICTURES", "Exif_JPEG_PICTURE", "DCIM\\100MEDIA\\DJI_0001.JPG"):
+        assert known({0x4746: 77, 0x010E: nothing}) == (None, None, None)
 
 
 def test_what_png_says() -> None:

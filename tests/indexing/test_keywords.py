@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from conftest import SCENES, Run
+from formats import iptc
 from PIL import Image
 
 from clipsearch.errors import BadArgument, BadRequest
@@ -21,14 +22,6 @@ from clipsearch.images.xmp import with_keywords
 from clipsearch.indexing.update import Options, update_index
 from clipsearch.store.catalogue import Store
 from clipsearch.store.filters import Filter
-
-
-def iptc(*words: str) -> bytes:
-    """A JPEG's segment with keywords as photo agencies write them."""
-    records = b"".join(b"\x1c\x02\x19" + len(word.encode()).to_bytes(2, "big") + word.encode() for word in words)
-    resource = b"8BIM\x04\x04\0\0" + len(records).to_bytes(4, "big") + records + b"\0" * (len(records) % 2)
-    segment = b"Photoshop 3.0\0" + resource
-    return b"\xff\xed" + (len(segment) + 2).to_bytes(2, "big") + segment
 
 
 def jpeg(image: Image.Image, xmp: bytes = b"", agency: bytes = b"") -> bytes:
@@ -43,7 +36,7 @@ def photos(tmp_path: Path) -> Path:
     folder.mkdir()
     inside = with_keywords(None, ["Familie|Großmutter", "beach"])
     (folder / "inside.jpg").write_bytes(jpeg(SCENES[0].image, inside))
-    (folder / "agency.jpg").write_bytes(jpeg(SCENES[1].image, agency=iptc("Straße", "Beach")))
+    (folder / "agency.jpg").write_bytes(jpeg(SCENES[1].image, agency=iptc((25, "Straße".encode()), (25, b"Beach"))))
     SCENES[2].image.save(folder / "beside.png")
     (folder / "beside.png.xmp").write_bytes(with_keywords(None, ["dog"]))
     SCENES[3].image.save(folder / "short.png")
@@ -196,7 +189,7 @@ def test_hostile_files_beside_photos_have_no_keywords(photos: Path, tmp_path: Pa
 
 
 def test_damaged_blocks_in_photos_are_none() -> None:
-    broken = iptc("a")[:-3] + b"\xff\xff\xff"
+    broken = iptc((25, b"a"))[:-3] + b"\xff\xff\xff"
     for data in (jpeg(SCENES[0].image, b"<x:xmpmeta"), jpeg(SCENES[0].image, agency=broken)):
         assert decode(data).metadata.keywords in (None, "a")
 

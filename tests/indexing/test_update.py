@@ -205,6 +205,37 @@ def test_a_photo_may_move_between_roots(index: Path, photos: Path, tmp_path: Pat
     assert_as_new(index, photos, other, scratch=tmp_path / "scratch")
 
 
+def test_photos_move_to_the_path_under_which_a_linked_folder_is_walked(
+    index: Path, photos: Path, tmp_path: Path, stub: type[StubEncoder]
+) -> None:
+    linked, rules = tmp_path / "linked", replace(MINI, follow_links=True)
+    draw(linked / "g.png", 6)
+    (photos / "z link").symlink_to(linked)
+    assert update_index(index, [photos], rules).added == 7
+    shutil.move(linked, photos / "real")
+    (photos / "z link").unlink()
+    (photos / "z link").symlink_to("real")
+    (photos / "sub" / "link").symlink_to("../real")
+    assert counts(update_index(index, [photos / "sub"])) == {"unchanged": 2}
+    assert "z link/g.png" in names(index, photos)
+    assert counts(update_index(index)) == {"unchanged": 6, "moved": 1}
+    assert names(index, photos)[-2:] == ["sub/e.png", "sub/f.png"]
+    assert "real/g.png" in names(index, photos)
+    assert counts(update_index(index)) == {"unchanged": 7}
+
+
+def test_photos_that_were_indexed_under_several_paths_of_a_folder_keep_one(
+    index: Path, photos: Path, stub: type[StubEncoder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (photos / "a link").symlink_to("sub")
+    with monkeypatch.context() as patch:
+        patch.setattr("clipsearch.images.scan.Links.walks", lambda *_, **__: True)
+        assert update_index(index, [photos], replace(MINI, follow_links=True)).added == 8
+    (photos / "sub" / "e.png").unlink()
+    assert counts(update_index(index)) == {"unchanged": 5, "moved": 1, "removed": 2}
+    assert names(index, photos)[-1] == "sub/f.png"
+
+
 def test_a_name_that_is_not_utf8_is_indexed(index: Path, photos: Path, stub: type[StubEncoder]) -> None:
     raw = os.fsencode(photos) + b"/caf\xe9\xff.png"
     os.rename(photos / "a.png", raw)

@@ -27,11 +27,13 @@ from clipsearch.images import read, video
 from clipsearch.images.found_file import FoundFile
 from clipsearch.images.kinds import is_video_name
 from clipsearch.images.metadata import Metadata
-from clipsearch.images.preprocess import Preprocess
+from clipsearch.images.preprocess import Preprocess, preprocess
 from clipsearch.images.rules import Rules
 from clipsearch.images.sandbox import Decoders, VideoFrame
 from clipsearch.indexing.update import Options, update_index
 from clipsearch.indexing.why import State, why_of
+from clipsearch.models.encoders import numpy_encoder
+from clipsearch.models.model import mini
 from clipsearch.search.find import Searcher
 from clipsearch.search.hit import Hit
 from clipsearch.search.question import Limits, Term
@@ -93,6 +95,7 @@ CONTAINERS = [
     *(("Video000.3gp", "3gp", "mpeg4"), ("film.3g2", "3g2", "mpeg4"), ("VID.insv", "mp4", "libx264")),
     *(("film.wmv", "asf", "wmv2"), ("clip.flv", "flv", "flv"), ("film.mxf", "mxf", "mpeg2video")),
     *(("raw.m2v", "mpeg2video", "mpeg2video"), ("film.ogv", "ogg", "libvpx")),
+    *(("ivf.webm", "ivf", "libvpx"), ("raw.m4v", "m4v", "mpeg4")),
     *(("asf.avi", "asf", "wmv2"), ("ts.mpg", "mpegts", "mpeg2video"), ("mp4.mod", "mp4", "libx264")),
 ]
 
@@ -148,7 +151,11 @@ def test_the_command_says_the_time_and_paths_say_the_file(clipsearch: Run, film_
     several = clipsearch("query", SCENES[0].captions[0], "--frames", "--type", "video", "-f", "jsonl", index=film_index)
     assert len(several.lines) == 5
     table = clipsearch("query", "--image", films / "photo.png", "-f", "table", index=film_index)
-    assert "film.mp4  0:06" in table.out.decode()
+    assert "film.mp4  [0:12]  at 0:06" in table.out.decode()
+    newest = clipsearch("query", "--type", "video", "-f", "table", index=film_index).out.decode()
+    assert "film.mp4  [0:12]" in newest
+    assert "at 0:06" not in newest
+    assert "other.webm  [0:02]\n" in newest
 
 
 def test_the_sheet_shows_the_frame_and_leads_to_its_time(
@@ -160,6 +167,8 @@ def test_the_sheet_shows_the_frame_and_leads_to_its_time(
     text = page.read_text()
     assert "film.mp4#t=6" in text
     assert "at 0:06" in text
+    assert text.count('<span class="video">') == 2
+    assert '<span class="video">0:12</span>' in text
     assert text.count("data:image/jpeg;base64") == 3
 
 
@@ -174,6 +183,8 @@ def test_where_labels_and_duplicates_work_on_films(clipsearch: Run, film_index: 
     assert all(json.loads(line)["where"]["box"]["right"] <= videos.SIZE[0] for line in done.lines)
     assert len(clipsearch("label", "a film", "a cat", "--type", "video", index=film_index).lines) == 2
     assert clipsearch("duplicates", index=film_index).status == 1
+    similar = clipsearch("duplicates", "--similar", "--similarity", "0", "-f", "table", index=film_index, COLUMNS="300")
+    assert "other.webm  [0:02]" in similar.out.decode()
     assert clipsearch("duplicates", "--similar", index=film_index).status in (0, 1)
 
 
@@ -383,21 +394,39 @@ def test_damaged_packets_are_skipped(tmp_path: Path) -> None:
     assert times(path) == pytest.approx([0, 4, 8])
 
 
-@pytest.mark.parametrize(("transfer", "name"), [(16, "smpte2084"), (18, "arib-std-b67")])
-def test_hdr_is_tone_mapped(tmp_path: Path, transfer: int, name: str) -> None:
-    path = tmp_path / "a.mp4"
-    parameters = f"colorprim=bt2020:transfer={name}:colormatrix=bt2020nc"
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=8, options={"crf": "10", "x264-params": parameters})
-        stream.width, stream.height, stream.pix_fmt = *videos.SIZE, "yuv420p10le"
-        levels = (0.58, 0.75)[transfer == 18]  # what diffuse white is coded as, 203 nits
-        frame = av.VideoFrame(*videos.SIZE, "yuv420p10le")
-        for plane, value in zip(frame.planes, (64 + 876 * levels, 512, 512), strict=True):
-            plane.update(np.full(plane.buffer_size // 2, round(value), "<u2").tobytes())
-        frame.pts = 0
-        container.mux(stream.encode(frame))
-        container.mux(stream.encode())
-    assert seen(path).min() >= 240  # untouched it would be 148 or 191
+COLOURS = {
+    "HLG": ("yuv420p10le", {"matrix": 9, "primaries": 9, "transfer": videos.HLG}),
+    "PQ": ("yuv420p10le", {"matrix": 9, "primaries": 9, "transfer": videos.PQ}),
+    "HLG, 4:2:2, full range": ("yuv422p10le", {"matrix": 9, "primaries": 9, "transfer": videos.HLG, "full": True}),
+    "PQ, 4:4:4, P3": ("yuv444p10le", {"matrix": 9, "primaries": 12, "transfer": videos.PQ}),
+    "BT.2020 without HDR": ("yuv420p10le", {"matrix": 9, "primaries": 9, "transfer": 14}),
+    "P3 without HDR": ("yuv420p", {"matrix": 1, "primaries": 12}),
+    "BT.709": ("yuv422p", {"matrix": 1}),
+    "BT.709, full range": ("yuv420p", {"matrix": 1, "full": True}),
+    "BT.709, 10 bits": ("yuv444p10le", {"matrix": 1}),
+    "BT.601": ("yuv420p", {"matrix": 5, "primaries": 6, "transfer": 6}),
+    "BT.601, full range, 10 bits": ("yuv422p10le", {"matrix": 5, "primaries": 6, "transfer": 6, "full": True}),
+    "unsaid": ("yuv420p", {"matrix": 5, "tagged": False}),
+}
+
+
+@pytest.mark.parametrize(("pix_fmt", "colours"), COLOURS.values(), ids=COLOURS)
+def test_colours_are_those_of_srgb(tmp_path: Path, pix_fmt: str, colours: dict[str, object]) -> None:
+    picture = SHOWN[0].convert("RGB").resize(videos.SIZE)
+    path = videos.lossless(tmp_path / "a.mkv", picture, pix_fmt, **colours)
+    # Tone mapping darkens what is nearly white, to leave room for highlights.
+    most = 8 if colours.get("transfer") in (videos.PQ, videos.HLG) else 3
+    assert np.abs(seen(path) - np.asarray(picture)).mean() < most
+    frame, encoder = video.frame_at(str(path), 0, 320), numpy_encoder(mini(), texts=False, images=True)
+    assert encoder is not None
+    rows = encoder.encode_images(np.stack([preprocess(one, mini().preprocess) for one in (picture, frame)]))
+    assert rows[0] @ rows[1] >= 0.98
+
+
+def test_hd_that_says_nothing_has_the_matrix_of_hd(tmp_path: Path) -> None:
+    picture = SHOWN[0].convert("RGB").resize((1280, 720))
+    path = videos.lossless(tmp_path / "a.mkv", picture, "yuv420p", matrix=1, tagged=False)
+    assert np.abs(np.asarray(video.frame_at(str(path), 0, 1280), int) - np.asarray(picture)).mean() < 3
 
 
 @pytest.mark.parametrize(
@@ -488,9 +517,48 @@ def test_hostile_files_cost_themselves(films: Path, tmp_path: Path, listening: L
     assert reasons["cut.mp4"] == reasons["noise.mp4"] == "not a video that can be read"
     assert {reasons[name] for name in ("list.mkv", "files.mkv", "concat.avi")} == {"not a video that can be read"}
     assert listening.asked == []
-    assert reasons["sound.mp4"] == "contains no video frames"
+    assert reasons["sound.mp4"] == "has sound but no picture"
     assert reasons["empty.avi"] == "empty file"
     assert {"half.mkv", "fine.png"}.isdisjoint(reasons)
+
+
+def test_a_cover_is_no_film(tmp_path: Path) -> None:
+    """An audio file with a picture of its cover, under the name of a video."""
+    cover = SHOWN[0].convert("RGB").resize(videos.SIZE)
+    with av.open(str(tmp_path / "song.m4v"), "w", format="mp4") as container:
+        streams = container.add_stream("mjpeg", 1), container.add_stream("aac", 44100)
+        streams[0].width, streams[0].height, streams[0].pix_fmt = *videos.SIZE, "yuvj420p"
+        streams[0].disposition = av.stream.Disposition.attached_pic
+        frames = (
+            av.VideoFrame.from_ndarray(np.asarray(cover), "rgb24"),
+            av.AudioFrame.from_ndarray(np.zeros((1, 1024), "f4"), "fltp", "mono"),
+        )
+        frames[0].pts, frames[1].sample_rate = 0, 44100
+        for stream, frame in zip(streams, frames, strict=True):
+            container.mux(stream.encode(frame))
+            container.mux(stream.encode())
+    with pytest.raises(ImageUnusable, match="has sound but no picture"):
+        video.distinct_frames(str(tmp_path / "song.m4v"), HOW)
+
+
+@pytest.mark.parametrize(("name", "options"), [("a.mov", {"movflags": "faststart"}), ("a.mkv", {})])
+def test_a_film_with_a_hole_or_without_its_end_is_known_as_such(
+    tmp_path: Path, name: str, options: dict[str, str]
+) -> None:
+    path = videos.clip(tmp_path / name, [(SHOWN[n], 3) for n in range(4)], rate=25, options=options)
+    whole = path.read_bytes()
+    middle = len(whole) // 2
+    damaged = {
+        "whole": whole,
+        "hole": whole[:middle] + bytes(2000) + whole[middle + 2000 :],
+        "cut": whole[: len(whole) * 6 // 10 - 100],
+    }
+    found = {}
+    for what, data in damaged.items():
+        path.write_bytes(data)
+        found[what] = video.distinct_frames(str(path), HOW)
+    assert {what: film.is_partial for what, film in found.items()} == {"whole": False, "hole": True, "cut": True}
+    assert len(found["whole"].times) > len(found["cut"].times) > 0
 
 
 @pytest.mark.usefixtures("decoding_processes")

@@ -62,6 +62,16 @@ def test_each_state(folder: Path, tmp_path: Path, mini_index) -> None:
     }.items():
         assert state(index, folder / name) == expected, name
     assert state(index, folder / "link/06.png")[0] is State.INDEXED  # by the folder that the link leads to
+    elsewhere = tmp_path.resolve() / "elsewhere"
+    save_scenes(elsewhere, 1)
+    for name in ("one", "two"):
+        (folder / name).symlink_to(elsewhere)
+    index = mini_index(folder, exclude=("scans/", "hidden"), raw=False, video=False, follow_links=True)
+    assert state(index, folder / "one/00.png") == (State.INDEXED, "")
+    assert state(index, folder / "two/00.png") == (
+        State.EXCLUDED,
+        f"its folder is scanned under another path, as {folder}/one/00.png",
+    )
     outside = tmp_path / "outside.png"
     assert state(index, outside)[0] is State.MISSING
     outside.write_bytes(b"x")

@@ -12,7 +12,7 @@ import pytest
 
 from clipsearch.errors import BadRequest, ClipsearchError
 from clipsearch.images.metadata import Metadata
-from clipsearch.output.collect import collect
+from clipsearch.output.collect import collect, label_folders
 from clipsearch.search.hit import Hit
 from clipsearch.store.catalogue import Photo
 
@@ -323,3 +323,47 @@ def test_the_photos_themselves_are_never_changed(tmp_path: Path, photos: list[Pa
             collect(hits_of(*photos), tmp_path / f"to{link}{numbered}", link=link, numbered=numbered)
     after = [(path.stat().st_mtime_ns, path.stat().st_ino, path.stat().st_nlink, path.read_text()) for path in photos]
     assert after == before
+
+
+# ------------------------------------------------------------------------------------------ a folder per label
+
+
+def test_folders_of_labels_are_safe_names() -> None:
+    labels = [
+        "a dog",
+        "animal|dog",
+        "animal | cat",
+        "../../etc",
+        "..",
+        "a/b",
+        "a\\b",
+        ".hidden",
+        "x\0y",
+        "CON",
+        "nul.txt",
+    ]
+    labels += ["COM1", "what?", "end. ", "|", "\u202egpj", "a" * 300, "é" * 300]
+    folders = label_folders(labels)
+    assert list(folders) == labels
+    assert [path.as_posix() for path in folders.values()][:16] == [
+        *("a dog", "animal/dog", "animal/cat", "_.._etc", "_", "a_b", "a_b-2", "hidden", "x_y", "CON_", "nul_.txt"),
+        *("COM1_", "what_", "end", "_-2", "_gpj"),
+    ]
+    assert all(len(os.fsencode(part)) <= 210 for path in folders.values() for part in path.parts)
+
+
+def test_no_two_labels_share_a_folder() -> None:
+    labels = [
+        "Dog",
+        "dog",
+        "DOG",
+        "dog-2",
+        "stra\u00dfe",
+        "STRASSE",
+        "caf\u00e9",
+        "cafe\u0301",
+        "Animal|dog",
+        "animal|DOG",
+    ]
+    folders = [path.as_posix().casefold() for path in label_folders(labels).values()]
+    assert len(set(folders)) == len(labels)

@@ -108,10 +108,10 @@ def test_no_line_of_a_table_is_wider_than_the_terminal(places_table: Path) -> No
         + b"".join(terminal.duplicates(groups, 60, colour=False)).decode()
     )
     assert all(cell_len(line) <= 60 for line in shown.splitlines())
-    assert shown.splitlines()[0].endswith("photo.jpg  +2")  # one similar, one other name
+    assert shown.splitlines()[1].endswith("photo.jpg  +2")  # one similar, one other name
     wide = terminal.hits(hits, 100, colour=False).decode().splitlines()
     assert all(cell_len(line) <= 100 for line in wide)
-    assert wide[0].endswith("photo.jpg  +2  Mios, France")
+    assert wide[1].endswith("photo.jpg  +2  Mios, France")
 
 
 # ------------------------------------------------------------------------------------------ sentences

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pillow_heif
 import pillow_jxl  # noqa: F401  # makes Pillow save JPEG XL
 import pytest
 from conftest import SCENES
+from formats import psd
 from PIL import ExifTags, Image
 
 import clipsearch
@@ -36,12 +36,6 @@ def on_transparency() -> Image.Image:
     layer = PICTURE.convert("RGBA")
     layer.putalpha(Image.fromarray((far * 255).astype(np.uint8)))
     return layer
-
-
-def psd(image: Image.Image) -> bytes:
-    """A Photoshop file with the composite alone, as it stands in those with layers."""
-    header = b"8BPS" + struct.pack(">H6xHIIHH", 1, 3, image.height, image.width, 8, 3)
-    return header + bytes(12) + bytes(2) + b"".join(band.tobytes() for band in image.convert("RGB").split())
 
 
 def save_all(folder: Path) -> None:
@@ -89,7 +83,7 @@ def indexed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Repor
 
 def scores(indexed: tuple[Path, Path, Report], reference: str) -> dict[str, float]:
     folder, index, _ = indexed
-    hits = clipsearch.open_index(index).query(images=[folder / reference], k=1000)
+    hits = clipsearch.open_index(index).query(images=[folder / reference], k=1000, with_self=True)
     return {Path(hit.path).name: hit.score for hit in hits}
 
 

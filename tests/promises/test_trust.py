@@ -302,7 +302,7 @@ from clipsearch import open_index
 index, known, seconds = open_index(sys.argv[1]), sys.argv[2], float(sys.argv[3])
 asked, until = 0, time.monotonic() + seconds
 while time.monotonic() < until:
-    hits = index.query(images=[known], k=5)
+    hits = index.query(images=[known], k=5, with_self=True)
     assert str(hits[0].path) == known and hits[0].score > 0.999, hits[0]
     assert [hit.rank for hit in hits] == [1, 2, 3, 4, 5] and len({hit.path for hit in hits}) == 5, hits
     asked += 1

@@ -186,7 +186,9 @@ def test_a_file_that_shows_something_else_by_now_is_no_copy(
     found = clipsearch("duplicates", index=index)
     assert "01-copy.png" not in found.out.decode()
     assert found.err == f"not shown, changed since indexed: {changed}. Run: clipsearch index\n"
-    folded = clipsearch("query", "--image", folder / "01-copy.png", "--unique", "-k", 30, "-f", "jsonl", index=index)
+    folded = clipsearch(
+        "query", "--image", folder / "01-copy.png", "--unique", "--with-self", "-k", 30, "-f", "jsonl", index=index
+    )
     hits = {Path(hit["path"]).name: hit for hit in map(json.loads, folded.lines)}
     assert hits["01.png"]["similar"] == [] == hits["01-copy.png"]["similar"]
     assert clipsearch("index", index=index).status == 0
@@ -341,7 +343,7 @@ def test_a_video_copied_with_holes_is_neither_copy_nor_best(tmp_path: Path, mini
 
 @pytest.fixture
 def linked(tmp_path: Path, mini_index: Callable[..., Path]) -> tuple[Path, Path]:
-    """One photo under four names: its own, a link, a hard link, and through a linked folder; and others."""
+    """One photo under three names: its own, a link and a hard link; and others. Another folder links to its own."""
     folder = tmp_path.resolve() / "dl"
     (folder / "real").mkdir(parents=True)
     SCENES[0].image.save(folder / "real/z.png")
@@ -359,19 +361,19 @@ def test_a_script_that_deletes_copies_never_deletes_the_last_name_of_a_photo(
 ) -> None:
     folder, index = linked
     alone = clipsearch("duplicates", "--format", "jsonl", index=index)
-    assert (alone.status, alone.out) == (1, b"")  # four names of one file are no copies
+    assert (alone.status, alone.out) == (1, b"")  # three names of one file are no copies
     shutil.copy(folder / "real/z.png", folder / "copy.png")
     assert clipsearch("index", index=index).status == 0
     [group] = [json.loads(line) for line in clipsearch("duplicates", "-f", "jsonl", index=index).lines]
     kept, doomed = group["photos"]
-    names = {str(folder / name) for name in ("m.png", "a.png", "real/z.png", "b/z.png")}
+    names = {str(folder / name) for name in ("m.png", "a.png", "real/z.png")}
     by_path = {photo["path"]: {one["path"] for one in photo["same_file"]} for photo in (kept, doomed)}
     assert by_path.pop(str(folder / "copy.png")) == set()
     [(own, others)] = by_path.items()
     assert own in (str(folder / "m.png"), str(folder / "real/z.png"))  # no link
     assert {own} | others == names
     table = clipsearch("duplicates", "-f", "table", index=index, COLUMNS="300").out.decode()
-    assert table.count("same file") == 3
+    assert table.count("same file") == 2
     content = (folder / "real/z.png").read_bytes()
     listed = [line for line in clipsearch("duplicates", index=index).lines if line]
     assert len(listed) == 2
@@ -382,11 +384,13 @@ def test_a_script_that_deletes_copies_never_deletes_the_last_name_of_a_photo(
 @pytest.mark.skipif(os.name == "nt", reason="links need a right there")
 def test_unique_counts_a_file_once(clipsearch: Run, linked: tuple[Path, Path]) -> None:
     folder, index = linked
-    found = clipsearch("query", "--image", folder / "1.png", "--unique", "-k", "9", "-f", "json", index=index)
+    found = clipsearch(
+        "query", "--image", folder / "1.png", "--unique", "--with-self", "-k", "9", "-f", "json", index=index
+    )
     hits = {hit["path"]: hit for hit in json.loads(found.out)}
     assert len(hits) == 4
     [own] = [path for path in hits if path in (str(folder / "m.png"), str(folder / "real/z.png"))]
-    assert len(hits[own]["same_file"]) == 3
+    assert len(hits[own]["same_file"]) == 2
     assert hits[own]["similar"] == []
 
 
@@ -466,7 +470,7 @@ def test_unique_shows_the_best_file_in_the_place_of_the_first(
     clipsearch: Run, versions: tuple[Path, Path], tmp_path: Path
 ) -> None:
     folder, index = versions
-    asked = ("query", "--image", folder / "small/0.jpg", "--unique", "-k", 3)
+    asked = ("query", "--image", folder / "small/0.jpg", "--unique", "--with-self", "-k", 3)
     hits = json.loads(clipsearch(*asked, "-f", "json", index=index).out)
     assert hits[0]["path"] == str(folder / "large/0.png")
     assert {one["path"] for one in hits[0]["similar"]} == {str(folder / "small/0.jpg"), str(folder / "#recycle/0.png")}
@@ -488,7 +492,7 @@ def test_the_best_need_not_be_among_the_hits(versions: tuple[Path, Path], monkey
 
 def test_unique_never_leaves_the_filter(clipsearch: Run, versions: tuple[Path, Path]) -> None:
     folder, index = versions
-    asked = ("query", "--image", folder / "large/0.png", "--unique", "-f", "json")
+    asked = ("query", "--image", folder / "large/0.png", "--unique", "--with-self", "-f", "json")
     for option, expected in ((("--type", "jpg"), "small/0.jpg"), (("--under", folder / "#recycle"), "#recycle/0.png")):
         (hit,) = json.loads(clipsearch(*asked, *option, index=index).out)
         assert (hit["path"], hit["similar"]) == (str(folder / expected), [])
@@ -505,12 +509,12 @@ def test_similarity_folds_what_only_looks_alike(
         save(folder / f"{n}.png", SCENES[n].image)
     save(folder / "0-crop.png", SCENES[0].image.crop((3, 3, 157, 157)))
     index = mini_index(folder)
-    asked = ("query", "--image", folder / "0.png", "-k", 9, "--unique", "-f", "json")
+    asked = ("query", "--image", folder / "0.png", "-k", 9, "--unique", "--with-self", "-f", "json")
     assert len(json.loads(clipsearch(*asked, index=index).out)) == 5
     hits = json.loads(clipsearch(*asked, "--similarity", "0.9", index=index).out)
     assert str(folder / "0-crop.png") in {one["path"] for one in hits[0]["similar"]}
     table = clipsearch(*asked[:-2], "--similarity", "0.9", "-f", "table", index=index)
-    assert table.lines[0].endswith("  +1")
+    assert table.lines[1].endswith("  +1")
     alone = clipsearch("query", "a circle", "--similarity", "0.9", index=index)
     assert (alone.status, alone.out) == (2, b"")
 

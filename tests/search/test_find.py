@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import SCENES
+from conftest import SCENES, Run, save_scenes
 
 from clipsearch.errors import BadArgument, BadRequest, IndexEmpty, NotIndexed
 from clipsearch.images.found_file import FoundFile
@@ -212,7 +212,7 @@ def test_an_indexed_image_finds_itself_without_a_model(
 ) -> None:
     path = drawn / f"{number:02d}.png"
     with Store.open(drawn_index) as opened:
-        best, second = Searcher(opened).query([image_term(path)], Limits(2))
+        best, second = Searcher(opened).query([image_term(path)], Limits(2, with_self=True))
     assert best.path == path
     assert best.score > 0.999
     assert second.score <= best.score
@@ -584,3 +584,30 @@ def test_the_frames_of_a_video_are_in_order_of_time() -> None:
 def test_an_order_that_is_none_is_refused(sort: object) -> None:
     with pytest.raises(BadArgument, match="sort must be score, date, name, path or size, or reversed like -date, not "):
         Limits(sort=sort).check(())
+
+
+def test_a_photo_is_not_found_by_itself(clipsearch: Run, tmp_path: Path, mini_index: Callable[..., Path]) -> None:
+    folder = tmp_path.resolve() / "photos"
+    save_scenes(folder, 4)
+    (folder / "copy.png").write_bytes((folder / "00.png").read_bytes())
+    SCENES[0].image.resize((150, 150)).save(folder / "small.jpg")
+    index = mini_index(folder)
+
+    def found(*query: object, stdin: bytes = b"") -> set[str]:
+        lines = clipsearch("query", *query, "-k", 9, index=index, stdin=stdin).lines
+        return {Path(line).name for line in lines}
+
+    others = {"01.png", "02.png", "03.png", "small.jpg"}
+    everything = {*others, "00.png", "copy.png"}
+    assert found("--image", folder / "00.png") == found(os.path.relpath(folder / "00.png")) == others
+    assert found("--image", folder / "copy.png", "--unique") == others - {"small.jpg"}
+    assert found("--image", folder / "00.png", "--with-self") == everything
+    assert found("a circle", "--unlike", folder / "00.png") == everything
+    elsewhere = tmp_path / "download.png"  # is it in the index?
+    elsewhere.write_bytes((folder / "00.png").read_bytes())
+    assert found("--image", elsewhere) == found("--image", "-", stdin=elsewhere.read_bytes()) == everything
+    (best,) = clipsearch("query", "--image", folder / "00.png", "-k", 1, index=index).lines
+    assert Path(best).name == "small.jpg"
+    implied = clipsearch("query", folder / "00.png", "-k", 1, index=index)
+    assert implied.lines == [best]
+    assert "was read as --image" in implied.err

@@ -101,7 +101,9 @@ def test_a_photo_gets_the_label_that_it_shows(clipsearch: Run, drawn: Path, draw
     found = clipsearch(*arguments, index=drawn_index)
     assert found.status == 0
     rows = [line.split("\t") for line in found.lines]
-    assert [row[2] for row in rows] == [str(drawn / name) for name in sorted(shapes())]
+    assert sorted(row[2] for row in rows) == [str(drawn / name) for name in sorted(shapes())]
+    place = list(shapes().values())
+    assert rows == sorted(rows, key=lambda row: (place.index(row[0]), -float(row[1])))
     right = [shapes()[Path(path).name] == label for label, _, path in rows]
     assert sum(right) >= 36
     assert all(0 < float(probability) <= 1 for _, probability, _ in rows)
@@ -121,7 +123,7 @@ def test_all_labels_of_given_files(clipsearch: Run, drawn: Path, drawn_index: Pa
         *("label", *LABELS, "--all", "--image", new, "--image", drawn / "07.png", "-f", "jsonl"), index=drawn_index
     )
     objects = [json.loads(line) for line in result.lines]
-    assert [one["path"] for one in objects] == [str(new), str(drawn / "07.png")]
+    assert {one["path"] for one in objects} == {str(new), str(drawn / "07.png")}
     here = clipsearch("label", *LABELS, "--image", os.path.relpath(new), index=drawn_index)
     assert here.lines[0].split("\t")[2] == str(new)
     for one in objects:
@@ -196,7 +198,7 @@ def test_a_file_that_is_gone_is_not_labelled(clipsearch: Run, mini_index, tmp_pa
     index = mini_index(tmp_path / "photos")
     paths[1].unlink()
     found = clipsearch("label", *LABELS, index=index)
-    assert [line.split("\t")[2] for line in found.lines] == [str(paths[0]), str(paths[2])]
+    assert sorted(line.split("\t")[2] for line in found.lines) == [str(paths[0]), str(paths[2])]
 
 
 def test_wide_letters_do_not_move_the_columns(clipsearch: Run, drawn: Path, drawn_index: Path) -> None:
@@ -209,3 +211,76 @@ def test_labels_need_no_torch(drawn_index: Path) -> None:
     status, modules = cold("label", "cat", "dog", "--template", "simple", index=drawn_index)
     assert status == 0
     assert not {"torch", "open_clip"} & modules
+
+
+def test_photos_that_no_label_fits(clipsearch: Run, drawn: Path, drawn_index: Path) -> None:
+    objects = [
+        json.loads(line)
+        for line in clipsearch(
+            *("label", "a circle", "an accordion", "--other", "--all", "-f", "jsonl"), index=drawn_index
+        ).lines
+    ]
+    assert len(objects) == len(SCENES)
+    for one in objects:
+        rest = one["labels"]["other"]
+        assert sum(one["labels"].values()) == pytest.approx(1, abs=1e-4)
+        assert (one["label"] == "other") == (rest > 0.5)  # not because the labels share the rest
+    other = sum(one["label"] == "other" for one in objects)
+    assert other > 0
+    counted = clipsearch("label", "a circle", "an accordion", "--other=none of them", "--counts", index=drawn_index)
+    assert f"{other}\tnone of them" in counted.lines
+    single = clipsearch("label", "a circle", "--other", "-f", "jsonl", index=drawn_index)
+    alone = {one["path"]: one["probability"] for one in map(json.loads, single.lines) if one["label"] == "a circle"}
+    plain = clipsearch("label", "a circle", "--min-probability", 0.5, "-f", "jsonl", index=drawn_index)
+    assert {one["path"]: one["probability"] for one in map(json.loads, plain.lines)} == alone
+    same = clipsearch("label", "cat", "dog", "--other=dog", index=drawn_index)
+    assert (same.status, same.err) == (2, "clipsearch: 'dog' is one of the labels; give the other photos another one\n")
+
+
+def test_the_least_probability_holds_for_every_output(clipsearch: Run, drawn_index: Path) -> None:
+    rows = [line.split("\t") for line in clipsearch("label", *LABELS, index=drawn_index).lines]
+    least = ("--min-probability", 0.6)
+    likely = [row for row in rows if float(row[1]) >= 0.6]
+    assert 0 < len(likely) < len(rows)
+    assert [line.split("\t") for line in clipsearch("label", *LABELS, *least, index=drawn_index).lines] == likely
+    counted = clipsearch("label", *LABELS, *least, "--counts", index=drawn_index).lines
+    assert sum(int(line.split("\t")[0]) for line in counted) == len(likely)
+    every = clipsearch("label", *LABELS, *least, "--all", "-f", "json", index=drawn_index)
+    assert all(min(one["labels"].values()) >= 0.6 for one in json.loads(every.out))
+    assert clipsearch("label", *LABELS, "--min-probability", 1, index=drawn_index).status == 1
+
+
+def test_a_file_of_labels_may_have_comments(clipsearch: Run, drawn_index: Path, tmp_path: Path) -> None:
+    (tmp_path / "labels").write_text("# shapes\n\na circle\n  # and\na star\n\n")
+    given = clipsearch("label", "--labels-from", tmp_path / "labels", index=drawn_index)
+    assert given.out == clipsearch("label", "a circle", "a star", index=drawn_index).out
+
+
+def test_a_table_has_a_part_for_each_label(clipsearch: Run, drawn_index: Path) -> None:
+    rows = [line.split("\t") for line in clipsearch("label", *LABELS, index=drawn_index).lines]
+    parts = clipsearch("label", *LABELS, "-f", "table", index=drawn_index).out.decode().split("\n\n")
+    counts = {label: sum(row[0] == label for row in rows) for label in LABELS}
+    heads = [f"{label}  {count} photo{'s' * (count > 1)}" for label, count in counts.items() if count]
+    assert [part.splitlines()[0] for part in parts] == heads
+    assert [line.rpartition("/")[2] for part in parts for line in part.splitlines()[1:]] == [
+        row[2].rpartition("/")[2] for row in rows
+    ]
+
+
+def test_copies_in_a_folder_per_label(clipsearch: Run, drawn: Path, drawn_index: Path, tmp_path: Path) -> None:
+    labels = ("shape|a circle", "../a star")
+    rows = [line.split("\t") for line in clipsearch("label", *labels, index=drawn_index).lines]
+    folders = dict(zip(labels, ("shape/a circle", "_a star"), strict=True))
+    expected = {f"{folders[label]}/{Path(path).name}": Path(path).read_bytes() for label, _, path in rows}
+    for _ in range(2):
+        done = clipsearch("label", *labels, "--copy-to", tmp_path / "to", index=drawn_index)
+        assert (done.status, len(done.lines)) == (0, len(SCENES))
+        assert done.err == f"copied {len(SCENES)} photos to 2 folders in {tmp_path}/to\n"
+        found = {path.relative_to(tmp_path / "to").as_posix(): path for path in (tmp_path / "to").rglob("*.png")}
+        assert {name: path.read_bytes() for name, path in found.items()} == expected
+    few = clipsearch(*("label", "a dinosaur", "--other", "--copy-to", tmp_path / "few"), index=drawn_index)
+    assert not list((tmp_path / "few").glob("other"))
+    assert few.status == 0
+    clipsearch(*("label", "a dinosaur", "--other=rest", "--copy-to", tmp_path / "all"), index=drawn_index)
+    assert len(list((tmp_path / "all").rglob("*.png"))) == len(SCENES)
+    assert clipsearch("label", *labels, "--all", "--copy-to", tmp_path / "x", index=drawn_index).status == 2

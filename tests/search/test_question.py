@@ -17,6 +17,7 @@ from clipsearch.search.question import (
     IMAGE,
     OPTIONS,
     PHOTO,
+    STRICT,
     Filter,
     Limits,
     Question,
@@ -147,6 +148,9 @@ def test_an_address_is_read_as_a_question() -> None:
     assert question.filter == Filter(after="2023-06", types="jpeg")
     assert question.limits == Limits(min_confidence=CUT, unique=True)
     assert parse([("like", ID), ("cut", "1")]).limits.min_confidence is None  # images have no confidence
+    strict = parse([("text", "dog"), ("cut", "strict")])
+    assert strict.limits.min_confidence == STRICT
+    assert strict.arguments() == (["dog"], ["--strict", "-k", "10"])
     assert parse([("text", "dog"), ("cut", "0.3")]).limits.min_confidence == 0.3
     assert hash(question) == hash(parse(pairs))
 
@@ -157,7 +161,7 @@ def test_an_address_is_read_as_a_question() -> None:
         ([("text", "x" * 2001)], "at most 2,000 characters"),
         ([("text", "x")] * 33, "at most 32 terms"),
         ([("like", "../../etc/passwd")], "invalid photo id"),
-        ([("text", "a"), ("cut", "7")], "cut must be 1 or a confidence"),
+        ([("text", "a"), ("cut", "7")], "cut must be 1, strict or a confidence"),
         ([("after", "soon")], "not a valid date"),
         ([("sort", "colour")], "sort must be score, date"),
     ],

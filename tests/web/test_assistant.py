@@ -13,7 +13,11 @@ import pytest
 from conftest import SCENES
 from mcp import Client
 from mcp.client.stdio import StdioServerParameters
+from starlette.testclient import TestClient
 
+from clipsearch.index import Index
+from clipsearch.search.question import STRICT
+from clipsearch.web.app import create_app
 from clipsearch.web.assistant import assistant
 
 
@@ -42,14 +46,45 @@ def test_a_search_gives_what_the_command_gives(ask: Any, clipsearch: Any, drawn_
     assert hits[0]["confidence"] > 0
 
 
+def test_every_way_in_gives_the_same_confidence(ask: Any, clipsearch: Any, drawn_index: Path) -> None:
+    text = SCENES[7].captions[0]
+    least = {"min_confidence": STRICT}
+    with Index(drawn_index) as index:
+        expected = {str(hit.path): round(hit.confidence, 4) for hit in index.query(text, k=40, confidence=True)}
+        strict = [str(hit.path) for hit in index.query(text, k=40, **least)]
+        labelled = index.label(text)
+    assert 0 < len(strict) < 40
+    command = ("query", text, "-k", "40")
+    found = {"json": json.loads(clipsearch(*command, "--format", "json", index=drawn_index).out)}
+    found["mcp"] = json.loads(ask("search", text=text, count=40).content[0].text)
+    with TestClient(create_app(drawn_index, "token"), base_url="http://127.0.0.1:1", follow_redirects=False) as page:
+        page.get("/", params={"token": "token"})
+        found["page"] = page.get("/search", params={"text": text, "count": 40}).json()["hits"]
+        of_page = page.get("/search", params={"text": text, "count": 40, "cut": "strict"}).json()
+    for way, hits in found.items():
+        assert {hit["path"]: round(hit["confidence"], 4) for hit in hits} == pytest.approx(expected, abs=2e-4), way
+    shown = clipsearch(*command, "--format", "table", "--min-confidence", "0", index=drawn_index).lines
+    assert [f"{100 * value:.0f}%" in line for value, line in zip(expected.values(), shown, strict=True)] == [True] * 40
+    assert clipsearch(*command, "--strict", index=drawn_index).lines == strict
+    assert [hit["path"] for hit in json.loads(ask("search", text=text, count=40, **least).content[0].text)] == strict
+    assert [hit["path"] for hit in of_page["hits"]] == strict
+    assert "--strict" in of_page["command"]
+    # A label has a template around it: a similar number, not the same.
+    ranks = sorted(labelled, key=lambda photo: -photo.labels[0][1])
+    assert str(ranks[0].path) in list(expected)[:5]
+
+
 def test_labels_and_where_and_status(ask: Any, drawn: Path) -> None:
     [photo] = json.loads(ask("label", labels=["a circle", "a boat"], photos=[str(drawn / "07.png")]).content[0].text)
     assert sum(photo["labels"].values()) == pytest.approx(1)
     there = json.loads(ask("where", text="a circle", photo=str(drawn / "07.png")).content[0].text)
     assert set(there["box"]) == {"left", "top", "right", "bottom"}
     assert json.loads(ask("status").content[0].text)["photos"] == len(SCENES)
-    newest = json.loads(ask("search", like=str(drawn / "07.png"), count=1).content[0].text)
-    assert newest[0]["path"] == str(drawn / "07.png")
+    like = json.loads(ask("search", like=str(drawn / "07.png"), count=len(SCENES)).content[0].text)
+    assert {hit["path"] for hit in like} == {str(path) for path in drawn.iterdir()} - {str(drawn / "07.png")}
+    hits, advice = ask("search", text="ein Hund", count=1).content
+    assert len(json.loads(hits.text)) == 1
+    assert advice.text.startswith('mini reads English and may not know "Hund"')
 
 
 def test_an_answer_says_why(ask: Any, drawn: Path) -> None:

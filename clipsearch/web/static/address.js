@@ -1,6 +1,7 @@
 // The question that the page shows, and its URL: `terms` in order, `draft` (the text in the search field), `filters` as
-// [name, value] pairs, `cut`, the minimum confidence: "" for none, "1" for the default, `sort`, the order: "" for the
-// best first or, without terms, the newest, and `only`: "" or one of look, text and tags, which counts as a match.
+// [name, value] pairs, `cut`, the minimum confidence: "" for none, "1" for --cut, "strict" for --strict, `sort`, the
+// order: "" for the best first or, without terms, the newest, and `only`: "" or one of look, text and tags, which counts
+// as a match.
 
 const KINDS = ["text", "not", "like", "unlike"];
 const FILTERS = [...document.querySelectorAll("#filters [name]")].map((field) => field.name);

@@ -77,6 +77,17 @@ export function dateTime(iso) {
   return iso.startsWith("0000") ? "unknown" : iso.slice(0, 16).replace("T", " ");
 }
 
+// A time in a video, such as 0:07 or 1:02:03.
+export function clock(seconds) {
+  const whole = Math.floor(seconds), minutes = Math.floor(whole / 60) % 60, rest = String(whole % 60).padStart(2, "0");
+  return whole < 3600 ? `${minutes}:${rest}` : `${Math.floor(whole / 3600)}:${String(minutes).padStart(2, "0")}:${rest}`;
+}
+
+// The length of a video, rounded to a second; null for a still.
+export function videoLength({ time, duration }) {
+  return time === null ? null : duration === null ? "video" : clock(Math.max(1, Math.round(duration)));
+}
+
 // A horizontal bar for each [name, value, caption]; the longest fills the width.
 export function bars(rows) {
   const largest = Math.max(...rows.map(([, value]) => value), 1e-9);

@@ -1,12 +1,17 @@
 // The results: justified rows in which each photo keeps its proportions. Only tiles near the viewport are in the DOM.
 
-import { count, dateTime, element, icon, percent } from "./dom.js";
+import { clock, count, dateTime, element, icon, percent, videoLength } from "./dom.js";
 import { thumbnailUrl } from "./server.js";
 
 const MAX_LOADING = 4; // thumbnails requested at the same time
 const DIVIDER = 64; // pixels
 
 const aspect = (photo) => Math.min(3.2, Math.max(0.42, photo.width / photo.height || 1));
+// What marks a video: its length and, if a query found it, where.
+const videoLabel = (photo, hit) => {
+  const length = videoLength(photo);
+  return length && [length, hit?.score === null || hit?.score === undefined ? [] : `at ${clock(photo.time)}`].flat().join(" · ");
+};
 const hasConfidence = (hit) => hit.confidence !== null && hit.confidence !== undefined;
 
 export class Grid {
@@ -171,6 +176,8 @@ export class Grid {
     });
     const select = element("button", { type: "button", class: "select", tabindex: "-1", "aria-pressed": "false", onclick: (event) => this.on.select(index(), event.shiftKey) }, icon("check"));
     select.setAttribute("aria-label", `Select ${photo.name}`);
+    const video = videoLabel(photo, item.isCopy ? null : hit);
+    if (video) open.append(element("span", { class: "video", "aria-hidden": "true" }, video));
     tile.append(open, select);
     if (item.copies) {
       const label = `${item.isExpanded ? "Hide" : "Show"} ${count(item.copies, "copy", "copies")}`;
@@ -199,6 +206,8 @@ export class Grid {
   label({ photo, hit, isCopy }, n) {
     const parts = [photo.name, isCopy ? `copy of number ${hit.rank}` : `number ${hit.rank ?? n + 1}`];
     if (hasConfidence(hit) && !isCopy) parts.push(`confidence ${percent(hit.confidence)}`);
+    const video = videoLabel(photo, isCopy ? null : hit);
+    if (video) parts.push(`video ${video}`);
     parts.push(dateTime(photo.date).slice(0, 10));
     if (photo.place) parts.push(photo.place.title);
     return parts.join(", ");

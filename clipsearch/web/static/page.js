@@ -9,8 +9,10 @@ import { get, upload } from "./server.js";
 import { Timeline } from "./timeline.js";
 import { Viewer } from "./viewer.js";
 
-const PAGE_SIZE = 60, CUT = Number(document.documentElement.dataset.cut), TAB = crypto.getRandomValues(new Uint32Array(2)).join("-");
-const DEFAULT_CUT = "1"; // in the URL
+const PAGE_SIZE = 60, TAB = crypto.getRandomValues(new Uint32Array(2)).join("-");
+const CUT = Number(document.documentElement.dataset.cut), STRICT = Number(document.documentElement.dataset.strict);
+const DEFAULT_CUT = "1", STRICT_CUT = "strict"; // in the URL
+const NAMED_CUTS = { [DEFAULT_CUT]: CUT, [STRICT_CUT]: STRICT };
 const text = byId("text");
 
 let question = fromUrl(location.search);
@@ -55,8 +57,9 @@ function showQuestion() {
   showFilters(question, change);
   timeline.setRange(filterValues(question, "after")[0] ?? "", filterValues(question, "before")[0] ?? "");
   byId("cut").checked = question.cut !== "";
-  byId("min-confidence-label").hidden = !question.cut;
-  byId("min-confidence").value = Math.round(100 * (question.cut === DEFAULT_CUT ? CUT : question.cut));
+  byId("min-confidence-label").hidden = byId("strict-label").hidden = !question.cut;
+  byId("min-confidence").value = Math.round(100 * (NAMED_CUTS[question.cut] ?? question.cut));
+  byId("strict").checked = question.cut === STRICT_CUT;
   byId("unique").checked = question.unique;
   byId("sort").value = question.sort;
   byId("only").value = question.only;
@@ -122,6 +125,8 @@ function showAnswer(answer) {
   byId("command").textContent = answer.command;
   timeline.setFound(hasTerms() ? answer.months : {});
   byId("summary").textContent = summary(answer);
+  byId("advice").textContent = answer.advice.join(". ");
+  byId("advice").hidden = !answer.advice.length;
   byId("message").hidden = true;
   if (!hits.length && index.state === "ready") showNoMatches(question, change);
   else if (!hasTerms() && !question.filters.length) {
@@ -131,6 +136,7 @@ function showAnswer(answer) {
 }
 
 function showError(error) {
+  byId("advice").hidden = true;
   if (error.status === 404 || (index.state !== "ready" && error.status !== 0)) {
     hits = [];
     isComplete = true;
@@ -295,9 +301,10 @@ byId("filters").addEventListener("change", () => change(withFormFilters(question
 byId("filters").addEventListener("submit", (event) => event.preventDefault());
 byId("filters").addEventListener("reset", (event) => { event.preventDefault(); change({ ...question, filters: [] }); });
 byId("cut").addEventListener("change", (event) => change({ ...question, cut: event.target.checked ? DEFAULT_CUT : "" }));
+byId("strict").addEventListener("change", (event) => change({ ...question, cut: event.target.checked ? STRICT_CUT : DEFAULT_CUT }));
 byId("min-confidence").addEventListener("change", ({ target }) => {
   const minimum = Math.min(99, Math.max(1, Math.round(target.value))) / 100;
-  change({ ...question, cut: !minimum || minimum === CUT ? DEFAULT_CUT : String(minimum) });
+  change({ ...question, cut: !minimum || minimum === CUT ? DEFAULT_CUT : minimum === STRICT ? STRICT_CUT : String(minimum) });
   target.value = Math.round(100 * (minimum || CUT));
 });
 byId("unique").addEventListener("change", (event) => change({ ...question, unique: event.target.checked }));

@@ -1,6 +1,6 @@
 // The large view of one photo, with its metadata and actions.
 
-import { bars, button, byId, bytes, commandLine, copy, count, dateTime, element, icon, percent } from "./dom.js";
+import { bars, button, byId, bytes, clock, commandLine, copy, count, dateTime, element, icon, percent, videoLength } from "./dom.js";
 import { get, heatMapUrl, largeUrl, originalUrl, thumbnailUrl } from "./server.js";
 
 const dialog = byId("viewer"), image = byId("large"), details = byId("details");
@@ -56,7 +56,7 @@ export class Viewer {
 
   details(photo, hit) {
     const rows = [["Taken", photo.taken ? dateTime(photo.taken) : null], ["Modified", photo.taken ? null : dateTime(photo.date)], ["Camera", photo.camera], ["Title", photo.title], ["Caption", photo.caption], ["People", photo.people.join(", ")], ["Keywords", photo.keywords.join(", ")],
-      ["Rating", photo.rating === -1 ? "rejected" : "★".repeat(photo.rating ?? 0)], ["Color label", photo.color_label], ["Time", photo.time === null ? null : `${photo.time.toFixed(1)} s`],
+      ["Rating", photo.rating === -1 ? "rejected" : "★".repeat(photo.rating ?? 0)], ["Color label", photo.color_label], ["Length", videoLength(photo)], ["Found at", photo.time === null || !isKnown(hit?.score) ? null : clock(photo.time)],
       ["Place", photo.place?.title], ["Location", photo.latitude === null ? null : `${photo.latitude.toFixed(4)}, ${photo.longitude.toFixed(4)}`],
       ["Dimensions", `${photo.width} × ${photo.height}`], ["File size", bytes(photo.size)],
       ["Score", isKnown(hit?.score) ? hit.score.toFixed(3) : null],

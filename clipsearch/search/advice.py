@@ -1,0 +1,76 @@
+"""Says when the answer to a text cannot be good: it is too long for the model, or in a language that it does not read.
+
+Most models learned from English captions. Of other languages they know the words that English borrowed. A text is taken
+for another language if it has letters of another script, or one of the words in `other_languages.txt`: about 2,000
+names of things in photos, and common function words, in German, French, Spanish, Italian, Portuguese and Dutch. None
+is an English word, one that English captions use, or the name of a town or of many people.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import unicodedata
+from collections.abc import Iterable
+from pathlib import Path
+
+from clipsearch.models.model import Model
+from clipsearch.models.reading import fits, is_multilingual, knows
+
+_MOST_NAMED, _LONGEST = 3, 40  # words, and characters, that a sentence quotes
+_WORD = re.compile(r"[^\W\d_]+")
+_EMOJI = re.compile("[\U0001f000-\U0001faff]")
+
+
+def advice(model: Model, texts: Iterable[str]) -> list[str]:
+    """A sentence for each reason why a model cannot read texts well, with what to do about it."""
+    texts = list(dict.fromkeys(texts))
+    foreign = list(dict.fromkeys(word for text in texts for word in _foreign_words(model, text)))
+    sentences = []
+    if foreign and not is_multilingual(model):
+        sentences.append(
+            f"{model.name} reads English and may not know {_quoted(foreign)}; translate the text, or switch to a"
+            " multilingual model: clipsearch index --rebuild --model multilingual"
+        )
+    for text in texts:
+        if not fits(model, text):
+            sentences.append(
+                f"the text is longer than the {model.context_length} tokens that {model.name} reads; ignored from"
+                f" {_quoted([_tail(model, text)])} on; shorten it"
+            )
+    return sentences
+
+
+def _foreign_words(model: Model, text: str) -> list[str]:
+    text = unicodedata.normalize("NFKC", text)
+    words = [word for word in _WORD.findall(text) if word.lower() in _other_languages() or _is_of_other_script(word)]
+    return [*words, *(emoji for emoji in _EMOJI.findall(text) if not knows(model, emoji))]
+
+
+def _is_of_other_script(word: str) -> bool:
+    """Whether a word has no Latin letters. Single Greek letters are used in English, too."""
+    scripts = {unicodedata.name(letter, "").partition(" ")[0] for letter in word}
+    return not scripts & {"LATIN", "MODIFIER"} and not (len(word) == 1 and scripts == {"GREEK"})
+
+
+@functools.cache
+def _other_languages() -> frozenset[str]:
+    return frozenset(Path(__file__).with_name("other_languages.txt").read_text(encoding="utf-8").split())
+
+
+def _tail(model: Model, text: str) -> str:
+    """What a model does not read of a text."""
+    words, fitting, too_many = text.split(), 0, len(text.split())
+    while too_many - fitting > 1:
+        middle = (fitting + too_many) // 2
+        if fits(model, " ".join(words[:middle])):
+            fitting = middle
+        else:
+            too_many = middle
+    return " ".join(words[fitting:])
+
+
+def _quoted(words: list[str]) -> str:
+    shown = [word if len(word) <= _LONGEST else f"{word[:_LONGEST]}..." for word in words[:_MOST_NAMED]]
+    more = [f"{len(words) - _MOST_NAMED} more"] if len(words) > _MOST_NAMED else []
+    return ", ".join([*(f'"{word}"' for word in shown), *more])
