@@ -129,9 +129,9 @@ def test_a_plain_query_finds_writing(clipsearch: Run, read_index: Path) -> None:
     assert {"kind": "text", "matched": "BOARDING PASS"} in first["why"]
     assert second["why"] == [{"kind": "look"}]
     table = clipsearch("query", "coffee", "--only", "text", "-f", "table", index=read_index).lines
-    assert table[0].endswith("/receipt.png")
-    assert table[1].strip() == "text: Coffee 3.50"
-    assert len(table) == 2
+    assert table[1].endswith("/receipt.png")
+    assert table[2].strip() == "text: Coffee 3.50"
+    assert len(table) == 3  # with the header
     by_look = clipsearch("query", "boarding pass", "--only", "look", "-f", "jsonl", index=read_index)
     assert {json.dumps(json.loads(line)["why"]) for line in by_look.lines} == {'[{"kind": "look"}]'}
     assert clipsearch("query", "nowhere", "--only", "text", index=read_index).status == 1

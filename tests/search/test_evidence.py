@@ -127,21 +127,19 @@ class Album:
 class Embedder:
     """Every text is the same; a photo shows it with a confidence of its score."""
 
-    logit_scale = 1.0
-
     def texts(self, texts: list[str], **_: object) -> np.ndarray:
         return np.eye(DIM, dtype=np.float32)[[0] * len(texts)]
 
 
 @pytest.fixture
 def album(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Album]:
-    class Background:
+    class Calibration:
         def __init__(self, _: object) -> None: ...
 
-        def confidence(self, text: np.ndarray, photos: np.ndarray) -> np.ndarray:
-            return photos @ text
+        def confidence(self, _: np.ndarray, cosines: np.ndarray) -> np.ndarray:
+            return cosines
 
-    monkeypatch.setattr("clipsearch.search.confidence.Background", Background)
+    monkeypatch.setattr("clipsearch.search.confidence.Calibration", Calibration)
     (tmp_path / "photos").mkdir()
     with Store.create(tmp_path / "index", "{}", DIM) as store:
         yield Album(store, store.folders.add(bytes((tmp_path / "photos").resolve()), Rules()))

@@ -48,7 +48,6 @@ class StubEncoder:
     """Counts what it is asked for."""
 
     does_both = False
-    logit_scale = 1.0
 
     def __init__(self) -> None:
         self.texts: list[str] = []
