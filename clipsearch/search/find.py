@@ -18,12 +18,12 @@ from clipsearch.search.files_on_disk import FilesOnDisk
 from clipsearch.search.hit import LOOK, Hit, Reason
 from clipsearch.search.question import (
     CONCEPT,
-    CUT,
     DEFAULT_LIMITS,
     IMAGE,
     ONLY_TAGS,
     ONLY_TEXT,
     PHOTO,
+    STRICT,
     TEXT,
     Limits,
     Term,
@@ -234,8 +234,8 @@ class Searcher:
                 yield rest
 
     def _count_sure(self, look: Sequence[Hit], terms: Sequence[Term]) -> int:
-        """How many hits are confident matches. They are the first, as far as confidence falls with the score."""
-        return sum((hit.confidence or 0) >= CUT for hit in self.with_confidence(list(look[:_AMONG]), terms))
+        """How many hits are surely matches: the first ones, as confidence falls with the score."""
+        return sum((hit.confidence or 0) >= STRICT for hit in self.with_confidence(list(look[:_AMONG]), terms))
 
     def _with_evidence(self, terms: Sequence[Term], limits: Limits) -> dict[Strength, list[Hit]]:
         """The photos with evidence for all texts to find, by strength, best look first.
