@@ -268,11 +268,15 @@ class Index:
         frames: bool = False,
         sort: str = "score",
         with_self: bool = False,
+        only: str | None = None,
         confidence: bool = False,
         where: bool = False,
         lines: bool = False,
     ) -> list[Hit]:
         """The `k` best matches for the sum of all texts and images, best first; without any, the newest photos first.
+
+        A photo matches a text by its look, by the text in it (after OCR), or by its tags, description and names;
+        `Hit.why` says which. `only` restricts that to "look", "text" or "tags".
 
         A text can have a weight ("2:golden retriever"), name a concept ("@grandma on a beach") and steer away from
         something ("a beach -people"). Images are paths, URLs, files as bytes, or Pillow images. `min_score` is a
@@ -300,7 +304,7 @@ class Index:
         terms += [image_term(image) for image in _pictures("images", images)]
         terms += [term for text in avoided for term in text_terms(text, negative=True)]
         terms += [image_term(image, negative=True) for image in _pictures("unlike", unlike)]
-        limits = Limits(k, min_score, min_confidence, unique, similarity, exact, frames, sort, with_self)
+        limits = Limits(k, min_score, min_confidence, unique, similarity, exact, frames, sort, with_self, only)
         question = Question(tuple(terms), _filter(filter), limits)
         return self.ask(question, confidence=confidence, where=where, lines=lines)
 
@@ -653,14 +657,18 @@ class Index:
 
     @_in_one_snapshot
     def photo_at(self, path: str | os.PathLike[str]) -> Photo:
-        """The indexed photo at a path, which must be spelled as in a hit. Raises `NotIndexed`."""
-        from clipsearch.errors import NotIndexed
+        """The indexed photo at a path. Raises `NotIndexed`."""
+        return self._photo_at(self._store(), path)
 
-        store, wanted = self._store(), os.fsencode(path)
-        place = store.locate(wanted, store.roots())
+    @staticmethod
+    def _photo_at(store: Searchable, path: str | os.PathLike[str]) -> Photo:
+        from clipsearch.errors import NotIndexed
+        from clipsearch.paths import join
+
+        place = store.locate(os.path.abspath(os.path.expanduser(os.fsencode(path))), store.roots())
         image = store.image_of(*place) if place else None
         for photo in store.photos_of([image] if image is not None else []):
-            if photo.file == wanted:
+            if place and photo.file == join(place[0].path, place[1]):
                 return photo
         raise NotIndexed(f"{os.fsdecode(path)} is not in the index")
 
@@ -672,6 +680,17 @@ class Index:
         store = self._store()
         image = store.find_image(bytes.fromhex(id))
         return [] if image is None else matching(store.lines_of([image]).get(image, ()), texts)
+
+    @_in_one_snapshot
+    def text(self, path: str | os.PathLike[str]) -> tuple[Photo, list[Line]]:
+        """The photo at a path, and all lines of text that OCR read in it.
+
+        Raises `NotIndexed`, and `BadRequest` before any OCR.
+        """
+        store = self._store()
+        store.require_ocr()
+        photo = self._photo_at(store, path)
+        return photo, store.lines_of([photo.image_id]).get(photo.image_id, [])
 
     @_in_one_snapshot
     def folders(self) -> list[RootStatus]:

@@ -45,7 +45,7 @@ def test_the_public_surface_is_this() -> None:
         *("embed_images", "embed_texts", "end_snapshot", "evaluate", "folder", "folders", "forget"),
         *("is_being_written", "label", "label_each", "label_photo", "left_out", "lines", "locate"),
         *("model_fingerprint", "months", "photo_at", "photos", "photos_with", "publish", "query"),
-        *("relocate", "similar", "status", "update", "verify", "version", "watch", "why"),
+        *("relocate", "similar", "status", "text", "update", "verify", "version", "watch", "why"),
     }
 
 

@@ -22,6 +22,7 @@ COMMANDS = {
     "query": "query",
     "label": "label",
     "where": "where",
+    "text": "text",
     "duplicates": "duplicates",
     "concept": "concept",
     "status": "status",

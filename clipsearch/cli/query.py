@@ -148,6 +148,10 @@ def query(
         bool,
         typer.Option("--frames", help="Show several frames of a video.", rich_help_panel=RESULTS),
     ] = False,
+    only: Annotated[
+        str | None,
+        typer.Option(metavar="BY", help="Match only by look, text or tags.", rich_help_panel=RESULTS),
+    ] = None,
     exact: Annotated[
         bool,
         typer.Option("--exact", help="Score every embedding (slower).", rich_help_panel=RESULTS),
@@ -201,6 +205,9 @@ def query(
     filter to match any of its values; --keyword, --size, --after, --before and --not-under must all match. "beach OR
     sea" means either, in --keyword, --name, --reads and --camera.
 
+    A text is also looked for in the text in photos (see index --ocr), keywords, people, titles, captions, places, and
+    names of files and folders. All of its words must be there. The table and JSON say why a photo matches.
+
     A query by an indexed photo leaves out that photo and its identical copies; --with-self shows them. An image from
     elsewhere is compared with all photos, which tells whether you have it.
 
@@ -221,6 +228,7 @@ def query(
       clipsearch query --near 48.85,2.35,5 -k 100 --html paris.html
       clipsearch query "@grandma on a beach" --unique --preview
       clipsearch query sunset --not-under ~/Pictures/2023 --sort -date
+      clipsearch query "wifi password" --only text
       clipsearch query --reads "boarding pass" -f jsonl | jq '.lines[].text'
 
     Exit status: 0 found something, 1 found nothing, 2 error.
@@ -238,7 +246,7 @@ def query(
     question = Question(
         _terms(texts or (), image or (), not_ or (), unlike or ()),
         filter,
-        Limits(k, min_score, least, unique, similarity, exact, frames, sort, with_self),
+        Limits(k, min_score, least, unique, similarity, exact, frames, sort, with_self, only),
     )
     with open_index(index) as opened:
         if batch:
@@ -254,7 +262,7 @@ def query(
     if failed:
         raise typer.Exit(FAILED)
     if not found:
-        unlimited = Limits(k, exact=exact, frames=frames, sort=sort, with_self=with_self)
+        unlimited = Limits(k, exact=exact, frames=frames, sort=sort, with_self=with_self, only=only)
         if sys.stdout.isatty() and filter == EVERYTHING and question.limits == unlimited:
             say("nothing found; are the folders online? Run: clipsearch status")
         elif sys.stdout.isatty():

@@ -23,6 +23,7 @@ from clipsearch.cluster.collection_filter import (
     in_box,
     is_in,
     lies_in,
+    mentions,
 )
 from clipsearch.cluster.collection_rows import OF_PHOTO, escaped, lines_of, photo_of, root_of, unescaped
 from clipsearch.cluster.milvus import MOST, Address, Record, explained, quoted
@@ -39,6 +40,7 @@ from clipsearch.store.searchable import Searchable, Summary
 from clipsearch.store.searched import SearchedFolder, searched_folders
 from clipsearch.store.segments import products
 from clipsearch.store.selection import Clause, Selection
+from clipsearch.store.words import Word, are_in_text
 
 if TYPE_CHECKING:
     from clipsearch.cluster.milvus import MilvusClient
@@ -136,7 +138,7 @@ class PublishedIndex(Searchable):
     # -------------------------------------------------------------------------------- selections
 
     def select(self, where: Filter = ALL_PHOTOS) -> Selection:
-        self._check_text(where, self._record.reads)
+        self._check_text(where)
         roots = self.roots()
         searched, offline = searched_folders(self, roots, where.under, where.not_under)
         chosen = [expression(one, self._near) for one in where.conditions()]
@@ -259,6 +261,19 @@ class PublishedIndex(Searchable):
         )
         return {row["image"]: lines for row in rows if (lines := lines_of(row))}
 
+    def has_ocr(self) -> bool:
+        return self._record.reads
+
+    def mentioning(self, words: tuple[Word, ...], chosen: Selection, most: int, *, in_text: bool) -> list[int]:
+        field = "text_folded" if in_text else "tags_folded"
+        images: dict[int, None] = {}
+        for row in self._all(all_of([chosen.holds.sql, mentions(words, field)]), ["image", field]):
+            if len(images) >= most:
+                break
+            if not in_text or are_in_text(words, row[field]):
+                images[row["image"]] = None
+        return list(images)
+
     def _photo(self, row: dict[str, Any]) -> Photo:
         photo = photo_of(row)
         return photo._replace(file=join(self._folder(row), photo.file))
@@ -276,6 +291,10 @@ class PublishedIndex(Searchable):
 
     def unit_rows_of(self, ids: Iterable[int]) -> Array:
         return unit_rows(self._rows("image", list(ids)))
+
+    def scores_of(self, ids: Iterable[int], query: Array) -> dict[int, float]:
+        images = list(ids)
+        return dict(zip(images, products(self._rows("image", images), query).tolist(), strict=True))
 
     def sample(self, count: int) -> Ids:
         # Milvus cannot sort. Hashes are uniform: twice as many as needed lie below this bound.

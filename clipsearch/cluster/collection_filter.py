@@ -25,6 +25,7 @@ from clipsearch.store.conditions import (
 from clipsearch.store.filters import lower_ascii
 from clipsearch.store.searched import SearchedFolder
 from clipsearch.store.selection import nanoseconds
+from clipsearch.store.words import Word
 
 NOTHING = "id < 0"
 EVERYTHING = "id > 0"
@@ -62,6 +63,11 @@ def expression(condition: Condition, near: Callable[[Circle], str]) -> str:  # n
 
 def _has(field: str, text: str) -> str:
     return f"{field} like {quoted('%' + without_wildcards(text) + '%')}"
+
+
+def mentions(words: Iterable[Word], field: str) -> str:
+    """The rows whose folded text has all words, maybe inside others."""
+    return all_of(_has(field, part) for word in words for part in word.parts)
 
 
 def in_box(box: Box) -> str:

@@ -17,10 +17,10 @@ from clipsearch.images.facts import items
 from clipsearch.images.metadata import Metadata
 from clipsearch.images.rules import Rules
 from clipsearch.store.change_log import Row
-from clipsearch.store.conditions import fold_line
+from clipsearch.store.conditions import fold, fold_line
 from clipsearch.store.filters import lower_ascii
 from clipsearch.store.photo import Line, Photo, Root
-from clipsearch.store.schema import TYPES
+from clipsearch.store.schema import TAGS, TYPES
 
 _LONGEST_PATH, _LONGEST = 16_384, 65_535  # bytes; the latter is Milvus's maximum
 _MOST_VALUES = 4096  # Milvus's maximum of values in an array
@@ -62,6 +62,7 @@ def add_fields(schema: Any, dim: int) -> None:
         add_texts(folded_lines(name))
     add_texts("lines", nullable=True)
     add("text_folded", str)
+    add("tags_folded", str)
     add("time", float)
     add("hash", int)
     for name, kind in TYPES.items():
@@ -114,12 +115,19 @@ def entity_of(row: Row) -> dict[str, Any]:
         "orientation": _orientation(photo.metadata),
         "lines": None if row.lines is None else [json.dumps(line) for line in row.lines[:_MOST_VALUES]],
         "text_folded": _cut(row.folded and without_wildcards(row.folded)),
+        "tags_folded": _cut(without_wildcards(fold("\n".join(_tags(row))))),
         "time": photo.time,
         "hash": photo.hash,
         **metadata,
         **{folded(name): _folded(metadata[name]) for name in _TEXTS},
         **{folded_lines(name): [fold_line(item) for item in items(metadata[name])][:_MOST_VALUES] for name in _LISTS},
     }
+
+
+def _tags(row: Row) -> list[str]:
+    """What `tags` in a catalogue has of a photo."""
+    metadata = row.photo.metadata
+    return [os.fsdecode(row.photo.file), *(getattr(metadata, name) or "" for name in TAGS if name != "path")]
 
 
 def _folded(text: str | None) -> str | None:

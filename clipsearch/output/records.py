@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from clipsearch.search.concepts import Concepts
     from clipsearch.search.copies import Group
     from clipsearch.search.evaluate import Evaluation
-    from clipsearch.search.hit import Hit, Where
+    from clipsearch.search.hit import Hit, Reason, Where
     from clipsearch.search.label import Labelled
     from clipsearch.search.where import Found
     from clipsearch.store.photo import Line, Photo
@@ -31,6 +31,7 @@ Item = TypeVar("Item")
 FORMATS = ("table", "paths", "tsv", "json", "jsonl")
 LABEL_FORMATS = ("table", "tsv", "json", "jsonl")
 MOVE_FORMATS = ("table", "json", "jsonl")
+TEXT_FORMATS = ("text", "json", "jsonl")
 
 
 # ------------------------------------------------------------------------------------------ hits
@@ -61,12 +62,17 @@ def as_object(hit: Hit, *, with_where: bool = False) -> dict[str, Any]:
         "rank": hit.rank,
         "score": _rounded(hit.score),
         "confidence": _rounded(hit.confidence),
+        "why": [_reason(reason) for reason in hit.why],
         **photo_fields(hit.photo),
         **({"where": where} if with_where else {}),
         **({} if hit.lines is None else {"lines": [_line(line, *hit.photo.metadata[:2]) for line in hit.lines]}),
         "similar": [path_fields(photo.file) for photo in hit.similar],
         "same_file": [path_fields(path) for path in hit.same_file],
     }
+
+
+def _reason(reason: Reason) -> dict[str, str]:
+    return {"kind": reason.kind, **({"matched": reason.matched} if reason.matched else {})}
 
 
 def photo_fields(photo: Photo) -> dict[str, Any]:
@@ -94,6 +100,27 @@ def photo_fields(photo: Photo) -> dict[str, Any]:
         "time": _rounded(photo.time),
         "duration": of.duration,
     }
+
+
+# ------------------------------------------------------------------------------------------ text in photos
+
+
+def texts(found: Sequence[tuple[Photo, Sequence[Line]]], form: str) -> Iterator[bytes]:
+    """The lines of text in photos, as plain `text`, `json` or `jsonl`. With several photos, text has their paths."""
+
+    def plain(numbered: tuple[int, tuple[Photo, Sequence[Line]]]) -> Iterator[bytes]:
+        number, (photo, lines) = numbered
+        if len(found) > 1:
+            yield b"\n" * (number > 0) + b"==> " + photo.file + b" <==\n"
+        yield from (line.text.encode("utf-8", "replace") + b"\n" for line in lines)
+
+    return _written(enumerate(found), form, lambda numbered: _text_object(*numbered[1]), plain)
+
+
+def _text_object(photo: Photo, lines: Iterable[Line]) -> dict[str, Any]:
+    width, height = photo.metadata[:2]
+    size = {"width": width, "height": height}
+    return {**path_fields(photo.file), **size, "lines": [_line(line, width, height) for line in lines]}
 
 
 # ------------------------------------------------------------------------------------------ labels

@@ -212,6 +212,7 @@ def _card_of_hit(hit: Hit) -> Card:
         facts.append(f"confidence {hit.confidence:.0%}")
     if at := text.found_at(hit):
         facts.append(at)
+    facts += map(printable, text.reasons(hit))
     others = [
         Others("similar", [LinkedPath.of(photo.file) for photo in hit.similar]),
         Others("same file", [LinkedPath.of(path) for path in hit.same_file]),

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from clipsearch.errors import counted
-from clipsearch.output.text import amount, found_at, from_home, likeness, printable, video_length
+from clipsearch.output.text import amount, found_at, from_home, likeness, printable, reasons, video_length
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from clipsearch.search.where import Found
 
 
+_MOST_REASONS = 3  # lines below a hit
 _PERCENT = 10  # columns of a confidence, and of its name in the header
 _WIDE = 80  # columns that have room for a place beside a path
 
@@ -37,11 +38,14 @@ class _Row(NamedTuple):
 
 
 def hits(found: Iterable[Hit], width: int, *, colour: bool = True, header: bool = True) -> bytes:
-    """Rank, score (or date, without a query), confidence if known, path, number of grouped photos, and the place."""
+    """Rank, score (or date, without a query), confidence if known, path, number of grouped photos, and the place.
+
+    Below, the text, tags and so on that match.
+    """
     found = list(found)
     margin = max((len(str(hit.rank)) for hit in found), default=0)
     wide = width >= _WIDE
-    rows = [_hit_row(hit, margin, wide=wide) for hit in found]
+    rows = [row for hit in found for row in (_hit_row(hit, margin, wide=wide), *_why_rows(hit, margin, width))]
     return _table([_header(found[0], margin), *rows] if header and found else rows, width, colour=colour)
 
 
@@ -49,6 +53,11 @@ def _header(hit: Hit, margin: int) -> _Row:
     score = f"{'date':<10}" if hit.score is None else "score"
     confidence = "" if hit.confidence is None else f"  {'confidence':>{_PERCENT}}"
     return _Row([(f"{'#':>{margin}}  {score}{confidence}  photo", "dim")])
+
+
+def _why_rows(hit: Hit, margin: int, width: int) -> Iterator[_Row]:
+    for line in reasons(hit)[:_MOST_REASONS]:
+        yield _Row([(_fitted(f"{' ' * margin}  {line}", width).rstrip(), "magenta")])
 
 
 def _hit_row(hit: Hit, margin: int, *, wide: bool) -> _Row:

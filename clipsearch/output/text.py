@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from clipsearch.errors import counted
 from clipsearch.images.left_out import what_to_do
 from clipsearch.images.rules import Rules
+from clipsearch.search.hit import LOOK, NAME
 from clipsearch.search.question import IMAGE
 from clipsearch.store.filters import FILTERS, Size
 
@@ -177,6 +178,7 @@ def repairs(sound: Verified) -> list[str]:
         "NO_IMAGE": ("embedding", "{} belonged to no image"),
         "NO_PHOTO": ("image", "{} belonged to no photo"),
         "TEXT": ("damaged text", "{} dropped; to read again, run: clipsearch index --ocr"),
+        "FULL_TEXT": ("full-text index", "{} did not match the catalogue; rebuilt"),
         "VECTORS": ("vector segment", "{} did not match the catalogue; rebuilt"),
     }
     found = ((*sentences[repair.damage.name], repair.count) for repair in sound.repairs)
@@ -210,6 +212,11 @@ def question_title(question: Question) -> str:
         word = ("like " if term.weight > 0 else "unlike ") if is_image else "" if term.weight > 0 else "not "
         titles.append(word + spelled)
     return ", ".join(titles)
+
+
+def reasons(hit: Hit) -> list[str]:
+    """What matches besides the look, and the names, which the path shows: `text: WIFI PASSWORD`."""
+    return [f"{reason.kind}: {reason.matched}" for reason in hit.why if reason.kind not in (LOOK, NAME)]
 
 
 def clock(seconds: float) -> str:
@@ -246,10 +253,11 @@ def filter_title(where: Filter) -> str:
 
 
 def question_subtitle(question: Question) -> str:
-    """The filters and the order of a question."""
+    """The filters, the order, and what counts as a match."""
     order = question.limits.order
     by = "" if order is None else f"by {order.field}" + ", descending" * order.descending
-    return ", ".join(filter(None, (filter_title(question.filter), by)))
+    only = f"by {question.limits.only} only" if question.limits.only else ""
+    return ", ".join(filter(None, (filter_title(question.filter), by, only)))
 
 
 def _folder_title(folder: str) -> str:

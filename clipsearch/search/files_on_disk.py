@@ -24,13 +24,17 @@ class File(NamedTuple):
 class FilesOnDisk:
     """Looks up the files of photos, and collects those that had to be left out.
 
-    `unreadable`: folders that cannot be entered, with the number of photos asked for in each. `modified`: files that
-    were changed since they were indexed, so that they may show something else.
+    `modified`: files that were changed since they were indexed, so that they may show something else.
     """
 
     def __init__(self) -> None:
-        self.unreadable: Counter[bytes] = Counter()
+        self._unreadable: set[bytes] = set()
         self.modified: dict[bytes, None] = {}  # in order, each once
+
+    @property
+    def unreadable(self) -> Counter[bytes]:
+        """Folders that cannot be entered, with the number of photos asked for in each."""
+        return Counter(map(os.path.dirname, self._unreadable))
 
     def existing(self, photos: Iterable[Photo]) -> Iterator[Photo]:
         """The photos whose files exist, in the same order."""
@@ -73,6 +77,6 @@ class FilesOnDisk:
             except (FileNotFoundError, NotADirectoryError):
                 continue
             except OSError:
-                self.unreadable[os.path.dirname(photo.file)] += 1
+                self._unreadable.add(photo.file)
                 continue
             yield photo, status

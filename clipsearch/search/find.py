@@ -15,8 +15,19 @@ from clipsearch.arrays import Array, unit_rows
 from clipsearch.errors import BadArgument, BadRequest, ImageUnusable
 from clipsearch.search.embed import Embedder
 from clipsearch.search.files_on_disk import FilesOnDisk
-from clipsearch.search.hit import Hit
-from clipsearch.search.question import CONCEPT, DEFAULT_LIMITS, IMAGE, PHOTO, TEXT, Limits, Term
+from clipsearch.search.hit import LOOK, Hit, Reason
+from clipsearch.search.question import (
+    CONCEPT,
+    DEFAULT_LIMITS,
+    IMAGE,
+    ONLY_TAGS,
+    ONLY_TEXT,
+    PHOTO,
+    STRICT,
+    TEXT,
+    Limits,
+    Term,
+)
 from clipsearch.store.filters import EVERYTHING, Filter
 from clipsearch.store.order import NEWEST, Order
 from clipsearch.store.photo import Photo
@@ -24,8 +35,10 @@ from clipsearch.store.searchable import Searchable
 
 if TYPE_CHECKING:
     from clipsearch.search.confidence import Calibration
+    from clipsearch.search.evidence import Strength
 
 FIRST_BATCH = 64  # candidates to start with if some may be rejected or grouped
+_AMONG = 200  # matches by look that photos with evidence are ranked among
 
 
 class LeftOut(NamedTuple):
@@ -72,7 +85,7 @@ class Searcher:
         hits: list[Hit] = []
         accepted: list[Hit] = []
         first = max(limits.k, FIRST_BATCH) if drops_hits else limits.k + len(own)
-        for batch in self._ranked(terms, first, limits):
+        for batch in self._answers(terms, first, limits):
             others = [hit for hit in batch if hit.photo.file not in own]
             good = self._good(others, terms, limits)
             accepted += good
@@ -194,8 +207,65 @@ class Searcher:
         if limits.min_score is not None:
             hits = [hit for hit in hits if (hit.score or 0.0) >= limits.min_score]
         if limits.min_confidence is not None:
-            hits = [hit for hit in self.with_confidence(hits, terms) if (hit.confidence or 0) >= limits.min_confidence]
+            least = limits.min_confidence
+            hits = self.with_confidence(hits, terms)
+            hits = [hit for hit in hits if hit.is_literal or (hit.confidence or 0) >= least]
         return hits
+
+    def _answers(self, terms: Sequence[Term], first: int, limits: Limits) -> Iterator[list[Hit]]:
+        """All photos that match, best first, in batches; all that have evidence are in the first batch."""
+        found = self._with_evidence(terms, limits)
+        if limits.only in (ONLY_TEXT, ONLY_TAGS):
+            yield [hit for strength in sorted(found, reverse=True) for hit in found[strength]]
+            return
+        batches = self._ranked(terms, max(first, _AMONG) if found else first, limits)
+        seen: set[tuple[bytes, float | None]] = set()
+        if found:
+            from clipsearch.search.evidence import Strength, fused
+
+            look = next(batches, [])
+            is_certain = found.keys() == {Strength.STRONG}  # then nothing is ranked by confidence
+            sure = 0 if is_certain else self._count_sure(look, terms)
+            yield list(_best(fused(found, look, sure), seen, frames=limits.frames))
+        why = (Reason(LOOK),) if terms else ()
+        for batch in batches:
+            rest = [hit._replace(why=why) for hit in _best(batch, seen, frames=limits.frames)]
+            if rest:
+                yield rest
+
+    def _count_sure(self, look: Sequence[Hit], terms: Sequence[Term]) -> int:
+        """How many hits are surely matches: the first ones, as confidence falls with the score."""
+        return sum((hit.confidence or 0) >= STRICT for hit in self.with_confidence(list(look[:_AMONG]), terms))
+
+    def _with_evidence(self, terms: Sequence[Term], limits: Limits) -> dict[Strength, list[Hit]]:
+        """The photos with evidence for all texts to find, by strength, best look first.
+
+        None if a concept or an image is looked for, too: nothing is known of that but the look.
+        """
+        texts = [str(term.content) for term in terms if term.asks_for_text]
+        is_mixed = len(texts) < sum(term.weight > 0 for term in terms) and limits.only is None
+        if not texts or is_mixed or limits.only == LOOK:
+            return {}
+        from clipsearch.search.evidence import Evidence
+
+        if limits.only == ONLY_TEXT:
+            self.store.require_ocr()
+        matches = Evidence(self.store, self.selection, limits.only, limits.k).of(texts)
+        if not matches:
+            return {}
+        match_of = {(photo.image_id, photo.file): match for photo, match in matches}
+        scores = self.store.scores_of({photo.image_id for photo, _ in matches}, self.embed(terms))
+        hits = [
+            Hit(0, min(1.0, max(-1.0, scores[photo.image_id])), photo, image_id=photo.image_id)
+            for photo in self.files.existing([photo for photo, _ in matches])
+            if photo.image_id in scores
+        ]
+        hits.sort(key=lambda hit: (-(hit.score or 0.0), hit.photo.file))
+        found: dict[Strength, list[Hit]] = {}
+        for hit in _best(hits, set(), frames=False):
+            match = match_of[hit.photo.image_id, hit.photo.file]
+            found.setdefault(match.strength, []).append(hit._replace(why=match.reasons))
+        return found
 
     def _ranked(self, terms: Sequence[Term], first: int, limits: Limits) -> Iterator[list[Hit]]:
         """All photos, best first, in batches; each is three times as large as all before it together."""

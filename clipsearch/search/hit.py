@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from clipsearch.arrays import Array
 from clipsearch.images.metadata import Metadata
 from clipsearch.images.preprocess import Box
-from clipsearch.store.photo import Photo
+from clipsearch.store.photo import Line, Photo
 
-if TYPE_CHECKING:
-    from clipsearch.store.photo import Line
+__all__ = ["LOOK", "NAME", "Hit", "Line", "Photo", "Reason", "Where", "hottest"]
 
-__all__ = ["Hit", "Photo", "Where", "hottest"]
+LOOK, NAME = "look", "name"  # kinds of reasons
 
 
 class Where(NamedTuple):
@@ -41,6 +40,17 @@ class Where(NamedTuple):
         return self.box.pixels(width, height)
 
 
+class Reason(NamedTuple):
+    """Why a photo matches.
+
+    `kind` is `look` (CLIP), `text` (in the photo, by OCR), `keyword`, `person`, `title`, `caption`, `place`, or `name`
+    (of the file or a folder); `matched` is the line, keyword and so on that has the words, empty for `look`.
+    """
+
+    kind: str
+    matched: str = ""
+
+
 class Hit(NamedTuple):
     """A search result.
 
@@ -48,7 +58,7 @@ class Hit(NamedTuple):
     probability, 0 to 1, that the photo shows the texts of the query. `similar` has the photos that `unique` grouped
     with this one, `same_file` the other paths of its file. `where` is the part that matches, `lines` the matching OCR
     lines. `confidence`, `where` and `lines` are None unless requested. `image_id` is the image that has the score, such
-    as a part of a panorama.
+    as a part of a panorama. `why` says why it matches; the rank depends on all of that, the score only on the look.
     """
 
     rank: int
@@ -60,6 +70,17 @@ class Hit(NamedTuple):
     where: Where | None = None
     lines: tuple[Line, ...] | None = None
     image_id: int | None = None
+    why: tuple[Reason, ...] = ()
+
+    @property
+    def key(self) -> tuple[bytes, float | None]:
+        """Its file and, for a frame of a video, the time."""
+        return self.photo.file, self.photo.time
+
+    @property
+    def is_literal(self) -> bool:
+        """Whether the words of the query are in its text or tags, not only in its path."""
+        return any(reason.kind not in (LOOK, NAME) for reason in self.why)
 
     @property
     def path(self) -> Path:

@@ -35,6 +35,8 @@ __all__ = [  # includes the filters, as `cli` and `web` must not import the stor
 ]
 
 TEXT, CONCEPT, IMAGE, PHOTO = "text", "concept", "image", "photo"
+LOOK, ONLY_TEXT, ONLY_TAGS = "look", "text", "tags"
+EVIDENCE = (LOOK, ONLY_TEXT, ONLY_TAGS)
 EMPTY = "the query is empty; enter something to look for"
 
 # The thresholds of `--cut`, which is also the page's dividing line, and of `--strict`. Their precision and recall are
@@ -84,7 +86,8 @@ class Limits(NamedTuple):
     returns several frames of a video, not only the best. `exact` scores every embedding of a large index; otherwise
     4-bit codes preselect candidates. `sort` is `score`, `date`, `name`, `path` or `size`, or such as `-date` for the
     reverse. It orders the k best hits; without terms, it decides which photos are the first k. `with_self` also finds
-    the indexed photos that are terms, and their identical copies.
+    the indexed photos that are terms, and their identical copies. `only` restricts what counts as a match: `look`
+    (CLIP), `text` in the photo, or `tags` (keywords, people, title, caption, place, names).
     """
 
     k: int = 10
@@ -96,6 +99,7 @@ class Limits(NamedTuple):
     frames: bool = False
     sort: str = BY_SCORE
     with_self: bool = False
+    only: str | None = None
 
     @property
     def order(self) -> Order | None:
@@ -107,6 +111,10 @@ class Limits(NamedTuple):
         if isinstance(self.k, bool) or not isinstance(self.k, int) or self.k < 1:
             raise BadArgument("k", f"must be a whole number of at least 1, not {self.k!r}")
         parse_order(self.sort)
+        if self.only is not None and self.only not in EVIDENCE:
+            raise BadArgument("only", f"must be {', '.join(EVIDENCE[:-1])} or {EVIDENCE[-1]}, not {self.only!r}")
+        if self.only in (ONLY_TEXT, ONLY_TAGS) and not any(term.asks_for_text for term in terms):
+            raise BadArgument("only", f"{self.only} needs a text to look for")
         for name, least, what in _RANGES:
             value = getattr(self, name)
             is_number = isinstance(value, int | float) and not isinstance(value, bool)
@@ -166,6 +174,7 @@ class Question(NamedTuple):
         for name in ("unique", "frames", "exact", "with_self"):
             options += [f"--{name.replace('_', '-')}"] * getattr(limits, name)
         options += [] if limits.order is None else option("--sort", limits.sort)
+        options += [] if limits.only is None else option("--only", limits.only)
         return texts, [*options, "-k", str(limits.k)]
 
 
@@ -258,7 +267,8 @@ def names_no_file(text: str) -> bool:
 
 
 def parse(pairs: Iterable[tuple[str, str]]) -> Question:
-    """Parse the parameters of a URL: `text`, `not`, `like`, `unlike`, the filters, `cut`, `unique` and `sort`.
+    """Parse the parameters of a URL: `text`, `not`, `like`, `unlike`, the filters, `cut`, `unique`, `sort` and
+    `only`.
 
     Images are given by the ids of photos. Other parameters are ignored. Raises `BadRequest`.
     """
@@ -282,7 +292,9 @@ def parse(pairs: Iterable[tuple[str, str]]) -> Question:
     question = Question(tuple(terms), filter, limits)
     if not question.asks_for_text:
         return question
-    return question._replace(limits=question.limits._replace(min_confidence=_min_confidence(values.get("cut", ""))))
+    limits = limits._replace(min_confidence=_min_confidence(values.get("cut", "")), only=values.get("only"))
+    limits.check(terms)
+    return question._replace(limits=limits)
 
 
 def _min_confidence(text: str) -> float | None:

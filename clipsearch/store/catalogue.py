@@ -27,6 +27,7 @@ from clipsearch.store.drives import Drives, Offline, Presence
 from clipsearch.store.filters import EVERYTHING, Filter
 from clipsearch.store.folders import Folders
 from clipsearch.store.images import Images
+from clipsearch.store.mentions import Mentions
 from clipsearch.store.ocr_text import OcrText
 from clipsearch.store.order import Order
 from clipsearch.store.photo import SEGMENT_FILE, Known, Line, Photo, Root, RootCounts, Segment
@@ -34,6 +35,7 @@ from clipsearch.store.photos import Photos
 from clipsearch.store.searchable import Searchable, Summary
 from clipsearch.store.select import select
 from clipsearch.store.selection import Selection
+from clipsearch.store.words import Word
 
 if TYPE_CHECKING:
     from clipsearch.store.lock import WriterLock
@@ -62,6 +64,7 @@ class Store(Searchable):
         self.images = Images(database)
         self.photos = Photos(database, self.folders, self.images)
         self.ocr_text = OcrText(database)
+        self.mentions = Mentions(database)
         self.change_log = ChangeLog(database, self.images)
         self._read_settings()
         self._vectors: Vectors | None = None
@@ -229,7 +232,7 @@ class Store(Searchable):
         return self.images.is_empty()
 
     def select(self, where: Filter = EVERYTHING) -> Selection:
-        self._check_text(where, self.ocr_text.enabled())
+        self._check_text(where)
         return select(self, self.database, self.images, where)
 
     def images_in(self, chosen: Selection, *, frames: bool = True) -> Ids:
@@ -256,8 +259,19 @@ class Store(Searchable):
     def lines_of(self, ids: Iterable[int]) -> dict[int, list[Line]]:
         return self.ocr_text.lines_of(ids)
 
+    def has_ocr(self) -> bool:
+        return self.ocr_text.enabled()
+
+    def mentioning(self, words: tuple[Word, ...], chosen: Selection, most: int, *, in_text: bool) -> list[int]:
+        if not in_text:
+            return self.mentions.in_tags(words, chosen, most)
+        return self.mentions.in_text(words, chosen, most) if self.has_ocr() else []
+
     def unit_rows_of(self, ids: Iterable[int]) -> Array:
         return self.images.unit_rows_of(ids)
+
+    def scores_of(self, ids: Iterable[int], query: Array) -> dict[int, float]:
+        return self.vectors.scores_of(ids, query)
 
     def sample(self, count: int) -> Ids:
         return self.images.sample(count)

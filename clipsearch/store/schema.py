@@ -16,6 +16,7 @@ from clipsearch.images.metadata import Metadata
 
 FORMAT = 7
 
+TAGS = ("path", "keywords", "people", "title", "caption", "location")  # columns of photos that have words to search
 _SQL_TYPES = {int: "INTEGER", float: "REAL", str: "TEXT"}
 TYPES = {name: kind if isinstance(kind, type) else kind.__args__[0] for name, kind in get_type_hints(Metadata).items()}
 FACTS = Facts._fields
@@ -68,12 +69,17 @@ CREATE TABLE photos (
 CREATE INDEX photos_image ON photos (image);
 CREATE INDEX photos_drive ON photos (drive);
 CREATE INDEX photos_latitude ON photos (latitude);
+CREATE VIRTUAL TABLE tags USING fts5 (
+    {", ".join(TAGS)}, content = 'photos', content_rowid = 'id',
+    detail = column, columnsize = 0, tokenize = 'unicode61 remove_diacritics 2'
+);
 CREATE TABLE loose (image INTEGER PRIMARY KEY);
 CREATE TABLE dropped (image INTEGER PRIMARY KEY);
 """
 
+_OLD, _NEW = (", ".join(f"{row}.{name}" for name in ("id", *TAGS)) for row in ("old", "new"))
 # Not INSERT OR IGNORE: within an upsert of a photo, SQLite resolves conflicts as the upsert does, which is to fail.
-TRIGGERS = """
+TRIGGERS = f"""
 CREATE TRIGGER photo_deleted AFTER DELETE ON photos
     WHEN old.image IS NOT NULL AND old.image NOT IN (SELECT image FROM loose)
     BEGIN INSERT INTO loose VALUES (old.image); END;
@@ -89,6 +95,15 @@ CREATE TRIGGER text_added AFTER INSERT ON texts
     BEGIN INSERT INTO words (rowid, folded) VALUES (new.image, new.folded); END;
 CREATE TRIGGER text_deleted AFTER DELETE ON texts
     BEGIN INSERT INTO words (words, rowid, folded) VALUES ('delete', old.image, old.folded); END;
+CREATE TRIGGER tags_added AFTER INSERT ON photos
+    BEGIN INSERT INTO tags (rowid, {", ".join(TAGS)}) VALUES ({_NEW}); END;
+CREATE TRIGGER tags_changed AFTER UPDATE OF {", ".join(TAGS)} ON photos
+    BEGIN
+        INSERT INTO tags (tags, rowid, {", ".join(TAGS)}) VALUES ('delete', {_OLD});
+        INSERT INTO tags (rowid, {", ".join(TAGS)}) VALUES ({_NEW});
+    END;
+CREATE TRIGGER tags_deleted AFTER DELETE ON photos
+    BEGIN INSERT INTO tags (tags, rowid, {", ".join(TAGS)}) VALUES ('delete', {_OLD}); END;
 """
 
 # The columns whose checksum is a row's mark.

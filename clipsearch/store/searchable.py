@@ -19,6 +19,7 @@ from clipsearch.store.filters import EVERYTHING, Filter
 from clipsearch.store.order import Order
 from clipsearch.store.photo import Line, Photo, Root, RootCounts
 from clipsearch.store.selection import Selection
+from clipsearch.store.words import Word
 
 
 class Summary(NamedTuple):
@@ -167,11 +168,26 @@ class Searchable(ABC):
     def lines_of(self, ids: Iterable[int]) -> dict[int, list[Line]]:
         """The lines of text in images, by OCR; those without text are left out."""
 
+    @abstractmethod
+    def has_ocr(self) -> bool:
+        """Whether updates of the index read the text in photos."""
+
+    @abstractmethod
+    def mentioning(self, words: tuple[Word, ...], chosen: Selection, most: int, *, in_text: bool) -> list[int]:
+        """Images of a selection with all words: in their text (by OCR), or else in their tags and path.
+
+        At most `most`; maybe some more that do not have them. All images of a file are listed.
+        """
+
     # -------------------------------------------------------------------------------- embeddings
 
     @abstractmethod
     def unit_rows_of(self, ids: Iterable[int]) -> Array:
         """The unit rows (n, dim) float32 of image ids, in their order. Raises `IndexDamaged` if one has none."""
+
+    @abstractmethod
+    def scores_of(self, ids: Iterable[int], query: Array) -> dict[int, float]:
+        """The cosines of images with the unit row `query` (dim,), as `nearest` computes them."""
 
     @abstractmethod
     def sample(self, count: int) -> Ids:
@@ -195,10 +211,14 @@ class Searchable(ABC):
         if self.is_empty():
             raise IndexEmpty("the index is empty")
 
-    @staticmethod
-    def _check_text(where: Filter, is_read: bool) -> None:
-        if where.reads and not is_read:
+    def require_ocr(self) -> None:
+        """Raise `BadRequest` if no text was read in photos."""
+        if not self.has_ocr():
             raise BadRequest("no text has been read yet. Run: clipsearch index --ocr")
+
+    def _check_text(self, where: Filter) -> None:
+        if where.reads:
+            self.require_ocr()
 
     def __enter__(self) -> Self:
         return self

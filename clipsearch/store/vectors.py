@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -103,6 +103,11 @@ class Vectors:
         for part in elsewhere:
             best = nearest.merge(best, nearest.scan(self._images.embeddings(*part), query, k, only), k)
         return best
+
+    def scores_of(self, images: Iterable[int], query: Array) -> dict[int, float]:
+        """The cosines of some images, as `nearest` computes them; those without an embedding are left out."""
+        ids, rows = self._images.embeddings_of(images)
+        return dict(zip(ids.tolist(), segments.products(rows, query).tolist(), strict=True))
 
     def read_ahead(self) -> None:
         """Ask the system to read what `nearest` will read first."""

@@ -12,7 +12,7 @@ from clipsearch.errors import CatalogueDamaged
 from clipsearch.images.kinds import is_video_name
 from clipsearch.images.read import frame_hash
 from clipsearch.store.catalogue import Store
-from clipsearch.store.database import explained
+from clipsearch.store.database import SQLITE_ERRORS, explained
 from clipsearch.store.drives import UNKNOWN
 from clipsearch.store.schema import FACTS_AS_BYTES, OF_DRIVE, OF_FRAME, OF_IMAGE, OF_META, OF_PHOTO, OF_TEXT
 
@@ -31,6 +31,7 @@ class Damage(StrEnum):
     NO_IMAGE = "no image"  # embeddings without an image; deleted
     NO_PHOTO = "no photo"  # images without a photo; deleted
     TEXT = "damaged text"  # deleted; the next update reads the photos again
+    FULL_TEXT = "damaged full-text index"  # made again
     VECTORS = "damaged vectors"  # segments; written again
 
 
@@ -91,10 +92,12 @@ def repair(store: Store) -> list[Repair]:
     Raises `CatalogueDamaged` if SQLite cannot read the file, or the record of an indexed folder is damaged.
     """
     with explained(store.folder):
+        store.database.begin()
+        full_text = _repair_full_text(store)
         _check_file(store)
         store.roots()
-        store.database.begin()
         counts = {
+            Damage.FULL_TEXT: full_text,
             Damage.SETTING: _repair_settings(store),
             Damage.DRIVE: _repair_drives(store),
             Damage.FRAME: _repair_frames(store),
@@ -106,6 +109,17 @@ def repair(store: Store) -> list[Repair]:
         store.database.execute("DELETE FROM loose")
         store.commit()
     return [Repair(damage, count) for damage, count in counts.items() if count]
+
+
+def _repair_full_text(store: Store) -> int:
+    count = 0
+    for table in ("words", "tags"):
+        try:
+            store.database.execute(f"INSERT INTO {table} ({table}, rank) VALUES ('integrity-check', 1)")
+        except SQLITE_ERRORS:
+            store.database.execute(f"INSERT INTO {table} ({table}) VALUES ('rebuild')")
+            count += 1
+    return count
 
 
 def _check_file(store: Store) -> None:

@@ -47,10 +47,12 @@ _SEARCH = f"""Find photos by text, by similarity to an indexed photo, or both; b
 
 text: describes the photo; "-word" in it steers away. without: steers away from a text. like: path of an indexed photo,
 which is left out. sort: orders the best count photos by score, date (-date: newest first), name, path or size; without
-text and like, the first count photos in that order are found. confidence is the probability, 0 to 1, that a photo shows
-the text. min_confidence: {CUT:g} returns only photos that probably show it, {STRICT:g} nothing rather than a guess.
-images: also return thumbnails. A filter takes one value or a list; any value may match, except that all of keyword,
-person, size, after, before and not_under must. "beach OR sea" means either.
+text and like, the first count photos in that order are found. A photo matches by its look, by the text in it, or by its
+tags: keywords, people, title, caption, place and names. why says which; only restricts it to look, text or tags.
+confidence is the probability, 0 to 1, that the look shows the text. min_confidence: {CUT:g} returns only photos that
+probably show it or match by text or tags, {STRICT:g} nothing rather than a guess. images: also return thumbnails. A
+filter takes one value or a list; any value may match, except that all of keyword, person, size, after, before and
+not_under must. "beach OR sea" means either.
 """
 _READ_ONLY = ToolAnnotations(read_only_hint=True, open_world_hint=False)
 
@@ -67,11 +69,14 @@ def assistant(folder: Path) -> MCPServer:
         count: int = 10,
         min_confidence: float = 0,
         sort: str = BY_SCORE,
+        only: str = "",
         images: bool = False,
         **filters: OneOrMore,
     ) -> list[Any]:
         pairs = [(name, one) for name, value in filters.items() for one in several(value) if one]
-        limits = Limits(min(count, MAX_PHOTOS), min_confidence=min_confidence or None, sort=sort or BY_SCORE)
+        limits = Limits(
+            min(count, MAX_PHOTOS), min_confidence=min_confidence or None, sort=sort or BY_SCORE, only=only or None
+        )
         hits, advice = await index.call(_search, Filter.parse(pairs), limits, text, without, like)
         answer: list[Any] = [_json([records.as_object(hit) for hit in hits]), *advice]
         if images:

@@ -86,7 +86,8 @@ class Gallery:
         if order is not None:  # the order of the matches: among all photos they would be scattered
             depth, limits = FIRST_DEPTH, limits._replace(sort=BY_SCORE)
         hits = index.ask(resolved._replace(limits=limits._replace(k=depth)), confidence=True)
-        confident = dividing_line(hits) if limits.min_confidence is None else None
+        certain = [hit._replace(confidence=1.0) if hit.is_literal else hit for hit in hits]
+        confident = dividing_line(certain) if limits.min_confidence is None else None
         ranking = Ranking(hits, confident, len(hits) < depth)
         return ranking if order is None else Ranking(sort_hits(ranking.matches, order), confident, True)
 

@@ -19,6 +19,7 @@ from clipsearch.cluster.collection import open_collection
 from clipsearch.cluster.publish import publish
 from clipsearch.errors import BadRequest, NotIndexed
 from clipsearch.search.copies import find_copies
+from clipsearch.search.evidence import Evidence
 from clipsearch.search.files_on_disk import FilesOnDisk
 from clipsearch.search.find import Searcher
 from clipsearch.search.question import Limits, Term
@@ -164,6 +165,39 @@ def test_the_same_question_has_the_same_answer(both: Both, data: st.DataObject) 
             answer(both.collection, where, terms, limits)
     else:
         assert answer(both.collection, where, terms, limits) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "coffee total",
+        "夏",
+        "日本の夏",
+        "100% sure",
+        "über alles",
+        "été mer",
+        "Grossmutter",
+        "anna beach",
+        "O'Neil Bo",
+        "beaches",
+        "back slash",
+        "ümläut",
+        "film",
+        "aix provence",
+        "gate",
+        "nowhere",
+        "the",
+    ],
+)
+def test_the_same_evidence(both: Both, text: str) -> None:
+    for where in (EVERYTHING, Filter(keywords="beach"), Filter(name="a/ OR film"), Filter(reads="coffee OR 夏")):
+        found = []
+        for store in (both.folder, both.collection):
+            every = Evidence(store, store.select(where), None, 10).of([text])
+            found.append(sorted(every, key=lambda one: (one[0].file, one[0].image_id)))
+        assert found[0] == found[1]
+        if where == EVERYTHING:
+            assert bool(found[0]) == (text not in ("nowhere", "the"))
 
 
 def test_wildcards_are_letters_beside_a_filter_that_milvus_lite_evaluates_elsewhere(both: Both) -> None:

@@ -122,6 +122,46 @@ def test_the_command_finds_shows_and_adds_it_to_other_filters(clipsearch: Run, r
     assert "lines" not in json.loads(clipsearch("query", "a page", "-k", "1", "-f", "jsonl", index=read_index).out)
 
 
+def test_a_plain_query_finds_writing(clipsearch: Run, read_index: Path) -> None:
+    done = clipsearch("query", "boarding pass", "-k", "2", "-f", "json", index=read_index)
+    first, second = json.loads(done.out)
+    assert first["path"].endswith("/pass.jpg")
+    assert {"kind": "text", "matched": "BOARDING PASS"} in first["why"]
+    assert second["why"] == [{"kind": "look"}]
+    table = clipsearch("query", "coffee", "--only", "text", "-f", "table", index=read_index).lines
+    assert table[1].endswith("/receipt.png")
+    assert table[2].strip() == "text: Coffee 3.50"
+    assert len(table) == 3  # with the header
+    by_look = clipsearch("query", "boarding pass", "--only", "look", "-f", "jsonl", index=read_index)
+    assert {json.dumps(json.loads(line)["why"]) for line in by_look.lines} == {'[{"kind": "look"}]'}
+    assert clipsearch("query", "nowhere", "--only", "text", index=read_index).status == 1
+    refused = clipsearch("query", "coffee", "--only", "sound", index=read_index)
+    assert (refused.status, refused.err) == (2, "clipsearch: --only must be look, text or tags, not 'sound'\n")
+    batch = clipsearch("query", "--batch", "-", "-k", "1", stdin=b"coffee\ngate b42\n", index=read_index)
+    assert [Path(json.loads(line)["path"]).name for line in batch.lines] == ["receipt.png", "pass.jpg"]
+
+
+def test_all_the_text_in_photos(
+    clipsearch: Run, photos: Path, read_index: Path, drawn: Path, drawn_index: Path
+) -> None:
+    one = clipsearch("text", photos / "pass.jpg", index=read_index)
+    assert (one.status, one.lines) == (0, ["BOARDING PASS", "Gate B42 to Berlin"])
+    two = clipsearch("text", photos / "scene.png", photos / "receipt.png", index=read_index)
+    heads = [f"==> {photos / name} <==" for name in ("scene.png", "receipt.png")]
+    assert (two.status, two.lines[:4]) == (0, [heads[0], "", heads[1], "Coffee 3.50"])
+    (found,) = json.loads(clipsearch("text", photos / "pass.jpg", "-f", "json", index=read_index).out)
+    assert (found["width"], found["height"], len(found["lines"])) == (1000, 700, 2)
+    assert 60 < found["lines"][0]["box"]["left"] < 100
+    nothing = clipsearch("text", photos / "scene.png", index=read_index)
+    assert (nothing.status, nothing.out, nothing.err) == (1, b"", "")
+    missing = clipsearch("text", photos / "no.jpg", photos / "pass.jpg", index=read_index)
+    assert (missing.status, len(missing.lines)) == (2, 2)
+    assert f"{photos / 'no.jpg'} is not in the index" in missing.err
+    unread = clipsearch("text", drawn / "00.png", index=drawn_index)
+    assert (unread.status, unread.out) == (2, b"")
+    assert "no text has been read yet. Run: clipsearch index --ocr" in unread.err
+
+
 def test_an_index_that_was_not_read_says_so(clipsearch: Run, drawn_index: Path, tmp_path: Path) -> None:
     done = clipsearch("query", "--reads", "total", index=drawn_index)
     assert (done.status, done.out) == (2, b"")

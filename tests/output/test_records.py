@@ -17,7 +17,7 @@ from clipsearch.indexing.update import Report
 from clipsearch.output import records
 from clipsearch.search.copies import Copy, Kind
 from clipsearch.search.evaluate import Evaluation, Recall
-from clipsearch.search.hit import Hit
+from clipsearch.search.hit import Hit, Reason
 from clipsearch.search.label import Labelled
 from clipsearch.store.catalogue import Offline, Photo
 
@@ -50,19 +50,23 @@ FACTS |= {
 pytestmark = pytest.mark.usefixtures("places_table")
 
 
+WHY = (Reason("keyword", "dog"), Reason("look"))
+
+
 def objects(chunks: object) -> list[dict[str, object]]:
     return [json.loads(chunk) for chunk in chunks]
 
 
 def test_a_hit_has_the_fields_that_the_readme_names() -> None:
     [found] = objects(
-        records.hits([Hit(1, 0.12345678, KNOWN, 0.5, (UNKNOWN,), (b"/a/link.jpg",))], "jsonl", query="a dog")
+        records.hits([Hit(1, 0.12345678, KNOWN, 0.5, (UNKNOWN,), (b"/a/link.jpg",), why=WHY)], "jsonl", query="a dog")
     )
     assert found == {
         "query": "a dog",
         "rank": 1,
         "score": 0.123457,
         "confidence": 0.5,
+        "why": [{"kind": "keyword", "matched": "dog"}, {"kind": "look"}],
         "path": "/a/b.jpg",
         "width": 4,
         "height": 3,

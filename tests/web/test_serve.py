@@ -35,6 +35,7 @@ from clipsearch.output.pictures import Pictures, ThumbnailCache
 from clipsearch.paths import Collection
 from clipsearch.search import where
 from clipsearch.search.confidence import prompts
+from clipsearch.search.question import CUT
 from clipsearch.store.catalogue import Store
 from clipsearch.store.filters import FILTERS
 from clipsearch.web import app as web_app
@@ -397,6 +398,8 @@ def run_in_shell(command: str) -> str:
         [("text", "a star"), ("unique", "1"), ("type", "png"), ("orientation", "square")],
         [("text", "a star"), ("cut", "1")],
         [("text", "a star"), ("cut", "0.6")],
+        [("text", "07"), ("only", "tags")],
+        [("text", "a star"), ("only", "look")],
         [("after", "2001-02-03"), ("size", "+10")],
         [("name", "00"), ("name", "07"), ("type", "png"), ("type", "gif"), ("after", "2001"), ("after", "2002")],
         [("like", "ID"), ("not", "-x")],
@@ -429,11 +432,21 @@ def test_results_in_another_order(page: TestClient, drawn: Path, asked: tuple[st
     assert part["hits"] == found["hits"][1:3]
 
 
-def test_the_page_offers_orders_that_there_are(page: TestClient) -> None:
-    [select] = re.findall('<select id="sort">(.*)</select>', page.get("/").text)
-    orders = re.findall('<option value="(.*?)">', select)
-    assert len(orders) == 7
-    assert all(page.get("/search", params={"sort": order}).status_code == 200 for order in orders)
+@pytest.mark.parametrize(("name", "count"), [("sort", 7), ("only", 4)])
+def test_the_page_offers_choices_that_there_are(page: TestClient, name: str, count: int) -> None:
+    [select] = re.findall(f'<select id="{name}">(.*?)</select>', page.get("/").text)
+    choices = re.findall('<option value="(.*?)">', select)
+    assert len(choices) == count
+    statuses = {page.get("/search", params={name: choice}).status_code for choice in choices}
+    assert statuses == {200}  # as long as there is no text, too
+
+
+def test_hits_say_why_and_names_do_not_count_as_confident(page: TestClient) -> None:
+    found = page.get("/search", params={"text": "07", "only": "tags"}).json()
+    assert [hit["why"] for hit in found["hits"]] == [[{"kind": "name", "matched": "07.png"}]]
+    assert found["confident"] == sum(hit["confidence"] >= CUT for hit in found["hits"])
+    assert page.get("/search", params={"text": "07", "only": "tags", "cut": "0.99"}).json()["hits"] == []
+    assert "no text has been read" in page.get("/search", params={"text": "07", "only": "text"}).json()["error"]
 
 
 def test_a_filter_may_be_in_an_address_several_times(page: TestClient, drawn: Path) -> None:

@@ -1,6 +1,7 @@
 // The question that the page shows, and its URL: `terms` in order, `draft` (the text in the search field), `filters` as
-// [name, value] pairs, `cut`, the minimum confidence: "" for none, "1" for --cut, "strict" for --strict, and `sort`, the
-// order: "" for the best first or, without terms, the newest.
+// [name, value] pairs, `cut`, the minimum confidence: "" for none, "1" for --cut, "strict" for --strict, `sort`, the
+// order: "" for the best first or, without terms, the newest, and `only`: "" or one of look, text and tags, which counts
+// as a match.
 
 const KINDS = ["text", "not", "like", "unlike"];
 const FILTERS = [...document.querySelectorAll("#filters [name]")].map((field) => field.name);
@@ -11,7 +12,7 @@ export function fromUrl(query) {
   return {
     terms: pairs.filter(([name]) => KINDS.includes(name)).map(([kind, value]) => ({ kind, value })),
     filters: pairs.filter(([name, value]) => FILTERS.includes(name) && value),
-    draft: first("q"), photo: first("photo"), cut: first("cut"), unique: first("unique") === "1", sort: first("sort"),
+    draft: first("q"), photo: first("photo"), cut: first("cut"), unique: first("unique") === "1", sort: first("sort"), only: first("only"),
     labels: pairs.filter(([name]) => name === "label").map(([, value]) => value),
   };
 }
@@ -36,6 +37,7 @@ function limits(question) {
   if (question.cut) pairs.push(["cut", question.cut]);
   if (question.unique) pairs.push(["unique", "1"]);
   if (question.sort) pairs.push(["sort", question.sort]);
+  if (question.only) pairs.push(["only", question.only]);
   return pairs;
 }
 

@@ -62,6 +62,7 @@ function showQuestion() {
   byId("strict").checked = question.cut === STRICT_CUT;
   byId("unique").checked = question.unique;
   byId("sort").value = question.sort;
+  byId("only").value = question.only;
   byId("label-text").value = document.activeElement === byId("label-text") ? byId("label-text").value : question.labels.join(", ");
   document.title = allTerms(question).filter(({ kind }) => kind === "text").map(({ value }) => value).join(", ") || "clipsearch";
   showConcepts();
@@ -308,6 +309,7 @@ byId("min-confidence").addEventListener("change", ({ target }) => {
 });
 byId("unique").addEventListener("change", (event) => change({ ...question, unique: event.target.checked }));
 byId("sort").addEventListener("change", (event) => change({ ...question, sort: event.target.value }));
+byId("only").addEventListener("change", (event) => change({ ...question, only: event.target.value }));
 byId("label-text").addEventListener("input", () => {
   const labels = byId("label-text").value.split(",").map((label) => label.trim()).filter(Boolean);
   change({ ...question, labels: [...new Set(labels)].slice(0, 64) }, true);

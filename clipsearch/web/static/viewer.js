@@ -59,7 +59,8 @@ export class Viewer {
       ["Rating", photo.rating === -1 ? "rejected" : "★".repeat(photo.rating ?? 0)], ["Color label", photo.color_label], ["Length", videoLength(photo)], ["Found at", photo.time === null || !isKnown(hit?.score) ? null : clock(photo.time)],
       ["Place", photo.place?.title], ["Location", photo.latitude === null ? null : `${photo.latitude.toFixed(4)}, ${photo.longitude.toFixed(4)}`],
       ["Dimensions", `${photo.width} × ${photo.height}`], ["File size", bytes(photo.size)],
-      ["Score", isKnown(hit?.score) ? hit.score.toFixed(3) : null]];
+      ["Score", isKnown(hit?.score) ? hit.score.toFixed(3) : null],
+      ["Matches", (hit?.why ?? []).map(({ kind, matched }) => matched ? `${kind}: ${matched}` : kind).join(", ")]];
     const list = element("dl", {}, ...rows.filter(([, value]) => value).map(([name, value]) =>
       element("div", {}, element("dt", {}, name), element("dd", {}, element("bdi", {}, value)))));
     const parts = [
