@@ -298,9 +298,11 @@ class PublishedIndex(Searchable):
 
     def sample(self, count: int) -> Ids:
         # Milvus cannot sort. Hashes are uniform: twice as many as needed lie below this bound.
-        share = 2 * count / max(1, self._record.counts[0])
+        share = 2 * count / max(1, self._record.counts[1])
         below = [] if share >= 1 else [f"content < {quoted(f'{int(share * 2**64):016x}')}"]
-        rows = sorted({(row["content"], row["image"]) for row in self._all(all_of(below), ["content", "image"])})
+        rows = sorted(
+            {(row["content"], row["image"]) for row in self._all(all_of([PHOTOS, *below]), ["content", "image"])}
+        )
         return np.array([image for _, image in rows[:count]], np.int64)
 
     def nearest(self, query: Array, k: int, chosen: Selection, *, exact: bool = False) -> tuple[Ids, Array]:

@@ -117,8 +117,10 @@ class Images:
         return np.frombuffer(rows, ">u8").reshape(-1, 2).astype(np.uint64)
 
     def sample(self, count: int) -> Ids:
-        """The ids of up to `count` images with the lowest content hashes."""
-        rows = self._database.execute("SELECT id FROM images ORDER BY content LIMIT ?", (count,))
+        """The images of up to `count` files with the lowest content hashes."""
+        beside = "SELECT 1 FROM frames WHERE image = images.id AND image != whole"
+        query = f"SELECT id FROM images WHERE NOT EXISTS ({beside}) ORDER BY content LIMIT ?"
+        rows = self._database.execute(query, (count,))
         return np.array([row[0] for row in rows], np.int64)
 
     def hashes(self) -> tuple[Ids, NDArray[np.uint64]]:

@@ -191,7 +191,7 @@ class Searchable(ABC):
 
     @abstractmethod
     def sample(self, count: int) -> Ids:
-        """Up to `count` images with the lowest content hashes: a random sample that an index and its copies share."""
+        """The images of up to `count` files with the lowest content hashes: a random sample that copies share, too."""
 
     @abstractmethod
     def nearest(self, query: Array, k: int, chosen: Selection, *, exact: bool = False) -> tuple[Ids, Array]:

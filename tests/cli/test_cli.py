@@ -93,7 +93,7 @@ def test_formats_tell_the_same(clipsearch: Run, drawn_index: Path) -> None:
 def test_json_has_the_fields_of_the_reference(clipsearch: Run, drawn: Path, drawn_index: Path) -> None:
     (hit,) = json.loads(clipsearch("query", "a circle", "-k", 1, "--format", "json", index=drawn_index).out)
     reference = (Path(__file__).parents[2] / "clipsearch/cli/README.md").read_text()
-    fields = ["rank", "score", "confidence", "path", "width", "height", "size", "mtime", "taken", "taken_from"]
+    fields = ["rank", "score", "confidence", "why", "path", "width", "height", "size", "mtime", "taken", "taken_from"]
     fields += ["camera", "latitude", "longitude", "place", "location", "keywords", "people", "rating", "color_label"]
     fields += ["title", "caption", "time", "duration", "similar", "same_file"]
     assert list(hit) == fields

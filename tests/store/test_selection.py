@@ -216,7 +216,7 @@ def test_filters_alone_list_the_newest(clipsearch: Run, dated: tuple[Path, Path]
     assert [hit["taken"] for hit in hits] == sorted((hit["taken"] for hit in hits), reverse=True)
     assert {(hit["score"], hit["confidence"]) for hit in hits} == {(None, None)}
     table = clipsearch("query", "--before", "2024", "-k", "1", "--format", "table", index=index, COLUMNS="300")
-    assert table.lines[0].split() == ["1", "2023-05-24", str(folder / "23.jpg")]
+    assert table.lines[1].split() == ["1", "2023-05-24", str(folder / "23.jpg")]
     assert clipsearch("query", "--before", "2024", "-k", "1", "--format", "tsv", index=index).out.startswith(b"1\t\t/")
     refused = clipsearch("query", "--before", "2024", "--min-score", "0.1", index=index)
     assert (refused.status, refused.err.count("\n")) == (2, 1)
