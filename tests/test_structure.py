@@ -141,3 +141,10 @@ def test_importing_the_package_imports_nothing_large() -> None:
     code = "import sys, clipsearch; print(*sorted(sys.modules))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"torch", "open_clip", "numkong", "numpy", "rich", "PIL", "starlette", "uvicorn"} & set(loaded)
+
+
+def test_the_command_line_starts_without_numpy() -> None:
+    """It sets the number of NumPy's threads first, and prints help and errors without it."""
+    code = "import sys, clipsearch.cli.main; print(*sorted(sys.modules))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"numpy", "PIL", "sqlite3", "torch"} & set(loaded)

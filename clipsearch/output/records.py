@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from clipsearch.search.concepts import Concepts
     from clipsearch.search.copies import Group
     from clipsearch.search.evaluate import Evaluation
-    from clipsearch.search.hit import Hit, Reason, Where
+    from clipsearch.search.hit import Hit, Where
     from clipsearch.search.label import Labelled
+    from clipsearch.search.reason import Reason
     from clipsearch.search.where import Found
     from clipsearch.store.photo import Line, Photo
     from clipsearch.store.verify import Verified

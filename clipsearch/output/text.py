@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from clipsearch.errors import counted
 from clipsearch.images.left_out import what_to_do
 from clipsearch.images.rules import Rules
-from clipsearch.search.hit import LOOK, NAME
 from clipsearch.search.question import IMAGE
+from clipsearch.search.reason import LOOK, NAME
 from clipsearch.store.filters import FILTERS, Size
 
 if TYPE_CHECKING:

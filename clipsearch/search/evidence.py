@@ -14,8 +14,9 @@ from itertools import islice
 from typing import NamedTuple
 
 from clipsearch.paths import relative_to
-from clipsearch.search.hit import LOOK, NAME, Hit, Reason
+from clipsearch.search.hit import Hit
 from clipsearch.search.question import ONLY_TAGS, ONLY_TEXT
+from clipsearch.search.reason import LOOK, NAME, Reason
 from clipsearch.store.conditions import fold
 from clipsearch.store.photo import Line, Photo
 from clipsearch.store.searchable import Searchable

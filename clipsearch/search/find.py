@@ -15,7 +15,7 @@ from clipsearch.arrays import Array, unit_rows
 from clipsearch.errors import BadArgument, BadRequest, ImageUnusable
 from clipsearch.search.embed import Embedder
 from clipsearch.search.files_on_disk import FilesOnDisk
-from clipsearch.search.hit import LOOK, Hit, Reason
+from clipsearch.search.hit import Hit
 from clipsearch.search.question import (
     CONCEPT,
     DEFAULT_LIMITS,
@@ -28,6 +28,7 @@ from clipsearch.search.question import (
     Limits,
     Term,
 )
+from clipsearch.search.reason import LOOK, Reason
 from clipsearch.store.filters import EVERYTHING, Filter
 from clipsearch.store.order import NEWEST, Order
 from clipsearch.store.photo import Photo

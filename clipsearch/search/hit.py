@@ -10,11 +10,10 @@ import numpy as np
 from clipsearch.arrays import Array
 from clipsearch.images.metadata import Metadata
 from clipsearch.images.preprocess import Box
+from clipsearch.search.reason import LOOK, NAME, Reason
 from clipsearch.store.photo import Line, Photo
 
-__all__ = ["LOOK", "NAME", "Hit", "Line", "Photo", "Reason", "Where", "hottest"]
-
-LOOK, NAME = "look", "name"  # kinds of reasons
+__all__ = ["Hit", "Line", "Photo", "Reason", "Where", "hottest"]
 
 
 class Where(NamedTuple):
@@ -38,17 +37,6 @@ class Where(NamedTuple):
     def pixels(self, width: int, height: int) -> tuple[int, int, int, int]:
         """The box as left, top, right and bottom in pixels, for a photo of this size."""
         return self.box.pixels(width, height)
-
-
-class Reason(NamedTuple):
-    """Why a photo matches.
-
-    `kind` is `look` (CLIP), `text` (in the photo, by OCR), `keyword`, `person`, `title`, `caption`, `place`, or `name`
-    (of the file or a folder); `matched` is the line, keyword and so on that has the words, empty for `look`.
-    """
-
-    kind: str
-    matched: str = ""
 
 
 class Hit(NamedTuple):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from clipsearch.errors import BadArgument
-from clipsearch.store.photo import Photo
+
+if TYPE_CHECKING:
+    from clipsearch.store.photo import Photo
 
 T = TypeVar("T")
 
