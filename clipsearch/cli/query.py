@@ -202,17 +202,17 @@ def query(
 
     Several texts and images are added up. "2:golden retriever" doubles the weight of a text, -people steers away from
     one, and the path of an image works like --image. Without texts and images, the newest photos come first. Repeat a
-    filter to match any of its values; --keyword, --size, --after, --before and --not-under must all match. "beach OR
-    sea" means either, in --keyword, --name, --reads and --camera.
+    filter to match any of its values; --keyword, --person, --size, --after, --before and --not-under must all match.
+    "beach OR sea" means either, in every filter that takes a text.
 
     A text is also looked for in the text in photos (see index --ocr), keywords, people, titles, captions, places, and
     names of files and folders. All of its words must be there. The table and JSON say why a photo matches.
 
-    A query by an indexed photo leaves out that photo and its identical copies; --with-self shows them. An image from
-    elsewhere is compared with all photos, which tells whether you have it.
+    A query by an indexed photo leaves out that photo and its identical copies; --with-self shows them. An image that is
+    not indexed is compared with all photos, so you can check whether you have it.
 
-    --sort orders the -k best matches; the rank is still that by score. Without texts and images it chooses the first -k
-    photos in that order: --sort -size lists the largest. -date is newest first.
+    --sort orders the -k best matches but keeps their ranks. Without texts and images, it chooses the first -k photos in
+    that order: --sort -size lists the largest. -date is newest first.
 
     The default --format is table on a terminal and paths in a pipe. --batch, --image and --files-from take - for stdin.
 
@@ -282,7 +282,7 @@ def _terms(
 
 def _say_what_is_misread(index: Index, question: Question, given: Sequence[str]) -> None:
     for words in filter(names_no_file, given):
-        say(f"no file {words!r} here, so the name was read as a description; to find photos by name, add --name")
+        say(f"no such file: {words!r}; read as a description instead. To search file names, use --name")
     if not question.limits.with_self:
         for term in question.terms:
             if (

@@ -45,7 +45,7 @@ _QUALITY = 75  # of JPEGs made here; WebP would be a fifth smaller and ten times
 class Decoded(NamedTuple):
     """`image` is RGB and upright, and may be smaller than the file's own size, which `metadata` has.
 
-    It still needs `colour.in_srgb`, which costs least after resizing. `is_partial`: the file is cut short or damaged.
+    It still has the file's colours, which `colour.in_srgb` converts. `is_partial`: the file is cut short or damaged.
     """
 
     image: Image.Image

@@ -1,9 +1,9 @@
-"""What is known of a photo besides its pixels, and how several sources of it are combined."""
+"""Facts about a photo (date, place, keywords, people, rating, texts), and how those of several sources are combined."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 # The sources of a date, the most reliable first. A sidecar's is a correction by a person; "modified" is EXIF's DateTime
 # or PNG's tIME, which programs write when they edit a photo.
@@ -68,6 +68,18 @@ def _rank(source: str | None) -> int:
 def dated(taken: str | None, source: str) -> Facts:
     """Facts that are a date alone, or nothing."""
     return Facts(taken, source) if taken else Facts()
+
+
+def position(latitude: float | None, longitude: float | None) -> tuple[float, float] | tuple[None, None]:
+    """Both coordinates, or None for both if one is missing or out of range. 0, 0 means unknown, too."""
+    if latitude is None or longitude is None or (latitude, longitude) == (0, 0):
+        return None, None
+    return (latitude, longitude) if abs(latitude) <= 90 and abs(longitude) <= 180 else (None, None)
+
+
+def one_line(text: Any) -> str | None:
+    """A text with single spaces; None if it is empty or no text."""
+    return (" ".join(text.split()) or None) if isinstance(text, str) else None
 
 
 def lines(texts: Iterable[str]) -> str | None:

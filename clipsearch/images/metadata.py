@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from clipsearch.images.dates import exif_time
-from clipsearch.images.facts import Facts, dated, lines
+from clipsearch.images.facts import Facts, dated, lines, position
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -62,7 +62,7 @@ def metadata_of(exif: Image.Exif, width: int, height: int) -> Metadata:
 
 
 def exif_facts(exif: Image.Exif) -> Iterator[Facts]:
-    """What EXIF says, the date of the last change apart, as it is worth less. EXIF may be damaged."""
+    """What EXIF says, even if parts are damaged; DateTime on its own, as it ranks lower than other dates."""
     from PIL import ExifTags
 
     details, gps = _directory(exif, "Exif"), _directory(exif, "GPSInfo")
@@ -71,8 +71,7 @@ def exif_facts(exif: Image.Exif) -> Iterator[Facts]:
     )
     latitude = _degrees(gps.get(ExifTags.GPS.GPSLatitude), gps.get(ExifTags.GPS.GPSLatitudeRef), "S", 90)
     longitude = _degrees(gps.get(ExifTags.GPS.GPSLongitude), gps.get(ExifTags.GPS.GPSLongitudeRef), "W", 180)
-    if latitude is None or longitude is None or (latitude, longitude) == (0, 0):  # 0, 0 is what "unknown" is written as
-        latitude = longitude = None
+    latitude, longitude = position(latitude, longitude)
     caption = _until_nul(exif.get(ExifTags.Base.ImageDescription))
     yield dated(taken, "exif")._replace(
         latitude=latitude,

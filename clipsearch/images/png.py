@@ -8,7 +8,7 @@ from email.utils import parsedate
 from typing import Any
 
 from clipsearch.images.dates import xmp_time
-from clipsearch.images.facts import Facts, dated
+from clipsearch.images.facts import Facts, dated, one_line
 
 _CREATED = ("Creation Time", "create-date")
 
@@ -17,22 +17,22 @@ def png_facts(data: bytes, texts: Mapping[Any, Any]) -> Iterator[Facts]:
     """The facts in a PNG file's text chunks, as Pillow read them, and in its tIME chunk."""
     created = next((texts[key] for key in _CREATED if isinstance(texts.get(key), str)), "")
     yield dated(xmp_time(created) or _rfc_time(created), "png")._replace(
-        title=_line(texts.get("Title")), caption=_line(texts.get("Description"))
+        title=one_line(texts.get("Title")), caption=one_line(texts.get("Description"))
     )
     changed = _chunk(data, b"tIME")
     if len(changed) == 7:
         year, *others = struct.unpack(">HBBBBB", changed)
-        yield dated(xmp_time("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}".format(year, *others)), "modified")
+        yield dated(_time(year, *others), "modified")
 
 
 def _rfc_time(text: str) -> str | None:
     """`Mon, 17 Jul 2006 21:58:50 GMT`, the form that PNG's specification recommends."""
     found = parsedate(text)
-    return xmp_time("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}".format(*found[:6])) if found else None
+    return _time(*found[:6]) if found else None
 
 
-def _line(text: Any) -> str | None:
-    return (" ".join(text.split()) or None) if isinstance(text, str) else None
+def _time(*parts: int) -> str | None:
+    return xmp_time("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}".format(*parts))
 
 
 def _chunk(data: bytes, name: bytes) -> bytes:

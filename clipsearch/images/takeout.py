@@ -10,7 +10,7 @@ from typing import Any
 
 from clipsearch.errors import SidecarUnusable
 from clipsearch.images.dates import unix_time
-from clipsearch.images.facts import Facts, dated, lines
+from clipsearch.images.facts import Facts, dated, lines, one_line, position
 from clipsearch.images.kinds import is_video_name
 
 _SUFFIX = b"supplemental-metadata"
@@ -105,23 +105,18 @@ def takeout_facts(document: bytes) -> Facts | None:
         return None
     people = found.get("people")
     names = (one.get("name") for one in (people if isinstance(people, list) else ()) if isinstance(one, dict))
-    place = _place(found.get("geoData")) or _place(found.get("geoDataExif")) or (None, None)
+    places = (_place(found.get(key)) for key in ("geoData", "geoDataExif"))
+    latitude, longitude = next((place for place in places if place[0] is not None), (None, None))
     return dated(unix_time(moment.get("timestamp")), "takeout")._replace(
-        latitude=place[0],
-        longitude=place[1],
-        people=lines(text for name in names if (text := _text(name))),
-        caption=_text(found.get("description")),
+        latitude=latitude,
+        longitude=longitude,
+        people=lines(text for name in names if (text := one_line(name))),
+        caption=one_line(found.get("description")),
     )
 
 
-def _place(data: Any) -> tuple[float, float] | None:
-    """Latitude and longitude; 0, 0 stands for none."""
+def _place(data: Any) -> tuple[float, float] | tuple[None, None]:
     try:
-        latitude, longitude = float(data["latitude"]), float(data["longitude"])
+        return position(float(data["latitude"]), float(data["longitude"]))
     except (TypeError, KeyError, ValueError):
-        return None
-    return (latitude, longitude) if abs(latitude) <= 90 and abs(longitude) <= 180 and (latitude or longitude) else None
-
-
-def _text(value: Any) -> str | None:
-    return (" ".join(value.split()) or None) if isinstance(value, str) else None
+        return None, None

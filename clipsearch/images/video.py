@@ -24,7 +24,7 @@ from PIL import Image
 from clipsearch.errors import ImageUnusable
 from clipsearch.images.colour import BT601, BT709, BT2020, UNKNOWN, from_code_points, is_hdr, is_srgb
 from clipsearch.images.decode import MAX_PIXELS
-from clipsearch.images.facts import dated
+from clipsearch.images.facts import dated, position
 from clipsearch.images.likeness import LEAST_DETAIL, likeness_of, perceptual_hash
 from clipsearch.images.metadata import Metadata, camera_name
 from clipsearch.images.preprocess import Preprocess, preprocess
@@ -446,7 +446,4 @@ def _moment(text: str) -> datetime | None:
 def _degrees(place: str) -> tuple[float | None, float | None]:
     """Latitude and longitude of `+48.8577+002.2950/`."""
     found = re.match(r"([+-]\d{2}(?:\.\d+)?)([+-]\d{3}(?:\.\d+)?)", place)
-    latitude, longitude = (float(found[1]) + 0.0, float(found[2]) + 0.0) if found else (0.0, 0.0)
-    if (latitude, longitude) == (0, 0) or abs(latitude) > 90 or abs(longitude) > 180:
-        return None, None
-    return latitude, longitude
+    return position(float(found[1]) + 0.0, float(found[2]) + 0.0) if found else (None, None)

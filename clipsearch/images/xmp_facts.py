@@ -12,7 +12,7 @@ from typing import Any
 
 from clipsearch.errors import SidecarUnusable
 from clipsearch.images.dates import xmp_time
-from clipsearch.images.facts import Facts, lines
+from clipsearch.images.facts import Facts, lines, position
 from clipsearch.images.metadata import rating_of, rating_of_percent
 from clipsearch.images.xmp_document import RDF, check_size
 
@@ -71,8 +71,7 @@ def facts_of(document: bytes, *, is_sidecar: bool = False) -> Facts:
 
     latitude = _degrees(values.get(_LATITUDE, ()), "S", 90)
     longitude = _degrees(values.get(_LONGITUDE, ()), "W", 180)
-    if latitude is None or longitude is None or (latitude, longitude) == (0, 0):
-        latitude = longitude = None
+    latitude, longitude = position(latitude, longitude)
     taken, taken_from = _taken(values, is_sidecar=is_sidecar)
     return Facts(
         taken,

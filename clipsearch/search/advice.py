@@ -35,8 +35,8 @@ def advice(model: Model, texts: Iterable[str]) -> list[str]:
     for text in texts:
         if not fits(model, text):
             sentences.append(
-                f"the text is longer than the {model.context_length} tokens that {model.name} reads; ignored from"
-                f" {_quoted([_tail(model, text)])} on; shorten it"
+                f"the text exceeds the {model.context_length} tokens that {model.name} reads; everything from"
+                f" {_quoted([_tail(model, text)])} on is ignored; shorten it"
             )
     return sentences
 

@@ -23,10 +23,8 @@ from clipsearch.store.searchable import Searchable
 from clipsearch.store.selection import Selection
 from clipsearch.store.words import Word, are_a_phrase, are_in_text, are_only, words_of
 
-_LEAST, _MOST = (
-    2_000,
-    50_000,
-)  # photos with evidence that are compared, of each kind: as many as are wanted, within this
+# Photos with evidence that are compared, of each kind: as many as are wanted, but within these limits.
+_LEAST, _MOST = 2_000, 50_000
 _MOST_PARTS = 32  # of the words of a text; FTS5 refuses long queries, and longer texts are in no tags
 # Matches by look before each photo with good evidence, if they are confident, or with weak evidence, if they are not.
 # Measured with `scripts/measure_evidence.py`.

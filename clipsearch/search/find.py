@@ -241,7 +241,7 @@ class Searcher:
     def _with_evidence(self, terms: Sequence[Term], limits: Limits) -> dict[Strength, list[Hit]]:
         """The photos with evidence for all texts to find, by strength, best look first.
 
-        None if a concept or an image is looked for, too: nothing is known of that but the look.
+        Empty if the query also has a concept or an image to find: only their look is known.
         """
         texts = [str(term.content) for term in terms if term.asks_for_text]
         is_mixed = len(texts) < sum(term.weight > 0 for term in terms) and limits.only is None

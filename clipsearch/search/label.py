@@ -65,7 +65,7 @@ class Classifier:
         if concept := next((label for label in self.names if label.startswith("@")), None):
             raise BadRequest(f"{concept!r} is a concept; labels must be texts")
         if len(set(self.names)) < len(self.names):
-            raise BadRequest(f"{other!r} is one of the labels; give the other photos another one")
+            raise BadRequest(f"{other!r} is one of the labels; choose another name for the rest")
         if not all(map(is_unicode, [*self.names, *templates])):
             raise BadRequest("a label or a template is not UTF-8")
         prompts = [_prompt(template, label) for label in self.labels for template in templates]

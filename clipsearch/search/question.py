@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from clipsearch.errors import BadArgument, BadRequest
 from clipsearch.images.kinds import kind_of
+from clipsearch.search.reason import LOOK
 from clipsearch.store.filters import EVERYTHING, FILTERS, OPTIONS, Filter, several
 from clipsearch.store.order import BY_SCORE, Order, parse_order
 
@@ -35,7 +36,7 @@ __all__ = [  # includes the filters, as `cli` and `web` must not import the stor
 ]
 
 TEXT, CONCEPT, IMAGE, PHOTO = "text", "concept", "image", "photo"
-LOOK, ONLY_TEXT, ONLY_TAGS = "look", "text", "tags"
+ONLY_TEXT, ONLY_TAGS = "text", "tags"
 EVIDENCE = (LOOK, ONLY_TEXT, ONLY_TAGS)
 EMPTY = "the query is empty; enter something to look for"
 

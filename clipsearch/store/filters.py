@@ -133,7 +133,7 @@ def parse_orientation(text: str) -> str:
     return found[0]
 
 
-def words_of(name: str) -> Iterator[set[str]]:
+def spellings_of(name: str) -> Iterator[set[str]]:
     """The spellings of each word that a path may use: upper and lower case, accents composed and decomposed."""
     for word in name.split():
         cases = {word, word.lower(), word.upper(), word.title()}
@@ -233,7 +233,7 @@ def _has_words(*fields: str) -> Callable[[str], Condition]:
 
     def condition(text: str) -> Condition:
         return all_of(
-            any_of(Contains(field, way) for field in fields for way in sorted(ways)) for ways in words_of(text)
+            any_of(Contains(field, way) for field in fields for way in sorted(ways)) for ways in spellings_of(text)
         )
 
     return condition

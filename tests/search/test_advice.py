@@ -93,7 +93,7 @@ def test_commands_say_it_on_stderr(clipsearch: Run, drawn: Path, drawn_index: Pa
 def test_the_name_of_a_missing_image_is_pointed_out(clipsearch: Run, drawn: Path, drawn_index: Path) -> None:
     done = clipsearch("query", "no-such.jpg", "-k", 1, index=drawn_index)
     assert (done.status, len(done.lines)) == (0, 1)
-    assert done.err.startswith("no file 'no-such.jpg' here")
+    assert done.err.startswith("no such file: 'no-such.jpg'")
     assert clipsearch("query", "a dog. a cat", "-k", 1, index=drawn_index).err == ""
     there = clipsearch("query", drawn / "07.png", "--with-self", "-k", 1, index=drawn_index)
     assert (there.lines, there.err) == ([str(drawn / "07.png")], "")

@@ -234,7 +234,10 @@ def test_photos_that_no_label_fits(clipsearch: Run, drawn: Path, drawn_index: Pa
     plain = clipsearch("label", "a circle", "--min-probability", 0.5, "-f", "jsonl", index=drawn_index)
     assert {one["path"]: one["probability"] for one in map(json.loads, plain.lines)} == alone
     same = clipsearch("label", "cat", "dog", "--other=dog", index=drawn_index)
-    assert (same.status, same.err) == (2, "clipsearch: 'dog' is one of the labels; give the other photos another one\n")
+    assert (same.status, same.err) == (
+        2,
+        "clipsearch: 'dog' is one of the labels; choose another name for the rest\n",
+    )
 
 
 def test_the_least_probability_holds_for_every_output(clipsearch: Run, drawn_index: Path) -> None:
