@@ -74,7 +74,7 @@ def test_what_is_cut_is_quoted(tmp_path: Path) -> None:
         assert fits(model, start)
         assert advice(model, [start]) == []
         (said,) = advice(model, [f"{start} and a red circle"])
-        assert f'{model.context_length} tokens that {model.name} reads; ignored from "and a red circle" on' in said
+        assert f'{model.context_length} tokens that {model.name} reads; everything from "and a red circle" on' in said
     assert advice(mini(), ["-" * 100]) != []  # without a space
 
 
