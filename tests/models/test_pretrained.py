@@ -7,11 +7,13 @@ import subprocess
 import sys
 
 import pytest
+from conftest import needs_torch
 
 from clipsearch.errors import ModelUnknown
 from clipsearch.models.pretrained import _TABLE, all_weights, builtin_architectures, builtin_config, weights_of
 
 
+@needs_torch
 def test_the_table_of_weights_is_open_clips() -> None:
     import open_clip
 
@@ -21,11 +23,15 @@ def test_the_table_of_weights_is_open_clips() -> None:
     for architecture, tag in all_weights():
         ours = weights_of(architecture, tag)
         assert ours == json.loads(json.dumps(open_clip.get_pretrained_cfg(architecture, tag))), (architecture, tag)
+
+
+def test_a_tag_is_found_however_it_is_spelt() -> None:
     assert weights_of("ViT-B-32", "LAION2b-s34b-b79k") == weights_of("ViT-B-32", "laion2b_s34b_b79k")
     with pytest.raises(ModelUnknown, match="choose from "):
         weights_of("ViT-B-32", "nothing")
 
 
+@needs_torch
 def test_a_builtin_architecture_has_open_clips_configuration() -> None:
     import open_clip
 
