@@ -42,7 +42,7 @@ from clipsearch.threads import usable_cores
 fuzz.load_profile()
 
 # For what compares with open_clip, or runs in torch.
-needs_torch = pytest.mark.skipif(importlib.util.find_spec("open_clip") is None, reason="needs the extra torch")
+needs_torch = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="needs the extra torch")
 
 SCENES = scenes.draw_distinct(40, seed=20_000_000, size=160)
 

@@ -59,10 +59,10 @@ def test_a_name_that_is_no_architecture_is_unknown(name: str) -> None:
         builtin_config(name)
 
 
-def test_the_tables_are_read_without_torch_and_leave_no_module_out() -> None:
+def test_the_tables_are_read_without_torch() -> None:
     code = (
         "import sys; from clipsearch.models.pretrained import all_weights; all_weights();"
-        "print(*sorted({'torch', 'open_clip'} & set(sys.modules))); import safetensors.torch"
+        "print(*sorted({'torch', 'open_clip'} & set(sys.modules)))"
     )
     command = [sys.executable, "-c", code]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.split() == []
