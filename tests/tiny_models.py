@@ -152,18 +152,19 @@ def draw(shapes: Shapes) -> dict[str, np.ndarray]:
 def save_tensors(tensors: dict[str, np.ndarray], path: Path, dtype: str = "F32") -> None:
     """Write a safetensors file; `dtype` is its name of F32, F16 or BF16, which NumPy does not have."""
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
-    parts: list[bytes] = []
     end = 0
     for name, tensor in tensors.items():
-        values = tensor.astype("<f2" if dtype == "F16" else "<f4")
-        if dtype == "BF16":  # the upper half of the bits, rounded
-            values = ((values.view("<u4") + 0x8000) >> 16).astype("<u2")
-        parts.append(values.tobytes())
-        start, end = end, end + values.nbytes
+        start, end = end, end + tensor.size * (4 if dtype == "F32" else 2)
         header[name] = {"dtype": dtype, "shape": tensor.shape, "data_offsets": [start, end]}
-    written = json.dumps(header).encode()
-    written += b" " * (-len(written) % 8)
-    path.write_bytes(b"".join([len(written).to_bytes(8, "little"), written, *parts]))
+    described = json.dumps(header).encode()
+    described += b" " * (-len(described) % 8)
+    with path.open("wb") as file:
+        file.write(len(described).to_bytes(8, "little") + described)
+        for tensor in tensors.values():
+            values = tensor.astype("<f2" if dtype == "F16" else "<f4")
+            if dtype == "BF16":  # the upper half of the bits, rounded
+                values = ((values.view("<u4") + 0x8000) >> 16).astype("<u2")
+            file.write(values.tobytes())
 
 
 def save_tiny(folder: Path, dtype: str = "F32", text: Shapes | None = None, **changes: Any) -> Model:

@@ -9,7 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import huggingface_hub
+import huggingface_hub.constants
+import huggingface_hub.errors
 import numpy as np
 import pytest
 from conftest import needs_torch
@@ -199,6 +200,7 @@ def test_the_tokenizer_of_siglip_comes_with_its_weights(
     assert resolve(f"{SIGLIP2}/webli") == resolve(SIGLIP2) == model
 
 
+@needs_torch
 def test_a_tokenizer_that_is_damaged_needs_transformers(
     weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -325,6 +327,7 @@ def test_pickled_weights_that_cannot_be_written_anew_need_transformers(
     assert not list((tmp_path / "cache").rglob("*.safetensors*"))
 
 
+@needs_torch
 def test_of_another_text_encoder_no_tokenizer_is_fetched(weights: Path, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "mt5"}')
     cached(tmp_path / "hub", "google/mt5-base", tmp_path / "config.json")
@@ -341,6 +344,7 @@ def test_a_repository_brings_its_text_encoder_along(small: Model, tmp_path: Path
     assert (model.name, model.fingerprint) == ("hf-hub:nobody/small", small.fingerprint)
 
 
+@needs_torch
 def test_a_repository_may_lack_a_text_encoder(small: Model, tmp_path: Path, online: list[str]) -> None:
     cached(tmp_path / "hub", "nobody/small", small.weights.parent / "open_clip_config.json", small.weights)
     assert resolve("hf-hub:nobody/small").text is None
