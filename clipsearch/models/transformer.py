@@ -60,8 +60,6 @@ class Transformer:
     def __init__(self, tensors: Named, shape: Shape) -> None:
         self._tensors, self._shape, self._names = tensors, shape, shape.names
         self.on_norm: Callable[[str, Array], None] | None = None  # called with each norm's tensor name and output
-            None  # called with each norm's name in its block, and output
-        )
         _ = tensors[f"{shape.names.blocks}.{shape.layers - 1}.{shape.names.norm_1}.weight"]
         tensors.expect_no(f"{shape.names.blocks}.{shape.layers}.{shape.names.norm_1}.weight")
 
