@@ -319,14 +319,15 @@ def pipeline(args: argparse.Namespace) -> Figures:
 
 def _embedding_alone(args: argparse.Namespace) -> float:
     """Core seconds per image, in batches, in the precision that indexing would choose."""
-    from clipsearch.models.precision import AgreeingEncoder
-
     from clipsearch.indexing.pipeline import BATCH_ON_CPU
+    from clipsearch.models.engines import encoder_for
     from clipsearch.models.hub import resolve
 
     model = resolve("ViT-B-32", inputs.make_weights(args.work))
-    encoder = AgreeingEncoder(model, _cores(), lambda precision, cosine: print(f"  {precision} differs: {cosine:.4f}"))
+    encoder = encoder_for(model, "cpu", "auto", _cores(), lambda engine, cosine: print(f"  {engine}: {cosine:.4f}"))
     pixels = np.random.default_rng(0).integers(0, 256, (BATCH_ON_CPU, 224, 224, 3), np.uint8)
+    for _ in range(20):  # until an engine is chosen
+        encoder.encode_images(pixels)
     return _best_half(lambda: encoder.encode_images(pixels), 12) / BATCH_ON_CPU
 
 
