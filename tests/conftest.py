@@ -35,6 +35,7 @@ from clipsearch.arrays import Array, Pixels
 from clipsearch.errors import BadRequest, ImageUnusable
 from clipsearch.images import sandbox, worker
 from clipsearch.images.preprocess import Preprocess
+from clipsearch.indexing import run
 from clipsearch.indexing.update import Options, update_index
 from clipsearch.models import cache, precision
 from clipsearch.models.encoders import NumpyEncoder
@@ -111,17 +112,26 @@ _DECODING_PROCESS = sandbox._Process
 def _embed_once() -> Iterator[None]:
     """Embed each image once: mini takes 0.05 s of CPU time, and hundreds of indexes are of the same drawn scenes."""
     rows: dict[tuple[str, bytes], Array] = {}
-    embed = NumpyEncoder.encode_images
+    real = run.numpy_encoder
 
-    def encode_images(encoder: NumpyEncoder, pixels: Pixels) -> Array:
-        keys = [(encoder._model.fingerprint, hashlib.sha256(image.tobytes()).digest()) for image in pixels]
-        for key, image in zip(keys, pixels, strict=True):
-            if key not in rows:
-                rows[key] = embed(encoder, image[None])[0]
-        return np.stack([rows[key] for key in keys])
+    def numpy_encoder(model: Model, *, texts: bool, images: bool) -> NumpyEncoder | None:
+        encoder = real(model, texts=texts, images=images)
+        if encoder is None:
+            return None
+        fingerprint, embed = model.fingerprint, encoder.encode_images
+
+        def encode_images(pixels: Pixels) -> Array:
+            keys = [(fingerprint, hashlib.sha256(image.tobytes()).digest()) for image in pixels]
+            for key, image in zip(keys, pixels, strict=True):
+                if key not in rows:
+                    rows[key] = embed(image[None])[0]
+            return np.stack([rows[key] for key in keys])
+
+        vars(encoder)["encode_images"] = encode_images
+        return encoder
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(NumpyEncoder, "encode_images", encode_images)
+        patch.setattr(run, "numpy_encoder", numpy_encoder)
         yield
 
 
