@@ -17,7 +17,8 @@ from conftest import needs_torch
 from tiny_models import save_hf, save_siglip, save_tiny
 
 import clipsearch
-from clipsearch.errors import BadArgument, DownloadFailed, ModelUnknown, WeightsUnusable
+from clipsearch.errors import BadArgument, BadRequest, DownloadFailed, ModelUnknown, WeightsUnusable
+from clipsearch.models import hub
 from clipsearch.models.bert import BertTower
 from clipsearch.models.encoders import with_weights
 from clipsearch.models.hub import available, resolve
@@ -360,3 +361,11 @@ def test_files_that_the_cache_has_lost_are_looked_up_again(small: Model, tmp_pat
     fetched = replace(model.text, tokenizer=tmp_path / "gone.json")
     encoder = with_weights(replace(model, text=fetched))
     assert encoder.text == model.text
+
+
+@pytest.mark.parametrize("name", ["RN50/openai", "coca_ViT-B-32/laion2b_s13b_b90k"])
+def test_a_model_that_needs_torch_is_not_downloaded_without(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub, "is_installed", lambda extra: extra != "torch")
+    monkeypatch.setattr(hub, "_from_hub", lambda *_: pytest.fail("downloaded"))
+    with pytest.raises(BadRequest, match=rf"^The model {name} needs torch, .* run: pip install '\.\[torch\]'$"):
+        resolve(name)
