@@ -9,7 +9,7 @@ import scenes
 
 from clipsearch.images.preprocess import preprocess
 from clipsearch.models.model import about_mini, mini
-from clipsearch.models.precision import encoder_for
+from clipsearch.search.embed import cold_encoder
 
 UNSEEN = scenes.draw_distinct(100, seed=30_000_000, size=128)  # training draws seeds below ten million
 
@@ -25,7 +25,7 @@ def test_the_bundle_is_small_and_described() -> None:
 
 def test_it_finds_drawn_scenes_that_it_has_not_seen() -> None:
     model = mini()
-    encoder = encoder_for(model, "cpu", "fp32", 1, lambda *_: None)
+    encoder = cold_encoder(model, texts=True, images=True)
     images = encoder.encode_images(np.stack([preprocess(scene.image, model.preprocess) for scene in UNSEEN]))
     texts = encoder.encode_texts([scene.captions[0] for scene in UNSEEN])
     ranks = (-(texts @ images.T)).argsort(1).argsort(1).diagonal()
