@@ -125,6 +125,7 @@ echo "Resolved 48 packages"
 def project(tmp_path: Path) -> Path:
     """A project that installs with a `uv` of ours."""
     (tmp_path / "bin").mkdir()
+    (tmp_path / "tmp").mkdir()
     (tmp_path / "bin/uv").write_text(UV)
     (tmp_path / "bin/uv").chmod(0o755)
     (tmp_path / "pyproject.toml").write_text("[project]\n")
