@@ -45,10 +45,9 @@ install_into_venv() {
     fi
     [ -d .venv ] || "$python" -m venv .venv || return
     if [ -d .venv/Scripts ]; then python=.venv/Scripts/python; else python=.venv/bin/python; fi
-    if [ $# -gt 0 ]; then
-        "$python" -m pip install --upgrade 'pip>=25.1' || return # the first with --group
-    fi
-    # Python compiles what it imports; compiling all of it here would take another 6 s (of 22 s of CPU time).
+    # The pip that comes with Python 3.11 has no --group, and takes 19 s of CPU time instead of 15 s.
+    "$python" -m pip install --no-compile --upgrade 'pip>=25.1' || return
+    # Python compiles what it imports; compiling everything here would take another 5 s.
     "$python" -m pip install --no-compile -e . "$@"
 }
 
