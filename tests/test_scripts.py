@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import warm
 from conftest import save_scenes
 from PIL import Image
 from terminal import posix, shown_by
@@ -46,14 +47,15 @@ def test_every_photo_of_the_demo_is_free_and_small() -> None:
 
 
 @pytest.fixture
-def checkout(tmp_path: Path) -> Path:
+def checkout(warm_program: str | None, tmp_path: Path) -> Path:
     """A folder with the demo, in which clipsearch counts as installed."""
+    program = f'-IS "{warm.__file__}" "{warm_program}"' if warm_program else "-m clipsearch"
     (tmp_path / "scripts").mkdir()
     shutil.copy(SCRIPTS / "demo", tmp_path / "scripts")
     shutil.copytree(PHOTOS, tmp_path / "scripts/photos")
     (tmp_path / "scripts/setup.sh").write_text("setup() { :; }\n")
     (tmp_path / "bin").mkdir()
-    (tmp_path / "bin/clipsearch").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m clipsearch "$@"\n')
+    (tmp_path / "bin/clipsearch").write_text(f'#!/bin/sh\nexec "{sys.executable}" {program} "$@"\n')
     (tmp_path / "bin/clipsearch").chmod(0o755)
     (tmp_path / "tmp").mkdir()
     return tmp_path
@@ -107,7 +109,6 @@ def test_the_demo_shows_thumbnails_on_a_terminal_with_colours(checkout: Path) ->
     save_scenes(checkout / "pictures", 1)
     command = [str(checkout / "scripts/demo"), "pictures", "a circle"]
     assert "▀" in shown_by(command, environment(checkout, COLORTERM="truecolor"), 80, checkout)
-    assert "▀" not in shown_by(command, environment(checkout), 80, checkout)
 
 
 # ------------------------------------------------------------------------------------------ installation
