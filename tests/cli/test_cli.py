@@ -10,12 +10,15 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from conftest import SCENES, Result, Run, damage, save_scenes
 from terminal import cold, in_terminal, posix
+from tiny_models import clip_tensors, save_tensors
+
+from clipsearch.models.pretrained import builtin_config
 
 STRANGE = [
     b"with space.png",
@@ -656,17 +659,19 @@ def test_one_writer_at_a_time(clipsearch: Run, tmp_path: Path, drawn_index: Path
 
 
 @pytest.fixture(scope="module")
-def vit_index(tmp_path_factory: pytest.TempPathFactory, vit_b_32: Path) -> Path:
-    """Some drawn scenes, in `photos` beside it, with a ViT-B/32 of random weights, indexed by the real program."""
+def vit_index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Some drawn scenes, in `photos` beside it, with a small ViT of random weights, indexed by the real program."""
     index = tmp_path_factory.mktemp("vit").resolve() / "index"
-    photos = index.with_name("photos")
+    photos, weights = index.with_name("photos"), index.with_name("weights.safetensors")
     save_scenes(photos, 6)
-    command = [sys.executable, "-m", "clipsearch", "index", photos, "--index", index, "--weights", vit_b_32]
-    command += ["--precision", "fp32", "--json"]
+    save_tensors(clip_tensors(builtin_config("ViT-S-32-alt")), weights)
+    command = [sys.executable, "-m", "clipsearch", "index", photos, "--index", index]
+    command += ["--model", "ViT-S-32-alt", "--weights", weights, "--precision", "fp32", "--json"]
     done = subprocess.run(command, capture_output=True, check=True)
     assert done.stderr == b""
     assert json.loads(done.stdout)["embedded"] == 6
-    return index
+    yield index
+    weights.unlink()  # pytest keeps temporary folders
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["query", "--help"], ["status"], ["index"], ["query", "a new text"]])
