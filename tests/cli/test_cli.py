@@ -182,6 +182,22 @@ def test_a_terminal_gets_a_table_that_fits_it(strange: tuple[Path, Path]) -> Non
 
 
 @posix
+def test_only_the_first_run_on_a_terminal_suggests_a_query(tmp_path: Path, clipsearch: Run) -> None:
+    folder, run = tmp_path / "photos", ("index", tmp_path / "photos", "--model", "mini")
+    folder.mkdir()
+    assert "Next:" not in in_terminal(*run, index=tmp_path / "empty")
+    save_scenes(folder, 1)
+    shown = in_terminal(*run, index=tmp_path / "index", columns=200)
+    assert shown.endswith("Next: clipsearch query 'a dog on a beach', or: clipsearch serve --open\r\n")
+    save_scenes(folder, 1, first=1)
+    assert "Next:" not in in_terminal("index", index=tmp_path / "index", columns=200)
+    chosen = in_terminal(*run, "--index", tmp_path / "my index", index=tmp_path, columns=300)
+    assert f"query 'a dog on a beach' --index '{tmp_path}/my index', or: clipsearch serve --open --index" in chosen
+    assert "Next:" not in in_terminal(*run, "--quiet", index=tmp_path / "quiet", columns=200)
+    assert "Next:" not in clipsearch(*run, index=tmp_path / "piped").err
+
+
+@posix
 def test_a_file_name_cannot_act_on_the_terminal(tmp_path: Path, mini_index) -> None:
     folder = tmp_path / "photos"
     (path,) = save_scenes(folder, 1)
@@ -570,6 +586,7 @@ def test_models_lists_what_can_be_used(clipsearch: Run) -> None:
         ["mini", "bundled"],
         ["ViT-B-32/laion2b_s34b_b79k", "download", "(default)"],
         ["ViT-B-32-SigLIP2-256/webli", "download", "(siglip2)"],
+        ["ViT-B-16-SigLIP2-256/webli", "download", "(accurate)"],
         ["xlm-roberta-base-ViT-B-32/laion5b_s13b_b90k", "download", "(multilingual)"],
     ]
     assert " ".join(lines[1][3:]) == "605 MB, MIT, English, COCO 39.3, Flickr30k 66.8"
@@ -579,7 +596,7 @@ def test_models_lists_what_can_be_used(clipsearch: Run) -> None:
 
 
 def test_models_are_described_in_json(clipsearch: Run) -> None:
-    mini, default, siglip2, _ = json.loads(clipsearch("models", "--json").out)["models"]
+    mini, default, siglip2, *_ = json.loads(clipsearch("models", "--json").out)["models"]
     assert list(mini) == list(default)
     assert (mini["name"], mini["state"], mini["short"], mini["coco"]) == ("mini", "bundled", None, None)
     assert (default["default"], default["flickr30k"], siglip2["default"]) == (True, 66.8, False)
@@ -587,7 +604,12 @@ def test_models_are_described_in_json(clipsearch: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "repository"), [("siglip2", "timm/ViT-B-32-SigLIP2-256"), ("multilingual", "xlm-roberta-base")]
+    ("name", "repository"),
+    [
+        ("siglip2", "timm/ViT-B-32-SigLIP2-256"),
+        ("accurate", "timm/ViT-B-16-SigLIP2-256"),
+        ("multilingual", "xlm-roberta-base"),
+    ],
 )
 def test_a_recommended_model_that_cannot_be_downloaded_is_one_sentence(
     name: str, repository: str, tmp_path: Path, clipsearch: Run

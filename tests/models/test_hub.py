@@ -177,28 +177,29 @@ def siglip_files(folder: Path, kind: str = "siglip2") -> tuple[Path, Path]:
     return folder / kind / "tokenizer_config.json", folder / kind / "tokenizer.json"
 
 
+@pytest.mark.parametrize(("short", "architecture"), [("siglip2", SIGLIP2), ("accurate", "ViT-B-16-SigLIP2-256")])
 def test_the_tokenizer_of_siglip_comes_with_its_weights(
-    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    short: str, architecture: str, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", without_transformers(importlib.util.find_spec))
-    hub, repository = tmp_path / "hub", f"timm/{SIGLIP2}"
+    hub, repository = tmp_path / "hub", f"timm/{architecture}"
     described, tokenizer = siglip_files(tmp_path)
     with pytest.raises(DownloadFailed, match=rf"tokenizer_config\.json of {repository} on the .* is not cached"):
-        resolve("siglip2")
+        resolve(short)
     cached(hub, repository, described)
     with pytest.raises(DownloadFailed, match=r"tokenizer\.json of timm/.* is not cached"):
-        resolve("siglip2")
+        resolve(short)
     cached(hub, repository, tokenizer)
     with pytest.raises(DownloadFailed, match=r"open_clip_model\.safetensors of timm/.* is not cached"):
-        resolve("siglip2")
+        resolve(short)
     cached(hub, repository, weights.rename(tmp_path / "open_clip_model.safetensors"))
-    model = resolve("siglip2")
-    assert (model.name, model.dim, model.preprocess.size) == (f"{SIGLIP2}/webli", 768, (256, 256))
+    model = resolve(short)
+    assert (model.name, model.dim, model.preprocess.size) == (f"{architecture}/webli", 768, (256, 256))
     assert model.text is not None
     assert (model.text.padding, model.text.tokenizer.name) == (0, "tokenizer.json")
     assert SiglipTextTower.serves(model)
     assert SiglipImageTower.serves(model)
-    assert resolve(f"{SIGLIP2}/webli") == resolve(SIGLIP2) == model
+    assert resolve(f"{architecture}/webli") == resolve(architecture) == model
 
 
 @needs_torch
