@@ -42,6 +42,13 @@ _COMMAND = [
     f"import sys; sys.path.append({str(Path(__file__).parents[2])!r})\n"
     "from clipsearch.images.worker import serve; serve()",
 ]
+_ENVIRONMENT = {
+    "OPENBLAS_NUM_THREADS": "1",  # NumPy would start threads that nothing uses
+    # Keep freed memory for the next picture: glibc would return it, and a photo of 2 MP would cause 900 page faults.
+    "MALLOC_MMAP_THRESHOLD_": str(32 << 20),  # its largest; larger blocks are still returned at once
+    "MALLOC_TRIM_THRESHOLD_": str(64 << 20),
+}
+_PIPE = 1 << 18  # bytes, where it can be set: with the usual 64 KB, 3 MB take 100 switches between the processes
 
 Message = tuple[dict[str, Any], bytes]
 
@@ -205,9 +212,13 @@ class Decoders:
 
 class _Process:
     def __init__(self, command: Sequence[str], start: Mapping[str, Any]) -> None:
-        environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"}  # NumPy would start threads that nothing uses
         self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=os.environ | _ENVIRONMENT,
+            pipesize=_PIPE,
         )
         assert self._process.stdin is not None
         assert self._process.stdout is not None
