@@ -1,4 +1,4 @@
-"""Measure clipsearch side by side with rclip 3.3 on this machine.
+"""Measure clipsearch side by side with rclip 4 on this machine.
 
     ./scripts/bench all
     ./scripts/bench index query --json
@@ -9,9 +9,13 @@ The programs run alternately, each time as a new process. Medians and ratios are
 pixels. Photos, weights, indexes and rclip itself are created once, in --work.
 
 Parts:
-  decode      milliseconds of one core from a JPEG to the model's input, at reduced and full scale
+  decode      milliseconds of one core from a JPEG to the model's input: at reduced and full scale, and in all with a
+              decoding process, as `clipsearch index` does it
   encode      images/s of each engine alone, and its agreement with fp32
   index       `clipsearch index` of new photos of 12 and 2 megapixels
+  small       `clipsearch index` of 1,000 new photos of 0.1 megapixels with mini
+  first       `clipsearch index` of 20 new photos of 2 megapixels, with mini and with ViT-B/32
+  size        megabytes of a virtual environment with clipsearch, without extras
   spread      `clipsearch index` with and without a local Ray cluster
   publish     `clipsearch publish` of 20,000 photos to Milvus Lite, and queries there
   pipeline    images/s of `index` after startup, compared with the limit set by decoding and embedding
@@ -26,7 +30,8 @@ Parts:
               real texts, or are real (--texts)
   serve       the page with 100,000 photos in a browser: latency per key press, first thumbnails, memory
 
-Cold-cache figures need root on Linux, where the page cache can be dropped.
+--before PROGRAM compares `index`, `small` and `first` with another clipsearch, such as one that is installed from an
+earlier commit. Cold-cache figures need root on Linux, where the page cache can be dropped.
 """
 
 from __future__ import annotations
@@ -167,9 +172,9 @@ def compare(title: str, costs: dict[str, Cost], count: int | None = None) -> Fig
     return out
 
 
-def clipsearch(*arguments: object) -> list[object]:
-    """The command line for the installed program."""
-    program = shutil.which("clipsearch")
+def clipsearch(*arguments: object, program: object = None) -> list[object]:
+    """The command line for the installed program, or for another one."""
+    program = program or shutil.which("clipsearch")
     assert program is not None, "clipsearch is not installed; use ./scripts/bench"
     return [program, *arguments]
 
@@ -184,7 +189,7 @@ def decode(args: argparse.Namespace) -> Figures:
 
     how = Preprocess(size=(224, 224))
     out: Figures = {}
-    for megapixels, count in (("12", 12), ("2", 40)):
+    for megapixels, count in (("12", 12), ("2", 40), ("0.1", 100)):
         folder = inputs.make_photos(args.work / f"photos-{megapixels}", megapixels, count)
         files = [path.read_bytes() for path in sorted(folder.glob("*.jpg"))[:count]]
         for scale, short_side in (("reduced", 2 * 224), ("full", None)):
@@ -195,10 +200,25 @@ def decode(args: argparse.Namespace) -> Figures:
                 preprocess(decoded.image, how, (decoded.metadata.width, decoded.metadata.height))
                 seconds.append(time.thread_time() - began)
             out[f"{megapixels} MP {scale}"] = 1000 * statistics.median(seconds)
+        out[f"{megapixels} MP in all"] = 1000 * statistics.median(_in_process(how, files) for _ in range(args.times))
     print("\ndecode: milliseconds per photo on one core")
     for name, milliseconds in out.items():
         print(f"  {name:<16}{milliseconds:8.1f} ms")
     return out
+
+
+def _in_process(how: Any, files: list[bytes]) -> float:
+    """CPU seconds per file of this process and a decoding process, without its start."""
+    from clipsearch.images.sandbox import Decoders
+
+    def spent(some: list[bytes]) -> float:
+        before = os.times()
+        with Decoders(1, how) as decoders:
+            for data in some:
+                decoders.decode(data)
+        return sum(os.times()[:4]) - sum(before[:4])
+
+    return (spent(4 * files) - spent(files[:1])) / (4 * len(files) - 1)
 
 
 def encode(args: argparse.Namespace) -> Figures:
@@ -245,25 +265,58 @@ def index(args: argparse.Namespace) -> Figures:
     """Index new photos. rclip cannot index without a query, so it also runs one."""
     weights = apart(inputs.make_weights, args.work)
     out: Figures = {}
-    for megapixels, default in (("12", 300), ("2", 1500)):
+    for megapixels, default in (("12", 240), ("2", 400)):
         count = args.photos or default
-        photos = inputs.make_photos(args.work / f"photos-{megapixels}", megapixels, count)
-        sample = _linked(photos, count, args.work / f"sample-{megapixels}")
-        runs: dict[str, Callable[..., Cost]]
-        runs = {"clipsearch": functools.partial(_index_anew, args, sample, "ViT-B-32", "--weights", weights)}
-        for pixels in args.peers:
-            peer = apart(inputs.make_peer, args.work, pixels)
-            runs[f"rclip, {pixels} px"] = lambda peer=peer, sample=sample: _ask_peer(peer.fresh(), sample)
+        sample = _sample(args, megapixels, count)
+        runs = _ours_anew(args, sample, "ViT-B-32", "--weights", weights) | _peers_anew(args, sample)
         title = f"index: {count} new JPEGs of {megapixels} MP"
         out[f"{megapixels} MP"] = compare(title, in_turn(runs, args.times), count)
     return out
 
 
+def small(args: argparse.Namespace) -> Figures:
+    """Index 1,000 new small photos with mini, where every millisecond beside decoding and embedding counts."""
+    count = args.photos or 1000
+    runs = _ours_anew(args, _sample(args, "0.1", count), "mini")
+    return compare(f"small: index of {count} new JPEGs of 0.1 MP, mini", in_turn(runs, args.times), count)
+
+
+def first(args: argparse.Namespace) -> Figures:
+    """Index 20 new photos, most of which is starting. rclip also loads its text model and runs a query."""
+    weights = apart(inputs.make_weights, args.work)
+    sample = _sample(args, "2", 20)
+    with_mini = in_turn(_ours_anew(args, sample, "mini"), args.times)
+    runs = _ours_anew(args, sample, "ViT-B-32", "--weights", weights) | _peers_anew(args, sample)
+    return {
+        "mini": compare("first: index of 20 new JPEGs of 2 MP, mini", with_mini),
+        "ViT-B/32": compare("first: index of 20 new JPEGs of 2 MP, ViT-B/32", in_turn(runs, args.times)),
+    }
+
+
+def size(args: argparse.Namespace) -> Figures:
+    """The disk space of virtual environments, each with pip. clipsearch is installed again each time."""
+    shutil.rmtree(args.work / "clipsearch", ignore_errors=True)
+    inputs.install(args.work / "clipsearch", str(Path(__file__).parents[1]), sys.executable)
+    environments = ["clipsearch"]
+    if args.peers:
+        inputs.install(args.work / "rclip", inputs.PEER, inputs.find_python(inputs.PEER_PYTHON))
+        environments.append("rclip")
+    out: Figures = {name: _megabytes(args.work / name) for name in environments}
+    print("\nsize: a virtual environment")
+    for name, megabytes in out.items():
+        print(f"  {name:<16}{megabytes:8.0f} MB")
+    return out
+
+
+def _megabytes(folder: Path) -> float:
+    files = (path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+    return sum(path.stat().st_size for path in files) / 1e6
+
+
 def spread(args: argparse.Namespace) -> Figures:
     """Index new photos with mini, without Ray and with a local Ray cluster of two workers."""
     count = args.photos or 1000
-    photos = inputs.make_photos(args.work / "photos-2", "2", count)
-    sample = _linked(photos, count, args.work / "sample-2")
+    sample = _sample(args, "2", count)
     runs: dict[str, Callable[..., Cost]] = {
         "clipsearch": lambda: _index_anew(args, sample, "mini"),
         "--ray --workers 2": lambda: _index_anew(args, sample, "mini", "--ray", "--workers", 2),
@@ -337,10 +390,30 @@ def _cores() -> int:
     return usable_cores()
 
 
-def _index_anew(args: argparse.Namespace, sample: Path, *model: object) -> Cost:
+def _index_anew(args: argparse.Namespace, sample: Path, *model: object, program: object = None) -> Cost:
     index = args.work / "index-new"
     shutil.rmtree(index, ignore_errors=True)
-    return run(clipsearch("index", sample, "--index", index, "--model", *model))
+    return run(clipsearch("index", sample, "--index", index, "--model", *model, program=program))
+
+
+def _ours_anew(args: argparse.Namespace, sample: Path, *model: object) -> dict[str, Callable[..., Cost]]:
+    """Index a sample with this clipsearch, and with that of --before."""
+    programs = {"clipsearch": None} | ({"before": args.before} if args.before else {})
+    return {
+        name: functools.partial(_index_anew, args, sample, *model, program=program)
+        for name, program in programs.items()
+    }
+
+
+def _peers_anew(args: argparse.Namespace, sample: Path) -> dict[str, Callable[..., Cost]]:
+    peers = {pixels: apart(inputs.make_peer, args.work, pixels) for pixels in args.peers}
+    return {f"rclip, {pixels} px": lambda peer=peer: _ask_peer(peer.fresh(), sample) for pixels, peer in peers.items()}
+
+
+def _sample(args: argparse.Namespace, megapixels: str, count: int) -> Path:
+    """A folder with `count` photos, created if needed."""
+    photos = inputs.make_photos(args.work / f"photos-{megapixels}", megapixels, count)
+    return _linked(photos, count, args.work / f"sample-{megapixels}")
 
 
 def _linked(photos: Path, count: int, folder: Path) -> Path:
@@ -687,6 +760,9 @@ _ALL = (
     decode,
     encode,
     index,
+    small,
+    first,
+    size,
     spread,
     publish,
     pipeline,
@@ -709,10 +785,11 @@ def main() -> None:
     )
     parser.add_argument("parts", nargs="+", choices=[*PARTS, "all"], metavar="PART", help=", ".join([*PARTS, "all"]))
     parser.add_argument("--work", type=Path, default=Path("build/bench"), help="folder for generated inputs")
-    parser.add_argument("--photos", type=int, help="number of photos to index (default: 300 and 1,500)")
+    parser.add_argument("--photos", type=int, help="number of photos to index (default: 240 and 400; 1,000)")
     parser.add_argument("--rows", type=int, default=1_000_000, help="size of the largest index (default: %(default)s)")
     parser.add_argument("--texts", type=Path, help="folder of .npy files with real text embeddings for queries")
     parser.add_argument("--times", type=int, default=3, help="runs per program, for medians (default: %(default)s)")
+    parser.add_argument("--before", type=Path, metavar="PROGRAM", help="another clipsearch to compare with")
     parser.add_argument("--no-peer", action="store_true", help="do not run rclip")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON, and everything else to stderr")
     args = parser.parse_args()

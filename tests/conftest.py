@@ -82,7 +82,7 @@ class DecoderHere:
     def __init__(self, settings: dict[str, Any] | None) -> None:
         self.settings = Preprocess.from_json(settings or {"size": (1, 1)})
 
-    def ask(self, request: dict[str, Any], data: bytes, seconds: float) -> sandbox.Message:
+    def ask(self, request: dict[str, Any], data: bytes) -> sandbox.Message:
         try:
             header, answer = worker.answer(request, data, self.settings)
         except Exception:

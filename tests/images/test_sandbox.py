@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -123,6 +125,40 @@ def test_time_in_which_the_program_is_stopped_does_not_count(tmp_path: Path, pho
     time.sleep(4.5)
     os.killpg(process.pid, signal.SIGCONT)
     assert process.communicate(timeout=60)[0].strip() == "Camera"
+
+
+def test_one_thread_limits_the_time_of_all_files_and_ends_when_there_are_none(photo: Path) -> None:
+    started: list[threading.Thread] = []
+    before = set(threading.enumerate())
+    with Decoders(1, HOW, seconds=60) as decoders:
+        for _ in range(5):
+            decoders.decode(photo.read_bytes())
+            started += set(threading.enumerate()) - before - set(started)
+    assert len(started) == 1
+    with Decoders(1, HOW, seconds=3) as decoders:
+        decoders.decode(photo.read_bytes())
+        [clock] = set(threading.enumerate()) - before - set(started)
+        clock.join(timeout=30)
+        assert not clock.is_alive()
+        decoders.decode(photo.read_bytes())
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another allocator")
+def test_a_process_keeps_its_memory_for_the_next_file() -> None:
+    out = io.BytesIO()
+    SCENES[0].image.resize((800, 600)).save(out, "JPEG")
+    with Decoders(1, Preprocess(size=(224, 224))) as decoders:
+        for _ in range(3):
+            decoders.decode(out.getvalue())
+        [process] = decoders._all
+        before = page_faults(process._process.pid)
+        for _ in range(10):
+            decoders.decode(out.getvalue())
+        assert page_faults(process._process.pid) - before < 1000  # not 900 for each
+
+
+def page_faults(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[7])
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is limited in another way, or not at all")
