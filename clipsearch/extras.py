@@ -5,10 +5,14 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.util
+import sys
 from collections.abc import Iterator
 from typing import Any
 
 from clipsearch.errors import BadRequest
+
+# Whether this is the program that scripts/standalone.py builds: `sys.executable` is then clipsearch and not Python.
+IS_STANDALONE: bool = getattr(sys, "frozen", False)
 
 _EXTRAS = {  # each extra: the feature's name in messages, and the packages that are imported
     "jxl": ("JPEG XL", ("pillow_jxl",)),
@@ -29,7 +33,8 @@ def is_installed(extra: str) -> bool:
 def missing(extra: str) -> BadRequest:
     """The error for an extra that is needed but not installed."""
     feature = _EXTRAS[extra][0]
-    return BadRequest(f"{feature} support is not installed. In a clone of clipsearch, run: pip install '.[{extra}]'")
+    state = "not part of the standalone program" if IS_STANDALONE else "not installed"
+    return BadRequest(f"{feature} support is {state}. In a clone of clipsearch, run: pip install '.[{extra}]'")
 
 
 @contextlib.contextmanager
