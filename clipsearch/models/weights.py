@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipsearch.arrays import Array
-from clipsearch.errors import WeightsUnusable, first_line, reason
+from clipsearch.errors import WeightsUnusable, reason
 
 Tensors = dict[str, NDArray[Any]]
 
@@ -27,8 +27,7 @@ def load_safetensors(path: Path) -> Tensors:
     dtypes = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4", "U8": "u1"}
     try:
         with open(path, "rb") as file:
-            # Copy-on-write: torch warns about read-only arrays. Nothing writes to the mapping.
-            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         length = int.from_bytes(mapped[:8], "little")
         header = json.loads(mapped[8 : 8 + length])
         out: Tensors = {}
@@ -47,26 +46,6 @@ def load_safetensors(path: Path) -> Tensors:
         raise WeightsUnusable(f"the weights {path} cannot be read: {reason(error)}") from None
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise WeightsUnusable(f"the weights {path} cannot be read as safetensors: {error}") from None
-
-
-def write_safetensors(checkpoint: Path, path: Path) -> None:
-    """Convert a pickled torch checkpoint to safetensors, with open_clip's tensor names.
-
-    Loads with `weights_only`, so that a malicious pickle cannot run code. Raises OSError, or `WeightsUnusable` if the
-    checkpoint is damaged or contains anything but tensors.
-    """
-    import safetensors.torch
-    import torch
-
-    try:
-        found = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
-        state = found.get("state_dict", found)
-        tensors = {name.removeprefix("module."): tensor.contiguous() for name, tensor in state.items()}
-        safetensors.torch.save_file(tensors, path)
-    except OSError:
-        raise
-    except Exception as error:  # torch, pickle and safetensors have no common base class
-        raise WeightsUnusable(f"{checkpoint} cannot be read: {first_line(error)}") from error
 
 
 class Named:

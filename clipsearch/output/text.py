@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from clipsearch.indexing.status import Status
     from clipsearch.indexing.update import Report
     from clipsearch.indexing.why import Why
+    from clipsearch.models.engines import Comparison
     from clipsearch.output.safe_move import Move
     from clipsearch.search.copies import Copy
     from clipsearch.search.evaluate import Evaluation
@@ -97,8 +98,8 @@ def summary(done: Report) -> Iterator[str]:
     for root, offline in done.offline:
         hint = "; if its photos are gone for good, add --prune" if offline.can_be_pruned else ""
         yield f"offline: {printable(root)} {offline}; photos kept in the index{hint}"
-    for precision, cosine in done.disagreed:
-        yield f"{precision} is faster but too far from fp32 (cosine {cosine:.4f}); used {done.precision}"
+    for engine, cosine in done.disagreed:
+        yield f"{engine} was rejected: its embeddings are too far from fp32's (cosine {cosine:.4f})"
     for pattern in done.unmatched:
         yield f"--exclude {pattern!r} matched nothing"
 
@@ -106,7 +107,16 @@ def summary(done: Report) -> Iterator[str]:
 def stages(done: Report) -> str:
     """The time of each stage of an index run."""
     spent = ", ".join(f"{stage} {seconds:.2f}" for stage, seconds in done.stages.items())
-    return f"seconds, summed over threads: {spent}" + (f"; {done.precision}" if done.precision else "")
+    return f"seconds, summed over threads: {spent}" + (f"; {done.engine}" if done.engine else "")
+
+
+def engines(comparison: Comparison | None) -> Iterator[str]:
+    """The engines that were compared, with the chosen one first."""
+    if comparison is not None:
+        for engine, rate in sorted(comparison.rates.items(), key=lambda item: item[0] != comparison.chosen):
+            agreement = f", cosine to fp32 {comparison.cosines[engine]:.4f}" if engine in comparison.cosines else ""
+            chosen = ", in use" if engine == comparison.chosen else ""
+            yield f"{engine}: {rate:.1f} images/s per thread{agreement}{chosen}"
 
 
 def _left_out(of: LeftOut) -> Iterator[str]:
@@ -138,6 +148,8 @@ def status(found: Status) -> Iterator[str]:
     yield f"index   {printable(found.place)}{size}{method}"
     yield f"model   {printable(found.model)}, {found.dim} dimensions"
     yield f"photos  {found.photos:,} ({found.distinct:,} distinct), {files(len(found.skipped))} skipped"
+    for number, line in enumerate(engines(found.comparison)):
+        yield f"{'' if number else 'speed':<8}{line}"
     if found.read:
         yield f"text    in {found.with_text:,} of {found.read:,} with OCR"
     for root in found.roots:

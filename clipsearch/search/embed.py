@@ -107,10 +107,10 @@ class Embedder:
                     out[number] = self.image(source, name, decoder)
             return out
         from clipsearch.images.sandbox import Decoders
-        from clipsearch.models.precision import encoder_for
+        from clipsearch.models.engines import encoder_for
 
         cores, how = usable_cores(), self.model.preprocess
-        encoder = encoder_for(self.model, "auto", "auto", cores, lambda precision, cosine: None)
+        encoder = encoder_for(self.model, "auto", "auto", cores, lambda engine, cosine: None)
 
         def loaded() -> Iterator[tuple[int, Any, str]]:  # runs in the calling thread, which owns the SQLite connection
             for number, source in enumerate(sources):

@@ -9,11 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import huggingface_hub
+import huggingface_hub.constants
+import huggingface_hub.errors
 import numpy as np
 import pytest
-import safetensors.torch
-import torch
+from conftest import needs_torch
 from tiny_models import save_hf, save_siglip, save_tiny
 
 import clipsearch
@@ -200,6 +200,7 @@ def test_the_tokenizer_of_siglip_comes_with_its_weights(
     assert resolve(f"{SIGLIP2}/webli") == resolve(SIGLIP2) == model
 
 
+@needs_torch
 def test_a_tokenizer_that_is_damaged_needs_transformers(
     weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -219,7 +220,7 @@ def test_a_tokenizer_that_is_damaged_needs_transformers(
 
 
 def test_a_repository_of_siglip_is_a_model(tmp_path: Path) -> None:
-    small, *_ = save_siglip(tmp_path / "small")
+    small = save_siglip(tmp_path / "small")
     folder = small.weights.parent
     cached(tmp_path / "hub", "nobody/small", folder / "open_clip_config.json", small.weights)
     with pytest.raises(DownloadFailed, match=r"tokenizer_config\.json of nobody/small .* is not cached"):
@@ -282,7 +283,11 @@ def multilingual(small: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     return folder
 
 
+@needs_torch
 def test_pickled_weights_are_written_anew_to_be_mapped(multilingual: Path, small: Model, tmp_path: Path) -> None:
+    import safetensors.torch
+    import torch
+
     tensors = safetensors.torch.load_file(small.weights)
     torch.save({"state_dict": {f"module.{name}": tensor for name, tensor in tensors.items()}}, multilingual / PICKLED)
     cached(tmp_path / "hub", ITS_WEIGHTS, multilingual / PICKLED)
@@ -301,10 +306,14 @@ def test_pickled_weights_are_written_anew_to_be_mapped(multilingual: Path, small
     assert model.weights.is_file()
 
 
+@needs_torch
 @pytest.mark.parametrize("harm", ["damaged", "something else than tensors", "no cache"])
 def test_pickled_weights_that_cannot_be_written_anew_need_transformers(
     harm: str, multilingual: Path, small: Model, tmp_path: Path
 ) -> None:
+    import safetensors.torch
+    import torch
+
     torch.save(safetensors.torch.load_file(small.weights), multilingual / PICKLED)
     if harm == "damaged":
         (multilingual / PICKLED).write_bytes((multilingual / PICKLED).read_bytes()[:5000])
@@ -318,6 +327,7 @@ def test_pickled_weights_that_cannot_be_written_anew_need_transformers(
     assert not list((tmp_path / "cache").rglob("*.safetensors*"))
 
 
+@needs_torch
 def test_of_another_text_encoder_no_tokenizer_is_fetched(weights: Path, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "mt5"}')
     cached(tmp_path / "hub", "google/mt5-base", tmp_path / "config.json")
@@ -334,6 +344,7 @@ def test_a_repository_brings_its_text_encoder_along(small: Model, tmp_path: Path
     assert (model.name, model.fingerprint) == ("hf-hub:nobody/small", small.fingerprint)
 
 
+@needs_torch
 def test_a_repository_may_lack_a_text_encoder(small: Model, tmp_path: Path, online: list[str]) -> None:
     cached(tmp_path / "hub", "nobody/small", small.weights.parent / "open_clip_config.json", small.weights)
     assert resolve("hf-hub:nobody/small").text is None

@@ -1,0 +1,153 @@
+"""Encoders that run image towers as graphs on a CPU: in ONNX Runtime, and in OpenVINO if it is installed.
+
+A call uses one thread. Call from several threads to use all cores: that is faster than one call over all of them, and
+leaves no core idle while another thread decodes.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any, Protocol
+
+import numpy as np
+
+from clipsearch.arrays import Array, Pixels, unit_rows
+from clipsearch.errors import EncodingFailed, first_line
+from clipsearch.extras import is_installed
+from clipsearch.models import cache
+from clipsearch.models.convnet import ConvTower
+from clipsearch.models.encoders import Engine, NumpyEncoder
+from clipsearch.models.onnx_towers import graph_of, int8_linear, weight_levels
+
+FP32 = Engine("onnxruntime", "fp32")
+
+# Increment this when int8 graphs are built differently, so that cached ones are built again.
+_GRAPH_VERSION = 1
+_MOST_GRAPHS = 3  # cached; one of ViT-B/32 has 90 MB
+
+# Images per call, so that the feature maps of a convolutional network stay in cache.
+_CONVNET_BATCH = 4
+
+_PROVIDERS = {"onnxruntime": "CPUExecutionProvider", "coreml": "CoreMLExecutionProvider"}
+_OPENVINO_DEVICES = {"openvino": "CPU", "openvino-gpu": "GPU"}
+_OPENVINO_TYPES = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
+
+
+def engines_for(encoder: NumpyEncoder) -> list[Engine]:
+    """The engines of this machine that can run a model's images. The first is `FP32`."""
+    import onnxruntime
+
+    found = [FP32]
+    if not isinstance(encoder.image_tower, ConvTower):
+        found.append(Engine("onnxruntime", "int8"))
+    if _PROVIDERS["coreml"] in onnxruntime.get_available_providers():
+        found.append(Engine("coreml", "fp16"))
+    if is_installed("openvino"):
+        import openvino
+
+        found += [Engine("openvino", "fp32"), Engine("openvino", "bf16")]
+        if "GPU" in openvino.Core().available_devices:
+            found.append(Engine("openvino-gpu", "fp16"))
+    return found
+
+
+class GraphEncoder:
+    """Runs images with an engine of `engines_for`, in up to `threads` calls at a time, and texts in NumPy."""
+
+    device = "cpu"
+    does_both = True
+
+    def __init__(self, encoder: NumpyEncoder, engine: Engine = FP32, threads: int = 1) -> None:
+        self.engine, self._numpy = engine, encoder
+        is_convnet = isinstance(encoder.image_tower, ConvTower)
+        self._batch = _CONVNET_BATCH if is_convnet else None
+        try:
+            if engine.library in _PROVIDERS:
+                self._runner: _Runner = _OnnxRuntime(encoder, engine)
+            else:
+                self._runner = _OpenVino(encoder, engine, threads)
+        except (RuntimeError, ValueError) as error:
+            raise _failed(error) from error
+
+    @property
+    def logit_scale(self) -> float:
+        return self._numpy.logit_scale
+
+    def encode_images(self, pixels: Pixels) -> Array:
+        step = self._batch or max(1, len(pixels))
+        try:
+            parts = [self._runner(pixels[first : first + step]) for first in range(0, len(pixels), step)]
+        except (RuntimeError, ValueError) as error:
+            raise _failed(error) from error
+        return unit_rows(np.concatenate(parts))
+
+    def encode_texts(self, texts: list[str]) -> Array:
+        return self._numpy.encode_texts(texts)
+
+
+def _failed(error: Exception) -> EncodingFailed:
+    return EncodingFailed(f"the model failed on this device: {first_line(error)}")
+
+
+class _Runner(Protocol):
+    """Images (n, height, width, 3) uint8 to embeddings (n, dim), not normalised. Raises RuntimeError or ValueError."""
+
+    def __call__(self, pixels: Pixels) -> Array: ...
+
+
+class _OnnxRuntime:
+    def __init__(self, encoder: NumpyEncoder, engine: Engine) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.log_severity_level = 4  # errors are raised
+        if engine == FP32:
+            built = graph_of(encoder.image_tower, encoder.model.preprocess, encoder.model.dim)
+            message = built.message(with_weights=False)
+            weights = built.graph.weights  # mapped from the file; a message would copy them
+            values = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in weights.values()]
+            options.add_external_initializers(list(weights), values)
+        else:
+            message = _int8_message(encoder) if engine.precision == "int8" else _fp32_message(encoder)
+        providers = list(dict.fromkeys([_PROVIDERS[engine.library], _PROVIDERS["onnxruntime"]]))
+        self._session = onnxruntime.InferenceSession(message, options, providers=providers)
+        self._input = self._session.get_inputs()[0].name
+
+    def __call__(self, pixels: Pixels) -> Array:
+        rows: Array = self._session.run(None, {self._input: pixels})[0]
+        return rows
+
+
+class _OpenVino:
+    def __init__(self, encoder: NumpyEncoder, engine: Engine, threads: int) -> None:
+        import openvino
+
+        core = openvino.Core()
+        device = _OPENVINO_DEVICES[engine.library]
+        settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": _OPENVINO_TYPES[engine.precision]}
+        if device == "CPU":
+            settings |= {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": threads}
+        self._model = core.compile_model(core.read_model(_fp32_message(encoder)), device, settings)
+        self._requests = threading.local()  # one for each calling thread
+
+    def __call__(self, pixels: Pixels) -> Array:
+        if not hasattr(self._requests, "one"):
+            self._requests.one = self._model.create_infer_request()
+        rows: Array = self._requests.one.infer([pixels])[0].copy()
+        return rows
+
+
+def _fp32_message(encoder: NumpyEncoder) -> bytes:
+    return graph_of(encoder.image_tower, encoder.model.preprocess, encoder.model.dim).message()
+
+
+def _int8_message(encoder: NumpyEncoder) -> bytes:
+    """The int8 graph, cached: quantising the weights of ViT-B/32 takes half a second."""
+    name = f"graph-{encoder.model.fingerprint}-int8-{weight_levels()}-{_GRAPH_VERSION}.onnx"
+    cached = cache.data(name)
+    if cached is not None:
+        return bytes(cached)
+    message = graph_of(encoder.image_tower, encoder.model.preprocess, encoder.model.dim, int8_linear).message()
+    cache.keep_data(name, message, most=_MOST_GRAPHS)
+    return message
