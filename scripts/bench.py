@@ -230,7 +230,6 @@ def _matrices(precision: str, device: str) -> tuple[float, float]:
     These are the input and output of attention and the two halves of the MLP.
     """
     import torch
-
     from clipsearch.models.torch_towers import DTYPES
 
     flops = seconds = 0.0
@@ -346,9 +345,10 @@ def pipeline(args: argparse.Namespace) -> Figures:
 
 def _embedding_alone(args: argparse.Namespace) -> float:
     """Core seconds per image, in batches, in the precision that indexing would choose."""
+    from clipsearch.models.precision import AgreeingEncoder
+
     from clipsearch.indexing.pipeline import BATCH_ON_CPU
     from clipsearch.models.hub import resolve
-    from clipsearch.models.precision import AgreeingEncoder
 
     model = resolve("ViT-B-32", inputs.make_weights(args.work))
     encoder = AgreeingEncoder(model, _cores(), lambda precision, cosine: print(f"  {precision} differs: {cosine:.4f}"))

@@ -10,6 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +33,8 @@ from clipsearch.errors import ImageUnusable
 from clipsearch.images import sandbox, worker
 from clipsearch.images.preprocess import Preprocess
 from clipsearch.indexing.update import Options, update_index
-from clipsearch.models import cache, precision
+from clipsearch.models import cache, engines
+from clipsearch.models.graph_encoders import FP32
 from clipsearch.models.model import Model, mini
 from clipsearch.models.pretrained import builtin_config
 from clipsearch.store import gazetteer, schema
@@ -109,8 +111,9 @@ def decoding_processes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def keep_to_fp32() -> None:
-    """Cache fp32 as the fastest precision: rates measured beside other tests are random."""
-    cache.keep_rates(precision._key(mini(), usable_cores()), {"fp32": 1.0})
+    """Cache fp32 as the fastest engine: rates measured beside other tests are random."""
+    comparison = engines.Comparison(FP32, {FP32: 1.0}, {}, time.time())
+    cache.keep_measurement(engines._subject(mini(), usable_cores()), engines._record(comparison))
 
 
 def _listing(folder: Path) -> list[tuple[str, int]]:

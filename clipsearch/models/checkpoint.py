@@ -7,25 +7,32 @@ and refuses all others, so that a malicious pickle cannot run code.
 
 from __future__ import annotations
 
+import json
+import math
 import pickle
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
+import numpy as np
+
 from clipsearch.errors import WeightsUnusable, first_line
 
-# Bytes per number, and the type's name in safetensors.
+# Bytes per number, and the type's name in safetensors, whose files have the tensors in the reverse of this order.
 _TYPES = {
-    "DoubleStorage": (8, "float64"),
-    "FloatStorage": (4, "float32"),
-    "HalfStorage": (2, "float16"),
-    "BFloat16Storage": (2, "bfloat16"),
-    "LongStorage": (8, "int64"),
-    "IntStorage": (4, "int32"),
-    "ByteStorage": (1, "uint8"),
-    "BoolStorage": (1, "bool"),
+    "BoolStorage": (1, "BOOL"),
+    "ByteStorage": (1, "U8"),
+    "CharStorage": (1, "I8"),
+    "ShortStorage": (2, "I16"),
+    "HalfStorage": (2, "F16"),
+    "BFloat16Storage": (2, "BF16"),
+    "IntStorage": (4, "I32"),
+    "FloatStorage": (4, "F32"),
+    "DoubleStorage": (8, "F64"),
+    "LongStorage": (8, "I64"),
 }
+_ORDER = list(_TYPES)
 
 
 class _Storage(NamedTuple):
@@ -46,23 +53,20 @@ def write_safetensors(checkpoint: Path, path: Path) -> None:
     Raises OSError, or `WeightsUnusable` if the checkpoint is damaged, contains anything but tensors, or was written by
     torch before version 1.6.
     """
-    import safetensors
-
     try:
-        with zipfile.ZipFile(checkpoint) as file:
+        with zipfile.ZipFile(checkpoint) as file, open(path, "wb") as out:
             folder = next(name for name in file.namelist() if name.endswith("data.pkl")).removesuffix("data.pkl")
             with file.open(f"{folder}data.pkl") as pickled:
                 found = _Unpickler(pickled).load()
             state = found.get("state_dict", found)
-            tensors: dict[str, Any] = {
-                name.removeprefix("module."): _contents(file, folder, tensor)
-                for name, tensor in state.items()
-                if isinstance(tensor, _Tensor)
-            }
-            safetensors.serialize_file(tensors, path)
+            tensors = {name.removeprefix("module."): one for name, one in state.items() if isinstance(one, _Tensor)}
+            ordered = sorted(tensors, key=lambda name: (-_ORDER.index(tensors[name].storage.kind), name))
+            out.write(_header({name: tensors[name] for name in ordered}))
+            for name in ordered:
+                out.write(_contents(file, folder, tensors[name]))
     except OSError:
         raise
-    except Exception as error:  # zipfile, pickle and safetensors have no common base class
+    except Exception as error:  # zipfile, pickle and NumPy have no common base class
         raise WeightsUnusable(f"{checkpoint} cannot be read: {first_line(error)}") from error
 
 
@@ -86,16 +90,26 @@ class _Unpickler(pickle.Unpickler):
         return _Storage(kind, file)
 
 
-def _contents(file: zipfile.ZipFile, folder: str, tensor: _Tensor) -> dict[str, Any]:
-    """A tensor as `safetensors.serialize_file` takes it."""
-    import numpy as np
+def _header(tensors: dict[str, _Tensor]) -> bytes:
+    """The start of a safetensors file, as its own library writes it."""
+    entries, end = {}, 0
+    for name, tensor in tensors.items():
+        size, kind = _TYPES[tensor.storage.kind]
+        start, end = end, end + size * math.prod(tensor.shape)
+        entries[name] = {"dtype": kind, "shape": tensor.shape, "data_offsets": (start, end)}
+    text = json.dumps(entries, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text
 
-    size, kind = _TYPES[tensor.storage.kind]
+
+def _contents(file: zipfile.ZipFile, folder: str, tensor: _Tensor) -> bytes:
+    """The numbers of a tensor, in order."""
+    size, _ = _TYPES[tensor.storage.kind]
     raw = np.frombuffer(file.read(f"{folder}data/{tensor.storage.file}"), f"V{size}")
-    if tensor.shape and 0 not in tensor.shape:
-        last = tensor.offset + sum((side - 1) * step for side, step in zip(tensor.shape, tensor.strides, strict=True))
-        if not 0 <= last < len(raw) or min(tensor.strides) < 0:
-            raise ValueError("a tensor is larger than its data")
+    if 0 in tensor.shape:
+        return b""
+    last = tensor.offset + sum((side - 1) * step for side, step in zip(tensor.shape, tensor.strides, strict=True))
+    if not 0 <= last < len(raw) or min((tensor.offset, *tensor.strides)) < 0:
+        raise ValueError("a tensor is larger than its data")
     strides = tuple(step * size for step in tensor.strides)
-    array = np.ndarray(tensor.shape, f"V{size}", raw, tensor.offset * size, strides)
-    return {"dtype": kind, "shape": tensor.shape, "data": array.tobytes()}
+    return np.ndarray(tensor.shape, f"V{size}", raw, tensor.offset * size, strides).tobytes()

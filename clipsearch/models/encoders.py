@@ -65,16 +65,6 @@ class Encoder(Protocol):
         """Embed n texts as unit vectors (n, dim) float32."""
 
 
-def cold_encoder(model: Model, *, texts: bool, images: bool) -> Encoder:
-    """The encoder with the shortest startup: NumPy if there are towers for the model, otherwise open_clip."""
-    found = numpy_encoder(model, texts=texts, images=images)
-    if found is not None:
-        return found
-    from clipsearch.models.open_clip_encoder import OpenClipEncoder
-
-    return OpenClipEncoder(model)
-
-
 def numpy_encoder(model: Model, *, texts: bool, images: bool) -> NumpyEncoder | None:
     """The NumPy encoder; None if it has no tower for the model or the weights do not fit the tower."""
     if not serves(model, texts=texts, images=images):

@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import platform
 import re
-import statistics
 import threading
 import time
 from collections import Counter
@@ -134,7 +133,7 @@ class ChoosingEncoder:
 
     def _settle(self) -> None:
         self._is_settled = True
-        rates = {engine: 1 / statistics.median(self._seconds[engine]) for engine in self._engines}
+        rates = {engine: 1 / float(np.median(self._seconds[engine])) for engine in self._engines}
         was_busy = self._cpu < _LEAST_SHARE * self._wall
         subject = _subject(self._numpy.model, self._threads)
         if self.comparison is not None:

@@ -17,16 +17,19 @@ from clipsearch.extras import is_installed
 from clipsearch.models import cache
 from clipsearch.models.convnet import ConvTower
 from clipsearch.models.encoders import Engine, NumpyEncoder
-from clipsearch.models.onnx_towers import graph_of, int8_linear, weight_levels
+from clipsearch.models.onnx_towers import Quantisation, graph_of, overflows, ranges_of
 
 FP32 = Engine("onnxruntime", "fp32")
 
-# Increment this when int8 graphs are built differently, so that cached ones are built again.
+# Increment this when quantised graphs are built differently, so that cached ones are built again.
 _GRAPH_VERSION = 1
 _MOST_GRAPHS = 3  # cached; one of ViT-B/32 has 90 MB
 
 # Images per call, so that the feature maps of a convolutional network stay in cache.
 _CONVNET_BATCH = 4
+
+_LEVELS = {"int8": 127, "int7": 63}  # the largest quantised weight
+_CALIBRATION_IMAGES = 4
 
 _PROVIDERS = {"onnxruntime": "CPUExecutionProvider", "coreml": "CoreMLExecutionProvider"}
 _OPENVINO_DEVICES = {"openvino": "CPU", "openvino-gpu": "GPU"}
@@ -40,6 +43,8 @@ def engines_for(encoder: NumpyEncoder) -> list[Engine]:
     found = [FP32]
     if not isinstance(encoder.image_tower, ConvTower):
         found.append(Engine("onnxruntime", "int8"))
+        if overflows():
+            found.append(Engine("onnxruntime", "int7"))
     if _PROVIDERS["coreml"] in onnxruntime.get_available_providers():
         found.append(Engine("coreml", "fp16"))
     if is_installed("openvino"):
@@ -66,7 +71,7 @@ class GraphEncoder:
                 self._runner: _Runner = _OnnxRuntime(encoder, engine)
             else:
                 self._runner = _OpenVino(encoder, engine, threads)
-        except (RuntimeError, ValueError) as error:
+        except Exception as error:  # the libraries have no common base class
             raise _failed(error) from error
 
     @property
@@ -77,7 +82,7 @@ class GraphEncoder:
         step = self._batch or max(1, len(pixels))
         try:
             parts = [self._runner(pixels[first : first + step]) for first in range(0, len(pixels), step)]
-        except (RuntimeError, ValueError) as error:
+        except Exception as error:  # the libraries have no common base class
             raise _failed(error) from error
         return unit_rows(np.concatenate(parts))
 
@@ -90,7 +95,7 @@ def _failed(error: Exception) -> EncodingFailed:
 
 
 class _Runner(Protocol):
-    """Images (n, height, width, 3) uint8 to embeddings (n, dim), not normalised. Raises RuntimeError or ValueError."""
+    """Images (n, height, width, 3) uint8 to embeddings (n, dim), not normalised."""
 
     def __call__(self, pixels: Pixels) -> Array: ...
 
@@ -109,7 +114,8 @@ class _OnnxRuntime:
             values = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in weights.values()]
             options.add_external_initializers(list(weights), values)
         else:
-            message = _int8_message(encoder) if engine.precision == "int8" else _fp32_message(encoder)
+            is_quantised = engine.precision in _LEVELS
+            message = _quantised_message(encoder, engine.precision) if is_quantised else _fp32_message(encoder)
         providers = list(dict.fromkeys([_PROVIDERS[engine.library], _PROVIDERS["onnxruntime"]]))
         self._session = onnxruntime.InferenceSession(message, options, providers=providers)
         self._input = self._session.get_inputs()[0].name
@@ -142,12 +148,32 @@ def _fp32_message(encoder: NumpyEncoder) -> bytes:
     return graph_of(encoder.image_tower, encoder.model.preprocess, encoder.model.dim).message()
 
 
-def _int8_message(encoder: NumpyEncoder) -> bytes:
-    """The int8 graph, cached: quantising the weights of ViT-B/32 takes half a second."""
-    name = f"graph-{encoder.model.fingerprint}-int8-{weight_levels()}-{_GRAPH_VERSION}.onnx"
+def _quantised_message(encoder: NumpyEncoder, precision: str) -> bytes:
+    """The quantised graph, cached: building that of ViT-B/32 takes a second.
+
+    int8 has weights of 8 bits. Where signed ones overflow, they are unsigned, which is slower; int7 has signed weights
+    of 7 bits, which is less accurate.
+    """
+    dtype = np.uint8 if precision == "int8" and overflows() else np.int8
+    name = f"graph-{encoder.model.fingerprint}-{precision}-{dtype.__name__}-{_GRAPH_VERSION}.onnx"
     cached = cache.data(name)
     if cached is not None:
         return bytes(cached)
-    message = graph_of(encoder.image_tower, encoder.model.preprocess, encoder.model.dim, int8_linear).message()
+    tower, preprocess = encoder.image_tower, encoder.model.preprocess
+    assert not isinstance(tower, ConvTower)
+    quantisation = Quantisation(_LEVELS[precision], dtype, ranges_of(tower, _calibration_images(*preprocess.size)))
+    message = graph_of(tower, preprocess, encoder.model.dim, quantisation).message()
     cache.keep_data(name, message, most=_MOST_GRAPHS)
     return message
+
+
+def _calibration_images(height: int, width: int) -> Pixels:
+    """Random pictures with coarse and fine structure. Which channels of a transformer are large depends on the model
+    more than on the picture, and with the same pictures every run quantises alike.
+    """
+    rng, out = np.random.default_rng(0), np.zeros((_CALIBRATION_IMAGES, height, width, 3), np.float32)
+    for cells in (1, 2, 5, 14, 64):
+        coarse = rng.uniform(0, 255 / 5, (_CALIBRATION_IMAGES, cells, cells, 3)).astype(np.float32)
+        rows, columns = (np.arange(side) * cells // side for side in (height, width))
+        out += coarse[:, rows][:, :, columns]
+    return out.astype(np.uint8)

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from clipsearch.arrays import Array
+from clipsearch.arrays import Array, Pixels
 from clipsearch.images.preprocess import Preprocess
 from clipsearch.models.clip import ImageTower
 from clipsearch.models.convnet import Conv, ConvTower, Dense
@@ -22,8 +22,6 @@ from clipsearch.models.transformer import Shape
 from clipsearch.models.weights import Named
 
 Tower = ImageTower | SiglipImageTower | ConvTower
-# Adds the layer y = x W' + b to a graph, for W (out, in) and b (out,). The float is a lower bound of x if there is one.
-Linear = Callable[[Graph, str, Array, Array, float | None], str]
 
 
 class TowerGraph(NamedTuple):
@@ -38,14 +36,26 @@ class TowerGraph(NamedTuple):
         return self.graph.message(self.output, self.dim, with_weights=with_weights)
 
 
-def graph_of(tower: Tower, preprocess: Preprocess, dim: int, linear: Linear | None = None) -> TowerGraph:
-    """The graph of a tower. `linear` replaces the linear layers of a transformer's blocks, which take its time."""
+class Quantisation(NamedTuple):
+    """How the linear layers of a transformer's blocks are quantised: to weights from -`levels` to `levels`.
+
+    `dtype` is int8, or uint8, for weights that are shifted by 128. `ranges` are the largest values of each channel
+    after each layer norm, by the norm's tensor name.
+    """
+
+    levels: int
+    dtype: type[np.signedinteger[Any] | np.unsignedinteger[Any]]
+    ranges: dict[str, Array]
+
+
+def graph_of(tower: Tower, preprocess: Preprocess, dim: int, quantisation: Quantisation | None = None) -> TowerGraph:
+    """The graph of a tower, in fp32 or quantised."""
     graph = Graph(*preprocess.size)
     pixels = _normalised(graph, preprocess)
     if isinstance(tower, ConvTower):
         output = _convnet(graph, tower, pixels)
     else:
-        blocks = _Transformer(graph, tower.shape, tower.width, linear or fp32_linear)
+        blocks = _Transformer(graph, tower.shape, tower.width, quantisation)
         output = _clip(blocks, tower, pixels) if isinstance(tower, ImageTower) else _siglip(blocks, tower, pixels)
     return TowerGraph(graph, output, dim)
 
@@ -63,18 +73,20 @@ def _number(value: float) -> Array:
 # ------------------------------------------------------------------------------------------ linear layers
 
 
-def fp32_linear(graph: Graph, x: str, weight: Array, bias: Array, lowest: float | None = None) -> str:
-    """The linear layer of x (rows, in)."""
+def fp32_linear(graph: Graph, x: str, weight: Array, bias: Array) -> str:
+    """The layer x W' + b of x (rows, in), for W (out, in) and b (out,)."""
     return graph.op("Gemm", x, weight, bias, transB=1)
 
 
-def int8_linear(graph: Graph, x: str, weight: Array, bias: Array, lowest: float | None = None) -> str:
+def int8_linear(
+    graph: Graph, x: str, weight: Array, bias: Array, quantisation: Quantisation, lowest: float | None = None
+) -> str:
     """The same in products of bytes and int32 sums, with one scale per output of the weights and per row of x.
 
     Scales per row, rather than per batch, make an embedding independent of the other images in its batch. x is
     symmetric about zero, or at least `lowest`; all 256 steps then lie above that.
     """
-    scale = np.maximum(np.abs(weight).max(1), _LEAST) / weight_levels()
+    scale = np.maximum(np.abs(weight).max(1), _LEAST) / quantisation.levels
     rounded = np.round(weight / scale[:, None])
     zero, levels = 128, 127
     if lowest is not None:
@@ -85,34 +97,51 @@ def int8_linear(graph: Graph, x: str, weight: Array, bias: Array, lowest: float 
     step = graph.op("Max", graph.op("Mul", top, _number(1 / levels)), _number(_LEAST))
     one, offset = _number(1), np.array(zero, np.uint8)
     quantised = graph.op("QuantizeLinear", graph.op("Div", x, step), one, offset)
-    kernel = rounded.T.astype(np.int8)
-    zeros = np.zeros(len(scale), np.int8)
+    zeros = np.full(len(scale), 0 if quantisation.dtype is np.int8 else 128, quantisation.dtype)
+    kernel = (rounded.T + zeros).astype(quantisation.dtype)
     product = graph.op("MatMulIntegerToFloat", quantised, kernel, one, scale, offset, zeros, domain=MICROSOFT)
     return graph.op("Add", graph.op("Mul", product, step), bias)
 
 
-@functools.cache
-def weight_levels() -> int:
-    """The largest quantised weight: 127, or 63 where the processor would overflow.
+_LEAST = 1e-12  # of a scale, so that nothing is divided by zero
 
-    x86 processors without VNNI add pairs of products in 16 bits, which holds two of 255 x 63 but not of 255 x 127:
-    cosines to fp32 fall from 0.9999 to 0.99. Unsigned weights avoid that too, but are a fifth slower.
+
+def ranges_of(tower: ImageTower | SiglipImageTower, pixels: Pixels) -> dict[str, Array]:
+    """The `Quantisation.ranges` of a tower on some preprocessed images."""
+    ranges: dict[str, Array] = {}
+
+    def see(name: str, out: Array) -> None:
+        most = np.abs(out).reshape(-1, out.shape[-1]).max(0)
+        ranges[name] = np.maximum(ranges.get(name, most), most)
+
+    tower.blocks.on_norm = see
+    try:
+        tower(pixels)
+    finally:
+        tower.blocks.on_norm = None
+    return ranges
+
+
+@functools.cache
+def overflows() -> bool:
+    """Whether this processor adds pairs of products in 16 bits, like x86 without VNNI.
+
+    Two of 255 x 127 overflow, two of 255 x 63 do not, nor do unsigned weights, which take another path. With it,
+    cosines to fp32 fall from 0.9999 to 0.99.
     """
     import onnxruntime
 
     graph = Graph(1, _PROBE)
-    ones = _number(1)
     x = graph.cast(graph.reshape(graph.input, -1, 3 * _PROBE), np.uint8)
     weight, zeros = np.full((3 * _PROBE, _PROBE), 127, np.int8), np.zeros(_PROBE, np.int8)
-    scale = np.ones(_PROBE, np.float32)
-    out = graph.op("MatMulIntegerToFloat", x, weight, ones, scale, np.array(0, np.uint8), zeros, domain=MICROSOFT)
+    scales = _number(1), np.ones(_PROBE, np.float32), np.array(0, np.uint8), zeros
+    out = graph.op("MatMulIntegerToFloat", x, weight, *scales, domain=MICROSOFT)
     session = onnxruntime.InferenceSession(graph.message(out, _PROBE), providers=["CPUExecutionProvider"])
     (found,) = session.run(None, {graph.input: np.full((1, 1, _PROBE, 3), 255, np.uint8)})
-    return 127 if found[0, 0] == 255 * 127 * 3 * _PROBE else 63
+    return bool(found[0, 0] != 255 * 127 * 3 * _PROBE)
 
 
 _PROBE = 64
-_LEAST = 1e-12  # of a scale, so that nothing is divided by zero
 
 
 # ------------------------------------------------------------------------------------------ vision transformers
@@ -147,8 +176,8 @@ def _siglip(blocks: _Transformer, tower: SiglipImageTower, pixels: str) -> str:
 class _Transformer:
     """Adds the parts of a vision transformer to a graph. Sequences are rows (n * length, width)."""
 
-    def __init__(self, graph: Graph, shape: Shape, width: int, linear: Linear) -> None:
-        self.graph, self._shape, self._width, self._linear = graph, shape, width, linear
+    def __init__(self, graph: Graph, shape: Shape, width: int, quantisation: Quantisation | None) -> None:
+        self.graph, self._shape, self._width, self._quantisation = graph, shape, width, quantisation
         self._head = width // shape.heads
 
     def patches(self, pixels: str, kernel: Array, bias: Array) -> tuple[str, int]:
@@ -167,8 +196,7 @@ class _Transformer:
         graph, names = self.graph, self._shape.names
         for number in range(self._shape.layers):
             b = t.below(f"{names.blocks}.{number}.")
-            normed = self.norm(x, b, names.norm_1)
-            packed = self._linear(graph, normed, b.matrix(names.qkv_weight), b.matrix(names.qkv_bias), None)
+            packed = self._normed_linear(x, b, names.norm_1, b.matrix(names.qkv_weight), b.matrix(names.qkv_bias))
             q, k, v = self.split_heads(packed, 3, length)
             if only_first and number == self._shape.layers - 1:  # nothing else is read
                 q = graph.slice(q, 2, 0, 1)
@@ -195,17 +223,40 @@ class _Transformer:
     def mlp(self, x: str, t: Named, norm: str, first: str, second: str) -> str:
         """The residual MLP after a norm."""
         activate, lowest = _ACTIVATIONS[self._shape.activation]
-        hidden = activate(self.graph, self.linear(self.norm(x, t, norm), t, first))
-        return self.graph.op("Add", x, self.linear(hidden, t, second, lowest))
+        hidden = self._normed_linear(x, t, norm, t.matrix(f"{first}.weight"), t.matrix(f"{first}.bias"))
+        return self.graph.op("Add", x, self.linear(activate(self.graph, hidden), t, second, lowest))
 
     def linear(self, x: str, t: Named, name: str, lowest: float | None = None) -> str:
-        """The linear layer `name`; see `Linear`."""
-        return self._linear(self.graph, x, t.matrix(f"{name}.weight"), t.matrix(f"{name}.bias"), lowest)
+        """The linear layer `name` of x, which is at least `lowest`."""
+        return self._product(x, t.matrix(f"{name}.weight"), t.matrix(f"{name}.bias"), lowest)
 
     def norm(self, x: str, t: Named, name: str) -> str:
         """The layer norm `name`."""
-        weight, bias = t.matrix(f"{name}.weight"), t.matrix(f"{name}.bias")
-        return self.graph.op("LayerNormalization", x, weight, bias, axis=-1, epsilon=self._shape.epsilon)
+        return self._norm(x, t.matrix(f"{name}.weight"), t.matrix(f"{name}.bias"))
+
+    def _normed_linear(self, x: str, t: Named, norm: str, weight: Array, bias: Array) -> str:
+        """A layer norm and a linear layer.
+
+        Before weights are quantised, some of the range of channels with large values moves from the norm to the
+        weights, or those channels would take all the steps of a row (SmoothQuant, Xiao et al. 2023).
+        """
+        gain, shift = t.matrix(f"{norm}.weight"), t.matrix(f"{norm}.bias")
+        if self._quantisation is not None and t.prefix + norm in self._quantisation.ranges:
+            most, largest = self._quantisation.ranges[t.prefix + norm], np.abs(weight).max(0)
+            moved = np.sqrt(np.maximum(most, _SMALL) / np.maximum(largest, _SMALL))
+            gain, shift, weight = gain / moved, shift / moved, weight * moved
+        return self._product(self._norm(x, gain, shift), weight, bias)
+
+    def _product(self, x: str, weight: Array, bias: Array, lowest: float | None = None) -> str:
+        if self._quantisation is None:
+            return fp32_linear(self.graph, x, weight, bias)
+        return int8_linear(self.graph, x, weight, bias, self._quantisation, lowest)
+
+    def _norm(self, x: str, gain: Array, shift: Array) -> str:
+        return self.graph.op("LayerNormalization", x, gain, shift, axis=-1, epsilon=self._shape.epsilon)
+
+
+_SMALL = 1e-5
 
 
 def _quick_gelu(graph: Graph, x: str) -> str:

@@ -52,30 +52,30 @@ class Named:
     """The tensors under a name prefix. A missing tensor raises `WeightsUnusable`, naming the file."""
 
     def __init__(self, tensors: Tensors, prefix: str, path: Path) -> None:
-        self._tensors, self._prefix, self._path = tensors, prefix, path
+        self._tensors, self.prefix, self._path = tensors, prefix, path
 
     def __getitem__(self, name: str) -> NDArray[Any]:
         try:
-            return self._tensors[self._prefix + name]
+            return self._tensors[self.prefix + name]
         except KeyError:
-            raise self._misfit(f"{self._prefix}{name} is missing") from None
+            raise self._misfit(f"{self.prefix}{name} is missing") from None
 
     def __contains__(self, name: str) -> bool:
-        return self._prefix + name in self._tensors
+        return self.prefix + name in self._tensors
 
     def names(self) -> list[str]:
         """All tensor names, with the prefix removed."""
-        return [name.removeprefix(self._prefix) for name in self._tensors if name.startswith(self._prefix)]
+        return [name.removeprefix(self.prefix) for name in self._tensors if name.startswith(self.prefix)]
 
     def expect(self, name: str, *shape: int) -> None:
         """Raise `WeightsUnusable` unless the tensor exists and has this shape."""
         if self[name].shape != shape:
-            raise self._misfit(f"{self._prefix}{name} has shape {self[name].shape}, expected {shape}")
+            raise self._misfit(f"{self.prefix}{name} has shape {self[name].shape}, expected {shape}")
 
     def expect_no(self, name: str) -> None:
         """Raise `WeightsUnusable` if the tensor exists: the file then has more layers than the architecture."""
         if name in self:
-            raise self._misfit(f"unexpected layer {self._prefix}{name}")
+            raise self._misfit(f"unexpected layer {self.prefix}{name}")
 
     def matrix(self, name: str) -> Array:
         """A whole tensor as float32, without a copy if it is stored as float32."""
@@ -87,7 +87,7 @@ class Named:
 
     def below(self, prefix: str) -> Named:
         """Narrow to a longer prefix: `below("a.")["b"]` is `self["a.b"]`."""
-        return Named(self._tensors, self._prefix + prefix, self._path)
+        return Named(self._tensors, self.prefix + prefix, self._path)
 
     def _misfit(self, problem: str) -> WeightsUnusable:
         return WeightsUnusable(f"{self._path} does not fit the architecture: {problem}")

@@ -35,10 +35,18 @@ _FEW, _BATCH = 8, 16  # up to 8 images are embedded one by one, more in batches 
 
 
 def cold_encoder(model: Model, *, texts: bool, images: bool) -> Encoder:
-    """The encoder that starts fastest. Imported on first use: cached texts need none."""
-    from clipsearch.models import encoders
+    """The encoder that starts fastest: NumPy if there are towers for the model, otherwise open_clip.
 
-    return encoders.cold_encoder(model, texts=texts, images=images)
+    Imported on first use: cached texts need none.
+    """
+    from clipsearch.models.encoders import numpy_encoder
+
+    found = numpy_encoder(model, texts=texts, images=images)
+    if found is not None:
+        return found
+    from clipsearch.models.open_clip_encoder import OpenClipEncoder
+
+    return OpenClipEncoder(model)
 
 
 class Embedder:

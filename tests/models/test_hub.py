@@ -19,7 +19,7 @@ from tiny_models import save_hf, save_siglip, save_tiny
 import clipsearch
 from clipsearch.errors import BadArgument, DownloadFailed, ModelUnknown, WeightsUnusable
 from clipsearch.models.bert import BertTower
-from clipsearch.models.encoders import _with_weights
+from clipsearch.models.encoders import with_weights
 from clipsearch.models.hub import available, resolve
 from clipsearch.models.model import DEFAULT, RECOMMENDED, Model, canonical_name
 from clipsearch.models.siglip import SiglipImageTower, SiglipTextTower
@@ -229,7 +229,7 @@ def test_a_repository_of_siglip_is_a_model(tmp_path: Path) -> None:
     assert resolve("hf-hub:nobody/small").fingerprint == small.fingerprint
 
 
-def test_a_short_name_is_that_of_a_model_with_weights() -> None:
+def test_a_short_name_is_that_of_a_modelwith_weights() -> None:
     for model in RECOMMENDED:
         assert canonical_name(model.short) == model.name
         assert model.name in available()
@@ -302,7 +302,7 @@ def test_pickled_weights_are_written_anew_to_be_mapped(multilingual: Path, small
     assert resolve(MULTILINGUAL) == model
     assert model.weights.stat().st_mtime_ns == made
     model.weights.unlink()
-    assert _with_weights(model) == model  # the cache may be deleted at any time
+    assert with_weights(model) == model  # the cache may be deleted at any time
     assert model.weights.is_file()
 
 
@@ -358,5 +358,5 @@ def test_files_that_the_cache_has_lost_are_looked_up_again(small: Model, tmp_pat
     model = resolve(MULTILINGUAL)
     assert model.text is not None
     fetched = replace(model.text, tokenizer=tmp_path / "gone.json")
-    encoder = _with_weights(replace(model, text=fetched))
+    encoder = with_weights(replace(model, text=fetched))
     assert encoder.text == model.text

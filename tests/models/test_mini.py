@@ -8,8 +8,8 @@ import numpy as np
 import scenes
 
 from clipsearch.images.preprocess import preprocess
-from clipsearch.models.encoders import cold_encoder
 from clipsearch.models.model import about_mini, mini
+from clipsearch.search.embed import cold_encoder
 
 UNSEEN = scenes.draw_distinct(100, seed=30_000_000, size=128)  # training draws seeds below ten million
 

@@ -14,6 +14,7 @@ from clipsearch.images.metadata import Metadata
 from clipsearch.images.rules import Rules
 from clipsearch.indexing.status import OfflinePart, RootStatus, Status
 from clipsearch.indexing.update import Report
+from clipsearch.models.encoders import Engine
 from clipsearch.output import terminal, text
 from clipsearch.search.copies import Copy, Kind
 from clipsearch.search.hit import Hit
@@ -143,7 +144,7 @@ def test_a_summary_tells_new_skips_from_old_ones_and_says_what_was_not_seen() ->
     done.unreadable.append((b"/locked", "permission denied"))
     done.offline += [(b"/usb", Offline.MISSING), (b"/mnt", Offline.EMPTY)]
     done.unmatched.append("sub/")
-    done.precision, done.disagreed = "bf16", [("int8", 0.9971)]
+    done.disagreed = [(Engine("onnxruntime", "int8"), 0.9971)]
     first, *rest = text.summary(done)
     assert first.startswith("0 added, 0 unchanged, 12 skipped in ")
     assert rest[:10] == [f"skipped: /{n}.jpg: it is cut short" for n in range(10)]
@@ -154,7 +155,7 @@ def test_a_summary_tells_new_skips_from_old_ones_and_says_what_was_not_seen() ->
         "offline: /usb is not there; photos kept in the index",
         "offline: /mnt has none of its photos any more; photos kept in the index;"
         " if its photos are gone for good, add --prune",
-        "int8 is faster but too far from fp32 (cosine 0.9971); used bf16",
+        "onnxruntime int8 was rejected: its embeddings are too far from fp32's (cosine 0.9971)",
         "--exclude 'sub/' matched nothing",
     ]
 
