@@ -3,7 +3,7 @@
     python scripts/standalone.py [WHEEL]
 
 PyInstaller makes it for the system that it runs on, of the base dependencies. It is a folder and not a single file,
-which would unpack 350 MB at every start.
+which would unpack 385 MB at every start: 1.6 s of CPU time.
 """
 
 from __future__ import annotations
