@@ -10,7 +10,7 @@ pixels. Photos, weights, indexes and rclip itself are created once, in --work.
 
 Parts:
   decode      milliseconds of one core from a JPEG to the model's input, at reduced and full scale
-  encode      images/s of the encoder alone in each precision, compared with matrix products of the same sizes
+  encode      images/s of each engine alone, and its agreement with fp32
   index       `clipsearch index` of new photos of 12 and 2 megapixels
   spread      `clipsearch index` with and without a local Ray cluster
   publish     `clipsearch publish` of 20,000 photos to Milvus Lite, and queries there
@@ -44,7 +44,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -202,59 +202,33 @@ def decode(args: argparse.Namespace) -> Figures:
 
 
 def encode(args: argparse.Namespace) -> Figures:
-    """The encoder with batches of 32 in each precision, compared with the matrix products of ViT-B/32 alone."""
-    from clipsearch.models.encoders import TorchEncoder
+    """Each engine of this machine with ViT-B/32 and mini, in alternation, one batch on each core."""
+    from clipsearch.indexing.pipeline import BATCH_ON_CPU
+    from clipsearch.models.encoders import NumpyEncoder
+    from clipsearch.models.graph_encoders import GraphEncoder, engines_for
     from clipsearch.models.hub import resolve
 
-    model = resolve("ViT-B-32", inputs.make_weights(args.work))
-    pixels = np.random.default_rng(0).integers(0, 256, (32, 224, 224, 3), np.uint8)
-    device = TorchEncoder(model).device
     out: Figures = {}
-    print(f"\nencode: ViT-B/32 on {device}, batches of 32, all cores")
-    for precision in ("fp32", "bf16", "int8") if device == "cpu" else ("fp16",):
-        encoder = TorchEncoder(model, device, precision)
-        rate = 32 / _best_half(functools.partial(encoder.encode_images, pixels), 12)
-        flops, seconds = _matrices(precision, device)
-        # 12 blocks, the patch embedding, and the two products inside attention.
-        image_flops = 12 * (flops / 32 + 4 * 50 * 50 * 768) + 2 * 49 * 3072 * 768
-        ceiling = flops / seconds / image_flops
-        share = f"{100 * rate / ceiling:.0f}% of {ceiling:.1f}"
-        print(f"  {precision}  {rate:8.1f} images/s, {share} for products alone, {flops / seconds / 1e9:.0f} GFLOP/s")
-        out[precision] = {"images_per_second": rate, "ceiling": ceiling, "gflops": flops / seconds / 1e9}
+    cores = _cores()
+    for model in (resolve("ViT-B-32", inputs.make_weights(args.work)), resolve("mini")):
+        numpy = NumpyEncoder(model)
+        encoders = {str(engine): GraphEncoder(numpy, engine, cores) for engine in engines_for(numpy)}
+        pixels = np.random.default_rng(0).integers(0, 256, (BATCH_ON_CPU, *model.preprocess.size, 3), np.uint8)
+        exact = next(iter(encoders.values())).encode_images(pixels)
+        seconds: dict[str, list[float]] = {name: [] for name in encoders}
+        with ThreadPoolExecutor(cores) as pool:
+            for _ in range(args.times * 2):
+                for name, encoder in encoders.items():
+                    began = time.perf_counter()
+                    list(pool.map(encoder.encode_images, [pixels] * cores))
+                    seconds[name].append(time.perf_counter() - began)
+        print(f"\nencode: {model.architecture}, batches of {BATCH_ON_CPU}, {cores} threads")
+        for name, encoder in encoders.items():
+            rate = cores * BATCH_ON_CPU / statistics.median(seconds[name][2:])
+            cosine = float((encoder.encode_images(pixels) * exact).sum(1).min())
+            print(f"  {name:<20}{rate:8.1f} images/s, lowest cosine to fp32 {cosine:.5f}")
+            out[f"{model.name} {name}"] = {"images_per_second": rate, "cosine": cosine}
     return out
-
-
-def _matrices(precision: str, device: str) -> tuple[float, float]:
-    """Operations and seconds for the products of one transformer block (50 tokens, width 768) and 32 images.
-
-    These are the input and output of attention and the two halves of the MLP.
-    """
-    import torch
-    from clipsearch.models.torch_towers import DTYPES
-
-    flops = seconds = 0.0
-    once: Callable[[], Any]
-    for rows, columns in ((768, 2304), (768, 768), (768, 3072), (3072, 768)):
-        left, right = torch.randn(32 * 50, rows, device=device), torch.randn(columns, rows, device=device).T
-        if precision == "int8":
-            integers = [(100 * x).clamp(-127, 127).to(torch.int8) for x in (left, right)]
-            once = functools.partial(torch._int_mm, *integers)
-        else:
-            once = functools.partial(_multiplied, left.to(DTYPES[precision]), right.to(DTYPES[precision]))
-        seconds += _best_half(once, 12)
-        flops += 2.0 * 32 * 50 * rows * columns
-    return flops, seconds
-
-
-def _synchronised(x: Any) -> None:
-    if x.is_cuda:
-        import torch
-
-        torch.cuda.synchronize()
-
-
-def _multiplied(left: Any, right: Any) -> None:
-    _synchronised(left @ right)
 
 
 def _best_half(once: Callable[[], Any], times: int) -> float:
@@ -345,14 +319,15 @@ def pipeline(args: argparse.Namespace) -> Figures:
 
 def _embedding_alone(args: argparse.Namespace) -> float:
     """Core seconds per image, in batches, in the precision that indexing would choose."""
-    from clipsearch.models.precision import AgreeingEncoder
-
     from clipsearch.indexing.pipeline import BATCH_ON_CPU
+    from clipsearch.models.engines import encoder_for
     from clipsearch.models.hub import resolve
 
     model = resolve("ViT-B-32", inputs.make_weights(args.work))
-    encoder = AgreeingEncoder(model, _cores(), lambda precision, cosine: print(f"  {precision} differs: {cosine:.4f}"))
+    encoder = encoder_for(model, "cpu", "auto", _cores(), lambda engine, cosine: print(f"  {engine}: {cosine:.4f}"))
     pixels = np.random.default_rng(0).integers(0, 256, (BATCH_ON_CPU, 224, 224, 3), np.uint8)
+    for _ in range(20):  # until an engine is chosen
+        encoder.encode_images(pixels)
     return _best_half(lambda: encoder.encode_images(pixels), 12) / BATCH_ON_CPU
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import json
 import os
@@ -29,11 +30,16 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")  # the hub's library reads it when 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-from clipsearch.errors import ImageUnusable
+import numpy as np
+
+from clipsearch.arrays import Array, Pixels
+from clipsearch.errors import BadRequest, ImageUnusable
 from clipsearch.images import sandbox, worker
 from clipsearch.images.preprocess import Preprocess
+from clipsearch.indexing import run
 from clipsearch.indexing.update import Options, update_index
 from clipsearch.models import cache, engines
+from clipsearch.models.encoders import NumpyEncoder
 from clipsearch.models.graph_encoders import FP32
 from clipsearch.models.model import Model, mini
 from clipsearch.models.pretrained import builtin_config
@@ -102,6 +108,33 @@ def _decode_here() -> Iterator[None]:
 
 
 _DECODING_PROCESS = sandbox._Process
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _embed_once() -> Iterator[None]:
+    """Embed each image once: mini takes 0.05 s of CPU time, and hundreds of indexes are of the same drawn scenes."""
+    rows: dict[tuple[str, bytes], Array] = {}
+    real = run.numpy_encoder
+
+    def numpy_encoder(model: Model, *, texts: bool, images: bool) -> NumpyEncoder | None:
+        encoder = real(model, texts=texts, images=images)
+        if encoder is None:
+            return None
+        fingerprint, embed = model.fingerprint, encoder.encode_images
+
+        def encode_images(pixels: Pixels) -> Array:
+            keys = [(fingerprint, hashlib.sha256(image.tobytes()).digest()) for image in pixels]
+            for key, image in zip(keys, pixels, strict=True):
+                if key not in rows:
+                    rows[key] = embed(image[None])[0]
+            return np.stack([rows[key] for key in keys])
+
+        vars(encoder)["encode_images"] = encode_images
+        return encoder
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "numpy_encoder", numpy_encoder)
+        yield
 
 
 @pytest.fixture
@@ -257,13 +290,26 @@ def drawn_index(drawn: Path, once: Once, tmp_path_factory: pytest.TempPathFactor
     return shutil.copytree(index, tmp_path_factory.mktemp("drawn-index") / "index")
 
 
+_FILL = gazetteer._fill
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _fill_once(once: Once) -> Iterator[None]:
+    """Build the table of places once for all workers, in whichever test looks a place up first: it takes 10 s."""
+
+    def fill(path: Path, version: int) -> None:
+        shutil.copy(once("places.sqlite", lambda table: _FILL(table, version)), path)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gazetteer, "_fill", fill)
+        yield
+
+
 @pytest.fixture(scope="session")
-def places_table(own_home: Path, once: Once) -> Path:
-    """The table of places in this worker's cache, which takes seconds to build."""
-    table = once("places.sqlite", lambda path: gazetteer._fill(path, gazetteer._version()))
-    gazetteer._path().parent.mkdir(parents=True, exist_ok=True)
-    shutil.copy(table, gazetteer._path())
-    return table
+def places_table(own_home: Path, _fill_once: None) -> Path:
+    """The table of places in this worker's cache, for runs of the program."""
+    assert not isinstance(gazetteer._load(), BadRequest)
+    return gazetteer._path()
 
 
 VIT_B_32 = "vit-b-32.safetensors"

@@ -173,17 +173,21 @@ def save_tiny(folder: Path, dtype: str = "F32", text: Shapes | None = None, **ch
     return save_model(folder, config, clip_tensors(config, text), dtype)
 
 
-def clip_tensors(config: dict[str, Any], text: Shapes | None = None) -> dict[str, Any]:
+def clip_tensors(config: dict[str, Any], text: Shapes | None = None) -> dict[str, np.ndarray]:
     """Weights of the network of a `model_cfg`."""
     dim, vision = config["embed_dim"], config["vision_cfg"]
     image = timm_image(dim, vision) if "timm_model_name" in vision else clip_image(dim, vision)
     text = text or clip_text(dim, config["text_cfg"])
     shapes = _below("text." if config.get("custom_text") else "", text) | _below("visual.", image)
-    return draw(shapes) | {"logit_scale": np.float32(2.66)}
+    return draw(shapes) | {"logit_scale": np.array(2.66)}
 
 
 def save_model(
-    folder: Path, config: dict[str, Any], tensors: dict[str, Any], dtype: str, preprocess: dict[str, Any] | None = None
+    folder: Path,
+    config: dict[str, Any],
+    tensors: dict[str, np.ndarray],
+    dtype: str,
+    preprocess: dict[str, Any] | None = None,
 ) -> Model:
     folder.mkdir(parents=True, exist_ok=True)
     save_tensors(tensors, folder / "open_clip_model.safetensors", dtype)
@@ -392,7 +396,7 @@ def save_siglip(folder: Path, kind: str = "siglip2") -> Model:
     config = siglip_config(described, tokenizer.get_vocab_size(), folder)
     image = siglip_image(config["vision_cfg"]["image_size"], 32 if described["act"] else 16)
     tensors = draw(_below("text.", clip_text(48, config["text_cfg"])) | _below("visual.trunk.", image))
-    tensors |= {"logit_scale": np.float32(4.7), "logit_bias": np.float32(-16.5)}
+    tensors |= {"logit_scale": np.array(4.7), "logit_bias": np.array(-16.5)}
     preprocess = {"mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic", "resize_mode": "squash"}
     return save_model(folder, config, tensors, described.get("dtype", "F32"), preprocess)
 

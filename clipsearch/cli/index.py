@@ -44,7 +44,7 @@ def index(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="mini, siglip2, multilingual, ViT-B-32, ...",
+            help="mini, siglip2, accurate, multilingual, ...",
             rich_help_panel=MODEL,
         ),
     ] = None,
@@ -200,6 +200,8 @@ def index(
     elif not quiet:
         for line in text.summary(report):
             say(line)
+        if report.is_first and report.embedded and sys.stderr.isatty():
+            say(text.next_steps(["--index", index] if index else []))
     if profile and not json:
         for line in (text.stages(report), *text.engines(report.comparison)):
             say(line)

@@ -28,6 +28,7 @@ class Report:
     """The result of a run, in files. Paths are absolute, and come with a reason."""
 
     model: str = ""
+    is_first: bool = False  # the run created the index
     added: int = 0  # includes `duplicates`
     duplicates: int = 0  # new paths whose contents were indexed already
     updated: int = 0

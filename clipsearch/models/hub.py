@@ -10,6 +10,7 @@ from typing import Any
 
 from clipsearch.errors import BadArgument, DownloadFailed, ModelUnknown, WeightsUnusable, first_line
 from clipsearch.extras import is_installed, missing
+from clipsearch.images.preprocess import Preprocess
 from clipsearch.models import pretrained
 from clipsearch.models.bert import BertTower
 from clipsearch.models.cache import sha256_of_file
@@ -66,6 +67,7 @@ def _builtin(name: str) -> Model:
     tag = tag or _only_tag(architecture)
     weights = pretrained.weights_of(architecture, tag)
     text = _text_files(config)
+    _check_before_download(name, architecture, config, text)
     path = _from_hub(*_hub_files(weights)) if weights.get("hf_hub") else pretrained.download(weights["url"])
     return _make(f"{architecture}/{tag}", architecture, config, weights, path, text)
 
@@ -93,9 +95,13 @@ def _make(
 
 def _of_repository(repository: str, name: str) -> Model:
     folder = _from_hub(repository, ["open_clip_config.json"]).parent
-    _from_hub(repository, _WEIGHTS_ON_HUB)
-    for file in text_file_names(read_config(folder)[0]) or ():
+    config, _ = read_config(folder)
+    names = text_file_names(config)
+    for file in names or ():
         _if_on_hub(repository, [file])
+    text = text_files(config, *(folder / file for file in names)) if names else None
+    _check_before_download(name, f"hf-hub:{repository}", config, text)
+    _from_hub(repository, _WEIGHTS_ON_HUB)
     return from_folder(folder, name)
 
 
@@ -126,6 +132,11 @@ def _mappable(model: Model) -> Model:
         return replace(mapped, sha256=sha256_of_file(path))
     except (OSError, WeightsUnusable):
         return model  # open_clip may be able to read them, or will report the error
+
+
+def _check_before_download(name: str, architecture: str, config: dict[str, Any], text: TextFiles | None) -> None:
+    """Like `_readable`, for a model whose weights are about to be downloaded."""
+    _readable(Model(name, architecture, config, Preprocess((1, 1)), Path("weights.safetensors"), "", text))
 
 
 def _readable(model: Model) -> Model:

@@ -75,7 +75,8 @@ class Graph:
             12, _value(output, _FLOAT, ("n", dim))
         )
         opsets = (_field(1, "") + _field(2, _OPSET), _field(1, MICROSOFT) + _field(2, 1))
-        return _field(1, _IR_VERSION) + _fields(8, opsets) + _field(7, graph)
+        # In the order of protobuf libraries: OpenVINO recognises models by their first three fields.
+        return _field(1, _IR_VERSION) + _field(2, "clipsearch") + _field(7, graph) + _fields(8, opsets)
 
     def _constant(self, array: NDArray[Any]) -> str:
         name = self._new()

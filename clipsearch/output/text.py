@@ -104,6 +104,11 @@ def summary(done: Report) -> Iterator[str]:
         yield f"--exclude {pattern!r} matched nothing"
 
 
+def next_steps(options: Sequence[str]) -> str:
+    """What to do after the first index run, with the `options` that select the index."""
+    return f"Next: {command('query', ['a dog on a beach'], options)}, or: {command('serve', [], ['--open', *options])}"
+
+
 def stages(done: Report) -> str:
     """The time of each stage of an index run."""
     spent = ", ".join(f"{stage} {seconds:.2f}" for stage, seconds in done.stages.items())

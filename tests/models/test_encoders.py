@@ -234,6 +234,7 @@ def test_the_bundled_model_is_encoded_without_torch() -> None:
         assert isinstance(cold_encoder(mini(), texts=texts, images=images), NumpyEncoder)
 
 
+@needs_torch
 def test_a_tower_that_is_not_served_is_encoded_by_open_clip(tmp_path: Path) -> None:
     vision = {"timm_model_name": "mobilenetv3_small_050", "timm_pool": "avg", "timm_proj": "", "image_size": 64}
     model = save_tiny(tmp_path, vision_cfg=vision)

@@ -17,7 +17,8 @@ from conftest import needs_torch
 from tiny_models import save_hf, save_siglip, save_tiny
 
 import clipsearch
-from clipsearch.errors import BadArgument, DownloadFailed, ModelUnknown, WeightsUnusable
+from clipsearch.errors import BadArgument, BadRequest, DownloadFailed, ModelUnknown, WeightsUnusable
+from clipsearch.models import hub
 from clipsearch.models.bert import BertTower
 from clipsearch.models.encoders import with_weights
 from clipsearch.models.hub import available, resolve
@@ -176,28 +177,29 @@ def siglip_files(folder: Path, kind: str = "siglip2") -> tuple[Path, Path]:
     return folder / kind / "tokenizer_config.json", folder / kind / "tokenizer.json"
 
 
+@pytest.mark.parametrize(("short", "architecture"), [("siglip2", SIGLIP2), ("accurate", "ViT-B-16-SigLIP2-256")])
 def test_the_tokenizer_of_siglip_comes_with_its_weights(
-    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    short: str, architecture: str, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", without_transformers(importlib.util.find_spec))
-    hub, repository = tmp_path / "hub", f"timm/{SIGLIP2}"
+    hub, repository = tmp_path / "hub", f"timm/{architecture}"
     described, tokenizer = siglip_files(tmp_path)
     with pytest.raises(DownloadFailed, match=rf"tokenizer_config\.json of {repository} on the .* is not cached"):
-        resolve("siglip2")
+        resolve(short)
     cached(hub, repository, described)
     with pytest.raises(DownloadFailed, match=r"tokenizer\.json of timm/.* is not cached"):
-        resolve("siglip2")
+        resolve(short)
     cached(hub, repository, tokenizer)
     with pytest.raises(DownloadFailed, match=r"open_clip_model\.safetensors of timm/.* is not cached"):
-        resolve("siglip2")
+        resolve(short)
     cached(hub, repository, weights.rename(tmp_path / "open_clip_model.safetensors"))
-    model = resolve("siglip2")
-    assert (model.name, model.dim, model.preprocess.size) == (f"{SIGLIP2}/webli", 768, (256, 256))
+    model = resolve(short)
+    assert (model.name, model.dim, model.preprocess.size) == (f"{architecture}/webli", 768, (256, 256))
     assert model.text is not None
     assert (model.text.padding, model.text.tokenizer.name) == (0, "tokenizer.json")
     assert SiglipTextTower.serves(model)
     assert SiglipImageTower.serves(model)
-    assert resolve(f"{SIGLIP2}/webli") == resolve(SIGLIP2) == model
+    assert resolve(f"{architecture}/webli") == resolve(architecture) == model
 
 
 @needs_torch
@@ -360,3 +362,11 @@ def test_files_that_the_cache_has_lost_are_looked_up_again(small: Model, tmp_pat
     fetched = replace(model.text, tokenizer=tmp_path / "gone.json")
     encoder = with_weights(replace(model, text=fetched))
     assert encoder.text == model.text
+
+
+@pytest.mark.parametrize("name", ["RN50/openai", "coca_ViT-B-32/laion2b_s13b_b90k"])
+def test_a_model_that_needs_torch_is_not_downloaded_without(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub, "is_installed", lambda extra: extra != "torch")
+    monkeypatch.setattr(hub, "_from_hub", lambda *_: pytest.fail("downloaded"))
+    with pytest.raises(BadRequest, match=rf"^The model {name} needs torch, .* run: pip install '\.\[torch\]'$"):
+        resolve(name)

@@ -176,7 +176,7 @@ def test_the_shapes_are_those_of_timm(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @needs_torch
 @pytest.mark.slow
-@pytest.mark.parametrize("architecture", ["ViT-B-32-SigLIP2-256", "ViT-B-16-SigLIP"])
+@pytest.mark.parametrize("architecture", ["ViT-B-32-SigLIP2-256", "ViT-B-16-SigLIP2-256", "ViT-B-16-SigLIP"])
 def test_the_true_shapes_are_equal(architecture: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import open_clip
     import safetensors.torch
