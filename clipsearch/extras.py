@@ -5,10 +5,14 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.util
+import sys
 from collections.abc import Iterator
 from typing import Any
 
 from clipsearch.errors import BadRequest
+
+# Whether this is the program that scripts/standalone.py builds: `sys.executable` is then clipsearch and not Python.
+IS_STANDALONE: bool = getattr(sys, "frozen", False)
 
 _EXTRAS = {  # each extra: the feature's name in messages, and the packages that are imported
     "jxl": ("JPEG XL", ("pillow_jxl",)),
@@ -31,7 +35,8 @@ def is_installed(extra: str) -> bool:
 def missing(extra: str, what: str | None = None) -> BadRequest:
     """The error for an extra that is needed, for `what` if given, but not installed."""
     feature = _EXTRAS[extra][0]
-    problem = f"{what} needs {feature}, which is not installed" if what else f"{feature} support is not installed"
+    state = "not part of the standalone program" if IS_STANDALONE else "not installed"
+    problem = f"{what} needs {feature}, which is {state}" if what else f"{feature} support is {state}"
     return BadRequest(f"{problem}. In a clone of clipsearch, run: pip install '.[{extra}]'")
 
 

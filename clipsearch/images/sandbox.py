@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from clipsearch.errors import ImageUnusable
+from clipsearch.extras import IS_STANDALONE
+from clipsearch.images import DECODER
 from clipsearch.images.preprocess import Preprocess
 from clipsearch.images.read import open_file, read
 
@@ -36,13 +38,14 @@ THUMBNAIL_SIDE = 320  # pixels
 _STEPS = 60  # parts in which a file's time is counted
 _LEAST_MEMORY = 2 << 30  # bytes; a photo of 200 megapixels needs about half
 # Not `-m`, which would first look for modules in the current folder: it may be full of photos from strangers.
-_COMMAND = [
+_PYTHON_COMMAND = [
     sys.executable,
     "-P",
     "-c",
     f"import sys; sys.path.append({str(Path(__file__).parents[2])!r})\n"
     "from clipsearch.images.worker import serve; serve()",
 ]
+_COMMAND = [sys.executable, DECODER] if IS_STANDALONE else _PYTHON_COMMAND
 _ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",  # NumPy would start threads that nothing uses
     # Keep freed memory for the next picture: glibc would return it, and a photo of 2 MP would cause 900 page faults.

@@ -225,3 +225,13 @@ def test_modules_in_the_current_folder_are_not_run(
         assert decoders.decode(photo.read_bytes()).metadata.camera == "Camera"
     assert not (tmp_path / "was run").exists()
     assert decode(photo.read_bytes()).metadata.camera == "Camera"
+
+
+def test_the_standalone_program_is_its_own_decoder(photo: Path) -> None:
+    """In it, `sys.executable` is not Python."""
+    code = "import sys; sys.frozen, sys.executable = True, 'program'; from clipsearch.images import sandbox as s"
+    code += "; from clipsearch.cli import watch; print(watch._program(), *s._COMMAND)"
+    command = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert command[:2] == ["['program']", "program"]
+    with Decoders(1, HOW, command=[sys.executable, "-m", "clipsearch", *command[2:]]) as decoders:
+        assert decoders.decode(photo.read_bytes()).metadata.camera == "Camera"
