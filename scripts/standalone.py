@@ -3,7 +3,7 @@
     python scripts/standalone.py [WHEEL]
 
 PyInstaller makes it for the system that it runs on, of the base dependencies. It is a folder and not a single file,
-which would unpack 385 MB at every start: 1.6 s of CPU time.
+which would unpack 385 MB at every start: an estimated 1.6 s of CPU time.
 """
 
 from __future__ import annotations
@@ -23,6 +23,20 @@ ROOT = Path(__file__).parent.parent
 BUILD = ROOT / "build" / "standalone"
 OUT = ROOT / "dist"
 SYSTEMS = {"Darwin": "macos"}
+# PyInstaller points LD_LIBRARY_PATH at its own libraries, which the browser of `serve --open` must not load.
+_START = """
+import os
+
+for name in ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH"):
+    before = os.environ.pop(f"{name}_ORIG", None)
+    os.environ.pop(name, None)
+    if before is not None:
+        os.environ[name] = before
+
+from clipsearch.__main__ import main
+
+main()
+"""
 _NOTICE = re.compile(r"licen[cs]e|copying|copyright|notice", re.IGNORECASE)
 
 
@@ -67,7 +81,7 @@ def install(python: Path, *requirements: str | Path) -> None:
 def build(python: Path) -> Path:
     """Run PyInstaller; returns the program."""
     start = BUILD / "start.py"
-    start.write_text("from clipsearch.__main__ import main\n\nmain()\n")
+    start.write_text(_START)
     options = ["--name=clipsearch", f"--distpath={BUILD / 'dist'}", f"--workpath={BUILD}", f"--specpath={BUILD}"]
     # Commands are imported by name, and files lie beside the modules that read them.
     parts = ["--collect-submodules=clipsearch", "--collect-data=clipsearch", "--copy-metadata=clipsearch"]
