@@ -52,7 +52,15 @@ def own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     before = [_listing(folder) for folder in real]
     folder = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("XDG_DATA_HOME", "XDG_CACHE_HOME", "CLIPSEARCH_INDEX", "HF_HOME", "COLUMNS", "NO_COLOR"):
+        for name in (
+            "XDG_DATA_HOME",
+            "XDG_CACHE_HOME",
+            "XDG_CONFIG_HOME",
+            "CLIPSEARCH_INDEX",
+            "HF_HOME",
+            "COLUMNS",
+            "NO_COLOR",
+        ):
             patch.delenv(name, raising=False)
         for name in ("HOME", "USERPROFILE", "LOCALAPPDATA", "APPDATA"):
             patch.setenv(name, str(folder))
