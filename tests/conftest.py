@@ -52,15 +52,8 @@ def own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     before = [_listing(folder) for folder in real]
     folder = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch:
-        for name in (
-            "XDG_DATA_HOME",
-            "XDG_CACHE_HOME",
-            "XDG_CONFIG_HOME",
-            "CLIPSEARCH_INDEX",
-            "HF_HOME",
-            "COLUMNS",
-            "NO_COLOR",
-        ):
+        folders = ("XDG_DATA_HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "HF_HOME")
+        for name in (*folders, "CLIPSEARCH_INDEX", "COLUMNS", "NO_COLOR"):
             patch.delenv(name, raising=False)
         for name in ("HOME", "USERPROFILE", "LOCALAPPDATA", "APPDATA"):
             patch.setenv(name, str(folder))

@@ -233,11 +233,9 @@ class Gallery:
         hits = ranking.matches or ranking.hits
         counts = index.count_labels(labels, hits=hits)
         options = ["--counts", "--files-from", "-", "--from0", *_index_option(index)]
-        command = (
-            f"{self._command(index, question, max(1, len(hits)))} -0 | {text.command('label', list(counts), options)}"
-        )
+        query, label = self._command(index, question, max(1, len(hits))), text.command("label", list(counts), options)
         among = "matches" if question.asks_for_text and ranking.matches else "closest"
-        return {"counts": counts, "among": among, "command": command}
+        return {"counts": counts, "among": among, "command": f"{query} -0 | {label}"}
 
 
 def _order_of_matches(question: Question) -> Order | None:

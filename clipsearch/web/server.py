@@ -11,7 +11,6 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-
 HEAD_SECONDS = 10.0  # for a request's head, from the connection or from the end of the previous response
 MAX_IDLE = 512
 BACKLOG_SHARE = 4  # asyncio accepts 1 in this many idle connections at once, so it reads a prompt request in time
