@@ -259,7 +259,9 @@ def _static_files() -> dict[str, tuple[bytes, str]]:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    page = environment.get_template("page.html").render(cut=CUT, strict=STRICT, icons=icons, filters=FILTERS)
+    page = environment.get_template("page.html").render(
+        cut=CUT, strict=STRICT, icons=icons, filters=FILTERS, modules=[name for name in files if name.endswith(".js")]
+    )
     return files | {"page.html": (page.encode(), "text/html; charset=utf-8")}
 
 

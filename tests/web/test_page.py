@@ -424,7 +424,7 @@ def test_where_in_a_photo_it_is_and_away_again(page: Any) -> None:
     toggle = page.get_by_role("button", name="Show where")
     expect(toggle).to_have_attribute("aria-pressed", "false")
     toggle.click()
-    expect(page.locator("#large")).to_have_attribute("src", re.compile(r"/where\.jpg\?text=a\+circle$"))
+    expect(page.locator("#large")).to_have_attribute("src", re.compile(r"/where\.jpg\?q=a\+circle$"))
     expect(page.locator("#large")).to_have_js_property("complete", True)
     assert page.evaluate("document.querySelector('#large').naturalWidth") > 0
     assert page.locator("#large-missing").is_hidden()
