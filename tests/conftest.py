@@ -39,6 +39,7 @@ from clipsearch.threads import usable_cores
 
 fuzz.load_profile()
 
+pytest_plugins = ["browsing"]  # fixtures of the tests of the page
 SCENES = scenes.draw_distinct(40, seed=20_000_000, size=160)
 
 
