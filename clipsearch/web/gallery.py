@@ -92,18 +92,18 @@ class Gallery:
             "complete": ranking.complete,
             "confident": ranking.confident,
             "asks_for_text": question.asks_for_text,
-            "matches": _matches(ranking),
+            **_about_matches(ranking, question),
             "photos": self._months_of(index, EVERYTHING).total,
             "passing": self._months_of(index, question.filter).total,
-            "months": _months_of(ranking.matches) if question.terms else _months_of(()),
             "range": _range_of(question.filter),
             "command": self._command(index, question, shown),
             "advice": index.advice(question.texts),
         }
 
     def count(self, index: Index, question: Question, is_wanted: Callable[[], bool]) -> dict[str, Any]:
-        """The number of matches, in steps between which `is_wanted` is asked whether to go on."""
-        return _matches(self._deepened(index, question, lambda ranking: ranking.has_all_matches or not is_wanted()))
+        """What `page` says about matches, once all are known. `is_wanted` is asked now and then whether to go on."""
+        ranking = self._deepened(index, question, lambda ranking: ranking.has_all_matches or not is_wanted())
+        return _about_matches(ranking, question)
 
     def _deepened(self, index: Index, question: Question, is_enough: Callable[[Ranking], bool]) -> Ranking:
         """A ranking that is deep enough, or the deepest."""
@@ -267,8 +267,11 @@ def file_id(photo: Photo) -> str:
     return blake2b(photo.file, digest_size=8).hexdigest()
 
 
-def _matches(ranking: Ranking) -> dict[str, Any]:
-    return {"count": len(ranking.matches), "exact": ranking.has_all_matches}
+def _about_matches(ranking: Ranking, question: Question) -> dict[str, Any]:
+    return {
+        "matches": {"count": len(ranking.matches), "exact": ranking.has_all_matches},
+        "months": _months_of(ranking.matches if question.terms else ()),
+    }
 
 
 def _months_of(hits: Iterable[Hit]) -> dict[str, dict[str, int]]:

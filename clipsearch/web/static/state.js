@@ -18,7 +18,7 @@ export function connect(on, place) {
 
 // Show another question. `replace`: no new entry in the browser's history, as during typing or dragging.
 export function change(changed, replace = false) {
-  const isSame = haveSameResults(changed, question), isTyping = changed.draft !== question.draft;
+  const isSame = haveSameResults(changed, question), isTyping = changed.draft !== question.draft && changed.draft !== "";
   if (!replace) rememberPlace();
   question = { ...changed, at: isSame ? question.at : "" };
   const url = toUrl(question);
