@@ -172,7 +172,8 @@ class Gallery:
 
     def months(self, index: Index, filter: Filter) -> dict[str, Any]:
         """Photo counts per month under the filter, ignoring its date range."""
-        return self._months_of(index, replace(filter, after=(), before=()))._asdict()
+        months: dict[str, Any] = self._months_of(index, replace(filter, after=(), before=()))._asdict()
+        return months
 
     def _months_of(self, index: Index, filter: Filter) -> Any:
         key = (index.version(), filter)

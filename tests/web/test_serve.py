@@ -28,6 +28,7 @@ from clipsearch.cluster.publish import publish
 from clipsearch.errors import BadRequest
 from clipsearch.images.read import content_hash
 from clipsearch.images.sandbox import Decoders
+from clipsearch.index import Index
 from clipsearch.indexing.update import Options, update_index
 from clipsearch.models import cache
 from clipsearch.models.model import mini
@@ -551,6 +552,15 @@ def test_counting_ends_when_the_next_question_is_asked(page: TestClient, monkeyp
     assert page.get("/count", params={"text": "a star", "tab": "x", "turn": 4}).status_code == 204
 
 
+def test_counting_goes_on_only_while_it_is_wanted(drawn_index: Path, tmp_path: Path) -> None:
+    asked, wanted = parse([("text", "a circle"), ("cut", "0.0001")]), iter([True, True, False])
+    with pytest.MonkeyPatch.context() as patch, Index(drawn_index) as index:
+        patch.setattr(gallery, "FIRST_DEPTH", 1)
+        counter = Gallery(uploads.Uploads(Pictures(ThumbnailCache(tmp_path))))
+        assert counter.count(index, asked, lambda: next(wanted))["matches"] == {"count": 16, "exact": False}
+        assert counter.count(index, asked, lambda: True)["matches"] == {"count": len(SCENES), "exact": True}
+
+
 def test_a_question_that_was_overtaken_is_not_answered(page: TestClient) -> None:
     for turn, status in ((5, 200), (4, 204)):
         answer = page.get("/search", params={"text": f"star {turn}", "tab": "x", "turn": turn})
@@ -629,7 +639,7 @@ def test_labels_of_one_photo_and_of_all(page: TestClient, drawn: Path) -> None:
 def test_what_there_is_to_choose(page: TestClient, drawn: Path) -> None:
     choices = page.get("/choices").json()
     assert (choices["photos"], choices["folders"]) == (len(SCENES), [str(drawn)])
-    months = page.get("/months", params={"after": "2999"}).json()
+    months = page.get("/months", params={"after": "2999"}).json()  # no photo has a date: the files have
     assert (months["taken"], sum(months["changed"].values())) == ({}, len(SCENES))
 
 
