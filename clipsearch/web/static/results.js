@@ -1,7 +1,7 @@
 // Fetches the results of the question and shows them in the grid.
 
 import { fileOf, haveSameResults, photoName, searchParams, termParams, toUrl, withFilters } from "./address.js";
-import { byId } from "./dom.js";
+import { byId, sentence } from "./dom.js";
 import { showError, succeeded } from "./feedback.js";
 import { Grid } from "./grid.js";
 import { showExamples, showMessage, showNoMatches } from "./messages.js";
@@ -131,7 +131,7 @@ function showAdvice(sentence) {
 
 async function showFailure(error, isTyping) {
   if (error.status === 404) clear();
-  else if (error.status === 400 && isTyping) showAdvice(`${error.message[0].toUpperCase()}${error.message.slice(1)}.`);
+  else if (error.status === 400 && isTyping) showAdvice(sentence(error.message));
   else {
     showAdvice("");
     showError("search", error);
