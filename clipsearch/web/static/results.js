@@ -4,6 +4,7 @@ import { fileOf, haveSameResults, photoName, searchParams, termParams, toUrl, wi
 import { byId, sentence } from "./dom.js";
 import { showError, succeeded } from "./feedback.js";
 import { Grid } from "./grid.js";
+import { countLabels } from "./labels.js";
 import { showExamples, showMessage, showNoMatches } from "./messages.js";
 import { get } from "./server.js";
 import { change, question, rememberPlace, respell } from "./state.js";
@@ -51,6 +52,7 @@ export async function search({ place = null, isTyping = false } = {}) {
     if (!place || !grid.goTo(place)) grid.goToTop();
     document.body.dataset.turn = ownTurn;
     countMatches();
+    countLabels();
   } catch (error) {
     if (error.name !== "AbortError" && ownTurn === turn) await showFailure(error, isTyping);
   } finally {
