@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from clipsearch.search.question import Question
     from clipsearch.search.where import Finder
     from clipsearch.store.filters import Filter
-    from clipsearch.store.photo import Line, Photo
+    from clipsearch.store.photo import Line, Months, Photo
     from clipsearch.store.searchable import Searchable
     from clipsearch.store.verify import Verified
 
@@ -700,7 +700,7 @@ class Index:
         return folders_of(self._store())
 
     @_in_one_snapshot
-    def months(self, filter: Filter | None = None) -> dict[str, int]:
+    def months(self, filter: Filter | None = None) -> Months:
         """Counts of the photos that pass a filter, per month ("2023-06"), in chronological order."""
         store = self._store()
         return store.months(store.select(_filter(filter)))

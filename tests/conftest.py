@@ -49,6 +49,7 @@ from clipsearch.threads import usable_cores
 
 fuzz.load_profile()
 
+pytest_plugins = ["browsing"]  # fixtures of the tests of the page
 # For what compares with open_clip, or runs in torch.
 needs_torch = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="needs the extra torch")
 
@@ -65,7 +66,8 @@ def own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     before = [_listing(folder) for folder in real]
     folder = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("XDG_DATA_HOME", "XDG_CACHE_HOME", "CLIPSEARCH_INDEX", "HF_HOME", "COLUMNS", "NO_COLOR"):
+        folders = ("XDG_DATA_HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "HF_HOME")
+        for name in (*folders, "CLIPSEARCH_INDEX", "COLUMNS", "NO_COLOR"):
             patch.delenv(name, raising=False)
         for name in ("HOME", "USERPROFILE", "LOCALAPPDATA", "APPDATA"):
             patch.setenv(name, str(folder))

@@ -24,30 +24,36 @@ def serve(
         int | None, typer.Option(metavar="N", help=f"Port (default {PORT}, or any free one; 0: any).")
     ] = None,
     open_: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
+    revoke: Annotated[bool, typer.Option("--revoke", help="Sign out all browsers; bookmarks stop working.")] = False,
     index: IndexOption = None,
     debug: DebugOption = False,
 ) -> None:
     """Search in a browser.
 
     Prints the address of the page and serves it until Ctrl-C. The address contains a token, and only someone who has it
-    can open the page. --host 0.0.0.0 makes the page available to other machines. Photos are only read.
+    can open the page. The browser stays signed in for a year, so bookmarks of the page survive a restart; --revoke
+    signs out all browsers. --host 0.0.0.0 makes the page available to other machines. Photos are only read.
 
     Examples:
       clipsearch serve --open
       clipsearch serve --port 0
       clipsearch serve --host 0.0.0.0
+      clipsearch serve --revoke
     """
+    from clipsearch.web.app import create_app
     from clipsearch.web.guard import new_token
+    from clipsearch.web.secret import cookie_secret
     from clipsearch.web.server import run
 
-    token = new_token()
+    place, token = index_place(index), new_token()
     with contextlib.closing(_listen(host, port)) as listening:
         name = f"[{host}]" if ":" in host else host
         address = f"http://{name}:{listening.getsockname()[1]}/?token={token}"
         with contextlib.suppress(KeyboardInterrupt):
             print(address, flush=True)
             say("press Ctrl-C to stop")
-            run(index_place(index), listening, token, host, address if open_ else None)
+            app = create_app(place, token, host, secret=cookie_secret(place, revoke=revoke))
+            run(app, listening, address if open_ else None)
 
 
 def _listen(host: str, port: int | None) -> socket.socket:

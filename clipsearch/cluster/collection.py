@@ -35,7 +35,7 @@ from clipsearch.store.drives import Away, Offline, Presence, why_unreachable
 from clipsearch.store.filters import EVERYTHING as ALL_PHOTOS
 from clipsearch.store.filters import Filter
 from clipsearch.store.order import Order
-from clipsearch.store.photo import Line, Photo, Root, RootCounts, local_time
+from clipsearch.store.photo import Line, Months, Photo, Root, RootCounts, local_time
 from clipsearch.store.searchable import Searchable, Summary
 from clipsearch.store.searched import SearchedFolder, searched_folders
 from clipsearch.store.segments import products
@@ -232,12 +232,14 @@ class PublishedIndex(Searchable):
                 best = order.sorted(best, lambda photo: photo)[:count]
         return order.sorted(best, lambda photo: photo)[:count]
 
-    def months(self, chosen: Selection) -> dict[str, int]:
-        counted = Counter(
-            (row["taken"] or local_time(row["mtime_ns"]))[:7]
-            for row in self._all(all_of([chosen.holds.sql, PHOTOS]), ["taken", "mtime_ns"])
-        )
-        return dict(sorted(counted.items()))
+    def months(self, chosen: Selection) -> Months:
+        taken, changed = Counter[str](), Counter[str]()
+        for row in self._all(all_of([chosen.holds.sql, PHOTOS]), ["taken", "mtime_ns"]):
+            if row["taken"]:
+                taken[row["taken"][:7]] += 1
+            else:
+                changed[local_time(row["mtime_ns"])[:7]] += 1
+        return Months(dict(sorted(taken.items())), dict(sorted(changed.items())))
 
     def cameras(self) -> list[str]:
         of_image = {

@@ -169,8 +169,11 @@ def content_id(data: bytes) -> str:
     return content_hash(data).hex()
 
 
-def open_video(videos: Iterable[Photo]) -> OpenVideo:
-    """Open one of several videos with the same contents. Raises `ImageUnusable` if none is unchanged and playable."""
+def open_video(videos: Iterable[Photo]) -> OpenVideo | None:
+    """Open one of several videos with the same contents; None if browsers do not play this kind.
+
+    Raises `ImageUnusable` if none is unchanged.
+    """
     return _first_usable(videos, _playable)[0]
 
 
@@ -200,13 +203,15 @@ def _read(photo: Photo) -> tuple[bytes, bool]:
     return read(photo.file, follow_links=False), False
 
 
-def _playable(video: Photo) -> tuple[OpenVideo, bool]:
+def _playable(video: Photo) -> tuple[OpenVideo | None, bool]:
     file, unchanged = _open_video(video)
     media_type = browser_video_type(file.read(HEAD)) if unchanged else None
-    if media_type is None:
-        file.close()
-        raise ImageUnusable("browsers do not play this kind of video" if unchanged else "changed since it was indexed")
-    return OpenVideo(file, os.fsdecode(path_of(file)), media_type), True
+    if media_type is not None:
+        return OpenVideo(file, os.fsdecode(path_of(file)), media_type), True
+    file.close()
+    if not unchanged:
+        raise ImageUnusable("changed since it was indexed")
+    return None, True
 
 
 def _open_video(video: Photo) -> tuple[BinaryIO, bool]:

@@ -332,8 +332,9 @@ def command(verb: str, arguments: Sequence[str], options: Sequence[str]) -> str:
 
 
 def quoted(path: str | bytes) -> str:
-    """A path, quoted for a shell."""
-    return shlex.quote(os.fsdecode(path))
+    r"""A path, quoted for a shell: as `$'a\nb'` if it has characters that do not survive a terminal or clipboard."""
+    word = os.fsdecode(path)
+    return shlex.quote(word) if word.isprintable() else f"$'{''.join(map(_in_quotes, word))}'"
 
 
 def amount(size: float) -> str:
@@ -343,6 +344,13 @@ def amount(size: float) -> str:
             return f"{size:.0f} {unit}" if unit == "B" or size >= 10 else f"{size:.1f} {unit}"
         size /= 1000
     raise AssertionError
+
+
+def _in_quotes(character: str) -> str:
+    r"""A character in `$'...'`. Its bytes as `\x0a`, which ksh and old versions of bash know, too."""
+    if character in "\\'":
+        return f"\\{character}"
+    return character if character.isprintable() else "".join(f"\\x{byte:02x}" for byte in os.fsencode(character))
 
 
 def _escape(character: str) -> str:

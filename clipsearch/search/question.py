@@ -24,6 +24,7 @@ __all__ = [  # includes the filters, as `cli` and `web` must not import the stor
     "FILTERS",
     "OPTIONS",
     "STRICT",
+    "TERMS",
     "Filter",
     "Limits",
     "Order",
@@ -37,6 +38,7 @@ __all__ = [  # includes the filters, as `cli` and `web` must not import the stor
 
 TEXT, CONCEPT, IMAGE, PHOTO = "text", "concept", "image", "photo"
 ONLY_TEXT, ONLY_TAGS = "text", "tags"
+TERMS = ("text", "not", "like", "unlike")  # parameters of a URL, of terms that are complete
 EVIDENCE = (LOOK, ONLY_TEXT, ONLY_TAGS)
 EMPTY = "the query is empty; enter something to look for"
 
@@ -148,6 +150,11 @@ class Question(NamedTuple):
     def texts(self) -> list[str]:
         """The texts to find and to steer away from."""
         return [str(term.content) for term in self.terms if term.kind == TEXT and isinstance(term.content, str)]
+
+    def parameters(self) -> list[tuple[str, str]]:
+        """The terms as parameters of a URL, one each: `parse` makes the same terms of them."""
+        kinds = {PHOTO: ("unlike", "like")}
+        return [(kinds.get(term.kind, ("not", "text"))[term.weight > 0], term.spelling) for term in self.terms]
 
     def arguments(self, path_of: Callable[[str], str] = str) -> tuple[list[str], list[str]]:
         """The texts and options for `clipsearch query` that ask the same. `path_of` gives the path of a photo's id.
@@ -268,8 +275,8 @@ def names_no_file(text: str) -> bool:
 
 
 def parse(pairs: Iterable[tuple[str, str]]) -> Question:
-    """Parse the parameters of a URL: `text`, `not`, `like`, `unlike`, the filters, `cut`, `unique`, `sort` and
-    `only`.
+    """Parse the parameters of a URL: `text`, `not`, `like`, `unlike`, the filters, `cut`, `unique`, `sort` and `only`.
+    `q` is a text that somebody is still typing.
 
     Images are given by the ids of photos. Other parameters are ignored. Raises `BadRequest`.
     """
@@ -278,7 +285,7 @@ def parse(pairs: Iterable[tuple[str, str]]) -> Question:
         raise BadRequest(f"a search term or filter can have at most {_MAX_LENGTH:,} characters")
     terms: list[Term] = []
     for name, value in pairs:
-        if name in ("text", "not"):
+        if name in ("text", "q", "not"):
             terms += text_terms(value, negative=name == "not")
         elif name in ("like", "unlike"):
             weight, _, photo = value.rpartition(":")

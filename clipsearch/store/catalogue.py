@@ -30,7 +30,7 @@ from clipsearch.store.images import Images
 from clipsearch.store.mentions import Mentions
 from clipsearch.store.ocr_text import OcrText
 from clipsearch.store.order import Order
-from clipsearch.store.photo import SEGMENT_FILE, Known, Line, Photo, Root, RootCounts, Segment
+from clipsearch.store.photo import SEGMENT_FILE, Known, Line, Months, Photo, Root, RootCounts, Segment
 from clipsearch.store.photos import Photos
 from clipsearch.store.searchable import Searchable, Summary
 from clipsearch.store.select import select
@@ -247,7 +247,7 @@ class Store(Searchable):
     def first(self, chosen: Selection, order: Order, count: int) -> list[Photo]:
         return self.photos.first(chosen, order, count)
 
-    def months(self, chosen: Selection) -> dict[str, int]:
+    def months(self, chosen: Selection) -> Months:
         return self.photos.months(chosen)
 
     def cameras(self) -> list[str]:

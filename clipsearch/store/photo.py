@@ -99,6 +99,18 @@ class Photo(NamedTuple):
         return local_time(self.mtime_ns)
 
 
+class Months(NamedTuple):
+    """Photos per month, "2023-06", in order: `taken` has those with a date, `changed` the others, by their file's."""
+
+    taken: dict[str, int]
+    changed: dict[str, int]
+
+    @property
+    def total(self) -> int:
+        """The number of photos."""
+        return sum(self.taken.values()) + sum(self.changed.values())
+
+
 class RootCounts(NamedTuple):
     """The photos and skipped files of a root."""
 
@@ -122,6 +134,7 @@ class Line(NamedTuple):
         return Box(*self[1:])
 
 
+NO_MONTH = "0000-00"  # of a file whose time is outside the calendar
 SEGMENT_FILE = re.compile(r"\.?vectors-\d+\.faiss(\.[0-9a-f]+){0,2}(\.tmp)?")  # also one that a kill left incomplete
 
 

@@ -18,7 +18,7 @@ from clipsearch.store.drives import UNKNOWN
 from clipsearch.store.folders import Folders
 from clipsearch.store.images import BESIDE, Images
 from clipsearch.store.order import Order
-from clipsearch.store.photo import KNOWN, Known, Photo, Root
+from clipsearch.store.photo import KNOWN, NO_MONTH, Known, Months, Photo, Root
 from clipsearch.store.schema import FACTS, IS_SOUND_FRAME, METADATA, OF_FRAME, mark
 from clipsearch.store.selection import BY_IMAGE, BY_PHOTO, Selection, all_of
 
@@ -187,14 +187,17 @@ class Photos:
             found += self._select(chosen.roots, clause, (*chosen.holds.values, min(count, 2**62)))
         return order.sorted(found, lambda photo: photo)[:count]
 
-    def months(self, chosen: Selection) -> dict[str, int]:
-        """The number of photos of a selection in each month, "2023-06", in order."""
+    def months(self, chosen: Selection) -> Months:
+        """The number of photos of a selection in each month."""
         changed = "strftime('%Y-%m', mtime_ns / 1000000000, 'unixepoch', 'localtime')"
         query = (
-            f"SELECT coalesce(substr(taken, 1, 7), {changed}) AS month, count(*)"
-            f" FROM {BY_PHOTO} WHERE {chosen.holds.sql} GROUP BY month ORDER BY month"
+            f"SELECT taken IS NOT NULL AS is_dated, coalesce(substr(taken, 1, 7), {changed}, '{NO_MONTH}') AS month,"
+            f" count(*) FROM {BY_PHOTO} WHERE {chosen.holds.sql} GROUP BY is_dated, month ORDER BY month"
         )
-        return {month: count for month, count in self._database.execute(query, chosen.holds.values) if month}
+        found = Months({}, {})
+        for is_dated, month, count in self._database.execute(query, chosen.holds.values):
+            (found.taken if is_dated else found.changed)[month] = count
+        return found
 
     def _select(
         self, roots: dict[int, Root], condition: str, values: tuple[Any, ...], tables: str = BY_PHOTO

@@ -17,7 +17,7 @@ from clipsearch.paths import relative_to, spellings
 from clipsearch.store.drives import OfflinePart, Presence
 from clipsearch.store.filters import EVERYTHING, Filter
 from clipsearch.store.order import Order
-from clipsearch.store.photo import Line, Photo, Root, RootCounts
+from clipsearch.store.photo import Line, Months, Photo, Root, RootCounts
 from clipsearch.store.selection import Selection
 from clipsearch.store.words import Word
 
@@ -153,8 +153,8 @@ class Searchable(ABC):
         """The first photos of a selection in an order."""
 
     @abstractmethod
-    def months(self, chosen: Selection) -> dict[str, int]:
-        """The number of photos of a selection in each month, "2023-06", in order."""
+    def months(self, chosen: Selection) -> Months:
+        """The number of photos of a selection in each month."""
 
     @abstractmethod
     def cameras(self) -> list[str]:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -25,10 +25,10 @@ from clipsearch.index import Index
 from clipsearch.output.pictures import SIZES, OpenVideo, Picture, Pictures, open_video, with_annotations
 from clipsearch.output.records import as_json
 from clipsearch.paths import Collection
-from clipsearch.search.question import CUT, FILTERS, STRICT, Question, checked_id, parse
+from clipsearch.search.question import CUT, FILTERS, STRICT, TERMS, Question, checked_id, parse
 from clipsearch.threads import usable_cores
 from clipsearch.web.gallery import Gallery
-from clipsearch.web.guard import Guard
+from clipsearch.web.guard import Guard, new_token
 from clipsearch.web.index_thread import IndexThread
 from clipsearch.web.uploads import TooManyUploads, Uploads
 
@@ -41,15 +41,20 @@ _STATIC = {
 _SHARED = _HERE.parent / "output" / "look.css"
 _ONE_YEAR = "private, max-age=31536000, immutable"
 _MAX_LABELS = 64
+_MAX_THROUGH = 2
 _MAX_TABS = 100  # browser tabs whose latest search is remembered
 
 
 def create_app(
-    place: Path | Collection, token: str, host: str = "127.0.0.1", pictures: Pictures | None = None
+    place: Path | Collection,
+    token: str,
+    host: str = "127.0.0.1",
+    pictures: Pictures | None = None,
+    secret: str | None = None,
 ) -> Starlette:
     """The app for one index. Only requests with the token, or the cookie it is exchanged for, are answered.
 
-    `host` is the address that the server listens on.
+    `host` is the address that the server listens on, `secret` the value of the cookie; None for a new one.
     """
     page = Page(place, pictures or Pictures())
 
@@ -60,7 +65,7 @@ def create_app(
 
     return Starlette(
         routes=page.routes(),
-        middleware=[Middleware(Guard, token=token, host=host)],
+        middleware=[Middleware(Guard, token=token, host=host, secret=secret or new_token())],
         exception_handlers={ClipsearchError: _error_response, Exception: _internal_error},
         lifespan=lifespan,
     )
@@ -92,6 +97,7 @@ class Page:
             Route("/", self.home),
             Route("/static/{name}", self.static),
             Route("/search", self.search),
+            Route("/count", self.count),
             Route("/months", self.months),
             Route("/choices", self.choices),
             Route("/status", self.status),
@@ -120,26 +126,50 @@ class Page:
     # -------------------------------------------------------------------------------- searching
 
     async def search(self, request: Request) -> Response:
-        """`count` results from number `first` on; 204 if the same `tab` has already sent one with a higher `turn`."""
+        """`count` results from number `first` on, and more if `through`, the `file` of a photo, is further down.
+
+        `terms` has the terms of the question as they were understood, one parameter each, without the text being typed.
+        """
         question, first, count = _question(request), _number(request, "first", 0), _number(request, "count", 60)
+        through = request.query_params.getlist("through")[:_MAX_THROUGH]
+        given = parse(pair for pair in request.query_params.multi_items() if pair[0] in TERMS)
+
+        def answer(index: Index, _: Callable[[], bool]) -> dict[str, Any]:
+            return self._gallery.page(index, question, first, count, through) | {"terms": given.parameters()}
+
+        return await self._latest_answer(request, answer)
+
+    async def count(self, request: Request) -> Response:
+        """The number of matches, which may take seconds. A newer search of the same tab ends it."""
+        question = _question(request)
+        return await self._latest_answer(
+            request, lambda index, is_wanted: self._gallery.count(index, question, is_wanted)
+        )
+
+    async def _latest_answer(
+        self, request: Request, answer: Callable[[Index, Callable[[], bool]], dict[str, Any]]
+    ) -> Response:
+        """An answer as JSON; 204 if the same `tab` has sent a request with a higher `turn` meanwhile."""
         tab, turn = request.query_params.get("tab", ""), _number(request, "turn", 0)
         self._latest[tab] = max(turn, self._latest.pop(tab, 0))
         while len(self._latest) > _MAX_TABS:
             self._latest.pop(next(iter(self._latest)))
 
-        def answer(index: Index) -> dict[str, Any] | None:
-            if turn < self._latest.get(tab, 0):
-                return None
-            return self._gallery.page(index, question, first, count)
+        def is_wanted() -> bool:
+            return turn >= self._latest.get(tab, 0)
 
-        found = await self._search_index.call(answer)
+        def answer_if_wanted(index: Index) -> dict[str, Any] | None:
+            found = answer(index, is_wanted) if is_wanted() else None
+            return found if is_wanted() else None
+
+        found = await self._search_index.call(answer_if_wanted)
         return Response(status_code=204) if found is None else _json(found)
 
     async def months(self, request: Request) -> Response:
-        """The number of photos per month, for the timeline."""
+        """The number of photos per month, for the timeline: `taken`, and `changed` for files without a date."""
         question = _question(request)
         months = await self._lookup_index.call(lambda index: self._gallery.months(index, question.filter))
-        return _json({"months": months})
+        return _json(months)
 
     async def choices(self, _: Request) -> Response:
         """Suggestions for the form: folders, cameras, concepts."""
@@ -167,8 +197,8 @@ class Page:
 
     async def about(self, request: Request) -> Response:
         """The metadata of a photo."""
-        id = checked_id(request.path_params["id"])
-        return _json(await self._lookup_index.call(lambda index: self._gallery.about(index, id)))
+        id, file = checked_id(request.path_params["id"]), request.query_params.get("file", "")
+        return _json(await self._lookup_index.call(lambda index: self._gallery.about(index, id, file)))
 
     async def picture(self, request: Request) -> Response:
         """A thumbnail in one of `SIZES`."""
@@ -199,11 +229,17 @@ class Page:
         return _image(await run_in_threadpool(with_annotations, picture, found, lines))
 
     async def original(self, request: Request) -> Response:
-        """The file itself, or a JPEG of all its pixels if browsers cannot show it or it has changed."""
+        """The file itself, or a JPEG of all its pixels if browsers cannot show it or it has changed.
+
+        Of a video that browsers do not play, the frame that was found.
+        """
         id = checked_id(request.path_params["id"])
         photos = await self._lookup_index.call(lambda index: index.photos_with(id))
         if any(photo.is_video for photo in photos):
-            return _Video(await run_in_threadpool(open_video, photos))
+            video = await run_in_threadpool(open_video, photos)
+            if video is not None:
+                return _Video(video)
+            return _image(await run_in_threadpool(self._pictures.thumbnail, photos, "large"))
         answer = _image(await run_in_threadpool(self._pictures.original, photos))
         if photos:
             name = photos[0].file.rpartition(b"/")[2].decode("utf-8", "replace")
@@ -223,7 +259,9 @@ def _static_files() -> dict[str, tuple[bytes, str]]:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    page = environment.get_template("page.html").render(cut=CUT, strict=STRICT, icons=icons, filters=FILTERS)
+    page = environment.get_template("page.html").render(
+        cut=CUT, strict=STRICT, icons=icons, filters=FILTERS, modules=[name for name in files if name.endswith(".js")]
+    )
     return files | {"page.html": (page.encode(), "text/html; charset=utf-8")}
 
 

@@ -4,37 +4,58 @@ from __future__ import annotations
 
 import os
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
+from datetime import datetime, timedelta
+from hashlib import blake2b
 from typing import Any, NamedTuple
 
 from clipsearch.errors import BadRequest, NoIndex
 from clipsearch.index import Index
 from clipsearch.output import records, text
-from clipsearch.paths import Collection, index_place
+from clipsearch.paths import Collection as MilvusCollection
+from clipsearch.paths import index_place
 from clipsearch.search.confidence import dividing_line
 from clipsearch.search.find import sort_hits
 from clipsearch.search.hit import Hit, Photo, Where
-from clipsearch.search.question import BY_SCORE, Filter, Order, Question, filter_arguments, option
+from clipsearch.search.question import BY_SCORE, EVERYTHING, Filter, Order, Question, filter_arguments, option
 from clipsearch.web.uploads import Uploads
 
 FIRST_DEPTH = 400  # hits that are ranked at first; quadrupled each time the user scrolls past them
+MAX_DEPTH = 64 * FIRST_DEPTH  # hits among which matches are counted and a photo is looked up: 1.5 s on one core
 MAX_COUNT = 400
+_MAX_THROUGH = 10_000  # hits in one answer that reaches to a certain photo
 _MAX_RANKINGS = 12  # in the cache
+_MAX_MONTHS = 8
 _MAX_CAMERAS = 200
+_INSTANT = timedelta(microseconds=1)
 
 
 class Ranking(NamedTuple):
-    """The best hits of a question. `confident` of them come first, None without a text; `complete`: no more exist."""
+    """The best hits of a question.
+
+    The first `confident` of them match; None if they have no confidence. `has_all_matches`: a longer ranking would only
+    add photos that do not match. `complete`: it has all photos.
+    """
 
     hits: list[Hit]
     confident: int | None
+    has_all_matches: bool
     complete: bool
 
     @property
     def matches(self) -> list[Hit]:
-        """The confident hits; all of them if there are none or confidence does not apply."""
-        return self.hits[: self.confident or None]
+        """The hits that match; all of them if they have no confidence."""
+        return self.hits[: self.confident]
+
+    def count_through(self, files: Collection[str]) -> int:
+        """How many hits it takes to include files, by their `file_id`s; 0 if one is not among them."""
+        missing = set(files)
+        for count, hit in enumerate(self.hits, 1):
+            missing.difference_update(map(file_id, (hit.photo, *hit.similar)))
+            if not missing:
+                return count
+        return 0
 
 
 class Gallery:
@@ -43,53 +64,89 @@ class Gallery:
     def __init__(self, uploads: Uploads) -> None:
         self._uploads = uploads
         self._rankings: OrderedDict[tuple[object, ...], Ranking] = OrderedDict()
-        self._months: tuple[object, dict[str, int]] = (None, {})
+        self._months: OrderedDict[tuple[object, Filter], Any] = OrderedDict()
 
     # -------------------------------------------------------------------------------- results
 
-    def page(self, index: Index, question: Question, first: int, count: int) -> dict[str, Any]:
-        """`count` hits from number `first` on (0 is the best), and what the page shows about all of them."""
+    def page(
+        self, index: Index, question: Question, first: int, count: int, through: Collection[str] = ()
+    ) -> dict[str, Any]:
+        """`count` hits from number `first` on (0 is the best), and what the page shows about all of them.
+
+        `through`: the `file_id`s of files, up to which there are more hits if need be.
+        """
         if not (first >= 0 and 0 < count <= MAX_COUNT):
             raise BadRequest(f"count must be 1 to {MAX_COUNT}")
         ranking = self._ranked(index, question, first + count)
-        hits = ranking.hits[first : first + count]
+        if through:
+            ranking = self._deepened(index, question, lambda ranking: ranking.count_through(through) > 0)
+            reached = ranking.count_through(through)
+            count = max(count, reached - first + count if reached < _MAX_THROUGH else 0)
+            ranking = self._ranked(index, question, first + count)
         # In another order the command must choose the same photos to give the same answer.
         shown = max(10, first + count) if _order_of_matches(question) is None else max(1, len(ranking.hits))
         return {
-            "hits": [_as_object(hit) for hit in hits],
+            "hits": [_as_object(hit) for hit in ranking.hits[first : first + count]],
             "first": first,
             "ranked": len(ranking.hits),
             "complete": ranking.complete,
             "confident": ranking.confident,
-            "months": dict(sorted(Counter(hit.photo.date[:7] for hit in ranking.matches).items())),
+            "asks_for_text": question.asks_for_text,
+            **_about_matches(ranking, question),
+            "photos": self._months_of(index, EVERYTHING).total,
+            "passing": self._months_of(index, question.filter).total,
+            "range": _range_of(question.filter),
             "command": self._command(index, question, shown),
             "advice": index.advice(question.texts),
         }
 
+    def count(self, index: Index, question: Question, is_wanted: Callable[[], bool]) -> dict[str, Any]:
+        """What `page` says about matches, once all are known. `is_wanted` is asked now and then whether to go on."""
+        ranking = self._deepened(index, question, lambda ranking: ranking.has_all_matches or not is_wanted())
+        return _about_matches(ranking, question)
+
+    def _deepened(self, index: Index, question: Question, is_enough: Callable[[Ranking], bool]) -> Ranking:
+        """A ranking that is deep enough, or the deepest."""
+        ranking = self._ranked(index, question, 1)
+        while not (ranking.complete or len(ranking.hits) >= MAX_DEPTH or is_enough(ranking)):
+            ranking = self._ranked(index, question, len(ranking.hits) + 1)
+        return ranking
+
     def _ranked(self, index: Index, question: Question, wanted: int) -> Ranking:
         key = (index.version(), question)
-        ranking = self._rankings.get(key)
-        if ranking is None or (len(ranking.hits) < wanted and not ranking.complete):
+        known = self._rankings.get(key)
+        if known is None or (len(known.hits) < wanted and not known.complete):
             depth = FIRST_DEPTH
             while depth < wanted:
                 depth *= 4
             ranking = self._rank(index, question, depth)
-        self._rankings[key] = ranking
-        self._rankings.move_to_end(key)
-        while len(self._rankings) > _MAX_RANKINGS:
-            self._rankings.popitem(last=False)
+            if known is not None and known.has_all_matches:  # what was said about them stays true
+                ranking = ranking._replace(confident=known.confident, has_all_matches=True)
+        else:
+            ranking = known
+        _keep(self._rankings, key, ranking, _MAX_RANKINGS)
         return ranking
 
     def _rank(self, index: Index, question: Question, depth: int) -> Ranking:
+        order = _order_of_matches(question)
+        if order is None:
+            return self._best(index, question, depth)
+        # The order of the matches, or without any, of the closest: among all photos they would be scattered.
+        by_score = question._replace(limits=question.limits._replace(sort=BY_SCORE))
+        ranking = self._best(index, by_score, FIRST_DEPTH)
+        while question.asks_for_text and not ranking.has_all_matches and len(ranking.hits) < MAX_DEPTH:
+            ranking = self._best(index, by_score, 4 * len(ranking.hits))
+        hits = sort_hits(ranking.matches or ranking.hits, order)
+        return Ranking(hits, ranking.confident, ranking.has_all_matches, complete=True)
+
+    def _best(self, index: Index, question: Question, depth: int) -> Ranking:
         resolved = self._uploads.resolve(question, index)
-        limits, order = resolved.limits, _order_of_matches(question)
-        if order is not None:  # the order of the matches: among all photos they would be scattered
-            depth, limits = FIRST_DEPTH, limits._replace(sort=BY_SCORE)
-        hits = index.ask(resolved._replace(limits=limits._replace(k=depth)), confidence=True)
-        certain = [hit._replace(confidence=1.0) if hit.is_literal else hit for hit in hits]
-        confident = dividing_line(certain) if limits.min_confidence is None else None
-        ranking = Ranking(hits, confident, len(hits) < depth)
-        return ranking if order is None else Ranking(sort_hits(ranking.matches, order), confident, True)
+        hits = index.ask(resolved._replace(limits=resolved.limits._replace(k=depth)), confidence=True)
+        complete = len(hits) < depth
+        if question.limits.min_confidence is not None:
+            return Ranking(hits, None, complete, complete)
+        confident = dividing_line([hit._replace(confidence=1.0) if hit.is_literal else hit for hit in hits])
+        return Ranking(hits, confident, complete or (confident is not None and confident < len(hits)), complete)
 
     def where(self, index: Index, data: bytes, question: Question) -> Where:
         """The part of an image file that matches a question."""
@@ -113,13 +170,16 @@ class Gallery:
 
     # -------------------------------------------------------------------------------- about the index
 
-    def months(self, index: Index, filter: Filter) -> dict[str, int]:
+    def months(self, index: Index, filter: Filter) -> dict[str, Any]:
         """Photo counts per month under the filter, ignoring its date range."""
-        dateless = replace(filter, after=(), before=())
-        key = (index.version(), dateless)
-        if self._months[0] != key:
-            self._months = (key, index.months(dateless))
-        return self._months[1]
+        months: dict[str, Any] = self._months_of(index, replace(filter, after=(), before=()))._asdict()
+        return months
+
+    def _months_of(self, index: Index, filter: Filter) -> Any:
+        key = (index.version(), filter)
+        found = self._months.get(key) or index.months(filter)
+        _keep(self._months, key, found, _MAX_MONTHS)
+        return found
 
     def choices(self, index: Index) -> dict[str, Any]:
         """Suggestions for the form, offline folders, and the number of photos."""
@@ -130,7 +190,7 @@ class Gallery:
             "folders": [records.path_fields(folder.path)["path"] for folder in status.roots],
             "offline": [{**records.path_fields(path), "reason": str(why)} for path, why in offline],
             "cameras": index.cameras()[:_MAX_CAMERAS],
-            "concepts": [] if isinstance(index.place, Collection) else index.concepts.names(),
+            "concepts": [] if isinstance(index.place, MilvusCollection) else index.concepts.names(),
             "photos": status.photos,
             "skipped": sum(folder.skipped for folder in status.roots),
         }
@@ -145,32 +205,38 @@ class Gallery:
             return common | {"state": "none", "version": "", "photos": 0}
         return common | {"state": "ready" if photos else "empty", "version": str(index.version()), "photos": photos}
 
-    def about(self, index: Index, id: str) -> dict[str, Any]:
-        """The metadata of a photo, by its id: one object per file with these contents."""
+    def about(self, index: Index, id: str, file: str) -> dict[str, Any]:
+        """The metadata of a photo, by its id: one object per file with these contents, `file` first."""
         photos = index.photos_with(id)
         if not photos:
             raise BadRequest("this photo is no longer in the index")
-        return {"photos": [photo_object(photo) for photo in photos]}
+        return {"photos": [photo_object(photo) for photo in sorted(photos, key=lambda photo: file_id(photo) != file)]}
 
     # -------------------------------------------------------------------------------- labels
 
     def labels(self, index: Index, labels: Sequence[str], photo: str | None, question: Question) -> dict[str, Any]:
-        """The probability of each label for one photo, or how many results have it as their most likely label."""
+        """The probability of each label for one photo, or how many photos have it as their most likely label.
+
+        `among` says which photos: "all" that pass the filter, the "matches", or without matches the "closest".
+        """
         if photo is not None:
             probabilities = index.label_photo(labels, photo)
             path = self._path_of(index)(photo)
             options = [*option("--image", path), "--all", *_index_option(index)]
             return {"probabilities": probabilities, "command": text.command("label", list(probabilities), options)}
-        if question.terms:
-            counts = index.count_labels(labels, hits=self._ranked(index, question, 1).hits)
-            options = ["--counts", "--files-from", "-", "--from0"]
-        else:
+        if not question.terms:
             counts = index.count_labels(labels, filter=question.filter)
-            options = ["--counts", *filter_arguments(question.filter)]
-        line = text.command("label", list(counts), [*options, *_index_option(index)])
-        if question.terms:
-            line = f"{self._command(index, question, sum(counts.values()))} -0 | {line}"
-        return {"counts": counts, "command": line}
+            options = ["--counts", *filter_arguments(question.filter), *_index_option(index)]
+            return {"counts": counts, "among": "all", "command": text.command("label", list(counts), options)}
+        ranking = self._ranked(index, question, 1)
+        if question.asks_for_text:
+            ranking = self._deepened(index, question, lambda ranking: ranking.has_all_matches)
+        hits = ranking.matches or ranking.hits
+        counts = index.count_labels(labels, hits=hits)
+        options = ["--counts", "--files-from", "-", "--from0", *_index_option(index)]
+        query, label = self._command(index, question, max(1, len(hits))), text.command("label", list(counts), options)
+        among = "matches" if question.asks_for_text and ranking.matches else "closest"
+        return {"counts": counts, "among": among, "command": f"{query} -0 | {label}"}
 
 
 def _order_of_matches(question: Question) -> Order | None:
@@ -187,10 +253,48 @@ def _as_object(hit: Hit) -> dict[str, Any]:
 
 
 def photo_object(photo: Photo) -> dict[str, Any]:
-    """A photo as JSON, with what the page needs besides the documented fields: `id`, `name`, `folder`, `date`."""
+    """A photo as JSON, with what the page needs besides the documented fields.
+
+    `id` names the contents, `file` the file: identical files share an id. `shell` is the path as a shell takes it.
+    """
     fields = records.photo_fields(photo)
     folder, _, name = text.printable(text.from_home(photo.file)).rpartition("/")
-    return {**fields, "id": photo.content.hex(), "name": name, "folder": folder, "date": photo.date}
+    about = {"id": photo.content.hex(), "file": file_id(photo), "name": name, "folder": folder, "date": photo.date}
+    return {**fields, **about, "is_video": photo.is_video, "shell": text.quoted(photo.file)}
+
+
+def file_id(photo: Photo) -> str:
+    """Names a file in URLs, where its path would be too long or not UTF-8."""
+    return blake2b(photo.file, digest_size=8).hexdigest()
+
+
+def _about_matches(ranking: Ranking, question: Question) -> dict[str, Any]:
+    return {
+        "matches": {"count": len(ranking.matches), "exact": ranking.has_all_matches},
+        "months": _months_of(ranking.matches if question.terms else ()),
+    }
+
+
+def _months_of(hits: Iterable[Hit]) -> dict[str, dict[str, int]]:
+    """Hits per month, as `Index.months` counts photos."""
+    found: dict[str, Counter[str]] = {"taken": Counter(), "changed": Counter()}
+    for hit in hits:
+        found["taken" if hit.metadata.taken else "changed"][hit.photo.date[:7]] += 1
+    return {kind: dict(sorted(months.items())) for kind, months in found.items()}
+
+
+def _range_of(filter: Filter) -> list[str | None]:
+    """The first and the last month that pass the date filters; None for no limit."""
+    first, end = max(filter.after, default=None), min(filter.before, default=None)
+    last = end and max(end, datetime.min + _INSTANT) - _INSTANT
+    return [moment and moment.isoformat()[:7] for moment in (first, last)]
+
+
+def _keep(cache: OrderedDict[Any, Any], key: Any, value: Any, most: int) -> None:
+    cache[key] = value
+    cache.move_to_end(key)
+    while len(cache) > most:
+        cache.popitem(last=False)
 
 
 def _index_option(index: Index) -> list[str]:

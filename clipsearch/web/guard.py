@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 COOKIE = "clipsearch"
+_ONE_YEAR = 365 * 24 * 3600  # seconds that browsers keep the cookie
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self';"
     " form-action 'none'; base-uri 'none'; frame-ancestors 'none'; require-trusted-types-for 'script';"
@@ -45,12 +46,12 @@ class Guard:
     """Middleware that refuses unauthorised requests and adds security headers to every response.
 
     `host` is the address that the server listens on. The token in the first URL is exchanged for a cookie with another
-    secret, so no URL in the browser's history gives access later.
+    `secret`. The token is new in each run, so no URL in the browser's history gives access later; the secret is not, so
+    that bookmarks do.
     """
 
-    def __init__(self, app: ASGIApp, token: str, host: str) -> None:
-        self._app, self._token, self._host = app, token, host
-        self._secret = new_token()
+    def __init__(self, app: ASGIApp, token: str, host: str, secret: str) -> None:
+        self._app, self._token, self._host, self._secret = app, token, host, secret
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse the request, exchange its token for a cookie, or pass it on."""
@@ -100,7 +101,7 @@ class Guard:
             return PlainTextResponse("Expired address. Open the one that `clipsearch serve` printed last.\n", 403)
         rest = urlencode([pair for pair in request.query_params.multi_items() if pair[0] != "token"])
         response = RedirectResponse(f"/?{rest}" if rest else "/", 303)
-        response.set_cookie(_cookie(request), self._secret, httponly=True, samesite="strict")
+        response.set_cookie(_cookie(request), self._secret, _ONE_YEAR, httponly=True, samesite="strict")
         return response
 
 

@@ -6,14 +6,10 @@ import asyncio
 import socket
 import threading
 import webbrowser
-from pathlib import Path
 
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
-
-from clipsearch.paths import Collection
-from clipsearch.web.app import create_app
 
 HEAD_SECONDS = 10.0  # for a request's head, from the connection or from the end of the previous response
 MAX_IDLE = 512
@@ -22,11 +18,11 @@ _QUEUE = 1024  # connections that the system queues until they are accepted
 _BROWSER_DELAY = 0.3  # seconds
 
 
-def run(place: Path | Collection, listening: socket.socket, token: str, host: str, browse: str | None = None) -> None:
-    """Serve the page of an index on a listening socket. `browse` is an address to open in a browser."""
+def run(app: ASGIApp, listening: socket.socket, browse: str | None = None) -> None:
+    """Serve the page on a listening socket. `browse` is an address to open in a browser."""
     if browse is not None:
         threading.Timer(_BROWSER_DELAY, webbrowser.open, [browse]).start()
-    Server(create_app(place, token, host), _max_idle()).run(sockets=[listening])
+    Server(app, _max_idle()).run(sockets=[listening])
 
 
 class Server(uvicorn.Server):

@@ -834,7 +834,8 @@ def test_a_report_says_which_engine_was_used(
     assert (report.engine, report.disagreed) == (FP32, [])
     monkeypatch.setattr(engines, "MIN_COSINE", 1.5)
     report = update_index(other, [photos], Options(model=model, batch_size=1, rebuild=True))
-    assert [str(engine) for engine, _ in report.disagreed] == ["onnxruntime int8"]
+    assert all(engine.precision.startswith("int") for engine, _ in report.disagreed)
+    assert report.disagreed
 
 
 def test_a_report_says_where_the_time_went(index: Path, photos: Path) -> None:

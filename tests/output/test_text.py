@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import subprocess
 from collections import Counter
 from datetime import datetime
 from pathlib import Path
@@ -175,13 +176,13 @@ def test_the_status_says_what_is_offline_and_why() -> None:
     roots = [RootStatus(b"/a\x1b", rules, 3, 1, None), RootStatus(b"/b", Rules(), 2000, 0, Offline.EMPTY)]
     skipped = [(b"/a/%d" % n, "cut") for n in range(25)]
     parts = [OfflinePart(b"/a/locked", 2, Offline.UNREADABLE), OfflinePart(b"/a/usb", 1, Offline.UNMOUNTED)]
-    found = Status("/index", "mini", "f", 256, 2003, 4, 99, "exact", roots, skipped[:1], parts, {}, 0, 0, 4)
+    found = Status("/index", "mini", "f", 256, 2003, 4, 99, "exact", roots, skipped[:1], parts, None, 0, 0, 4)
     assert list(text.status(found)) == [
         "index   /index, 99 B",
         "model   mini, 256 dimensions",
         "photos  2,003 (4 distinct), 1 file skipped",
         "          3  /a\\x1b",
-        "             with --hidden --exclude '*.gif' --exclude 'a\\x1b' --no-raw",
+        "             with --hidden --exclude '*.gif' --exclude $'a\\x1b' --no-raw",
         "      2,000  /b  (offline: has none of its photos any more)",
         "          2  of these in /a/locked  (offline: cannot be read)",
         "          1  of these in /a/usb  (offline: is not mounted)",
@@ -233,3 +234,12 @@ def test_a_folder_of_the_home_is_short(monkeypatch: pytest.MonkeyPatch, tmp_path
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
     assert text.filter_title(Filter(under=str(tmp_path / "Pictures"))) == "in ~/Pictures"
     assert text.filter_title(Filter(under=("/a", str(tmp_path / "b")))) == "in /a or ~/b"
+
+
+@pytest.mark.parametrize(
+    "path", [b"plain.png", b"it's \\ a b.png", b"a\nb'\\.png", b"latin-\xe9.png", b"\xe2\x80\xae1", b"\x01\x7f0"]
+)
+def test_a_quoted_path_is_that_path_in_a_shell_and_one_line(path: bytes) -> None:
+    word = text.quoted(path)
+    assert word.isprintable()
+    assert subprocess.run(["bash", "-c", f"printf %s {word}"], capture_output=True, check=True).stdout == path

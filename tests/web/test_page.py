@@ -1,130 +1,25 @@
-"""The page in a browser: Chromium, driven by Playwright, with the real server."""
+"""The page in a browser: asking, looking, odd names, accessibility."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import re
-import shutil
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
+from browsing import answered, ask, names
 from conftest import SCENES, save_scenes
 
-from clipsearch.images.found_file import FoundFile
-from clipsearch.images.metadata import Metadata
-from clipsearch.images.rules import Rules
 from clipsearch.indexing.update import Options, update_index
-from clipsearch.models.model import mini
 from clipsearch.store.catalogue import Store
 
-playwright = pytest.importorskip("playwright.sync_api", reason="the page is tested with Playwright, which is not there")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = [
-    pytest.mark.skipif(CHROMIUM is None, reason="the page is tested in Chromium, which is not installed"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-]
+playwright = pytest.importorskip("playwright.sync_api", reason="the page is tested with Playwright")
 expect = playwright.expect
-expect.set_options(timeout=20_000)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as driver:
-        opened = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield opened
-        opened.close()
-
-
-@pytest.fixture(scope="module")
-def serve() -> Iterator[Callable[[Path], str]]:
-    """Serves an index, once, and gives the first address of its page."""
-    addresses: dict[Path, str] = {}
-    with contextlib.ExitStack() as stack:
-
-        def served(index: Path) -> str:
-            if index not in addresses:
-                command = [sys.executable, "-m", "clipsearch", "serve", "--port", "0", "--index", str(index)]
-                process = stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
-                stack.callback(process.terminate)
-                addresses[index] = process.stdout.readline().strip()
-            return addresses[index]
-
-        yield served
-
-
-@pytest.fixture
-def look(browser: Any, serve: Callable[[Path], str]) -> Iterator[Callable[..., Any]]:
-    """Opens the page of an index in a window of its own; whatever the page complains of fails the test."""
-    contexts, complaints = [], []
-
-    def opened(index: Path, question: str = "", **options: Any) -> Any:
-        context = browser.new_context(**{"viewport": {"width": 1200, "height": 1000}} | options)
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(20_000)
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("dialog", lambda dialog: complaints.append(dialog.message))
-        page.on("request", lambda request: None if "127.0.0.1" in request.url else complaints.append(request.url))
-        page.goto(serve(index) + (f"&{question}" if question else ""))
-        page.wait_for_selector("body[data-ready]", timeout=60_000)
-        return page
-
-    yield opened
-    for context in contexts:
-        context.close()
-    assert not complaints
-
-
-@pytest.fixture
-def page(look: Callable[..., Any], drawn_index: Path) -> Any:
-    return look(drawn_index)
-
-
-@pytest.fixture(scope="module")
-def many(tmp_path_factory: pytest.TempPathFactory, places_table: Path) -> Path:
-    """An index of 2,000 names of 40 photos, with places, cameras and dates, and rows that are made up."""
-    folder = tmp_path_factory.mktemp("many").resolve()
-    targets, model = save_scenes(folder / "scenes"), mini()
-    rows = np.random.default_rng(0).normal(size=(2_000, model.dim)).astype(np.float32)
-    with Store.create(folder / "index", model.to_json(), model.dim) as store:
-        root = store.folders.add(os.fsencode(folder / "photos"), Rules())
-        (folder / "photos").mkdir()
-        for number, row in enumerate(rows / np.linalg.norm(rows, axis=1, keepdims=True)):
-            path = folder / "photos" / f"{number:04d}.png"
-            shutil.copy(targets[number % len(targets)], path)
-            taken = f"{2015 + number % 8}-{1 + number % 12:02d}-05T10:00:00"
-            about = Metadata(300, (200, 300, 450)[number % 3], taken, f"Camera {number % 5}", 48.0, 2.0)
-            status = path.stat()
-            content = (number - (number % 50 == 1)).to_bytes(16, "big")  # every fiftieth has a copy
-            image = store.find_image(content) or store.images.add(content, about, row)
-            file = FoundFile(os.fsencode(path.name), status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-            store.photos.put(root, file, image, None)
-        store.commit()
-    return folder / "index"
-
-
-def names(page: Any, most: int = 5) -> list[str]:
-    """The first photos as they are read out, without what follows the name."""
-    labels = [tile.get_attribute("aria-label") for tile in page.locator(".tile .open").all()[:most]]
-    return [label.split(", number")[0] for label in labels]
-
-
-def ask(page: Any, text: str) -> None:
-    """Type a text, and wait for what it finds."""
-    page.locator("#text").fill(text)
-    answered(page)
-
-
-def answered(page: Any) -> None:
-    page.wait_for_timeout(60)
-    page.wait_for_selector("body:not(.searching)")
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 
 
 # ------------------------------------------------------------------------------------------ asking
@@ -149,7 +44,7 @@ def test_results_change_while_one_types_as_the_address_and_the_command_do(page: 
 
 def test_an_answer_that_comes_late_does_not_take_the_place_of_a_later_one(page: Any) -> None:
     def slowly(route: Any) -> None:
-        if "q=" not in route.request.url and "text=a+red" in route.request.url and "circle" not in route.request.url:
+        if "q=a+red" in route.request.url and "circle" not in route.request.url:
             time.sleep(0.5)
         with contextlib.suppress(playwright.Error):  # the page has given it up
             route.continue_()
@@ -424,7 +319,7 @@ def test_where_in_a_photo_it_is_and_away_again(page: Any) -> None:
     toggle = page.get_by_role("button", name="Show where")
     expect(toggle).to_have_attribute("aria-pressed", "false")
     toggle.click()
-    expect(page.locator("#large")).to_have_attribute("src", re.compile(r"/where\.jpg\?text=a\+circle$"))
+    expect(page.locator("#large")).to_have_attribute("src", re.compile(r"/where\.jpg\?q=a\+circle$"))
     expect(page.locator("#large")).to_have_js_property("complete", True)
     assert page.evaluate("document.querySelector('#large').naturalWidth") > 0
     assert page.locator("#large-missing").is_hidden()
@@ -536,7 +431,14 @@ def test_nothing_stands_in_the_way_of_anybody(
     page.locator(".tile .open").first.click()
     expect(page.locator("#details .bar-row")).to_have_count(2)
     assert not violations(page)
+    page.get_by_role("button", name="Copy path").click()
+    page.route("**/status", lambda route: route.abort())
+    expect(page.get_by_role("alert")).to_be_visible()
+    assert not violations(page)
     page.keyboard.press("Escape")
+    page.keyboard.press("x")
+    page.evaluate("scrollTo(0, 3000)")
+    assert not violations(page)
     page.keyboard.press("?")
     assert not violations(page)
     assert not violations(look(many, "", color_scheme=scheme, viewport={"width": 360, "height": 740}))

@@ -28,6 +28,7 @@ from clipsearch.cluster.publish import publish
 from clipsearch.errors import BadRequest
 from clipsearch.images.read import content_hash
 from clipsearch.images.sandbox import Decoders
+from clipsearch.index import Index
 from clipsearch.indexing.update import Options, update_index
 from clipsearch.models import cache
 from clipsearch.models.model import mini
@@ -35,14 +36,15 @@ from clipsearch.output.pictures import Pictures, ThumbnailCache
 from clipsearch.paths import Collection
 from clipsearch.search import where
 from clipsearch.search.confidence import prompts
-from clipsearch.search.question import CUT
+from clipsearch.search.question import CUT, parse
 from clipsearch.store.catalogue import Store
 from clipsearch.store.filters import FILTERS
 from clipsearch.web import app as web_app
-from clipsearch.web import uploads
+from clipsearch.web import gallery, secret, uploads
 from clipsearch.web.app import create_app
 from clipsearch.web.gallery import Gallery
 from clipsearch.web.index_thread import IndexThread
+from clipsearch.web.secret import cookie_secret
 
 OWN = "http://127.0.0.1:8642"
 TOKEN = "the token"
@@ -100,6 +102,49 @@ def test_the_token_becomes_a_cookie_that_no_script_and_no_other_page_can_use(dra
         assert "SameSite=strict" in cookie
         assert TOKEN not in cookie
         assert client.get("/").status_code == 200
+
+
+@pytest.fixture
+def own_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file with the key of the cookies, in a folder of the test's own."""
+    monkeypatch.setattr(secret.platformdirs, "user_config_path", lambda *_, **__: tmp_path / "config")
+    return secret.secret_file()
+
+
+def test_a_browser_is_let_in_again_after_a_restart(drawn_index: Path, own_secret: Path, tmp_path: Path) -> None:
+    def restarted(token: str, index: Path = drawn_index) -> TestClient:
+        return TestClient(create_app(index, token, secret=cookie_secret(index)), base_url=OWN, follow_redirects=False)
+
+    with restarted("first") as client:
+        answer = client.get("/", params={"token": "first"})
+        assert "Max-Age=31536000" in answer.headers["set-cookie"]
+        kept = dict(client.cookies)
+    with restarted("second") as client:
+        assert client.get("/?text=a+star", cookies=kept).status_code == 200
+        assert client.get("/", params={"token": "first"}).status_code == 403  # addresses are not valid again
+    shutil.copytree(drawn_index, tmp_path / "other")
+    with restarted("third", tmp_path / "other") as client:  # a cookie is for one index
+        assert client.get("/", cookies=kept).status_code == 401
+    cookie_secret(tmp_path / "other", revoke=True)
+    with restarted("fourth") as client:
+        assert client.get("/", cookies=kept).status_code == 401
+
+
+def test_the_key_of_the_cookies_is_private(own_secret: Path, tmp_path: Path) -> None:
+    first = cookie_secret(tmp_path)
+    assert (own_secret.stat().st_mode & 0o777, own_secret.parent.stat().st_mode & 0o777) == (0o600, 0o700)
+    assert cookie_secret(tmp_path) == first
+    assert own_secret.read_bytes().hex() not in first
+    own_secret.chmod(0o644)  # others may have read it
+    second = cookie_secret(tmp_path)
+    assert second != first
+    assert own_secret.stat().st_mode & 0o777 == 0o600
+    own_secret.write_bytes(b"")
+    assert cookie_secret(tmp_path) not in (first, second)
+    own_secret.unlink()
+    own_secret.mkdir()  # it cannot be kept
+    assert cookie_secret(tmp_path) != cookie_secret(tmp_path)
+    assert list(own_secret.parent.iterdir()) == [own_secret]
 
 
 @pytest.mark.parametrize(
@@ -449,6 +494,29 @@ def test_hits_say_why_and_names_do_not_count_as_confident(page: TestClient) -> N
     assert "no text has been read" in page.get("/search", params={"text": "07", "only": "text"}).json()["error"]
 
 
+def test_an_answer_reaches_to_a_photo_further_down(page: TestClient) -> None:
+    whole = page.get("/search", params={"text": "a star", "count": 40}).json()["hits"]
+    found = page.get("/search", params={"text": "a star", "count": 5, "through": whole[20]["file"]}).json()
+    assert [hit["path"] for hit in found["hits"]] == [hit["path"] for hit in whole[:26]]
+    found = page.get("/search", params={"text": "a star", "count": 5, "through": "0" * 16}).json()
+    assert [hit["path"] for hit in found["hits"]] == [hit["path"] for hit in whole[:5]]
+
+
+def test_terms_are_given_back_as_they_were_understood(page: TestClient) -> None:
+    asked = [("text", "2:a red car -people"), ("not", "a star"), ("q", "a boat -x")]
+    found = page.get("/search", params=asked).json()
+    assert found["terms"] == [["text", "2:a red car"], ["not", "people"], ["not", "a star"]]
+    assert "'2:a red car' 'a boat' --not people --not 'a star' --not x" in found["command"]
+
+
+@pytest.mark.parametrize(
+    "text", ["2:a red car -people", "16:9 -.5:dog", "1.5:x", "@grandma on a beach -@grandpa", "a -", "- x", "10:30"]
+)
+def test_terms_and_parameters_are_the_same(text: str) -> None:
+    question = parse([("text", text), ("like", f"2:{1:032x}"), ("unlike", f"{2:032x}"), ("not", "0.5:y")])
+    assert parse(question.parameters()).terms == question.terms
+
+
 def test_a_filter_may_be_in_an_address_several_times(page: TestClient, drawn: Path) -> None:
     found = page.get("/search", params=[("name", "03"), ("name", "05"), ("name", "04 none")]).json()
     assert {hit["path"] for hit in found["hits"]} == {str(drawn / "03.png"), str(drawn / "05.png")}
@@ -474,6 +542,23 @@ def test_results_come_in_parts(page: TestClient) -> None:
     assert [hit["path"] for part in parts for hit in part] == [hit["path"] for hit in whole["hits"]]
     assert whole["complete"]
     assert 0 <= whole["confident"] <= 40
+
+
+def test_counting_ends_when_the_next_question_is_asked(page: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gallery, "FIRST_DEPTH", 4)
+    counted = page.get("/count", params={"text": "a circle", "tab": "x", "turn": 5})
+    assert counted.json()["matches"]["exact"]
+    assert page.get("/search", params={"text": "a circle"}).json()["matches"] == counted.json()["matches"]
+    assert page.get("/count", params={"text": "a star", "tab": "x", "turn": 4}).status_code == 204
+
+
+def test_counting_goes_on_only_while_it_is_wanted(drawn_index: Path, tmp_path: Path) -> None:
+    asked, wanted = parse([("text", "a circle"), ("cut", "0.0001")]), iter([True, True, False])
+    with pytest.MonkeyPatch.context() as patch, Index(drawn_index) as index:
+        patch.setattr(gallery, "FIRST_DEPTH", 1)
+        counter = Gallery(uploads.Uploads(Pictures(ThumbnailCache(tmp_path))))
+        assert counter.count(index, asked, lambda: next(wanted))["matches"] == {"count": 16, "exact": False}
+        assert counter.count(index, asked, lambda: True)["matches"] == {"count": len(SCENES), "exact": True}
 
 
 def test_a_question_that_was_overtaken_is_not_answered(page: TestClient) -> None:
@@ -554,8 +639,8 @@ def test_labels_of_one_photo_and_of_all(page: TestClient, drawn: Path) -> None:
 def test_what_there_is_to_choose(page: TestClient, drawn: Path) -> None:
     choices = page.get("/choices").json()
     assert (choices["photos"], choices["folders"]) == (len(SCENES), [str(drawn)])
-    months = page.get("/months", params={"after": "2999"}).json()["months"]
-    assert sum(months.values()) == len(SCENES)
+    months = page.get("/months", params={"after": "2999"}).json()  # no photo has a date: the files have
+    assert (months["taken"], sum(months["changed"].values())) == ({}, len(SCENES))
 
 
 # ------------------------------------------------------------------------------------------ an index that changes

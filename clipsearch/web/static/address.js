@@ -1,7 +1,7 @@
 // The question that the page shows, and its URL: `terms` in order, `draft` (the text in the search field), `filters` as
 // [name, value] pairs, `cut`, the minimum confidence: "" for none, "1" for --cut, "strict" for --strict, `sort`, the
 // order: "" for the best first or, without terms, the newest, and `only`: "" or one of look, text and tags, which counts
-// as a match.
+// as a match. `photo` is the one in the large view, as "ID.FILE", and `at` the file at the top of the window.
 
 const KINDS = ["text", "not", "like", "unlike"];
 const FILTERS = [...document.querySelectorAll("#filters [name]")].map((field) => field.name);
@@ -12,28 +12,23 @@ export function fromUrl(query) {
   return {
     terms: pairs.filter(([name]) => KINDS.includes(name)).map(([kind, value]) => ({ kind, value })),
     filters: pairs.filter(([name, value]) => FILTERS.includes(name) && value),
-    draft: first("q"), photo: first("photo"), cut: first("cut"), unique: first("unique") === "1", sort: first("sort"), only: first("only"),
+    draft: first("q"), cut: first("cut"), unique: first("unique") === "1", sort: first("sort"), only: first("only"),
     labels: pairs.filter(([name]) => name === "label").map(([, value]) => value),
+    photo: first("photo"), at: first("at"),
   };
 }
 
 export function toUrl(question) {
-  const pairs = question.terms.map(({ kind, value }) => [kind, value]);
-  if (question.draft.trim()) pairs.push(["q", question.draft]);
-  pairs.push(...limits(question));
-  pairs.push(...question.labels.map((label) => ["label", label]));
+  const pairs = [...searchParams(question), ...question.labels.map((label) => ["label", label])];
   if (question.photo) pairs.push(["photo", question.photo]);
+  if (question.at) pairs.push(["at", question.at]);
   const query = new URLSearchParams(pairs).toString();
   return query ? `/?${query}` : "/";
 }
 
 // The parameters of a search request.
 export function searchParams(question) {
-  return [...allTerms(question).map(({ kind, value }) => [kind, value]), ...limits(question)];
-}
-
-function limits(question) {
-  const pairs = [...question.filters];
+  const pairs = [...termParams(question), ...question.filters];
   if (question.cut) pairs.push(["cut", question.cut]);
   if (question.unique) pairs.push(["unique", "1"]);
   if (question.sort) pairs.push(["sort", question.sort]);
@@ -41,15 +36,21 @@ function limits(question) {
   return pairs;
 }
 
-// The term for what somebody typed; a leading minus steers away from it.
-export function parseTerm(text) {
-  const trimmed = text.trim();
-  const minus = /^-\s*(?=\S)/.exec(trimmed);
-  return minus ? { kind: "not", value: trimmed.slice(minus[0].length) } : { kind: "text", value: trimmed };
+// The parameters of the terms, with the text that is being typed.
+export function termParams(question) {
+  const pairs = question.terms.map(({ kind, value }) => [kind, value]);
+  return question.draft.trim() ? [...pairs, ["q", question.draft]] : pairs;
 }
 
+// Whether two questions have the same results, at whatever place one looks at them.
+export function haveSameResults(one, other) {
+  const url = (question) => toUrl({ ...question, photo: "", at: "", labels: [] });
+  return url(one) === url(other);
+}
+
+// The terms with the text that is being typed as the last. The server splits and reads them: "a car -people" is two.
 export function allTerms(question) {
-  return question.draft.trim() ? [...question.terms, parseTerm(question.draft)] : question.terms;
+  return question.draft.trim() ? [...question.terms, { kind: "text", value: question.draft.trim() }] : question.terms;
 }
 
 export function filterValues(question, name) {
@@ -68,3 +69,8 @@ export function splitWeight(value) {
   const match = /^(\d+(?:\.\d*)?|\.\d+):(?!\d)([^]*)$/.exec(value) ?? /^(\d+(?:\.\d*)?|\.\d+):([0-9a-f]{32})$/.exec(value);
   return match ? [Number(match[1]), match[2]] : [1, value];
 }
+
+// How the URL names a photo: by its contents and, as identical files share those, by its file.
+export const photoName = (photo) => `${photo.id}.${photo.file}`;
+export const idOf = (name) => name.split(".")[0];
+export const fileOf = (name) => name.split(".")[1] ?? "";

@@ -31,37 +31,8 @@ export function button(iconName, text, action, attributes = {}) {
   return element("button", { type: "button", onclick: action, title: caption.length ? null : text, ...attributes }, icon(iconName), ...caption);
 }
 
-let toastTimer = 0;
-
-export function toast(message) {
-  const box = byId("toast");
-  box.textContent = message;
-  box.classList.add("shown");
-  clearTimeout(toastTimer);
-  toastTimer = setTimeout(() => box.classList.remove("shown"), 2500);
-}
-
-export async function copy(text, confirmation) {
-  try {
-    await navigator.clipboard.writeText(text);
-  } catch { // no permission, or no HTTPS, where browsers hide the clipboard
-    const area = element("textarea", { class: "visually-hidden", readonly: true });
-    area.value = text;
-    (document.querySelector("dialog[open]") ?? document.body).append(area);
-    area.select();
-    document.execCommand("copy");
-    area.remove();
-  }
-  toast(confirmation);
-}
-
-// A shell command with a button that copies it.
-export function commandLine(command) {
-  return element("p", { class: "command" }, element("span", { class: "prompt", "aria-hidden": "true" }, "$"),
-    element("code", { tabindex: "0", role: "textbox", "aria-readonly": "true", "aria-label": "Shell command" }, command),
-    button("copy", "Copy", () => copy(command, "Command copied"), { class: "quiet" }));
-}
-
+// A message of the server as a sentence.
+export const sentence = (text) => `${text[0].toUpperCase()}${text.slice(1)}${/[.?!]$/.test(text) ? "" : "."}`;
 export const number = (value) => value.toLocaleString("en");
 export const percent = (value) => value > 0 && value < 0.005 ? "<1%" : `${Math.round(100 * value)}%`;
 export const count = (value, one, many = `${one}s`) => `${number(value)} ${value === 1 ? one : many}`;
@@ -84,16 +55,16 @@ export function clock(seconds) {
 }
 
 // The length of a video, rounded to a second; null for a still.
-export function videoLength({ time, duration }) {
-  return time === null ? null : duration === null ? "video" : clock(Math.max(1, Math.round(duration)));
+export function videoLength({ is_video: isVideo, duration }) {
+  return !isVideo ? null : duration === null ? "video" : clock(Math.max(1, Math.round(duration)));
 }
 
-// A horizontal bar for each [name, value, caption]; the longest fills the width.
-export function bars(rows) {
+// A horizontal bar for each [name, value, caption]; the longest fills the width. With `search(name)`, names are buttons.
+export function bars(rows, search = null) {
   const largest = Math.max(...rows.map(([, value]) => value), 1e-9);
   return rows.map(([name, value, caption]) => {
     const fill = element("span", { class: "fill" });
     fill.style.width = `${(100 * value) / largest}%`;
-    return element("p", { class: "bar-row" }, element("span", { class: "name" }, name), element("span", { class: "track" }, fill), element("span", { class: "value" }, caption));
+    return element("p", { class: "bar-row" }, search ? element("button", { type: "button", class: "name quiet", title: `Search for ${name}`, onclick: () => search(name) }, name) : element("span", { class: "name" }, name), element("span", { class: "track" }, fill), element("span", { class: "value" }, caption));
   });
 }

@@ -5,22 +5,30 @@ import { thumbnailUrl } from "./server.js";
 
 const MAX_LOADING = 4; // thumbnails requested at the same time
 const DIVIDER = 64; // pixels
+const STILL_MS = 150; // without scrolling, until the place is reported
 
 const aspect = (photo) => Math.min(3.2, Math.max(0.42, photo.width / photo.height || 1));
+const isKnown = (value) => value !== null && value !== undefined;
 // What marks a video: its length and, if a query found it, where.
 const videoLabel = (photo, hit) => {
   const length = videoLength(photo);
-  return length && [length, hit?.score === null || hit?.score === undefined ? [] : `at ${clock(photo.time)}`].flat().join(" · ");
+  return length && (isKnown(hit?.score) && isKnown(photo.time) ? `${length} · at ${clock(photo.time)}` : length);
 };
-const hasConfidence = (hit) => hit.confidence !== null && hit.confidence !== undefined;
+// How sure the match is, to show and to say: its confidence, or what has the words of the query.
+const certainty = (hit) => {
+  const literal = hit.why.find(({ kind }) => kind !== "look" && kind !== "name");
+  if (literal) return { shown: literal.kind, said: `matches by ${literal.kind}` };
+  return isKnown(hit.confidence) ? { shown: percent(hit.confidence), said: `confidence ${percent(hit.confidence)}` } : null;
+};
 
 export class Grid {
-  // `on` has the callbacks: loadMore(), open(index), select(index, extend), toggleGroup(index), url(photo), and isBusy():
-  // whether a search is running, so that thumbnails must wait.
+  // `on` has the callbacks: loadMore(), open(index), select(index, extend), hasSelection(), isSelected(photo),
+  // toggleGroup(index), url(photo), moved(): one has scrolled, and isBusy(): a search is running, so thumbnails must wait.
   constructor(list, on) {
-    Object.assign(this, { list, on, items: [], boxes: [], rows: [], dividers: [], tiles: new Map(), current: 0, selected: new Set() });
-    Object.assign(this, { loading: new Set(), queue: [] });
-    new ResizeObserver(() => this.width !== this.list.clientWidth && this.layout()).observe(list);
+    Object.assign(this, { list, on, items: [], boxes: [], rows: [], dividers: [], tiles: new Map(), current: 0 });
+    Object.assign(this, { loading: new Set(), queue: [], anchor: null });
+    const observer = new ResizeObserver(() => { if (this.width !== this.list.clientWidth) this.layout(); else this.keepPlace(); });
+    for (const part of list.parentElement.children) observer.observe(part); // what is above it may push it down
     addEventListener("scroll", () => this.scheduleRender(), { passive: true });
     addEventListener("resize", () => this.scheduleRender());
     list.addEventListener("focusin", (event) => {
@@ -30,11 +38,18 @@ export class Grid {
   }
 
   scheduleRender() {
-    this.frame ??= requestAnimationFrame(() => { this.frame = null; this.render(); });
+    this.frame ??= requestAnimationFrame(() => {
+      this.frame = null;
+      if (this.width !== this.list.clientWidth) return; // turned: the rows, and so the place, are about to change
+      this.render();
+      this.anchor = this.place();
+      clearTimeout(this.stillTimer);
+      this.stillTimer = setTimeout(() => this.on.moved(), STILL_MS);
+    });
   }
 
-  // Each of `items` has a photo, its hit, `key` (identifies it in the selection) and `tileKey` (changes whenever its tile
-  // must be rebuilt). `dividers` are [index, text]: a line above that item.
+  // Each of `items` has a photo, its hit, and `tileKey`, which changes whenever its tile must be rebuilt. `dividers` are
+  // [index, text]: a line above that item.
   set(items, dividers, total) {
     Object.assign(this, { items, dividers, total });
     this.current = Math.min(this.current, Math.max(0, items.length - 1));
@@ -79,8 +94,52 @@ export class Grid {
     endRow(this.items.length, false);
     this.height = y;
     this.list.style.height = `${Math.ceil(y)}px`;
+    this.keepPlace();
     this.render();
   }
+
+  // ------------------------------------------------------------------------------- the place
+
+  // Where the reader is: the first photo below the header, by its file, and which share of it is hidden. Null while the
+  // first photos are in the window.
+  place() {
+    const y = this.edge() - this.list.getBoundingClientRect().top, row = y > 0 ? this.rows[this.rowFrom(y)] : null;
+    return row ? { file: this.items[row.from].photo.file, share: (y - row.y) / row.h } : null;
+  }
+
+  // Scroll to a place. Returns whether its photo is among the results.
+  goTo(place) {
+    const box = this.boxes[this.indexOf(place.file)];
+    if (!box) return false;
+    const distance = this.list.getBoundingClientRect().top + box.y + place.share * box.h - this.edge();
+    if (Math.abs(distance) > 0.5) scrollBy({ top: distance, behavior: "instant" });
+    this.anchor = place;
+    return true;
+  }
+
+  goToTop() {
+    this.anchor = null;
+    if (this.list.parentElement.getBoundingClientRect().top < 0) scrollTo({ top: 0, behavior: "instant" });
+  }
+
+  // After a change of the layout, keep what one was looking at where it was.
+  keepPlace() {
+    if (this.anchor) this.goTo(this.anchor);
+  }
+
+  // The height from which on photos are visible: below the header, and below panels that stick to it.
+  edge() {
+    const header = document.querySelector("header").getBoundingClientRect().bottom, panels = document.querySelector(".panels").getBoundingClientRect();
+    return panels.height && panels.top <= header + 1 ? panels.bottom : header;
+  }
+
+  // The index of a file, or of the one that it is grouped with; -1 if it is not among the results.
+  indexOf(file) {
+    const n = this.items.findIndex(({ photo }) => photo.file === file);
+    return n >= 0 ? n : this.items.findIndex(({ hit }) => hit.similar.some((photo) => photo.file === file));
+  }
+
+  // ------------------------------------------------------------------------------- tiles
 
   render() {
     const top = -this.list.getBoundingClientRect().top, margin = innerHeight;
@@ -139,14 +198,19 @@ export class Grid {
     this.loadQueued();
   }
 
-  rowsBetween(from, to) {
+  // The number of the first row that ends below a height.
+  rowFrom(y) {
     let low = 0, high = this.rows.length;
     while (low < high) {
       const middle = (low + high) >> 1;
-      if (this.rows[middle].y + this.rows[middle].h < from) low = middle + 1; else high = middle;
+      if (this.rows[middle].y + this.rows[middle].h < y) low = middle + 1; else high = middle;
     }
+    return low;
+  }
+
+  rowsBetween(from, to) {
     const found = [];
-    for (; low < this.rows.length && this.rows[low].y < to; low += 1) found.push(this.rows[low]);
+    for (let n = this.rowFrom(from); n < this.rows.length && this.rows[n].y < to; n += 1) found.push(this.rows[n]);
     return found;
   }
 
@@ -168,11 +232,12 @@ export class Grid {
     const index = () => Number(tile.dataset.index);
     const open = element("a", { class: "open", href: this.on.url(photo), tabindex: "-1", draggable: "false" }, image,
       element("span", { class: "caption", "aria-hidden": "true" }, element("bdi", {}, photo.name),
-        hasConfidence(hit) ? element("b", {}, percent(hit.confidence)) : null));
+        certainty(hit) ? element("b", {}, certainty(hit).shown) : null));
     open.addEventListener("click", (event) => {
       if (event.ctrlKey || event.metaKey || event.button) return;
       event.preventDefault();
-      if (event.shiftKey || this.selected.size) this.on.select(index(), event.shiftKey); else this.on.open(index());
+      const isEnter = event.detail === 0; // always opens; a click selects while others are selected
+      if (!isEnter && (event.shiftKey || this.on.hasSelection())) this.on.select(index(), event.shiftKey); else this.on.open(index());
     });
     const select = element("button", { type: "button", class: "select", tabindex: "-1", "aria-pressed": "false", onclick: (event) => this.on.select(index(), event.shiftKey) }, icon("check"));
     select.setAttribute("aria-label", `Select ${photo.name}`);
@@ -198,14 +263,14 @@ export class Grid {
     const [open, select] = tile.children;
     open.tabIndex = n === this.current ? 0 : -1;
     open.setAttribute("aria-label", this.label(item, n));
-    const isSelected = this.selected.has(item.key);
+    const isSelected = this.on.isSelected(item.photo);
     tile.classList.toggle("selected", isSelected);
     select.setAttribute("aria-pressed", String(isSelected));
   }
 
   label({ photo, hit, isCopy }, n) {
     const parts = [photo.name, isCopy ? `copy of number ${hit.rank}` : `number ${hit.rank ?? n + 1}`];
-    if (hasConfidence(hit) && !isCopy) parts.push(`confidence ${percent(hit.confidence)}`);
+    if (certainty(hit) && !isCopy) parts.push(certainty(hit).said);
     const video = videoLabel(photo, isCopy ? null : hit);
     if (video) parts.push(`video ${video}`);
     parts.push(dateTime(photo.date).slice(0, 10));
@@ -227,7 +292,7 @@ export class Grid {
     const box = this.boxes[n];
     if (!box) return;
     const top = this.list.getBoundingClientRect().top + box.y;
-    const above = document.querySelector("header").offsetHeight + 12, below = innerHeight - document.querySelector("footer").offsetHeight - 12;
+    const above = this.edge() + 12, below = innerHeight - document.querySelector("footer").offsetHeight - 12;
     if (top < above) scrollBy(0, top - above);
     else if (top + box.h > below) scrollBy(0, Math.min(top - above, top + box.h - below));
   }

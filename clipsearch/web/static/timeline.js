@@ -1,29 +1,35 @@
 // A bar chart of photos per month, with the results highlighted. Dragging across it filters by date.
 
-import { element, svg } from "./dom.js";
+import { element, number, svg } from "./dom.js";
 
 const monthIndex = (month) => 12 * Number(month.slice(0, 4)) + Number(month.slice(5, 7)) - 1;
 const monthName = (n) => `${String(Math.floor(n / 12)).padStart(4, "0")}-${String((n % 12) + 1).padStart(2, "0")}`;
 const HEIGHT = 40;
+const bars = (months) => Object.entries(months).filter(([name]) => /^[12]\d{3}-\d\d$/.test(name));
 
 export class Timeline {
   // `onChange(after, before, done)` gets months, or two empty strings for all time; `done` is false during a drag.
   constructor(container, onChange) {
-    Object.assign(this, { container, onChange, all: [], found: {}, range: null });
+    Object.assign(this, { container, onChange, all: [], kind: "taken", undated: 0, found: null, range: null });
     this.chart = element("div", { class: "chart" });
     this.years = element("div", { class: "years", "aria-hidden": "true" });
     this.allTime = element("button", { type: "button", class: "quiet", onclick: () => onChange("", "", true) }, "All time");
     this.label = element("output", { class: "range-text" });
+    this.note = element("span", { class: "undated" });
     this.handles = ["First", "Last"].map((name, end) => element("input", {
       type: "range", step: 1, "aria-label": `${name} month`, class: "handle",
       oninput: (event) => this.slide(end, Number(event.target.value)), onchange: () => this.commit(),
     }));
-    container.append(element("div", { class: "plot" }, this.chart, this.years, ...this.handles), element("p", { class: "range-label" }, this.label, this.allTime));
+    container.append(element("div", { class: "plot" }, this.chart, this.years, ...this.handles), element("p", { class: "range-label" }, this.label, this.note, this.allTime));
     this.chart.addEventListener("pointerdown", (event) => this.drag(event));
   }
 
-  setAll(months) {
-    this.all = Object.entries(months).filter(([name]) => /^[12]\d{3}-\d\d$/.test(name));
+  // `taken` are the numbers of photos by month, and `changed` those of photos without a date, by that of their file. Those
+  // say little, and may be decades away: they are drawn only if there is nothing else.
+  setAll({ taken, changed }) {
+    this.kind = Object.keys(taken).length ? "taken" : "changed";
+    this.all = bars({ taken, changed }[this.kind]);
+    this.undated = this.kind === "taken" ? Object.values(changed).reduce((sum, n) => sum + n, 0) : 0;
     this.container.hidden = this.all.length < 2;
     if (this.container.hidden) return;
     this.first = monthIndex(this.all[0][0]);
@@ -31,15 +37,11 @@ export class Timeline {
     this.draw();
   }
 
-  setFound(months) {
+  // `months` of the matches, as in `setAll`, or null if there is nothing to look for. `range` has the first and the last
+  // month that pass the date filters, null for no limit.
+  setFound(months, [from, to]) {
     this.found = months;
-    if (!this.container.hidden) this.draw();
-  }
-
-  // The values of the date filters. Only those of the form YYYY-MM can be shown as a range.
-  setRange(after, before) {
-    const isMonth = (text) => /^\d{4}-\d\d$/.test(text);
-    this.range = isMonth(after) || isMonth(before) ? [isMonth(after) ? monthIndex(after) : -Infinity, isMonth(before) ? monthIndex(before) - 1 : Infinity] : null;
+    this.range = from || to ? [from ? monthIndex(from) : -Infinity, to ? monthIndex(to) : Infinity] : null;
     if (!this.container.hidden) this.draw();
   }
 
@@ -52,7 +54,7 @@ export class Timeline {
       chart.append(svg("rect", { class: kind, x, y: HEIGHT - height, width: 0.84, height }));
     };
     for (const [name, count] of this.all) addBar("all", name, count / largest);
-    for (const [name, count] of Object.entries(this.found)) if (/^[12]/.test(name)) addBar("found", name, count / largest);
+    for (const [name, count] of bars(this.found?.[this.kind] ?? {})) addBar("found", name, count / largest);
     if (this.range) {
       const [from, to] = this.visibleRange();
       chart.append(svg("rect", { class: "outside", x: 0, y: 0, width: from - this.first, height: HEIGHT }),
@@ -66,6 +68,7 @@ export class Timeline {
       handle.setAttribute("aria-valuetext", monthName([from, to][n]));
     });
     this.label.textContent = from === to ? monthName(from) : `${monthName(from)} to ${monthName(to)}`;
+    this.note.textContent = this.undated ? `${number(this.undated)} without a date` : "";
     this.allTime.hidden = !this.range;
   }
 

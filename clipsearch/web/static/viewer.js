@@ -1,6 +1,8 @@
 // The large view of one photo, with its metadata and actions.
 
-import { bars, button, byId, bytes, clock, commandLine, copy, count, dateTime, element, icon, percent, videoLength } from "./dom.js";
+import { commandLine } from "./clipboard.js";
+import { bars, button, byId, bytes, clock, count, dateTime, element, icon, percent, videoLength } from "./dom.js";
+import { copyPaths } from "./selection.js";
 import { get, heatMapUrl, largeUrl, originalUrl, thumbnailUrl } from "./server.js";
 
 const dialog = byId("viewer"), image = byId("large"), details = byId("details");
@@ -15,8 +17,13 @@ export class Viewer {
     byId("next").addEventListener("click", () => on.step(1));
     byId("close").addEventListener("click", () => dialog.close());
     dialog.addEventListener("close", () => on.closed());
-    dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
+    dialog.querySelector(".stage").addEventListener("click", ({ target }) => target !== image && dialog.close());
     image.addEventListener("error", () => { if (image.getAttribute("src")) this.showMissing(); });
+    image.addEventListener("load", () => {
+      image.style.backgroundImage = "";
+      this.setSize(image.naturalWidth, image.naturalHeight, this.photo.width); // the file may have changed since it was indexed
+    });
+    this.showsWhere = false; // also of the photos that are shown next
   }
 
   get isOpen() {
@@ -27,20 +34,18 @@ export class Viewer {
     if (dialog.open) dialog.close();
   }
 
-  // `hit` is null for a photo that is not among the results. `neighbours` are the ids before and after it.
-  show(photo, hit, neighbours) {
+  // `hit` is null for a photo that is not among the results; `previous` and `next` are those before and after it.
+  show(photo, hit, { previous, next }) {
     this.photo = photo;
     byId("large-missing").hidden = true;
     image.hidden = false;
-    image.width = photo.width;
-    image.height = photo.height;
+    this.setSize(photo.width, photo.height, photo.width);
     image.style.backgroundImage = `url("${thumbnailUrl(photo.id)}")`;
-    image.alt = photo.name;
-    image.src = largeUrl(photo.id);
+    this.showImage();
     dialog.setAttribute("aria-label", `Photo ${photo.name}`);
-    byId("previous").disabled = !neighbours[0];
-    byId("next").disabled = !neighbours[1];
-    for (const id of neighbours) if (id) new Image().src = largeUrl(id); // prefetch
+    byId("previous").disabled = !previous;
+    byId("next").disabled = !next;
+    for (const neighbour of [previous, next]) if (neighbour) new Image().src = largeUrl(neighbour.id); // prefetch
     details.replaceChildren(...this.details(photo, hit));
     if (!dialog.open) {
       dialog.showModal();
@@ -71,10 +76,10 @@ export class Viewer {
     if (isKnown(hit?.confidence)) parts.push(this.confidence(hit.confidence));
     parts.push(element("div", { class: "actions" },
       element("a", { class: "button", href: originalUrl(photo.id) + (photo.time === null ? "" : `#t=${photo.time}`), target: "_blank", rel: "noopener" }, icon("open"), element("span", {}, "Open original")),
-      button("copy", "Copy path", () => copy(photo.path, "Path copied")),
+      button("copy", "Copy path", () => copyPaths([photo])),
       button("plus", "More like this", () => this.on.searchBy(photo, "like")),
       button("minus", "Less like this", () => this.on.searchBy(photo, "unlike")),
-      this.on.terms().length ? button("target", "Show where", (event) => this.toggleHeatMap(event.currentTarget), { "aria-pressed": "false" }) : null,
+      this.on.terms().length ? button("target", "Show where", (event) => this.toggleWhere(event.currentTarget), { "aria-pressed": String(this.showsWhere) }) : null,
       photo.latitude === null ? null : button("search", "Photos nearby", () => this.on.searchNear(photo))));
     const copies = [...(hit?.similar ?? []), ...(hit?.same_file ?? [])].map((other) => other.path);
     if (copies.length) parts.push(element("details", {}, element("summary", {}, count(copies.length, "copy", "copies")), element("ul", {}, ...copies.map((path) => element("li", {}, element("bdi", {}, path))))));
@@ -82,12 +87,22 @@ export class Viewer {
     return parts;
   }
 
-  toggleHeatMap(toggle) {
-    const isOn = toggle.getAttribute("aria-pressed") === "false";
-    toggle.setAttribute("aria-pressed", String(isOn));
-    toggle.classList.toggle("on", isOn);
-    image.src = isOn ? heatMapUrl(this.photo.id, this.on.terms()) : largeUrl(this.photo.id);
-    image.alt = isOn ? `${this.photo.name}, with the matching part highlighted` : this.photo.name;
+  // The space of the image before it is loaded: as large as the window allows, but small originals are not blown up.
+  setSize(width, height, pixels) {
+    image.style.setProperty("--ratio", width / height || 1);
+    image.style.setProperty("--pixels", `${pixels}px`);
+  }
+
+  showImage() {
+    const isMarked = this.showsWhere && this.on.terms().length > 0;
+    image.src = isMarked ? heatMapUrl(this.photo.id, this.on.terms()) : largeUrl(this.photo.id);
+    image.alt = isMarked ? `${this.photo.name}, with the matching part highlighted` : this.photo.name;
+  }
+
+  toggleWhere(toggle) {
+    this.showsWhere = !this.showsWhere;
+    toggle.setAttribute("aria-pressed", String(this.showsWhere));
+    this.showImage();
   }
 
   // A bar with a mark at the threshold for confident matches.

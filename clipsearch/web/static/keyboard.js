@@ -1,0 +1,45 @@
+// Keyboard shortcuts, outside of what a single part of the page handles.
+
+import { byId } from "./dom.js";
+import { closeOne, toggle } from "./panels.js";
+
+const VIEWER_SHORTCUTS = "mlc";
+const text = byId("text");
+
+// `on` has the grid, the viewer, and the callbacks step(by), select(index), searchBy(index, kind), copy() and
+// clearSelection(), which returns whether there was one.
+export function listen({ grid, viewer, ...on }) {
+  const shortcuts = {
+    "/": () => { text.focus(); text.select(); },
+    "?": () => byId("help").showModal(),
+    f: () => toggle("filters"),
+    x: () => grid.items.length && on.select(grid.current),
+    m: () => grid.items.length && on.searchBy(grid.current, "like"),
+    l: () => grid.items.length && on.searchBy(grid.current, "unlike"),
+    c: on.copy,
+  };
+
+  addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing || document.querySelector("dialog[open]:not(#viewer)")) return;
+    const typingIn = event.target.closest?.("input:not([type=checkbox], [type=range]), textarea, select, [contenteditable]");
+    if (event.key === "Escape" && !viewer.isOpen) return escape(typingIn);
+    if (typingIn && !(event.key === "?" && typingIn === text && !text.value)) return;
+    const target = grid.target(event.key);
+    if (viewer.isOpen && (event.key === "ArrowLeft" || event.key === "ArrowRight")) {
+      event.preventDefault();
+      on.step(event.key === "ArrowLeft" ? -1 : 1);
+    } else if (!viewer.isOpen && target !== undefined && (grid.hasFocus || document.activeElement === document.body)) {
+      event.preventDefault();
+      if (event.key === "ArrowUp" && target === grid.current && grid.rows[0]?.to > grid.current) text.focus();
+      else grid.moveTo(grid.hasFocus ? target : grid.current);
+    } else if (event.key in shortcuts && (!viewer.isOpen || VIEWER_SHORTCUTS.includes(event.key))) {
+      event.preventDefault();
+      shortcuts[event.key]();
+    }
+  });
+
+  // Close one thing: a panel, or else the selection, or else leave the field.
+  function escape(typingIn) {
+    if (!closeOne() && !on.clearSelection()) typingIn?.blur();
+  }
+}

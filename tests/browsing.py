@@ -1,0 +1,170 @@
+"""Fixtures and helpers for the page in a browser, with the real server."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import save_scenes
+
+from clipsearch.images.found_file import FoundFile
+from clipsearch.images.metadata import Metadata
+from clipsearch.images.rules import Rules
+from clipsearch.index import open_index
+from clipsearch.models.model import mini
+from clipsearch.store.catalogue import Store
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Chromium, driven by Playwright."""
+    if CHROMIUM is None:
+        pytest.skip("the page is tested in Chromium, which is not installed")
+    playwright = pytest.importorskip("playwright.sync_api", reason="the page is tested with Playwright")
+    playwright.expect.set_options(timeout=20_000)
+    with playwright.sync_playwright() as driver:
+        opened = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(scope="module")
+def serve() -> Iterator[Callable[[Path], str]]:
+    """Serves an index, once, and gives the first address of its page."""
+    addresses: dict[Path, str] = {}
+    with contextlib.ExitStack() as stack:
+
+        def served(index: Path) -> str:
+            if index not in addresses:
+                command = [sys.executable, "-m", "clipsearch", "serve", "--port", "0", "--index", str(index)]
+                process = stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+                stack.callback(process.terminate)
+                addresses[index] = process.stdout.readline().strip()
+            return addresses[index]
+
+        yield served
+
+
+@pytest.fixture
+def look(browser: Any, serve: Callable[[Path], str]) -> Iterator[Callable[..., Any]]:
+    """Opens the page of an index in a window of its own; whatever the page complains of fails the test."""
+    contexts, complaints = [], []
+
+    def opened(index: Path, question: str = "", **options: Any) -> Any:
+        context = browser.new_context(**{"viewport": {"width": 1200, "height": 1000}} | options)
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(20_000)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("dialog", lambda dialog: complaints.append(dialog.message))
+        page.on("request", lambda request: None if "127.0.0.1" in request.url else complaints.append(request.url))
+        page.goto(serve(index) + (f"&{question}" if question else ""))
+        page.wait_for_selector("body[data-ready]", timeout=60_000)
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert not complaints
+
+
+@pytest.fixture
+def page(look: Callable[..., Any], drawn_index: Path) -> Any:
+    return look(drawn_index)
+
+
+@pytest.fixture(scope="session")
+def many(tmp_path_factory: pytest.TempPathFactory, places_table: Path) -> Path:
+    """An index of 2,000 names of 40 photos, with places, cameras and dates, and rows that are made up."""
+    folder = tmp_path_factory.mktemp("many").resolve()
+    targets, model = save_scenes(folder / "scenes"), mini()
+    rows = np.random.default_rng(0).normal(size=(2_000, model.dim)).astype(np.float32)
+    with Store.create(folder / "index", model.to_json(), model.dim) as store:
+        root = store.folders.add(os.fsencode(folder / "photos"), Rules())
+        (folder / "photos").mkdir()
+        for number, row in enumerate(rows / np.linalg.norm(rows, axis=1, keepdims=True)):
+            path = folder / "photos" / f"{number:04d}.png"
+            shutil.copy(targets[number % len(targets)], path)
+            taken = f"{2015 + number % 8}-{1 + number % 12:02d}-05T10:00:00"
+            about = Metadata(300, (200, 300, 450)[number % 3], taken, f"Camera {number % 5}", 48.0, 2.0)
+            status = path.stat()
+            content = (number - (number % 50 == 1)).to_bytes(16, "big")  # every fiftieth has a copy
+            image = store.find_image(content) or store.images.add(content, about, row)
+            file = FoundFile(os.fsencode(path.name), status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+            store.photos.put(root, file, image, None)
+        store.commit()
+    return folder / "index"
+
+
+def names(page: Any, most: int = 5) -> list[str]:
+    """The first photos as they are read out, without what follows the name."""
+    labels = [tile.get_attribute("aria-label") for tile in page.locator(".tile .open").all()[:most]]
+    return [label.split(", number")[0] for label in labels]
+
+
+def ask(page: Any, text: str) -> None:
+    """Type a text, and wait for what it finds."""
+    page.locator("#text").fill(text)
+    answered(page)
+
+
+def answered(page: Any) -> None:
+    page.wait_for_timeout(60)
+    page.wait_for_selector("body:not(.searching)")
+
+
+@pytest.fixture(scope="session")
+def crowd(tmp_path_factory: pytest.TempPathFactory, drawn: Path, drawn_index: Path) -> Path:
+    """An index of 900 names: 700 of the photos that show a circle most, and 200 of others, each with its own row."""
+    folder, model = tmp_path_factory.mktemp("crowd").resolve(), mini()
+    with open_index(drawn_index) as index:
+        paths = [hit.path for hit in index.query("a circle", k=40)]
+        rows = index.embed_images(paths)
+    noise = np.random.default_rng(0)
+    (folder / "photos").mkdir()
+    with Store.create(folder / "index", model.to_json(), model.dim) as store:
+        root = store.folders.add(os.fsencode(folder / "photos"), Rules())
+        for number in range(900):
+            source = number % 4 if number < 700 else number % 40
+            path = folder / "photos" / f"{number:03d}.png"
+            os.link(paths[source], path)
+            row = rows[source] + noise.normal(size=model.dim) * 0.002
+            about = Metadata(160, 160, f"{2010 + number % 8}-05-01T10:00:00" if number % 3 else None)
+            image = store.images.add(number.to_bytes(16, "big"), about, (row / np.linalg.norm(row)).astype(np.float32))
+            status = path.stat()
+            file = FoundFile(os.fsencode(path.name), status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+            store.photos.put(root, file, image, None)
+        store.commit()
+    return folder / "index"
+
+
+_EDGE = "Math.max(...[...document.querySelectorAll('header, .panels')].map((it) => it.getBoundingClientRect().bottom))"
+_FIRST = f"""() => {{
+  const edge = {_EDGE}, tiles = [...document.querySelectorAll(".tile")];
+  tiles.sort((a, b) => a.dataset.index - b.dataset.index);
+  const tile = tiles.find((one) => one.getBoundingClientRect().bottom > edge + 1);
+  return [tile.querySelector("bdi").textContent, tile.getBoundingClientRect().top - edge];
+}}"""
+
+
+def first_visible(page: Any) -> tuple[str, float]:
+    """The name of the first photo below the header and the panels, and how far it is from their edge."""
+    name, distance = page.evaluate(_FIRST)
+    return name, distance
+
+
+def scroll(page: Any, height: int) -> None:
+    """Scroll down by a height, and wait until the page has noted the place."""
+    page.evaluate("(height) => scrollBy(0, height)", height)
+    page.wait_for_timeout(400)
+    assert "at=" in page.url
