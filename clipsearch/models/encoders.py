@@ -90,6 +90,10 @@ class NumpyEncoder:
         self.model = model
         self._tensors = load_safetensors(model.weights)
 
+    def release(self) -> None:
+        """As `Tensors.release`."""
+        self._tensors.release()
+
     @property
     def logit_scale(self) -> float:
         return math.exp(float(np.ravel(self._tensors.get("logit_scale", _DEFAULT_LOGIT_SCALE))[0]))

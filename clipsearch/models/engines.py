@@ -25,7 +25,7 @@ from clipsearch.arrays import Array, Pixels
 from clipsearch.errors import BadArgument, ClipsearchError
 from clipsearch.models import cache
 from clipsearch.models.encoders import Encoder, Engine, NumpyEncoder, check_names, numpy_encoder
-from clipsearch.models.graph_encoders import FP32, GraphEncoder, engines_for
+from clipsearch.models.graph_encoders import FALLBACKS, FP32, GraphEncoder, engines_for
 from clipsearch.models.model import Model
 from clipsearch.models.open_clip_encoder import OpenClipEncoder, usable_device
 
@@ -68,6 +68,7 @@ class ChoosingEncoder:
         self._seconds: dict[Engine, list[float]] = {engine: [] for engine in self._engines}  # per image
         self._cosines: dict[Engine, float] = {}
         self._wall = self._cpu = 0.0  # of timed calls
+        self._trying = 0  # threads
         self._is_settled = False
         self._lock = threading.Lock()
 
@@ -90,6 +91,7 @@ class ChoosingEncoder:
             encoder = self._loaded.get(engine)
             if encoder is None:  # this thread tries it, the others go on without it
                 self._engines.remove(engine)
+                self._trying += 1
         if encoder is None:
             return self._try(engine, pixels)
         if self._is_settled:
@@ -108,16 +110,20 @@ class ChoosingEncoder:
             encoder = GraphEncoder(self._numpy, engine, self._threads)
             rows = encoder.encode_images(pixels)
         except ClipsearchError:  # it lacks an operator, or the memory
+            with self._lock:
+                self._trying -= 1
             return expected
         cosine = float(np.einsum("nd,nd->n", rows, expected).min())
         with self._lock:
-            if self._is_settled:
-                return expected
+            self._trying -= 1
             self._cosines[engine] = cosine
             if cosine >= MIN_COSINE:  # false for NaN
                 self._loaded[engine] = encoder
                 self._engines.append(engine)
                 return expected
+            if engine in FALLBACKS:
+                self._engines.append(FALLBACKS[engine])
+                self._seconds[FALLBACKS[engine]] = []
         self._on_disagreement(engine, cosine)
         return expected
 
@@ -128,7 +134,7 @@ class ChoosingEncoder:
         if engine.library == FP32.library:  # others have their own threads
             self._wall += wall
             self._cpu += cpu
-        if all(len(self._seconds[engine]) >= _CALLS for engine in self._engines):
+        if not self._trying and all(len(self._seconds[engine]) >= _CALLS for engine in self._engines):
             self._settle()
 
     def _settle(self) -> None:
@@ -164,7 +170,7 @@ def encoder_for(model: Model, device: str, precision: str, threads: int, on_disa
         return OpenClipEncoder(model, device, precision, threads=1)
     if precision == "auto":
         return ChoosingEncoder(encoder, threads, on_disagreement)
-    engines = engines_for(encoder)
+    engines = [other for one in engines_for(encoder) for other in (one, FALLBACKS.get(one, one))]
     for engine in engines:
         if engine.precision == precision:
             return GraphEncoder(encoder, engine, threads)

@@ -20,6 +20,8 @@ from clipsearch.models.encoders import Engine, NumpyEncoder
 from clipsearch.models.onnx_towers import Quantisation, graph_of, overflows, ranges_of
 
 FP32 = Engine("onnxruntime", "fp32")
+INT8, INT7 = Engine("onnxruntime", "int8"), Engine("onnxruntime", "int7")
+FALLBACKS = {INT7: INT8}  # slower and more accurate; tried if the first is rejected
 
 # Increment this when quantised graphs are built differently, so that cached ones are built again.
 _GRAPH_VERSION = 1
@@ -42,9 +44,7 @@ def engines_for(encoder: NumpyEncoder) -> list[Engine]:
 
     found = [FP32]
     if not isinstance(encoder.image_tower, ConvTower):
-        found.append(Engine("onnxruntime", "int8"))
-        if overflows():
-            found.append(Engine("onnxruntime", "int7"))
+        found.append(INT7 if overflows() else INT8)
     if _PROVIDERS["coreml"] in onnxruntime.get_available_providers():
         found.append(Engine("coreml", "fp16"))
     if is_installed("openvino"):
@@ -73,6 +73,7 @@ class GraphEncoder:
                 self._runner = _OpenVino(encoder, engine, threads)
         except Exception as error:  # the libraries have no common base class
             raise _failed(error) from error
+        encoder.release()  # the engine has its own copy
 
     @property
     def logit_scale(self) -> float:
@@ -161,7 +162,9 @@ def _quantised_message(encoder: NumpyEncoder, precision: str) -> bytes:
         return bytes(cached)
     tower, preprocess = encoder.image_tower, encoder.model.preprocess
     assert not isinstance(tower, ConvTower)
-    quantisation = Quantisation(_LEVELS[precision], dtype, ranges_of(tower, _calibration_images(*preprocess.size)))
+    ranges = ranges_of(tower, _calibration_images(*preprocess.size))
+    encoder.release()
+    quantisation = Quantisation(_LEVELS[precision], dtype, ranges)
     message = graph_of(tower, preprocess, encoder.model.dim, quantisation).message()
     cache.keep_data(name, message, most=_MOST_GRAPHS)
     return message

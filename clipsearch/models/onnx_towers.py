@@ -204,6 +204,8 @@ class _Transformer:
                 x = graph.reshape(graph.slice(sequences, 1, 0, 1), -1, self._width)
             x = graph.op("Add", x, self.linear(self.attention(q, k, v), b, names.out))
             x = self.mlp(x, b, names.norm_2, names.mlp_in, names.mlp_out)
+            if self._quantisation is not None:
+                t.release()  # the graph has its own weights
         return x
 
     def split_heads(self, packed: str, count: int, length: int) -> list[str]:

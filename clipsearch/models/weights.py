@@ -14,7 +14,16 @@ from numpy.typing import NDArray
 from clipsearch.arrays import Array
 from clipsearch.errors import WeightsUnusable, reason
 
-Tensors = dict[str, NDArray[Any]]
+
+class Tensors(dict[str, NDArray[Any]]):
+    """Tensors by name, in a memory-mapped file."""
+
+    mapped: mmap.mmap | None = None
+
+    def release(self) -> None:
+        """Let go of the memory of tensors that have been read; they are mapped again when needed."""
+        if self.mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
+            self.mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def load_safetensors(path: Path) -> Tensors:
@@ -30,7 +39,8 @@ def load_safetensors(path: Path) -> Tensors:
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         length = int.from_bytes(mapped[:8], "little")
         header = json.loads(mapped[8 : 8 + length])
-        out: Tensors = {}
+        out = Tensors()
+        out.mapped = mapped
         for name, entry in header.items():
             if name == "__metadata__" or entry["dtype"] not in dtypes:
                 continue
@@ -84,6 +94,10 @@ class Named:
     def rows(self, name: str, numbers: Any) -> Array:
         """The rows of a large table at the given indices as float32. No other row is read from disk."""
         return _single(self[name][numbers])
+
+    def release(self) -> None:
+        """As `Tensors.release`."""
+        self._tensors.release()
 
     def below(self, prefix: str) -> Named:
         """Narrow to a longer prefix: `below("a.")["b"]` is `self["a.b"]`."""

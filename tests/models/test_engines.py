@@ -14,10 +14,9 @@ from clipsearch.errors import BadArgument, EncodingFailed
 from clipsearch.models import cache, engines
 from clipsearch.models.encoders import Engine, NumpyEncoder
 from clipsearch.models.engines import ChoosingEncoder, Comparison, encoder_for, kept
-from clipsearch.models.graph_encoders import FP32, GraphEncoder, engines_for
+from clipsearch.models.graph_encoders import FP32, INT7, INT8, GraphEncoder, engines_for
 from clipsearch.models.model import Model, mini
 
-INT8 = Engine("onnxruntime", "int8")
 PIXELS = np.random.default_rng(5).integers(0, 256, (6, 36, 36, 3), np.uint8)
 
 
@@ -33,7 +32,9 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def only_onnxruntime(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engines, "engines_for", lambda encoder: engines_for(encoder)[:2])
+    monkeypatch.setattr(
+        engines, "engines_for", lambda encoder: [FP32, INT8] if len(engines_for(encoder)) > 1 else [FP32]
+    )
 
 
 class Clock:
@@ -115,6 +116,16 @@ def test_an_engine_that_differs_is_rejected(tiny: Model, monkeypatch: pytest.Mon
     found = kept(tiny, 2)
     assert found is not None
     assert (found.chosen, set(found.rates), set(found.cosines)) == (FP32, {FP32}, {INT8})
+
+
+def test_the_more_accurate_form_is_tried_after_the_fast_one(tiny: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    Clock(monkeypatch, {FP32: 0.2, INT7: 0.05, INT8: 0.1})
+    monkeypatch.setattr(engines, "engines_for", lambda _: [FP32, INT7])
+    exact = GraphEncoder(NumpyEncoder(tiny)).encode_images(PIXELS)
+    seven, eight = (GraphEncoder(NumpyEncoder(tiny), one).encode_images(PIXELS) for one in (INT7, INT8))
+    monkeypatch.setattr(engines, "MIN_COSINE", (cosines(seven, exact).min() + cosines(eight, exact).min()) / 2)
+    encoder, told = settled(tiny)
+    assert (encoder.engine, [engine for engine, _ in told]) == (INT8, [INT7])
 
 
 def test_an_engine_that_fails_is_left_out(tiny: Model, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -221,3 +232,21 @@ def test_a_comparison_survives_the_cache(tiny: Model) -> None:
     found = Comparison(INT8, {FP32: 1.5, INT8: 2.5}, {INT8: 0.9995}, time.time())
     cache.keep_measurement(engines._subject(tiny, 2), engines._record(found))
     assert kept(tiny, 2) == found
+
+
+def test_a_choice_waits_for_an_engine_that_is_being_tried(tiny: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While one thread loads an engine, the others go on in fp32, but do not settle for it."""
+    encoder, _ = choosing(tiny)
+    load, during = GraphEncoder.__init__, []
+
+    def slowly(new: GraphEncoder, numpy: NumpyEncoder, engine: Engine = FP32, threads: int = 1) -> None:
+        with ThreadPoolExecutor(1) as pool:
+            during.extend(pool.map(encoder.encode_images, [PIXELS] * 8))
+        load(new, numpy, engine, threads)
+
+    monkeypatch.setattr(GraphEncoder, "__init__", slowly)
+    for _ in range(engines._FP32_CALLS + 2):
+        encoder.encode_images(PIXELS)
+    assert len(during) == 8
+    assert encoder.comparison is None
+    assert INT8 in encoder._engines
