@@ -190,6 +190,8 @@ def test_many_threads_get_the_rows_of_fp32(tiny: Model) -> None:
     with ThreadPoolExecutor(8) as pool:
         for rows in pool.map(encoder.encode_images, [PIXELS] * 200):
             assert cosines(rows, exact).min() > 0.999
+    for _ in range(12):  # the tiny network may have embedded all of them before another engine was loaded
+        encoder.encode_images(PIXELS)
     assert encoder.comparison is not None
     assert encoder.encode_texts(["a dog"]).shape == (1, tiny.dim)
     assert encoder.logit_scale == NumpyEncoder(tiny).logit_scale
