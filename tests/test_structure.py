@@ -37,7 +37,7 @@ OWNERS = {
     "typer": {"cli"},
     "rich": {"cli", "output"},
     "textual_image": {"output/terminal"},
-    "jinja2": {"output/sheet", "web/app"},
+    "jinja2": {"output/html_file", "web/app"},
     "starlette": {"web"},
     "uvicorn": {"web/server"},
     "sqlite3": {"store", "models/cache"},

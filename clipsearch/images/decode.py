@@ -201,7 +201,7 @@ def thumbnail(data: bytes, long_side: int) -> Image.Image:
 def jpeg_of(image: Image.Image) -> bytes:
     """Encode as a JPEG without metadata."""
     out = io.BytesIO()
-    image.save(out, "JPEG", quality=_QUALITY, optimize=True)
+    image.save(out, "JPEG", quality=_QUALITY, optimize=True, comment=None)  # else Pillow copies that of a JPEG or GIF
     return out.getvalue()
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from clipsearch.errors import counted
 from clipsearch.images.left_out import what_to_do
 from clipsearch.images.rules import Rules
-from clipsearch.search.question import IMAGE
+from clipsearch.search.question import CONCEPT, IMAGE, TEXT, names_no_file
 from clipsearch.search.reason import LOOK, NAME
 from clipsearch.store.filters import FILTERS, Size
 
@@ -229,6 +229,17 @@ def question_title(question: Question) -> str:
         word = ("like " if term.weight > 0 else "unlike ") if is_image else "" if term.weight > 0 else "not "
         titles.append(word + spelled)
     return ", ".join(titles)
+
+
+def album_title(question: Question) -> str:
+    """What a question looks for in words, without names of files, or "Photos"."""
+    texts = [
+        term.content
+        for term in question.terms
+        if term.kind in (TEXT, CONCEPT) and term.weight > 0 and not names_no_file(term.content)
+    ]
+    title = ", ".join(texts) or "Photos"
+    return title[0].upper() + title[1:]
 
 
 def reasons(hit: Hit) -> list[str]:
