@@ -107,15 +107,19 @@ def exposure_of(exif: Image.Exif) -> Exposure:
     from PIL import ExifTags
 
     details, tags = _directory(exif, "Exif"), ExifTags.Base
-    iso = _positive(details.get(tags.ISOSpeedRatings))
+
+    def value(tag: int) -> Any:
+        return details.get(tag, exif.get(tag))  # RAW files may have them in the first directory
+
+    iso = _positive(value(tags.ISOSpeedRatings))
     if iso == _ISO_ELSEWHERE:
-        iso = _positive(details.get(tags.RecommendedExposureIndex)) or _positive(details.get(tags.ISOSpeed))
+        iso = _positive(value(tags.RecommendedExposureIndex)) or _positive(value(tags.ISOSpeed))
     return Exposure(
-        _text(details.get(tags.LensModel)) or None,
-        _positive(details.get(tags.ExposureTime)),
-        _positive(details.get(tags.FNumber)),
+        _text(value(tags.LensModel)) or None,
+        _positive(value(tags.ExposureTime)),
+        _positive(value(tags.FNumber)),
         None if iso is None else round(iso),
-        _positive(details.get(tags.FocalLength)),
+        _positive(value(tags.FocalLength)),
     )
 
 
