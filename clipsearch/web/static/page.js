@@ -6,7 +6,7 @@ import { showFilters } from "./filters.js";
 import "./images.js";
 import { follow } from "./indexing.js";
 import { listen } from "./keyboard.js";
-import { countLabels, showLabelField } from "./labels.js";
+import { showLabelField } from "./labels.js";
 import { open, openFromUrl, searchBy, viewer } from "./opened.js";
 import { toggle } from "./panels.js";
 import { grid, search } from "./results.js";
@@ -48,10 +48,9 @@ function showQuestion() {
   showLabelField();
 }
 
-async function showResults(how) {
+function showResults(how) {
   showQuestion();
-  await search(how);
-  countLabels();
+  return search(how);
 }
 
 Object.assign(grid.on, { open, select, hasSelection: () => selection.size > 0, isSelected: (photo) => selection.has(photo) });
