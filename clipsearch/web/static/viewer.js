@@ -37,7 +37,7 @@ export class Viewer {
       event.preventDefault(); // Esc closes one thing
       this.slides.toggle(false);
     });
-    const actions = { previous: () => on.step(-1), next: () => on.step(1), close: () => this.close(), zoom: () => this.zoom.toggle(), "full-screen": toggleFullScreen, "show-facts": toggleFacts };
+    const actions = { previous: () => on.step(-1), next: () => on.step(1), close: () => this.close(), zoom: () => this.zoom.toggle(), "full-screen": toggleFullScreen, "show-facts": () => toggleFacts() };
     for (const [id, action] of Object.entries(actions)) byId(id).addEventListener("click", action);
     byId("full-screen").hidden = !document.fullscreenEnabled;
   }
@@ -63,7 +63,7 @@ export class Viewer {
     return {
       ArrowLeft: () => this.on.step(-1), ArrowRight: () => this.on.step(1),
       "+": () => this.zoom.by(ZOOM_STEP), "=": () => this.zoom.by(ZOOM_STEP), "-": () => this.zoom.by(1 / ZOOM_STEP), 0: () => this.zoom.reset(),
-      f: toggleFullScreen, i: toggleFacts, " ": () => this.slides.toggle(),
+      f: toggleFullScreen, i: () => toggleFacts(), " ": () => this.slides.toggle(),
     }[key];
   }
 
@@ -160,8 +160,8 @@ export class Viewer {
 
   swiped(x, y) {
     if (x) this.on.step(-x);
-    else if (y > 0 && !dialog.scrollTop) this.close();
-    else dialog.scrollTo({ top: y > 0 ? 0 : panel.offsetTop }); // on phones, the facts are below
+    else if (y > 0) this.close();
+    else toggleFacts(true); // on phones, they are below
   }
 }
 
@@ -170,7 +170,7 @@ function toggleFullScreen() {
   if (document.fullscreenElement) document.exitFullscreen(); else document.documentElement.requestFullscreen?.();
 }
 
-function toggleFacts() {
-  panel.hidden = !panel.hidden;
+function toggleFacts(isShown = panel.hidden) {
+  panel.hidden = !isShown;
   byId("show-facts").setAttribute("aria-pressed", String(!panel.hidden));
 }
