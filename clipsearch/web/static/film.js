@@ -53,7 +53,7 @@ export class Film {
     this.frames = frames;
     strip.hidden = frames.length < 2;
     strip.replaceChildren(...frames.map((frame) => element("button", { type: "button", "aria-label": `Frame at ${clock(frame.time)}`, tabindex: "-1", onclick: () => this.choose(frame) },
-      element("img", { src: thumbnailUrl(frame.id), alt: "", loading: "lazy" }), element("span", { "aria-hidden": "true" }, clock(frame.time)))));
+      element("img", { loading: "lazy", src: thumbnailUrl(frame.id), alt: "" }), element("span", { "aria-hidden": "true" }, clock(frame.time)))));
     this.mark(frames.find(({ id }) => id === this.current?.id) ?? frames[0]);
   }
 
