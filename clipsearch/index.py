@@ -673,13 +673,28 @@ class Index:
         raise NotIndexed(f"{os.fsdecode(path)} is not in the index")
 
     @_in_one_snapshot
-    def lines(self, id: str, texts: Iterable[str]) -> list[Line]:
-        """The OCR lines of a photo that contain a word of one of the texts. `id` as in `photos_with`."""
+    def frames(self, id: str) -> list[Photo]:
+        """The indexed frames of a video, by time. `id`, as in `photos_with`, is that of one of them."""
+        from clipsearch.store.filters import Filter
+
+        store = self._store()
+        image = store.find_image(bytes.fromhex(id))
+        videos = [] if image is None else [photo for photo in store.photos_of([image]) if photo.is_video]
+        if not videos:
+            return []
+        chosen = store.select(Filter(files=[video.file for video in videos]))
+        frames = {frame.content: frame for frame in store.photos_of(store.images_in(chosen).tolist(), chosen)}
+        return sorted(frames.values(), key=lambda frame: frame.time or 0.0)
+
+    @_in_one_snapshot
+    def lines(self, id: str, texts: Iterable[str] | None = None) -> list[Line]:
+        """The OCR lines of a photo, or those that contain a word of one of the texts. `id` as in `photos_with`."""
         from clipsearch.store.ocr_text import matching
 
         store = self._store()
         image = store.find_image(bytes.fromhex(id))
-        return [] if image is None else matching(store.lines_of([image]).get(image, ()), texts)
+        lines = [] if image is None else store.lines_of([image]).get(image, [])
+        return lines if texts is None else matching(lines, texts)
 
     @_in_one_snapshot
     def text(self, path: str | os.PathLike[str]) -> tuple[Photo, list[Line]]:

@@ -48,7 +48,10 @@ def exif(gps: str = "", **tags: Any) -> Image.Exif:
     return out
 
 
-_DETAILS = ("DateTimeOriginal", "DateTimeDigitized", "OffsetTimeOriginal", "UserComment")
+_DETAILS = (
+    *("DateTimeOriginal", "DateTimeDigitized", "OffsetTimeOriginal", "UserComment", "LensModel", "ExposureTime"),
+    *("FNumber", "ISOSpeedRatings", "RecommendedExposureIndex", "FocalLength"),
+)
 
 
 def _rational(text: str) -> IFDRational:
@@ -130,6 +133,8 @@ def dng(
         (271, 2, 0, "Maker", True),
         (272, 2, 0, "Model X", True),
         (306, 2, 0, changed, True),
+        (33434, 5, 1, (1, 250), True),
+        (34855, 3, 1, 400, True),
     ]
     out = io.BytesIO()
     with tifffile.TiffWriter(out) as file:

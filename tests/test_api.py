@@ -42,7 +42,7 @@ def test_the_public_surface_is_this() -> None:
     public = {name for name in dir(clipsearch.Index) if not name.startswith("_")}
     assert public == {
         *("add_concept", "advice", "ask", "ask_each", "cameras", "close", "concepts", "count_labels", "duplicates"),
-        *("embed_images", "embed_texts", "end_snapshot", "evaluate", "folder", "folders", "forget"),
+        *("embed_images", "embed_texts", "end_snapshot", "evaluate", "folder", "folders", "forget", "frames"),
         *("is_being_written", "label", "label_each", "label_photo", "left_out", "lines", "locate"),
         *("model_fingerprint", "months", "photo_at", "photos", "photos_with", "publish", "query"),
         *("relocate", "similar", "status", "text", "update", "verify", "version", "watch", "why"),

@@ -18,7 +18,7 @@ from clipsearch.extras import needs
 from clipsearch.images.colour import code_points, in_srgb, with_profile
 from clipsearch.images.facts import Facts, combined
 from clipsearch.images.kinds import is_jxl, may_be_raw
-from clipsearch.images.metadata import Metadata, exif_facts, metadata_of
+from clipsearch.images.metadata import Exposure, Metadata, exif_facts, exposure_of, metadata_of
 
 # The limit against decompression bombs; 2 ** 28 is above the largest phone sensors (200 MP). Pillow's own limit is
 # lower and counts pixels before a JPEG is decoded at a reduced scale, so it is raised out of the way.
@@ -113,11 +113,7 @@ def _decode(data: bytes, short_side: int | None, background: str) -> Decoded:
         packet = exif.get(ExifTags.Base.XMLPacket)
         packets = [packet] if isinstance(packet, bytes) else []
         return Decoded(image, _with_facts(metadata_of(exif, width, height), exif, packets))
-    if data[4:8] == b"ftyp":
-        _register_heif()
-    elif is_jxl(data):
-        _register_jxl()
-    with Image.open(io.BytesIO(data)) as image:
+    with _opened(data) as image:
         if image.format == "TIFF":
             _skip_thumbnail(image)
         width, height = image.size
@@ -142,6 +138,14 @@ def _decode(data: bytes, short_side: int | None, background: str) -> Decoded:
     if orientation in range(5, 9):  # rotated by 90 degrees
         metadata = metadata._replace(width=height, height=width)
     return Decoded(rgb, metadata)
+
+
+def _opened(data: bytes) -> Image.Image:
+    if data[4:8] == b"ftyp":
+        _register_heif()
+    elif is_jxl(data):
+        _register_jxl()
+    return Image.open(io.BytesIO(data))
 
 
 def _skip_thumbnail(image: Any) -> None:
@@ -317,6 +321,21 @@ def _white_is_zero(image: Any) -> bool:
 
 
 # ------------------------------------------------------------------------------------------ metadata
+
+
+def exposure(data: bytes) -> Exposure:
+    """The lens and exposure of an image file, without decoding its pixels. Raises `ImageUnusable`."""
+    try:
+        if is_raw(data):
+            from clipsearch.images.raw import exif_of
+
+            return exposure_of(exif_of(data))
+        with _opened(data) as image:
+            return exposure_of(_exif(image))
+    except ImageUnusable:
+        raise
+    except Exception as error:  # decoders raise anything on hostile files
+        raise ImageUnusable(_reason(error)) from None
 
 
 def _exif(image: Image.Image) -> Image.Exif:

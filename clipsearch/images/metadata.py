@@ -1,4 +1,4 @@
-"""The metadata of a photo: size, camera, and `Facts`. EXIF, the part that cameras write, is parsed here."""
+"""The metadata of a photo: size, camera, `Facts` and `Exposure`. EXIF, the part that cameras write, is parsed here."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ _NO_CAPTION = re.compile(
 )
 _RATING_PERCENT = 0x4749  # written by Windows
 _PERCENTS = (1, 13, 38, 63, 88)  # the least that stands for one to five stars
+_ISO_ELSEWHERE = 65535  # the field has 16 bits; higher values are in another
 
 
 class Metadata(NamedTuple):
@@ -51,6 +52,19 @@ class Metadata(NamedTuple):
     def with_facts(self, facts: Facts) -> Metadata:
         """Replace the facts."""
         return self._replace(**facts._asdict())
+
+
+class Exposure(NamedTuple):
+    """How a photo was taken: exposure `time` in seconds, `aperture` as an f-number, `focal_length` in millimetres.
+
+    Not indexed: `decode.exposure` reads it from the file.
+    """
+
+    lens: str | None = None
+    time: float | None = None
+    aperture: float | None = None
+    iso: int | None = None
+    focal_length: float | None = None
 
 
 def metadata_of(exif: Image.Exif, width: int, height: int) -> Metadata:
@@ -86,6 +100,27 @@ def exif_facts(exif: Image.Exif) -> Iterator[Facts]:
         or None,
     )
     yield dated(exif_time(exif.get(ExifTags.Base.DateTime)), "modified")
+
+
+def exposure_of(exif: Image.Exif) -> Exposure:
+    """What EXIF says about lens and exposure, even if parts are damaged."""
+    from PIL import ExifTags
+
+    details, tags = _directory(exif, "Exif"), ExifTags.Base
+
+    def value(tag: int) -> Any:
+        return details.get(tag, exif.get(tag))  # RAW files may have them in the first directory
+
+    iso = _positive(value(tags.ISOSpeedRatings))
+    if iso == _ISO_ELSEWHERE:
+        iso = _positive(value(tags.RecommendedExposureIndex)) or _positive(value(tags.ISOSpeed))
+    return Exposure(
+        _text(value(tags.LensModel)) or None,
+        _positive(value(tags.ExposureTime)),
+        _positive(value(tags.FNumber)),
+        None if iso is None else round(iso),
+        _positive(value(tags.FocalLength)),
+    )
 
 
 def rating_of(value: Any) -> int | None:
@@ -156,6 +191,15 @@ def _degrees(parts: Any, reference: Any, negative: str, limit: int) -> float | N
         return None
     is_negative = _text(reference).upper().startswith(negative)
     return round(-abs(value) if is_negative else value, 7) + 0.0  # never -0.0
+
+
+def _positive(value: Any) -> float | None:
+    """A finite number above 0, or the first of several; None for anything else."""
+    try:
+        number = _number(value[0] if isinstance(value, tuple) and value else value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return number if 0 < number < math.inf else None
 
 
 def _number(part: Any) -> float:

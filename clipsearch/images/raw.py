@@ -59,6 +59,15 @@ def open_raw(data: bytes, short_side: int | None, most: int) -> tuple[Image.Imag
     return image, size, _exif(data) or exif
 
 
+def exif_of(data: bytes) -> Image.Exif:
+    """The EXIF of a RAW file or, if it has none, of its preview. Raises whatever LibRaw raises for a damaged file."""
+    exif = _exif(data)
+    if exif is not None:
+        return exif
+    with rawpy.imread(io.BytesIO(data)) as raw:
+        return _preview(raw, 0)[1]
+
+
 def _preview(raw: rawpy.RawPy, short_side: int) -> tuple[Image.Image | None, Image.Exif]:
     """The preview in RGB, not rotated, or None if it is too small; and its EXIF."""
     try:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from clipsearch.arrays import Pixels
     from clipsearch.images.compare import Sketch
-    from clipsearch.images.metadata import Metadata
+    from clipsearch.images.metadata import Exposure, Metadata
 
 SECONDS_PER_FILE = 60.0
 THUMBNAIL_SIDE = 320  # pixels
@@ -158,6 +158,12 @@ class Decoders:
             return Image.fromarray(self.pixels(picture_of(path, time), long_side))
         except ImageUnusable:
             return None
+
+    def exposure(self, data: bytes) -> Exposure:
+        """As `decode.exposure`."""
+        from clipsearch.images.metadata import Exposure
+
+        return Exposure(*self._ask("exposure", data)[0]["exposure"])
 
     def sketch(self, data: bytes) -> Sketch:
         """As `compare.sketch_of`."""

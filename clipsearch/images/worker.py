@@ -36,6 +36,8 @@ def answer(request: Mapping[str, Any], data: bytes, settings: Preprocess) -> Mes
         match request["task"]:
             case "model_input":
                 return _video_input(request, settings) if "video" in request else _model_input(data, settings)
+            case "exposure":
+                return _exposure(data), b""
             case "sketch":
                 return _sketch(data)
             case "compare":
@@ -79,6 +81,12 @@ def _picture(request: Mapping[str, Any], data: bytes, *, as_jpeg: bool) -> Messa
     else:
         image = thumbnail(data, request["long_side"])
     return ({}, jpeg_of(image)) if as_jpeg else ({"size": (image.height, image.width, 3)}, image.tobytes())
+
+
+def _exposure(data: bytes) -> dict[str, Any]:
+    from clipsearch.images.decode import exposure
+
+    return {"exposure": exposure(data)}
 
 
 def _sketch(data: bytes) -> Message:

@@ -22,6 +22,7 @@ from clipsearch.errors import ImageUnusable
 from clipsearch.images.decode import jpeg_of
 from clipsearch.images.found_file import is_modified
 from clipsearch.images.kinds import HEAD, browser_image_type, browser_video_type
+from clipsearch.images.metadata import Exposure
 from clipsearch.images.read import (
     STREAM_BYTES,
     STREAM_SECONDS,
@@ -147,6 +148,14 @@ class Pictures:
         data, unchanged = _first_usable(photos, _read)
         media_type = browser_image_type(data[:HEAD]) if unchanged else None
         return Picture(data, media_type) if media_type else Picture(self.jpeg(data, _FULL_SIZE), immutable=unchanged)
+
+    def exposure(self, photos: Iterable[Photo]) -> Exposure | None:
+        """Lens and exposure, as the file has them; None for a video or if the file cannot be read."""
+        photos = [photo for photo in photos if not photo.is_video]
+        try:
+            return self._decoders.exposure(_first_usable(photos, _read)[0])
+        except ImageUnusable:
+            return None
 
     def jpeg(self, data: bytes, long_side: int) -> bytes:
         """An image file re-encoded as a JPEG of at most `long_side` pixels. Raises `ImageUnusable`."""

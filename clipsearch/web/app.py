@@ -104,6 +104,7 @@ class Page:
             Route("/labels", self.labels),
             Route("/upload", self.upload, methods=["POST"]),
             Route("/photo/{id}", self.about),
+            Route("/photo/{id}/more", self.more),
             Route("/photo/{id}/original", self.original),
             Route("/photo/{id}/where.jpg", self.where),
             Route("/photo/{id}/{size}.jpg", self.picture),
@@ -199,6 +200,15 @@ class Page:
         """The metadata of a photo."""
         id, file = checked_id(request.path_params["id"]), request.query_params.get("file", "")
         return _json(await self._lookup_index.call(lambda index: self._gallery.about(index, id, file)))
+
+    async def more(self, request: Request) -> Response:
+        """What results leave out because it takes longer: exposure, text in the photo, frames of a video."""
+        id = checked_id(request.path_params["id"])
+        photos = await self._lookup_index.call(lambda index: index.photos_with(id))
+        contents = await self._lookup_index.call(lambda index: self._gallery.contents(index, id))
+        async with self._thumbnail_slots:
+            exposure = await run_in_threadpool(self._pictures.exposure, photos)
+        return _json({"exposure": exposure and exposure._asdict(), **contents})
 
     async def picture(self, request: Request) -> Response:
         """A thumbnail in one of `SIZES`."""

@@ -212,6 +212,11 @@ class Gallery:
             raise BadRequest("this photo is no longer in the index")
         return {"photos": [photo_object(photo) for photo in sorted(photos, key=lambda photo: file_id(photo) != file)]}
 
+    def contents(self, index: Index, id: str) -> dict[str, Any]:
+        """What is in a photo or video: the lines of text that OCR read, and the frames that were indexed."""
+        frames = [{"id": frame.content.hex(), "time": frame.time} for frame in index.frames(id)]
+        return {"lines": [line.text for line in index.lines(id)], "frames": frames}
+
     # -------------------------------------------------------------------------------- labels
 
     def labels(self, index: Index, labels: Sequence[str], photo: str | None, question: Question) -> dict[str, Any]:

@@ -72,6 +72,34 @@ def test_writing_is_a_filter_and_has_boxes(page: TestClient) -> None:
     assert page.get(f"/photo/{hit['id']}/where.jpg", params={"type": "png"}).status_code == 400
 
 
+def test_more_is_told_of_one_photo_than_of_results(page: TestClient, folder: Path) -> None:
+    hits = {hit["name"]: hit for hit in page.get("/search").json()["hits"]}
+    assert page.get(f"/photo/{hits['receipt.png']['id']}/more").json() == {
+        "exposure": dict.fromkeys(("lens", "time", "aperture", "iso", "focal_length")),
+        "lines": ["Total 3.50", "Coffee"],
+        "frames": [],
+    }
+    tagged = f"/photo/{hits['tagged.png']['id']}/more"
+    assert page.get(tagged).json()["lines"] == []
+    (folder / "tagged.png").write_bytes(b"no image")
+    assert page.get(tagged).json()["exposure"] is None
+    shutil.rmtree(folder)
+    assert page.get(tagged).json()["exposure"] is None
+
+
+def test_a_video_has_the_frames_that_were_indexed(page: TestClient) -> None:
+    found = page.get("/search", params={"type": "video", "text": SCENES[3].captions[0]}).json()["hits"]
+    more = page.get(f"/photo/{found[0]['id']}/more").json()
+    assert (more["exposure"], more["lines"]) == (None, [])
+    times = [frame["time"] for frame in more["frames"]]
+    assert len(times) == 2
+    assert times == sorted(times)
+    assert {"id": found[0]["id"], "time": found[0]["time"]} in more["frames"]
+    pictures = [picture(page.get(f"/photo/{frame['id']}/small.jpg")) for frame in more["frames"]]
+    assert np.abs(pictures[0] - pictures[1]).mean() > 10
+    assert page.get(f"/photo/{more['frames'][0]['id']}/more").json()["frames"] == more["frames"]
+
+
 def test_keywords_are_filters(page: TestClient) -> None:
     found = page.get("/search", params={"keyword": ["Grandma", "beach"]}).json()
     assert [hit["name"] for hit in found["hits"]] == ["tagged.png"]

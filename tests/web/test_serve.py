@@ -87,7 +87,10 @@ def id_of(path: Path) -> str:
 def test_nothing_is_shown_without_the_token(drawn_index: Path, drawn: Path) -> None:
     with client_of(drawn_index) as stranger:
         photo = f"/photo/{id_of(drawn / '00.png')}"
-        for address in ("/", "/search?text=star", "/status", "/static/page.js", photo, f"{photo}/original"):
+        for address in (
+            *("/", "/search?text=star", "/status", "/static/page.js", photo),
+            *(f"{photo}/original", f"{photo}/more"),
+        ):
             assert stranger.get(address).status_code == 401, address
         assert stranger.get("/", params={"token": "another"}).status_code == 403
         assert stranger.get("/").status_code == 401
@@ -175,6 +178,7 @@ def test_with_another_address_to_listen_at_only_that_and_numbers_are_names(
 )
 def test_other_pages_are_refused(page: TestClient, headers: dict[str, str]) -> None:
     assert page.get("/search?text=star", headers=headers).status_code == 403
+    assert page.get(f"/photo/{'0' * 32}/more", headers=headers).status_code == 403
     assert page.post("/upload", content=b"x", headers=headers).status_code == 403
 
 
@@ -240,8 +244,8 @@ def test_photos_are_named_by_ids_of_the_index_and_never_by_paths(page: TestClien
     Image.new("RGB", (8, 8), "red").save(secret)
     names = [id_of(secret), "%2e%2e", quote(str(drawn / "00.png"), safe=""), quote(str(secret)), "0" * 32, "1", "%00"]
     for name in names:
-        for address in (f"/photo/{name}", f"/photo/{name}/original", f"/photo/{name}/small.jpg"):
-            assert page.get(address).status_code in (400, 404), address
+        for address in ("", "/original", "/more", "/small.jpg"):
+            assert page.get(f"/photo/{name}{address}").status_code in (400, 404), address
     for name in ("../app.py", "..%2fapp.py", "page.html", "%2e%2e/guard.py", "/etc/passwd"):
         assert page.get(f"/static/{name}").status_code == 404, name
 
@@ -747,6 +751,7 @@ def test_a_collection_is_shown_as_its_folder_is(
         f"/search?like={id_of(drawn / '03.png')}",
         "/months",
         f"/photo/{id_of(drawn / '00.png')}",
+        f"/photo/{id_of(drawn / '00.png')}/more",
         "/labels?label=a+star&label=a+circle",
     ):
         expected, found = of_folder.get(address).json(), of_collection.get(address).json()

@@ -70,6 +70,12 @@ export function splitWeight(value) {
   return match ? [Number(match[1]), match[2]] : [1, value];
 }
 
+// The question of all photos in the folder of a photo, at its place. Null if the URL cannot name the folder: not UTF-8.
+export function folderQuestion({ path, path_b64: bytes, file }) {
+  const folder = path.slice(0, path.lastIndexOf("/")) || "/";
+  return bytes === undefined ? { ...withFilters(fromUrl(""), { under: folder }), at: file } : null;
+}
+
 // How the URL names a photo: by its contents and, as identical files share those, by its file.
 export const photoName = (photo) => `${photo.id}.${photo.file}`;
 export const idOf = (name) => name.split(".")[0];

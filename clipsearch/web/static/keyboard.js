@@ -6,7 +6,7 @@ import { closeOne, toggle } from "./panels.js";
 const VIEWER_SHORTCUTS = "mlc";
 const text = byId("text");
 
-// `on` has the grid, the viewer, and the callbacks step(by), select(index), searchBy(index, kind), copy() and
+// `on` has the grid, the viewer, and the callbacks select(index), searchBy(index, kind), copy() and
 // clearSelection(), which returns whether there was one.
 export function listen({ grid, viewer, ...on }) {
   const shortcuts = {
@@ -24,19 +24,24 @@ export function listen({ grid, viewer, ...on }) {
     const typingIn = event.target.closest?.("input:not([type=checkbox], [type=range]), textarea, select, [contenteditable]");
     if (event.key === "Escape" && !viewer.isOpen) return escape(typingIn);
     if (typingIn && !(event.key === "?" && typingIn === text && !text.value)) return;
+    if (isNative(event)) return;
     const target = grid.target(event.key);
-    if (viewer.isOpen && (event.key === "ArrowLeft" || event.key === "ArrowRight")) {
-      event.preventDefault();
-      on.step(event.key === "ArrowLeft" ? -1 : 1);
-    } else if (!viewer.isOpen && target !== undefined && (grid.hasFocus || document.activeElement === document.body)) {
+    const action = viewer.isOpen ? viewer.action(event.key) ?? (VIEWER_SHORTCUTS.includes(event.key) ? shortcuts[event.key] : undefined) : shortcuts[event.key];
+    if (!viewer.isOpen && target !== undefined && (grid.hasFocus || document.activeElement === document.body)) {
       event.preventDefault();
       if (event.key === "ArrowUp" && target === grid.current && grid.rows[0]?.to > grid.current) text.focus();
       else grid.moveTo(grid.hasFocus ? target : grid.current);
-    } else if (event.key in shortcuts && (!viewer.isOpen || VIEWER_SHORTCUTS.includes(event.key))) {
+    } else if (action) {
       event.preventDefault();
-      shortcuts[event.key]();
+      action();
     }
   });
+
+  // What browsers do with a key themselves: buttons, links and videos take the space bar, videos the arrows, too.
+  function isNative({ key, target }) {
+    const isOn = (selector) => target.closest?.(selector) !== null;
+    return (key === " " && isOn("button, a, summary, video")) || (key.startsWith("Arrow") && isOn("video"));
+  }
 
   // Close one thing: a panel, or else the selection, or else leave the field.
   function escape(typingIn) {

@@ -5,7 +5,7 @@ import { imageNames } from "./chips.js";
 import { showError, succeeded } from "./feedback.js";
 import { grid } from "./results.js";
 import { get } from "./server.js";
-import { change, question } from "./state.js";
+import { change, question, visit } from "./state.js";
 import { Viewer } from "./viewer.js";
 
 export const viewer = new Viewer({
@@ -15,12 +15,19 @@ export const viewer = new Viewer({
   terms: () => [...termParams(question), ...filterValues(question, "reads").map((words) => ["reads", words])],
   searchBy,
   searchNear: (photo) => { viewer.close(); change(withFilters(question, { near: `${photo.latitude},${photo.longitude}` })); },
+  showFolder: (event, folder) => {
+    if (event.ctrlKey || event.metaKey || event.shiftKey) return; // a new tab or window
+    event.preventDefault();
+    viewer.close();
+    visit(folder);
+  },
 });
 let shown = ""; // the file in the large view
 
+// Show a photo. Promises whether there is one.
 export async function open(n, replace = false) {
   if (n >= grid.items.length) await grid.on.loadMore();
-  if (n < 0 || n >= grid.items.length) return;
+  if (n < 0 || n >= grid.items.length) return false;
   grid.moveTo(n, false);
   grid.scrollIntoView(n);
   const { photo, hit } = grid.items[n];
@@ -28,11 +35,12 @@ export async function open(n, replace = false) {
   change({ ...question, photo: photoName(photo) }, replace || viewer.isOpen);
   viewer.show(photo, hit, { previous: grid.items[n - 1]?.photo, next: grid.items[n + 1]?.photo });
   if (n > grid.items.length - 5) grid.on.loadMore();
+  return true;
 }
 
-export function step(by) {
+async function step(by) {
   const n = grid.indexOf(shown);
-  if (n >= 0) open(n + by, true);
+  return n >= 0 && open(n + by, true);
 }
 
 function closed() {

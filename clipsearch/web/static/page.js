@@ -7,7 +7,7 @@ import "./images.js";
 import { follow } from "./indexing.js";
 import { listen } from "./keyboard.js";
 import { showLabelField } from "./labels.js";
-import { open, openFromUrl, searchBy, step, viewer } from "./opened.js";
+import { open, openFromUrl, searchBy, viewer } from "./opened.js";
 import { toggle } from "./panels.js";
 import { grid, search } from "./results.js";
 import { showTerms } from "./searchbox.js";
@@ -56,7 +56,7 @@ function showResults(how) {
 Object.assign(grid.on, { open, select, hasSelection: () => selection.size > 0, isSelected: (photo) => selection.has(photo) });
 connect({ results: showResults, respelled: showTerms, travelled: openFromUrl }, () => grid.place());
 listen({
-  grid, viewer, step, select, clearSelection,
+  grid, viewer, select, clearSelection,
   searchBy: (n, kind) => searchBy(viewer.isOpen ? viewer.photo : grid.items[n].photo, kind),
   copy: copyChosen,
 });

@@ -47,9 +47,18 @@ export function placeInUrl() {
   return question.at ? { file: question.at, share: history.state?.share ?? 0 } : null;
 }
 
-addEventListener("popstate", async () => {
+// Show another question at the place in it.
+export function visit(other) {
+  rememberPlace();
+  history.pushState(null, "", toUrl(other));
+  return travel();
+}
+
+async function travel() {
   const previous = question;
   question = fromUrl(location.search);
   if (!haveSameResults(previous, question)) await listener.results({ place: placeInUrl(), isTyping: false });
   listener.travelled();
-});
+}
+
+addEventListener("popstate", travel);

@@ -1,29 +1,45 @@
-// The large view of one photo, with its metadata and actions.
+// The large view: a photo or video, its facts beside it, and the way to the next.
 
-import { commandLine } from "./clipboard.js";
-import { bars, button, byId, bytes, clock, count, dateTime, element, icon, percent, videoLength } from "./dom.js";
-import { copyPaths } from "./selection.js";
+import { byId } from "./dom.js";
+import { Facts } from "./facts.js";
+import { showError, succeeded } from "./feedback.js";
+import { Film } from "./film.js";
+import { listen } from "./gestures.js";
 import { get, heatMapUrl, largeUrl, originalUrl, thumbnailUrl } from "./server.js";
+import { Slides } from "./slides.js";
+import { Zoom } from "./zoom.js";
 
-const dialog = byId("viewer"), image = byId("large"), details = byId("details");
-const isKnown = (value) => value !== null && value !== undefined;
+const ZOOM_STEP = 1.5, PAN_STEP = 80; // pixels, for keys
+const DIRECTIONS = { ArrowLeft: [1, 0], ArrowRight: [-1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
+const dialog = byId("viewer"), stage = byId("stage"), image = byId("large"), panel = byId("details");
 
 export class Viewer {
-  // `on` has the callbacks: step(by), closed(), searchBy(photo, kind), searchNear(photo), and getters: labels() and
-  // terms(), the search parameters that the heat map shows.
+  // `on` has the callbacks: step(by), which promises whether there is such a photo, closed(), searchBy(photo, kind),
+  // searchNear(photo), showFolder(event, question), and getters: labels() and terms(), the search parameters that the
+  // heat map shows.
   constructor(on) {
     this.on = on;
-    byId("previous").addEventListener("click", () => on.step(-1));
-    byId("next").addEventListener("click", () => on.step(1));
-    byId("close").addEventListener("click", () => dialog.close());
-    dialog.addEventListener("close", () => on.closed());
-    dialog.querySelector(".stage").addEventListener("click", ({ target }) => target !== image && dialog.close());
+    this.showsWhere = false; // also of the photos that are shown next
+    this.facts = new Facts({ ...on, showsWhere: () => this.showsWhere, toggleWhere: (toggle) => this.toggleWhere(toggle) });
+    this.film = new Film(() => this.showPicture());
+    this.slides = new Slides(() => on.step(1));
+    this.zoom = new Zoom(stage, image, { pixels: () => this.photo.width, changed: () => this.zoomed() });
+    listen(stage, image, this.zoom, { beside: () => this.close(), swiped: (x, y) => this.swiped(x, y) });
     image.addEventListener("error", () => { if (image.getAttribute("src")) this.showMissing(); });
     image.addEventListener("load", () => {
       image.style.backgroundImage = "";
       this.setSize(image.naturalWidth, image.naturalHeight, this.photo.width); // the file may have changed since it was indexed
+      this.slides.restart();
     });
-    this.showsWhere = false; // also of the photos that are shown next
+    dialog.addEventListener("close", () => this.closed());
+    dialog.addEventListener("cancel", (event) => {
+      if (!this.slides.isOn) return;
+      event.preventDefault(); // Esc closes one thing
+      this.slides.toggle(false);
+    });
+    const actions = { previous: () => on.step(-1), next: () => on.step(1), close: () => this.close(), zoom: () => this.zoom.toggle(), "full-screen": toggleFullScreen, "show-facts": () => toggleFacts() };
+    for (const [id, action] of Object.entries(actions)) byId(id).addEventListener("click", action);
+    byId("full-screen").hidden = !document.fullscreenEnabled;
   }
 
   get isOpen() {
@@ -34,24 +50,57 @@ export class Viewer {
     if (dialog.open) dialog.close();
   }
 
+  closed() {
+    this.slides.toggle(false);
+    this.film.show(false);
+    if (document.fullscreenElement) document.exitFullscreen();
+    this.on.closed();
+  }
+
+  // What a key does; undefined for other keys.
+  action(key) {
+    if (this.zoom.isZoomed && key in DIRECTIONS) return () => this.zoom.pan(...DIRECTIONS[key].map((sign) => sign * PAN_STEP));
+    return {
+      ArrowLeft: () => this.on.step(-1), ArrowRight: () => this.on.step(1),
+      "+": () => this.zoom.by(ZOOM_STEP), "=": () => this.zoom.by(ZOOM_STEP), "-": () => this.zoom.by(1 / ZOOM_STEP), 0: () => this.zoom.reset(),
+      f: toggleFullScreen, i: () => toggleFacts(), " ": () => this.slides.toggle(),
+    }[key];
+  }
+
   // `hit` is null for a photo that is not among the results; `previous` and `next` are those before and after it.
   show(photo, hit, { previous, next }) {
     this.photo = photo;
-    byId("large-missing").hidden = true;
-    image.hidden = false;
+    this.isFull = false;
     this.setSize(photo.width, photo.height, photo.width);
     image.style.backgroundImage = `url("${thumbnailUrl(photo.id)}")`;
-    this.showImage();
+    this.film.open(photo);
+    this.showPicture();
     dialog.setAttribute("aria-label", `Photo ${photo.name}`);
     byId("previous").disabled = !previous;
     byId("next").disabled = !next;
     for (const neighbour of [previous, next]) if (neighbour) new Image().src = largeUrl(neighbour.id); // prefetch
-    details.replaceChildren(...this.details(photo, hit));
+    this.facts.show(photo, hit);
     if (!dialog.open) {
       dialog.showModal();
       dialog.focus(); // otherwise the browser focuses the first button
     }
-    this.showLabels();
+    this.zoom.reset();
+    this.slides.restart();
+    this.showMore();
+  }
+
+  // Show what takes longer than the results: exposure, text, the frames of a video.
+  async showMore() {
+    const { photo } = this;
+    try {
+      const more = await get(`/photo/${photo.id}/more`);
+      succeeded("more");
+      if (this.photo !== photo) return; // another one is shown by now
+      this.facts.add(more);
+      this.film.setFrames(more.frames);
+    } catch (error) {
+      showError("more", error);
+    }
   }
 
   showMissing() {
@@ -59,75 +108,69 @@ export class Viewer {
     byId("large-missing").hidden = false;
   }
 
-  details(photo, hit) {
-    const rows = [["Taken", photo.taken ? dateTime(photo.taken) : null], ["Modified", photo.taken ? null : dateTime(photo.date)], ["Camera", photo.camera], ["Title", photo.title], ["Caption", photo.caption], ["People", photo.people.join(", ")], ["Keywords", photo.keywords.join(", ")],
-      ["Rating", photo.rating === -1 ? "rejected" : "★".repeat(photo.rating ?? 0)], ["Color label", photo.color_label], ["Length", videoLength(photo)], ["Found at", photo.time === null || !isKnown(hit?.score) ? null : clock(photo.time)],
-      ["Place", photo.place?.title], ["Location", photo.latitude === null ? null : `${photo.latitude.toFixed(4)}, ${photo.longitude.toFixed(4)}`],
-      ["Dimensions", `${photo.width} × ${photo.height}`], ["File size", bytes(photo.size)],
-      ["Score", isKnown(hit?.score) ? hit.score.toFixed(3) : null],
-      ["Matches", (hit?.why ?? []).map(({ kind, matched }) => matched ? `${kind}: ${matched}` : kind).join(", ")]];
-    const list = element("dl", {}, ...rows.filter(([, value]) => value).map(([name, value]) =>
-      element("div", {}, element("dt", {}, name), element("dd", {}, element("bdi", {}, value)))));
-    const parts = [
-      element("h2", {}, element("bdi", {}, photo.name)),
-      element("p", { class: "folder" }, element("bdi", {}, photo.folder)),
-      list,
-    ];
-    if (isKnown(hit?.confidence)) parts.push(this.confidence(hit.confidence));
-    parts.push(element("div", { class: "actions" },
-      element("a", { class: "button", href: originalUrl(photo.id) + (photo.time === null ? "" : `#t=${photo.time}`), target: "_blank", rel: "noopener" }, icon("open"), element("span", {}, "Open original")),
-      button("copy", "Copy path", () => copyPaths([photo])),
-      button("plus", "More like this", () => this.on.searchBy(photo, "like")),
-      button("minus", "Less like this", () => this.on.searchBy(photo, "unlike")),
-      this.on.terms().length ? button("target", "Show where", (event) => this.toggleWhere(event.currentTarget), { "aria-pressed": String(this.showsWhere) }) : null,
-      photo.latitude === null ? null : button("search", "Photos nearby", () => this.on.searchNear(photo))));
-    const copies = [...(hit?.similar ?? []), ...(hit?.same_file ?? [])].map((other) => other.path);
-    if (copies.length) parts.push(element("details", {}, element("summary", {}, count(copies.length, "copy", "copies")), element("ul", {}, ...copies.map((path) => element("li", {}, element("bdi", {}, path))))));
-    parts.push(this.labels = element("section", { class: "bars", "aria-label": "Labels", hidden: true }));
-    return parts;
-  }
-
-  // The space of the image before it is loaded: as large as the window allows, but small originals are not blown up.
+  // The space of the picture before it is loaded: as large as the window allows, but small originals are not blown up.
   setSize(width, height, pixels) {
-    image.style.setProperty("--ratio", width / height || 1);
-    image.style.setProperty("--pixels", `${pixels}px`);
+    stage.style.setProperty("--ratio", width / height || 1);
+    stage.style.setProperty("--pixels", `${pixels}px`);
   }
 
-  showImage() {
-    const isMarked = this.showsWhere && this.on.terms().length > 0;
-    image.src = isMarked ? heatMapUrl(this.photo.id, this.on.terms()) : largeUrl(this.photo.id);
-    image.alt = isMarked ? `${this.photo.name}, with the matching part highlighted` : this.photo.name;
+  get isMarked() {
+    return this.showsWhere && this.on.terms().length > 0;
+  }
+
+  showPicture() {
+    const { isMarked, photo, film } = this, isPlayed = film.isPlayable && !isMarked, { id } = film.current;
+    byId("large-missing").hidden = true;
+    film.show(isPlayed);
+    image.hidden = isPlayed;
+    byId("zoom").disabled = isPlayed;
+    this.isFull = false;
+    if (isPlayed) return;
+    image.src = isMarked ? heatMapUrl(id, this.on.terms()) : largeUrl(id);
+    image.alt = isMarked ? `${photo.name}, with the matching part highlighted` : photo.name;
+    this.zoomed();
   }
 
   toggleWhere(toggle) {
     this.showsWhere = !this.showsWhere;
     toggle.setAttribute("aria-pressed", String(this.showsWhere));
-    this.showImage();
+    this.showPicture();
   }
 
-  // A bar with a mark at the threshold for confident matches.
-  confidence(value) {
-    const threshold = Number(document.documentElement.dataset.cut);
-    const fill = element("span", { class: "fill" }), mark = element("span", { class: "mark" });
-    fill.style.width = `${100 * value}%`;
-    mark.style.left = `${100 * threshold}%`;
-    return element("div", { class: "confidence" }, element("p", {}, "Confidence ", element("b", {}, percent(value))),
-      element("span", { class: "track" }, fill, mark));
+  zoomed() {
+    stage.classList.toggle("zoomed", this.zoom.isZoomed);
+    byId("zoom").setAttribute("aria-pressed", String(this.zoom.isZoomed));
+    this.showAllPixels();
   }
 
-  async showLabels() {
-    const labels = this.on.labels(), section = this.labels, { photo } = this;
-    if (!labels.length) return;
+  // Replace the preview by the original once it is enlarged beyond its own pixels.
+  async showAllPixels() {
+    const { photo } = this, preview = image.naturalWidth;
+    if (!photo || this.isFull || this.isMarked || photo.is_video || !this.zoom.isZoomed || preview >= photo.width || this.zoom.width <= preview) return;
+    this.isFull = true;
+    const original = new Image();
+    original.src = originalUrl(photo.id);
     try {
-      const { probabilities, command } = await get("/labels", [...labels.map((label) => ["label", label]), ["photo", photo.id]]);
-      if (section !== this.labels) return; // another photo is shown by now
-      const sorted = Object.entries(probabilities).sort((a, b) => b[1] - a[1]);
-      section.replaceChildren(element("h3", {}, "Labels"), ...bars(sorted.map(([name, probability]) => [name, probability, percent(probability)])),
-        commandLine(command));
-      section.hidden = false;
-    } catch (error) {
-      section.replaceChildren(element("p", {}, error.message));
-      section.hidden = false;
+      await original.decode();
+    } catch {
+      return; // the preview has to do
     }
+    if (this.photo === photo && this.isFull) image.src = original.src;
   }
+
+  swiped(x, y) {
+    if (x) this.on.step(-x);
+    else if (y > 0) this.close();
+    else toggleFacts(true); // on phones, they are below
+  }
+}
+
+function toggleFullScreen() {
+  // A dialog cannot be full screen; it stays in front of the page, which can.
+  if (document.fullscreenElement) document.exitFullscreen(); else document.documentElement.requestFullscreen?.();
+}
+
+function toggleFacts(isShown = panel.hidden) {
+  panel.hidden = !isShown;
+  byId("show-facts").setAttribute("aria-pressed", String(!panel.hidden));
 }
