@@ -7,7 +7,6 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from hashlib import blake2b
 from typing import Any, NamedTuple
 
 from clipsearch.errors import BadRequest, NoIndex
@@ -49,10 +48,10 @@ class Ranking(NamedTuple):
         return self.hits[: self.confident]
 
     def count_through(self, files: Collection[str]) -> int:
-        """How many hits it takes to include files, by their `file_id`s; 0 if one is not among them."""
+        """How many hits it takes to include files, by their `Photo.file_id`s; 0 if one is not among them."""
         missing = set(files)
         for count, hit in enumerate(self.hits, 1):
-            missing.difference_update(map(file_id, (hit.photo, *hit.similar)))
+            missing.difference_update(photo.file_id for photo in (hit.photo, *hit.similar))
             if not missing:
                 return count
         return 0
@@ -73,7 +72,7 @@ class Gallery:
     ) -> dict[str, Any]:
         """`count` hits from number `first` on (0 is the best), and what the page shows about all of them.
 
-        `through`: the `file_id`s of files, up to which there are more hits if need be.
+        `through`: the `Photo.file_id`s up to which there are more hits if need be.
         """
         if not (first >= 0 and 0 < count <= MAX_COUNT):
             raise BadRequest(f"count must be 1 to {MAX_COUNT}")
@@ -210,7 +209,7 @@ class Gallery:
         photos = index.photos_with(id)
         if not photos:
             raise BadRequest("this photo is no longer in the index")
-        return {"photos": [photo_object(photo) for photo in sorted(photos, key=lambda photo: file_id(photo) != file)]}
+        return {"photos": [photo_object(photo) for photo in sorted(photos, key=lambda photo: photo.file_id != file)]}
 
     # -------------------------------------------------------------------------------- labels
 
@@ -259,13 +258,8 @@ def photo_object(photo: Photo) -> dict[str, Any]:
     """
     fields = records.photo_fields(photo)
     folder, _, name = text.printable(text.from_home(photo.file)).rpartition("/")
-    about = {"id": photo.content.hex(), "file": file_id(photo), "name": name, "folder": folder, "date": photo.date}
+    about = {"id": photo.content.hex(), "file": photo.file_id, "name": name, "folder": folder, "date": photo.date}
     return {**fields, **about, "is_video": photo.is_video, "shell": text.quoted(photo.file)}
-
-
-def file_id(photo: Photo) -> str:
-    """Names a file in URLs, where its path would be too long or not UTF-8."""
-    return blake2b(photo.file, digest_size=8).hexdigest()
 
 
 def _about_matches(ranking: Ranking, question: Question) -> dict[str, Any]:
