@@ -81,6 +81,14 @@ function countMatches() {
   }, COUNT_DELAY_MS);
 }
 
+// All matches of the question, not only those that are loaded, and the command that finds them. Null if another question
+// was asked meanwhile.
+export async function allMatches() {
+  const found = answered && await request("/matches", answered, []);
+  succeeded("selection");
+  return found;
+}
+
 // Load the next part; callers meanwhile wait for the same.
 function loadMore() {
   if (isComplete() || !hits.length) return Promise.resolve();
