@@ -28,7 +28,7 @@ def test_a_saved_query_runs_again_with_other_limits(clipsearch: Callable[..., An
     assert query("--saved", "my dogs", "-k", "3").out.splitlines() == first.out.splitlines()[:3]
     assert query("--saved", "my dogs", "--min-confidence", "0.999999").status == 1
     assert query("--saved", "my dogs", "-k", "2", "--save", "two").out.splitlines() == first.out.splitlines()[:2]
-    listed = dict(line.split("\t") for line in query("--saved").out.splitlines())
+    listed = dict(line.split("\t") for line in query("--saved").out.decode().splitlines())
     assert list(listed) == ["my dogs", "two"]
     assert listed["my dogs"].endswith("--not stripes --type png --unique -k 7")
     assert query("--unsave", "my dogs").status == 0
@@ -46,7 +46,7 @@ def test_a_saved_query_runs_again_with_other_limits(clipsearch: Callable[..., An
 )
 def test_a_saved_query_is_a_whole_one(clipsearch: Callable[..., Any], index: Path, words: tuple[str, ...]) -> None:
     done = clipsearch("query", *words, "--index", str(index))
-    assert (done.status, done.out) == (2, "")
+    assert (done.status, done.out) == (2, b"")
     assert "leave out other queries and filters" in done.err
 
 

@@ -309,7 +309,7 @@ def test_a_concept_needs_no_files(library: Library) -> None:
 def test_keywords_are_those_of_the_command(library: Library) -> None:
     answer = library.act("keywords", library.names(0, 1), " beach, animal|dog,, beach ")
     assert answer.json() == {"message": "wrote 2 sidecars; 0 already had these keywords"}
-    ours = [library.photos[number].with_suffix(".xmp") for number in (0, 1)]
+    ours = [library.photos[number].with_suffix(".png.xmp") for number in (0, 1)]
     by_page = [path.read_bytes() for path in ours]
     assert set(keywords(by_page[0])) == {"beach", "animal", "dog"}
     again = library.act("keywords", library.names(0, 1), "beach").json()
@@ -323,10 +323,10 @@ def test_keywords_are_those_of_the_command(library: Library) -> None:
 
 
 def test_a_sidecar_that_cannot_be_changed_is_named(library: Library) -> None:
-    library.photos[0].with_suffix(".xmp").write_text("not XML")
+    library.photos[0].with_suffix(".png.xmp").write_text("not XML")
     message = library.act("keywords", library.names(0, 1), "x").json()["message"]
     assert message.startswith("wrote 1 sidecar; 0 already had these keywords; skipped 1 file: ")
-    assert library.photos[0].with_suffix(".xmp").read_text() == "not XML"
+    assert library.photos[0].with_suffix(".png.xmp").read_text() == "not XML"
 
 
 # ------------------------------------------------------------------------------------------ all matches
