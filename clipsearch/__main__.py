@@ -3,12 +3,13 @@
 import contextlib
 import os
 import sys
+from collections.abc import Callable
 
 
 def main() -> None:
     """Run the program. A broken installation, which fails to import, is reported as an internal error."""
     try:
-        from clipsearch.cli.main import main as run
+        run = _entry()
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
@@ -19,6 +20,18 @@ def main() -> None:
             os.write(2, message.encode("utf-8", "backslashreplace"))
         sys.exit(4)
     run()
+
+
+def _entry() -> Callable[[], None]:
+    from clipsearch.images import DECODER
+
+    if sys.argv[1:] == [DECODER]:
+        from clipsearch.images.worker import serve
+
+        return serve
+    from clipsearch.cli.main import main
+
+    return main
 
 
 if __name__ == "__main__":

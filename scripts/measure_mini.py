@@ -27,7 +27,8 @@ import numpy as np
 import scenes
 
 from clipsearch.indexing.pipeline import BATCH_ON_CPU
-from clipsearch.models.encoders import TorchEncoder
+from clipsearch.models.encoders import NumpyEncoder
+from clipsearch.models.graph_encoders import GraphEncoder
 from clipsearch.models.hub import resolve
 from clipsearch.threads import usable_cores
 
@@ -51,7 +52,7 @@ def main() -> None:
 
 
 def compare_speed(model: str, batches: int = 12) -> None:
-    """Run both models as indexing does, with one batch per core and thread, alternately and in each precision."""
+    """Run both models as indexing does, with one batch per core and thread, alternately, in fp32."""
     import open_clip
     from safetensors.torch import save_file
 
@@ -60,21 +61,20 @@ def compare_speed(model: str, batches: int = 12) -> None:
         weights = Path(folder) / "vit.safetensors"
         save_file(open_clip.create_model("ViT-B-32").state_dict(), weights)
         models = {model: resolve(model), "ViT-B/32": resolve("ViT-B-32", weights)}
-        for precision in ("fp32", "bf16"):
-            seconds: dict[str, list[float]] = {name: [] for name in models}
-            encoders = {name: TorchEncoder(one, "cpu", precision, threads=1) for name, one in models.items()}
-            rng = np.random.default_rng(0)
-            pixels = {
-                n: rng.integers(0, 256, (BATCH_ON_CPU, *one.preprocess.size, 3), np.uint8) for n, one in models.items()
-            }
-            for _ in range(batches + 2):
-                for name, encoder in encoders.items():
-                    began = time.perf_counter()
-                    list(pool.map(encoder.encode_images, [pixels[name]] * cores))
-                    seconds[name].append(time.perf_counter() - began)
-            rates = {name: cores * BATCH_ON_CPU / statistics.median(times[2:]) for name, times in seconds.items()}
-            shown = ", ".join(f"{name} {rate:.0f} images/s" for name, rate in rates.items())
-            print(f"{precision}: {shown}, {rates[model] / rates['ViT-B/32']:.1f} times as fast")
+        seconds: dict[str, list[float]] = {name: [] for name in models}
+        encoders = {name: GraphEncoder(NumpyEncoder(one)) for name, one in models.items()}
+        rng = np.random.default_rng(0)
+        pixels = {
+            n: rng.integers(0, 256, (BATCH_ON_CPU, *one.preprocess.size, 3), np.uint8) for n, one in models.items()
+        }
+        for _ in range(batches + 2):
+            for name, encoder in encoders.items():
+                began = time.perf_counter()
+                list(pool.map(encoder.encode_images, [pixels[name]] * cores))
+                seconds[name].append(time.perf_counter() - began)
+        rates = {name: cores * BATCH_ON_CPU / statistics.median(times[2:]) for name, times in seconds.items()}
+        shown = ", ".join(f"{name} {rate:.0f} images/s" for name, rate in rates.items())
+        print(f"fp32: {shown}, {rates[model] / rates['ViT-B/32']:.1f} times as fast")
 
 
 def measure(photos: Path, model: str) -> None:

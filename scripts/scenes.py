@@ -1,7 +1,7 @@
 """Draw captioned pictures from a seed: shapes, patterns and small landscapes.
 
-`train_mini.py` teaches colour, shape, position and count with them, the tests index them and search for their captions,
-and `./scripts/demo` searches them.
+`train_mini.py` teaches colour, shape, position and count with them, and the tests index them and search for their
+captions.
 
     python scripts/scenes.py FOLDER [COUNT] [SEED]
 """

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import importlib.util
 import json
 import os
 import shutil
@@ -9,6 +11,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,12 +30,19 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")  # the hub's library reads it when 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-from clipsearch.errors import ImageUnusable
+import numpy as np
+
+from clipsearch.arrays import Array, Pixels
+from clipsearch.errors import BadRequest, ImageUnusable
 from clipsearch.images import sandbox, worker
 from clipsearch.images.preprocess import Preprocess
+from clipsearch.indexing import run
 from clipsearch.indexing.update import Options, update_index
-from clipsearch.models import cache, precision
+from clipsearch.models import cache, engines
+from clipsearch.models.encoders import NumpyEncoder
+from clipsearch.models.graph_encoders import FP32
 from clipsearch.models.model import Model, mini
+from clipsearch.models.pretrained import builtin_config
 from clipsearch.store import gazetteer, schema
 from clipsearch.store.catalogue import CATALOGUE, Store
 from clipsearch.threads import usable_cores
@@ -40,6 +50,9 @@ from clipsearch.threads import usable_cores
 fuzz.load_profile()
 
 pytest_plugins = ["browsing"]  # fixtures of the tests of the page
+# For what compares with open_clip, or runs in torch.
+needs_torch = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="needs the extra torch")
+
 SCENES = scenes.draw_distinct(40, seed=20_000_000, size=160)
 
 
@@ -71,7 +84,7 @@ class DecoderHere:
     def __init__(self, settings: dict[str, Any] | None) -> None:
         self.settings = Preprocess.from_json(settings or {"size": (1, 1)})
 
-    def ask(self, request: dict[str, Any], data: bytes, seconds: float) -> sandbox.Message:
+    def ask(self, request: dict[str, Any], data: bytes) -> sandbox.Message:
         try:
             header, answer = worker.answer(request, data, self.settings)
         except Exception:
@@ -99,6 +112,33 @@ def _decode_here() -> Iterator[None]:
 _DECODING_PROCESS = sandbox._Process
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _embed_once() -> Iterator[None]:
+    """Embed each image once: mini takes 0.05 s of CPU time, and hundreds of indexes are of the same drawn scenes."""
+    rows: dict[tuple[str, bytes], Array] = {}
+    real = run.numpy_encoder
+
+    def numpy_encoder(model: Model, *, texts: bool, images: bool) -> NumpyEncoder | None:
+        encoder = real(model, texts=texts, images=images)
+        if encoder is None:
+            return None
+        fingerprint, embed = model.fingerprint, encoder.encode_images
+
+        def encode_images(pixels: Pixels) -> Array:
+            keys = [(fingerprint, hashlib.sha256(image.tobytes()).digest()) for image in pixels]
+            for key, image in zip(keys, pixels, strict=True):
+                if key not in rows:
+                    rows[key] = embed(image[None])[0]
+            return np.stack([rows[key] for key in keys])
+
+        vars(encoder)["encode_images"] = encode_images
+        return encoder
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "numpy_encoder", numpy_encoder)
+        yield
+
+
 @pytest.fixture
 def decoding_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Decode in separate processes, as the program does."""
@@ -106,8 +146,9 @@ def decoding_processes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def keep_to_fp32() -> None:
-    """Cache fp32 as the fastest precision: rates measured beside other tests are random."""
-    cache.keep_rates(precision._key(mini(), usable_cores()), {"fp32": 1.0})
+    """Cache fp32 as the fastest engine: rates measured beside other tests are random."""
+    comparison = engines.Comparison(FP32, {FP32: 1.0}, {}, time.time())
+    cache.keep_measurement(engines._subject(mini(), usable_cores()), engines._record(comparison))
 
 
 def _listing(folder: Path) -> list[tuple[str, int]]:
@@ -251,13 +292,26 @@ def drawn_index(drawn: Path, once: Once, tmp_path_factory: pytest.TempPathFactor
     return shutil.copytree(index, tmp_path_factory.mktemp("drawn-index") / "index")
 
 
+_FILL = gazetteer._fill
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _fill_once(once: Once) -> Iterator[None]:
+    """Build the table of places once for all workers, in whichever test looks a place up first: it takes 10 s."""
+
+    def fill(path: Path, version: int) -> None:
+        shutil.copy(once("places.sqlite", lambda table: _FILL(table, version)), path)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gazetteer, "_fill", fill)
+        yield
+
+
 @pytest.fixture(scope="session")
-def places_table(own_home: Path, once: Once) -> Path:
-    """The table of places in this worker's cache, which takes seconds to build."""
-    table = once("places.sqlite", lambda path: gazetteer._fill(path, gazetteer._version()))
-    gazetteer._path().parent.mkdir(parents=True, exist_ok=True)
-    shutil.copy(table, gazetteer._path())
-    return table
+def places_table(own_home: Path, _fill_once: None) -> Path:
+    """The table of places in this worker's cache, for runs of the program."""
+    assert not isinstance(gazetteer._load(), BadRequest)
+    return gazetteer._path()
 
 
 VIT_B_32 = "vit-b-32.safetensors"
@@ -265,20 +319,12 @@ VIT_B_32 = "vit-b-32.safetensors"
 
 @pytest.fixture(scope="session")
 def vit_b_32(once: Once) -> Path:
-    """Random weights of a ViT-B/32, 605 MB, scaled so that embeddings differ as much as trained ones."""
+    """Random weights of a ViT-B/32, 605 MB."""
 
     def make(path: Path) -> None:
-        import open_clip
-        import torch
-        from safetensors.torch import save_file
+        from tiny_models import clip_tensors, save_tensors
 
-        torch.manual_seed(7)
-        model = open_clip.create_model("ViT-B-32")
-        with torch.no_grad():
-            for name, value in model.named_parameters():
-                if name.endswith(("positional_embedding", "token_embedding.weight", "conv1.weight")):
-                    value.mul_(20)
-        save_file({name: value.contiguous() for name, value in model.state_dict().items()}, path)
+        save_tensors(clip_tensors(builtin_config("ViT-B-32")), path)
 
     return once(VIT_B_32, make)
 

@@ -36,7 +36,13 @@ def cold(*arguments: object, index: Path, stdin: bytes = b"") -> tuple[int, set[
 
 
 def in_terminal(*arguments: object, index: Path, columns: int = 60) -> str:
-    """What a run shows on a terminal of this width."""
+    """What a run of the program shows on a terminal of this width."""
+    command = [sys.executable, "-m", "clipsearch", *map(str, arguments)]
+    return shown_by(command, os.environ | {"CLIPSEARCH_INDEX": str(index)}, columns)
+
+
+def shown_by(command: list[str], environment: dict[str, str], columns: int = 60, folder: Path | None = None) -> str:
+    """What a command shows on a terminal of this width."""
     import fcntl
     import pty
     import struct
@@ -44,9 +50,8 @@ def in_terminal(*arguments: object, index: Path, columns: int = 60) -> str:
 
     master, terminal = pty.openpty()
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 10 * columns, 480))
-    environment = os.environ | {"CLIPSEARCH_INDEX": str(index), "COLUMNS": str(columns), "TERM": "xterm-256color"}
-    command = [sys.executable, "-m", "clipsearch", *map(str, arguments)]
-    process = subprocess.Popen(command, stdin=terminal, stdout=terminal, stderr=terminal, env=environment)
+    variables = environment | {"COLUMNS": str(columns), "TERM": "xterm-256color"}
+    process = subprocess.Popen(command, stdin=terminal, stdout=terminal, stderr=terminal, env=variables, cwd=folder)
     os.close(terminal)
     shown = b""
     while True:

@@ -21,7 +21,7 @@ from PIL import Image
 import clipsearch
 from clipsearch import Filter, Options, errors
 from clipsearch.errors import BadArgument, BadRequest
-from clipsearch.models.precision import AgreeingEncoder
+from clipsearch.models.engines import ChoosingEncoder
 from clipsearch.search import embed
 from clipsearch.store.catalogue import CATALOGUE
 
@@ -272,9 +272,9 @@ def test_many_images_are_embedded_in_batches(
     for number, scene in enumerate(SCENES[8:40]):
         scene.image.save(tmp_path / f"{number}.bmp")
     batches: list[int] = []
-    real = AgreeingEncoder.encode_images
+    real = ChoosingEncoder.encode_images
     monkeypatch.setattr(
-        AgreeingEncoder, "encode_images", lambda self, pixels: batches.append(len(pixels)) or real(self, pixels)
+        ChoosingEncoder, "encode_images", lambda self, pixels: batches.append(len(pixels)) or real(self, pixels)
     )
     paths = [tmp_path / f"{number}.bmp" for number in range(32)]
     rows = index.embed_images([*paths, SCENES[0].image])

@@ -25,8 +25,9 @@ LAYERS = [
 
 # Who may import a library: a module, or all of a folder.
 OWNERS = {
-    "torch": {"models/torch_towers", "models/encoders", "models/weights"},
-    "open_clip": {"models/encoders", "models/pretrained"},
+    "torch": {"models/open_clip_encoder"},
+    "onnxruntime": {"models/graph_encoders", "models/onnx_towers"},
+    "open_clip": {"models/open_clip_encoder", "models/pretrained"},
     "numkong": {"store/segments"},
     "faiss": {"store/segments"},
     "pymilvus": {"cluster/milvus", "cluster/collection_rows"},
@@ -36,7 +37,7 @@ OWNERS = {
     "typer": {"cli"},
     "rich": {"cli", "output"},
     "textual_image": {"output/terminal"},
-    "jinja2": {"output/sheet", "web/app"},
+    "jinja2": {"output/html_file", "web/app"},
     "starlette": {"web"},
     "uvicorn": {"web/server"},
     "sqlite3": {"store", "models/cache"},
@@ -114,7 +115,9 @@ def test_no_module_is_in_an_import_cycle() -> None:
 
 
 def test_nothing_is_pickled() -> None:
-    assert not any(name.split(".")[0] in ("pickle", "shelve", "joblib") for path in FILES for name in imports_of(path))
+    """torch's checkpoints are unpickled, without the classes that could run code."""
+    for path in (path for path in FILES if name_of(path) != "models/checkpoint"):
+        assert not any(name.split(".")[0] in ("pickle", "shelve", "joblib") for name in imports_of(path))
 
 
 def test_the_library_never_prints() -> None:

@@ -1,20 +1,25 @@
-"""Small networks with all the parts of open_clip's models, for comparing implementations."""
+"""Small networks with all the parts of open_clip's models, for comparing implementations.
+
+Their weights are drawn with NumPy, under the names and in the shapes of open_clip's: none of this needs torch.
+"""
 
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import open_clip
-import safetensors.torch
-import timm
 import tokenizers
-import torch
 
 from clipsearch.arrays import unit_rows
+from clipsearch.models import convnet
 from clipsearch.models.model import Model, from_folder
+from clipsearch.models.transformer import OPEN_CLIP, TIMM, Names
+
+Shapes = dict[str, tuple[int, ...]]
+_GAIN = 1.2  # of a matrix: how much wider it makes what it is given, if that is random
 
 TEXTS = [
     "a photo of a dog",
@@ -34,35 +39,160 @@ def tiny_config(**changes: Any) -> dict[str, Any]:
     return {"embed_dim": 24, "vision_cfg": vision, "text_cfg": text} | changes
 
 
-def strengthen(net: torch.nn.Module) -> None:
-    """Random weights give nearly the same embedding for all inputs, and zero biases hide a missing one."""
-    torch.manual_seed(1)
-    with torch.no_grad():
-        for name, parameter in net.named_parameters():
-            if "word_embeddings" in name:
-                parameter.normal_(std=2)
-            elif "embedding" in name and "LayerNorm" not in name:
-                parameter.normal_(std=0.5)
-            elif "attn" in name and "weight" in name:
-                parameter.mul_(2)
-            elif "mlp" in name and "weight" in name:
-                parameter.mul_(4)
-            elif "encoder.layer" in name and parameter.ndim == 2:  # of the transformers library
-                parameter.mul_(10)
-            elif parameter.ndim == 1:
-                parameter.add_(torch.randn_like(parameter) * 0.1)
+def _linear(name: str, before: int, after: int) -> Shapes:
+    return {f"{name}.weight": (after, before), f"{name}.bias": (after,)}
 
 
-def save_tiny(folder: Path, dtype: torch.dtype = torch.float32, **changes: Any) -> Model:
+def _norm(name: str, width: int) -> Shapes:
+    return {f"{name}.weight": (width,), f"{name}.bias": (width,)}
+
+
+def _blocks(names: Names, layers: int, width: int, hidden: int) -> Shapes:
+    """The transformer that `clipsearch.models.transformer` runs."""
+    shapes: Shapes = {}
+    for n in range(layers):
+        block = {names.qkv_weight: (3 * width, width), names.qkv_bias: (3 * width,)}
+        block |= _norm(names.norm_1, width) | _linear(names.out, width, width) | _norm(names.norm_2, width)
+        block |= _linear(names.mlp_in, width, hidden) | _linear(names.mlp_out, hidden, width)
+        shapes |= _below(f"{names.blocks}.{n}.", block)
+    return shapes
+
+
+def _below(prefix: str, shapes: Shapes) -> Shapes:
+    return {prefix + name: shape for name, shape in shapes.items()}
+
+
+def clip_text(dim: int, text: dict[str, Any]) -> Shapes:
+    """open_clip's `TextTransformer`, and the same part of its `CLIP`."""
+    width, length = text.get("width", 512), text.get("context_length", 77)
+    shapes: Shapes = {"token_embedding.weight": (text.get("vocab_size", 49408), width)}
+    shapes |= {"positional_embedding": (length, width)}
+    shapes |= _blocks(OPEN_CLIP, text.get("layers", 12), width, 4 * width) | _norm("ln_final", width)
+    if text.get("proj_bias"):
+        return shapes | _linear("text_projection", width, dim)
+    return shapes if text.get("proj_type") == "none" else shapes | {"text_projection": (width, dim)}
+
+
+_TABLES = {"vocab_size": "word", "max_position_embeddings": "position", "type_vocab_size": "token_type"}
+
+
+def bert_text(dim: int, text: dict[str, Any], bert: dict[str, Any]) -> Shapes:
+    """open_clip's `HFTextEncoder`."""
+    width, hidden = bert["hidden_size"], bert["intermediate_size"]
+    shapes = _norm("embeddings.LayerNorm", width)
+    for size, table in _TABLES.items():
+        shapes[f"embeddings.{table}_embeddings.weight"] = (bert[size], width)
+    for n in range(bert["num_hidden_layers"]):
+        layer = _linear("intermediate.dense", width, hidden) | _linear("output.dense", hidden, width)
+        for name in ("self.query", "self.key", "self.value", "output.dense"):
+            layer |= _linear(f"attention.{name}", width, width)
+        layer |= _norm("attention.output.LayerNorm", width) | _norm("output.LayerNorm", width)
+        shapes |= _below(f"encoder.layer.{n}.", layer)
+    if text.get("hf_pooler_type") == "cls_pooler":
+        shapes |= _linear("pooler.dense", width, width)
+    between = (width + dim) // 2
+    is_linear = text.get("hf_proj_type") == "linear"
+    head = {"weight": (dim, width)} if is_linear else {"0.weight": (between, width), "2.weight": (dim, between)}
+    return _below("transformer.", shapes) | _below("proj.", head)
+
+
+def clip_image(dim: int, vision: dict[str, Any]) -> Shapes:
+    """open_clip's `VisionTransformer`."""
+    width, patch, size = vision.get("width", 768), vision.get("patch_size", 16), vision.get("image_size", 224)
+    rows, columns = (side // patch for side in ([size, size] if isinstance(size, int) else size))
+    shapes: Shapes = {"class_embedding": (width,), "positional_embedding": (rows * columns + 1, width)}
+    shapes |= {"conv1.weight": (width, 3, patch, patch), "proj": (width, dim)}
+    shapes |= _norm("ln_pre", width) | _norm("ln_post", width)
+    return shapes | _blocks(OPEN_CLIP, vision.get("layers", 12), width, 4 * width)
+
+
+def timm_image(dim: int, vision: dict[str, Any]) -> Shapes:
+    """open_clip's `TimmModel` of a convolutional network; one that this program does not run needs torch."""
+    name = vision["timm_model_name"]
+    if name not in convnet._NETWORKS:
+        import open_clip
+
+        net = open_clip.CLIP(**tiny_config(embed_dim=dim, vision_cfg=vision)).visual
+        return {key: tuple(value.shape) for key, value in net.state_dict().items() if value.is_floating_point()}
+    shapes: Shapes = {}
+    for layer in (layer for block in convnet._NETWORKS[name]() for layer in block.layers):
+        shapes[f"{layer.conv}.weight"] = (layer.out_channels, layer.in_channels, layer.size, layer.size)
+        shapes |= {f"{layer.norm}.running_{part}": (layer.out_channels,) for part in ("mean", "var")}
+        shapes |= _norm(layer.norm, layer.out_channels)
+    if not vision["timm_proj"]:
+        shapes |= _linear("classifier", convnet._FEATURES, dim)
+    shapes = _below("trunk.", shapes)
+    if vision["timm_proj"] == "linear":
+        shapes["head.proj.weight"] = (dim, convnet._FEATURES)
+    elif vision["timm_proj"] == "mlp":
+        shapes |= _linear("head.mlp.fc1", convnet._FEATURES, 2 * dim) | {"head.mlp.fc2.weight": (dim, 2 * dim)}
+    return shapes
+
+
+def draw(shapes: Shapes) -> dict[str, np.ndarray]:
+    """Weights that give clearly different embeddings of different inputs, and of which each makes a difference."""
+    rng = np.random.default_rng(1)
+    tensors = {}
+    for name, shape in shapes.items():
+        values = rng.standard_normal(shape, np.float32)
+        if name.endswith("running_var"):
+            values = rng.uniform(0.5, 2, shape).astype(np.float32)
+        elif len(shape) < 2:
+            values = values * np.float32(0.1) + np.float32(name.endswith("weight"))
+        elif "word_embeddings" in name:
+            values *= 2
+        elif "embed" not in name or len(shape) == 4:
+            values *= _GAIN / math.sqrt(values[0].size)
+        else:
+            values *= 0.5
+        tensors[name] = values
+    return tensors
+
+
+def save_tensors(tensors: dict[str, np.ndarray], path: Path, dtype: str = "F32") -> None:
+    """Write a safetensors file; `dtype` is its name of F32, F16 or BF16, which NumPy does not have."""
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for name, tensor in tensors.items():
+        start, end = end, end + tensor.size * (4 if dtype == "F32" else 2)
+        header[name] = {"dtype": dtype, "shape": tensor.shape, "data_offsets": [start, end]}
+    described = json.dumps(header).encode()
+    described += b" " * (-len(described) % 8)
+    with path.open("wb") as file:
+        file.write(len(described).to_bytes(8, "little") + described)
+        for tensor in tensors.values():
+            values = tensor.astype("<f2" if dtype == "F16" else "<f4")
+            if dtype == "BF16":  # the upper half of the bits, rounded
+                values = ((values.view("<u4") + 0x8000) >> 16).astype("<u2")
+            file.write(values.tobytes())
+
+
+def save_tiny(folder: Path, dtype: str = "F32", text: Shapes | None = None, **changes: Any) -> Model:
+    """A small CLIP; `text` are the tensors of another text encoder than CLIP's own."""
     config = tiny_config(**changes)
-    built = {key: value for key, value in config.items() if key != "custom_text"}
-    torch.manual_seed(0)
-    net = (open_clip.CustomTextCLIP if config.get("custom_text") else open_clip.CLIP)(**built)
-    strengthen(net)
+    return save_model(folder, config, clip_tensors(config, text), dtype)
+
+
+def clip_tensors(config: dict[str, Any], text: Shapes | None = None) -> dict[str, np.ndarray]:
+    """Weights of the network of a `model_cfg`."""
+    dim, vision = config["embed_dim"], config["vision_cfg"]
+    image = timm_image(dim, vision) if "timm_model_name" in vision else clip_image(dim, vision)
+    text = text or clip_text(dim, config["text_cfg"])
+    shapes = _below("text." if config.get("custom_text") else "", text) | _below("visual.", image)
+    return draw(shapes) | {"logit_scale": np.array(2.66)}
+
+
+def save_model(
+    folder: Path,
+    config: dict[str, Any],
+    tensors: dict[str, np.ndarray],
+    dtype: str,
+    preprocess: dict[str, Any] | None = None,
+) -> Model:
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = {name: tensor.to(dtype).contiguous() for name, tensor in net.state_dict().items()}
-    safetensors.torch.save_file(tensors, folder / "open_clip_model.safetensors")
-    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": {}}))
+    save_tensors(tensors, folder / "open_clip_model.safetensors", dtype)
+    described = {"model_cfg": config, "preprocess_cfg": preprocess or {}}
+    (folder / "open_clip_config.json").write_text(json.dumps(described))
     return from_folder(folder, f"local-dir:{folder}")
 
 
@@ -79,8 +209,8 @@ KINDS: dict[str, dict[str, Any]] = {
     "gelu": {},
     "quick gelu": {"quick_gelu": True},
     "custom text": {"custom_text": True},
-    "fp16": {"dtype": torch.float16},
-    "bf16": {"dtype": torch.bfloat16},
+    "fp16": {"dtype": "F16"},
+    "bf16": {"dtype": "BF16"},
     "oblong": {"vision_cfg": {"image_size": [24, 40], "layers": 1, "width": 32, "head_width": 16, "patch_size": 8}},
     "open_clip's defaults": {
         "vision_cfg": {"image_size": 32, "layers": 1},
@@ -156,7 +286,7 @@ def unigrams() -> tokenizers.Tokenizer:
     return made
 
 
-def save_hf(folder: Path, kind: str, dtype: torch.dtype = torch.float32, **text: Any) -> Model:
+def save_hf(folder: Path, kind: str, dtype: str = "F32", **text: Any) -> Model:
     """A small network whose texts are read by an encoder of the transformers library, which may be looked up in it."""
     described = HF_KINDS[kind]
     roberta = described["model_type"] != "bert"
@@ -183,7 +313,9 @@ def save_hf(folder: Path, kind: str, dtype: torch.dtype = torch.float32, **text:
     (folder / "config.json").write_text(json.dumps(encoder))
     text_cfg = {"hf_model_name": str(folder), "hf_tokenizer_name": str(folder), "hf_model_pretrained": False}
     text_cfg |= {key: value for key, value in described.items() if key.startswith("hf_")}
-    return save_tiny(folder, dtype, text_cfg=text_cfg | {"context_length": 24} | text, custom_text=True)
+    text_cfg |= {"context_length": 24} | text
+    shapes = bert_text(tiny_config()["embed_dim"], text_cfg, encoder)
+    return save_tiny(folder, dtype, shapes, text_cfg=text_cfg, custom_text=True)
 
 
 # ------------------------------------------------------------------------------------------ SigLIP
@@ -192,7 +324,7 @@ SIGLIP_KINDS: dict[str, dict[str, Any]] = {
     "siglip": {"tokenizer": "t5", "act": None},
     "siglip i18n": {"tokenizer": "t5", "act": None, "proj": {"proj_type": "none"}},
     "siglip2": {"tokenizer": "gemma", "act": "gelu_tanh"},
-    "siglip2 fp16": {"tokenizer": "gemma", "act": "gelu_tanh", "dtype": torch.float16},
+    "siglip2 fp16": {"tokenizer": "gemma", "act": "gelu_tanh", "dtype": "F16"},
 }
 _WORDS = " ".join(_SENTENCES).lower()
 
@@ -244,48 +376,29 @@ def siglip_config(described: dict[str, Any], vocabulary: int, folder: Path) -> d
     return {"embed_dim": 48, "init_logit_bias": -10, "custom_text": True, "vision_cfg": vision, "text_cfg": text}
 
 
-def save_siglip(folder: Path, kind: str = "siglip2") -> tuple[Model, torch.nn.Module, torch.nn.Module]:
-    """A small network with all the parts of SigLIP, and open_clip's text and timm's image tower with its weights.
+def siglip_image(size: int, patch: int) -> Shapes:
+    """timm's `VisionTransformer`, smaller than any that it has a name for: see `SMALL_VISION`."""
+    width, hidden, layers, _ = SMALL_VISION
+    shapes: Shapes = {"pos_embed": (1, (size // patch) ** 2, width), "attn_pool.latent": (1, 1, width)}
+    shapes |= {"patch_embed.proj.weight": (width, 3, patch, patch), "patch_embed.proj.bias": (width,)}
+    pool = _linear("q", width, width) | _linear("kv", width, 2 * width) | _linear("proj", width, width)
+    pool |= _norm("norm", width) | _linear("mlp.fc1", width, hidden) | _linear("mlp.fc2", hidden, width)
+    return shapes | _blocks(TIMM, layers, width, hidden) | _norm("norm", width) | _below("attn_pool.", pool)
 
-    Its vision transformer is smaller than any that timm has a name for: see `SMALL_VISION`.
-    """
+
+def save_siglip(folder: Path, kind: str = "siglip2") -> Model:
+    """A small network with all the parts of SigLIP."""
     described = SIGLIP_KINDS[kind]
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = byte_pairs() if described["tokenizer"] == "gemma" else t5_unigrams()
     tokenizer.save(str(folder / "tokenizer.json"))
     (folder / "tokenizer_config.json").write_text(json.dumps(_TOKENIZER_CONFIGS[described["tokenizer"]]))
     config = siglip_config(described, tokenizer.get_vocab_size(), folder)
-    torch.manual_seed(0)
-    text = open_clip.model._build_text_tower(48, config["text_cfg"])
-    width, hidden, layers, heads = SMALL_VISION
-    image = timm.models.VisionTransformer(
-        img_size=config["vision_cfg"]["image_size"],
-        patch_size=32 if described["act"] else 16,
-        num_classes=0,
-        global_pool="map",
-        embed_dim=width,
-        depth=layers,
-        num_heads=heads,
-        mlp_ratio=hidden / width,
-        class_token=False,
-        act_layer=described["act"],
-    )
-    strengthen(text)
-    strengthen(image)
-    with torch.no_grad():
-        image.patch_embed.proj.weight.mul_(4)
-        image.attn_pool.latent.normal_()
-    tensors = {f"text.{key}": value for key, value in text.state_dict().items()}
-    tensors |= {f"visual.trunk.{key}": value for key, value in image.state_dict().items()}
-    tensors |= {"logit_scale": torch.tensor(4.7), "logit_bias": torch.tensor(-16.5)}
-    tensors = {key: value.to(described.get("dtype", torch.float32)).contiguous() for key, value in tensors.items()}
-    safetensors.torch.save_file(tensors, folder / "open_clip_model.safetensors")
-    for net, prefix in ((text, "text."), (image, "visual.trunk.")):  # as the file has them
-        net.load_state_dict({key: tensors[prefix + key].float() for key in net.state_dict()})
+    image = siglip_image(config["vision_cfg"]["image_size"], 32 if described["act"] else 16)
+    tensors = draw(_below("text.", clip_text(48, config["text_cfg"])) | _below("visual.trunk.", image))
+    tensors |= {"logit_scale": np.array(4.7), "logit_bias": np.array(-16.5)}
     preprocess = {"mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic", "resize_mode": "squash"}
-    written = json.dumps({"model_cfg": config, "preprocess_cfg": preprocess})
-    (folder / "open_clip_config.json").write_text(written)
-    return from_folder(folder, f"local-dir:{folder}"), text.eval(), image.eval()
+    return save_model(folder, config, tensors, described.get("dtype", "F32"), preprocess)
 
 
 SMALL_VISION = (48, 96, 2, 4)  # width, width in between, blocks, heads: to put in the place of those of timm's "base"

@@ -49,8 +49,7 @@ def serve(address: str) -> None:
     import clipsearch
 
     for module in pkgutil.walk_packages(clipsearch.__path__, "clipsearch."):
-        if not module.name.endswith("torch_towers"):  # with torch in memory, a fork takes three times as long
-            importlib.import_module(module.name)
+        importlib.import_module(module.name)
     gc.collect()
     gc.freeze()
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)

@@ -44,7 +44,7 @@ def index(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="mini, siglip2, multilingual, ViT-B-32, ...",
+            help="mini, siglip2, accurate, multilingual, ...",
             rich_help_panel=MODEL,
         ),
     ] = None,
@@ -137,7 +137,7 @@ def index(
         ),
     ] = None,
     profile: Annotated[
-        bool, typer.Option("--profile", help="Print the time of each stage.", rich_help_panel=OUTPUT)
+        bool, typer.Option("--profile", help="Print the time of each stage and engine.", rich_help_panel=OUTPUT)
     ] = False,
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit with status 3 if files were skipped.", rich_help_panel=OUTPUT)
@@ -200,8 +200,11 @@ def index(
     elif not quiet:
         for line in text.summary(report):
             say(line)
+        if report.is_first and report.embedded and sys.stderr.isatty():
+            say(text.next_steps(["--index", index] if index else []))
     if profile and not json:
-        say(text.stages(report))
+        for line in (text.stages(report), *text.engines(report.comparison)):
+            say(line)
     if strict and (report.skipped or report.skipped_before or report.unreadable):
         raise typer.Exit(SKIPPED)
 

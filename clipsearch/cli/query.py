@@ -198,6 +198,17 @@ def query(
     open_: Annotated[
         bool, typer.Option("--open", help="Open the contact sheet in a browser.", rich_help_panel=OUTPUT)
     ] = False,
+    album: Annotated[
+        bool,
+        typer.Option("--album", help="Make --html an album to share: no paths.", rich_help_panel=OUTPUT),
+    ] = False,
+    title: Annotated[
+        str | None,
+        typer.Option(metavar="TEXT", help="Title of the album (default: the query).", rich_help_panel=OUTPUT),
+    ] = None,
+    place_names: Annotated[
+        bool, typer.Option("--place-names", help="Name towns in the album.", rich_help_panel=OUTPUT)
+    ] = False,
     copy_to: Annotated[
         list[str] | None,
         typer.Option(metavar="DIR", help="Copy matches into DIR; never overwrites.", rich_help_panel=OUTPUT),
@@ -246,6 +257,7 @@ def query(
       clipsearch query receipt -f jsonl | jq 'select(.confidence > .5).path'
       find ~/Pictures -mtime -7 | clipsearch query "a cat" --files-from -
       clipsearch query --near 48.85,2.35,5 -k 100 --html paris.html
+      clipsearch query "a dog" -k 200 --html dogs.html --album --title "Rex"
       clipsearch query "@grandma on a beach" --unique --preview
       clipsearch query sunset --not-under ~/Pictures/2023 --sort -date
       clipsearch query "wifi password" --only text
@@ -257,7 +269,10 @@ def query(
     """
     if batch and (texts or image or not_ or unlike or preview or html or open_ or copy_to or link_to):
         raise BadRequest("--batch reads queries from FILE and prints JSON lines; leave out other queries and outputs")
-    shown = _Shown(_form(format, null, batch), null, preview, destination("html", html), open_, where_)
+    for_others = _Album(title, place_names) if album else None
+    if (title is not None or place_names) and not album:
+        raise BadRequest("--title and --place-names need --album")
+    shown = _Shown(_form(format, null, batch), null, preview, destination("html", html), open_, where_, for_others)
     collected = _Collected(destination("copy_to", copy_to), destination("link_to", link_to), numbered)
     _check_together(shown, collected, format)
     if where_ and not shown.is_detailed:
@@ -285,7 +300,7 @@ def query(
             hits = _found(opened, question, named, **details)
             found, failed = bool(hits), False
             _collect(hits, collected)
-            _show(hits, shown, text.question_title(question), text.question_subtitle(question))
+            _show(hits, shown, question)
             _say_what_is_misread(opened, question, [*(texts or ()), *(not_ or ())])
         warn_left_out(opened.left_out)
     if failed:
@@ -334,6 +349,13 @@ def _is_indexed(index: Index, path: str) -> bool:
 # ------------------------------------------------------------------------------------------ options
 
 
+class _Album(NamedTuple):
+    """Options about an album."""
+
+    title: str | None
+    place_names: bool
+
+
 class _Shown(NamedTuple):
     """Options about printing hits."""
 
@@ -343,6 +365,7 @@ class _Shown(NamedTuple):
     html: str | None
     open: bool
     where: bool
+    album: _Album | None
 
     @property
     def is_detailed(self) -> bool:
@@ -394,6 +417,10 @@ def _check_together(shown: _Shown, collected: _Collected, format: str | None) ->
         raise BadRequest("use --copy-to or --link-to, not both")
     if collected.numbered and not (collected.copies or collected.links):
         raise BadRequest("--numbered needs --copy-to or --link-to")
+    if shown.album and not (shown.html or shown.open):
+        raise BadRequest("--album needs --html FILE or --open")
+    if shown.album and shown.where:
+        raise BadRequest("--where marks matches in contact sheets, not in albums; leave out --where or --album")
     if shown.preview and (shown.null or format not in (None, "table")):
         raise BadRequest("--preview prints a table; leave out --format and -0")
 
@@ -490,9 +517,9 @@ def _collect(hits: list[Hit], how: _Collected) -> None:
         say(f"{'linked' if how.links else 'copied'} {text.photos(len(paths))} to {destination}")
 
 
-def _show(hits: list[Hit], how: _Shown, title: str, subtitle: str) -> None:
+def _show(hits: list[Hit], how: _Shown, question: Question) -> None:
     if how.html or how.open:
-        _sheet(hits, title, subtitle, how)
+        _write_page(hits, question, how)
     if how.preview:
         _preview(hits)
     elif how.form == "table":
@@ -501,25 +528,51 @@ def _show(hits: list[Hit], how: _Shown, title: str, subtitle: str) -> None:
         write_records(records.hits(hits, how.form, b"\0" if how.null else b"\n", with_where=how.where))
 
 
-def _sheet(hits: Sequence[Hit], title: str, subtitle: str, how: _Shown) -> None:
-    from clipsearch.output.sheet import write_sheet
-
-    if how.html is None:  # --open alone: overwrite the last sheet in the cache
+def _write_page(hits: Sequence[Hit], question: Question, how: _Shown) -> None:
+    """Write the contact sheet or the album."""
+    if how.html is None:  # --open alone: overwrite the last page in the cache
         path = cache_folder() / "contact-sheet.html"
         private_folder(path.parent)
-        path.unlink(missing_ok=True)  # `write_sheet` would refuse one that an older version wrote
+        path.unlink(missing_ok=True)  # one that an older version wrote would not be replaced
     else:
         path = Path(how.html).expanduser().absolute()
-    write_sheet(path, hits, title, subtitle, private=how.html is None)
+    if how.album:
+        _write_album(path, hits, text.album_title(question) if how.album.title is None else how.album.title, how)
+    else:
+        from clipsearch.output.sheet import write_sheet
+
+        title, subtitle = text.question_title(question), text.question_subtitle(question)
+        write_sheet(path, hits, title, subtitle, private=how.html is None)
     if how.open:
-        open_in_browser(path)
+        say(f"{'album' if how.album else 'contact sheet'}: {path}")
+        _open_in_browser(path)
 
 
-def open_in_browser(path: Path) -> None:
-    """Open a file in a browser. Raises `BadRequest` if none can be started."""
+def _write_album(path: Path, hits: Sequence[Hit], title: str, how: _Shown) -> None:
+    """Write the album with a progress bar, and say what is in it."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from clipsearch.output.album import summary, write_album
+
+    assert how.album is not None
+    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
+        task = bar.add_task("album", total=len(hits))
+        made = write_album(
+            path,
+            hits,
+            title,
+            place_names=how.album.place_names,
+            private=how.html is None,
+            on_photo=lambda: bar.advance(task),
+        )
+    for line in summary(made, path.name):
+        say(line)
+
+
+def _open_in_browser(path: Path) -> None:
     import webbrowser
 
-    say(f"contact sheet: {path}")
     if not webbrowser.open(path.as_uri()):
         raise BadRequest(f"cannot start a browser; open {path} yourself")
 

@@ -14,6 +14,7 @@ import typer.core
 from clipsearch.cli.app import DebugOption, IndexOption, new_app, open_folder, say, write_records
 from clipsearch.cli.index import progress_bar
 from clipsearch.errors import BadArgument, BadRequest
+from clipsearch.extras import IS_STANDALONE
 from clipsearch.indexing.options import Options
 from clipsearch.indexing.watch import POLL_SECONDS, Watch
 from clipsearch.output import text
@@ -128,6 +129,8 @@ def _print_service(
 
 def _program() -> list[str]:
     """The command that starts this program: its absolute path, or `python -m clipsearch`."""
+    if IS_STANDALONE:
+        return [sys.executable]
     started = os.path.abspath(sys.argv[0])
     return [sys.executable, "-m", "clipsearch"] if started.endswith("__main__.py") else [started]
 

@@ -126,6 +126,7 @@ def _decode(data: bytes, short_side: int | None, background: str) -> Decoded:
         if short_side is not None and image.format in ("JPEG", "MPO"):  # phones append more JPEGs, which makes it MPO
             scale = short_side / min(width, height)
             image.draft("RGB", (math.ceil(width * scale), math.ceil(height * scale)))
+            image.decodermaxblock = len(data)  # instead of 64 KB at a time, which takes 3% longer
         if image.width * image.height > MAX_PIXELS:
             raise ImageUnusable(f"too large: {width} x {height} pixels")
         exif = _exif(image)
@@ -200,7 +201,7 @@ def thumbnail(data: bytes, long_side: int) -> Image.Image:
 def jpeg_of(image: Image.Image) -> bytes:
     """Encode as a JPEG without metadata."""
     out = io.BytesIO()
-    image.save(out, "JPEG", quality=_QUALITY, optimize=True)
+    image.save(out, "JPEG", quality=_QUALITY, optimize=True, comment=None)  # else Pillow copies that of a JPEG or GIF
     return out.getvalue()
 
 
@@ -279,7 +280,7 @@ def _to_rgb(image: Image.Image, background: str) -> Image.Image:
         flat.info |= {key: image.info[key] for key in ("icc_profile", "cicp") if key in image.info}
         return flat
     if mode == "RGB":
-        return image.copy()
+        return image._new(image.im)  # the same pixels without the decoder; `copy` would copy them
     profile = image.info.get("icc_profile")
     if mode in ("I", "F") or mode.startswith("I;"):
         image = _reduce_depth(image)

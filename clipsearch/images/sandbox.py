@@ -13,12 +13,15 @@ import struct
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from clipsearch.errors import ImageUnusable
+from clipsearch.extras import IS_STANDALONE
+from clipsearch.images import DECODER
 from clipsearch.images.preprocess import Preprocess
 from clipsearch.images.read import open_file, read
 
@@ -35,13 +38,21 @@ THUMBNAIL_SIDE = 320  # pixels
 _STEPS = 60  # parts in which a file's time is counted
 _LEAST_MEMORY = 2 << 30  # bytes; a photo of 200 megapixels needs about half
 # Not `-m`, which would first look for modules in the current folder: it may be full of photos from strangers.
-_COMMAND = [
+_PYTHON_COMMAND = [
     sys.executable,
     "-P",
     "-c",
     f"import sys; sys.path.append({str(Path(__file__).parents[2])!r})\n"
     "from clipsearch.images.worker import serve; serve()",
 ]
+_COMMAND = [sys.executable, DECODER] if IS_STANDALONE else _PYTHON_COMMAND
+_ENVIRONMENT = {
+    "OPENBLAS_NUM_THREADS": "1",  # NumPy would start threads that nothing uses
+    # Keep freed memory for the next picture: glibc would return it, and a photo of 2 MP would cause 900 page faults.
+    "MALLOC_MMAP_THRESHOLD_": str(32 << 20),  # its largest; larger blocks are still returned at once
+    "MALLOC_TRIM_THRESHOLD_": str(64 << 20),
+}
+_PIPE = 1 << 18  # bytes, where it can be set: with the usual 64 KB, 3 MB take 100 switches between the processes
 
 Message = tuple[dict[str, Any], bytes]
 
@@ -97,7 +108,7 @@ class Decoders:
 
         One file may take `seconds`, and `memory` in bytes (default: a worker's share of half the machine's).
         """
-        self._command, self._seconds = command, seconds
+        self._command, self._clock = command, _Clock(seconds)
         self._memory = memory or max(_LEAST_MEMORY, _total_memory() // 2 // workers)
         self._start = {
             "settings": settings and asdict(settings),
@@ -177,7 +188,8 @@ class Decoders:
         process = self._ready()
         is_reusable = False
         try:
-            header, answer = process.ask({"task": task, **parameters}, data, self._seconds)
+            with self._clock.limit(process):
+                header, answer = process.ask({"task": task, **parameters}, data)
             is_reusable = not self._closed
         finally:
             if is_reusable:
@@ -205,9 +217,13 @@ class Decoders:
 
 class _Process:
     def __init__(self, command: Sequence[str], start: Mapping[str, Any]) -> None:
-        environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"}  # NumPy would start threads that nothing uses
         self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=os.environ | _ENVIRONMENT,
+            pipesize=_PIPE,
         )
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -215,32 +231,13 @@ class _Process:
         with contextlib.suppress(OSError):  # it has died already: the first file will show that
             send(self._to, start)
 
-    def ask(self, request: Mapping[str, Any], data: bytes, seconds: float) -> Message:
-        """The answer to a request. Raises `ImageUnusable` if the process dies or takes longer than `seconds`."""
-        done, late = threading.Event(), threading.Event()
-        watcher = threading.Thread(target=self._watch, args=(seconds, done, late))
-        watcher.start()
-        answer = None
+    def ask(self, request: Mapping[str, Any], data: bytes) -> Message:
+        """The answer to a request. Raises `ImageUnusable` if the process dies."""
         try:
             send(self._to, request, data)
-            answer = receive(self._from)
+            return receive(self._from)
         except (OSError, EOFError, ValueError):
-            pass
-        finally:
-            done.set()
-            watcher.join()
-        if late.is_set():
-            raise ImageUnusable(f"took longer than {seconds:.0f} s")
-        if answer is None:
-            raise ImageUnusable("crashed its decoder")
-        return answer
-
-    def _watch(self, seconds: float, done: threading.Event, late: threading.Event) -> None:
-        for _ in range(_STEPS):  # time in which Ctrl-Z has stopped the program counts as one step
-            if done.wait(seconds / _STEPS):
-                return
-        late.set()
-        self.kill()
+            raise ImageUnusable("crashed its decoder") from None
 
     @property
     def alive(self) -> bool:
@@ -255,6 +252,44 @@ class _Process:
             with contextlib.suppress(OSError):
                 pipe.close()
         self._process.wait()
+
+
+class _Clock:
+    """Kills processes that take too long, from one thread: a thread for each file would take 0.2 ms of it."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._left: dict[_Process, int] = {}  # steps; below zero for a process that was killed
+        self._lock = threading.Lock()
+        self._is_running = False
+
+    @contextlib.contextmanager
+    def limit(self, process: _Process) -> Iterator[None]:
+        """Limit the time of a block that waits for a process. Raises `ImageUnusable` if it was exceeded."""
+        with self._lock:
+            self._left[process] = _STEPS
+            if not self._is_running:
+                self._is_running = True
+                threading.Thread(target=self._run, daemon=True).start()
+        try:
+            yield
+        finally:
+            with self._lock:
+                is_late = self._left.pop(process) < 0
+            if is_late:
+                raise ImageUnusable(f"took longer than {self._seconds:.0f} s") from None
+
+    def _run(self) -> None:
+        while True:
+            time.sleep(self._seconds / _STEPS)  # time in which Ctrl-Z has stopped the program counts as one step
+            with self._lock:
+                if not self._left:
+                    self._is_running = False
+                    return
+                for process in self._left:
+                    self._left[process] -= 1
+                    if self._left[process] < 0:
+                        process.kill()
 
 
 # ------------------------------------------------------------------------------------------ messages

@@ -22,9 +22,9 @@ from clipsearch.images.sandbox import Decoders
 from clipsearch.indexing.options import Options
 from clipsearch.indexing.pipeline import Pipeline, Stages
 from clipsearch.indexing.read_file import Contents, read_file
-from clipsearch.models.encoders import Encoder
+from clipsearch.models.encoders import Encoder, Engine
+from clipsearch.models.engines import encoder_for
 from clipsearch.models.model import Model
-from clipsearch.models.precision import encoder_for
 
 Hashes = NDArray[np.uint64]  # (n, 2), the two halves of each content hash, sorted
 
@@ -57,8 +57,8 @@ class Note(NamedTuple):
     """What a worker reports after a batch: seconds per stage, its precision, and the precisions that it rejected."""
 
     seconds: Mapping[str, float]
-    precision: str | None
-    disagreed: list[tuple[str, float]]
+    engine: Engine | None
+    disagreed: list[tuple[Engine, float]]
 
 
 class NotSeen(BadRequest):
@@ -72,7 +72,7 @@ class Worker:
         self._model, self._options, self._known, self._threads = Model.from_json(model), options, known, threads
         self._decoders = Decoders(threads, self._model.preprocess)
         self._encoder: Encoder | None = None
-        self._disagreed: list[tuple[str, float]] = []
+        self._disagreed: list[tuple[Engine, float]] = []
         self._is_checked = False
 
     def work(self, files: list[tuple[bytes, int]]) -> Iterator[tuple[Results, Note | None]]:
@@ -92,13 +92,13 @@ class Worker:
                     yield found, None
                     found, delivered = [], time.monotonic()
         disagreed, self._disagreed = self._disagreed, []
-        yield found, Note(stages.seconds, self._encoder.precision if self._encoder else None, disagreed)
+        yield found, Note(stages.seconds, self._encoder.engine if self._encoder else None, disagreed)
 
     def _load(self) -> Encoder:
         if self._encoder is None:
             self._encoder = encoder_for(
                 self._model, self._options.device, self._options.precision, self._threads,
-                lambda precision, cosine: self._disagreed.append((precision, cosine)),
+                lambda engine, cosine: self._disagreed.append((engine, cosine)),
             )  # fmt: skip
         return self._encoder
 
@@ -135,8 +135,8 @@ class Remote(Generic[Item]):
         """`known`: the contents that are indexed. Raises what `cluster.ray.Workers` raises."""
         self._workers = cluster("Workers")(options.ray, options.workers, worker, (model.to_json(), options, known))
         self._stages = stages
-        self.precision: str | None = None
-        self.disagreed: list[tuple[str, float]] = []
+        self.engine: Engine | None = None
+        self.disagreed: list[tuple[Engine, float]] = []
 
     def __enter__(self) -> Remote[Item]:
         return self
@@ -160,5 +160,5 @@ class Remote(Generic[Item]):
 
     def _take(self, note: Note) -> None:
         self._stages.add(note.seconds)
-        self.precision = note.precision or self.precision
+        self.engine = note.engine or self.engine
         self.disagreed += note.disagreed

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from clipsearch.images.left_out import LeftOut
 from clipsearch.store.catalogue import Offline
+
+if TYPE_CHECKING:
+    from clipsearch.models.encoders import Engine
+    from clipsearch.models.engines import Comparison
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +28,7 @@ class Report:
     """The result of a run, in files. Paths are absolute, and come with a reason."""
 
     model: str = ""
+    is_first: bool = False  # the run created the index
     added: int = 0  # includes `duplicates`
     duplicates: int = 0  # new paths whose contents were indexed already
     updated: int = 0
@@ -41,8 +47,9 @@ class Report:
     unmatched: list[str] = field(default_factory=list)  # exclude patterns that matched nothing
     left_out: LeftOut = field(default_factory=LeftOut)
     empty: list[bytes] = field(default_factory=list)  # folders without a single photo
-    precision: str | None = None  # None if nothing was embedded
-    disagreed: list[tuple[str, float]] = field(default_factory=list)  # rejected precisions, with their cosine to fp32
+    engine: Engine | None = None  # None if nothing was embedded
+    disagreed: list[tuple[Engine, float]] = field(default_factory=list)  # rejected engines, with their cosine to fp32
+    comparison: Comparison | None = None  # the one that the choice of the engine is based on
     seconds: float = 0.0
     stages: Mapping[str, float] = field(default_factory=dict)  # seconds of each, summed over threads
 

@@ -33,13 +33,13 @@ from clipsearch.indexing.read_file import Contents, read_file
 from clipsearch.indexing.report import OnProgress, Progress, Report
 from clipsearch.indexing.roots import Target
 from clipsearch.models.encoders import Encoder, numpy_encoder
+from clipsearch.models.engines import ChoosingEncoder, encoder_for
 from clipsearch.models.model import Model
-from clipsearch.models.precision import encoder_for
 from clipsearch.paths import join, relative_to
 from clipsearch.store.catalogue import Known, Root, Store
 from clipsearch.threads import usable_cores
 
-FEW = 16  # new photos that NumPy embeds before torch would be loaded
+FEW = 4  # new photos that NumPy embeds before a session of ONNX Runtime has been created
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +205,9 @@ class Run:
         )
         with pipeline, decoders:  # on an error, end the decoders first so that no thread waits for them
             self._store_all(pipeline.run(self._pending))
-        self._report.precision = self._used.precision if self._used else None  # chosen on the first photos
+        if self._used is not None:
+            self._report.engine = self._used.engine  # chosen on the first photos
+            self._report.comparison = self._used.comparison if isinstance(self._used, ChoosingEncoder) else None
 
     def _index_remotely(self, options: Options) -> None:
         from clipsearch.indexing.remote import Remote
@@ -215,7 +217,7 @@ class Run:
         with Remote[_Pending](self._model, options, self._stages, self._store.images.contents()) as remote:
             skipped = ((item, Contents(error=item.found.error), None) for item in broken)
             self._store_all(itertools.chain(skipped, remote.run(sound)))
-            self._report.precision, self._report.disagreed = remote.precision, remote.disagreed
+            self._report.engine, self._report.disagreed = remote.engine, remote.disagreed
 
     def _read(self, decoders: Decoders, item: _Pending) -> Contents:
         if item.found.error is not None:
@@ -228,7 +230,7 @@ class Run:
         return self._used
 
     def _load(self, many: bool) -> Encoder:
-        """The encoder that finishes soonest: NumPy for a few photos, since importing torch takes longer."""
+        """The encoder that finishes soonest: NumPy for a few photos."""
         device, precision = self._options.device, self._options.precision
         if not many and device in ("auto", "cpu") and precision in ("auto", "fp32"):
             encoder = numpy_encoder(self._model, texts=False, images=True)
@@ -236,7 +238,7 @@ class Run:
                 return encoder
         disagreed = self._report.disagreed  # bound here: a cached encoder must not keep the run in memory
         return encoder_for(
-            self._model, device, precision, self._workers, lambda name, cosine: disagreed.append((name, cosine))
+            self._model, device, precision, self._workers, lambda engine, cosine: disagreed.append((engine, cosine))
         )
 
     def _store_all(self, results: Iterable[tuple[_Pending, Contents, Array | None] | None]) -> None:

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 from clipsearch.images.left_out import LeftOut
 from clipsearch.images.rules import Rules
+from clipsearch.models.engines import Comparison, kept
 from clipsearch.models.model import Model
-from clipsearch.models.precision import measured
 from clipsearch.paths import join, relative_to
 from clipsearch.store.drives import Offline, OfflinePart, why_unreachable
 from clipsearch.store.photo import Root
@@ -44,7 +44,7 @@ class Status:
     roots: list[RootStatus]
     skipped: list[tuple[bytes, str]]  # path, reason
     offline: list[OfflinePart]
-    rates: dict[str, float]  # images per second by precision, as measured on this machine
+    comparison: Comparison | None  # of the engines on this machine
     read: int  # images that OCR went through
     with_text: int
     distinct: int  # contents
@@ -70,7 +70,7 @@ def status_of(store: Searchable) -> Status:
         roots=roots,
         skipped=summary.skipped,
         offline=sorted([*summary.offline, *unreadable]),
-        rates=measured(model, usable_cores()) or {},
+        comparison=kept(model, usable_cores()),
         read=summary.read,
         with_text=summary.with_text,
         distinct=summary.distinct,

@@ -64,6 +64,7 @@ def update_index(
             raise
         store.vectors.update()
         _read_text(store, options, report, on_progress)
+    report.is_first = is_new
     report.seconds = time.monotonic() - began
     return report
 

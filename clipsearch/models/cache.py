@@ -1,4 +1,4 @@
-"""The cache of text embeddings, hashes of weights, benchmark results and tokenizer tables.
+"""The cache of text embeddings, hashes of weights, measured speeds, tokenizer tables and quantised models.
 
 It lies in the user's cache folder, separate from any index, and may be deleted at any time. A cache that cannot be read
 or written counts as empty; nothing is raised. Every value has a checksum; a damaged one is a miss and is replaced.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
-import json
 import os
 import sqlite3
 import zlib
@@ -25,17 +24,18 @@ from clipsearch.paths import cache_folder, private_file, private_folder, replaci
 MAX_TEXTS = 20_000
 _MAX_PARAMETERS = 500  # per statement, on any SQLite
 
-_VERSION = 2
+_VERSION = 3
 _TABLES = f"""
 BEGIN IMMEDIATE;
 DROP TABLE IF EXISTS texts;
 DROP TABLE IF EXISTS weights;
 DROP TABLE IF EXISTS rates;
+DROP TABLE IF EXISTS measurements;
 CREATE TABLE texts (model TEXT, text TEXT, vector BLOB NOT NULL, crc INTEGER NOT NULL, PRIMARY KEY (model, text));
 CREATE TABLE weights (
     path TEXT PRIMARY KEY, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, sha256 TEXT NOT NULL, crc INTEGER NOT NULL
 );
-CREATE TABLE rates (machine TEXT PRIMARY KEY, rates TEXT NOT NULL, crc INTEGER NOT NULL);
+CREATE TABLE measurements (subject TEXT PRIMARY KEY, result TEXT NOT NULL, crc INTEGER NOT NULL);
 PRAGMA user_version = {_VERSION};
 COMMIT;
 """
@@ -77,42 +77,59 @@ def sha256_of_file(path: Path) -> str:
     return digest
 
 
-def rates(machine: str) -> dict[str, float] | None:
-    """The benchmark results (images/s by precision) of a machine, if cached."""
-    for (text,) in _run("SELECT rates FROM rates WHERE machine = ? AND crc = crc(machine, rates)", [(machine,)]):
-        with contextlib.suppress(ValueError, TypeError, AttributeError):
-            return {str(name): float(rate) for name, rate in json.loads(text).items()}
-    return None
+def measurement(subject: str) -> str | None:
+    """What `keep_measurement` kept about a subject, if anything."""
+    rows = _run("SELECT result FROM measurements WHERE subject = ? AND crc = crc(subject, result)", [(subject,)])
+    return str(rows[0][0]) if rows else None
 
 
-def keep_rates(machine: str, measured: Mapping[str, float]) -> None:
-    """Cache benchmark results (images/s by precision) of a machine."""
-    _run("INSERT OR REPLACE INTO rates VALUES (?1, ?2, crc(?1, ?2))", [(machine, json.dumps(measured))])
+def keep_measurement(subject: str, result: str) -> None:
+    """Keep the result of a measurement on this machine."""
+    _run("INSERT OR REPLACE INTO measurements VALUES (?1, ?2, crc(?1, ?2))", [(subject, result)])
+
+
+def forget_measurement(subject: str) -> None:
+    """Forget a result, so that it is measured again."""
+    _run("DELETE FROM measurements WHERE subject = ?", [(subject,)])
 
 
 def array(name: str) -> NDArray[Any] | None:
     """A cached array by its file name, memory-mapped; None if it is missing or damaged."""
-    path = cache_folder() / name
     try:
-        file = np.memmap(path, np.uint8, "r")
-        whole, crc = file[:-_CRC_BYTES], file[-_CRC_BYTES:].tobytes()
-        if zlib.crc32(whole.data) != int.from_bytes(crc, "little"):  # 3 ms for 13 MB, the largest so far
-            return None
-        found: NDArray[Any] = np.load(path, mmap_mode="r")
-        return found
+        found: NDArray[Any] | None = None if data(name) is None else np.load(cache_folder() / name, mmap_mode="r")
     except (OSError, ValueError, EOFError):
         return None
+    return found
 
 
 def keep_array(name: str, values: NDArray[Any]) -> None:
     """Cache an array under a file name that ends in .npy."""
     file = io.BytesIO()
     np.save(file, values)
-    whole = file.getvalue()
+    keep_data(name, file.getvalue())
+
+
+def data(name: str) -> memoryview | None:
+    """The cached contents of a file, memory-mapped; None if it is missing or damaged."""
+    try:
+        file = np.memmap(cache_folder() / name, np.uint8, "r")
+    except (OSError, ValueError):
+        return None
+    whole, crc = file[:-_CRC_BYTES].data, file[-_CRC_BYTES:].tobytes()
+    return whole if zlib.crc32(whole) == int.from_bytes(crc, "little") else None  # 3 ms for 13 MB
+
+
+def keep_data(name: str, contents: bytes, *, most: int | None = None) -> None:
+    """Cache contents under a file name. Keeps the `most` newest of the files with the same ending."""
+    folder = cache_folder()
     with contextlib.suppress(OSError):
-        private_folder(cache_folder())
-        with replacing(cache_folder() / name, private=True) as temporary:
-            temporary.write_bytes(whole + zlib.crc32(whole).to_bytes(_CRC_BYTES, "little"))
+        private_folder(folder)
+        with replacing(folder / name, private=True) as temporary, open(temporary, "wb") as file:
+            file.write(contents)
+            file.write(zlib.crc32(contents).to_bytes(_CRC_BYTES, "little"))
+        kept = sorted(folder.glob(f"*{Path(name).suffix}"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
+        for path in kept[most:] if most else ():
+            path.unlink()
 
 
 def _run(statement: str, runs: Sequence[tuple[Any, ...]]) -> list[Any]:

@@ -68,14 +68,14 @@ class ImageTower:
     def __init__(self, model: Model, tensors: Tensors) -> None:
         config = model.config["vision_cfg"]
         self.tensors = Named(tensors, "visual.", model.weights)
-        self.patch, width = config.get("patch_size", 16), config.get("width", 768)
-        self.shape = Shape(config.get("layers", 12), width // config.get("head_width", 64), _activation(model))
+        self.patch, self.width = config.get("patch_size", 16), config.get("width", 768)
+        self.shape = Shape(config.get("layers", 12), self.width // config.get("head_width", 64), _activation(model))
         self._preprocess = model.preprocess
-        self._blocks = Transformer(self.tensors, self.shape)
+        self.blocks = Transformer(self.tensors, self.shape)
         rows, columns = (side // self.patch for side in model.preprocess.size)
-        self.tensors.expect("positional_embedding", rows * columns + 1, width)
-        self.tensors.expect("conv1.weight", width, 3, self.patch, self.patch)
-        self.tensors.expect("proj", width, model.dim)
+        self.tensors.expect("positional_embedding", rows * columns + 1, self.width)
+        self.tensors.expect("conv1.weight", self.width, 3, self.patch, self.patch)
+        self.tensors.expect("proj", self.width, model.dim)
 
     def __call__(self, pixels: Pixels) -> Array:
         """Embed preprocessed images (n, height, width, 3) uint8 as unit vectors (n, dim)."""
@@ -87,10 +87,10 @@ class ImageTower:
         The last block contributes its value projections only: no attention weights (MaskCLIP, Zhou et al. 2022), no
         residual and no MLP (ClearCLIP, Lan et al. 2024). Each patch then describes itself rather than the whole image.
         """
-        return grid(self._project(self._blocks.values(self._tokens(pixels))[0, 1:]), pixels, self.patch)
+        return grid(self._project(self.blocks.values(self._tokens(pixels))[0, 1:]), pixels, self.patch)
 
     def _embed(self, pixels: Pixels) -> Array:
-        row: Array = self._project(self._blocks(self._tokens(pixels), 0))[0]
+        row: Array = self._project(self.blocks(self._tokens(pixels), 0))[0]
         return row
 
     def _tokens(self, pixels: Pixels) -> Array:

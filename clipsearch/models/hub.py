@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from clipsearch.errors import BadArgument, DownloadFailed, ModelUnknown, WeightsUnusable, first_line
+from clipsearch.extras import is_installed, missing
+from clipsearch.images.preprocess import Preprocess
 from clipsearch.models import pretrained
 from clipsearch.models.bert import BertTower
 from clipsearch.models.cache import sha256_of_file
+from clipsearch.models.checkpoint import write_safetensors
 from clipsearch.models.model import (
     BERT_FAMILY,
     MINI,
@@ -30,7 +33,6 @@ from clipsearch.models.model import (
 )
 from clipsearch.models.siglip import SiglipTextTower
 from clipsearch.models.towers import serves
-from clipsearch.models.weights import write_safetensors
 from clipsearch.paths import cache_folder, private_folder, replacing
 
 _WEIGHTS_ON_HUB = ["open_clip_model.safetensors", "open_clip_pytorch_model.bin"]
@@ -65,6 +67,7 @@ def _builtin(name: str) -> Model:
     tag = tag or _only_tag(architecture)
     weights = pretrained.weights_of(architecture, tag)
     text = _text_files(config)
+    _check_before_download(name, architecture, config, text)
     path = _from_hub(*_hub_files(weights)) if weights.get("hf_hub") else pretrained.download(weights["url"])
     return _make(f"{architecture}/{tag}", architecture, config, weights, path, text)
 
@@ -92,9 +95,13 @@ def _make(
 
 def _of_repository(repository: str, name: str) -> Model:
     folder = _from_hub(repository, ["open_clip_config.json"]).parent
-    _from_hub(repository, _WEIGHTS_ON_HUB)
-    for file in text_file_names(read_config(folder)[0]) or ():
+    config, _ = read_config(folder)
+    names = text_file_names(config)
+    for file in names or ():
         _if_on_hub(repository, [file])
+    text = text_files(config, *(folder / file for file in names)) if names else None
+    _check_before_download(name, f"hf-hub:{repository}", config, text)
+    _from_hub(repository, _WEIGHTS_ON_HUB)
     return from_folder(folder, name)
 
 
@@ -111,7 +118,7 @@ def _text_files(config: dict[str, Any]) -> TextFiles | None:
 def _mappable(model: Model) -> Model:
     """Convert pickled weights to safetensors in the cache folder, once, if NumPy towers can then use them.
 
-    Some repositories have only pickled weights. Queries would otherwise need torch and transformers.
+    Some repositories have only pickled weights, which would need torch and transformers.
     """
     path = cache_folder() / "weights" / f"{model.sha256}.safetensors"
     mapped = replace(model, weights=path)
@@ -127,8 +134,15 @@ def _mappable(model: Model) -> Model:
         return model  # open_clip may be able to read them, or will report the error
 
 
+def _check_before_download(name: str, architecture: str, config: dict[str, Any], text: TextFiles | None) -> None:
+    """Like `_readable`, for a model whose weights are about to be downloaded."""
+    _readable(Model(name, architecture, config, Preprocess((1, 1)), Path("weights.safetensors"), "", text))
+
+
 def _readable(model: Model) -> Model:
-    """Raise `ModelUnknown` if the model's text tower needs transformers and it is not installed."""
+    """Raise `BadRequest` or `ModelUnknown` if the model needs a package that is not installed."""
+    if not serves(model, texts=True, images=True) and not is_installed("torch"):
+        raise missing("torch", f"The model {model.name}")
     is_supported = model.reads_clip_tokens or BertTower.serves(model) or SiglipTextTower.serves(model)
     if not is_supported and importlib.util.find_spec("transformers") is None:
         raise ModelUnknown(f"{model.name} needs the transformers library, which is not installed")

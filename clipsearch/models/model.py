@@ -38,6 +38,7 @@ class Recommended(NamedTuple):
 RECOMMENDED = (
     Recommended("default", "ViT-B-32/laion2b_s34b_b79k", 605, "MIT", "English", 39.3, 66.8),
     Recommended("siglip2", "ViT-B-32-SigLIP2-256/webli", 1540, "Apache-2.0", "many languages", 47.2),
+    Recommended("accurate", "ViT-B-16-SigLIP2-256/webli", 1535, "Apache-2.0", "many languages", 53.2),
     Recommended(
         "multilingual", "xlm-roberta-base-ViT-B-32/laion5b_s13b_b90k", 1470, "MIT", "many languages", 37.8, 64.5
     ),

@@ -110,16 +110,16 @@ class SiglipImageTower:
         name = model.config["vision_cfg"]["timm_model_name"]
         parsed = _NETWORK.fullmatch(name)
         assert parsed is not None
-        width, mlp_width, layers, heads = _SIZES[parsed[1]]
+        self.width, mlp_width, layers, heads = _SIZES[parsed[1]]
         self.patch = int(parsed[2])
         self.shape = Shape(layers, heads, "gelu_tanh" if name in _TANH_GELU else "gelu", TIMM, EPSILON)
         self.tensors = t = Named(tensors, "visual.trunk.", model.weights)
         self._preprocess = model.preprocess
-        self._blocks = Transformer(t, self.shape)
+        self.blocks = Transformer(t, self.shape)
         rows, columns = (side // self.patch for side in model.preprocess.size)
-        t.expect("pos_embed", 1, rows * columns, width)
-        t.expect("patch_embed.proj.weight", width, 3, self.patch, self.patch)
-        t.expect(f"blocks.{layers - 1}.mlp.fc1.weight", mlp_width, width)
+        t.expect("pos_embed", 1, rows * columns, self.width)
+        t.expect("patch_embed.proj.weight", self.width, 3, self.patch, self.patch)
+        t.expect(f"blocks.{layers - 1}.mlp.fc1.weight", mlp_width, self.width)
         t.expect("attn_pool.latent", 1, 1, model.dim)
 
     def __call__(self, pixels: Pixels) -> Array:
@@ -149,7 +149,7 @@ class SiglipImageTower:
         t = self.tensors
         embedded = patches(normalise(pixels, self._preprocess), t.matrix("patch_embed.proj.weight"))
         x = embedded + t.matrix("patch_embed.proj.bias") + t.matrix("pos_embed")
-        return layer_norm(self._blocks(x), t, "norm", EPSILON)
+        return layer_norm(self.blocks(x), t, "norm", EPSILON)
 
     def _pool_head(self, x: Array, t: Named) -> Array:
         """The projection, norm and MLP that follow the pooling's attention, on (1, n, width)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -58,6 +59,7 @@ class Transformer:
 
     def __init__(self, tensors: Named, shape: Shape) -> None:
         self._tensors, self._shape, self._names = tensors, shape, shape.names
+        self.on_norm: Callable[[str, Array], None] | None = None  # called with each norm's tensor name and output
         _ = tensors[f"{shape.names.blocks}.{shape.layers - 1}.{shape.names.norm_1}.weight"]
         tensors.expect_no(f"{shape.names.blocks}.{shape.layers}.{shape.names.norm_1}.weight")
 
@@ -81,10 +83,15 @@ class Transformer:
         return linear(values, last, self._names.out)
 
     def _block(self, x: Array, t: Named, mask: Array | None, rows: slice) -> Array:
-        epsilon = self._shape.epsilon
-        x = x[:, rows] + self._attend(layer_norm(x, t, self._names.norm_1, epsilon), t, mask, rows)
-        hidden = linear(layer_norm(x, t, self._names.norm_2, epsilon), t, self._names.mlp_in)
+        x = x[:, rows] + self._attend(self._norm(x, t, self._names.norm_1), t, mask, rows)
+        hidden = linear(self._norm(x, t, self._names.norm_2), t, self._names.mlp_in)
         return x + linear(ACTIVATIONS[self._shape.activation](hidden), t, self._names.mlp_out)
+
+    def _norm(self, x: Array, t: Named, name: str) -> Array:
+        out = layer_norm(x, t, name, self._shape.epsilon)
+        if self.on_norm is not None:
+            self.on_norm(t.prefix + name, out)
+        return out
 
     def _attend(self, x: Array, t: Named, mask: Array | None, rows: slice) -> Array:
         packed = product(x, t.matrix(self._names.qkv_weight)) + t.matrix(self._names.qkv_bias)

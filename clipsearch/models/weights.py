@@ -12,9 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipsearch.arrays import Array
-from clipsearch.errors import WeightsUnusable, first_line, reason
+from clipsearch.errors import WeightsUnusable, reason
 
-Tensors = dict[str, NDArray[Any]]
+
+class Tensors(dict[str, NDArray[Any]]):
+    """Tensors by name, in a memory-mapped file."""
+
+    mapped: mmap.mmap | None = None
+
+    def release(self) -> None:
+        """Let go of the memory of tensors that have been read; they are mapped again when needed."""
+        if self.mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
+            self.mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def load_safetensors(path: Path) -> Tensors:
@@ -27,11 +36,11 @@ def load_safetensors(path: Path) -> Tensors:
     dtypes = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4", "U8": "u1"}
     try:
         with open(path, "rb") as file:
-            # Copy-on-write: torch warns about read-only arrays. Nothing writes to the mapping.
-            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         length = int.from_bytes(mapped[:8], "little")
         header = json.loads(mapped[8 : 8 + length])
-        out: Tensors = {}
+        out = Tensors()
+        out.mapped = mapped
         for name, entry in header.items():
             if name == "__metadata__" or entry["dtype"] not in dtypes:
                 continue
@@ -49,54 +58,34 @@ def load_safetensors(path: Path) -> Tensors:
         raise WeightsUnusable(f"the weights {path} cannot be read as safetensors: {error}") from None
 
 
-def write_safetensors(checkpoint: Path, path: Path) -> None:
-    """Convert a pickled torch checkpoint to safetensors, with open_clip's tensor names.
-
-    Loads with `weights_only`, so that a malicious pickle cannot run code. Raises OSError, or `WeightsUnusable` if the
-    checkpoint is damaged or contains anything but tensors.
-    """
-    import safetensors.torch
-    import torch
-
-    try:
-        found = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
-        state = found.get("state_dict", found)
-        tensors = {name.removeprefix("module."): tensor.contiguous() for name, tensor in state.items()}
-        safetensors.torch.save_file(tensors, path)
-    except OSError:
-        raise
-    except Exception as error:  # torch, pickle and safetensors have no common base class
-        raise WeightsUnusable(f"{checkpoint} cannot be read: {first_line(error)}") from error
-
-
 class Named:
     """The tensors under a name prefix. A missing tensor raises `WeightsUnusable`, naming the file."""
 
     def __init__(self, tensors: Tensors, prefix: str, path: Path) -> None:
-        self._tensors, self._prefix, self._path = tensors, prefix, path
+        self._tensors, self.prefix, self._path = tensors, prefix, path
 
     def __getitem__(self, name: str) -> NDArray[Any]:
         try:
-            return self._tensors[self._prefix + name]
+            return self._tensors[self.prefix + name]
         except KeyError:
-            raise self._misfit(f"{self._prefix}{name} is missing") from None
+            raise self._misfit(f"{self.prefix}{name} is missing") from None
 
     def __contains__(self, name: str) -> bool:
-        return self._prefix + name in self._tensors
+        return self.prefix + name in self._tensors
 
     def names(self) -> list[str]:
         """All tensor names, with the prefix removed."""
-        return [name.removeprefix(self._prefix) for name in self._tensors if name.startswith(self._prefix)]
+        return [name.removeprefix(self.prefix) for name in self._tensors if name.startswith(self.prefix)]
 
     def expect(self, name: str, *shape: int) -> None:
         """Raise `WeightsUnusable` unless the tensor exists and has this shape."""
         if self[name].shape != shape:
-            raise self._misfit(f"{self._prefix}{name} has shape {self[name].shape}, expected {shape}")
+            raise self._misfit(f"{self.prefix}{name} has shape {self[name].shape}, expected {shape}")
 
     def expect_no(self, name: str) -> None:
         """Raise `WeightsUnusable` if the tensor exists: the file then has more layers than the architecture."""
         if name in self:
-            raise self._misfit(f"unexpected layer {self._prefix}{name}")
+            raise self._misfit(f"unexpected layer {self.prefix}{name}")
 
     def matrix(self, name: str) -> Array:
         """A whole tensor as float32, without a copy if it is stored as float32."""
@@ -106,9 +95,13 @@ class Named:
         """The rows of a large table at the given indices as float32. No other row is read from disk."""
         return _single(self[name][numbers])
 
+    def release(self) -> None:
+        """As `Tensors.release`."""
+        self._tensors.release()
+
     def below(self, prefix: str) -> Named:
         """Narrow to a longer prefix: `below("a.")["b"]` is `self["a.b"]`."""
-        return Named(self._tensors, self._prefix + prefix, self._path)
+        return Named(self._tensors, self.prefix + prefix, self._path)
 
     def _misfit(self, problem: str) -> WeightsUnusable:
         return WeightsUnusable(f"{self._path} does not fit the architecture: {problem}")

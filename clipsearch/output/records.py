@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from clipsearch.indexing.status import Status
     from clipsearch.indexing.update import Report
     from clipsearch.indexing.why import Why
+    from clipsearch.models.encoders import Engine
+    from clipsearch.models.engines import Comparison
     from clipsearch.output.safe_move import Move
     from clipsearch.search.concepts import Concepts
     from clipsearch.search.copies import Group
@@ -260,12 +262,33 @@ def report(done: Report) -> dict[str, Any]:
         **_left_out(done.left_out),
         "empty": [path_fields(path) for path in done.empty],
         "unmatched": list(done.unmatched),
-        "precision": done.precision,
-        "disagreed": [{"precision": name, "cosine": round(cosine, 6)} for name, cosine in done.disagreed],
+        "engine": done.engine and done.engine.library,
+        "precision": done.engine and done.engine.precision,
+        "engines": _engines(done.comparison),
+        "disagreed": [{**_engine(engine), "cosine": round(cosine, 6)} for engine, cosine in done.disagreed],
         "seconds": round(done.seconds, 3),
         "stages": {stage: round(spent, 3) for stage, spent in done.stages.items()},
         "images_per_second": round(done.images_per_second, 1),
     }
+
+
+def _engines(comparison: Comparison | None) -> list[dict[str, Any]]:
+    """The engines that were compared; `images_per_second` is the rate of one thread."""
+    if comparison is None:
+        return []
+    return [
+        {
+            **_engine(engine),
+            "images_per_second": round(rate, 1),
+            "cosine": round(comparison.cosines[engine], 6) if engine in comparison.cosines else None,
+            "chosen": engine == comparison.chosen,
+        }
+        for engine, rate in comparison.rates.items()
+    ]
+
+
+def _engine(engine: Engine) -> dict[str, str]:
+    return {"engine": engine.library, "precision": engine.precision}
 
 
 def status(found: Status) -> dict[str, Any]:
@@ -294,7 +317,7 @@ def status(found: Status) -> dict[str, Any]:
         ],
         "skipped": _reasons(found.skipped),
         **_left_out(found.left_out),
-        "images_per_second": found.rates,
+        "engines": _engines(found.comparison),
         "read": found.read,
         "with_text": found.with_text,
     }

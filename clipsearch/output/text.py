@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from clipsearch.errors import counted
 from clipsearch.images.left_out import what_to_do
 from clipsearch.images.rules import Rules
-from clipsearch.search.question import IMAGE
+from clipsearch.search.question import CONCEPT, IMAGE, TEXT, names_no_file
 from clipsearch.search.reason import LOOK, NAME
 from clipsearch.store.filters import FILTERS, Size
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from clipsearch.indexing.status import Status
     from clipsearch.indexing.update import Report
     from clipsearch.indexing.why import Why
+    from clipsearch.models.engines import Comparison
     from clipsearch.output.safe_move import Move
     from clipsearch.search.copies import Copy
     from clipsearch.search.evaluate import Evaluation
@@ -97,16 +98,30 @@ def summary(done: Report) -> Iterator[str]:
     for root, offline in done.offline:
         hint = "; if its photos are gone for good, add --prune" if offline.can_be_pruned else ""
         yield f"offline: {printable(root)} {offline}; photos kept in the index{hint}"
-    for precision, cosine in done.disagreed:
-        yield f"{precision} is faster but too far from fp32 (cosine {cosine:.4f}); used {done.precision}"
+    for engine, cosine in done.disagreed:
+        yield f"{engine} was rejected: its embeddings are too far from fp32's (cosine {cosine:.4f})"
     for pattern in done.unmatched:
         yield f"--exclude {pattern!r} matched nothing"
+
+
+def next_steps(options: Sequence[str]) -> str:
+    """What to do after the first index run, with the `options` that select the index."""
+    return f"Next: {command('query', ['a dog on a beach'], options)}, or: {command('serve', [], ['--open', *options])}"
 
 
 def stages(done: Report) -> str:
     """The time of each stage of an index run."""
     spent = ", ".join(f"{stage} {seconds:.2f}" for stage, seconds in done.stages.items())
-    return f"seconds, summed over threads: {spent}" + (f"; {done.precision}" if done.precision else "")
+    return f"seconds, summed over threads: {spent}" + (f"; {done.engine}" if done.engine else "")
+
+
+def engines(comparison: Comparison | None) -> Iterator[str]:
+    """The engines that were compared, with the chosen one first."""
+    if comparison is not None:
+        for engine, rate in sorted(comparison.rates.items(), key=lambda item: item[0] != comparison.chosen):
+            agreement = f", cosine to fp32 {comparison.cosines[engine]:.4f}" if engine in comparison.cosines else ""
+            chosen = ", in use" if engine == comparison.chosen else ""
+            yield f"{engine}: {rate:.1f} images/s per thread{agreement}{chosen}"
 
 
 def _left_out(of: LeftOut) -> Iterator[str]:
@@ -138,6 +153,8 @@ def status(found: Status) -> Iterator[str]:
     yield f"index   {printable(found.place)}{size}{method}"
     yield f"model   {printable(found.model)}, {found.dim} dimensions"
     yield f"photos  {found.photos:,} ({found.distinct:,} distinct), {files(len(found.skipped))} skipped"
+    for number, line in enumerate(engines(found.comparison)):
+        yield f"{'' if number else 'speed':<8}{line}"
     if found.read:
         yield f"text    in {found.with_text:,} of {found.read:,} with OCR"
     for root in found.roots:
@@ -212,6 +229,17 @@ def question_title(question: Question) -> str:
         word = ("like " if term.weight > 0 else "unlike ") if is_image else "" if term.weight > 0 else "not "
         titles.append(word + spelled)
     return ", ".join(titles)
+
+
+def album_title(question: Question) -> str:
+    """What a question looks for in words, without names of files, or "Photos"."""
+    texts = [
+        term.content
+        for term in question.terms
+        if term.kind in (TEXT, CONCEPT) and term.weight > 0 and not names_no_file(term.content)
+    ]
+    title = ", ".join(texts) or "Photos"
+    return title[0].upper() + title[1:]
 
 
 def reasons(hit: Hit) -> list[str]:

@@ -35,10 +35,18 @@ _FEW, _BATCH = 8, 16  # up to 8 images are embedded one by one, more in batches 
 
 
 def cold_encoder(model: Model, *, texts: bool, images: bool) -> Encoder:
-    """The encoder that starts fastest. Imported on first use: cached texts need none."""
-    from clipsearch.models import encoders
+    """The encoder that starts fastest: NumPy if there are towers for the model, otherwise open_clip.
 
-    return encoders.cold_encoder(model, texts=texts, images=images)
+    Imported on first use: cached texts need none.
+    """
+    from clipsearch.models.encoders import numpy_encoder
+
+    found = numpy_encoder(model, texts=texts, images=images)
+    if found is not None:
+        return found
+    from clipsearch.models.open_clip_encoder import OpenClipEncoder
+
+    return OpenClipEncoder(model)
 
 
 class Embedder:
@@ -107,10 +115,10 @@ class Embedder:
                     out[number] = self.image(source, name, decoder)
             return out
         from clipsearch.images.sandbox import Decoders
-        from clipsearch.models.precision import encoder_for
+        from clipsearch.models.engines import encoder_for
 
         cores, how = usable_cores(), self.model.preprocess
-        encoder = encoder_for(self.model, "auto", "auto", cores, lambda precision, cosine: None)
+        encoder = encoder_for(self.model, "auto", "auto", cores, lambda engine, cosine: None)
 
         def loaded() -> Iterator[tuple[int, Any, str]]:  # runs in the calling thread, which owns the SQLite connection
             for number, source in enumerate(sources):

@@ -10,12 +10,15 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from conftest import SCENES, Result, Run, damage, save_scenes
 from terminal import cold, in_terminal, posix
+from tiny_models import clip_tensors, save_tensors
+
+from clipsearch.models.pretrained import builtin_config
 
 STRANGE = [
     b"with space.png",
@@ -176,6 +179,22 @@ def test_a_terminal_gets_a_table_that_fits_it(strange: tuple[Path, Path]) -> Non
     lines = narrow.splitlines()[1:]
     assert len(lines) == len(STRANGE)
     assert all(len(line) <= 40 and "…" in line for line in lines)
+
+
+@posix
+def test_only_the_first_run_on_a_terminal_suggests_a_query(tmp_path: Path, clipsearch: Run) -> None:
+    folder, run = tmp_path / "photos", ("index", tmp_path / "photos", "--model", "mini")
+    folder.mkdir()
+    assert "Next:" not in in_terminal(*run, index=tmp_path / "empty")
+    save_scenes(folder, 1)
+    shown = in_terminal(*run, index=tmp_path / "index", columns=200)
+    assert shown.endswith("Next: clipsearch query 'a dog on a beach', or: clipsearch serve --open\r\n")
+    save_scenes(folder, 1, first=1)
+    assert "Next:" not in in_terminal("index", index=tmp_path / "index", columns=200)
+    chosen = in_terminal(*run, "--index", tmp_path / "my index", index=tmp_path, columns=300)
+    assert f"query 'a dog on a beach' --index '{tmp_path}/my index', or: clipsearch serve --open --index" in chosen
+    assert "Next:" not in in_terminal(*run, "--quiet", index=tmp_path / "quiet", columns=200)
+    assert "Next:" not in clipsearch(*run, index=tmp_path / "piped").err
 
 
 @posix
@@ -567,6 +586,7 @@ def test_models_lists_what_can_be_used(clipsearch: Run) -> None:
         ["mini", "bundled"],
         ["ViT-B-32/laion2b_s34b_b79k", "download", "(default)"],
         ["ViT-B-32-SigLIP2-256/webli", "download", "(siglip2)"],
+        ["ViT-B-16-SigLIP2-256/webli", "download", "(accurate)"],
         ["xlm-roberta-base-ViT-B-32/laion5b_s13b_b90k", "download", "(multilingual)"],
     ]
     assert " ".join(lines[1][3:]) == "605 MB, MIT, English, COCO 39.3, Flickr30k 66.8"
@@ -576,7 +596,7 @@ def test_models_lists_what_can_be_used(clipsearch: Run) -> None:
 
 
 def test_models_are_described_in_json(clipsearch: Run) -> None:
-    mini, default, siglip2, _ = json.loads(clipsearch("models", "--json").out)["models"]
+    mini, default, siglip2, *_ = json.loads(clipsearch("models", "--json").out)["models"]
     assert list(mini) == list(default)
     assert (mini["name"], mini["state"], mini["short"], mini["coco"]) == ("mini", "bundled", None, None)
     assert (default["default"], default["flickr30k"], siglip2["default"]) == (True, 66.8, False)
@@ -584,7 +604,12 @@ def test_models_are_described_in_json(clipsearch: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "repository"), [("siglip2", "timm/ViT-B-32-SigLIP2-256"), ("multilingual", "xlm-roberta-base")]
+    ("name", "repository"),
+    [
+        ("siglip2", "timm/ViT-B-32-SigLIP2-256"),
+        ("accurate", "timm/ViT-B-16-SigLIP2-256"),
+        ("multilingual", "xlm-roberta-base"),
+    ],
 )
 def test_a_recommended_model_that_cannot_be_downloaded_is_one_sentence(
     name: str, repository: str, tmp_path: Path, clipsearch: Run
@@ -634,17 +659,19 @@ def test_one_writer_at_a_time(clipsearch: Run, tmp_path: Path, drawn_index: Path
 
 
 @pytest.fixture(scope="module")
-def vit_index(tmp_path_factory: pytest.TempPathFactory, vit_b_32: Path) -> Path:
-    """Some drawn scenes, in `photos` beside it, with a ViT-B/32 of random weights, indexed by the real program."""
+def vit_index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Some drawn scenes, in `photos` beside it, with a small ViT of random weights, indexed by the real program."""
     index = tmp_path_factory.mktemp("vit").resolve() / "index"
-    photos = index.with_name("photos")
+    photos, weights = index.with_name("photos"), index.with_name("weights.safetensors")
     save_scenes(photos, 6)
-    command = [sys.executable, "-m", "clipsearch", "index", photos, "--index", index, "--weights", vit_b_32]
-    command += ["--precision", "fp32", "--json"]
+    save_tensors(clip_tensors(builtin_config("ViT-S-32-alt")), weights)
+    command = [sys.executable, "-m", "clipsearch", "index", photos, "--index", index]
+    command += ["--model", "ViT-S-32-alt", "--weights", weights, "--precision", "fp32", "--json"]
     done = subprocess.run(command, capture_output=True, check=True)
     assert done.stderr == b""
     assert json.loads(done.stdout)["embedded"] == 6
-    return index
+    yield index
+    weights.unlink()  # pytest keeps temporary folders
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["query", "--help"], ["status"], ["index"], ["query", "a new text"]])
@@ -663,12 +690,12 @@ def test_models_are_listed_without_torch(drawn_index: Path) -> None:
     assert not {"torch", "open_clip"} & modules
 
 
-def test_many_new_photos_are_indexed_without_open_clip(tmp_path: Path) -> None:
+def test_many_new_photos_are_indexed_without_torch(tmp_path: Path) -> None:
     save_scenes(tmp_path / "photos", 20)
     status, modules = cold("index", tmp_path / "photos", "--model", "mini", index=tmp_path / "index")
     assert status == 0
-    assert "torch" in modules
-    assert not {"open_clip", "torchvision", "timm"} & modules
+    assert "onnxruntime" in modules
+    assert not {"torch", "open_clip"} & modules
 
 
 def test_a_vit_answers_without_torch(clipsearch: Run, vit_index: Path, tmp_path: Path) -> None:

@@ -108,7 +108,7 @@ def run(
 def test_the_index_is_the_one_that_is_made_at_home(photos: Path, tmp_path: Path) -> None:
     at_home = update_index(tmp_path / "home", [photos], Options(model="mini", precision="fp32"))
     spread = update_index(tmp_path / "ray", [photos], RAY)
-    for count in ("added", "embedded", "duplicates", "skipped", "precision"):
+    for count in ("added", "embedded", "duplicates", "skipped", "engine"):
         assert getattr(spread, count) == getattr(at_home, count), count
     assert spread.seconds > 0
     assert spread.stages["encode"] > 0

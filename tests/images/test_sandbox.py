@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -125,6 +127,40 @@ def test_time_in_which_the_program_is_stopped_does_not_count(tmp_path: Path, pho
     assert process.communicate(timeout=60)[0].strip() == "Camera"
 
 
+def test_one_thread_limits_the_time_of_all_files_and_ends_when_there_are_none(photo: Path) -> None:
+    started: list[threading.Thread] = []
+    before = set(threading.enumerate())
+    with Decoders(1, HOW, seconds=60) as decoders:
+        for _ in range(5):
+            decoders.decode(photo.read_bytes())
+            started += set(threading.enumerate()) - before - set(started)
+    assert len(started) == 1
+    with Decoders(1, HOW, seconds=3) as decoders:
+        decoders.decode(photo.read_bytes())
+        [clock] = set(threading.enumerate()) - before - set(started)
+        clock.join(timeout=30)
+        assert not clock.is_alive()
+        decoders.decode(photo.read_bytes())
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another allocator")
+def test_a_process_keeps_its_memory_for_the_next_file() -> None:
+    out = io.BytesIO()
+    SCENES[0].image.resize((800, 600)).save(out, "JPEG")
+    with Decoders(1, Preprocess(size=(224, 224))) as decoders:
+        for _ in range(3):
+            decoders.decode(out.getvalue())
+        [process] = decoders._all
+        before = page_faults(process._process.pid)
+        for _ in range(10):
+            decoders.decode(out.getvalue())
+        assert page_faults(process._process.pid) - before < 1000  # not 900 for each
+
+
+def page_faults(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[7])
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is limited in another way, or not at all")
 def test_a_file_has_only_so_much_memory(tmp_path: Path, photo: Path) -> None:
     Image.new("1", (16_000, 16_000)).save(tmp_path / "large.png")  # in a few kilobytes, 768 MB of RGB
@@ -189,3 +225,13 @@ def test_modules_in_the_current_folder_are_not_run(
         assert decoders.decode(photo.read_bytes()).metadata.camera == "Camera"
     assert not (tmp_path / "was run").exists()
     assert decode(photo.read_bytes()).metadata.camera == "Camera"
+
+
+def test_the_standalone_program_is_its_own_decoder(photo: Path) -> None:
+    """In it, `sys.executable` is not Python."""
+    code = "import sys; sys.frozen, sys.executable = True, 'program'; from clipsearch.images import sandbox as s"
+    code += "; from clipsearch.cli import watch; print(watch._program(), *s._COMMAND)"
+    command = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert command[:2] == ["['program']", "program"]
+    with Decoders(1, HOW, command=[sys.executable, "-m", "clipsearch", *command[2:]]) as decoders:
+        assert decoders.decode(photo.read_bytes()).metadata.camera == "Camera"

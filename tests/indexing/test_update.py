@@ -16,15 +16,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 from indexes import MINI, StubEncoder, assert_as_new, contents, draw, encode_with, everything_at_once, touch
 from PIL import Image
+from tiny_models import save_tiny
 
-from clipsearch.errors import BadRequest, FolderOffline, IndexLocked, ModelMismatch, NoIndex, WeightsUnusable
+from clipsearch.errors import (
+    BadArgument,
+    BadRequest,
+    FolderOffline,
+    IndexLocked,
+    ModelMismatch,
+    NoIndex,
+    WeightsUnusable,
+)
 from clipsearch.images.rules import Rules
 from clipsearch.images.scan import Unreadable
 from clipsearch.indexing import pipeline, run
 from clipsearch.indexing.read_file import Contents
 from clipsearch.indexing.relocate import relocate
 from clipsearch.indexing.update import Options, Progress, Report, update_index
-from clipsearch.models import precision
+from clipsearch.models import engines
+from clipsearch.models.graph_encoders import FP32
 from clipsearch.models.model import mini
 from clipsearch.store.catalogue import Offline, Store
 from clipsearch.store.verify import repair
@@ -792,10 +802,10 @@ def test_a_run_with_nothing_new_reports_no_indexing(index: Path, photos: Path, s
     assert not [step for step in steps if step.stage == "index"]
 
 
-def test_few_photos_are_embedded_before_torch_would_be_there(
+def test_few_photos_are_embedded_in_numpy(
     index: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With the same result; a precision that only torch has is used when it is asked for."""
+    """With the same result; another precision than fp32 is used when it is asked for."""
     update_index(index, [photos], MINI)
     monkeypatch.setattr(run, "FEW", 0)
     other = tmp_path / "other"
@@ -806,20 +816,26 @@ def test_few_photos_are_embedded_before_torch_would_be_there(
     assert (rows[0] * rows[1]).sum(1).min() > 0.999
     monkeypatch.setattr(run, "FEW", 16)
     monkeypatch.setattr(run, "numpy_encoder", lambda *_, **__: pytest.fail("not in fp32"))
-    update_index(tmp_path / "third", [photos], replace(MINI, precision="bf16"))
+    with pytest.raises(BadArgument, match="choose from fp32"):
+        update_index(tmp_path / "third", [photos], replace(MINI, precision="int8"))
 
 
-def test_a_report_says_which_precision_was_used(index: Path, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert update_index(index, [photos], MINI).precision == "fp32"
-    assert update_index(index).precision is None
+def test_a_report_says_which_engine_was_used(
+    index: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = replace(MINI, batch_size=1)
+    assert update_index(index, [photos], few).engine == FP32
+    assert update_index(index).engine is None
     monkeypatch.setattr(run, "FEW", 0)
-    monkeypatch.setattr(precision, "measured", lambda *_: {"fp32": 1.0, "bf16": 2.0})
-    monkeypatch.setattr(precision, "MIN_COSINE", -1.0)
-    report = update_index(index, [photos], replace(MINI, rebuild=True))
-    assert (report.precision, report.disagreed) == ("bf16", [])
-    monkeypatch.setattr(precision, "MIN_COSINE", 1.5)
-    report = update_index(index, [photos], replace(MINI, rebuild=True))
-    assert (report.precision, [name for name, _ in report.disagreed]) == ("fp32", ["bf16"])
+    assert str(update_index(index, [photos], replace(few, rebuild=True)).engine) == "onnxruntime fp32"
+    other = tmp_path / "tiny"
+    model = f"local-dir:{save_tiny(tmp_path / 'model').weights.parent}"
+    report = update_index(other, [photos], Options(model=model, batch_size=1))
+    assert (report.engine, report.disagreed) == (FP32, [])
+    monkeypatch.setattr(engines, "MIN_COSINE", 1.5)
+    report = update_index(other, [photos], Options(model=model, batch_size=1, rebuild=True))
+    assert all(engine.precision.startswith("int") for engine, _ in report.disagreed)
+    assert report.disagreed
 
 
 def test_a_report_says_where_the_time_went(index: Path, photos: Path) -> None:

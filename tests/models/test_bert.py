@@ -11,19 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import open_clip
 import pytest
-import safetensors.torch
-import torch
+from conftest import needs_torch
 from tiny_models import HF_KINDS, TEXTS, assert_they_differ, save_hf
 
 from clipsearch.arrays import unit_rows
 from clipsearch.errors import WeightsUnusable
 from clipsearch.models.bert import BertTower
-from clipsearch.models.encoders import NumpyEncoder, TorchEncoder, cold_encoder
 from clipsearch.models.hf_tokenizer import tokenize
 from clipsearch.models.model import Model
+from clipsearch.models.open_clip_encoder import OpenClipEncoder
 from clipsearch.models.weights import load_safetensors
+from clipsearch.search.embed import cold_encoder
 
 SPECIAL = ["a [PAD] dog", "[SEP] [CLS] a dog", "a <pad> dog", "<mask> dog </s> cat"]
 
@@ -41,6 +40,9 @@ def tiny_hf(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Model]:
 
 
 def theirs(model: Model, texts: list[str]) -> np.ndarray:
+    import open_clip
+    import torch
+
     net = open_clip.create_model(model.architecture).eval()
     with torch.inference_mode():
         return unit_rows(net.encode_text(open_clip.get_tokenizer(model.architecture)(texts)).numpy())
@@ -50,6 +52,7 @@ def ours(model: Model, texts: list[str]) -> np.ndarray:
     return BertTower(model, load_safetensors(model.weights))(texts)
 
 
+@needs_torch
 @pytest.mark.parametrize("kind", HF_KINDS)
 def test_texts_are_embedded_as_open_clip_does_it(kind: str, tiny_hf: Callable[[str], Model]) -> None:
     model = tiny_hf(kind)
@@ -59,28 +62,25 @@ def test_texts_are_embedded_as_open_clip_does_it(kind: str, tiny_hf: Callable[[s
     np.testing.assert_allclose(ours(model, TEXTS + SPECIAL), expected, atol=1e-5)
 
 
-def test_both_encoders_read_texts_without_open_clip(tiny_hf: Callable[[str], Model], monkeypatch: Any) -> None:
-    monkeypatch.setattr(open_clip, "create_model", lambda *_, **__: pytest.fail("open_clip was asked"))
-    model = tiny_hf("xlm-roberta")
-    cold = cold_encoder(model, texts=True, images=True)
-    assert isinstance(cold, NumpyEncoder)
-    np.testing.assert_allclose(TorchEncoder(model, "cpu", "fp32").encode_texts(TEXTS), cold.encode_texts(TEXTS))
-
-
+@needs_torch
 def test_half_precision_is_converted(tmp_path: Path) -> None:
-    model = save_hf(tmp_path, "minilm", torch.float16)
+    model = save_hf(tmp_path, "minilm", "F16")
     np.testing.assert_allclose(ours(model, TEXTS), theirs(model, TEXTS), atol=1e-5)
 
 
+@needs_torch
 @pytest.mark.parametrize("kind", ["minilm", "xlm-roberta"])
 def test_weights_that_cannot_be_mapped_go_through_open_clip(kind: str, tmp_path: Path) -> None:
+    import safetensors.torch
+    import torch
+
     model = save_hf(tmp_path, kind)
     expected = ours(model, TEXTS)
     pickled = tmp_path / "open_clip_pytorch_model.bin"
     torch.save(safetensors.torch.load_file(model.weights), pickled)
     model.weights.unlink()
     encoder = cold_encoder(replace(model, weights=pickled, sha256=_sha256(pickled)), texts=True, images=False)
-    assert isinstance(encoder, TorchEncoder)
+    assert isinstance(encoder, OpenClipEncoder)
     np.testing.assert_allclose(encoder.encode_texts(TEXTS), expected, atol=1e-5)
 
 
@@ -149,7 +149,7 @@ def test_a_tokenizer_that_cannot_be_read_is_unusable(tmp_path: Path) -> None:
 def test_a_query_needs_no_other_library_than_tokenizers(tiny_hf: Callable[[str], Model]) -> None:
     code = (
         "import sys; from pathlib import Path; from clipsearch.models.model import from_folder;"
-        "from clipsearch.models.encoders import cold_encoder;"
+        "from clipsearch.search.embed import cold_encoder;"
         "cold_encoder(from_folder(Path(sys.argv[1]), 'x'), texts=True, images=False).encode_texts(['a dog']);"
         "large = {'torch', 'transformers', 'open_clip', 'PIL', 'ftfy', 'regex', 'tokenizers', 'huggingface_hub'};"
         "print(*sorted(large & set(sys.modules)))"

@@ -137,16 +137,16 @@ def test_a_value_that_the_disk_has_changed_is_a_miss_and_is_replaced(folder: Pat
     path = tmp_path / "weights"
     path.write_bytes(b"some weights")
     cache.keep_text_embeddings("model", {"a dog": ROW, "a cat": -ROW})
-    cache.keep_rates("machine", {"fp32": 1.0})
+    cache.keep_measurement("machine", "rate 1.0")
     expected = cache.sha256_of_file(path)
     flip(
         folder,
         "UPDATE texts SET vector = CAST(x'0000803f' || substr(vector, 5) AS BLOB) WHERE text = 'a dog'",
-        "UPDATE rates SET rates = replace(rates, '1.0', '9.0')",
+        "UPDATE measurements SET result = replace(result, '1.0', '9.0')",
         "UPDATE weights SET sha256 = replace(sha256, '0', '1')",
     )
     assert cache.text_embeddings("model", ["a dog", "a cat"]).keys() == {"a cat"}
-    assert cache.rates("machine") is None
+    assert cache.measurement("machine") is None
     assert cache.sha256_of_file(path) == expected
     cache.keep_text_embeddings("model", {"a dog": ROW})
     np.testing.assert_array_equal(cache.text_embeddings("model", ["a dog"])["a dog"], ROW)

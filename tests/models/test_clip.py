@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import open_clip
 import pytest
-import torch
+from conftest import needs_torch
 from tiny_models import KINDS, TEXTS, assert_they_differ, cosines, some_pixels
 
 from clipsearch.arrays import unit_rows
@@ -26,11 +25,17 @@ def supports(model: Model) -> tuple[bool, bool]:
 
 
 def theirs(model: Model) -> Any:
+    import open_clip
+
     return open_clip.create_model(model.architecture).eval()
 
 
+@needs_torch
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_text_tower_gives_the_embeddings_that_open_clip_gives(tiny: Callable[[str], Model], kind: str) -> None:
+    import open_clip
+    import torch
+
     model = tiny(kind)
     with torch.inference_mode():
         expected = theirs(model).encode_text(open_clip.get_tokenizer(model.architecture)(TEXTS)).numpy()
@@ -38,8 +43,11 @@ def test_the_text_tower_gives_the_embeddings_that_open_clip_gives(tiny: Callable
     assert cosines(TextTower(model, load_safetensors(model.weights))(TEXTS), expected).min() > 0.999999
 
 
+@needs_torch
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_image_tower_gives_the_embeddings_that_open_clip_gives(tiny: Callable[[str], Model], kind: str) -> None:
+    import torch
+
     model = tiny(kind)
     inputs = torch.from_numpy(normalise(some_pixels(model), model.preprocess)).permute(0, 3, 1, 2)
     with torch.inference_mode():
@@ -48,10 +56,13 @@ def test_the_image_tower_gives_the_embeddings_that_open_clip_gives(tiny: Callabl
     assert cosines(ImageTower(model, load_safetensors(model.weights))(some_pixels(model)), expected).min() > 0.999999
 
 
+@needs_torch
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_part_is_what_its_patch_gives_when_each_attends_to_itself_alone(
     tiny: Callable[[str], Model], kind: str
 ) -> None:
+    import torch
+
     model = tiny(kind)
     (image,) = some_pixels(model, 1)
     visual = theirs(model).visual

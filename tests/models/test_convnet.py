@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import open_clip
 import pytest
-import safetensors.torch
-import torch
-from tiny_models import cosines, tiny_config
+import safetensors.numpy
+from conftest import needs_torch
+from tiny_models import cosines, save_tiny
 
 from clipsearch.arrays import unit_rows
 from clipsearch.errors import WeightsUnusable
 from clipsearch.models.convnet import ConvTower
-from clipsearch.models.encoders import TorchEncoder
+from clipsearch.models.encoders import NumpyEncoder
+from clipsearch.models.graph_encoders import GraphEncoder
 from clipsearch.models.layers import normalise
-from clipsearch.models.model import Model, from_folder, mini
+from clipsearch.models.model import Model, mini
 from clipsearch.models.weights import load_safetensors
 
 NETWORKS = {
@@ -34,62 +34,65 @@ def vision(name: str) -> dict[str, Any]:
     return {"timm_model_name": name, "timm_pool": "avg", "timm_proj": NETWORKS[name], "image_size": 64}
 
 
-def random_net(name: str) -> open_clip.CLIP:
-    """A network whose batch norms all do something, and whose embeddings differ from image to image."""
-    torch.manual_seed(3)
-    net = open_clip.CLIP(**tiny_config(vision_cfg=vision(name))).eval()
-    with torch.no_grad():
-        for module in net.visual.modules():
-            if isinstance(module, torch.nn.BatchNorm2d):
-                module.running_mean.normal_(std=0.2)
-                module.running_var.uniform_(0.5, 2)
-                module.weight.uniform_(0.5, 1.5)
-                module.bias.normal_(std=0.2)
-    return net
+@pytest.fixture(scope="module")
+def tiny_conv(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Model]:
+    made: dict[str, Model] = {}
+
+    def make(name: str) -> Model:
+        if name not in made:
+            made[name] = save_tiny(tmp_path_factory.mktemp("conv"), vision_cfg=vision(name))
+        return made[name]
+
+    return make
 
 
-@pytest.fixture(scope="module", params=NETWORKS)
-def net(request: pytest.FixtureRequest) -> tuple[str, open_clip.CLIP]:
-    return request.param, random_net(request.param)
+@pytest.fixture
+def model(tiny_conv: Callable[[str], Model]) -> Model:
+    return tiny_conv("tf_efficientnet_lite0")
 
 
-def saved(name: str, net: open_clip.CLIP, folder: Path) -> Model:
-    safetensors.torch.save_file(net.state_dict(), folder / "open_clip_model.safetensors")
-    config = {"model_cfg": tiny_config(vision_cfg=vision(name)), "preprocess_cfg": {}}
-    (folder / "open_clip_config.json").write_text(json.dumps(config))
-    return from_folder(folder, f"local-dir:{folder}")
+def theirs(model: Model) -> Any:
+    import open_clip
+
+    return open_clip.create_model(model.architecture).eval()
 
 
+@needs_torch
+@pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("size", [(64, 64), (128, 128), (63, 97), (33, 32)])
 def test_images_are_embedded_as_timm_does_it(
-    size: tuple[int, int], net: tuple[str, open_clip.CLIP], tmp_path: Path
+    size: tuple[int, int], name: str, tiny_conv: Callable[[str], Model]
 ) -> None:
-    name, their = net
-    model = saved(name, their, tmp_path)
+    import torch
+
+    model = tiny_conv(name)
     pixels = np.random.default_rng(0).integers(0, 256, (3, *size, 3), np.uint8)
     pixels[1] //= 8  # a dark one
     inputs = torch.from_numpy(normalise(pixels, model.preprocess)).permute(0, 3, 1, 2)
     with torch.no_grad():
-        expected = their.encode_image(inputs).numpy()
+        expected = theirs(model).encode_image(inputs).numpy()
     rows = ConvTower(model, load_safetensors(model.weights))(pixels)
     np.testing.assert_allclose(rows, unit_rows(expected), atol=1e-5)
     assert cosines(rows, expected).min() > 0.999999
-    for precision, least in (("fp32", 0.999999), ("bf16", 0.998)):
-        assert cosines(TorchEncoder(model, "cpu", precision).encode_images(pixels), expected).min() > least
+    sized = replace(model, preprocess=replace(model.preprocess, size=size))
+    np.testing.assert_allclose(GraphEncoder(NumpyEncoder(sized)).encode_images(pixels), rows, atol=1e-5)
     assert (rows @ rows.T)[np.triu_indices(3, 1)].max() < 0.9999  # else any tower would agree
 
 
+@needs_torch
+@pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("size", [(64, 64), (63, 97)])
 def test_a_part_says_how_the_embedding_changes_with_its_place_of_the_map(
-    size: tuple[int, int], net: tuple[str, open_clip.CLIP], tmp_path: Path
+    size: tuple[int, int], name: str, tiny_conv: Callable[[str], Model]
 ) -> None:
-    name, their = net
-    model = saved(name, their, tmp_path)
+    import torch
+
+    model = tiny_conv(name)
     pixels = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
     tower = ConvTower(model, load_safetensors(model.weights))
     inputs = torch.from_numpy(normalise(pixels[None], model.preprocess)).permute(0, 3, 1, 2)
     text = torch.nn.functional.normalize(torch.randn(model.dim), dim=0)
-    visual: Any = their.visual
+    visual = theirs(model).visual
     with torch.no_grad():
         features = visual.trunk.forward_features(inputs)[0]
     mean = features.mean((1, 2)).requires_grad_()
@@ -102,14 +105,14 @@ def test_a_part_says_how_the_embedding_changes_with_its_place_of_the_map(
     assert np.corrcoef(said.ravel(), expected.ravel())[0, 1] > 0.99
 
 
+@needs_torch
 @pytest.mark.parametrize("width", [480, 512, 481])
-def test_a_part_is_where_its_place_of_the_map_looks(width: int, tmp_path: Path) -> None:
-    name = "tf_efficientnet_lite0"
-    their = random_net(name)
-    model = saved(name, their, tmp_path)
+def test_a_part_is_where_its_place_of_the_map_looks(width: int, model: Model) -> None:
+    import torch
+
     xs = ConvTower(model, load_safetensors(model.weights)).parts(np.zeros((64, width, 3), np.uint8)).xs
     inputs = torch.randn(8, 3, 64, width, requires_grad=True)
-    visual: Any = their.visual
+    visual = theirs(model).visual
     number = len(xs) // 2 - 1
     visual.trunk.forward_features(inputs)[..., number].square().sum().backward()
     assert inputs.grad is not None
@@ -117,12 +120,6 @@ def test_a_part_is_where_its_place_of_the_map_looks(width: int, tmp_path: Path) 
     middle = (seen * (np.arange(width) + 0.5)).sum() / seen.sum()
     assert middle == pytest.approx(xs[number] * width, abs=6)  # of 32 from one place to the next
     assert np.diff(xs) * width == pytest.approx(32, abs=1e-3)
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
-    name = "tf_efficientnet_lite0"
-    return saved(name, random_net(name), tmp_path_factory.mktemp("conv"))
 
 
 def test_only_these_networks_are_served(model: Model) -> None:
@@ -157,13 +154,13 @@ def test_only_these_networks_are_served(model: Model) -> None:
     ],
 )
 def test_weights_that_do_not_fit_are_named(name: str, change: str, model: Model, tmp_path: Path) -> None:
-    tensors = safetensors.torch.load_file(model.weights)
+    tensors = safetensors.numpy.load_file(model.weights)
     if change == "missing":
         del tensors[name]
     else:
-        tensors[name] = torch.zeros(1)
+        tensors[name] = np.zeros(1, np.float32)
     shutil.copytree(model.weights.parent, tmp_path / "copy")
     other = replace(model, weights=tmp_path / "copy" / model.weights.name)
-    safetensors.torch.save_file(tensors, other.weights)
+    safetensors.numpy.save_file(tensors, other.weights)
     with pytest.raises(WeightsUnusable, match=name.replace(".", r"\.")):
         ConvTower(other, load_safetensors(other.weights))

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import open_clip
 import pytest
-import torch
+from conftest import needs_torch
 from fuzz import examples
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,10 +22,13 @@ from tiny_models import TEXTS, assert_they_differ, cosines, save_tiny
 from clipsearch.errors import BadArgument, WeightsChanged, WeightsUnusable
 from clipsearch.images.decode import decode
 from clipsearch.images.preprocess import Preprocess, preprocess
-from clipsearch.models.encoders import NumpyEncoder, TorchEncoder, cold_encoder
+from clipsearch.models.encoders import NumpyEncoder
+from clipsearch.models.graph_encoders import GraphEncoder
 from clipsearch.models.hub import resolve
 from clipsearch.models.model import Model, from_folder, mini
+from clipsearch.models.open_clip_encoder import OpenClipEncoder
 from clipsearch.models.pretrained import builtin_config
+from clipsearch.search.embed import cold_encoder
 
 Tiny = Callable[[str], Model]
 
@@ -45,6 +47,9 @@ def pictures(count: int = 4) -> list[Image.Image]:
 
 def theirs(model: Model) -> tuple[np.ndarray, np.ndarray]:
     """Embeddings of the pictures and of the texts, in open_clip's own way from end to end."""
+    import open_clip
+    import torch
+
     if model.architecture.startswith("local-dir:"):
         net, transform = open_clip.create_model_from_pretrained(model.architecture)
     else:
@@ -71,39 +76,44 @@ def assert_agree(encoder: Any, model: Model, expected: tuple[np.ndarray, np.ndar
 # ------------------------------------------------------------------------------------------ agreement with open_clip
 
 
+@needs_torch
 @pytest.mark.parametrize("architecture", ["ViT-B-32", "ViT-B-32-quickgelu"])
 def test_vit_b_32_gives_the_embeddings_that_open_clip_gives(architecture: str, vit_b_32: Path) -> None:
     model = resolve(architecture, vit_b_32)
     assert bool(model.config.get("quick_gelu")) == ("quickgelu" in architecture)
     expected = theirs(model)
     assert_agree(NumpyEncoder(model), model, expected, 0.9999)
-    assert_agree(TorchEncoder(model, "cpu", "fp32"), model, expected, 0.9999)
-    if architecture == "ViT-B-32":
-        assert_agree(TorchEncoder(model, "cpu", "bf16"), model, expected, 0.999)
+    assert_agree(GraphEncoder(NumpyEncoder(model)), model, expected, 0.9999)
 
 
+@needs_torch
 @pytest.mark.parametrize("kind", ["gelu", "quick gelu", "custom text", "fp16", "bf16", "oblong"])
-def test_both_encoders_give_the_embeddings_that_open_clip_gives(tiny: Tiny, kind: str) -> None:
+def test_every_encoder_gives_the_embeddings_that_open_clip_gives(tiny: Tiny, kind: str) -> None:
     model = tiny(kind)
     expected = theirs(model)
     assert_agree(NumpyEncoder(model), model, expected, 0.999999)
-    assert_agree(TorchEncoder(model, "cpu", "fp32"), model, expected, 0.999999)
-    assert_agree(TorchEncoder(model, "cpu", "bf16"), model, expected, 0.99)
+    assert_agree(GraphEncoder(NumpyEncoder(model)), model, expected, 0.999999)
+    assert_agree(OpenClipEncoder(model, "cpu", "fp32"), model, expected, 0.999999)
+    assert_agree(OpenClipEncoder(model, "cpu", "bf16"), model, expected, 0.99)
 
 
+@needs_torch
 def test_one_thread_gives_the_same_and_leaves_torch_its_threads(tiny: Tiny) -> None:
+    import torch
+
     model, before = tiny("gelu"), torch.get_num_threads()
     inputs = np.stack([preprocess(picture, model.preprocess) for picture in pictures()])
-    encoder, seen = TorchEncoder(model, "cpu", "fp32", threads=1), []
-    images = encoder._images
-    encoder._images = lambda x: seen.append(torch.get_num_threads()) or images(x)
+    encoder, seen = OpenClipEncoder(model, "cpu", "fp32", threads=1), []
+    images = encoder._net.encode_image
+    encoder._net.encode_image = lambda x: seen.append(torch.get_num_threads()) or images(x)
     np.testing.assert_allclose(
-        encoder.encode_images(inputs), TorchEncoder(model, "cpu", "fp32").encode_images(inputs), atol=1e-5
+        encoder.encode_images(inputs), OpenClipEncoder(model, "cpu", "fp32").encode_images(inputs), atol=1e-5
     )
     assert seen == [1]
     assert torch.get_num_threads() == before
 
 
+@needs_torch
 def test_the_activation_makes_a_difference(tiny: Tiny) -> None:
     quick, exact = theirs(tiny("quick gelu")), theirs(tiny("gelu"))
     for one, other in zip(quick, exact, strict=True):
@@ -113,7 +123,7 @@ def test_the_activation_makes_a_difference(tiny: Tiny) -> None:
 def test_a_batch_gives_what_its_parts_give(tiny: Tiny) -> None:
     model = tiny("gelu")
     inputs = np.stack([preprocess(picture, model.preprocess) for picture in pictures()])
-    for encoder in (NumpyEncoder(model), TorchEncoder(model, "cpu", "fp32")):
+    for encoder in (NumpyEncoder(model), GraphEncoder(NumpyEncoder(model))):
         parts = np.concatenate([encoder.encode_images(inputs[:1]), encoder.encode_images(inputs[1:])])
         np.testing.assert_allclose(encoder.encode_images(inputs), parts, atol=1e-5)
         one_by_one = np.concatenate([encoder.encode_texts([text]) for text in TEXTS])
@@ -126,7 +136,7 @@ def test_real_weights_give_the_probabilities_that_clip_publishes() -> None:
     with urllib.request.urlopen("https://raw.githubusercontent.com/openai/CLIP/main/CLIP.png") as answer:
         picture = Image.open(io.BytesIO(answer.read())).convert("RGB")  # as CLIP's own example does
     model = resolve("ViT-B-32-quickgelu/openai")
-    for encoder in (cold_encoder(model, texts=True, images=True), TorchEncoder(model, "cpu", "fp32")):
+    for encoder in (NumpyEncoder(model), GraphEncoder(NumpyEncoder(model))):
         image = encoder.encode_images(preprocess(picture, model.preprocess)[None])
         logits = 100 * (encoder.encode_texts(["a diagram", "a dog", "a cat"]) @ image[0])
         shares = np.exp(logits - logits.max())
@@ -143,6 +153,8 @@ def noise(width: int, height: int) -> Image.Image:
 
 
 def their_pixels(image: Image.Image, how: Preprocess) -> np.ndarray:
+    import open_clip
+
     transform = open_clip.image_transform(
         how.size,
         is_train=False,
@@ -158,6 +170,7 @@ def their_pixels(image: Image.Image, how: Preprocess) -> np.ndarray:
 SIDES = st.integers(4, 160) | st.sampled_from([31, 32, 33, 48, 63, 64, 65, 127])
 
 
+@needs_torch
 @given(
     width=SIDES,
     height=SIDES,
@@ -174,6 +187,7 @@ def test_preprocessing_is_that_of_open_clip_pixel_by_pixel(width: int, height: i
     np.testing.assert_array_equal(preprocess(noise(width, height), how), their_pixels(noise(width, height), how))
 
 
+@needs_torch
 @pytest.mark.parametrize("size", [(640, 480), (481, 641), (224, 224), (225, 3000), (1023, 767), (200, 150), (447, 448)])
 @pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
 def test_preprocessing_at_full_size_is_that_of_open_clip(size: tuple[int, int], interpolation: str) -> None:
@@ -220,12 +234,13 @@ def test_the_bundled_model_is_encoded_without_torch() -> None:
         assert isinstance(cold_encoder(mini(), texts=texts, images=images), NumpyEncoder)
 
 
+@needs_torch
 def test_a_tower_that_is_not_served_is_encoded_by_open_clip(tmp_path: Path) -> None:
     vision = {"timm_model_name": "mobilenetv3_small_050", "timm_pool": "avg", "timm_proj": "", "image_size": 64}
     model = save_tiny(tmp_path, vision_cfg=vision)
     assert isinstance(cold_encoder(model, texts=True, images=False), NumpyEncoder)
     encoder = cold_encoder(model, texts=False, images=True)
-    assert isinstance(encoder, TorchEncoder)
+    assert isinstance(encoder, OpenClipEncoder)
     inputs = np.stack([preprocess(picture, model.preprocess) for picture in pictures()])
     rows = encoder.encode_images(inputs)
     assert rows.shape == (4, model.dim)
@@ -234,9 +249,9 @@ def test_a_tower_that_is_not_served_is_encoded_by_open_clip(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("architecture", ["ViT-B-16-SigLIP", "coca_ViT-B-32", "roberta-ViT-B-32", "ViT-H-14-CLIPA"])
 def test_other_texts_are_encoded_by_open_clip(architecture: str, tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(TorchEncoder, "__init__", lambda self, model: None)
+    monkeypatch.setattr(OpenClipEncoder, "__init__", lambda self, model: None)
     model = replace(tiny("gelu"), architecture=architecture, config=builtin_config(architecture))
-    assert isinstance(cold_encoder(model, texts=True, images=False), TorchEncoder)
+    assert isinstance(cold_encoder(model, texts=True, images=False), OpenClipEncoder)
 
 
 def test_only_clips_own_tokens_are_made_here() -> None:
@@ -250,7 +265,7 @@ def test_only_clips_own_tokens_are_made_here() -> None:
 # ------------------------------------------------------------------------------------------ what is refused
 
 
-@pytest.mark.parametrize("encoder", [NumpyEncoder, TorchEncoder])
+@pytest.mark.parametrize("encoder", [NumpyEncoder, pytest.param(OpenClipEncoder, marks=needs_torch)])
 def test_weights_that_have_changed_are_refused(encoder: Callable[[Model], Any], tmp_path: Path) -> None:
     model = save_tiny(tmp_path)
     encoder(model)
@@ -261,7 +276,7 @@ def test_weights_that_have_changed_are_refused(encoder: Callable[[Model], Any], 
         encoder(model)
 
 
-@pytest.mark.parametrize("encoder", [NumpyEncoder, TorchEncoder])
+@pytest.mark.parametrize("encoder", [NumpyEncoder, pytest.param(OpenClipEncoder, marks=needs_torch)])
 def test_weights_that_are_gone_are_refused(encoder: Callable[[Model], Any], tmp_path: Path) -> None:
     model = save_tiny(tmp_path)
     model.weights.unlink()
@@ -269,7 +284,7 @@ def test_weights_that_are_gone_are_refused(encoder: Callable[[Model], Any], tmp_
         encoder(model)
 
 
-@pytest.mark.parametrize("encoder", [NumpyEncoder, TorchEncoder])
+@pytest.mark.parametrize("encoder", [NumpyEncoder, pytest.param(OpenClipEncoder, marks=needs_torch)])
 def test_a_file_that_holds_no_weights_is_refused(encoder: Callable[[Model], Any], tmp_path: Path) -> None:
     save_tiny(tmp_path)
     (tmp_path / "open_clip_model.safetensors").write_bytes(b"these are not weights, whatever the name says")
@@ -278,6 +293,7 @@ def test_a_file_that_holds_no_weights_is_refused(encoder: Callable[[Model], Any]
         encoder(model)
 
 
+@needs_torch
 @pytest.mark.parametrize("change", [{"embed_dim": 32}, {"quick_gelu": True, "layers": 2}, {"layers": 4}])
 def test_weights_that_do_not_fit_are_refused(change: dict[str, Any], tmp_path: Path) -> None:
     save_tiny(tmp_path)
@@ -290,38 +306,27 @@ def test_weights_that_do_not_fit_are_refused(change: dict[str, Any], tmp_path: P
     with pytest.raises(WeightsUnusable, match="not fit"):
         NumpyEncoder(model).encode_texts(["a dog"])
     with pytest.raises(WeightsUnusable, match="not fit"):
-        TorchEncoder(model, "cpu", "fp32")
+        OpenClipEncoder(model, "cpu", "fp32")
 
 
+@needs_torch
 def test_a_named_architecture_refuses_weights_of_another(tiny: Tiny) -> None:
     with pytest.raises(WeightsUnusable, match="do not fit ViT-S-32"):
-        TorchEncoder(resolve("ViT-S-32", tiny("gelu").weights), "cpu", "fp32")
+        OpenClipEncoder(resolve("ViT-S-32", tiny("gelu").weights), "cpu", "fp32")
 
 
-@pytest.mark.parametrize(
-    ("device", "precision", "message"),
-    [
-        ("gpu", "auto", "device must be one of auto, cpu, cuda, mps, not 'gpu'"),
-        ("cpu", "fp8", "precision must be one of auto, fp32, bf16, fp16, int8, not 'fp8'"),
-    ],
-)
-def test_a_device_or_precision_that_there_is_not_is_refused_by_name(
-    device: str,
-    precision: str,
-    message: str,
-    tiny: Tiny,
-) -> None:
-    with pytest.raises(BadArgument, match=message):
-        TorchEncoder(tiny("gelu"), device, precision)
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has one")
+@needs_torch
 @pytest.mark.parametrize("device", ["cuda", "cuda:1"])
 def test_a_device_that_this_machine_has_not_is_refused(device: str, tiny: Tiny) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("this machine has one")
     with pytest.raises(BadArgument, match=f"device {device} is not available on this machine"):
-        TorchEncoder(tiny("gelu"), device)
+        OpenClipEncoder(tiny("gelu"), device)
 
 
+@needs_torch
 def test_a_picture_comes_the_same_way_from_a_file(tiny: Tiny) -> None:
     out = BytesIO()
     pictures()[0].save(out, "PNG")

@@ -9,17 +9,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import huggingface_hub
+import huggingface_hub.constants
+import huggingface_hub.errors
 import numpy as np
 import pytest
-import safetensors.torch
-import torch
+from conftest import needs_torch
 from tiny_models import save_hf, save_siglip, save_tiny
 
 import clipsearch
-from clipsearch.errors import BadArgument, DownloadFailed, ModelUnknown, WeightsUnusable
+from clipsearch.errors import BadArgument, BadRequest, DownloadFailed, ModelUnknown, WeightsUnusable
+from clipsearch.models import hub
 from clipsearch.models.bert import BertTower
-from clipsearch.models.encoders import _with_weights
+from clipsearch.models.encoders import with_weights
 from clipsearch.models.hub import available, resolve
 from clipsearch.models.model import DEFAULT, RECOMMENDED, Model, canonical_name
 from clipsearch.models.siglip import SiglipImageTower, SiglipTextTower
@@ -176,30 +177,32 @@ def siglip_files(folder: Path, kind: str = "siglip2") -> tuple[Path, Path]:
     return folder / kind / "tokenizer_config.json", folder / kind / "tokenizer.json"
 
 
+@pytest.mark.parametrize(("short", "architecture"), [("siglip2", SIGLIP2), ("accurate", "ViT-B-16-SigLIP2-256")])
 def test_the_tokenizer_of_siglip_comes_with_its_weights(
-    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    short: str, architecture: str, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", without_transformers(importlib.util.find_spec))
-    hub, repository = tmp_path / "hub", f"timm/{SIGLIP2}"
+    hub, repository = tmp_path / "hub", f"timm/{architecture}"
     described, tokenizer = siglip_files(tmp_path)
     with pytest.raises(DownloadFailed, match=rf"tokenizer_config\.json of {repository} on the .* is not cached"):
-        resolve("siglip2")
+        resolve(short)
     cached(hub, repository, described)
     with pytest.raises(DownloadFailed, match=r"tokenizer\.json of timm/.* is not cached"):
-        resolve("siglip2")
+        resolve(short)
     cached(hub, repository, tokenizer)
     with pytest.raises(DownloadFailed, match=r"open_clip_model\.safetensors of timm/.* is not cached"):
-        resolve("siglip2")
+        resolve(short)
     cached(hub, repository, weights.rename(tmp_path / "open_clip_model.safetensors"))
-    model = resolve("siglip2")
-    assert (model.name, model.dim, model.preprocess.size) == (f"{SIGLIP2}/webli", 768, (256, 256))
+    model = resolve(short)
+    assert (model.name, model.dim, model.preprocess.size) == (f"{architecture}/webli", 768, (256, 256))
     assert model.text is not None
     assert (model.text.padding, model.text.tokenizer.name) == (0, "tokenizer.json")
     assert SiglipTextTower.serves(model)
     assert SiglipImageTower.serves(model)
-    assert resolve(f"{SIGLIP2}/webli") == resolve(SIGLIP2) == model
+    assert resolve(f"{architecture}/webli") == resolve(architecture) == model
 
 
+@needs_torch
 def test_a_tokenizer_that_is_damaged_needs_transformers(
     weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -219,7 +222,7 @@ def test_a_tokenizer_that_is_damaged_needs_transformers(
 
 
 def test_a_repository_of_siglip_is_a_model(tmp_path: Path) -> None:
-    small, *_ = save_siglip(tmp_path / "small")
+    small = save_siglip(tmp_path / "small")
     folder = small.weights.parent
     cached(tmp_path / "hub", "nobody/small", folder / "open_clip_config.json", small.weights)
     with pytest.raises(DownloadFailed, match=r"tokenizer_config\.json of nobody/small .* is not cached"):
@@ -228,7 +231,7 @@ def test_a_repository_of_siglip_is_a_model(tmp_path: Path) -> None:
     assert resolve("hf-hub:nobody/small").fingerprint == small.fingerprint
 
 
-def test_a_short_name_is_that_of_a_model_with_weights() -> None:
+def test_a_short_name_is_that_of_a_modelwith_weights() -> None:
     for model in RECOMMENDED:
         assert canonical_name(model.short) == model.name
         assert model.name in available()
@@ -282,7 +285,11 @@ def multilingual(small: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     return folder
 
 
+@needs_torch
 def test_pickled_weights_are_written_anew_to_be_mapped(multilingual: Path, small: Model, tmp_path: Path) -> None:
+    import safetensors.torch
+    import torch
+
     tensors = safetensors.torch.load_file(small.weights)
     torch.save({"state_dict": {f"module.{name}": tensor for name, tensor in tensors.items()}}, multilingual / PICKLED)
     cached(tmp_path / "hub", ITS_WEIGHTS, multilingual / PICKLED)
@@ -297,14 +304,18 @@ def test_pickled_weights_are_written_anew_to_be_mapped(multilingual: Path, small
     assert resolve(MULTILINGUAL) == model
     assert model.weights.stat().st_mtime_ns == made
     model.weights.unlink()
-    assert _with_weights(model) == model  # the cache may be deleted at any time
+    assert with_weights(model) == model  # the cache may be deleted at any time
     assert model.weights.is_file()
 
 
+@needs_torch
 @pytest.mark.parametrize("harm", ["damaged", "something else than tensors", "no cache"])
 def test_pickled_weights_that_cannot_be_written_anew_need_transformers(
     harm: str, multilingual: Path, small: Model, tmp_path: Path
 ) -> None:
+    import safetensors.torch
+    import torch
+
     torch.save(safetensors.torch.load_file(small.weights), multilingual / PICKLED)
     if harm == "damaged":
         (multilingual / PICKLED).write_bytes((multilingual / PICKLED).read_bytes()[:5000])
@@ -318,6 +329,7 @@ def test_pickled_weights_that_cannot_be_written_anew_need_transformers(
     assert not list((tmp_path / "cache").rglob("*.safetensors*"))
 
 
+@needs_torch
 def test_of_another_text_encoder_no_tokenizer_is_fetched(weights: Path, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "mt5"}')
     cached(tmp_path / "hub", "google/mt5-base", tmp_path / "config.json")
@@ -334,6 +346,7 @@ def test_a_repository_brings_its_text_encoder_along(small: Model, tmp_path: Path
     assert (model.name, model.fingerprint) == ("hf-hub:nobody/small", small.fingerprint)
 
 
+@needs_torch
 def test_a_repository_may_lack_a_text_encoder(small: Model, tmp_path: Path, online: list[str]) -> None:
     cached(tmp_path / "hub", "nobody/small", small.weights.parent / "open_clip_config.json", small.weights)
     assert resolve("hf-hub:nobody/small").text is None
@@ -347,5 +360,13 @@ def test_files_that_the_cache_has_lost_are_looked_up_again(small: Model, tmp_pat
     model = resolve(MULTILINGUAL)
     assert model.text is not None
     fetched = replace(model.text, tokenizer=tmp_path / "gone.json")
-    encoder = _with_weights(replace(model, text=fetched))
+    encoder = with_weights(replace(model, text=fetched))
     assert encoder.text == model.text
+
+
+@pytest.mark.parametrize("name", ["RN50/openai", "coca_ViT-B-32/laion2b_s13b_b90k"])
+def test_a_model_that_needs_torch_is_not_downloaded_without(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub, "is_installed", lambda extra: extra != "torch")
+    monkeypatch.setattr(hub, "_from_hub", lambda *_: pytest.fail("downloaded"))
+    with pytest.raises(BadRequest, match=rf"^The model {name} needs torch, .* run: pip install '\.\[torch\]'$"):
+        resolve(name)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import needs_torch
 from tiny_models import save_hf, save_tiny
 
 from clipsearch.errors import ModelMismatch, ModelUnknown, WeightsChanged, WeightsUnusable
@@ -170,6 +171,7 @@ def test_a_record_as_it_is_now_has_the_weights_of_today(weights: Path, monkeypat
 # ------------------------------------------------------------------------------------------ making a model
 
 
+@needs_torch
 def test_what_a_configuration_leaves_out_gets_open_clips_default(weights: Path) -> None:
     import open_clip
     from open_clip.transform import PreprocessCfg
@@ -227,6 +229,7 @@ def test_a_folder_without_weights_is_unusable(tmp_path: Path) -> None:
         from_folder(tmp_path, "x")
 
 
+@needs_torch
 @pytest.mark.parametrize(
     "names",
     [

@@ -14,6 +14,8 @@ from clipsearch.images.metadata import Metadata
 from clipsearch.images.rules import Rules
 from clipsearch.indexing.status import OfflinePart, RootStatus, Status
 from clipsearch.indexing.update import Report
+from clipsearch.models.encoders import Engine
+from clipsearch.models.engines import Comparison
 from clipsearch.output import records
 from clipsearch.search.copies import Copy, Kind
 from clipsearch.search.evaluate import Evaluation, Recall
@@ -151,8 +153,8 @@ def test_a_run_of_the_indexer() -> None:
     done.unmatched.append("sub/")
     done.left_out.add(LeftOut(Counter({".psb": 1, ".ai": 3}), Counter({"#recycle": 2, "\udcff.lrdata": 1})))
     done.empty.append(b"/none")
-    done.precision = "bf16"
-    done.disagreed.append(("int8", 0.9971))
+    done.engine = Engine("openvino", "bf16")
+    done.disagreed.append((Engine("onnxruntime", "int8"), 0.9971))
     found = json.loads(records.as_json(records.report(done)))
     counts = {"added": 2} | dict.fromkeys(("duplicates", "updated", "moved", "removed", "unchanged", "embedded"), 0)
     assert counts.items() <= found.items()
@@ -170,7 +172,8 @@ def test_a_run_of_the_indexer() -> None:
     ]
     assert found["empty"] == [{"path": "/none"}]
     assert found["unmatched"] == ["sub/"]
-    assert (found["precision"], found["disagreed"]) == ("bf16", [{"precision": "int8", "cosine": 0.9971}])
+    assert (found["engine"], found["precision"]) == ("openvino", "bf16")
+    assert found["disagreed"] == [{"engine": "onnxruntime", "precision": "int8", "cosine": 0.9971}]
     assert {"seconds", "stages", "images_per_second", "model"} <= set(found)
 
 
@@ -179,8 +182,10 @@ def test_the_status_of_an_index() -> None:
         RootStatus(b"/a", Rules(exclude=("*.gif",)), 3, 1, None),
         RootStatus(b"/b", Rules(hidden=True, raw=False), 2, 0, Offline.EMPTY),
     ]
-    paths, rates = ([(b"/a/x", "cut")], [OfflinePart(b"/a/l", 2, Offline.UNREADABLE)]), {"fp32": 17.5}
-    found = records.status(Status("/index", "mini", "f", 256, 5, 4, 99, "exact", roots, *paths, rates, 4, 1, 4))
+    paths = [(b"/a/x", "cut")], [OfflinePart(b"/a/l", 2, Offline.UNREADABLE)]
+    fp32, int8 = Engine("onnxruntime", "fp32"), Engine("onnxruntime", "int8")
+    compared = Comparison(int8, {fp32: 8.5, int8: 14.25}, {int8: 0.9998}, 0.0)
+    found = records.status(Status("/index", "mini", "f", 256, 5, 4, 99, "exact", roots, *paths, compared, 4, 1, 4))
     here, away = found.pop("roots")
     assert found == {
         "index": "/index",
@@ -195,7 +200,10 @@ def test_the_status_of_an_index() -> None:
         "skipped": [{"path": "/a/x", "reason": "cut"}],
         "left_out": [],
         "skipped_folders": [],
-        "images_per_second": {"fp32": 17.5},
+        "engines": [
+            {"engine": "onnxruntime", "precision": "fp32", "images_per_second": 8.5, "cosine": None, "chosen": False},
+            {"engine": "onnxruntime", "precision": "int8", "images_per_second": 14.2, "cosine": 0.9998, "chosen": True},
+        ],
         "read": 4,
         "with_text": 1,
     }

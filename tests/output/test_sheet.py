@@ -26,6 +26,7 @@ from clipsearch.errors import BadRequest
 from clipsearch.images import decode
 from clipsearch.images.metadata import Metadata
 from clipsearch.images.sandbox import THUMBNAIL_SIDE, Decoders
+from clipsearch.output import html_file
 from clipsearch.output import sheet as module
 from clipsearch.output.sheet import duplicates_sheet, sheet, write_duplicates, write_sheet
 from clipsearch.output.text import printable
@@ -204,7 +205,7 @@ def test_thumbnails_lie_in_the_page_in_the_order_of_the_hits(tmp_path: Path, mon
             assert second.wait(20)
         return thumbnail(decoders, path, *how)
 
-    monkeypatch.setattr(module, "_WORKERS", 2)
+    monkeypatch.setattr(html_file, "_WORKERS", 2)
     monkeypatch.setattr(Decoders, "thumbnail", late)
     pictures = Parsed(page(*hits)).thumbnails()
     assert [image.size for image in pictures] == [(320, 160)] * 20
@@ -229,7 +230,7 @@ def test_decoding_keeps_near_the_page_and_ends_with_it(tmp_path: Path, monkeypat
         asked.append(path)
         assert len(asked) == 1 or go_on.wait(20)
 
-    monkeypatch.setattr(module, "_WORKERS", 2)
+    monkeypatch.setattr(html_file, "_WORKERS", 2)
     monkeypatch.setattr(Decoders, "thumbnail", slow)
     pieces = sheet([Hit(n, 0.5, photo(tmp_path / f"{n}.jpg")) for n in range(1, 1001)], "many")
     shown = ""
@@ -245,7 +246,7 @@ def test_decoding_keeps_near_the_page_and_ends_with_it(tmp_path: Path, monkeypat
 
 def test_thousands_of_thumbnails_are_not_held_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[bytes] = []
-    monkeypatch.setattr(module, "_WORKERS", 2)
+    monkeypatch.setattr(html_file, "_WORKERS", 2)
     monkeypatch.setattr(Decoders, "thumbnail", lambda _, path, *how: asked.append(path))
     pieces = sheet([Hit(n, 0.5, photo(tmp_path / f"{n}.jpg")) for n in range(1, 1001)], "many")
     for n, _ in zip(range(100), pieces, strict=False):

@@ -15,6 +15,7 @@ from clipsearch.images.metadata import Metadata
 from clipsearch.images.rules import Rules
 from clipsearch.indexing.status import OfflinePart, RootStatus, Status
 from clipsearch.indexing.update import Report
+from clipsearch.models.encoders import Engine
 from clipsearch.output import terminal, text
 from clipsearch.search.copies import Copy, Kind
 from clipsearch.search.hit import Hit
@@ -144,7 +145,7 @@ def test_a_summary_tells_new_skips_from_old_ones_and_says_what_was_not_seen() ->
     done.unreadable.append((b"/locked", "permission denied"))
     done.offline += [(b"/usb", Offline.MISSING), (b"/mnt", Offline.EMPTY)]
     done.unmatched.append("sub/")
-    done.precision, done.disagreed = "bf16", [("int8", 0.9971)]
+    done.disagreed = [(Engine("onnxruntime", "int8"), 0.9971)]
     first, *rest = text.summary(done)
     assert first.startswith("0 added, 0 unchanged, 12 skipped in ")
     assert rest[:10] == [f"skipped: /{n}.jpg: it is cut short" for n in range(10)]
@@ -155,7 +156,7 @@ def test_a_summary_tells_new_skips_from_old_ones_and_says_what_was_not_seen() ->
         "offline: /usb is not there; photos kept in the index",
         "offline: /mnt has none of its photos any more; photos kept in the index;"
         " if its photos are gone for good, add --prune",
-        "int8 is faster but too far from fp32 (cosine 0.9971); used bf16",
+        "onnxruntime int8 was rejected: its embeddings are too far from fp32's (cosine 0.9971)",
         "--exclude 'sub/' matched nothing",
     ]
 
@@ -175,7 +176,7 @@ def test_the_status_says_what_is_offline_and_why() -> None:
     roots = [RootStatus(b"/a\x1b", rules, 3, 1, None), RootStatus(b"/b", Rules(), 2000, 0, Offline.EMPTY)]
     skipped = [(b"/a/%d" % n, "cut") for n in range(25)]
     parts = [OfflinePart(b"/a/locked", 2, Offline.UNREADABLE), OfflinePart(b"/a/usb", 1, Offline.UNMOUNTED)]
-    found = Status("/index", "mini", "f", 256, 2003, 4, 99, "exact", roots, skipped[:1], parts, {}, 0, 0, 4)
+    found = Status("/index", "mini", "f", 256, 2003, 4, 99, "exact", roots, skipped[:1], parts, None, 0, 0, 4)
     assert list(text.status(found)) == [
         "index   /index, 99 B",
         "model   mini, 256 dimensions",

@@ -632,6 +632,7 @@ def test_unit_rows_come_in_the_order_that_was_asked_for(store: Store) -> None:
 
 def test_months_of_photos_with_and_without_a_date(store: Store, tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
+    (tmp_path / "photos/0.jpg").touch()  # an empty folder would be offline
     root = store.folders.add(os.fsencode(tmp_path / "photos"), Rules())
     for number, taken in enumerate(("2019-05-01T10:00:00", "2019-05-31T23:59:59", "2021-01-01T00:00:00", None)):
         image = store.images.add(bytes([number] * 16), METADATA._replace(taken=taken), row(number))

@@ -11,6 +11,7 @@ from datetime import date, datetime
 from pathlib import Path
 
 import pytest
+from fuzz import examples
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -249,6 +250,7 @@ def test_every_filter_of_the_table_has_what_its_users_show() -> None:
 
 
 @given(st.text())
+@examples(100)
 def test_any_text_is_understood_or_refused(text: str) -> None:
     for parse in (parse_date, parse_size, parse_circle, parse_type, parse_orientation, parse_stars):
         with contextlib.suppress(BadRequest):

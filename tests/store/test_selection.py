@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import sqlite3
 from dataclasses import replace
 from datetime import datetime
@@ -14,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import SCENES, Run, damage, forbid, save_scenes
+from conftest import SCENES, Once, Run, damage, forbid, save_scenes
 from fuzz import examples
 from hypothesis import HealthCheck, example, given
 from hypothesis import strategies as st
@@ -25,6 +26,7 @@ from clipsearch.images.found_file import FoundFile
 from clipsearch.images.kinds import TYPES
 from clipsearch.images.metadata import Metadata
 from clipsearch.images.rules import Rules
+from clipsearch.indexing.update import Options, update_index
 from clipsearch.search.find import Searcher
 from clipsearch.search.question import Term
 from clipsearch.store.catalogue import Offline, Store
@@ -188,15 +190,19 @@ def test_a_place_that_is_damaged_is_no_place(store: Store) -> None:
 
 
 @pytest.fixture
-def dated(tmp_path: Path, mini_index) -> tuple[Path, Path]:
-    """Forty photos of which four are of 2023, and their index."""
-    folder = tmp_path.resolve() / "photos"
-    folder.mkdir()
-    for n in range(40):
-        exif = Picture.Exif()
-        exif[0x0132] = f"{2023 if n % 10 == 3 else 2020}:05:{n % 28 + 1:02d} 12:00:00"
-        SCENES[n].image.save(folder / f"{n:02d}.jpg", exif=exif)
-    return folder, mini_index(folder)
+def dated(once: Once, tmp_path: Path) -> tuple[Path, Path]:
+    """Forty photos of which four are of 2023, read only, and a copy of their index."""
+
+    def make(folder: Path) -> None:
+        (folder / "photos").mkdir(parents=True)
+        for n in range(40):
+            exif = Picture.Exif()
+            exif[0x0132] = f"{2023 if n % 10 == 3 else 2020}:05:{n % 28 + 1:02d} 12:00:00"
+            SCENES[n].image.save(folder / "photos" / f"{n:02d}.jpg", exif=exif)
+        update_index(folder / "index", [folder / "photos"], Options(model="mini"))
+
+    made = once("dated", make)
+    return made / "photos", shutil.copytree(made / "index", tmp_path / "index")
 
 
 def test_a_filtered_query_finds_as_many_as_there_are(clipsearch: Run, dated: tuple[Path, Path]) -> None:

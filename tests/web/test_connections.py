@@ -51,7 +51,7 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
         def start(seconds: float, guarded: bool = False) -> int:
             monkeypatch.setattr(server_module, "HEAD_SECONDS", seconds)
             listening = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
-            served = Guard(app, "the token", "127.0.0.1") if guarded else app
+            served = Guard(app, "the token", "127.0.0.1", secret="the secret") if guarded else app
             server = Server(served, MOST)
             thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
             thread.start()

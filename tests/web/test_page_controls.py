@@ -53,7 +53,7 @@ def test_an_error_is_seen_wherever_one_has_scrolled_and_goes_with_its_cause(
     scroll(page, 7_000)
     page.route("**/status", lambda route: route.abort())
     alert = page.get_by_role("alert")
-    expect(alert).to_contain_text("No response from clipsearch serve")
+    expect(alert).to_contain_text("No response from clipsearch serve; is it still running?")
     assert is_in_front(page, "#error")
     page.locator(".tile .open").nth(20).click()
     expect(page.locator("#viewer")).to_be_visible()

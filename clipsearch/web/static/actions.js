@@ -2,7 +2,7 @@
 
 import { photoName } from "./address.js";
 import { copy } from "./clipboard.js";
-import { byId, bytes, element, icon, number } from "./dom.js";
+import { byId, bytes, element, icon, number, sentence } from "./dom.js";
 import { clearError, showError, succeeded, toast } from "./feedback.js";
 import { act, downloadUrl, get } from "./server.js";
 import { copyPaths } from "./selection.js";
@@ -97,7 +97,7 @@ function setCommand(text) {
 }
 
 function showProblem(message) {
-  byId("action-problem").textContent = message && `${message[0].toUpperCase()}${message.slice(1)}.`;
+  byId("action-problem").textContent = message && sentence(message);
 }
 
 // ---------------------------------------------------------------------------------- doing it
@@ -111,7 +111,7 @@ async function run() {
   try {
     const { message, download } = await act(action.name, { photos, value: field.value });
     succeeded("action");
-    toast(`${message[0].toUpperCase()}${message.slice(1)}`);
+    toast(sentence(message));
     if (download) element("a", { href: downloadUrl(download), download: "photos.zip" }).click();
     if (current === action) close();
   } catch (error) {

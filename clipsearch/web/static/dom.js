@@ -31,6 +31,8 @@ export function button(iconName, text, action, attributes = {}) {
   return element("button", { type: "button", onclick: action, title: caption.length ? null : text, ...attributes }, icon(iconName), ...caption);
 }
 
+// A message of the server as a sentence.
+export const sentence = (text) => `${text[0].toUpperCase()}${text.slice(1)}${/[.?!]$/.test(text) ? "" : "."}`;
 export const number = (value) => value.toLocaleString("en");
 export const percent = (value) => value > 0 && value < 0.005 ? "<1%" : `${Math.round(100 * value)}%`;
 export const count = (value, one, many = `${one}s`) => `${number(value)} ${value === 1 ? one : many}`;

@@ -1,7 +1,7 @@
 // What the page says about what happens: short confirmations, and errors that stay until their cause is gone. Both are
 // in the window wherever one has scrolled, and in front of an open dialog.
 
-import { byId } from "./dom.js";
+import { byId, sentence } from "./dom.js";
 
 const TOAST_MS = 2500, RESTARTED = 401, NO_ANSWER = 0; // statuses
 const errors = new Map(); // a sentence by its source
@@ -20,7 +20,7 @@ export function toast(message) {
 export function showError(source, error) {
   const isServer = error.status === NO_ANSWER || error.status === RESTARTED;
   const message = error.status === RESTARTED ? "Your access has ended. Open the address that clipsearch serve printed" : error.message;
-  errors.set(isServer ? "server" : source, `${message[0].toUpperCase()}${message.slice(1)}.`);
+  errors.set(isServer ? "server" : source, sentence(message));
   showErrors();
 }
 

@@ -8,12 +8,12 @@ import { showFilters } from "./filters.js";
 import "./images.js";
 import { follow } from "./indexing.js";
 import { listen } from "./keyboard.js";
-import { countLabels, showLabelField } from "./labels.js";
+import { showLabelField } from "./labels.js";
 import { open, openFromUrl, searchBy, step, viewer } from "./opened.js";
 import { toggle } from "./panels.js";
 import { allMatches, grid, search } from "./results.js";
 import { showTerms } from "./searchbox.js";
-import { close as closeSearches, rememberSearch } from "./searches.js";
+import { close as closeSearches } from "./searches.js";
 import { Selection, copyPaths } from "./selection.js";
 import { change, connect, placeInUrl, question } from "./state.js";
 import { sweep } from "./sweep.js";
@@ -75,11 +75,9 @@ function showQuestion() {
   showLabelField();
 }
 
-async function showResults(how) {
+function showResults(how) {
   showQuestion();
-  await search(how);
-  rememberSearch(question);
-  countLabels();
+  return search(how);
 }
 
 Object.assign(grid.on, { open, select, hasSelection: () => selection.size > 0, isSelected: (photo) => selection.has(photo) });

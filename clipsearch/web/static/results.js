@@ -1,10 +1,12 @@
 // Fetches the results of the question and shows them in the grid.
 
 import { fileOf, haveSameResults, photoName, searchParams, termParams, toUrl, withFilters } from "./address.js";
-import { byId } from "./dom.js";
+import { byId, sentence } from "./dom.js";
 import { showError, succeeded } from "./feedback.js";
 import { Grid } from "./grid.js";
+import { countLabels } from "./labels.js";
 import { showExamples, showMessage, showNoMatches } from "./messages.js";
+import { rememberSearch } from "./searches.js";
 import { get } from "./server.js";
 import { change, question, rememberPlace, respell } from "./state.js";
 import { summary } from "./summary.js";
@@ -51,6 +53,8 @@ export async function search({ place = null, isTyping = false } = {}) {
     if (!place || !grid.goTo(place)) grid.goToTop();
     document.body.dataset.turn = ownTurn;
     countMatches();
+    countLabels();
+    rememberSearch(question);
   } catch (error) {
     if (error.name !== "AbortError" && ownTurn === turn) await showFailure(error, isTyping);
   } finally {
@@ -139,7 +143,7 @@ function showAdvice(sentence) {
 
 async function showFailure(error, isTyping) {
   if (error.status === 404) clear();
-  else if (error.status === 400 && isTyping) showAdvice(`${error.message[0].toUpperCase()}${error.message.slice(1)}.`);
+  else if (error.status === 400 && isTyping) showAdvice(sentence(error.message));
   else {
     showAdvice("");
     showError("search", error);
