@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
-from clipsearch.errors import BadArgument, BadRequest, NoIndex
+from clipsearch.errors import BadArgument, BadRequest, NoIndex, counted
 from clipsearch.extras import cluster
 from clipsearch.paths import CATALOGUE, Collection, index_place, not_a_collection
 
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from clipsearch.search.hit import Hit, Where
     from clipsearch.search.label import Classifier, Labelled
     from clipsearch.search.question import Question
+    from clipsearch.search.saved import SavedSearches
     from clipsearch.search.where import Finder
     from clipsearch.store.filters import Filter
     from clipsearch.store.photo import Line, Months, Photo
@@ -609,6 +610,19 @@ class Index:
         examples = [(_origin(image), image_bytes(image)) for image in _pictures("images", images)]
         return self.concepts.add(name, examples, self._model())
 
+    @_in_one_snapshot
+    def name_photos(self, name: str, photos: Sequence[Photo]) -> int:
+        """As `add_concept`, of indexed photos: their files are not read again. Returns how many examples it has."""
+        return self.concepts.add_indexed(name, photos, self._model())
+
+    @property
+    def saved_searches(self) -> SavedSearches:
+        """Questions by the names that they were saved under."""
+        from clipsearch.search.saved import SavedSearches
+
+        self._store()  # raises where there is no index
+        return SavedSearches(self.folder)
+
     # -------------------------------------------------------------------------------- contents
 
     @_in_one_snapshot
@@ -654,6 +668,19 @@ class Index:
         store = self._store()
         image = store.find_image(bytes.fromhex(id))
         return [] if image is None else store.photos_of([image])
+
+    @_in_one_snapshot
+    def photos_named(self, names: Iterable[str]) -> list[Photo]:
+        """The photos with these `Photo.url_name`s, each once. Raises `NotIndexed` if one is missing."""
+        from clipsearch.errors import NotIndexed
+
+        store, wanted = self._store(), dict.fromkeys(names)
+        images = (store.find_image(bytes.fromhex(name.partition(".")[0])) for name in wanted)
+        known = {photo.url_name: photo for photo in store.photos_of({one for one in images if one is not None})}
+        missing = sum(name not in known for name in wanted)
+        if missing:
+            raise NotIndexed(f"{counted(missing, 'selected photo is', 'selected photos are')} no longer in the index")
+        return [known[name] for name in wanted]
 
     @_in_one_snapshot
     def photo_at(self, path: str | os.PathLike[str]) -> Photo:

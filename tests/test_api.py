@@ -44,8 +44,21 @@ def test_the_public_surface_is_this() -> None:
         *("add_concept", "advice", "ask", "ask_each", "cameras", "close", "concepts", "count_labels", "duplicates"),
         *("embed_images", "embed_texts", "end_snapshot", "evaluate", "folder", "folders", "forget", "frames"),
         *("is_being_written", "label", "label_each", "label_photo", "left_out", "lines", "locate"),
-        *("model_fingerprint", "months", "photo_at", "photos", "photos_with", "publish", "query"),
-        *("relocate", "similar", "status", "text", "update", "verify", "version", "watch", "why"),
+        *("model_fingerprint", "months", "name_photos", "photo_at", "photos", "photos_named", "photos_with"),
+        *(
+            "publish",
+            "query",
+            "relocate",
+            "saved_searches",
+            "similar",
+            "status",
+            "text",
+            "update",
+            "verify",
+            "version",
+            "watch",
+            "why",
+        ),
     }
 
 

@@ -94,8 +94,9 @@ def somebody(folder: Path, program: str) -> dict[str, str]:
         store.commit()
     environment = os.environ | {"HOME": str(folder), "PATH": f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}"}
     environment["BROWSER"] = "true"
-    command = [folder / "bin/clipsearch", "concept", "add", "grandma", "a.jpg"]
-    subprocess.run(command, cwd=folder, env=environment, check=True, capture_output=True)
+    for words in (["concept", "add", "grandma", "a.jpg"], ["query", "a circle", "--save", "beach dogs"]):
+        command = [folder / "bin/clipsearch", *words]
+        subprocess.run(command, cwd=folder, env=environment, check=True, capture_output=True)
     return environment
 
 
@@ -124,6 +125,8 @@ def and_back(command: str, media: Path) -> str:
         )
     elif "concept remove" in command:
         command = f"{command} && clipsearch concept add grandma a.jpg"
+    elif "--unsave" in command:
+        command = f'{command} && clipsearch query "a circle" --save "beach dogs"'
     elif "--index photos.db" in command:
         command = f"clipsearch publish photos.db -q && {command}"
     elif "--undo" in command:

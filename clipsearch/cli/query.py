@@ -29,6 +29,7 @@ from clipsearch.cli.app import (
     message_of,
     new_app,
     open_index,
+    print_line,
     say,
     warn_left_out,
     width,
@@ -63,7 +64,12 @@ class _Query(typer.core.TyperCommand):
     """Accepts -WORD as a text to steer away from: `query beach -people`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Move such words behind --, where they are not parsed as options."""
+        """Move such words behind --, where they are not parsed as options. --saved without a name becomes --saved=."""
+        following = [*args[1:], "-"]
+        args = [
+            f"{arg}=" if arg == "--saved" and after[:1] == "-" else arg
+            for arg, after in zip(args, following, strict=True)
+        ]
         with_value = {name for one in self.get_params(ctx) for name in one.opts if not getattr(one, "is_flag", True)}
         options: list[str] = []
         texts: list[str] = []
@@ -89,6 +95,7 @@ def _is_negative(arg: str) -> bool:
 @app.command(cls=_Query)
 @filters.takes_filters
 def query(
+    context: typer.Context,
     texts: Annotated[
         list[str] | None, typer.Argument(metavar="TEXT...", help="Describe the photo; @NAME is a concept.")
     ] = None,
@@ -115,6 +122,16 @@ def query(
             help="One query per line; prints JSON lines.",
             rich_help_panel=QUERY,
         ),
+    ] = None,
+    save: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Save this query as NAME.", rich_help_panel=QUERY)
+    ] = None,
+    saved: Annotated[
+        str | None,
+        typer.Option(metavar="[NAME]", help="Run the query saved as NAME, or list all.", rich_help_panel=QUERY),
+    ] = None,
+    unsave: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Delete the saved query NAME.", rich_help_panel=QUERY)
     ] = None,
     filter: Filter = EVERYTHING,
     k: Annotated[
@@ -227,6 +244,9 @@ def query(
 
     The default --format is table on a terminal and paths in a pipe. --batch, --image and --files-from take - for stdin.
 
+    --save NAME keeps texts, images, filters and options about results in the index. --saved NAME runs that query, with
+    the options about results that you give in place of the saved ones.
+
     Examples:
       clipsearch query "a dog on a beach" -k 50
       clipsearch query "2:golden retriever" snow -people
@@ -242,6 +262,8 @@ def query(
       clipsearch query sunset --not-under ~/Pictures/2023 --sort -date
       clipsearch query "wifi password" --only text
       clipsearch query --reads "boarding pass" -f jsonl | jq '.lines[].text'
+      clipsearch query "a dog on a beach" --cut --save "beach dogs"
+      clipsearch query --saved "beach dogs" -k 50
 
     Exit status: 0 found something, 1 found nothing, 2 error.
     """
@@ -263,7 +285,14 @@ def query(
         filter,
         Limits(k, min_score, least, unique, similarity, exact, frames, sort, with_self, only),
     )
+    named_query = _Saved(save, saved, unsave)
+    if named_query.is_whole and (batch or question.terms or filter != EVERYTHING):
+        raise BadRequest("--saved and --unsave name a whole query; leave out other queries and filters")
     with open_index(index) as opened:
+        if named_query.is_about_names:
+            _manage_saved(opened, named_query)
+            return
+        question = _kept(opened, question, named_query, context)
         if batch:
             found, failed = _answer_each(batch, opened, question)
         else:
@@ -355,6 +384,24 @@ class _Collected(NamedTuple):
     numbered: bool
 
 
+class _Saved(NamedTuple):
+    """Options about saved queries; an empty `saved` lists them."""
+
+    save: str | None
+    saved: str | None
+    unsave: str | None
+
+    @property
+    def is_about_names(self) -> bool:
+        """Whether there is nothing to search for."""
+        return self.unsave is not None or self.saved == ""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the query comes from the index."""
+        return self.unsave is not None or self.saved is not None
+
+
 def _form(wanted: str | None, null: bool, batch: list[str] | None) -> str:
     default = "paths" if null or not sys.stdout.isatty() else "table"
     form = chosen_format(wanted, records.FORMATS, "jsonl" if batch else default)
@@ -395,6 +442,35 @@ def _found(index: Index, question: Question, named: str, **details: bool) -> lis
         if error.argument == "min_confidence":
             raise BadArgument(named, error.problem) from None
         raise
+
+
+# ------------------------------------------------------------------------------------------ saved queries
+
+
+def _manage_saved(index: Index, how: _Saved) -> None:
+    """Delete a saved query, or list each with the command that asks the same."""
+    if how.unsave is not None:
+        index.saved_searches.remove(how.unsave)
+        return
+    for name, question in index.saved_searches.all().items():
+        print_line(f"{name}\t{text.command('query', *question.arguments())}")
+
+
+def _kept(index: Index, question: Question, how: _Saved, context: typer.Context) -> Question:
+    """The question, or the saved one with the limits that were given as options; saved, if need be."""
+    if how.saved is not None:
+        limits = {name: value for name, value in question.limits._asdict().items() if _is_given(context, name)}
+        saved = index.saved_searches.question(how.saved)
+        question = saved._replace(limits=saved.limits._replace(**limits))
+    if how.save is not None:
+        index.saved_searches.save(how.save, question)
+        say(f"saved; to run it again: {text.command('query', [], ['--saved', how.save.strip()])}")
+    return question
+
+
+def _is_given(context: typer.Context, limit: str) -> bool:
+    names = ("cut", "strict", "min_confidence") if limit == "min_confidence" else (limit,)
+    return any(getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE" for name in names)
 
 
 # ------------------------------------------------------------------------------------------ many queries

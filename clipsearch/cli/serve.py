@@ -32,7 +32,10 @@ def serve(
 
     Prints the address of the page and serves it until Ctrl-C. The address contains a token, and only someone who has it
     can open the page. The browser stays signed in for a year, so bookmarks of the page survive a restart; --revoke
-    signs out all browsers. --host 0.0.0.0 makes the page available to other machines. Photos are only read.
+    signs out all browsers. --host 0.0.0.0 makes the page available to other machines.
+
+    Photos are never changed. Selected ones can be copied into folders below the home folder or an indexed one, and
+    keywords are written to sidecars.
 
     Examples:
       clipsearch serve --open

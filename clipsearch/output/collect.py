@@ -1,4 +1,4 @@
-"""Copies or links photos into folders. Never overwrites."""
+"""Copies or links photos into folders, and names for copies. Never overwrites."""
 
 from __future__ import annotations
 
@@ -56,6 +56,21 @@ def _folder_name(label: str) -> str:
 def _as_compared(name: str) -> str:
     """A name as the least exact file systems compare it."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFD", name).casefold())
+
+
+def portable_names(names: Iterable[str]) -> list[str]:
+    """File names that are valid everywhere, not hidden, lie in no other folder, and differ by more than case."""
+    found: list[str] = []
+    taken: set[str] = set()
+    for name in names:
+        stem, suffix = os.path.splitext(name)
+        if len(os.fsencode(suffix)) > _LONGEST_SUFFIX:
+            stem, suffix = name, ""
+        valid = _folder_name(stem) + (f".{_folder_name(suffix[1:])}" if suffix else "")
+        candidates = (_name(valid, "", n, _LONGEST_FOLDER) for n in itertools.count(1))
+        found.append(next(name for name in candidates if _as_compared(name) not in taken))
+        taken.add(_as_compared(found[-1]))
+    return found
 
 
 def collect(photos: Sequence[_Named], folder: Path, *, link: bool, numbered: bool) -> list[Path]:

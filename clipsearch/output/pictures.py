@@ -162,7 +162,7 @@ class Pictures:
         return self._decoders.jpeg(data, long_side)
 
     def _frame(self, video: Photo, long_side: int) -> tuple[bytes, bool]:
-        file, unchanged = _open_video(video)
+        file, unchanged = _open(video)
         with file:
             return self._decoders.jpeg(VideoFrame(path_of(file), video.time or 0.0), long_side), unchanged
 
@@ -184,6 +184,15 @@ def open_video(videos: Iterable[Photo]) -> OpenVideo | None:
     Raises `ImageUnusable` if none is unchanged.
     """
     return _first_usable(videos, _playable)[0]
+
+
+def open_indexed(photo: Photo) -> BinaryIO:
+    """Open a photo or video, if its contents are the indexed ones. Raises `ImageUnusable`."""
+    file, unchanged = _open(photo)
+    if not unchanged:
+        file.close()
+        raise ImageUnusable("changed since it was indexed")
+    return file
 
 
 # ------------------------------------------------------------------------------------------ has it changed?
@@ -213,30 +222,31 @@ def _read(photo: Photo) -> tuple[bytes, bool]:
 
 
 def _playable(video: Photo) -> tuple[OpenVideo | None, bool]:
-    file, unchanged = _open_video(video)
-    media_type = browser_video_type(file.read(HEAD)) if unchanged else None
+    file = open_indexed(video)
+    media_type = browser_video_type(file.read(HEAD))
     if media_type is not None:
         return OpenVideo(file, os.fsdecode(path_of(file)), media_type), True
     file.close()
-    if not unchanged:
-        raise ImageUnusable("changed since it was indexed")
     return None, True
 
 
-def _open_video(video: Photo) -> tuple[BinaryIO, bool]:
-    if _has_old_size(video):
+def _open(photo: Photo) -> tuple[BinaryIO, bool]:
+    if _has_old_size(photo):
         with contextlib.ExitStack() as closing:
-            file = closing.enter_context(open_file(video.file))
-            if not is_modified(os.fstat(file.fileno()), video) or _has_contents(file, video):
+            file = closing.enter_context(open_file(photo.file))
+            if not is_modified(os.fstat(file.fileno()), photo) or _has_contents(file, photo):
                 closing.pop_all()
                 return file, True
-    return open_file(video.file, follow_links=False), False
+    return open_file(photo.file, follow_links=False), False
 
 
-def _has_contents(file: BinaryIO, video: Photo) -> bool:
+def _has_contents(file: BinaryIO, photo: Photo) -> bool:
     """Compare hashes. The hash of a video with a single frame is the video's own."""
-    found = video_hash(path_of(file))
-    return video.content in (found, frame_hash(found, video.time or 0.0))
+    path = path_of(file)
+    if not photo.is_video:
+        return content_hash(read(path)) == photo.content
+    found = video_hash(path)
+    return photo.content in (found, frame_hash(found, photo.time or 0.0))
 
 
 def _has_old_times(photo: Photo) -> bool:

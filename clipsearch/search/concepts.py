@@ -24,6 +24,7 @@ from clipsearch.errors import BadRequest, ConceptsDamaged, ImageUnusable, IndexU
 from clipsearch.images.read import content_hash, read
 from clipsearch.paths import replacing
 from clipsearch.search.embed import Embedder
+from clipsearch.store.photo import Photo
 
 FILE = "concepts.json"
 BACKUP = "concepts.kept.json"  # written second, so one of the two is always intact
@@ -63,12 +64,23 @@ class Concepts:
     def add(self, name: str, photos: Iterable[tuple[bytes, bytes]], embedder: Embedder) -> int:
         """Add examples to a new or existing concept, as pairs of path and bytes; returns how many it has now."""
         name = checked_name(name)
-        fresh = {
-            content_hash(data): Example(
-                path, content_hash(data), embedder.model.fingerprint, embedder.image(data, os.fsdecode(path))
-            )
-            for path, data in photos
-        }
+        model = embedder.model.fingerprint
+        read = ((path, data, content_hash(data)) for path, data in photos)
+        examples = (Example(path, hash, model, embedder.image(data, os.fsdecode(path))) for path, data, hash in read)
+        return self._add(name, examples)
+
+    def add_indexed(self, name: str, photos: Iterable[Photo], embedder: Embedder) -> int:
+        """As `add`, of indexed photos, with the embeddings in the index. Raises `BadRequest` for videos."""
+        name, examples = checked_name(name), []
+        for photo in photos:
+            row = None if photo.is_video else embedder.indexed(photo.content)
+            if row is None:
+                raise BadRequest(f"{photo.path} is a video; only photos can be examples")
+            examples.append(Example(photo.file, photo.content, embedder.model.fingerprint, row))
+        return self._add(name, examples)
+
+    def _add(self, name: str, examples: Iterable[Example]) -> int:
+        fresh = {example.content: example for example in examples}
         with self._changing():
             of_name = {example.content: example for example in self._examples.get(name, [])} | fresh
             self._examples[name] = list(of_name.values())

@@ -156,6 +156,17 @@ class Question(NamedTuple):
         kinds = {PHOTO: ("unlike", "like")}
         return [(kinds.get(term.kind, ("not", "text"))[term.weight > 0], term.spelling) for term in self.terms]
 
+    def all_parameters(self) -> list[tuple[str, str]]:
+        """Terms, filters and limits as parameters of a URL; limits that `parse` does not read are left out."""
+        limits, named = self.limits, {None: "", CUT: "1", STRICT: "strict"}
+        pairs = [
+            ("cut", named.get(limits.min_confidence, f"{limits.min_confidence}")),
+            ("unique", "1" * limits.unique),
+            ("sort", limits.sort if limits.order else ""),
+            ("only", limits.only or ""),
+        ]
+        return [*self.parameters(), *self.filter.spelled(), *(pair for pair in pairs if pair[1])]
+
     def arguments(self, path_of: Callable[[str], str] = str) -> tuple[list[str], list[str]]:
         """The texts and options for `clipsearch query` that ask the same. `path_of` gives the path of a photo's id.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from datetime import datetime
+from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -62,6 +63,16 @@ class Photo(NamedTuple):
     def path(self) -> Path:
         """The absolute path; bytes that are not UTF-8 are surrogates, as in Python's own file names."""
         return Path(os.fsdecode(self.file))
+
+    @property
+    def file_id(self) -> str:
+        """Names the file in URLs, where its path would be too long or not UTF-8."""
+        return blake2b(self.file, digest_size=8).hexdigest()
+
+    @property
+    def url_name(self) -> str:
+        """Names the photo in URLs: the hash of its contents and, as identical files share it, the `file_id`."""
+        return f"{self.content.hex()}.{self.file_id}"
 
     @property
     def keywords(self) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""The HTTP routes of the page. All are GET except uploads."""
+"""The HTTP routes of the page. What changes something is POST or DELETE."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
+from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
@@ -27,10 +27,13 @@ from clipsearch.output.records import as_json
 from clipsearch.paths import Collection
 from clipsearch.search.question import CUT, FILTERS, STRICT, TERMS, Question, checked_id, parse
 from clipsearch.threads import usable_cores
+from clipsearch.web import actions
+from clipsearch.web.actions import Actions
 from clipsearch.web.gallery import Gallery
 from clipsearch.web.guard import Guard, new_token
 from clipsearch.web.index_thread import IndexThread
-from clipsearch.web.uploads import TooManyUploads, Uploads
+from clipsearch.web.limits import RateLimit, TooManyRequests
+from clipsearch.web.uploads import Uploads
 
 _HERE = Path(__file__).parent
 _STATIC = {
@@ -72,12 +75,14 @@ def create_app(
 
 
 class Page:
-    """The handlers. Searches, lookups and images each have an open index of their own, so none blocks the others."""
+    """The handlers. Searches, lookups, images and actions each have an open index, so none blocks the others."""
 
     def __init__(self, place: Path | Collection, pictures: Pictures) -> None:
         # The page searches at each key press: caching unfinished words would evict the queries people run in a shell.
         self._search_index = IndexThread(place, cache_texts=False)
         self._lookup_index, self._image_index = IndexThread(place), IndexThread(place)
+        self._action_index = IndexThread(place)
+        self._actions, self._saving = Actions(self._action_index), RateLimit("change")
         self._pictures, self._uploads = pictures, Uploads(pictures)
         self._gallery = Gallery(self._uploads)
         self._latest: dict[str, int] = {}  # tab to the number of its latest search
@@ -89,6 +94,7 @@ class Page:
         self._search_index.close()
         self._lookup_index.close()
         self._image_index.close()
+        self._action_index.close()
         self._pictures.close()
 
     def routes(self) -> Sequence[Route]:
@@ -98,11 +104,18 @@ class Page:
             Route("/static/{name}", self.static),
             Route("/search", self.search),
             Route("/count", self.count),
+            Route("/matches", self.matches),
             Route("/months", self.months),
             Route("/choices", self.choices),
             Route("/status", self.status),
             Route("/labels", self.labels),
             Route("/upload", self.upload, methods=["POST"]),
+            Route("/saved", self.saved),
+            Route("/saved", self.save, methods=["POST"]),
+            Route("/saved", self.unsave, methods=["DELETE"]),
+            Route("/action/{name}", self.command),
+            Route("/action/{name}", self.act, methods=["POST"]),
+            Route("/download/{ticket}/photos.zip", self.download),
             Route("/photo/{id}", self.about),
             Route("/photo/{id}/more", self.more),
             Route("/photo/{id}/original", self.original),
@@ -145,6 +158,13 @@ class Page:
         question = _question(request)
         return await self._latest_answer(
             request, lambda index, is_wanted: self._gallery.count(index, question, is_wanted)
+        )
+
+    async def matches(self, request: Request) -> Response:
+        """All matches, to select them, as far as `MAX_SELECTED`. A newer search of the same tab ends it."""
+        question = _question(request)
+        return await self._latest_answer(
+            request, lambda index, is_wanted: self._gallery.matches(index, question, is_wanted)
         )
 
     async def _latest_answer(
@@ -193,6 +213,45 @@ class Page:
         """Receive an image as the request body; returns the id to search with."""
         name = request.query_params.get("name", "")[:255] or "image"
         return _json({"id": await self._uploads.take(self._image_index, name, request.stream())})
+
+    # -------------------------------------------------------------------------------- saved searches
+
+    async def saved(self, _: Request) -> Response:
+        """The saved searches that the page can show, each with its URL."""
+        return _json(await self._lookup_index.call(self._gallery.saved))
+
+    async def save(self, request: Request) -> Response:
+        """Save the question in the parameters under `as`."""
+        self._saving.check()
+        question, name = _question(request), request.query_params.get("as", "")
+        await self._action_index.call(lambda index: self._gallery.save(index, name, question))
+        return await self.saved(request)
+
+    async def unsave(self, request: Request) -> Response:
+        """Delete the search saved under `as`."""
+        self._saving.check()
+        name = request.query_params.get("as", "")
+        await self._action_index.call(lambda index: index.saved_searches.remove(name))
+        return await self.saved(request)
+
+    # -------------------------------------------------------------------------------- selected photos
+
+    async def command(self, request: Request) -> Response:
+        """The shell command of an action with `value`, for `count` photos whose paths are on stdin."""
+        name, value = request.path_params["name"], request.query_params.get("value", "")
+        count = _number(request, "count", 1)
+        command = await self._lookup_index.call(lambda index: actions.command(index, name, value, count))
+        return _json({"command": command})
+
+    async def act(self, request: Request) -> Response:
+        """Do something with photos of the index, as `Actions.run`."""
+        return _json(await self._actions.run(request.path_params["name"], request.stream()))
+
+    async def download(self, request: Request) -> Response:
+        """Stream a ZIP archive that an action prepared."""
+        parts = self._actions.download(request.path_params["ticket"])
+        headers = {"Content-Disposition": 'attachment; filename="photos.zip"'}
+        return StreamingResponse(parts, media_type="application/zip", headers=headers)
 
     # -------------------------------------------------------------------------------- photos
 
@@ -315,7 +374,7 @@ def _not_found(message: str) -> Response:
 
 
 async def _error_response(_: Request, error: Exception) -> Response:
-    statuses = ((TooManyUploads, 429), (BadRequest, 400), (NoIndex, 404), (ImageUnusable, 404))
+    statuses = ((TooManyRequests, 429), (BadRequest, 400), (NoIndex, 404), (ImageUnusable, 404))
     status = next((status for kind, status in statuses if isinstance(error, kind)), 500)
     return JSONResponse({"error": str(error)}, status)
 

@@ -7,18 +7,27 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from hashlib import blake2b
 from typing import Any, NamedTuple
 
-from clipsearch.errors import BadRequest, NoIndex
+from clipsearch.errors import BadRequest, NoIndex, NotIndexed
 from clipsearch.index import Index
 from clipsearch.output import records, text
 from clipsearch.paths import Collection as MilvusCollection
-from clipsearch.paths import index_place
 from clipsearch.search.confidence import dividing_line
 from clipsearch.search.find import sort_hits
 from clipsearch.search.hit import Hit, Photo, Where
-from clipsearch.search.question import BY_SCORE, EVERYTHING, Filter, Order, Question, filter_arguments, option
+from clipsearch.search.question import (
+    BY_SCORE,
+    EVERYTHING,
+    IMAGE,
+    PHOTO,
+    Filter,
+    Order,
+    Question,
+    filter_arguments,
+    option,
+)
+from clipsearch.web.actions import MAX_SELECTED, index_option
 from clipsearch.web.uploads import Uploads
 
 FIRST_DEPTH = 400  # hits that are ranked at first; quadrupled each time the user scrolls past them
@@ -49,10 +58,10 @@ class Ranking(NamedTuple):
         return self.hits[: self.confident]
 
     def count_through(self, files: Collection[str]) -> int:
-        """How many hits it takes to include files, by their `file_id`s; 0 if one is not among them."""
+        """How many hits it takes to include files, by their `Photo.file_id`s; 0 if one is not among them."""
         missing = set(files)
         for count, hit in enumerate(self.hits, 1):
-            missing.difference_update(map(file_id, (hit.photo, *hit.similar)))
+            missing.difference_update(photo.file_id for photo in (hit.photo, *hit.similar))
             if not missing:
                 return count
         return 0
@@ -73,7 +82,7 @@ class Gallery:
     ) -> dict[str, Any]:
         """`count` hits from number `first` on (0 is the best), and what the page shows about all of them.
 
-        `through`: the `file_id`s of files, up to which there are more hits if need be.
+        `through`: the `Photo.file_id`s up to which there are more hits if need be.
         """
         if not (first >= 0 and 0 < count <= MAX_COUNT):
             raise BadRequest(f"count must be 1 to {MAX_COUNT}")
@@ -104,6 +113,23 @@ class Gallery:
         """What `page` says about matches, once all are known. `is_wanted` is asked now and then whether to go on."""
         ranking = self._deepened(index, question, lambda ranking: ranking.has_all_matches or not is_wanted())
         return _about_matches(ranking, question)
+
+    def matches(self, index: Index, question: Question, is_wanted: Callable[[], bool]) -> dict[str, Any]:
+        """All matches, with what an action needs to know of each, and the command that finds them.
+
+        Raises `BadRequest` if the question does not tell matches from other photos, or has too many.
+        """
+        if question.terms and not question.asks_for_text:
+            raise BadRequest("photos are only more or less like an image: select a range, or add a text")
+        ranking = self._deepened(index, question, lambda ranking: ranking.has_all_matches or not is_wanted())
+        if len(ranking.matches) > MAX_SELECTED or not ranking.has_all_matches:
+            raise BadRequest(f"more than {MAX_SELECTED:,} photos match; add a filter, or use the command line")
+        if not ranking.matches:
+            raise BadRequest("nothing is a confident match")
+        return {
+            "photos": [selected_object(hit.photo) for hit in ranking.matches],
+            "command": self._command(index, question, len(ranking.matches)),
+        }
 
     def _deepened(self, index: Index, question: Question, is_enough: Callable[[Ranking], bool]) -> Ranking:
         """A ranking that is deep enough, or the deepest."""
@@ -156,7 +182,7 @@ class Gallery:
 
     def _command(self, index: Index, question: Question, count: int) -> str:
         texts, options = question._replace(limits=question.limits._replace(k=count)).arguments(self._path_of(index))
-        return text.command("query", texts, [*options, *_index_option(index)])
+        return text.command("query", texts, [*options, *index_option(index)])
 
     def _path_of(self, index: Index) -> Callable[[str], str]:
         def path(id: str) -> str:
@@ -167,6 +193,22 @@ class Gallery:
             return os.fsdecode(photos[0].file) if photos else id
 
         return path
+
+    # -------------------------------------------------------------------------------- saved searches
+
+    def saved(self, index: Index) -> dict[str, Any]:
+        """The saved searches, with their parameters of a URL: null if an image of theirs is not indexed."""
+        if isinstance(index.place, MilvusCollection):
+            return {"saved": []}
+        searches = index.saved_searches.all()
+        return {"saved": [{"name": name, "pairs": _pairs(index, question)} for name, question in searches.items()]}
+
+    def save(self, index: Index, name: str, question: Question) -> None:
+        """Save a question. Raises `BadRequest` for one with an uploaded image, which is gone when the server ends."""
+        for term in question.terms:
+            if term.kind == PHOTO and self._uploads.get(term.content) is not None:
+                raise BadRequest("a search by an uploaded image cannot be saved; use an indexed photo")
+        index.saved_searches.save(name, question)
 
     # -------------------------------------------------------------------------------- about the index
 
@@ -197,7 +239,7 @@ class Gallery:
 
     def status(self, index: Index) -> dict[str, Any]:
         """Whether the index exists and has photos, its version, and whether a process is writing to it."""
-        command = text.command("index", [], _index_option(index)).replace("index", "index ~/Pictures", 1)
+        command = text.command("index", [], index_option(index)).replace("index", "index ~/Pictures", 1)
         common = {"writing": index.is_being_written(), "command": command}
         try:
             photos = sum(folder.photos for folder in index.folders())
@@ -210,7 +252,7 @@ class Gallery:
         photos = index.photos_with(id)
         if not photos:
             raise BadRequest("this photo is no longer in the index")
-        return {"photos": [photo_object(photo) for photo in sorted(photos, key=lambda photo: file_id(photo) != file)]}
+        return {"photos": [photo_object(photo) for photo in sorted(photos, key=lambda photo: photo.file_id != file)]}
 
     def contents(self, index: Index, id: str) -> dict[str, Any]:
         """What is in a photo or video: the lines of text that OCR read, and the frames that were indexed."""
@@ -227,18 +269,18 @@ class Gallery:
         if photo is not None:
             probabilities = index.label_photo(labels, photo)
             path = self._path_of(index)(photo)
-            options = [*option("--image", path), "--all", *_index_option(index)]
+            options = [*option("--image", path), "--all", *index_option(index)]
             return {"probabilities": probabilities, "command": text.command("label", list(probabilities), options)}
         if not question.terms:
             counts = index.count_labels(labels, filter=question.filter)
-            options = ["--counts", *filter_arguments(question.filter), *_index_option(index)]
+            options = ["--counts", *filter_arguments(question.filter), *index_option(index)]
             return {"counts": counts, "among": "all", "command": text.command("label", list(counts), options)}
         ranking = self._ranked(index, question, 1)
         if question.asks_for_text:
             ranking = self._deepened(index, question, lambda ranking: ranking.has_all_matches)
         hits = ranking.matches or ranking.hits
         counts = index.count_labels(labels, hits=hits)
-        options = ["--counts", "--files-from", "-", "--from0", *_index_option(index)]
+        options = ["--counts", "--files-from", "-", "--from0", *index_option(index)]
         query, label = self._command(index, question, max(1, len(hits))), text.command("label", list(counts), options)
         among = "matches" if question.asks_for_text and ranking.matches else "closest"
         return {"counts": counts, "among": among, "command": f"{query} -0 | {label}"}
@@ -264,13 +306,28 @@ def photo_object(photo: Photo) -> dict[str, Any]:
     """
     fields = records.photo_fields(photo)
     folder, _, name = text.printable(text.from_home(photo.file)).rpartition("/")
-    about = {"id": photo.content.hex(), "file": file_id(photo), "name": name, "folder": folder, "date": photo.date}
+    about = {"id": photo.content.hex(), "file": photo.file_id, "name": name, "folder": folder, "date": photo.date}
     return {**fields, **about, "is_video": photo.is_video, "shell": text.quoted(photo.file)}
 
 
-def file_id(photo: Photo) -> str:
-    """Names a file in URLs, where its path would be too long or not UTF-8."""
-    return blake2b(photo.file, digest_size=8).hexdigest()
+def selected_object(photo: Photo) -> dict[str, Any]:
+    """What the page keeps of a selected photo: some of `photo_object`."""
+    about = {"id": photo.content.hex(), "file": photo.file_id, "size": photo.size, "shell": text.quoted(photo.file)}
+    return records.path_fields(photo.file) | about
+
+
+def _pairs(index: Index, question: Question) -> list[tuple[str, str]] | None:
+    """The parameters of a URL for a question, with ids in place of paths."""
+    try:
+        terms = [
+            term._replace(content=index.photo_at(term.content).content.hex(), kind=PHOTO)
+            if term.kind == IMAGE
+            else term
+            for term in question.terms
+        ]
+    except NotIndexed:
+        return None
+    return question._replace(terms=tuple(terms)).all_parameters()
 
 
 def _about_matches(ranking: Ranking, question: Question) -> dict[str, Any]:
@@ -300,8 +357,3 @@ def _keep(cache: OrderedDict[Any, Any], key: Any, value: Any, most: int) -> None
     cache.move_to_end(key)
     while len(cache) > most:
         cache.popitem(last=False)
-
-
-def _index_option(index: Index) -> list[str]:
-    """`--index PATH`, or nothing for the default index."""
-    return [] if index.place == index_place() else option("--index", str(index.place))

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import AsyncIterator
 from typing import NamedTuple
 
@@ -14,13 +13,9 @@ from clipsearch.index import Index
 from clipsearch.output.pictures import SIZES, UPLOAD_BYTES, UPLOAD_SECONDS, Pictures, content_id
 from clipsearch.search.question import IMAGE, PHOTO, Question, Term
 from clipsearch.web.index_thread import IndexThread
+from clipsearch.web.limits import RateLimit, read_body
 
 _MAX_UPLOADS = 64  # in memory; the oldest is evicted
-_MAX_PER_MINUTE = 30
-
-
-class TooManyUploads(BadRequest):
-    """Uploads arrive faster than the rate limit."""
 
 
 class Upload(NamedTuple):
@@ -38,7 +33,7 @@ class Uploads:
     def __init__(self, pictures: Pictures) -> None:
         self._pictures = pictures
         self._uploads: OrderedDict[str, Upload] = OrderedDict()
-        self._times: deque[float] = deque(maxlen=_MAX_PER_MINUTE)
+        self._rate = RateLimit("upload")
         self._lock = asyncio.Lock()
 
     def get(self, id: str) -> Upload | None:
@@ -58,17 +53,14 @@ class Uploads:
     async def take(self, index: IndexThread, name: str, parts: AsyncIterator[bytes]) -> str:
         """Receive, decode and embed an image; returns its id.
 
-        Raises `BadRequest` if it is not an image, too large or too slow, and `TooManyUploads`.
+        Raises `BadRequest` if it is not an image, too large or too slow, and `TooManyRequests`.
         """
-        self._check_rate()
+        self._rate.check()
         async with self._lock:  # only one undecoded file in memory at a time
+            data = await read_body(parts, "the image", UPLOAD_BYTES, UPLOAD_SECONDS)
             try:
-                async with asyncio.timeout(UPLOAD_SECONDS):
-                    data = await _collected(parts)
                 picture = await asyncio.to_thread(self._pictures.jpeg, data, SIZES["small"])
                 row, model = await index.call(_embedded, name, data)
-            except TimeoutError:
-                raise BadRequest(f"{name} took longer than {UPLOAD_SECONDS:.0f} s to upload") from None
             except ImageUnusable as error:
                 raise BadRequest(f"{name} cannot be used as an image: {error}") from None
         id = content_id(data)
@@ -76,21 +68,6 @@ class Uploads:
         while len(self._uploads) > _MAX_UPLOADS:
             self._uploads.popitem(last=False)
         return id
-
-    def _check_rate(self) -> None:
-        now = time.monotonic()
-        if len(self._times) == _MAX_PER_MINUTE and now - self._times[0] < 60:
-            raise TooManyUploads(f"more than {_MAX_PER_MINUTE} uploads in a minute; wait and try again")
-        self._times.append(now)
-
-
-async def _collected(parts: AsyncIterator[bytes]) -> bytes:
-    data = bytearray()
-    async for part in parts:
-        data += part
-        if len(data) > UPLOAD_BYTES:
-            raise BadRequest(f"the image is larger than {UPLOAD_BYTES / 1e6:.0f} MB")
-    return bytes(data)
 
 
 def _embedded(index: Index, name: str, data: bytes) -> tuple[Array, str]:

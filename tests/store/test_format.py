@@ -96,6 +96,7 @@ def test_every_file_of_an_index_is_in_it(clipsearch: Run, tmp_path: Path, mini_i
     SCENES[0].image.save(tmp_path / "photos/a.png")
     index = mini_index(tmp_path / "photos")
     assert clipsearch("concept", "add", "grandma", tmp_path / "photos/a.png", index=index).status == 0
+    assert clipsearch("query", "a star", "--type", "png", "--cut", "--save", "stars", index=index).status in (0, 1)
     with Store.open(index, write=True):
         files = {re.sub(r"\d+", "N", path.name) for path in index.iterdir()}
     assert {"catalogue.sqlite", "vectors-N.faiss", "writer.lock", "writer.pid", "concepts.json"} <= files
@@ -104,6 +105,10 @@ def test_every_file_of_an_index_is_in_it(clipsearch: Run, tmp_path: Path, mini_i
     (example,) = json.loads((index / "concepts.json").read_text())["concepts"]["grandma"]
     (documented,) = json.loads(re.findall(r"```json\n(.*?)```", DOCUMENT, re.DOTALL)[0])["concepts"]["grandma"]
     assert example.keys() == documented.keys()
+    saved = json.loads((index / "saved.json").read_text())["stars"]
+    documented = json.loads(re.findall(r"```json\n(.*?)```", DOCUMENT, re.DOTALL)[1])["beach dogs"]
+    assert saved.keys() == documented.keys()
+    assert saved["terms"][0].keys() == documented["terms"][0].keys()
 
 
 def test_a_mark_can_be_computed_from_what_it_says(tmp_path: Path) -> None:

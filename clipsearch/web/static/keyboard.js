@@ -6,8 +6,8 @@ import { closeOne, toggle } from "./panels.js";
 const VIEWER_SHORTCUTS = "mlc";
 const text = byId("text");
 
-// `on` has the grid, the viewer, and the callbacks select(index), searchBy(index, kind), copy() and
-// clearSelection(), which returns whether there was one.
+// `on` has the grid, the viewer, and the callbacks select(index), selectTo(index), selectAll(), searchBy(index, kind),
+// copy(), and closeSearches() and clearSelection(), which return whether there was anything.
 export function listen({ grid, viewer, ...on }) {
   const shortcuts = {
     "/": () => { text.focus(); text.select(); },
@@ -20,6 +20,10 @@ export function listen({ grid, viewer, ...on }) {
   };
 
   addEventListener("keydown", (event) => {
+    if ((event.ctrlKey || event.metaKey) && event.key === "a" && !viewer.isOpen && (grid.hasFocus || document.activeElement === document.body)) {
+      event.preventDefault();
+      return on.selectAll();
+    }
     if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing || document.querySelector("dialog[open]:not(#viewer)")) return;
     const typingIn = event.target.closest?.("input:not([type=checkbox], [type=range]), textarea, select, [contenteditable]");
     if (event.key === "Escape" && !viewer.isOpen) return escape(typingIn);
@@ -29,7 +33,8 @@ export function listen({ grid, viewer, ...on }) {
     const action = viewer.isOpen ? viewer.action(event.key) ?? (VIEWER_SHORTCUTS.includes(event.key) ? shortcuts[event.key] : undefined) : shortcuts[event.key];
     if (!viewer.isOpen && target !== undefined && (grid.hasFocus || document.activeElement === document.body)) {
       event.preventDefault();
-      if (event.key === "ArrowUp" && target === grid.current && grid.rows[0]?.to > grid.current) text.focus();
+      if (event.shiftKey) on.selectTo(target);
+      else if (event.key === "ArrowUp" && target === grid.current && grid.rows[0]?.to > grid.current) text.focus();
       else grid.moveTo(grid.hasFocus ? target : grid.current);
     } else if (action) {
       event.preventDefault();
@@ -43,8 +48,8 @@ export function listen({ grid, viewer, ...on }) {
     return (key === " " && isOn("button, a, summary, video")) || (key.startsWith("Arrow") && isOn("video"));
   }
 
-  // Close one thing: a panel, or else the selection, or else leave the field.
+  // Close one thing: the list of searches, a panel, the form of an action, or else the selection, or else leave the field.
   function escape(typingIn) {
-    if (!closeOne() && !on.clearSelection()) typingIn?.blur();
+    if (!on.closeSearches() && !closeOne() && !on.clearSelection()) typingIn?.blur();
   }
 }

@@ -1,7 +1,9 @@
 // Ties the parts of the page together. The URL holds the question, and everything else follows from it.
 
-import { byId, number } from "./dom.js";
+import { close as closeAction, connectActions, showSelection } from "./actions.js";
 import { fromUrl } from "./address.js";
+import { byId } from "./dom.js";
+import { showError } from "./feedback.js";
 import { showFilters } from "./filters.js";
 import "./images.js";
 import { follow } from "./indexing.js";
@@ -9,33 +11,58 @@ import { listen } from "./keyboard.js";
 import { showLabelField } from "./labels.js";
 import { open, openFromUrl, searchBy, viewer } from "./opened.js";
 import { toggle } from "./panels.js";
-import { grid, search } from "./results.js";
+import { allMatches, grid, search } from "./results.js";
 import { showTerms } from "./searchbox.js";
+import { close as closeSearches } from "./searches.js";
 import { Selection, copyPaths } from "./selection.js";
 import { change, connect, placeInUrl, question } from "./state.js";
+import { sweep } from "./sweep.js";
 import { showSwitches } from "./toolbar.js";
 
 const UNSCROLLED = 200; // pixels
 
 const selection = new Selection(() => {
-  byId("selection").hidden = !selection.size;
-  byId("selection-count").textContent = `${number(selection.size)} selected`;
+  showSelection();
   grid.render();
 });
+connectActions(selection);
+const photos = () => grid.items.map(({ photo }) => photo);
 
+// Select or deselect a photo; with `extend`, all from the last one to this.
 function select(n, extend = false) {
-  selection.toggle(grid.items.map(({ photo }) => photo), n, extend);
+  if (extend) selection.extendTo(photos(), n); else selection.toggle(photos(), n);
   grid.moveTo(n, false);
 }
 
-// The selected photos, or else the current one.
+// Select from the current photo to another, and go there.
+function selectTo(n) {
+  const { photo } = grid.items[grid.current];
+  if (selection.end !== photo.file) selection.startAt(photo);
+  const target = Math.min(Math.max(0, n), grid.items.length - 1);
+  selection.extendTo(photos(), target);
+  grid.moveTo(target);
+}
+
+async function selectAll() {
+  try {
+    const found = await allMatches();
+    if (found) selection.replace(found.photos, found.command);
+  } catch (error) {
+    showError("selection", error);
+  }
+}
+
+// The paths of the selected photos, or else of the current one.
 function copyChosen() {
   const current = grid.items[grid.current]?.photo;
   if (viewer.isOpen) copyPaths([viewer.photo]);
-  else if (selection.size || current) copyPaths(selection.size ? [...selection.photos.values()] : [current]);
+  else if (selection.size) copyPaths([...selection.photos.values()]);
+  else if (current) copyPaths([current]);
 }
 
+// Close the form of an action, or else clear the selection. Returns whether there was anything.
 function clearSelection() {
+  if (closeAction()) return true;
   const had = selection.size > 0;
   if (had) selection.clear();
   return had;
@@ -56,7 +83,7 @@ function showResults(how) {
 Object.assign(grid.on, { open, select, hasSelection: () => selection.size > 0, isSelected: (photo) => selection.has(photo) });
 connect({ results: showResults, respelled: showTerms, travelled: openFromUrl }, () => grid.place());
 listen({
-  grid, viewer, select, clearSelection,
+  grid, viewer, select, selectTo, selectAll, clearSelection, closeSearches,
   searchBy: (n, kind) => searchBy(viewer.isOpen ? viewer.photo : grid.items[n].photo, kind),
   copy: copyChosen,
 });
@@ -66,8 +93,12 @@ byId("home").addEventListener("click", (event) => {
   change(fromUrl(""));
   byId("text").focus();
 });
-byId("copy-paths").addEventListener("click", copyChosen);
-byId("clear-selection").addEventListener("click", clearSelection);
+byId("select-all").addEventListener("click", selectAll);
+byId("clear-selection").addEventListener("click", () => selection.clear());
+sweep(byId("photos"), {
+  start: (n) => { selection.startAt(grid.items[n].photo); select(n, true); },
+  extend: (n) => select(n, true),
+});
 byId("help-button").addEventListener("click", () => byId("help").showModal());
 
 // The heights that sticky parts and messages keep clear of.

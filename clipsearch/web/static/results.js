@@ -6,6 +6,7 @@ import { showError, succeeded } from "./feedback.js";
 import { Grid } from "./grid.js";
 import { countLabels } from "./labels.js";
 import { showExamples, showMessage, showNoMatches } from "./messages.js";
+import { rememberSearch } from "./searches.js";
 import { get } from "./server.js";
 import { change, question, rememberPlace, respell } from "./state.js";
 import { summary } from "./summary.js";
@@ -53,6 +54,7 @@ export async function search({ place = null, isTyping = false } = {}) {
     document.body.dataset.turn = ownTurn;
     countMatches();
     countLabels();
+    rememberSearch(question);
   } catch (error) {
     if (error.name !== "AbortError" && ownTurn === turn) await showFailure(error, isTyping);
   } finally {
@@ -81,6 +83,14 @@ function countMatches() {
       if (error.name !== "AbortError") showError("search", error);
     }
   }, COUNT_DELAY_MS);
+}
+
+// All matches of the question, not only those that are loaded, and the command that finds them. Null if another question
+// was asked meanwhile.
+export async function allMatches() {
+  const found = answered && await request("/matches", answered, []);
+  succeeded("selection");
+  return found;
 }
 
 // Load the next part; callers meanwhile wait for the same.

@@ -8,7 +8,9 @@ export class Selection {
   constructor(onChange) {
     this.onChange = onChange;
     this.photos = new Map(); // by file
-    this.last = null; // the file that a range begins at
+    this.command = ""; // that finds exactly these photos, if all matches of a question are selected
+    this.anchor = this.end = null; // the files at the ends of the range
+    this.kept = new Map(); // what was selected besides the range
   }
 
   get size() {
@@ -19,19 +21,48 @@ export class Selection {
     return this.photos.has(photo.file);
   }
 
-  // Select or deselect photo `n` of `photos`; with `extend`, all from the last one that was selected or deselected.
-  toggle(photos, n, extend) {
-    const last = extend ? photos.findIndex(({ file }) => file === this.last) : -1, other = last < 0 ? n : last;
+  // Select or deselect photo `n` of `photos`.
+  toggle(photos, n) {
     const isNew = !this.has(photos[n]);
-    for (const photo of photos.slice(Math.min(n, other), Math.max(n, other) + 1)) {
-      if (isNew) this.photos.set(photo.file, photo); else this.photos.delete(photo.file);
-    }
-    this.last = photos[n].file;
-    this.onChange();
+    this.startAt(photos[n]);
+    if (isNew) this.photos.set(photos[n].file, photos[n]); else this.photos.delete(photos[n].file);
+    this.kept = new Map(this.photos);
+    this.end = this.anchor;
+    this.changed();
+  }
+
+  // Let the next range begin at a photo.
+  startAt(photo) {
+    this.anchor = photo.file;
+    this.kept = new Map(this.photos);
+  }
+
+  // Select the photos from the beginning of the range to photo `n`, and not those that the range had before.
+  extendTo(photos, n) {
+    const anchor = photos.findIndex(({ file }) => file === this.anchor), from = anchor < 0 ? n : anchor;
+    if (anchor < 0) this.startAt(photos[n]);
+    this.photos = new Map(this.kept);
+    for (const photo of photos.slice(Math.min(n, from), Math.max(n, from) + 1)) this.photos.set(photo.file, photo);
+    this.end = photos[n].file;
+    this.changed();
+  }
+
+  // Select these photos only, which `command` finds.
+  replace(photos, command) {
+    this.photos = new Map(photos.map((photo) => [photo.file, photo]));
+    this.kept = new Map(this.photos);
+    this.changed(command);
   }
 
   clear() {
     this.photos.clear();
+    this.kept.clear();
+    this.anchor = this.end = null;
+    this.changed();
+  }
+
+  changed(command = "") {
+    this.command = command;
     this.onChange();
   }
 }

@@ -38,3 +38,18 @@ export const thumbnailUrl = (id) => `/photo/${id}/small.jpg`;
 export const largeUrl = (id) => `/photo/${id}/large.jpg`;
 export const heatMapUrl = (id, pairs) => `/photo/${id}/where.jpg?${new URLSearchParams(pairs)}`;
 export const originalUrl = (id) => `/photo/${id}/original`;
+export const downloadUrl = (ticket) => `/download/${ticket}/photos.zip`;
+
+// Carry out an action on photos; see `actions.js`.
+export async function act(name, body) {
+  return request(`/action/${name}`, { method: "POST", body: JSON.stringify(body), headers: { "Content-Type": "application/json" } });
+}
+
+// Save a question under a name, or delete the one that has it; both return the saved searches.
+export async function save(name, pairs) {
+  return request(`/saved?${new URLSearchParams([...pairs, ["as", name]])}`, { method: "POST" });
+}
+
+export async function unsave(name) {
+  return request(`/saved?${new URLSearchParams({ as: name })}`, { method: "DELETE" });
+}
