@@ -140,7 +140,7 @@ def _decode(data: bytes, short_side: int | None, background: str) -> Decoded:
     return Decoded(rgb, metadata)
 
 
-def _opened(data: bytes) -> Image.Image:
+def _opened(data: bytes) -> ImageFile.ImageFile:
     if data[4:8] == b"ftyp":
         _register_heif()
     elif is_jxl(data):

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import SCENES, forbid, save_scenes
+from conftest import SCENES, forbid, needs_torch, save_scenes
 from hypothesis import given
 from hypothesis import strategies as st
 from indexes import MINI, StubEncoder, assert_as_new, contents, draw, encode_with, everything_at_once, touch
@@ -562,6 +562,7 @@ def test_another_model_is_refused_and_rebuild_named(index: Path, photos: Path, s
     assert contents(index) == before
 
 
+@needs_torch
 def test_weights_that_do_not_fit_leave_no_index_behind(index: Path, photos: Path) -> None:
     with pytest.raises(WeightsUnusable, match=r"^the weights .* do not fit RN50: .*$"):
         update_index(index, [photos], Options(model="RN50", weights=mini().weights))

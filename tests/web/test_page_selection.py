@@ -259,7 +259,8 @@ def test_recent_searches_are_listed_without_those_typed_in_passing(page: Any) ->
 
 
 def test_the_list_goes_when_one_types_or_clicks_elsewhere(page: Any) -> None:
-    for leave in (lambda: page.keyboard.type("a"), lambda: page.get_by_role("button", name="Filters").click()):
+    leaves: list[Any] = [lambda: page.keyboard.type("a"), page.get_by_role("button", name="Filters").click]
+    for leave in leaves:
         page.locator("#text").fill("")
         page.locator("#text").click()
         expect(page.locator("#searches")).to_be_visible()
