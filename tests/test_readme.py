@@ -40,7 +40,17 @@ _UNTIL_IT_WATCHES = (
 WRITTEN = ("Boarding pass", "Coffee 3.50", "WiFi password: swordfish")
 SETUP = ("./scripts/", "pipx ", "systemctl ")  # they change the machine
 NEEDS_A_SERVER = "milvus://"
-MAY_FIND_NOTHING = ("--after", "--near", "--cut", "--strict", "--camera", "--size", "--min-score", "--person")
+MAY_FIND_NOTHING = (
+    "--saved",
+    "--after",
+    "--near",
+    "--cut",
+    "--strict",
+    "--camera",
+    "--size",
+    "--min-score",
+    "--person",
+)
 NEEDS_A_DOWNLOAD = ("--model ViT", "--model siglip2", "--weights openai")
 
 

@@ -264,6 +264,8 @@ class Page:
         """What results leave out because it takes longer: exposure, text in the photo, frames of a video."""
         id = checked_id(request.path_params["id"])
         photos = await self._lookup_index.call(lambda index: index.photos_with(id))
+        if not photos:
+            return _not_found("this photo is no longer in the index")
         contents = await self._lookup_index.call(lambda index: self._gallery.contents(index, id))
         async with self._thumbnail_slots:
             exposure = await run_in_threadpool(self._pictures.exposure, photos)
