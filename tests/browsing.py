@@ -56,26 +56,43 @@ def serve() -> Iterator[Callable[[Path], str]]:
 
 
 @pytest.fixture
-def look(browser: Any, serve: Callable[[Path], str]) -> Iterator[Callable[..., Any]]:
-    """Opens the page of an index in a window of its own; whatever the page complains of fails the test."""
-    contexts, complaints = [], []
+def complaints() -> Iterator[list[str]]:
+    """What pages complain of; a test with any fails."""
+    found: list[str] = []
+    yield found
+    assert not found
 
-    def opened(index: Path, question: str = "", **options: Any) -> Any:
-        context = browser.new_context(**{"viewport": {"width": 1200, "height": 1000}} | options)
-        contexts.append(context)
-        page = context.new_page()
+
+@pytest.fixture
+def window(browser: Any, complaints: list[str]) -> Iterator[Callable[..., Any]]:
+    """Opens a window. Script errors and requests that are not the page's own are `complaints`."""
+    contexts = []
+
+    def opened(is_own: Callable[[str], bool], **options: Any) -> Any:
+        contexts.append(browser.new_context(**{"viewport": {"width": 1200, "height": 1000}} | options))
+        page = contexts[-1].new_page()
         page.set_default_timeout(20_000)
         page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("dialog", lambda dialog: complaints.append(dialog.message))
-        page.on("request", lambda request: None if "127.0.0.1" in request.url else complaints.append(request.url))
-        page.goto(serve(index) + (f"&{question}" if question else ""))
-        page.wait_for_selector("body[data-ready]", timeout=60_000)
+        page.on("request", lambda request: None if is_own(request.url) else complaints.append(request.url))
         return page
 
     yield opened
     for context in contexts:
         context.close()
-    assert not complaints
+
+
+@pytest.fixture
+def look(window: Callable[..., Any], serve: Callable[[Path], str], complaints: list[str]) -> Callable[..., Any]:
+    """Opens the page of an index in a window of its own."""
+
+    def opened(index: Path, question: str = "", **options: Any) -> Any:
+        page = window(lambda url: "127.0.0.1" in url, **options)
+        page.on("dialog", lambda dialog: complaints.append(dialog.message))
+        page.goto(serve(index) + (f"&{question}" if question else ""))
+        page.wait_for_selector("body[data-ready]", timeout=60_000)
+        return page
+
+    return opened
 
 
 @pytest.fixture

@@ -105,7 +105,7 @@ def query(
             "--image",
             "--like",
             metavar="FILE",
-            help="Photos like this one; a path, URL, or - (stdin).",
+            help="Photos like this one: a path, URL or -.",
             rich_help_panel=QUERY,
         ),
     ] = None,
@@ -124,14 +124,14 @@ def query(
         ),
     ] = None,
     save: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Save this query as NAME.", rich_help_panel=QUERY)
+        str | None, typer.Option(metavar="NAME", help="Save this search as NAME.", rich_help_panel=QUERY)
     ] = None,
     saved: Annotated[
         str | None,
-        typer.Option(metavar="[NAME]", help="Run the query saved as NAME, or list all.", rich_help_panel=QUERY),
+        typer.Option(metavar="[NAME]", help="Run the search saved as NAME, or list all.", rich_help_panel=QUERY),
     ] = None,
     unsave: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Delete the saved query NAME.", rich_help_panel=QUERY)
+        str | None, typer.Option(metavar="NAME", help="Delete the saved search NAME.", rich_help_panel=QUERY)
     ] = None,
     filter: Filter = EVERYTHING,
     k: Annotated[
@@ -244,8 +244,8 @@ def query(
 
     The default --format is table on a terminal and paths in a pipe. --batch, --image and --files-from take - for stdin.
 
-    --save NAME keeps texts, images, filters and options about results in the index. --saved NAME runs that query, with
-    the options about results that you give in place of the saved ones.
+    --save NAME keeps texts, images, filters and options about results in the index. --saved NAME runs that search;
+    options about results that you add replace the saved ones.
 
     Examples:
       clipsearch query "a dog on a beach" -k 50
@@ -287,7 +287,7 @@ def query(
     )
     named_query = _Saved(save, saved, unsave)
     if named_query.is_whole and (batch or question.terms or filter != EVERYTHING):
-        raise BadRequest("--saved and --unsave name a whole query; leave out other queries and filters")
+        raise BadRequest("--saved and --unsave name a whole search; leave out texts, images and filters")
     with open_index(index) as opened:
         if named_query.is_about_names:
             _manage_saved(opened, named_query)
@@ -385,7 +385,7 @@ class _Collected(NamedTuple):
 
 
 class _Saved(NamedTuple):
-    """Options about saved queries; an empty `saved` lists them."""
+    """Options about saved searches; an empty `saved` lists them."""
 
     save: str | None
     saved: str | None
@@ -444,11 +444,11 @@ def _found(index: Index, question: Question, named: str, **details: bool) -> lis
         raise
 
 
-# ------------------------------------------------------------------------------------------ saved queries
+# ------------------------------------------------------------------------------------------ saved searches
 
 
 def _manage_saved(index: Index, how: _Saved) -> None:
-    """Delete a saved query, or list each with the command that asks the same."""
+    """Delete a saved search, or list each with the command that runs it."""
     if how.unsave is not None:
         index.saved_searches.remove(how.unsave)
         return
@@ -457,7 +457,7 @@ def _manage_saved(index: Index, how: _Saved) -> None:
 
 
 def _kept(index: Index, question: Question, how: _Saved, context: typer.Context) -> Question:
-    """The question, or the saved one with the limits that were given as options; saved, if need be."""
+    """The question to answer: with --saved, the saved one with the options of this run. With --save, save it."""
     if how.saved is not None:
         limits = {name: value for name, value in question.limits._asdict().items() if _is_given(context, name)}
         saved = index.saved_searches.question(how.saved)

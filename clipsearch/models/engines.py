@@ -1,8 +1,8 @@
 """Chooses the fastest engine for a model's images on this CPU that agrees with fp32.
 
-Neither CPU feature flags nor the engine predict speed, so the engines are compared on the first batches of a run, in
-alternation, while photos are decoded as usual: that costs nothing, and whatever else the machine does slows all of them
-down. Whether low precision is accurate enough depends on the model and the photos, so the first batch of each is also
+CPU feature flags do not predict which engine is fastest, so the engines take turns on the first batches of a run while
+photos are decoded as usual. This costs almost nothing, and other load on the machine slows all of them down alike.
+Whether a low precision is accurate enough depends on the model and the photos, so each engine's first batch is also
 embedded in fp32. The choice is kept for a week.
 """
 
@@ -30,11 +30,11 @@ from clipsearch.models.model import Model
 from clipsearch.models.open_clip_encoder import OpenClipEncoder, usable_device
 
 MIN_COSINE = 0.999  # minimum cosine to fp32; below it the ranking of results starts to change
-_FP32_CALLS = 2  # before other engines are tried: a short run ends with what is loaded
+_FP32_CALLS = 2  # before other engines are loaded, which does not pay in a short run
 _CALLS = 3  # timed per engine
-_LEAST_GAIN = 1.05  # times as fast as fp32, or fp32 stays
-_LEAST_SHARE = 0.85  # of a core that a thread must get, or the machine was busy and the choice is not kept
-_SURPRISE = 1.6  # factor between a run's own rate and the kept one from which the choice is made again
+_LEAST_GAIN = 1.05  # minimum speedup over fp32
+_LEAST_SHARE = 0.85  # CPU time / wall time; below it the machine is busy, and the choice is not kept
+_SURPRISE = 1.6  # if a run's rate differs from the kept one by this factor, the next run compares again
 _WEEK = 7 * 24 * 3600.0
 
 OnDisagreement = Callable[[Engine, float], None]  # a rejected engine and its cosine to fp32
@@ -51,9 +51,9 @@ class Comparison:
 
 
 class ChoosingEncoder:
-    """An encoder for the CPU that settles for an engine during its first calls, from up to `threads` threads.
+    """An encoder for the CPU that settles on an engine during its first calls. Up to `threads` threads may call it.
 
-    `on_disagreement` is called for each engine that was rejected for its accuracy.
+    `on_disagreement` is called for each engine that is rejected as too inaccurate.
     """
 
     device = "cpu"
@@ -89,7 +89,7 @@ class ChoosingEncoder:
             engine = min(self._engines, key=lambda engine: self._calls[engine])
             self._calls[engine] += 1
             encoder = self._loaded.get(engine)
-            if encoder is None:  # this thread tries it, the others go on without it
+            if encoder is None:  # this thread tries it; the others continue with the rest
                 self._engines.remove(engine)
                 self._trying += 1
         if encoder is None:
@@ -109,7 +109,7 @@ class ChoosingEncoder:
         try:
             encoder = GraphEncoder(self._numpy, engine, self._threads)
             rows = encoder.encode_images(pixels)
-        except ClipsearchError:  # it lacks an operator, or the memory
+        except ClipsearchError:  # a missing operator, or not enough memory
             with self._lock:
                 self._trying -= 1
             return expected
@@ -199,7 +199,7 @@ def _record(found: Comparison) -> str:
 
 
 def _subject(model: Model, threads: int) -> str:
-    """Everything that a comparison depends on."""
+    """The cache key: everything that a comparison depends on."""
     return json.dumps([_processor(), threads, model.fingerprint, _version("onnxruntime"), _version("openvino")])
 
 

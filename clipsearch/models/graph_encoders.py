@@ -1,7 +1,7 @@
 """Encoders that run image towers as graphs on a CPU: in ONNX Runtime, and in OpenVINO if it is installed.
 
-A call uses one thread. Call from several threads to use all cores: that is faster than one call over all of them, and
-leaves no core idle while another thread decodes.
+A call uses one thread. To use all cores, call from several threads: that is faster than one call that uses all cores,
+and keeps every core busy while other threads wait for decoders.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from clipsearch.extras import is_installed
 from clipsearch.models import cache
 from clipsearch.models.convnet import ConvTower
 from clipsearch.models.encoders import Engine, NumpyEncoder
-from clipsearch.models.onnx_towers import Quantisation, graph_of, overflows, ranges_of
+from clipsearch.models.onnx_towers import Quantisation, TowerGraph, graph_of, overflows, ranges_of
 
 FP32 = Engine("onnxruntime", "fp32")
 INT8, INT7 = Engine("onnxruntime", "int8"), Engine("onnxruntime", "int7")
@@ -25,7 +25,7 @@ FALLBACKS = {INT7: INT8}  # slower and more accurate; tried if the first is reje
 
 # Increment this when quantised graphs are built differently, so that cached ones are built again.
 _GRAPH_VERSION = 1
-_MOST_GRAPHS = 3  # cached; one of ViT-B/32 has 90 MB
+_MOST_GRAPHS = 3  # in the cache; ViT-B/32 takes 90 MB
 
 # Images per call, so that the feature maps of a convolutional network stay in cache.
 _CONVNET_BATCH = 4
@@ -109,14 +109,14 @@ class _OnnxRuntime:
         options.intra_op_num_threads = 1
         options.log_severity_level = 4  # errors are raised
         if engine == FP32:
-            built = graph_of(encoder.image_tower, encoder.model.preprocess, encoder.model.dim)
+            built = _graph(encoder)
             message = built.message(with_weights=False)
             weights = built.graph.weights  # mapped from the file; a message would copy them
             values = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in weights.values()]
             options.add_external_initializers(list(weights), values)
         else:
             is_quantised = engine.precision in _LEVELS
-            message = _quantised_message(encoder, engine.precision) if is_quantised else _fp32_message(encoder)
+            message = _quantised_message(encoder, engine.precision) if is_quantised else _graph(encoder).message()
         providers = list(dict.fromkeys([_PROVIDERS[engine.library], _PROVIDERS["onnxruntime"]]))
         self._session = onnxruntime.InferenceSession(message, options, providers=providers)
         self._input = self._session.get_inputs()[0].name
@@ -135,7 +135,7 @@ class _OpenVino:
         settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": _OPENVINO_TYPES[engine.precision]}
         if device == "CPU":
             settings |= {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": threads}
-        self._model = core.compile_model(core.read_model(_fp32_message(encoder)), device, settings)
+        self._model = core.compile_model(core.read_model(_graph(encoder).message()), device, settings)
         self._requests = threading.local()  # one for each calling thread
 
     def __call__(self, pixels: Pixels) -> Array:
@@ -145,8 +145,8 @@ class _OpenVino:
         return rows
 
 
-def _fp32_message(encoder: NumpyEncoder) -> bytes:
-    return graph_of(encoder.image_tower, encoder.model.preprocess, encoder.model.dim).message()
+def _graph(encoder: NumpyEncoder, quantisation: Quantisation | None = None) -> TowerGraph:
+    return graph_of(encoder.image_tower, encoder.model.preprocess, encoder.model.dim, quantisation)
 
 
 def _quantised_message(encoder: NumpyEncoder, precision: str) -> bytes:
@@ -160,19 +160,19 @@ def _quantised_message(encoder: NumpyEncoder, precision: str) -> bytes:
     cached = cache.data(name)
     if cached is not None:
         return bytes(cached)
-    tower, preprocess = encoder.image_tower, encoder.model.preprocess
+    tower = encoder.image_tower
     assert not isinstance(tower, ConvTower)
-    ranges = ranges_of(tower, _calibration_images(*preprocess.size))
+    ranges = ranges_of(tower, _calibration_images(*encoder.model.preprocess.size))
     encoder.release()
-    quantisation = Quantisation(_LEVELS[precision], dtype, ranges)
-    message = graph_of(tower, preprocess, encoder.model.dim, quantisation).message()
+    message = _graph(encoder, Quantisation(_LEVELS[precision], dtype, ranges)).message()
     cache.keep_data(name, message, most=_MOST_GRAPHS)
     return message
 
 
 def _calibration_images(height: int, width: int) -> Pixels:
-    """Random pictures with coarse and fine structure. Which channels of a transformer are large depends on the model
-    more than on the picture, and with the same pictures every run quantises alike.
+    """Random pictures with coarse and fine structure, the same in every run.
+
+    Which channels of a transformer have large values depends on the model more than on the picture.
     """
     rng, out = np.random.default_rng(0), np.zeros((_CALIBRATION_IMAGES, height, width, 3), np.float32)
     for cells in (1, 2, 5, 14, 64):

@@ -13,7 +13,7 @@ import numpy as np
 from clipsearch.arrays import Array, Pixels, unit_rows
 from clipsearch.errors import BadArgument, ClipsearchError, EncodingFailed, WeightsUnusable, first_line
 from clipsearch.extras import is_installed, missing
-from clipsearch.models.encoders import Engine, check_names, numpy_encoder, with_weights
+from clipsearch.models.encoders import Engine, numpy_encoder, with_weights
 from clipsearch.models.hf_tokenizer import tokenize
 from clipsearch.models.model import Model
 
@@ -32,7 +32,6 @@ class OpenClipEncoder:
     does_both = True
 
     def __init__(self, model: Model, device: str = "auto", precision: str = "auto", threads: int | None = None) -> None:
-        check_names(device, precision)
         if not is_installed("torch"):
             raise missing("torch", f"The model {model.name}")
         import torch

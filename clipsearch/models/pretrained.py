@@ -14,11 +14,6 @@ from clipsearch.extras import needs
 _TABLE = Path(__file__).with_name("pretrained.json")  # of the version of open_clip that it names
 
 
-def builtin_architectures() -> list[str]:
-    """All architectures of open_clip, sorted."""
-    return sorted(_table()["configs"])
-
-
 def builtin_config(architecture: str) -> dict[str, Any]:
     """open_clip's `model_cfg` for an architecture. Raises `ModelUnknown`."""
     config: dict[str, Any] | None = _table()["configs"].get(architecture)

@@ -27,7 +27,7 @@ from clipsearch.search.hit import Photo
 from clipsearch.search.question import option
 from clipsearch.web.guard import new_token
 from clipsearch.web.index_thread import IndexThread
-from clipsearch.web.limits import RateLimit, read_body
+from clipsearch.web.limits import RateLimit, keep_newest, read_body
 
 MAX_SELECTED = 25_000
 BODY_BYTES, BODY_SECONDS = 2_000_000, 30.0  # MAX_SELECTED names take 1.3 MB
@@ -83,9 +83,7 @@ class Actions:
 
     def _keep(self, photos: Sequence[Photo]) -> str:
         ticket = new_token()
-        self._downloads[ticket] = photos
-        while len(self._downloads) > _MAX_DOWNLOADS:
-            self._downloads.popitem(last=False)
+        keep_newest(self._downloads, ticket, photos, _MAX_DOWNLOADS)
         return ticket
 
 

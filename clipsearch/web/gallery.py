@@ -28,6 +28,7 @@ from clipsearch.search.question import (
     option,
 )
 from clipsearch.web.actions import MAX_SELECTED, index_option
+from clipsearch.web.limits import keep_newest
 from clipsearch.web.uploads import Uploads
 
 FIRST_DEPTH = 400  # hits that are ranked at first; quadrupled each time the user scrolls past them
@@ -150,7 +151,7 @@ class Gallery:
                 ranking = ranking._replace(confident=known.confident, has_all_matches=True)
         else:
             ranking = known
-        _keep(self._rankings, key, ranking, _MAX_RANKINGS)
+        keep_newest(self._rankings, key, ranking, _MAX_RANKINGS)
         return ranking
 
     def _rank(self, index: Index, question: Question, depth: int) -> Ranking:
@@ -220,7 +221,7 @@ class Gallery:
     def _months_of(self, index: Index, filter: Filter) -> Any:
         key = (index.version(), filter)
         found = self._months.get(key) or index.months(filter)
-        _keep(self._months, key, found, _MAX_MONTHS)
+        keep_newest(self._months, key, found, _MAX_MONTHS)
         return found
 
     def choices(self, index: Index) -> dict[str, Any]:
@@ -350,10 +351,3 @@ def _range_of(filter: Filter) -> list[str | None]:
     first, end = max(filter.after, default=None), min(filter.before, default=None)
     last = end and max(end, datetime.min + _INSTANT) - _INSTANT
     return [moment and moment.isoformat()[:7] for moment in (first, last)]
-
-
-def _keep(cache: OrderedDict[Any, Any], key: Any, value: Any, most: int) -> None:
-    cache[key] = value
-    cache.move_to_end(key)
-    while len(cache) > most:
-        cache.popitem(last=False)

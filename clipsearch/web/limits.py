@@ -1,15 +1,27 @@
-"""Limits of requests that change something: how often they come, how large and how slow they are."""
+"""Limits: how often requests come, how large and slow they are, and how much is cached for them."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import AsyncIterator
+from typing import TypeVar
 
 from clipsearch.errors import BadRequest, counted
 
 PER_MINUTE = 30
+
+Key = TypeVar("Key")
+Value = TypeVar("Value")
+
+
+def keep_newest(cache: OrderedDict[Key, Value], key: Key, value: Value, most: int) -> None:
+    """Add a value to an LRU cache of `most` entries."""
+    cache[key] = value
+    cache.move_to_end(key)
+    while len(cache) > most:
+        cache.popitem(last=False)
 
 
 class TooManyRequests(BadRequest):

@@ -275,25 +275,17 @@ def page_of_nine(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def look(browser: Any, page_of_nine: Path) -> Iterator[Callable[..., Any]]:
-    """Opens the album in a window; whatever the page complains of or requests fails the test."""
-    contexts, complaints, own = [], [], ("data:", page_of_nine.as_uri())
+def look(window: Callable[..., Any], page_of_nine: Path, complaints: list[str]) -> Callable[..., Any]:
+    """Opens the album in a window; whatever it requests or writes to the console fails the test."""
+    own = ("data:", page_of_nine.as_uri())
 
     def opened(**options: Any) -> Any:
-        context = browser.new_context(**{"viewport": {"width": 1200, "height": 800}} | options)
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(20_000)
-        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page = window(lambda url: url.startswith(own), **{"viewport": {"width": 1200, "height": 800}} | options)
         page.on("console", lambda message: complaints.append(message.text))
-        page.on("request", lambda one: None if one.url.startswith(own) else complaints.append(one.url))
         page.goto(page_of_nine.as_uri())
         return page
 
-    yield opened
-    for context in contexts:
-        context.close()
-    assert not complaints
+    return opened
 
 
 def shown(page: Any) -> int:
