@@ -65,7 +65,7 @@ class _Query(typer.core.TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Move such words behind --, where they are not parsed as options. --saved without a name becomes --saved=."""
-        following = [*args[1:], "-"]
+        following = [*args, "-"][1:]
         args = [
             f"{arg}=" if arg == "--saved" and after[:1] == "-" else arg
             for arg, after in zip(args, following, strict=True)

@@ -30,6 +30,7 @@ def test_a_saved_query_runs_again_with_other_limits(clipsearch: Callable[..., An
     assert query("--saved", "my dogs", "-k", "2", "--save", "two").out.splitlines() == first.out.splitlines()[:2]
     listed = dict(line.split("\t") for line in query("--saved").out.decode().splitlines())
     assert list(listed) == ["my dogs", "two"]
+    assert clipsearch("query", index=index).status == 0  # no argument at all: the newest photos
     assert listed["my dogs"].endswith("--not stripes --type png --unique -k 7")
     assert query("--unsave", "my dogs").status == 0
     assert query("--saved", "my dogs").err.strip().endswith("there is no saved search 'my dogs'; existing ones: two")
@@ -47,7 +48,7 @@ def test_a_saved_query_runs_again_with_other_limits(clipsearch: Callable[..., An
 def test_a_saved_query_is_a_whole_one(clipsearch: Callable[..., Any], index: Path, words: tuple[str, ...]) -> None:
     done = clipsearch("query", *words, "--index", str(index))
     assert (done.status, done.out) == (2, b"")
-    assert "leave out other queries and filters" in done.err
+    assert "leave out texts, images and filters" in done.err
 
 
 def test_what_cannot_be_saved_is_a_sentence(clipsearch: Callable[..., Any], index: Path, tmp_path: Path) -> None:
