@@ -146,7 +146,8 @@ class Page:
         """
         question, query = _question(request), request.query_params
         through, layout = query.getlist("through")[:_MAX_THROUGH], query.get("layout") == "1"
-        part = Part(_number(request, "first", 0), _number(request, "count", 60), through, layout)
+        first, count = _number(request, "first", 0), _number(request, "count", 60)
+        part = Part(first, count, through, layout, _number(request, "list", 0))
         given = parse(pair for pair in request.query_params.multi_items() if pair[0] in TERMS)
 
         def answer(index: Index, _: Callable[[], bool]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ by its numbers. Both are cached.
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -79,13 +80,15 @@ class Part(NamedTuple):
     """Which results a request asks for: `count` from number `first` on (0 is the best).
 
     `through` are photos by their `Photo.url_name`s: a ranking has more hits if need be, up to them; a list says their
-    `positions`. With `layout`, a list also has the dates and the shapes of all its photos.
+    `positions`. With `layout`, a list also has the dates and the shapes of all its photos. `list` is the number that
+    the answer to that had: places in it stay the same while the index changes.
     """
 
     first: int
     count: int
     through: Collection[str] = ()
     layout: bool = False
+    list: int = 0
 
 
 class Gallery:
@@ -94,7 +97,8 @@ class Gallery:
     def __init__(self, uploads: Uploads) -> None:
         self._uploads = uploads
         self._rankings: OrderedDict[tuple[object, ...], Ranking] = OrderedDict()
-        self._lists: OrderedDict[tuple[object, ...], PhotoList] = OrderedDict()
+        self._lists: OrderedDict[tuple[object, Question], tuple[int, PhotoList]] = OrderedDict()
+        self._numbers = itertools.count(1)  # of lists
         self._months: OrderedDict[tuple[object, Filter], Any] = OrderedDict()
 
     # -------------------------------------------------------------------------------- results
@@ -132,37 +136,47 @@ class Gallery:
         }
 
     def _part_of_list(self, index: Index, question: Question, part: Part) -> dict[str, Any]:
-        photos = self._list(index, question)
+        number, photos = self._list(index, question, part.list)
         hits = index.list_part(photos, part.first, part.count, recheck=part.layout)
         positions = {name: index.list_position(photos, name) for name in part.through}
-        files = len(photos) + photos.copies
-        return {
+        found = {
             "hits": [_as_object(hit) for hit in hits],
             "first": part.first,
             "ranked": len(photos),
+            "list": number,
+            "positions": {name: position for name, position in positions.items() if position is not None},
+        }
+        if part.list:
+            return found
+        files = len(photos) + photos.copies
+        everything = files if question.filter == EVERYTHING else self._months_of(index, EVERYTHING).total
+        return {
+            **found,
             "complete": True,
             "confident": None,
             "asks_for_text": False,
             "matches": {"count": files, "exact": True},
             "months": _months_of(()),
-            "photos": self._months_of(index, EVERYTHING).total,
+            "photos": everything,
             "passing": files,
             "copies": photos.copies,
             "range": _range_of(question.filter),
             "command": self._command(index, question, max(10, files)),
             "advice": [],
-            "positions": {name: position for name, position in positions.items() if position is not None},
             "layout": {"days": list(photos.days()), "shapes": photos.shapes} if part.layout else None,
         }
 
-    def _list(self, index: Index, question: Question) -> PhotoList:
+    def _list(self, index: Index, question: Question, number: int) -> tuple[int, PhotoList]:
+        """The list of a question with its number: the one with `number` if it is kept, or else a current one."""
         key = (index.version(), question)
-        photos = self._lists.get(key)
-        if photos is None:
+        known = next((key for key, (other, _) in self._lists.items() if other == number and key[1] == question), key)
+        found = self._lists.get(known)
+        if found is None:
             is_timeline = (question.limits.order or NEWEST).field == "date"
             photos = index.photo_list(question.filter, sort=question.limits.sort, fold=is_timeline)
-        keep_newest(self._lists, key, photos, _MAX_LISTS)
-        return photos
+            found = next(self._numbers), photos
+        keep_newest(self._lists, known, found, _MAX_LISTS)
+        return found
 
     def count(self, index: Index, question: Question, is_wanted: Callable[[], bool]) -> dict[str, Any]:
         """What `page` says about matches, once all are known. `is_wanted` is asked now and then whether to go on."""
