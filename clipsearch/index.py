@@ -779,9 +779,14 @@ class Index:
 
     def is_being_written(self) -> bool:
         """Whether a process holds the write lock."""
+        return self.writing() is not None
+
+    def writing(self) -> tuple[int, int] | None:
+        """How many files the process that holds the write lock has indexed, of how many: 0 of 0 before it knows."""
         from clipsearch.store.lock import writer
 
-        return not isinstance(self.place, Collection) and writer(self.place) is not None
+        found = None if isinstance(self.place, Collection) else writer(self.place)
+        return found and (found.done, found.total)
 
 
 def _filter(filter: Filter | None) -> Filter:

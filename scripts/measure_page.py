@@ -17,13 +17,14 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Browser, sync_playwright
 
 from clipsearch.images.found_file import FoundFile
 from clipsearch.images.metadata import Metadata
@@ -32,7 +33,6 @@ from clipsearch.models.model import mini
 from clipsearch.store.catalogue import Store
 
 SHAPES = ((300, 200), (200, 300), (300, 300), (320, 180))
-TIMES = 9  # of which the median is printed
 QUERIES = ("a dog", "a red car", "sunset", "a birthday cake", "snow", "a boat", "two people", "a cat", "a street")
 
 
@@ -99,3 +99,80 @@ def served(index: Path) -> Iterator[str]:
             yield process.stdout.readline().strip()
         finally:
             process.terminate()
+
+
+# Resolves to the milliseconds from an action until `isDone()` holds and the frame that shows it was painted.
+UNTIL = """async ([action, isDone]) => {
+  const start = performance.now();
+  (0, eval)(action);
+  while (!(0, eval)(isDone)) await new Promise(requestAnimationFrame);
+  await new Promise((painted) => requestAnimationFrame(() => setTimeout(painted)));
+  return performance.now() - start;
+}"""
+IN_WINDOW = """[...document.querySelectorAll(".tile")].filter((tile) => {
+  const { top, bottom } = tile.getBoundingClientRect();
+  return bottom > document.querySelector("header").offsetHeight && top < innerHeight;
+})"""
+HAS_PHOTOS = f"({IN_WINDOW}).length && ({IN_WINDOW}).every((tile) => !tile.matches('.pending'))"
+HAS_THUMBNAIL = f"({IN_WINDOW}).some((tile) => tile.querySelector('img.loaded'))"
+ANSWERED = "document.querySelector('#command').textContent.includes({!r}) && !document.body.matches('.searching')"
+SCRUB = """(() => {{
+  const box = document.querySelector("#scrubber"), {{ left, top, height }} = box.getBoundingClientRect();
+  const at = {{ clientX: left + 9, clientY: top + {share} * height, pointerId: 1, bubbles: true }};
+  box.setPointerCapture = () => {{}};
+  box.dispatchEvent(new PointerEvent("pointerdown", at)); box.dispatchEvent(new PointerEvent("pointerup", at)); }})()"""
+TYPE = """(() => {{ const text = document.querySelector("#text"); text.value = {!r};
+  text.dispatchEvent(new Event("input", {{ bubbles: true }})); }})()"""
+# Scrolls through everything in `steps`, a frame each. Returns the longest task in ms, the heap before and after in MB,
+# and the most tiles that were in the document.
+SCROLL = """async (steps) => {
+  const tasks = [], heap = () => { gc(); return performance.memory.usedJSHeapSize / 1e6; };
+  new PerformanceObserver((list) => tasks.push(...list.getEntries())).observe({ entryTypes: ["longtask"] });
+  const before = heap(), height = document.documentElement.scrollHeight;
+  tasks.length = 0;
+  let tiles = 0;
+  for (let step = 0; step <= steps; step += 1) {
+    scrollTo({ top: height * step / steps, behavior: "instant" });
+    await new Promise(requestAnimationFrame);
+    tiles = Math.max(tiles, document.querySelectorAll(".tile").length);
+  }
+  await new Promise((later) => setTimeout(later, 1000));
+  return { longest: Math.max(0, ...tasks.map(({ duration }) => duration)), before, after: heap(), tiles };
+}"""
+
+
+def measure(browser: Browser, address: str) -> dict[str, list[float]]:
+    """What was measured: its name with the unit, and each value."""
+    found: dict[str, list[float]] = {}
+    for _ in range(3):
+        page = browser.new_page(viewport={"width": 1440, "height": 900})
+        start = time.perf_counter()
+        page.goto(address)
+        page.wait_for_function(HAS_PHOTOS, polling="raf")
+        found.setdefault("opening to the timeline, ms", []).append(1000 * (time.perf_counter() - start))
+        page.wait_for_function(HAS_THUMBNAIL, polling="raf")
+        found.setdefault("opening to the first thumbnail, ms", []).append(1000 * (time.perf_counter() - start))
+        page.wait_for_selector("body[data-ready]")
+        if len(found["opening to the timeline, ms"]) < 3:
+            page.close()
+    shares = [0.37, 0.81, 0.12, 0.55, 0.93, 0.28, 0.66, 0.04, 0.74]
+    found["scrubbing to a month, ms"] = [
+        page.evaluate(UNTIL, [SCRUB.format(share=share), HAS_PHOTOS]) for share in shares
+    ]
+    page.evaluate("scrollTo(0, 0)")
+    for name, steps in (("scrolling through everything", 1500), ("dragging through everything", 60)):
+        scrolled = page.evaluate(SCROLL, steps)
+        page.evaluate("scrollTo(0, 0)")
+        found[f"{name}: longest task, ms"] = [scrolled["longest"]]
+        found[f"{name}: heap before, MB"] = [scrolled["before"]]
+        found[f"{name}: heap after, MB"] = [scrolled["after"]]
+        found[f"{name}: most tiles in the document"] = [scrolled["tiles"]]
+    page.evaluate(UNTIL, [TYPE.format("a warm-up"), ANSWERED.format("a warm-up")])  # loads the model
+    found["key press to results, ms"] = [
+        page.evaluate(UNTIL, [TYPE.format(query), ANSWERED.format(query)]) for query in QUERIES
+    ]
+    return found
+
+
+if __name__ == "__main__":
+    main()

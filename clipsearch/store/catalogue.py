@@ -125,6 +125,11 @@ class Store(Searchable):
         if self._lock is not None:
             self._lock.release()
 
+    def show_progress(self, done: int, total: int) -> None:
+        """Let readers know how far this writer is."""
+        if self._lock is not None:
+            self._lock.show_progress(done, total)
+
     def discard(self) -> None:
         """Delete an index that was made and never filled."""
         self.close()

@@ -309,7 +309,9 @@ class Gallery:
     def status(self, index: Index) -> dict[str, Any]:
         """Whether the index exists and has photos, its version, and whether a process is writing to it."""
         command = text.command("index", [], index_option(index)).replace("index", "index ~/Pictures", 1)
-        common = {"writing": index.is_being_written(), "command": command}
+        writing = index.writing()
+        done, total = writing or (0, 0)
+        common = {"writing": writing is not None, "done": done, "total": total, "command": command}
         try:
             photos = sum(folder.photos for folder in index.folders())
         except NoIndex:

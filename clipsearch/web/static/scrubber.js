@@ -26,7 +26,6 @@ export class Scrubber {
     this.lines = rows.lines.filter(({ kind }) => kind === "heading");
     this.held = null;
     this.slider.hidden = this.lines.length < 2 || rows.height < MIN_LENGTH * innerHeight;
-    document.body.classList.toggle("scrubbed", !this.slider.hidden);
     if (this.slider.hidden) return;
     this.slider.setAttribute("aria-valuemin", 0);
     this.slider.setAttribute("aria-valuemax", this.lines.length - 1);
