@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from clipsearch.search.find import LeftOut, Searcher
     from clipsearch.search.hit import Hit, Where
     from clipsearch.search.label import Classifier, Labelled
+    from clipsearch.search.listing import PhotoList
     from clipsearch.search.question import Question
     from clipsearch.search.saved import SavedSearches
     from clipsearch.search.where import Finder
@@ -382,6 +383,30 @@ class Index:
         searcher = self._search(filter)
         yield from searcher.files.existing(searcher.store.by_path(searcher.selection))
         self.end_snapshot()
+
+    @_in_one_snapshot
+    def photo_list(self, filter: Filter | None = None, *, sort: str = "score", fold: bool = False) -> PhotoList:
+        """The photos that pass a filter, in the order that `query` has them, to read in parts with `list_part`.
+
+        With `fold`, identical files are one entry. Raises `IndexEmpty` and `NotIndexed`.
+        """
+        from clipsearch.search.listing import PhotoList
+        from clipsearch.store.order import NEWEST, parse_order
+
+        return PhotoList(self._store(), _filter(filter), parse_order(sort) or NEWEST, fold=fold)
+
+    @_in_one_snapshot
+    def list_part(self, photos: PhotoList, first: int, count: int, *, recheck: bool = False) -> list[Hit]:
+        """`count` entries of a list from number `first` on; with `recheck`, files that were deleted may be back."""
+        store = self._store()
+        if recheck:
+            photos.recheck(store)
+        return photos.part(store, first, count)
+
+    @_in_one_snapshot
+    def list_position(self, photos: PhotoList, name: str) -> int | None:
+        """The number of the entry of a photo, by its `Photo.url_name`; see `PhotoList.position`."""
+        return photos.position(self._store(), name)
 
     # -------------------------------------------------------------------------------- labels, copies, locating
 
@@ -754,9 +779,14 @@ class Index:
 
     def is_being_written(self) -> bool:
         """Whether a process holds the write lock."""
+        return self.writing() is not None
+
+    def writing(self) -> tuple[int, int] | None:
+        """How many files the process that holds the write lock has indexed, of how many: 0 of 0 before it knows."""
         from clipsearch.store.lock import writer
 
-        return not isinstance(self.place, Collection) and writer(self.place) is not None
+        found = None if isinstance(self.place, Collection) else writer(self.place)
+        return found and (found.done, found.total)
 
 
 def _filter(filter: Filter | None) -> Filter:

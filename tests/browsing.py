@@ -184,4 +184,4 @@ def scroll(page: Any, height: int) -> None:
     """Scroll down by a height, and wait until the page has noted the place."""
     page.evaluate("(height) => scrollBy(0, height)", height)
     page.wait_for_timeout(400)
-    assert "at=" in page.url
+    page.wait_for_function("location.search.includes('at=') && !document.querySelector('.pending')")

@@ -43,8 +43,9 @@ def test_the_public_surface_is_this() -> None:
     assert public == {
         *("add_concept", "advice", "ask", "ask_each", "cameras", "close", "concepts", "count_labels", "duplicates"),
         *("embed_images", "embed_texts", "end_snapshot", "evaluate", "folder", "folders", "forget", "frames"),
-        *("is_being_written", "label", "label_each", "label_photo", "left_out", "lines", "locate"),
-        *("model_fingerprint", "months", "name_photos", "photo_at", "photos", "photos_named", "photos_with"),
+        *("is_being_written", "label", "label_each", "label_photo", "left_out", "lines", "list_part", "list_position"),
+        *("locate", "model_fingerprint", "months", "name_photos", "photo_at", "photo_list", "photos", "photos_named"),
+        *("photos_with", "writing"),
         *(
             "publish",
             "query",

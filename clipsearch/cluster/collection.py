@@ -35,7 +35,7 @@ from clipsearch.store.drives import Away, Offline, Presence, why_unreachable
 from clipsearch.store.filters import EVERYTHING as ALL_PHOTOS
 from clipsearch.store.filters import Filter
 from clipsearch.store.order import Order
-from clipsearch.store.photo import Line, Months, Photo, Root, RootCounts, local_time
+from clipsearch.store.photo import Line, Listing, Months, Photo, Root, RootCounts, local_time
 from clipsearch.store.searchable import Searchable, Summary
 from clipsearch.store.searched import SearchedFolder, searched_folders
 from clipsearch.store.segments import products
@@ -231,6 +231,18 @@ class PublishedIndex(Searchable):
             if len(best) >= 4 * count + _AT_ONCE:
                 best = order.sorted(best, lambda photo: photo)[:count]
         return order.sorted(best, lambda photo: photo)[:count]
+
+    def listing(self, chosen: Selection, order: Order) -> Listing:
+        rows = self._all(all_of([chosen.holds.sql, PHOTOS]), ["photo", *OF_PHOTO])
+        found = order.sorted(((row["photo"], self._photo(row)) for row in rows), lambda one: one[1])
+        return Listing.of((key, photo.image_id, *photo.metadata[:3]) for key, photo in found)
+
+    def photos_by_key(self, keys: Iterable[int]) -> dict[int, Photo]:
+        return {
+            row["photo"]: self._photo(row)
+            for part in parts(keys)
+            for row in self._all(all_of([is_in("photo", part), PHOTOS]), ["photo", *OF_PHOTO])
+        }
 
     def months(self, chosen: Selection) -> Months:
         taken, changed = Counter[str](), Counter[str]()

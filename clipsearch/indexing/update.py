@@ -48,22 +48,27 @@ def update_index(
             raise
         roots.check_folders(directories)
         store = _create(folder, directories, options, on_note, replace=True)
+
+    def show(progress: Progress) -> None:
+        store.show_progress(progress.done, progress.total or 0)
+        on_progress(progress)
+
     with store:
         try:
             _check_ocr(options, store.ocr_text.enabled())
             if rebuilds:
-                report = rebuild(store, directories, options, on_progress, on_note)
+                report = rebuild(store, directories, options, show, on_note)
             else:
                 model = model_choice.of_index(store, options)
                 targets = roots.targets(store, directories, options)
                 store.commit()  # remember the folders even if the run fails
-                report = Run(store, model, options, on_progress).update(targets)
+                report = Run(store, model, options, show).update(targets)
         except ClipsearchError:
             if is_new and store.is_empty():  # the model did not load
                 store.discard()
             raise
         store.vectors.update()
-        _read_text(store, options, report, on_progress)
+        _read_text(store, options, report, show)
     report.is_first = is_new
     report.seconds = time.monotonic() - began
     return report

@@ -15,13 +15,14 @@ from clipsearch.errors import BadArgument, BadRequest
 from clipsearch.images.kinds import kind_of
 from clipsearch.search.reason import LOOK
 from clipsearch.store.filters import EVERYTHING, FILTERS, OPTIONS, Filter, several
-from clipsearch.store.order import BY_SCORE, Order, parse_order
+from clipsearch.store.order import BY_SCORE, NEWEST, Order, parse_order
 
 __all__ = [  # includes the filters, as `cli` and `web` must not import the store
     "BY_SCORE",
     "CUT",
     "EVERYTHING",
     "FILTERS",
+    "NEWEST",
     "OPTIONS",
     "STRICT",
     "TERMS",

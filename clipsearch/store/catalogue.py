@@ -30,7 +30,7 @@ from clipsearch.store.images import Images
 from clipsearch.store.mentions import Mentions
 from clipsearch.store.ocr_text import OcrText
 from clipsearch.store.order import Order
-from clipsearch.store.photo import SEGMENT_FILE, Known, Line, Months, Photo, Root, RootCounts, Segment
+from clipsearch.store.photo import SEGMENT_FILE, Known, Line, Listing, Months, Photo, Root, RootCounts, Segment
 from clipsearch.store.photos import Photos
 from clipsearch.store.searchable import Searchable, Summary
 from clipsearch.store.select import select
@@ -124,6 +124,11 @@ class Store(Searchable):
         self.database.close()
         if self._lock is not None:
             self._lock.release()
+
+    def show_progress(self, done: int, total: int) -> None:
+        """Let readers know how far this writer is."""
+        if self._lock is not None:
+            self._lock.show_progress(done, total)
 
     def discard(self) -> None:
         """Delete an index that was made and never filled."""
@@ -246,6 +251,12 @@ class Store(Searchable):
 
     def first(self, chosen: Selection, order: Order, count: int) -> list[Photo]:
         return self.photos.first(chosen, order, count)
+
+    def listing(self, chosen: Selection, order: Order) -> Listing:
+        return self.photos.listing(chosen, order)
+
+    def photos_by_key(self, keys: Iterable[int]) -> dict[int, Photo]:
+        return self.photos.of_keys(keys)
 
     def months(self, chosen: Selection) -> Months:
         return self.photos.months(chosen)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from pathlib import Path
+from typing import NamedTuple
 
 from filelock import FileLock, Timeout
 
@@ -12,15 +14,24 @@ from clipsearch.errors import IndexLocked, IndexUnusable, reason
 from clipsearch.paths import private_file
 
 LOCK, OWNER = "writer.lock", "writer.pid"
+_SHOW_SECONDS = 0.5  # between two reports of the progress
 
 
-def writer(folder: Path) -> int | None:
-    """The id of the process that is writing to the index in a folder, if any. Does not touch the lock itself."""
+class Writer(NamedTuple):
+    """The process that is writing to an index, and how many of `total` files it has done; 0 before it knows."""
+
+    pid: int
+    done: int = 0
+    total: int = 0
+
+
+def writer(folder: Path) -> Writer | None:
+    """The process that is writing to the index in a folder, if any. Does not touch the lock itself."""
     try:
-        pid = int((folder / OWNER).read_bytes())
-    except (OSError, ValueError):
+        found = Writer(*map(int, (folder / OWNER).read_bytes().split()))
+    except (OSError, ValueError, TypeError):
         return None
-    return pid if lives(pid) else None
+    return found if lives(found.pid) else None
 
 
 def lives(pid: int) -> bool:
@@ -37,14 +48,15 @@ def lives(pid: int) -> bool:
 
 
 class WriterLock:
-    """The lock on `writer.lock`, which the system releases when its owner dies. `writer.pid` names the owner.
+    """The lock on `writer.lock`, which the system releases when its owner dies. `writer.pid` names the owner and
+    has its progress.
 
     They are two files because a process that asks for the lock may empty it, and Windows lets nobody read a locked one.
     """
 
     def __init__(self, folder: Path) -> None:
         """Raises `IndexLocked` if another process has it, `IndexUnusable` if the folder cannot be written to."""
-        self._owner = folder / OWNER
+        self._owner, self._shown = folder / OWNER, 0.0
         self._lock = FileLock(folder / LOCK, timeout=0, mode=0o600, thread_local=False)
         try:
             self._lock.acquire()
@@ -56,14 +68,27 @@ class WriterLock:
             with contextlib.suppress(OSError):  # the disk is full; the lock works without a name
                 self._owner.unlink(missing_ok=True)
                 private_file(self._owner)
-                self._owner.write_text(f"{os.getpid()}\n")
+                self._write(0, 0)
         except BaseException:
             self._lock.release()
             raise
 
+    def show_progress(self, done: int, total: int) -> None:
+        """Let readers know how many files are done, at most twice a second."""
+        now = time.monotonic()
+        if now - self._shown >= _SHOW_SECONDS:
+            self._shown = now
+            with contextlib.suppress(OSError):
+                self._write(done, total)
+
+    def _write(self, done: int, total: int) -> None:
+        """Always as many bytes, over the ones before, so that readers never see a part."""
+        with open(os.open(self._owner, os.O_WRONLY), "wb", buffering=0) as file:
+            file.write(b"%d %12d %12d\n" % (os.getpid(), done, total))
+
     def _who(self) -> str:
-        with contextlib.suppress(OSError, ValueError):
-            return f"process {int(self._owner.read_bytes())}"
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            return f"process {int(self._owner.read_bytes().split()[0])}"
         return "another process"
 
     def release(self) -> None:

@@ -22,8 +22,8 @@ _NUMBERS = re.compile("0*([0-9]+)")
 class Order(NamedTuple):
     """By date, name, path or size, ascending or descending. Ties are broken by path, ascending.
 
-    The date is `Photo.date`. Names are compared as file managers do: in any case, and numbers by value. Paths are
-    compared bytewise.
+    Photos without a date come after all others, by the date of their file. Names are compared as file managers do: in
+    any case, and numbers by value. Paths are compared bytewise.
     """
 
     field: str
@@ -32,7 +32,10 @@ class Order(NamedTuple):
     def sorted(self, things: Iterable[T], photo_of: Callable[[T], Photo]) -> list[T]:
         """Things that each stand for a photo, in this order; frames of one video by their time."""
         by_path = sorted(things, key=lambda one: (photo_of(one).file, photo_of(one).time or 0.0))
-        return sorted(by_path, key=lambda one: self._key(photo_of(one)), reverse=self.descending)
+        in_order = sorted(by_path, key=lambda one: self._key(photo_of(one)), reverse=self.descending)
+        if self.field == "date":
+            in_order.sort(key=lambda one: photo_of(one).metadata.taken is None)
+        return in_order
 
     def _key(self, photo: Photo) -> Any:
         if self.field == "name":

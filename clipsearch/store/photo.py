@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 from datetime import datetime
 from hashlib import blake2b
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
+from clipsearch.arrays import Ids
 from clipsearch.images.facts import items
 from clipsearch.images.kinds import is_video_name
 from clipsearch.images.metadata import Metadata
@@ -122,6 +127,31 @@ class Months(NamedTuple):
         return sum(self.taken.values()) + sum(self.changed.values())
 
 
+class Listing(NamedTuple):
+    """Photos in an order, as arrays (n,). Any part can be read by its `keys`, which name photos in one store.
+
+    `images` are the ids of their images, `shapes` their aspect ratios (width / height) in hundredths, and `days` their
+    dates as 20230705, 0 without a date.
+    """
+
+    keys: Ids
+    images: Ids
+    shapes: NDArray[np.int32]
+    days: NDArray[np.int32]
+
+    @staticmethod
+    def of(rows: Iterable[tuple[int, int, int, int, str | None]]) -> Listing:
+        """From the key, image, width, height and `taken` of each photo."""
+        numbers = [(key, image, width, height, _day(taken)) for key, image, width, height, taken in rows]
+        keys, images, widths, heights, days = np.array(numbers, np.int64).reshape(-1, 5).T.copy()
+        shapes = np.clip(np.rint(100 * widths / np.maximum(heights, 1)), 1, 10_000)
+        return Listing(keys, images, shapes.astype(np.int32), days.astype(np.int32))
+
+    def part(self, chosen: NDArray[Any]) -> Listing:
+        """Some of the photos, by a mask or by their positions."""
+        return Listing(*(column[chosen] for column in self))
+
+
 class RootCounts(NamedTuple):
     """The photos and skipped files of a root."""
 
@@ -162,6 +192,13 @@ class Segment(NamedTuple):
     last: int
     structure: str
     codes: int
+
+
+def _day(taken: str | None) -> int:
+    try:
+        return int(taken[:10].replace("-", "")) if taken else 0
+    except ValueError:
+        return 0
 
 
 def local_time(nanoseconds: int) -> str:

@@ -18,7 +18,7 @@ from clipsearch.store.drives import UNKNOWN
 from clipsearch.store.folders import Folders
 from clipsearch.store.images import BESIDE, Images
 from clipsearch.store.order import Order
-from clipsearch.store.photo import KNOWN, NO_MONTH, Known, Months, Photo, Root
+from clipsearch.store.photo import KNOWN, NO_MONTH, Known, Listing, Months, Photo, Root
 from clipsearch.store.schema import FACTS, IS_SOUND_FRAME, METADATA, OF_FRAME, mark
 from clipsearch.store.selection import BY_IMAGE, BY_PHOTO, Selection, all_of
 
@@ -32,8 +32,8 @@ _WRITTEN = ", ".join(
 _REPLACED = ", ".join(f"{name} = excluded.{name}" for name in _WRITTEN.split(", ")[2:])
 
 
-# Conditions, and the keys of an order where they hold; without a key, by path. A date that is unknown is the file's: a
-# query for each kind needs no date of every photo as text. Seconds are rounded down, as in `local_time`.
+# Conditions, and the keys of an order where they hold, one after the other; without a key, by path. A date that is
+# unknown is the file's. Seconds are rounded down, as in `local_time`.
 _ORDERS = {
     "date": [
         ("taken IS NOT NULL", "taken"),
@@ -173,19 +173,32 @@ class Photos:
 
     def first(self, chosen: Selection, order: Order, count: int) -> list[Photo]:
         """The first photos of a selection in an order."""
-        direction = "DESC" if order.descending else "ASC"
-        numbers = " ".join(f"WHEN {root.id} THEN {n}" for n, root in enumerate(_by_path(chosen.roots)))
-        by_root = f"CASE photos.root {numbers} END" if numbers else "1"
         found: list[Photo] = []
-        for condition, key in _ORDERS[order.field]:
-            keys = (
-                f"{key} {direction}, {by_root}, photos.path"
-                if key
-                else f"{by_root} {direction}, photos.path {direction}"
+        for clause in _in_order(chosen, order):
+            if len(found) < count:
+                values = (*chosen.holds.values, min(count - len(found), 2**62))
+                found += self._select(chosen.roots, f"{clause} LIMIT ?", values)
+        return order.sorted(found, lambda photo: photo)
+
+    def listing(self, chosen: Selection, order: Order) -> Listing:
+        """All photos of a selection in an order."""
+        columns = "photos.id, photos.image, CAST(width AS INTEGER), CAST(height AS INTEGER), taken"
+        queries = (f"SELECT {columns} FROM {BY_PHOTO} WHERE {clause}" for clause in _in_order(chosen, order))
+        return Listing.of(row for query in queries for row in self._database.execute(query, chosen.holds.values))
+
+    def of_keys(self, keys: Iterable[int]) -> dict[int, Photo]:
+        """Photos by their keys in a `Listing`; those that are gone are left out."""
+        roots = {root.id: root for root in self._folders.all()}
+        found: dict[int, Photo] = {}
+        for part in parts(keys):
+            query = (
+                f"SELECT photos.id, {_COLUMNS} FROM {BY_PHOTO} LEFT JOIN frames ON frames.image = photos.image"
+                f" WHERE photos.id IN ({_placeholders(part)})"
             )
-            clause = f"{chosen.holds.sql} AND {condition} ORDER BY {keys} LIMIT ?"
-            found += self._select(chosen.roots, clause, (*chosen.holds.values, min(count, 2**62)))
-        return order.sorted(found, lambda photo: photo)[:count]
+            for key, root, *columns in self._database.execute(query, part):
+                photo = to_photo(self._database, columns)
+                found[key] = photo._replace(file=join(roots[root].path, photo.file))
+        return found
 
     def months(self, chosen: Selection) -> Months:
         """The number of photos of a selection in each month."""
@@ -206,6 +219,17 @@ class Photos:
         for root, *columns in self._database.execute(query, values):
             photo = to_photo(self._database, columns)
             yield photo._replace(file=join(roots[root].path, photo.file))
+
+
+def _in_order(chosen: Selection, order: Order) -> Iterator[str]:
+    """Clauses that list the photos of a selection in an order, the photos of one after those of the other."""
+    direction = "DESC" if order.descending else "ASC"
+    numbers = " ".join(f"WHEN {root.id} THEN {n}" for n, root in enumerate(_by_path(chosen.roots)))
+    by_root = f"CASE photos.root {numbers} END" if numbers else "1"
+    for condition, key in _ORDERS[order.field]:
+        by_path = f"{by_root}, photos.path" if key else f"{by_root} {direction}, photos.path {direction}"
+        keys = f"{key} {direction}, {by_path}" if key else by_path
+        yield f"{chosen.holds.sql} AND {condition} ORDER BY {keys}"
 
 
 def _by_path(roots: dict[int, Root]) -> list[Root]:

@@ -17,7 +17,7 @@ from clipsearch.paths import relative_to, spellings
 from clipsearch.store.drives import OfflinePart, Presence
 from clipsearch.store.filters import EVERYTHING, Filter
 from clipsearch.store.order import Order
-from clipsearch.store.photo import Line, Months, Photo, Root, RootCounts
+from clipsearch.store.photo import Line, Listing, Months, Photo, Root, RootCounts
 from clipsearch.store.selection import Selection
 from clipsearch.store.words import Word
 
@@ -151,6 +151,14 @@ class Searchable(ABC):
     @abstractmethod
     def first(self, chosen: Selection, order: Order, count: int) -> list[Photo]:
         """The first photos of a selection in an order."""
+
+    @abstractmethod
+    def listing(self, chosen: Selection, order: Order) -> Listing:
+        """All photos of a selection in an order."""
+
+    @abstractmethod
+    def photos_by_key(self, keys: Iterable[int]) -> dict[int, Photo]:
+        """Photos by their keys in a `Listing`; those that are no longer in the index are left out."""
 
     @abstractmethod
     def months(self, chosen: Selection) -> Months:

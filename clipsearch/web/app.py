@@ -29,7 +29,7 @@ from clipsearch.search.question import CUT, FILTERS, STRICT, TERMS, Question, ch
 from clipsearch.threads import usable_cores
 from clipsearch.web import actions
 from clipsearch.web.actions import Actions
-from clipsearch.web.gallery import Gallery
+from clipsearch.web.gallery import Gallery, Part
 from clipsearch.web.guard import Guard, new_token
 from clipsearch.web.index_thread import IndexThread
 from clipsearch.web.limits import RateLimit, TooManyRequests
@@ -140,16 +140,18 @@ class Page:
     # -------------------------------------------------------------------------------- searching
 
     async def search(self, request: Request) -> Response:
-        """`count` results from number `first` on, and more if `through`, the `file` of a photo, is further down.
+        """Results, as `Part` has the parameters.
 
         `terms` has the terms of the question as they were understood, one parameter each, without the text being typed.
         """
-        question, first, count = _question(request), _number(request, "first", 0), _number(request, "count", 60)
-        through = request.query_params.getlist("through")[:_MAX_THROUGH]
+        question, query = _question(request), request.query_params
+        through, layout = query.getlist("through")[:_MAX_THROUGH], query.get("layout") == "1"
+        first, count = _number(request, "first", 0), _number(request, "count", 60)
+        part = Part(first, count, through, layout, _number(request, "list", 0))
         given = parse(pair for pair in request.query_params.multi_items() if pair[0] in TERMS)
 
         def answer(index: Index, _: Callable[[], bool]) -> dict[str, Any]:
-            return self._gallery.page(index, question, first, count, through) | {"terms": given.parameters()}
+            return self._gallery.page(index, question, part) | {"terms": given.parameters()}
 
         return await self._latest_answer(request, answer)
 

@@ -1,7 +1,12 @@
-"""Answers the page's requests as JSON objects. Rankings are cached: the page fetches results in parts."""
+"""Answers the page's requests as JSON objects.
+
+The page fetches results in parts: rankings, which grow, and lists of photos without terms, of which any part is read
+by its numbers. Both are cached.
+"""
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -16,10 +21,12 @@ from clipsearch.paths import Collection as MilvusCollection
 from clipsearch.search.confidence import dividing_line
 from clipsearch.search.find import sort_hits
 from clipsearch.search.hit import Hit, Photo, Where
+from clipsearch.search.listing import PhotoList
 from clipsearch.search.question import (
     BY_SCORE,
     EVERYTHING,
     IMAGE,
+    NEWEST,
     PHOTO,
     Filter,
     Order,
@@ -36,6 +43,7 @@ MAX_DEPTH = 64 * FIRST_DEPTH  # hits among which matches are counted and a photo
 MAX_COUNT = 400
 _MAX_THROUGH = 10_000  # hits in one answer that reaches to a certain photo
 _MAX_RANKINGS = 12  # in the cache
+_MAX_LISTS = 4  # in the cache; 4 MB each with 100,000 photos
 _MAX_MONTHS = 8
 _MAX_CAMERAS = 200
 _INSTANT = timedelta(microseconds=1)
@@ -68,25 +76,42 @@ class Ranking(NamedTuple):
         return 0
 
 
+class Part(NamedTuple):
+    """Which results a request asks for: `count` from number `first` on (0 is the best).
+
+    `through` are photos by their `Photo.url_name`s: a ranking has more hits if need be, up to them; a list says their
+    `positions`. With `layout`, a list also has the dates and the shapes of all its photos. `list` is the number that
+    the answer to that had: places in it stay the same while the index changes.
+    """
+
+    first: int
+    count: int
+    through: Collection[str] = ()
+    layout: bool = False
+    list: int = 0
+
+
 class Gallery:
     """One method per request. Call them in the thread of the index; `Gallery` itself holds only caches."""
 
     def __init__(self, uploads: Uploads) -> None:
         self._uploads = uploads
         self._rankings: OrderedDict[tuple[object, ...], Ranking] = OrderedDict()
+        self._lists: OrderedDict[tuple[object, Question], tuple[int, PhotoList]] = OrderedDict()
+        self._numbers = itertools.count(1)  # of lists
         self._months: OrderedDict[tuple[object, Filter], Any] = OrderedDict()
 
     # -------------------------------------------------------------------------------- results
 
-    def page(
-        self, index: Index, question: Question, first: int, count: int, through: Collection[str] = ()
-    ) -> dict[str, Any]:
-        """`count` hits from number `first` on (0 is the best), and what the page shows about all of them.
-
-        `through`: the `Photo.file_id`s up to which there are more hits if need be.
-        """
-        if not (first >= 0 and 0 < count <= MAX_COUNT):
+    def page(self, index: Index, question: Question, part: Part) -> dict[str, Any]:
+        """Some of the hits, and what the page shows about all of them."""
+        if not (part.first >= 0 and 0 < part.count <= MAX_COUNT):
             raise BadRequest(f"count must be 1 to {MAX_COUNT}")
+        return (self._part_of_list if _is_list(question) else self._part_of_ranking)(index, question, part)
+
+    def _part_of_ranking(self, index: Index, question: Question, part: Part) -> dict[str, Any]:
+        first, count = part.first, part.count
+        through = [name.rpartition(".")[2] for name in part.through]
         ranking = self._ranked(index, question, first + count)
         if through:
             ranking = self._deepened(index, question, lambda ranking: ranking.count_through(through) > 0)
@@ -109,6 +134,49 @@ class Gallery:
             "command": self._command(index, question, shown),
             "advice": index.advice(question.texts),
         }
+
+    def _part_of_list(self, index: Index, question: Question, part: Part) -> dict[str, Any]:
+        number, photos = self._list(index, question, part.list)
+        hits = index.list_part(photos, part.first, part.count, recheck=part.layout)
+        positions = {name: index.list_position(photos, name) for name in part.through}
+        found = {
+            "hits": [_as_object(hit) for hit in hits],
+            "first": part.first,
+            "ranked": len(photos),
+            "list": number,
+            "positions": {name: position for name, position in positions.items() if position is not None},
+        }
+        if part.list:
+            return found
+        files = len(photos) + photos.copies
+        everything = files if question.filter == EVERYTHING else self._months_of(index, EVERYTHING).total
+        return {
+            **found,
+            "complete": True,
+            "confident": None,
+            "asks_for_text": False,
+            "matches": {"count": files, "exact": True},
+            "months": _months_of(()),
+            "photos": everything,
+            "passing": files,
+            "copies": photos.copies,
+            "range": _range_of(question.filter),
+            "command": self._command(index, question, max(10, files)),
+            "advice": [],
+            "layout": {"days": list(photos.days()), "shapes": photos.shapes} if part.layout else None,
+        }
+
+    def _list(self, index: Index, question: Question, number: int) -> tuple[int, PhotoList]:
+        """The list of a question with its number: the one with `number` if it is kept, or else a current one."""
+        key = (index.version(), question)
+        known = next((key for key, (other, _) in self._lists.items() if other == number and key[1] == question), key)
+        found = self._lists.get(known)
+        if found is None:
+            is_timeline = (question.limits.order or NEWEST).field == "date"
+            photos = index.photo_list(question.filter, sort=question.limits.sort, fold=is_timeline)
+            found = next(self._numbers), photos
+        keep_newest(self._lists, known, found, _MAX_LISTS)
+        return found
 
     def count(self, index: Index, question: Question, is_wanted: Callable[[], bool]) -> dict[str, Any]:
         """What `page` says about matches, once all are known. `is_wanted` is asked now and then whether to go on."""
@@ -241,7 +309,9 @@ class Gallery:
     def status(self, index: Index) -> dict[str, Any]:
         """Whether the index exists and has photos, its version, and whether a process is writing to it."""
         command = text.command("index", [], index_option(index)).replace("index", "index ~/Pictures", 1)
-        common = {"writing": index.is_being_written(), "command": command}
+        writing = index.writing()
+        done, total = writing or (0, 0)
+        common = {"writing": writing is not None, "done": done, "total": total, "command": command}
         try:
             photos = sum(folder.photos for folder in index.folders())
         except NoIndex:
@@ -285,6 +355,11 @@ class Gallery:
         query, label = self._command(index, question, max(1, len(hits))), text.command("label", list(counts), options)
         among = "matches" if question.asks_for_text and ranking.matches else "closest"
         return {"counts": counts, "among": among, "command": f"{query} -0 | {label}"}
+
+
+def _is_list(question: Question) -> bool:
+    """Whether the results are all photos that pass the filter, in an order: nothing is ranked or compared."""
+    return not question.terms and not question.limits.unique
 
 
 def _order_of_matches(question: Question) -> Order | None:

@@ -23,6 +23,7 @@ from clipsearch.models.model import Model, mini
 from clipsearch.search import embed as embedding
 from clipsearch.search.find import Searcher, sort_hits
 from clipsearch.search.hit import Hit
+from clipsearch.search.listing import PhotoList
 from clipsearch.search.question import Limits, Term, image_term, text_terms
 from clipsearch.store import nearest
 from clipsearch.store.catalogue import Root, Store
@@ -539,8 +540,12 @@ def album(store: Store, tmp_path: Path) -> list[Photo]:
 def test_every_order_is_that_of_brute_force(album: list[Photo], store: Store, encoder: StubEncoder, sort: str) -> None:
     def in_order(photos: Iterable[Photo]) -> list[Photo]:
         by_path = sorted(photos, key=lambda photo: photo.file)
-        return sorted(by_path, key=KEYS[sort.removeprefix("-")], reverse=sort.startswith("-"))
+        ordered = sorted(by_path, key=KEYS[sort.removeprefix("-")], reverse=sort.startswith("-"))
+        return sorted(ordered, key=lambda photo: "date" in sort and not photo.metadata.taken)
 
+    listed_all = PhotoList(store, Filter(), Limits(sort=sort).order)
+    assert [hit.photo for hit in listed_all.part(store, 0, 1000)] == in_order(album)
+    assert len(listed_all) == len(album)
     searcher = Searcher(store)
     for k in (1, 7, 40, 99, 1000):
         listed = searcher.query((), Limits(k, sort=sort))

@@ -73,7 +73,10 @@ def test_the_lock_of_a_killed_process_is_taken_over_and_its_uncommitted_work_is_
         assert [root.path for root in store.roots()] == [b"/committed"]
         store.folders.add(b"/more", Rules())
         store.commit()
-        assert (folder / "writer.pid").read_text() == f"{os.getpid()}\n"
+        assert (folder / "writer.pid").read_text().split() == [str(os.getpid()), "0", "0"]
+        store.show_progress(3, 40)
+        assert lock.writer(folder) == (os.getpid(), 3, 40)
+    assert lock.writer(folder) is None
 
 
 def test_a_second_writer_in_the_same_process_is_refused_until_the_first_is_closed(store: Store) -> None:

@@ -1,7 +1,7 @@
 // The question that the page shows, and its URL: `terms` in order, `draft` (the text in the search field), `filters` as
 // [name, value] pairs, `cut`, the minimum confidence: "" for none, "1" for --cut, "strict" for --strict, `sort`, the
 // order: "" for the best first or, without terms, the newest, and `only`: "" or one of look, text and tags, which counts
-// as a match. `photo` is the one in the large view, as "ID.FILE", and `at` the file at the top of the window.
+// as a match. `photo` is the one in the large view, as "ID.FILE", and `at` the one at the top of the window.
 
 const KINDS = ["text", "not", "like", "unlike"];
 const FILTERS = [...document.querySelectorAll("#filters [name]")].map((field) => field.name);
@@ -71,9 +71,10 @@ export function splitWeight(value) {
 }
 
 // The question of all photos in the folder of a photo, at its place. Null if the URL cannot name the folder: not UTF-8.
-export function folderQuestion({ path, path_b64: bytes, file }) {
+export function folderQuestion(photo) {
+  const { path, path_b64: bytes } = photo;
   const folder = path.slice(0, path.lastIndexOf("/")) || "/";
-  return bytes === undefined ? { ...withFilters(fromUrl(""), { under: folder }), at: file } : null;
+  return bytes === undefined ? { ...withFilters(fromUrl(""), { under: folder }), at: photoName(photo) } : null;
 }
 
 // How the URL names a photo: by its contents and, as identical files share those, by its file.

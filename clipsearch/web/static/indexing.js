@@ -1,6 +1,6 @@
 // Follows the index while it is created and changed, and the server while it is away.
 
-import { byId, count } from "./dom.js";
+import { byId, count, number } from "./dom.js";
 import { showError, succeeded } from "./feedback.js";
 import { showChoices } from "./filters.js";
 import { showNoPhotos } from "./messages.js";
@@ -32,7 +32,7 @@ async function poll(isUntouched) {
     return showError("status", error);
   }
   byId("indexing").hidden = !status.writing;
-  byId("indexing-text").textContent = `Indexing: ${count(status.photos, "photo")} so far`;
+  byId("indexing-text").textContent = status.total ? `Indexing: ${number(status.done)} of ${count(status.total, "photo")}` : `Indexing: ${count(status.photos, "photo")} so far`;
   document.body.classList.toggle("no-photos", status.state !== "ready");
   const isNew = status.version !== version, isFirst = version === null, wasEmpty = !version;
   version = status.state === "ready" ? status.version : "";

@@ -13,9 +13,9 @@ export function listen({ grid, viewer, ...on }) {
     "/": () => { text.focus(); text.select(); },
     "?": () => byId("help").showModal(),
     f: () => toggle("filters"),
-    x: () => grid.items.length && on.select(grid.current),
-    m: () => grid.items.length && on.searchBy(grid.current, "like"),
-    l: () => grid.items.length && on.searchBy(grid.current, "unlike"),
+    x: () => grid.length && on.select(grid.current),
+    m: () => grid.item(grid.current) && on.searchBy(grid.current, "like"),
+    l: () => grid.item(grid.current) && on.searchBy(grid.current, "unlike"),
     c: on.copy,
   };
 
@@ -34,7 +34,7 @@ export function listen({ grid, viewer, ...on }) {
     if (!viewer.isOpen && target !== undefined && (grid.hasFocus || document.activeElement === document.body)) {
       event.preventDefault();
       if (event.shiftKey) on.selectTo(target);
-      else if (event.key === "ArrowUp" && target === grid.current && grid.rows[0]?.to > grid.current) text.focus();
+      else if (event.key === "ArrowUp" && target === grid.current && grid.isInFirstRow) text.focus();
       else grid.moveTo(grid.hasFocus ? target : grid.current);
     } else if (action) {
       event.preventDefault();

@@ -26,15 +26,15 @@ let shown = ""; // the file in the large view
 
 // Show a photo. Promises whether there is one.
 export async function open(n, replace = false) {
-  if (n >= grid.items.length) await grid.on.loadMore();
-  if (n < 0 || n >= grid.items.length) return false;
+  const item = await grid.results.load(n);
+  if (!item) return false;
+  const { photo, hit } = item;
   grid.moveTo(n, false);
   grid.scrollIntoView(n);
-  const { photo, hit } = grid.items[n];
   shown = photo.file;
   change({ ...question, photo: photoName(photo) }, replace || viewer.isOpen);
-  viewer.show(photo, hit, { previous: grid.items[n - 1]?.photo, next: grid.items[n + 1]?.photo });
-  if (n > grid.items.length - 5) grid.on.loadMore();
+  const neighbours = [n - 1, n + 1].map((other) => grid.item(other)?.photo).filter(Boolean);
+  viewer.show(photo, hit, { hasPrevious: n > 0, hasNext: n + 1 < grid.length || grid.results.total < 0, neighbours });
   return true;
 }
 
@@ -52,13 +52,13 @@ function closed() {
 // Show the photo in the URL, which need not be among the results.
 export async function openFromUrl() {
   if (!question.photo) return viewer.close();
-  const n = grid.indexOf(fileOf(question.photo));
-  if (n >= 0) return open(n, true);
+  const n = await grid.results?.find(question.photo, fileOf(question.photo)) ?? -1;
+  if (n >= 0 && await open(n, true)) return;
   try {
     const { photos: [photo] } = await get(`/photo/${encodeURIComponent(idOf(question.photo))}`, [["file", fileOf(question.photo)]]);
     succeeded("photo");
     shown = photo.file;
-    viewer.show(photo, null, {});
+    viewer.show(photo, null, { hasPrevious: false, hasNext: false, neighbours: [] });
   } catch (error) {
     change({ ...question, photo: "" }, true);
     showError("photo", error);

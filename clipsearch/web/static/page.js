@@ -11,13 +11,14 @@ import { listen } from "./keyboard.js";
 import { showLabelField } from "./labels.js";
 import { open, openFromUrl, searchBy, viewer } from "./opened.js";
 import { toggle } from "./panels.js";
-import { allMatches, grid, search } from "./results.js";
+import { allMatches, grid, photosBetween, search } from "./results.js";
 import { showTerms } from "./searchbox.js";
 import { close as closeSearches } from "./searches.js";
 import { Selection, copyPaths } from "./selection.js";
 import { change, connect, placeInUrl, question } from "./state.js";
 import { sweep } from "./sweep.js";
 import { showSwitches } from "./toolbar.js";
+import "./view.js";
 
 const UNSCROLLED = 200; // pixels
 
@@ -26,20 +27,33 @@ const selection = new Selection(() => {
   grid.render();
 });
 connectActions(selection);
-const photos = () => grid.items.map(({ photo }) => photo);
+let extending = 0; // numbers the extensions of a range: the last one counts
 
 // Select or deselect a photo; with `extend`, all from the last one to this.
 function select(n, extend = false) {
-  if (extend) selection.extendTo(photos(), n); else selection.toggle(photos(), n);
+  const item = grid.item(n);
+  if (!item) return; // not loaded yet
+  if (extend) extendTo(n); else selection.toggle(item.photo);
   grid.moveTo(n, false);
+}
+
+async function extendTo(n) {
+  const ownTurn = extending += 1;
+  const anchor = grid.indexOf(selection.anchor), from = anchor < 0 ? n : anchor;
+  const range = await photosBetween(Math.min(n, from), Math.max(n, from));
+  if (!range || ownTurn !== extending) return;
+  const end = range[n < from ? 0 : range.length - 1];
+  if (anchor < 0) selection.startAt(end);
+  selection.extendTo(range, end);
 }
 
 // Select from the current photo to another, and go there.
 function selectTo(n) {
-  const { photo } = grid.items[grid.current];
+  const photo = grid.item(grid.current)?.photo;
+  if (!photo) return;
   if (selection.end !== photo.file) selection.startAt(photo);
-  const target = Math.min(Math.max(0, n), grid.items.length - 1);
-  selection.extendTo(photos(), target);
+  const target = Math.min(Math.max(0, n), grid.length - 1);
+  extendTo(target);
   grid.moveTo(target);
 }
 
@@ -54,7 +68,7 @@ async function selectAll() {
 
 // The paths of the selected photos, or else of the current one.
 function copyChosen() {
-  const current = grid.items[grid.current]?.photo;
+  const current = grid.item(grid.current)?.photo;
   if (viewer.isOpen) copyPaths([viewer.photo]);
   else if (selection.size) copyPaths([...selection.photos.values()]);
   else if (current) copyPaths([current]);
@@ -84,7 +98,7 @@ Object.assign(grid.on, { open, select, hasSelection: () => selection.size > 0, i
 connect({ results: showResults, respelled: showTerms, travelled: openFromUrl }, () => grid.place());
 listen({
   grid, viewer, select, selectTo, selectAll, clearSelection, closeSearches,
-  searchBy: (n, kind) => searchBy(viewer.isOpen ? viewer.photo : grid.items[n].photo, kind),
+  searchBy: (n, kind) => searchBy(viewer.isOpen ? viewer.photo : grid.item(n).photo, kind),
   copy: copyChosen,
 });
 
@@ -96,7 +110,7 @@ byId("home").addEventListener("click", (event) => {
 byId("select-all").addEventListener("click", selectAll);
 byId("clear-selection").addEventListener("click", () => selection.clear());
 sweep(byId("photos"), {
-  start: (n) => { selection.startAt(grid.items[n].photo); select(n, true); },
+  start: (n) => { if (grid.item(n)) selection.startAt(grid.item(n).photo); select(n, true); },
   extend: (n) => select(n, true),
 });
 byId("help-button").addEventListener("click", () => byId("help").showModal());

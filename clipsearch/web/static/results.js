@@ -1,11 +1,15 @@
 // Fetches the results of the question and shows them in the grid.
 
-import { fileOf, haveSameResults, photoName, searchParams, termParams, toUrl, withFilters } from "./address.js";
+import { haveSameResults, photoName, searchParams, termParams, toUrl, withFilters } from "./address.js";
 import { byId, sentence } from "./dom.js";
 import { showError, succeeded } from "./feedback.js";
 import { Grid } from "./grid.js";
+import { isDated } from "./items.js";
 import { countLabels } from "./labels.js";
 import { showExamples, showMessage, showNoMatches } from "./messages.js";
+import { PhotoList } from "./photolist.js";
+import { Ranking } from "./ranking.js";
+import { Scrubber } from "./scrubber.js";
 import { rememberSearch } from "./searches.js";
 import { get } from "./server.js";
 import { change, question, rememberPlace, respell } from "./state.js";
@@ -14,18 +18,22 @@ import { Timeline } from "./timeline.js";
 import { onAnswer, thresholdOf } from "./toolbar.js";
 
 const PAGE_SIZE = 60, COUNT_DELAY_MS = 300; // typing goes on first
+const MAX_SELECTED = 25_000; // as on the server
 const TAB = crypto.getRandomValues(new Uint32Array(2)).join("-");
 
-let turn = 0, controller = null, loading = null; // `turn` numbers the searches
-let hits = [], answered = null, answer = null; // `answered` is the question of the answer
-let expanded = new Set(), countTimer = 0; // the files whose copies are shown
+let turn = 0, controller = null, countTimer = 0, running = 0; // `turn` numbers the searches
+let answered = null, answer = null; // `answered` is the question of the answer
+let expanded = new Set(); // the files in a ranking whose copies are shown
 
 export const grid = new Grid(byId("photos"), {
-  loadMore, toggleGroup,
+  toggleGroup: (n) => grid.moveTo(grid.results.toggle(n)),
   moved: rememberPlace,
+  laidOut: () => scrubber.update(),
+  scrolled: () => scrubber.follow(),
   url: (photo) => toUrl({ ...question, at: "", photo: photoName(photo) }),
   isBusy: () => document.body.classList.contains("searching"),
 });
+const scrubber = new Scrubber(byId("scrubber"), grid);
 export const timeline = new Timeline(byId("timeline"), (after, before, done) => change(withFilters(question, { after, before }), !done));
 
 // ---------------------------------------------------------------------------------- searching
@@ -34,23 +42,22 @@ export const timeline = new Timeline(byId("timeline"), (after, before, done) => 
 // the text may be incomplete, and what is wrong with it no error yet.
 export async function search({ place = null, isTyping = false } = {}) {
   const ownTurn = turn += 1, asked = question;
-  const through = [place?.file, fileOf(asked.photo)].filter(Boolean).map((file) => ["through", file]);
+  const through = [place?.name, asked.photo].filter(Boolean).map((name) => ["through", name]);
   controller?.abort();
   controller = new AbortController();
   clearTimeout(countTimer);
   document.body.classList.add("searching");
   try {
-    const found = await request("/search", asked, [["first", 0], ["count", PAGE_SIZE], ...through]);
+    const found = await request("/search", asked, [["first", 0], ["count", PAGE_SIZE], ["layout", 1], ...through]);
     if (ownTurn !== turn || !found) return;
     succeeded("search");
-    loading = null;
     if (!answered || !haveSameResults(asked, answered)) expanded = new Set();
-    hits = found.hits;
     [answered, answer] = [asked, found];
     if (!question.draft.trim()) respell(found.terms.map(([kind, value]) => ({ kind, value })));
+    grid.show(found.layout ? photoList(found) : ranking(found));
     showAnswer();
-    grid.reset(items(), dividers(), total());
-    if (!place || !grid.goTo(place)) grid.goToTop();
+    const n = place?.name ? found.positions?.[place.name] ?? grid.indexOf(place.name.split(".").at(-1)) : -1;
+    if (n < 0 || !grid.goTo({ ...place, n })) grid.goToTop();
     document.body.dataset.turn = ownTurn;
     countMatches();
     countLabels();
@@ -62,6 +69,50 @@ export async function search({ place = null, isTyping = false } = {}) {
       document.body.classList.remove("searching", "loading");
       grid.loadQueued();
     }
+  }
+}
+
+function photoList(found) {
+  return new PhotoList(found, { isDated: isDated(answered, true) }, {
+    fetch: async (first, count, through) => {
+      const part = await fetchPart([["first", first], ["count", count], ["list", found.list], ...(through ? [["through", through]] : [])]);
+      if (!part || (part.list === found.list && part.ranked === found.ranked)) return part;
+      search({ place: grid.place() }); // files were deleted, or the server has forgotten this list
+      return null;
+    },
+    changed: (isMoved) => grid.update(isMoved),
+  });
+}
+
+function ranking(found) {
+  const hasTerms = termParams(answered).length > 0;
+  return new Ranking(found, { isDated: isDated(answered, !hasTerms), hasDivider: hasTerms && !answered.cut, expanded }, {
+    fetch: async (first) => {
+      const part = await fetchPart([["first", first], ["count", PAGE_SIZE]]);
+      if (!part) return null;
+      // A lower bound of the count must not grow while one scrolls.
+      answer = part.matches.exact ? part : { ...part, matches: answer.matches };
+      showAnswer();
+      return part;
+    },
+    changed: (isMoved) => grid.update(isMoved),
+  });
+}
+
+// Promises a part of the results; null if it failed or another question was asked meanwhile.
+async function fetchPart(pairs) {
+  const ownTurn = turn;
+  document.body.classList.toggle("fetching", Boolean(running += 1));
+  try {
+    const part = await request("/search", answered, pairs);
+    if (ownTurn !== turn || !part) return null;
+    succeeded("search");
+    return part;
+  } catch (error) {
+    if (error.name !== "AbortError") showError("search", error);
+    return null;
+  } finally {
+    document.body.classList.toggle("fetching", Boolean(running -= 1));
   }
 }
 
@@ -93,33 +144,12 @@ export async function allMatches() {
   return found;
 }
 
-// Load the next part; callers meanwhile wait for the same.
-function loadMore() {
-  if (isComplete() || !hits.length) return Promise.resolve();
-  const ownLoading = loading ??= loadPart().finally(() => { if (loading === ownLoading) loading = null; });
-  return ownLoading;
+// Promises the photos from one place to another; null if there are too many, or they are no longer wanted.
+export async function photosBetween(from, to) {
+  if (to - from < MAX_SELECTED) return grid.results.photos(from, to);
+  showError("selection", new Error(`at most ${MAX_SELECTED.toLocaleString("en")} photos can be selected`));
+  return null;
 }
-
-async function loadPart() {
-  const ownTurn = turn;
-  try {
-    const found = await request("/search", answered, [["first", hits.length], ["count", PAGE_SIZE]]);
-    if (ownTurn !== turn || !found) return;
-    succeeded("search");
-    hits = hits.concat(found.hits);
-    if (!found.hits.length) found.complete = true;
-    // A lower bound of the count must not grow while one scrolls.
-    answer = found.matches.exact ? found : { ...found, matches: answer.matches };
-    showAnswer();
-    loading = null;
-    grid.set(items(), dividers(), total());
-  } catch (error) {
-    if (error.name !== "AbortError") showError("search", error);
-  }
-}
-
-const isComplete = () => !answer || (answer.complete && hits.length >= answer.ranked);
-const total = () => isComplete() ? hits.length : -1;
 
 // ---------------------------------------------------------------------------------- showing
 
@@ -131,7 +161,7 @@ function showAnswer() {
   timeline.setFound(hasTerms ? answer.months : null, answer.range);
   showAdvice(answer.advice.join(". "));
   onAnswer(answer);
-  if (!hits.length) showNoMatches(answered, change);
+  if (!answer.ranked) showNoMatches(answered, change);
   else if (!hasTerms && !answered.filters.length) showExamples((example) => { change({ ...question, draft: example }); byId("text").focus(); });
   else showMessage();
 }
@@ -152,33 +182,6 @@ async function showFailure(error, isTyping) {
 
 // Show no results, where there is no index.
 export function clear() {
-  hits = [];
   answer = answered = null;
-  grid.reset([], [], 0);
-}
-
-function dividers() {
-  const { confident } = answer;
-  if (confident === null || answered.cut || !termParams(answered).length || confident >= hits.length) return [];
-  return [[itemIndex(confident), confident ? "Less certain" : "None of these is a confident match"]];
-}
-
-// The index of a hit among the items, which include the copies of expanded groups.
-function itemIndex(rank) {
-  return hits.slice(0, rank).reduce((sum, hit) => sum + 1 + (expanded.has(hit.file) ? hit.similar.length : 0), 0);
-}
-
-function items() {
-  return hits.flatMap((hit) => {
-    const isExpanded = expanded.has(hit.file), copies = hit.similar.length;
-    const first = { tileKey: `${hit.file}\n${hit.id}\n${hit.confidence}\n${copies}\n${isExpanded}`, photo: hit, hit, copies, isExpanded };
-    return isExpanded ? [first, ...hit.similar.map((photo) => ({ tileKey: `${photo.file}\n${photo.id}\ncopy`, photo, hit, isCopy: true }))] : [first];
-  });
-}
-
-function toggleGroup(n) {
-  const { hit } = grid.items[n];
-  if (!expanded.delete(hit.file)) expanded.add(hit.file);
-  grid.set(items(), dividers(), total());
-  grid.moveTo(grid.items.findIndex((item) => item.hit === hit));
+  grid.show(null);
 }

@@ -43,7 +43,7 @@ text.addEventListener("keydown", (event) => {
     event.preventDefault();
     if (text.value.trim()) change({ ...question, terms: commit(), draft: "" }, true);
     else grid.moveTo(grid.current);
-  } else if (event.key === "ArrowDown" && grid.items.length) {
+  } else if (event.key === "ArrowDown" && grid.length) {
     event.preventDefault();
     grid.moveTo(grid.current);
   } else if (event.key === "Backspace" && !text.value && question.terms.length) {

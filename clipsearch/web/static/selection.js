@@ -21,11 +21,11 @@ export class Selection {
     return this.photos.has(photo.file);
   }
 
-  // Select or deselect photo `n` of `photos`.
-  toggle(photos, n) {
-    const isNew = !this.has(photos[n]);
-    this.startAt(photos[n]);
-    if (isNew) this.photos.set(photos[n].file, photos[n]); else this.photos.delete(photos[n].file);
+  // Select or deselect a photo.
+  toggle(photo) {
+    const isNew = !this.has(photo);
+    this.startAt(photo);
+    if (isNew) this.photos.set(photo.file, photo); else this.photos.delete(photo.file);
     this.kept = new Map(this.photos);
     this.end = this.anchor;
     this.changed();
@@ -37,13 +37,11 @@ export class Selection {
     this.kept = new Map(this.photos);
   }
 
-  // Select the photos from the beginning of the range to photo `n`, and not those that the range had before.
-  extendTo(photos, n) {
-    const anchor = photos.findIndex(({ file }) => file === this.anchor), from = anchor < 0 ? n : anchor;
-    if (anchor < 0) this.startAt(photos[n]);
+  // Select a range of photos, and not those that the range had before. `end` is the one that it was extended to.
+  extendTo(range, end) {
     this.photos = new Map(this.kept);
-    for (const photo of photos.slice(Math.min(n, from), Math.max(n, from) + 1)) this.photos.set(photo.file, photo);
-    this.end = photos[n].file;
+    for (const photo of range) this.photos.set(photo.file, photo);
+    this.end = end.file;
     this.changed();
   }
 

@@ -35,16 +35,17 @@ export function respell(terms) {
   listener.respelled();
 }
 
-// Keep the place in the URL: the file in it, and how much of it is hidden in the state that goes with it.
+// Keep the place in the URL: the photo in it, and how much of it is hidden in the state that goes with it.
 export function rememberPlace() {
   if (document.body.classList.contains("searching")) return; // what is shown belongs to another question
   const place = readPlace();
-  question = { ...question, at: place?.file ?? "" };
+  if (place && !place.name) return; // not loaded yet
+  question = { ...question, at: place?.name ?? "" };
   history.replaceState({ share: place?.share ?? 0 }, "", toUrl(question));
 }
 
 export function placeInUrl() {
-  return question.at ? { file: question.at, share: history.state?.share ?? 0 } : null;
+  return question.at ? { name: question.at, share: history.state?.share ?? 0 } : null;
 }
 
 // Show another question at the place in it.

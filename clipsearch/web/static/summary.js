@@ -32,6 +32,6 @@ function searched({ passing, photos }) {
 
 // The photos that are listed where there is nothing to look for: with copies grouped, they are fewer.
 function listed(question, answer) {
-  if (!question.unique) return searched(answer);
+  if (!question.unique) return answer.copies ? `${searched(answer)}, ${count(answer.copies, "identical copy", "identical copies")} folded` : searched(answer);
   return answer.complete ? `${number(answer.ranked)} without copies, of ${searched(answer)}` : `${searched(answer)}, copies grouped`;
 }

@@ -19,9 +19,12 @@ export function showSwitches() {
   byId("min-confidence").value = Math.round(100 * (NAMED_CUTS[cut] ?? cut));
   byId("strict").checked = cut === STRICT_CUT;
   byId("unique").checked = question.unique;
+  const [byDefault, newest] = byId("sort").options, hasTerms = allTerms(question).length > 0;
+  byDefault.textContent = hasTerms ? "best first" : "newest first";
+  newest.hidden = !hasTerms; // else it is the default
   byId("sort").value = question.sort;
   byId("only").value = question.only;
-  if (!allTerms(question).length) onAnswer({ asks_for_text: false });
+  if (!hasTerms) onAnswer({ asks_for_text: false });
 }
 
 // Only a text has a confidence, and can be in a photo or its tags.

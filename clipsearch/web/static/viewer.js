@@ -67,8 +67,8 @@ export class Viewer {
     }[key];
   }
 
-  // `hit` is null for a photo that is not among the results; `previous` and `next` are those before and after it.
-  show(photo, hit, { previous, next }) {
+  // `hit` is null for a photo that is not among the results; `neighbours` are those beside it that are loaded.
+  show(photo, hit, { hasPrevious, hasNext, neighbours }) {
     this.photo = photo;
     this.isFull = false;
     this.setSize(photo.width, photo.height, photo.width);
@@ -76,9 +76,9 @@ export class Viewer {
     this.film.open(photo);
     this.showPicture();
     dialog.setAttribute("aria-label", `Photo ${photo.name}`);
-    byId("previous").disabled = !previous;
-    byId("next").disabled = !next;
-    for (const neighbour of [previous, next]) if (neighbour) new Image().src = largeUrl(neighbour.id); // prefetch
+    byId("previous").disabled = !hasPrevious;
+    byId("next").disabled = !hasNext;
+    for (const neighbour of neighbours) new Image().src = largeUrl(neighbour.id); // prefetch
     this.facts.show(photo, hit);
     if (!dialog.open) {
       dialog.showModal();
