@@ -27,8 +27,7 @@ from clipsearch.output.records import as_json
 from clipsearch.paths import Collection
 from clipsearch.search.question import CUT, FILTERS, STRICT, TERMS, Question, checked_id, parse
 from clipsearch.threads import usable_cores
-from clipsearch.web import actions
-from clipsearch.web.actions import Actions
+from clipsearch.web.actions import Actions, NotAllowed
 from clipsearch.web.gallery import Gallery
 from clipsearch.web.guard import Guard, new_token
 from clipsearch.web.index_thread import IndexThread
@@ -54,12 +53,15 @@ def create_app(
     host: str = "127.0.0.1",
     pictures: Pictures | None = None,
     secret: str | None = None,
+    *,
+    allow_delete: bool = False,
 ) -> Starlette:
     """The app for one index. Only requests with the token, or the cookie it is exchanged for, are answered.
 
     `host` is the address that the server listens on, `secret` the value of the cookie; None for a new one.
+    `allow_delete`: photos may be moved to the trash.
     """
-    page = Page(place, pictures or Pictures())
+    page = Page(place, pictures or Pictures(), allow_delete=allow_delete)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -77,17 +79,18 @@ def create_app(
 class Page:
     """The handlers. Searches, lookups, images and actions each have an open index, so none blocks the others."""
 
-    def __init__(self, place: Path | Collection, pictures: Pictures) -> None:
+    def __init__(self, place: Path | Collection, pictures: Pictures, *, allow_delete: bool) -> None:
         # The page searches at each key press: caching unfinished words would evict the queries people run in a shell.
         self._search_index = IndexThread(place, cache_texts=False)
         self._lookup_index, self._image_index = IndexThread(place), IndexThread(place)
         self._action_index = IndexThread(place)
-        self._actions, self._saving = Actions(self._action_index), RateLimit("change")
+        self._actions = Actions(self._action_index, allow_delete=allow_delete)
+        self._saving = RateLimit("change")
         self._pictures, self._uploads = pictures, Uploads(pictures)
         self._gallery = Gallery(self._uploads)
         self._latest: dict[str, int] = {}  # tab to the number of its latest search
         self._thumbnail_slots = asyncio.Semaphore(usable_cores())
-        self._files = _static_files()
+        self._files = _static_files(allow_delete=allow_delete)
 
     def close(self) -> None:
         """Close the indexes and stop the decoder processes."""
@@ -115,6 +118,7 @@ class Page:
             Route("/saved", self.unsave, methods=["DELETE"]),
             Route("/action/{name}", self.command),
             Route("/action/{name}", self.act, methods=["POST"]),
+            Route("/undo/{ticket}", self.undo, methods=["POST"]),
             Route("/download/{ticket}/photos.zip", self.download),
             Route("/photo/{id}", self.about),
             Route("/photo/{id}/more", self.more),
@@ -240,12 +244,16 @@ class Page:
         """The shell command of an action with `value`, for `count` photos whose paths are on stdin."""
         name, value = request.path_params["name"], request.query_params.get("value", "")
         count = _number(request, "count", 1)
-        command = await self._lookup_index.call(lambda index: actions.command(index, name, value, count))
+        command = await self._lookup_index.call(lambda index: self._actions.command(index, name, value, count))
         return _json({"command": command})
 
     async def act(self, request: Request) -> Response:
         """Do something with photos of the index, as `Actions.run`."""
         return _json(await self._actions.run(request.path_params["name"], request.stream()))
+
+    async def undo(self, request: Request) -> Response:
+        """Undo an action that gave the ticket."""
+        return _json(await self._actions.undo(request.path_params["ticket"]))
 
     async def download(self, request: Request) -> Response:
         """Stream a ZIP archive that an action prepared."""
@@ -318,7 +326,7 @@ class Page:
         return answer
 
 
-def _static_files() -> dict[str, tuple[bytes, str]]:
+def _static_files(*, allow_delete: bool) -> dict[str, tuple[bytes, str]]:
     """The static files and the rendered page: name to contents and media type."""
     paths = [_SHARED, *sorted((_HERE / "static").iterdir())]
     files = {path.name: (path.read_bytes(), _STATIC[path.suffix]) for path in paths if path.suffix in _STATIC}
@@ -331,7 +339,12 @@ def _static_files() -> dict[str, tuple[bytes, str]]:
         lstrip_blocks=True,
     )
     page = environment.get_template("page.html").render(
-        cut=CUT, strict=STRICT, icons=icons, filters=FILTERS, modules=[name for name in files if name.endswith(".js")]
+        cut=CUT,
+        strict=STRICT,
+        icons=icons,
+        filters=FILTERS,
+        modules=[name for name in files if name.endswith(".js")],
+        allow_delete=allow_delete,
     )
     return files | {"page.html": (page.encode(), "text/html; charset=utf-8")}
 
@@ -376,7 +389,7 @@ def _not_found(message: str) -> Response:
 
 
 async def _error_response(_: Request, error: Exception) -> Response:
-    statuses = ((TooManyRequests, 429), (BadRequest, 400), (NoIndex, 404), (ImageUnusable, 404))
+    statuses = ((NotAllowed, 403), (TooManyRequests, 429), (BadRequest, 400), (NoIndex, 404), (ImageUnusable, 404))
     status = next((status for kind, status in statuses if isinstance(error, kind)), 500)
     return JSONResponse({"error": str(error)}, status)
 
