@@ -32,6 +32,7 @@ from clipsearch.web.gallery import Gallery
 from clipsearch.web.guard import Guard, new_token
 from clipsearch.web.index_thread import IndexThread
 from clipsearch.web.limits import RateLimit, TooManyRequests
+from clipsearch.web.review import COPIES, Review
 from clipsearch.web.uploads import Uploads
 
 _HERE = Path(__file__).parent
@@ -83,8 +84,9 @@ class Page:
         # The page searches at each key press: caching unfinished words would evict the queries people run in a shell.
         self._search_index = IndexThread(place, cache_texts=False)
         self._lookup_index, self._image_index = IndexThread(place), IndexThread(place)
-        self._action_index = IndexThread(place)
+        self._action_index, self._review_index = IndexThread(place), IndexThread(place)
         self._actions = Actions(self._action_index, allow_delete=allow_delete)
+        self._review = Review(self._review_index, self._actions)
         self._saving = RateLimit("change")
         self._pictures, self._uploads = pictures, Uploads(pictures)
         self._gallery = Gallery(self._uploads)
@@ -98,6 +100,7 @@ class Page:
         self._lookup_index.close()
         self._image_index.close()
         self._action_index.close()
+        self._review_index.close()
         self._pictures.close()
 
     def routes(self) -> Sequence[Route]:
@@ -120,6 +123,11 @@ class Page:
             Route("/action/{name}", self.act, methods=["POST"]),
             Route("/undo/{ticket}", self.undo, methods=["POST"]),
             Route("/download/{ticket}/photos.zip", self.download),
+            Route("/duplicates", self.duplicates_page),
+            Route("/duplicates/groups", self.find_groups),
+            Route("/duplicates/{ticket}/groups", self.groups),
+            Route("/duplicates/{ticket}/move", self.move_command),
+            Route("/duplicates/{ticket}/move", self.move_copies, methods=["POST"]),
             Route("/photo/{id}", self.about),
             Route("/photo/{id}/more", self.more),
             Route("/photo/{id}/original", self.original),
@@ -136,7 +144,7 @@ class Page:
     async def static(self, request: Request) -> Response:
         """A stylesheet, script or icon."""
         name = request.path_params["name"]
-        if name not in self._files or name == "page.html":
+        if name not in self._files or name.endswith(".html"):
             return _not_found("no such file")
         data, type = self._files[name]
         return Response(data, media_type=type, headers={"Cache-Control": "no-cache"})
@@ -261,6 +269,32 @@ class Page:
         headers = {"Content-Disposition": 'attachment; filename="photos.zip"'}
         return StreamingResponse(parts, media_type="application/zip", headers=headers)
 
+    # -------------------------------------------------------------------------------- duplicates
+
+    async def duplicates_page(self, _: Request) -> Response:
+        """The HTML of the review; its scripts fetch the groups."""
+        return HTMLResponse(self._files["review.html"][0])
+
+    async def find_groups(self, request: Request) -> Response:
+        """Find groups of `kind`, copies or similar, under the filter. This may take minutes."""
+        kind = request.query_params.get("kind", COPIES)
+        return _json(await self._review.find(kind, _question(request).filter))
+
+    async def groups(self, request: Request) -> Response:
+        """`count` groups of a review from number `first` on."""
+        ticket = request.path_params["ticket"]
+        return _json(self._review.part(ticket, _number(request, "first", 0), _number(request, "count", 20)))
+
+    async def move_command(self, request: Request) -> Response:
+        """The shell command that moves copies to the folder `value`, without the files to keep."""
+        ticket, folder = request.path_params["ticket"], request.query_params.get("value", "")
+        command = await self._lookup_index.call(lambda index: self._review.command(index, ticket, folder))
+        return _json({"command": command})
+
+    async def move_copies(self, request: Request) -> Response:
+        """Move all but the files to keep to a folder."""
+        return _json(await self._review.move(request.path_params["ticket"], request.stream()))
+
     # -------------------------------------------------------------------------------- photos
 
     async def about(self, request: Request) -> Response:
@@ -327,7 +361,7 @@ class Page:
 
 
 def _static_files(*, allow_delete: bool) -> dict[str, tuple[bytes, str]]:
-    """The static files and the rendered page: name to contents and media type."""
+    """The static files and the rendered pages: name to contents and media type."""
     paths = [_SHARED, *sorted((_HERE / "static").iterdir())]
     files = {path.name: (path.read_bytes(), _STATIC[path.suffix]) for path in paths if path.suffix in _STATIC}
     icons = json.loads((_HERE / "templates/icons.json").read_text())
@@ -338,15 +372,11 @@ def _static_files(*, allow_delete: bool) -> dict[str, tuple[bytes, str]]:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    page = environment.get_template("page.html").render(
-        cut=CUT,
-        strict=STRICT,
-        icons=icons,
-        filters=FILTERS,
-        modules=[name for name in files if name.endswith(".js")],
-        allow_delete=allow_delete,
-    )
-    return files | {"page.html": (page.encode(), "text/html; charset=utf-8")}
+    about = {"cut": CUT, "strict": STRICT, "icons": icons, "filters": FILTERS, "allow_delete": allow_delete}
+    about["modules"] = [name for name in files if name.endswith(".js") and not name.startswith("review")]
+    for name in ("page.html", "review.html"):
+        files[name] = environment.get_template(name).render(about).encode(), "text/html; charset=utf-8"
+    return files
 
 
 def _question(request: Request) -> Question:
