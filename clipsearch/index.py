@@ -223,6 +223,12 @@ class Index:
 
         return forget(self.folder, directories)
 
+    def forget_gone(self, files: Iterable[bytes]) -> None:
+        """Remove files, by their absolute paths, that were moved away or deleted. Those that still exist stay."""
+        from clipsearch.indexing.relocate import forget_gone
+
+        forget_gone(self.folder, files)
+
     def relocate(self, old: str | os.PathLike[str], new: str | os.PathLike[str]) -> Relocated:
         """Change the path of an indexed folder that was moved. Nothing is embedded again."""
         from clipsearch.indexing.relocate import relocate

@@ -39,15 +39,17 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def serve() -> Iterator[Callable[[Path], str]]:
+def serve() -> Iterator[Callable[..., str]]:
     """Serves an index, once, and gives the first address of its page."""
     addresses: dict[Path, str] = {}
     with contextlib.ExitStack() as stack:
 
-        def served(index: Path) -> str:
+        def served(index: Path, *options: str, **environment: str) -> str:
             if index not in addresses:
-                command = [sys.executable, "-m", "clipsearch", "serve", "--port", "0", "--index", str(index)]
-                process = stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+                command = [sys.executable, "-m", "clipsearch", "serve", "--port", "0", "--index", str(index), *options]
+                process = stack.enter_context(
+                    subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | environment)
+                )
                 stack.callback(process.terminate)
                 addresses[index] = process.stdout.readline().strip()
             return addresses[index]

@@ -49,6 +49,12 @@ def duplicates(
         str | None,
         typer.Option(metavar="DIR", help="Move all but the best of each group to DIR.", rich_help_panel=ACTION),
     ] = None,
+    keep: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FILE", help="Keep FILE instead of the best; moves only groups with one.", rich_help_panel=ACTION
+        ),
+    ] = None,
     undo: Annotated[
         str | None,
         typer.Option(metavar="DIR", help="Move everything in DIR back.", rich_help_panel=ACTION),
@@ -73,7 +79,9 @@ def duplicates(
     similar and never printed as bare paths.
 
     --move-to moves the copies and their sidecars to DIR, keeping the folder structure. Before each move, the copy and
-    the best file are read again and must be unchanged since they were indexed. --undo moves everything back.
+    the best file are read again and must be unchanged since they were indexed. With --keep, which can be repeated, only
+    the groups of these files are moved, and all of them stay; only so can similar photos be moved. --undo moves
+    everything back.
 
     Examples:
       clipsearch duplicates
@@ -82,13 +90,16 @@ def duplicates(
       clipsearch duplicates --similar --similarity 0.95
       clipsearch duplicates --move-to ~/duplicates --dry-run
       clipsearch duplicates --move-to ~/duplicates
+      clipsearch duplicates --move-to ~/duplicates --keep ~/Pictures/2023/00.png
       clipsearch duplicates --undo ~/duplicates
 
     Exit status: 0 found some, 1 found none, 2 error, 3 some files could not be moved.
     """
     page = destination("html", html)
     form = _form(format, null, page, moves=_moves_files(move_to, undo, dry_run), similar=similar)
-    _check_kinds(identical, similar, similarity, moves=move_to is not None or undo is not None)
+    if keep and move_to is None:
+        raise BadRequest("--keep needs --move-to")
+    _check_kinds(identical, similar, similarity, moves=(move_to is not None or undo is not None) and not keep)
     if undo is not None:
         _undo(undo, form, dry_run, selects=identical or filter != EVERYTHING)
         return
@@ -100,6 +111,8 @@ def duplicates(
             groups = opened.similar(similarity, filter=filter)
         else:
             groups = opened.duplicates(identical=identical, filter=filter)
+        if keep:
+            groups = quarantine.with_kept(groups, [opened.photo_at(path).file for path in keep])
         warn_left_out(opened.left_out)
     if page:
         from clipsearch.output.sheet import write_duplicates
@@ -139,7 +152,7 @@ def _check_kinds(identical: bool, similar: bool, similarity: float | None, *, mo
     if identical and similar:
         raise BadRequest("use --identical or --similar, not both")
     if similar and moves:
-        raise BadRequest("similar photos are not copies and are never moved; leave out --similar")
+        raise BadRequest("similar photos are not copies; say with --keep which ones stay, or leave out --similar")
     if similarity is not None and not similar:
         raise BadRequest("--similarity needs --similar: copies are decided on pixels")
     if similarity is not None and not 0 <= similarity <= 1:

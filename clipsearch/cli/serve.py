@@ -25,6 +25,9 @@ def serve(
     ] = None,
     open_: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
     revoke: Annotated[bool, typer.Option("--revoke", help="Sign out all browsers; bookmarks stop working.")] = False,
+    allow_delete: Annotated[
+        bool, typer.Option("--allow-delete", help="Let the page move photos to the trash, with undo.")
+    ] = False,
     index: IndexOption = None,
     debug: DebugOption = False,
 ) -> None:
@@ -35,19 +38,24 @@ def serve(
     signs out all browsers. --host 0.0.0.0 makes the page available to other machines.
 
     Photos are never changed. Selected ones can be copied into folders below the home folder or an indexed one, and
-    keywords are written to sidecars.
+    keywords are written to sidecars. Duplicates can be moved to a folder, and with --allow-delete, photos to the
+    system's trash; both can be undone.
 
     Examples:
       clipsearch serve --open
       clipsearch serve --port 0
       clipsearch serve --host 0.0.0.0
       clipsearch serve --revoke
+      clipsearch serve --allow-delete
     """
+    from clipsearch.output import trash
     from clipsearch.web.app import create_app
     from clipsearch.web.guard import new_token
     from clipsearch.web.secret import cookie_secret
     from clipsearch.web.server import run
 
+    if allow_delete:
+        trash.check_supported()
     place, token = index_place(index), new_token()
     with contextlib.closing(_listen(host, port)) as listening:
         name = f"[{host}]" if ":" in host else host
@@ -55,7 +63,7 @@ def serve(
         with contextlib.suppress(KeyboardInterrupt):
             print(address, flush=True)
             say("press Ctrl-C to stop")
-            app = create_app(place, token, host, secret=cookie_secret(place, revoke=revoke))
+            app = create_app(place, token, host, secret=cookie_secret(place, revoke=revoke), allow_delete=allow_delete)
             run(app, listening, address if open_ else None)
 
 

@@ -1,9 +1,9 @@
-"""Remove folders from an index, or record where a folder has moved."""
+"""Remove folders or files from an index, or record where a folder has moved."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,6 +34,18 @@ def forget(folder: Path, directories: Sequence[Directory]) -> int:
         store.commit()
         store.vectors.update()
     return count
+
+
+def forget_gone(folder: Path, files: Iterable[bytes]) -> None:
+    """Remove files that were moved away from the index in `folder`. Those that still exist stay in it."""
+    gone = [file for file in files if not os.path.lexists(file)]
+    with Store.open(folder, write=True) as store:
+        for root in store.roots():
+            inside = (relative_to(file, root.path) for file in gone)
+            store.photos.remove(root, [path for path in inside if path])
+        store.prune()
+        store.commit()
+        store.vectors.update()
 
 
 def relocate(folder: Path, old: Directory, new: Directory) -> Relocated:

@@ -13,7 +13,6 @@ import stat
 from collections.abc import Iterable, Iterator, Sequence
 
 from clipsearch.errors import BadArgument, BadRequest, reason
-from clipsearch.images.found_file import is_modified
 from clipsearch.images.read import content_hash_from
 from clipsearch.images.siblings import OwnSidecars
 from clipsearch.output.manifest import (
@@ -30,12 +29,14 @@ from clipsearch.output.safe_move import (
     Move,
     NotMoved,
     Snapshot,
+    drive_of,
     exists_unchanged,
     is_unchanged,
     may_be_one_file,
     move_file,
     read,
     read_both,
+    unchanged_status,
 )
 from clipsearch.output.undo import recover
 from clipsearch.paths import absolute, join, lies_in, link_new, rename_new, upward
@@ -61,6 +62,24 @@ def destination(folder: str, roots: Iterable[bytes]) -> bytes:
     if not os.access(existing, os.W_OK | os.X_OK):
         raise BadRequest(f"{folder} cannot be written to: permission denied")
     return path
+
+
+def with_kept(groups: Iterable[Group], kept: Iterable[bytes]) -> list[Group]:
+    """The groups that have a file of `kept`, for `move`: the first of these is the best, and the others are left out.
+
+    Raises `BadRequest` for a file that is in none of the groups.
+    """
+    wanted = set(kept)
+    chosen, found = [], set()
+    for group in groups:
+        here = [copy for copy in group if copy.photo.file in wanted]
+        if here:
+            found.update(copy.photo.file for copy in here)
+            chosen.append((here[0], *(copy for copy in group if copy.photo.file not in wanted)))
+    missing = sorted(wanted - found)
+    if missing:
+        raise BadRequest(f"{os.fsdecode(missing[0])} is in none of the groups")
+    return chosen
 
 
 # ------------------------------------------------------------------------------------------ moving
@@ -150,7 +169,7 @@ class _Mover:
             file.sha256.hex(),
             status.st_mtime_ns,
             stat.S_IMODE(status.st_mode),
-            _drive_of(os.path.dirname(file.path)),
+            drive_of(os.path.dirname(file.path)),
         )
         manifest.begin(entry)
         try:
@@ -185,11 +204,6 @@ def _below(top: bytes, path: bytes) -> bytes:
     return join(join(top, letter) if letter else top, rest.lstrip(b"/"))
 
 
-def _drive_of(folder: bytes) -> bytes:
-    """The mount point of a folder."""
-    return next((above for above in upward(os.path.realpath(folder)) if os.path.ismount(above)), folder)
-
-
 # ------------------------------------------------------------------------------------------ what may be moved
 
 
@@ -199,12 +213,12 @@ def _checked(copy: Copy, best: Photo, folder: bytes) -> tuple[Snapshot, Snapshot
     best_name = f"the best, {os.fsdecode(best.file)}"
     if copy.same_file:
         raise NotMoved(f"{os.fsdecode(copy.same_file[0])} is another name of it", failed=False)
-    status = _unchanged(photo, "it")
+    status = unchanged_status(photo, "it")
     if _is_quarantined(photo.file, folder):
         raise NotMoved("it is already in a folder of moved copies", failed=False)
     if status.st_nlink > 1:
         raise NotMoved("it has another name (a hard link), so moving it would free nothing", failed=False)
-    best_status = _unchanged(best, f"{best_name},")
+    best_status = unchanged_status(best, f"{best_name},")
     if _is_quarantined(best.file, folder):
         raise NotMoved(f"{best_name}, is in a folder of moved copies")
     if may_be_one_file(status, best_status):
@@ -221,21 +235,6 @@ def _checked(copy: Copy, best: Photo, folder: bytes) -> tuple[Snapshot, Snapshot
     if must_be_equal and not equal:  # the content hash of a video covers only samples
         raise NotMoved(f"it differs from {best_name}, byte by byte")
     return file, kept
-
-
-def _unchanged(photo: Photo, name: str) -> os.stat_result:
-    """The status of a photo's file. Raises `NotMoved` unless it is the regular file that was indexed."""
-    try:
-        status = os.lstat(photo.file)
-    except (FileNotFoundError, NotADirectoryError):
-        raise NotMoved(f"{name} is gone") from None
-    except OSError as error:
-        raise NotMoved(f"{name} cannot be examined: {reason(error)}") from None
-    if stat.S_ISLNK(status.st_mode):
-        raise NotMoved(f"{name} is a symbolic link", failed=False)
-    if not stat.S_ISREG(status.st_mode) or is_modified(status, photo):
-        raise NotMoved(f"{name} was changed since it was indexed")
-    return status
 
 
 def _is_quarantined(path: bytes, folder: bytes) -> bool:

@@ -8,11 +8,15 @@ import hashlib
 import itertools
 import os
 import shutil
+import stat
 from collections.abc import Callable, Iterator
 from typing import BinaryIO, NamedTuple
 
+from clipsearch.errors import reason
+from clipsearch.images.found_file import is_modified
 from clipsearch.images.read import open_regular
-from clipsearch.paths import link_new, sync_folder
+from clipsearch.paths import link_new, sync_folder, upward
+from clipsearch.store.photo import Photo
 
 _CHUNK = 1 << 20
 
@@ -107,6 +111,26 @@ def exists_unchanged(file: Snapshot) -> bool:
             return is_unchanged(os.fstat(now.fileno()), file.status)
     except OSError:
         return False
+
+
+def unchanged_status(photo: Photo, name: str) -> os.stat_result:
+    """The status of a photo's file. Raises `NotMoved` unless it is the regular file that was indexed."""
+    try:
+        status = os.lstat(photo.file)
+    except (FileNotFoundError, NotADirectoryError):
+        raise NotMoved(f"{name} is gone") from None
+    except OSError as error:
+        raise NotMoved(f"{name} cannot be examined: {reason(error)}") from None
+    if stat.S_ISLNK(status.st_mode):
+        raise NotMoved(f"{name} is a symbolic link", failed=False)
+    if not stat.S_ISREG(status.st_mode) or is_modified(status, photo):
+        raise NotMoved(f"{name} was changed since it was indexed")
+    return status
+
+
+def drive_of(folder: bytes) -> bytes:
+    """The mount point of a folder."""
+    return next((above for above in upward(os.path.realpath(folder)) if os.path.ismount(above)), folder)
 
 
 def may_be_one_file(one: os.stat_result, other: os.stat_result) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 
 from clipsearch.errors import BadArgument, BadRequest, reason
 from clipsearch.output.manifest import BACK, MANIFEST, MOVE, MOVED, RESTORE, Entry, Manifest, journal
@@ -13,8 +13,10 @@ from clipsearch.output.safe_move import Move, NotMoved, may_be_one_file, move_fi
 from clipsearch.paths import absolute, join, lies_in, link_new
 
 
-def undo(folder: str, *, dry_run: bool = False) -> Iterator[Move]:
+def undo(folder: str, *, only: Container[bytes] | None = None, dry_run: bool = False) -> Iterator[Move]:
     """Put back everything in a folder of moved copies, the last one first. Yields nothing if there is nothing.
+
+    `only`: just the files with these paths in the folder.
 
     A file that cannot be put back, or whose place is taken, stays in the folder and in the journal. In the results,
     `source` is the place in the folder and `target` the original one. Raises `ClipsearchError`.
@@ -30,7 +32,8 @@ def undo(folder: str, *, dry_run: bool = False) -> Iterator[Move]:
         contextlib.nullcontext(Manifest(path)) if dry_run else journal(path)
     )
     with opened as manifest:
-        for entry in reversed(list(manifest.entries.values())):
+        chosen = [entry for entry in manifest.entries.values() if only is None or entry.target in only]
+        for entry in reversed(chosen):
             done = Move(entry.target, entry.source, entry.best, entry.size)
             try:
                 if _restore(entry, manifest, dry_run=dry_run):

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from clipsearch.errors import BadRequest, ClipsearchError, ImageUnusable, counted
 from clipsearch.index import Index
-from clipsearch.output import text
+from clipsearch.output import text, trash
 from clipsearch.output.archive import FOLDER, archive, check_size
 from clipsearch.output.collect import collect
 from clipsearch.output.pictures import open_indexed
@@ -25,55 +25,71 @@ from clipsearch.paths import Collection, absolute, index_place, lies_in, relativ
 from clipsearch.search.concepts import checked_name
 from clipsearch.search.hit import Photo
 from clipsearch.search.question import option
+from clipsearch.web.done import Done, failures, some
 from clipsearch.web.guard import new_token
 from clipsearch.web.index_thread import IndexThread
-from clipsearch.web.limits import RateLimit, keep_newest, read_body
+from clipsearch.web.limits import RateLimit, Value, keep_newest, read_body
+from clipsearch.web.moved import move_away
 
 MAX_SELECTED = 25_000
 BODY_BYTES, BODY_SECONDS = 2_000_000, 30.0  # MAX_SELECTED names take 1.3 MB
 _MAX_VALUE = 1_000  # characters
 _MAX_DOWNLOADS = 8  # prepared ZIP archives; the oldest is forgotten
-_MAX_NAMED = 5  # files that could not be used
+_MAX_UNDOS = 50  # actions that can be undone
 _NAME = re.compile(r"[0-9a-f]{32}\.[0-9a-f]{16}")  # `Photo.url_name`
 
 
-class Done(NamedTuple):
-    """What an action did, as a sentence, and the photos to download, if that is what it prepared."""
-
-    message: str
-    download: Sequence[Photo] = ()
+class NotAllowed(BadRequest):
+    """The server was started without the permission for this."""
 
 
 class Action(NamedTuple):
     """Something to do with photos and a text that the user typed, such as the name of a folder.
 
     `command` is the shell command that does the same with the paths on its stdin, each ended by NUL, for a number of
-    photos. Both raise `BadRequest` if the text makes no sense.
+    photos. Both raise `BadRequest` if the text makes no sense. An action that `deletes` needs the user's permission.
     """
 
     run: Callable[[Index, Sequence[Photo], str], Done]
     command: Callable[[Index, str, int], str]
+    deletes: bool = False
 
 
 class Actions:
     """Runs actions, one at a time, in the thread of an index of their own."""
 
-    def __init__(self, index: IndexThread) -> None:
-        self._index = index
+    def __init__(self, index: IndexThread, *, allow_delete: bool = False) -> None:
+        self._index, self._allow_delete = index, allow_delete
         self._rate = RateLimit("action")
         self._downloads: OrderedDict[str, Sequence[Photo]] = OrderedDict()
+        self._undos: OrderedDict[str, Callable[[Index], Done]] = OrderedDict()
 
     async def run(self, name: str, body: AsyncIterator[bytes]) -> dict[str, str]:
-        """Carry out an action. The body is JSON: `photos`, by their `url_name`s, and `value`, what was typed."""
-        action = _action(name)
+        """Carry out an action. The body is that of `perform`, with the photos to use."""
+        action = self._action(name)
+        return await self.perform(body, lambda index, names, value: action.run(index, index.photos_named(names), value))
+
+    async def perform(
+        self, body: AsyncIterator[bytes], work: Callable[[Index, Sequence[str], str], Done]
+    ) -> dict[str, str]:
+        """Do something with photos. The body is JSON: `photos`, by their `url_name`s, and `value`, what was typed."""
         self._rate.check()
         names, value = _parsed(await read_body(body, "the selection", BODY_BYTES, BODY_SECONDS))
+        done = await self._index.call(lambda index: work(index, names, value))
+        answer = {"message": done.message}
+        if done.download:
+            answer["download"] = _keep(self._downloads, done.download, _MAX_DOWNLOADS)
+        if done.undo:
+            answer["undo"] = _keep(self._undos, done.undo, _MAX_UNDOS)
+        return answer
 
-        def run(index: Index) -> Done:
-            return action.run(index, index.photos_named(names), value)
-
-        done = await self._index.call(run)
-        return {"message": done.message} | ({"download": self._keep(done.download)} if done.download else {})
+    async def undo(self, ticket: str) -> dict[str, str]:
+        """Undo an action, once. Raises `BadRequest`."""
+        self._rate.check()
+        undo = self._undos.pop(ticket, None)
+        if undo is None:
+            raise BadRequest("this can no longer be undone here")
+        return {"message": (await self._index.call(undo)).message}
 
     def download(self, ticket: str) -> Iterator[bytes]:
         """The parts of a ZIP archive that an action prepared. Raises `BadRequest`."""
@@ -81,26 +97,28 @@ class Actions:
             raise BadRequest("this download has expired; start it again")
         return archive(self._downloads[ticket])
 
-    def _keep(self, photos: Sequence[Photo]) -> str:
-        ticket = new_token()
-        keep_newest(self._downloads, ticket, photos, _MAX_DOWNLOADS)
-        return ticket
+    def command(self, index: Index, name: str, value: str, count: int) -> str:
+        """The shell command of an action, as in `Action`. Raises `BadRequest`."""
+        return self._action(name).command(index, _checked(value), count)
+
+    def _action(self, name: str) -> Action:
+        if name not in ACTIONS:
+            raise BadRequest(f"there is no action {name}")
+        if ACTIONS[name].deletes and not self._allow_delete:
+            raise NotAllowed("deleting is not allowed; start the server with --allow-delete")
+        return ACTIONS[name]
 
 
-def command(index: Index, name: str, value: str, count: int) -> str:
-    """The shell command of an action, as in `Action`. Raises `BadRequest`."""
-    return _action(name).command(index, _checked(value), count)
+def _keep(cache: OrderedDict[str, Value], value: Value, most: int) -> str:
+    """Keep a value, and return the ticket that a later request names it by."""
+    ticket = new_token()
+    keep_newest(cache, ticket, value, most)
+    return ticket
 
 
 def index_option(index: Index) -> list[str]:
     """`--index PATH`, or nothing for the default index."""
     return [] if index.place == index_place() else option("--index", str(index.place))
-
-
-def _action(name: str) -> Action:
-    if name not in ACTIONS:
-        raise BadRequest(f"there is no action {name}")
-    return ACTIONS[name]
 
 
 def _parsed(body: bytes) -> tuple[list[str], str]:
@@ -141,17 +159,8 @@ def _usable(photos: Sequence[Photo]) -> tuple[list[Photo], str]:
         except ImageUnusable as error:
             problems.append(f"{photo.path.name}: {error}")
     if not usable:
-        raise BadRequest(f"none of the files can be used: {_some(problems)}; update the index")
-    return usable, _failures(problems)
-
-
-def _failures(problems: Sequence[str]) -> str:
-    return f"; skipped {text.files(len(problems))}: {_some(problems)}" if problems else ""
-
-
-def _some(problems: Sequence[str]) -> str:
-    more = f" and {len(problems) - _MAX_NAMED:,} more" if len(problems) > _MAX_NAMED else ""
-    return text.printable(", ".join(problems[:_MAX_NAMED])) + more
+        raise BadRequest(f"none of the files can be used: {some(problems)}; update the index")
+    return usable, failures(problems)
 
 
 def _from_stdin(index: Index, count: int, *options: str) -> list[str]:
@@ -246,7 +255,7 @@ def _add_keywords(_: Index, photos: Sequence[Photo], value: str) -> Done:
             problems.append(str(error))
     unchanged = len(usable) - written - len(problems)
     sentence = f"wrote {counted(written, 'sidecar')}; {unchanged:,} already had these keywords"
-    return Done(f"{sentence}{failures}{_failures(problems)}")
+    return Done(f"{sentence}{failures}{failures(problems)}")
 
 
 def _keywords_command(index: Index, value: str, _: int) -> str:
@@ -263,10 +272,23 @@ def _keywords(value: str) -> list[str]:
     return keywords
 
 
+# ------------------------------------------------------------------------------------------ the trash
+
+
+def _trash(index: Index, photos: Sequence[Photo], _: str) -> Done:
+    trash.check_supported()
+    return move_away(index, trash.trash(photos), "the trash", trash.restore)
+
+
+def _trash_command(_: Index, __: str, ___: int) -> str:
+    return "xargs -0 gio trash --"
+
+
 ACTIONS = {
     "copy": Action(_copy, _collect_command("--copy-to")),
     "link": Action(_link, _collect_command("--link-to")),
     "zip": Action(_zip, _zip_command),
     "concept": Action(_concept, _concept_command),
     "keywords": Action(_add_keywords, _keywords_command),
+    "trash": Action(_trash, _trash_command, deletes=True),
 }

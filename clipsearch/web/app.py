@@ -27,12 +27,12 @@ from clipsearch.output.records import as_json
 from clipsearch.paths import Collection
 from clipsearch.search.question import CUT, FILTERS, STRICT, TERMS, Question, checked_id, parse
 from clipsearch.threads import usable_cores
-from clipsearch.web import actions
-from clipsearch.web.actions import Actions
+from clipsearch.web.actions import Actions, NotAllowed
 from clipsearch.web.gallery import Gallery, Part
 from clipsearch.web.guard import Guard, new_token
 from clipsearch.web.index_thread import IndexThread
 from clipsearch.web.limits import RateLimit, TooManyRequests
+from clipsearch.web.review import COPIES, Review
 from clipsearch.web.uploads import Uploads
 
 _HERE = Path(__file__).parent
@@ -54,12 +54,15 @@ def create_app(
     host: str = "127.0.0.1",
     pictures: Pictures | None = None,
     secret: str | None = None,
+    *,
+    allow_delete: bool = False,
 ) -> Starlette:
     """The app for one index. Only requests with the token, or the cookie it is exchanged for, are answered.
 
     `host` is the address that the server listens on, `secret` the value of the cookie; None for a new one.
+    `allow_delete`: photos may be moved to the trash.
     """
-    page = Page(place, pictures or Pictures())
+    page = Page(place, pictures or Pictures(), allow_delete=allow_delete)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -77,17 +80,19 @@ def create_app(
 class Page:
     """The handlers. Searches, lookups, images and actions each have an open index, so none blocks the others."""
 
-    def __init__(self, place: Path | Collection, pictures: Pictures) -> None:
+    def __init__(self, place: Path | Collection, pictures: Pictures, *, allow_delete: bool) -> None:
         # The page searches at each key press: caching unfinished words would evict the queries people run in a shell.
         self._search_index = IndexThread(place, cache_texts=False)
         self._lookup_index, self._image_index = IndexThread(place), IndexThread(place)
-        self._action_index = IndexThread(place)
-        self._actions, self._saving = Actions(self._action_index), RateLimit("change")
+        self._action_index, self._review_index = IndexThread(place), IndexThread(place)
+        self._actions = Actions(self._action_index, allow_delete=allow_delete)
+        self._review = Review(self._review_index, self._actions)
+        self._saving = RateLimit("change")
         self._pictures, self._uploads = pictures, Uploads(pictures)
         self._gallery = Gallery(self._uploads)
         self._latest: dict[str, int] = {}  # tab to the number of its latest search
         self._thumbnail_slots = asyncio.Semaphore(usable_cores())
-        self._files = _static_files()
+        self._files = _static_files(allow_delete=allow_delete)
 
     def close(self) -> None:
         """Close the indexes and stop the decoder processes."""
@@ -95,6 +100,7 @@ class Page:
         self._lookup_index.close()
         self._image_index.close()
         self._action_index.close()
+        self._review_index.close()
         self._pictures.close()
 
     def routes(self) -> Sequence[Route]:
@@ -115,7 +121,13 @@ class Page:
             Route("/saved", self.unsave, methods=["DELETE"]),
             Route("/action/{name}", self.command),
             Route("/action/{name}", self.act, methods=["POST"]),
+            Route("/undo/{ticket}", self.undo, methods=["POST"]),
             Route("/download/{ticket}/photos.zip", self.download),
+            Route("/duplicates", self.duplicates_page),
+            Route("/duplicates/groups", self.find_groups),
+            Route("/duplicates/{ticket}/groups", self.groups),
+            Route("/duplicates/{ticket}/move", self.move_command),
+            Route("/duplicates/{ticket}/move", self.move_copies, methods=["POST"]),
             Route("/photo/{id}", self.about),
             Route("/photo/{id}/more", self.more),
             Route("/photo/{id}/original", self.original),
@@ -132,7 +144,7 @@ class Page:
     async def static(self, request: Request) -> Response:
         """A stylesheet, script or icon."""
         name = request.path_params["name"]
-        if name not in self._files or name == "page.html":
+        if name not in self._files or name.endswith(".html"):
             return _not_found("no such file")
         data, type = self._files[name]
         return Response(data, media_type=type, headers={"Cache-Control": "no-cache"})
@@ -242,18 +254,48 @@ class Page:
         """The shell command of an action with `value`, for `count` photos whose paths are on stdin."""
         name, value = request.path_params["name"], request.query_params.get("value", "")
         count = _number(request, "count", 1)
-        command = await self._lookup_index.call(lambda index: actions.command(index, name, value, count))
+        command = await self._lookup_index.call(lambda index: self._actions.command(index, name, value, count))
         return _json({"command": command})
 
     async def act(self, request: Request) -> Response:
         """Do something with photos of the index, as `Actions.run`."""
         return _json(await self._actions.run(request.path_params["name"], request.stream()))
 
+    async def undo(self, request: Request) -> Response:
+        """Undo an action that gave the ticket."""
+        return _json(await self._actions.undo(request.path_params["ticket"]))
+
     async def download(self, request: Request) -> Response:
         """Stream a ZIP archive that an action prepared."""
         parts = self._actions.download(request.path_params["ticket"])
         headers = {"Content-Disposition": 'attachment; filename="photos.zip"'}
         return StreamingResponse(parts, media_type="application/zip", headers=headers)
+
+    # -------------------------------------------------------------------------------- duplicates
+
+    async def duplicates_page(self, _: Request) -> Response:
+        """The HTML of the review; its scripts fetch the groups."""
+        return HTMLResponse(self._files["review.html"][0])
+
+    async def find_groups(self, request: Request) -> Response:
+        """Find groups of `kind`, copies or similar, under the filter. This may take minutes."""
+        kind = request.query_params.get("kind", COPIES)
+        return _json(await self._review.find(kind, _question(request).filter))
+
+    async def groups(self, request: Request) -> Response:
+        """`count` groups of a review from number `first` on."""
+        ticket = request.path_params["ticket"]
+        return _json(self._review.part(ticket, _number(request, "first", 0), _number(request, "count", 20)))
+
+    async def move_command(self, request: Request) -> Response:
+        """The shell command that moves copies to the folder `value`, without the files to keep."""
+        ticket, folder = request.path_params["ticket"], request.query_params.get("value", "")
+        command = await self._lookup_index.call(lambda index: self._review.command(index, ticket, folder))
+        return _json({"command": command})
+
+    async def move_copies(self, request: Request) -> Response:
+        """Move all but the files to keep to a folder."""
+        return _json(await self._review.move(request.path_params["ticket"], request.stream()))
 
     # -------------------------------------------------------------------------------- photos
 
@@ -320,8 +362,8 @@ class Page:
         return answer
 
 
-def _static_files() -> dict[str, tuple[bytes, str]]:
-    """The static files and the rendered page: name to contents and media type."""
+def _static_files(*, allow_delete: bool) -> dict[str, tuple[bytes, str]]:
+    """The static files and the rendered pages: name to contents and media type."""
     paths = [_SHARED, *sorted((_HERE / "static").iterdir())]
     files = {path.name: (path.read_bytes(), _STATIC[path.suffix]) for path in paths if path.suffix in _STATIC}
     icons = json.loads((_HERE / "templates/icons.json").read_text())
@@ -332,10 +374,11 @@ def _static_files() -> dict[str, tuple[bytes, str]]:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    page = environment.get_template("page.html").render(
-        cut=CUT, strict=STRICT, icons=icons, filters=FILTERS, modules=[name for name in files if name.endswith(".js")]
-    )
-    return files | {"page.html": (page.encode(), "text/html; charset=utf-8")}
+    about = {"cut": CUT, "strict": STRICT, "icons": icons, "filters": FILTERS, "allow_delete": allow_delete}
+    about["modules"] = [name for name in files if name.endswith(".js") and not name.startswith("review")]
+    for name in ("page.html", "review.html"):
+        files[name] = environment.get_template(name).render(about).encode(), "text/html; charset=utf-8"
+    return files
 
 
 def _question(request: Request) -> Question:
@@ -378,7 +421,7 @@ def _not_found(message: str) -> Response:
 
 
 async def _error_response(_: Request, error: Exception) -> Response:
-    statuses = ((TooManyRequests, 429), (BadRequest, 400), (NoIndex, 404), (ImageUnusable, 404))
+    statuses = ((NotAllowed, 403), (TooManyRequests, 429), (BadRequest, 400), (NoIndex, 404), (ImageUnusable, 404))
     status = next((status for kind, status in statuses if isinstance(error, kind)), 500)
     return JSONResponse({"error": str(error)}, status)
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from conftest import SCENES, save_scenes
@@ -21,7 +24,7 @@ from starlette.testclient import TestClient
 from clipsearch.images.xmp import keywords
 from clipsearch.index import Index, open_index
 from clipsearch.indexing.update import Options, update_index
-from clipsearch.output import archive
+from clipsearch.output import archive, trash
 from clipsearch.output.collect import portable_names
 from clipsearch.output.pictures import Pictures, ThumbnailCache
 from clipsearch.search.question import IMAGE, Question, Term, parse
@@ -34,11 +37,12 @@ OWN = {"origin": "http://127.0.0.1:8642"}
 class Library:
     """An index of eight photos, and a client that was let in."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, allow_delete: bool = True) -> None:
         self.folder, self.index = folder, folder / "index"
         self.photos = save_scenes(folder / "photos", 8)
         update_index(self.index, [folder / "photos"], Options(model="mini"))
-        app = create_app(self.index, "token", pictures=Pictures(ThumbnailCache(folder / "thumbnails")))
+        pictures = Pictures(ThumbnailCache(folder / "thumbnails"))
+        app = create_app(self.index, "token", pictures=pictures, allow_delete=allow_delete)
         self.page = TestClient(app, base_url=OWN["origin"], follow_redirects=False)
 
     def names(self, *numbers: int) -> list[str]:
@@ -47,6 +51,13 @@ class Library:
 
     def act(self, action: str, names: list[str], value: str = "", **options: Any) -> Any:
         return self.page.post(f"/action/{action}", json={"photos": names, "value": value}, headers=OWN, **options)
+
+    def undo(self, done: Any) -> Any:
+        return self.page.post(f"/undo/{done.json()['undo']}", headers=OWN)
+
+    def found(self) -> list[str]:
+        """The names of the photos that a search finds."""
+        return sorted(hit["name"] for hit in self.page.get("/search").json()["hits"])
 
     def command(self, action: str, numbers: tuple[int, ...], value: str = "") -> str:
         """The shell command for some photos, as the page shows it."""
@@ -70,6 +81,7 @@ class Library:
 @pytest.fixture
 def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Library]:
     monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("XDG_DATA_HOME", raising=False)
     made = Library(tmp_path)
     with made.page:
         assert made.page.get("/", params={"token": "token"}).status_code == 303
@@ -81,6 +93,7 @@ def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Library
 CHANGES = [("POST", f"/action/{name}") for name in actions.ACTIONS] + [
     ("POST", "/saved?as=x"),
     ("DELETE", "/saved?as=x"),
+    ("POST", "/undo/x"),
 ]
 READS = ["/matches", "/saved", "/action/copy?value=~/x", "/download/x/photos.zip"]
 
@@ -104,7 +117,7 @@ def test_nothing_changes_by_a_get(library: Library) -> None:
         assert index.concepts.names() == []
 
 
-@pytest.mark.parametrize("address", ["/action/zip", "/saved?as=x&text=a+star"])
+@pytest.mark.parametrize("address", ["/action/zip", "/saved?as=x&text=a+star", "/undo/x"])
 def test_the_rate_is_limited(library: Library, address: str) -> None:
     answers = [library.page.post(address, content=b"x", headers=OWN).status_code for _ in range(limits.PER_MINUTE + 1)]
     assert 429 not in answers[:-1]
@@ -327,6 +340,117 @@ def test_a_sidecar_that_cannot_be_changed_is_named(library: Library) -> None:
     message = library.act("keywords", library.names(0, 1), "x").json()["message"]
     assert message.startswith("wrote 1 sidecar; 0 already had these keywords; skipped 1 file: ")
     assert library.photos[0].with_suffix(".png.xmp").read_text() == "not XML"
+
+
+# ------------------------------------------------------------------------------------------ the trash
+
+
+def files(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_the_trash_takes_photos_with_their_sidecars_and_gives_them_back(library: Library) -> None:
+    photos, names = library.folder / "photos", library.found()
+    for name in ("00.png.xmp", "odd name%.png.xmp"):
+        (photos / name).write_text("<x:xmpmeta xmlns:x='adobe:ns:meta/'/>")
+    (photos / "00.mov").write_bytes(b"the other half of a Live Photo")
+    shutil.copy2(photos / "03.png", photos / "odd name%.png")
+    update_index(library.index)
+    library.photos.append(photos / "odd name%.png")
+    before = files(photos)
+
+    done = library.act("trash", library.names(0, 2, 8))
+    assert re.fullmatch(r"moved 3 files and 2 sidecars \(.* KB\) to the trash", done.json()["message"])
+    assert library.found() == [name for name in names if name not in ("00.png", "02.png")]
+    trash = library.folder / ".local" / "share" / "Trash"
+    assert sorted(os.listdir(trash / "files")) == sorted(
+        ["00.png", "00.png.xmp", "02.png", "odd name%.png", "odd name%.png.xmp"]
+    )
+    record = (trash / "info" / "odd name%.png.trashinfo").read_text().splitlines()
+    assert record[:2] == ["[Trash Info]", f"Path={quote(str(photos / 'odd name%.png'))}"]
+    assert record[2].startswith("DeletionDate=20")
+    assert (photos / "00.mov").exists()
+    assert trash.stat().st_mode & 0o777 == 0o700
+
+    again = library.undo(done).json()
+    assert again["message"].startswith("moved 3 files and 2 sidecars")
+    assert files(photos) == before
+    assert files(trash) == {}
+    assert library.found() == sorted([*names, "odd name%.png"])
+    assert "no longer be undone" in library.undo(done).json()["error"]
+
+
+def test_files_in_the_trash_share_no_name_and_come_back_only_to_a_free_place(library: Library) -> None:
+    first = library.act("trash", library.names(0))
+    old, new = library.photos[1].read_bytes(), library.photos[2].read_bytes()
+    library.photos[1].rename(library.photos[0])
+    update_index(library.index)
+    with open_index(library.index) as index:
+        second = library.act("trash", [index.photo_at(library.photos[0]).url_name])
+    assert second.status_code == 200
+    library.photos[2].rename(library.photos[0])  # somebody's newest
+    for done in (first, second):
+        assert "another file is in its original place" in library.undo(done).json()["error"]
+    assert library.photos[0].read_bytes() == new
+    trash = library.folder / ".local" / "share" / "Trash" / "files"
+    assert (trash / "00.2.png").read_bytes() == old
+    assert len(os.listdir(trash)) == 2
+
+
+def test_the_trash_refuses_what_changed(library: Library) -> None:
+    names = library.names(0, 1, 2, 3)
+    library.photos[0].unlink()
+    library.photos[1].unlink()
+    library.photos[1].symlink_to(library.photos[4])
+    library.photos[2].write_bytes(library.photos[2].read_bytes() + b"more")
+    before = files(library.folder / "photos")
+    answer = library.act("trash", names[:3])
+    assert answer.status_code == 400
+    assert "00.png: it is gone, 01.png: it is a symbolic link, 02.png: it was changed" in answer.json()["error"]
+    assert files(library.folder / "photos") == before
+    assert "skipped 3 files" in library.act("trash", names).json()["message"]
+
+
+def test_deleting_needs_permission(tmp_path: Path) -> None:
+    library = Library(tmp_path, allow_delete=False)
+    with library.page:
+        library.page.get("/", params={"token": "token"})
+        for answer in (library.act("trash", library.names(0)), library.page.get("/action/trash")):
+            assert answer.status_code == 403
+            assert "--allow-delete" in answer.json()["error"]
+        assert "data-allow-delete" not in library.page.get("/").text
+    assert library.photos[0].exists()
+
+
+@pytest.mark.skipif(not os.path.ismount("/dev/shm"), reason="there is no other file system")
+def test_another_drive_has_its_own_trash_or_none(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as drive:
+        monkeypatch.setattr(trash, "drive_of", lambda _: os.fsencode(drive))
+        photos = save_scenes(Path(drive) / "pictures", 3)
+        update_index(library.index, [photos[0].parent])
+        with open_index(library.index) as index:
+            names = [index.photo_at(photo).url_name for photo in photos]
+        own = Path(drive) / f".Trash-{os.getuid()}"
+        own.symlink_to(library.folder)  # planted by somebody
+        refused = library.act("trash", names)
+        assert "has no trash" in refused.json()["error"]
+        assert all(photo.exists() for photo in photos)
+        own.unlink()
+        done = library.act("trash", names[:1])
+        assert (own / "info" / "00.png.trashinfo").read_text().splitlines()[1] == "Path=pictures/00.png"
+        assert os.listdir(own / "files") == ["00.png"]
+        assert library.undo(done).status_code == 200
+        assert photos[0].exists()
+        (Path(drive) / ".Trash").mkdir()
+        (Path(drive) / ".Trash").chmod(0o1777)  # an administrator's, for all users
+        library.act("trash", names[1:2])
+        assert os.listdir(Path(drive) / ".Trash" / str(os.getuid()) / "files") == ["01.png"]
+
+
+@pytest.mark.skipif(shutil.which("gio") is None, reason="gio is not installed")
+def test_the_command_moves_to_the_same_trash(library: Library) -> None:
+    library.run(library.command("trash", (0, 3)))
+    assert sorted(os.listdir(library.folder / ".local" / "share" / "Trash" / "files")) == ["00.png", "03.png"]
 
 
 # ------------------------------------------------------------------------------------------ all matches

@@ -6,8 +6,11 @@ import { byId, bytes, element, icon, number, sentence } from "./dom.js";
 import { clearError, showError, succeeded, toast } from "./feedback.js";
 import { act, downloadUrl, get } from "./server.js";
 import { copyPaths } from "./selection.js";
+import { isAllowed as mayDelete, note as trashNote } from "./trash.js";
+import { moved } from "./undo.js";
 
-// `field` is what one types, `verb` starts the action. An action without a verb is done at once, by the page.
+// `field` is what one types, `verb` starts the action, `note(count)` says what it does. An action without a verb is done at
+// once, by the page.
 const ACTIONS = [
   { name: "paths", icon: "copy", label: "Copy paths" },
   { name: "copy", icon: "folder", label: "Copy to folder", field: "Folder", example: "~/Pictures/best", verb: "Copy" },
@@ -15,6 +18,7 @@ const ACTIONS = [
   { name: "zip", icon: "download", label: "Download ZIP", verb: "Download" },
   { name: "concept", icon: "star", label: "Name as concept", field: "Name of the concept", example: "grandma", verb: "Name" },
   { name: "keywords", icon: "tag", label: "Add keywords", field: "Keywords, separated by commas", example: "beach, summer", verb: "Add" },
+  ...mayDelete ? [{ name: "trash", icon: "trash", label: "Move to trash", verb: "Move to trash", note: trashNote }] : [],
 ];
 const DELAY_MS = 150, MOST_SHOWN = 400; // characters of a command; the whole of it is copied
 const form = byId("action"), field = byId("action-value"), start = byId("start-action");
@@ -76,6 +80,8 @@ function paths(end) {
 function showCommand() {
   const ownTurn = turn += 1, action = current;
   clearTimeout(timer);
+  byId("action-note").textContent = action.note?.(selection.size) ?? "";
+  byId("action-note").hidden = !action.note;
   if (!action.verb) return setCommand(paths("\\n"));
   setCommand("");
   showProblem("");
@@ -103,15 +109,15 @@ function showProblem(message) {
 // ---------------------------------------------------------------------------------- doing it
 
 async function run() {
-  const action = current, photos = [...selection.photos.values()].map(photoName);
+  const action = current, chosen = [...selection.photos.values()], photos = chosen.map(photoName);
   if (action.field && !field.value.trim()) return field.focus();
   start.disabled = true;
   form.setAttribute("aria-busy", "true");
   clearError("action");
   try {
-    const { message, download } = await act(action.name, { photos, value: field.value });
+    const done = await act(action.name, { photos, value: field.value }), { message, download } = done;
     succeeded("action");
-    toast(sentence(message));
+    if (done.undo) await moved(done, chosen); else toast(sentence(message));
     if (download) element("a", { href: downloadUrl(download), download: "photos.zip" }).click();
     if (current === action) close();
   } catch (error) {

@@ -5,6 +5,7 @@ import { commandLine, copy } from "./clipboard.js";
 import { bars, button, byId, bytes, clock, count, dateTime, element, icon, percent, videoLength } from "./dom.js";
 import { copyPaths } from "./selection.js";
 import { get, originalUrl } from "./server.js";
+import { isAllowed as mayDelete } from "./trash.js";
 
 const panel = byId("details");
 const isKnown = (value) => value !== null && value !== undefined;
@@ -72,7 +73,8 @@ export class Facts {
       button("plus", "More like this", () => on.searchBy(photo, "like")),
       button("minus", "Less like this", () => on.searchBy(photo, "unlike")),
       on.terms().length ? button("target", "Show where", (event) => on.toggleWhere(event.currentTarget), { "aria-pressed": String(on.showsWhere()) }) : null,
-      photo.latitude === null ? null : button("search", "Photos nearby", () => on.searchNear(photo)));
+      photo.latitude === null ? null : button("search", "Photos nearby", () => on.searchNear(photo)),
+      mayDelete ? button("trash", "Move to trash", () => on.trash(photo)) : null);
   }
 
   async showLabels() {

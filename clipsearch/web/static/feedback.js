@@ -41,7 +41,7 @@ function showErrors() {
 }
 
 // An open dialog makes everything outside it inert.
-function toFront() {
+export function toFront() {
   const place = document.querySelector("dialog[open]") ?? document.querySelector("footer"), notices = byId("notices");
   if (notices.parentElement !== place) place.append(notices);
 }

@@ -9,7 +9,8 @@ const LINE = 16; // pixels, of wheels that count lines
 export function listen(stage, picture, zoom, on) {
   const fingers = new Map(); // by pointer; the last position of each
   let start = null, hasMoved = false, isPinch = false;
-  const isOurs = ({ target }) => target === stage || target === picture;
+  // A finger of a pinch or swipe may come down on a button; a touch that does not move still clicks it.
+  const isOurs = ({ target, pointerType }) => target === stage || target === picture || (pointerType === "touch" && target.closest(".overlay, .view-tools"));
 
   stage.addEventListener("pointerdown", (event) => {
     if (!isOurs(event) || event.button) return;

@@ -6,6 +6,7 @@ import { showError, succeeded } from "./feedback.js";
 import { grid } from "./results.js";
 import { get } from "./server.js";
 import { change, question, visit } from "./state.js";
+import { trash } from "./trash.js";
 import { Viewer } from "./viewer.js";
 
 export const viewer = new Viewer({
@@ -14,6 +15,7 @@ export const viewer = new Viewer({
   labels: () => question.labels,
   terms: () => [...termParams(question), ...filterValues(question, "reads").map((words) => ["reads", words])],
   searchBy,
+  trash: trashShown,
   searchNear: (photo) => { viewer.close(); change(withFilters(question, { near: `${photo.latitude},${photo.longitude}` })); },
   showFolder: (event, folder) => {
     if (event.ctrlKey || event.metaKey || event.shiftKey) return; // a new tab or window
@@ -41,6 +43,13 @@ export async function open(n, replace = false) {
 async function step(by) {
   const n = grid.indexOf(shown);
   return n >= 0 && open(n + by, true);
+}
+
+// Move the photo in the large view to the trash, and show the one that takes its place.
+async function trashShown(photo) {
+  const n = grid.indexOf(photo.file);
+  if (!await trash(photo) || !viewer.isOpen) return;
+  if (n < 0 || !await open(Math.min(n, grid.items.length - 1), true)) viewer.close();
 }
 
 function closed() {

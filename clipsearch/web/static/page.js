@@ -1,7 +1,7 @@
 // Ties the parts of the page together. The URL holds the question, and everything else follows from it.
 
 import { close as closeAction, connectActions, showSelection } from "./actions.js";
-import { fromUrl } from "./address.js";
+import { fileOf, fromUrl } from "./address.js";
 import { byId } from "./dom.js";
 import { showError } from "./feedback.js";
 import { showFilters } from "./filters.js";
@@ -18,6 +18,7 @@ import { Selection, copyPaths } from "./selection.js";
 import { change, connect, placeInUrl, question } from "./state.js";
 import { sweep } from "./sweep.js";
 import { showSwitches } from "./toolbar.js";
+import { connect as connectUndo } from "./undo.js";
 import "./view.js";
 
 const UNSCROLLED = 200; // pixels
@@ -27,6 +28,11 @@ const selection = new Selection(() => {
   grid.render();
 });
 connectActions(selection);
+connectUndo((gone) => {
+  if (gone.length) selection.remove(gone);
+  if (gone.some(({ file }) => file === fileOf(question.photo))) change({ ...question, photo: "" }, true);
+  return search({ place: grid.place() });
+});
 let extending = 0; // numbers the extensions of a range: the last one counts
 
 // Select or deselect a photo; with `extend`, all from the last one to this.

@@ -52,6 +52,15 @@ export class Selection {
     this.changed(command);
   }
 
+  // Deselect photos.
+  remove(photos) {
+    for (const { file } of photos) {
+      this.photos.delete(file);
+      this.kept.delete(file);
+    }
+    this.changed();
+  }
+
   clear() {
     this.photos.clear();
     this.kept.clear();

@@ -45,6 +45,16 @@ export async function act(name, body) {
   return request(`/action/${name}`, { method: "POST", body: JSON.stringify(body), headers: { "Content-Type": "application/json" } });
 }
 
+// Move duplicates to a folder; see `review-plan.js`.
+export async function moveCopies(review, body) {
+  return request(`/duplicates/${review}/move`, { method: "POST", body: JSON.stringify(body), headers: { "Content-Type": "application/json" } });
+}
+
+// Undo an action, by the ticket that it gave.
+export async function undo(ticket) {
+  return request(`/undo/${ticket}`, { method: "POST" });
+}
+
 // Save a question under a name, or delete the one that has it; both return the saved searches.
 export async function save(name, pairs) {
   return request(`/saved?${new URLSearchParams([...pairs, ["as", name]])}`, { method: "POST" });

@@ -7,6 +7,7 @@ import { Film } from "./film.js";
 import { listen } from "./gestures.js";
 import { get, heatMapUrl, largeUrl, originalUrl, thumbnailUrl } from "./server.js";
 import { Slides } from "./slides.js";
+import { isAllowed as mayDelete } from "./trash.js";
 import { Zoom } from "./zoom.js";
 
 const ZOOM_STEP = 1.5, PAN_STEP = 80; // pixels, for keys
@@ -15,7 +16,7 @@ const dialog = byId("viewer"), stage = byId("stage"), image = byId("large"), pan
 
 export class Viewer {
   // `on` has the callbacks: step(by), which promises whether there is such a photo, closed(), searchBy(photo, kind),
-  // searchNear(photo), showFolder(event, question), and getters: labels() and terms(), the search parameters that the
+  // searchNear(photo), showFolder(event, question), trash(photo), and getters: labels() and terms(), the search parameters that the
   // heat map shows.
   constructor(on) {
     this.on = on;
@@ -64,6 +65,7 @@ export class Viewer {
       ArrowLeft: () => this.on.step(-1), ArrowRight: () => this.on.step(1),
       "+": () => this.zoom.by(ZOOM_STEP), "=": () => this.zoom.by(ZOOM_STEP), "-": () => this.zoom.by(1 / ZOOM_STEP), 0: () => this.zoom.reset(),
       f: toggleFullScreen, i: () => toggleFacts(), " ": () => this.slides.toggle(),
+      Delete: mayDelete ? () => this.on.trash(this.photo) : undefined,
     }[key];
   }
 
