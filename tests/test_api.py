@@ -41,8 +41,8 @@ def test_the_public_surface_is_this() -> None:
     assert (Path(clipsearch.__file__).parent / "py.typed").is_file()
     public = {name for name in dir(clipsearch.Index) if not name.startswith("_")}
     assert public == {
-        *("add_concept", "advice", "ask", "ask_each", "cameras", "close", "concepts", "count_labels", "duplicates"),
-        *("embed_images", "embed_texts", "end_snapshot", "evaluate", "folder", "folders", "forget", "frames"),
+        *("add_concept", "advice", "ask", "ask_each", "close", "concepts", "count_labels", "duplicates"),
+        *("embed_images", "embed_texts", "end_snapshot", "evaluate", "facets", "folder", "folders", "forget", "frames"),
         *("is_being_written", "label", "label_each", "label_photo", "left_out", "lines", "locate"),
         *("model_fingerprint", "months", "name_photos", "photo_at", "photos", "photos_named", "photos_with"),
         *(
@@ -52,6 +52,7 @@ def test_the_public_surface_is_this() -> None:
             "saved_searches",
             "similar",
             "status",
+            "suggestions",
             "text",
             "update",
             "verify",

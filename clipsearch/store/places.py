@@ -102,15 +102,27 @@ def _towns_named(keys: Sequence[str]) -> list[Town]:
     return sorted(towns, key=lambda town: _weight(town, keys), reverse=True)
 
 
+def towns_called(name: str, most: int, *, typing: bool = False) -> list[Town]:
+    """At most so many towns of a name in any language, the best known first. `typing`: it may go on."""
+    key = name_key(name)
+    if not typing:
+        return _towns_named([key])[:most]
+    return _towns_starting(key, most)
+
+
+def _towns_starting(key: str, most: int) -> list[Town]:
+    query = (
+        f"SELECT DISTINCT {_TOWN} FROM names JOIN towns ON towns.id = names.town"
+        " WHERE names.name >= ? AND names.name < ? ORDER BY weight DESC LIMIT ?"
+    )
+    return [Town(*row) for row in rows(query, (key, key + "\U0010ffff", most))]
+
+
 def _similar(key: str) -> list[Town]:
     """The towns whose name differs in one letter or, if there are none, those whose name starts like this one."""
     if not 1 < len(key) <= _MOST_LETTERS:
         return []
-    query = (
-        f"SELECT DISTINCT {_TOWN} FROM names JOIN towns ON towns.id = names.town"
-        f" WHERE names.name >= ? AND names.name < ? ORDER BY weight DESC LIMIT {_MOST_SUGGESTED}"
-    )
-    found = _towns_named(_typos(key)) or [Town(*row) for row in rows(query, (key, key + "\U0010ffff"))]
+    found = _towns_named(_typos(key)) or _towns_starting(key, _MOST_SUGGESTED)
     best: dict[str, Town] = {}
     for town in found:
         best.setdefault(name_key(town.name), town)
