@@ -20,7 +20,7 @@ from clipsearch.store.places import towns_called
 _MOST, _MOST_OF_A_KIND = 8, 3
 _MOST_WORDS = 12  # of a text; what comes before them was typed long ago
 _MOST_IN_A_DATE, _MOST_IN_A_TOWN = 4, 3  # words
-_SHORTEST, _SHORTEST_TOWN, _SHORTEST_ALIAS = 2, 3, 5  # letters of a name; a town has many in other languages
+_SHORTEST, _SHORTEST_TOWN = 2, 3  # letters of a name
 _MOST_TOWNS = 500  # that are compared with the places of photos
 _KINDS = ("after", "person", "near", "under", "camera", "keyword")  # the first comes first
 _NOT_NAMES = ("rating",)  # facets whose values nobody would type
@@ -184,7 +184,7 @@ class Suggester:
             text = " ".join(words[first : last + 1])
             for period in periods.periods(text, now, years, typing=typing and last == len(words) - 1):
                 photos = self._photos_in(period)
-                if photos or " " in text or text[0].isdigit():  # "July" alone is one that has photos
+                if photos or re.search(r"\d{4}|last |this ", text.lower()):  # others are those that have photos
                     pairs = (("after", spell_date(period.start)), ("before", spell_date(period.end)))
                     is_of_months = period.start.day == period.end.day == 1
                     found = Suggestion(period.title, period.detail, pairs, "", photos if is_of_months else None)
@@ -220,8 +220,7 @@ class Suggester:
         for town in towns:
             place = Circle(town.latitude, town.longitude)
             is_part = any((kilometres(*place[:2], *other[:2]) or 0) < other.km for other in found)  # a district
-            is_alias = len(name) < _SHORTEST_ALIAS and not fold(town.name).startswith(name)
-            if is_part or is_alias or not self.facets.photos_near(place):
+            if is_part or not self.facets.photos_near(place):
                 continue
             try:
                 circle = parse_circle(town.title)

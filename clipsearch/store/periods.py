@@ -31,6 +31,7 @@ _YEAR = r"(?P<year>(?:19|20)\d\d)"
 _ISO = re.compile(_YEAR + r"(?:[-/.](?P<month>\d\d?)(?:[-/.](?P<day>\d\d?))?)?")
 _DECADE = re.compile(r"(?P<decade>(?:19|20)\d)0s")
 _PART = re.compile(rf"(?P<part>[a-z]+)\.? {_YEAR}|{_YEAR.replace('year', 'first')} (?P<last>[a-z]+)")
+_PART_OF = re.compile(r"(?P<part>[a-z]+)\.? (?P<start>\d{1,3})")  # of an incomplete year
 _DAY = re.compile(
     rf"(?P<day>\d\d?)(?:st|nd|rd|th)?\.? (?P<month>[a-z]+)\.?,? {_YEAR}"
     rf"|(?P<month_2>[a-z]+)\.? (?P<day_2>\d\d?)(?:st|nd|rd|th)?,? {_YEAR.replace('year', 'year_2')}"
@@ -60,8 +61,8 @@ class Period(NamedTuple):
 def periods(words: str, now: datetime, years: Sequence[int], *, typing: bool = False) -> list[Period]:
     """The periods that a text can mean; none if it is no date.
 
-    A part of a year without the year, such as "July", is that of each of `years`. `typing`: the last word may be
-    incomplete.
+    A part of a year without the year, such as "July", is that of each of `years`. `typing`: the last word or year may
+    be incomplete.
     """
     text = " ".join(words.lower().replace(",", " ").split())
     try:
@@ -85,6 +86,9 @@ def _periods(text: str, now: datetime, years: Sequence[int], *, typing: bool) ->
     elif match := _PART.fullmatch(text):
         if part := _part_named(match["part"] or match["last"]):
             yield _of_year(part, int(match["year"] or match["first"]))
+    elif typing and (match := _PART_OF.fullmatch(text)):
+        if part := _part_named(match["part"]):
+            yield from (_of_year(part, year) for year in years if str(year).startswith(match["start"]))
     elif text in ("today", "yesterday"):
         start = today - timedelta(days=text == "yesterday")
         yield Period(text.capitalize(), start, start + timedelta(days=1))

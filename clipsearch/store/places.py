@@ -103,11 +103,13 @@ def _towns_named(keys: Sequence[str]) -> list[Town]:
 
 
 def towns_called(name: str, most: int, *, typing: bool = False) -> list[Town]:
-    """At most so many towns of a name in any language, the best known first. `typing`: it may go on."""
+    """Towns of a name in any language, the best known first, of at most `most`.
+
+    `typing`: also those whose English name begins with it; among all languages, any letters begin one.
+    """
     key = name_key(name)
-    if not typing:
-        return _towns_named([key])[:most]
-    return _towns_starting(key, most)
+    longer = [town for town in _towns_starting(key, most) if name_key(town.name).startswith(key)] if typing else []
+    return list(dict.fromkeys([*_towns_named([key])[:most], *longer]))
 
 
 def _towns_starting(key: str, most: int) -> list[Town]:

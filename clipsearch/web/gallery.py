@@ -87,6 +87,7 @@ class Gallery:
         """
         if not (first >= 0 and 0 < count <= MAX_COUNT):
             raise BadRequest(f"count must be 1 to {MAX_COUNT}")
+        least = count  # scrolling does not change the command
         ranking = self._ranked(index, question, first + count)
         if through:
             ranking = self._deepened(index, question, lambda ranking: ranking.count_through(through) > 0)
@@ -94,7 +95,7 @@ class Gallery:
             count = max(count, reached - first + count if reached < _MAX_THROUGH else 0)
             ranking = self._ranked(index, question, first + count)
         # In another order the command must choose the same photos to give the same answer.
-        shown = max(10, first + count) if _order_of_matches(question) is None else max(1, len(ranking.hits))
+        shown = max(10, least) if _order_of_matches(question) is None else max(1, len(ranking.hits))
         return {
             "hits": [_as_object(hit) for hit in ranking.hits[first : first + count]],
             "first": first,

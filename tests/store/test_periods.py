@@ -59,6 +59,8 @@ def test_a_word_that_is_being_typed_is_completed() -> None:
     assert [one.title for one in periods("last", NOW, [], typing=True)] == ["Last week", "Last month", "Last year"]
     assert "Last summer" in [one.title for one in periods("last s", NOW, [], typing=True)]
     assert periods("last s", NOW, []) == []
+    assert [one.title for one in periods("july 20", NOW, [2023, 1999], typing=True)] == ["July 2023"]
+    assert periods("july 20", NOW, [2023]) == []
 
 
 def test_the_days_are_named_unless_the_title_does() -> None:
