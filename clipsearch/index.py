@@ -35,7 +35,9 @@ if TYPE_CHECKING:
     from clipsearch.search.listing import PhotoList
     from clipsearch.search.question import Question
     from clipsearch.search.saved import SavedSearches
+    from clipsearch.search.suggest import Suggester, Suggestion
     from clipsearch.search.where import Finder
+    from clipsearch.store.facets import Facets
     from clipsearch.store.filters import Filter
     from clipsearch.store.photo import Line, Months, Photo
     from clipsearch.store.searchable import Searchable
@@ -90,6 +92,7 @@ class Index:
         self._embedder: Embedder | None = None
         self._finder: tuple[Embedder, Finder] | None = None
         self._searcher: Searcher | None = None
+        self._suggests: tuple[object, Suggester] | None = None  # with the version of the index
 
     def __enter__(self) -> Index:
         return self
@@ -778,10 +781,36 @@ class Index:
         store = self._store()
         return store.months(store.select(_filter(filter)))
 
+    def facets(self) -> Facets:
+        """The values that photos have for each filter, and how many photos each passes. Cached until the index changes.
+
+        Example:
+            >>> index.facets().values["type"]
+            {'png': 25}
+
+        """
+        return self._suggester().facets
+
+    def suggestions(self, text: str) -> list[Suggestion]:
+        """What a text that is being typed could mean besides itself: dates, people, folders, cameras, places, concepts.
+
+        Example:
+            >>> [(one.label, one.rest) for one in index.suggestions("a circle 2023")]
+            [('2023', 'a circle')]
+
+        """
+        has_concepts = not isinstance(self.place, Collection)
+        return self._suggester().suggestions(text, lambda: self.concepts.names() if has_concepts else [])
+
     @_in_one_snapshot
-    def cameras(self) -> list[str]:
-        """All camera names, by number of photos."""
-        return self._store().cameras()
+    def _suggester(self) -> Suggester:
+        from clipsearch.search.suggest import Suggester
+        from clipsearch.store.facets import facets_of
+
+        version = self.version()
+        if self._suggests is None or self._suggests[0] != version:
+            self._suggests = version, Suggester(facets_of(self._store()))
+        return self._suggests[1]
 
     def is_being_written(self) -> bool:
         """Whether a process holds the write lock."""

@@ -13,8 +13,8 @@ DIM = 4
 METADATA = Metadata(30, 20, "2024-05-06T07:08:09", "A camera", 1.5, -2.5, taken_from="exif")
 
 
-def row(seed: int) -> np.ndarray:
-    vector = np.random.default_rng(seed).normal(size=DIM).astype(np.float32)
+def row(seed: int, dim: int = DIM) -> np.ndarray:
+    vector = np.random.default_rng(seed).normal(size=dim).astype(np.float32)
     return vector / np.linalg.norm(vector)
 
 

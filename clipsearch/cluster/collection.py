@@ -253,13 +253,9 @@ class PublishedIndex(Searchable):
                 changed[local_time(row["mtime_ns"])[:7]] += 1
         return Months(dict(sorted(taken.items())), dict(sorted(changed.items())))
 
-    def cameras(self) -> list[str]:
-        of_image = {
-            row["image"]: row["camera"]
-            for row in self._all(all_of(["camera is not null", PHOTOS]), ["image", "camera"])
-        }
-        counted = Counter(of_image.values())
-        return sorted(counted, key=lambda camera: (-counted[camera], camera))
+    def columns(self, chosen: Selection, names: tuple[str, ...]) -> Iterator[tuple[Any, ...]]:
+        for row in self._all(all_of([chosen.holds.sql, PHOTOS]), list(names)):
+            yield tuple(unescaped(row[name]) if name == "path" else row[name] for name in names)
 
     def hashes(self) -> tuple[Ids, NDArray[np.uint64]]:
         rows = self._all(all_of(["hash is not null", PHOTOS]), ["image", "hash"])

@@ -12,7 +12,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -261,8 +261,8 @@ class Store(Searchable):
     def months(self, chosen: Selection) -> Months:
         return self.photos.months(chosen)
 
-    def cameras(self) -> list[str]:
-        return self.images.cameras()
+    def columns(self, chosen: Selection, names: tuple[str, ...]) -> Iterable[tuple[Any, ...]]:
+        return self.photos.columns(chosen, names)
 
     def hashes(self) -> tuple[Ids, NDArray[np.uint64]]:
         return self.images.hashes()

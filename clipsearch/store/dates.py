@@ -42,28 +42,28 @@ def _relative(words: str, now: datetime) -> datetime | None:
         return _ago(now, int(match[1]) if match[1].isdecimal() else 1, match[2])
     today = now.replace(hour=0, minute=0, second=0, microsecond=0)
     if match := _PERIOD.fullmatch(words):
-        return _start_of(match[2], {"last": -1, "this": 0, "next": 1}[match[1]], today)
+        return start_of(match[2], {"last": -1, "this": 0, "next": 1}[match[1]], today)
     if (day := words.removeprefix("last ")) in _WEEKDAYS:
         return today - timedelta(days=(today.weekday() - _WEEKDAYS.index(day) - 1) % 7 + 1)
     return today + timedelta(days=_DAYS[words]) if words in _DAYS else None
 
 
-def _start_of(unit: str, count: int, today: datetime) -> datetime:
+def start_of(unit: str, count: int, today: datetime) -> datetime:
     """The first day of the week, month or year that is `count` after this one."""
     if unit == "week":
         return today + timedelta(days=7 * count - today.weekday())
     first = today.replace(day=1) if unit == "month" else today.replace(month=1, day=1)
-    return _months_later(first, count * (1 if unit == "month" else 12))
+    return months_later(first, count * (1 if unit == "month" else 12))
 
 
 def _ago(now: datetime, count: int, unit: str) -> datetime:
     if unit in ("mo", "month", "y", "year"):
-        return _months_later(now, -count * (12 if unit[0] == "y" else 1))
+        return months_later(now, -count * (12 if unit[0] == "y" else 1))
     short = unit if unit in _SECONDS else "min" if unit == "minute" else unit[0]
     return now - timedelta(seconds=count * _SECONDS[short])
 
 
-def _months_later(moment: datetime, count: int) -> datetime:
+def months_later(moment: datetime, count: int) -> datetime:
     """The same day `count` months later, or the last day of a shorter month."""
     import calendar  # imports locale
 

@@ -17,6 +17,7 @@ from datetime import date, datetime
 from typing import Any, NamedTuple
 
 from clipsearch.errors import BadArgument, BadRequest
+from clipsearch.images.facts import items
 from clipsearch.images.kinds import TYPES
 from clipsearch.store.conditions import (
     Circle,
@@ -30,6 +31,7 @@ from clipsearch.store.conditions import (
     all_of,
     alternatives,
     any_of,
+    fold_line,
 )
 from clipsearch.store.dates import parse_date, spell_date, to_local
 
@@ -276,6 +278,48 @@ def _title_of_circle(circle: Circle) -> str:
     return f"within {circle.km:g} km of {circle.latitude:g}, {circle.longitude:g}"
 
 
+# ------------------------------------------------------------------------------------------ values to choose from
+
+_TYPE_OF = {suffix[1:]: kind for kind, suffixes in TYPES.items() for suffix in suffixes}
+
+
+class Facet(NamedTuple):
+    """The values of a filter that photos have: `values` gives those that a photo with these `columns` passes.
+
+    Columns are fields of `Metadata`, and `suffix`, without its dot. `within`: a value also passes photos with a longer
+    value that contains it. `folds`: spellings that the filter treats as one value have the same key.
+    """
+
+    columns: tuple[str, ...]
+    values: Callable[..., Iterable[str]]
+    folds: Callable[[str], str]
+    within: bool = False
+
+
+def _itself(value: str | None) -> Iterable[str]:
+    return (value,) if value and value.strip() else ()
+
+
+def _orientation_of(width: int, height: int) -> Iterable[str]:
+    return ("landscape" if width > height else "portrait" if width < height else "square",)
+
+
+def _type_of(suffix: str) -> Iterable[str]:
+    return (_TYPE_OF[suffix],) if suffix in _TYPE_OF else ()
+
+
+def _stars_of(rating: int | None) -> Iterable[str]:
+    """A photo with three stars passes 3+, 2+ and 1+."""
+    if not rating:
+        return ("none",)
+    return ("rejected",) if rating < 0 else [f"{least}+" if least < 5 else "5" for least in range(1, rating + 1)]
+
+
+def _keywords_of(keywords: str | None, people: str | None) -> Iterable[str]:
+    """As `_has_keyword` finds them."""
+    return (*(key if "/" in key else key.replace("|", "/") for key in items(keywords)), *items(people))
+
+
 # ------------------------------------------------------------------------------------------ the table
 
 
@@ -285,7 +329,7 @@ class FilterOption(NamedTuple):
     `parse` takes text (raises `BadRequest`) or a Python value (raises `ValueError`); `spell` is its inverse.
     `condition` is None where the store itself resolves the values (folders). Of several values one must hold; with
     `every`, all of them. `commas`: in a form field, commas separate several values. `title` describes the values to
-    people, `show` one value in it.
+    people, `show` one value in it. `facet` has the values to choose from, where photos have a limited number.
     """
 
     field: str
@@ -300,6 +344,7 @@ class FilterOption(NamedTuple):
     choices: tuple[str, ...]
     title: str
     show: Callable[[Any], str]
+    facet: Facet | None
 
     @property
     def flag(self) -> str:
@@ -320,9 +365,10 @@ def _filter(  # a row of the table
     spell: Callable[[Any], str] = str,
     show: Callable[[Any], str] | None = None,
     choices: Iterable[str] = (),
+    facet: Facet | None = None,
 ) -> Any:
     entry = FilterOption(
-        "", option, metavar, help, parse, condition, spell, every, commas, tuple(choices), title, show or spell
+        "", option, metavar, help, parse, condition, spell, every, commas, tuple(choices), title, show or spell, facet
     )
     return field(default=(), metadata={"filter": entry})
 
@@ -365,6 +411,7 @@ class Filter:
         "Camera make or model contains TEXT.",
         _text,
         _either(lambda name: Contains("camera", " ".join(name.split()))),
+        facet=Facet(("camera",), _itself, lower_ascii, within=True),
     )
     near: Any = _filter(
         "PLACE[,KM]",
@@ -389,9 +436,16 @@ class Filter:
         _choice(parse_orientation),
         lambda shape: Compare("orientation", "=", shape),
         choices=ORIENTATIONS,
+        facet=Facet(("width", "height"), _orientation_of, str),
     )
     types: Any = _filter(
-        "TYPE", "jpeg, png, heic, video, raw, ...", _choice(parse_type), _suffix_of, option="type", choices=TYPES
+        "TYPE",
+        "jpeg, png, heic, video, raw, ...",
+        _choice(parse_type),
+        _suffix_of,
+        option="type",
+        choices=TYPES,
+        facet=Facet(("suffix",), _type_of, str),
     )
     name: Any = _filter("TEXT", "Path contains these words.", _text, _either(_has_words("path")), "named {}")
     caption: Any = _filter(
@@ -411,6 +465,7 @@ class Filter:
         option="keyword",
         every=True,
         commas=True,
+        facet=Facet(("keywords", "people"), _keywords_of, fold_line),
     )
     people: Any = _filter(
         "NAME",
@@ -420,9 +475,16 @@ class Filter:
         "showing {}",
         option="person",
         every=True,
+        facet=Facet(("people",), items, fold_line),
     )
     rating: Any = _filter(
-        "STARS", "4+: at least; 2-3; 5; rejected; none.", _stars, _is_rated, "rated {}", spell=_spell_stars
+        "STARS",
+        "4+: at least; 2-3; 5; rejected; none.",
+        _stars,
+        _is_rated,
+        "rated {}",
+        spell=_spell_stars,
+        facet=Facet(("rating",), _stars_of, str),
     )
     color_label: Any = _filter(
         "COLOR",
@@ -430,6 +492,7 @@ class Filter:
         _text,
         _either(lambda name: Contains("color_label", name)),
         "labelled {}",
+        facet=Facet(("color_label",), _itself, lower_ascii, within=True),
     )
     files: Any = None
 

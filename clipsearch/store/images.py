@@ -129,14 +129,6 @@ class Images:
         both = np.array(rows, np.int64).reshape(-1, 2)
         return both[:, 0], both[:, 1].astype(np.uint64)
 
-    def cameras(self) -> list[str]:
-        """The names of all cameras, the most used first."""
-        query = (
-            f"SELECT camera FROM images WHERE camera IS NOT NULL AND id NOT IN ({BESIDE})"
-            " GROUP BY camera ORDER BY count(*) DESC, camera"
-        )
-        return [str(row[0]) for row in self._database.execute(query)]
-
     def has_frames(self) -> bool:
         """Whether some files have several images."""
         return self._database.execute("SELECT 1 FROM frames LIMIT 1").fetchone() is not None

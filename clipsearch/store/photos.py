@@ -212,6 +212,11 @@ class Photos:
             (found.taken if is_dated else found.changed)[month] = count
         return found
 
+    def columns(self, chosen: Selection, names: tuple[str, ...]) -> Iterator[tuple[Any, ...]]:
+        """The values of some columns for each photo of a selection."""
+        query = f"SELECT {', '.join(names)} FROM {BY_PHOTO} WHERE {chosen.holds.sql}"
+        return iter(self._database.execute(query, chosen.holds.values))
+
     def _select(
         self, roots: dict[int, Root], condition: str, values: tuple[Any, ...], tables: str = BY_PHOTO
     ) -> Iterator[Photo]:

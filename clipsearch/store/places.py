@@ -102,15 +102,29 @@ def _towns_named(keys: Sequence[str]) -> list[Town]:
     return sorted(towns, key=lambda town: _weight(town, keys), reverse=True)
 
 
+def towns_called(name: str, most: int, *, typing: bool = False) -> list[Town]:
+    """Towns of a name in any language, the best known first, of at most `most`.
+
+    `typing`: also those whose English name begins with it; among all languages, any letters begin one.
+    """
+    key = name_key(name)
+    longer = [town for town in _towns_starting(key, most) if name_key(town.name).startswith(key)] if typing else []
+    return list(dict.fromkeys([*_towns_named([key])[:most], *longer]))
+
+
+def _towns_starting(key: str, most: int) -> list[Town]:
+    query = (
+        f"SELECT DISTINCT {_TOWN} FROM names JOIN towns ON towns.id = names.town"
+        " WHERE names.name >= ? AND names.name < ? ORDER BY weight DESC LIMIT ?"
+    )
+    return [Town(*row) for row in rows(query, (key, key + "\U0010ffff", most))]
+
+
 def _similar(key: str) -> list[Town]:
     """The towns whose name differs in one letter or, if there are none, those whose name starts like this one."""
     if not 1 < len(key) <= _MOST_LETTERS:
         return []
-    query = (
-        f"SELECT DISTINCT {_TOWN} FROM names JOIN towns ON towns.id = names.town"
-        f" WHERE names.name >= ? AND names.name < ? ORDER BY weight DESC LIMIT {_MOST_SUGGESTED}"
-    )
-    found = _towns_named(_typos(key)) or [Town(*row) for row in rows(query, (key, key + "\U0010ffff"))]
+    found = _towns_named(_typos(key)) or _towns_starting(key, _MOST_SUGGESTED)
     best: dict[str, Town] = {}
     for town in found:
         best.setdefault(name_key(town.name), town)

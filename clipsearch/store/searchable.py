@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -165,8 +165,8 @@ class Searchable(ABC):
         """The number of photos of a selection in each month."""
 
     @abstractmethod
-    def cameras(self) -> list[str]:
-        """The names of all cameras, the most used first."""
+    def columns(self, chosen: Selection, names: tuple[str, ...]) -> Iterable[tuple[Any, ...]]:
+        """These of `root` (its id), `path` (below the root) and the fields of `Metadata`, for each photo."""
 
     @abstractmethod
     def hashes(self) -> tuple[Ids, NDArray[np.uint64]]:

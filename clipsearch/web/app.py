@@ -78,13 +78,14 @@ def create_app(
 
 
 class Page:
-    """The handlers. Searches, lookups, images and actions each have an open index, so none blocks the others."""
+    """The handlers. Searches, lookups, images, actions and facets have an open index each: none blocks the others."""
 
     def __init__(self, place: Path | Collection, pictures: Pictures, *, allow_delete: bool) -> None:
         # The page searches at each key press: caching unfinished words would evict the queries people run in a shell.
         self._search_index = IndexThread(place, cache_texts=False)
         self._lookup_index, self._image_index = IndexThread(place), IndexThread(place)
         self._action_index, self._review_index = IndexThread(place), IndexThread(place)
+        self._facet_index = IndexThread(place)
         self._actions = Actions(self._action_index, allow_delete=allow_delete)
         self._review = Review(self._review_index, self._actions)
         self._saving = RateLimit("change")
@@ -101,6 +102,7 @@ class Page:
         self._image_index.close()
         self._action_index.close()
         self._review_index.close()
+        self._facet_index.close()
         self._pictures.close()
 
     def routes(self) -> Sequence[Route]:
@@ -113,6 +115,8 @@ class Page:
             Route("/matches", self.matches),
             Route("/months", self.months),
             Route("/choices", self.choices),
+            Route("/folders", self.folders),
+            Route("/suggest", self.suggest),
             Route("/status", self.status),
             Route("/labels", self.labels),
             Route("/upload", self.upload, methods=["POST"]),
@@ -207,8 +211,18 @@ class Page:
         return _json(months)
 
     async def choices(self, _: Request) -> Response:
-        """Suggestions for the form: folders, cameras, concepts."""
-        return _json({"cut": CUT, **await self._lookup_index.call(self._gallery.choices)})
+        """The values to filter by, with counts of photos."""
+        return _json(await self._facet_index.call(self._gallery.choices))
+
+    async def folders(self, request: Request) -> Response:
+        """The folders in the folder `in`, with counts of photos."""
+        parent = request.query_params.get("in", "")
+        return _json(await self._facet_index.call(self._gallery.folders, parent))
+
+    async def suggest(self, request: Request) -> Response:
+        """Filters and terms that the `text` in the search field could mean."""
+        text = request.query_params.get("text", "")
+        return _json(await self._facet_index.call(self._gallery.suggestions, text))
 
     async def status(self, _: Request) -> Response:
         """The state of the index; the page polls it."""

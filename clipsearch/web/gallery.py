@@ -41,11 +41,11 @@ from clipsearch.web.uploads import Uploads
 FIRST_DEPTH = 400  # hits that are ranked at first; quadrupled each time the user scrolls past them
 MAX_DEPTH = 64 * FIRST_DEPTH  # hits among which matches are counted and a photo is looked up: 1.5 s on one core
 MAX_COUNT = 400
+MAX_TEXT = 1000  # characters; the search field takes no more
 _MAX_THROUGH = 10_000  # hits in one answer that reaches to a certain photo
 _MAX_RANKINGS = 12  # in the cache
 _MAX_LISTS = 4  # in the cache; 4 MB each with 100,000 photos
 _MAX_MONTHS = 8
-_MAX_CAMERAS = 200
 _INSTANT = timedelta(microseconds=1)
 
 
@@ -111,6 +111,7 @@ class Gallery:
 
     def _part_of_ranking(self, index: Index, question: Question, part: Part) -> dict[str, Any]:
         first, count = part.first, part.count
+        least = count  # scrolling does not change the command
         through = [name.rpartition(".")[2] for name in part.through]
         ranking = self._ranked(index, question, first + count)
         if through:
@@ -119,7 +120,7 @@ class Gallery:
             count = max(count, reached - first + count if reached < _MAX_THROUGH else 0)
             ranking = self._ranked(index, question, first + count)
         # In another order the command must choose the same photos to give the same answer.
-        shown = max(10, first + count) if _order_of_matches(question) is None else max(1, len(ranking.hits))
+        shown = max(10, least) if _order_of_matches(question) is None else max(1, len(ranking.hits))
         return {
             "hits": [_as_object(hit) for hit in ranking.hits[first : first + count]],
             "first": first,
@@ -293,18 +294,27 @@ class Gallery:
         return found
 
     def choices(self, index: Index) -> dict[str, Any]:
-        """Suggestions for the form, offline folders, and the number of photos."""
-        status = index.status()
-        offline = [(folder.path, folder.offline) for folder in status.roots if folder.offline]
-        offline += [(part.path, part.why) for part in status.offline]
+        """The values of each filter that photos have, the months, and the indexed folders, all with counts of photos.
+
+        Values are lists of [value, count], most first, but for months.
+        """
+        facets = index.facets()
+        values = {option: list(counts.items()) for option, counts in facets.values.items()}
         return {
-            "folders": [records.path_fields(folder.path)["path"] for folder in status.roots],
-            "offline": [{**records.path_fields(path), "reason": str(why)} for path, why in offline],
-            "cameras": index.cameras()[:_MAX_CAMERAS],
-            "concepts": [] if isinstance(index.place, MilvusCollection) else index.concepts.names(),
-            "photos": status.photos,
-            "skipped": sum(folder.skipped for folder in status.roots),
+            "values": values,
+            "months": list(facets.months.items()),
+            "folders": [_folder_object(*folder) for folder in facets.folders_in()],
         }
+
+    def folders(self, index: Index, parent: str) -> dict[str, Any]:
+        """The folders in a folder, with their counts of photos."""
+        return {"folders": [_folder_object(*folder) for folder in index.facets().folders_in(os.fsencode(parent))]}
+
+    def suggestions(self, index: Index, text: str) -> dict[str, Any]:
+        """What a text that is being typed could mean, as `Index.suggestions`."""
+        if len(text) > MAX_TEXT:
+            raise BadRequest(f"a text to complete can have at most {MAX_TEXT:,} characters")
+        return {"suggestions": [one._asdict() for one in index.suggestions(text)]}
 
     def status(self, index: Index) -> dict[str, Any]:
         """Whether the index exists and has photos, its version, and whether a process is writing to it."""
@@ -390,6 +400,17 @@ def selected_object(photo: Photo) -> dict[str, Any]:
     """What the page keeps of a selected photo: some of `photo_object`."""
     about = {"id": photo.content.hex(), "file": photo.file_id, "size": photo.size, "shell": text.quoted(photo.file)}
     return records.path_fields(photo.file) | about
+
+
+def _folder_object(path: bytes, photos: int, folders: Sequence[bytes]) -> dict[str, Any]:
+    """A folder for the page. One whose path is not UTF-8 has no `value`: no URL can have it."""
+    fields = records.path_fields(path)
+    return {
+        "name": text.printable(os.path.basename(path) or path),
+        "value": fields["path"] if len(fields) == 1 else None,
+        "photos": photos,
+        "has_folders": bool(folders),
+    }
 
 
 def _pairs(index: Index, question: Question) -> list[tuple[str, str]] | None:

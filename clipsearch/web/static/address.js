@@ -3,14 +3,14 @@
 // order: "" for the best first or, without terms, the newest, and `only`: "" or one of look, text and tags, which counts
 // as a match. `photo` is the one in the large view, as "ID.FILE", and `at` the one at the top of the window.
 
-const KINDS = ["text", "not", "like", "unlike"];
-const FILTERS = [...document.querySelectorAll("#filters [name]")].map((field) => field.name);
+export const TERM_KINDS = ["text", "not", "like", "unlike"];
+const FILTERS = [...document.querySelectorAll("#filters [data-filter]")].map(({ dataset }) => dataset.filter);
 
 export function fromUrl(query) {
   const pairs = [...new URLSearchParams(query)];
   const first = (name) => pairs.find(([other]) => other === name)?.[1] ?? "";
   return {
-    terms: pairs.filter(([name]) => KINDS.includes(name)).map(([kind, value]) => ({ kind, value })),
+    terms: pairs.filter(([name]) => TERM_KINDS.includes(name)).map(([kind, value]) => ({ kind, value })),
     filters: pairs.filter(([name, value]) => FILTERS.includes(name) && value),
     draft: first("q"), cut: first("cut"), unique: first("unique") === "1", sort: first("sort"), only: first("only"),
     labels: pairs.filter(([name]) => name === "label").map(([, value]) => value),

@@ -2,10 +2,9 @@
 
 import { byId, count, number } from "./dom.js";
 import { showError, succeeded } from "./feedback.js";
-import { showChoices } from "./filters.js";
 import { showNoPhotos } from "./messages.js";
+import { forget } from "./pickers.js";
 import { clear, grid, search, timeline } from "./results.js";
-import { setConcepts } from "./searchbox.js";
 import { get } from "./server.js";
 import { question } from "./state.js";
 
@@ -54,10 +53,8 @@ async function poll(isUntouched) {
 async function showChanged() {
   const otherFilters = question.filters.filter(([name]) => name !== "after" && name !== "before");
   try {
-    const [choices, months] = await Promise.all([get("/choices"), get("/months", otherFilters)]);
-    setConcepts(choices.concepts);
-    showChoices(choices);
-    timeline.setAll(months);
+    timeline.setAll(await get("/months", otherFilters));
+    forget();
   } catch (error) {
     showError("status", error);
   }

@@ -31,5 +31,5 @@ export function showNoMatches(question, change) {
   const actions = [];
   if (question.cut) actions.push(button("close", "Show less certain matches", () => change({ ...question, cut: "" })));
   if (question.filters.length) actions.push(button("close", "Clear filters", () => change({ ...question, filters: [] })));
-  showMessage(element("h2", {}, "No matches"), element("p", {}, question.cut ? "Nothing is a confident match." : "No photo passes the filters."), element("div", { class: "actions" }, ...actions));
+  showMessage(element("h2", {}, "No matches"), element("p", {}, question.cut ? "Nothing is a confident match." : "No photos match the filters."), element("div", { class: "actions" }, ...actions));
 }

@@ -11,11 +11,13 @@ import { listen } from "./keyboard.js";
 import { showLabelField } from "./labels.js";
 import { open, openFromUrl, searchBy, viewer } from "./opened.js";
 import { toggle } from "./panels.js";
+import { showPickers } from "./pickers.js";
 import { allMatches, grid, photosBetween, search } from "./results.js";
 import { showTerms } from "./searchbox.js";
 import { close as closeSearches } from "./searches.js";
 import { Selection, copyPaths } from "./selection.js";
 import { change, connect, placeInUrl, question } from "./state.js";
+import { prepare } from "./suggest.js";
 import { sweep } from "./sweep.js";
 import { showSwitches } from "./toolbar.js";
 import { connect as connectUndo } from "./undo.js";
@@ -91,6 +93,7 @@ function clearSelection() {
 function showQuestion() {
   showTerms();
   showFilters();
+  showPickers();
   showSwitches();
   showLabelField();
 }
@@ -133,3 +136,4 @@ await Promise.all([follow(isUntouched), showResults({ place: placeInUrl() })]);
 if (question.photo) await openFromUrl();
 else if (document.activeElement === document.body) byId("text").focus({ preventScroll: true });
 document.body.dataset.ready = "";
+prepare();

@@ -1,25 +1,21 @@
-// The search field: its text, the terms as chips, and names of concepts.
+// The search field: its text, and the terms as chips.
 
 import { allTerms } from "./address.js";
 import { showChips } from "./chips.js";
-import { byId, element } from "./dom.js";
+import { byId } from "./dom.js";
 import { grid } from "./results.js";
 import { change, question } from "./state.js";
+import { close, onKey, suggest } from "./suggest.js";
 
 const SAME_ENTRY_MS = 2000; // pauses in typing that are shorter make no new entry in the browser's history
 const text = byId("text");
-let lastTyped = 0, concepts = [];
-
-export function setConcepts(names) {
-  concepts = names;
-}
+let lastTyped = 0;
 
 export function showTerms() {
   showChips(question.terms, (terms) => { change({ ...question, terms }); text.focus(); }, editTerm);
   if (text.value !== question.draft) text.value = question.draft;
   text.placeholder = question.terms.length ? "and …" : "Describe the photo";
   document.title = allTerms(question).filter(({ kind }) => kind === "text").map(({ value }) => value).join(", ") || "clipsearch";
-  showConcepts();
 }
 
 // What was typed becomes a term.
@@ -35,12 +31,17 @@ text.addEventListener("input", () => {
   const now = Date.now(), replace = now - lastTyped < SAME_ENTRY_MS;
   lastTyped = now;
   change({ ...question, draft: text.value }, replace);
+  suggest();
 });
 
 text.addEventListener("keydown", (event) => {
   if (event.isComposing) return;
-  if (event.key === "Enter") {
+  if (onKey(event)) {
     event.preventDefault();
+    event.stopPropagation(); // Escape would close more
+  } else if (event.key === "Enter") {
+    event.preventDefault();
+    close();
     if (text.value.trim()) change({ ...question, terms: commit(), draft: "" }, true);
     else grid.moveTo(grid.current);
   } else if (event.key === "ArrowDown" && grid.length) {
@@ -56,17 +57,6 @@ text.addEventListener("keydown", (event) => {
     change({ ...question, draft: "" });
   }
 });
-
-// Complete "@gr" to the names of concepts.
-function showConcepts() {
-  const typed = /(?:^|\s)@([\w.-]*)$/.exec(question.draft), box = byId("concepts");
-  const matching = typed && document.activeElement === text ? concepts.filter((name) => name.startsWith(typed[1]) && name !== typed[1]) : [];
-  box.hidden = !matching.length;
-  box.replaceChildren(...matching.slice(0, 12).map((name) => element("button", { type: "button", class: "quiet", onclick: () => {
-    change({ ...question, draft: `${question.draft.slice(0, typed.index)}${typed.index ? " " : ""}@${name} ` }, true);
-    text.focus();
-  } }, `@${name}`)));
-}
 
 byId("search").addEventListener("submit", (event) => event.preventDefault());
 byId("field").addEventListener("click", (event) => event.target === byId("field") && text.focus());

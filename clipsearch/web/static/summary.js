@@ -15,7 +15,7 @@ export function summary(question, answer, cut) {
   const { count: n, exact } = answer.matches, kind = cut === null ? "confident " : "", least = cut === null ? "" : ` of at least ${percent(cut)}`;
   const matches = `${kind}${n === 1 ? "match" : "matches"}${least}`;
   if (!n) return `No ${matches} in ${searched(answer)}${question.cut ? "" : `; ${closest}`}`;
-  return `${exact ? "" : "More than "}${number(n)} ${matches}${question.unique ? ", copies grouped," : ""} in ${searched(answer)}${order ? `, ${order}` : ""}`;
+  return `${exact ? "" : "More than "}${number(n)} ${matches}${question.unique ? ", duplicates grouped," : ""} in ${searched(answer)}${order ? `, ${order}` : ""}`;
 }
 
 // What the label counts are about.
@@ -30,8 +30,8 @@ function searched({ passing, photos }) {
   return passing === photos ? count(photos, "photo") : `${number(passing)} of ${count(photos, "photo")}`;
 }
 
-// The photos that are listed where there is nothing to look for: with copies grouped, they are fewer.
+// The photos that are listed where there is nothing to look for: with duplicates grouped, they are fewer.
 function listed(question, answer) {
   if (!question.unique) return answer.copies ? `${searched(answer)}, ${count(answer.copies, "identical copy", "identical copies")} folded` : searched(answer);
-  return answer.complete ? `${number(answer.ranked)} without copies, of ${searched(answer)}` : `${searched(answer)}, copies grouped`;
+  return answer.complete ? `${number(answer.ranked)} without duplicates, of ${searched(answer)}` : `${searched(answer)}, duplicates grouped`;
 }
