@@ -36,6 +36,7 @@ from clipsearch.store.filters import EVERYTHING as ALL_PHOTOS
 from clipsearch.store.filters import Filter
 from clipsearch.store.order import Order
 from clipsearch.store.photo import Line, Months, Photo, Root, RootCounts, local_time
+from clipsearch.store.positions import Positions
 from clipsearch.store.searchable import Searchable, Summary
 from clipsearch.store.searched import SearchedFolder, searched_folders
 from clipsearch.store.segments import products
@@ -240,6 +241,10 @@ class PublishedIndex(Searchable):
             else:
                 changed[local_time(row["mtime_ns"])[:7]] += 1
         return Months(dict(sorted(taken.items())), dict(sorted(changed.items())))
+
+    def positions(self, chosen: Selection) -> Positions:
+        rows = self._all(all_of([chosen.holds.sql, PHOTOS, "latitude is not null"]), ["image", "latitude", "longitude"])
+        return Positions.of_rows((row["image"], row["latitude"], row["longitude"]) for row in rows)
 
     def cameras(self) -> list[str]:
         of_image = {

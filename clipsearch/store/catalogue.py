@@ -32,6 +32,7 @@ from clipsearch.store.ocr_text import OcrText
 from clipsearch.store.order import Order
 from clipsearch.store.photo import SEGMENT_FILE, Known, Line, Months, Photo, Root, RootCounts, Segment
 from clipsearch.store.photos import Photos
+from clipsearch.store.positions import Positions
 from clipsearch.store.searchable import Searchable, Summary
 from clipsearch.store.select import select
 from clipsearch.store.selection import Selection
@@ -249,6 +250,9 @@ class Store(Searchable):
 
     def months(self, chosen: Selection) -> Months:
         return self.photos.months(chosen)
+
+    def positions(self, chosen: Selection) -> Positions:
+        return self.photos.positions(chosen)
 
     def cameras(self) -> list[str]:
         return self.images.cameras()

@@ -18,6 +18,7 @@ from clipsearch.store.drives import OfflinePart, Presence
 from clipsearch.store.filters import EVERYTHING, Filter
 from clipsearch.store.order import Order
 from clipsearch.store.photo import Line, Months, Photo, Root, RootCounts
+from clipsearch.store.positions import Positions
 from clipsearch.store.selection import Selection
 from clipsearch.store.words import Word
 
@@ -155,6 +156,10 @@ class Searchable(ABC):
     @abstractmethod
     def months(self, chosen: Selection) -> Months:
         """The number of photos of a selection in each month."""
+
+    @abstractmethod
+    def positions(self, chosen: Selection) -> Positions:
+        """Where the photos of a selection were taken, of those whose place is known."""
 
     @abstractmethod
     def cameras(self) -> list[str]:

@@ -3,6 +3,7 @@
 import { allTerms, fileOf, filterValues, idOf, photoName, termParams, withFilters } from "./address.js";
 import { imageNames } from "./chips.js";
 import { showError, succeeded } from "./feedback.js";
+import { openMapAt } from "./photomap.js";
 import { grid } from "./results.js";
 import { get } from "./server.js";
 import { change, question, visit } from "./state.js";
@@ -15,6 +16,7 @@ export const viewer = new Viewer({
   terms: () => [...termParams(question), ...filterValues(question, "reads").map((words) => ["reads", words])],
   searchBy,
   searchNear: (photo) => { viewer.close(); change(withFilters(question, { near: `${photo.latitude},${photo.longitude}` })); },
+  showOnMap: (photo) => { viewer.close(); openMapAt(photo); },
   showFolder: (event, folder) => {
     if (event.ctrlKey || event.metaKey || event.shiftKey) return; // a new tab or window
     event.preventDefault();

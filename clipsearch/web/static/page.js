@@ -14,6 +14,7 @@ import { toggle } from "./panels.js";
 import { allMatches, grid, search } from "./results.js";
 import { showTerms } from "./searchbox.js";
 import { close as closeSearches } from "./searches.js";
+import { showMap } from "./photomap.js";
 import { Selection, copyPaths } from "./selection.js";
 import { change, connect, placeInUrl, question } from "./state.js";
 import { sweep } from "./sweep.js";
@@ -73,6 +74,12 @@ function showQuestion() {
   showFilters();
   showSwitches();
   showLabelField();
+  showMap();
+}
+
+function travelled() {
+  showMap();
+  return openFromUrl();
 }
 
 function showResults(how) {
@@ -81,7 +88,7 @@ function showResults(how) {
 }
 
 Object.assign(grid.on, { open, select, hasSelection: () => selection.size > 0, isSelected: (photo) => selection.has(photo) });
-connect({ results: showResults, respelled: showTerms, travelled: openFromUrl }, () => grid.place());
+connect({ results: showResults, respelled: showTerms, travelled }, () => grid.place());
 listen({
   grid, viewer, select, selectTo, selectAll, clearSelection, closeSearches,
   searchBy: (n, kind) => searchBy(viewer.isOpen ? viewer.photo : grid.items[n].photo, kind),
@@ -91,6 +98,7 @@ listen({
 byId("home").addEventListener("click", (event) => {
   event.preventDefault();
   change(fromUrl(""));
+  showMap();
   byId("text").focus();
 });
 byId("select-all").addEventListener("click", selectAll);

@@ -6,6 +6,7 @@ import { showError, succeeded } from "./feedback.js";
 import { Grid } from "./grid.js";
 import { countLabels } from "./labels.js";
 import { showExamples, showMessage, showNoMatches } from "./messages.js";
+import { refreshMap } from "./photomap.js";
 import { rememberSearch } from "./searches.js";
 import { get } from "./server.js";
 import { change, question, rememberPlace, respell } from "./state.js";
@@ -54,6 +55,7 @@ export async function search({ place = null, isTyping = false } = {}) {
     document.body.dataset.turn = ownTurn;
     countMatches();
     countLabels();
+    refreshMap();
     rememberSearch(question);
   } catch (error) {
     if (error.name !== "AbortError" && ownTurn === turn) await showFailure(error, isTyping);
