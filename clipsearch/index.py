@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from clipsearch.indexing.update import OnNote, OnProgress, Options, Report
     from clipsearch.indexing.watch import Watch
     from clipsearch.indexing.why import Why
+    from clipsearch.search.clusters import Cluster
     from clipsearch.search.concepts import Concepts
     from clipsearch.search.copies import Group
     from clipsearch.search.embed import Embedder
@@ -37,9 +38,12 @@ if TYPE_CHECKING:
     from clipsearch.search.saved import SavedSearches
     from clipsearch.search.suggest import Suggester, Suggestion
     from clipsearch.search.where import Finder
+    from clipsearch.store.conditions import Box
     from clipsearch.store.facets import Facets
     from clipsearch.store.filters import Filter
     from clipsearch.store.photo import Line, Months, Photo
+    from clipsearch.store.places import Town
+    from clipsearch.store.positions import Positions
     from clipsearch.store.searchable import Searchable
     from clipsearch.store.verify import Verified
 
@@ -811,6 +815,30 @@ class Index:
         if self._suggests is None or self._suggests[0] != version:
             self._suggests = version, Suggester(facets_of(self._store()))
         return self._suggests[1]
+
+    @_in_one_snapshot
+    def positions(self, filter: Filter | None = None) -> Positions:
+        """Where the photos that pass a filter were taken, of those whose place is known."""
+        store = self._store()
+        return store.positions(store.select(_filter(filter)))
+
+    @_in_one_snapshot
+    def clusters(self, positions: Positions, box: Box, columns: int) -> list[tuple[Cluster, Photo | None]]:
+        """The clusters of photos in a box of a map, as `search.clusters`, each with the photo in its middle.
+
+        None instead of a photo that was removed from the index meanwhile.
+        """
+        from clipsearch.search.clusters import clusters
+
+        found = clusters(positions, box, columns)
+        photos = {photo.image_id: photo for photo in self._store().photos_of({cluster.image for cluster in found})}
+        return [(cluster, photos.get(cluster.image)) for cluster in found]
+
+    def towns(self, box: Box, most: int) -> list[Town]:
+        """The largest towns in a box, largest first; none without the extra `places`."""
+        from clipsearch.store.places import towns_in
+
+        return towns_in(box, most)
 
     def is_being_written(self) -> bool:
         """Whether a process holds the write lock."""

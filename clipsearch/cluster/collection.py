@@ -36,6 +36,7 @@ from clipsearch.store.filters import EVERYTHING as ALL_PHOTOS
 from clipsearch.store.filters import Filter
 from clipsearch.store.order import Order
 from clipsearch.store.photo import Line, Listing, Months, Photo, Root, RootCounts, local_time
+from clipsearch.store.positions import Positions
 from clipsearch.store.searchable import Searchable, Summary
 from clipsearch.store.searched import SearchedFolder, searched_folders
 from clipsearch.store.segments import products
@@ -256,6 +257,10 @@ class PublishedIndex(Searchable):
     def columns(self, chosen: Selection, names: tuple[str, ...]) -> Iterator[tuple[Any, ...]]:
         for row in self._all(all_of([chosen.holds.sql, PHOTOS]), list(names)):
             yield tuple(unescaped(row[name]) if name == "path" else row[name] for name in names)
+
+    def positions(self, chosen: Selection) -> Positions:
+        rows = self._all(all_of([chosen.holds.sql, PHOTOS, "latitude is not null"]), ["image", "latitude", "longitude"])
+        return Positions.of_rows((row["image"], row["latitude"], row["longitude"]) for row in rows)
 
     def hashes(self) -> tuple[Ids, NDArray[np.uint64]]:
         rows = self._all(all_of(["hash is not null", PHOTOS]), ["image", "hash"])

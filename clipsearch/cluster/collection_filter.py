@@ -19,6 +19,7 @@ from clipsearch.store.conditions import (
     HasText,
     IsMissing,
     Near,
+    Within,
     fold,
     fold_line,
 )
@@ -47,6 +48,8 @@ def expression(condition: Condition, near: Callable[[Circle], str]) -> str:  # n
             return all_of(_has("text_folded", word) for word in fold(text).split())
         case Near(circle):
             return near(circle)
+        case Within(box):
+            return in_box(box)
         case Contains("path", text):
             return _has("path_folded", escaped(os.fsencode(text)))
         case Contains(field, text):
@@ -71,12 +74,10 @@ def mentions(words: Iterable[Word], field: str) -> str:
 
 
 def in_box(box: Box) -> str:
-    """The photos in a bounding box."""
-    out = f"latitude >= {box.south:.12f} and latitude <= {box.north:.12f}"
-    if box.west is None or box.east is None:
-        return out
+    """The photos in a box."""
     word = "and" if box.west <= box.east else "or"
-    return f"{out} and (longitude >= {box.west:.12f} {word} longitude <= {box.east:.12f})"
+    south, west, north, east = (f"{edge:.20f}" for edge in box)
+    return f"latitude >= {south} and latitude <= {north} and (longitude >= {west} {word} longitude <= {east})"
 
 
 def all_of(expressions: Iterable[str]) -> str:

@@ -32,6 +32,7 @@ from clipsearch.store.ocr_text import OcrText
 from clipsearch.store.order import Order
 from clipsearch.store.photo import SEGMENT_FILE, Known, Line, Listing, Months, Photo, Root, RootCounts, Segment
 from clipsearch.store.photos import Photos
+from clipsearch.store.positions import Positions
 from clipsearch.store.searchable import Searchable, Summary
 from clipsearch.store.select import select
 from clipsearch.store.selection import Selection
@@ -263,6 +264,9 @@ class Store(Searchable):
 
     def columns(self, chosen: Selection, names: tuple[str, ...]) -> Iterable[tuple[Any, ...]]:
         return self.photos.columns(chosen, names)
+
+    def positions(self, chosen: Selection) -> Positions:
+        return self.photos.positions(chosen)
 
     def hashes(self) -> tuple[Ids, NDArray[np.uint64]]:
         return self.images.hashes()

@@ -46,6 +46,24 @@ class Near(NamedTuple):
     circle: Circle
 
 
+class Box(NamedTuple):
+    """An area between two parallels and two meridians, edges included, in degrees.
+
+    `west` is more than `east` where the box crosses the antimeridian.
+    """
+
+    south: float
+    west: float
+    north: float
+    east: float
+
+
+class Within(NamedTuple):
+    """Taken inside a box."""
+
+    box: Box
+
+
 class HasLine(NamedTuple):
     """`keywords` or `people` have this one, in any case."""
 
@@ -77,7 +95,7 @@ class AnyOf(NamedTuple):
     conditions: tuple[Condition, ...]
 
 
-Leaf = Compare | Contains | Near | HasLine | IsMissing | HasText
+Leaf = Compare | Contains | Near | Within | HasLine | IsMissing | HasText
 Condition = Leaf | AllOf | AnyOf
 
 
@@ -107,28 +125,16 @@ def alternatives(text: str) -> list[str]:
     return re.split(r"\s+OR\s+", text)
 
 
-class Box(NamedTuple):
-    """The bounding box of a circle in degrees: cheap to compare with, so that few distances must be computed.
-
-    `west` is more than `east` where the box crosses the date line; both are None where it contains a pole.
-    """
-
-    south: float
-    north: float
-    west: float | None
-    east: float | None
-
-
 def box_of(circle: Circle) -> Box:
-    """The smallest box, and a little more."""
+    """The bounding box of a circle, and a little more: few distances need to be computed."""
     height = circle.km / _KM_OF_A_DEGREE
     south, north = circle.latitude - height - _SLACK, circle.latitude + height + _SLACK
     if abs(circle.latitude) + height >= 89.9:  # a pole is on every meridian
-        return Box(south, north, None, None)
+        return Box(south, -180.0, north, 180.0)
     ratio = math.sin(math.radians(height)) / math.cos(math.radians(circle.latitude))
     width = math.degrees(math.asin(min(1.0, ratio))) + _SLACK
     west, east = circle.longitude - width, circle.longitude + width
-    return Box(south, north, west + 360 if west < -180 else west, east - 360 if east > 180 else east)
+    return Box(south, west + 360 if west < -180 else west, north, east - 360 if east > 180 else east)
 
 
 def kilometres(latitude: Any, longitude: Any, latitude_2: float, longitude_2: float) -> float | None:

@@ -20,6 +20,7 @@ from clipsearch.errors import BadArgument, BadRequest
 from clipsearch.images.facts import items
 from clipsearch.images.kinds import TYPES
 from clipsearch.store.conditions import (
+    Box,
     Circle,
     Compare,
     Condition,
@@ -28,6 +29,7 @@ from clipsearch.store.conditions import (
     HasText,
     IsMissing,
     Near,
+    Within,
     all_of,
     alternatives,
     any_of,
@@ -118,6 +120,14 @@ def _around_town(text: str) -> Circle:
     return Circle(town.latitude, town.longitude, *([float(match[1])] if match else []))
 
 
+def parse_box(text: str) -> Box:
+    """`48.8,2.2,48.9,2.5`: the southern, western, northern and eastern edge in degrees. Raises `BadRequest`."""
+    try:
+        return _box([float(part) for part in re.split(r"\s*,\s*|\s+", text.strip())])
+    except ValueError:
+        raise BadRequest(f"{text!r} is not a valid box; write SOUTH,WEST,NORTH,EAST in degrees") from None
+
+
 def parse_type(text: str) -> str:
     """The kind of file in `TYPES` that a name or suffix stands for: `jpg`, `.jpeg` and `JPEG` are jpeg."""
     name = text.strip().lower().removeprefix(".")
@@ -189,6 +199,18 @@ def _circle(value: Any) -> Circle:
     raise ValueError("must be latitude, longitude (degrees) and kilometres")
 
 
+def _box(value: Any) -> Box:
+    if isinstance(value, str):
+        return parse_box(value)
+    try:
+        box = Box(*(float(number) for number in value))
+        if -90 <= box.south <= box.north <= 90 and abs(box.west) <= 180 and abs(box.east) <= 180:
+            return box
+    except (TypeError, ValueError):
+        pass
+    raise ValueError("must be the southern, western, northern and eastern edge of a box in degrees")
+
+
 def _folder(value: Any) -> str:
     if not isinstance(value, str | bytes | os.PathLike):
         raise ValueError("must be the path of a folder")
@@ -228,6 +250,12 @@ def _either(condition: Callable[[str], Condition]) -> Callable[[str], Condition]
 def _in_range(size: Size) -> Condition:
     ends = ((">=", size.least), ("<=", size.most))
     return all_of(Compare("size", operator, end) for operator, end in ends if end is not None)
+
+
+def _in_box(box: Box) -> Condition:
+    """The meridian opposite Greenwich has two names, -180 and 180."""
+    opposite = [-edge for edge in (box.west, box.east) if abs(edge) == 180]
+    return any_of([Within(box), *(Within(box._replace(west=edge, east=edge)) for edge in opposite)])
 
 
 def _has_words(*fields: str) -> Callable[[str], Condition]:
@@ -270,12 +298,16 @@ def _spell_stars(stars: Stars) -> str:
     return str(stars.least) if stars.least == stars.most else f"{stars.least}-{stars.most}"
 
 
-def _spell_circle(circle: Circle) -> str:
-    return ",".join(repr(number).removesuffix(".0") for number in circle)
+def _spell_numbers(numbers: Circle | Box) -> str:
+    return ",".join(repr(number).removesuffix(".0") for number in numbers)
 
 
 def _title_of_circle(circle: Circle) -> str:
     return f"within {circle.km:g} km of {circle.latitude:g}, {circle.longitude:g}"
+
+
+def _title_of_box(box: Box) -> str:
+    return f"inside {box.south:g}, {box.west:g} to {box.north:g}, {box.east:g}"
 
 
 # ------------------------------------------------------------------------------------------ values to choose from
@@ -418,8 +450,16 @@ class Filter:
         "Near Paris, or LAT,LON; default 10 km.",
         _circle,
         Near,
-        spell=_spell_circle,
+        spell=_spell_numbers,
         show=_title_of_circle,
+    )
+    within: Any = _filter(
+        "S,W,N,E",
+        "Inside this box, in degrees.",
+        _box,
+        _in_box,
+        spell=_spell_numbers,
+        show=_title_of_box,
     )
     size: Any = _filter(
         "[+-]SIZE",
@@ -530,7 +570,7 @@ def several(value: Any) -> tuple[Any, ...]:
     """One value, several, or none (None) as a tuple. Numbers alone are one value: latitude and longitude."""
     if value is None:
         return ()
-    if isinstance(value, str | bytes | os.PathLike | Circle | Size | Stars) or not isinstance(value, Iterable):
+    if isinstance(value, str | bytes | os.PathLike | Circle | Box | Size | Stars) or not isinstance(value, Iterable):
         return (value,)
     values = tuple(value)
     return (values,) if values and all(isinstance(one, int | float) for one in values) else values

@@ -19,6 +19,7 @@ from clipsearch.store.folders import Folders
 from clipsearch.store.images import BESIDE, Images
 from clipsearch.store.order import Order
 from clipsearch.store.photo import KNOWN, NO_MONTH, Known, Listing, Months, Photo, Root
+from clipsearch.store.positions import Positions
 from clipsearch.store.schema import FACTS, IS_SOUND_FRAME, METADATA, OF_FRAME, mark
 from clipsearch.store.selection import BY_IMAGE, BY_PHOTO, Selection, all_of
 
@@ -216,6 +217,12 @@ class Photos:
         """The values of some columns for each photo of a selection."""
         query = f"SELECT {', '.join(names)} FROM {BY_PHOTO} WHERE {chosen.holds.sql}"
         return iter(self._database.execute(query, chosen.holds.values))
+
+    def positions(self, chosen: Selection) -> Positions:
+        """Where the photos of a selection were taken, of those whose place is known."""
+        are_sound = "typeof(latitude) = 'real' AND typeof(longitude) = 'real'"
+        query = f"SELECT photos.image, latitude, longitude FROM {BY_PHOTO} WHERE {are_sound} AND {chosen.holds.sql}"
+        return Positions.of_rows(self._database.execute(query, chosen.holds.values))
 
     def _select(
         self, roots: dict[int, Root], condition: str, values: tuple[Any, ...], tables: str = BY_PHOTO

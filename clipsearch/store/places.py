@@ -13,7 +13,7 @@ import numpy as np
 
 from clipsearch.errors import BadRequest
 from clipsearch.store import gazetteer
-from clipsearch.store.conditions import kilometres
+from clipsearch.store.conditions import Box, kilometres
 from clipsearch.store.gazetteer import name_key, rows
 
 _log = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ class Town(NamedTuple):
     @property
     def title(self) -> str:
         """As people write it: "Paris, France", "Paris, Texas". `town_named` accepts it."""
-        return f"{self.name}, {self.region or self.country}"
+        return _title(self.name, self.region, self.country)
 
 
 class Place(NamedTuple):
@@ -61,6 +61,15 @@ class Place(NamedTuple):
     region: str | None
     country: str
     km: float
+
+    @property
+    def town(self) -> str:
+        """The town alone, as people write it: "Paris, France"."""
+        return _title(self.name, self.region, self.country)
+
+
+def _title(name: str, region: str | None, country: str) -> str:
+    return f"{name}, {region or country}"
 
 
 _TOWN = ", ".join(f"towns.{field}" for field in Town._fields)
@@ -208,6 +217,28 @@ def _nearest(latitude: float, longitude: float) -> Place | None:
     is_inside = away <= max(_NEAR_KM, float(radius[best]))
     title = town.title if is_inside else f"{away:.0f} km from {town.title}"
     return Place(title, town.name, town.region or None, town.country, round(away, 1))
+
+
+# ------------------------------------------------------------------------------------------ a box to its towns
+
+
+def towns_in(box: Box, most: int) -> list[Town]:
+    """The largest towns in a box, largest first; none without the package, or without a table."""
+    if not gazetteer.is_available():
+        return []
+    try:
+        x, y, z, radius = gazetteer.circles()
+        south, north = np.sin(np.radians([box.south, box.north])).astype(np.float32)
+        first, last = np.searchsorted(z, [south, north])
+        east = np.degrees(np.arctan2(y[first:last], x[first:last]))
+        after, before = east >= box.west, east <= box.east
+        inside = first + np.flatnonzero(after & before if box.west <= box.east else after | before)
+        largest = inside[np.argsort(-radius[inside], kind="stable")[:most]]
+        found = rows(f"SELECT {_TOWN} FROM towns WHERE id IN (SELECT value FROM json_each(?))", [str(largest.tolist())])
+    except BadRequest as error:
+        _warn(str(error))
+        return []
+    return sorted((Town(*row) for row in found), key=lambda town: -town.population)
 
 
 @functools.cache

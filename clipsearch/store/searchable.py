@@ -18,6 +18,7 @@ from clipsearch.store.drives import OfflinePart, Presence
 from clipsearch.store.filters import EVERYTHING, Filter
 from clipsearch.store.order import Order
 from clipsearch.store.photo import Line, Listing, Months, Photo, Root, RootCounts
+from clipsearch.store.positions import Positions
 from clipsearch.store.selection import Selection
 from clipsearch.store.words import Word
 
@@ -167,6 +168,10 @@ class Searchable(ABC):
     @abstractmethod
     def columns(self, chosen: Selection, names: tuple[str, ...]) -> Iterable[tuple[Any, ...]]:
         """These of `root` (its id), `path` (below the root) and the fields of `Metadata`, for each photo."""
+
+    @abstractmethod
+    def positions(self, chosen: Selection) -> Positions:
+        """Where the photos of a selection were taken, of those whose place is known."""
 
     @abstractmethod
     def hashes(self) -> tuple[Ids, NDArray[np.uint64]]:

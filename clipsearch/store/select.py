@@ -20,6 +20,7 @@ from clipsearch.store.conditions import (
     IsMissing,
     Leaf,
     Near,
+    Within,
     box_of,
     fold_line,
     leaves,
@@ -130,7 +131,7 @@ def _sorted(conditions: Iterable[Condition]) -> _Conditions:
 def _table_of(leaf: Leaf) -> str:
     if isinstance(leaf, HasText):
         return "images"
-    return "photos" if isinstance(leaf, Near) or leaf.field in _PHOTO_FIELDS else "images"
+    return "photos" if isinstance(leaf, Near | Within) or leaf.field in _PHOTO_FIELDS else "images"
 
 
 def _clause(condition: Condition) -> Clause:  # noqa: PLR0911  # a return for each kind
@@ -147,6 +148,8 @@ def _clause(condition: Condition) -> Clause:  # noqa: PLR0911  # a return for ea
             return all_of(Clause(sql, (value,)) for sql, value in ocr_text.conditions(text))
         case Near(circle):
             return all_of([*_in_box(box_of(circle)), Clause("km(latitude, longitude, ?, ?) <= ?", tuple(circle))])
+        case Within(box):
+            return all_of(_in_box(box))
         case Contains("path", text):
             return Clause(f"instr({_FIELDS['path']}, ?)", (os.fsencode(text),))
         case Contains(field, text):
@@ -162,11 +165,8 @@ def _clause(condition: Condition) -> Clause:  # noqa: PLR0911  # a return for ea
 
 
 def _in_box(box: Box) -> list[Clause]:
-    clauses = [Clause("latitude BETWEEN ? AND ?", (box.south, box.north))]
-    if box.west is None or box.east is None:
-        return clauses
     sql = "longitude BETWEEN ? AND ?" if box.west <= box.east else "longitude >= ? OR longitude <= ?"
-    return [*clauses, Clause(sql, (box.west, box.east))]
+    return [Clause("latitude BETWEEN ? AND ?", (box.south, box.north)), Clause(sql, (box.west, box.east))]
 
 
 def _candidates(conditions: _Conditions) -> Clause:

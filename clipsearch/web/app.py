@@ -25,7 +25,7 @@ from clipsearch.index import Index
 from clipsearch.output.pictures import SIZES, OpenVideo, Picture, Pictures, open_video, with_annotations
 from clipsearch.output.records import as_json
 from clipsearch.paths import Collection
-from clipsearch.search.question import CUT, FILTERS, STRICT, TERMS, Question, checked_id, parse
+from clipsearch.search.question import CUT, FILTERS, OPTIONS, STRICT, TERMS, Question, checked_id, parse
 from clipsearch.threads import usable_cores
 from clipsearch.web.actions import Actions, NotAllowed
 from clipsearch.web.gallery import Gallery, Part
@@ -38,6 +38,7 @@ from clipsearch.web.uploads import Uploads
 _HERE = Path(__file__).parent
 _STATIC = {
     ".css": "text/css; charset=utf-8",
+    ".bin": "application/octet-stream",
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
 }
@@ -114,6 +115,7 @@ class Page:
             Route("/count", self.count),
             Route("/matches", self.matches),
             Route("/months", self.months),
+            Route("/places", self.places),
             Route("/choices", self.choices),
             Route("/folders", self.folders),
             Route("/suggest", self.suggest),
@@ -209,6 +211,12 @@ class Page:
         question = _question(request)
         months = await self._lookup_index.call(lambda index: self._gallery.months(index, question.filter))
         return _json(months)
+
+    async def places(self, request: Request) -> Response:
+        """Clusters of the matches in `box`, as for `--within`, of a grid with `columns` cells around the earth."""
+        question, columns = _question(request), _number(request, "columns", 1)
+        box = OPTIONS["within"].parse(request.query_params.get("box", "-90,-180,90,180"))
+        return _json(await self._search_index.call(lambda index: self._gallery.places(index, question, box, columns)))
 
     async def choices(self, _: Request) -> Response:
         """The values to filter by, with counts of photos."""

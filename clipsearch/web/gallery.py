@@ -18,6 +18,7 @@ from clipsearch.errors import BadRequest, NoIndex, NotIndexed
 from clipsearch.index import Index
 from clipsearch.output import records, text
 from clipsearch.paths import Collection as MilvusCollection
+from clipsearch.search.clusters import Box, Cluster, Positions, bounds
 from clipsearch.search.confidence import dividing_line
 from clipsearch.search.find import sort_hits
 from clipsearch.search.hit import Hit, Photo, Where
@@ -46,6 +47,8 @@ _MAX_THROUGH = 10_000  # hits in one answer that reaches to a certain photo
 _MAX_RANKINGS = 12  # in the cache
 _MAX_LISTS = 4  # in the cache; 4 MB each with 100,000 photos
 _MAX_MONTHS = 8
+_MAX_POSITIONS = 4  # arrays of all photos
+_MAX_TOWNS = 60
 _INSTANT = timedelta(microseconds=1)
 
 
@@ -100,6 +103,7 @@ class Gallery:
         self._lists: OrderedDict[tuple[object, Question], tuple[int, PhotoList]] = OrderedDict()
         self._numbers = itertools.count(1)  # of lists
         self._months: OrderedDict[tuple[object, Filter], Any] = OrderedDict()
+        self._positions: OrderedDict[tuple[object, Filter], Positions] = OrderedDict()
 
     # -------------------------------------------------------------------------------- results
 
@@ -208,6 +212,12 @@ class Gallery:
             ranking = self._ranked(index, question, len(ranking.hits) + 1)
         return ranking
 
+    def _with_all_matches(self, index: Index, question: Question) -> Ranking:
+        """A ranking with all matches, up to `MAX_DEPTH`. Of an image, which has none, the closest."""
+        if not question.asks_for_text:
+            return self._ranked(index, question, 1)
+        return self._deepened(index, question, lambda ranking: ranking.has_all_matches)
+
     def _ranked(self, index: Index, question: Question, wanted: int) -> Ranking:
         key = (index.version(), question)
         known = self._rankings.get(key)
@@ -279,6 +289,36 @@ class Gallery:
             if term.kind == PHOTO and self._uploads.get(term.content) is not None:
                 raise BadRequest("a search by an uploaded image cannot be saved; use an indexed photo")
         index.saved_searches.save(name, question)
+
+    # -------------------------------------------------------------------------------- the map
+
+    def places(self, index: Index, question: Question, box: Box, columns: int) -> dict[str, Any]:
+        """The matches with a place as clusters on a map, and the largest towns, in a box.
+
+        Without terms, all photos that pass the filter match; without confident matches, those that are closest.
+        `columns` as in `Index.clusters`. `photos` counts all matches, `located` those with a place; `bounds` is the box
+        around them.
+        """
+        if question.terms:
+            ranking = self._with_all_matches(index, question)
+            hits = ranking.matches or ranking.hits
+            photos, positions = len(hits), Positions.of_photos(hit.photo for hit in hits)
+        else:
+            photos = self._months_of(index, question.filter).total
+            positions = self._positions_of(index, question.filter)
+        return {
+            "photos": photos,
+            "located": len(positions.images),
+            "bounds": bounds(positions),
+            "clusters": [_cluster_object(*found) for found in index.clusters(positions, box, columns)],
+            "towns": [town[:1] + town[3:5] for town in index.towns(box, _MAX_TOWNS)],
+        }
+
+    def _positions_of(self, index: Index, filter: Filter) -> Positions:
+        key = (index.version(), filter)
+        found = self._positions.get(key) or index.positions(filter)
+        keep_newest(self._positions, key, found, _MAX_POSITIONS)
+        return found
 
     # -------------------------------------------------------------------------------- about the index
 
@@ -356,9 +396,7 @@ class Gallery:
             counts = index.count_labels(labels, filter=question.filter)
             options = ["--counts", *filter_arguments(question.filter), *index_option(index)]
             return {"counts": counts, "among": "all", "command": text.command("label", list(counts), options)}
-        ranking = self._ranked(index, question, 1)
-        if question.asks_for_text:
-            ranking = self._deepened(index, question, lambda ranking: ranking.has_all_matches)
+        ranking = self._with_all_matches(index, question)
         hits = ranking.matches or ranking.hits
         counts = index.count_labels(labels, hits=hits)
         options = ["--counts", "--files-from", "-", "--from0", *index_option(index)]
@@ -382,6 +420,17 @@ def _as_object(hit: Hit) -> dict[str, Any]:
         **records.as_object(hit),
         **photo_object(hit.photo),
         "similar": [photo_object(photo) for photo in hit.similar],
+    }
+
+
+def _cluster_object(cluster: Cluster, photo: Photo | None) -> dict[str, Any]:
+    return {
+        "count": cluster.count,
+        "latitude": cluster.latitude,
+        "longitude": cluster.longitude,
+        "box": cluster.box,
+        "photo": photo and photo.content.hex(),
+        "place": photo and photo.place and photo.place.town,
     }
 
 

@@ -214,6 +214,7 @@ def test_a_query_in_words() -> None:
         (Filter(after=datetime(2023, 6, 1, 18, 3)), "since 2023-06-01 18:03"),
         (Filter(before=datetime(2023, 6, 1, 0, 0, 5, 99)), "before 2023-06-01 00:00:05"),
         (Filter(near=Circle(48.85, 2.35, 5)), "within 5 km of 48.85, 2.35"),
+        (Filter(within=(48.8, 2.2, 48.9, 2.5)), "inside 48.8, 2.2 to 48.9, 2.5"),
         (Filter(camera="Canon", size=("+2M", Size(most=10_000_000))), "Canon, at least 2.0 MB and at most 10 MB"),
         (Filter(types=("jpg", ".png", "TIFF")), "jpeg or png or tiff"),
         (Filter(camera=("Canon", "Nikon"), orientation=("square", "portrait")), "Canon or Nikon, square or portrait"),

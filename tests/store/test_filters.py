@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from clipsearch.errors import BadRequest
 from clipsearch.images.kinds import SUFFIXES, TYPES
-from clipsearch.store.conditions import Circle
+from clipsearch.store.conditions import Box, Circle
 from clipsearch.store.dates import parse_date
 from clipsearch.store.filters import (
     EVERYTHING,
@@ -27,6 +27,7 @@ from clipsearch.store.filters import (
     Filter,
     Size,
     Stars,
+    parse_box,
     parse_circle,
     parse_orientation,
     parse_size,
@@ -171,6 +172,14 @@ def test_a_place() -> None:
             parse_circle(wrong)
 
 
+def test_a_box() -> None:
+    assert parse_box("48.8,2.2,48.9,2.5") == parse_box(" 48.8 2.2, 48.9 2.5 ") == Box(48.8, 2.2, 48.9, 2.5)
+    assert parse_box("-20,177,-16,-178") == Box(-20, 177, -16, -178)  # across the antimeridian
+    for wrong in ("", "1,2,3", "1,2,3,4,5", "3,2,1,4", "-91,0,0,0", "0,-181,1,0", "0,0,nan,1", "0,0,1,inf", "a,b,c,d"):
+        with pytest.raises(BadRequest, match="is not a valid box; write SOUTH,WEST,NORTH,EAST"):
+            parse_box(wrong)
+
+
 def test_a_type_goes_by_its_name_and_its_suffixes() -> None:
     assert parse_type("JPG") == parse_type("jpeg") == parse_type(".jpg") == "jpeg"
     with pytest.raises(BadRequest, match="choose from jpeg, png"):
@@ -194,7 +203,8 @@ def test_a_rating_that_makes_no_sense_is_refused(text: str) -> None:
 def test_filters_are_made_of_text_and_spelled_as_text() -> None:
     text = (
         "under=a under=b not_under=a/c after=2023 after=2021 before=2024-02 camera=canon near=1,2 near=3,4,5.5 size=+1k"
-        " size=-9k size=0 orientation=sq type=png type=JPG keyword=x keyword=y name=two reads=total caption=sea"
+        " size=-9k size=0 within=-1,2,3.5,-4 orientation=sq type=png type=JPG keyword=x keyword=y name=two reads=total"
+        " caption=sea"
         " person=Ann person=Ben rating=4+ rating=2-3 rating=5 rating=none rating=rejected color_label=red"
     )
     where = Filter.parse((option, value) for option, _, value in (pair.partition("=") for pair in text.split()))
@@ -205,6 +215,7 @@ def test_filters_are_made_of_text_and_spelled_as_text() -> None:
         before="2024-02-01",
         camera=["canon"],
         near=(Circle(1, 2), (3, 4, 5.5)),
+        within=(-1, 2, 3.5, -4),
         size=(Size(least=1000), Size(most=9000), Size(0, 0)),
         orientation={"square"},
         types=("png", "jpeg"),
@@ -242,7 +253,7 @@ def test_one_value_and_several_make_the_same_filter() -> None:
 
 
 def test_every_filter_of_the_table_has_what_its_users_show() -> None:
-    assert len(FILTERS) == 16
+    assert len(FILTERS) == 17
     for entry in FILTERS:
         assert entry.help.endswith("."), entry.option
         assert len(entry.metavar) <= 12, entry.option
@@ -252,6 +263,6 @@ def test_every_filter_of_the_table_has_what_its_users_show() -> None:
 @given(st.text())
 @examples(100)
 def test_any_text_is_understood_or_refused(text: str) -> None:
-    for parse in (parse_date, parse_size, parse_circle, parse_type, parse_orientation, parse_stars):
+    for parse in (parse_date, parse_size, parse_circle, parse_box, parse_type, parse_orientation, parse_stars):
         with contextlib.suppress(BadRequest):
             parse(text)

@@ -97,6 +97,12 @@ def store(empty_store: Store, tmp_path: Path) -> Store:
         (Filter(near=Circle(-17, 0, 20)), ""),
         (Filter(near=Circle(-17, -179.95, 15_000)), "fiji"),
         (Filter(near=Circle(89.95, 100, 4_700)), "paris london"),
+        (Filter(within=(48.8584, 2.2945, 48.8584, 2.2945)), "paris"),
+        (Filter(within=(48, -1, 52, 2.29)), "london"),
+        (Filter(within="-20,170,-10,-170"), "fiji"),  # across the antimeridian
+        (Filter(within="-20,-170,-10,170"), ""),
+        (Filter(within=(-90, -180, 90, 180)), "paris london fiji"),
+        (Filter(within=((48, 2, 49, 3), (-90, -180, 0, -179.9))), "paris fiji"),
         (Filter(size="+2M"), "paris london"),
         (Filter(size=Size(most=1_000_000)), "fiji scan"),
         (Filter(orientation="landscape"), "paris scan"),
@@ -142,12 +148,18 @@ def test_of_several_values_one_must_hold(store: Store, data: st.DataObject) -> N
     cameras = some("canon", "X100", "1", "none", "none OR canon OR X100")
     names = some("paris", "jpg", "l n", "scan sub", "none", "scan sub OR paris JPG", "none OR fiji", "jpg or png")
     circles = some(Circle(48.8566, 2.3522), Circle(51, 0, 100), Circle(-17, 179.99, 20), Circle(0, 0, 1))
+    boxes = some((48, -1, 52, 2), (-90, 170, 49, -170), (-90, -180, 90, 180), (51.5, -0.12, 51.5, -0.12))
     orientations, types = some(*ORIENTATIONS), some("jpeg", "tiff")
     where = Filter(under=under, not_under=not_under, camera=cameras, near=circles, name=names, types=types)
-    where = replace(where, orientation=orientations)
+    where = replace(where, orientation=orientations, within=boxes)
 
     def either(values: Any) -> list[str]:
         return [one for value in values for one in value.split(" OR ")]
+
+    def is_inside(place: tuple[float, float], box: tuple[float, ...]) -> bool:
+        south, west, north, east = box
+        width = 360 if east - west == 360 else (east - west) % 360
+        return south <= place[0] <= north and (place[1] - west) % 360 <= width
 
     def passes(path: str) -> bool:
         _, camera, place, (width, height), _ = PHOTOS[path]
@@ -158,6 +170,7 @@ def test_of_several_values_one_must_hold(store: Store, data: st.DataObject) -> N
                 not path.startswith("sub/") or all("sub" not in folder for folder in not_under),
                 not cameras or any(one.lower() in (camera or "").lower() for one in either(cameras)),
                 not circles or (place and any(kilometres(*place, *one[:2]) <= one.km for one in circles)),
+                not boxes or (place and any(is_inside(place, box) for box in boxes)),
                 not orientations or shape in orientations,
                 not types or path.lower().endswith(tuple(suffix for kind in types for suffix in TYPES[kind])),
                 not names or any(all(word in path.lower() for word in one.lower().split()) for one in either(names)),
@@ -338,6 +351,8 @@ def test_what_is_offline_is_said(clipsearch: Run, tmp_path: Path, mini_index) ->
         ({"near": "48;2"}, "'48;2' is not a valid place"),
         ({"near": ((1, 2), (100, 2))}, "near must be"),
         ({"near": 5}, "near must be"),
+        ({"within": (2, 0, 1, 0)}, "within must be"),
+        ({"within": "1,2,3"}, "'1,2,3' is not a valid box"),
         ({"size": float("nan")}, "size must be"),
         ({"size": Size(2**64)}, "size must be"),
         ({"under": "a\0b"}, "under contains a NUL character"),
@@ -434,6 +449,7 @@ def test_a_meridian_has_two_names(store: Store) -> None:
     for longitude in (-180.0, 180.0):
         store.database.execute("UPDATE photos SET latitude = 0, longitude = ? WHERE id = 1", (longitude,))
         for asked in (-180, 180):
+            assert store.images_in(store.select(Filter(within=(0, asked, 1, asked)))).tolist() == [1]
             for km in (0, 1):
                 assert store.images_in(store.select(Filter(near=Circle(0, asked, km)))).tolist() == [1]
 

@@ -1,7 +1,8 @@
 // The question that the page shows, and its URL: `terms` in order, `draft` (the text in the search field), `filters` as
 // [name, value] pairs, `cut`, the minimum confidence: "" for none, "1" for --cut, "strict" for --strict, `sort`, the
 // order: "" for the best first or, without terms, the newest, and `only`: "" or one of look, text and tags, which counts
-// as a match. `photo` is the one in the large view, as "ID.FILE", and `at` the one at the top of the window.
+// as a match. `photo` is the one in the large view, as "ID.FILE", `at` the file at the top of the window, and `map` what
+// the map shows, as in `photomap.js`; "" if it is closed.
 
 export const TERM_KINDS = ["text", "not", "like", "unlike"];
 const FILTERS = [...document.querySelectorAll("#filters [data-filter]")].map(({ dataset }) => dataset.filter);
@@ -14,7 +15,7 @@ export function fromUrl(query) {
     filters: pairs.filter(([name, value]) => FILTERS.includes(name) && value),
     draft: first("q"), cut: first("cut"), unique: first("unique") === "1", sort: first("sort"), only: first("only"),
     labels: pairs.filter(([name]) => name === "label").map(([, value]) => value),
-    photo: first("photo"), at: first("at"),
+    photo: first("photo"), at: first("at"), map: first("map"),
   };
 }
 
@@ -22,6 +23,7 @@ export function toUrl(question) {
   const pairs = [...searchParams(question), ...question.labels.map((label) => ["label", label])];
   if (question.photo) pairs.push(["photo", question.photo]);
   if (question.at) pairs.push(["at", question.at]);
+  if (question.map) pairs.push(["map", question.map]);
   const query = new URLSearchParams(pairs).toString();
   return query ? `/?${query}` : "/";
 }
@@ -44,7 +46,7 @@ export function termParams(question) {
 
 // Whether two questions have the same results, at whatever place one looks at them.
 export function haveSameResults(one, other) {
-  const url = (question) => toUrl({ ...question, photo: "", at: "", labels: [] });
+  const url = (question) => toUrl({ ...question, photo: "", at: "", map: "", labels: [] });
   return url(one) === url(other);
 }
 

@@ -3,6 +3,7 @@
 import { folderQuestion, toUrl } from "./address.js";
 import { commandLine, copy } from "./clipboard.js";
 import { bars, button, byId, bytes, clock, count, dateTime, element, icon, percent, videoLength } from "./dom.js";
+import { miniMap } from "./minimap.js";
 import { copyPaths } from "./selection.js";
 import { get, originalUrl } from "./server.js";
 import { isAllowed as mayDelete } from "./trash.js";
@@ -29,6 +30,7 @@ export class Facts {
       element("h2", {}, element("bdi", {}, photo.name)),
       element("p", { class: "folder" }, element("bdi", {}, photo.folder)),
       this.list,
+      photo.latitude === null ? null : miniMap(photo, () => this.on.showOnMap(photo)),
       isKnown(hit?.confidence) ? confidence(hit.confidence) : null,
       this.actions(),
       copies.length ? element("details", {}, element("summary", {}, count(copies.length, "copy", "copies")), element("ul", {}, ...copies.map((path) => element("li", {}, element("bdi", {}, path))))) : null,

@@ -5,12 +5,14 @@ const SWIPE = 50; // pixels
 const WHEEL = 0.002, PINCH = 0.01; // change of the scale per pixel; browsers report pinching a touchpad as Ctrl with a wheel
 const LINE = 16; // pixels, of wheels that count lines
 
-// `on` has the callbacks: swiped(x, y), with the direction as -1, 0 or 1, and beside(), a click beside the photo.
-export function listen(stage, picture, zoom, on) {
+// `on` has the callbacks: swiped(x, y), with the direction as -1, 0 or 1, and beside(), a click beside the photo. On
+// what lies in `layer`, if given, the gestures work, too.
+export function listen(stage, picture, zoom, on = {}, layer = null) {
   const fingers = new Map(); // by pointer; the last position of each
   let start = null, hasMoved = false, isPinch = false;
   // A finger of a pinch or swipe may come down on a button; a touch that does not move still clicks it.
-  const isOurs = ({ target, pointerType }) => target === stage || target === picture || (pointerType === "touch" && target.closest(".overlay, .view-tools"));
+  const isOurs = ({ target, pointerType }) => target === stage || target === picture || Boolean(layer?.contains(target))
+    || (pointerType === "touch" && target.closest(".overlay, .view-tools"));
 
   stage.addEventListener("pointerdown", (event) => {
     if (!isOurs(event) || event.button) return;

@@ -3,6 +3,7 @@
 import { allTerms, fileOf, filterValues, idOf, photoName, termParams, withFilters } from "./address.js";
 import { imageNames } from "./chips.js";
 import { showError, succeeded } from "./feedback.js";
+import { openMapAt } from "./photomap.js";
 import { grid } from "./results.js";
 import { get } from "./server.js";
 import { change, question, visit } from "./state.js";
@@ -17,6 +18,7 @@ export const viewer = new Viewer({
   searchBy,
   trash: trashShown,
   searchNear: (photo) => { viewer.close(); change(withFilters(question, { near: `${photo.latitude},${photo.longitude}` })); },
+  showOnMap: (photo) => { viewer.close(); openMapAt(photo); },
   showFolder: (event, folder) => {
     if (event.ctrlKey || event.metaKey || event.shiftKey) return; // a new tab or window
     event.preventDefault();

@@ -15,6 +15,7 @@ import { showPickers } from "./pickers.js";
 import { allMatches, grid, photosBetween, search } from "./results.js";
 import { showTerms } from "./searchbox.js";
 import { close as closeSearches } from "./searches.js";
+import { showMap } from "./photomap.js";
 import { Selection, copyPaths } from "./selection.js";
 import { change, connect, placeInUrl, question } from "./state.js";
 import { prepare } from "./suggest.js";
@@ -96,6 +97,12 @@ function showQuestion() {
   showPickers();
   showSwitches();
   showLabelField();
+  showMap();
+}
+
+function travelled() {
+  showMap();
+  return openFromUrl();
 }
 
 function showResults(how) {
@@ -104,7 +111,7 @@ function showResults(how) {
 }
 
 Object.assign(grid.on, { open, select, hasSelection: () => selection.size > 0, isSelected: (photo) => selection.has(photo) });
-connect({ results: showResults, respelled: showTerms, travelled: openFromUrl }, () => grid.place());
+connect({ results: showResults, respelled: showTerms, travelled }, () => grid.place());
 listen({
   grid, viewer, select, selectTo, selectAll, clearSelection, closeSearches,
   searchBy: (n, kind) => searchBy(viewer.isOpen ? viewer.photo : grid.item(n).photo, kind),
@@ -114,6 +121,7 @@ listen({
 byId("home").addEventListener("click", (event) => {
   event.preventDefault();
   change(fromUrl(""));
+  showMap();
   byId("text").focus();
 });
 byId("select-all").addEventListener("click", selectAll);

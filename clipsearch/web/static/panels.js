@@ -1,8 +1,8 @@
-// The panels under the search field, which one opens and closes.
+// The panels under the search field, and the map, which one opens and closes.
 
 import { byId } from "./dom.js";
 
-const PANELS = ["filters", "labels", "command-line"];
+const PANELS = ["filters", "labels", "command-line", "map"];
 const openerOf = (name) => byId(`${name}-button`);
 
 // Open or close a panel. `focus`: move the focus into it, or back to the button that opens it.
@@ -10,7 +10,7 @@ export function toggle(name, open = byId(name).hidden, focus = true) {
   const panel = byId(name);
   panel.hidden = !open;
   openerOf(name).setAttribute("aria-expanded", String(open));
-  if (focus) (open ? panel.querySelector("input, select, summary, [tabindex]") : openerOf(name)).focus({ preventScroll: true });
+  if (focus) (open ? panel.querySelector("input, select, summary, [tabindex='0']") : openerOf(name)).focus({ preventScroll: true });
   panel.dispatchEvent(new Event("toggle"));
 }
 

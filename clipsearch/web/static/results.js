@@ -8,6 +8,7 @@ import { isDated } from "./items.js";
 import { countLabels } from "./labels.js";
 import { showExamples, showMessage, showNoMatches } from "./messages.js";
 import { PhotoList } from "./photolist.js";
+import { refreshMap } from "./photomap.js";
 import { Ranking } from "./ranking.js";
 import { Scrubber } from "./scrubber.js";
 import { rememberSearch } from "./searches.js";
@@ -61,6 +62,7 @@ export async function search({ place = null, isTyping = false } = {}) {
     document.body.dataset.turn = ownTurn;
     countMatches();
     countLabels();
+    refreshMap();
     rememberSearch(question);
   } catch (error) {
     if (error.name !== "AbortError" && ownTurn === turn) await showFailure(error, isTyping);

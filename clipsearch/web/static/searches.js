@@ -12,7 +12,7 @@ let saved = [], timer = 0;
 
 // ---------------------------------------------------------------------------------- recent
 
-const bare = (asked) => ({ ...asked, photo: "", at: "", labels: [] });
+const bare = (asked) => ({ ...asked, photo: "", at: "", map: "", labels: [] });
 const isEmpty = (asked) => !searchParams(asked).length;
 
 function title(asked) {

@@ -7,7 +7,7 @@ export class RequestError extends Error {
   }
 }
 
-async function request(path, options) {
+async function request(path, options, read = (response) => response.json()) {
   let response;
   try {
     response = await fetch(path, { credentials: "same-origin", ...options });
@@ -16,7 +16,7 @@ async function request(path, options) {
     throw new RequestError("no response from clipsearch serve; is it still running?", 0);
   }
   if (response.status === 204) return null;
-  if (response.ok) return response.json();
+  if (response.ok) return read(response);
   const isJson = response.headers.get("content-type")?.startsWith("application/json");
   const message = isJson ? (await response.json()).error : await response.text();
   throw new RequestError(message || `the server responded with status ${response.status}`, response.status);
@@ -25,6 +25,10 @@ async function request(path, options) {
 export async function get(path, pairs = [], signal = undefined) {
   const query = new URLSearchParams(pairs).toString();
   return request(query ? `${path}?${query}` : path, { signal });
+}
+
+export async function getBytes(path) {
+  return request(path, {}, (response) => response.arrayBuffer());
 }
 
 export async function upload(file) {

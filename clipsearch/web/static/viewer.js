@@ -16,7 +16,7 @@ const dialog = byId("viewer"), stage = byId("stage"), image = byId("large"), pan
 
 export class Viewer {
   // `on` has the callbacks: step(by), which promises whether there is such a photo, closed(), searchBy(photo, kind),
-  // searchNear(photo), showFolder(event, question), trash(photo), and getters: labels() and terms(), the search parameters that the
+  // searchNear(photo), showOnMap(photo), showFolder(event, question), trash(photo), and getters: labels() and terms(), the search parameters that the
   // heat map shows.
   constructor(on) {
     this.on = on;
