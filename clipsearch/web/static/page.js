@@ -79,6 +79,7 @@ function showQuestion() {
   showFilters();
   showSwitches();
   showLabelField();
+  byId("duplicates-link").href = question.filters.length ? `/duplicates?${new URLSearchParams(question.filters)}` : "/duplicates";
 }
 
 function showResults(how) {
