@@ -30,7 +30,7 @@ from clipsearch.images.metadata import Metadata
 from clipsearch.images.read import content_hash, video_hash
 from clipsearch.output import manifest, quarantine, safe_move
 from clipsearch.output import undo as undoing
-from clipsearch.output.quarantine import destination, move
+from clipsearch.output.quarantine import destination, move, with_kept
 from clipsearch.output.safe_move import Move
 from clipsearch.output.undo import undo
 from clipsearch.search.copies import Copy, Group, Kind
@@ -117,6 +117,21 @@ def across(real: Callable[..., None], drive: bytes) -> Callable[..., None]:
         real(source, target)
 
     return rename
+
+
+# ------------------------------------------------------------------------------------------ what stays
+
+
+def test_the_files_to_keep_stay_and_so_do_groups_without_one(home: Path, place: Path) -> None:
+    one, two, three, other, more = (write(home / name) for name in ("1.jpg", "2.jpg", "3.jpg", "4.jpg", "5.jpg"))
+    groups = [group(one, two, three), group(other, more)]
+    done = list(move(with_kept(groups, [three, two]), os.fsencode(place)))
+    assert moved(done) == ["1.jpg"]
+    assert done[0].best == two
+    assert with_kept(groups, []) == []
+    assert not list(move(with_kept(groups, [other, more]), os.fsencode(place)))
+    with pytest.raises(BadRequest, match="in none of the groups"):
+        with_kept(groups, [one, os.fsencode(home / "6.jpg")])
 
 
 # ------------------------------------------------------------------------------------------ there and back

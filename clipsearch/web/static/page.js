@@ -98,6 +98,7 @@ function showQuestion() {
   showSwitches();
   showLabelField();
   showMap();
+  byId("duplicates-link").href = question.filters.length ? `/duplicates?${new URLSearchParams(question.filters)}` : "/duplicates";
 }
 
 function travelled() {

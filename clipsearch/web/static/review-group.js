@@ -4,6 +4,7 @@ import { bytes, dateTime, element, videoLength } from "./dom.js";
 import { largeUrl } from "./server.js";
 
 const KINDS = { best: "suggested", identical: "identical bytes", copy: "same picture" };
+const kindOf = ({ kind, similarity }, n) => KINDS[kind] ?? (n ? `${Math.min(99.9, 100 * similarity).toFixed(1)}% like the first` : "");
 
 // What to compare, by name: as text, and as a number where more is better.
 const FACTS = [
@@ -36,7 +37,7 @@ export class Group {
     this.files = files;
     const rows = FACTS.map(([name, of]) => [name, files.map(of)]).filter(([, values]) => values.some(([text]) => text));
     this.list.replaceChildren(...files.map((file, n) => this.card(file, n, rows)));
-    this.list.style.setProperty("--files", files.length);
+    this.list.style.setProperty("--ratio", files[0].width / files[0].height || 1);
     this.mark(kept);
   }
 
@@ -45,7 +46,7 @@ export class Group {
     const image = element("img", { src: largeUrl(file.id), alt: "", loading: "lazy", onerror: ({ target }) => target.replaceWith(element("span", {}, "File moved or deleted.")) });
     return element("li", { class: "file" },
       element("button", { type: "button", class: "picture", "aria-label": `Compare ${file.name}`, onclick: () => this.on.compare(n) }, image),
-      element("label", { class: "keep" }, checkbox, n < 9 ? element("kbd", {}, String(n + 1)) : null, element("b", { class: "fate" }), element("span", { class: "kind" }, KINDS[file.kind] ?? `${Math.floor(100 * file.similarity)}% alike`)),
+      element("label", { class: "keep" }, checkbox, n < 9 ? element("kbd", {}, String(n + 1)) : null, element("b", { class: "fate" }), element("span", { class: "kind" }, kindOf(file, n))),
       element("p", { class: "name" }, element("bdi", {}, file.name)),
       element("dl", {}, ...rows.map(([name, values]) => fact(name, values, n))));
   }

@@ -25,8 +25,9 @@ export class Plan {
     this.review = review;
     this.kept = groups.flatMap(({ files, kept }) => files.filter((_, n) => kept.has(n)));
     this.moving = groups.flatMap(({ files, kept }) => files.filter((_, n) => !kept.has(n)));
-    const hasAny = this.moving.length > 0, rest = undecided ? ` ${count(undecided, "group is", "groups are")} undecided and stay as they are.` : "";
-    byId("plan-title").textContent = hasAny ? `Move ${count(this.moving.length, "file")}, ${bytes(this.moving.reduce((sum, { size }) => sum + size, 0))}, out of ${count(groups.length, "group")}.${rest}` : `Nothing to move.${rest}`;
+    const hasAny = this.moving.length > 0;
+    byId("plan-title").textContent = hasAny ? `Move ${count(this.moving.length, "file")}, ${bytes(this.moving.reduce((sum, { size }) => sum + size, 0))}` : "Nothing to move";
+    byId("undecided").textContent = undecided ? `${count(undecided, "undecided group stays as it is", "undecided groups stay as they are")}.` : "";
     byId("move").querySelector("label").hidden = start.hidden = byId("move-line").hidden = !hasAny;
     byId("moving").replaceChildren(...this.moving.slice(0, MOST_SHOWN).map(({ id, name, folder: place }) => element("li", { title: `${place}/${name}` }, element("img", { src: thumbnailUrl(id), alt: name, loading: "lazy" }))));
     byId("more-moving").textContent = this.moving.length > MOST_SHOWN ? `and ${number(this.moving.length - MOST_SHOWN)} more` : "";

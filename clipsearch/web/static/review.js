@@ -31,8 +31,11 @@ async function start() {
     if (error.status !== 404 && error.status !== 400) showError("review", error);
     return;
   }
-  byId("about").textContent = [kind === "similar" ? "These only look alike and may show different things. All stay unless you choose." : "", ...review.left_out].join(" ");
-  if (review.groups) await show(0);
+  for (const [n, { files, kept: stay, isMoved }] of JSON.parse(sessionStorage.getItem(review.review) ?? "[]")) decisions.set(n, { files, kept: new Set(stay), isMoved });
+  const filters = [...query].filter(([name]) => name !== "kind").map(([name, value]) => `${name} ${value}`);
+  byId("about").textContent = [filters.length ? `Only photos that pass the filters: ${filters.join(", ")}.` : "", kind === "similar" ? "These only look alike and may show different things. All stay unless you choose." : "", ...review.left_out].join(" ");
+  const first = neighbour(-1, 1);
+  if (first >= 0) await show(first);
   else showMessage(kind === "similar" ? "No photos look alike" : "No duplicates", review.left_out.join(" "));
 }
 
@@ -85,6 +88,14 @@ function showState() {
   byId("previous-group").disabled = neighbour(current, -1) < 0;
 }
 
+// Keep the decisions, so that a reload does not lose them.
+function remember() {
+  const entries = [...decisions].map(([n, { files, kept: stay, isMoved }]) => [n, { files, kept: [...stay], isMoved }]);
+  try {
+    sessionStorage.setItem(review.review, JSON.stringify(entries));
+  } catch {} // full: they last as long as the page
+}
+
 // The decided groups of which a file is to move.
 const planned = () => [...decisions.values()].filter(({ files, kept: stay, isMoved }) => !isMoved && stay.size < files.length);
 
@@ -94,6 +105,7 @@ function decide(stay) {
   kept = stay;
   decisions.set(current, { files: group.files, kept: new Set(stay) });
   group.mark(kept);
+  remember();
   showState();
 }
 
@@ -130,12 +142,14 @@ function step(by) {
 function openPlan() {
   const undecided = review.groups - decisions.size;
   showSection("plan");
+  byId("progress").textContent = "Plan";
   plan.show(review.review, planned(), undecided);
 }
 
 // The groups of a plan were carried out.
 function moved() {
   for (const decision of planned()) decision.isMoved = true;
+  remember();
   const next = neighbour(-1, 1);
   if (next >= 0) return show(next);
   showMessage("All groups are done", "Moved files stay in their folder until you delete it.");
