@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from conftest import save_scenes
 
+from clipsearch.images.facts import Facts
 from clipsearch.images.found_file import FoundFile
 from clipsearch.images.metadata import Metadata
 from clipsearch.images.rules import Rules
@@ -123,6 +124,23 @@ def many(tmp_path_factory: pytest.TempPathFactory, places_table: Path) -> Path:
             store.photos.put(root, file, image, None)
         store.commit()
     return folder / "index"
+
+
+@pytest.fixture(scope="session")
+def travelled(tmp_path_factory: pytest.TempPathFactory, drawn_index: Path, places_table: Path) -> Path:
+    """An index of the drawn scenes: 16 from Rome, 10 from Paris, 6 from both sides of the antimeridian, 8 unknown."""
+    index = shutil.copytree(drawn_index, tmp_path_factory.mktemp("travelled") / "index")
+    with Store.open(index, write=True) as store:
+        [root] = store.roots()
+        for n, known in enumerate(list(store.photos.known(root))):
+            north, east = (41.9, 12.5) if n < 16 else (48.86, 2.35) if n < 26 else (-17.0, 180 - 360 * (n % 2))
+            step = 0.001 * (n % 16)
+            facts = Facts(latitude=north + step, longitude=east + (step if east < 180 else -step))
+            file = FoundFile(known.path, known.size, known.mtime_ns, known.ctime_ns)
+            image = store.photos.image_of(root, known.path)
+            store.photos.put(root, file, image, None, facts if n < 32 else Facts(), known.drive)
+        store.commit()
+    return index
 
 
 def names(page: Any, most: int = 5) -> list[str]:

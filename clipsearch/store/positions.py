@@ -22,8 +22,8 @@ class Positions(NamedTuple):
     @classmethod
     def of_rows(cls, rows: Iterable[tuple[int, float, float]]) -> Self:
         """The positions in rows of an image, a latitude and a longitude."""
-        columns = np.array(list(rows), np.float64).reshape(-1, 3).T  # exact for images below 2**53
-        return cls(columns[0].astype(np.int64), columns[1], columns[2])
+        table = np.fromiter(rows, [("image", np.int64), ("latitude", np.float64), ("longitude", np.float64)])
+        return cls(table["image"], table["latitude"], table["longitude"])
 
     @classmethod
     def of_photos(cls, photos: Iterable[Photo]) -> Self:

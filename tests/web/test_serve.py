@@ -88,7 +88,7 @@ def test_nothing_is_shown_without_the_token(drawn_index: Path, drawn: Path) -> N
     with client_of(drawn_index) as stranger:
         photo = f"/photo/{id_of(drawn / '00.png')}"
         for address in (
-            *("/", "/search?text=star", "/status", "/static/page.js", photo),
+            *("/", "/search?text=star", "/status", "/places", "/static/page.js", photo),
             *(f"{photo}/original", f"{photo}/more"),
         ):
             assert stranger.get(address).status_code == 401, address
@@ -597,6 +597,25 @@ def test_a_bad_question_is_answered_with_a_sentence(page: TestClient, params: di
     answer = page.get("/search", params=params)
     assert answer.status_code == 400
     assert answer.json()["error"]
+
+
+def test_the_places_of_matches_are_clusters(make: Callable[..., TestClient], travelled: Path) -> None:
+    page = make(travelled)
+    found = page.get("/places", params={"columns": 8}).json()
+    assert (found["photos"], found["located"]) == (40, 32)
+    assert found["bounds"] == pytest.approx([-17, 2.35, 48.87, -179.99], abs=0.1)  # across the antimeridian
+    rome, *others = found["clusters"]
+    assert (rome["count"], rome["place"]) == (16, "Rome, Italy")
+    assert sum(cluster["count"] for cluster in others) == 16
+    assert page.get(f"/photo/{rome['photo']}/small.jpg").status_code == 200
+    listed = page.get("/search", params={"within": ",".join(map(str, rome["box"]))}).json()
+    assert listed["passing"] == 16
+    assert all(town[1] < 45 for town in page.get("/places", params={"box": "40,10,45,15"}).json()["towns"])
+    for params in ({"text": "a circle"}, {"like": listed["hits"][0]["id"]}, {"within": "40,10,45,15"}):
+        matches = page.get("/search", params={**params, "count": 400}).json()["matches"]["count"]
+        assert page.get("/places", params=params).json()["photos"] == matches
+    for wrong in ({"box": "1,2"}, {"columns": "0"}, {"columns": "65"}, {"columns": "99999999"}, {"text": "@nobody"}):
+        assert page.get("/places", params=wrong).status_code == 400
 
 
 def test_a_photo_is_shown_with_the_part_that_was_asked_for(page: TestClient, drawn: Path) -> None:

@@ -9,12 +9,14 @@ const SETTLED_MS = 150, STEP = 80, ZOOM_STEP = 2; // pixels and factor, for keys
 const GRID = [45, 30, 15, 10, 5, 2, 1], LINE_ROOM = 110, SCALE_ROOM = 90; // degrees; pixels
 const FONT = "12px system-ui, sans-serif", TEXT_HEIGHT = 14;
 const KEYS = { ArrowLeft: [STEP, 0], ArrowRight: [-STEP, 0], ArrowUp: [0, STEP], ArrowDown: [0, -STEP] };
+const NOWHERE = { x: 0, y: 0, scale: 0 };
+const CANVAS = { alpha: false };
 const isDark = matchMedia("(prefers-color-scheme: dark)");
 
 export class MapView {
   // `on` has the callbacks moved(), after the map was dragged or zoomed, and failed(error), if there is no outline.
   constructor(stage, on) {
-    Object.assign(this, { stage, on, camera: new Camera(), markers: [], towns: [], frame: null, timer: 0, request: 0 });
+    Object.assign(this, { stage, on, camera: new Camera(), markers: [], towns: [], boxes: [], placed: NOWHERE, frame: null, timer: 0 });
     this.canvas = element("canvas", { "aria-hidden": "true" });
     this.layer = element("div", { class: "markers", role: "group", "aria-label": "Photos on the map" });
     stage.append(this.canvas, this.layer);
@@ -67,10 +69,13 @@ export class MapView {
 
   // ------------------------------------------------------------------------------ showing
 
-  // Put elements on the map: `markers` are { node, x, y } at points of the world, `towns` [name, latitude, longitude].
+  // Put elements on the map: `markers` are { node, x, y, size } at points of the
+  // world, with their size in pixels, and `towns` [name, latitude, longitude].
   show(markers, towns) {
-    this.markers = markers;
-    this.towns = towns.map(([name, latitude, longitude]) => ({ name, ...project(latitude, longitude) }));
+    Object.assign(this, { markers, placed: NOWHERE });
+    const context = this.canvas.getContext("2d", CANVAS);
+    context.font = FONT;
+    this.towns = towns.map(([name, latitude, longitude]) => ({ name, width: context.measureText(name).width, ...project(latitude, longitude) }));
     const nodes = markers.map(({ node }) => node);
     for (const node of [...this.layer.children]) if (!nodes.includes(node)) node.remove();
     for (const node of nodes) if (!node.parentElement) this.layer.append(node); // moving one would take its focus
@@ -90,27 +95,35 @@ export class MapView {
     } catch (error) {
       return this.on.failed(error);
     }
-    const { camera, canvas } = this, { width, height } = camera, context = canvas.getContext("2d", { alpha: false });
+    const { camera, canvas } = this, { width, height } = camera, context = canvas.getContext("2d", CANVAS);
     const [w, h] = [width, height].map((size) => Math.round(size * devicePixelRatio));
     if (canvas.width !== w || canvas.height !== h) Object.assign(canvas, { width: w, height: h });
     context.setTransform(devicePixelRatio, 0, 0, devicePixelRatio, 0, 0);
     const colors = colorsOf(this.stage);
     drawOutline(context, this.outline, camera, colors);
     drawGrid(context, camera, colors);
+    drawBoxes(context, this.boxes, camera, colors);
     drawScale(context, camera, colors);
     const taken = this.place();
     drawTowns(context, this.towns, camera, colors, taken);
   }
 
-  // Move the elements to their places. Returns the rectangles that they take.
+  // Move the elements to their places. Returns the rectangles that they take. During a drag only their layer moves, which
+  // the browser need not paint again.
   place() {
-    const taken = [];
-    for (const { node, x, y } of this.markers) {
-      const point = this.camera.toWindow({ x, y }), size = node.offsetWidth / 2;
-      node.style.transform = `translate(${point.x}px, ${point.y}px) translate(-50%, -50%)`;
-      taken.push([point.x - size, point.y - size, point.x + size, point.y + size]);
+    const { camera, layer, markers } = this, { width, height, scale } = camera;
+    const dragged = camera.toWindow(this.placed), [x, y] = [dragged.x - width / 2, dragged.y - height / 2];
+    const points = markers.map((marker) => camera.toWindow(marker));
+    if (this.placed.scale === scale && Math.abs(x) < width / 4) layer.style.transform = `translate(${x}px, ${y}px)`;
+    else {
+      layer.style.transform = "";
+      points.forEach((point, n) => { markers[n].node.style.transform = `translate(${point.x}px, ${point.y}px) translate(-50%, -50%)`; });
+      this.placed = { x: camera.x, y: camera.y, scale };
     }
-    return taken;
+    return points.map((point, n) => {
+      const half = markers[n].size / 2;
+      return [point.x - half, point.y - half, point.x + half, point.y + half];
+    });
   }
 }
 
@@ -138,6 +151,17 @@ function drawGrid(context, camera, colors) {
   context.stroke();
 }
 
+// Boxes, each [south, west, north, east].
+function drawBoxes(context, boxes, camera, colors) {
+  context.strokeStyle = colors.mark;
+  context.lineWidth = 2;
+  for (const [south, west, north, east] of boxes) {
+    const first = project(north, west), last = project(south, east), width = last.x - first.x + (west > east ? 1 : 0);
+    const middle = camera.toWindow({ x: first.x + width / 2, y: first.y });
+    context.strokeRect(middle.x - (width * camera.scale) / 2, middle.y, width * camera.scale, (last.y - first.y) * camera.scale);
+  }
+}
+
 // A bar of a round length, in the lower left corner.
 function drawScale(context, camera, colors) {
   const most = SCALE_ROOM * camera.metresPerPixel, power = 10 ** Math.floor(Math.log10(most));
@@ -153,9 +177,8 @@ function drawScale(context, camera, colors) {
 
 // The names of towns, largest first, where there is room.
 function drawTowns(context, towns, camera, colors, taken) {
-  context.font = FONT;
-  for (const { name, x, y } of towns) {
-    const point = camera.toWindow({ x, y }), width = context.measureText(name).width;
+  for (const { name, width, x, y } of towns) {
+    const point = camera.toWindow({ x, y });
     const box = [point.x - 4, point.y - TEXT_HEIGHT / 2, point.x + 8 + width, point.y + TEXT_HEIGHT / 2];
     const isFree = box[0] > 0 && box[2] < camera.width && taken.every(([left, top, right, bottom]) => box[2] < left || box[0] > right || box[3] < top || box[1] > bottom);
     if (!isFree) continue;

@@ -4,6 +4,7 @@ import { project } from "./mercator.js";
 import { getBytes } from "./server.js";
 
 const UNITS = 200; // of a degree
+const DETAIL = 2; // pixels: what is smaller is left out
 let loading = null;
 
 // The outline, which is loaded once.
@@ -61,21 +62,21 @@ function trace(context, lines, camera, isClosed) {
   const half = camera.width / camera.scale / 2, top = camera.y - camera.height / camera.scale / 2, bottom = camera.y + camera.height / camera.scale / 2;
   context.beginPath();
   for (const line of lines) {
-    if (line.south < top || line.north > bottom || Math.max(line.east - line.west, line.south - line.north) * camera.scale < 1) continue;
+    if (line.south < top || line.north > bottom || Math.max(line.east - line.west, line.south - line.north) * camera.scale < DETAIL) continue;
     for (const turn of [-1, 0, 1]) {
       if (line.east + turn > camera.x - half && line.west + turn < camera.x + half) traceLine(context, line.points, turn, camera, isClosed);
     }
   }
 }
 
-// The line without the points that make no difference: those within a pixel of the last, and all but the first and last
+// The line without the points that make no difference: those close to the last, and all but the first and last
 // of a run on one side of the window.
 function traceLine(context, points, turn, { x: centerX, y: centerY, scale, width, height }, isClosed) {
   let [lastX, lastY, side, isHeld] = [0, 0, 0, false];
   for (let n = 0; n < points.length; n += 2) {
     const x = width / 2 + (points[n] + turn - centerX) * scale, y = height / 2 + (points[n + 1] - centerY) * scale;
     const isEnd = n === 0 || n === points.length - 2;
-    if (!isEnd && Math.abs(x - lastX) + Math.abs(y - lastY) < 1) continue;
+    if (!isEnd && Math.abs(x - lastX) + Math.abs(y - lastY) < DETAIL) continue;
     const sides = (x < 0 ? 1 : x > width ? 2 : 0) | (y < 0 ? 4 : y > height ? 8 : 0);
     if (n === 0) context.moveTo(x, y);
     else if (side & sides) isHeld = true;

@@ -1,7 +1,7 @@
 // The map of the photos that match the question. The URL holds what it shows: "LATITUDE,LONGITUDE,ZOOM", or "all" for
 // all photos.
 
-import { searchParams, withFilters } from "./address.js";
+import { filterValues, searchParams, withFilters } from "./address.js";
 import { byId, count, element, number } from "./dom.js";
 import { showError, succeeded } from "./feedback.js";
 import { MapView } from "./mapview.js";
@@ -10,7 +10,8 @@ import { toggle } from "./panels.js";
 import { get, thumbnailUrl } from "./server.js";
 import { change, question } from "./state.js";
 
-const CELL = 88, SIZE = 52; // pixels: a cell of the grid has one cluster, and this is the largest
+const CELL = 88; // pixels: a cell of the grid has one cluster
+const SIZES = { one: 36, some: 44, many: 52 }, MANY = 100; // pixels, as in the stylesheet; photos
 const FEW = 12; // photos of a cluster that are listed at once; more are spread out first
 const CLOSEST = 12; // the zoom for a single place
 const MARGIN = 0.2; // of the window, which is loaded around it
@@ -79,6 +80,7 @@ export async function refreshMap() {
     note.textContent = noteOf(found);
     byId("map-all").disabled = !found.bounds;
     byId("map-all").onclick = () => fit(found.bounds);
+    view.boxes = filterValues(question, "within").map((box) => box.split(",").map(Number));
     view.show(found.clusters.map((cluster) => marker(cluster, columns)), found.towns);
     nodes = new Map(view.markers.map(({ key, node }) => [key, node]));
   } catch (error) {
@@ -94,17 +96,17 @@ function noteOf({ photos, located }) {
 // The circle of a cluster. It stays inside its cell, so that circles do not cover each other.
 function marker(cluster, columns) {
   const key = [...cluster.box, cluster.count].join(), { x, y } = project(cluster.latitude, cluster.longitude);
+  const kind = cluster.count === 1 ? "one" : cluster.count < MANY ? "some" : "many", size = SIZES[kind];
   const inside = (value) => {
-    const cell = Math.min(Math.floor(value * columns), columns - 1), room = SIZE / CELL / 2;
+    const cell = Math.min(Math.floor(value * columns), columns - 1), room = size / CELL / 2;
     return (cell + Math.min(1 - room, Math.max(room, value * columns - cell))) / columns;
   };
-  return { key, node: nodes.get(key) ?? circle(cluster), x: inside(x), y: inside(y) };
+  return { key, node: nodes.get(key) ?? circle(cluster, kind), x: inside(x), y: inside(y), size };
 }
 
-function circle(cluster) {
+function circle(cluster, kind) {
   const name = `${count(cluster.count, "photo")} ${cluster.place ? `near ${cluster.place}` : `at ${cluster.latitude.toFixed(2)}, ${cluster.longitude.toFixed(2)}`}`;
-  const size = cluster.count === 1 ? "one" : cluster.count < 100 ? "some" : "many";
-  return element("button", { type: "button", class: `cluster ${size}`, "aria-label": name, title: name, onclick: () => enter(cluster) },
+  return element("button", { type: "button", class: `cluster ${kind}`, "aria-label": name, title: name, onclick: () => enter(cluster) },
     cluster.photo && element("img", { src: thumbnailUrl(cluster.photo), alt: "", draggable: "false" }),
     cluster.count > 1 ? element("span", {}, number(cluster.count)) : null);
 }
