@@ -195,6 +195,7 @@ def repairs(sound: Verified) -> list[str]:
         "NO_IMAGE": ("embedding", "{} belonged to no image"),
         "NO_PHOTO": ("image", "{} belonged to no photo"),
         "TEXT": ("damaged text", "{} dropped; to read again, run: clipsearch index --ocr"),
+        "FACE": ("face record", "{} dropped as damaged; to look for faces again, run: clipsearch index"),
         "FULL_TEXT": ("full-text index", "{} did not match the catalogue; rebuilt"),
         "VECTORS": ("vector segment", "{} did not match the catalogue; rebuilt"),
     }

@@ -24,6 +24,7 @@ from clipsearch.store import schema
 from clipsearch.store.change_log import ChangeLog
 from clipsearch.store.database import SQLITE_ERRORS, Database, explained, unlink_database, unlink_journals
 from clipsearch.store.drives import Drives, Offline, Presence
+from clipsearch.store.faces import Faces
 from clipsearch.store.filters import EVERYTHING, Filter
 from clipsearch.store.folders import Folders
 from clipsearch.store.images import Images
@@ -64,6 +65,7 @@ class Store(Searchable):
         self.images = Images(database)
         self.photos = Photos(database, self.folders, self.images)
         self.ocr_text = OcrText(database)
+        self.faces = Faces(database)
         self.mentions = Mentions(database)
         self.change_log = ChangeLog(database, self.images)
         self._read_settings()
@@ -344,7 +346,7 @@ def _make_catalogue(folder: Path, model: str, dim: int) -> None:
 def _initialise(database: Database, model: str, dim: int) -> None:
     """Make the tables."""
     database.run("BEGIN IMMEDIATE;" + schema.SCHEMA + schema.TRIGGERS)
-    unset = {"generation": 0, "vectors": None, "reads": 0, "left_out": None}
+    unset = {"generation": 0, "vectors": None, "reads": 0, "faces": None, "left_out": None}
     settings = {"format": schema.FORMAT, "model": model, "dim": dim, **unset}
     for key, value in settings.items():
         database.set_meta(key, value)
