@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from clipsearch.arrays import Array
     from clipsearch.images.metadata import Metadata
+    from clipsearch.indexing.people_changes import Changes, FaceGroup, NamedFace
     from clipsearch.indexing.relocate import Relocated
     from clipsearch.indexing.status import RootStatus, Status
     from clipsearch.indexing.update import OnNote, OnProgress, Options, Report
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from clipsearch.search.question import Question
     from clipsearch.search.saved import SavedSearches
     from clipsearch.search.where import Finder
+    from clipsearch.store.catalogue import Store
     from clipsearch.store.filters import Filter
     from clipsearch.store.photo import Line, Months, Photo
     from clipsearch.store.searchable import Searchable
@@ -228,14 +230,20 @@ class Index:
 
         return relocate(self.folder, old, new)
 
-    def verify(self) -> tuple[Verified, bool]:
-        """Check the index and repair what can be rebuilt. Also returns whether concepts were restored from a backup."""
+    def verify(self) -> tuple[Verified, list[str]]:
+        """Check the index and repair what can be rebuilt. Also returns which of its files were restored from a backup.
+
+        These are "concepts" and "people".
+        """
         from clipsearch.search import concepts
+        from clipsearch.store import people
         from clipsearch.store.catalogue import Store
         from clipsearch.store.verify import verify
 
         with Store.open(self.folder, write=True) as store:
-            return verify(store), concepts.restore(self.folder)
+            verified = verify(store)
+            files = {"concepts": concepts.restore, "people": people.restore}
+            return verified, [name for name, restore in files.items() if restore(self.folder)]
 
     def publish(
         self, collection: Collection, *, replace: bool = False, on_progress: Callable[[int, int], None] | None = None
@@ -622,6 +630,59 @@ class Index:
 
         self._store()  # raises where there is no index
         return SavedSearches(self.folder)
+
+    # -------------------------------------------------------------------------------- people
+
+    @_in_one_snapshot
+    def people(self) -> list[FaceGroup]:
+        """Groups of faces: people with a name first, then unnamed groups, the largest first. Hidden ones are included.
+
+        Raises `BadRequest` before any search for faces.
+        """
+        from clipsearch.indexing.people_changes import Changes, groups
+
+        Changes(self.folder).apply_pending()
+        return groups(self._catalogue_with_faces())
+
+    @_in_one_snapshot
+    def faces(self, photo: Photo) -> list[NamedFace]:
+        """The faces in a photo, from left to right, with their names."""
+        from clipsearch.indexing.people_changes import faces_of
+
+        return faces_of(self._catalogue_with_faces(), photo)
+
+    @_in_one_snapshot
+    def faces_of(self, person: str) -> list[tuple[NamedFace, Photo]]:
+        """The faces of a person, by name or number, each with a photo of it; the least sure ones first."""
+        from clipsearch.indexing.people_changes import faces_in
+
+        store = self._catalogue_with_faces()
+        faces = faces_in(store, person)
+        photo_of = {photo.image_id: photo for photo in store.photos_of({face.image for face in faces})}
+        return [(face, photo_of[face.image]) for face in faces if face.image in photo_of]
+
+    @property
+    def people_changes(self) -> Changes:
+        """Name, merge, split, hide and forget people, confirm and reject faces, and undo. Raises `BadRequest`.
+
+        Example:
+            >>> index.people_changes.name("3", "Anna")
+
+        """
+        from clipsearch.indexing.people_changes import Changes
+
+        self._catalogue_with_faces()
+        self.end_snapshot()
+        return Changes(self.folder)
+
+    def _catalogue_with_faces(self) -> Store:
+        from clipsearch.store.catalogue import Store
+
+        folder, store = self.folder, self._store()  # raises `BadArgument` for a collection
+        assert isinstance(store, Store), folder
+        if store.faces.model() is None:
+            raise BadRequest("no faces have been sought yet. Run: clipsearch index --faces")
+        return store
 
     # -------------------------------------------------------------------------------- contents
 

@@ -47,7 +47,7 @@ __all__ = ["CATALOGUE", "Known", "Offline", "Photo", "Root", "RootCounts", "Segm
 _REBUILT = "rebuilt.sqlite"  # a catalogue in the making
 _OURS = re.compile(
     rf"{SEGMENT_FILE.pattern}|(catalogue|rebuilt)\.sqlite(-wal|-shm|-journal)?|writer\.(lock|pid)"
-    r"|concepts\.lock|\.?concepts(\.kept)?\.json((\.[0-9a-f]+){1,2}\.tmp)?"
+    r"|(concepts|people)\.lock|\.?(concepts|people)(\.kept)?\.json((\.[0-9a-f]+){1,2}\.tmp)?"
 )
 
 
@@ -154,7 +154,7 @@ class Store(Searchable):
             database = Database(self.folder, path, "rwc")
             try:
                 _initialise(database, model, dim)
-                for key in ("generation", "reads"):  # generations go on, so that no segment's name is used twice
+                for key in ("generation", "groups", "reads"):  # counters go on: no segment or group has two meanings
                     database.set_meta(key, self.database.number(key))
                 self.folders.copy_to(database)
                 rebuilt = Store(database, None)
@@ -346,8 +346,9 @@ def _make_catalogue(folder: Path, model: str, dim: int) -> None:
 def _initialise(database: Database, model: str, dim: int) -> None:
     """Make the tables."""
     database.run("BEGIN IMMEDIATE;" + schema.SCHEMA + schema.TRIGGERS)
-    unset = {"generation": 0, "vectors": None, "reads": 0, "faces": None, "left_out": None}
-    settings = {"format": schema.FORMAT, "model": model, "dim": dim, **unset}
+    numbers = {"generation": 0, "groups": 0, "reads": 0}
+    unset = {"vectors": None, "faces": None, "people": 0, "left_out": None}
+    settings = {"format": schema.FORMAT, "model": model, "dim": dim, **numbers, **unset}
     for key, value in settings.items():
         database.set_meta(key, value)
     database.seal_schema()

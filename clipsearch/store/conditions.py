@@ -47,7 +47,7 @@ class Near(NamedTuple):
 
 
 class HasLine(NamedTuple):
-    """`keywords` or `people` have this one, in any case."""
+    """`keywords`, `people` or `named` have this one, in any case."""
 
     field: str
     line: str
@@ -65,6 +65,12 @@ class HasText(NamedTuple):
     text: str
 
 
+class Not(NamedTuple):
+    """The condition does not hold, also where its field is unknown."""
+
+    condition: Condition
+
+
 class AllOf(NamedTuple):
     """Every condition holds."""
 
@@ -78,7 +84,7 @@ class AnyOf(NamedTuple):
 
 
 Leaf = Compare | Contains | Near | HasLine | IsMissing | HasText
-Condition = Leaf | AllOf | AnyOf
+Condition = Leaf | Not | AllOf | AnyOf
 
 
 def all_of(conditions: Iterable[Condition]) -> Condition:
@@ -98,6 +104,8 @@ def leaves(condition: Condition) -> Iterator[Leaf]:
     if isinstance(condition, AllOf | AnyOf):
         for one in condition.conditions:
             yield from leaves(one)
+    elif isinstance(condition, Not):
+        yield from leaves(condition.condition)
     else:
         yield condition
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ from clipsearch.arrays import Array, Ids, Rows, parts
 from clipsearch.images.preprocess import Box
 from clipsearch.store.database import Database
 from clipsearch.store.pending import Pending, pending
+from clipsearch.store.people import KnownFace
 from clipsearch.store.schema import OF_FACE, mark
 
 Landmarks = tuple[tuple[float, float], ...]  # x and y of five points, as fractions of the upright photo
@@ -42,6 +44,15 @@ class Face:
     quality: float
     cluster: int | None
     person: str | None
+
+
+class ClusterCounts(NamedTuple):
+    """A cluster: how many faces it has, in how many photos and videos, and the id of the best face."""
+
+    number: int
+    faces: int
+    photos: int
+    best: int
 
 
 class Faces:
@@ -130,6 +141,46 @@ class Faces:
         for face, image, *values in self._database.execute(f"SELECT {of_face} FROM faces WHERE {_SOUND} ORDER BY id"):
             if image in images:
                 copied._insert(face, images[image], *values)
+
+    def model_key(self) -> str:
+        """A hash of the record of the model: rows of different models cannot be compared."""
+        return blake2b((self.model() or "").encode(), digest_size=8).hexdigest()
+
+    def in_cluster(self, number: int) -> list[Face]:
+        """The faces with this cluster's number, by id."""
+        return list(self._faces("cluster = ?", (number,)))
+
+    def clusters(self) -> list[ClusterCounts]:
+        """The clusters, by number."""
+        rows = self._database.execute(
+            "SELECT cluster, count(*), count(DISTINCT coalesce(whole, faces.image)), id, max(quality) FROM faces"
+            " LEFT JOIN frames ON frames.image = faces.image WHERE cluster IS NOT NULL GROUP BY cluster"
+        )  # SQLite takes `id` from the row with the maximum
+        return [ClusterCounts(*row[:4]) for row in rows]
+
+    def known(self, ids: Iterable[int]) -> dict[int, KnownFace]:
+        """Faces as `people.json` records them, by their ids; those that are gone are left out."""
+        model, out = self.model_key(), dict[int, KnownFace]()
+        for part in parts(ids):
+            query = (
+                "SELECT faces.id, content, box, vector FROM faces JOIN images ON images.id = faces.image"
+                f" WHERE faces.id IN ({','.join('?' * len(part))}) ORDER BY faces.id"
+            )
+            for face, content, box, row in self._database.execute(query, part):
+                out[face] = KnownFace(content, Box(*json.loads(box)), model, row)
+        return out
+
+    def names(self) -> Iterator[tuple[int, str]]:
+        """The names of faces, each with the image that stands for the photo or video that the face is in."""
+        query = (
+            "SELECT DISTINCT coalesce(whole, faces.image), person FROM faces"
+            " LEFT JOIN frames ON frames.image = faces.image WHERE person IS NOT NULL"
+        )
+        yield from self._database.execute(query)
+
+    def largest_cluster(self) -> int:
+        """The largest number of a cluster; 0 without clusters."""
+        return int(self._database.execute("SELECT coalesce(max(cluster), 0) FROM faces").fetchone()[0])
 
     # -------------------------------------------------------------------------------- rows
 

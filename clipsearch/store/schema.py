@@ -16,7 +16,8 @@ from clipsearch.images.metadata import Metadata
 
 FORMAT = 8
 
-TAGS = ("path", "keywords", "people", "title", "caption", "location")  # columns of photos that have words to search
+# The columns of photos that have words to search.
+TAGS = ("path", "keywords", "people", "named", "title", "caption", "location")
 _SQL_TYPES = {int: "INTEGER", float: "REAL", str: "TEXT"}
 TYPES = {name: kind if isinstance(kind, type) else kind.__args__[0] for name, kind in get_type_hints(Metadata).items()}
 FACTS = Facts._fields
@@ -71,12 +72,13 @@ CREATE TABLE photos (
     id INTEGER PRIMARY KEY, root INTEGER NOT NULL REFERENCES roots, path BLOB NOT NULL,
     size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, ctime_ns INTEGER NOT NULL,
     image INTEGER REFERENCES images, error TEXT, sidecar_token INTEGER, drive INTEGER NOT NULL,
-    {_columns(FACTS)},
+    {_columns(FACTS)}, named TEXT,
     mark INTEGER NOT NULL, UNIQUE (root, path), CHECK ((image IS NULL) != (error IS NULL))
 );
 CREATE INDEX photos_image ON photos (image);
 CREATE INDEX photos_drive ON photos (drive);
 CREATE INDEX photos_latitude ON photos (latitude);
+CREATE INDEX photos_named ON photos (image) WHERE named IS NOT NULL;
 CREATE VIRTUAL TABLE tags USING fts5 (
     {", ".join(TAGS)}, content = 'photos', content_rowid = 'id',
     detail = column, columnsize = 0, tokenize = 'unicode61 remove_diacritics 2'

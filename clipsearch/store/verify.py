@@ -158,6 +158,8 @@ def _repair_settings(store: Store) -> int:
     tables = {name for (name,) in store.database.execute("SELECT name FROM sqlite_master")}
     again = {
         "generation": 1 + max((int(name[1]) for name in names if name), default=0),
+        "groups": store.faces.largest_cluster(),
+        "people": None,  # until the next update
         "vectors": None,
         "left_out": None,  # until the next scan
         "reads": store.database.execute("SELECT count(*) > 0 FROM texts").fetchone()[0],
