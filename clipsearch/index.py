@@ -287,8 +287,8 @@ class Index:
         A photo matches a text by its look, by the text in it (after OCR), or by its tags, description and names;
         `Hit.why` says which. `only` restricts that to "look", "text" or "tags".
 
-        A text can have a weight ("2:golden retriever"), name a concept ("@grandma on a beach") and steer away from
-        something ("a beach -people"). Images are paths, URLs, files as bytes, or Pillow images. `min_score` is a
+        A text can have a weight ("2:golden retriever"), name a concept or person ("@grandma on a beach") and steer away
+        from something ("a beach -people"). Images are paths, URLs, files as bytes, or Pillow images. `min_score` is a
         cosine, -1 to 1; `min_confidence` a probability, 0 to 1. `unique` returns the best file of each photo and, with
         `similarity` (a cosine), groups photos that only look alike. `frames` returns several frames per video. `exact`
         scores every embedding of a large index; otherwise 4-bit codes preselect candidates. `sort` orders the `k` best
@@ -322,6 +322,7 @@ class Index:
         self, question: Question, *, confidence: bool = False, where: bool = False, lines: bool = False
     ) -> list[Hit]:
         """The hits for a question. Other arguments as in `query`; afterwards `left_out` has what was not searched."""
+        question = self._with_people(question)
         searcher = self._search(question.filter)
         return self._hits(searcher, question, confidence=confidence, where=where, lines=lines)
 
@@ -344,8 +345,9 @@ class Index:
                 searcher.embedder.texts(new)
             for text in batch:
                 try:
-                    one = question._replace(terms=tuple(text_terms(text)))
-                    yield self._hits(searcher, one, confidence=True)
+                    one = self._with_people(question._replace(terms=tuple(text_terms(text))))
+                    of_one = searcher if one.filter == question.filter else self._search(one.filter)
+                    yield self._hits(of_one, one, confidence=True)
                 except BadRequest as error:
                     yield error
         self.end_snapshot()
@@ -360,6 +362,16 @@ class Index:
         if confidence:
             hits = searcher.with_confidence(hits, question.terms)
         return searcher.with_lines(hits, question.filter.reads) if lines and question.filter.reads else hits
+
+    def _with_people(self, question: Question) -> Question:
+        """The question with a filter for each person among its concepts."""
+        from clipsearch.search.question import CONCEPT, with_people
+
+        if isinstance(self.place, Collection) or not any(term.kind == CONCEPT for term in question.terms):
+            return question
+        from clipsearch.store.people import People
+
+        return with_people(question, self.concepts.names(), People(self.folder).names())
 
     @property
     def left_out(self) -> LeftOut:
@@ -660,6 +672,13 @@ class Index:
         faces = faces_in(store, person)
         photo_of = {photo.image_id: photo for photo in store.photos_of({face.image for face in faces})}
         return [(face, photo_of[face.image]) for face in faces if face.image in photo_of]
+
+    @_in_one_snapshot
+    def confirmed_faces(self) -> list[tuple[Photo, list[NamedFace]]]:
+        """The photos with faces or face regions, by path, and the faces that somebody confirmed in clipsearch."""
+        from clipsearch.indexing.people_changes import confirmed_faces
+
+        return list(confirmed_faces(self._catalogue_with_faces()))
 
     @property
     def people_changes(self) -> Changes:

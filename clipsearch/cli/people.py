@@ -1,14 +1,14 @@
 """`clipsearch people`: list and name the people whose faces are in photos."""
 
-from __future__ import annotations
-
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import typer
 
 from clipsearch.cli.app import (
+    FAILED,
     NOTHING_FOUND,
     DebugOption,
     IndexOption,
@@ -22,11 +22,9 @@ from clipsearch.cli.app import (
     write,
     write_records,
 )
-from clipsearch.errors import BadRequest, counted
+from clipsearch.cli.sidecars import clean_sidecars
+from clipsearch.errors import BadRequest, ClipsearchError, counted
 from clipsearch.output import records, terminal
-
-if TYPE_CHECKING:
-    pass
 
 app = new_app(help="List the people in photos by their faces, and name them.", invoke_without_command=True)
 
@@ -34,6 +32,7 @@ Who = Annotated[str, typer.Argument(metavar="WHO", help="A name, or the number o
 Faces = Annotated[list[int], typer.Argument(metavar="FACE...", help="Numbers of faces, from: people show.")]
 HtmlOption = Annotated[str | None, typer.Option("--html", metavar="FILE", help="Write the faces as one HTML file.")]
 
+SIDECARS = "Sidecars"
 _ON_SHEET = 12  # faces of each group on a sheet of all people
 
 
@@ -42,6 +41,15 @@ def people(
     context: typer.Context,
     every: Annotated[bool, typer.Option("--all", help="Include hidden people and faces in a single photo.")] = False,
     html: HtmlOption = None,
+    write_xmp: Annotated[
+        bool, typer.Option("--write-xmp", help="Write confirmed names to sidecars.", rich_help_panel=SIDECARS)
+    ] = False,
+    remove: Annotated[
+        bool, typer.Option("--remove", help="Remove what --write-xmp added.", rich_help_panel=SIDECARS)
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print changes; write nothing.", rich_help_panel=SIDECARS)
+    ] = False,
     index: IndexOption = None,
     format: RecordFormatOption = None,
     debug: DebugOption = False,
@@ -52,6 +60,9 @@ def people(
     of its faces, in people.json in the index folder, and outlives a rebuild, another face model and moved files. Faces
     in new photos that are close to named ones get the name as unconfirmed. Nothing is sent anywhere.
 
+    --write-xmp writes confirmed names as face regions into sidecars, where digiKam, Lightroom and others read them.
+    Nothing else in a sidecar changes, photos are never modified, and --remove removes only what --write-xmp added.
+
     Examples:
       clipsearch people
       clipsearch people --html faces.html
@@ -61,8 +72,15 @@ def people(
     Exit status: 0 found, 1 nobody found, 2 error.
     """
     if context.invoked_subcommand is not None:
-        if every or html or index or format:
+        if every or html or write_xmp or remove or dry_run or index or format:
             raise BadRequest(f"write options after the subcommand: clipsearch people {context.invoked_subcommand} ...")
+        return
+    if dry_run and not (write_xmp or remove):
+        raise BadRequest("--dry-run needs --write-xmp or --remove")
+    if write_xmp or remove:
+        if write_xmp and remove:
+            raise BadRequest("--write-xmp and --remove exclude each other")
+        _write_regions(index, remove=remove, dry_run=dry_run)
         return
     form = chosen_format(format, records.LABEL_FORMATS, "table" if sys.stdout.isatty() else "tsv")
     with open_folder(index) as opened:
@@ -80,12 +98,39 @@ def people(
         raise typer.Exit(NOTHING_FOUND)
 
 
+def _write_regions(index: str | None, *, remove: bool, dry_run: bool) -> None:
+    """Write the names of confirmed faces to sidecars, or remove them."""
+    from clipsearch.output.tags import FaceName, Tagger
+
+    with open_folder(index) as opened:
+        found = opened.confirmed_faces()
+    tagger, written, failed = Tagger(), 0, False
+    if remove:
+        failed = clean_sidecars(tagger, tagger.plan_removal_of_faces, (photo.file for photo, _ in found), dry_run)
+    for photo, faces in () if remove else found:
+        try:
+            names = [FaceName(face.name or "", face.box) for face in faces]
+            for change in tagger.plan_faces(photo.file, names, photo.metadata):
+                if dry_run:
+                    say(f"would write {change.path}: {', '.join(change.keywords) or 'no names'}")
+                else:
+                    tagger.apply(change)
+                written += 1
+        except ClipsearchError as error:
+            say(f"clipsearch: {error}")
+            failed = True
+    if not remove:
+        say(f"{'would write' if dry_run else 'wrote'} {counted(written, 'sidecar')}; the others are up to date")
+    if failed:
+        raise typer.Exit(FAILED)
+
+
 def _report_left_out(count: int) -> None:
     if count:
         say(f"not shown: {counted(count, 'group')} with a single photo or hidden. To list them, use: people --all")
 
 
-def _write_sheet(html: str, groups: list[tuple[str, list[tuple[NamedFace, Photo]]]], title: str) -> None:
+def _write_sheet(html: str, groups: Sequence[tuple[str, Any]], title: str) -> None:
     from clipsearch.output.sheet import write_faces
 
     path = Path(html).expanduser()

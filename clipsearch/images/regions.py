@@ -14,7 +14,7 @@ from clipsearch.images.preprocess import Box
 _Turn = Callable[[float, float], tuple[float, float]]
 
 # Where a point of the file's pixels is in the upright picture, by EXIF's orientation.
-_TURNS: dict[int | None, _Turn] = {
+_TURNS: dict[int, _Turn] = {
     2: lambda x, y: (1 - x, y),
     3: lambda x, y: (1 - x, 1 - y),
     4: lambda x, y: (x, 1 - y),
@@ -23,6 +23,8 @@ _TURNS: dict[int | None, _Turn] = {
     7: lambda x, y: (1 - y, 1 - x),
     8: lambda x, y: (y, 1 - x),
 }
+_DECIMALS = 5  # of a fraction: a tenth of a pixel in 10,000
+SAME_PLACE = 0.3  # overlap of two boxes of the same face; some programs draw larger ones
 _BACK = {6: 8, 8: 6}  # the other orientations are their own inverse
 
 
@@ -39,7 +41,7 @@ class Region(NamedTuple):
 
     def as_line(self) -> str:
         """A line of `Facts.regions`."""
-        numbers = [round(edge, 5) for edge in self.box]
+        numbers = [round(edge, _DECIMALS) for edge in self.box]
         return json.dumps([self.name, *numbers, self.width, self.height], ensure_ascii=False, separators=(",", ":"))
 
 
@@ -51,21 +53,29 @@ def regions_in(text: str | None) -> Iterator[Region]:
 
 
 def upright(region: Region, of: Metadata) -> Box:
-    """Where a region is in the upright photo.
+    """Where a region is in the upright photo."""
+    return _turned(region.box, _turn(region.width, region.height, of))
 
-    Boxes refer to the file's pixels, unless the size that they were drawn on is that of the rotated picture.
+
+def as_stored(name: str, box: Box, of: Metadata, size: tuple[int, int] | None = None) -> Region:
+    """The region of a face, given its box in the upright photo: the inverse of `upright`.
+
+    `size` is that of the picture that other regions in the same document were drawn on, if known.
     """
-    is_rotated = (of.exif_orientation or 1) >= 5 and of.width != of.height
-    if is_rotated and region.width and (region.width > region.height) == (of.width > of.height):
-        return region.box
-    return _turned(region.box, of.exif_orientation)
+    if size is None:
+        size = (of.height, of.width) if (of.exif_orientation or 1) >= 5 else (of.width, of.height)
+    turn = _turn(*size, of)
+    return Region(name, _turned(box, _BACK.get(turn, turn)), *size)
 
 
-def as_stored(name: str, box: Box, of: Metadata) -> Region:
-    """The region of a face, given its box in the upright photo: the inverse of `upright`."""
-    turn = of.exif_orientation
-    size = (of.height, of.width) if (turn or 1) >= 5 else (of.width, of.height)
-    return Region(name, _turned(box, _BACK.get(turn or 1, turn)), *size)
+def _turn(width: int, height: int, of: Metadata) -> int:
+    """EXIF's orientation, which boxes must be turned by.
+
+    They refer to the file's pixels, unless the size that they were drawn on is that of the rotated picture.
+    """
+    turn = of.exif_orientation or 1
+    is_rotated = turn >= 5 and of.width != of.height and width > 0
+    return 1 if is_rotated and (width > height) == (of.width > of.height) else turn
 
 
 def overlap(one: Box, other: Box) -> float:
@@ -82,7 +92,7 @@ def clipped(left: float, top: float, width: float, height: float) -> Box | None:
     edges = [left, top, left + width, top + height]
     if not all(map(math.isfinite, edges)):
         return None
-    box = Box(*(min(1.0, max(0.0, edge)) for edge in edges))
+    box = Box(*(round(min(1.0, max(0.0, edge)), _DECIMALS) for edge in edges))
     return box if _area(box) > 0 else None
 
 
@@ -90,7 +100,7 @@ def _area(box: Box) -> float:
     return max(0.0, box.right - box.left) * max(0.0, box.bottom - box.top)
 
 
-def _turned(box: Box, orientation: int | None) -> Box:
+def _turned(box: Box, orientation: int) -> Box:
     turn = _TURNS.get(orientation)
     if turn is None:
         return box

@@ -14,13 +14,12 @@ import numpy as np
 
 from clipsearch.arrays import Array, Ids, unit_rows
 from clipsearch.images.preprocess import Box
-from clipsearch.images.regions import overlap, regions_in, upright
+from clipsearch.images.regions import SAME_PLACE, overlap, regions_in, upright
 from clipsearch.indexing.clusters import LINK, cluster, nearest
 from clipsearch.store.catalogue import Store
 from clipsearch.store.faces import Face
 from clipsearch.store.people import People, Person
 
-SAME_PLACE = 0.3  # overlap of two boxes of the same face; other programs draw larger boxes
 _SAME_FACE = 0.985  # cosine of the rows of a face in two versions of a photo
 _EXAMPLES = 256  # confirmed faces that others are compared with, per person
 

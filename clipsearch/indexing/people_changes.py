@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from clipsearch.errors import BadRequest, IndexLocked
 from clipsearch.images.preprocess import Box
-from clipsearch.images.regions import overlap, regions_in, upright
-from clipsearch.indexing.people import SAME_PLACE, closest_cosines, group_faces, is_current, rows_of
+from clipsearch.images.regions import SAME_PLACE, overlap, regions_in, upright
+from clipsearch.indexing.people import closest_cosines, group_faces, is_current, rows_of
 from clipsearch.store.catalogue import Store
 from clipsearch.store.conditions import fold_line
 from clipsearch.store.faces import Face
@@ -76,19 +76,35 @@ def groups(store: Store) -> list[FaceGroup]:
 
 def faces_of(store: Store, photo: Photo) -> list[NamedFace]:
     """The faces in a photo, from left to right."""
-    return _described(store, sorted(store.faces.of(photo.image_id), key=lambda face: face.box), [photo])
+    faces = sorted(store.faces.of(photo.image_id), key=lambda face: face.box)
+    return _described(store, People(store.folder), faces, [photo])
 
 
 def faces_in(store: Store, who: str) -> list[NamedFace]:
     """The faces of a group, the least sure ones first, so that mistakes are found. Raises `BadRequest`."""
-    faces = store.faces.in_cluster(_number(store, People(store.folder), who))
-    photos = store.photos_of({face.image for face in faces})
-    described = _described(store, faces, photos)
+    people = People(store.folder)
+    faces = store.faces.in_cluster(_number(store, people, who))
+    described = _described(store, people, faces, store.photos_of({face.image for face in faces}))
     return sorted(described, key=lambda face: (face.confirmed, face.confidence or 0, face.id))
 
 
-def _described(store: Store, faces: Sequence[Face], photos: Sequence[Photo]) -> list[NamedFace]:
-    people, model = People(store.folder), store.faces.model_key()
+def confirmed_faces(store: Store) -> Iterator[tuple[Photo, list[NamedFace]]]:
+    """The photos with faces or face regions, by path, and the faces in them that somebody confirmed in clipsearch."""
+    people = People(store.folder)
+    faces: dict[int, list[Face]] = {}
+    for face in store.faces.all():
+        faces.setdefault(face.image, []).append(face)
+    images = faces.keys() | {image for image, _ in store.photos.with_regions()}
+    photos = sorted(store.photos_of(sorted(images)), key=lambda photo: photo.file)
+    for photo in photos:
+        if not photo.is_video:
+            named = _described(store, people, [face for face in faces.get(photo.image_id, ()) if face.person], [])
+            yield photo, [face for face in named if face.confirmed]
+
+
+def _described(store: Store, people: People, faces: Sequence[Face], photos: Sequence[Photo]) -> list[NamedFace]:
+    """Faces with their names. Regions in the metadata of `photos` count as confirmation, too."""
+    model = store.faces.model_key()
     photo_of = {photo.image_id: photo for photo in photos}
     recorded = store.faces.known(face.id for face in faces)
     known_of = functools.cache(lambda number: _Known.of(people, number, model))
