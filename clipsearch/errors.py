@@ -61,6 +61,10 @@ class ConceptsDamaged(IndexUnusable):
     """The concepts file of an index is damaged."""
 
 
+class PeopleDamaged(IndexUnusable):
+    """The file of people of an index is damaged."""
+
+
 class IndexOutdated(IndexUnusable):
     """An older clipsearch wrote the index. `folders` are the paths of its folders."""
 

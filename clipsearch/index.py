@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from clipsearch.arrays import Array
     from clipsearch.images.metadata import Metadata
+    from clipsearch.indexing.people_changes import Changes, FaceGroup, NamedFace
     from clipsearch.indexing.relocate import Relocated
     from clipsearch.indexing.status import RootStatus, Status
     from clipsearch.indexing.update import OnNote, OnProgress, Options, Report
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from clipsearch.search.saved import SavedSearches
     from clipsearch.search.suggest import Suggester, Suggestion
     from clipsearch.search.where import Finder
+    from clipsearch.store.catalogue import Store
     from clipsearch.store.conditions import Box
     from clipsearch.store.facets import Facets
     from clipsearch.store.filters import Filter
@@ -242,14 +244,20 @@ class Index:
 
         return relocate(self.folder, old, new)
 
-    def verify(self) -> tuple[Verified, bool]:
-        """Check the index and repair what can be rebuilt. Also returns whether concepts were restored from a backup."""
+    def verify(self) -> tuple[Verified, list[str]]:
+        """Check the index and repair what can be rebuilt. Also returns which of its files were restored from a backup.
+
+        These are "concepts" and "people".
+        """
         from clipsearch.search import concepts
+        from clipsearch.store import people
         from clipsearch.store.catalogue import Store
         from clipsearch.store.verify import verify
 
         with Store.open(self.folder, write=True) as store:
-            return verify(store), concepts.restore(self.folder)
+            verified = verify(store)
+            files = {"concepts": concepts.restore, "people": people.restore}
+            return verified, [name for name, restore in files.items() if restore(self.folder)]
 
     def publish(
         self, collection: Collection, *, replace: bool = False, on_progress: Callable[[int, int], None] | None = None
@@ -293,8 +301,8 @@ class Index:
         A photo matches a text by its look, by the text in it (after OCR), or by its tags, description and names;
         `Hit.why` says which. `only` restricts that to "look", "text" or "tags".
 
-        A text can have a weight ("2:golden retriever"), name a concept ("@grandma on a beach") and steer away from
-        something ("a beach -people"). Images are paths, URLs, files as bytes, or Pillow images. `min_score` is a
+        A text can have a weight ("2:golden retriever"), name a concept or person ("@grandma on a beach") and steer away
+        from something ("a beach -people"). Images are paths, URLs, files as bytes, or Pillow images. `min_score` is a
         cosine, -1 to 1; `min_confidence` a probability, 0 to 1. `unique` returns the best file of each photo and, with
         `similarity` (a cosine), groups photos that only look alike. `frames` returns several frames per video. `exact`
         scores every embedding of a large index; otherwise 4-bit codes preselect candidates. `sort` orders the `k` best
@@ -328,6 +336,7 @@ class Index:
         self, question: Question, *, confidence: bool = False, where: bool = False, lines: bool = False
     ) -> list[Hit]:
         """The hits for a question. Other arguments as in `query`; afterwards `left_out` has what was not searched."""
+        question = self._with_people(question)
         searcher = self._search(question.filter)
         return self._hits(searcher, question, confidence=confidence, where=where, lines=lines)
 
@@ -350,8 +359,9 @@ class Index:
                 searcher.embedder.texts(new)
             for text in batch:
                 try:
-                    one = question._replace(terms=tuple(text_terms(text)))
-                    yield self._hits(searcher, one, confidence=True)
+                    one = self._with_people(question._replace(terms=tuple(text_terms(text))))
+                    of_one = searcher if one.filter == question.filter else self._search(one.filter)
+                    yield self._hits(of_one, one, confidence=True)
                 except BadRequest as error:
                     yield error
         self.end_snapshot()
@@ -366,6 +376,16 @@ class Index:
         if confidence:
             hits = searcher.with_confidence(hits, question.terms)
         return searcher.with_lines(hits, question.filter.reads) if lines and question.filter.reads else hits
+
+    def _with_people(self, question: Question) -> Question:
+        """The question with a filter for each person among its concepts."""
+        from clipsearch.search.question import CONCEPT, with_people
+
+        if isinstance(self.place, Collection) or not any(term.kind == CONCEPT for term in question.terms):
+            return question
+        from clipsearch.store.people import People
+
+        return with_people(question, self.concepts.names(), People(self.folder).names())
 
     @property
     def left_out(self) -> LeftOut:
@@ -660,6 +680,66 @@ class Index:
 
         self._store()  # raises where there is no index
         return SavedSearches(self.folder)
+
+    # -------------------------------------------------------------------------------- people
+
+    @_in_one_snapshot
+    def people(self) -> list[FaceGroup]:
+        """Groups of faces: people with a name first, then unnamed groups, the largest first. Hidden ones are included.
+
+        Raises `BadRequest` before any search for faces.
+        """
+        from clipsearch.indexing.people_changes import Changes, groups
+
+        Changes(self.folder).apply_pending()
+        return groups(self._catalogue_with_faces())
+
+    @_in_one_snapshot
+    def faces(self, photo: Photo) -> list[NamedFace]:
+        """The faces in a photo, from left to right, with their names."""
+        from clipsearch.indexing.people_changes import faces_of
+
+        return faces_of(self._catalogue_with_faces(), photo)
+
+    @_in_one_snapshot
+    def faces_of(self, person: str) -> list[tuple[NamedFace, Photo]]:
+        """The faces of a person, by name or number, each with a photo of it; the least sure ones first."""
+        from clipsearch.indexing.people_changes import faces_in
+
+        store = self._catalogue_with_faces()
+        faces = faces_in(store, person)
+        photo_of = {photo.image_id: photo for photo in store.photos_of({face.image for face in faces})}
+        return [(face, photo_of[face.image]) for face in faces if face.image in photo_of]
+
+    @_in_one_snapshot
+    def confirmed_faces(self) -> list[tuple[Photo, list[NamedFace]]]:
+        """The photos with faces or face regions, by path, and the faces that somebody confirmed in clipsearch."""
+        from clipsearch.indexing.people_changes import confirmed_faces
+
+        return list(confirmed_faces(self._catalogue_with_faces()))
+
+    @property
+    def people_changes(self) -> Changes:
+        """Name, merge, split, hide and forget people, confirm and reject faces, and undo. Raises `BadRequest`.
+
+        Example:
+            >>> index.people_changes.name("3", "Anna")
+
+        """
+        from clipsearch.indexing.people_changes import Changes
+
+        self._catalogue_with_faces()
+        self.end_snapshot()
+        return Changes(self.folder)
+
+    def _catalogue_with_faces(self) -> Store:
+        from clipsearch.store.catalogue import Store
+
+        folder, store = self.folder, self._store()  # raises `BadArgument` for a collection
+        assert isinstance(store, Store), folder
+        if store.faces.model() is None:
+            raise BadRequest("no faces have been sought yet. Run: clipsearch index --faces")
+        return store
 
     # -------------------------------------------------------------------------------- contents
 

@@ -44,7 +44,7 @@ OWNERS = {
     "pathspec": {"images/patterns"},
     "tokenizers": {"models/hf_tokenizer"},
     "watchfiles": {"indexing/watch"},
-    "filelock": {"store/lock", "search/concepts", "search/saved", "output/manifest"},
+    "filelock": {"store/lock", "store/json_file", "output/manifest"},
 }
 
 

@@ -42,6 +42,7 @@ HINTS: dict[type[ClipsearchError], str] = {
     errors.FolderOffline: "reconnect it, or remove it from the index with: clipsearch forget DIR",
     errors.NotIndexed: "for the indexed folders, run: clipsearch status",
     errors.ConceptsDamaged: "restore the backup with: clipsearch verify",
+    errors.PeopleDamaged: "restore the backup with: clipsearch verify",
 }
 # Library arguments whose option has another name.
 OPTIONS = {

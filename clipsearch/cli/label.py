@@ -33,6 +33,7 @@ from clipsearch.cli.app import (
     write,
     write_records,
 )
+from clipsearch.cli.sidecars import clean_sidecars
 from clipsearch.errors import BadArgument, BadRequest, ClipsearchError, counted
 from clipsearch.output import records, terminal, text
 from clipsearch.search.label import Labelled, distinct
@@ -292,41 +293,10 @@ def _untag(image: list[str] | None, index: str | None, filter: Filter, dry_run: 
         with open_index(index) as opened:
             photos = [photo.file for photo in opened.photos(filter)]
             warn_left_out(opened.left_out)
-    if _without_tags(photos, dry_run):
-        raise typer.Exit(FAILED)
-    if not photos:
-        raise typer.Exit(NOTHING_FOUND)
-
-
-def _without_tags(photos: Iterable[bytes], dry_run: bool) -> bool:
-    """Remove our keywords from the sidecars of photos. Returns whether any failed."""
     from clipsearch.output.tags import Tagger
 
     tagger = Tagger()
-    paths: dict[Path, None] = {}  # an ordered set, as two photos may share a sidecar
-    cleaned = deleted = 0
-    failed = False
-    for photo in photos:
-        try:
-            paths.update(dict.fromkeys(tagger.sidecars_of(photo)))
-        except ClipsearchError as error:
-            say(f"clipsearch: {error}")
-            failed = True
-    for path in paths:
-        try:
-            change = tagger.plan_removal(path)
-            if change.after == change.before:
-                continue
-            if dry_run:
-                verb = "delete" if change.after is None else "remove from"
-                say(f"would {verb} {change.path}: {', '.join(change.keywords)}")
-            else:
-                tagger.apply(change)
-            cleaned += change.after is not None
-            deleted += change.after is None
-        except ClipsearchError as error:
-            say(f"clipsearch: {error}")
-            failed = True
-    verbs = ("would clean", "delete") if dry_run else ("cleaned", "deleted")
-    say(f"{verbs[0]} {counted(cleaned, 'sidecar')}, {verbs[1]} {deleted:,} that became empty")
-    return failed
+    if clean_sidecars(tagger, tagger.plan_removal, photos, dry_run):
+        raise typer.Exit(FAILED)
+    if not photos:
+        raise typer.Exit(NOTHING_FOUND)

@@ -25,6 +25,7 @@ COMMANDS = {
     "text": "text",
     "duplicates": "duplicates",
     "concept": "concept",
+    "people": "people",
     "status": "status",
     "serve": "serve",
     "mcp": "mcp",

@@ -18,8 +18,8 @@ app = new_app()
 def verify(index: IndexOption = None, json: JsonOption = False, debug: DebugOption = False) -> None:
     """Check the index and repair what can be rebuilt.
 
-    Damaged embeddings and records are dropped; the next clipsearch index creates them again. Damaged concepts are
-    restored from their backup.
+    Damaged embeddings and records are dropped; the next clipsearch index creates them again. Damaged files of
+    concepts and people are restored from their backups.
 
     Examples:
       clipsearch verify
@@ -30,7 +30,7 @@ def verify(index: IndexOption = None, json: JsonOption = False, debug: DebugOpti
     verified, restored = open_folder(index).verify()
     repaired = [
         *text.repairs(verified),
-        *(["damaged concepts, restored from the backup"] if restored else []),
+        *(f"damaged {name}, restored from the backup" for name in restored),
     ]
     if json:
         print_json(records.verified(verified, repaired))

@@ -19,6 +19,7 @@ from clipsearch.store.conditions import (
     HasText,
     IsMissing,
     Near,
+    Not,
     Within,
     fold,
     fold_line,
@@ -40,6 +41,8 @@ def expression(condition: Condition, near: Callable[[Circle], str]) -> str:  # n
             return all_of(expression(one, near) for one in conditions)
         case AnyOf(conditions):
             return any_of(expression(one, near) for one in conditions)
+        case Not(inner):
+            return f"not ({expression(inner, near)})"
         case HasLine(field, line):
             return f"array_contains({folded_lines(field)}, {quoted(fold_line(line))})"
         case IsMissing(field):

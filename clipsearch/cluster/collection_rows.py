@@ -28,9 +28,9 @@ _ROWS_OF_A_PHOTO = 16  # bits
 _STAND_INS = {ord(wildcard): 0xE000 + ord(wildcard) for wildcard in "%_\\"}
 
 _TEXTS = ("camera", "location", "color_label", "title", "caption")  # that filters search
-_LISTS = ("keywords", "people")
+_LISTS = ("keywords", "people", "named")
 OF_PHOTO = [
-    *("root", "image", "path", "size", "mtime_ns", "content", "ctime_ns", "time", "hash"),
+    *("root", "image", "path", "size", "mtime_ns", "content", "ctime_ns", "time", "hash", "named"),
     *Metadata._fields,
 ]
 
@@ -65,6 +65,7 @@ def add_fields(schema: Any, dim: int) -> None:
     add("tags_folded", str)
     add("time", float)
     add("hash", int)
+    add("named", str)
     for name, kind in TYPES.items():
         add(name, kind)
     for name in _TEXTS:
@@ -98,6 +99,7 @@ def entity_of(row: Row) -> dict[str, Any]:
     metadata: dict[str, Any] = {
         name: _cut(value) if isinstance(value, str) else value for name, value in photo.metadata._asdict().items()
     }
+    lists = {**metadata, "named": _cut(photo.named)}
     return {
         "id": row_id(row.photo_id, row.number),
         "row": row.vector.astype(np.float32),
@@ -118,16 +120,17 @@ def entity_of(row: Row) -> dict[str, Any]:
         "tags_folded": _cut(without_wildcards(fold("\n".join(_tags(row))))),
         "time": photo.time,
         "hash": photo.hash,
+        "named": _cut(photo.named),
         **metadata,
         **{folded(name): _folded(metadata[name]) for name in _TEXTS},
-        **{folded_lines(name): [fold_line(item) for item in items(metadata[name])][:_MOST_VALUES] for name in _LISTS},
+        **{folded_lines(name): [fold_line(item) for item in items(lists[name])][:_MOST_VALUES] for name in _LISTS},
     }
 
 
 def _tags(row: Row) -> list[str]:
     """What `tags` in a catalogue has of a photo."""
-    metadata = row.photo.metadata
-    return [os.fsdecode(row.photo.file), *(getattr(metadata, name) or "" for name in TAGS if name != "path")]
+    texts = {**row.photo.metadata._asdict(), "named": row.photo.named}
+    return [os.fsdecode(row.photo.file), *(texts[name] or "" for name in TAGS if name != "path")]
 
 
 def _folded(text: str | None) -> str | None:
@@ -147,6 +150,7 @@ def photo_of(entity: dict[str, Any]) -> Photo:
         entity["ctime_ns"],
         entity["time"],
         entity["hash"],
+        entity["named"],
     )
 
 

@@ -32,7 +32,7 @@ from clipsearch.paths import Collection, make_tree_private, private_folder
 if TYPE_CHECKING:
     from pymilvus import MilvusClient as MilvusClient  # noqa: PLC0414  # others take it from here
 
-FORMAT = 4
+FORMAT = 5
 PORT = 19530
 MOST = 16_384  # rows that Milvus returns at once
 

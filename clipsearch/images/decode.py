@@ -112,7 +112,8 @@ def _decode(data: bytes, short_side: int | None, background: str) -> Decoded:
         image, (width, height), exif = open_raw(data, short_side, MAX_PIXELS)
         packet = exif.get(ExifTags.Base.XMLPacket)
         packets = [packet] if isinstance(packet, bytes) else []
-        return Decoded(image, _with_facts(metadata_of(exif, width, height), exif, packets))
+        metadata = _with_orientation(metadata_of(exif, width, height), exif.get(ExifTags.Base.Orientation))
+        return Decoded(image, _with_facts(metadata, exif, packets))
     with _opened(data) as image:
         if image.format == "TIFF":
             _skip_thumbnail(image)
@@ -137,7 +138,11 @@ def _decode(data: bytes, short_side: int | None, background: str) -> Decoded:
         rgb = _upright(_to_rgb(image, background), orientation)
     if orientation in range(5, 9):  # rotated by 90 degrees
         metadata = metadata._replace(width=height, height=width)
-    return Decoded(rgb, metadata)
+    return Decoded(rgb, _with_orientation(metadata, orientation))
+
+
+def _with_orientation(metadata: Metadata, orientation: Any) -> Metadata:
+    return metadata._replace(exif_orientation=int(orientation)) if orientation in range(2, 9) else metadata
 
 
 def _opened(data: bytes) -> ImageFile.ImageFile:

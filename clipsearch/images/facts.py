@@ -14,8 +14,8 @@ _MIDNIGHT = "T00:00:00"
 class Facts(NamedTuple):
     """`taken` in the camera's local time, ISO 8601, and its source in `taken_from`; coordinates in degrees.
 
-    `keywords` and `people` have one name per line. `rating` is 1 to 5, or -1 for rejected. `location` is the place as
-    somebody wrote it, the smallest part first.
+    `keywords` and `people` have one name per line, `regions` one face per line (see `images.regions`). `rating` is 1 to
+    5, or -1 for rejected. `location` is the place as somebody wrote it, the smallest part first.
     """
 
     taken: str | None = None
@@ -29,6 +29,7 @@ class Facts(NamedTuple):
     color_label: str | None = None
     title: str | None = None
     caption: str | None = None
+    regions: str | None = None
 
 
 def combined(sources: Iterable[Facts]) -> Facts:
@@ -47,6 +48,7 @@ def combined(sources: Iterable[Facts]) -> Facts:
     return best._replace(
         keywords=lines(item for one in every for item in items(one.keywords)),
         people=lines(item for one in every for item in items(one.people)),
+        regions=lines(item for one in every for item in items(one.regions)),
     )
 
 

@@ -26,7 +26,10 @@ _ISO_ELSEWHERE = 65535  # the field has 16 bits; higher values are in another
 
 
 class Metadata(NamedTuple):
-    """Size in pixels, upright; a video's `duration` in seconds; the other fields are those of `Facts`."""
+    """Size in pixels, upright; a video's `duration` in seconds; the other fields are those of `Facts`.
+
+    `exif_orientation` is 2 to 8 if the file's pixels are not upright.
+    """
 
     width: int
     height: int
@@ -43,6 +46,8 @@ class Metadata(NamedTuple):
     color_label: str | None = None
     title: str | None = None
     caption: str | None = None
+    regions: str | None = None
+    exif_orientation: int | None = None
 
     @property
     def facts(self) -> Facts:

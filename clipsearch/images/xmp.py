@@ -16,9 +16,9 @@ from typing import NamedTuple
 from clipsearch.errors import BadRequest, SidecarUnusable
 from clipsearch.images.xmp_document import RDF, Edit, Element, append, cut, edited, parse
 
-_OURS = "https://pypi.org/project/clipsearch/ns/1.0/"
+OURS = "https://pypi.org/project/clipsearch/ns/1.0/"
 _ABOUT = f"{{{RDF}}}about"
-_EMPTY = f"""<?xml version="1.0" encoding="UTF-8"?>
+EMPTY = f"""<?xml version="1.0" encoding="UTF-8"?>
 <x:xmpmeta xmlns:x="adobe:ns:meta/" x:xmptk="clipsearch">
  <rdf:RDF xmlns:rdf="{RDF}">
  </rdf:RDF>
@@ -55,7 +55,7 @@ class _List(NamedTuple):
 
 
 def _list(namespace: str, prefix: str, local: str, ours: str, separator: str | None) -> _List:
-    return _List(_Property(namespace, prefix, local), _Property(_OURS, "clipsearch", ours), separator)
+    return _List(_Property(namespace, prefix, local), _Property(OURS, "clipsearch", ours), separator)
 
 
 _LISTS = (
@@ -109,10 +109,15 @@ def _texts(descriptions: Iterable[Element], of: _Property) -> Iterator[str]:
 # ------------------------------------------------------------------------------------------ writing
 
 
+def is_one_line(text: str) -> bool:
+    """Whether XML can have a text, on one line."""
+    return bool(text) and not _NOT_IN_XML.search(text)
+
+
 def path_of(label: str) -> tuple[str, ...]:
     """The keywords of a label: "animal|dog" is "animal" and "dog". Raises `BadRequest` if XML cannot have them."""
     path = tuple(part for part in map(_one_line, label.split("|")) if part)
-    if not path or _NOT_IN_XML.search("".join(path)):
+    if not path or not all(map(is_one_line, path)):
         raise BadRequest(f"{label!r} cannot be a keyword in XMP")
     return path
 
@@ -123,7 +128,7 @@ def with_keywords(document: bytes | None, add: Sequence[str]) -> bytes:
     "animal|dog" adds "animal", "dog" and Lightroom's "animal|dog". Raises `BadRequest` for an impossible keyword, and
     `SidecarUnusable` for a document that cannot be extended.
     """
-    document = _EMPTY if document is None else document
+    document = EMPTY if document is None else document
     paths = [path_of(label) for label in add]
     rdf, descriptions = parse(document, _ALL_NAMES)
     edits: list[Edit] = []
@@ -142,7 +147,7 @@ def with_keywords(document: bytes | None, add: Sequence[str]) -> bytes:
         ours = next((one for one in descriptions if _is_ours(one)), None)
         prefix = ours.prefix if ours else rdf.prefix or "rdf:"
         lines = [line for of, texts in missing for line in _property(of, texts, prefix)]
-        edits.append(append(document, *((ours, lines) if ours else (rdf, _description(descriptions, rdf, lines)))))
+        edits.append(append(document, *((ours, lines) if ours else (rdf, description(descriptions, rdf, lines)))))
     return edited(document, edits)
 
 
@@ -151,7 +156,7 @@ def without_ours(document: bytes) -> bytes | None:
 
     None if `with_keywords` created the document and nothing else is in it. Raises `SidecarUnusable`.
     """
-    if _OURS.encode() not in document:
+    if OURS.encode() not in document:
         return document
     rdf, descriptions = parse(document, _ALL_NAMES)
     ours = {kind.all.name: set(_texts(descriptions, kind.ours)) for kind in _LISTS}
@@ -170,7 +175,7 @@ def without_ours(document: bytes) -> bytes | None:
         else:
             edits += cut(document, description, gone)
     rest = edited(document, edits + cut(document, rdf, empty))
-    return None if rest == _EMPTY else rest
+    return None if rest == EMPTY else rest
 
 
 def _is_ours(description: Element) -> bool:
@@ -200,7 +205,7 @@ def _property(of: _Property, texts: Iterable[str], prefix: str) -> list[str]:
     return [start, f" <{prefix}Bag>", *items, f" </{prefix}Bag>", f"</{name}>"]
 
 
-def _description(descriptions: Sequence[Element], rdf: Element, lines: Iterable[str]) -> list[str]:
+def description(descriptions: Sequence[Element], rdf: Element, lines: Iterable[str]) -> list[str]:
     """The lines of a new description, about the same photo as the others."""
     about = html.escape(descriptions[0].attributes.get(_ABOUT, "") if descriptions else "")
     declared = "" if rdf.prefix else f' xmlns:rdf="{RDF}"'

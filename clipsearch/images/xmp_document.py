@@ -63,15 +63,17 @@ class Element(NamedTuple):
         return [child for child in self.container.children if child.name == _ITEM] if self.container else []
 
 
-def parse(document: bytes, lists: Iterable[str]) -> tuple[Element, list[Element]]:
-    """The RDF element of a document and its descriptions. Keeps the items of properties named in `lists`.
+def parse(document: bytes, kept: Iterable[str] | Mapping[str, int]) -> tuple[Element, list[Element]]:
+    """The RDF element of a document and its descriptions.
+
+    Keeps the items of the properties named in `kept`, or below each as many levels of elements as it says.
 
     Raises `SidecarUnusable` if the document is not XMP, not UTF-8 or beyond the limits.
     """
     check_size(document)
     if document.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in document[:4]:
         raise SidecarUnusable("it is in UTF-16, not in UTF-8")
-    root = _Parser(document, lists).root()
+    root = _Parser(document, kept if isinstance(kept, Mapping) else dict.fromkeys(kept, 2)).root()
     rdf = next((one for one in (root, *root.children) if one.name == _RDF), None)
     if rdf is None:
         raise SidecarUnusable("it is not XMP")
@@ -164,12 +166,12 @@ class _Parser:
     terabytes.
     """
 
-    def __init__(self, document: bytes, lists: Iterable[str]) -> None:
+    def __init__(self, document: bytes, kept: Mapping[str, int]) -> None:
         from xml.parsers import expat
 
         self._document = document
         # Levels below an element: descriptions and properties; the container of a list and its items.
-        self._levels = {_RDF: 2, **dict.fromkeys(lists, 2)}
+        self._levels = {_RDF: 2, **kept}
         self._opened = [_Open("", "", {}, {"xml": "xml"}, [], [], 0, 2)]
         self._ignored = 0  # depth inside an element that is not kept
         self._kept = self._characters = 0

@@ -6,6 +6,8 @@ expat's events are used, in one pass, with the limits of `xmp_document` and with
 
 from __future__ import annotations
 
+import contextlib
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -14,6 +16,7 @@ from clipsearch.errors import SidecarUnusable
 from clipsearch.images.dates import xmp_time
 from clipsearch.images.facts import Facts, lines, position
 from clipsearch.images.metadata import rating_of, rating_of_percent
+from clipsearch.images.regions import Region, clipped
 from clipsearch.images.xmp_document import RDF, check_size
 
 _DC = "http://purl.org/dc/elements/1.1/"
@@ -27,9 +30,18 @@ _LISTS = {  # the separator of hierarchies in each list of keywords
     "http://ns.microsoft.com/photo/1.0/LastKeywordXMP": "/",
     "http://ns.microsoft.com/photo/1.0LastKeywordXMP": "/",
 }
+_MWG = "http://www.metadataworkinggroup.com/schemas/regions/"  # Picasa, Lightroom, digiKam
+_AREA = "http://ns.adobe.com/xmp/sType/Area#"
+_SIZE = tuple(f"http://ns.adobe.com/xap/1.0/sType/Dimensions#{side}" for side in "wh")
+_MICROSOFT = "http://ns.microsoft.com/photo/1.2/t/Region#"  # Windows, digiKam
+_REGION_LISTS = (f"{_MWG}RegionList", "http://ns.microsoft.com/photo/1.2/t/RegionInfo#Regions")
+_NAME, _TYPE, _UNIT = f"{_MWG}Name", f"{_MWG}Type", f"{_AREA}unit"
+_CENTRE = tuple(f"{_AREA}{part}" for part in ("x", "y", "w", "h"))
+_DISPLAY_NAME, _RECTANGLE = f"{_MICROSOFT}PersonDisplayName", f"{_MICROSOFT}Rectangle"
+_OF_REGION = frozenset((_NAME, _TYPE, _UNIT, *_CENTRE, _DISPLAY_NAME, _RECTANGLE))
 _PEOPLE = (
-    "http://www.metadataworkinggroup.com/schemas/regions/Name",  # Picasa, Lightroom, digiKam: of a face region
-    "http://ns.microsoft.com/photo/1.2/t/Region#PersonDisplayName",  # Windows
+    _NAME,
+    _DISPLAY_NAME,
     "http://iptc.org/std/Iptc4xmpExt/2008-02-29/PersonInImage",
 )
 _SHOT = (f"{_EXIF}DateTimeOriginal", f"{_PHOTOSHOP}DateCreated")
@@ -52,19 +64,21 @@ _CAPTION = (f"{_DC}description", "http://ns.adobe.com/tiff/1.0/ImageDescription"
 _WANTED = frozenset(
     (
         *(*_LISTS, *_PEOPLE, *_SHOT, *_MADE, _LATITUDE, _LONGITUDE, *_LOCATION),
-        *(_RATING, _PERCENT, _LABEL, *_NUMBERED_LABELS, *_TITLE, *_CAPTION),
+        *(_RATING, _PERCENT, _LABEL, *_NUMBERED_LABELS, *_TITLE, *_CAPTION, *_SIZE),
     )
 )
 
 _END = b"</x:xmpmeta>"
 _LONGEST_NAMESPACE = 200  # characters; longer ones are none of the wanted
 _MAX_DEPTH, _MAX_VALUES, _MAX_TEXT = 500, 50_000, 1 << 20
+_MAX_REGIONS = 500
 _DEGREES = re.compile(r"(\d{1,3}),(\d{1,2}(?:\.\d+)?)(?:,(\d{1,2}(?:\.\d+)?))?([NSEW])$")
 
 
 def facts_of(document: bytes, *, is_sidecar: bool = False) -> Facts:
     """Read a packet or a sidecar, in UTF-8 or UTF-16. Raises `SidecarUnusable` if it is not XMP."""
-    values = _Reader(_in_utf8(document).rstrip(b"\0")).values
+    reader = _Reader(_in_utf8(document).rstrip(b"\0"))
+    values = reader.values
 
     def first(*names: str) -> str | None:
         return next((text for name in names for text in values.get(name, ())), None)
@@ -85,7 +99,40 @@ def facts_of(document: bytes, *, is_sidecar: bool = False) -> Facts:
         first(_LABEL) or next(_numbered_labels(values), None),
         first(*_TITLE),
         first(*_CAPTION),
+        lines(region.as_line() for region in _regions(reader)),
     )
+
+
+def face_regions(document: bytes) -> list[Region]:
+    """The named face regions of a packet or a sidecar. Raises `SidecarUnusable` if it is not XMP."""
+    return list(_regions(_Reader(_in_utf8(document).rstrip(b"\0"))))
+
+
+def _regions(reader: _Reader) -> Iterator[Region]:
+    """The named faces. Regions of other types are pets, barcodes and the camera's focus."""
+    size = [round(number) for name in _SIZE for number in _numbers(reader.values.get(name, ())[:1])]
+    for parts in reader.regions[:_MAX_REGIONS]:
+        name = parts.get(_NAME) or parts.get(_DISPLAY_NAME)
+        if not name or parts.get(_TYPE, "Face") != "Face" or parts.get(_UNIT, "normalized") != "normalized":
+            continue
+        if _RECTANGLE in parts:  # left, top, width, height
+            numbers = _numbers(parts[_RECTANGLE].split(","))
+        else:
+            numbers = _numbers(parts.get(of, "") for of in _CENTRE)
+            if len(numbers) == 4:
+                numbers[:2] = numbers[0] - numbers[2] / 2, numbers[1] - numbers[3] / 2
+        box = clipped(*numbers) if len(numbers) == 4 else None
+        if box is not None:
+            yield Region(name, box, *(size if len(size) == 2 else ()))
+
+
+def _numbers(texts: Iterable[str]) -> list[float]:
+    """The finite numbers among texts."""
+    out = []
+    for text in texts:
+        with contextlib.suppress(ValueError):
+            out.append(float(text))
+    return [number for number in out if math.isfinite(number)]
 
 
 def packet_in(data: bytes) -> bytes:
@@ -157,6 +204,8 @@ class _Reader:
 
         check_size(document)
         self.values: dict[str, list[str]] = {}
+        self.regions: list[dict[str, str]] = []  # the parts of each, by name
+        self._region: dict[str, str] = {}
         self._names: list[str] = []  # of the open elements
         self._namespaces: list[dict[str, str]] = [{"xml": "xml"}]
         self._text: list[str] = []
@@ -204,7 +253,11 @@ class _Reader:
         name = self._names.pop()
         self._namespaces.pop()
         if name == f"{RDF}li":
-            self._keep(self._list_of(), "".join(self._text))
+            of = self._list_of()
+            self._keep(of, "".join(self._text))
+            if of in _REGION_LISTS:
+                self.regions.append(self._region)
+                self._region = {}
         else:
             self._keep(name, "".join(self._text))
         self._text.clear()
@@ -215,6 +268,8 @@ class _Reader:
 
     def _keep(self, name: str, text: str) -> None:
         text = " ".join(text.split())
+        if name in _OF_REGION and text:
+            self._region.setdefault(name, text)
         if name not in _WANTED or not text:
             return
         self._count += 1

@@ -11,6 +11,7 @@ from clipsearch.errors import BadRequest, ClipsearchError, IndexOutdated, NoInde
 from clipsearch.images.patterns import check_patterns
 from clipsearch.indexing import model_choice, roots
 from clipsearch.indexing.options import Options
+from clipsearch.indexing.people import group_faces
 from clipsearch.indexing.rebuild import rebuild
 from clipsearch.indexing.report import OnNote, OnProgress, Progress, Report
 from clipsearch.indexing.run import Run
@@ -69,6 +70,7 @@ def update_index(
             raise
         store.vectors.update()
         _read_text(store, options, report, show)
+        group_faces(store)
     report.is_first = is_new
     report.seconds = time.monotonic() - began
     return report

@@ -13,6 +13,7 @@ from clipsearch.images.left_out import what_to_do
 if TYPE_CHECKING:
     from clipsearch.images.left_out import LeftOut
     from clipsearch.images.preprocess import Box
+    from clipsearch.indexing.people_changes import FaceGroup, NamedFace
     from clipsearch.indexing.status import Status
     from clipsearch.indexing.update import Report
     from clipsearch.indexing.why import Why
@@ -360,6 +361,51 @@ def concepts(known: Concepts) -> dict[str, Any]:
         for name in known.names()
     ]
     return {"concepts": rows}
+
+
+def people(found: Iterable[FaceGroup], form: str) -> Iterator[bytes]:
+    """Groups of faces, as `tsv` (number, name, photos, faces), `json` or `jsonl`."""
+    return _written(found, form, _face_group, _face_group_lines)
+
+
+def _face_group_lines(one: FaceGroup) -> Iterator[bytes]:
+    yield b"%d\t%s\t%d\t%d\n" % (one.number, _field((one.name or "").encode()), one.photos, one.faces)
+
+
+def _face_group(one: FaceGroup) -> dict[str, Any]:
+    best = None
+    if one.best is not None and one.photo is not None:
+        of = one.photo.metadata
+        best = {"face": one.best.id, **path_fields(one.photo.file), **_box(one.best.box, of.width, of.height)}
+    counts = {"photos": one.photos, "faces": one.faces, "confirmed": one.confirmed}
+    return {"number": one.number, "name": one.name, "hidden": one.hidden, **counts, "best": best}
+
+
+def faces(found: Iterable[tuple[NamedFace, Photo]], form: str) -> Iterator[bytes]:
+    """Faces with their photos, as `tsv` (face, confidence, left, top, right, bottom, path), `json` or `jsonl`."""
+    return _written(found, form, _face, _face_lines)
+
+
+def _face_lines(of: tuple[NamedFace, Photo]) -> Iterator[bytes]:
+    face, photo = of
+    confidence = b"" if face.confidence is None else b"%.4f" % face.confidence
+    box = b"\t".join(b"%d" % edge for edge in face.box.pixels(photo.metadata.width, photo.metadata.height))
+    yield b"%d\t%s\t%s\t%s\n" % (face.id, confidence, box, _field(photo.file))
+
+
+def _face(of: tuple[NamedFace, Photo]) -> dict[str, Any]:
+    face, photo = of
+    return {
+        "face": face.id,
+        "number": face.number,
+        "name": face.name,
+        "confirmed": face.confirmed,
+        "confidence": _rounded(face.confidence),
+        "quality": _rounded(face.quality),
+        **path_fields(photo.file),
+        "time": _rounded(photo.time),
+        **_box(face.box, photo.metadata.width, photo.metadata.height),
+    }
 
 
 def evaluation(measured: Evaluation) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import starmap
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -13,13 +14,18 @@ from clipsearch.output.html_file import EmbeddedPicture, asset, decoding, render
 from clipsearch.output.text import printable
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from clipsearch.images.preprocess import Box
     from clipsearch.images.sandbox import Decoders
+    from clipsearch.indexing.people_changes import NamedFace
     from clipsearch.search.copies import Copy, Group
     from clipsearch.search.hit import Hit, Where
     from clipsearch.store.photo import Line, Photo
 
     WithThumbnails = Callable[[Iterable["Draft"]], Iterator["Card"]]
 
+_WHOLE, _FACE = 1600, 240  # pixels of the long side, of a photo and of the face cut out of it
 _STYLE, _SCRIPT = asset("look.css") + asset("sheet.css"), asset("sheet.js")
 
 
@@ -69,6 +75,7 @@ class Draft(NamedTuple):
     card: Card
     there: Where | None = None
     lines: Sequence[Line] | None = None
+    face: Box | None = None  # the part to show
 
 
 class Section(NamedTuple):
@@ -93,6 +100,14 @@ def write_duplicates(path: Path, groups: Sequence[Group], title: str, subtitle: 
     """Write a page of copies, a section per group. Raises `BadRequest`."""
     with writing(path) as file:
         file.writelines(duplicates_sheet(groups, title, subtitle))
+
+
+def write_faces(path: Path, groups: Sequence[tuple[str, Sequence[tuple[NamedFace, Photo]]]], title: str) -> None:
+    """Write a page of faces, a section per group with its title. Only the owner can read it. Raises `BadRequest`."""
+    count = f"{sum(len(faces) for _, faces in groups):,} faces"
+    with writing(path, private=True) as file, decoding(_finished) as with_thumbnails:
+        sections = (Section(with_thumbnails(starmap(_draft_of_face, faces)), name) for name, faces in groups)
+        file.writelines(_page(title, "", count, sections, empty=not groups))
 
 
 def sheet(hits: Sequence[Hit], title: str, subtitle: str = "") -> Iterator[str]:
@@ -153,6 +168,11 @@ def _card_of_copy(copy: Copy, number: int) -> Card:
     return card._replace(changed=copy.photo.changed)  # one reason why the best was chosen
 
 
+def _draft_of_face(face: NamedFace, photo: Photo) -> Draft:
+    facts = [sure] if (sure := text.sureness(face)) else []
+    return Draft(photo, _card(photo, f"face {face.id}", f"Face {face.id}", facts, []), face=face.box)
+
+
 def _card(photo: Photo, head: str, name: str, facts: Sequence[str], others: Sequence[Others]) -> Card:
     of, place = photo.metadata, photo.place
     return Card(
@@ -170,7 +190,21 @@ def _card(photo: Photo, head: str, name: str, facts: Sequence[str], others: Sequ
 
 
 def _finished(decoders: Decoders, draft: Draft) -> Card:
-    image = decoders.thumbnail(draft.photo.file, draft.photo.time)
+    if draft.face is not None:
+        image = decoders.thumbnail(draft.photo.file, draft.photo.time, _WHOLE)
+        image = None if image is None else _cropped(image, draft.face)
+    else:
+        image = decoders.thumbnail(draft.photo.file, draft.photo.time)
     if image is None:
         return draft.card
     return draft.card._replace(thumbnail=EmbeddedPicture.of(annotated(image, draft.there, draft.lines)))
+
+
+def _cropped(image: Image, box: Box) -> Image:
+    """A face with a margin around it."""
+    left, top, right, bottom = box.pixels(*image.size)
+    margin = max(right - left, bottom - top) // 4
+    edges = (max(0, left - margin), max(0, top - margin), min(image.width, right + margin), image.height)
+    face = image.crop((*edges[:3], min(edges[3], bottom + margin)))
+    face.thumbnail((_FACE, _FACE))
+    return face

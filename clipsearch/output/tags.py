@@ -1,4 +1,7 @@
-"""Writes labels as keywords to the XMP sidecars of photos, and removes them again. Photos are never written to."""
+"""Writes labels and names of faces to the XMP sidecars of photos, and removes them again.
+
+Photos are never written to.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +17,10 @@ from typing import NamedTuple
 
 from clipsearch.errors import ClipsearchError, SidecarUnusable, reason
 from clipsearch.images.kinds import SUFFIXES, is_raw_name
+from clipsearch.images.metadata import Metadata
 from clipsearch.images.siblings import XmpNames, is_xmp_name, read_sidecar, unambiguous_sidecar
 from clipsearch.images.xmp import keywords, our_keywords, path_of, with_keywords, without_ours
+from clipsearch.images.xmp_regions import FaceName, with_regions, without_regions
 from clipsearch.paths import absolute, relative_to, replacing
 from clipsearch.store.lock import lives
 
@@ -75,11 +80,8 @@ class Tagger:
 
         With several sidecars, prefers the first that has keywords from other programs.
         """
-        folder, name = self._folder(photo), os.path.basename(photo)
-        paths = [_sidecar_path(photo, sidecar) for sidecar in folder.writable(name) or [unambiguous_sidecar(name)]]
-        path = next(filter(_has_foreign_keywords, paths), paths[0]) if len(paths) > 1 else paths[0]
         words = tuple(dict.fromkeys(part for label in labels for part in path_of(label)))
-        return _planned(path, functools.partial(with_keywords, add=labels), words)
+        return _planned(self._writable(photo), functools.partial(with_keywords, add=labels), words)
 
     def plan_removal(self, sidecar: Path) -> Change:
         """Remove from a sidecar what `plan_addition` added. Raises `ClipsearchError`."""
@@ -88,6 +90,23 @@ class Tagger:
             return change
         with _naming(sidecar):
             return change._replace(keywords=our_keywords(change.before))
+
+    def plan_faces(self, photo: bytes, faces: Sequence[FaceName], of: Metadata) -> list[Change]:
+        """Make these the face regions that we added to the sidecars of a photo. Raises `ClipsearchError`."""
+        path = self._writable(photo)
+        add = _planned(path, lambda document: with_regions(document, faces, of), tuple(face.name for face in faces))
+        others = (self.plan_removal_of_faces(other) for other in self.sidecars_of(photo) if other != path)
+        return [change for change in (add, *others) if change.after != change.before]
+
+    def plan_removal_of_faces(self, sidecar: Path) -> Change:
+        """Remove from a sidecar what `plan_faces` added. Raises `ClipsearchError`."""
+        return _planned(sidecar, lambda document: None if document is None else without_regions(document))
+
+    def _writable(self, photo: bytes) -> Path:
+        """The sidecar that gets what we add to a photo."""
+        folder, name = self._folder(photo), os.path.basename(photo)
+        paths = [_sidecar_path(photo, sidecar) for sidecar in folder.writable(name) or [unambiguous_sidecar(name)]]
+        return next(filter(_has_foreign_keywords, paths), paths[0]) if len(paths) > 1 else paths[0]
 
     def sidecars_of(self, photo: bytes) -> list[Path]:
         """All sidecars of a photo. Raises `ClipsearchError` if the photo is not a file."""

@@ -10,11 +10,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from clipsearch.errors import counted
-from clipsearch.output.text import amount, found_at, from_home, likeness, printable, reasons, video_length
+from clipsearch.output.text import (
+    amount,
+    found_at,
+    from_home,
+    likeness,
+    photos,
+    printable,
+    reasons,
+    sureness,
+    video_length,
+)
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from clipsearch.indexing.people_changes import FaceGroup, NamedFace
     from clipsearch.search.copies import Copy, Group
     from clipsearch.search.hit import Hit, Photo
     from clipsearch.search.label import Labelled
@@ -123,6 +134,30 @@ def label_counts(counts: Sequence[tuple[str, int]], width: int, *, colour: bool)
         )
         for name, count in counts
     )
+    return _table(rows, width, colour=colour)
+
+
+def people(found: Iterable[FaceGroup], width: int, *, colour: bool) -> bytes:
+    """Number, name and number of photos of each group of faces."""
+    groups = list(found)
+    cells = _cells((group.name or "" for group in groups), 40)
+    rows = (
+        _Row(
+            [
+                (f"{group.number:>5}  ", "dim"),
+                (_fitted(group.name or "", cells), "bold"),
+                (f"  {photos(group.photos):>12}", "cyan"),
+                ("  hidden" if group.hidden else "", "dim"),
+            ]
+        )
+        for group in groups
+    )
+    return _table(rows, width, colour=colour)
+
+
+def faces(found: Iterable[tuple[NamedFace, Photo]], width: int, *, colour: bool) -> bytes:
+    """Number, confidence and photo of each face."""
+    rows = (_Row([(f"{face.id:>7}", "dim"), (f"  {sureness(face):>9}", "cyan")], photo.file) for face, photo in found)
     return _table(rows, width, colour=colour)
 
 

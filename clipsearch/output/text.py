@@ -16,6 +16,7 @@ from clipsearch.store.filters import FILTERS, Size
 
 if TYPE_CHECKING:
     from clipsearch.images.left_out import LeftOut
+    from clipsearch.indexing.people_changes import NamedFace
     from clipsearch.indexing.status import Status
     from clipsearch.indexing.update import Report
     from clipsearch.indexing.why import Why
@@ -195,6 +196,7 @@ def repairs(sound: Verified) -> list[str]:
         "NO_IMAGE": ("embedding", "{} belonged to no image"),
         "NO_PHOTO": ("image", "{} belonged to no photo"),
         "TEXT": ("damaged text", "{} dropped; to read again, run: clipsearch index --ocr"),
+        "FACE": ("face record", "{} dropped as damaged; to look for faces again, run: clipsearch index"),
         "FULL_TEXT": ("full-text index", "{} did not match the catalogue; rebuilt"),
         "VECTORS": ("vector segment", "{} did not match the catalogue; rebuilt"),
     }
@@ -252,6 +254,13 @@ def clock(seconds: float) -> str:
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def sureness(face: NamedFace) -> str:
+    """How sure it is whose face this is: "confirmed", "87%", or nothing."""
+    if face.confirmed:
+        return "confirmed"
+    return "" if face.confidence is None else f"{face.confidence:.0%}"
 
 
 def video_length(photo: Photo) -> str | None:

@@ -8,27 +8,21 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import json
 import os
 import re
-import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from filelock import FileLock, Timeout
 
 from clipsearch.arrays import Array, unit_rows
-from clipsearch.errors import BadRequest, ConceptsDamaged, ImageUnusable, IndexUnusable, reason
+from clipsearch.errors import BadRequest, ConceptsDamaged, ImageUnusable, IndexUnusable
 from clipsearch.images.read import content_hash, read
-from clipsearch.paths import replacing
 from clipsearch.search.embed import Embedder
+from clipsearch.store.json_file import CheckedFile, locked
 from clipsearch.store.photo import Photo
 
-FILE = "concepts.json"
-BACKUP = "concepts.kept.json"  # written second, so one of the two is always intact
-_LOCK_SECONDS = 30.0
 _NAME = re.compile(r"[\w][\w.-]*")
 
 
@@ -46,8 +40,8 @@ class Concepts:
 
     def __init__(self, folder: Path) -> None:
         """Raises `ConceptsDamaged` or `IndexUnusable`."""
-        self._path, self._backup = folder / FILE, folder / BACKUP
-        self._examples = _read(self._path)
+        self._file = _file(folder)
+        self._examples = _read(self._file)
 
     def names(self) -> list[str]:
         """Sorted."""
@@ -122,57 +116,27 @@ class Concepts:
     @contextlib.contextmanager
     def _changing(self) -> Iterator[None]:
         """Lock and reload the file, then write what the block changed."""
-        try:
-            with FileLock(self._path.with_suffix(".lock"), timeout=_LOCK_SECONDS, mode=0o600):
-                self._examples = _read(self._path)
-                yield
-                self._write()
-        except Timeout:
-            raise IndexUnusable(f"another process is changing {self._path}; try again") from None
-        except OSError as error:
-            raise IndexUnusable(f"{self._path} cannot be written: {reason(error)}") from None
+        with locked(self._file.path):
+            self._examples = _read(self._file)
+            yield
+            self._file.write({name: [_to_json(one) for one in self._examples[name]] for name in self.names()})
 
-    def _write(self) -> None:
-        """Write the file, then its backup: the rest of the index cannot restore concepts."""
-        concepts = {name: [_to_json(one) for one in self._examples[name]] for name in self.names()}
-        with replacing(self._path, private=True) as path:
-            path.write_text(json.dumps({"checksum": _checksum(concepts), "concepts": concepts}, indent=1), "utf-8")
-        with replacing(self._backup, private=True) as path:
-            path.write_bytes(self._path.read_bytes())
+
+def _file(folder: Path) -> CheckedFile:
+    return CheckedFile(folder, "concepts", ConceptsDamaged)
 
 
 def restore(folder: Path) -> bool:
     """Replace a damaged file by its backup; returns whether it did. Raises `ConceptsDamaged` if both are damaged."""
-    try:
-        _read(folder / FILE)
-    except ConceptsDamaged:
-        backup = folder / BACKUP
-        if not backup.is_file():
-            raise
-        _read(backup)
-        with replacing(folder / FILE, private=True) as path:
-            path.write_bytes(backup.read_bytes())
-        return True
-    return False
+    return _file(folder).restore()
 
 
-def _read(path: Path) -> dict[str, list[Example]]:
+def _read(file: CheckedFile) -> dict[str, list[Example]]:
     try:
-        if not path.exists():
-            return {}
-        stored = json.loads(path.read_bytes())
-        concepts: dict[str, Any] = stored["concepts"]
-        if _checksum(concepts) != stored["checksum"]:
-            raise ValueError
+        concepts: dict[str, Any] = file.read() or {}
         return {name: [_from_json(one) for one in examples] for name, examples in concepts.items()}
-    except OSError as error:
-        raise IndexUnusable(f"{path} cannot be read: {reason(error)}") from None
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        raise ConceptsDamaged(f"{path} is damaged") from None
-
-
-def _checksum(concepts: dict[str, Any]) -> int:
-    return zlib.crc32(json.dumps(concepts, sort_keys=True).encode())
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise file.damaged() from None
 
 
 def checked_name(name: str) -> str:

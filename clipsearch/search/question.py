@@ -1,19 +1,21 @@
 """`Question`: search terms, a filter and limits, parsed from what people type and written back as a command.
 
 Terms are written the same way in a shell, a batch file, the page, MCP and Python: `2:dog` doubles the weight of a text,
-`-people` steers away from one, `@grandma` is a concept.
+`-people` steers away from one, `@grandma` is a concept or a person.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from clipsearch.errors import BadArgument, BadRequest
 from clipsearch.images.kinds import kind_of
 from clipsearch.search.reason import LOOK
+from clipsearch.store.conditions import fold_line
 from clipsearch.store.filters import EVERYTHING, FILTERS, OPTIONS, Filter, several
 from clipsearch.store.order import BY_SCORE, NEWEST, Order, parse_order
 
@@ -242,6 +244,38 @@ def _terms(text: str, sign: int) -> list[Term]:
     name, _, rest = words[1:].partition(" ")
     terms = [Term(name, sign * weight, CONCEPT)]
     return [*terms, Term(rest.strip(), sign * weight)] if rest.strip() else terms
+
+
+def with_people(question: Question, concepts: Collection[str], people: Collection[str]) -> Question:
+    """Turn `@NAME` into a filter where NAME is a person and not a concept: "@Anna Maria on a beach".
+
+    The longest name counts. Raises `BadRequest` for a name of neither, if there are people.
+    """
+    terms: list[Term] = []
+    shown, not_shown = list(question.filter.people), list(question.filter.without_people)
+    remaining = list(question.terms)
+    while remaining:
+        term = remaining.pop(0)
+        if term.kind != CONCEPT or term.content in concepts or not people:
+            terms.append(term)
+            continue
+        follows = bool(remaining) and remaining[0].kind == TEXT and remaining[0].weight == term.weight
+        words = [term.content, *(str(remaining[0].content).split() if follows else ())]
+        name = max((name for name in people if _starts_with(words, name)), key=len, default=None)
+        if name is None:
+            known = ", ".join(f"@{name}" for name in sorted({*concepts, *people}))
+            raise BadRequest(f"there is no concept or person @{term.content}; existing ones: {known}")
+        (shown if term.weight > 0 else not_shown).append(name)
+        if follows:
+            rest = " ".join(words[len(name.split()) :])
+            remaining[:1] = [remaining[0]._replace(content=rest)] if rest else []
+    filter = replace(question.filter, people=shown, without_people=not_shown)
+    return question._replace(terms=tuple(terms), filter=filter)
+
+
+def _starts_with(words: Sequence[str], name: str) -> bool:
+    parts = name.split()
+    return [fold_line(word) for word in words[: len(parts)]] == [fold_line(part) for part in parts]
 
 
 def image_term(source: Any, *, negative: bool = False, name: str = "") -> Term:

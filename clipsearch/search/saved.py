@@ -10,14 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from clipsearch.errors import BadArgument, BadRequest, IndexUnusable, reason
-from clipsearch.paths import replacing
 from clipsearch.search.question import CONCEPT, IMAGE, OPTIONS, PHOTO, TEXT, Filter, Limits, Question, Term
+from clipsearch.store.json_file import locked, write_private
 
 FILE = "saved.json"
-_LOCK_SECONDS = 30.0
 _MAX_SEARCHES, _MAX_NAME, _MAX_BYTES = 500, 100, 4 << 20
 _KINDS = (TEXT, CONCEPT, IMAGE, PHOTO)
 _FOLDERS = ("under", "not_under")  # filters
@@ -57,19 +54,13 @@ class SavedSearches:
     @contextlib.contextmanager
     def _changing(self) -> Iterator[dict[str, Question]]:
         """Lock and read the file, then write what the block changed."""
-        try:
-            with FileLock(self._path.with_suffix(".lock"), timeout=_LOCK_SECONDS, mode=0o600):
-                saved = self._read()
-                yield saved
-                data = json.dumps({name: _to_json(saved[name]) for name in sorted(saved)}, indent=1).encode()
-                if len(data) > _MAX_BYTES:
-                    raise BadRequest(f"saved searches can have at most {_MAX_BYTES:,} bytes; delete one first")
-                with replacing(self._path, private=True) as path:
-                    path.write_bytes(data)
-        except Timeout:
-            raise IndexUnusable(f"another process is changing {self._path}; try again") from None
-        except OSError as error:
-            raise IndexUnusable(f"{self._path} cannot be written: {reason(error)}") from None
+        with locked(self._path):
+            saved = self._read()
+            yield saved
+            data = json.dumps({name: _to_json(saved[name]) for name in sorted(saved)}, indent=1).encode()
+            if len(data) > _MAX_BYTES:
+                raise BadRequest(f"saved searches can have at most {_MAX_BYTES:,} bytes; delete one first")
+            write_private(self._path, data)
 
     def _read(self) -> dict[str, Question]:
         try:

@@ -24,6 +24,7 @@ from clipsearch.store import schema
 from clipsearch.store.change_log import ChangeLog
 from clipsearch.store.database import SQLITE_ERRORS, Database, explained, unlink_database, unlink_journals
 from clipsearch.store.drives import Drives, Offline, Presence
+from clipsearch.store.faces import Faces
 from clipsearch.store.filters import EVERYTHING, Filter
 from clipsearch.store.folders import Folders
 from clipsearch.store.images import Images
@@ -47,7 +48,7 @@ __all__ = ["CATALOGUE", "Known", "Offline", "Photo", "Root", "RootCounts", "Segm
 _REBUILT = "rebuilt.sqlite"  # a catalogue in the making
 _OURS = re.compile(
     rf"{SEGMENT_FILE.pattern}|(catalogue|rebuilt)\.sqlite(-wal|-shm|-journal)?|writer\.(lock|pid)"
-    r"|concepts\.lock|\.?concepts(\.kept)?\.json((\.[0-9a-f]+){1,2}\.tmp)?"
+    r"|(concepts|people)\.lock|\.?(concepts|people)(\.kept)?\.json((\.[0-9a-f]+){1,2}\.tmp)?"
 )
 
 
@@ -65,6 +66,7 @@ class Store(Searchable):
         self.images = Images(database)
         self.photos = Photos(database, self.folders, self.images)
         self.ocr_text = OcrText(database)
+        self.faces = Faces(database)
         self.mentions = Mentions(database)
         self.change_log = ChangeLog(database, self.images)
         self._read_settings()
@@ -158,7 +160,7 @@ class Store(Searchable):
             database = Database(self.folder, path, "rwc")
             try:
                 _initialise(database, model, dim)
-                for key in ("generation", "reads"):  # generations go on, so that no segment's name is used twice
+                for key in ("generation", "groups", "reads"):  # counters go on: no segment or group has two meanings
                     database.set_meta(key, self.database.number(key))
                 self.folders.copy_to(database)
                 rebuilt = Store(database, None)
@@ -359,8 +361,9 @@ def _make_catalogue(folder: Path, model: str, dim: int) -> None:
 def _initialise(database: Database, model: str, dim: int) -> None:
     """Make the tables."""
     database.run("BEGIN IMMEDIATE;" + schema.SCHEMA + schema.TRIGGERS)
-    unset = {"generation": 0, "vectors": None, "reads": 0, "left_out": None}
-    settings = {"format": schema.FORMAT, "model": model, "dim": dim, **unset}
+    numbers = {"generation": 0, "groups": 0, "reads": 0}
+    unset = {"vectors": None, "faces": None, "people": 0, "left_out": None}
+    settings = {"format": schema.FORMAT, "model": model, "dim": dim, **numbers, **unset}
     for key, value in settings.items():
         database.set_meta(key, value)
     database.seal_schema()

@@ -40,7 +40,7 @@ CHANGES = (
 _COLUMNS = (
     f"photos.id, photos.root, vector, lines, folded, images.id = photos.image, {IS_SOUND_FRAME},"
     " images.id, photos.path, size, mtime_ns, CASE WHEN time IS NULL THEN main.content ELSE images.content END,"
-    f" ctime_ns, time, main.hash, {METADATA}"
+    f" ctime_ns, time, main.hash, named, {METADATA}"
 )
 _TABLES = (
     "photos LEFT JOIN frames ON frames.whole = photos.image"

@@ -65,7 +65,7 @@ class Within(NamedTuple):
 
 
 class HasLine(NamedTuple):
-    """`keywords` or `people` have this one, in any case."""
+    """`keywords`, `people` or `named` have this one, in any case."""
 
     field: str
     line: str
@@ -83,6 +83,12 @@ class HasText(NamedTuple):
     text: str
 
 
+class Not(NamedTuple):
+    """The condition does not hold, also where its field is unknown."""
+
+    condition: Condition
+
+
 class AllOf(NamedTuple):
     """Every condition holds."""
 
@@ -96,7 +102,7 @@ class AnyOf(NamedTuple):
 
 
 Leaf = Compare | Contains | Near | Within | HasLine | IsMissing | HasText
-Condition = Leaf | AllOf | AnyOf
+Condition = Leaf | Not | AllOf | AnyOf
 
 
 def all_of(conditions: Iterable[Condition]) -> Condition:
@@ -116,6 +122,8 @@ def leaves(condition: Condition) -> Iterator[Leaf]:
     if isinstance(condition, AllOf | AnyOf):
         for one in condition.conditions:
             yield from leaves(one)
+    elif isinstance(condition, Not):
+        yield from leaves(condition.condition)
     else:
         yield condition
 

@@ -29,6 +29,7 @@ from clipsearch.store.conditions import (
     HasText,
     IsMissing,
     Near,
+    Not,
     Within,
     all_of,
     alternatives,
@@ -272,7 +273,12 @@ def _has_words(*fields: str) -> Callable[[str], Condition]:
 def _has_keyword(keyword: str) -> Condition:
     """People count as keywords. Programs write hierarchies as "Animals|Dog" or "Animals/Dog"."""
     ways = dict.fromkeys((keyword, keyword.replace("/", "|")))
-    return any_of([HasLine("people", keyword), *(HasLine("keywords", way) for way in ways)])
+    return any_of([_shows(keyword), *(HasLine("keywords", way) for way in ways)])
+
+
+def _shows(name: str) -> Condition:
+    """Another program tagged this person, or a face has the name."""
+    return any_of([HasLine("people", name), HasLine("named", name)])
 
 
 def _is_rated(stars: Stars) -> Condition:
@@ -411,7 +417,8 @@ class Filter:
 
         Filter(after="2023-06", types=("jpeg", "heic"), near=Circle(48.85, 2.35, 5))
 
-    Of several values one must hold; of `after`, `before`, `size`, `keywords`, `people` and `not_under`, all must. A
+    Of several values one must hold; of `after`, `before`, `size`, `keywords`, `people`, `without_people` and
+    `not_under`, all must. A
     text such as "beach OR sea" means either, except in names of folders. A photo's date is when it was taken or, if
     unknown, when its file changed, in local time; `after` includes its moment, `before` does not. `files` limits the
     search to these paths; an empty list matches nothing. Values are parsed, and kept as tuples.
@@ -509,13 +516,22 @@ class Filter:
     )
     people: Any = _filter(
         "NAME",
-        "Shows this person, tagged by any program.",
+        "Shows this person, by face or by a tag.",
         _text,
-        _either(lambda name: HasLine("people", name)),
+        _either(_shows),
         "showing {}",
         option="person",
         every=True,
         facet=Facet(("people",), items, fold_line),
+    )
+    without_people: Any = _filter(
+        "NAME",
+        "Does not show this person.",
+        _text,
+        lambda name: Not(_either(_shows)(name)),
+        "without {}",
+        option="without_person",
+        every=True,
     )
     rating: Any = _filter(
         "STARS",

@@ -12,7 +12,7 @@ from clipsearch.store.selection import Clause, Selection
 from clipsearch.store.words import Word
 
 _MOST_READ = 10_000  # photos whose text is compared: a short word is part of many others
-_TAGS = "keywords people title caption location"
+_TAGS = "keywords people named title caption location"
 
 
 class Mentions:

@@ -4,24 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
 
 from clipsearch.arrays import parts
-from clipsearch.paths import join
 from clipsearch.store.conditions import alternatives, fold
 from clipsearch.store.database import Database
+from clipsearch.store.pending import Pending, pending
 from clipsearch.store.photo import Line
 from clipsearch.store.schema import mark
 
 _TRIGRAM = 3  # characters of the shortest word that the full-text index finds
-
-
-class Unread(NamedTuple):
-    """An image without OCR yet, and a file that has it."""
-
-    image_id: int
-    path: bytes
-    content: bytes
 
 
 class OcrText:
@@ -44,15 +35,9 @@ class OcrText:
         row = self._database.execute("SELECT count(*), count(nullif(folded, '')) FROM texts").fetchone()
         return int(row[0]), int(row[1])
 
-    def unread(self) -> list[Unread]:
+    def unread(self) -> list[Pending]:
         """The images of photos that have not been read; videos never are."""
-        rows = self._database.execute(
-            "SELECT photos.image, roots.path, min(photos.path), content"
-            " FROM photos JOIN roots ON roots.id = photos.root JOIN images ON images.id = photos.image"
-            " WHERE photos.image NOT IN (SELECT image FROM texts)"
-            " AND photos.image NOT IN (SELECT image FROM frames WHERE time IS NOT NULL) GROUP BY photos.image"
-        )
-        return [Unread(image, join(root, path), content) for image, root, path, content in rows]
+        return pending(self._database, "texts")
 
     def put(self, image_id: int, lines: Sequence[Line]) -> None:
         """Record the lines in an image; there may be none."""

@@ -19,6 +19,7 @@ from clipsearch.images.kinds import is_video_name
 from clipsearch.images.metadata import Metadata
 from clipsearch.images.preprocess import Box
 from clipsearch.images.rules import Rules
+from clipsearch.store.conditions import fold_line
 
 if TYPE_CHECKING:
     from clipsearch.store.places import Place
@@ -51,7 +52,8 @@ class Photo(NamedTuple):
     """An indexed photo. `file` is its absolute path as the file system has it, `content` the hash of its contents.
 
     A frame of a video has a `time` in seconds, and an image and contents of its own; a part of a panorama has an image
-    of its own. `hash` is the perceptual hash (`images.likeness`) of a photo, or of a video's first frame.
+    of its own. `hash` is the perceptual hash (`images.likeness`) of a photo, or of a video's first frame. `named` has
+    the names of recognised faces, one per line.
     """
 
     image_id: int
@@ -63,6 +65,7 @@ class Photo(NamedTuple):
     ctime_ns: int = 0
     time: float | None = None
     hash: int | None = None
+    named: str | None = None
 
     @property
     def path(self) -> Path:
@@ -86,8 +89,9 @@ class Photo(NamedTuple):
 
     @property
     def people(self) -> tuple[str, ...]:
-        """The names of people in the photo, as other programs wrote them."""
-        return items(self.metadata.people)
+        """The names of people in the photo: of recognised faces, and as other programs wrote them."""
+        names = {fold_line(name): name for name in (*items(self.metadata.people), *items(self.named))}
+        return tuple(names.values())
 
     @property
     def is_video(self) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,12 +25,13 @@ from clipsearch.store.selection import BY_IMAGE, BY_PHOTO, Selection, all_of
 
 _COLUMNS = (
     f"photos.root, {IS_SOUND_FRAME}, photos.image, photos.path, size, mtime_ns, content, ctime_ns,"
-    f" time, hash, {METADATA}"
+    f" time, hash, named, {METADATA}"
 )
 _WRITTEN = ", ".join(
     ("root", "path", "size", "mtime_ns", "ctime_ns", "image", "error", "sidecar_token", "drive", *FACTS, "mark")
 )
 _REPLACED = ", ".join(f"{name} = excluded.{name}" for name in _WRITTEN.split(", ")[2:])
+_REPLACED += ", named = CASE WHEN image IS excluded.image THEN named END"
 
 
 # Conditions, and the keys of an order where they hold, one after the other; without a key, by path. A date that is
@@ -117,6 +118,23 @@ class Photos:
             " WHERE error IS NOT NULL ORDER BY roots.path, photos.path"
         )
         return [(join(root, path), error) for root, path, error in rows]
+
+    # -------------------------------------------------------------------------------- faces
+
+    def with_regions(self) -> Iterator[tuple[int, Metadata]]:
+        """The images with named face regions, and the metadata of a photo of each."""
+        query = f"SELECT photos.image, {METADATA} FROM {BY_PHOTO} WHERE regions IS NOT NULL ORDER BY photos.id"
+        for image, *metadata in self._database.execute(query).fetchall():
+            yield image, Metadata(*metadata)
+
+    def set_names(self, names: Mapping[int, str]) -> None:
+        """Record the names of recognised faces, one per line, by image; the photos of other images have none."""
+        self._database.begin()
+        query = "SELECT DISTINCT image FROM photos WHERE named IS NOT NULL"
+        gone = [image for (image,) in self._database.execute(query) if image not in names]
+        rows = [*names.items(), *((image, None) for image in gone)]
+        statement = "UPDATE photos SET named = ?2 WHERE image IS ?1 AND named IS NOT ?2"
+        self._database.executemany(statement, rows)
 
     # -------------------------------------------------------------------------------- the photos of a selection
 
@@ -253,10 +271,10 @@ def to_photo(database: Database, columns: Sequence[Any]) -> Photo:
 
     Raises `IndexDamaged` where the columns make no sense.
     """
-    is_sound, image, path, size, mtime_ns, content, ctime_ns, time, phash, *metadata = columns
+    is_sound, image, path, size, mtime_ns, content, ctime_ns, time, phash, named, *metadata = columns
     if not is_sound or not isinstance(path, bytes) or (time is None and is_video_name(path)):
         raise database.damaged()
-    return Photo(image, path, size, mtime_ns, content, Metadata(*metadata), ctime_ns, time, phash)
+    return Photo(image, path, size, mtime_ns, content, Metadata(*metadata), ctime_ns, time, phash, named)
 
 
 def _with_frames(photos: list[Photo], frames: dict[int, _Frame]) -> Iterator[Photo]:

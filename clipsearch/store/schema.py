@@ -14,9 +14,10 @@ from typing import Any, get_type_hints
 from clipsearch.images.facts import Facts
 from clipsearch.images.metadata import Metadata
 
-FORMAT = 7
+FORMAT = 8
 
-TAGS = ("path", "keywords", "people", "title", "caption", "location")  # columns of photos that have words to search
+# The columns of photos that have words to search.
+TAGS = ("path", "keywords", "people", "named", "title", "caption", "location")
 _SQL_TYPES = {int: "INTEGER", float: "REAL", str: "TEXT"}
 TYPES = {name: kind if isinstance(kind, type) else kind.__args__[0] for name, kind in get_type_hints(Metadata).items()}
 FACTS = Facts._fields
@@ -59,16 +60,25 @@ CREATE TABLE texts (image INTEGER PRIMARY KEY, lines TEXT NOT NULL, folded TEXT 
 CREATE VIRTUAL TABLE words USING fts5 (
     folded, content = 'texts', content_rowid = 'image', tokenize = 'trigram case_sensitive 1'
 );
+CREATE TABLE faces (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, image INTEGER NOT NULL, box TEXT NOT NULL, landmarks TEXT NOT NULL,
+    quality REAL NOT NULL, vector BLOB NOT NULL, cluster INTEGER, person TEXT, mark INTEGER NOT NULL
+);
+CREATE INDEX faces_image ON faces (image);
+CREATE INDEX faces_cluster ON faces (cluster);
+CREATE INDEX faces_person ON faces (person);
+CREATE TABLE face_scans (image INTEGER PRIMARY KEY, faces INTEGER NOT NULL, mark INTEGER NOT NULL);
 CREATE TABLE photos (
     id INTEGER PRIMARY KEY, root INTEGER NOT NULL REFERENCES roots, path BLOB NOT NULL,
     size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, ctime_ns INTEGER NOT NULL,
     image INTEGER REFERENCES images, error TEXT, sidecar_token INTEGER, drive INTEGER NOT NULL,
-    {_columns(FACTS)},
+    {_columns(FACTS)}, named TEXT,
     mark INTEGER NOT NULL, UNIQUE (root, path), CHECK ((image IS NULL) != (error IS NULL))
 );
 CREATE INDEX photos_image ON photos (image);
 CREATE INDEX photos_drive ON photos (drive);
 CREATE INDEX photos_latitude ON photos (latitude);
+CREATE INDEX photos_named ON photos (image) WHERE named IS NOT NULL;
 CREATE VIRTUAL TABLE tags USING fts5 (
     {", ".join(TAGS)}, content = 'photos', content_rowid = 'id',
     detail = column, columnsize = 0, tokenize = 'unicode61 remove_diacritics 2'
@@ -89,6 +99,7 @@ CREATE TRIGGER photo_changed AFTER UPDATE OF image ON photos
 CREATE TRIGGER image_deleted AFTER DELETE ON images
     BEGIN
         DELETE FROM embeddings WHERE image = old.id; DELETE FROM texts WHERE image = old.id;
+        DELETE FROM faces WHERE image = old.id; DELETE FROM face_scans WHERE image = old.id;
         INSERT INTO dropped VALUES (old.id);
     END;
 CREATE TRIGGER text_added AFTER INSERT ON texts
@@ -116,6 +127,8 @@ FACTS_AS_BYTES = _as_bytes(FACTS)
 OF_PHOTO = f"root, path, size, mtime_ns, ctime_ns, image, CAST(error AS BLOB), sidecar_token, drive, {FACTS_AS_BYTES}"
 OF_IMAGE = f"content, {_as_bytes(OF_CONTENTS)}, CAST(facts AS BLOB), hash"
 OF_TEXT = "image, CAST(lines AS BLOB), CAST(folded AS BLOB)"
+OF_FACE = "id, image, CAST(box AS BLOB), CAST(landmarks AS BLOB), quality, vector, cluster, CAST(person AS BLOB)"
+OF_FACE_SCAN = "image, faces"
 
 
 def mark(*values: Any) -> int:

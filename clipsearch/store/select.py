@@ -20,6 +20,7 @@ from clipsearch.store.conditions import (
     IsMissing,
     Leaf,
     Near,
+    Not,
     Within,
     box_of,
     fold_line,
@@ -112,7 +113,7 @@ _FIELDS = {
     "path": "CAST(lower(CAST(photos.path AS TEXT)) AS BLOB)",
     "orientation": "CASE WHEN width > height THEN 'landscape' WHEN width < height THEN 'portrait' ELSE 'square' END",
 }
-_PHOTO_FIELDS = {"size", "path", "type", "date", *FACTS}
+_PHOTO_FIELDS = {"size", "path", "type", "date", "named", *FACTS}
 
 
 def _sorted(conditions: Iterable[Condition]) -> _Conditions:
@@ -140,6 +141,9 @@ def _clause(condition: Condition) -> Clause:  # noqa: PLR0911  # a return for ea
             return all_of(map(_clause, conditions))
         case AnyOf(conditions):
             return any_of(map(_clause, conditions))
+        case Not(inner):
+            clause = _clause(inner)
+            return Clause(f"({clause.sql}) IS NOT TRUE", clause.values)
         case HasLine(field, line):
             return Clause(f"photos.{field} IS NOT NULL AND has_line(photos.{field}, ?)", (fold_line(line),))
         case IsMissing(field):

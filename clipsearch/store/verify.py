@@ -14,7 +14,17 @@ from clipsearch.images.read import frame_hash
 from clipsearch.store.catalogue import Store
 from clipsearch.store.database import SQLITE_ERRORS, explained
 from clipsearch.store.drives import UNKNOWN
-from clipsearch.store.schema import FACTS_AS_BYTES, OF_DRIVE, OF_FRAME, OF_IMAGE, OF_META, OF_PHOTO, OF_TEXT
+from clipsearch.store.schema import (
+    FACTS_AS_BYTES,
+    OF_DRIVE,
+    OF_FACE,
+    OF_FACE_SCAN,
+    OF_FRAME,
+    OF_IMAGE,
+    OF_META,
+    OF_PHOTO,
+    OF_TEXT,
+)
 
 
 class Damage(StrEnum):
@@ -31,6 +41,7 @@ class Damage(StrEnum):
     NO_IMAGE = "no image"  # embeddings without an image; deleted
     NO_PHOTO = "no photo"  # images without a photo; deleted
     TEXT = "damaged text"  # deleted; the next update reads the photos again
+    FACE = "damaged face"  # faces, or records of images that were searched; the next update searches again
     FULL_TEXT = "damaged full-text index"  # made again
     VECTORS = "damaged vectors"  # segments; written again
 
@@ -72,7 +83,14 @@ _REPAIRS = {  # in this order: what one deletes leaves others without their owne
         " AND id NOT IN (SELECT frames.image FROM frames JOIN photos ON photos.image = frames.whole)"
     ),
     Damage.TEXT: f"DELETE FROM texts WHERE mark({OF_TEXT}) != mark OR image NOT IN (SELECT id FROM images)",
+    Damage.FACE: f"DELETE FROM faces WHERE mark({OF_FACE}) != mark OR image NOT IN (SELECT id FROM images)",
 }
+# The images whose faces are not those that were found, and the faces of images that are not recorded as searched.
+_FACES_LOST = (
+    f"DELETE FROM face_scans WHERE mark({OF_FACE_SCAN}) != mark OR image NOT IN (SELECT id FROM images)"
+    " OR faces != (SELECT count(*) FROM faces WHERE faces.image = face_scans.image)",
+    "DELETE FROM faces WHERE image NOT IN (SELECT image FROM face_scans)",
+)
 
 
 def verify(store: Store) -> Verified:
@@ -105,6 +123,8 @@ def repair(store: Store) -> list[Repair]:
         store.prune()  # what an interrupted run left behind is not damage
         _list_unsound(store)
         counts |= {damage: store.database.execute(statement).rowcount for damage, statement in _REPAIRS.items()}
+        for statement in _FACES_LOST:
+            counts[Damage.FACE] += store.database.execute(statement).rowcount
         store.database.execute("DROP TABLE unsound")
         store.database.execute("DELETE FROM loose")
         store.commit()
@@ -138,9 +158,12 @@ def _repair_settings(store: Store) -> int:
     tables = {name for (name,) in store.database.execute("SELECT name FROM sqlite_master")}
     again = {
         "generation": 1 + max((int(name[1]) for name in names if name), default=0),
+        "groups": store.faces.largest_cluster(),
+        "people": None,  # until the next update
         "vectors": None,
         "left_out": None,  # until the next scan
         "reads": store.database.execute("SELECT count(*) > 0 FROM texts").fetchone()[0],
+        "faces": "{}" if store.faces.counts()[0] else None,  # of no model: the next update looks for faces again
         **({"identity": uuid.uuid4().hex} if "changes" in tables else {}),
     }
     there = {key for (key,) in store.database.execute("SELECT key FROM meta")}

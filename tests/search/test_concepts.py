@@ -15,9 +15,12 @@ from conftest import SCENES, Run, save_scenes
 
 from clipsearch.arrays import unit_rows
 from clipsearch.errors import BadRequest, IndexUnusable
-from clipsearch.search.concepts import BACKUP, FILE, Concepts, _checksum, checked_name
+from clipsearch.search.concepts import Concepts, checked_name
 from clipsearch.search.embed import Embedder
 from clipsearch.store.catalogue import Store
+from clipsearch.store.json_file import checksum
+
+FILE, BACKUP = "concepts.json", "concepts.kept.json"
 
 
 def stored_in(index: Path) -> dict[str, Any]:
@@ -26,7 +29,7 @@ def stored_in(index: Path) -> dict[str, Any]:
 
 
 def store_in(index: Path, concepts: dict[str, Any]) -> None:
-    (index / FILE).write_text(json.dumps({"checksum": _checksum(concepts), "concepts": concepts}))
+    (index / FILE).write_text(json.dumps({"checksum": checksum(concepts), "concepts": concepts}))
 
 
 @pytest.fixture

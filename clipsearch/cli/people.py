@@ -1,0 +1,277 @@
+"""`clipsearch people`: list and name the people whose faces are in photos."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from clipsearch.cli.app import (
+    FAILED,
+    NOTHING_FOUND,
+    DebugOption,
+    IndexOption,
+    RecordFormatOption,
+    chosen_format,
+    colour,
+    new_app,
+    open_folder,
+    say,
+    width,
+    write,
+    write_records,
+)
+from clipsearch.cli.sidecars import clean_sidecars
+from clipsearch.errors import BadRequest, ClipsearchError, counted
+from clipsearch.output import records, terminal
+
+app = new_app(help="List the people in photos by their faces, and name them.", invoke_without_command=True)
+
+Who = Annotated[str, typer.Argument(metavar="WHO", help="A name, or the number of a group.")]
+Faces = Annotated[list[int], typer.Argument(metavar="FACE...", help="Numbers of faces, from: people show.")]
+HtmlOption = Annotated[str | None, typer.Option("--html", metavar="FILE", help="Write the faces as one HTML file.")]
+
+SIDECARS = "Sidecars"
+_ON_SHEET = 12  # faces of each group on a sheet of all people
+
+
+@app.callback()
+def people(
+    context: typer.Context,
+    every: Annotated[bool, typer.Option("--all", help="Include hidden people and faces in a single photo.")] = False,
+    html: HtmlOption = None,
+    write_xmp: Annotated[
+        bool, typer.Option("--write-xmp", help="Write confirmed names to sidecars.", rich_help_panel=SIDECARS)
+    ] = False,
+    remove: Annotated[
+        bool, typer.Option("--remove", help="Remove what --write-xmp added.", rich_help_panel=SIDECARS)
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print changes; write nothing.", rich_help_panel=SIDECARS)
+    ] = False,
+    index: IndexOption = None,
+    format: RecordFormatOption = None,
+    debug: DebugOption = False,
+) -> None:
+    """List the people in photos by their faces, and name them.
+
+    Faces that look alike form a group with a number, which never changes. A name given to a group is recorded for each
+    of its faces, in people.json in the index folder, and outlives a rebuild, another face model and moved files. Faces
+    in new photos that are close to named ones get the name as unconfirmed. Nothing is sent anywhere.
+
+    --write-xmp writes confirmed names as face regions into sidecars, where digiKam, Lightroom and others read them.
+    Nothing else in a sidecar changes, photos are never modified, and --remove removes only what --write-xmp added.
+
+    Examples:
+      clipsearch people
+      clipsearch people --html faces.html
+      clipsearch people name 3 "Anna"
+      clipsearch query --person Anna
+
+    Exit status: 0 found, 1 nobody found, 2 error.
+    """
+    if context.invoked_subcommand is not None:
+        if every or html or write_xmp or remove or dry_run or index or format:
+            raise BadRequest(f"write options after the subcommand: clipsearch people {context.invoked_subcommand} ...")
+        return
+    if dry_run and not (write_xmp or remove):
+        raise BadRequest("--dry-run needs --write-xmp or --remove")
+    if write_xmp or remove:
+        if write_xmp and remove:
+            raise BadRequest("--write-xmp and --remove exclude each other")
+        _write_regions(index, remove=remove, dry_run=dry_run)
+        return
+    form = chosen_format(format, records.LABEL_FORMATS, "table" if sys.stdout.isatty() else "tsv")
+    with open_folder(index) as opened:
+        found = opened.people()
+        shown = [group for group in found if every or (not group.hidden and (group.name or group.photos > 1))]
+        if html is not None:
+            sheet = [(group.name or str(group.number), opened.faces_of(str(group.number))) for group in shown]
+            _write_sheet(html, [(title, faces[-_ON_SHEET:]) for title, faces in sheet], "People")
+        elif form == "table":
+            write([terminal.people(shown, width(), colour=colour())])
+        else:
+            write_records(records.people(shown, form))
+    _report_left_out(len(found) - len(shown))
+    if not shown:
+        raise typer.Exit(NOTHING_FOUND)
+
+
+def _write_regions(index: str | None, *, remove: bool, dry_run: bool) -> None:
+    """Write the names of confirmed faces to sidecars, or remove them."""
+    from clipsearch.output.tags import FaceName, Tagger
+
+    with open_folder(index) as opened:
+        found = opened.confirmed_faces()
+    tagger, written, failed = Tagger(), 0, False
+    if remove:
+        failed = clean_sidecars(tagger, tagger.plan_removal_of_faces, (photo.file for photo, _ in found), dry_run)
+    for photo, faces in () if remove else found:
+        try:
+            names = [FaceName(face.name or "", face.box) for face in faces]
+            for change in tagger.plan_faces(photo.file, names, photo.metadata):
+                if dry_run:
+                    say(f"would write {change.path}: {', '.join(change.keywords) or 'no names'}")
+                else:
+                    tagger.apply(change)
+                written += 1
+        except ClipsearchError as error:
+            say(f"clipsearch: {error}")
+            failed = True
+    if not remove:
+        say(f"{'would write' if dry_run else 'wrote'} {counted(written, 'sidecar')}; the others are up to date")
+    if failed:
+        raise typer.Exit(FAILED)
+
+
+def _report_left_out(count: int) -> None:
+    if count:
+        say(f"not shown: {counted(count, 'group')} with a single photo or hidden. To list them, use: people --all")
+
+
+def _write_sheet(html: str, groups: Sequence[tuple[str, Any]], title: str) -> None:
+    from clipsearch.output.sheet import write_faces
+
+    path = Path(html).expanduser()
+    write_faces(path, groups, title)
+    say(f"contact sheet: {path}")
+
+
+@app.command()
+def show(
+    who: Who,
+    html: HtmlOption = None,
+    index: IndexOption = None,
+    format: RecordFormatOption = None,
+    debug: DebugOption = False,
+) -> None:
+    """List the faces of a person, the least certain first.
+
+    Each line has the face's number, how sure it is, its box in pixels, and the photo.
+
+    Examples:
+      clipsearch people show Anna
+      clipsearch people show 3 --html faces.html
+
+    Exit status: 0 found, 1 no faces, 2 error.
+    """
+    form = chosen_format(format, records.LABEL_FORMATS, "table" if sys.stdout.isatty() else "tsv")
+    with open_folder(index) as opened:
+        faces = opened.faces_of(who)
+        if html is not None:
+            _write_sheet(html, [(who, faces)], who)
+        elif form == "table":
+            write([terminal.faces(faces, width(), colour=colour())])
+        else:
+            write_records(records.faces(faces, form))
+    if not faces:
+        raise typer.Exit(NOTHING_FOUND)
+
+
+@app.command()
+def name(
+    who: Who,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The name to give.")],
+    index: IndexOption = None,
+    debug: DebugOption = False,
+) -> None:
+    """Name a group of faces, or rename a person.
+
+    If somebody has the name already, the group joins that person.
+
+    Example:
+      clipsearch people name 3 "Anna"
+    """
+    with open_folder(index) as opened:
+        changes = opened.people_changes
+        person = changes.name(who, name)
+        _report(f"{who} is {person.title}", changes.pending)
+
+
+@app.command()
+def merge(
+    who: Who,
+    others: Annotated[list[str], typer.Argument(metavar="OTHER...", help="Names or numbers that are the same person.")],
+    index: IndexOption = None,
+    debug: DebugOption = False,
+) -> None:
+    """Make one person of several. The first keeps its name and number.
+
+    Example:
+      clipsearch people merge Anna 7
+    """
+    with open_folder(index) as opened:
+        changes = opened.people_changes
+        person = changes.merge(who, others)
+        _report(f"{', '.join(others)} joined {person.title}", changes.pending)
+
+
+@app.command()
+def split(
+    who: Who,
+    faces: Faces,
+    index: IndexOption = None,
+    debug: DebugOption = False,
+) -> None:
+    """Move faces that are of somebody else out of a group into a new one.
+
+    These faces never come back to the group by themselves.
+
+    Example:
+      clipsearch people split Anna 812 813
+    """
+    with open_folder(index) as opened:
+        changes = opened.people_changes
+        person = changes.split(who, faces)
+        _report(f"moved {counted(len(set(faces)), 'face')} from {who} to {person.title}", changes.pending)
+
+
+@app.command()
+def hide(
+    who: Who,
+    show: Annotated[bool, typer.Option("--show", help="Show a hidden person again.")] = False,
+    index: IndexOption = None,
+    debug: DebugOption = False,
+) -> None:
+    """Leave a person out of the list. Queries still find a hidden person by name.
+
+    Examples:
+      clipsearch people hide 12
+      clipsearch people hide 12 --show
+    """
+    with open_folder(index) as opened:
+        changes = opened.people_changes
+        person = changes.hide(who, hidden=not show)
+        _report(f"{'shown again' if show else 'hidden'}: {person.title}", changes.pending)
+
+
+@app.command()
+def forget(who: Who, index: IndexOption = None, debug: DebugOption = False) -> None:
+    """Remove a name. The faces become an unnamed group again; photos and their metadata are not touched.
+
+    Example:
+      clipsearch people forget Anna
+    """
+    with open_folder(index) as opened:
+        changes = opened.people_changes
+        person = changes.forget(who)
+        _report(f"forgot {person.title}", changes.pending)
+
+
+@app.command()
+def undo(index: IndexOption = None, debug: DebugOption = False) -> None:
+    """Undo the last change of people; run it again to undo the one before.
+
+    Example:
+      clipsearch people undo
+    """
+    with open_folder(index) as opened:
+        changes = opened.people_changes
+        _report(f"undid: {changes.undo()}", changes.pending)
+
+
+def _report(sentence: str, pending: bool) -> None:
+    say(sentence)
+    if pending:
+        say("another process is updating the index; the change shows when it is done")

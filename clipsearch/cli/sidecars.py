@@ -1,0 +1,44 @@
+"""Shared by the commands that write to XMP sidecars."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from clipsearch.cli.app import say
+from clipsearch.errors import ClipsearchError, counted
+
+if TYPE_CHECKING:
+    from clipsearch.output.tags import Change, Tagger
+
+
+def clean_sidecars(tagger: Tagger, plan: Callable[[Path], Change], photos: Iterable[bytes], dry_run: bool) -> bool:
+    """Apply a planned removal to each sidecar of some photos. Returns whether any failed."""
+    paths: dict[Path, None] = {}  # an ordered set, as two photos may share a sidecar
+    cleaned = deleted = 0
+    failed = False
+    for photo in photos:
+        try:
+            paths.update(dict.fromkeys(tagger.sidecars_of(photo)))
+        except ClipsearchError as error:
+            say(f"clipsearch: {error}")
+            failed = True
+    for path in paths:
+        try:
+            change = plan(path)
+            if change.after == change.before:
+                continue
+            if dry_run:
+                verb = "delete" if change.after is None else "remove from"
+                say(f"would {verb} {change.path}{': ' * bool(change.keywords)}{', '.join(change.keywords)}")
+            else:
+                tagger.apply(change)
+            cleaned += change.after is not None
+            deleted += change.after is None
+        except ClipsearchError as error:
+            say(f"clipsearch: {error}")
+            failed = True
+    verbs = ("would clean", "delete") if dry_run else ("cleaned", "deleted")
+    say(f"{verbs[0]} {counted(cleaned, 'sidecar')}, {verbs[1]} {deleted:,} that became empty")
+    return failed

@@ -1,0 +1,267 @@
+"""People: faces with made-up rows are grouped and named; names outlive everything else; nothing jumps."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import Run
+from stores import DIM, METADATA, row
+
+from clipsearch.errors import BadRequest
+from clipsearch.images.found_file import FoundFile
+from clipsearch.images.preprocess import Box
+from clipsearch.images.read import content_hash
+from clipsearch.images.regions import Region
+from clipsearch.images.rules import Rules
+from clipsearch.indexing.clusters import cluster
+from clipsearch.indexing.people import group_faces
+from clipsearch.indexing.people_changes import Changes, faces_in, faces_of, groups
+from clipsearch.store.catalogue import Store
+from clipsearch.store.faces import NewFace
+from clipsearch.store.filters import Filter
+from clipsearch.store.people import People
+
+POINTS = ((0.2, 0.2), (0.4, 0.2), (0.3, 0.3), (0.25, 0.4), (0.35, 0.4))
+
+
+def face_row(person: int, variant: int, model: int = 0) -> np.ndarray:
+    """Rows as those of dlib: the faces of a person have cosines of 0.96 or so, of two people of 0.8."""
+    draw = np.random.default_rng([person, model]).normal(size=128) + 2
+    draw += 0.4 * np.random.default_rng([person, variant, model]).normal(size=128)
+    return (draw / np.linalg.norm(draw)).astype(np.float32)
+
+
+class Library:
+    """An index of photos named `3-1.jpg`: the first variant of a face of person 3; `3-1+4-2.jpg` has two faces."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.model = folder, 0
+        with Store.create(folder, "a model", DIM) as store:
+            self.photos = folder.parent / "photos"
+            self.photos.mkdir(exist_ok=True)
+            self.root = store.folders.add(os.fsencode(self.photos.resolve()), Rules())
+            store.faces.enable("model 0")
+            store.vectors.update()
+
+    def add(self, *names: str, **facts: str) -> None:
+        with Store.open(self.folder, write=True) as store:
+            for name in names:
+                self._put(store, name, **facts)
+            group_faces(store)
+
+    def _put(self, store: Store, name: str, path: str = "", **facts: str) -> None:
+        content = content_hash(name.encode())
+        image = store.find_image(content)
+        if image is None:
+            image = store.images.add(content, METADATA._replace(**facts), row(len(name)))
+        path = path or f"{name}.jpg"
+        (self.photos / os.path.basename(path)).touch()
+        store.photos.put(self.root, FoundFile(path.encode(), 1, 1), image, None)
+        if not store.faces.of(image):
+            store.faces.put(image, [self._face(place, who) for place, who in enumerate(name.split("+"))])
+
+    def _face(self, place: int, who: str) -> NewFace:
+        person, variant = map(int, who.split("-"))
+        box = Box(0.1 + place * 0.4, 0.1, 0.4 + place * 0.4, 0.5)
+        return NewFace(box, POINTS, 0.5 + variant / 100, face_row(person, variant, self.model))
+
+    def people(self) -> dict[str, set[str]]:
+        """The photos of each group, by its name or number."""
+        with Store.open(self.folder) as store:
+            return {
+                group.name or str(group.number): {
+                    os.path.basename(photo.file).decode().removesuffix(".jpg")
+                    for face in faces_in(store, str(group.number))
+                    for photo in store.photos_of([face.image])
+                }
+                for group in groups(store)
+            }
+
+    def ids(self, who: str, *names: str) -> list[int]:
+        """The faces of a group in photos."""
+        with Store.open(self.folder) as store:
+            wanted = {store.find_image(content_hash(name.encode())) for name in names}
+            return [face.id for face in faces_in(store, who) if face.image in wanted]
+
+    def found(self, **filters: str) -> set[str]:
+        with Store.open(self.folder) as store:
+            return {photo.path.stem for photo in store.by_path(store.select(Filter(**filters)))}
+
+    @property
+    def change(self) -> Changes:
+        return Changes(self.folder)
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> Library:
+    return Library(tmp_path / "index")
+
+
+def test_faces_form_groups_that_keep_their_numbers(library: Library) -> None:
+    library.add("1-1", "1-2", "2-1", "2-2", "3-1")
+    assert library.people() == {"1": {"1-1", "1-2"}, "2": {"2-1", "2-2"}, "3": {"3-1"}}
+    library.add("2-3", "4-1", "3-2+1-3")
+    assert library.people() == {
+        "1": {"1-1", "1-2", "3-2+1-3"},
+        "2": {"2-1", "2-2", "2-3"},
+        "3": {"3-1", "3-2+1-3"},
+        "4": {"4-1"},
+    }
+
+
+def test_a_new_photo_of_a_named_person_gets_the_name_unconfirmed(library: Library) -> None:
+    library.add("1-1", "1-2", "2-1")
+    library.change.name("1", "  Zoë   Müller ")
+    library.add("1-3+2-2")
+    assert library.people() == {"Zoë Müller": {"1-1", "1-2", "1-3+2-2"}, "2": {"2-1", "1-3+2-2"}}
+    with Store.open(library.folder) as store:
+        first = faces_in(store, "zoë müller")[0]
+        assert (first.confirmed, 0.9 < (first.confidence or 0) < 1) == (False, True)
+        (photo,) = store.photos_of([first.image])
+        assert photo.people == ("Zoë Müller",)
+        assert [face.name for face in faces_of(store, photo)] == ["Zoë Müller", None]
+    assert library.found(people="ZOË MÜLLER") == {"1-1", "1-2", "1-3+2-2"}
+    assert library.found(without_people="Zoë Müller") == {"2-1"}
+    assert library.found(keywords="zoë müller", without_people="Nobody") == {"1-1", "1-2", "1-3+2-2"}
+
+
+def test_several_people_and_both_of_them(library: Library) -> None:
+    library.add("1-1", "2-1", "1-2+2-2")
+    library.change.name("1", "Anna")
+    library.change.name("2", "Ben")
+    assert library.found(people=["Anna", "Ben"]) == {"1-2+2-2"}
+    assert library.found(people="Anna OR Ben") == {"1-1", "2-1", "1-2+2-2"}
+    assert library.found(people="Anna", without_people="Ben") == {"1-1"}
+
+
+def test_split_faces_never_come_back_and_take_their_like_along(library: Library) -> None:
+    library.add("1-1", "1-2", "2-1", "2-2")
+    library.change.name("1", "Anna")
+    library.change.merge("Anna", ["2"])
+    assert library.people() == {"Anna": {"1-1", "1-2", "2-1", "2-2"}}
+    library.change.split("Anna", library.ids("Anna", "2-1", "2-2"))
+    library.add("2-3", "1-3")
+    assert library.people() == {"Anna": {"1-1", "1-2", "1-3"}, "3": {"2-1", "2-2", "2-3"}}
+    for wrong in ([999], library.ids("Anna", "1-1", "1-2", "1-3")):
+        with pytest.raises(BadRequest, match=r"no face 999|all faces of Anna"):
+            library.change.split("Anna", wrong)
+
+
+def test_every_change_can_be_undone(library: Library) -> None:
+    library.add("1-1", "1-2", "2-1", "2-2")
+    states = [library.people()]
+    for change in (
+        lambda: library.change.name("1", "Anna"),
+        lambda: library.change.name("2", "Ben"),
+        lambda: library.change.name("Ben", "Benjamin"),
+        lambda: library.change.merge("Anna", ["Benjamin"]),
+        lambda: library.change.split("Anna", library.ids("Anna", "1-1")),
+        lambda: library.change.forget("Anna"),
+    ):
+        change()
+        states.append(library.people())
+    for before in reversed(states[:-1]):
+        library.change.undo()
+        assert library.people() == before
+    with pytest.raises(BadRequest, match="nothing to undo"):
+        library.change.undo()
+
+
+def test_names_outlive_another_face_model_moved_files_and_a_lost_catalogue(library: Library, tmp_path: Path) -> None:
+    library.add("1-1", "1-2", "2-1")
+    library.change.name("1", "Anna")
+    library.change.hide("2")
+    with Store.open(library.folder, write=True) as store:
+        library.model = 1
+        store.faces.enable("model 1")
+        store.photos.remove(library.root, [b"1-1.jpg", b"1-2.jpg", b"2-1.jpg"])
+        for name in ("1-1", "1-2", "2-1", "1-3"):
+            library._put(store, name, f"moved/{name}.jpg")
+        group_faces(store)
+    assert library.people() == {"Anna": {"1-1", "1-2", "1-3"}, "2": {"2-1"}}
+    with Store.open(library.folder, write=True) as store:  # the photos that were confirmed are deleted
+        store.photos.remove(library.root, [b"moved/1-1.jpg", b"moved/1-2.jpg"])
+        store.prune()
+        group_faces(store)
+    assert library.people()["Anna"] == {"1-3"}  # their rows by the new model are recorded
+    other = Library(tmp_path / "other")
+    other.model = 1
+    with Store.open(other.folder, write=True) as store:
+        store.faces.enable("model 1")
+    for name in ("people.json", "people.kept.json"):
+        shutil.copy(library.folder / name, other.folder / name)
+        assert (library.folder / name).stat().st_mode & 0o777 == 0o600
+    other.add("1-1", "1-4", "2-1")
+    assert other.people() == {"Anna": {"1-1", "1-4"}, "2": {"2-1"}}
+    with Store.open(other.folder) as store:
+        assert [group.hidden for group in groups(store)] == [False, True]
+
+
+def test_regions_in_metadata_name_faces_unless_somebody_says_otherwise(library: Library) -> None:
+    region = Region("Anna", Box(0.08, 0.05, 0.42, 0.55), 30, 20).as_line()
+    elsewhere = Region("Ben", Box(0.8, 0.8, 0.9, 0.9), 30, 20).as_line()
+    library.add("1-1+2-1", regions=f"{region}\n{elsewhere}", people="Anna\nBen")
+    library.add("1-2", "2-2")
+    assert library.people() == {"Anna": {"1-1+2-1", "1-2"}, "2": {"1-1+2-1", "2-2"}}
+    library.change.forget("Anna")
+    library.add("1-3")
+    assert library.people() == {"1": {"1-1+2-1", "1-2", "1-3"}, "2": {"1-1+2-1", "2-2"}}
+    library.change.undo()
+    library.change.reject(library.ids("Anna", "1-1+2-1"))
+    assert "1-1+2-1" not in library.people()["Anna"]
+    library.change.confirm(library.ids("2", "1-1+2-1"), "Anna")
+    assert library.people()["Anna"] >= {"1-1+2-1"}
+
+
+def test_what_makes_no_sense_is_refused(library: Library) -> None:
+    library.add("1-1", "2-1")
+    library.change.name("1", "Anna")
+    for what, change in {
+        "no person with the number 9": lambda: library.change.name("9", "Ben"),
+        "no person named 'Carl'; existing names: Anna": lambda: library.change.merge("Anna", ["Carl"]),
+        "not a valid name": lambda: library.change.name("2", "17"),
+        "are the same person": lambda: library.change.merge("Anna", ["1"]),
+        "has no name": lambda: library.change.forget("2"),
+        "no face 99": lambda: library.change.confirm([99], "Ben"),
+    }.items():
+        before = (library.folder / "people.json").read_bytes()
+        with pytest.raises(BadRequest, match=what):
+            change()
+        assert (library.folder / "people.json").read_bytes() == before
+
+
+def test_a_change_while_another_process_writes_is_applied_by_it(library: Library) -> None:
+    library.add("1-1", "2-1")
+    with Store.open(library.folder, write=True) as store:
+        changes = library.change
+        changes.name("1", "Anna")
+        assert changes.pending
+        group_faces(store)
+    assert library.people() == {"Anna": {"1-1"}, "2": {"2-1"}}
+
+
+def test_a_damaged_file_is_restored_from_its_backup(library: Library, clipsearch: Run) -> None:
+    library.add("1-1", "2-1")
+    library.change.name("1", "Anna")
+    path = library.folder / "people.json"
+    path.write_bytes(path.read_bytes().replace(b"Anna", b"Anne"))
+    refused = clipsearch("people", "name", "2", "Ben", index=library.folder)
+    assert (refused.status, "restore the backup with: clipsearch verify" in refused.err) == (2, True)
+    repaired = clipsearch("verify", index=library.folder)
+    assert repaired.lines[0] == "repaired: damaged people, restored from the backup"
+    assert People(library.folder).names() == ["Anna"]
+
+
+def test_clusters_do_not_chain(tmp_path: Path) -> None:
+    """A row of faces, each like the next one: single links would join the first and the last."""
+    one, other = np.random.default_rng(0).normal(size=(2, 128)).astype(np.float32)
+    steps = [one * (1 - t) + other * t for t in np.linspace(0, 1, 40)]
+    rows = np.stack([step / np.linalg.norm(step) for step in steps])
+    assert (rows[:-1] * rows[1:]).sum(1).min() > 0.99
+    labels = cluster(rows, np.zeros(40, np.int64), 1)
+    assert labels[0] != labels[-1]
+    assert np.array_equal(cluster(rows, labels, 50), labels)
