@@ -277,7 +277,7 @@ class Index:
         """The `k` best matches for the sum of all texts and images, best first; without any, the newest photos first.
 
         A photo matches a text by its look, by the text in it (after OCR), or by its tags, description and names;
-        `Hit.why` says which. `only` restricts that to "look", "text" or "tags".
+        `Hit.why` says which. `only` restricts that to "look", "text", "tags" or "captions".
 
         A text can have a weight ("2:golden retriever"), name a concept ("@grandma on a beach") and steer away from
         something ("a beach -people"). Images are paths, URLs, files as bytes, or Pillow images. `min_score` is a

@@ -167,7 +167,7 @@ def query(
     ] = False,
     only: Annotated[
         str | None,
-        typer.Option(metavar="BY", help="Match only by look, text or tags.", rich_help_panel=RESULTS),
+        typer.Option(metavar="BY", help="Match only by look, text, tags or captions.", rich_help_panel=RESULTS),
     ] = None,
     exact: Annotated[
         bool,
@@ -233,8 +233,9 @@ def query(
     filter to match any of its values; --keyword, --person, --size, --after, --before and --not-under must all match.
     "beach OR sea" means either, in every filter that takes a text.
 
-    A text is also looked for in the text in photos (see index --ocr), keywords, people, titles, captions, places, and
-    names of files and folders. All of its words must be there. The table and JSON say why a photo matches.
+    A text is also looked for in the text in photos (see index --ocr), generated captions (see index --captions),
+    keywords, people, titles, captions, places, and names of files and folders. All of its words must be there. The
+    table and JSON say why a photo matches.
 
     A query by an indexed photo leaves out that photo and its identical copies; --with-self shows them. An image that is
     not indexed is compared with all photos, so you can check whether you have it.

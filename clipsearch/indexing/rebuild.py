@@ -41,6 +41,7 @@ def rebuild(
         report = Run(rebuilt, model, options, on_progress).update([(root, b"") for root in rebuilt.roots()])
         _check_nothing_is_lost(store, rebuilt, pruned, report)
         store.ocr_text.copy_to(rebuilt.database)
+        store.captions.copy_to(rebuilt.database)
     return report
 
 

@@ -100,6 +100,7 @@ def photo_fields(photo: Photo) -> dict[str, Any]:
         "color_label": of.color_label,
         "title": of.title,
         "caption": of.caption,
+        "generated_caption": photo.generated_caption,
         "time": _rounded(photo.time),
         "duration": of.duration,
     }
@@ -250,9 +251,12 @@ def _move_object(one: Move) -> dict[str, Any]:
 def report(done: Report) -> dict[str, Any]:
     """The result of an index run."""
     counts = ("added", "duplicates", "updated", "moved", "removed", "unchanged", "embedded", "read", "with_text")
+    captions = ("captioned", "uncaptioned")
     return {
         "model": done.model,
-        **{name: getattr(done, name) for name in counts},
+        **{name: getattr(done, name) for name in (*counts, *captions)},
+        "captioning_seconds": round(done.captioning_seconds, 3),
+        "captions_stopped": done.captions_stopped or None,
         "skipped": _reasons(done.skipped),
         "skipped_before": _reasons(done.skipped_before),
         "unreadable": _reasons(done.unreadable),
@@ -320,6 +324,7 @@ def status(found: Status) -> dict[str, Any]:
         "engines": _engines(found.comparison),
         "read": found.read,
         "with_text": found.with_text,
+        "captioned": found.captioned,
     }
 
 

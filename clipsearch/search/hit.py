@@ -10,7 +10,7 @@ import numpy as np
 from clipsearch.arrays import Array
 from clipsearch.images.metadata import Metadata
 from clipsearch.images.preprocess import Box
-from clipsearch.search.reason import LOOK, NAME, Reason
+from clipsearch.search.reason import GENERATED_CAPTION, LOOK, NAME, Reason
 from clipsearch.store.photo import Line, Photo
 
 __all__ = ["Hit", "Line", "Photo", "Reason", "Where", "hottest"]
@@ -67,8 +67,8 @@ class Hit(NamedTuple):
 
     @property
     def is_literal(self) -> bool:
-        """Whether the words of the query are in its text or tags, not only in its path."""
-        return any(reason.kind not in (LOOK, NAME) for reason in self.why)
+        """Whether the words of the query are in its text or tags, not only in its path or in what a model wrote."""
+        return any(reason.kind not in (LOOK, NAME, GENERATED_CAPTION) for reason in self.why)
 
     @property
     def path(self) -> Path:

@@ -16,7 +16,14 @@ from clipsearch.store.schema import FORMAT, OF_META, mark, mark_of_schema
 
 SQLITE_ERRORS = (sqlite3.DatabaseError, UnicodeDecodeError)  # the latter when SQLite quotes a damaged name
 
-_REPAIRABLE = {"vectors", "generation", "reads", "identity", "left_out"}  # settings that `verify` can restore
+_REPAIRABLE = {
+    "vectors",
+    "generation",
+    "reads",
+    "identity",
+    "left_out",
+    "captions",
+}  # settings that `verify` can restore
 
 
 class _Unsound(sqlite3.DatabaseError):

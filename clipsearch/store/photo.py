@@ -47,6 +47,7 @@ class Photo(NamedTuple):
 
     A frame of a video has a `time` in seconds, and an image and contents of its own; a part of a panorama has an image
     of its own. `hash` is the perceptual hash (`images.likeness`) of a photo, or of a video's first frame.
+    `generated_caption` is what a model wrote about it, unlike `metadata.caption`.
     """
 
     image_id: int
@@ -58,6 +59,7 @@ class Photo(NamedTuple):
     ctime_ns: int = 0
     time: float | None = None
     hash: int | None = None
+    generated_caption: str | None = None
 
     @property
     def path(self) -> Path:

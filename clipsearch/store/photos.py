@@ -24,7 +24,7 @@ from clipsearch.store.selection import BY_IMAGE, BY_PHOTO, Selection, all_of
 
 _COLUMNS = (
     f"photos.root, {IS_SOUND_FRAME}, photos.image, photos.path, size, mtime_ns, content, ctime_ns,"
-    f" time, hash, {METADATA}"
+    f" time, hash, captions.text, {METADATA}"
 )
 _WRITTEN = ", ".join(
     ("root", "path", "size", "mtime_ns", "ctime_ns", "image", "error", "sidecar_token", "drive", *FACTS, "mark")
@@ -202,7 +202,9 @@ class Photos:
     def _select(
         self, roots: dict[int, Root], condition: str, values: tuple[Any, ...], tables: str = BY_PHOTO
     ) -> Iterator[Photo]:
-        query = f"SELECT {_COLUMNS} FROM {tables} LEFT JOIN frames ON frames.image = photos.image WHERE {condition}"
+        joined = f"{tables} LEFT JOIN frames ON frames.image = photos.image"
+        joined += " LEFT JOIN captions ON captions.image = photos.image"
+        query = f"SELECT {_COLUMNS} FROM {joined} WHERE {condition}"
         for root, *columns in self._database.execute(query, values):
             photo = to_photo(self._database, columns)
             yield photo._replace(file=join(roots[root].path, photo.file))
@@ -217,10 +219,10 @@ def to_photo(database: Database, columns: Sequence[Any]) -> Photo:
 
     Raises `IndexDamaged` where the columns make no sense.
     """
-    is_sound, image, path, size, mtime_ns, content, ctime_ns, time, phash, *metadata = columns
+    is_sound, image, path, size, mtime_ns, content, ctime_ns, time, phash, caption, *metadata = columns
     if not is_sound or not isinstance(path, bytes) or (time is None and is_video_name(path)):
         raise database.damaged()
-    return Photo(image, path, size, mtime_ns, content, Metadata(*metadata), ctime_ns, time, phash)
+    return Photo(image, path, size, mtime_ns, content, Metadata(*metadata), ctime_ns, time, phash, caption or None)
 
 
 def _with_frames(photos: list[Photo], frames: dict[int, _Frame]) -> Iterator[Photo]:

@@ -14,7 +14,7 @@ from typing import Any, get_type_hints
 from clipsearch.images.facts import Facts
 from clipsearch.images.metadata import Metadata
 
-FORMAT = 7
+FORMAT = 8
 
 TAGS = ("path", "keywords", "people", "title", "caption", "location")  # columns of photos that have words to search
 _SQL_TYPES = {int: "INTEGER", float: "REAL", str: "TEXT"}
@@ -59,6 +59,13 @@ CREATE TABLE texts (image INTEGER PRIMARY KEY, lines TEXT NOT NULL, folded TEXT 
 CREATE VIRTUAL TABLE words USING fts5 (
     folded, content = 'texts', content_rowid = 'image', tokenize = 'trigram case_sensitive 1'
 );
+CREATE TABLE captions (
+    image INTEGER PRIMARY KEY, text TEXT NOT NULL, captioner TEXT NOT NULL, mark INTEGER NOT NULL
+);
+CREATE VIRTUAL TABLE caption_words USING fts5 (
+    text, content = 'captions', content_rowid = 'image',
+    detail = none, columnsize = 0, tokenize = 'unicode61 remove_diacritics 2'
+);
 CREATE TABLE photos (
     id INTEGER PRIMARY KEY, root INTEGER NOT NULL REFERENCES roots, path BLOB NOT NULL,
     size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, ctime_ns INTEGER NOT NULL,
@@ -89,12 +96,17 @@ CREATE TRIGGER photo_changed AFTER UPDATE OF image ON photos
 CREATE TRIGGER image_deleted AFTER DELETE ON images
     BEGIN
         DELETE FROM embeddings WHERE image = old.id; DELETE FROM texts WHERE image = old.id;
+        DELETE FROM captions WHERE image = old.id;
         INSERT INTO dropped VALUES (old.id);
     END;
 CREATE TRIGGER text_added AFTER INSERT ON texts
     BEGIN INSERT INTO words (rowid, folded) VALUES (new.image, new.folded); END;
 CREATE TRIGGER text_deleted AFTER DELETE ON texts
     BEGIN INSERT INTO words (words, rowid, folded) VALUES ('delete', old.image, old.folded); END;
+CREATE TRIGGER caption_added AFTER INSERT ON captions
+    BEGIN INSERT INTO caption_words (rowid, text) VALUES (new.image, new.text); END;
+CREATE TRIGGER caption_deleted AFTER DELETE ON captions
+    BEGIN INSERT INTO caption_words (caption_words, rowid, text) VALUES ('delete', old.image, old.text); END;
 CREATE TRIGGER tags_added AFTER INSERT ON photos
     BEGIN INSERT INTO tags (rowid, {", ".join(TAGS)}) VALUES ({_NEW}); END;
 CREATE TRIGGER tags_changed AFTER UPDATE OF {", ".join(TAGS)} ON photos
@@ -116,6 +128,7 @@ FACTS_AS_BYTES = _as_bytes(FACTS)
 OF_PHOTO = f"root, path, size, mtime_ns, ctime_ns, image, CAST(error AS BLOB), sidecar_token, drive, {FACTS_AS_BYTES}"
 OF_IMAGE = f"content, {_as_bytes(OF_CONTENTS)}, CAST(facts AS BLOB), hash"
 OF_TEXT = "image, CAST(lines AS BLOB), CAST(folded AS BLOB)"
+OF_CAPTION = "image, CAST(text AS BLOB), CAST(captioner AS BLOB)"
 
 
 def mark(*values: Any) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Literal, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,8 @@ from clipsearch.store.photo import Line, Months, Photo, Root, RootCounts
 from clipsearch.store.selection import Selection
 from clipsearch.store.words import Word
 
+Part = Literal["text", "tags", "captions"]  # text in the photo (by OCR); tags and path; the generated caption
+
 
 class Summary(NamedTuple):
     """The numbers of an index.
@@ -28,8 +30,8 @@ class Summary(NamedTuple):
     `embeddings` are images, frames of videos and parts of panoramas; `distinct` counts a file once. `size` is in bytes,
     None if unknown; `method` names the kind of search; `skipped` has the files that could not be read as an image, each
     with the reason;
-    `offline` the parts of online roots that are offline; `read` counts images after OCR, `with_text` those with text;
-    `left_out` is what the last scans did not look at.
+    `offline` the parts of online roots that are offline; `read` counts images after OCR, `with_text` those with text,
+    `captioned` those with a generated caption; `left_out` is what the last scans did not look at.
     """
 
     embeddings: int
@@ -40,6 +42,7 @@ class Summary(NamedTuple):
     offline: list[OfflinePart]
     read: int
     with_text: int
+    captioned: int
     left_out: LeftOut
 
 
@@ -173,8 +176,8 @@ class Searchable(ABC):
         """Whether updates of the index read the text in photos."""
 
     @abstractmethod
-    def mentioning(self, words: tuple[Word, ...], chosen: Selection, most: int, *, in_text: bool) -> list[int]:
-        """Images of a selection with all words: in their text (by OCR), or else in their tags and path.
+    def mentioning(self, words: tuple[Word, ...], chosen: Selection, most: int, part: Part) -> list[int]:
+        """Images of a selection with all words in a part of what is known of them.
 
         At most `most`; maybe some more that do not have them. All images of a file are listed.
         """

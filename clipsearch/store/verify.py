@@ -14,7 +14,7 @@ from clipsearch.images.read import frame_hash
 from clipsearch.store.catalogue import Store
 from clipsearch.store.database import SQLITE_ERRORS, explained
 from clipsearch.store.drives import UNKNOWN
-from clipsearch.store.schema import FACTS_AS_BYTES, OF_DRIVE, OF_FRAME, OF_IMAGE, OF_META, OF_PHOTO, OF_TEXT
+from clipsearch.store.schema import FACTS_AS_BYTES, OF_CAPTION, OF_DRIVE, OF_FRAME, OF_IMAGE, OF_META, OF_PHOTO, OF_TEXT
 
 
 class Damage(StrEnum):
@@ -31,6 +31,7 @@ class Damage(StrEnum):
     NO_IMAGE = "no image"  # embeddings without an image; deleted
     NO_PHOTO = "no photo"  # images without a photo; deleted
     TEXT = "damaged text"  # deleted; the next update reads the photos again
+    CAPTION = "damaged caption"  # deleted; the next update captions the photos again
     FULL_TEXT = "damaged full-text index"  # made again
     VECTORS = "damaged vectors"  # segments; written again
 
@@ -72,6 +73,7 @@ _REPAIRS = {  # in this order: what one deletes leaves others without their owne
         " AND id NOT IN (SELECT frames.image FROM frames JOIN photos ON photos.image = frames.whole)"
     ),
     Damage.TEXT: f"DELETE FROM texts WHERE mark({OF_TEXT}) != mark OR image NOT IN (SELECT id FROM images)",
+    Damage.CAPTION: f"DELETE FROM captions WHERE mark({OF_CAPTION}) != mark OR image NOT IN (SELECT id FROM images)",
 }
 
 
@@ -113,7 +115,7 @@ def repair(store: Store) -> list[Repair]:
 
 def _repair_full_text(store: Store) -> int:
     count = 0
-    for table in ("words", "tags"):
+    for table in ("words", "caption_words", "tags"):
         try:
             store.database.execute(f"INSERT INTO {table} ({table}, rank) VALUES ('integrity-check', 1)")
         except SQLITE_ERRORS:
@@ -140,6 +142,7 @@ def _repair_settings(store: Store) -> int:
         "generation": 1 + max((int(name[1]) for name in names if name), default=0),
         "vectors": None,
         "left_out": None,  # until the next scan
+        "captions": None,  # until somebody asks for captions again; those that exist stay
         "reads": store.database.execute("SELECT count(*) > 0 FROM texts").fetchone()[0],
         **({"identity": uuid.uuid4().hex} if "changes" in tables else {}),
     }
