@@ -78,7 +78,7 @@ class Endpoint:
 
     def answer(self, image: Pixels, question: str) -> Answer:
         """An answer without a score. Raises `EndpointFailed`."""
-        return Answer(clean(self._ask(image, _ANSWER_PROMPT + question), MAX_ANSWER))
+        return Answer(question, clean(self._ask(image, _ANSWER_PROMPT + question), MAX_ANSWER))
 
     def _check_local(self, address: str) -> None:
         if not _is_loopback(address):

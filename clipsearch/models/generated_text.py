@@ -18,6 +18,7 @@ _REASONING = re.compile(r"\A\s*<think>.*?(?:</think>|\Z)", re.DOTALL)  # some mo
 class Answer(NamedTuple):
     """An answer to a question about a photo. `score` is its probability, 0 to 1; None if the model gives none."""
 
+    question: str
     text: str
     score: float | None = None
 

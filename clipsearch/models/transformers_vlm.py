@@ -120,9 +120,10 @@ class TransformersAnswerer:
     def answer(self, image: Pixels, question: str) -> Answer:
         inputs = self._model.inputs([image], question)
         if self._kind == "blip":
-            return Answer(self._model.generate(inputs, MAX_ANSWER)[0])
+            return Answer(question, self._model.generate(inputs, MAX_ANSWER)[0])
         import torch
 
         with torch.inference_mode(), torch_errors():
             score, label = self._model.network(**inputs).logits[0].float().sigmoid().max(-1)
-        return Answer(clean(str(self._model.network.config.id2label[int(label)]), MAX_ANSWER), float(score))
+        text = clean(str(self._model.network.config.id2label[int(label)]), MAX_ANSWER)
+        return Answer(question, text, float(score))
