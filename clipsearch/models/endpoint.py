@@ -104,9 +104,9 @@ class Endpoint:
                 self._check_local(connection.sock.getpeername()[0])
             with _deadline(connection.sock, self._answer_seconds):
                 connection.request("POST", self._path, body, _headers())
-                response = connection.getresponse()
-                answer = response.read(_MAX_RESPONSE + 1)
-        return self._content(response.status, answer)
+                with contextlib.closing(connection.getresponse()) as response:
+                    status, answer = response.status, response.read(_MAX_RESPONSE + 1)
+        return self._content(status, answer)
 
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:
