@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from clipsearch.search.hit import Hit
     from clipsearch.search.label import Labelled
     from clipsearch.search.question import Limits, Question, Term
+    from clipsearch.search.vqa import Vlm
     from clipsearch.store.conditions import Circle
     from clipsearch.store.filters import Filter
     from clipsearch.store.photo import Photo
@@ -43,6 +44,7 @@ _HOMES = {
     "Report": "indexing.update",
     "Status": "indexing.status",
     "Term": "search.question",
+    "Vlm": "search.vqa",
 }
 
 __all__ = [
@@ -61,6 +63,7 @@ __all__ = [
     "Report",
     "Status",
     "Term",
+    "Vlm",
     "__version__",
     "open_index",
 ]

@@ -109,6 +109,14 @@ class EncodingFailed(ClipsearchError):
     """The device failed to run the model, usually because its memory is full."""
 
 
+class VlmUnusable(ClipsearchError):
+    """A vision-language model is unknown, cannot be downloaded or loaded, or cannot do what it is asked for."""
+
+
+class EndpointFailed(ClipsearchError):
+    """The server of a vision-language model cannot be reached, or its answer cannot be used."""
+
+
 class ImageUnusable(ClipsearchError):
     """A file cannot be read as an image. The message is only the reason, such as "truncated"."""
 

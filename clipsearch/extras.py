@@ -24,6 +24,7 @@ _EXTRAS = {  # each extra: the feature's name in messages, and the packages that
     "ray": ("Ray", ("ray",)),
     "torch": ("torch", ("torch", "open_clip")),
     "video": ("video", ("av",)),
+    "vlm": ("vision-language model", ("torch", "open_clip", "transformers")),
 }
 
 

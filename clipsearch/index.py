@@ -7,6 +7,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
@@ -18,7 +19,7 @@ from clipsearch.paths import CATALOGUE, Collection, index_place, not_a_collectio
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from clipsearch.arrays import Array
+    from clipsearch.arrays import Array, Pixels
     from clipsearch.images.metadata import Metadata
     from clipsearch.indexing.people_changes import Changes, FaceGroup, NamedFace
     from clipsearch.indexing.relocate import Relocated
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from clipsearch.indexing.update import OnNote, OnProgress, Options, Report
     from clipsearch.indexing.watch import Watch
     from clipsearch.indexing.why import Why
+    from clipsearch.models.describe import Vlm
     from clipsearch.search.clusters import Cluster
     from clipsearch.search.concepts import Concepts
     from clipsearch.search.copies import Group
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from clipsearch.search.question import Question
     from clipsearch.search.saved import SavedSearches
     from clipsearch.search.suggest import Suggester, Suggestion
+    from clipsearch.search.vqa import Answered, Captioned
     from clipsearch.search.where import Finder
     from clipsearch.store.catalogue import Store
     from clipsearch.store.conditions import Box
@@ -99,6 +102,7 @@ class Index:
         self._finder: tuple[Embedder, Finder] | None = None
         self._searcher: Searcher | None = None
         self._suggests: tuple[object, Suggester] | None = None  # with the version of the index
+        self._vlms: dict[tuple[str, Vlm], Any] = {}  # loaded captioners and answerers
 
     def __enter__(self) -> Index:
         return self
@@ -121,6 +125,7 @@ class Index:
         self._close_store()
         self._close_finder()
         self._embedder = None
+        self._vlms.clear()
 
     def end_snapshot(self) -> None:
         """End the read snapshot of an iterator that was not exhausted. Everything else ends its own."""
@@ -299,7 +304,7 @@ class Index:
         """The `k` best matches for the sum of all texts and images, best first; without any, the newest photos first.
 
         A photo matches a text by its look, by the text in it (after OCR), or by its tags, description and names;
-        `Hit.why` says which. `only` restricts that to "look", "text" or "tags".
+        `Hit.why` says which. `only` restricts that to "look", "text", "tags" or "captions".
 
         A text can have a weight ("2:golden retriever"), name a concept or person ("@grandma on a beach") and steer away
         from something ("a beach -people"). Images are paths, URLs, files as bytes, or Pillow images. `min_score` is a
@@ -618,6 +623,105 @@ class Index:
         except ImageUnusable as error:
             raise BadRequest(f"{name or image_name(image)} cannot be used as an image: {error}") from None
 
+    # -------------------------------------------------------------------------------- vision-language models
+
+    def answers(
+        self,
+        question: str,
+        images: Picture | Sequence[Picture],
+        vlm: Vlm | None = None,
+        *,
+        on_error: Callable[[str, BadRequest], None] | None = None,
+    ) -> Iterator[Answered]:
+        """The answers of a vision-language model to a question about images, which need not be indexed.
+
+        Without a model, the endpoint that captions this index answers, or else the default model. `on_error` as in
+        `label_each`. Raises `BadRequest`, `VlmUnusable` and `EndpointFailed`.
+        """
+        from clipsearch.search.vqa import Answered, checked_question
+
+        asked, answerer = checked_question(question), self._answerer(vlm)
+        for path, pixels in self._decoded(images, on_error):
+            yield Answered(path, answerer.answer(pixels, asked))
+
+    def captions(
+        self,
+        images: Picture | Sequence[Picture],
+        vlm: Vlm | None = None,
+        *,
+        on_error: Callable[[str, BadRequest], None] | None = None,
+    ) -> Iterator[Captioned]:
+        """Captions of images by a vision-language model. Without one, those in the index, or else by its captioner.
+
+        Other arguments and errors as in `answers`.
+        """
+        from clipsearch.errors import NotIndexed
+        from clipsearch.search.vqa import Captioned
+
+        for image in _pictures("images", images):
+            if not _names_a_model(vlm) and isinstance(image, str | os.PathLike):
+                with suppress(NoIndex, NotIndexed):
+                    photo = self.photo_at(image)
+                    if photo.generated_caption:
+                        yield Captioned(photo.file, photo.generated_caption)
+                        continue
+            captioner = self._captioner(vlm)
+            for path, pixels in self._decoded(image, on_error):
+                yield Captioned(path, captioner.captions([pixels])[0])
+
+    def confirmed(
+        self, hits: Sequence[Hit], question: str, k: int, vlm: Vlm | None = None
+    ) -> tuple[list[Hit], list[bytes]]:
+        """The first `k` hits for which the answer to a yes-or-no question is yes, and the files that cannot be read.
+
+        Asks about 5 k hits at most. Raises as `answers`.
+        """
+        from clipsearch.search.vqa import checked_question, confirmed
+
+        asked = checked_question(question)
+        return confirmed(hits, asked, self._answerer(vlm), k) if hits else ([], [])
+
+    @staticmethod
+    def _decoded(
+        images: Picture | Sequence[Picture], on_error: Callable[[str, BadRequest], None] | None
+    ) -> Iterator[tuple[bytes, Pixels]]:
+        from clipsearch.search.embed import image_name
+        from clipsearch.search.vqa import pixels_of
+
+        for image in _pictures("images", images):
+            try:
+                pixels = pixels_of(image)
+            except BadRequest as error:
+                if on_error is None:
+                    raise
+                on_error(image_name(image), error)
+            else:
+                yield _origin(image), pixels
+
+    def _answerer(self, vlm: Vlm | None) -> Any:
+        return self._loaded("answerer", self._vlm(vlm, answers=True))
+
+    def _captioner(self, vlm: Vlm | None) -> Any:
+        return self._loaded("captioner", self._vlm(vlm))
+
+    def _loaded(self, kind: str, vlm: Vlm) -> Any:
+        if (kind, vlm) not in self._vlms:
+            self._vlms[kind, vlm] = getattr(vlm, kind)()
+        return self._vlms[kind, vlm]
+
+    def _vlm(self, vlm: Vlm | None, *, answers: bool = False) -> Vlm:
+        """A model, or if none is named, the one that captions this index. Only an endpoint also `answers`."""
+        from clipsearch.models.describe import Vlm
+        from clipsearch.store.catalogue import Store
+
+        chosen = vlm or Vlm()
+        if not _names_a_model(vlm) and not isinstance(self.place, Collection):
+            with suppress(NoIndex), Store.open(self.place) as store:
+                setting = store.captions.setting()
+                if setting is not None and not (answers and setting.endpoint is None):
+                    return replace(chosen, model=setting.model, endpoint=setting.endpoint)
+        return chosen
+
     # -------------------------------------------------------------------------------- embeddings
 
     @_in_one_snapshot
@@ -930,6 +1034,10 @@ class Index:
 
         found = None if isinstance(self.place, Collection) else writer(self.place)
         return found and (found.done, found.total)
+
+
+def _names_a_model(vlm: Vlm | None) -> bool:
+    return vlm is not None and (vlm.model is not None or vlm.endpoint is not None)
 
 
 def _filter(filter: Filter | None) -> Filter:

@@ -25,9 +25,10 @@ LAYERS = [
 
 # Who may import a library: a module, or all of a folder.
 OWNERS = {
-    "torch": {"models/open_clip_encoder"},
+    "torch": {"models/open_clip_encoder", "models/coca", "models/transformers_vlm"},
+    "transformers": {"models/transformers_vlm"},
     "onnxruntime": {"models/graph_encoders", "models/onnx_towers"},
-    "open_clip": {"models/open_clip_encoder", "models/pretrained"},
+    "open_clip": {"models/open_clip_encoder", "models/pretrained", "models/coca"},
     "numkong": {"store/segments"},
     "faiss": {"store/segments"},
     "pymilvus": {"cluster/milvus", "cluster/collection_rows"},

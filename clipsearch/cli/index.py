@@ -2,7 +2,7 @@
 
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,10 +20,12 @@ from clipsearch.cli.app import (
     print_json,
     say,
 )
+from clipsearch.cli.vlm import AllowRemoteOption, EndpointOption, VlmModelOption, vlm_of
 from clipsearch.indexing.update import OnProgress, Options, Progress
 from clipsearch.output import records, text
 
 app = new_app()
+_WORTH_TELLING = 20.0  # seconds
 MODEL, FOLDERS, UPDATE, SPEED = "Model", "What to index (remembered)", "Update", "Speed"
 
 
@@ -94,6 +96,18 @@ def index(
         bool | None,
         typer.Option("--ocr/--no-ocr", help="Text in photos.", show_default=False, rich_help_panel=FOLDERS),
     ] = None,
+    captions: Annotated[
+        bool | None,
+        typer.Option(
+            "--captions/--no-captions",
+            help="Captions by a vision-language model.",
+            show_default=False,
+            rich_help_panel=FOLDERS,
+        ),
+    ] = None,
+    vlm_model: VlmModelOption = None,
+    endpoint: EndpointOption = None,
+    allow_remote: AllowRemoteOption = False,
     exclude: Annotated[
         list[str] | None,
         typer.Option(
@@ -151,12 +165,16 @@ def index(
 
     Only new and changed files are embedded; moved files keep their embeddings. Photos on an unmounted drive stay in the
     index, even if it is usually mounted inside an indexed folder. --hidden, --follow-links, --any-name, --raw, --video
-    and --exclude are remembered per folder until changed, --ocr for the whole index.
+    and --exclude are remembered per folder until changed, --ocr and --captions for the whole index.
 
     --exclude takes a path literally if it exists and is absolute or starts with ./, ../ or ~. Anything else is a
     .gitignore pattern, in which a leading / means the top of an indexed folder. Repeat --exclude for several patterns;
     '' clears them. --no-hidden also skips trash, snapshots and previews, such as #recycle, #snapshot and @eaDir.
     --ray starts Ray on this machine, --ray=HOST:PORT uses a running cluster.
+
+    --captions describes photos in words, for searches and screen readers. It takes seconds per photo without a GPU, and
+    the next run continues after an interruption. --vlm-model is a BLIP, GIT or CoCa model, or with --endpoint a model
+    of a server on this machine, such as Ollama. Another model replaces the captions.
 
     Examples:
       clipsearch index ~/Pictures
@@ -165,8 +183,10 @@ def index(
       clipsearch index --retry --strict --json | jq .seconds
       clipsearch index --rebuild --model ViT-B-32
       clipsearch index --ocr
+      clipsearch index --captions
+      clipsearch index --captions --endpoint http://127.0.0.1:11434/v1 --vlm-model llava
 
-    Exit status: 0 done, 2 error, 3 files were skipped (with --strict), 130 interrupted; finished work is kept.
+    Exit status: 0 done, 2 error, 3 files or captions are missing (with --strict), 130 interrupted; finished work stays.
     """
     options = Options(
         model=model,
@@ -181,6 +201,8 @@ def index(
         raw=raw,
         video=video,
         ocr=ocr,
+        captions=captions,
+        vlm=vlm_of(vlm_model, endpoint, allow_remote=allow_remote),
         exclude=None if exclude is None else tuple(pattern for pattern in exclude if pattern),
         retry=retry,
         look_again=look_again,
@@ -193,7 +215,11 @@ def index(
         if not quiet:
             say(f"{fact}. To switch later: clipsearch index --rebuild --model ViT-B-32")
 
-    with progress_bar(not quiet and sys.stderr.isatty()) as on_progress:
+    def estimate(line: str) -> None:
+        if not quiet:
+            say(line)
+
+    with progress_bar(not quiet and sys.stderr.isatty(), estimate) as on_progress:
         report = open_folder(index).update(directories or (), options, on_progress=on_progress, on_note=note)
     if json:
         print_json(records.report(report))
@@ -205,15 +231,15 @@ def index(
     if profile and not json:
         for line in (text.stages(report), *text.engines(report.comparison)):
             say(line)
-    if strict and (report.skipped or report.skipped_before or report.unreadable):
+    if strict and (report.skipped or report.skipped_before or report.unreadable or report.uncaptioned):
         raise typer.Exit(SKIPPED)
 
 
 @contextlib.contextmanager
-def progress_bar(shown: bool) -> Iterator[OnProgress | None]:
-    """A callback that updates a progress bar on stderr, or None if `shown` is false."""
+def progress_bar(shown: bool, estimate: Callable[[str], None]) -> Iterator[OnProgress]:
+    """A callback that updates a progress bar on stderr if `shown`. `estimate` gets how long a slow stage will take."""
     if not shown:
-        yield None
+        yield _Estimates(estimate)
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeRemainingColumn
@@ -231,13 +257,30 @@ def progress_bar(shown: bool) -> Iterator[OnProgress | None]:
         task = bar.add_task("scanning", total=None, rate="")
         stage = "scan"
 
+        estimates = _Estimates(bar.console.print)
+
         def on_progress(progress: Progress) -> None:
             nonlocal stage
+            estimates(progress)
             if progress.stage != stage:
                 stage = progress.stage
-                bar.reset(task, description={"index": "indexing", "read": "reading"}[stage])
+                bar.reset(task, description={"index": "indexing", "read": "reading", "caption": "captioning"}[stage])
             speed = bar.tasks[0].speed
-            rate = f"{speed:.0f} images/s" if speed and stage != "scan" else ""
+            rate = f"{speed:.{0 if speed >= 10 else 1}f} images/s" if speed and stage != "scan" else ""
             bar.update(task, completed=progress.done, total=progress.total, rate=rate)
 
         yield on_progress
+
+
+class _Estimates:
+    """Tells once, after the first captions, how long the others will take."""
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self._tell, self._told = tell, False
+
+    def __call__(self, progress: Progress) -> None:
+        if progress.seconds_left is None or self._told:
+            return
+        self._told = True
+        if progress.seconds_left >= _WORTH_TELLING:
+            self._tell(text.estimate(progress))

@@ -23,6 +23,8 @@ COMMANDS = {
     "label": "label",
     "where": "where",
     "text": "text",
+    "caption": "caption",
+    "ask": "ask",
     "duplicates": "duplicates",
     "concept": "concept",
     "people": "people",

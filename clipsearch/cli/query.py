@@ -36,6 +36,7 @@ from clipsearch.cli.app import (
     write,
     write_records,
 )
+from clipsearch.cli.vlm import VLM, AllowRemoteOption, Check, EndpointOption, VlmModelOption
 from clipsearch.errors import BadArgument, BadRequest, NotIndexed
 from clipsearch.index import Index
 from clipsearch.output import records, terminal, text
@@ -167,7 +168,7 @@ def query(
     ] = False,
     only: Annotated[
         str | None,
-        typer.Option(metavar="BY", help="Match only by look, text or tags.", rich_help_panel=RESULTS),
+        typer.Option(metavar="BY", help="Match only by look, text, tags or captions.", rich_help_panel=RESULTS),
     ] = None,
     exact: Annotated[
         bool,
@@ -220,6 +221,13 @@ def query(
         bool,
         typer.Option("--where", help="Locate the match, in JSON and --html.", rich_help_panel=OUTPUT),
     ] = False,
+    check: Annotated[
+        str | None,
+        typer.Option(metavar="TEXT", help="Keep photos for which a model says yes.", rich_help_panel=VLM),
+    ] = None,
+    vlm_model: VlmModelOption = None,
+    endpoint: EndpointOption = None,
+    allow_remote: AllowRemoteOption = False,
     numbered: Annotated[
         bool, typer.Option("--numbered", help="Number the names in DIR in order.", rich_help_panel=OUTPUT)
     ] = False,
@@ -233,14 +241,18 @@ def query(
     filter to match any of its values; --keyword, --person, --size, --after, --before and --not-under must all match.
     "beach OR sea" means either, in every filter that takes a text.
 
-    A text is also looked for in the text in photos (see index --ocr), keywords, people, titles, captions, places, and
-    names of files and folders. All of its words must be there. The table and JSON say why a photo matches.
+    A text is also looked for in the text in photos (see index --ocr), generated captions (see index --captions),
+    keywords, people, titles, captions, places, and names of files and folders. All of its words must be there. The
+    table and JSON say why a photo matches.
 
     A query by an indexed photo leaves out that photo and its identical copies; --with-self shows them. An image that is
     not indexed is compared with all photos, so you can check whether you have it.
 
     --sort orders the -k best matches but keeps their ranks. Without texts and images, it chooses the first -k photos in
     that order: --sort -size lists the largest. -date is newest first.
+
+    --check "is there a red car?" asks a vision-language model about the best matches, at most five times -k, and keeps
+    those that it answers with yes; see ask.
 
     The default --format is table on a terminal and paths in a pipe. --batch, --image and --files-from take - for stdin.
 
@@ -262,6 +274,7 @@ def query(
       clipsearch query sunset --not-under ~/Pictures/2023 --sort -date
       clipsearch query "wifi password" --only text
       clipsearch query --reads "boarding pass" -f jsonl | jq '.lines[].text'
+      clipsearch query "a car" -k 5 --check "is there a red car?"
       clipsearch query "a dog on a beach" --cut --save "beach dogs"
       clipsearch query --saved "beach dogs" -k 50
 
@@ -277,14 +290,15 @@ def query(
     _check_together(shown, collected, format)
     if where_ and not shown.is_detailed:
         raise BadRequest("--where needs --html FILE, --open, --format json or --format jsonl")
-    if where_ and batch:
-        raise BadRequest("--where cannot be used with --batch")
+    if batch and (where_ or check is not None):
+        raise BadRequest(f"{'--where' if where_ else '--check'} cannot be used with --batch")
     named, least = _min_confidence(cut=cut, strict=strict, min_confidence=min_confidence)
     question = Question(
         _terms(texts or (), image or (), not_ or (), unlike or ()),
         filter,
         Limits(k, min_score, least, unique, similarity, exact, frames, sort, with_self, only),
     )
+    checked = Check(check, vlm_model, endpoint, allow_remote)
     named_query = _Saved(save, saved, unsave)
     if named_query.is_whole and (batch or question.terms or filter != EVERYTHING):
         raise BadRequest("--saved and --unsave name a whole search; leave out texts, images and filters")
@@ -297,7 +311,7 @@ def query(
             found, failed = _answer_each(batch, opened, question)
         else:
             details = {"confidence": shown.needs_confidence, "where": where_, "lines": shown.is_detailed}
-            hits = _found(opened, question, named, **details)
+            hits = checked.confirmed(opened, question, lambda asked: _found(opened, asked, named, **details))
             found, failed = bool(hits), False
             _collect(hits, collected)
             _show(hits, shown, question)

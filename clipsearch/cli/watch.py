@@ -95,7 +95,7 @@ def _follow(watched: Watch, *, quiet: bool) -> None:
 
     watched.on_note = log
     reports = watched.reports()
-    with progress_bar(not quiet and sys.stderr.isatty()) as watched.on_progress:
+    with progress_bar(not quiet and sys.stderr.isatty(), log) as watched.on_progress:
         first = next(reports)
     for line in text.summary(first):
         log(line)

@@ -37,7 +37,7 @@ from clipsearch.store.filters import Filter
 from clipsearch.store.order import Order
 from clipsearch.store.photo import Line, Listing, Months, Photo, Root, RootCounts, local_time
 from clipsearch.store.positions import Positions
-from clipsearch.store.searchable import Searchable, Summary
+from clipsearch.store.searchable import Part, Searchable, Summary
 from clipsearch.store.searched import SearchedFolder, searched_folders
 from clipsearch.store.segments import products
 from clipsearch.store.selection import Clause, Selection
@@ -104,9 +104,10 @@ class PublishedIndex(Searchable):
         with explained(self._address):
             kind = self._client.describe_index(self._address.name, "row")["index_type"]
         method = "FLAT, exact" if kind == "FLAT" else f"{kind}, not exact"
-        embeddings, distinct, read, with_text = self._record.counts
+        embeddings, distinct, read, with_text, captioned = self._record.counts
         left_out = LeftOut.of(self._record.left_out or {})
-        return Summary(embeddings, distinct, milvus.size(self._address), method, [], [], read, with_text, left_out)
+        size = milvus.size(self._address)
+        return Summary(embeddings, distinct, size, method, [], [], read, with_text, captioned, left_out)
 
     # -------------------------------------------------------------------------------- folders and files
 
@@ -279,13 +280,13 @@ class PublishedIndex(Searchable):
     def has_ocr(self) -> bool:
         return self._record.reads
 
-    def mentioning(self, words: tuple[Word, ...], chosen: Selection, most: int, *, in_text: bool) -> list[int]:
-        field = "text_folded" if in_text else "tags_folded"
+    def mentioning(self, words: tuple[Word, ...], chosen: Selection, most: int, part: Part) -> list[int]:
+        field = f"{part}_folded"
         images: dict[int, None] = {}
         for row in self._all(all_of([chosen.holds.sql, mentions(words, field)]), ["image", field]):
             if len(images) >= most:
                 break
-            if not in_text or are_in_text(words, row[field]):
+            if part != "text" or are_in_text(words, row[field]):
                 images[row["image"]] = None
         return list(images)
 

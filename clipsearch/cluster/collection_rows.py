@@ -30,7 +30,7 @@ _STAND_INS = {ord(wildcard): 0xE000 + ord(wildcard) for wildcard in "%_\\"}
 _TEXTS = ("camera", "location", "color_label", "title", "caption")  # that filters search
 _LISTS = ("keywords", "people", "named")
 OF_PHOTO = [
-    *("root", "image", "path", "size", "mtime_ns", "content", "ctime_ns", "time", "hash", "named"),
+    *("root", "image", "path", "size", "mtime_ns", "content", "ctime_ns", "time", "hash", "named", "generated_caption"),
     *Metadata._fields,
 ]
 
@@ -63,6 +63,8 @@ def add_fields(schema: Any, dim: int) -> None:
     add_texts("lines", nullable=True)
     add("text_folded", str)
     add("tags_folded", str)
+    add("captions_folded", str)
+    add("generated_caption", str)
     add("time", float)
     add("hash", int)
     add("named", str)
@@ -118,6 +120,8 @@ def entity_of(row: Row) -> dict[str, Any]:
         "lines": None if row.lines is None else [json.dumps(line) for line in row.lines[:_MOST_VALUES]],
         "text_folded": _cut(row.folded and without_wildcards(row.folded)),
         "tags_folded": _cut(without_wildcards(fold("\n".join(_tags(row))))),
+        "captions_folded": _cut(without_wildcards(fold(photo.generated_caption or ""))),
+        "generated_caption": _cut(photo.generated_caption),
         "time": photo.time,
         "hash": photo.hash,
         "named": _cut(photo.named),
@@ -151,6 +155,7 @@ def photo_of(entity: dict[str, Any]) -> Photo:
         entity["time"],
         entity["hash"],
         entity["named"],
+        entity["generated_caption"],
     )
 
 

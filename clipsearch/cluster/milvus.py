@@ -62,10 +62,10 @@ class Record(NamedTuple):
 
     `model` is the record of the model, `identity` the name of the catalogue that was published, `origin` its location,
     as shown to people. `roots` are the indexed folders: id, path and rules. `counts` are the numbers of embeddings, of
-    distinct contents, of images after OCR and of those with text; `reads` says whether there was any OCR. The
-    collection contains the photos with ids up to `filled` (None: all of them) and the changes numbered up to `counter`.
-    `has_others` is true if it may also contain photos of another catalogue. `left_out` counts what the last scans did
-    not look at.
+    distinct contents, of images after OCR, of those with text and of those with a generated caption; `reads` says
+    whether there was any OCR. The collection contains the photos with ids up to `filled` (None: all of them) and the
+    changes numbered up to `counter`. `has_others` is true if it may also contain photos of another catalogue.
+    `left_out` counts what the last scans did not look at.
     """
 
     model: str

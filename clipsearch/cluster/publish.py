@@ -103,14 +103,16 @@ class _Publisher:
 
     def _begin(self, record: Record | None, replace: bool) -> Record:
         """The record to continue from. Raises `ModelMismatch`, and `BadRequest` for a collection of another index."""
-        read, with_text = self._store.ocr_text.counts()
         fresh = Record(
             self._store.model,
             self._store.dim,
             self._log.identity() or "",
             f"{socket.gethostname()}:{self._store.folder.absolute()}",
             [record_of(root) for root in self._store.roots()],
-            [self._store.images.count(), self._store.images.count_distinct(), read, with_text],
+            [
+                *(self._store.images.count(), self._store.images.count_distinct()),
+                *(*self._store.ocr_text.counts(), self._store.captions.count()),
+            ],
             self._store.ocr_text.enabled(),
             self._log.last(),
             filled=0,

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from clipsearch.images.patterns import anchored
 from clipsearch.images.rules import Rules
+from clipsearch.models.describe import Vlm
 from clipsearch.models.encoders import Encoder, give_memory_back
 from clipsearch.models.model import Model
 
@@ -35,7 +36,8 @@ class EncoderCache:
 class Options:
     """How to index. None keeps the index's own setting, or the default for a new index.
 
-    The scan rules are remembered for each folder, `ocr` for the whole index.
+    The scan rules are remembered for each folder, `ocr` and `captions` for the whole index, the latter with the model
+    and endpoint of `vlm`, but without its permission for an endpoint elsewhere.
     """
 
     model: str | None = None
@@ -56,6 +58,8 @@ class Options:
     rebuild: bool = False  # embed everything again
     ray: str | None = None  # the address of a Ray cluster, or "local"
     ocr: bool | None = None  # read the text in photos
+    captions: bool | None = None  # caption photos
+    vlm: Vlm | None = None  # the model that captions them
     encoders: EncoderCache | None = None  # shared by runs in one process
 
     def rules(self, before: Rules, root: bytes, roots: Collection[bytes]) -> Rules:

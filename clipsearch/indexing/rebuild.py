@@ -42,6 +42,7 @@ def rebuild(
         _check_nothing_is_lost(store, rebuilt, pruned, report)
         store.ocr_text.copy_to(rebuilt.database)
         store.faces.copy_to(rebuilt.database)
+        store.captions.copy_to(rebuilt.database)
     return report
 
 

@@ -16,11 +16,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Files scanned (`stage` "scan", total unknown), new files indexed ("index"), or photos read by OCR ("read")."""
+    """Files scanned (`stage` "scan", total unknown), new files indexed ("index"), or photos read by OCR ("read").
+
+    Or photos captioned ("caption"), with an estimate of the seconds left.
+    """
 
     stage: str
     done: int
     total: int | None
+    seconds_left: float | None = None
 
 
 @dataclass(slots=True)
@@ -38,6 +42,10 @@ class Report:
     embedded: int = 0
     read: int = 0  # photos that OCR went through
     with_text: int = 0  # of those, the ones that have text
+    captioned: int = 0  # photos that got a generated caption
+    uncaptioned: int = 0  # photos that should have got one
+    captioning_seconds: float = 0.0
+    captions_stopped: str = ""  # why that ended early
     skipped: list[tuple[bytes, str]] = field(default_factory=list)  # new, changed or retried
     skipped_before: list[tuple[bytes, str]] = field(default_factory=list)  # by an earlier run, and unchanged since
     unreadable: list[tuple[bytes, str]] = field(default_factory=list)  # their photos stay in the index
@@ -55,8 +63,9 @@ class Report:
 
     @property
     def images_per_second(self) -> float:
-        """Embedded images divided by the time of the whole run."""
-        return self.embedded / self.seconds if self.seconds else 0.0
+        """Embedded images divided by the time of the run without captions."""
+        seconds = self.seconds - self.captioning_seconds
+        return self.embedded / seconds if seconds > 0 else 0.0
 
 
 OnProgress = Callable[[Progress], None]

@@ -47,6 +47,7 @@ class Status:
     comparison: Comparison | None  # of the engines on this machine
     read: int  # images that OCR went through
     with_text: int
+    captioned: int  # images with a generated caption
     distinct: int  # contents
     left_out: LeftOut = field(default_factory=LeftOut)  # by the last scans of whole folders
 
@@ -73,6 +74,7 @@ def status_of(store: Searchable) -> Status:
         comparison=kept(model, usable_cores()),
         read=summary.read,
         with_text=summary.with_text,
+        captioned=summary.captioned,
         distinct=summary.distinct,
         left_out=summary.left_out,
     )

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from clipsearch.errors import BadRequest, ClipsearchError, IndexOutdated, NoIndex
+from clipsearch.errors import BadArgument, BadRequest, ClipsearchError, IndexOutdated, NoIndex
 from clipsearch.images.patterns import check_patterns
 from clipsearch.indexing import model_choice, roots
 from clipsearch.indexing.options import Options
@@ -15,7 +16,9 @@ from clipsearch.indexing.people import group_faces
 from clipsearch.indexing.rebuild import rebuild
 from clipsearch.indexing.report import OnNote, OnProgress, Progress, Report
 from clipsearch.indexing.run import Run
+from clipsearch.models.describe import Vlm
 from clipsearch.models.encoders import check_names
+from clipsearch.store.captions import Captioning
 from clipsearch.store.catalogue import CATALOGUE, Store
 from clipsearch.threads import usable_cores
 
@@ -57,6 +60,7 @@ def update_index(
     with store:
         try:
             _check_ocr(options, store.ocr_text.enabled())
+            captioner = _captioner(options, store.captions.setting())
             if rebuilds:
                 report = rebuild(store, directories, options, show, on_note)
             else:
@@ -71,6 +75,7 @@ def update_index(
         store.vectors.update()
         _read_text(store, options, report, show)
         group_faces(store)
+        _caption(store, captioner, options, report, show)
     report.is_first = is_new
     report.seconds = time.monotonic() - began
     return report
@@ -96,6 +101,37 @@ def _check_ocr(options: Options, was_read: bool) -> None:
             if options.ocr:
                 raise
             raise BadRequest(f"{error}, or give --no-ocr") from None
+
+
+def _captioner(options: Options, before: Captioning | None) -> Vlm | None:
+    """The model that captions photos in this run, or None. Raises a `ClipsearchError` if one was named and is no good.
+
+    One that an earlier run named is checked when there is something to caption, and then `Report.captions_stopped`.
+    """
+    vlm = options.vlm or Vlm()
+    is_named = vlm.model is not None or vlm.endpoint is not None
+    captions = options.captions if options.captions is not None else before is not None
+    if is_named and not captions:
+        raise BadArgument("vlm_model" if vlm.model else "endpoint", "has no effect without captions")
+    if not captions:
+        return None
+    if before and not is_named:
+        vlm = replace(vlm, model=before.model, endpoint=before.endpoint)
+    vlm = replace(vlm, device=options.device)
+    if options.captions or is_named:
+        vlm.check()
+    return vlm
+
+
+def _caption(store: Store, captioner: Vlm | None, options: Options, report: Report, on_progress: OnProgress) -> None:
+    setting = captioner and Captioning(captioner.captioner_name, captioner.endpoint)
+    if setting != store.captions.setting():
+        store.captions.set_setting(setting)
+        store.commit()
+    if captioner is not None:
+        from clipsearch.indexing.captions import caption_photos
+
+        caption_photos(store, captioner.captioner_name, captioner.captioner, report, on_progress)
 
 
 def _read_text(store: Store, options: Options, report: Report, on_progress: OnProgress) -> None:

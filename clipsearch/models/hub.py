@@ -68,7 +68,7 @@ def _builtin(name: str) -> Model:
     weights = pretrained.weights_of(architecture, tag)
     text = _text_files(config)
     _check_before_download(name, architecture, config, text)
-    path = _from_hub(*_hub_files(weights)) if weights.get("hf_hub") else pretrained.download(weights["url"])
+    path = from_hub(*_hub_files(weights)) if weights.get("hf_hub") else pretrained.download(weights["url"])
     return _make(f"{architecture}/{tag}", architecture, config, weights, path, text)
 
 
@@ -94,14 +94,14 @@ def _make(
 
 
 def _of_repository(repository: str, name: str) -> Model:
-    folder = _from_hub(repository, ["open_clip_config.json"]).parent
+    folder = from_hub(repository, ["open_clip_config.json"]).parent
     config, _ = read_config(folder)
     names = text_file_names(config)
     for file in names or ():
         _if_on_hub(repository, [file])
     text = text_files(config, *(folder / file for file in names)) if names else None
     _check_before_download(name, f"hf-hub:{repository}", config, text)
-    _from_hub(repository, _WEIGHTS_ON_HUB)
+    from_hub(repository, _WEIGHTS_ON_HUB)
     return from_folder(folder, name)
 
 
@@ -110,9 +110,9 @@ def _text_files(config: dict[str, Any]) -> TextFiles | None:
     text, names = config["text_cfg"], text_file_names(config)
     if names is None:
         return None
-    encoder = _from_hub(text.get("hf_model_name") or text["hf_tokenizer_name"], [names[0]])
+    encoder = from_hub(text.get("hf_model_name") or text["hf_tokenizer_name"], [names[0]])
     known = is_canonical(text) or json.loads(encoder.read_text(encoding="utf-8")).get("model_type") in BERT_FAMILY
-    return text_files(config, encoder, _from_hub(text["hf_tokenizer_name"], [names[1]])) if known else None
+    return text_files(config, encoder, from_hub(text["hf_tokenizer_name"], [names[1]])) if known else None
 
 
 def _mappable(model: Model) -> Model:
@@ -195,7 +195,7 @@ def _in_hub_cache(repository: str, files: list[str]) -> Path | None:
     return next((Path(path) for path in paths if isinstance(path, str)), None)
 
 
-def _from_hub(repository: str, files: list[str]) -> Path:
+def from_hub(repository: str, files: list[str]) -> Path:
     """The first of `files` that exists in a repository, cached or downloaded. Raises `DownloadFailed`."""
     found = _if_on_hub(repository, files)
     if found is None:

@@ -49,32 +49,37 @@ class OpenClipEncoder:
         self._mean = torch.tensor(mean, device=self.device).view(1, 3, 1, 1)
         self._std = torch.tensor(std, device=self.device).view(1, 3, 1, 1)
         self._dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
-        self._net = _open_clip_model(model, self.device, precision)
+        self.net = _open_clip_model(model, self.device, precision)
         self._numpy = numpy_encoder(model, texts=True, images=False)
 
     @property
     def logit_scale(self) -> float:
-        return float(self._net.logit_scale.detach().exp())
+        return float(self.net.logit_scale.detach().exp())
 
     def encode_images(self, pixels: Pixels) -> Array:
         import torch
 
         torch.set_num_threads(self._threads)  # affects the calling thread only
         try:
-            with torch.inference_mode(), _torch_errors():
-                batch = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device).permute(0, 3, 1, 2)
-                normalised = (batch.float() / 255 - self._mean) / self._std
-                return _rows(self._net.encode_image(normalised.to(self._dtype)))
+            with torch.inference_mode(), torch_errors():
+                return _rows(self.net.encode_image(self.normalised(pixels)))
         finally:
             torch.set_num_threads(self._all_threads)
+
+    def normalised(self, pixels: Pixels) -> Any:
+        """The network's input for images (n, height, width, 3)."""
+        import torch
+
+        batch = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device).permute(0, 3, 1, 2)
+        return ((batch.float() / 255 - self._mean) / self._std).to(self._dtype)
 
     def encode_texts(self, texts: list[str]) -> Array:
         if self._numpy:
             return self._numpy.encode_texts(texts)
         import torch
 
-        with torch.inference_mode(), _torch_errors():
-            return _rows(self._net.encode_text(self._tokens(texts).to(self.device)))
+        with torch.inference_mode(), torch_errors():
+            return _rows(self.net.encode_text(self._tokens(texts).to(self.device)))
 
     def _tokens(self, texts: list[str]) -> Any:
         import torch
@@ -97,7 +102,7 @@ def _rows(features: Any) -> Array:
 
 
 @contextlib.contextmanager
-def _torch_errors() -> Iterator[None]:
+def torch_errors() -> Iterator[None]:
     """Turn torch's errors, such as out of memory, into `EncodingFailed`."""
     try:
         yield

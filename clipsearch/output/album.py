@@ -46,6 +46,7 @@ class Entry(NamedTuple):
 
     picture: EmbeddedPicture
     caption: str | None
+    generated_caption: str | None
     day: date | None
     place: str | None
     is_video: bool
@@ -58,7 +59,7 @@ class Entry(NamedTuple):
     @property
     def label(self) -> str:
         """What it is, for screen readers."""
-        known = (self.caption, self.long_date, self.place)
+        known = (self.caption or self.generated_caption, self.long_date, self.place)
         return ", ".join(["Video frame" if self.is_video else "Photo", *filter(None, known)])
 
     @property
@@ -122,6 +123,7 @@ def _entry(decoders: Decoders, hit: Hit, *, place_names: bool) -> Entry | None:
     return Entry(
         EmbeddedPicture.of(image),
         _caption(photo),
+        printable(photo.generated_caption or "") or None,
         _day(photo),
         photo.place.title if place_names and photo.place else None,
         photo.is_video,

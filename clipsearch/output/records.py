@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from clipsearch.indexing.why import Why
     from clipsearch.models.encoders import Engine
     from clipsearch.models.engines import Comparison
+    from clipsearch.models.generated_text import Answer
     from clipsearch.output.safe_move import Move
     from clipsearch.search.concepts import Concepts
     from clipsearch.search.copies import Group
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from clipsearch.search.hit import Hit, Where
     from clipsearch.search.label import Labelled
     from clipsearch.search.reason import Reason
+    from clipsearch.search.vqa import Answered, Captioned
     from clipsearch.search.where import Found
     from clipsearch.store.photo import Line, Photo
     from clipsearch.store.verify import Verified
@@ -69,6 +71,7 @@ def as_object(hit: Hit, *, with_where: bool = False) -> dict[str, Any]:
         "why": [_reason(reason) for reason in hit.why],
         **photo_fields(hit.photo),
         **({"where": where} if with_where else {}),
+        **({} if hit.answer is None else {"answer": _answer(hit.answer)}),
         **({} if hit.lines is None else {"lines": [_line(line, *hit.photo.metadata[:2]) for line in hit.lines]}),
         "similar": [path_fields(photo.file) for photo in hit.similar],
         "same_file": [path_fields(path) for path in hit.same_file],
@@ -101,6 +104,7 @@ def photo_fields(photo: Photo) -> dict[str, Any]:
         "color_label": of.color_label,
         "title": of.title,
         "caption": of.caption,
+        "generated_caption": photo.generated_caption,
         "time": _rounded(photo.time),
         "duration": of.duration,
     }
@@ -125,6 +129,37 @@ def _text_object(photo: Photo, lines: Iterable[Line]) -> dict[str, Any]:
     width, height = photo.metadata[:2]
     size = {"width": width, "height": height}
     return {**path_fields(photo.file), **size, "lines": [_line(line, width, height) for line in lines]}
+
+
+# ------------------------------------------------------------------------------------------ answers and captions
+
+
+def answers(found: Iterable[Answered], form: str, *, with_paths: bool) -> Iterator[bytes]:
+    """Answers to a question about photos as `text`, if need be `with_paths`, `json` or `jsonl`."""
+    return _written(
+        found,
+        form,
+        lambda one: {**path_fields(one.path), **_answer(one.answer)},
+        lambda one: [_said(one.path, one.answer.text, with_paths)],
+    )
+
+
+def captions(found: Iterable[Captioned], form: str, *, with_paths: bool) -> Iterator[bytes]:
+    """Generated captions of photos, as `answers`."""
+    return _written(
+        found,
+        form,
+        lambda one: {**path_fields(one.path), "generated_caption": one.caption},
+        lambda one: [_said(one.path, one.caption, with_paths)],
+    )
+
+
+def _said(path: bytes, text: str, with_paths: bool) -> bytes:
+    return (path + b": " if with_paths else b"") + text.encode("utf-8", "replace") + b"\n"
+
+
+def _answer(answer: Answer) -> dict[str, Any]:
+    return {"question": answer.question, "answer": answer.text, "score": _rounded(answer.score)}
 
 
 # ------------------------------------------------------------------------------------------ labels
@@ -251,9 +286,12 @@ def _move_object(one: Move) -> dict[str, Any]:
 def report(done: Report) -> dict[str, Any]:
     """The result of an index run."""
     counts = ("added", "duplicates", "updated", "moved", "removed", "unchanged", "embedded", "read", "with_text")
+    captions = ("captioned", "uncaptioned")
     return {
         "model": done.model,
-        **{name: getattr(done, name) for name in counts},
+        **{name: getattr(done, name) for name in (*counts, *captions)},
+        "captioning_seconds": round(done.captioning_seconds, 3),
+        "captions_stopped": done.captions_stopped or None,
         "skipped": _reasons(done.skipped),
         "skipped_before": _reasons(done.skipped_before),
         "unreadable": _reasons(done.unreadable),
@@ -321,6 +359,7 @@ def status(found: Status) -> dict[str, Any]:
         "engines": _engines(found.comparison),
         "read": found.read,
         "with_text": found.with_text,
+        "captioned": found.captioned,
     }
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from clipsearch.images.left_out import LeftOut
     from clipsearch.indexing.people_changes import NamedFace
     from clipsearch.indexing.status import Status
-    from clipsearch.indexing.update import Report
+    from clipsearch.indexing.update import Progress, Report
     from clipsearch.indexing.why import Why
     from clipsearch.models.engines import Comparison
     from clipsearch.output.safe_move import Move
@@ -87,6 +87,7 @@ def summary(done: Report) -> Iterator[str]:
     yield line
     if done.read:
         yield f"OCR: {photos(done.read)}, {done.with_text:,} with text"
+    yield from _captions(done)
     yield from _listed("skipped", done.skipped)
     if done.skipped_before:
         yield f"{files(len(done.skipped_before))} still skipped; to list them, run: clipsearch status"
@@ -103,6 +104,24 @@ def summary(done: Report) -> Iterator[str]:
         yield f"{engine} was rejected: its embeddings are too far from fp32's (cosine {cosine:.4f})"
     for pattern in done.unmatched:
         yield f"--exclude {pattern!r} matched nothing"
+
+
+def _captions(done: Report) -> Iterator[str]:
+    if done.captioned or done.uncaptioned:
+        rest = f", {done.uncaptioned:,} left for the next run" if done.uncaptioned else ""
+        yield f"captions: {photos(done.captioned)} in {done.captioning_seconds:.1f} s{rest}"
+    if done.captions_stopped:
+        yield f"captions stopped: {printable(done.captions_stopped)}"
+
+
+def estimate(progress: Progress) -> str:
+    """How long a stage will take, from the rate so far."""
+    minutes = max(1, round((progress.seconds_left or 0) / 60))
+    left = f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+    return (
+        f"captions: {progress.done:,} of {photos(progress.total or 0)}, about {left} left;"
+        " after an interruption, the next run continues"
+    )
 
 
 def next_steps(options: Sequence[str]) -> str:
@@ -158,6 +177,8 @@ def status(found: Status) -> Iterator[str]:
         yield f"{'' if number else 'speed':<8}{line}"
     if found.read:
         yield f"text    in {found.with_text:,} of {found.read:,} with OCR"
+    if found.captioned:
+        yield f"captions of {photos(found.captioned)}"
     for root in found.roots:
         state = f"  (offline: {root.offline})" if root.offline else ""
         yield f"  {root.photos:>9,}  {printable(root.path)}{state}"
@@ -195,6 +216,7 @@ def repairs(sound: Verified) -> list[str]:
         "EMBEDDING": ("damaged embedding", "{} dropped"),
         "NO_IMAGE": ("embedding", "{} belonged to no image"),
         "NO_PHOTO": ("image", "{} belonged to no photo"),
+        "CAPTION": ("damaged caption", "{} dropped; to caption again, run: clipsearch index"),
         "TEXT": ("damaged text", "{} dropped; to read again, run: clipsearch index --ocr"),
         "FACE": ("face record", "{} dropped as damaged; to look for faces again, run: clipsearch index"),
         "FULL_TEXT": ("full-text index", "{} did not match the catalogue; rebuilt"),
@@ -246,7 +268,9 @@ def album_title(question: Question) -> str:
 
 def reasons(hit: Hit) -> list[str]:
     """What matches besides the look, and the names, which the path shows: `text: WIFI PASSWORD`."""
-    return [f"{reason.kind}: {reason.matched}" for reason in hit.why if reason.kind not in (LOOK, NAME)]
+    return [
+        f"{reason.kind.replace('_', ' ')}: {reason.matched}" for reason in hit.why if reason.kind not in (LOOK, NAME)
+    ]
 
 
 def clock(seconds: float) -> str:

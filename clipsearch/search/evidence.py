@@ -1,7 +1,7 @@
-"""What else says that a photo is what a text asks for: its text (by OCR), tags, description, people, place and names.
+"""What else says that a photo is what a text asks for: its text (by OCR), caption, tags, people, place and names.
 
-A photo has evidence for a text if all words that matter in it are in its text, or all are in its tags and path. How
-strong that is decides where it goes among the photos that look right (`fused`).
+A photo has evidence for a text if all words that matter in it are in its text, in its generated caption, or in its
+tags and path. How strong that is decides where it goes among the photos that look right (`fused`).
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from typing import NamedTuple
 
 from clipsearch.paths import relative_to
 from clipsearch.search.hit import Hit
-from clipsearch.search.question import ONLY_TAGS, ONLY_TEXT
-from clipsearch.search.reason import LOOK, NAME, Reason
+from clipsearch.search.question import ONLY_CAPTIONS, ONLY_TAGS, ONLY_TEXT
+from clipsearch.search.reason import GENERATED_CAPTION, LOOK, NAME, Reason
 from clipsearch.store.conditions import fold
 from clipsearch.store.photo import Line, Photo
-from clipsearch.store.searchable import Searchable
+from clipsearch.store.searchable import Part, Searchable
 from clipsearch.store.selection import Selection
 from clipsearch.store.words import Word, are_a_phrase, are_in_text, are_only, words_of
 
@@ -51,7 +51,7 @@ class Evidence:
     """Looks for evidence in the photos of a selection."""
 
     def __init__(self, store: Searchable, selection: Selection, only: str | None, wanted: int) -> None:
-        """`only`: `text` or `tags` to look at nothing else."""
+        """`only`: `text`, `captions` or `tags` to look at nothing else."""
         self._store, self._selection, self._only, self._most = store, selection, only, min(max(wanted, _LEAST), _MOST)
 
     def of(self, texts: Iterable[str]) -> list[tuple[Photo, Match]]:
@@ -66,21 +66,27 @@ class Evidence:
         if not 0 < sum(len(word.parts) for word in words) <= _MOST_PARTS:
             return
         matches: dict[tuple[int, bytes], tuple[Photo, list[Match]]] = {}
-        for photo, match in (*self._in_text(words), *self._in_tags(words)):
+        for photo, match in (*self._in_text(words), *self._in_captions(words), *self._in_tags(words)):
             matches.setdefault((photo.image_id, photo.file), (photo, []))[1].append(match)
         for photo, every in matches.values():
             yield photo, Match(max(one.strength for one in every), tuple(why for one in every for why in one.reasons))
 
     def _in_text(self, words: tuple[Word, ...]) -> Iterator[tuple[Photo, Match]]:
-        photos = [] if self._only == ONLY_TAGS else self._candidates(words, in_text=True)
+        photos = self._candidates(words, ONLY_TEXT)
         lines = self._store.lines_of(photo.image_id for photo in photos) if photos else {}
         for photo in photos:
             match = in_text(lines.get(photo.image_id, ()), words)
             if match is not None:
                 yield photo, match
 
+    def _in_captions(self, words: tuple[Word, ...]) -> Iterator[tuple[Photo, Match]]:
+        for photo in self._candidates(words, ONLY_CAPTIONS):
+            match = in_caption(photo.generated_caption or "", words)
+            if match is not None:
+                yield photo, match
+
     def _in_tags(self, words: tuple[Word, ...]) -> Iterator[tuple[Photo, Match]]:
-        photos = [] if self._only == ONLY_TEXT else self._candidates(words, in_text=False)
+        photos = self._candidates(words, ONLY_TAGS)
         roots = [root.path for root in self._selection.roots.values()]
         for photo in photos:
             path = next((below for root in roots if (below := relative_to(photo.file, root)) is not None), photo.file)
@@ -88,8 +94,10 @@ class Evidence:
             if match is not None:
                 yield photo, match
 
-    def _candidates(self, words: tuple[Word, ...], *, in_text: bool) -> list[Photo]:
-        images = self._store.mentioning(words, self._selection, self._most, in_text=in_text)
+    def _candidates(self, words: tuple[Word, ...], part: Part) -> list[Photo]:
+        if self._only not in (None, part):
+            return []
+        images = self._store.mentioning(words, self._selection, self._most, part)
         return self._store.photos_of(images, self._selection) if images else []
 
 
@@ -109,6 +117,13 @@ def in_text(lines: Sequence[Line], words: tuple[Word, ...]) -> Match | None:
     else:
         strength = Strength.WEAK
     return Match(strength, tuple(Reason("text", lines[number].text) for number in shown))
+
+
+def in_caption(caption: str, words: tuple[Word, ...]) -> Match | None:
+    """The evidence in the caption that a model wrote. Never strong: the model may be wrong, and so may be CLIP."""
+    if not words or not all(word.tag.search(fold(caption)) for word in words):
+        return None
+    return Match(Strength.GOOD, (Reason(GENERATED_CAPTION, caption),))
 
 
 def in_tags(photo: Photo, path: bytes, words: tuple[Word, ...]) -> Match | None:

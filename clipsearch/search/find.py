@@ -20,7 +20,6 @@ from clipsearch.search.question import (
     CONCEPT,
     DEFAULT_LIMITS,
     IMAGE,
-    ONLY_TAGS,
     ONLY_TEXT,
     PHOTO,
     STRICT,
@@ -216,7 +215,7 @@ class Searcher:
     def _answers(self, terms: Sequence[Term], first: int, limits: Limits) -> Iterator[list[Hit]]:
         """All photos that match, best first, in batches; all that have evidence are in the first batch."""
         found = self._with_evidence(terms, limits)
-        if limits.only in (ONLY_TEXT, ONLY_TAGS):
+        if limits.only not in (None, LOOK):
             yield [hit for strength in sorted(found, reverse=True) for hit in found[strength]]
             return
         batches = self._ranked(terms, max(first, _AMONG) if found else first, limits)

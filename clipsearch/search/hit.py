@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from clipsearch.arrays import Array
 from clipsearch.images.metadata import Metadata
 from clipsearch.images.preprocess import Box
-from clipsearch.search.reason import LOOK, NAME, Reason
+from clipsearch.search.reason import GENERATED_CAPTION, LOOK, NAME, Reason
 from clipsearch.store.photo import Line, Photo
+
+if TYPE_CHECKING:
+    from clipsearch.models.generated_text import Answer
 
 __all__ = ["Hit", "Line", "Photo", "Reason", "Where", "hottest"]
 
@@ -47,6 +50,7 @@ class Hit(NamedTuple):
     with this one, `same_file` the other paths of its file. `where` is the part that matches, `lines` the matching OCR
     lines. `confidence`, `where` and `lines` are None unless requested. `image_id` is the image that has the score, such
     as a part of a panorama. `why` says why it matches; the rank depends on all of that, the score only on the look.
+    `answer` is that of a vision-language model, if it was asked.
     """
 
     rank: int
@@ -59,6 +63,7 @@ class Hit(NamedTuple):
     lines: tuple[Line, ...] | None = None
     image_id: int | None = None
     why: tuple[Reason, ...] = ()
+    answer: Answer | None = None
 
     @property
     def key(self) -> tuple[bytes, float | None]:
@@ -67,8 +72,8 @@ class Hit(NamedTuple):
 
     @property
     def is_literal(self) -> bool:
-        """Whether the words of the query are in its text or tags, not only in its path."""
-        return any(reason.kind not in (LOOK, NAME) for reason in self.why)
+        """Whether the words of the query are in its text or tags, not only in its path or in what a model wrote."""
+        return any(reason.kind not in (LOOK, NAME, GENERATED_CAPTION) for reason in self.why)
 
     @property
     def path(self) -> Path:

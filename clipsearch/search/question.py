@@ -40,9 +40,9 @@ __all__ = [  # includes the filters, as `cli` and `web` must not import the stor
 ]
 
 TEXT, CONCEPT, IMAGE, PHOTO = "text", "concept", "image", "photo"
-ONLY_TEXT, ONLY_TAGS = "text", "tags"
+ONLY_TEXT, ONLY_TAGS, ONLY_CAPTIONS = "text", "tags", "captions"
 TERMS = ("text", "not", "like", "unlike")  # parameters of a URL, of terms that are complete
-EVIDENCE = (LOOK, ONLY_TEXT, ONLY_TAGS)
+EVIDENCE = (LOOK, ONLY_TEXT, ONLY_TAGS, ONLY_CAPTIONS)
 EMPTY = "the query is empty; enter something to look for"
 
 # The thresholds of `--cut`, which is also the page's dividing line, and of `--strict`. Their precision and recall are
@@ -93,7 +93,7 @@ class Limits(NamedTuple):
     4-bit codes preselect candidates. `sort` is `score`, `date`, `name`, `path` or `size`, or such as `-date` for the
     reverse. It orders the k best hits; without terms, it decides which photos are the first k. `with_self` also finds
     the indexed photos that are terms, and their identical copies. `only` restricts what counts as a match: `look`
-    (CLIP), `text` in the photo, or `tags` (keywords, people, title, caption, place, names).
+    (CLIP), `text` in the photo, `tags` (keywords, people, title, caption, place, names), or generated `captions`.
     """
 
     k: int = 10
@@ -119,7 +119,7 @@ class Limits(NamedTuple):
         parse_order(self.sort)
         if self.only is not None and self.only not in EVIDENCE:
             raise BadArgument("only", f"must be {', '.join(EVIDENCE[:-1])} or {EVIDENCE[-1]}, not {self.only!r}")
-        if self.only in (ONLY_TEXT, ONLY_TAGS) and not any(term.asks_for_text for term in terms):
+        if self.only not in (None, LOOK) and not any(term.asks_for_text for term in terms):
             raise BadArgument("only", f"{self.only} needs a text to look for")
         for name, least, what in _RANGES:
             value = getattr(self, name)

@@ -21,6 +21,7 @@ from clipsearch.arrays import Array, Ids
 from clipsearch.errors import IndexOutdated, IndexUnusable, NoIndex, reason
 from clipsearch.paths import CATALOGUE, make_private, private_folder
 from clipsearch.store import schema
+from clipsearch.store.captions import Captions
 from clipsearch.store.change_log import ChangeLog
 from clipsearch.store.database import SQLITE_ERRORS, Database, explained, unlink_database, unlink_journals
 from clipsearch.store.drives import Drives, Offline, Presence
@@ -34,7 +35,7 @@ from clipsearch.store.order import Order
 from clipsearch.store.photo import SEGMENT_FILE, Known, Line, Listing, Months, Photo, Root, RootCounts, Segment
 from clipsearch.store.photos import Photos
 from clipsearch.store.positions import Positions
-from clipsearch.store.searchable import Searchable, Summary
+from clipsearch.store.searchable import Part, Searchable, Summary
 from clipsearch.store.select import select
 from clipsearch.store.selection import Selection
 from clipsearch.store.words import Word
@@ -67,6 +68,7 @@ class Store(Searchable):
         self.photos = Photos(database, self.folders, self.images)
         self.ocr_text = OcrText(database)
         self.faces = Faces(database)
+        self.captions = Captions(database)
         self.mentions = Mentions(database)
         self.change_log = ChangeLog(database, self.images)
         self._read_settings()
@@ -162,6 +164,7 @@ class Store(Searchable):
                 _initialise(database, model, dim)
                 for key in ("generation", "groups", "reads"):  # counters go on: no segment or group has two meanings
                     database.set_meta(key, self.database.number(key))
+                database.set_meta("captions", self.database.meta("captions"))
                 self.folders.copy_to(database)
                 rebuilt = Store(database, None)
                 try:
@@ -215,6 +218,7 @@ class Store(Searchable):
             self.photos.skipped(),
             [part for root in self.roots() for part in self.drives.offline_parts(root)],
             *self.ocr_text.counts(),
+            self.captions.count(),
             left_out=self.folders.left_out(),
         )
 
@@ -279,9 +283,11 @@ class Store(Searchable):
     def has_ocr(self) -> bool:
         return self.ocr_text.enabled()
 
-    def mentioning(self, words: tuple[Word, ...], chosen: Selection, most: int, *, in_text: bool) -> list[int]:
-        if not in_text:
+    def mentioning(self, words: tuple[Word, ...], chosen: Selection, most: int, part: Part) -> list[int]:
+        if part == "tags":
             return self.mentions.in_tags(words, chosen, most)
+        if part == "captions":
+            return self.mentions.in_captions(words, chosen, most)
         return self.mentions.in_text(words, chosen, most) if self.has_ocr() else []
 
     def unit_rows_of(self, ids: Iterable[int]) -> Array:
@@ -362,7 +368,7 @@ def _initialise(database: Database, model: str, dim: int) -> None:
     """Make the tables."""
     database.run("BEGIN IMMEDIATE;" + schema.SCHEMA + schema.TRIGGERS)
     numbers = {"generation": 0, "groups": 0, "reads": 0}
-    unset = {"vectors": None, "faces": None, "people": 0, "left_out": None}
+    unset = {"vectors": None, "faces": None, "people": 0, "left_out": None, "captions": None}
     settings = {"format": schema.FORMAT, "model": model, "dim": dim, **numbers, **unset}
     for key, value in settings.items():
         database.set_meta(key, value)

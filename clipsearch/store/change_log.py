@@ -18,7 +18,7 @@ from clipsearch.store.schema import IS_SOUND_FRAME, METADATA
 
 # A photo has one number, that of its last change; it may be gone.
 _LOG = "DELETE FROM changes WHERE photo = {0}.id; INSERT INTO changes (photo) VALUES ({0}.id);"
-_LOG_TEXT = (
+_LOG_IMAGE = (
     "DELETE FROM changes WHERE photo IN (SELECT id FROM photos WHERE image = {0}.image);"
     " INSERT INTO changes (photo) SELECT id FROM photos WHERE image = {0}.image;"
 )
@@ -26,8 +26,10 @@ _TRIGGERS = {
     "photo_added": ("INSERT ON photos", _LOG.format("new")),
     "photo_updated": ("UPDATE ON photos", _LOG.format("new")),
     "photo_removed": ("DELETE ON photos", _LOG.format("old")),
-    "text_logged": ("INSERT ON texts", _LOG_TEXT.format("new")),
-    "text_unlogged": ("DELETE ON texts", _LOG_TEXT.format("old")),
+    "text_logged": ("INSERT ON texts", _LOG_IMAGE.format("new")),
+    "text_unlogged": ("DELETE ON texts", _LOG_IMAGE.format("old")),
+    "caption_logged": ("INSERT ON captions", _LOG_IMAGE.format("new")),
+    "caption_unlogged": ("DELETE ON captions", _LOG_IMAGE.format("old")),
 }
 CHANGES = (
     "DROP TABLE IF EXISTS changes;"
@@ -40,7 +42,7 @@ CHANGES = (
 _COLUMNS = (
     f"photos.id, photos.root, vector, lines, folded, images.id = photos.image, {IS_SOUND_FRAME},"
     " images.id, photos.path, size, mtime_ns, CASE WHEN time IS NULL THEN main.content ELSE images.content END,"
-    f" ctime_ns, time, main.hash, named, {METADATA}"
+    f" ctime_ns, time, main.hash, named, captions.text, {METADATA}"
 )
 _TABLES = (
     "photos LEFT JOIN frames ON frames.whole = photos.image"
@@ -48,6 +50,7 @@ _TABLES = (
     " JOIN images AS main ON main.id = photos.image"
     " JOIN embeddings ON embeddings.image = images.id"
     " LEFT JOIN texts ON texts.image = photos.image"
+    " LEFT JOIN captions ON captions.image = photos.image"
 )
 
 

@@ -17,7 +17,7 @@ from clipsearch.store.schema import FORMAT, OF_META, mark, mark_of_schema
 SQLITE_ERRORS = (sqlite3.DatabaseError, UnicodeDecodeError)  # the latter when SQLite quotes a damaged name
 
 # Settings that `verify` can restore.
-_REPAIRABLE = {"vectors", "generation", "groups", "people", "reads", "faces", "identity", "left_out"}
+_REPAIRABLE = {"vectors", "generation", "groups", "people", "reads", "faces", "captions", "identity", "left_out"}
 
 
 class _Unsound(sqlite3.DatabaseError):

@@ -1,4 +1,4 @@
-"""Photos whose tags, names or text have the words of a query: candidates, found by full-text indexes."""
+"""Photos whose tags, names, text or captions have the words of a query: candidates, found by full-text indexes."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from clipsearch.store.words import Word
 
 _MOST_READ = 10_000  # photos whose text is compared: a short word is part of many others
 _TAGS = "keywords people named title caption location"
+_OF_IMAGE = (
+    "CROSS JOIN images ON images.id = found CROSS JOIN photos INDEXED BY photos_image ON photos.image = images.id"
+)
 
 
 class Mentions:
@@ -32,17 +35,18 @@ class Mentions:
                 images.update(dict.fromkeys(self._images(Clause(found, (match,)), photos, chosen, most)))
         return list(images)[:most]
 
+    def in_captions(self, words: tuple[Word, ...], chosen: Selection, most: int) -> list[int]:
+        """Images of a selection with all words in their generated caption."""
+        found = "SELECT rowid AS found FROM caption_words WHERE caption_words MATCH ?"
+        return list(dict.fromkeys(self._images(Clause(found, (full_text.of_tags(words),)), _OF_IMAGE, chosen, most)))
+
     def in_text(self, words: tuple[Word, ...], chosen: Selection, most: int) -> list[int]:
         """Images of a selection with all words in the text that was read in them."""
-        photos = (
-            "CROSS JOIN images ON images.id = found"
-            " CROSS JOIN photos INDEXED BY photos_image ON photos.image = images.id"
-        )
         images: dict[int, None] = {}
         for candidates in _with_text(words):
             if len(images) < most:
                 found = Clause("SELECT value AS found FROM json_each(?)", (json.dumps(self._read(candidates, words)),))
-                images.update(dict.fromkeys(self._images(found, photos, chosen, most)))
+                images.update(dict.fromkeys(self._images(found, _OF_IMAGE, chosen, most)))
         return list(images)[:most]
 
     def _read(self, candidates: Clause, words: tuple[Word, ...]) -> list[int]:

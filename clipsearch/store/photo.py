@@ -53,7 +53,8 @@ class Photo(NamedTuple):
 
     A frame of a video has a `time` in seconds, and an image and contents of its own; a part of a panorama has an image
     of its own. `hash` is the perceptual hash (`images.likeness`) of a photo, or of a video's first frame. `named` has
-    the names of recognised faces, one per line.
+    the names of recognised faces, one per line. `generated_caption` is what a model wrote about the photo, unlike
+    `metadata.caption`.
     """
 
     image_id: int
@@ -66,6 +67,7 @@ class Photo(NamedTuple):
     time: float | None = None
     hash: int | None = None
     named: str | None = None
+    generated_caption: str | None = None
 
     @property
     def path(self) -> Path:

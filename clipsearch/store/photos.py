@@ -25,7 +25,7 @@ from clipsearch.store.selection import BY_IMAGE, BY_PHOTO, Selection, all_of
 
 _COLUMNS = (
     f"photos.root, {IS_SOUND_FRAME}, photos.image, photos.path, size, mtime_ns, content, ctime_ns,"
-    f" time, hash, named, {METADATA}"
+    f" time, hash, named, captions.text, {METADATA}"
 )
 _WRITTEN = ", ".join(
     ("root", "path", "size", "mtime_ns", "ctime_ns", "image", "error", "sidecar_token", "drive", *FACTS, "mark")
@@ -245,7 +245,9 @@ class Photos:
     def _select(
         self, roots: dict[int, Root], condition: str, values: tuple[Any, ...], tables: str = BY_PHOTO
     ) -> Iterator[Photo]:
-        query = f"SELECT {_COLUMNS} FROM {tables} LEFT JOIN frames ON frames.image = photos.image WHERE {condition}"
+        joined = f"{tables} LEFT JOIN frames ON frames.image = photos.image"
+        joined += " LEFT JOIN captions ON captions.image = photos.image"
+        query = f"SELECT {_COLUMNS} FROM {joined} WHERE {condition}"
         for root, *columns in self._database.execute(query, values):
             photo = to_photo(self._database, columns)
             yield photo._replace(file=join(roots[root].path, photo.file))
@@ -271,10 +273,11 @@ def to_photo(database: Database, columns: Sequence[Any]) -> Photo:
 
     Raises `IndexDamaged` where the columns make no sense.
     """
-    is_sound, image, path, size, mtime_ns, content, ctime_ns, time, phash, named, *metadata = columns
+    is_sound, image, path, size, mtime_ns, content, ctime_ns, time, phash, named, caption, *metadata = columns
     if not is_sound or not isinstance(path, bytes) or (time is None and is_video_name(path)):
         raise database.damaged()
-    return Photo(image, path, size, mtime_ns, content, Metadata(*metadata), ctime_ns, time, phash, named)
+    metadata = Metadata(*metadata)
+    return Photo(image, path, size, mtime_ns, content, metadata, ctime_ns, time, phash, named, caption or None)
 
 
 def _with_frames(photos: list[Photo], frames: dict[int, _Frame]) -> Iterator[Photo]:

@@ -68,6 +68,13 @@ CREATE INDEX faces_image ON faces (image);
 CREATE INDEX faces_cluster ON faces (cluster);
 CREATE INDEX faces_person ON faces (person);
 CREATE TABLE face_scans (image INTEGER PRIMARY KEY, faces INTEGER NOT NULL, mark INTEGER NOT NULL);
+CREATE TABLE captions (
+    image INTEGER PRIMARY KEY, text TEXT NOT NULL, captioner TEXT NOT NULL, mark INTEGER NOT NULL
+);
+CREATE VIRTUAL TABLE caption_words USING fts5 (
+    text, content = 'captions', content_rowid = 'image',
+    detail = none, columnsize = 0, tokenize = 'unicode61 remove_diacritics 2'
+);
 CREATE TABLE photos (
     id INTEGER PRIMARY KEY, root INTEGER NOT NULL REFERENCES roots, path BLOB NOT NULL,
     size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, ctime_ns INTEGER NOT NULL,
@@ -100,12 +107,17 @@ CREATE TRIGGER image_deleted AFTER DELETE ON images
     BEGIN
         DELETE FROM embeddings WHERE image = old.id; DELETE FROM texts WHERE image = old.id;
         DELETE FROM faces WHERE image = old.id; DELETE FROM face_scans WHERE image = old.id;
+        DELETE FROM captions WHERE image = old.id;
         INSERT INTO dropped VALUES (old.id);
     END;
 CREATE TRIGGER text_added AFTER INSERT ON texts
     BEGIN INSERT INTO words (rowid, folded) VALUES (new.image, new.folded); END;
 CREATE TRIGGER text_deleted AFTER DELETE ON texts
     BEGIN INSERT INTO words (words, rowid, folded) VALUES ('delete', old.image, old.folded); END;
+CREATE TRIGGER caption_added AFTER INSERT ON captions
+    BEGIN INSERT INTO caption_words (rowid, text) VALUES (new.image, new.text); END;
+CREATE TRIGGER caption_deleted AFTER DELETE ON captions
+    BEGIN INSERT INTO caption_words (caption_words, rowid, text) VALUES ('delete', old.image, old.text); END;
 CREATE TRIGGER tags_added AFTER INSERT ON photos
     BEGIN INSERT INTO tags (rowid, {", ".join(TAGS)}) VALUES ({_NEW}); END;
 CREATE TRIGGER tags_changed AFTER UPDATE OF {", ".join(TAGS)} ON photos
@@ -129,6 +141,7 @@ OF_IMAGE = f"content, {_as_bytes(OF_CONTENTS)}, CAST(facts AS BLOB), hash"
 OF_TEXT = "image, CAST(lines AS BLOB), CAST(folded AS BLOB)"
 OF_FACE = "id, image, CAST(box AS BLOB), CAST(landmarks AS BLOB), quality, vector, cluster, CAST(person AS BLOB)"
 OF_FACE_SCAN = "image, faces"
+OF_CAPTION = "image, CAST(text AS BLOB), CAST(captioner AS BLOB)"
 
 
 def mark(*values: Any) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,8 @@ from clipsearch.store.positions import Positions
 from clipsearch.store.selection import Selection
 from clipsearch.store.words import Word
 
+Part = Literal["text", "tags", "captions"]  # text in the photo (by OCR); tags and path; the generated caption
+
 
 class Summary(NamedTuple):
     """The numbers of an index.
@@ -29,8 +31,8 @@ class Summary(NamedTuple):
     `embeddings` are images, frames of videos and parts of panoramas; `distinct` counts a file once. `size` is in bytes,
     None if unknown; `method` names the kind of search; `skipped` has the files that could not be read as an image, each
     with the reason;
-    `offline` the parts of online roots that are offline; `read` counts images after OCR, `with_text` those with text;
-    `left_out` is what the last scans did not look at.
+    `offline` the parts of online roots that are offline; `read` counts images after OCR, `with_text` those with text,
+    `captioned` those with a generated caption; `left_out` is what the last scans did not look at.
     """
 
     embeddings: int
@@ -41,6 +43,7 @@ class Summary(NamedTuple):
     offline: list[OfflinePart]
     read: int
     with_text: int
+    captioned: int
     left_out: LeftOut
 
 
@@ -186,8 +189,8 @@ class Searchable(ABC):
         """Whether updates of the index read the text in photos."""
 
     @abstractmethod
-    def mentioning(self, words: tuple[Word, ...], chosen: Selection, most: int, *, in_text: bool) -> list[int]:
-        """Images of a selection with all words: in their text (by OCR), or else in their tags and path.
+    def mentioning(self, words: tuple[Word, ...], chosen: Selection, most: int, part: Part) -> list[int]:
+        """Images of a selection with all words in a part of what is known of them.
 
         At most `most`; maybe some more that do not have them. All images of a file are listed.
         """

@@ -135,7 +135,7 @@ def _table_of(leaf: Leaf) -> str:
     return "photos" if isinstance(leaf, Near | Within) or leaf.field in _PHOTO_FIELDS else "images"
 
 
-def _clause(condition: Condition) -> Clause:  # noqa: PLR0911  # a return for each kind
+def _clause(condition: Condition) -> Clause:  # noqa: PLR0911, PLR0912  # a return for each kind
     match condition:
         case AllOf(conditions):
             return all_of(map(_clause, conditions))

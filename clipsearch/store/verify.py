@@ -16,6 +16,7 @@ from clipsearch.store.database import SQLITE_ERRORS, explained
 from clipsearch.store.drives import UNKNOWN
 from clipsearch.store.schema import (
     FACTS_AS_BYTES,
+    OF_CAPTION,
     OF_DRIVE,
     OF_FACE,
     OF_FACE_SCAN,
@@ -42,6 +43,7 @@ class Damage(StrEnum):
     NO_PHOTO = "no photo"  # images without a photo; deleted
     TEXT = "damaged text"  # deleted; the next update reads the photos again
     FACE = "damaged face"  # faces, or records of images that were searched; the next update searches again
+    CAPTION = "damaged caption"  # deleted; the next update captions the photos again
     FULL_TEXT = "damaged full-text index"  # made again
     VECTORS = "damaged vectors"  # segments; written again
 
@@ -84,6 +86,7 @@ _REPAIRS = {  # in this order: what one deletes leaves others without their owne
     ),
     Damage.TEXT: f"DELETE FROM texts WHERE mark({OF_TEXT}) != mark OR image NOT IN (SELECT id FROM images)",
     Damage.FACE: f"DELETE FROM faces WHERE mark({OF_FACE}) != mark OR image NOT IN (SELECT id FROM images)",
+    Damage.CAPTION: f"DELETE FROM captions WHERE mark({OF_CAPTION}) != mark OR image NOT IN (SELECT id FROM images)",
 }
 # The images whose faces are not those that were found, and the faces of images that are not recorded as searched.
 _FACES_LOST = (
@@ -133,7 +136,7 @@ def repair(store: Store) -> list[Repair]:
 
 def _repair_full_text(store: Store) -> int:
     count = 0
-    for table in ("words", "tags"):
+    for table in ("words", "caption_words", "tags"):
         try:
             store.database.execute(f"INSERT INTO {table} ({table}, rank) VALUES ('integrity-check', 1)")
         except SQLITE_ERRORS:
@@ -162,6 +165,7 @@ def _repair_settings(store: Store) -> int:
         "people": None,  # until the next update
         "vectors": None,
         "left_out": None,  # until the next scan
+        "captions": None,  # until somebody asks for captions again; those that exist stay
         "reads": store.database.execute("SELECT count(*) > 0 FROM texts").fetchone()[0],
         "faces": "{}" if store.faces.counts()[0] else None,  # of no model: the next update looks for faces again
         **({"identity": uuid.uuid4().hex} if "changes" in tables else {}),

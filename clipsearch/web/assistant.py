@@ -48,7 +48,8 @@ _SEARCH = f"""Find photos by text, by similarity to an indexed photo, or both; b
 text: describes the photo; "-word" in it steers away. without: steers away from a text. like: path of an indexed photo,
 which is left out. sort: orders the best count photos by score, date (-date: newest first), name, path or size; without
 text and like, the first count photos in that order are found. A photo matches by its look, by the text in it, or by its
-tags: keywords, people, title, caption, place and names. why says which; only restricts it to look, text or tags.
+tags: keywords, people, title, caption, place and names, or by the caption that a model wrote for it. why says which;
+only restricts it to look, text, tags or captions.
 confidence is the probability, 0 to 1, that the look shows the text. min_confidence: {CUT:g} returns only photos that
 probably show it or match by text or tags, {STRICT:g} nothing rather than a guess. images: also return thumbnails. A
 filter takes one value or a list; any value may match, except that all of keyword, person, size, after, before and

@@ -136,7 +136,10 @@ def test_a_plain_query_finds_writing(clipsearch: Run, read_index: Path) -> None:
     assert {json.dumps(json.loads(line)["why"]) for line in by_look.lines} == {'[{"kind": "look"}]'}
     assert clipsearch("query", "nowhere", "--only", "text", index=read_index).status == 1
     refused = clipsearch("query", "coffee", "--only", "sound", index=read_index)
-    assert (refused.status, refused.err) == (2, "clipsearch: --only must be look, text or tags, not 'sound'\n")
+    assert (refused.status, refused.err) == (
+        2,
+        "clipsearch: --only must be look, text, tags or captions, not 'sound'\n",
+    )
     batch = clipsearch("query", "--batch", "-", "-k", "1", stdin=b"coffee\ngate b42\n", index=read_index)
     assert [Path(json.loads(line)["path"]).name for line in batch.lines] == ["receipt.png", "pass.jpg"]
 

@@ -104,8 +104,8 @@ def test_one_thread_gives_the_same_and_leaves_torch_its_threads(tiny: Tiny) -> N
     model, before = tiny("gelu"), torch.get_num_threads()
     inputs = np.stack([preprocess(picture, model.preprocess) for picture in pictures()])
     encoder, seen = OpenClipEncoder(model, "cpu", "fp32", threads=1), []
-    images = encoder._net.encode_image
-    encoder._net.encode_image = lambda x: seen.append(torch.get_num_threads()) or images(x)
+    images = encoder.net.encode_image
+    encoder.net.encode_image = lambda x: seen.append(torch.get_num_threads()) or images(x)
     np.testing.assert_allclose(
         encoder.encode_images(inputs), OpenClipEncoder(model, "cpu", "fp32").encode_images(inputs), atol=1e-5
     )

@@ -367,6 +367,6 @@ def test_files_that_the_cache_has_lost_are_looked_up_again(small: Model, tmp_pat
 @pytest.mark.parametrize("name", ["RN50/openai", "coca_ViT-B-32/laion2b_s13b_b90k"])
 def test_a_model_that_needs_torch_is_not_downloaded_without(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub, "is_installed", lambda extra: extra != "torch")
-    monkeypatch.setattr(hub, "_from_hub", lambda *_: pytest.fail("downloaded"))
+    monkeypatch.setattr(hub, "from_hub", lambda *_: pytest.fail("downloaded"))
     with pytest.raises(BadRequest, match=rf"^The model {name} needs torch, .* run: pip install '\.\[torch\]'$"):
         resolve(name)

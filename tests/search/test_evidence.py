@@ -211,10 +211,10 @@ def test_any_text_may_be_asked_for(album: Album, text: str) -> None:
 
 def test_only_needs_a_text_and_ocr(album: Album) -> None:
     album.add("a.jpg", 0.5)
-    for only in ("text", "tags"):
+    for only in ("text", "tags", "captions"):
         with pytest.raises(BadArgument, match=f"{only} needs a text"):
             Limits(only=only).check([Term(b"", kind="image")])
-    with pytest.raises(BadArgument, match="must be look, text or tags, not 'ocr'"):
+    with pytest.raises(BadArgument, match="must be look, text, tags or captions, not 'ocr'"):
         album.names("dog", only="ocr")
     with pytest.raises(BadRequest, match="no text has been read yet"):
         album.names("dog", only="text")

@@ -92,7 +92,7 @@ def test_labels_and_where_and_status(ask: Any, drawn: Path) -> None:
 def test_an_answer_says_why(ask: Any, drawn: Path) -> None:
     [hit] = json.loads(ask("search", text="07", only="tags").content[0].text)
     assert (hit["path"], hit["why"]) == (str(drawn / "07.png"), [{"kind": "name", "matched": "07.png"}])
-    assert "only must be look, text or tags" in ask("search", text="07", only="sound").content[0].text
+    assert "only must be look, text, tags or captions" in ask("search", text="07", only="sound").content[0].text
 
 
 def test_a_filter_may_be_a_list(ask: Any, drawn: Path) -> None:

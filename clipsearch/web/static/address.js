@@ -1,8 +1,8 @@
 // The question that the page shows, and its URL: `terms` in order, `draft` (the text in the search field), `filters` as
 // [name, value] pairs, `cut`, the minimum confidence: "" for none, "1" for --cut, "strict" for --strict, `sort`, the
-// order: "" for the best first or, without terms, the newest, and `only`: "" or one of look, text and tags, which counts
-// as a match. `photo` is the one in the large view, as "ID.FILE", `at` the file at the top of the window, and `map` what
-// the map shows, as in `photomap.js`; "" if it is closed.
+// order: "" for the best first or, without terms, the newest, and `only`: "" or one of look, text, tags and captions,
+// which counts as a match. `photo` is the one in the large view, as "ID.FILE", `at` the file at the top of the window,
+// and `map` what the map shows, as in `photomap.js`; "" if it is closed.
 
 export const TERM_KINDS = ["text", "not", "like", "unlike"];
 const FILTERS = [...document.querySelectorAll("#filters [data-filter]")].map(({ dataset }) => dataset.filter);

@@ -56,12 +56,12 @@ export class Facts {
     const rows = [["Taken", photo.taken ? dateTime(photo.taken) : null], ["Modified", photo.taken ? null : dateTime(photo.date)],
       ["Camera", photo.camera], ["Lens", exposure.lens], ["Exposure", exposure.time && shutter(exposure.time)], ["Aperture", exposure.aperture && `f/${rounded(exposure.aperture)}`],
       ["ISO", exposure.iso && String(exposure.iso)], ["Focal length", exposure.focal_length && `${rounded(exposure.focal_length)} mm`],
-      ["Title", photo.title], ["Caption", photo.caption], ["People", photo.people.join(", ")], ["Keywords", photo.keywords.join(", ")],
+      ["Title", photo.title], ["Caption", photo.caption], ["Generated caption", photo.generated_caption], ["People", photo.people.join(", ")], ["Keywords", photo.keywords.join(", ")],
       ["Rating", photo.rating === -1 ? "rejected" : "★".repeat(photo.rating ?? 0)], ["Color label", photo.color_label], ["Length", videoLength(photo)], ["Found at", photo.time === null || !isKnown(hit?.score) ? null : clock(photo.time)],
       ["Place", photo.place?.title], ["Location", photo.latitude === null ? null : `${photo.latitude.toFixed(4)}, ${photo.longitude.toFixed(4)}`],
       ["Dimensions", `${photo.width} × ${photo.height}`], ["File size", bytes(photo.size)],
       ["Score", isKnown(hit?.score) ? hit.score.toFixed(3) : null],
-      ["Matches", (hit?.why ?? []).map(({ kind, matched }) => matched ? `${kind}: ${matched}` : kind).join(", ")]];
+      ["Matches", (hit?.why ?? []).map(({ kind, matched }) => matched ? `${kind.replace("_", " ")}: ${matched}` : kind).join(", ")]];
     return rows.filter(([, value]) => value).map(([name, value]) =>
       element("div", {}, element("dt", {}, name), element("dd", {}, element("bdi", {}, value))));
   }

@@ -11,7 +11,7 @@ const videoLabel = (photo, hit) => {
 };
 // How sure the match is, to show and to say: its confidence, or what has the words of the query.
 const certainty = (hit) => {
-  const literal = hit.why.find(({ kind }) => kind !== "look" && kind !== "name");
+  const literal = hit.why.find(({ kind }) => !["look", "name", "generated_caption"].includes(kind));
   if (literal) return { shown: literal.kind, said: `matches by ${literal.kind}` };
   return isKnown(hit.confidence) ? { shown: percent(hit.confidence), said: `confidence ${percent(hit.confidence)}` } : null;
 };

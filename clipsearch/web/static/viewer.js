@@ -129,7 +129,8 @@ export class Viewer {
     this.isFull = false;
     if (isPlayed) return;
     image.src = isMarked ? heatMapUrl(id, this.on.terms()) : largeUrl(id);
-    image.alt = isMarked ? `${photo.name}, with the matching part highlighted` : photo.name;
+    const described = photo.generated_caption ? `${photo.name}: ${photo.generated_caption}` : photo.name;
+    image.alt = isMarked ? `${described}, with the matching part highlighted` : described;
     this.zoomed();
   }
 

@@ -1,0 +1,71 @@
+"""The options that choose a vision-language model, for the commands that use one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, NamedTuple
+
+import typer
+
+from clipsearch.cli.app import first_of, say
+from clipsearch.errors import BadArgument
+
+if TYPE_CHECKING:
+    from clipsearch.index import Index
+    from clipsearch.search.hit import Hit
+    from clipsearch.search.question import Question
+    from clipsearch.search.vqa import Vlm
+
+VLM = "Vision-language model"
+
+VlmModelOption = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Model that captions or answers.", rich_help_panel=VLM),
+]
+EndpointOption = Annotated[
+    str | None,
+    typer.Option(metavar="URL", help="OpenAI-compatible server that runs it.", rich_help_panel=VLM),
+]
+AllowRemoteOption = Annotated[
+    bool,
+    typer.Option("--allow-remote", help="Send photos to a server elsewhere.", rich_help_panel=VLM),
+]
+
+
+class Check(NamedTuple):
+    """The options of --check: the question, if there is one, and the model that answers it."""
+
+    question: str | None
+    model: str | None
+    endpoint: str | None
+    allow_remote: bool
+
+    def confirmed(self, index: Index, question: Question, find: Callable[[Question], list[Hit]]) -> list[Hit]:
+        """The hits that `find` returns; with --check, the first of them that the model confirms.
+
+        Raises `BadArgument` if other options need --check, or for what --check asks.
+        """
+        if self.question is None:
+            for name, value in self._asdict().items():
+                if value:
+                    raise BadArgument("vlm_model" if name == "model" else name, "has no effect without --check")
+            return find(question)
+        from clipsearch.search.vqa import ASKED, checked_question
+
+        try:
+            checked_question(self.question)
+        except BadArgument as error:
+            raise BadArgument("check", error.problem) from None
+        hits = find(question._replace(limits=question.limits._replace(k=ASKED * question.limits.k)))
+        vlm = vlm_of(self.model, self.endpoint, allow_remote=self.allow_remote)
+        found, unreadable = index.confirmed(hits, self.question, question.limits.k, vlm)
+        if unreadable:
+            say(f"not checked, cannot be read: {first_of(unreadable)}")
+        return found
+
+
+def vlm_of(model: str | None, endpoint: str | None, *, allow_remote: bool) -> Vlm:
+    """The model that the options name."""
+    from clipsearch.search.vqa import Vlm  # a plain query needs none of it
+
+    return Vlm(model, endpoint, allow_remote)

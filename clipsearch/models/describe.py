@@ -1,0 +1,111 @@
+"""Captions of photos and answers to questions about them, by a vision-language model here or behind an endpoint."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from clipsearch.errors import BadArgument, ModelUnknown, VlmUnusable, WeightsUnusable
+from clipsearch.extras import is_installed, missing
+from clipsearch.models.generated_text import Answer
+
+if TYPE_CHECKING:
+    from clipsearch.arrays import Pixels
+    from clipsearch.models.endpoint import Endpoint
+
+__all__ = ["Answer", "Answerer", "Captioner", "Vlm"]
+
+LONG_SIDE = 1024  # maximum side of the images that these models get, in pixels
+CAPTIONER, ANSWERER = "Salesforce/blip-image-captioning-base", "dandelin/vilt-b32-finetuned-vqa"  # the defaults here
+
+
+class Captioner(Protocol):
+    """Captions up to `batch_size` images (height, width, 3) at once. `name` is recorded with the captions."""
+
+    name: str
+    batch_size: int
+
+    def captions(self, images: Sequence[Pixels]) -> list[str]:
+        """One line of text for each image; it may be empty. Raises `EndpointFailed` and `EncodingFailed`."""
+        ...
+
+
+class Answerer(Protocol):
+    """Answers a question about an image (height, width, 3)."""
+
+    name: str
+
+    def answer(self, image: Pixels, question: str) -> Answer:
+        """Raises `EndpointFailed` and `EncodingFailed`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Vlm:
+    """Which vision-language model to use. Without an `endpoint`, `model` is a transformers model or a CoCa.
+
+    `endpoint` is the base URL of an OpenAI-compatible API. It must be on this machine unless `allow_remote` is set, as
+    photos are sent to it.
+    """
+
+    model: str | None = None
+    endpoint: str | None = None
+    allow_remote: bool = False
+    device: str = "auto"
+
+    def check(self) -> None:
+        """Raise a `ClipsearchError` for a model that cannot caption, before anything large is imported or loaded."""
+        if self.endpoint is not None:
+            self._served()
+            return
+        with _loading():
+            from clipsearch.models.coca import is_coca
+            from clipsearch.models.transformers_vlm import check_captioner
+
+            if not is_coca(self.captioner_name):
+                check_captioner(self.captioner_name)
+
+    @property
+    def captioner_name(self) -> str:
+        """The name of the model that captions."""
+        return self.model or CAPTIONER
+
+    def captioner(self) -> Captioner:
+        """Load the captioner. Raises a `ClipsearchError`."""
+        if self.endpoint is not None:
+            return self._served()
+        with _loading():
+            from clipsearch.models.coca import CocaCaptioner, is_coca
+            from clipsearch.models.transformers_vlm import TransformersCaptioner
+
+            kind = CocaCaptioner if is_coca(self.captioner_name) else TransformersCaptioner
+            return kind(self.captioner_name, self.device)
+
+    def answerer(self) -> Answerer:
+        """Load the answerer. Raises a `ClipsearchError`."""
+        if self.endpoint is not None:
+            return self._served()
+        with _loading():
+            from clipsearch.models.transformers_vlm import TransformersAnswerer
+
+            return TransformersAnswerer(self.model or ANSWERER, self.device)
+
+    def _served(self) -> Endpoint:
+        from clipsearch.models.endpoint import Endpoint
+
+        if not self.model:
+            raise BadArgument("vlm_model", "is required with an endpoint: the name of a model that it has")
+        return Endpoint(self.endpoint or "", self.model, allow_remote=self.allow_remote)
+
+
+@contextlib.contextmanager
+def _loading() -> Iterator[None]:
+    """Raise `VlmUnusable` for the errors of loading a model, and `BadRequest` if the packages are not installed."""
+    if not is_installed("vlm"):
+        raise missing("vlm")
+    try:
+        yield
+    except (ModelUnknown, WeightsUnusable) as error:
+        raise VlmUnusable(str(error)) from error
