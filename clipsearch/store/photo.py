@@ -9,10 +9,10 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from clipsearch.images.box import Box
 from clipsearch.images.facts import items
 from clipsearch.images.kinds import is_video_name
 from clipsearch.images.metadata import Metadata
-from clipsearch.images.preprocess import Box
 from clipsearch.images.rules import Rules
 from clipsearch.store.conditions import fold_line
 

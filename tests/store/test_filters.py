@@ -195,7 +195,8 @@ def test_filters_are_made_of_text_and_spelled_as_text() -> None:
     text = (
         "under=a under=b not_under=a/c after=2023 after=2021 before=2024-02 camera=canon near=1,2 near=3,4,5.5 size=+1k"
         " size=-9k size=0 orientation=sq type=png type=JPG keyword=x keyword=y name=two reads=total caption=sea"
-        " person=Ann person=Ben rating=4+ rating=2-3 rating=5 rating=none rating=rejected color_label=red"
+        " person=Ann person=Ben without_person=Carl rating=4+ rating=2-3 rating=5 rating=none rating=rejected"
+        " color_label=red"
     )
     where = Filter.parse((option, value) for option, _, value in (pair.partition("=") for pair in text.split()))
     assert where == Filter(
@@ -213,6 +214,7 @@ def test_filters_are_made_of_text_and_spelled_as_text() -> None:
         reads="total",
         caption="sea",
         people=("Ann", "Ben"),
+        without_people="Carl",
         rating=("4+", Stars(2, 3), 5, UNRATED, -1),
         color_label="red",
     )
@@ -242,7 +244,7 @@ def test_one_value_and_several_make_the_same_filter() -> None:
 
 
 def test_every_filter_of_the_table_has_what_its_users_show() -> None:
-    assert len(FILTERS) == 16
+    assert len(FILTERS) == 17
     for entry in FILTERS:
         assert entry.help.endswith("."), entry.option
         assert len(entry.metavar) <= 12, entry.option
