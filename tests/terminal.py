@@ -77,8 +77,11 @@ def every_command() -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name in group.list_commands(None):
         command = group.get_command(None, name)
-        for inner, one in getattr(command, "commands", {"": command}).items():
-            found[f"{name} {inner}".strip()] = one
+        subcommands = getattr(command, "commands", {})
+        if not subcommands or command.invoke_without_command:
+            found[name] = command
+        for inner, one in subcommands.items():
+            found[f"{name} {inner}"] = one
     return found
 
 

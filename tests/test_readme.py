@@ -9,14 +9,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import warm
 from conftest import SCENES, save_scenes
 from terminal import every_command, help_examples
 
+from clipsearch.images.box import Box
 from clipsearch.images.xmp import with_keywords
+from clipsearch.indexing.people import group_faces
 from clipsearch.indexing.update import Options, update_index
 from clipsearch.store.catalogue import Store
+from clipsearch.store.faces import NewFace
 from clipsearch.store.photo import Line
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="the README's examples are for a Unix shell")
@@ -102,9 +106,21 @@ def somebody(folder: Path, program: str) -> dict[str, str]:
             written = WRITTEN if photo.path.endswith(b"/2023/00.png") else ()
             store.ocr_text.put(photo.image_id, [Line(line, 0, 0.1, 1, 0.2) for line in written])
         store.commit()
+        # As if faces were found, those of Anna with the numbers that examples have; looking is tested elsewhere.
+        store.faces.enable("a face model")
+        store.database.execute("INSERT INTO sqlite_sequence VALUES ('faces', 811)")
+        for number, photo in enumerate(store.faces.unseen()):
+            person = np.random.default_rng(max(0, number - 2) % 12).normal(size=128)
+            face = NewFace(Box(0.1, 0.1, 0.4, 0.5), ((0.2, 0.2),) * 5, 0.9, person / np.linalg.norm(person))
+            store.faces.put(photo.image_id, [face])
+        group_faces(store)
     environment = os.environ | {"HOME": str(folder), "PATH": f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}"}
     environment["BROWSER"] = "true"
-    for words in (["concept", "add", "grandma", "a.jpg"], ["query", "a circle", "--save", "beach dogs"]):
+    for words in (
+        ["concept", "add", "grandma", "a.jpg"],
+        ["query", "a circle", "--save", "beach dogs"],
+        ["people", "name", "1", "Anna"],
+    ):
         command = [folder / "bin/clipsearch", *words]
         subprocess.run(command, cwd=folder, env=environment, check=True, capture_output=True)
     return environment
@@ -124,7 +140,7 @@ def user(warm_program: str | None, places_table: Path, tmp_path_factory: pytest.
 def and_back(command: str, media: Path) -> str:
     """A command between others that make what it needs, and that leave everything as it was for the next example."""
     folders = [media / name for name in re.findall(r"/media/([\w-]+)", command)]
-    if "forget" in command:
+    if "clipsearch forget" in command:
         command = f"clipsearch index {folders[0]} -q && {command} && clipsearch index {media}/old-drive -q"
     elif "relocate" in command:
         old, new = folders
@@ -135,6 +151,12 @@ def and_back(command: str, media: Path) -> str:
         )
     elif "concept remove" in command:
         command = f"{command} && clipsearch concept add grandma a.jpg"
+    elif "people undo" in command:
+        command = f"clipsearch people hide 12 && {command}"
+    elif "--write-xmp" in command and "people" in command:
+        command = f"{command} && clipsearch people --remove && clipsearch index -q"
+    elif re.search("people (name|merge|split|hide|forget)", command):
+        command = f"{command} && clipsearch people undo"
     elif "--unsave" in command:
         command = f'{command} && clipsearch query "a circle" --save "beach dogs"'
     elif "--index photos.db" in command:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from clipsearch.arrays import Pixels
+from clipsearch.images.box import Box
 
 if TYPE_CHECKING:  # a text query needs the settings but not Pillow
     from PIL import Image
@@ -28,21 +29,6 @@ _PANORAMA = 2.0  # long side to short side
 _NARROW = 32  # pixels; a picture with a shorter side is a line or a banner
 _STEP = 0.5  # from one square to the next, in short sides
 _MOST_PARTS = 32
-
-
-class Box(NamedTuple):
-    """A part of an upright picture, as fractions of its width and height."""
-
-    left: float
-    top: float
-    right: float
-    bottom: float
-
-    def pixels(self, width: int, height: int) -> tuple[int, int, int, int]:
-        """Left, top, right and bottom in a picture of this size."""
-        left, right = (round(edge * width) for edge in (self.left, self.right))
-        top, bottom = (round(edge * height) for edge in (self.top, self.bottom))
-        return left, top, right, bottom
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,9 @@ import math
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from clipsearch.images.box import Box
 from clipsearch.images.facts import items
 from clipsearch.images.metadata import Metadata
-from clipsearch.images.preprocess import Box
 
 _Turn = Callable[[float, float], tuple[float, float]]
 

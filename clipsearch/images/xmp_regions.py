@@ -11,8 +11,8 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from clipsearch.errors import SidecarUnusable
+from clipsearch.images.box import Box
 from clipsearch.images.metadata import Metadata
-from clipsearch.images.preprocess import Box
 from clipsearch.images.regions import SAME_PLACE, Region, as_stored, overlap, upright
 from clipsearch.images.xmp import EMPTY, OURS, description, is_one_line
 from clipsearch.images.xmp_document import Edit, Element, append, cut, edited, parse

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from clipsearch.arrays import Array, Ids, unit_rows
-from clipsearch.images.preprocess import Box
+from clipsearch.images.box import Box
 from clipsearch.images.regions import SAME_PLACE, overlap, regions_in, upright
 from clipsearch.indexing.clusters import LINK, cluster, nearest
 from clipsearch.store.catalogue import Store

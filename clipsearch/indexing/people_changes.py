@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from clipsearch.errors import BadRequest, IndexLocked
-from clipsearch.images.preprocess import Box
+from clipsearch.images.box import Box
 from clipsearch.images.regions import SAME_PLACE, overlap, regions_in, upright
 from clipsearch.indexing.people import closest_cosines, group_faces, is_current, rows_of
 from clipsearch.store.catalogue import Store

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from clipsearch.extras import is_installed, missing
-from clipsearch.images.preprocess import Box
+from clipsearch.images.box import Box
 
 if TYPE_CHECKING:
     from clipsearch.arrays import Pixels

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from clipsearch.images.left_out import what_to_do
 
 if TYPE_CHECKING:
+    from clipsearch.images.box import Box
     from clipsearch.images.left_out import LeftOut
-    from clipsearch.images.preprocess import Box
     from clipsearch.indexing.people_changes import FaceGroup, NamedFace
     from clipsearch.indexing.status import Status
     from clipsearch.indexing.update import Report

@@ -16,7 +16,7 @@ from clipsearch.output.text import printable
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from clipsearch.images.preprocess import Box
+    from clipsearch.images.box import Box
     from clipsearch.images.sandbox import Decoders
     from clipsearch.indexing.people_changes import NamedFace
     from clipsearch.search.copies import Copy, Group

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from clipsearch.arrays import Array
+from clipsearch.images.box import Box
 from clipsearch.images.metadata import Metadata
-from clipsearch.images.preprocess import Box
 from clipsearch.search.reason import GENERATED_CAPTION, LOOK, NAME, Reason
 from clipsearch.store.photo import Line, Photo
 

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipsearch.arrays import Array, Pixels
-from clipsearch.images.preprocess import Box, parts_of, visible_part
+from clipsearch.images.box import Box
+from clipsearch.images.preprocess import parts_of, visible_part
 from clipsearch.images.sandbox import Decoders
 from clipsearch.search.embed import Embedder
 from clipsearch.search.hit import Where, hottest

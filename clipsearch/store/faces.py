@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from clipsearch.arrays import Array, Ids, Rows, parts
-from clipsearch.images.preprocess import Box
+from clipsearch.images.box import Box
 from clipsearch.store.database import Database
 from clipsearch.store.pending import Pending, pending
 from clipsearch.store.people import KnownFace

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from clipsearch.errors import BadRequest, PeopleDamaged
-from clipsearch.images.preprocess import Box
+from clipsearch.images.box import Box
 from clipsearch.store.conditions import fold_line
 from clipsearch.store.json_file import CheckedFile, checksum, locked
 

@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipsearch.arrays import Ids
+from clipsearch.images.box import Box
 from clipsearch.images.facts import items
 from clipsearch.images.kinds import is_video_name
 from clipsearch.images.metadata import Metadata
-from clipsearch.images.preprocess import Box
 from clipsearch.images.rules import Rules
 from clipsearch.store.conditions import fold_line
 

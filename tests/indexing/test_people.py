@@ -12,8 +12,8 @@ from conftest import Run
 from stores import DIM, METADATA, row
 
 from clipsearch.errors import BadRequest
+from clipsearch.images.box import Box
 from clipsearch.images.found_file import FoundFile
-from clipsearch.images.preprocess import Box
 from clipsearch.images.read import content_hash
 from clipsearch.images.regions import Region
 from clipsearch.images.rules import Rules
@@ -265,3 +265,161 @@ def test_clusters_do_not_chain(tmp_path: Path) -> None:
     labels = cluster(rows, np.zeros(40, np.int64), 1)
     assert labels[0] != labels[-1]
     assert np.array_equal(cluster(rows, labels, 50), labels)
+
+
+NAMES = ("Anna", "Ben", "Carl")
+
+
+class Changing(RuleBasedStateMachine):
+    """Random changes, new photos, rebuilds and kills: a face that was confirmed keeps its person and its name.
+
+    `confirmed` has the person's number of each face, by photo and place; `names` the names of the numbers.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._folder = tempfile.TemporaryDirectory()
+        self.library = Library(Path(self._folder.name) / "index")
+        self.confirmed: dict[tuple[str, int], int] = {}
+        self.names: dict[int, str | None] = {}
+        self.history: list[tuple[dict[tuple[str, int], int], dict[int, str | None]]] = []
+        self.photos: list[str] = []
+
+    def teardown(self) -> None:
+        self._folder.cleanup()
+
+    @initialize()
+    def first_photos(self) -> None:
+        self.add_photos("1-1", "1-2", "2-1+1-3", "3-1")
+
+    def add_photos(self, *names: str) -> None:
+        self.photos += [name for name in names if name not in self.photos]
+        self.library.add(*names)
+
+    def groups(self) -> dict[int, set[tuple[str, int]]]:
+        """The faces of each group, by photo and place."""
+        with Store.open(self.library.folder) as store:
+            photo = {store.find_image(content_hash(name.encode())): name for name in self.photos}
+            found: dict[int, set[tuple[str, int]]] = {}
+            for face in store.faces.all():
+                found.setdefault(face.cluster or 0, set()).add((photo[face.image], int(face.box.left > 0.3)))
+            return found
+
+    def changed(self) -> None:
+        self.history.append((dict(self.confirmed), dict(self.names)))
+
+    def record(self, number: int, faces: set[tuple[str, int]], into: int) -> None:
+        """What a change of a group without a name confirms."""
+        if self.names.get(number) is None:
+            self.confirmed |= dict.fromkeys(faces, into)
+        self.confirmed |= {face: into for face, of in self.confirmed.items() if of == number}
+        self.names.setdefault(into, None)
+
+    @rule(person=st.integers(1, 4), other=st.integers(0, 4), variant=st.integers(1, 9))
+    def add(self, person: int, other: int, variant: int) -> None:
+        self.add_photos(f"{person}-{variant}" + f"+{other}-{variant}" * bool(other))
+
+    @rule(data=st.data(), name=st.sampled_from(NAMES))
+    def name(self, data: st.DataObject, name: str) -> None:
+        groups = self.groups()
+        number = data.draw(st.sampled_from(sorted(groups)))
+        other = next((one for one, known in self.names.items() if known == name), number)
+        if self.names.get(number) == name:
+            return
+        self.changed()
+        self.record(number, groups[number], other)
+        if other != number:
+            self.names.pop(number, None)
+        self.names[other] = name
+        self.library.change.name(str(number), name)
+
+    @rule(data=st.data())
+    def merge(self, data: st.DataObject) -> None:
+        groups = self.groups()
+        if len(groups) < 2:
+            return
+        first, second = data.draw(st.permutations(sorted(groups)))[:2]
+        self.changed()
+        self.record(first, groups[first], first)
+        self.record(second, groups[second], first)
+        name = self.names.pop(second, None)
+        self.names[first] = self.names[first] or name
+        self.library.change.merge(str(first), [str(second)])
+
+    @rule(data=st.data())
+    def split(self, data: st.DataObject) -> None:
+        groups = {number: faces for number, faces in self.groups().items() if len(faces) > 1}
+        if not groups:
+            return
+        number = data.draw(st.sampled_from(sorted(groups)))
+        photo, place = data.draw(st.sampled_from(sorted(groups[number])))
+        with Store.open(self.library.folder) as store:
+            image = store.find_image(content_hash(photo.encode()))
+            (face,) = (one.id for one in store.faces.of(image) if int(one.box.left > 0.3) == place)
+        self.changed()
+        self.record(number, groups[number], number)
+        new = self.library.change.split(str(number), [face]).number
+        assert new not in self.names
+        self.confirmed[photo, place] = new
+        self.names[new] = None
+
+    @precondition(lambda self: self.names)
+    @rule(data=st.data())
+    def forget(self, data: st.DataObject) -> None:
+        number = data.draw(st.sampled_from(sorted(self.names)))
+        self.changed()
+        del self.names[number]
+        self.confirmed = {face: of for face, of in self.confirmed.items() if of != number}
+        self.library.change.forget(str(number))
+
+    @precondition(lambda self: self.history)
+    @rule()
+    def undo(self) -> None:
+        self.confirmed, self.names = self.history.pop()
+        self.library.change.undo()
+
+    @rule()
+    def rebuild_with_another_model(self) -> None:
+        self.library.model += 1
+        with Store.open(self.library.folder, write=True) as store:
+            store.faces.enable(f"model {self.library.model}")
+            for number, name in enumerate(self.photos):
+                self.library._put(store, name, f"{self.library.model}/{number}.jpg")
+            group_faces(store)
+
+    @rule(name=st.sampled_from(NAMES))
+    def name_and_be_killed(self, name: str) -> None:
+        """After `people.json` was written, and before the catalogue was."""
+        groups = self.groups()
+        number = max(groups)
+        if name in self.names.values() or self.names.get(number) is not None:
+            return
+        self.changed()
+        self.record(number, groups[number], number)
+        self.names[number] = name
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("clipsearch.indexing.people_changes.group_faces", _killed)
+            with pytest.raises(KeyboardInterrupt):
+                self.library.change.name(str(number), name)
+
+    @invariant()
+    def names_stay_where_they_were_put(self) -> None:
+        if not self.photos:
+            return
+        self.library.change.apply_pending()
+        assert People(self.library.folder).names() == sorted(name for name in self.names.values() if name)
+        of_face = {face: number for number, faces in self.groups().items() for face in faces}
+        assert self.confirmed.items() <= of_face.items()
+        with Store.open(self.library.folder) as store:
+            for face in store.faces.all():
+                assert face.person == self.names.get(face.cluster or 0)
+
+
+def _killed(_: Store) -> None:
+    raise KeyboardInterrupt
+
+
+class TestChanging(Changing.TestCase):
+    """Runs the state machine."""
+
+    settings = settings(max_examples=12, stateful_step_count=15, deadline=None, suppress_health_check=list(HealthCheck))

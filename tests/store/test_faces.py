@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from stores import DIM, put
 
-from clipsearch.images.preprocess import Box
+from clipsearch.images.box import Box
 from clipsearch.images.read import content_hash
 from clipsearch.images.rules import Rules
 from clipsearch.store.catalogue import Store
