@@ -204,8 +204,8 @@ def test_filters_are_made_of_text_and_spelled_as_text() -> None:
     text = (
         "under=a under=b not_under=a/c after=2023 after=2021 before=2024-02 camera=canon near=1,2 near=3,4,5.5 size=+1k"
         " size=-9k size=0 within=-1,2,3.5,-4 orientation=sq type=png type=JPG keyword=x keyword=y name=two reads=total"
-        " caption=sea person=Ann person=Ben without_person=Carl rating=4+ rating=2-3 rating=5 rating=none rating=rejected"
-        " color_label=red"
+        " caption=sea person=Ann person=Ben without_person=Carl rating=4+ rating=2-3 rating=5 rating=none"
+        " rating=rejected color_label=red"
     )
     where = Filter.parse((option, value) for option, _, value in (pair.partition("=") for pair in text.split()))
     assert where == Filter(
