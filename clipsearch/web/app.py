@@ -75,13 +75,13 @@ def create_app(
 
 
 class Page:
-    """The handlers. Searches, lookups, images and actions each have an open index, so none blocks the others."""
+    """The handlers. Searches, lookups, summaries, images and actions each have an index, so none blocks the others."""
 
     def __init__(self, place: Path | Collection, pictures: Pictures) -> None:
         # The page searches at each key press: caching unfinished words would evict the queries people run in a shell.
         self._search_index = IndexThread(place, cache_texts=False)
         self._lookup_index, self._image_index = IndexThread(place), IndexThread(place)
-        self._action_index = IndexThread(place)
+        self._summary_index, self._action_index = IndexThread(place), IndexThread(place)
         self._actions, self._saving = Actions(self._action_index), RateLimit("change")
         self._pictures, self._uploads = pictures, Uploads(pictures)
         self._gallery = Gallery(self._uploads)
@@ -93,6 +93,7 @@ class Page:
         """Close the indexes and stop the decoder processes."""
         self._search_index.close()
         self._lookup_index.close()
+        self._summary_index.close()
         self._image_index.close()
         self._action_index.close()
         self._pictures.close()
@@ -191,12 +192,12 @@ class Page:
     async def months(self, request: Request) -> Response:
         """The number of photos per month, for the timeline: `taken`, and `changed` for files without a date."""
         question = _question(request)
-        months = await self._lookup_index.call(lambda index: self._gallery.months(index, question.filter))
+        months = await self._summary_index.call(lambda index: self._gallery.months(index, question.filter))
         return _json(months)
 
     async def choices(self, _: Request) -> Response:
         """Suggestions for the form: folders, cameras, concepts."""
-        return _json({"cut": CUT, **await self._lookup_index.call(self._gallery.choices)})
+        return _json({"cut": CUT, **await self._summary_index.call(self._gallery.choices)})
 
     async def status(self, _: Request) -> Response:
         """The state of the index; the page polls it."""
