@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import os
 import random
 import shutil
@@ -18,13 +19,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
 from clipsearch.images.found_file import FoundFile
 from clipsearch.images.metadata import Metadata
@@ -123,13 +124,11 @@ SCRUB = """(() => {{
   box.dispatchEvent(new PointerEvent("pointerdown", at)); box.dispatchEvent(new PointerEvent("pointerup", at)); }})()"""
 TYPE = """(() => {{ const text = document.querySelector("#text"); text.value = {!r};
   text.dispatchEvent(new Event("input", {{ bubbles: true }})); }})()"""
-# Scrolls through everything in `steps`, a frame each. Returns the longest task in ms, the heap before and after in MB,
-# and the most tiles that were in the document.
+# Scrolls through everything in `steps`, a frame each. Returns the JavaScript heap before and after in MB, and the most
+# tiles that were in the document.
 SCROLL = """async (steps) => {
-  const tasks = [], heap = () => { gc(); return performance.memory.usedJSHeapSize / 1e6; };
-  new PerformanceObserver((list) => tasks.push(...list.getEntries())).observe({ entryTypes: ["longtask"] });
+  const heap = () => { gc(); return performance.memory.usedJSHeapSize / 1e6; };
   const before = heap(), height = document.documentElement.scrollHeight;
-  tasks.length = 0;
   let tiles = 0;
   for (let step = 0; step <= steps; step += 1) {
     scrollTo({ top: height * step / steps, behavior: "instant" });
@@ -137,8 +136,22 @@ SCROLL = """async (steps) => {
     tiles = Math.max(tiles, document.querySelectorAll(".tile").length);
   }
   await new Promise((later) => setTimeout(later, 1000));
-  return { longest: Math.max(0, ...tasks.map(({ duration }) => duration)), before, after: heap(), tiles };
+  return { before, after: heap(), tiles };
 }"""
+TASK = "RunTask"  # the end of its name in a trace
+
+
+def tasks(browser: Browser, page: Page, action: Callable[[], object]) -> list[tuple[float, float]]:
+    """The tasks of the page's main thread during an action: milliseconds of CPU time and elapsed."""
+    browser.start_tracing(page=page, categories=["toplevel", "devtools.timeline"])
+    action()
+    events = json.loads(browser.stop_tracing())["traceEvents"]
+    names = {(one["pid"], one["tid"]): one["args"]["name"] for one in events if one["name"] == "thread_name"}
+    return [
+        (one["tdur"] / 1000, one["dur"] / 1000)
+        for one in events
+        if one["name"].endswith(TASK) and "tdur" in one and names.get((one["pid"], one["tid"])) == "CrRendererMain"
+    ]
 
 
 def measure(browser: Browser, address: str) -> Iterator[tuple[str, list[float]]]:
@@ -159,10 +172,17 @@ def measure(browser: Browser, address: str) -> Iterator[tuple[str, list[float]]]
     yield "scrubbing to a month, ms", [page.evaluate(UNTIL, [SCRUB.format(share=one), HAS_PHOTOS]) for one in shares]
     page.evaluate("scrollTo(0, 0)")
     scrolled = page.evaluate(SCROLL, 300)
-    yield "scrolling through everything: longest task, ms", [scrolled["longest"]]
     yield "heap before, MB", [scrolled["before"]]
     yield "heap after, MB", [scrolled["after"]]
     yield "most tiles in the document", [scrolled["tiles"]]
+    for what, action in (
+        ("scrolling", lambda: page.evaluate(SCROLL, 60)),
+        ("scrubbing", lambda: [page.evaluate(UNTIL, [SCRUB.format(share=one), HAS_PHOTOS]) for one in shares]),
+    ):
+        found = tasks(browser, page, action)
+        yield f"longest task while {what}, ms of CPU", [max(cpu for cpu, _ in found)]
+        yield f"longest task while {what}, ms elapsed", [max(elapsed for _, elapsed in found)]
+        yield f"all tasks while {what}, ms of CPU", [sum(cpu for cpu, _ in found)]
     page.evaluate("scrollTo(0, 0)")
     page.evaluate(UNTIL, [TYPE.format("a warm-up"), ANSWERED.format("a warm-up")])  # loads the model
     typed = [page.evaluate(UNTIL, [TYPE.format(query), ANSWERED.format(query)]) for query in QUERIES]

@@ -24,16 +24,6 @@ def loaded(page: Any) -> None:
     expect(page.locator(".pending")).to_have_count(0)
 
 
-def first_heading(page: Any) -> str:
-    """The heading at the top of the window."""
-    page.wait_for_timeout(50)
-    return page.evaluate("""() => {
-      const edge = document.querySelector("header").getBoundingClientRect().bottom;
-      const tops = [...document.querySelectorAll(".heading")].map((it) => [it.getBoundingClientRect().top, it.innerText]);
-      return tops.filter(([top]) => top > edge - 2).sort(([a], [b]) => a - b)[0][1].replace(/\\s+/g, " ");
-    }""")
-
-
 def test_months_are_scrolled_to_and_only_their_photos_are_loaded(look: Callable[..., Any], many: Path) -> None:
     page = look(many)
     expect(page.locator("#summary")).to_have_text("2,000 photos, 40 identical copies folded, newest first")
@@ -46,7 +36,7 @@ def test_months_are_scrolled_to_and_only_their_photos_are_loaded(look: Callable[
     command = page.locator("#command").inner_text()
     height = page.evaluate("document.documentElement.scrollHeight")
     slider.focus()
-    for key, month in (("PageDown", "November 2021"), ("ArrowDown", "September 2021"), ("End", "January 2015")):
+    for key, month in (("PageDown", "November 2021"), ("ArrowDown", "July 2021"), ("End", "January 2015")):
         page.keyboard.press(key)
         expect(slider).to_have_attribute("aria-valuetext", month)
         loaded(page)
