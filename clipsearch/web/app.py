@@ -79,14 +79,14 @@ def create_app(
 
 
 class Page:
-    """The handlers. Searches, lookups, images, actions and facets have an open index each: none blocks the others."""
+    """The handlers. Searches, lookups, summaries, images, actions and the review each have an index: none blocks another."""
 
     def __init__(self, place: Path | Collection, pictures: Pictures, *, allow_delete: bool) -> None:
         # The page searches at each key press: caching unfinished words would evict the queries people run in a shell.
         self._search_index = IndexThread(place, cache_texts=False)
         self._lookup_index, self._image_index = IndexThread(place), IndexThread(place)
         self._action_index, self._review_index = IndexThread(place), IndexThread(place)
-        self._facet_index = IndexThread(place)
+        self._summary_index = IndexThread(place)  # counts of all photos
         self._actions = Actions(self._action_index, allow_delete=allow_delete)
         self._review = Review(self._review_index, self._actions)
         self._saving = RateLimit("change")
@@ -100,10 +100,10 @@ class Page:
         """Close the indexes and stop the decoder processes."""
         self._search_index.close()
         self._lookup_index.close()
+        self._summary_index.close()
         self._image_index.close()
         self._action_index.close()
         self._review_index.close()
-        self._facet_index.close()
         self._pictures.close()
 
     def routes(self) -> Sequence[Route]:
@@ -209,7 +209,7 @@ class Page:
     async def months(self, request: Request) -> Response:
         """The number of photos per month, for the timeline: `taken`, and `changed` for files without a date."""
         question = _question(request)
-        months = await self._lookup_index.call(lambda index: self._gallery.months(index, question.filter))
+        months = await self._summary_index.call(lambda index: self._gallery.months(index, question.filter))
         return _json(months)
 
     async def places(self, request: Request) -> Response:
@@ -220,17 +220,17 @@ class Page:
 
     async def choices(self, _: Request) -> Response:
         """The values to filter by, with counts of photos."""
-        return _json(await self._facet_index.call(self._gallery.choices))
+        return _json(await self._summary_index.call(self._gallery.choices))
 
     async def folders(self, request: Request) -> Response:
         """The folders in the folder `in`, with counts of photos."""
         parent = request.query_params.get("in", "")
-        return _json(await self._facet_index.call(self._gallery.folders, parent))
+        return _json(await self._summary_index.call(self._gallery.folders, parent))
 
     async def suggest(self, request: Request) -> Response:
         """Filters and terms that the `text` in the search field could mean."""
         text = request.query_params.get("text", "")
-        return _json(await self._facet_index.call(self._gallery.suggestions, text))
+        return _json(await self._summary_index.call(self._gallery.suggestions, text))
 
     async def status(self, _: Request) -> Response:
         """The state of the index; the page polls it."""

@@ -82,4 +82,4 @@ export function folderQuestion(photo) {
 // How the URL names a photo: by its contents and, as identical files share those, by its file.
 export const photoName = (photo) => `${photo.id}.${photo.file}`;
 export const idOf = (name) => name.split(".")[0];
-export const fileOf = (name) => name.split(".")[1] ?? "";
+export const fileOf = (name) => name.split(".").at(-1);

@@ -1,6 +1,6 @@
 // Fetches the results of the question and shows them in the grid.
 
-import { haveSameResults, photoName, searchParams, termParams, toUrl, withFilters } from "./address.js";
+import { fileOf, haveSameResults, photoName, searchParams, termParams, toUrl, withFilters } from "./address.js";
 import { byId, sentence } from "./dom.js";
 import { showError, succeeded } from "./feedback.js";
 import { Grid } from "./grid.js";
@@ -57,7 +57,7 @@ export async function search({ place = null, isTyping = false } = {}) {
     if (!question.draft.trim()) respell(found.terms.map(([kind, value]) => ({ kind, value })));
     grid.show(found.layout ? photoList(found) : ranking(found));
     showAnswer();
-    const n = place?.name ? found.positions?.[place.name] ?? grid.indexOf(place.name.split(".").at(-1)) : -1;
+    const n = placeOf(place, found);
     if (n < 0 || !grid.goTo({ ...place, n })) grid.goToTop();
     document.body.dataset.turn = ownTurn;
     countMatches();
@@ -72,6 +72,12 @@ export async function search({ place = null, isTyping = false } = {}) {
       grid.loadQueued();
     }
   }
+}
+
+// The number of the photo at a place; -1 if it is not among the results. Without a name it was not loaded yet.
+function placeOf(place, found) {
+  if (!place) return -1;
+  return place.name ? found.positions?.[place.name] ?? grid.indexOf(fileOf(place.name)) : place.n;
 }
 
 function photoList(found) {

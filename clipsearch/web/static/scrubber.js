@@ -5,7 +5,7 @@ import { dateName } from "./items.js";
 import { firstWhere } from "./rows.js";
 
 const MIN_LENGTH = 3; // windows of results that make it useful
-const MARK_HEIGHT = 22, SHOWN_MS = 900; // pixels between years; how long the month stays after scrolling
+const MARK_HEIGHT = 22, THUMB = 36, SHOWN_MS = 900; // pixels; how long the month stays after scrolling
 const LATER = { ArrowDown: 1, ArrowRight: 1, ArrowUp: -1, ArrowLeft: -1 };
 
 export class Scrubber {
@@ -37,10 +37,10 @@ export class Scrubber {
     const marks = [], height = this.slider.clientHeight;
     let last = -Infinity;
     this.lines.forEach(({ day, y }, n) => {
-      const top = height * this.share(y);
-      if (day.slice(0, 4) === this.lines[n - 1]?.day.slice(0, 4) || top - last < MARK_HEIGHT || top > height - MARK_HEIGHT / 2) return;
+      const top = THUMB / 2 + (height - THUMB) * this.share(y);
+      if (day.slice(0, 4) === this.lines[n - 1]?.day.slice(0, 4) || top - last < MARK_HEIGHT) return;
       last = top;
-      const mark = element("span", {}, day ? day.slice(0, 4) : "…");
+      const mark = element("span", {}, day ? day.slice(0, 4) : "No date");
       mark.style.top = `${top}px`;
       marks.push(mark);
     });
@@ -63,8 +63,7 @@ export class Scrubber {
     this.slider.setAttribute("aria-valuenow", this.current);
     this.slider.setAttribute("aria-valuetext", name);
     this.bubble.textContent = name;
-    const top = `${this.slider.clientHeight * this.share(offset)}px`;
-    this.thumb.style.top = this.bubble.style.top = top;
+    this.thumb.style.top = this.bubble.style.top = `${THUMB / 2 + (this.slider.clientHeight - THUMB) * this.share(offset)}px`;
     if (!isScrolling || offset < 0) return;
     this.slider.classList.add("scrolling");
     clearTimeout(this.timer);
@@ -79,7 +78,7 @@ export class Scrubber {
     this.slider.classList.add("dragging");
     const move = ({ clientY }) => {
       const { top, height } = this.slider.getBoundingClientRect();
-      this.grid.scrollToHeight(Math.min(1, Math.max(0, (clientY - top) / height)) * this.grid.maxOffset);
+      this.grid.scrollToHeight(Math.min(1, Math.max(0, (clientY - top - THUMB / 2) / (height - THUMB))) * this.grid.maxOffset);
     };
     const stop = () => {
       this.slider.classList.remove("dragging");
