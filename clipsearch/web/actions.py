@@ -277,7 +277,8 @@ def _keywords(value: str) -> list[str]:
 
 def _trash(index: Index, photos: Sequence[Photo], _: str) -> Done:
     trash.check_supported()
-    return move_away(index, trash.trash(photos), "the trash", trash.restore)
+    files = {photo.file: photo for photo in photos}  # a video once, whichever of its frames were found
+    return move_away(index, trash.trash(files.values()), "the trash", trash.restore)
 
 
 def _trash_command(_: Index, __: str, ___: int) -> str:
