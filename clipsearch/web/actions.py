@@ -180,9 +180,9 @@ def _link(index: Index, photos: Sequence[Photo], folder: str) -> Done:
 
 def _collect(index: Index, photos: Sequence[Photo], folder: str, *, link: bool) -> Done:
     path = destination(index, folder)
-    usable, failures = _usable(photos)
+    usable, skipped = _usable(photos)
     collected = collect(usable, path, link=link, numbered=False)
-    return Done(f"{'linked' if link else 'copied'} {text.photos(len(collected))} to {folder}{failures}")
+    return Done(f"{'linked' if link else 'copied'} {text.photos(len(collected))} to {folder}{skipped}")
 
 
 def destination(index: Index, folder: str) -> Path:
@@ -221,8 +221,8 @@ def _collect_command(name: str) -> Callable[[Index, str, int], str]:
 
 def _zip(_: Index, photos: Sequence[Photo], __: str) -> Done:
     check_size(photos)
-    usable, failures = _usable(photos)
-    return Done(f"downloading {text.files(len(usable))}, {text.amount(check_size(usable))}{failures}", usable)
+    usable, skipped = _usable(photos)
+    return Done(f"downloading {text.files(len(usable))}, {text.amount(check_size(usable))}{skipped}", usable)
 
 
 def _zip_command(index: Index, _: str, count: int) -> str:
@@ -244,7 +244,7 @@ def _concept_command(index: Index, name: str, _: int) -> str:
 
 def _add_keywords(_: Index, photos: Sequence[Photo], value: str) -> Done:
     keywords = _keywords(value)
-    usable, failures = _usable(photos)
+    usable, skipped = _usable(photos)
     tagger, written, problems = Tagger(), 0, []
     for photo in usable:
         try:
@@ -255,7 +255,7 @@ def _add_keywords(_: Index, photos: Sequence[Photo], value: str) -> Done:
             problems.append(str(error))
     unchanged = len(usable) - written - len(problems)
     sentence = f"wrote {counted(written, 'sidecar')}; {unchanged:,} already had these keywords"
-    return Done(f"{sentence}{failures}{failures(problems)}")
+    return Done(f"{sentence}{skipped}{failures(problems)}")
 
 
 def _keywords_command(index: Index, value: str, _: int) -> str:
@@ -277,7 +277,8 @@ def _keywords(value: str) -> list[str]:
 
 def _trash(index: Index, photos: Sequence[Photo], _: str) -> Done:
     trash.check_supported()
-    return move_away(index, trash.trash(photos), "the trash", trash.restore)
+    files = {photo.file: photo for photo in photos}  # a video once, whichever of its frames were found
+    return move_away(index, trash.trash(files.values()), "the trash", trash.restore)
 
 
 def _trash_command(_: Index, __: str, ___: int) -> str:

@@ -9,7 +9,7 @@ from clipsearch.errors import BadRequest, ClipsearchError, IndexLocked, counted
 from clipsearch.index import Index
 from clipsearch.output import text
 from clipsearch.output.safe_move import Move
-from clipsearch.paths import Collection
+from clipsearch.paths import Collection, relative_to
 from clipsearch.web.done import Done, failures
 
 
@@ -34,9 +34,16 @@ def _put_back(index: Index, moves: Iterable[Move]) -> Done:
     moved = [one for one in done if one.moved and one.target]
     if not moved:
         raise BadRequest(f"nothing was moved back{failures(problems)}")
-    folders = sorted({os.fsdecode(os.path.dirname(one.target)) for one in moved if one.target})
-    note = _follow(index, lambda: index.update(folders))
+    note = _follow(index, lambda: index.update(_folders(index, moved)))
     return Done(f"moved {_amounts(moved)} back{failures(problems)}{note}")
+
+
+def _folders(index: Index, moved: Sequence[Move]) -> list[str]:
+    """The folders to index again, or none, for all: one behind a link would be indexed as a new folder."""
+    folders = {os.path.realpath(os.path.dirname(one.target)) for one in moved if one.target}
+    roots = [root.path for root in index.folders()]
+    is_inside = all(any(relative_to(folder, root) is not None for root in roots) for folder in folders)
+    return sorted(map(os.fsdecode, folders)) if is_inside else []
 
 
 def _carried_out(moves: Iterable[Move]) -> tuple[list[Move], list[str]]:

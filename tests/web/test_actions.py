@@ -28,6 +28,7 @@ from clipsearch.output import archive, trash
 from clipsearch.output.collect import portable_names
 from clipsearch.output.pictures import Pictures, ThumbnailCache
 from clipsearch.search.question import IMAGE, Question, Term, parse
+from clipsearch.store.catalogue import Store
 from clipsearch.web import actions, limits
 from clipsearch.web.app import create_app
 
@@ -409,6 +410,20 @@ def test_the_trash_refuses_what_changed(library: Library) -> None:
     assert "00.png: it is gone, 01.png: it is a symbolic link, 02.png: it was changed" in answer.json()["error"]
     assert files(library.folder / "photos") == before
     assert "skipped 3 files" in library.act("trash", names).json()["message"]
+
+
+def test_the_trash_needs_no_turn_to_write_to_the_index(library: Library) -> None:
+    with Store.open(library.index, write=True):  # as `watch` does, which notices the change
+        done = library.act("trash", library.names(0))
+    assert done.json()["message"].endswith("to the trash")
+    assert not library.photos[0].exists()
+    assert library.undo(done).json()["message"].endswith("back")
+
+
+def test_systems_without_such_a_trash_are_refused(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert "Linux and BSD only" in library.act("trash", library.names(0)).json()["error"]
+    assert library.photos[0].exists()
 
 
 def test_deleting_needs_permission(tmp_path: Path) -> None:
