@@ -41,10 +41,12 @@ def test_the_public_surface_is_this() -> None:
     assert (Path(clipsearch.__file__).parent / "py.typed").is_file()
     public = {name for name in dir(clipsearch.Index) if not name.startswith("_")}
     assert public == {
-        *("add_concept", "advice", "ask", "ask_each", "cameras", "close", "concepts", "count_labels", "duplicates"),
+        *("add_concept", "advice", "ask", "ask_each", "cameras", "close", "clusters", "concepts", "count_labels"),
+        "duplicates",
         *("embed_images", "embed_texts", "end_snapshot", "evaluate", "folder", "folders", "forget", "frames"),
         *("is_being_written", "label", "label_each", "label_photo", "left_out", "lines", "locate"),
         *("model_fingerprint", "months", "name_photos", "photo_at", "photos", "photos_named", "photos_with"),
+        "positions",
         *(
             "publish",
             "query",
@@ -53,6 +55,7 @@ def test_the_public_surface_is_this() -> None:
             "similar",
             "status",
             "text",
+            "towns",
             "update",
             "verify",
             "version",

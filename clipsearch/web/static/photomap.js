@@ -17,9 +17,10 @@ const CLOSEST = 12; // the zoom for a single place
 const MARGIN = 0.2; // of the window, which is loaded around it
 const DIGITS = 5; // of degrees; 1 m
 const ALL = "all";
+const SHORT = new Intl.NumberFormat("en", { notation: "compact" });
 
 const panel = byId("map"), stage = byId("map-stage"), note = byId("map-note");
-let view = null, shown = "", nodes = new Map(), turn = 0;
+let view = null, shown = "", nodes = new Map(), turn = 0, timer = 0;
 
 const isOpen = () => !panel.hidden;
 const rounded = (degrees, digits = DIGITS) => Number(degrees.toFixed(digits));
@@ -68,8 +69,13 @@ function fit(box, replace = false) {
 
 // ---------------------------------------------------------------------------------- clusters
 
-// Load the clusters again: for another question, or another part of the map.
-export async function refreshMap() {
+// Load the clusters again, after a delay: for another question, or another part of the map.
+export function refreshMap(delay = 0) {
+  clearTimeout(timer);
+  timer = setTimeout(load, delay);
+}
+
+async function load() {
   if (!isOpen() || !view) return;
   const ownTurn = turn += 1, { camera } = view, columns = Math.max(1, Math.round(camera.scale / CELL));
   try {
@@ -107,8 +113,8 @@ function marker(cluster, columns) {
 function circle(cluster, kind) {
   const name = `${count(cluster.count, "photo")} ${cluster.place ? `near ${cluster.place}` : `at ${cluster.latitude.toFixed(2)}, ${cluster.longitude.toFixed(2)}`}`;
   return element("button", { type: "button", class: `cluster ${kind}`, "aria-label": name, title: name, onclick: () => enter(cluster) },
-    cluster.photo && element("img", { src: thumbnailUrl(cluster.photo), alt: "", draggable: "false" }),
-    cluster.count > 1 ? element("span", {}, number(cluster.count)) : null);
+    cluster.photo && element("img", { src: thumbnailUrl(cluster.photo), alt: "", draggable: "false", onerror: ({ target }) => target.remove() }),
+    cluster.count > 1 ? element("span", {}, cluster.count < 10_000 ? number(cluster.count) : SHORT.format(cluster.count)) : null);
 }
 
 // Spread out the photos of a cluster, or list them below if they are few or at one place.
