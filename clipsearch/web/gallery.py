@@ -242,7 +242,7 @@ class Gallery:
             "located": len(positions.images),
             "bounds": bounds(positions),
             "clusters": [_cluster_object(*found) for found in index.clusters(positions, box, columns)],
-            "towns": [town[:1] + town[3:5] for town in index.towns(box, _MAX_TOWNS)],
+            "towns": [(town.name, town.latitude, town.longitude) for town in index.towns(box, _MAX_TOWNS)],
         }
 
     def _positions_of(self, index: Index, filter: Filter) -> Positions:

@@ -236,6 +236,8 @@ def test_what_the_page_asks(both: Both) -> None:
     folder, collection = both.folder, both.collection
     assert collection.months(collection.select()) == folder.months(folder.select())
     assert collection.cameras() == folder.cameras()
+    for ours, theirs in zip(collection.positions(collection.select()), folder.positions(folder.select()), strict=True):
+        assert sorted(ours) == sorted(theirs)
     assert [(c.root.path, c.photos) for c in collection.counts()] == [(c.root.path, c.photos) for c in folder.counts()]
     for photo in list(folder.by_path(folder.select(Filter(types="video"))))[:3]:
         frames = [frame for frame in range(photo.image_id, photo.image_id + 4) if folder.photos_of([frame])]

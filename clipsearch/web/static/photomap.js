@@ -35,8 +35,9 @@ export function showMap() {
 
 // Open the map at a place.
 export function openMapAt({ latitude, longitude }) {
-  change({ ...question, photo: "", map: spelled(latitude, longitude, CLOSEST) });
+  change({ ...question, map: spelled(latitude, longitude, CLOSEST) });
   showMap();
+  stage.focus({ preventScroll: true });
   panel.scrollIntoView({ block: "nearest" });
 }
 
