@@ -5,7 +5,7 @@ import { filterValues, searchParams, withFilters } from "./address.js";
 import { byId, count, element, number } from "./dom.js";
 import { showError, succeeded } from "./feedback.js";
 import { MapView } from "./mapview.js";
-import { project } from "./mercator.js";
+import { MAX_ZOOM, project } from "./mercator.js";
 import { toggle } from "./panels.js";
 import { get, thumbnailUrl } from "./server.js";
 import { change, question } from "./state.js";
@@ -62,8 +62,8 @@ function keep(replace) {
   refreshMap();
 }
 
-function fit(box, replace = false) {
-  view.camera.fit(box, CLOSEST);
+function fit(box, zoom = CLOSEST, replace = false) {
+  view.camera.fit(box, zoom);
   view.draw();
   keep(replace);
 }
@@ -83,7 +83,7 @@ async function load() {
     const found = await get("/places", [...searchParams(question), ["box", camera.box(MARGIN).join(",")], ["columns", columns]]);
     succeeded("map");
     if (ownTurn !== turn || !isOpen()) return;
-    if (question.map === ALL && found.bounds) return fit(found.bounds, true);
+    if (question.map === ALL && found.bounds) return fit(found.bounds, CLOSEST, true);
     note.textContent = noteOf(found);
     byId("map-all").disabled = !found.bounds;
     byId("map-all").onclick = () => fit(found.bounds);
@@ -120,12 +120,9 @@ function circle(cluster, kind) {
 
 // Spread out the photos of a cluster, or list them below if they are few or at one place.
 function enter({ count: photos, box }) {
-  const before = view.camera.zoom;
-  if (photos > FEW) {
-    stage.focus({ preventScroll: true }); // the circle goes
-    fit(box);
-  }
-  if (photos <= FEW || view.camera.zoom <= before) search(box);
+  if (photos <= FEW || view.camera.zoomFor(box) >= MAX_ZOOM) return search(box);
+  stage.focus({ preventScroll: true }); // the circle goes
+  fit(box, MAX_ZOOM);
 }
 
 function search([south, west, north, east]) {
