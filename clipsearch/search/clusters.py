@@ -23,7 +23,7 @@ class Cluster(NamedTuple):
     the photo nearest the medians, which are where most photos are; a mean would be between two cities.
     """
 
-    count: int
+    photos: int
     latitude: float
     longitude: float
     box: Box
@@ -63,7 +63,8 @@ def _cell(latitudes: NDArray[Any], longitudes: NDArray[Any], columns: int) -> tu
     x = longitudes / 360 + 0.5
     y = 0.5 - np.arctanh(np.sin(np.radians(np.clip(latitudes, -_EDGE, _EDGE)))) / (2 * np.pi)
     first, last = 0, columns - 1
-    return np.clip(np.int64(x * columns), first, last), np.clip(np.int64(y * columns), first, last)
+    column, row = (np.floor(at * columns).astype(np.int64) for at in (x, y))
+    return np.clip(column, first, last), np.clip(row, first, last)
 
 
 def _grouped(positions: Positions, cell: NDArray[Any]) -> list[Cluster]:
@@ -79,6 +80,9 @@ def _grouped(positions: Positions, cell: NDArray[Any]) -> list[Cluster]:
     closest = np.flatnonzero(away == np.repeat(np.minimum.reduceat(away, starts), counts))
     image = images[closest[np.searchsorted(closest, starts)]]
     edges = latitudes[starts], sorted_longitudes[starts], latitudes[last], sorted_longitudes[last]
-    columns = (values.tolist() for values in (counts, north, east, *edges, image))
-    found = [Cluster(*row[:3], Box(*row[3:7]), row[7]) for row in zip(*columns, strict=True)]
-    return sorted(found, key=lambda cluster: -cluster.count)
+    columns = (values.tolist() for values in (counts, north, east, image, *edges))
+    found = [
+        Cluster(photos, latitude, longitude, Box(*box), one)
+        for photos, latitude, longitude, one, *box in zip(*columns, strict=True)
+    ]
+    return sorted(found, key=lambda cluster: -cluster.photos)

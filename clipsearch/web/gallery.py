@@ -340,7 +340,7 @@ def _as_object(hit: Hit) -> dict[str, Any]:
 
 def _cluster_object(cluster: Cluster, photo: Photo | None) -> dict[str, Any]:
     return {
-        "count": cluster.count,
+        "count": cluster.photos,
         "latitude": cluster.latitude,
         "longitude": cluster.longitude,
         "box": cluster.box,
