@@ -1008,7 +1008,7 @@ class Index:
 
     @_in_one_snapshot
     def clusters(self, positions: Positions, box: Box, columns: int) -> list[tuple[Cluster, Photo | None]]:
-        """The clusters of photos in a box of a map, as `search.clusters`, each with the photo in its middle.
+        """The clusters of photos in a box of a map, as `search.clusters`, each with the photo nearest its middle.
 
         None instead of a photo that was removed from the index meanwhile.
         """

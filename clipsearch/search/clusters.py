@@ -11,7 +11,7 @@ from clipsearch.errors import BadRequest
 from clipsearch.store.conditions import Box
 from clipsearch.store.positions import Positions
 
-__all__ = ["Box", "Cluster", "Positions", "bounds", "clusters"]
+__all__ = ["Box", "Cluster", "Positions", "bounds", "clusters"]  # `web` must not import the store
 
 MAX_COLUMNS = 1 << 24  # cells of 2.4 m at the equator
 MAX_CELLS = 4096  # in one answer
@@ -19,9 +19,11 @@ _EDGE = 85.0511  # degrees north and south where the map is a square; what lies 
 
 
 class Cluster(NamedTuple):
-    """The photos in one cell: their number, mean position, bounding box, and the image of the one nearest the mean."""
+    """The photos in one cell: their number, their median latitude and longitude, their bounding box, and the image of
+    the photo nearest the medians, which are where most photos are; a mean would be between two cities.
+    """
 
-    count: int
+    photos: int
     latitude: float
     longitude: float
     box: Box
@@ -61,23 +63,26 @@ def _cell(latitudes: NDArray[Any], longitudes: NDArray[Any], columns: int) -> tu
     x = longitudes / 360 + 0.5
     y = 0.5 - np.arctanh(np.sin(np.radians(np.clip(latitudes, -_EDGE, _EDGE)))) / (2 * np.pi)
     first, last = 0, columns - 1
-    return np.clip(np.int64(x * columns), first, last), np.clip(np.int64(y * columns), first, last)
+    column, row = (np.floor(at * columns).astype(np.int64) for at in (x, y))
+    return np.clip(column, first, last), np.clip(row, first, last)
 
 
 def _grouped(positions: Positions, cell: NDArray[Any]) -> list[Cluster]:
     if not len(cell):
         return []
-    order = np.argsort(cell, kind="stable")
-    images, latitudes, longitudes = (values[order] for values in positions)
-    _, starts, counts = np.unique(cell[order], return_index=True, return_counts=True)
-    north, east = np.add.reduceat(latitudes, starts) / counts, np.add.reduceat(longitudes, starts) / counts
+    from_south, from_west = (np.lexsort((degrees, cell)) for degrees in positions[1:])
+    _, starts, counts = np.unique(cell[from_south], return_index=True, return_counts=True)
+    middle, last = starts + counts // 2, starts + counts - 1
+    images, latitudes, longitudes = (values[from_south] for values in positions)
+    sorted_longitudes = positions.longitudes[from_west]
+    north, east = latitudes[middle], sorted_longitudes[middle]
     away = np.hypot(latitudes - np.repeat(north, counts), longitudes - np.repeat(east, counts))
-    nearest = np.lexsort((away, np.repeat(np.arange(len(starts)), counts)))[starts]
-    edges = [
-        at.reduceat(degrees, starts) for at in (np.minimum, np.maximum) for degrees in (latitudes, longitudes)
-    ]  # south, west, north, east
+    closest = np.flatnonzero(away == np.repeat(np.minimum.reduceat(away, starts), counts))
+    image = images[closest[np.searchsorted(closest, starts)]]
+    edges = latitudes[starts], sorted_longitudes[starts], latitudes[last], sorted_longitudes[last]
+    columns = (values.tolist() for values in (counts, north, east, image, *edges))
     found = [
-        Cluster(int(counts[n]), float(north[n]), float(east[n]), Box(*(float(edge[n]) for edge in edges)), int(image))
-        for n, image in enumerate(images[nearest])
+        Cluster(photos, latitude, longitude, Box(*box), one)
+        for photos, latitude, longitude, one, *box in zip(*columns, strict=True)
     ]
-    return sorted(found, key=lambda cluster: -cluster.count)
+    return sorted(found, key=lambda cluster: -cluster.photos)

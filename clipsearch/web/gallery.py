@@ -311,7 +311,7 @@ class Gallery:
             "located": len(positions.images),
             "bounds": bounds(positions),
             "clusters": [_cluster_object(*found) for found in index.clusters(positions, box, columns)],
-            "towns": [town[:1] + town[3:5] for town in index.towns(box, _MAX_TOWNS)],
+            "towns": [(town.name, town.latitude, town.longitude) for town in index.towns(box, _MAX_TOWNS)],
         }
 
     def _positions_of(self, index: Index, filter: Filter) -> Positions:
@@ -425,7 +425,7 @@ def _as_object(hit: Hit) -> dict[str, Any]:
 
 def _cluster_object(cluster: Cluster, photo: Photo | None) -> dict[str, Any]:
     return {
-        "count": cluster.count,
+        "count": cluster.photos,
         "latitude": cluster.latitude,
         "longitude": cluster.longitude,
         "box": cluster.box,

@@ -239,6 +239,8 @@ def test_what_the_page_asks(both: Both) -> None:
     found, expected = facets_of(collection), facets_of(folder)
     assert found[:-1] == expected[:-1]
     assert found.positions.tolist() == expected.positions.tolist()
+    for ours, theirs in zip(collection.positions(collection.select()), folder.positions(folder.select()), strict=True):
+        assert sorted(ours) == sorted(theirs)
     assert [(c.root.path, c.photos) for c in collection.counts()] == [(c.root.path, c.photos) for c in folder.counts()]
     for photo in list(folder.by_path(folder.select(Filter(types="video"))))[:3]:
         frames = [frame for frame in range(photo.image_id, photo.image_id + 4) if folder.photos_of([frame])]

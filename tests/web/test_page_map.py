@@ -45,7 +45,7 @@ def test_clusters_lead_to_their_photos(look: Callable[..., Any], travelled: Path
     expect(page.locator("#summary")).to_contain_text("10 of 40 photos")
     expect(page.locator("#map-note")).to_have_text("10 photos, all with a place")
     assert listed(page, clipsearch, travelled) == 10
-    page.get_by_role("button", name="Remove filter In the box").click()
+    page.get_by_role("button", name="Remove filter Area").click()
     expect(page.locator("#map-note")).to_have_text("32 of 40 photos have a place")
     page.reload()
     expect(cluster(page, "10 photos near Paris")).to_be_visible()

@@ -601,7 +601,7 @@ def test_a_bad_question_is_answered_with_a_sentence(page: TestClient, params: di
 
 def test_the_places_of_matches_are_clusters(make: Callable[..., TestClient], travelled: Path) -> None:
     page = make(travelled)
-    found = page.get("/places", params={"columns": 8}).json()
+    found = page.get("/places", params={"columns": 64}).json()
     assert (found["photos"], found["located"]) == (40, 32)
     assert found["bounds"] == pytest.approx([-17, 2.35, 48.87, -179.99], abs=0.1)  # across the antimeridian
     rome, *others = found["clusters"]

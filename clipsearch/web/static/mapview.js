@@ -2,7 +2,7 @@
 
 import { element } from "./dom.js";
 import { listen } from "./gestures.js";
-import { Camera, project } from "./mercator.js";
+import { Camera, project, rectangle } from "./mercator.js";
 import { drawOutline, loadOutline } from "./outline.js";
 
 const SETTLED_MS = 150, STEP = 80, ZOOM_STEP = 2; // pixels and factor, for keys
@@ -155,10 +155,9 @@ function drawGrid(context, camera, colors) {
 function drawBoxes(context, boxes, camera, colors) {
   context.strokeStyle = colors.mark;
   context.lineWidth = 2;
-  for (const [south, west, north, east] of boxes) {
-    const first = project(north, west), last = project(south, east), width = last.x - first.x + (west > east ? 1 : 0);
-    const middle = camera.toWindow({ x: first.x + width / 2, y: first.y });
-    context.strokeRect(middle.x - (width * camera.scale) / 2, middle.y, width * camera.scale, (last.y - first.y) * camera.scale);
+  for (const { x, y, width, height } of boxes.map(rectangle)) {
+    const middle = camera.toWindow({ x: x + width / 2, y });
+    context.strokeRect(middle.x - (width * camera.scale) / 2, middle.y, width * camera.scale, height * camera.scale);
   }
 }
 

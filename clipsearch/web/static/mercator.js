@@ -3,7 +3,8 @@
 
 const EDGE = 85.0511; // degrees north and south where the square ends
 const TILE = 256; // pixels of the world's side at zoom 0
-const MAX_ZOOM = 18, FILLED = 0.8; // the share of the window that a box takes
+export const MAX_ZOOM = 18;
+const FILLED = 0.8; // the share of the window that a box takes
 const EARTH = 40_075_017; // metres around the equator
 const radians = (degrees) => (degrees * Math.PI) / 180;
 const wrap = (value) => value - Math.floor(value); // to 0 to 1
@@ -12,6 +13,12 @@ const clamp = (value, least, most) => Math.min(most, Math.max(least, value));
 export function project(latitude, longitude) {
   const sine = Math.sin(radians(clamp(latitude, -EDGE, EDGE)));
   return { x: longitude / 360 + 0.5, y: 0.5 - Math.atanh(sine) / (2 * Math.PI) };
+}
+
+// A box, [south, west, north, east], as a rectangle of the world.
+export function rectangle([south, west, north, east]) {
+  const { x, y } = project(north, west), last = project(south, east);
+  return { x, y, width: last.x - x + (west > east ? 1 : 0), height: last.y - y };
 }
 
 const latitudeAt = (y) => (Math.asin(Math.tanh(2 * Math.PI * (0.5 - y))) * 180) / Math.PI;
@@ -69,10 +76,15 @@ export class Camera {
   }
 
   // Show a box, [south, west, north, east], no closer than at `zoom`.
-  fit([south, west, north, east], zoom = MAX_ZOOM) {
-    const first = project(north, west), last = project(south, east), width = last.x - first.x + (west > east ? 1 : 0);
-    const scale = FILLED * Math.min(this.width / width, this.height / (last.y - first.y));
-    this.to(first.x + width / 2, (first.y + last.y) / 2, Math.min(scale, TILE * 2 ** zoom));
+  fit(box, zoom = MAX_ZOOM) {
+    const { x, y, width, height } = rectangle(box);
+    this.to(x + width / 2, y + height / 2, TILE * 2 ** Math.min(zoom, this.zoomFor(box)));
+  }
+
+  // The zoom at which a box fills the window; `MAX_ZOOM` for a single place.
+  zoomFor(box) {
+    const { width, height } = rectangle(box);
+    return Math.min(MAX_ZOOM, Math.log2((FILLED * Math.min(this.width / width, this.height / height)) / TILE));
   }
 
   // The box in the window, or with a share of it more on each side, as [south, west, north, east].

@@ -2,6 +2,7 @@
 
 import { allTerms, fileOf, filterValues, idOf, photoName, termParams, withFilters } from "./address.js";
 import { imageNames } from "./chips.js";
+import { byId } from "./dom.js";
 import { showError, succeeded } from "./feedback.js";
 import { openMapAt } from "./photomap.js";
 import { grid } from "./results.js";
@@ -18,7 +19,10 @@ export const viewer = new Viewer({
   searchBy,
   trash: trashShown,
   searchNear: (photo) => { viewer.close(); change(withFilters(question, { near: `${photo.latitude},${photo.longitude}` })); },
-  showOnMap: (photo) => { viewer.close(); openMapAt(photo); },
+  showOnMap: (photo) => {
+    byId("viewer").addEventListener("close", () => openMapAt(photo), { once: true });
+    viewer.close();
+  },
   showFolder: (event, folder) => {
     if (event.ctrlKey || event.metaKey || event.shiftKey) return; // a new tab or window
     event.preventDefault();

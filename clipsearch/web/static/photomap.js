@@ -5,7 +5,7 @@ import { filterValues, searchParams, withFilters } from "./address.js";
 import { byId, count, element, number } from "./dom.js";
 import { showError, succeeded } from "./feedback.js";
 import { MapView } from "./mapview.js";
-import { project } from "./mercator.js";
+import { MAX_ZOOM, project } from "./mercator.js";
 import { toggle } from "./panels.js";
 import { get, thumbnailUrl } from "./server.js";
 import { change, question } from "./state.js";
@@ -17,9 +17,10 @@ const CLOSEST = 12; // the zoom for a single place
 const MARGIN = 0.2; // of the window, which is loaded around it
 const DIGITS = 5; // of degrees; 1 m
 const ALL = "all";
+const SHORT = new Intl.NumberFormat("en", { notation: "compact" });
 
 const panel = byId("map"), stage = byId("map-stage"), note = byId("map-note");
-let view = null, shown = "", nodes = new Map(), turn = 0;
+let view = null, shown = "", nodes = new Map(), turn = 0, timer = 0;
 
 const isOpen = () => !panel.hidden;
 const rounded = (degrees, digits = DIGITS) => Number(degrees.toFixed(digits));
@@ -34,8 +35,9 @@ export function showMap() {
 
 // Open the map at a place.
 export function openMapAt({ latitude, longitude }) {
-  change({ ...question, photo: "", map: spelled(latitude, longitude, CLOSEST) });
+  change({ ...question, map: spelled(latitude, longitude, CLOSEST) });
   showMap();
+  stage.focus({ preventScroll: true });
   panel.scrollIntoView({ block: "nearest" });
 }
 
@@ -60,23 +62,28 @@ function keep(replace) {
   refreshMap();
 }
 
-function fit(box, replace = false) {
-  view.camera.fit(box, CLOSEST);
+function fit(box, zoom = CLOSEST, replace = false) {
+  view.camera.fit(box, zoom);
   view.draw();
   keep(replace);
 }
 
 // ---------------------------------------------------------------------------------- clusters
 
-// Load the clusters again: for another question, or another part of the map.
-export async function refreshMap() {
+// Load the clusters again, after a delay: for another question, or another part of the map.
+export function refreshMap(delay = 0) {
+  clearTimeout(timer);
+  timer = setTimeout(load, delay);
+}
+
+async function load() {
   if (!isOpen() || !view) return;
   const ownTurn = turn += 1, { camera } = view, columns = Math.max(1, Math.round(camera.scale / CELL));
   try {
     const found = await get("/places", [...searchParams(question), ["box", camera.box(MARGIN).join(",")], ["columns", columns]]);
     succeeded("map");
     if (ownTurn !== turn || !isOpen()) return;
-    if (question.map === ALL && found.bounds) return fit(found.bounds, true);
+    if (question.map === ALL && found.bounds) return fit(found.bounds, CLOSEST, true);
     note.textContent = noteOf(found);
     byId("map-all").disabled = !found.bounds;
     byId("map-all").onclick = () => fit(found.bounds);
@@ -107,18 +114,15 @@ function marker(cluster, columns) {
 function circle(cluster, kind) {
   const name = `${count(cluster.count, "photo")} ${cluster.place ? `near ${cluster.place}` : `at ${cluster.latitude.toFixed(2)}, ${cluster.longitude.toFixed(2)}`}`;
   return element("button", { type: "button", class: `cluster ${kind}`, "aria-label": name, title: name, onclick: () => enter(cluster) },
-    cluster.photo && element("img", { src: thumbnailUrl(cluster.photo), alt: "", draggable: "false" }),
-    cluster.count > 1 ? element("span", {}, number(cluster.count)) : null);
+    cluster.photo && element("img", { src: thumbnailUrl(cluster.photo), alt: "", draggable: "false", onerror: ({ target }) => target.remove() }),
+    cluster.count > 1 ? element("span", {}, cluster.count < 10_000 ? number(cluster.count) : SHORT.format(cluster.count)) : null);
 }
 
 // Spread out the photos of a cluster, or list them below if they are few or at one place.
 function enter({ count: photos, box }) {
-  const before = view.camera.zoom;
-  if (photos > FEW) {
-    stage.focus({ preventScroll: true }); // the circle goes
-    fit(box);
-  }
-  if (photos <= FEW || view.camera.zoom <= before) search(box);
+  if (photos <= FEW || view.camera.zoomFor(box) >= MAX_ZOOM) return search(box);
+  stage.focus({ preventScroll: true }); // the circle goes
+  fit(box, MAX_ZOOM);
 }
 
 function search([south, west, north, east]) {

@@ -62,7 +62,7 @@ export async function search({ place = null, isTyping = false } = {}) {
     document.body.dataset.turn = ownTurn;
     countMatches();
     countLabels();
-    refreshMap();
+    refreshMap(COUNT_DELAY_MS);
     rememberSearch(question);
   } catch (error) {
     if (error.name !== "AbortError" && ownTurn === turn) await showFailure(error, isTyping);
