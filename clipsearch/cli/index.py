@@ -96,6 +96,15 @@ def index(
         bool | None,
         typer.Option("--ocr/--no-ocr", help="Text in photos.", show_default=False, rich_help_panel=FOLDERS),
     ] = None,
+    faces: Annotated[
+        bool | None,
+        typer.Option(
+            "--faces/--no-faces",
+            help="Faces; --no-faces deletes those found.",
+            show_default=False,
+            rich_help_panel=FOLDERS,
+        ),
+    ] = None,
     captions: Annotated[
         bool | None,
         typer.Option(
@@ -165,7 +174,7 @@ def index(
 
     Only new and changed files are embedded; moved files keep their embeddings. Photos on an unmounted drive stay in the
     index, even if it is usually mounted inside an indexed folder. --hidden, --follow-links, --any-name, --raw, --video
-    and --exclude are remembered per folder until changed, --ocr and --captions for the whole index.
+    and --exclude are remembered per folder until changed, --ocr, --faces and --captions for the whole index.
 
     --exclude takes a path literally if it exists and is absolute or starts with ./, ../ or ~. Anything else is a
     .gitignore pattern, in which a leading / means the top of an indexed folder. Repeat --exclude for several patterns;
@@ -183,6 +192,7 @@ def index(
       clipsearch index --retry --strict --json | jq .seconds
       clipsearch index --rebuild --model ViT-B-32
       clipsearch index --ocr
+      clipsearch index --faces
       clipsearch index --captions
       clipsearch index --captions --endpoint http://127.0.0.1:11434/v1 --vlm-model llava
 
@@ -201,6 +211,7 @@ def index(
         raw=raw,
         video=video,
         ocr=ocr,
+        faces=faces,
         captions=captions,
         vlm=vlm_of(vlm_model, endpoint, allow_remote=allow_remote),
         exclude=None if exclude is None else tuple(pattern for pattern in exclude if pattern),
@@ -264,7 +275,8 @@ def progress_bar(shown: bool, estimate: Callable[[str], None]) -> Iterator[OnPro
             estimates(progress)
             if progress.stage != stage:
                 stage = progress.stage
-                bar.reset(task, description={"index": "indexing", "read": "reading", "caption": "captioning"}[stage])
+                names = {"index": "indexing", "read": "reading", "faces": "finding faces", "caption": "captioning"}
+                bar.reset(task, description=names[stage])
             speed = bar.tasks[0].speed
             rate = f"{speed:.{0 if speed >= 10 else 1}f} images/s" if speed and stage != "scan" else ""
             bar.update(task, completed=progress.done, total=progress.total, rate=rate)

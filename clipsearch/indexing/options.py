@@ -36,8 +36,8 @@ class EncoderCache:
 class Options:
     """How to index. None keeps the index's own setting, or the default for a new index.
 
-    The scan rules are remembered for each folder, `ocr` and `captions` for the whole index, the latter with the model
-    and endpoint of `vlm`, but without its permission for an endpoint elsewhere.
+    The scan rules are remembered for each folder, `ocr`, `faces` and `captions` for the whole index, the last with the
+    model and endpoint of `vlm`, but without its permission for an endpoint elsewhere.
     """
 
     model: str | None = None
@@ -58,6 +58,7 @@ class Options:
     rebuild: bool = False  # embed everything again
     ray: str | None = None  # the address of a Ray cluster, or "local"
     ocr: bool | None = None  # read the text in photos
+    faces: bool | None = None  # find the faces in photos; false deletes those that were found
     captions: bool | None = None  # caption photos
     vlm: Vlm | None = None  # the model that captions them
     encoders: EncoderCache | None = None  # shared by runs in one process

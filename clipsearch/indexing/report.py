@@ -16,9 +16,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Files scanned (`stage` "scan", total unknown), new files indexed ("index"), or photos read by OCR ("read").
+    """How far a stage is.
 
-    Or photos captioned ("caption"), with an estimate of the seconds left.
+    `stage` is "scan" (files; total unknown), "index" (new files), "read" (photos, by OCR), "faces" (images) or "caption"
+    (photos), the last with an estimate of the seconds left.
     """
 
     stage: str
@@ -42,6 +43,8 @@ class Report:
     embedded: int = 0
     read: int = 0  # photos that OCR went through
     with_text: int = 0  # of those, the ones that have text
+    face_scans: int = 0  # photos, and frames of videos, that were searched for faces
+    faces: int = 0  # found in those
     captioned: int = 0  # photos that got a generated caption
     uncaptioned: int = 0  # photos that should have got one
     captioning_seconds: float = 0.0

@@ -74,6 +74,7 @@ def update_index(
             raise
         store.vectors.update()
         _read_text(store, options, report, show)
+        _find_faces(store, options, report, show)
         group_faces(store)
         _caption(store, captioner, options, report, show)
     report.is_first = is_new
@@ -142,3 +143,18 @@ def _read_text(store: Store, options: Options, report: Report, on_progress: OnPr
         from clipsearch.indexing.ocr import read_photos
 
         read_photos(store, options.workers or usable_cores(), report, on_progress)
+
+
+def _find_faces(store: Store, options: Options, report: Report, on_progress: OnProgress) -> None:
+    wanted = store.faces.model() is not None if options.faces is None else options.faces
+    if wanted:
+        from clipsearch.models.faces import record
+
+        store.faces.enable(record())
+    else:
+        store.faces.enable(None)
+    store.commit()
+    if wanted:
+        from clipsearch.indexing.faces import find_faces
+
+        find_faces(store, options.workers or usable_cores(), report, on_progress)

@@ -285,11 +285,11 @@ def _move_object(one: Move) -> dict[str, Any]:
 
 def report(done: Report) -> dict[str, Any]:
     """The result of an index run."""
-    counts = ("added", "duplicates", "updated", "moved", "removed", "unchanged", "embedded", "read", "with_text")
-    captions = ("captioned", "uncaptioned")
+    files = ("added", "duplicates", "updated", "moved", "removed", "unchanged")
+    images = ("embedded", "read", "with_text", "face_scans", "faces", "captioned", "uncaptioned")
     return {
         "model": done.model,
-        **{name: getattr(done, name) for name in (*counts, *captions)},
+        **{name: getattr(done, name) for name in (*files, *images)},
         "captioning_seconds": round(done.captioning_seconds, 3),
         "captions_stopped": done.captions_stopped or None,
         "skipped": _reasons(done.skipped),
@@ -359,6 +359,8 @@ def status(found: Status) -> dict[str, Any]:
         "engines": _engines(found.comparison),
         "read": found.read,
         "with_text": found.with_text,
+        "face_scans": found.face_scans,
+        "faces": found.faces,
         "captioned": found.captioned,
     }
 

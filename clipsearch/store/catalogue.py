@@ -219,7 +219,8 @@ class Store(Searchable):
             [part for root in self.roots() for part in self.drives.offline_parts(root)],
             *self.ocr_text.counts(),
             self.captions.count(),
-            left_out=self.folders.left_out(),
+            self.folders.left_out(),
+            *self.faces.counts(),
         )
 
     def roots(self) -> list[Root]:
