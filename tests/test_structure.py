@@ -26,7 +26,7 @@ LAYERS = [
 # Who may import a library: a module, or all of a folder.
 OWNERS = {
     "torch": {"models/open_clip_encoder"},
-    "onnxruntime": {"models/graph_encoders", "models/onnx_towers"},
+    "onnxruntime": {"models/graph_encoders", "models/onnx_session", "models/onnx_towers"},
     "open_clip": {"models/open_clip_encoder", "models/pretrained"},
     "numkong": {"store/segments"},
     "faiss": {"store/segments"},

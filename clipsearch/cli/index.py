@@ -94,6 +94,15 @@ def index(
         bool | None,
         typer.Option("--ocr/--no-ocr", help="Text in photos.", show_default=False, rich_help_panel=FOLDERS),
     ] = None,
+    faces: Annotated[
+        bool | None,
+        typer.Option(
+            "--faces/--no-faces",
+            help="Faces; --no-faces deletes those found.",
+            show_default=False,
+            rich_help_panel=FOLDERS,
+        ),
+    ] = None,
     exclude: Annotated[
         list[str] | None,
         typer.Option(
@@ -151,7 +160,7 @@ def index(
 
     Only new and changed files are embedded; moved files keep their embeddings. Photos on an unmounted drive stay in the
     index, even if it is usually mounted inside an indexed folder. --hidden, --follow-links, --any-name, --raw, --video
-    and --exclude are remembered per folder until changed, --ocr for the whole index.
+    and --exclude are remembered per folder until changed, --ocr and --faces for the whole index.
 
     --exclude takes a path literally if it exists and is absolute or starts with ./, ../ or ~. Anything else is a
     .gitignore pattern, in which a leading / means the top of an indexed folder. Repeat --exclude for several patterns;
@@ -165,6 +174,7 @@ def index(
       clipsearch index --retry --strict --json | jq .seconds
       clipsearch index --rebuild --model ViT-B-32
       clipsearch index --ocr
+      clipsearch index --faces
 
     Exit status: 0 done, 2 error, 3 files were skipped (with --strict), 130 interrupted; finished work is kept.
     """
@@ -181,6 +191,7 @@ def index(
         raw=raw,
         video=video,
         ocr=ocr,
+        faces=faces,
         exclude=None if exclude is None else tuple(pattern for pattern in exclude if pattern),
         retry=retry,
         look_again=look_again,
@@ -235,7 +246,7 @@ def progress_bar(shown: bool) -> Iterator[OnProgress | None]:
             nonlocal stage
             if progress.stage != stage:
                 stage = progress.stage
-                bar.reset(task, description={"index": "indexing", "read": "reading"}[stage])
+                bar.reset(task, description={"index": "indexing", "read": "reading", "faces": "finding faces"}[stage])
             speed = bar.tasks[0].speed
             rate = f"{speed:.0f} images/s" if speed and stage != "scan" else ""
             bar.update(task, completed=progress.done, total=progress.total, rate=rate)

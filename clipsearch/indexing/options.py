@@ -35,7 +35,7 @@ class EncoderCache:
 class Options:
     """How to index. None keeps the index's own setting, or the default for a new index.
 
-    The scan rules are remembered for each folder, `ocr` for the whole index.
+    The scan rules are remembered for each folder, `ocr` and `faces` for the whole index.
     """
 
     model: str | None = None
@@ -56,6 +56,7 @@ class Options:
     rebuild: bool = False  # embed everything again
     ray: str | None = None  # the address of a Ray cluster, or "local"
     ocr: bool | None = None  # read the text in photos
+    faces: bool | None = None  # find the faces in photos; false deletes those that were found
     encoders: EncoderCache | None = None  # shared by runs in one process
 
     def rules(self, before: Rules, root: bytes, roots: Collection[bytes]) -> Rules:

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Files scanned (`stage` "scan", total unknown), new files indexed ("index"), or photos read by OCR ("read")."""
+    """How far a stage is.
+
+    `stage` is "scan" (files; total unknown), "index" (new files), "read" (photos, by OCR) or "faces" (images).
+    """
 
     stage: str
     done: int
@@ -38,6 +41,8 @@ class Report:
     embedded: int = 0
     read: int = 0  # photos that OCR went through
     with_text: int = 0  # of those, the ones that have text
+    face_scans: int = 0  # photos, and frames of videos, that were searched for faces
+    faces: int = 0  # found in those
     skipped: list[tuple[bytes, str]] = field(default_factory=list)  # new, changed or retried
     skipped_before: list[tuple[bytes, str]] = field(default_factory=list)  # by an earlier run, and unchanged since
     unreadable: list[tuple[bytes, str]] = field(default_factory=list)  # their photos stay in the index

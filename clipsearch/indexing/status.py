@@ -47,6 +47,8 @@ class Status:
     comparison: Comparison | None  # of the engines on this machine
     read: int  # images that OCR went through
     with_text: int
+    face_scans: int  # images that were searched for faces
+    faces: int
     distinct: int  # contents
     left_out: LeftOut = field(default_factory=LeftOut)  # by the last scans of whole folders
 
@@ -73,6 +75,8 @@ def status_of(store: Searchable) -> Status:
         comparison=kept(model, usable_cores()),
         read=summary.read,
         with_text=summary.with_text,
+        face_scans=summary.face_scans,
+        faces=summary.faces,
         distinct=summary.distinct,
         left_out=summary.left_out,
     )

@@ -65,6 +65,7 @@ def update_index(
             raise
         store.vectors.update()
         _read_text(store, options, report, on_progress)
+        _find_faces(store, options, report, on_progress)
         group_faces(store)
     report.is_first = is_new
     report.seconds = time.monotonic() - began
@@ -101,3 +102,18 @@ def _read_text(store: Store, options: Options, report: Report, on_progress: OnPr
         from clipsearch.indexing.ocr import read_photos
 
         read_photos(store, options.workers or usable_cores(), report, on_progress)
+
+
+def _find_faces(store: Store, options: Options, report: Report, on_progress: OnProgress) -> None:
+    wanted = store.faces.model() is not None if options.faces is None else options.faces
+    if wanted:
+        from clipsearch.models.faces import record
+
+        store.faces.enable(record())
+    else:
+        store.faces.enable(None)
+    store.commit()
+    if wanted:
+        from clipsearch.indexing.faces import find_faces
+
+        find_faces(store, options.workers or usable_cores(), report, on_progress)

@@ -17,6 +17,7 @@ from clipsearch.extras import is_installed
 from clipsearch.models import cache
 from clipsearch.models.convnet import ConvTower
 from clipsearch.models.encoders import Engine, NumpyEncoder
+from clipsearch.models.onnx_session import CPU, Session
 from clipsearch.models.onnx_towers import Quantisation, TowerGraph, graph_of, overflows, ranges_of
 
 FP32 = Engine("onnxruntime", "fp32")
@@ -33,7 +34,7 @@ _CONVNET_BATCH = 4
 _LEVELS = {"int8": 127, "int7": 63}  # the largest quantised weight
 _CALIBRATION_IMAGES = 4
 
-_PROVIDERS = {"onnxruntime": "CPUExecutionProvider", "coreml": "CoreMLExecutionProvider"}
+_PROVIDERS = {"onnxruntime": CPU, "coreml": "CoreMLExecutionProvider"}
 _OPENVINO_DEVICES = {"openvino": "CPU", "openvino-gpu": "GPU"}
 _OPENVINO_TYPES = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 
@@ -68,7 +69,7 @@ class GraphEncoder:
         self._batch = _CONVNET_BATCH if is_convnet else None
         try:
             if engine.library in _PROVIDERS:
-                self._runner: _Runner = _OnnxRuntime(encoder, engine)
+                self._runner: _Runner = _onnx_runtime(encoder, engine)
             else:
                 self._runner = _OpenVino(encoder, engine, threads)
         except Exception as error:  # the libraries have no common base class
@@ -101,29 +102,15 @@ class _Runner(Protocol):
     def __call__(self, pixels: Pixels) -> Array: ...
 
 
-class _OnnxRuntime:
-    def __init__(self, encoder: NumpyEncoder, engine: Engine) -> None:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        options.log_severity_level = 4  # errors are raised
-        if engine == FP32:
-            built = _graph(encoder)
-            message = built.message(with_weights=False)
-            weights = built.graph.weights  # mapped from the file; a message would copy them
-            values = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in weights.values()]
-            options.add_external_initializers(list(weights), values)
-        else:
-            is_quantised = engine.precision in _LEVELS
-            message = _quantised_message(encoder, engine.precision) if is_quantised else _graph(encoder).message()
-        providers = list(dict.fromkeys([_PROVIDERS[engine.library], _PROVIDERS["onnxruntime"]]))
-        self._session = onnxruntime.InferenceSession(message, options, providers=providers)
-        self._input = self._session.get_inputs()[0].name
-
-    def __call__(self, pixels: Pixels) -> Array:
-        rows: Array = self._session.run(None, {self._input: pixels})[0]
-        return rows
+def _onnx_runtime(encoder: NumpyEncoder, engine: Engine) -> Session:
+    providers = list(dict.fromkeys([_PROVIDERS[engine.library], CPU]))
+    if engine == FP32:
+        built = _graph(encoder)
+        # The weights are mapped from the file; a message would copy them.
+        return Session(built.message(with_weights=False), built.graph.weights, providers)
+    is_quantised = engine.precision in _LEVELS
+    message = _quantised_message(encoder, engine.precision) if is_quantised else _graph(encoder).message()
+    return Session(message, providers=providers)
 
 
 class _OpenVino:

@@ -250,10 +250,11 @@ def _move_object(one: Move) -> dict[str, Any]:
 
 def report(done: Report) -> dict[str, Any]:
     """The result of an index run."""
-    counts = ("added", "duplicates", "updated", "moved", "removed", "unchanged", "embedded", "read", "with_text")
+    files = ("added", "duplicates", "updated", "moved", "removed", "unchanged")
+    images = ("embedded", "read", "with_text", "face_scans", "faces")
     return {
         "model": done.model,
-        **{name: getattr(done, name) for name in counts},
+        **{name: getattr(done, name) for name in (*files, *images)},
         "skipped": _reasons(done.skipped),
         "skipped_before": _reasons(done.skipped_before),
         "unreadable": _reasons(done.unreadable),
@@ -321,6 +322,8 @@ def status(found: Status) -> dict[str, Any]:
         "engines": _engines(found.comparison),
         "read": found.read,
         "with_text": found.with_text,
+        "face_scans": found.face_scans,
+        "faces": found.faces,
     }
 
 

@@ -87,6 +87,8 @@ def summary(done: Report) -> Iterator[str]:
     yield line
     if done.read:
         yield f"OCR: {photos(done.read)}, {done.with_text:,} with text"
+    if done.face_scans:
+        yield f"faces: {done.faces:,} in {counted(done.face_scans, 'image')}"
     yield from _listed("skipped", done.skipped)
     if done.skipped_before:
         yield f"{files(len(done.skipped_before))} still skipped; to list them, run: clipsearch status"
@@ -158,6 +160,8 @@ def status(found: Status) -> Iterator[str]:
         yield f"{'' if number else 'speed':<8}{line}"
     if found.read:
         yield f"text    in {found.with_text:,} of {found.read:,} with OCR"
+    if found.face_scans:
+        yield f"faces   {found.faces:,} in {counted(found.face_scans, 'image')}"
     for root in found.roots:
         state = f"  (offline: {root.offline})" if root.offline else ""
         yield f"  {root.photos:>9,}  {printable(root.path)}{state}"

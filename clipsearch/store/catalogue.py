@@ -209,7 +209,8 @@ class Store(Searchable):
             self.photos.skipped(),
             [part for root in self.roots() for part in self.drives.offline_parts(root)],
             *self.ocr_text.counts(),
-            left_out=self.folders.left_out(),
+            self.folders.left_out(),
+            *self.faces.counts(),
         )
 
     def roots(self) -> list[Root]:

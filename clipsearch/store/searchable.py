@@ -29,7 +29,7 @@ class Summary(NamedTuple):
     None if unknown; `method` names the kind of search; `skipped` has the files that could not be read as an image, each
     with the reason;
     `offline` the parts of online roots that are offline; `read` counts images after OCR, `with_text` those with text;
-    `left_out` is what the last scans did not look at.
+    `left_out` is what the last scans did not look at; `face_scans` counts images that were searched for faces.
     """
 
     embeddings: int
@@ -41,6 +41,8 @@ class Summary(NamedTuple):
     read: int
     with_text: int
     left_out: LeftOut
+    face_scans: int = 0
+    faces: int = 0
 
 
 class Searchable(ABC):
