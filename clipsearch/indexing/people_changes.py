@@ -12,13 +12,15 @@ from clipsearch.errors import BadRequest, IndexLocked
 from clipsearch.images.box import Box
 from clipsearch.images.regions import SAME_PLACE, overlap, regions_in, upright
 from clipsearch.indexing.people import closest_cosines, group_faces, is_current, rows_of
+from clipsearch.models.faces import SAME_PERSON
 from clipsearch.store.catalogue import Store
 from clipsearch.store.conditions import fold_line
 from clipsearch.store.faces import Face
 from clipsearch.store.people import KnownFace, People, Person, checked_name
 from clipsearch.store.photo import Photo
 
-_MIDDLE, _STEEPNESS = 0.92, 100.0  # of the confidence: between the cosines of pairs of one person and of two
+# Of the confidence: even odds between the cosines of pairs of one person and of two, 69% at the threshold.
+_MIDDLE, _STEEPNESS = SAME_PERSON - 0.008, 100.0
 
 Result = TypeVar("Result")
 

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 class Progress:
     """How far a stage is.
 
-    `stage` is "scan" (files; total unknown), "index" (new files), "read" (photos, by OCR), "faces" (images) or "caption"
-    (photos), the last with an estimate of the seconds left.
+    `stage` is "scan" (files; total unknown), "index" (new files), "read" (photos, by OCR), "faces" (images) or
+    "caption" (photos), the last with an estimate of the seconds left.
     """
 
     stage: str

@@ -17,8 +17,8 @@ from PIL import Image
 
 from clipsearch.arrays import Array, Pixels, unit_rows
 from clipsearch.errors import WeightsUnusable, reason
+from clipsearch.images.box import Box
 from clipsearch.images.crops import Points, Similarity, fitted, warped
-from clipsearch.images.preprocess import Box
 from clipsearch.models import cache
 from clipsearch.models.face_graphs import DETECTOR_SIDE, FACE_SIDE, POINTS_SIDE, detector, point_finder, recogniser
 from clipsearch.models.weights import Named, load_safetensors

@@ -79,7 +79,7 @@ def create_app(
 
 
 class Page:
-    """The handlers. Searches, lookups, summaries, images, actions and the review each have an index: none blocks another."""
+    """The handlers. Each kind of request has an index of its own, so none blocks the others."""
 
     def __init__(self, place: Path | Collection, pictures: Pictures, *, allow_delete: bool) -> None:
         # The page searches at each key press: caching unfinished words would evict the queries people run in a shell.

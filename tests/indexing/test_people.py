@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import Run
+from fuzz import examples
+from hypothesis import HealthCheck
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from stores import DIM, METADATA, row
 
 from clipsearch.errors import BadRequest
@@ -352,16 +357,31 @@ class Changing(RuleBasedStateMachine):
         if not groups:
             return
         number = data.draw(st.sampled_from(sorted(groups)))
-        photo, place = data.draw(st.sampled_from(sorted(groups[number])))
+        face = data.draw(st.sampled_from(sorted(groups[number])))
+        self.changed()
+        self.record(number, groups[number], number)
+        new = self.library.change.split(str(number), [self.id_of(*face)]).number
+        assert new not in self.names
+        self.confirmed[face] = new
+        self.names[new] = None
+
+    @rule(data=st.data(), name=st.sampled_from(NAMES))
+    def confirm(self, data: st.DataObject, name: str) -> None:
+        face = data.draw(st.sampled_from(sorted(set().union(*self.groups().values()))))
+        known = next((number for number, one in self.names.items() if one == name), None)
+        if known is not None and self.confirmed.get(face) == known:
+            return
+        self.changed()
+        number = self.library.change.confirm([self.id_of(*face)], name).number
+        assert number == known or number not in self.names
+        self.confirmed[face] = number
+        self.names[number] = name
+
+    def id_of(self, photo: str, place: int) -> int:
         with Store.open(self.library.folder) as store:
             image = store.find_image(content_hash(photo.encode()))
             (face,) = (one.id for one in store.faces.of(image) if int(one.box.left > 0.3) == place)
-        self.changed()
-        self.record(number, groups[number], number)
-        new = self.library.change.split(str(number), [face]).number
-        assert new not in self.names
-        self.confirmed[photo, place] = new
-        self.names[new] = None
+            return face
 
     @precondition(lambda self: self.names)
     @rule(data=st.data())
@@ -422,4 +442,4 @@ def _killed(_: Store) -> None:
 class TestChanging(Changing.TestCase):
     """Runs the state machine."""
 
-    settings = settings(max_examples=12, stateful_step_count=15, deadline=None, suppress_health_check=list(HealthCheck))
+    settings = examples(40, stateful_step_count=12, suppress_health_check=list(HealthCheck))
