@@ -50,6 +50,7 @@ OPTIONS = {
     "k": "-k",
     "directories": "DIR",
     "labels": "LABEL",
+    "question": "QUESTION",
     "templates": "--template",
 }
 
