@@ -49,6 +49,7 @@ PEOPLE = ["Anna", "Großmutter", 'O\'Neil \\ "Bo" 100%_']
 RATINGS = [5, None, -1, 3, 1]
 LABELS = ["Red", None, "100%_", "Grün"]
 TEXTS = [[], ["Coffee 3.50", "Total 4"], ["日本の夏"], ['100% "sure"', "über_alles \\ 😀"], ["gate B 3"]]
+CAPTIONS = ["", "Two women on a Café's terrace", "beaches at 100% _ 夏の海", 'a sign says "Gate B"']
 FOLDERS = [b"a", b"a/b", b"a0", b"a.b", b"A", b"\xff", b"\\"]
 
 
@@ -104,6 +105,8 @@ def put(store: Store, root: Root, number: int, row: np.ndarray) -> None:
         if number % 3 and not is_video_name(path):
             lines = TEXTS[number % len(TEXTS)]
             store.ocr_text.put(image, [Line(text, 0, n / 9, 1, (n + 1) / 9) for n, text in enumerate(lines)])
+        if number % 2:
+            store.captions.put(image, CAPTIONS[number % len(CAPTIONS)], "a model")
     sidecar = (
         Facts(keywords=KEYWORDS[number % len(KEYWORDS)], rating=RATINGS[number % 3]) if number % 4 == 1 else Facts()
     )

@@ -7,18 +7,21 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import warm
 from conftest import SCENES, save_scenes
+from endpoints import chat_server, completion
 from terminal import every_command, help_examples
 
 from clipsearch.images.box import Box
 from clipsearch.images.xmp import with_keywords
 from clipsearch.indexing.people import group_faces
 from clipsearch.indexing.update import Options, update_index
+from clipsearch.store.captions import Captioning
 from clipsearch.store.catalogue import Store
 from clipsearch.store.faces import NewFace
 from clipsearch.store.photo import Line
@@ -72,7 +75,7 @@ def commands() -> list[str]:
     return [command for command in found if not command.startswith(SETUP)]
 
 
-def somebody(folder: Path, program: str) -> dict[str, str]:
+def somebody(folder: Path, program: str, endpoint: str) -> dict[str, str]:
     """The environment of a user with `folder` for a home, who has indexed ~/Pictures and has what examples name."""
     for name in ("Pictures/2023", "media/camera", "media/old-drive", "wallpapers", "bin", ".config/systemd/user"):
         (folder / name).mkdir(parents=True)
@@ -105,6 +108,8 @@ def somebody(folder: Path, program: str) -> dict[str, str]:
         for photo in store.ocr_text.unread():
             written = WRITTEN if photo.path.endswith(b"/2023/00.png") else ()
             store.ocr_text.put(photo.image_id, [Line(line, 0, 0.1, 1, 0.2) for line in written])
+            store.captions.put(photo.image_id, "a red circle", "llava")
+        store.captions.set_setting(Captioning("llava", endpoint))
         store.commit()
         # As if faces were found, those of Anna with the numbers that examples have; looking is tested elsewhere.
         store.faces.enable("a face model")
@@ -115,7 +120,7 @@ def somebody(folder: Path, program: str) -> dict[str, str]:
             store.faces.put(photo.image_id, [face])
         group_faces(store)
     environment = os.environ | {"HOME": str(folder), "PATH": f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}"}
-    environment["BROWSER"] = "true"
+    environment |= {"BROWSER": "true", "ENDPOINT": endpoint}
     for words in (
         ["concept", "add", "grandma", "a.jpg"],
         ["query", "a circle", "--save", "beach dogs"],
@@ -127,14 +132,18 @@ def somebody(folder: Path, program: str) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def user(warm_program: str | None, places_table: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def user(
+    warm_program: str | None, places_table: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, str]]:
     program = f'"{sys.executable}" -m clipsearch'
     if warm_program is not None:
         program = f'"{sys.executable}" -IS "{warm.__file__}" "{warm_program}"'
     folder = tmp_path_factory.mktemp("user").resolve()
     (folder / ".cache/clipsearch").mkdir(parents=True, mode=0o700)
     shutil.copy(places_table, folder / ".cache/clipsearch/places.sqlite")
-    return somebody(folder, program)
+    with chat_server() as chat:
+        chat.reply = lambda _: completion("yes")
+        yield somebody(folder, program, chat.url)
 
 
 def and_back(command: str, media: Path) -> str:
@@ -173,6 +182,7 @@ def test_a_command_works(user: dict[str, str], command: str) -> None:
     if "jq" in command and shutil.which("jq") is None:
         pytest.skip("jq is not installed")
     line = re.sub(r"milvus://[^/]+", "milvus://127.0.0.1:1", and_back(command, Path(user["HOME"], "media")))
+    line = line.replace("http://127.0.0.1:11434/v1", user["ENDPOINT"])
     done = subprocess.run(
         ["bash", "-o", "pipefail", "-c", line], cwd=user["HOME"], env=user, capture_output=True, text=True, check=False
     )

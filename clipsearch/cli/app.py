@@ -51,6 +51,7 @@ OPTIONS = {
     "k": "-k",
     "directories": "DIR",
     "labels": "LABEL",
+    "question": "QUESTION",
     "templates": "--template",
 }
 

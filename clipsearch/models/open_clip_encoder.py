@@ -106,7 +106,7 @@ def torch_errors() -> Iterator[None]:
     """Turn torch's errors, such as out of memory, into `EncodingFailed`."""
     try:
         yield
-    except RuntimeError as error:
+    except (RuntimeError, IndexError, ValueError) as error:
         raise EncodingFailed(f"the model failed on this device: {first_line(error)}") from error
 
 

@@ -185,6 +185,7 @@ def test_the_same_question_has_the_same_answer(both: Both, data: st.DataObject) 
         "back slash",
         "ümläut",
         "film",
+        "cafe terrace",
         "aix provence",
         "gate",
         "nowhere",

@@ -1,0 +1,216 @@
+"""Vision-language models in this program, on small networks of the true architectures with random weights."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import Run
+
+from clipsearch.errors import BadArgument, VlmUnusable
+from clipsearch.models.describe import ANSWERER, CAPTIONER, Vlm
+
+needs_vlm = pytest.mark.skipif(importlib.util.find_spec("transformers") is None, reason="needs the extra vlm")
+pytestmark = needs_vlm
+
+IMAGES = [np.full((40, 60, 3), shade, np.uint8) for shade in (0, 128, 255)]
+IMAGES[1][:, ::2] = (255, 0, 0)
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "dog", "cat", "on", "the", "beach", "how", "many"]
+WORDS += ["yes", "no", "one", "two", "red", "circle", "is", "there", "it"]
+_TOWER = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+_TEXT = _TOWER | {"vocab_size": len(WORDS), "max_position_embeddings": 64, "pad_token_id": 0}
+_ENDS = {"bos_token_id": 2, "eos_token_id": 3, "sep_token_id": 3}
+_VISION = _TOWER | {"image_size": 32, "patch_size": 16}
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a folder for each model, as `save_pretrained` writes it."""
+    import torch
+    import transformers
+
+    folder = tmp_path_factory.mktemp("models")
+    (folder / "vocab.txt").write_text("\n".join(WORDS))
+    tokenizer = transformers.BertTokenizer(str(folder / "vocab.txt"))
+    torch.manual_seed(0)
+    square = {"height": 32, "width": 32}
+    blip = transformers.BlipConfig(
+        text_config=_TEXT | _ENDS | {"encoder_hidden_size": 16}, vision_config=_VISION, image_text_hidden_size=16
+    )
+    git = transformers.GitConfig(**_TEXT, **_ENDS, vision_config=_VISION)
+    labels = {"id2label": {0: "yes", 1: "no", 2: "two"}, "label2id": {"yes": 0, "no": 1, "two": 2}}
+    vilt = transformers.ViltConfig(**_TEXT, image_size=32, patch_size=16, **labels)
+    made = {
+        "blip": (transformers.BlipForConditionalGeneration(blip), transformers.BlipImageProcessor(size=square)),
+        "blip-vqa": (transformers.BlipForQuestionAnswering(blip), transformers.BlipImageProcessor(size=square)),
+        "git": (
+            transformers.GitForCausalLM(git),
+            transformers.CLIPImageProcessor(size={"shortest_edge": 32}, crop_size=square),
+        ),
+        "vilt": (
+            transformers.ViltForQuestionAnswering(vilt),
+            transformers.ViltImageProcessor(size={"shortest_edge": 32}),
+        ),
+    }
+    for name, (network, processor) in made.items():
+        network.save_pretrained(folder / name)
+        processor.save_pretrained(folder / name)
+        tokenizer.save_pretrained(folder / name)
+    _save_coca(folder / "coca")
+    return folder
+
+
+def _save_coca(folder: Path) -> None:
+    import open_clip
+    import torch
+    from safetensors.torch import save_file
+
+    tower = {"context_length": 76, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1}
+    vision = {"image_size": 32, "layers": 1, "width": 32, "head_width": 16, "patch_size": 16}
+    vision |= {"attentional_pool": True, "attn_pooler_heads": 2, "output_tokens": True}
+    config: dict[str, Any] = {
+        "embed_dim": 16,
+        "vision_cfg": vision,
+        "text_cfg": tower | {"embed_cls": True, "output_tokens": True},
+        "multimodal_cfg": tower | {"attn_pooler_heads": 2},
+        "custom_text": True,
+    }
+    folder.mkdir()
+    about = {"model_cfg": config, "preprocess_cfg": {}}
+    (folder / "open_clip_config.json").write_text(json.dumps(about))
+    net = open_clip.CoCa(**{name: value for name, value in config.items() if name != "custom_text"})
+    torch.nn.init.normal_(net.text_decoder.text_projection)
+    weights = net.state_dict()
+    for name in weights:  # what is seen counts more than the words before
+        if "attn_pool" in name or "cross_attn" in name:
+            weights[name] = torch.randn(weights[name].shape)
+    save_file({name: one.contiguous() for name, one in weights.items()}, folder / "open_clip_model.safetensors")
+
+
+@pytest.mark.parametrize("name", ["blip", "git"])
+def test_captions_are_those_of_the_network(models: Path, name: str) -> None:
+    import torch
+    import transformers
+
+    place = models / name
+    captioner = Vlm(str(place)).captioner()
+    captions = captioner.captions(IMAGES)
+    assert (captioner.name, len(captions)) == (str(place), 3)
+    network = transformers.AutoModelForImageTextToText.from_pretrained(place).eval()
+    pixels = transformers.AutoImageProcessor.from_pretrained(place)(IMAGES, return_tensors="pt")
+    with torch.inference_mode():
+        tokens = network.generate(**pixels, max_new_tokens=50, do_sample=False)
+    words = [[WORDS[token] for token in row if token > 4] for row in tokens.tolist()]  # the first are special
+    assert captions == [" ".join(row) for row in words]
+    assert any(captions)
+
+
+def test_vilt_answers_with_the_probability(models: Path) -> None:
+    import torch
+    import transformers
+
+    place = models / "vilt"
+    answer = Vlm(str(place)).answerer().answer(IMAGES[0], "how many red circle")
+    network = transformers.ViltForQuestionAnswering.from_pretrained(place).eval()
+    pixels = transformers.AutoImageProcessor.from_pretrained(place)([IMAGES[0]], return_tensors="pt")
+    tokens = [2, *(WORDS.index(word) for word in ["how", "many", "red", "circle"]), 3]
+    with torch.inference_mode():
+        logits = network(input_ids=torch.tensor([tokens]), **pixels).logits[0]
+    best = int(logits.argmax())
+    assert answer.text == ["yes", "no", "two"][best]
+    assert answer.score == pytest.approx(float(logits[best].sigmoid()), abs=1e-5)
+
+
+def test_blip_answers_and_long_questions_are_cut(models: Path) -> None:
+    answerer = Vlm(str(models / "blip-vqa")).answerer()
+    answer = answerer.answer(IMAGES[0], "is there a dog on the beach " * 20)
+    assert (answer.question[:17], answer.score) == ("is there a dog on", None)
+    assert set(answer.text.split()) <= set(WORDS)
+
+
+def test_coca_writes_the_likeliest_word_each_time(models: Path) -> None:
+    import open_clip
+    import torch
+
+    name = f"local-dir:{models / 'coca'}"
+    captions = Vlm(name).captioner().captions(IMAGES)
+    net, _, transform = open_clip.create_model_and_transforms(name, load_weights=True)
+    from PIL import Image
+
+    batch = torch.stack([transform(Image.fromarray(image)) for image in IMAGES])
+    for row, caption in enumerate(captions):
+        tokens = [49406]
+        with torch.inference_mode():
+            while len(tokens) < 30 and tokens[-1] != 49407:
+                scores = net.eval()(batch[row : row + 1], torch.tensor([tokens]), output_labels=False)["logits"][0, -1]
+                scores[[49406, *([49407] if len(tokens) < 5 else [])]] = -torch.inf
+                tokens.append(int(scores.argmax()))
+        written = open_clip.decode(torch.tensor(tokens[1:])).partition("<end_of_text>")[0]
+        assert caption == " ".join(written.split())
+    assert len(set(captions)) > 1
+
+
+@pytest.mark.parametrize(
+    ("vlm", "job", "message"),
+    [
+        ("vilt", "captioner", "is a model of type vilt, which cannot caption photos here"),
+        ("blip-vqa", "captioner", "is a model of type blip, which cannot caption photos here"),
+        ("blip", "answerer", "is a model of type blip, which cannot answer questions about photos here"),
+        ("coca", "answerer", "has no valid config.json"),
+        ("pickled", "captioner", "pickled cannot be loaded: .*safetensors"),
+        ("damaged", "captioner", "damaged cannot be loaded"),
+    ],
+)
+def test_what_cannot_be_used_is_said_in_one_sentence(models: Path, vlm: str, job: str, message: str) -> None:
+    place = models / vlm
+    if vlm in ("pickled", "damaged") and not place.exists():
+        shutil.copytree(models / "git", place)
+        weights = place / "model.safetensors"
+        if vlm == "pickled":
+            weights.rename(place / "pytorch_model.bin")
+        else:
+            weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(VlmUnusable, match=message):
+        getattr(Vlm(str(place)), job)()
+
+
+def test_nothing_is_downloaded_offline() -> None:
+    with pytest.raises(VlmUnusable, match=r"no/such-model .* is not cached, and HF_HUB_OFFLINE is set"):
+        Vlm("no/such-model").check()
+
+
+def test_a_device_that_is_not_there(models: Path) -> None:
+    with pytest.raises(BadArgument, match="device cuda:7 is not available"):
+        Vlm(str(models / "git"), device="cuda:7").captioner()
+
+
+def test_an_index_is_captioned_here(clipsearch: Run, models: Path, tmp_path: Path) -> None:
+    from PIL import Image
+
+    (tmp_path / "photos").mkdir()
+    for number, image in enumerate(IMAGES):
+        Image.fromarray(image).save(tmp_path / f"photos/{number}.png")
+    index = tmp_path / "index"
+    options = ["--captions", "--vlm-model", models / "git", "--device", "cpu", "--json"]
+    done = clipsearch("index", tmp_path / "photos", "--model", "mini", *options, index=index)
+    assert json.loads(done.out)["captioned"] == 3
+    (caption,) = clipsearch("caption", tmp_path / "photos/0.png", index=index).lines
+    word = next(word for word in caption.split() if word not in ("a", "on", "the", "is", "there", "it"))
+    assert len(clipsearch("query", word, "--only", "captions", index=index).lines) >= 1
+
+
+@pytest.mark.weights
+def test_the_default_models_describe_a_photo(tmp_path: Path) -> None:
+    """A red circle is drawn; the models of transformers are downloaded."""
+    from PIL import Image, ImageDraw
+
+    page = Image.new("RGB", (640, 480), "white")
+    ImageDraw.Draw(page).ellipse((200, 120, 440, 360), fill="red")
+    pixels = np.asarray(page)
+    assert "red" in Vlm(CAPTIONER).captioner().captions([pixels])[0]
+    assert Vlm(ANSWERER).answerer().answer(pixels, "what color is the circle?").text == "red"
