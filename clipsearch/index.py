@@ -824,12 +824,7 @@ class Index:
 
     @property
     def people_changes(self) -> Changes:
-        """Name, merge, split, hide and forget people, confirm and reject faces, and undo. Raises `BadRequest`.
-
-        Example:
-            >>> index.people_changes.name("3", "Anna")
-
-        """
+        """Name, merge, split, hide and forget people, confirm and reject faces, and undo. Raises `BadRequest`."""
         from clipsearch.indexing.people_changes import Changes
 
         self._catalogue_with_faces()

@@ -31,7 +31,7 @@ MINI = Options(model="mini")
 def test_the_public_surface_is_this() -> None:
     assert set(clipsearch.__all__) == {
         *("Circle", "ClipsearchError", "Copy", "Filter", "Hit", "Index", "Labelled", "Limits", "Options", "Photo"),
-        *("Progress", "Question", "Report", "Status", "Term", "__version__", "open_index"),
+        *("Progress", "Question", "Report", "Status", "Term", "Vlm", "__version__", "open_index"),
     }
     for name in clipsearch.__all__:
         assert getattr(clipsearch, name).__doc__

@@ -231,7 +231,7 @@ def test_an_embedding_of_the_wrong_length_is_not_used(store: Store) -> None:
 
 def test_damage_that_sqlite_finds_itself_cannot_be_mended(store: Store) -> None:
     root = store.folders.add(b"/photos", Rules())
-    for n in range(300):
+    for n in range(900):
         put(store, root, b"%04d" % n)
     store.commit()
     store.close()
