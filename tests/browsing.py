@@ -186,11 +186,19 @@ def crowd(tmp_path_factory: pytest.TempPathFactory, drawn: Path, drawn_index: Pa
 
 
 _EDGE = "Math.max(...[...document.querySelectorAll('header, .panels')].map((it) => it.getBoundingClientRect().bottom))"
-_FIRST = f"""() => {{
+_TILE = f"""
   const edge = {_EDGE}, tiles = [...document.querySelectorAll(".tile")];
   tiles.sort((a, b) => a.dataset.index - b.dataset.index);
   const tile = tiles.find((one) => one.getBoundingClientRect().bottom > edge + 1);
+"""
+_FIRST = f"""() => {{
+  {_TILE}
   return [tile.querySelector("bdi").textContent, tile.getBoundingClientRect().top - edge];
+}}"""
+_NOTED = f"""() => {{
+  {_TILE}
+  const link = tile.querySelector(".open")?.href; // none while it is loaded
+  return link && new URL(link).searchParams.get("photo") === new URLSearchParams(location.search).get("at");
 }}"""
 
 
@@ -203,5 +211,4 @@ def first_visible(page: Any) -> tuple[str, float]:
 def scroll(page: Any, height: int) -> None:
     """Scroll down by a height, and wait until the page has noted the place."""
     page.evaluate("(height) => scrollBy(0, height)", height)
-    page.wait_for_timeout(400)
-    page.wait_for_function("location.search.includes('at=') && !document.querySelector('.pending')")
+    page.wait_for_function(_NOTED)

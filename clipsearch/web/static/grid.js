@@ -211,8 +211,8 @@ export class Grid {
   moveTo(n, focus = true) {
     const previous = this.current;
     this.current = Math.min(Math.max(0, n), Math.max(0, this.length - 1));
-    if (previous === this.current && !focus) return;
     this.results?.note(this.current);
+    if (previous === this.current && !focus) return;
     if (focus) this.scrollIntoView(this.current);
     this.awaitsFocus = focus;
     this.render();
