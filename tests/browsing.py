@@ -182,6 +182,15 @@ def first_visible(page: Any) -> tuple[str, float]:
 
 def scroll(page: Any, height: int) -> None:
     """Scroll down by a height, and wait until the page has noted the place."""
+    before = page.url
     page.evaluate("(height) => scrollBy(0, height)", height)
-    page.wait_for_timeout(400)
-    assert "at=" in page.url
+    eventually(page, lambda: "at=" in page.url and page.url != before)
+
+
+def eventually(page: Any, holds: Callable[[], bool]) -> None:
+    """Wait until something holds, for ten seconds at most."""
+    for _ in range(200):
+        if holds():
+            return
+        page.wait_for_timeout(50)
+    assert holds()
