@@ -139,7 +139,11 @@ def test_values_are_chosen_from_lists_with_counts(page: Any) -> None:
     keywords = picker(page, "keyword")
     expect(keywords.locator("li")).to_have_text(["beach40", "dog20", "Anna Smith10"])
     keywords.get_by_label("dog").check()
-    picker(page, "rating").get_by_label("3 stars").check()
+    rating = picker(page, "rating")
+    expect(rating.locator(".name")).to_have_text(
+        [" 5 stars", *(f"or more {n} stars" for n in (4, 3, 2)), "or more 1 star", "Unrated"]
+    )
+    rating.get_by_label("3 stars").check()
     expect(page.locator("#summary")).to_contain_text("13 of 40 photos")
     expect(page.locator("#command")).to_contain_text("--keyword dog --rating 3-5")
     page.locator(".picker[data-filter=rating]").get_by_label("5 stars").check()  # one rating at a time
