@@ -212,3 +212,12 @@ def scroll(page: Any, height: int) -> None:
     """Scroll down by a height, and wait until the page has noted the place."""
     page.evaluate("(height) => scrollBy(0, height)", height)
     page.wait_for_function(_NOTED)
+
+
+def eventually(page: Any, holds: Callable[[], bool]) -> None:
+    """Wait until something holds, for ten seconds at most."""
+    for _ in range(200):
+        if holds():
+            return
+        page.wait_for_timeout(50)
+    assert holds()

@@ -66,13 +66,14 @@ def facets_of(index: Searchable) -> Facets:
     chosen = index.select()
     combinations = {entry.option: Counter[tuple[object, ...]]() for entry in FILTERS if entry.facet}
     folders: Counter[tuple[int, bytes]] = Counter()
-    positions: list[tuple[float, float]] = []
+    positions = [np.empty((0, 2))]
     rows = iter(index.columns(chosen, _STORED))
     while part := list(islice(rows, _AT_ONCE)):
         columns = dict(zip(_STORED, zip(*part, strict=True), strict=True))
         columns["suffix"] = tuple(map(_suffix, columns["path"]))
         folders.update(zip(columns["root"], map(_folder, columns["path"]), strict=True))
-        positions += [place for place in map(itemgetter(2, 3), part) if None not in place]
+        places = [place for place in map(itemgetter(2, 3), part) if None not in place]
+        positions.append(np.array(places, np.float64).reshape(-1, 2))
         for entry in FILTERS:
             if entry.facet:
                 combinations[entry.option].update(
@@ -88,8 +89,12 @@ def facets_of(index: Searchable) -> Facets:
         tuple(sorted(roots.values())),
         _tree(folders, roots),
         dict(sorted(months.items())),
-        np.array(sorted(positions), np.float64).reshape(-1, 2),
+        _sorted(np.concatenate(positions)),
     )
+
+
+def _sorted(positions: NDArray[np.float64]) -> NDArray[np.float64]:
+    return positions[np.lexsort(positions.T[::-1])]
 
 
 def _folder(path: bytes) -> bytes:

@@ -311,7 +311,7 @@ def test_a_concept_is_that_of_the_command(library: Library) -> None:
         one, other = (index.concepts.examples(name) for name in ("mine", "theirs"))
         assert [(example.path, example.content) for example in one] == [(e.path, e.content) for e in other]
     assert "not a valid concept name" in library.act("concept", library.names(1), "a b").json()["error"]
-    assert library.page.get("/choices").json()["concepts"] == ["mine", "theirs"]
+    assert [one["label"] for one in library.page.get("/suggest?text=@").json()["suggestions"]] == ["@mine", "@theirs"]
 
 
 def test_a_concept_needs_no_files(library: Library) -> None:

@@ -97,12 +97,11 @@ def test_filters_as_the_command_has_them(look: Callable[..., Any], many: Path) -
     page = look(many)
     page.keyboard.press("Escape")
     page.get_by_role("button", name="Filters").click()
-    page.get_by_label("Camera").fill("Camera 3")
-    page.get_by_label("Orientation").select_option("portrait")
-    page.get_by_label("Taken from").fill("2019")
-    page.get_by_label("Taken from").press("Enter")
-    expect(page.locator("#command")).to_contain_text("--after 2019 --camera 'Camera 3' --orientation portrait")
-    expect(page.locator(".filter")).to_have_count(3)
+    page.get_by_label("From").select_option("2019-01")
+    page.get_by_label("Path contains").fill("7.png")
+    page.get_by_label("Path contains").press("Enter")
+    expect(page.locator("#command")).to_contain_text("--after 2019 --name 7.png")
+    expect(page.locator(".filter")).to_have_text(["From: January 2019", "Path contains: 7.png"])
     page.get_by_label("Near").fill("95, 200")
     page.get_by_label("Near").press("Enter")
     expect(page.get_by_role("alert")).to_contain_text("is not a valid place")
@@ -294,11 +293,15 @@ def test_selected_paths_and_the_command_are_copied(page: Any, drawn: Path) -> No
     page.locator(".tile .open").nth(2).click(modifiers=["Shift"])
     expect(page.locator("#selection-count")).to_have_text("3 selected")
     page.get_by_role("button", name="Copy paths").click()
+    expect(page.locator("#toast")).to_contain_text("copied")
     paths = page.evaluate("navigator.clipboard.readText()").splitlines()
     assert paths == [str(drawn / name) for name in names(page, 3)]
-    page.keyboard.press("Escape")  # the bar of actions has a command of its own
+    page.get_by_role("button", name="Command", exact=True).click()
+    command = page.locator("#command").inner_text()
+    assert command.startswith("clipsearch query 'a circle' -k 60")
     page.locator("#copy-command").click()
-    assert page.evaluate("navigator.clipboard.readText()").startswith("clipsearch query 'a circle'")
+    expect(page.locator("#toast")).to_have_text("Command copied")
+    assert page.evaluate("navigator.clipboard.readText()") == command
 
 
 def test_labels_have_bars_for_one_photo_and_counts_for_all(page: Any) -> None:

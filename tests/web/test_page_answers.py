@@ -92,12 +92,12 @@ def test_counts_know_the_filter_and_the_order(look: Callable[..., Any], many: Pa
 
 def test_counts_know_that_copies_are_grouped(look: Callable[..., Any], many: Path) -> None:
     page = look(many, "camera=Camera+1&after=2016&before=2017&unique=1")
-    summary(page).to_have_text(re.compile(r"^[\d,]+ without copies, of [\d,]+ of 2,000 photos, newest first$"))
+    summary(page).to_have_text(re.compile(r"^[\d,]+ without duplicates, of [\d,]+ of 2,000 photos, newest first$"))
     folded = int(page.locator("#summary").inner_text().split()[0])
     scroll_to_the_end(page)
     assert page.locator(".tile").last.get_attribute("data-index") == str(folded - 1)
     page.goto(page.url.partition("?")[0] + "?unique=1")
-    summary(page).to_have_text("2,000 photos, copies grouped, newest first")
+    summary(page).to_have_text("2,000 photos, duplicates grouped, newest first")
     page.goto(page.url.partition("?")[0] + "?unique=1&q=a+boat")
     summary(page).to_have_text(re.compile(r"in 2,000 photos"))
 

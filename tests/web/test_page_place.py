@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browsing import answered, ask, first_visible, names, scroll
+from browsing import answered, ask, eventually, first_visible, names, scroll
 from conftest import SCENES, save_scenes
 
 from clipsearch.indexing.update import Options, update_index
@@ -26,22 +26,18 @@ HEADING = 64  # pixels, the most between the edge of the window and the first ph
 # ------------------------------------------------------------------------------------------ the place
 
 
-@pytest.mark.parametrize("name", ["Filters", "Labels"])
+@pytest.mark.parametrize("name", ["Filters", "Labels", "Command"])
 def test_a_panel_opens_where_one_is(look: Callable[..., Any], many: Path, name: str) -> None:
     page = look(many)
-    page.wait_for_timeout(100)
     scroll(page, 4_000)
     before = first_visible(page)
-    page.get_by_role("button", name=name).click()
-    expect(page.locator(".panel:visible input").first).to_be_in_viewport()
-    expect(page.locator(".panel:visible input").first).to_be_focused()
-    page.wait_for_timeout(100)
-    assert first_visible(page) == pytest.approx(before, abs=1)
+    page.get_by_role("button", name=name, exact=True).click()
+    expect(page.locator(".panel:visible :focus")).to_be_in_viewport()
+    eventually(page, lambda: first_visible(page) == pytest.approx(before, abs=1))
     page.keyboard.press("Escape")
     expect(page.locator(".panel:visible")).to_have_count(0)
-    expect(page.get_by_role("button", name=name)).to_be_focused()
-    page.wait_for_timeout(100)
-    assert first_visible(page) == pytest.approx(before, abs=1)
+    expect(page.get_by_role("button", name=name, exact=True)).to_be_focused()
+    eventually(page, lambda: first_visible(page) == pytest.approx(before, abs=1))
 
 
 def test_back_after_more_like_this_leads_to_the_same_photos(look: Callable[..., Any], many: Path) -> None:

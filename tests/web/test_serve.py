@@ -89,6 +89,7 @@ def test_nothing_is_shown_without_the_token(drawn_index: Path, drawn: Path) -> N
         photo = f"/photo/{id_of(drawn / '00.png')}"
         for address in (
             *("/", "/search?text=star", "/status", "/places", "/static/page.js", photo),
+            *("/choices", "/folders?in=/", "/suggest?text=star"),
             *(f"{photo}/original", f"{photo}/more"),
         ):
             assert stranger.get(address).status_code == 401, address
@@ -194,6 +195,7 @@ def test_every_answer_forbids_what_a_page_could_be_made_to_do(page: TestClient, 
     for address in (
         "/",
         "/search?text=star",
+        "/suggest?text=star",
         "/nothing",
         "/static/page.css",
         f"{photo}/small.jpg",
@@ -228,12 +230,15 @@ def test_the_form_has_a_field_for_each_filter_and_for_a_new_one(
     chosen = FILTERS[0]._replace(option="mood", help="Mood.", choices=("calm", "wild"))
     monkeypatch.setattr(web_app, "FILTERS", (*FILTERS, new, chosen))
     html = make(drawn_index).get("/").text
-    fields = dict(re.findall(r'<(input|select) name="(\w+)"', html)[n][::-1] for n in range(len(FILTERS) + 2))
-    assert fields == {one.option: "select" if one.choices else "input" for one in (*FILTERS, new, chosen)}
+    found = re.findall(r'<(input|select|details)[^>]* data-filter="(\w+)"', html)
+    fields = {option: tag for tag, option in found}
+    assert list(fields) == [one.option for one in (*FILTERS, new, chosen)]
+    assert {fields[one.option] for one in FILTERS if one.facet} == {"details"}
+    assert (fields["colour"], fields["mood"], fields["after"], fields["near"]) == ("input", "select", "select", "input")
     assert 'placeholder="Main colour."' in html
     assert "<option>calm</option><option>wild</option>" in html
     for one in FILTERS:
-        assert f'<label title="{one.help}">' in html
+        assert f'title="{one.help}"' in html
 
 
 # ------------------------------------------------------------------------------------------ what is given out
@@ -661,9 +666,52 @@ def test_labels_of_one_photo_and_of_all(page: TestClient, drawn: Path) -> None:
 
 def test_what_there_is_to_choose(page: TestClient, drawn: Path) -> None:
     choices = page.get("/choices").json()
-    assert (choices["photos"], choices["folders"]) == (len(SCENES), [str(drawn)])
+    assert choices["values"]["type"] == [["png", len(SCENES)]]
+    assert choices["values"]["person"] == []
+    assert sum(count for _, count in choices["months"]) == len(SCENES)
+    root = {"name": drawn.name, "value": str(drawn), "photos": len(SCENES), "has_folders": False}
+    assert choices["folders"] == [root]
+    assert page.get("/folders", params={"in": drawn}).json() == {"folders": []}
+    assert page.get("/folders", params={"in": "/etc"}).json() == {"folders": []}
     months = page.get("/months", params={"after": "2999"}).json()  # no photo has a date: the files have
     assert (months["taken"], sum(months["changed"].values())) == ({}, len(SCENES))
+
+
+def test_folders_are_listed_one_level_at_a_time(make: Callable[..., TestClient], tmp_path: Path) -> None:
+    paths = [b"a/x.png", b"a/b/y.png", b"a/\xff/z.png", b"c.png"]
+    for number, path in enumerate(paths):
+        file = os.path.join(os.fsencode(tmp_path / "photos"), path)
+        os.makedirs(os.path.dirname(file), exist_ok=True)
+        SCENES[number].image.save(os.fsdecode(file))
+    update_index(tmp_path / "index", [tmp_path / "photos"], Options(model="mini"))
+    page = make(tmp_path / "index")
+    [root] = page.get("/choices").json()["folders"]
+    [a] = page.get("/folders", params={"in": root["value"]}).json()["folders"]
+    assert (root["photos"], root["has_folders"], a["name"], a["photos"], a["has_folders"]) == (4, True, "a", 3, True)
+    inside = page.get("/folders", params={"in": a["value"]}).json()["folders"]
+    assert [(one["name"], one["value"], one["photos"]) for one in inside] == [
+        ("b", str(tmp_path / "photos" / "a" / "b"), 1),
+        ("\\xff", None, 1),  # no URL can name it
+    ]
+
+
+def test_a_text_that_is_being_typed_is_completed(page: TestClient) -> None:
+    [found] = page.get("/suggest", params={"text": "star July 2023"}).json()["suggestions"]
+    assert found == {
+        "label": "July 2023",
+        "detail": "",
+        "pairs": [["after", "2023-07"], ["before", "2023-08"]],
+        "rest": "star",
+        "photos": 0,
+    }
+    assert page.get("/suggest").json() == page.get("/suggest?text=%00%ff").json() == {"suggestions": []}
+    answer = page.get("/suggest", params={"text": "x" * 1001})
+    assert (answer.status_code, "at most 1,000" in answer.json()["error"]) == (400, True)
+
+
+def test_the_command_stays_while_one_scrolls(page: TestClient) -> None:
+    commands = {page.get(f"/search?text=star&first={first}&count=10").json()["command"] for first in (0, 10, 20)}
+    assert len(commands) == 1
 
 
 # ------------------------------------------------------------------------------------------ an index that changes
@@ -769,6 +817,8 @@ def test_a_collection_is_shown_as_its_folder_is(
         "/search?type=png&first=5&count=7",
         f"/search?like={id_of(drawn / '03.png')}",
         "/months",
+        "/choices",
+        "/suggest?text=png+star",
         f"/photo/{id_of(drawn / '00.png')}",
         f"/photo/{id_of(drawn / '00.png')}/more",
         "/labels?label=a+star&label=a+circle",

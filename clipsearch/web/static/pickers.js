@@ -10,6 +10,8 @@ import { change, question } from "./state.js";
 
 const MOST = 200; // values that a list shows at once
 const SEARCHED = 12; // a list that is longer has a field to find values in
+const RATINGS = ["5", "4+", "3+", "2+", "1+", "none", "rejected"]; // in order
+const WITHOUT_STARS = { none: "Unrated", rejected: "Rejected" };
 const pickers = [...document.querySelectorAll("#filters .picker")];
 const optionOf = (picker) => picker.dataset.filter;
 const bodyOf = (picker) => picker.querySelector(".values");
@@ -56,6 +58,7 @@ function fill(picker) {
   if (kind === "folders") body.replaceChildren(folderList(picker, choices.folders));
   else {
     const values = choices.values[optionOf(picker)] ?? [];
+    if (kind === "stars") values.sort(([one], [other]) => RATINGS.indexOf(one) - RATINGS.indexOf(other));
     const list = element("ul", { role: "list" }), more = element("p", { class: "note", hidden: true });
     const narrow = (words) => {
       const found = values.filter(([value]) => value.toLowerCase().includes(words.trim().toLowerCase()));
@@ -82,6 +85,7 @@ function nameOf(picker, title) {
   const name = element("bdi", { class: "name" }, title);
   if (picker.dataset.kind === "colors") return [element("span", { class: `swatch ${title.toLowerCase()}`, "aria-hidden": "true" }), name];
   const stars = picker.dataset.kind === "stars" && /^([1-5])(\+?)$/.exec(title);
+  if (picker.dataset.kind === "stars" && !stars) name.textContent = WITHOUT_STARS[title] ?? title;
   if (stars) return [element("span", { class: "stars", "aria-hidden": "true" }, "★".repeat(stars[1]) + "☆".repeat(5 - stars[1])), element("span", { class: "name" }, stars[2] ? "or more" : "", element("span", { class: "visually-hidden" }, ` ${count(Number(stars[1]), "star")}`))];
   return [name];
 }
