@@ -33,7 +33,7 @@ _VERSION = 1  # increment when other faces are found, or other rows made, with t
 # overlapping parts of it at a higher resolution. Of 62 faces in a mosaic, 27 pixels wide in 1,600, it then finds 62
 # instead of 32.
 _LEAST_SCORE, _SUSPECTED = 0.3, 0.15
-_TILED_FROM = 768  # pixels, of the long side
+_TILED_FROM = 1024  # pixels, of the long side
 _TILE = 0.6  # of a photo's width and height
 _OVERLAP = 0.5  # intersection over union from which on two boxes are of the same face
 _LEAST_WIDTH = 16  # pixels
