@@ -70,6 +70,8 @@ def fill(index: Path, photos: Path, count: int) -> np.ndarray:
         for number in range(count):
             put(store, root, number, rows[number])
         store.photos.put(root, FoundFile(b"a/broken.jpg", 1, 1, 1), None, "no image")
+        images = [image for ids, _ in store.images.embeddings() for image in ids.tolist()]
+        store.photos.set_names(dict.fromkeys(images[::5], f"{PEOPLE[1]}\nZoë"))  # by their faces
         store.ocr_text.enable(True)
         store.folders.set_left_out(root, LeftOut(Counter({".psb": 2}), Counter({"@eaDir": 1})))
         store.commit()

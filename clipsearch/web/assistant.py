@@ -52,8 +52,8 @@ tags: keywords, people, title, caption, place and names, or by the caption that 
 only restricts it to look, text, tags or captions.
 confidence is the probability, 0 to 1, that the look shows the text. min_confidence: {CUT:g} returns only photos that
 probably show it or match by text or tags, {STRICT:g} nothing rather than a guess. images: also return thumbnails. A
-filter takes one value or a list; any value may match, except that all of keyword, person, size, after, before and
-not_under must. "beach OR sea" means either.
+filter takes one value or a list; any value may match, except that all of keyword, person, without_person, size, after,
+before and not_under must. "beach OR sea" means either. person is a recognised face or a name in the photo's metadata.
 """
 _READ_ONLY = ToolAnnotations(read_only_hint=True, open_world_hint=False)
 

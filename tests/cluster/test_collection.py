@@ -94,7 +94,8 @@ def values_of(photos: str) -> dict[str, list[Any]]:
         ],
         "keywords": [*KEYWORDS, "ÉTÉ À LA MER", "été", "nowhere", f"nowhere OR {KEYWORDS[1]} OR {KEYWORDS[3]}"],
         "caption": ["beach", "À LA", "mer quote", "100%_ aix", "provence", "\\", "_", "nowhere", "nowhere OR beach"],
-        "people": [*PEOPLE, "anna", "ann", "GROSSMUTTER", "o'neil", "Anna OR nobody"],
+        "people": [*PEOPLE, "anna", "ann", "GROSSMUTTER", "o'neil", "Anna OR nobody", "ZOË"],
+        "without_people": [*PEOPLE, "zoë", "nobody", "Anna OR Zoë"],
         "rating": ["4+", "2-3", "5", "1-3", "rejected", "none"],
         "color_label": ["red", "grün", "Grün", "%", "_", "nowhere"],
     }
