@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from clipsearch.cli.app import DebugOption, IndexOption, new_app, say
+from clipsearch.cli.vlm import AllowRemoteOption, EndpointOption, VlmModelOption
 from clipsearch.errors import BadArgument, BadRequest, reason
 from clipsearch.paths import index_place
 
@@ -25,6 +26,9 @@ def serve(
     ] = None,
     open_: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
     revoke: Annotated[bool, typer.Option("--revoke", help="Sign out all browsers; bookmarks stop working.")] = False,
+    vlm_model: VlmModelOption = None,
+    endpoint: EndpointOption = None,
+    allow_remote: AllowRemoteOption = False,
     index: IndexOption = None,
     debug: DebugOption = False,
 ) -> None:
@@ -37,17 +41,23 @@ def serve(
     Photos are never changed. Selected ones can be copied into folders below the home folder or an indexed one, and
     keywords are written to sidecars.
 
+    With --vlm-model or --endpoint, a large photo has a field to ask a vision-language model about it; see ask.
+
     Examples:
       clipsearch serve --open
       clipsearch serve --port 0
       clipsearch serve --host 0.0.0.0
       clipsearch serve --revoke
     """
+    from clipsearch.search.vqa import Vlm
     from clipsearch.web.app import create_app
     from clipsearch.web.guard import new_token
     from clipsearch.web.secret import cookie_secret
     from clipsearch.web.server import run
 
+    vlm = Vlm(vlm_model, endpoint, allow_remote) if vlm_model or endpoint else None
+    if vlm is not None:
+        vlm.check_answerer()
     place, token = index_place(index), new_token()
     with contextlib.closing(_listen(host, port)) as listening:
         name = f"[{host}]" if ":" in host else host
@@ -55,7 +65,7 @@ def serve(
         with contextlib.suppress(KeyboardInterrupt):
             print(address, flush=True)
             say("press Ctrl-C to stop")
-            app = create_app(place, token, host, secret=cookie_secret(place, revoke=revoke))
+            app = create_app(place, token, host, secret=cookie_secret(place, revoke=revoke), vlm=vlm)
             run(app, listening, address if open_ else None)
 
 

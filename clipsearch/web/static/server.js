@@ -45,6 +45,11 @@ export async function act(name, body) {
   return request(`/action/${name}`, { method: "POST", body: JSON.stringify(body), headers: { "Content-Type": "application/json" } });
 }
 
+// The answer of a vision-language model to a question about a photo.
+export async function ask(id, question) {
+  return request(`/photo/${id}/answer?${new URLSearchParams({ question })}`, { method: "POST" });
+}
+
 // Save a question under a name, or delete the one that has it; both return the saved searches.
 export async function save(name, pairs) {
   return request(`/saved?${new URLSearchParams([...pairs, ["as", name]])}`, { method: "POST" });
