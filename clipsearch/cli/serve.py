@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from clipsearch.cli.app import DebugOption, IndexOption, new_app, say
+from clipsearch.cli.vlm import AllowRemoteOption, EndpointOption, VlmModelOption
 from clipsearch.errors import BadArgument, BadRequest, reason
 from clipsearch.paths import index_place
 
@@ -28,6 +29,9 @@ def serve(
     allow_delete: Annotated[
         bool, typer.Option("--allow-delete", help="Let the page move photos to the trash, with undo.")
     ] = False,
+    vlm_model: VlmModelOption = None,
+    endpoint: EndpointOption = None,
+    allow_remote: AllowRemoteOption = False,
     index: IndexOption = None,
     debug: DebugOption = False,
 ) -> None:
@@ -41,6 +45,8 @@ def serve(
     keywords are written to sidecars. Duplicates can be moved to a folder, and with --allow-delete, photos to the
     system's trash; both can be undone.
 
+    With --vlm-model or --endpoint, a large photo has a field to ask a vision-language model about it; see ask.
+
     Examples:
       clipsearch serve --open
       clipsearch serve --port 0
@@ -49,6 +55,7 @@ def serve(
       clipsearch serve --allow-delete
     """
     from clipsearch.output import trash
+    from clipsearch.search.vqa import Vlm
     from clipsearch.web.app import create_app
     from clipsearch.web.guard import new_token
     from clipsearch.web.secret import cookie_secret
@@ -56,6 +63,9 @@ def serve(
 
     if allow_delete:
         trash.check_supported()
+    vlm = Vlm(vlm_model, endpoint, allow_remote) if vlm_model or endpoint else None
+    if vlm is not None:
+        vlm.check_answerer()
     place, token = index_place(index), new_token()
     with contextlib.closing(_listen(host, port)) as listening:
         name = f"[{host}]" if ":" in host else host
@@ -63,7 +73,8 @@ def serve(
         with contextlib.suppress(KeyboardInterrupt):
             print(address, flush=True)
             say("press Ctrl-C to stop")
-            app = create_app(place, token, host, secret=cookie_secret(place, revoke=revoke), allow_delete=allow_delete)
+            secret = cookie_secret(place, revoke=revoke)
+            app = create_app(place, token, host, secret=secret, vlm=vlm, allow_delete=allow_delete)
             run(app, listening, address if open_ else None)
 
 

@@ -120,7 +120,7 @@ def _captioner(options: Options, before: Captioning | None) -> Vlm | None:
         vlm = replace(vlm, model=before.model, endpoint=before.endpoint)
     vlm = replace(vlm, device=options.device)
     if options.captions or is_named:
-        vlm.check()
+        vlm.check_captioner()
     return vlm
 
 

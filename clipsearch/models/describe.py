@@ -55,7 +55,7 @@ class Vlm:
     allow_remote: bool = False
     device: str = "auto"
 
-    def check(self) -> None:
+    def check_captioner(self) -> None:
         """Raise a `ClipsearchError` for a model that cannot caption, before anything large is imported or loaded."""
         if self.endpoint is not None:
             self._served()
@@ -66,6 +66,16 @@ class Vlm:
 
             if not is_coca(self.captioner_name):
                 check_captioner(self.captioner_name)
+
+    def check_answerer(self) -> None:
+        """As `check_captioner`, for a model that cannot answer questions."""
+        if self.endpoint is not None:
+            self._served()
+            return
+        with _loading():
+            from clipsearch.models.transformers_vlm import check_answerer
+
+            check_answerer(self.model or ANSWERER)
 
     @property
     def captioner_name(self) -> str:

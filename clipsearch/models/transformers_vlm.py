@@ -41,11 +41,17 @@ def config_of(name: str) -> dict[str, Any]:
 
 def check_captioner(name: str) -> None:
     """Raise `ModelUnknown` unless a model captions images, or `DownloadFailed`. Loads neither torch nor the weights."""
-    _check(name, _CAPTIONERS, "caption photos", answers=False)
+    _check(name, answers=False)
 
 
-def _check(name: str, types: Sequence[str], task: str, *, answers: bool) -> str:
-    """The model's type."""
+def check_answerer(name: str) -> None:
+    """As `check_captioner`, of answers to questions."""
+    _check(name, answers=True)
+
+
+def _check(name: str, *, answers: bool) -> str:
+    """The model's type. Raises `ModelUnknown` or `DownloadFailed`."""
+    types, task = (_ANSWERERS, "answer questions about photos") if answers else (_CAPTIONERS, "caption photos")
     config = config_of(name)
     kind = str(config.get("model_type"))
     is_for_questions = kind == "blip" and "BlipForQuestionAnswering" in (config.get("architectures") or ())
@@ -57,7 +63,7 @@ def _check(name: str, types: Sequence[str], task: str, *, answers: bool) -> str:
 class _Model:
     """A network with its image processor and tokenizer, on a device."""
 
-    def __init__(self, name: str, kind: str, network: str, device: str) -> None:
+    def __init__(self, name: str, network: str, device: str) -> None:
         """`network` is the name of a class of transformers. Raises `BadArgument` and `WeightsUnusable`."""
         import torch
         import transformers
@@ -101,8 +107,8 @@ class TransformersCaptioner:
     batch_size = 4
 
     def __init__(self, name: str, device: str = "auto") -> None:
-        kind = _check(name, _CAPTIONERS, "caption photos", answers=False)
-        self._model = _Model(name, kind, "AutoModelForImageTextToText", device)
+        check_captioner(name)
+        self._model = _Model(name, "AutoModelForImageTextToText", device)
         self.name = name
 
     def captions(self, images: Sequence[Pixels]) -> list[str]:
@@ -113,8 +119,8 @@ class TransformersAnswerer:
     """Answers questions. Raises as `TransformersCaptioner`. Only ViLT, which chooses from known answers, has scores."""
 
     def __init__(self, name: str, device: str = "auto") -> None:
-        self._kind = _check(name, _ANSWERERS, "answer questions about photos", answers=True)
-        self._model = _Model(name, self._kind, "AutoModelForVisualQuestionAnswering", device)
+        self._kind = _check(name, answers=True)
+        self._model = _Model(name, "AutoModelForVisualQuestionAnswering", device)
         self.name = name
 
     def answer(self, image: Pixels, question: str) -> Answer:

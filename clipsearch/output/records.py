@@ -71,7 +71,7 @@ def as_object(hit: Hit, *, with_where: bool = False) -> dict[str, Any]:
         "why": [_reason(reason) for reason in hit.why],
         **photo_fields(hit.photo),
         **({"where": where} if with_where else {}),
-        **({} if hit.answer is None else {"answer": _answer(hit.answer)}),
+        **({} if hit.answer is None else {"answer": answer_object(hit.answer)}),
         **({} if hit.lines is None else {"lines": [_line(line, *hit.photo.metadata[:2]) for line in hit.lines]}),
         "similar": [path_fields(photo.file) for photo in hit.similar],
         "same_file": [path_fields(path) for path in hit.same_file],
@@ -139,7 +139,7 @@ def answers(found: Iterable[Answered], form: str, *, with_paths: bool) -> Iterat
     return _written(
         found,
         form,
-        lambda one: {**path_fields(one.path), **_answer(one.answer)},
+        answered_object,
         lambda one: [_said(one.path, one.answer.text, with_paths)],
     )
 
@@ -149,16 +149,27 @@ def captions(found: Iterable[Captioned], form: str, *, with_paths: bool) -> Iter
     return _written(
         found,
         form,
-        lambda one: {**path_fields(one.path), "generated_caption": one.caption},
+        caption_object,
         lambda one: [_said(one.path, one.caption, with_paths)],
     )
+
+
+def answered_object(one: Answered) -> dict[str, Any]:
+    """A photo with the answer to a question about it."""
+    return {**path_fields(one.path), **answer_object(one.answer)}
+
+
+def caption_object(one: Captioned) -> dict[str, Any]:
+    """A photo with its generated caption."""
+    return {**path_fields(one.path), "generated_caption": one.caption}
 
 
 def _said(path: bytes, text: str, with_paths: bool) -> bytes:
     return (path + b": " if with_paths else b"") + text.encode("utf-8", "replace") + b"\n"
 
 
-def _answer(answer: Answer) -> dict[str, Any]:
+def answer_object(answer: Answer) -> dict[str, Any]:
+    """An answer of a vision-language model."""
     return {"question": answer.question, "answer": answer.text, "score": _rounded(answer.score)}
 
 

@@ -353,6 +353,11 @@ def _stars_of(rating: int | None) -> Iterable[str]:
     return ("rejected",) if rating < 0 else [f"{least}+" if least < 5 else "5" for least in range(1, rating + 1)]
 
 
+def _people_of(people: str | None, named: str | None) -> Iterable[str]:
+    names = {fold_line(name): name for name in (*items(named), *items(people))}
+    return names.values()
+
+
 def _keywords_of(keywords: str | None, people: str | None) -> Iterable[str]:
     """As `_has_keyword` finds them."""
     return (*(key if "/" in key else key.replace("|", "/") for key in items(keywords)), *items(people))
@@ -522,7 +527,7 @@ class Filter:
         "showing {}",
         option="person",
         every=True,
-        facet=Facet(("people",), items, fold_line),
+        facet=Facet(("people", "named"), _people_of, fold_line),
     )
     without_people: Any = _filter(
         "NAME",

@@ -26,8 +26,10 @@ from clipsearch.output.pictures import SIZES, OpenVideo, Picture, Pictures, open
 from clipsearch.output.records import as_json
 from clipsearch.paths import Collection
 from clipsearch.search.question import CUT, FILTERS, OPTIONS, STRICT, TERMS, Question, checked_id, parse
+from clipsearch.search.vqa import Vlm
 from clipsearch.threads import usable_cores
 from clipsearch.web.actions import Actions, NotAllowed
+from clipsearch.web.answers import Answers
 from clipsearch.web.gallery import Gallery, Part
 from clipsearch.web.guard import Guard, new_token
 from clipsearch.web.index_thread import IndexThread
@@ -57,13 +59,14 @@ def create_app(
     secret: str | None = None,
     *,
     allow_delete: bool = False,
+    vlm: Vlm | None = None,
 ) -> Starlette:
     """The app for one index. Only requests with the token, or the cookie it is exchanged for, are answered.
 
     `host` is the address that the server listens on, `secret` the value of the cookie; None for a new one.
-    `allow_delete`: photos may be moved to the trash.
+    `allow_delete`: photos may be moved to the trash. `vlm` answers questions about photos.
     """
-    page = Page(place, pictures or Pictures(), allow_delete=allow_delete)
+    page = Page(place, pictures or Pictures(), vlm, allow_delete=allow_delete)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -81,7 +84,7 @@ def create_app(
 class Page:
     """The handlers. Each kind of request has an index of its own, so none blocks the others."""
 
-    def __init__(self, place: Path | Collection, pictures: Pictures, *, allow_delete: bool) -> None:
+    def __init__(self, place: Path | Collection, pictures: Pictures, vlm: Vlm | None, *, allow_delete: bool) -> None:
         # The page searches at each key press: caching unfinished words would evict the queries people run in a shell.
         self._search_index = IndexThread(place, cache_texts=False)
         self._lookup_index, self._image_index = IndexThread(place), IndexThread(place)
@@ -90,6 +93,7 @@ class Page:
         self._actions = Actions(self._action_index, allow_delete=allow_delete)
         self._review = Review(self._review_index, self._actions)
         self._saving = RateLimit("change")
+        self._answers, self._asking = vlm and Answers(place, vlm), RateLimit("question")
         self._pictures, self._uploads = pictures, Uploads(pictures)
         self._gallery = Gallery(self._uploads)
         self._latest: dict[str, int] = {}  # tab to the number of its latest search
@@ -136,6 +140,7 @@ class Page:
             Route("/duplicates/{ticket}/move", self.move_copies, methods=["POST"]),
             Route("/photo/{id}", self.about),
             Route("/photo/{id}/more", self.more),
+            Route("/photo/{id}/answer", self.answer, methods=["POST"]),
             Route("/photo/{id}/original", self.original),
             Route("/photo/{id}/where.jpg", self.where),
             Route("/photo/{id}/{size}.jpg", self.picture),
@@ -327,7 +332,10 @@ class Page:
         return _json(await self._lookup_index.call(lambda index: self._gallery.about(index, id, file)))
 
     async def more(self, request: Request) -> Response:
-        """What results leave out because it takes longer: exposure, text in the photo, frames of a video."""
+        """What results leave out because it takes longer: exposure, text in the photo, frames of a video.
+
+        `can_ask` says whether `answer` has a model.
+        """
         id = checked_id(request.path_params["id"])
         photos = await self._lookup_index.call(lambda index: index.photos_with(id))
         if not photos:
@@ -335,7 +343,18 @@ class Page:
         contents = await self._lookup_index.call(lambda index: self._gallery.contents(index, id))
         async with self._thumbnail_slots:
             exposure = await run_in_threadpool(self._pictures.exposure, photos)
-        return _json({"exposure": exposure and exposure._asdict(), **contents})
+        can_ask = self._answers is not None
+        return _json({"exposure": exposure and exposure._asdict(), "can_ask": can_ask, **contents})
+
+    async def answer(self, request: Request) -> Response:
+        """The answer of a vision-language model to `question` about the photo."""
+        id, question = checked_id(request.path_params["id"]), request.query_params.get("question", "")
+        if self._answers is None:
+            return _not_found("no model answers questions; see clipsearch serve --help")
+        self._asking.check()
+        photos = await self._lookup_index.call(lambda index: index.photos_with(id))
+        picture = await run_in_threadpool(self._pictures.thumbnail, photos, "large")
+        return _json(await self._answers.ask(picture.data, question))
 
     async def picture(self, request: Request) -> Response:
         """A thumbnail in one of `SIZES`."""

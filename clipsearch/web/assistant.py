@@ -34,6 +34,7 @@ from clipsearch.search.question import (
     several,
     text_terms,
 )
+from clipsearch.search.vqa import Answered, Captioned, Vlm
 from clipsearch.search.where import Found
 from clipsearch.web.index_thread import IndexThread
 
@@ -58,9 +59,13 @@ before and not_under must. "beach OR sea" means either. person is a recognised f
 _READ_ONLY = ToolAnnotations(read_only_hint=True, open_world_hint=False)
 
 
-def assistant(folder: Path) -> MCPServer:
-    """An MCP server for the index in a folder, with the tools search, label, where and status."""
+def assistant(folder: Path, vlm: Vlm | None = None) -> MCPServer:
+    """An MCP server for the index in a folder, with the tools search, label, where, describe, ask and status.
+
+    `vlm` describes and answers; by default, the model that captions the index.
+    """
     index, pictures = IndexThread(folder), Pictures()
+    slow_index = IndexThread(folder)  # searches do not wait for a vision-language model
     server: MCPServer = MCPServer("clipsearch", instructions=_INSTRUCTIONS)
 
     async def search(
@@ -98,6 +103,18 @@ def assistant(folder: Path) -> MCPServer:
     async def where_(text: str, photo: str) -> list[Any]:
         """Locate a text in an indexed photo: a box in pixels, and its score. There is always a best box."""
         return [_json(await index.call(_where, text, photo, pictures))]
+
+    @server.tool(annotations=_READ_ONLY, structured_output=False)
+    @_as_tool_errors
+    async def describe(photo: str) -> list[Any]:
+        """Describe an indexed photo in words: its caption by a vision-language model, which may be wrong."""
+        return [_json(await slow_index.call(_describe, photo, vlm, pictures))]
+
+    @server.tool(annotations=_READ_ONLY, structured_output=False)
+    @_as_tool_errors
+    async def ask(question: str, photo: str) -> list[Any]:
+        """Ask a vision-language model about an indexed photo. It can count, but may be wrong. score: of the answer."""
+        return [_json(await slow_index.call(_ask, question, photo, vlm, pictures))]
 
     @server.tool(annotations=_READ_ONLY, structured_output=False)
     @_as_tool_errors
@@ -162,3 +179,18 @@ def _where(index: Index, text: str, path: str, pictures: Pictures) -> dict[str, 
     photo = index.photo_at(path)
     where, _ = index.locate(text, pictures.thumbnail([photo], "large").data)
     return records.where_object(Found(photo.file, text, photo.metadata.width, photo.metadata.height, where))
+
+
+def _describe(index: Index, path: str, vlm: Vlm | None, pictures: Pictures) -> dict[str, Any]:
+    photo = index.photo_at(path)
+    caption = photo.generated_caption
+    if caption is None:
+        (one,) = index.captions(pictures.thumbnail([photo], "large").data, vlm)
+        caption = one.caption
+    return records.caption_object(Captioned(photo.file, caption))
+
+
+def _ask(index: Index, question: str, path: str, vlm: Vlm | None, pictures: Pictures) -> dict[str, Any]:
+    photo = index.photo_at(path)
+    (one,) = index.answers(question, pictures.thumbnail([photo], "large").data, vlm)
+    return records.answered_object(Answered(photo.file, one.answer))

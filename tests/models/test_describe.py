@@ -181,7 +181,7 @@ def test_what_cannot_be_used_is_said_in_one_sentence(models: Path, vlm: str, job
 
 def test_nothing_is_downloaded_offline() -> None:
     with pytest.raises(VlmUnusable, match=r"no/such-model .* is not cached, and HF_HUB_OFFLINE is set"):
-        Vlm("no/such-model").check()
+        Vlm("no/such-model").check_captioner()
 
 
 def test_a_device_that_is_not_there(models: Path) -> None:

@@ -12,11 +12,13 @@ from typing import Any
 
 import pytest
 from conftest import SCENES
+from endpoints import chat_server, completion
 from mcp import Client
 from mcp.client.stdio import StdioServerParameters
 from starlette.testclient import TestClient
 
 from clipsearch.index import Index
+from clipsearch.models.describe import Vlm
 from clipsearch.search.question import STRICT
 from clipsearch.web.app import create_app
 from clipsearch.web.assistant import assistant
@@ -122,3 +124,18 @@ def test_what_is_not_in_the_index_cannot_be_named(ask: Any, tool: str, tmp_path:
     answer = ask(tool, **arguments[tool])
     assert answer.is_error
     assert f"{path} is not in the index" in answer.content[0].text
+
+
+def test_a_model_describes_photos_and_answers(ask: Any, drawn_index: Path, clipsearch: Any) -> None:
+    path = clipsearch("query", "-k", "1", index=drawn_index).lines[0]
+    with chat_server() as chat:
+        chat.reply = lambda _: completion("Two circles.")
+        server = assistant(drawn_index, Vlm("llava", chat.url))
+        described = json.loads(ask("describe", server, photo=path).content[0].text)
+        answered = json.loads(ask("ask", server, photo=path, question="how many?").content[0].text)
+        refused = ask("ask", server, photo="/etc/passwd", question="how many?")
+    assert described == {"path": path, "generated_caption": "Two circles."}
+    assert answered == {"path": path, "question": "how many?", "answer": "Two circles.", "score": None}
+    assert len(chat.requests) == 2
+    assert refused.is_error
+    assert "is not in the index" in refused.content[0].text

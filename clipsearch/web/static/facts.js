@@ -5,7 +5,7 @@ import { commandLine, copy } from "./clipboard.js";
 import { bars, button, byId, bytes, clock, count, dateTime, element, icon, percent, videoLength } from "./dom.js";
 import { miniMap } from "./minimap.js";
 import { copyPaths } from "./selection.js";
-import { get, originalUrl } from "./server.js";
+import { ask, get, originalUrl } from "./server.js";
 import { isAllowed as mayDelete } from "./trash.js";
 
 const panel = byId("details");
@@ -24,6 +24,7 @@ export class Facts {
     Object.assign(this, { photo, hit });
     this.list = element("dl", {}, ...this.rows({}));
     this.text = element("section", { "aria-label": "Text in the photo", hidden: true });
+    this.question = element("form", { hidden: true });
     this.labels = element("section", { class: "bars", "aria-label": "Labels", hidden: true });
     const copies = [...(hit?.similar ?? []), ...(hit?.same_file ?? [])].map((other) => other.path);
     panel.replaceChildren(...[
@@ -34,15 +35,17 @@ export class Facts {
       isKnown(hit?.confidence) ? confidence(hit.confidence) : null,
       this.actions(),
       copies.length ? element("details", {}, element("summary", {}, count(copies.length, "copy", "copies")), element("ul", {}, ...copies.map((path) => element("li", {}, element("bdi", {}, path))))) : null,
+      this.question,
       this.text,
       this.labels,
     ].filter(Boolean));
     this.showLabels();
   }
 
-  // Add what only the file and the index know: the exposure, and the text that was read.
-  add({ exposure, lines }) {
+  // Add what only the file and the index know: the exposure, and the text that was read; and whether a model can be asked.
+  add({ exposure, lines, can_ask: canAsk }) {
     this.list.replaceChildren(...this.rows(exposure ?? {}));
+    if (canAsk) this.question.replaceWith(this.question = questionForm(this.photo));
     if (!lines.length) return;
     const text = lines.join("\n");
     this.text.replaceChildren(element("h3", {}, "Text in the photo"),
@@ -94,6 +97,25 @@ export class Facts {
       section.hidden = false;
     }
   }
+}
+
+// A field for a question about a photo, and the answer of a vision-language model.
+function questionForm(photo) {
+  const field = element("input", { type: "text", maxlength: "500", required: true, "aria-label": "Ask about this photo", placeholder: "Ask about this photo" });
+  const send = element("button", { type: "submit" }, "Ask"), answer = element("p", { class: "answer", role: "status" });
+  const submit = async (event) => {
+    event.preventDefault();
+    send.disabled = true;
+    answer.textContent = "Asking…";
+    try {
+      const found = await ask(photo.id, field.value);
+      answer.textContent = (found.answer || "No answer") + (isKnown(found.score) ? ` (${percent(found.score)})` : "");
+    } catch (error) {
+      answer.textContent = error.message;
+    }
+    send.disabled = false;
+  };
+  return element("form", { class: "question", onsubmit: submit }, element("div", {}, field, send), answer);
 }
 
 // A bar with a mark at the threshold for confident matches.

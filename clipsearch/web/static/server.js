@@ -59,6 +59,11 @@ export async function undo(ticket) {
   return request(`/undo/${ticket}`, { method: "POST" });
 }
 
+// The answer of a vision-language model to a question about a photo.
+export async function ask(id, question) {
+  return request(`/photo/${id}/answer?${new URLSearchParams({ question })}`, { method: "POST" });
+}
+
 // Save a question under a name, or delete the one that has it; both return the saved searches.
 export async function save(name, pairs) {
   return request(`/saved?${new URLSearchParams([...pairs, ["as", name]])}`, { method: "POST" });
