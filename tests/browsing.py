@@ -211,6 +211,11 @@ def first_visible(page: Any) -> tuple[str, float]:
 def scroll(page: Any, height: int) -> None:
     """Scroll down by a height, and wait until the page has noted the place."""
     page.evaluate("(height) => scrollBy(0, height)", height)
+    noted(page)
+
+
+def noted(page: Any) -> None:
+    """Wait until the address has the place that is shown."""
     page.wait_for_function(_NOTED)
 
 

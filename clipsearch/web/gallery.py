@@ -10,7 +10,7 @@ import itertools
 import os
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -79,7 +79,8 @@ class Ranking(NamedTuple):
         return 0
 
 
-class Part(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Part:
     """Which results a request asks for: `count` from number `first` on (0 is the best).
 
     `through` are photos by their `Photo.url_name`s: a ranking has more hits if need be, up to them; a list says their
@@ -143,13 +144,17 @@ class Gallery:
     def _part_of_list(self, index: Index, question: Question, part: Part) -> dict[str, Any]:
         number, photos = self._list(index, question, part.list)
         hits = index.list_part(photos, part.first, part.count, recheck=part.layout)
-        positions = {name: index.list_position(photos, name) for name in part.through}
+        positions = _positions(index, photos, part.through)
+        if part.layout and positions:  # the page scrolls there: leave out now what was deleted
+            for position in positions.values():
+                index.list_part(photos, max(0, position - part.count), 2 * part.count)
+            positions = _positions(index, photos, part.through)
         found = {
             "hits": [_as_object(hit) for hit in hits],
             "first": part.first,
             "ranked": len(photos),
             "list": number,
-            "positions": {name: position for name, position in positions.items() if position is not None},
+            "positions": positions,
         }
         if part.list:
             return found
@@ -403,6 +408,12 @@ class Gallery:
         query, label = self._command(index, question, max(1, len(hits))), text.command("label", list(counts), options)
         among = "matches" if question.asks_for_text and ranking.matches else "closest"
         return {"counts": counts, "among": among, "command": f"{query} -0 | {label}"}
+
+
+def _positions(index: Index, photos: PhotoList, names: Collection[str]) -> dict[str, int]:
+    """The numbers of those of the named photos that are listed."""
+    found = {name: index.list_position(photos, name) for name in names}
+    return {name: position for name, position in found.items() if position is not None}
 
 
 def _is_list(question: Question) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browsing import answered, first_visible, scroll
+from browsing import first_visible, noted, scroll
 
 playwright = pytest.importorskip("playwright.sync_api", reason="the page is tested with Playwright")
 expect = playwright.expect
@@ -179,9 +179,7 @@ def test_photos_without_a_date_come_last_and_deleted_ones_not_at_all(
     path = Path(gone["path"])
     path.rename(tmp_path / path.name)
     try:
-        page.keyboard.press("Home")
-        answered(page)
-        page.keyboard.press("End")
+        noted(page)
         page.reload()
         page.wait_for_selector("body[data-ready]")
         loaded(page)
