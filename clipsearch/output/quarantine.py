@@ -70,7 +70,8 @@ def with_kept(groups: Iterable[Group], kept: Iterable[bytes]) -> list[Group]:
     Raises `BadRequest` for a file that is in none of the groups.
     """
     wanted = set(kept)
-    chosen, found = [], set()
+    chosen: list[Group] = []
+    found: set[bytes] = set()
     for group in groups:
         here = [copy for copy in group if copy.photo.file in wanted]
         if here:
