@@ -75,6 +75,7 @@ class Faces:
     def clear(self) -> None:
         """Delete all faces, and with them what is known about which images have none."""
         self._database.begin()
+        self._database.execute("PRAGMA secure_delete = ON")  # overwrite them
         self._database.execute("DELETE FROM faces")
         self._database.execute("DELETE FROM face_scans")
 

@@ -185,7 +185,9 @@ def test_the_status_of_an_index() -> None:
     paths = [(b"/a/x", "cut")], [OfflinePart(b"/a/l", 2, Offline.UNREADABLE)]
     fp32, int8 = Engine("onnxruntime", "fp32"), Engine("onnxruntime", "int8")
     compared = Comparison(int8, {fp32: 8.5, int8: 14.25}, {int8: 0.9998}, 0.0)
-    found = records.status(Status("/index", "mini", "f", 256, 5, 4, 99, "exact", roots, *paths, compared, 4, 1, 4))
+    found = records.status(
+        Status("/index", "mini", "f", 256, 5, 4, 99, "exact", roots, *paths, compared, 4, 1, 6, 2, 4)
+    )
     here, away = found.pop("roots")
     assert found == {
         "index": "/index",
@@ -206,6 +208,8 @@ def test_the_status_of_an_index() -> None:
         ],
         "read": 4,
         "with_text": 1,
+        "face_scans": 6,
+        "faces": 2,
     }
     assert (here["online"], here["offline"], here["exclude"], here["photos"]) == (True, None, ["*.gif"], 3)
     assert (away["online"], away["offline"], away["hidden"]) == (False, "has none of its photos any more", True)
