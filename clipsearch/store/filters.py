@@ -358,9 +358,10 @@ def _people_of(people: str | None, named: str | None) -> Iterable[str]:
     return names.values()
 
 
-def _keywords_of(keywords: str | None, people: str | None) -> Iterable[str]:
+def _keywords_of(keywords: str | None, people: str | None, named: str | None) -> Iterable[str]:
     """As `_has_keyword` finds them."""
-    return (*(key if "/" in key else key.replace("|", "/") for key in items(keywords)), *items(people))
+    paths = (key if "/" in key else key.replace("|", "/") for key in items(keywords))
+    return (*paths, *_people_of(people, named))
 
 
 # ------------------------------------------------------------------------------------------ the table
@@ -517,7 +518,7 @@ class Filter:
         option="keyword",
         every=True,
         commas=True,
-        facet=Facet(("keywords", "people"), _keywords_of, fold_line),
+        facet=Facet(("keywords", "people", "named"), _keywords_of, fold_line),
     )
     people: Any = _filter(
         "NAME",
