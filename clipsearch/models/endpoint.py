@@ -48,13 +48,11 @@ class _Unavailable(EndpointFailed):
 class Endpoint:
     """A model behind an endpoint. `url` is the API's base, such as http://127.0.0.1:11434/v1."""
 
-    batch_size = 1
-
     def __init__(
         self, url: str, model: str, *, allow_remote: bool = False, answer_seconds: float = _ANSWER_SECONDS
     ) -> None:
         """Raises `BadArgument` for a malformed URL and, without `allow_remote`, for a host other than this machine."""
-        self.name = model
+        self._model = model
         self._url, self._allow_remote, self._answer_seconds = url, allow_remote, answer_seconds
         try:
             parts = urlsplit(url if re.fullmatch(rf"[!-~]{{1,{_MAX_URL}}}", url) else "")
@@ -87,7 +85,7 @@ class Endpoint:
             )
 
     def _ask(self, image: Pixels, prompt: str) -> str:
-        body = json.dumps(_request(self.name, image, prompt)).encode()
+        body = json.dumps(_request(self._model, image, prompt)).encode()
         for pause in _PAUSES:
             try:
                 return self._post(body)
