@@ -31,7 +31,7 @@ MINI = Options(model="mini")
 def test_the_public_surface_is_this() -> None:
     assert set(clipsearch.__all__) == {
         *("Circle", "ClipsearchError", "Copy", "Filter", "Hit", "Index", "Labelled", "Limits", "Options", "Photo"),
-        *("Progress", "Question", "Report", "Status", "Term", "__version__", "open_index"),
+        *("Progress", "Question", "Report", "Status", "Term", "Vlm", "__version__", "open_index"),
     }
     for name in clipsearch.__all__:
         assert getattr(clipsearch, name).__doc__
@@ -41,7 +41,8 @@ def test_the_public_surface_is_this() -> None:
     assert (Path(clipsearch.__file__).parent / "py.typed").is_file()
     public = {name for name in dir(clipsearch.Index) if not name.startswith("_")}
     assert public == {
-        *("add_concept", "advice", "ask", "ask_each", "cameras", "close", "concepts", "count_labels", "duplicates"),
+        *("add_concept", "advice", "answers", "ask", "ask_each", "cameras", "captions", "close", "concepts"),
+        *("confirmed", "count_labels", "duplicates"),
         *("embed_images", "embed_texts", "end_snapshot", "evaluate", "folder", "folders", "forget", "frames"),
         *("is_being_written", "label", "label_each", "label_photo", "left_out", "lines", "locate"),
         *("model_fingerprint", "months", "name_photos", "photo_at", "photos", "photos_named", "photos_with"),

@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING, Protocol
 
 from clipsearch.errors import BadArgument, ModelUnknown, VlmUnusable, WeightsUnusable
 from clipsearch.extras import is_installed, missing
-from clipsearch.models.generated_text import Answer
+from clipsearch.models.generated_text import LONG_SIDE, Answer
 
 if TYPE_CHECKING:
     from clipsearch.arrays import Pixels
     from clipsearch.models.endpoint import Endpoint
 
-__all__ = ["Answer", "Answerer", "Captioner", "Vlm"]
+__all__ = ["LONG_SIDE", "Answer", "Answerer", "Captioner", "Vlm"]
 
-LONG_SIDE = 1024  # maximum side of the images that these models get, in pixels
 _BATCH = 4  # images; a kill loses the captions of as many
 CAPTIONER, ANSWERER = "Salesforce/blip-image-captioning-base", "dandelin/vilt-b32-finetuned-vqa"  # the defaults here
 

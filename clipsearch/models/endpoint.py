@@ -22,13 +22,12 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from clipsearch.errors import BadArgument, BadRequest, EndpointFailed, first_line, reason
-from clipsearch.models.generated_text import CAPTION_PROMPT, MAX_ANSWER, MAX_CAPTION, Answer, clean
+from clipsearch.models.generated_text import CAPTION_PROMPT, LONG_SIDE, MAX_ANSWER, MAX_CAPTION, Answer, clean
 
 if TYPE_CHECKING:
     from clipsearch.arrays import Pixels
 
 API_KEY = "CLIPSEARCH_API_KEY"  # the environment variable; others could see an option
-LONG_SIDE = 1024  # pixels of the JPEG that is sent
 _CONNECT_SECONDS = 5.0
 _ANSWER_SECONDS = 300.0  # for a whole answer: the first one waits until the server has loaded the model
 _PAUSES = (0.5, 2.0)  # seconds before the second and third try
