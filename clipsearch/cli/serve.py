@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from clipsearch.cli.app import DebugOption, IndexOption, new_app, say
-from clipsearch.cli.vlm import AllowRemoteOption, EndpointOption, VlmModelOption
+from clipsearch.cli.vlm import AllowRemoteOption, EndpointOption, VlmModelOption, vlm_of
 from clipsearch.errors import BadArgument, BadRequest, reason
 from clipsearch.paths import index_place
 
@@ -55,7 +55,6 @@ def serve(
       clipsearch serve --allow-delete
     """
     from clipsearch.output import trash
-    from clipsearch.search.vqa import Vlm
     from clipsearch.web.app import create_app
     from clipsearch.web.guard import new_token
     from clipsearch.web.secret import cookie_secret
@@ -63,7 +62,7 @@ def serve(
 
     if allow_delete:
         trash.check_supported()
-    vlm = Vlm(vlm_model, endpoint, allow_remote) if vlm_model or endpoint else None
+    vlm = vlm_of(vlm_model, endpoint, allow_remote=allow_remote)
     if vlm is not None:
         vlm.check_answerer()
     place, token = index_place(index), new_token()

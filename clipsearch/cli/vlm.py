@@ -64,8 +64,10 @@ class Check(NamedTuple):
         return found
 
 
-def vlm_of(model: str | None, endpoint: str | None, *, allow_remote: bool) -> Vlm:
-    """The model that the options name."""
-    from clipsearch.search.vqa import Vlm  # a plain query needs none of it
+def vlm_of(model: str | None, endpoint: str | None, *, allow_remote: bool) -> Vlm | None:
+    """The model that the options name; None if none of them is given, as most runs need nothing of it."""
+    if model is None and endpoint is None and not allow_remote:
+        return None
+    from clipsearch.search.vqa import Vlm
 
     return Vlm(model, endpoint, allow_remote)

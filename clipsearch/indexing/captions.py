@@ -4,73 +4,78 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 
 from clipsearch.arrays import Pixels
-from clipsearch.errors import ClipsearchError, EncodingFailed, EndpointFailed, ImageUnusable
+from clipsearch.errors import BadRequest, EncodingFailed, EndpointFailed, ImageUnusable, VlmUnusable
 from clipsearch.images.sandbox import Decoders, picture_of
 from clipsearch.indexing.report import OnProgress, Progress, Report
-from clipsearch.models.describe import LONG_SIDE, Captioner
+from clipsearch.models.describe import LONG_SIDE, Captioner, Vlm
 from clipsearch.store.captions import Uncaptioned
 from clipsearch.store.catalogue import Store
 from clipsearch.threads import ordered_map
 
 _DECODERS = 2  # each caption takes longer than decoding a photo
 _MOST_FAILURES = 3  # in a row
+_STOPPING = (BadRequest, VlmUnusable, EndpointFailed, EncodingFailed)  # a package, a device, the model, the server
 
-_Decoded = tuple[Uncaptioned, Pixels | None]  # None if the file cannot be read, or is not the one that was indexed
 
+def caption_photos(store: Store, vlm: Vlm, report: Report, on_progress: OnProgress) -> None:
+    """Caption the photos without a caption by this model. Commits after each batch.
 
-def caption_photos(
-    store: Store, name: str, load: Callable[[], Captioner], report: Report, on_progress: OnProgress
-) -> None:
-    """Caption the photos without a caption by the captioner with a name. Commits after each batch.
-
-    If the captioner cannot be loaded, or fails several times in a row, the pass ends early, but not the run:
-    `Report.captions_stopped` says why. The next run continues.
+    If the model cannot be loaded, or fails several times in a row, the pass ends early, but not the run:
+    `Report.captions_stopped` says why. The next run continues. Files that cannot be read, such as those on an offline
+    drive, wait until they can.
     """
-    missing = store.captions.missing(name)
-    failures = done = 0
-    began = time.monotonic()
+    missing = store.captions.missing(vlm.captioner_name)
+    began, unreadable = time.monotonic(), 0
     try:
-        captioner = load() if missing else None
-        loaded = time.monotonic()
-        for batch in _batches(missing, captioner.batch_size if captioner else 1):
-            readable = {photo: pixels for photo, pixels in batch if pixels is not None}
+        for done, skipped in _caption(store, vlm, missing, report):
+            unreadable += skipped
+            left = (time.monotonic() - began) / done * (len(missing) - done)
+            on_progress(Progress("caption", done, len(missing), left))
+    except _STOPPING as error:
+        report.captions_stopped = str(error)
+    report.captioning_seconds = time.monotonic() - began
+    report.uncaptioned = len(missing) - report.captioned - unreadable
+
+
+def _caption(store: Store, vlm: Vlm, missing: Sequence[Uncaptioned], report: Report) -> Iterator[tuple[int, int]]:
+    """After each batch, the number of photos done in all, and of unreadable ones in the batch."""
+    captioner: Captioner | None = None
+    failures = done = 0
+    for batch in _batches(missing, vlm.batch_size):
+        readable = [(photo, pixels) for photo, pixels in batch if pixels is not None]
+        if readable:
+            captioner = captioner or vlm.captioner()
             try:
-                captions = captioner.captions(list(readable.values())) if captioner and readable else []
-                failures = 0
+                captions = captioner.captions([pixels for _, pixels in readable])
             except (EndpointFailed, EncodingFailed):
                 failures += 1
                 if failures == _MOST_FAILURES:
                     raise
-                captions = []
-            for photo, caption in zip(readable, captions, strict=False):  # none after a failure
-                store.captions.put(photo.image_id, caption, name)
-            store.commit()
-            report.captioned += len(captions)
-            done += len(batch)
-            left = (time.monotonic() - loaded) / done * (len(missing) - done)
-            on_progress(Progress("caption", done, len(missing), left))
-    except ClipsearchError as error:
-        report.captions_stopped = str(error)
-    report.captioning_seconds = time.monotonic() - began
-    report.uncaptioned = len(missing) - report.captioned
+            else:
+                failures = 0
+                for (photo, _), caption in zip(readable, captions, strict=True):
+                    store.captions.put(photo.image_id, caption, vlm.captioner_name)
+                store.commit()
+                report.captioned += len(captions)
+        done += len(batch)
+        yield done, len(batch) - len(readable)
 
 
-def _batches(photos: Sequence[Uncaptioned], size: int) -> Iterator[list[_Decoded]]:
-    """Decoded photos, in order; the next ones are decoded meanwhile."""
-    batch: list[_Decoded] = []
+def _batches(photos: Sequence[Uncaptioned], size: int) -> Iterator[list[tuple[Uncaptioned, Pixels | None]]]:
+    """Photos with their pixels, in order; the next ones are decoded meanwhile.
+
+    None if the file cannot be read, or is not the one that was indexed.
+    """
     pool = ThreadPoolExecutor(_DECODERS)
     try:
         with Decoders(_DECODERS) as decoders:
-            for one in ordered_map(pool, lambda photo: (photo, _pixels(photo, decoders)), photos, size + _DECODERS):
-                batch.append(one)
-                if len(batch) == size:
-                    yield batch
-                    batch = []
-            if batch:
+            decoded = ordered_map(pool, lambda photo: (photo, _pixels(photo, decoders)), photos, size + _DECODERS)
+            while batch := list(islice(decoded, size)):
                 yield batch
     finally:
         pool.shutdown(cancel_futures=True)

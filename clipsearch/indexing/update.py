@@ -132,7 +132,7 @@ def _caption(store: Store, captioner: Vlm | None, options: Options, report: Repo
     if captioner is not None:
         from clipsearch.indexing.captions import caption_photos
 
-        caption_photos(store, captioner.captioner_name, captioner.captioner, report, on_progress)
+        caption_photos(store, captioner, report, on_progress)
 
 
 def _read_text(store: Store, options: Options, report: Report, on_progress: OnProgress) -> None:

@@ -31,13 +31,11 @@ def is_coca(name: str) -> bool:
 class CocaCaptioner:
     """Writes the most likely token each time. Raises what loading a model raises, and `EncodingFailed`."""
 
-    batch_size = 4
-
     def __init__(self, name: str, device: str = "auto") -> None:
         model = resolve(name)
         if "multimodal_cfg" not in model.config:
             raise ModelUnknown(f"{name} cannot caption photos: it is not a CoCa model")
-        self.name, self._settings = name, model.preprocess
+        self._settings = model.preprocess
         self._encoder = OpenClipEncoder(model, device)
 
     def captions(self, images: Sequence[Pixels]) -> list[str]:

@@ -9,23 +9,20 @@ from typing import TYPE_CHECKING, Protocol
 
 from clipsearch.errors import BadArgument, ModelUnknown, VlmUnusable, WeightsUnusable
 from clipsearch.extras import is_installed, missing
-from clipsearch.models.generated_text import Answer
+from clipsearch.models.generated_text import LONG_SIDE, Answer
 
 if TYPE_CHECKING:
     from clipsearch.arrays import Pixels
     from clipsearch.models.endpoint import Endpoint
 
-__all__ = ["Answer", "Answerer", "Captioner", "Vlm"]
+__all__ = ["LONG_SIDE", "Answer", "Answerer", "Captioner", "Vlm"]
 
-LONG_SIDE = 1024  # maximum side of the images that these models get, in pixels
+_BATCH = 4  # images; a kill loses the captions of as many
 CAPTIONER, ANSWERER = "Salesforce/blip-image-captioning-base", "dandelin/vilt-b32-finetuned-vqa"  # the defaults here
 
 
 class Captioner(Protocol):
-    """Captions up to `batch_size` images (height, width, 3) at once. `name` is recorded with the captions."""
-
-    name: str
-    batch_size: int
+    """Captions images (height, width, 3)."""
 
     def captions(self, images: Sequence[Pixels]) -> list[str]:
         """One line of text for each image; it may be empty. Raises `EndpointFailed` and `EncodingFailed`."""
@@ -34,8 +31,6 @@ class Captioner(Protocol):
 
 class Answerer(Protocol):
     """Answers a question about an image (height, width, 3)."""
-
-    name: str
 
     def answer(self, image: Pixels, question: str) -> Answer:
         """Raises `EndpointFailed` and `EncodingFailed`."""
@@ -76,6 +71,11 @@ class Vlm:
             from clipsearch.models.transformers_vlm import check_answerer
 
             check_answerer(self.model or ANSWERER)
+
+    @property
+    def batch_size(self) -> int:
+        """How many images to caption at once."""
+        return 1 if self.endpoint is not None else _BATCH
 
     @property
     def captioner_name(self) -> str:

@@ -22,13 +22,12 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from clipsearch.errors import BadArgument, BadRequest, EndpointFailed, first_line, reason
-from clipsearch.models.generated_text import CAPTION_PROMPT, MAX_ANSWER, MAX_CAPTION, Answer, clean
+from clipsearch.models.generated_text import CAPTION_PROMPT, LONG_SIDE, MAX_ANSWER, MAX_CAPTION, Answer, clean
 
 if TYPE_CHECKING:
     from clipsearch.arrays import Pixels
 
 API_KEY = "CLIPSEARCH_API_KEY"  # the environment variable; others could see an option
-LONG_SIDE = 1024  # pixels of the JPEG that is sent
 _CONNECT_SECONDS = 5.0
 _ANSWER_SECONDS = 300.0  # for a whole answer: the first one waits until the server has loaded the model
 _PAUSES = (0.5, 2.0)  # seconds before the second and third try
@@ -48,13 +47,11 @@ class _Unavailable(EndpointFailed):
 class Endpoint:
     """A model behind an endpoint. `url` is the API's base, such as http://127.0.0.1:11434/v1."""
 
-    batch_size = 1
-
     def __init__(
         self, url: str, model: str, *, allow_remote: bool = False, answer_seconds: float = _ANSWER_SECONDS
     ) -> None:
         """Raises `BadArgument` for a malformed URL and, without `allow_remote`, for a host other than this machine."""
-        self.name = model
+        self._model = model
         self._url, self._allow_remote, self._answer_seconds = url, allow_remote, answer_seconds
         try:
             parts = urlsplit(url if re.fullmatch(rf"[!-~]{{1,{_MAX_URL}}}", url) else "")
@@ -87,7 +84,7 @@ class Endpoint:
             )
 
     def _ask(self, image: Pixels, prompt: str) -> str:
-        body = json.dumps(_request(self.name, image, prompt)).encode()
+        body = json.dumps(_request(self._model, image, prompt)).encode()
         for pause in _PAUSES:
             try:
                 return self._post(body)

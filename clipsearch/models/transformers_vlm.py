@@ -68,7 +68,6 @@ class _Model:
         import torch
         import transformers
 
-        self.name = name
         transformers.utils.logging.set_verbosity_error()
         transformers.utils.logging.disable_progress_bar()
         place = str(Path(name).expanduser()) if Path(name).expanduser().is_dir() else name
@@ -104,12 +103,9 @@ class _Model:
 class TransformersCaptioner:
     """Captions images in batches, without a prompt. Raises `ModelUnknown`, `WeightsUnusable` and `EncodingFailed`."""
 
-    batch_size = 4
-
     def __init__(self, name: str, device: str = "auto") -> None:
         check_captioner(name)
         self._model = _Model(name, "AutoModelForImageTextToText", device)
-        self.name = name
 
     def captions(self, images: Sequence[Pixels]) -> list[str]:
         return self._model.generate(self._model.inputs(images), MAX_CAPTION)
@@ -121,7 +117,6 @@ class TransformersAnswerer:
     def __init__(self, name: str, device: str = "auto") -> None:
         self._kind = _check(name, answers=True)
         self._model = _Model(name, "AutoModelForVisualQuestionAnswering", device)
-        self.name = name
 
     def answer(self, image: Pixels, question: str) -> Answer:
         inputs = self._model.inputs([image], question)

@@ -682,6 +682,7 @@ def test_what_needs_no_torch_imports_none(drawn_index: Path, arguments: list[str
     assert "rich" not in modules or "--help" in arguments
     assert "clipsearch.cli.main" in modules
     assert "PIL.Image" not in modules
+    assert not {"clipsearch.search.vqa", "clipsearch.models.endpoint", "http.server"} & modules
 
 
 def test_models_are_listed_without_torch(drawn_index: Path) -> None:

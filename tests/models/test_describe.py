@@ -100,7 +100,7 @@ def test_captions_are_those_of_the_network(models: Path, name: str) -> None:
     place = models / name
     captioner = Vlm(str(place)).captioner()
     captions = captioner.captions(IMAGES)
-    assert (captioner.name, len(captions)) == (str(place), 3)
+    assert len(captions) == 3
     network = transformers.AutoModelForImageTextToText.from_pretrained(place).eval()
     pixels = transformers.AutoImageProcessor.from_pretrained(place)(IMAGES, return_tensors="pt")
     with torch.inference_mode():
