@@ -27,6 +27,7 @@ _COLUMNS = (
     f"photos.root, {IS_SOUND_FRAME}, photos.image, photos.path, size, mtime_ns, content, ctime_ns,"
     f" time, hash, named, captions.text, {METADATA}"
 )
+_JOINED = "LEFT JOIN frames ON frames.image = photos.image LEFT JOIN captions ON captions.image = photos.image"
 _WRITTEN = ", ".join(
     ("root", "path", "size", "mtime_ns", "ctime_ns", "image", "error", "sidecar_token", "drive", *FACTS, "mark")
 )
@@ -210,10 +211,7 @@ class Photos:
         roots = {root.id: root for root in self._folders.all()}
         found: dict[int, Photo] = {}
         for part in parts(keys):
-            query = (
-                f"SELECT photos.id, {_COLUMNS} FROM {BY_PHOTO} LEFT JOIN frames ON frames.image = photos.image"
-                f" WHERE photos.id IN ({_placeholders(part)})"
-            )
+            query = f"SELECT photos.id, {_COLUMNS} FROM {BY_PHOTO} {_JOINED} WHERE photos.id IN ({_placeholders(part)})"
             for key, root, *columns in self._database.execute(query, part):
                 photo = to_photo(self._database, columns)
                 found[key] = photo._replace(file=join(roots[root].path, photo.file))
@@ -245,9 +243,7 @@ class Photos:
     def _select(
         self, roots: dict[int, Root], condition: str, values: tuple[Any, ...], tables: str = BY_PHOTO
     ) -> Iterator[Photo]:
-        joined = f"{tables} LEFT JOIN frames ON frames.image = photos.image"
-        joined += " LEFT JOIN captions ON captions.image = photos.image"
-        query = f"SELECT {_COLUMNS} FROM {joined} WHERE {condition}"
+        query = f"SELECT {_COLUMNS} FROM {tables} {_JOINED} WHERE {condition}"
         for root, *columns in self._database.execute(query, values):
             photo = to_photo(self._database, columns)
             yield photo._replace(file=join(roots[root].path, photo.file))
