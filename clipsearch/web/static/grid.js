@@ -42,7 +42,8 @@ export class Grid {
       this.frame = null;
       if (this.width !== this.container.clientWidth) return; // turned: the rows, and so the place, are about to change
       this.render();
-      this.anchor = this.place();
+      // Not after `goTo`: turned twice, the same photo must be at the edge, even if others were beside it meanwhile.
+      if (!this.anchor || Math.abs(scrollY - this.anchoredAt) > 1) this.setAnchor(this.place());
       this.on.scrolled();
       clearTimeout(this.stillTimer);
       this.stillTimer = setTimeout(() => this.on.moved(), STILL_MS);
@@ -91,8 +92,13 @@ export class Grid {
     const box = this.rows.box(place.n);
     if (!box) return false;
     this.scrollToHeight(box.y + place.share * (place.share < 0 ? LINE : box.h));
-    this.anchor = place;
+    this.setAnchor(place);
     return true;
+  }
+
+  setAnchor(place) {
+    this.anchor = place;
+    this.anchoredAt = scrollY;
   }
 
   goToTop() {
