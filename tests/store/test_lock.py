@@ -104,7 +104,7 @@ def test_on_a_full_disk_the_lock_holds_without_a_name(folder: Path, monkeypatch:
 
     Store.create(folder, "a model", DIM).close()
     (folder / lock.OWNER).write_text("1\n")  # of a process that was killed
-    monkeypatch.setattr(Path, "write_text", refuse)
+    monkeypatch.setattr(lock.WriterLock, "_write", refuse)
     with Store.open(folder, write=True), pytest.raises(IndexLocked, match=r"^another process is writing to the index"):
         Store.open(folder, write=True)
     Store.open(folder, write=True).close()
