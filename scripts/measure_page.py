@@ -126,8 +126,8 @@ TYPE = """(() => {{ const text = document.querySelector("#text"); text.value = {
   text.dispatchEvent(new Event("input", {{ bubbles: true }})); }})()"""
 # Scrolls through everything in `steps`, a frame each. Returns the JavaScript heap before and after in MB, and the most
 # tiles that were in the document.
-SCROLL = """async (steps) => {
-  const heap = () => { gc(); return performance.memory.usedJSHeapSize / 1e6; };
+SCROLL = """async ([steps, collects]) => {
+  const heap = () => { if (collects) gc(); return performance.memory.usedJSHeapSize / 1e6; };
   const before = heap(), height = document.documentElement.scrollHeight;
   let tiles = 0;
   for (let step = 0; step <= steps; step += 1) {
@@ -171,12 +171,12 @@ def measure(browser: Browser, address: str) -> Iterator[tuple[str, list[float]]]
     shares = [0.37, 0.81, 0.12, 0.55, 0.93, 0.28, 0.66, 0.04, 0.74]
     yield "scrubbing to a month, ms", [page.evaluate(UNTIL, [SCRUB.format(share=one), HAS_PHOTOS]) for one in shares]
     page.evaluate("scrollTo(0, 0)")
-    scrolled = page.evaluate(SCROLL, 300)
+    scrolled = page.evaluate(SCROLL, [300, True])
     yield "heap before, MB", [scrolled["before"]]
     yield "heap after, MB", [scrolled["after"]]
     yield "most tiles in the document", [scrolled["tiles"]]
     for what, action in (
-        ("scrolling", lambda: page.evaluate(SCROLL, 60)),
+        ("scrolling", lambda: page.evaluate(SCROLL, [60, False])),
         ("scrubbing", lambda: [page.evaluate(UNTIL, [SCRUB.format(share=one), HAS_PHOTOS]) for one in shares]),
     ):
         found = tasks(browser, page, action)

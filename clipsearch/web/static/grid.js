@@ -4,7 +4,7 @@
 import { photoName } from "./address.js";
 import { count, element } from "./dom.js";
 import { dateName } from "./items.js";
-import { Rows } from "./rows.js";
+import { LINE, Rows } from "./rows.js";
 import { createSkeleton, createTile, placeTile, updateTile } from "./tile.js";
 
 const MAX_LOADING = 4; // thumbnails requested at the same time
@@ -42,7 +42,8 @@ export class Grid {
       this.frame = null;
       if (this.width !== this.container.clientWidth) return; // turned: the rows, and so the place, are about to change
       this.render();
-      this.anchor = this.place();
+      // Not after `goTo`: turned twice, the same photo must be at the edge, even if others were beside it meanwhile.
+      if (!this.anchor || Math.abs(scrollY - this.anchoredAt) > 1) this.setAnchor(this.place());
       this.on.scrolled();
       clearTimeout(this.stillTimer);
       this.stillTimer = setTimeout(() => this.on.moved(), STILL_MS);
@@ -77,21 +78,27 @@ export class Grid {
   // ------------------------------------------------------------------------------- the place
 
   // Where the reader is: the first photo below the header, by number and name, and which share of it is hidden. Null while
-  // the first photos are in the window. The name is "" while the photo is not loaded.
+  // the first photos are in the window. The name is "" while the photo is not loaded; a negative share is that of the
+  // heading above the photo which is still visible.
   place() {
     const y = this.edge() - this.container.getBoundingClientRect().top, row = this.rows.at(y);
     if (!(y > 0 && row < this.rows.count)) return null;
-    const n = this.rows.firsts[row], item = this.item(n);
-    return { n, name: item ? photoName(item.photo) : "", share: (y - this.rows.tops[row]) / this.rows.heights[row] };
+    const n = this.rows.firsts[row], item = this.item(n), hidden = y - this.rows.tops[row];
+    return { n, name: item ? photoName(item.photo) : "", share: hidden / (hidden < 0 ? LINE : this.rows.heights[row]) };
   }
 
   // Scroll to a place. Returns whether there is such a photo.
   goTo(place) {
     const box = this.rows.box(place.n);
     if (!box) return false;
-    this.scrollToHeight(box.y + place.share * box.h);
-    this.anchor = place;
+    this.scrollToHeight(box.y + place.share * (place.share < 0 ? LINE : box.h));
+    this.setAnchor(place);
     return true;
+  }
+
+  setAnchor(place) {
+    this.anchor = place;
+    this.anchoredAt = scrollY;
   }
 
   goToTop() {

@@ -74,10 +74,11 @@ export async function search({ place = null, isTyping = false } = {}) {
   }
 }
 
-// The number of the photo at a place; -1 if it is not among the results. Without a name it was not loaded yet.
+// The number of the photo at a place, or of the one that has its place since it was deleted; -1 if it is not known.
 function placeOf(place, found) {
   if (!place) return -1;
-  return place.name ? found.positions?.[place.name] ?? grid.indexOf(fileOf(place.name)) : place.n;
+  const n = place.name ? found.positions?.[place.name] ?? grid.indexOf(fileOf(place.name)) : -1;
+  return n < 0 ? place.n : n;
 }
 
 function photoList(found) {

@@ -35,17 +35,18 @@ export function respell(terms) {
   listener.respelled();
 }
 
-// Keep the place in the URL: the photo in it, and how much of it is hidden in the state that goes with it.
+// Keep the place in the URL: the photo in it, and its number and how much of it is hidden in the state that
+// goes with it.
 export function rememberPlace() {
   if (document.body.classList.contains("searching")) return; // what is shown belongs to another question
   const place = readPlace();
   if (place && !place.name) return; // not loaded yet
   question = { ...question, at: place?.name ?? "" };
-  history.replaceState({ share: place?.share ?? 0 }, "", toUrl(question));
+  history.replaceState({ share: place?.share ?? 0, n: place?.n }, "", toUrl(question));
 }
 
 export function placeInUrl() {
-  return question.at ? { name: question.at, share: history.state?.share ?? 0 } : null;
+  return question.at ? { name: question.at, n: history.state?.n ?? -1, share: history.state?.share ?? 0 } : null;
 }
 
 // Show another question at the place in it.
