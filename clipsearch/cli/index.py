@@ -96,12 +96,7 @@ def index(
     ] = None,
     faces: Annotated[
         bool | None,
-        typer.Option(
-            "--faces/--no-faces",
-            help="Faces; --no-faces deletes those found.",
-            show_default=False,
-            rich_help_panel=FOLDERS,
-        ),
+        typer.Option("--faces/--no-faces", help="Faces.", show_default=False, rich_help_panel=FOLDERS),
     ] = None,
     exclude: Annotated[
         list[str] | None,
@@ -160,7 +155,8 @@ def index(
 
     Only new and changed files are embedded; moved files keep their embeddings. Photos on an unmounted drive stay in the
     index, even if it is usually mounted inside an indexed folder. --hidden, --follow-links, --any-name, --raw, --video
-    and --exclude are remembered per folder until changed, --ocr and --faces for the whole index.
+    and --exclude are remembered per folder until changed, --ocr and --faces for the whole index. --no-faces deletes the
+    faces found so far.
 
     --exclude takes a path literally if it exists and is absolute or starts with ./, ../ or ~. Anything else is a
     .gitignore pattern, in which a leading / means the top of an indexed folder. Repeat --exclude for several patterns;
