@@ -24,7 +24,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -49,7 +49,7 @@ SIDE = 160  # pixels of a photo on the sheet
 class Run(NamedTuple):
     """What `clipsearch index` reported, and the seconds of the processors and of the clock that it took."""
 
-    report: dict
+    report: dict[str, Any]
     processors: float
     clock: float
 

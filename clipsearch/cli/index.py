@@ -98,18 +98,13 @@ def index(
     ] = None,
     faces: Annotated[
         bool | None,
-        typer.Option(
-            "--faces/--no-faces",
-            help="Faces; --no-faces deletes those found.",
-            show_default=False,
-            rich_help_panel=FOLDERS,
-        ),
+        typer.Option("--faces/--no-faces", help="Faces.", show_default=False, rich_help_panel=FOLDERS),
     ] = None,
     captions: Annotated[
         bool | None,
         typer.Option(
             "--captions/--no-captions",
-            help="Captions by a vision-language model.",
+            help="Captions.",
             show_default=False,
             rich_help_panel=FOLDERS,
         ),
@@ -175,6 +170,7 @@ def index(
     Only new and changed files are embedded; moved files keep their embeddings. Photos on an unmounted drive stay in the
     index, even if it is usually mounted inside an indexed folder. --hidden, --follow-links, --any-name, --raw, --video
     and --exclude are remembered per folder until changed, --ocr, --faces and --captions for the whole index.
+    --no-faces deletes the faces found so far.
 
     --exclude takes a path literally if it exists and is absolute or starts with ./, ../ or ~. Anything else is a
     .gitignore pattern, in which a leading / means the top of an indexed folder. Repeat --exclude for several patterns;
