@@ -222,6 +222,22 @@ def test_regions_in_metadata_name_faces_unless_somebody_says_otherwise(library: 
     assert library.people()["Anna"] >= {"1-1+2-1"}
 
 
+def test_names_are_kept_without_faces_but_find_nothing(library: Library) -> None:
+    library.add("1-1", "2-1")
+    library.change.name("1", "Anna")
+    with Store.open(library.folder, write=True) as store:
+        store.faces.enable(None)
+        group_faces(store)
+    assert library.found(people="Anna") == set()
+    with Store.open(library.folder, write=True) as store:
+        store.faces.enable("model 0")
+        for name in ("2-1", "1-1"):
+            library._put(store, name)
+        group_faces(store)
+    assert library.found(people="Anna") == {"1-1"}
+    assert library.people().keys() == {"Anna", "3"}  # the number 2 is not used twice
+
+
 def test_what_makes_no_sense_is_refused(library: Library) -> None:
     library.add("1-1", "2-1")
     library.change.name("1", "Anna")
