@@ -5,8 +5,8 @@
 DIR has photos of one person each, in `faces.tar` or as they are, and `pairs.csv` with the columns file_a, file_b and
 same_person (0 or 1). Of each photo the largest face is compared. The TARs have photos with captions (`KEY.jpg` or
 `KEY.webp`, `KEY.txt`); N of those whose captions name no person (default 2,000) should have no faces. As captions leave
-people out, look at those that have: `--sheet` draws them. `--groups` also groups N made-up faces. Times are those of the processors, which other work on the
-machine affects less than those of the clock.
+people out, look at those that have: `--sheet` draws them. `--groups` also groups N made-up faces. Times are those of the
+processors, which other work on the machine affects less than those of the clock.
 """
 
 from __future__ import annotations
@@ -127,15 +127,13 @@ def measure_pairs(folder: Path, work: Path) -> None:
     print(f"photos with a face: {len(found)} of {len(names)}; none in: {', '.join(set(names) - found.keys()) or '-'}")
     with open(folder / "pairs.csv", newline="") as file:
         pairs = [(one["file_a"], one["file_b"], one["same_person"] == "1") for one in csv.DictReader(file)]
-    scores = [
-        (float(largest(found[a])[1] @ largest(found[b])[1]) if {a, b} <= found.keys() else -1.0) for a, b, _ in pairs
-    ]
+    face = {name: largest(faces) for name, faces in found.items()}
+    scores = [float(face[a][1] @ face[b][1]) if {a, b} <= face.keys() else -1.0 for a, b, _ in pairs]
     same = np.array([score for score, (_, _, is_same) in zip(scores, pairs, strict=True) if is_same])
     other = np.array([score for score, (_, _, is_same) in zip(scores, pairs, strict=True) if not is_same])
     print(f"{len(same)} pairs of one person, cosine {same.min():.3f} to {same.max():.3f}, median {np.median(same):.3f}")
     print(f"{len(other)} pairs of two, cosine {other.min():.3f} to {other.max():.3f}, median {np.median(other):.3f}")
-    group = {name: largest(faces)[0].cluster for name, faces in found.items()}
-    joined = np.array([{a, b} <= found.keys() and group[a] == group[b] for a, b, _ in pairs])
+    joined = np.array([{a, b} <= face.keys() and face[a][0].cluster == face[b][0].cluster for a, b, _ in pairs])
     print_f1(joined, np.array([is_same for _, _, is_same in pairs]))
     print(f"recall at no wrong pair: {(same > other.max()).mean():.3f}")
     for threshold in (0.90, 0.91, 0.92, SAME_PERSON, 0.94, 0.95, 0.96):
