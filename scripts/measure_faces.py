@@ -5,8 +5,8 @@
 DIR has photos of one person each, in `faces.tar` or as they are, and `pairs.csv` with the columns file_a, file_b and
 same_person (0 or 1). Of each photo the largest face is compared. The TARs have photos with captions (`KEY.jpg` or
 `KEY.webp`, `KEY.txt`); N of those whose captions name no person (default 2,000) should have no faces. As captions leave
-people out, look at those that have: `--sheet` draws them. `--groups` also groups N made-up faces. Times are those of the
-processors, which other work on the machine affects less than those of the clock.
+people out, look at those that have: `--sheet` draws them. `--groups` also groups N made-up faces. Times are those of
+the processors, which other work on the machine affects less than those of the clock.
 """
 
 from __future__ import annotations
