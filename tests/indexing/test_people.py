@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -263,6 +266,34 @@ def test_a_change_while_another_process_writes_is_applied_by_it(library: Library
         assert changes.pending
         group_faces(store)
     assert library.people() == {"Anna": {"1-1"}, "2": {"2-1"}}
+
+
+_RENAMES = """
+import itertools, sys
+from pathlib import Path
+from clipsearch.indexing.people_changes import Changes
+for number in itertools.count(1):
+    Changes(Path(sys.argv[1])).name("Anna", "Anne")
+    Changes(Path(sys.argv[1])).name("Anne", "Anna")
+    print(number, flush=True)
+"""
+
+
+def test_a_kill_leaves_the_name_before_or_after(library: Library) -> None:
+    library.add("1-1", "1-2", "2-1")
+    library.change.name("1", "Anna")
+    for delay in (0.0, 0.03):
+        with subprocess.Popen([sys.executable, "-c", _RENAMES, library.folder], stdout=subprocess.PIPE) as renaming:
+            assert renaming.stdout is not None
+            assert renaming.stdout.readline() == b"1\n"
+            time.sleep(delay)
+            renaming.kill()
+        (name,) = People(library.folder).names()
+        assert name in ("Anna", "Anne")
+        library.change.apply_pending()
+        assert library.people() == {name: {"1-1", "1-2"}, "2": {"2-1"}}
+        if name == "Anne":
+            library.change.name("Anne", "Anna")
 
 
 def test_a_damaged_file_is_restored_from_its_backup(library: Library, clipsearch: Run) -> None:
