@@ -160,10 +160,13 @@ def test_split_faces_never_come_back_and_take_their_like_along(library: Library)
 
 
 def test_every_change_can_be_undone(library: Library) -> None:
-    library.add("1-1", "1-2", "2-1", "2-2")
+    library.add("1-1", "1-2", "2-1", "2-2", "3-1", "4-1")
     states = [library.people()]
     for change in (
+        lambda: library.change.merge("2", ["3"]),
+        lambda: library.change.split("2", library.ids("2", "3-1")),
         lambda: library.change.name("1", "Anna"),
+        lambda: library.change.name("5", "Anna"),
         lambda: library.change.name("2", "Ben"),
         lambda: library.change.name("Ben", "Benjamin"),
         lambda: library.change.merge("Anna", ["Benjamin"]),
