@@ -290,7 +290,7 @@ class Changes:
             self.pending = True
 
     def _change(self, title: str, change: Callable[[People, Store], Result], *recorded: str) -> Result:
-        """Change people. The faces of the groups `recorded` are confirmed first, so that undoing restores the groups."""
+        """Change people. The faces of the groups `recorded` are confirmed first, so that undoing restores them."""
         self.apply_pending()
         with Store.open(self._folder) as store:
             people = People(self._folder)
