@@ -831,6 +831,13 @@ class Index:
         self.end_snapshot()
         return Changes(self.folder)
 
+    @property
+    def keeps_people(self) -> bool:
+        """Whether names were given to faces; they are kept even when the faces are deleted."""
+        from clipsearch.store.people import People
+
+        return bool(People(self.folder).all())
+
     def _catalogue_with_faces(self) -> Store:
         from clipsearch.store.catalogue import Store
 

@@ -1,12 +1,12 @@
 """Measure `index --faces`: faces found, pairs told apart, false faces, and time, all through the program with mini.
 
-    python scripts/measure_faces.py --faces DIR [--photos TAR ...] [--count N] [--sheet FILE]
+    python scripts/measure_faces.py --faces DIR [--photos TAR ...] [--count N] [--sheet FILE] [--groups N]
 
 DIR has photos of one person each, in `faces.tar` or as they are, and `pairs.csv` with the columns file_a, file_b and
 same_person (0 or 1). Of each photo the largest face is compared. The TARs have photos with captions (`KEY.jpg` or
 `KEY.webp`, `KEY.txt`); N of those whose captions name no person (default 2,000) should have no faces. As captions leave
-people out, look at those that have: `--sheet` draws them. Times are those of the processors, which other work on the
-machine affects less than those of the clock.
+people out, look at those that have: `--sheet` draws them. `--groups` also groups N made-up faces. Times are those of
+the processors, which other work on the machine affects less than those of the clock.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw
 
+from clipsearch.indexing.clusters import cluster
 from clipsearch.models.faces import SAME_PERSON
 from clipsearch.store.catalogue import Store
 from clipsearch.store.faces import Face
@@ -82,8 +83,34 @@ def search(photos: Path, work: Path) -> dict[str, list[tuple[Face, np.ndarray]]]
     return found
 
 
-def largest(faces: list[tuple[Face, np.ndarray]]) -> np.ndarray:
-    return max(faces, key=lambda one: (one[0].box.right - one[0].box.left) * (one[0].box.bottom - one[0].box.top))[1]
+def largest(faces: list[tuple[Face, np.ndarray]]) -> tuple[Face, np.ndarray]:
+    return max(faces, key=lambda one: (one[0].box.right - one[0].box.left) * (one[0].box.bottom - one[0].box.top))
+
+
+def print_f1(joined: np.ndarray, same: np.ndarray) -> None:
+    right, wrong, missed = (joined & same).sum(), (joined & ~same).sum(), (~joined & same).sum()
+    f1 = 2 * right / max(1, 2 * right + wrong + missed)
+    print(f"pairs in one group: {right} of one person, {wrong} of two; {missed} of one person apart; F1 {f1:.3f}")
+
+
+def measure_groups(count: int) -> None:
+    """Group made-up faces: as far apart as dlib's, with a few people in very many photos."""
+    rng = np.random.default_rng(0)
+    people = count // 40
+    copies = np.maximum(1, rng.pareto(1.1, people) * 12).astype(int)
+    who = np.concatenate([np.repeat(np.arange(people), copies)[:count], rng.integers(0, people, count)])[:count]
+    rng.shuffle(who)
+    rows = 1.2 + 0.5 * rng.normal(size=(people, 128))[who] + 0.2 * rng.normal(size=(count, 128))
+    rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    began = time.process_time()
+    labels = cluster(rows, np.zeros(count, np.int64), 1)
+    print(f"{count:,} made-up faces: {time.process_time() - began:.0f} processor seconds to group")
+    one, other = rng.integers(0, count, (2, 4_000_000))
+    print_f1(labels[one] == labels[other], who[one] == who[other])
+    labels[-1000:] = 0
+    began = time.process_time()
+    cluster(rows, labels, int(labels.max()) + 1)
+    print(f"1,000 new ones: {time.process_time() - began:.1f} processor seconds")
 
 
 def measure_pairs(folder: Path, work: Path) -> None:
@@ -100,11 +127,14 @@ def measure_pairs(folder: Path, work: Path) -> None:
     print(f"photos with a face: {len(found)} of {len(names)}; none in: {', '.join(set(names) - found.keys()) or '-'}")
     with open(folder / "pairs.csv", newline="") as file:
         pairs = [(one["file_a"], one["file_b"], one["same_person"] == "1") for one in csv.DictReader(file)]
-    scores = [(float(largest(found[a]) @ largest(found[b])) if {a, b} <= found.keys() else -1.0) for a, b, _ in pairs]
+    face = {name: largest(faces) for name, faces in found.items()}
+    scores = [float(face[a][1] @ face[b][1]) if {a, b} <= face.keys() else -1.0 for a, b, _ in pairs]
     same = np.array([score for score, (_, _, is_same) in zip(scores, pairs, strict=True) if is_same])
     other = np.array([score for score, (_, _, is_same) in zip(scores, pairs, strict=True) if not is_same])
     print(f"{len(same)} pairs of one person, cosine {same.min():.3f} to {same.max():.3f}, median {np.median(same):.3f}")
     print(f"{len(other)} pairs of two, cosine {other.min():.3f} to {other.max():.3f}, median {np.median(other):.3f}")
+    joined = np.array([{a, b} <= face.keys() and face[a][0].cluster == face[b][0].cluster for a, b, _ in pairs])
+    print_f1(joined, np.array([is_same for _, _, is_same in pairs]))
     print(f"recall at no wrong pair: {(same > other.max()).mean():.3f}")
     for threshold in (0.90, 0.91, 0.92, SAME_PERSON, 0.94, 0.95, 0.96):
         print(f"  from {threshold:.3f}: {(same >= threshold).mean():.3f} found, {(other >= threshold).sum()} wrong")
@@ -156,8 +186,11 @@ def main() -> None:
     parser.add_argument("--photos", type=Path, nargs="*", default=[], metavar="TAR")
     parser.add_argument("--count", type=int, default=2000, metavar="N")
     parser.add_argument("--sheet", type=Path, metavar="FILE")
+    parser.add_argument("--groups", type=int, metavar="N")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
+        if options.groups:
+            measure_groups(options.groups)
         measure_pairs(options.faces, Path(folder))
         if options.photos:
             measure_false_faces(options.photos, options.count, options.sheet, Path(folder))

@@ -21,6 +21,7 @@ from clipsearch.images.box import Box
 from clipsearch.images.xmp import with_keywords
 from clipsearch.indexing.people import group_faces
 from clipsearch.indexing.update import Options, update_index
+from clipsearch.models import faces
 from clipsearch.store.captions import Captioning
 from clipsearch.store.catalogue import Store
 from clipsearch.store.faces import NewFace
@@ -112,7 +113,7 @@ def somebody(folder: Path, program: str, endpoint: str) -> dict[str, str]:
         store.captions.set_setting(Captioning("llava", endpoint))
         store.commit()
         # As if faces were found, those of Anna with the numbers that examples have; looking is tested elsewhere.
-        store.faces.enable("a face model")
+        store.faces.enable(faces.record())
         store.database.execute("INSERT INTO sqlite_sequence VALUES ('faces', 811)")
         for number, photo in enumerate(store.faces.unseen()):
             person = np.random.default_rng(max(0, number - 2) % 12).normal(size=128)

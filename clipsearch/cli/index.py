@@ -238,6 +238,8 @@ def index(
     if profile and not json:
         for line in (text.stages(report), *text.engines(report.comparison)):
             say(line)
+    if faces is False and not quiet and open_folder(index).keeps_people:
+        say("names of people are kept in people.json in the index; delete it and people.kept.json to remove them, too")
     if strict and (report.skipped or report.skipped_before or report.unreadable or report.uncaptioned):
         raise typer.Exit(SKIPPED)
 

@@ -66,10 +66,11 @@ def group_faces(store: Store) -> None:
 
     Raises `PeopleDamaged` or `IndexUnusable`.
     """
-    people = People(store.folder)
-    if store.faces.model() is None and is_current(store):  # there are no faces, and were none before
+    if store.faces.model() is None:
+        store.photos.set_names({})
+        store.commit()
         return
-    faces = _Faces(store)
+    people, faces = People(store.folder), _Faces(store)
     number_of = _recorded(store, people, faces)
     _record_new_rows(people, faces, number_of)
     anchors = _confirmed(people, number_of, len(faces.all))

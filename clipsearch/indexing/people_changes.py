@@ -193,28 +193,25 @@ class Changes:
 
         def change(people: People, store: Store) -> Person:
             number, other = _number(store, people, who), people.named(name)
-            self._record(people, store, number)
             if other is not None and other.number != number:
                 return people.merge(other.number, number)
             return people.name(number, name, [])
 
-        return self._change(f"name {who} {name}", change)
+        return self._change(f"name {who} {name}", change, who)
 
     def merge(self, into: str, others: Sequence[str]) -> Person:
         """Make one person of several groups; the first keeps its number and name."""
 
         def change(people: People, store: Store) -> Person:
             number = _number(store, people, into)
-            self._record(people, store, number)
             for other in others:
                 second = _number(store, people, other)
                 if second == number:
                     raise BadRequest(f"{into} and {other} are the same person")
-                self._record(people, store, second)
                 people.merge(number, second)
             return people.get(number) or Person(number)
 
-        return self._change(f"merge {into} {' '.join(others)}", change)
+        return self._change(f"merge {into} {' '.join(others)}", change, into, *others)
 
     def split(self, who: str, faces: Sequence[int]) -> Person:
         """Move faces, by their ids, out of a group into a new one; returns the new one."""
@@ -226,22 +223,19 @@ class Changes:
                 raise BadRequest(f"{who} has no face {strange[0]}")
             if inside <= set(faces):
                 raise BadRequest(f"these are all faces of {who}; leave at least one")
-            self._record(people, store, number)
             known = list(store.faces.known(faces).values())
             people.reject(number, known)
             return people.confirm(_new_number(store, people), known)
 
-        return self._change(f"split {who} {' '.join(map(str, faces))}", change)
+        return self._change(f"split {who} {' '.join(map(str, faces))}", change, who)
 
     def hide(self, who: str, *, hidden: bool = True) -> Person:
         """Leave a group out of lists, or show it again. Searches still find it by its name."""
 
         def change(people: People, store: Store) -> Person:
-            number = _number(store, people, who)
-            self._record(people, store, number)
-            return people.hide(number, hidden, [])
+            return people.hide(_number(store, people, who), hidden, [])
 
-        return self._change(f"{'hide' if hidden else 'show'} {who}", change)
+        return self._change(f"{'hide' if hidden else 'show'} {who}", change, who)
 
     def forget(self, who: str) -> Person:
         """Remove a name and everything that was said about the person; returns the person."""
@@ -295,10 +289,14 @@ class Changes:
         except IndexLocked:
             self.pending = True
 
-    def _change(self, title: str, change: Callable[[People, Store], Result]) -> Result:
+    def _change(self, title: str, change: Callable[[People, Store], Result], *recorded: str) -> Result:
+        """Change people. The faces of the groups `recorded` are confirmed first, so that undoing restores them."""
         self.apply_pending()
         with Store.open(self._folder) as store:
             people = People(self._folder)
+            with people.changing(""):
+                for who in recorded:
+                    self._record(people, store, _number(store, people, who))
             with people.changing(title):
                 result = change(people, store)
         self.apply_pending()

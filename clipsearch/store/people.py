@@ -72,6 +72,10 @@ class _Change(NamedTuple):
 class People:
     """The people of an index as of the last read. Methods that change them must be called inside `changing`."""
 
+    _state: _State
+    _faces: dict[int, KnownFace]
+    _history: list[_Change]
+
     def __init__(self, folder: Path) -> None:
         """Raises `PeopleDamaged` or `IndexUnusable`."""
         self._file = _file(folder)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -157,10 +160,13 @@ def test_split_faces_never_come_back_and_take_their_like_along(library: Library)
 
 
 def test_every_change_can_be_undone(library: Library) -> None:
-    library.add("1-1", "1-2", "2-1", "2-2")
+    library.add("1-1", "1-2", "2-1", "2-2", "3-1", "4-1")
     states = [library.people()]
     for change in (
+        lambda: library.change.merge("2", ["3"]),
+        lambda: library.change.split("2", library.ids("2", "3-1")),
         lambda: library.change.name("1", "Anna"),
+        lambda: library.change.name("5", "Anna"),
         lambda: library.change.name("2", "Ben"),
         lambda: library.change.name("Ben", "Benjamin"),
         lambda: library.change.merge("Anna", ["Benjamin"]),
@@ -222,6 +228,22 @@ def test_regions_in_metadata_name_faces_unless_somebody_says_otherwise(library: 
     assert library.people()["Anna"] >= {"1-1+2-1"}
 
 
+def test_names_are_kept_without_faces_but_find_nothing(library: Library) -> None:
+    library.add("1-1", "2-1")
+    library.change.name("1", "Anna")
+    with Store.open(library.folder, write=True) as store:
+        store.faces.enable(None)
+        group_faces(store)
+    assert library.found(people="Anna") == set()
+    with Store.open(library.folder, write=True) as store:
+        store.faces.enable("model 0")
+        for name in ("2-1", "1-1"):
+            library._put(store, name)
+        group_faces(store)
+    assert library.found(people="Anna") == {"1-1"}
+    assert library.people().keys() == {"Anna", "3"}  # the number 2 is not used twice
+
+
 def test_what_makes_no_sense_is_refused(library: Library) -> None:
     library.add("1-1", "2-1")
     library.change.name("1", "Anna")
@@ -247,6 +269,34 @@ def test_a_change_while_another_process_writes_is_applied_by_it(library: Library
         assert changes.pending
         group_faces(store)
     assert library.people() == {"Anna": {"1-1"}, "2": {"2-1"}}
+
+
+_RENAMES = """
+import itertools, sys
+from pathlib import Path
+from clipsearch.indexing.people_changes import Changes
+for number in itertools.count(1):
+    Changes(Path(sys.argv[1])).name("Anna", "Anne")
+    Changes(Path(sys.argv[1])).name("Anne", "Anna")
+    print(number, flush=True)
+"""
+
+
+def test_a_kill_leaves_the_name_before_or_after(library: Library) -> None:
+    library.add("1-1", "1-2", "2-1")
+    library.change.name("1", "Anna")
+    for delay in (0.0, 0.03):
+        with subprocess.Popen([sys.executable, "-c", _RENAMES, library.folder], stdout=subprocess.PIPE) as renaming:
+            assert renaming.stdout is not None
+            assert renaming.stdout.readline() == b"1\n"
+            time.sleep(delay)
+            renaming.kill()
+        (name,) = People(library.folder).names()
+        assert name in ("Anna", "Anne")
+        library.change.apply_pending()
+        assert library.people() == {name: {"1-1", "1-2"}, "2": {"2-1"}}
+        if name == "Anne":
+            library.change.name("Anne", "Anna")
 
 
 def test_a_damaged_file_is_restored_from_its_backup(library: Library, clipsearch: Run) -> None:

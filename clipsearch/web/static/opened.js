@@ -55,7 +55,7 @@ async function step(by) {
 async function trashShown(photo) {
   const n = grid.indexOf(photo.file);
   if (!await trash(photo) || !viewer.isOpen) return;
-  if (n < 0 || !await open(Math.min(n, grid.items.length - 1), true)) viewer.close();
+  if (n < 0 || !await open(Math.min(n, grid.length - 1), true)) viewer.close();
 }
 
 function closed() {
