@@ -42,7 +42,7 @@ def test_the_public_surface_is_this() -> None:
     public = {name for name in dir(clipsearch.Index) if not name.startswith("_")}
     assert public == {
         *("add_concept", "advice", "answers", "ask", "ask_each", "cameras", "captions", "close", "concepts"),
-        *("confirmed", "count_labels", "duplicates"),
+        *("confirmed", "count_labels", "detections", "duplicates"),
         *("embed_images", "embed_texts", "end_snapshot", "evaluate", "folder", "folders", "forget", "frames"),
         *("is_being_written", "label", "label_each", "label_photo", "left_out", "lines", "locate"),
         *("model_fingerprint", "months", "name_photos", "photo_at", "photos", "photos_named", "photos_with"),

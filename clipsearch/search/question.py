@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from clipsearch.errors import BadArgument, BadRequest
 from clipsearch.images.kinds import kind_of
@@ -37,7 +37,9 @@ __all__ = [  # includes the filters, as `cli` and `web` must not import the stor
 ]
 
 TEXT, CONCEPT, IMAGE, PHOTO = "text", "concept", "image", "photo"
-ONLY_TEXT, ONLY_TAGS, ONLY_CAPTIONS = "text", "tags", "captions"
+ONLY_TEXT: Final = "text"
+ONLY_TAGS: Final = "tags"
+ONLY_CAPTIONS: Final = "captions"
 TERMS = ("text", "not", "like", "unlike")  # parameters of a URL, of terms that are complete
 EVIDENCE = (LOOK, ONLY_TEXT, ONLY_TAGS, ONLY_CAPTIONS)
 EMPTY = "the query is empty; enter something to look for"
