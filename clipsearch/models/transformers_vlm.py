@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from clipsearch.arrays import Pixels
 
 _MAX_TOKENS = 50  # of a caption or an answer
-_CAPTIONERS = ("blip", "git", "vision-encoder-decoder")  # `model_type`s that caption an image without a prompt
+_CAPTIONERS = ("blip", "git")  # `model_type`s that caption an image without a prompt
 _ANSWERERS = ("vilt", "blip")
 _DETECTORS = ("owlv2", "owlvit")
 _LEAST_SCORE = 0.1  # of a detection, as in the examples of OWLv2's authors
@@ -81,11 +81,12 @@ class _Model:
         place = str(Path(name).expanduser()) if Path(name).expanduser().is_dir() else name
         self.device = usable_device(device)
         dtype = torch.float32 if self.device == "cpu" else torch.float16
+        safe: dict[str, Any] = {"trust_remote_code": False}
         try:
-            loaded = getattr(transformers, network).from_pretrained(place, use_safetensors=True)
+            loaded = getattr(transformers, network).from_pretrained(place, use_safetensors=True, **safe)
             self.network = loaded.to(self.device, dtype).eval()
-            self.image_processor = transformers.AutoImageProcessor.from_pretrained(place)
-            self.tokenizer = transformers.AutoTokenizer.from_pretrained(place)
+            self.image_processor = transformers.AutoImageProcessor.from_pretrained(place, **safe)
+            self.tokenizer = transformers.AutoTokenizer.from_pretrained(place, **safe)
         except Exception as error:  # the library, torch, safetensors and the Hub have no common base class
             raise WeightsUnusable(f"{name} cannot be loaded: {first_line(error)}") from error
 
