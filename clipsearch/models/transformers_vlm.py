@@ -76,17 +76,18 @@ class _Model:
         import torch
         import transformers
 
-        transformers.utils.logging.set_verbosity_error()
-        transformers.utils.logging.disable_progress_bar()
+        library: Any = transformers  # partly untyped
+        library.utils.logging.set_verbosity_error()
+        library.utils.logging.disable_progress_bar()
         place = str(Path(name).expanduser()) if Path(name).expanduser().is_dir() else name
         self.device = usable_device(device)
         dtype = torch.float32 if self.device == "cpu" else torch.float16
         safe: dict[str, Any] = {"trust_remote_code": False}
         try:
-            loaded = getattr(transformers, network).from_pretrained(place, use_safetensors=True, **safe)
+            loaded = getattr(library, network).from_pretrained(place, use_safetensors=True, **safe)
             self.network = loaded.to(self.device, dtype).eval()
-            self.image_processor = transformers.AutoImageProcessor.from_pretrained(place, **safe)
-            self.tokenizer = transformers.AutoTokenizer.from_pretrained(place, **safe)
+            self.image_processor = library.AutoImageProcessor.from_pretrained(place, **safe)
+            self.tokenizer = library.AutoTokenizer.from_pretrained(place, **safe)
         except Exception as error:  # the library, torch, safetensors and the Hub have no common base class
             raise WeightsUnusable(f"{name} cannot be loaded: {first_line(error)}") from error
 

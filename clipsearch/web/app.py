@@ -87,7 +87,7 @@ class Page:
         self._lookup_index, self._image_index = IndexThread(place), IndexThread(place)
         self._action_index = IndexThread(place)
         self._actions, self._saving = Actions(self._action_index), RateLimit("change")
-        self._answers, self._asking = vlm and Answers(place, vlm), RateLimit("question")
+        self._answers, self._asking = None if vlm is None else Answers(place, vlm), RateLimit("question")
         self._pictures, self._uploads = pictures, Uploads(pictures)
         self._gallery = Gallery(self._uploads)
         self._latest: dict[str, int] = {}  # tab to the number of its latest search
