@@ -100,7 +100,7 @@ def index(
         bool | None,
         typer.Option(
             "--captions/--no-captions",
-            help="Captions by a vision-language model.",
+            help="Describe photos in words.",
             show_default=False,
             rich_help_panel=FOLDERS,
         ),
@@ -184,7 +184,6 @@ def index(
       clipsearch index --rebuild --model ViT-B-32
       clipsearch index --ocr
       clipsearch index --captions
-      clipsearch index --captions --endpoint http://127.0.0.1:11434/v1 --vlm-model llava
 
     Exit status: 0 done, 2 error, 3 files or captions are missing (with --strict), 130 interrupted; finished work stays.
     """
