@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from clipsearch.search.question import Question
     from clipsearch.search.saved import SavedSearches
     from clipsearch.search.suggest import Suggester, Suggestion
-    from clipsearch.search.vqa import Answered, Captioned
+    from clipsearch.search.vqa import Answered, Captioned, Detected
     from clipsearch.search.where import Finder
     from clipsearch.store.catalogue import Store
     from clipsearch.store.conditions import Box
@@ -680,6 +680,32 @@ class Index:
 
         asked = checked_question(question)
         return confirmed(hits, asked, self._answerer(vlm), k) if hits else ([], [])
+
+    def detections(
+        self,
+        text: str,
+        images: Picture | Sequence[Picture],
+        detector: str,
+        *,
+        on_error: Callable[[str, BadRequest], None] | None = None,
+    ) -> Iterator[Detected]:
+        """Everything in images that a detector finds for a text: "owlv2", or another OWL model of the Hugging Face Hub.
+
+        `on_error` as in `label_each`. Raises `BadRequest` and `VlmUnusable`.
+        """
+        from clipsearch.search.embed import image_name
+        from clipsearch.search.vqa import Detected, Vlm, checked_question, detected
+
+        asked, loaded = checked_question(text), self._loaded("detector", Vlm(detector))
+        for image in _pictures("images", images):
+            try:
+                found = detected(image, asked, loaded)
+            except BadRequest as error:
+                if on_error is None:
+                    raise
+                on_error(image_name(image), error)
+            else:
+                yield Detected(_origin(image), *found)
 
     @staticmethod
     def _decoded(

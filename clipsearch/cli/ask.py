@@ -46,7 +46,7 @@ def ask(
 
     Examples:
       clipsearch ask "how many dogs are there?" beach.jpg
-      clipsearch ask "is it raining?" *.jpg -f jsonl | jq -r 'select(.answer == "yes").path'
+      clipsearch ask "is it raining?" *.jpg -f jsonl | jq -c '[.path, .answer]'
 
     Exit status: 0 done, 2 error, or a photo could not be read.
     """

@@ -104,7 +104,7 @@ def index(
         bool | None,
         typer.Option(
             "--captions/--no-captions",
-            help="Captions.",
+            help="Describe photos in words.",
             show_default=False,
             rich_help_panel=FOLDERS,
         ),
@@ -190,7 +190,6 @@ def index(
       clipsearch index --ocr
       clipsearch index --faces
       clipsearch index --captions
-      clipsearch index --captions --endpoint http://127.0.0.1:11434/v1 --vlm-model llava
 
     Exit status: 0 done, 2 error, 3 files or captions are missing (with --strict), 130 interrupted; finished work stays.
     """

@@ -125,7 +125,7 @@ def _captioner(options: Options, before: Captioning | None) -> Vlm | None:
 
 
 def _caption(store: Store, captioner: Vlm | None, options: Options, report: Report, on_progress: OnProgress) -> None:
-    setting = captioner and Captioning(captioner.captioner_name, captioner.endpoint)
+    setting = None if captioner is None else Captioning(captioner.captioner_name, captioner.endpoint)
     if setting != store.captions.setting():
         store.captions.set_setting(setting)
         store.commit()

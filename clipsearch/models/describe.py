@@ -13,10 +13,12 @@ from clipsearch.models.generated_text import LONG_SIDE, Answer
 
 if TYPE_CHECKING:
     from clipsearch.arrays import Pixels
+    from clipsearch.models.detection import Detection
     from clipsearch.models.endpoint import Endpoint
 
 __all__ = ["LONG_SIDE", "Answer", "Answerer", "Captioner", "Vlm"]
 
+_DETECTORS = {"owlv2": "google/owlv2-base-patch16-ensemble"}  # short names
 _BATCH = 4  # images; a kill loses the captions of as many
 CAPTIONER, ANSWERER = "Salesforce/blip-image-captioning-base", "dandelin/vilt-b32-finetuned-vqa"  # the defaults here
 
@@ -34,6 +36,14 @@ class Answerer(Protocol):
 
     def answer(self, image: Pixels, question: str) -> Answer:
         """Raises `EndpointFailed` and `EncodingFailed`."""
+        ...
+
+
+class Detector(Protocol):
+    """Finds what a text names in an image (height, width, 3)."""
+
+    def detect(self, image: Pixels, text: str) -> list[Detection]:
+        """Best first, without overlaps. Raises `EncodingFailed`."""
         ...
 
 
@@ -101,6 +111,13 @@ class Vlm:
             from clipsearch.models.transformers_vlm import TransformersAnswerer
 
             return TransformersAnswerer(self.model or ANSWERER, self.device)
+
+    def detector(self) -> Detector:
+        """Load a detector; endpoints are none. Raises a `ClipsearchError`."""
+        with _loading():
+            from clipsearch.models.transformers_vlm import TransformersDetector
+
+            return TransformersDetector(_DETECTORS.get(self.model or "", self.model or ""), self.device)
 
     def _served(self) -> Endpoint:
         from clipsearch.models.endpoint import Endpoint

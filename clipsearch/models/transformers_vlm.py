@@ -1,4 +1,4 @@
-"""Vision-language models of the transformers library: captions (BLIP, GIT, ...) and answers (ViLT, BLIP).
+"""Vision-language models of the transformers library: captions (BLIP, GIT), answers (ViLT, BLIP) and boxes (OWLv2).
 
 Weights are read from safetensors only, and no code that comes with a model is run.
 """
@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clipsearch.errors import ModelUnknown, WeightsUnusable, first_line
+from clipsearch.images.preprocess import Box
+from clipsearch.models.detection import Detection, distinct
 from clipsearch.models.generated_text import MAX_ANSWER, MAX_CAPTION, Answer, clean
 from clipsearch.models.hub import from_hub
 from clipsearch.models.open_clip_encoder import torch_errors, usable_device
@@ -19,8 +21,10 @@ if TYPE_CHECKING:
     from clipsearch.arrays import Pixels
 
 _MAX_TOKENS = 50  # of a caption or an answer
-_CAPTIONERS = ("blip", "git", "vision-encoder-decoder")  # `model_type`s that caption an image without a prompt
+_CAPTIONERS = ("blip", "git")  # `model_type`s that caption an image without a prompt
 _ANSWERERS = ("vilt", "blip")
+_DETECTORS = ("owlv2", "owlvit")
+_LEAST_SCORE = 0.1  # of a detection, as in the examples of OWLv2's authors
 
 
 def config_of(name: str) -> dict[str, Any]:
@@ -50,8 +54,12 @@ def check_answerer(name: str) -> None:
 
 
 def _check(name: str, *, answers: bool) -> str:
-    """The model's type. Raises `ModelUnknown` or `DownloadFailed`."""
     types, task = (_ANSWERERS, "answer questions about photos") if answers else (_CAPTIONERS, "caption photos")
+    return _type_of(name, types, task, answers=answers)
+
+
+def _type_of(name: str, types: Sequence[str], task: str, *, answers: bool = False) -> str:
+    """The model's type, which is one of `types`. Raises `ModelUnknown` or `DownloadFailed`."""
     config = config_of(name)
     kind = str(config.get("model_type"))
     is_for_questions = kind == "blip" and "BlipForQuestionAnswering" in (config.get("architectures") or ())
@@ -68,16 +76,18 @@ class _Model:
         import torch
         import transformers
 
-        transformers.utils.logging.set_verbosity_error()
-        transformers.utils.logging.disable_progress_bar()
+        library: Any = transformers  # partly untyped
+        library.utils.logging.set_verbosity_error()
+        library.utils.logging.disable_progress_bar()
         place = str(Path(name).expanduser()) if Path(name).expanduser().is_dir() else name
         self.device = usable_device(device)
         dtype = torch.float32 if self.device == "cpu" else torch.float16
+        safe: dict[str, Any] = {"trust_remote_code": False}
         try:
-            loaded = getattr(transformers, network).from_pretrained(place, use_safetensors=True)
+            loaded = getattr(library, network).from_pretrained(place, use_safetensors=True, **safe)
             self.network = loaded.to(self.device, dtype).eval()
-            self.image_processor = transformers.AutoImageProcessor.from_pretrained(place)
-            self.tokenizer = transformers.AutoTokenizer.from_pretrained(place)
+            self.image_processor = library.AutoImageProcessor.from_pretrained(place, **safe)
+            self.tokenizer = library.AutoTokenizer.from_pretrained(place, **safe)
         except Exception as error:  # the library, torch, safetensors and the Hub have no common base class
             raise WeightsUnusable(f"{name} cannot be loaded: {first_line(error)}") from error
 
@@ -128,3 +138,24 @@ class TransformersAnswerer:
             score, label = self._model.network(**inputs).logits[0].float().sigmoid().max(-1)
         text = clean(str(self._model.network.config.id2label[int(label)]), MAX_ANSWER)
         return Answer(question, text, float(score))
+
+
+class TransformersDetector:
+    """Finds things that a text names. Raises as `TransformersCaptioner`."""
+
+    def __init__(self, name: str, device: str = "auto") -> None:
+        _type_of(name, _DETECTORS, "detect things in photos")
+        self._model = _Model(name, "AutoModelForZeroShotObjectDetection", device)
+
+    def detect(self, image: Pixels, text: str) -> list[Detection]:
+        import torch
+
+        height, width = image.shape[:2]
+        with torch.inference_mode(), torch_errors():
+            found = self._model.network(**self._model.inputs([image], text))
+            processed = self._model.image_processor.post_process_object_detection(
+                found, threshold=_LEAST_SCORE, target_sizes=[(height, width)]
+            )[0]
+        boxes = (processed["boxes"].float().cpu().numpy() / (width, height, width, height)).clip(0, 1).tolist()
+        scored = zip((Box(*box) for box in boxes), processed["scores"].tolist(), strict=True)
+        return distinct(Detection(box, score) for box, score in scored if box.left < box.right and box.top < box.bottom)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from clipsearch.indexing.status import Status
     from clipsearch.indexing.update import Report
     from clipsearch.indexing.why import Why
+    from clipsearch.models.detection import Detection
     from clipsearch.models.encoders import Engine
     from clipsearch.models.engines import Comparison
     from clipsearch.models.generated_text import Answer
@@ -215,6 +216,16 @@ def _where_lines(one: Found) -> Iterator[bytes]:
     yield b"%.4f\t%s\t%s\n" % (one.there.score, box, _field(one.path))
 
 
+def counts(found: Iterable[tuple[bytes, str, int]], form: str) -> Iterator[bytes]:
+    """How many things a detector found in each photo, as `tsv` (count, path), `json` or `jsonl`."""
+    return _written(
+        found,
+        form,
+        lambda one: {**path_fields(one[0]), "text": one[1], "count": one[2]},
+        lambda one: [b"%d\t%s\n" % (one[2], _field(one[0]))],
+    )
+
+
 def where_object(one: Found) -> dict[str, Any]:
     """Where something is in a photo: a box in pixels and in fractions of width and height."""
     size = {"width": one.width, "height": one.height}
@@ -225,7 +236,7 @@ def _line(line: Line, width: int, height: int) -> dict[str, Any]:
     return {"text": line.text, **_box(line.box, width, height)}
 
 
-def _where(there: Where, width: int, height: int) -> dict[str, Any]:
+def _where(there: Where | Detection, width: int, height: int) -> dict[str, Any]:
     return {**_box(there.box, width, height), "score": _rounded(there.score)}
 
 

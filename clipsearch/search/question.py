@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from clipsearch.errors import BadArgument, BadRequest
 from clipsearch.images.kinds import kind_of
@@ -40,7 +40,9 @@ __all__ = [  # includes the filters, as `cli` and `web` must not import the stor
 ]
 
 TEXT, CONCEPT, IMAGE, PHOTO = "text", "concept", "image", "photo"
-ONLY_TEXT, ONLY_TAGS, ONLY_CAPTIONS = "text", "tags", "captions"
+ONLY_TEXT: Final = "text"
+ONLY_TAGS: Final = "tags"
+ONLY_CAPTIONS: Final = "captions"
 TERMS = ("text", "not", "like", "unlike")  # parameters of a URL, of terms that are complete
 EVIDENCE = (LOOK, ONLY_TEXT, ONLY_TAGS, ONLY_CAPTIONS)
 EMPTY = "the query is empty; enter something to look for"

@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from clipsearch.errors import BadArgument, BadRequest, ImageUnusable
+from clipsearch.images.preprocess import Preprocess
 from clipsearch.images.sandbox import Decoders, picture_of
-from clipsearch.models.describe import LONG_SIDE, Answer, Answerer, Vlm
+from clipsearch.models.describe import LONG_SIDE, Answer, Answerer, Detector, Vlm
 from clipsearch.search.embed import image_bytes, image_name
 
 if TYPE_CHECKING:
     from clipsearch.arrays import Pixels
+    from clipsearch.models.detection import Detection
     from clipsearch.search.hit import Hit
 
 __all__ = ["Answer", "Answered", "Captioned", "Vlm", "checked_question", "confirmed", "pixels_of"]
@@ -25,6 +27,15 @@ class Answered(NamedTuple):
 
     path: bytes
     answer: Answer
+
+
+class Detected(NamedTuple):
+    """A photo, by its path, its upright size in pixels, and what a detector found in it, best first."""
+
+    path: bytes
+    width: int
+    height: int
+    found: list[Detection]
 
 
 class Captioned(NamedTuple):
@@ -54,6 +65,17 @@ def pixels_of(image: Any) -> Pixels:
     try:
         with Decoders(1) as decoders:
             return decoders.pixels(data, LONG_SIDE)
+    except ImageUnusable as error:
+        raise BadRequest(f"{image_name(image)} cannot be used as an image: {error}") from None
+
+
+def detected(image: Any, text: str, detector: Detector) -> tuple[int, int, list[Detection]]:
+    """The upright width and height of an image in pixels, and what a detector found. Raises `BadRequest`."""
+    data = image_bytes(image)
+    try:
+        with Decoders(1, Preprocess((8, 8))) as decoders:
+            about = decoders.decode(data).metadata
+            return about.width, about.height, detector.detect(decoders.pixels(data, LONG_SIDE), text)
     except ImageUnusable as error:
         raise BadRequest(f"{image_name(image)} cannot be used as an image: {error}") from None
 

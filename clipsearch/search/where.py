@@ -20,6 +20,7 @@ from clipsearch.search.hit import Where, hottest
 
 if TYPE_CHECKING:
     from clipsearch.images.metadata import Metadata
+    from clipsearch.models.detection import Detection
 
 CELLS = 64  # of a heat map, along the long side
 
@@ -30,13 +31,13 @@ _INSIDE = 0.6  # minimum heat inside the box; this one has the highest IoU with 
 
 
 class Found(NamedTuple):
-    """The result for a text and a photo, whose upright size is in pixels."""
+    """A result for a text and a photo, whose upright size is in pixels: the best part, or one that a detector found."""
 
     path: bytes
     text: str
     width: int
     height: int
-    there: Where
+    there: Where | Detection
 
 
 class View:

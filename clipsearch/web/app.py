@@ -93,7 +93,7 @@ class Page:
         self._actions = Actions(self._action_index, allow_delete=allow_delete)
         self._review = Review(self._review_index, self._actions)
         self._saving = RateLimit("change")
-        self._answers, self._asking = vlm and Answers(place, vlm), RateLimit("question")
+        self._answers, self._asking = None if vlm is None else Answers(place, vlm), RateLimit("question")
         self._pictures, self._uploads = pictures, Uploads(pictures)
         self._gallery = Gallery(self._uploads)
         self._latest: dict[str, int] = {}  # tab to the number of its latest search

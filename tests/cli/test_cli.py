@@ -98,7 +98,7 @@ def test_json_has_the_fields_of_the_reference(clipsearch: Run, drawn: Path, draw
     reference = (Path(__file__).parents[2] / "clipsearch/cli/README.md").read_text()
     fields = ["rank", "score", "confidence", "why", "path", "width", "height", "size", "mtime", "taken", "taken_from"]
     fields += ["camera", "latitude", "longitude", "place", "location", "keywords", "people", "rating", "color_label"]
-    fields += ["title", "caption", "time", "duration", "similar", "same_file"]
+    fields += ["title", "caption", "generated_caption", "time", "duration", "similar", "same_file"]
     assert list(hit) == fields
     assert all(f"`{name}`" in reference for name in [*fields, "path_b64", "query", "lines"])
     status = Path(hit["path"]).stat()

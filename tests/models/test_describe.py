@@ -13,7 +13,9 @@ import pytest
 from conftest import Run
 
 from clipsearch.errors import BadArgument, VlmUnusable
+from clipsearch.images.preprocess import Box
 from clipsearch.models.describe import ANSWERER, CAPTIONER, Vlm
+from clipsearch.models.detection import Detection, distinct
 
 needs_vlm = pytest.mark.skipif(importlib.util.find_spec("transformers") is None, reason="needs the extra vlm")
 pytestmark = needs_vlm
@@ -57,6 +59,11 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
             transformers.ViltImageProcessor(size={"shortest_edge": 32}),
         ),
     }
+    owl = transformers.Owlv2Config(
+        text_config=_TEXT | _ENDS, vision_config=_VISION | {"image_size": 64}, projection_dim=16
+    )
+    size = {"height": 64, "width": 64}
+    made["owl"] = transformers.Owlv2ForObjectDetection(owl), transformers.Owlv2ImageProcessor(size=size)
     for name, (network, processor) in made.items():
         network.save_pretrained(folder / name)
         processor.save_pretrained(folder / name)
@@ -133,6 +140,41 @@ def test_blip_answers_and_long_questions_are_cut(models: Path) -> None:
     assert set(answer.text.split()) <= set(WORDS)
 
 
+def test_boxes_are_those_of_the_detector(models: Path, clipsearch: Run, tmp_path: Path) -> None:
+    import torch
+    import transformers
+    from PIL import Image
+
+    place, image = models / "owl", np.random.default_rng(0).integers(0, 256, (90, 60, 3), np.uint8)
+    found = Vlm(str(place)).detector().detect(image, "a dog")
+    network = transformers.Owlv2ForObjectDetection.from_pretrained(place).eval()
+    processor = transformers.AutoImageProcessor.from_pretrained(place)
+    tokens = torch.tensor([[2, WORDS.index("a"), WORDS.index("dog"), 3]])
+    with torch.inference_mode():
+        outputs = network(input_ids=tokens, **processor([image], return_tensors="pt"))
+    expected = processor.post_process_object_detection(outputs, threshold=0.1, target_sizes=[(90, 60)])[0]
+    boxes = {tuple(box) for box in expected["boxes"].clip(torch.zeros(4), torch.tensor([60, 90, 60, 90])).tolist()}
+    pixels = {tuple(edge * side for edge, side in zip(one.box, (60, 90, 60, 90), strict=True)) for one in found}
+    assert found
+    assert all(any(np.allclose(one, other, atol=0.1) for other in boxes) for one in pixels)
+    assert [one.score for one in found] == sorted((one.score for one in found), reverse=True)
+    Image.fromarray(image).resize((600, 900)).save(tmp_path / "a.png")
+    options = ["--detector", place, "--index", tmp_path / "index"]
+    run = clipsearch("where", "a dog", tmp_path / "a.png", tmp_path / "none.png", *options, "-f", "jsonl")
+    assert (run.status, run.err.count("\n")) == (2, 1)
+    rows = [json.loads(line) for line in run.lines]
+    assert all(row["width"] == 600 and 0 <= row["box"]["left"] <= row["box"]["right"] <= 600 for row in rows)
+    counted = clipsearch("where", "a dog", tmp_path / "a.png", *options, "--count", "-f", "json")
+    assert json.loads(counted.out)[0]["count"] == len(rows)
+    assert clipsearch("where", "a dog", tmp_path / "a.png", "--count", "--index", tmp_path / "index").status == 2
+
+
+def test_one_thing_is_boxed_once() -> None:
+    best, same, other = Box(0.1, 0.1, 0.5, 0.5), Box(0.12, 0.1, 0.5, 0.52), Box(0.4, 0.4, 0.9, 0.9)
+    found = distinct([Detection(same, 0.5), Detection(other, 0.3), Detection(best, 0.9)])
+    assert found == [Detection(best, 0.9), Detection(other, 0.3)]
+
+
 def test_coca_writes_the_likeliest_word_each_time(models: Path) -> None:
     import open_clip
     import torch
@@ -161,6 +203,7 @@ def test_coca_writes_the_likeliest_word_each_time(models: Path) -> None:
         ("vilt", "captioner", "is a model of type vilt, which cannot caption photos here"),
         ("blip-vqa", "captioner", "is a model of type blip, which cannot caption photos here"),
         ("blip", "answerer", "is a model of type blip, which cannot answer questions about photos here"),
+        ("vilt", "detector", "is a model of type vilt, which cannot detect things in photos here"),
         ("coca", "answerer", "has no valid config.json"),
         ("pickled", "captioner", "pickled cannot be loaded: .*safetensors"),
         ("damaged", "captioner", "damaged cannot be loaded"),

@@ -75,6 +75,7 @@ def test_writing_is_a_filter_and_has_boxes(page: TestClient) -> None:
 def test_more_is_told_of_one_photo_than_of_results(page: TestClient, folder: Path) -> None:
     hits = {hit["name"]: hit for hit in page.get("/search").json()["hits"]}
     assert page.get(f"/photo/{hits['receipt.png']['id']}/more").json() == {
+        "can_ask": False,
         "exposure": dict.fromkeys(("lens", "time", "aperture", "iso", "focal_length")),
         "lines": ["Total 3.50", "Coffee"],
         "frames": [],

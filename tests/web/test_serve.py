@@ -486,7 +486,7 @@ def test_results_in_another_order(page: TestClient, drawn: Path, asked: tuple[st
     assert part["hits"] == found["hits"][1:3]
 
 
-@pytest.mark.parametrize(("name", "count"), [("sort", 7), ("only", 4)])
+@pytest.mark.parametrize(("name", "count"), [("sort", 7), ("only", 5)])
 def test_the_page_offers_choices_that_there_are(page: TestClient, name: str, count: int) -> None:
     [select] = re.findall(f'<select id="{name}">(.*?)</select>', page.get("/").text)
     choices = re.findall('<option value="(.*?)">', select)
