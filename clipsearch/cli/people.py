@@ -100,7 +100,7 @@ def people(
 
 def _write_regions(index: str | None, *, remove: bool, dry_run: bool) -> None:
     """Write the names of confirmed faces to sidecars, or remove them."""
-    from clipsearch.output.tags import FaceName, Tagger
+    from clipsearch.output.tags import Tagger
 
     with open_folder(index) as opened:
         found = opened.confirmed_faces()
@@ -109,7 +109,7 @@ def _write_regions(index: str | None, *, remove: bool, dry_run: bool) -> None:
         failed = clean_sidecars(tagger, tagger.plan_removal_of_faces, (photo.file for photo, _ in found), dry_run)
     for photo, faces in () if remove else found:
         try:
-            names = [FaceName(face.name or "", face.box) for face in faces]
+            names = [(face.name or "", face.box) for face in faces]
             for change in tagger.plan_faces(photo.file, names, photo.metadata):
                 if dry_run:
                     say(f"would write {change.path}: {', '.join(change.keywords) or 'no names'}")

@@ -33,7 +33,8 @@ class Similarity(NamedTuple):
     def __call__(self, points: Points) -> Points:
         """Move points of the crop to the picture."""
         cos, sin = self.scale * math.cos(self.angle), self.scale * math.sin(self.angle)
-        return points @ np.array([[cos, sin], [-sin, cos]]) + (self.x, self.y)
+        moved: Points = points @ np.array([[cos, sin], [-sin, cos]]) + (self.x, self.y)
+        return moved
 
 
 def fitted(picture: Image.Image, side: int) -> tuple[Pixels, float]:

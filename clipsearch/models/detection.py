@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from clipsearch.images.preprocess import Box
+from clipsearch.images.box import Box
 
 _OVERLAP = 0.5  # IoU above which two boxes show the same thing
 

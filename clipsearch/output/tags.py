@@ -13,7 +13,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from clipsearch.errors import ClipsearchError, SidecarUnusable, reason
 from clipsearch.images.kinds import SUFFIXES, is_raw_name
@@ -23,6 +23,9 @@ from clipsearch.images.xmp import keywords, our_keywords, path_of, with_keywords
 from clipsearch.images.xmp_regions import FaceName, with_regions, without_regions
 from clipsearch.paths import absolute, relative_to, replacing
 from clipsearch.store.lock import lives
+
+if TYPE_CHECKING:
+    from clipsearch.images.box import Box
 
 _HAVE_SIDECARS = SUFFIXES | {b".raw"}  # RAW files that cannot be indexed have sidecars too
 # Temporary files of `replacing`, with the id of the process that made them.
@@ -91,10 +94,10 @@ class Tagger:
         with _naming(sidecar):
             return change._replace(keywords=our_keywords(change.before))
 
-    def plan_faces(self, photo: bytes, faces: Sequence[FaceName], of: Metadata) -> list[Change]:
-        """Make these the face regions that we added to the sidecars of a photo. Raises `ClipsearchError`."""
-        path = self._writable(photo)
-        add = _planned(path, lambda document: with_regions(document, faces, of), tuple(face.name for face in faces))
+    def plan_faces(self, photo: bytes, faces: Sequence[tuple[str, Box]], of: Metadata) -> list[Change]:
+        """Make these names and boxes the face regions that we added to a photo's sidecars. Raises `ClipsearchError`."""
+        path, regions = self._writable(photo), [FaceName(*face) for face in faces]
+        add = _planned(path, lambda document: with_regions(document, regions, of), tuple(name for name, _ in faces))
         others = (self.plan_removal_of_faces(other) for other in self.sidecars_of(photo) if other != path)
         return [change for change in (add, *others) if change.after != change.before]
 

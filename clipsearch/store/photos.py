@@ -269,10 +269,10 @@ def to_photo(database: Database, columns: Sequence[Any]) -> Photo:
 
     Raises `IndexDamaged` where the columns make no sense.
     """
-    is_sound, image, path, size, mtime_ns, content, ctime_ns, time, phash, named, caption, *metadata = columns
+    is_sound, image, path, size, mtime_ns, content, ctime_ns, time, phash, named, caption, *others = columns
     if not is_sound or not isinstance(path, bytes) or (time is None and is_video_name(path)):
         raise database.damaged()
-    metadata = Metadata(*metadata)
+    metadata = Metadata(*others)
     return Photo(image, path, size, mtime_ns, content, metadata, ctime_ns, time, phash, named, caption or None)
 
 

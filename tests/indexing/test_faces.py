@@ -20,6 +20,7 @@ from PIL import Image
 from clipsearch.indexing.update import Options, update_index
 from clipsearch.models import faces
 from clipsearch.store.catalogue import CATALOGUE, Store
+from clipsearch.store.faces import Face
 from clipsearch.store.verify import verify
 
 PORTRAIT = Image.open(Path(__file__).parent.parent / "portraits/astronaut.jpg").convert("RGB")
@@ -51,9 +52,9 @@ def index(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return index
 
 
-def rows(index: Path) -> dict[str, list]:
+def rows(index: Path) -> dict[str, list[Face]]:
     """The faces of each file, by its name."""
-    found: dict[str, list] = {}
+    found: dict[str, list[Face]] = {}
     with Store.open(index) as store:
         for face in store.faces.all():
             (photo,) = store.photos_of([face.image])
@@ -118,7 +119,7 @@ def test_only_new_images_are_searched_and_the_choice_is_kept(
     assert update_index(index).face_scans == 0
 
 
-def _faces(index: Path) -> list:
+def _faces(index: Path) -> list[Face]:
     with Store.open(index) as store:
         return list(store.faces.all())
 

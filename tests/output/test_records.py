@@ -47,6 +47,7 @@ FACTS |= {
     "color_label",
     "title",
     "caption",
+    "generated_caption",
 }
 
 pytestmark = pytest.mark.usefixtures("places_table")
@@ -87,6 +88,7 @@ def test_a_hit_has_the_fields_that_the_readme_names() -> None:
         "color_label": "Red",
         "title": "Fête",
         "caption": None,
+        "generated_caption": None,
         "time": 12.5,
         "duration": None,
         "similar": [{"path": "/a/\ufffd\t\n\\.jpg", "path_b64": base64.b64encode(RAW).decode()}],
@@ -186,7 +188,7 @@ def test_the_status_of_an_index() -> None:
     fp32, int8 = Engine("onnxruntime", "fp32"), Engine("onnxruntime", "int8")
     compared = Comparison(int8, {fp32: 8.5, int8: 14.25}, {int8: 0.9998}, 0.0)
     found = records.status(
-        Status("/index", "mini", "f", 256, 5, 4, 99, "exact", roots, *paths, compared, 4, 1, 6, 2, 4)
+        Status("/index", "mini", "f", 256, 5, 4, 99, "exact", roots, *paths, compared, 4, 1, 6, 2, 3, 4)
     )
     here, away = found.pop("roots")
     assert found == {
@@ -210,6 +212,7 @@ def test_the_status_of_an_index() -> None:
         "with_text": 1,
         "face_scans": 6,
         "faces": 2,
+        "captioned": 3,
     }
     assert (here["online"], here["offline"], here["exclude"], here["photos"]) == (True, None, ["*.gif"], 3)
     assert (away["online"], away["offline"], away["hidden"]) == (False, "has none of its photos any more", True)
