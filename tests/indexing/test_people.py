@@ -489,7 +489,7 @@ def _killed(_: Store) -> None:
     raise KeyboardInterrupt
 
 
-class TestChanging(Changing.TestCase):  # type: ignore[valid-type,misc]  # made by Hypothesis
+class TestChanging(Changing.TestCase):  # type: ignore[valid-type]  # made by Hypothesis
     """Runs the state machine."""
 
     settings = examples(40, stateful_step_count=12, suppress_health_check=list(HealthCheck))
