@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from clipsearch.indexing.watch import Watch
     from clipsearch.indexing.why import Why
     from clipsearch.models.describe import Vlm
-    from clipsearch.search.clusters import Cluster
     from clipsearch.search.concepts import Concepts
     from clipsearch.search.copies import Group
     from clipsearch.search.embed import Embedder
@@ -37,13 +36,14 @@ if TYPE_CHECKING:
     from clipsearch.search.hit import Hit, Where
     from clipsearch.search.label import Classifier, Labelled
     from clipsearch.search.listing import PhotoList
+    from clipsearch.search.map_clusters import Cluster
     from clipsearch.search.question import Question
     from clipsearch.search.saved import SavedSearches
     from clipsearch.search.suggest import Suggester, Suggestion
     from clipsearch.search.vqa import Answered, Captioned, Detected
     from clipsearch.search.where import Finder
     from clipsearch.store.catalogue import Store
-    from clipsearch.store.conditions import Box
+    from clipsearch.store.conditions import GeoBox
     from clipsearch.store.facets import Facets
     from clipsearch.store.filters import Filter
     from clipsearch.store.photo import Line, Months, Photo
@@ -1035,18 +1035,18 @@ class Index:
         return store.positions(store.select(_filter(filter)))
 
     @_in_one_snapshot
-    def clusters(self, positions: Positions, box: Box, columns: int) -> list[tuple[Cluster, Photo | None]]:
-        """The clusters of photos in a box of a map, as `search.clusters`, each with the photo nearest its middle.
+    def map_clusters(self, positions: Positions, box: GeoBox, columns: int) -> list[tuple[Cluster, Photo | None]]:
+        """The clusters of photos in a box of a map, as `search.map_clusters`, each with the photo nearest its middle.
 
         None instead of a photo that was removed from the index meanwhile.
         """
-        from clipsearch.search.clusters import clusters
+        from clipsearch.search.map_clusters import clusters
 
         found = clusters(positions, box, columns)
         photos = {photo.image_id: photo for photo in self._store().photos_of({cluster.image for cluster in found})}
         return [(cluster, photos.get(cluster.image)) for cluster in found]
 
-    def towns(self, box: Box, most: int) -> list[Town]:
+    def towns(self, box: GeoBox, most: int) -> list[Town]:
         """The largest towns in a box, largest first; none without the extra `places`."""
         from clipsearch.store.places import towns_in
 

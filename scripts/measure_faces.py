@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw
 
-from clipsearch.indexing.clusters import cluster
+from clipsearch.indexing.face_clusters import cluster
 from clipsearch.models.faces import SAME_PERSON
 from clipsearch.store.catalogue import Store
 from clipsearch.store.faces import Face

@@ -10,11 +10,11 @@ from clipsearch.cluster.milvus import quoted
 from clipsearch.store.conditions import (
     AllOf,
     AnyOf,
-    Box,
     Circle,
     Compare,
     Condition,
     Contains,
+    GeoBox,
     HasLine,
     HasText,
     IsMissing,
@@ -76,7 +76,7 @@ def mentions(words: Iterable[Word], field: str) -> str:
     return all_of(_has(field, part) for word in words for part in word.parts)
 
 
-def in_box(box: Box) -> str:
+def in_box(box: GeoBox) -> str:
     """The photos in a box."""
     word = "and" if box.west <= box.east else "or"
     south, west, north, east = (f"{edge:.20f}" for edge in box)

@@ -78,26 +78,13 @@ def _turn(width: int, height: int, of: Metadata) -> int:
     return 1 if is_rotated and (width > height) == (of.width > of.height) else turn
 
 
-def overlap(one: Box, other: Box) -> float:
-    """The intersection of two boxes divided by their union."""
-    width = min(one.right, other.right) - max(one.left, other.left)
-    height = min(one.bottom, other.bottom) - max(one.top, other.top)
-    shared = max(0.0, width) * max(0.0, height)
-    total = _area(one) + _area(other) - shared
-    return shared / total if total > 0 else 0.0
-
-
 def clipped(left: float, top: float, width: float, height: float) -> Box | None:
     """A box inside the picture; None if nothing of it is."""
     edges = [left, top, left + width, top + height]
     if not all(map(math.isfinite, edges)):
         return None
     box = Box(*(round(min(1.0, max(0.0, edge)), _DECIMALS) for edge in edges))
-    return box if _area(box) > 0 else None
-
-
-def _area(box: Box) -> float:
-    return max(0.0, box.right - box.left) * max(0.0, box.bottom - box.top)
+    return box if box.area > 0 else None
 
 
 def _turned(box: Box, orientation: int) -> Box:

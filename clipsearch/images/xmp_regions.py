@@ -11,9 +11,9 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from clipsearch.errors import SidecarUnusable
-from clipsearch.images.box import Box
+from clipsearch.images.box import Box, overlap
 from clipsearch.images.metadata import Metadata
-from clipsearch.images.regions import SAME_PLACE, Region, as_stored, overlap, upright
+from clipsearch.images.regions import SAME_PLACE, Region, as_stored, upright
 from clipsearch.images.xmp import EMPTY, OURS, description, is_one_line
 from clipsearch.images.xmp_document import Edit, Element, append, cut, edited, parse
 from clipsearch.images.xmp_facts import face_regions

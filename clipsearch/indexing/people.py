@@ -13,9 +13,9 @@ from typing import NamedTuple
 import numpy as np
 
 from clipsearch.arrays import Array, Ids, unit_rows
-from clipsearch.images.box import Box
-from clipsearch.images.regions import SAME_PLACE, overlap, regions_in, upright
-from clipsearch.indexing.clusters import LINK, cluster, nearest
+from clipsearch.images.box import Box, overlap
+from clipsearch.images.regions import SAME_PLACE, regions_in, upright
+from clipsearch.indexing.face_clusters import LINK, cluster, nearest
 from clipsearch.store.catalogue import Store
 from clipsearch.store.faces import Face
 from clipsearch.store.people import People, Person

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from clipsearch.errors import BadRequest, IndexLocked
-from clipsearch.images.box import Box
-from clipsearch.images.regions import SAME_PLACE, overlap, regions_in, upright
+from clipsearch.images.box import Box, overlap
+from clipsearch.images.regions import SAME_PLACE, regions_in, upright
 from clipsearch.indexing.people import closest_cosines, group_faces, is_current, rows_of
 from clipsearch.models.faces import SAME_PERSON
 from clipsearch.store.catalogue import Store

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from clipsearch.images.box import Box
+from clipsearch.images.box import Box, overlap
 
 _OVERLAP = 0.5  # IoU above which two boxes show the same thing
 
@@ -25,15 +25,6 @@ def distinct(found: Iterable[Detection]) -> list[Detection]:
     """Detections without those that overlap a better one (non-maximum suppression), best first."""
     kept: list[Detection] = []
     for one in sorted(found, key=lambda one: -one.score):
-        if all(_overlap(one.box, other.box) <= _OVERLAP for other in kept):
+        if all(overlap(one.box, other.box) <= _OVERLAP for other in kept):
             kept.append(one)
     return kept
-
-
-def _overlap(a: Box, b: Box) -> float:
-    """The intersection over the union."""
-    across = min(a.right, b.right) - max(a.left, b.left)
-    down = min(a.bottom, b.bottom) - max(a.top, b.top)
-    both = max(0.0, across) * max(0.0, down)
-    either = sum((one.right - one.left) * (one.bottom - one.top) for one in (a, b)) - both
-    return both / either if either else 0.0

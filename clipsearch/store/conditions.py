@@ -46,7 +46,7 @@ class Near(NamedTuple):
     circle: Circle
 
 
-class Box(NamedTuple):
+class GeoBox(NamedTuple):
     """An area between two parallels and two meridians, edges included, in degrees.
 
     `west` is more than `east` where the box crosses the antimeridian.
@@ -61,7 +61,7 @@ class Box(NamedTuple):
 class Within(NamedTuple):
     """Taken inside a box."""
 
-    box: Box
+    box: GeoBox
 
 
 class HasLine(NamedTuple):
@@ -133,16 +133,16 @@ def alternatives(text: str) -> list[str]:
     return re.split(r"\s+OR\s+", text)
 
 
-def box_of(circle: Circle) -> Box:
+def box_of(circle: Circle) -> GeoBox:
     """The bounding box of a circle, and a little more: few distances need to be computed."""
     height = circle.km / _KM_OF_A_DEGREE
     south, north = circle.latitude - height - _SLACK, circle.latitude + height + _SLACK
     if abs(circle.latitude) + height >= 89.9:  # a pole is on every meridian
-        return Box(south, -180.0, north, 180.0)
+        return GeoBox(south, -180.0, north, 180.0)
     ratio = math.sin(math.radians(height)) / math.cos(math.radians(circle.latitude))
     width = math.degrees(math.asin(min(1.0, ratio))) + _SLACK
     west, east = circle.longitude - width, circle.longitude + width
-    return Box(south, west + 360 if west < -180 else west, north, east - 360 if east > 180 else east)
+    return GeoBox(south, west + 360 if west < -180 else west, north, east - 360 if east > 180 else east)
 
 
 def kilometres(latitude: Any, longitude: Any, latitude_2: float, longitude_2: float) -> float | None:

@@ -20,11 +20,11 @@ from clipsearch.errors import BadArgument, BadRequest
 from clipsearch.images.facts import items
 from clipsearch.images.kinds import TYPES
 from clipsearch.store.conditions import (
-    Box,
     Circle,
     Compare,
     Condition,
     Contains,
+    GeoBox,
     HasLine,
     HasText,
     IsMissing,
@@ -121,7 +121,7 @@ def _around_town(text: str) -> Circle:
     return Circle(town.latitude, town.longitude, *([float(match[1])] if match else []))
 
 
-def parse_box(text: str) -> Box:
+def parse_box(text: str) -> GeoBox:
     """`48.8,2.2,48.9,2.5`: the southern, western, northern and eastern edge in degrees. Raises `BadRequest`."""
     try:
         return _box([float(part) for part in re.split(r"\s*,\s*|\s+", text.strip())])
@@ -200,11 +200,11 @@ def _circle(value: Any) -> Circle:
     raise ValueError("must be latitude, longitude (degrees) and kilometres")
 
 
-def _box(value: Any) -> Box:
+def _box(value: Any) -> GeoBox:
     if isinstance(value, str):
         return parse_box(value)
     try:
-        box = Box(*(float(number) for number in value))
+        box = GeoBox(*(float(number) for number in value))
         if -90 <= box.south <= box.north <= 90 and abs(box.west) <= 180 and abs(box.east) <= 180:
             return box
     except (TypeError, ValueError):
@@ -253,7 +253,7 @@ def _in_range(size: Size) -> Condition:
     return all_of(Compare("size", operator, end) for operator, end in ends if end is not None)
 
 
-def _in_box(box: Box) -> Condition:
+def _in_box(box: GeoBox) -> Condition:
     """The meridian opposite Greenwich has two names, -180 and 180."""
     opposite = [-edge for edge in (box.west, box.east) if abs(edge) == 180]
     return any_of([Within(box), *(Within(box._replace(west=edge, east=edge)) for edge in opposite)])
@@ -304,7 +304,7 @@ def _spell_stars(stars: Stars) -> str:
     return str(stars.least) if stars.least == stars.most else f"{stars.least}-{stars.most}"
 
 
-def _spell_numbers(numbers: Circle | Box) -> str:
+def _spell_numbers(numbers: Circle | GeoBox) -> str:
     return ",".join(repr(number).removesuffix(".0") for number in numbers)
 
 
@@ -312,7 +312,7 @@ def _title_of_circle(circle: Circle) -> str:
     return f"within {circle.km:g} km of {circle.latitude:g}, {circle.longitude:g}"
 
 
-def _title_of_box(box: Box) -> str:
+def _title_of_box(box: GeoBox) -> str:
     return f"inside {box.south:g}, {box.west:g} to {box.north:g}, {box.east:g}"
 
 
@@ -592,7 +592,7 @@ def several(value: Any) -> tuple[Any, ...]:
     """One value, several, or none (None) as a tuple. Numbers alone are one value: latitude and longitude."""
     if value is None:
         return ()
-    if isinstance(value, str | bytes | os.PathLike | Circle | Box | Size | Stars) or not isinstance(value, Iterable):
+    if isinstance(value, str | bytes | os.PathLike | Circle | GeoBox | Size | Stars) or not isinstance(value, Iterable):
         return (value,)
     values = tuple(value)
     return (values,) if values and all(isinstance(one, int | float) for one in values) else values

@@ -13,7 +13,7 @@ import numpy as np
 
 from clipsearch.errors import BadRequest
 from clipsearch.store import gazetteer
-from clipsearch.store.conditions import Box, kilometres
+from clipsearch.store.conditions import GeoBox, kilometres
 from clipsearch.store.gazetteer import name_key, rows
 
 _log = logging.getLogger(__name__)
@@ -222,7 +222,7 @@ def _nearest(latitude: float, longitude: float) -> Place | None:
 # ------------------------------------------------------------------------------------------ a box to its towns
 
 
-def towns_in(box: Box, most: int) -> list[Town]:
+def towns_in(box: GeoBox, most: int) -> list[Town]:
     """The largest towns in a box, largest first; none without the package, or without a table."""
     if not gazetteer.is_available():
         return []

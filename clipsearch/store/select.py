@@ -11,10 +11,10 @@ from clipsearch.store import ocr_text
 from clipsearch.store.conditions import (
     AllOf,
     AnyOf,
-    Box,
     Compare,
     Condition,
     Contains,
+    GeoBox,
     HasLine,
     HasText,
     IsMissing,
@@ -168,7 +168,7 @@ def _clause(condition: Condition) -> Clause:  # noqa: PLR0911, PLR0912  # a retu
     raise TypeError(condition)
 
 
-def _in_box(box: Box) -> list[Clause]:
+def _in_box(box: GeoBox) -> list[Clause]:
     sql = "longitude BETWEEN ? AND ?" if box.west <= box.east else "longitude >= ? OR longitude <= ?"
     return [Clause("latitude BETWEEN ? AND ?", (box.south, box.north)), Clause(sql, (box.west, box.east))]
 

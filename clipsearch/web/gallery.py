@@ -18,11 +18,11 @@ from clipsearch.errors import BadRequest, NoIndex, NotIndexed
 from clipsearch.index import Index
 from clipsearch.output import records, text
 from clipsearch.paths import Collection as MilvusCollection
-from clipsearch.search.clusters import Box, Cluster, Positions, bounds
 from clipsearch.search.confidence import dividing_line
 from clipsearch.search.find import sort_hits
 from clipsearch.search.hit import Hit, Photo, Where
 from clipsearch.search.listing import PhotoList
+from clipsearch.search.map_clusters import Cluster, GeoBox, Positions, bounds
 from clipsearch.search.question import (
     BY_SCORE,
     EVERYTHING,
@@ -297,12 +297,12 @@ class Gallery:
 
     # -------------------------------------------------------------------------------- the map
 
-    def places(self, index: Index, question: Question, box: Box, columns: int) -> dict[str, Any]:
+    def places(self, index: Index, question: Question, box: GeoBox, columns: int) -> dict[str, Any]:
         """The matches with a place as clusters on a map, and the largest towns, in a box.
 
         Without terms, all photos that pass the filter match; without confident matches, those that are closest.
-        `columns` as in `Index.clusters`. `photos` counts all matches, `located` those with a place; `bounds` is the box
-        around them.
+        `columns` as in `Index.map_clusters`. `photos` counts all matches, `located` those with a place; `bounds` is the
+        box around them.
         """
         if question.terms:
             ranking = self._with_all_matches(index, question)
@@ -315,7 +315,7 @@ class Gallery:
             "photos": photos,
             "located": len(positions.images),
             "bounds": bounds(positions),
-            "clusters": [_cluster_object(*found) for found in index.clusters(positions, box, columns)],
+            "clusters": [_cluster_object(*found) for found in index.map_clusters(positions, box, columns)],
             "towns": [(town.name, town.latitude, town.longitude) for town in index.towns(box, _MAX_TOWNS)],
         }
 

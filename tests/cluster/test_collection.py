@@ -24,7 +24,7 @@ from clipsearch.search.files_on_disk import FilesOnDisk
 from clipsearch.search.find import Searcher
 from clipsearch.search.question import Limits, Term
 from clipsearch.store.catalogue import Store
-from clipsearch.store.conditions import Box, Circle
+from clipsearch.store.conditions import Circle, GeoBox
 from clipsearch.store.facets import facets_of
 from clipsearch.store.filters import EVERYTHING, FILTERS, ORIENTATIONS, Filter, Size
 from clipsearch.store.order import ORDERS, Order
@@ -62,7 +62,12 @@ def values_of(photos: str) -> dict[str, list[Any]]:
         "before": moments,
         "camera": ["canon", "0%", "_", "\\", "ümlaut", "Ümlaut", "un d", "x", "x OR 0% OR _"],
         "near": [Circle(*centre, km) for centre in centres for km in (0.0, 5.0, 2e4)],
-        "within": [Box(-90, -180, 0, 180), Box(48, 2.36, 90, 100), Box(-37, 179.99, 0, -179.99), Box(0, 0, 0, 0)],
+        "within": [
+            GeoBox(-90, -180, 0, 180),
+            GeoBox(48, 2.36, 90, 100),
+            GeoBox(-37, 179.99, 0, -179.99),
+            GeoBox(0, 0, 0, 0),
+        ],
         "size": [Size(2, None), Size(None, 3), Size(0, 2), Size(4, 4), Size(9, None)],
         "orientation": list(ORIENTATIONS),
         "types": ["jpeg", "png", "gif", "video"],

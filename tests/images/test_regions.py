@@ -8,10 +8,10 @@ import pytest
 from PIL import Image
 
 from clipsearch.errors import SidecarUnusable
-from clipsearch.images.box import Box
+from clipsearch.images.box import Box, overlap
 from clipsearch.images.decode import decode
 from clipsearch.images.metadata import Metadata
-from clipsearch.images.regions import Region, as_stored, overlap, regions_in, upright
+from clipsearch.images.regions import Region, as_stored, regions_in, upright
 from clipsearch.images.xmp import with_keywords, without_ours
 from clipsearch.images.xmp_facts import face_regions, facts_of
 from clipsearch.images.xmp_regions import FaceName, with_regions, without_regions

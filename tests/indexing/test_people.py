@@ -25,7 +25,7 @@ from clipsearch.images.found_file import FoundFile
 from clipsearch.images.read import content_hash
 from clipsearch.images.regions import Region
 from clipsearch.images.rules import Rules
-from clipsearch.indexing.clusters import cluster
+from clipsearch.indexing.face_clusters import cluster
 from clipsearch.indexing.people import group_faces
 from clipsearch.indexing.people_changes import Changes, faces_in, faces_of, groups
 from clipsearch.store.catalogue import Store

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from clipsearch.errors import BadRequest
 from clipsearch.images.kinds import SUFFIXES, TYPES
-from clipsearch.store.conditions import Box, Circle
+from clipsearch.store.conditions import Circle, GeoBox
 from clipsearch.store.dates import parse_date
 from clipsearch.store.filters import (
     EVERYTHING,
@@ -173,8 +173,8 @@ def test_a_place() -> None:
 
 
 def test_a_box() -> None:
-    assert parse_box("48.8,2.2,48.9,2.5") == parse_box(" 48.8 2.2, 48.9 2.5 ") == Box(48.8, 2.2, 48.9, 2.5)
-    assert parse_box("-20,177,-16,-178") == Box(-20, 177, -16, -178)  # across the antimeridian
+    assert parse_box("48.8,2.2,48.9,2.5") == parse_box(" 48.8 2.2, 48.9 2.5 ") == GeoBox(48.8, 2.2, 48.9, 2.5)
+    assert parse_box("-20,177,-16,-178") == GeoBox(-20, 177, -16, -178)  # across the antimeridian
     for wrong in ("", "1,2,3", "1,2,3,4,5", "3,2,1,4", "-91,0,0,0", "0,-181,1,0", "0,0,nan,1", "0,0,1,inf", "a,b,c,d"):
         with pytest.raises(BadRequest, match="is not a valid box; write SOUTH,WEST,NORTH,EAST"):
             parse_box(wrong)

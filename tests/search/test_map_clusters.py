@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clipsearch.errors import BadRequest
-from clipsearch.search.clusters import Box, Positions, bounds, clusters
+from clipsearch.search.map_clusters import GeoBox, Positions, bounds, clusters
 
-WORLD = Box(-90, -180, 90, 180)
+WORLD = GeoBox(-90, -180, 90, 180)
 PLACES = st.tuples(
     st.floats(-90, 90) | st.sampled_from([48.85, 48.86, -17.0, 90.0, -90.0]),
     st.floats(-180, 180) | st.sampled_from([2.35, 2.36, 179.99, -179.99, 180.0, -180.0]),
@@ -55,22 +55,22 @@ def test_each_photo_is_in_the_cluster_of_its_cell(places: list[tuple[float, floa
     ("box", "expected"),
     [
         (WORLD, {0, 1, 2, 3}),
-        (Box(48, 2, 49, 3), {0}),
-        (Box(-20, 170, -10, -170), {1, 2}),  # across the antimeridian
-        (Box(-20, -179.5, -10, -179.4), {2}),
-        (Box(-90, -180, 90, -10), {2, 3}),
+        (GeoBox(48, 2, 49, 3), {0}),
+        (GeoBox(-20, 170, -10, -170), {1, 2}),  # across the antimeridian
+        (GeoBox(-20, -179.5, -10, -179.4), {2}),
+        (GeoBox(-90, -180, 90, -10), {2, 3}),
     ],
 )
-def test_the_clusters_of_a_box(box: Box, expected: set[int]) -> None:
+def test_the_clusters_of_a_box(box: GeoBox, expected: set[int]) -> None:
     some = positions([(48.85, 2.35), (-17, 179.99), (-17, -179.99), (-33, -70)])
     assert {cluster.image for cluster in clusters(some, box, 64)} == expected
 
 
 def test_too_fine_a_grid_is_refused() -> None:
-    for box, columns in ((WORLD, 65), (WORLD, 0), (Box(0, 0, 1, 1), 1 << 25)):
+    for box, columns in ((WORLD, 65), (WORLD, 0), (GeoBox(0, 0, 1, 1), 1 << 25)):
         with pytest.raises(BadRequest, match="columns"):
             clusters(positions([(1, 2)]), box, columns)
-    assert len(clusters(positions([(1, 2)]), Box(0, 0, 2, 3), 4096)) == 1
+    assert len(clusters(positions([(1, 2)]), GeoBox(0, 0, 2, 3), 4096)) == 1
 
 
 def test_the_bounds_leave_out_the_widest_gap() -> None:

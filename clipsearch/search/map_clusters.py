@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipsearch.errors import BadRequest
-from clipsearch.store.conditions import Box
+from clipsearch.store.conditions import GeoBox
 from clipsearch.store.positions import Positions
 
-__all__ = ["Box", "Cluster", "Positions", "bounds", "clusters"]  # `web` must not import the store
+__all__ = ["Cluster", "GeoBox", "Positions", "bounds", "clusters"]  # `web` must not import the store
 
 MAX_COLUMNS = 1 << 24  # cells of 2.4 m at the equator
 MAX_CELLS = 4096  # in one answer
@@ -26,11 +26,11 @@ class Cluster(NamedTuple):
     photos: int
     latitude: float
     longitude: float
-    box: Box
+    box: GeoBox
     image: int
 
 
-def clusters(positions: Positions, box: Box, columns: int) -> list[Cluster]:
+def clusters(positions: Positions, box: GeoBox, columns: int) -> list[Cluster]:
     """The photos in the cells of a grid that touch a box, largest cluster first.
 
     `columns` cells go around the earth, as many rows from one edge of the map to the other. Each photo is in one cell,
@@ -48,14 +48,14 @@ def clusters(positions: Positions, box: Box, columns: int) -> list[Cluster]:
     return _grouped(chosen, (row * columns + column)[inside])
 
 
-def bounds(positions: Positions) -> Box | None:
+def bounds(positions: Positions) -> GeoBox | None:
     """The smallest box around all photos, maybe across the antimeridian; None without any."""
     longitudes = np.unique(positions.longitudes)
     if not len(longitudes):
         return None
     widest = int(np.argmax(np.diff(longitudes, append=longitudes[0] + 360)))  # the gap that the box leaves out
     west, east = longitudes[(widest + 1) % len(longitudes)], longitudes[widest]
-    return Box(float(positions.latitudes.min()), float(west), float(positions.latitudes.max()), float(east))
+    return GeoBox(float(positions.latitudes.min()), float(west), float(positions.latitudes.max()), float(east))
 
 
 def _cell(latitudes: NDArray[Any], longitudes: NDArray[Any], columns: int) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -82,7 +82,7 @@ def _grouped(positions: Positions, cell: NDArray[Any]) -> list[Cluster]:
     edges = latitudes[starts], sorted_longitudes[starts], latitudes[last], sorted_longitudes[last]
     columns = (values.tolist() for values in (counts, north, east, image, *edges))
     found = [
-        Cluster(photos, latitude, longitude, Box(*box), one)
+        Cluster(photos, latitude, longitude, GeoBox(*box), one)
         for photos, latitude, longitude, one, *box in zip(*columns, strict=True)
     ]
     return sorted(found, key=lambda cluster: -cluster.photos)
