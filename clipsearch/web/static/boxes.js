@@ -23,7 +23,10 @@ export class FacesInPhoto {
       ...faces.map((face, n) => this.item(face, n)));
     this.layer.replaceChildren(...faces.map((face, n) => this.box(face, n)));
     this.place();
-    if (open && this.itemOf(open)) this.itemOf(open).querySelector("summary").focus();
+    const item = this.itemOf(open);
+    if (!item) return;
+    item.open = true; // a face that was rejected can be named
+    item.querySelector("summary").focus({ preventScroll: true });
   }
 
   itemOf(id) {

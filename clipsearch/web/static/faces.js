@@ -14,7 +14,8 @@ export function sureness({ name, confirmed, confidence }) {
   if (!name) return "";
   if (confirmed) return "confirmed";
   if (confidence === null) return "not confirmed";
-  return `${WORDS.find(([least]) => confidence >= least)[1]}, ${percent(confidence)}`;
+  const shown = confidence > 0.995 ? "over 99%" : percent(confidence); // 100% is for those that somebody has confirmed
+  return `${WORDS.find(([least]) => confidence >= least)[1]}, ${shown}`;
 }
 
 // Say something about faces, as `changePeople`. Promises whether it was recorded.

@@ -4,7 +4,7 @@ import { button, byId, count, element, icon, number, sentence } from "./dom.js";
 import { faceImage, fetchPeople, nameForm, say, sureness } from "./faces.js";
 import { showError, succeeded } from "./feedback.js";
 import { get } from "./server.js";
-import { connect as connectUndo } from "./undo.js";
+import { connect as connectUndo, undoLatest } from "./undo.js";
 
 const SHOWN = 12, CHECKED = 200; // faces of a group, and of a person
 const person = new URLSearchParams(location.search).get("person");
@@ -146,7 +146,7 @@ function enqueue(work) {
 addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing || event.target.closest("input")) return;
   const isChecking = !byId("check").hidden, row = Math.max(1, columns());
-  const action = event.key === "u" ? () => enqueue(() => { if (!byId("undo").hidden) byId("undo-button").click(); })
+  const action = event.key === "u" ? () => enqueue(undoLatest)
     : isChecking ? { y: () => decideOn(current, true), n: () => decideOn(current, false), ArrowLeft: () => moveTo(current - 1), ArrowRight: () => moveTo(current + 1), ArrowUp: () => moveTo(current - row), ArrowDown: () => moveTo(current + row) }[event.key] : null;
   if (!action) return;
   event.preventDefault();

@@ -36,8 +36,10 @@ function show() {
   if (entries.length) toFront();
 }
 
-byId("undo-button").addEventListener("click", async ({ currentTarget: button }) => {
-  const entry = entries.at(-1);
+// Undo the latest that can be undone.
+export async function undoLatest() {
+  const entry = entries.at(-1), button = byId("undo-button");
+  if (!entry) return;
   button.disabled = true;
   clearError("undo");
   try {
@@ -53,5 +55,7 @@ byId("undo-button").addEventListener("click", async ({ currentTarget: button }) 
   }
   entries.splice(entries.indexOf(entry), 1);
   show();
-});
+}
+
+byId("undo-button").addEventListener("click", undoLatest);
 byId("dismiss-undo").addEventListener("click", () => { entries.pop(); show(); });
