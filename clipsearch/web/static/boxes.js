@@ -40,7 +40,7 @@ export class FacesInPhoto {
       element("summary", {}, faceImage(face), element("span", {}, element("bdi", {}, title), element("small", {}, sureness(face)))),
       name && !confirmed ? button("check", `Yes, ${name}`, () => tell("confirm", name)) : null,
       name ? button("close", `Not ${name}`, () => tell("reject", name)) : null,
-      nameForm(`Name of ${title}`, name ? "Somebody else" : "Name", (who) => tell("confirm", who)));
+      nameForm(`Name of ${title}`, (who) => tell("confirm", who), name ? "Somebody else" : "Name"));
   }
 
   box(face, n) {

@@ -39,8 +39,8 @@ export async function fetchPeople() {
 }
 
 // A field for a name, with the known ones as suggestions, and a button. `named(name)` gets what was entered.
-export function nameForm(label, verb, named) {
-  const field = element("input", { list: "known-people", maxlength: "100", autocomplete: "off", spellcheck: "false", "aria-label": label, placeholder: "Name" });
+export function nameForm(label, named, placeholder = "Name") {
+  const field = element("input", { list: "known-people", maxlength: "100", autocomplete: "off", spellcheck: "false", "aria-label": label, placeholder });
   return element("form", { class: "name-form", onsubmit: (event) => { event.preventDefault(); named(field.value.trim()); } },
-    field, element("button", {}, verb));
+    field, element("button", {}, "Save"));
 }

@@ -9,7 +9,9 @@ import { connect as connectUndo, undoLatest } from "./undo.js";
 const SHOWN = 12, CHECKED = 200; // faces of a group, and of a person
 const person = new URLSearchParams(location.search).get("person");
 const skipped = new Set(); // numbers of groups
-let people = null, cards = [], current = 0, queue = Promise.resolve(); // one change after the other
+const decided = { confirm: [], reject: [] }; // cards whose decision is to be recorded
+let people = null, cards = [], current = 0;
+let queue = Promise.resolve(), running = 0; // one change after the other: each takes seconds where there are many faces
 
 async function load() {
   try {
@@ -25,6 +27,8 @@ async function load() {
 }
 
 function showNavigation() {
+  byId("photos-of").hidden = person === null;
+  byId("photos-of").href = `/?${new URLSearchParams({ person: person ?? "" })}`;
   const link = (href, isCurrent, picture, ...caption) => element("li", {}, element("a", { class: "circle", href, "aria-current": isCurrent ? "page" : null }, picture, ...caption));
   byId("people").firstElementChild.replaceChildren(
     link("/people", person === null, element("span", { class: "sign" }, icon("person")), element("span", {}, "Who is this?")),
@@ -61,7 +65,7 @@ async function showGroup() {
   byId("group-faces").replaceChildren(...faces.map((face) => element("li", {}, photoLink(face))));
   const skip = () => { skipped.add(group.number); showGroup().catch((error) => showError("people", error)); };
   const tell = (what, name) => enqueue(async () => { if (await say(what, { group: String(group.number), name })) await load(); });
-  const form = nameForm("Name", "Name", (name) => name ? tell("name", name) : skip());
+  const form = nameForm("Name", (name) => name ? tell("name", name) : skip());
   form.append(button("right", "Skip", skip), button("close", "Hide", () => tell("hide", "")));
   byId("group-form").replaceChildren(form);
   form.querySelector("input").focus();
@@ -111,37 +115,45 @@ function showProgress() {
   byId("confirm-all").textContent = `All ${number(open)} are ${person}`;
 }
 
-// Show a decision at once, record it when those before it are, and go on to the next face.
 function decideOn(n, isPerson) {
-  record([n], isPerson);
+  record([cards[n]], isPerson);
   const next = cards.findIndex(({ decision }, other) => other > n && decision === null);
   moveTo(next < 0 ? n : next);
 }
 
-function record(numbers, isPerson) {
-  const chosen = numbers.map((n) => cards[n]);
-  const show = (decision) => {
-    for (const one of chosen) {
-      one.decision = decision;
-      one.item.classList.toggle("yes", decision === true);
-      one.item.classList.toggle("no", decision === false);
-      one.state.textContent = decision === null ? sureness(one.face) : decision ? "confirmed" : `not ${person}`;
-    }
-    showProgress();
-  };
-  show(isPerson);
-  enqueue(async () => { if (!await say(isPerson ? "confirm" : "reject", { faces: chosen.map(({ face }) => face.id), name: person })) show(null); });
+// Show a decision at once, and record it after the changes before it.
+function record(chosen, isPerson) {
+  const what = isPerson ? "confirm" : "reject";
+  show(chosen, isPerson);
+  decided[what].push(...chosen);
+  enqueue(async () => {
+    // What was decided meanwhile goes along, and what was decided otherwise meanwhile does not.
+    const now = [...new Set(decided[what].splice(0))].filter(({ decision }) => decision === isPerson);
+    if (now.length && !await say(what, { faces: now.map(({ face }) => face.id), name: person })) show(now, null);
+  });
+}
+
+function show(chosen, decision) {
+  for (const one of chosen) {
+    one.decision = decision;
+    one.item.classList.toggle("yes", decision === true);
+    one.item.classList.toggle("no", decision === false);
+    one.state.textContent = decision === null ? sureness(one.face) : decision ? "confirmed" : `not ${person}`;
+  }
+  showProgress();
 }
 
 const columns = () => cards.findIndex(({ item }) => item.offsetTop > cards[0].item.offsetTop);
 
 // ---------------------------------------------------------------------------------- keys
 
-// Wait for the changes before.
+// Do something after the changes before it.
 function enqueue(work) {
-  queue = queue.then(work).catch((error) => showError("people", error));
-  return queue;
+  running += 1;
+  queue = queue.then(work).catch((error) => showError("people", error)).finally(() => { running -= 1; });
 }
+
+addEventListener("beforeunload", (event) => { if (running) event.preventDefault(); }); // a decision would be lost
 
 addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing || event.target.closest("input")) return;
@@ -153,7 +165,7 @@ addEventListener("keydown", (event) => {
   action();
 });
 
-byId("confirm-all").addEventListener("click", () => record([...cards.keys()].filter((n) => cards[n].decision === null), true));
+byId("confirm-all").addEventListener("click", () => record(cards.filter(({ decision }) => decision === null), true));
 connectUndo(load);
 await load();
 document.body.dataset.ready = "";
