@@ -181,11 +181,13 @@ class Changes:
     """Changes of people. Each is written to `people.json` at once, then applied to the catalogue.
 
     If another process is writing to the catalogue, it applies the change when it is done; `pending` is then true.
+    `title` is that of the last change made here; None if it changed nothing.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self.pending = False
+        self.title: str | None = None
 
     def name(self, who: str, name: str) -> Person:
         """Name a group, or rename a person. A group gets an existing name by joining that person."""
@@ -261,11 +263,14 @@ class Changes:
 
         return self._change(f"confirm {' '.join(map(str, faces))} {name}", change)
 
-    def reject(self, faces: Sequence[int]) -> None:
-        """Say that faces, by their ids, are not those of the people whose names they have."""
+    def reject(self, faces: Sequence[int], name: str | None = None) -> None:
+        """Say that faces, by their ids, are not those of a person; without `name`, of those whose names they have."""
 
         def change(people: People, store: Store) -> None:
-            _existing(store, faces)
+            known = _existing(store, faces)
+            if name is not None:
+                people.reject(_number(store, people, checked_name(name)), known)
+                return
             for face in store.faces.get(faces).values():
                 if face.cluster is None or people.get(face.cluster) is None:
                     raise BadRequest(f"face {face.id} has no name to reject")
@@ -273,9 +278,12 @@ class Changes:
 
         return self._change(f"reject {' '.join(map(str, faces))}", change)
 
-    def undo(self) -> str:
-        """Undo the last change; returns what it was. Raises `BadRequest` if there is none."""
-        return self._change("", lambda people, _: people.undo())
+    def undo(self, title: str | None = None) -> str:
+        """Undo the last change; returns what it was. Raises `BadRequest` if there is none.
+
+        With `title`, only if that is the last change: nobody undoes what another program has done since.
+        """
+        return self._change("", lambda people, _: people.undo(title))
 
     def apply_pending(self) -> None:
         """Apply changes that are not in the catalogue yet, maybe after a kill, unless another process writes to it."""
@@ -297,8 +305,10 @@ class Changes:
             with people.changing(""):
                 for who in recorded:
                     self._record(people, store, _number(store, people, who))
+            before = people.last_change, people.version
             with people.changing(title):
                 result = change(people, store)
+        self.title = title if (people.last_change, people.version) != before else None
         self.apply_pending()
         return result
 

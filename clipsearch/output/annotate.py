@@ -18,10 +18,12 @@ from clipsearch.paths import replacing
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from clipsearch.images.box import Box
     from clipsearch.search.hit import Where
     from clipsearch.store.photo import Line
 
 LONG_SIDE = 1024  # of a heat map in a file, in pixels
+FACE_MARGIN = 1.5  # the side of the square around a face, as a multiple of the face's box
 
 # Colour and opacity by heat. Cold areas stay visible, and opacity helps those who cannot tell the colours.
 _HEATS = (0.0, 0.25, 0.6, 1.0)
@@ -35,6 +37,17 @@ def annotated(picture: Image.Image, there: Where | None, lines: Iterable[Line] |
     for line in lines or ():
         left, top, right, bottom = line.box.pixels(*out.size)
         _frame(out, left - gap, top - gap, right + gap, bottom + gap)
+    return out
+
+
+def cropped(picture: Image.Image, face: Box, side: int) -> Image.Image:
+    """The square around a face, with a margin, at most `side` pixels wide. At the picture's edge, it moves inwards."""
+    left, top, right, bottom = face.pixels(*picture.size)
+    size = min(max(1, round(FACE_MARGIN * max(right - left, bottom - top))), *picture.size)
+    x = min(max(0, (left + right - size) // 2), picture.width - size)
+    y = min(max(0, (top + bottom - size) // 2), picture.height - size)
+    out = picture.crop((x, y, x + size, y + size))
+    out.thumbnail((side, side))
     return out
 
 

@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 import os
 import stat
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, TypeVar
 
 from PIL import Image
 
-from clipsearch.errors import ImageUnusable
+from clipsearch.errors import BadRequest, ImageUnusable
+from clipsearch.images.box import Box
 from clipsearch.images.decode import jpeg_of
 from clipsearch.images.found_file import is_modified
 from clipsearch.images.kinds import HEAD, browser_image_type, browser_video_type
@@ -34,7 +36,7 @@ from clipsearch.images.read import (
     video_hash,
 )
 from clipsearch.images.sandbox import Decoders, VideoFrame
-from clipsearch.output.annotate import annotated
+from clipsearch.output.annotate import FACE_MARGIN, annotated, cropped
 from clipsearch.paths import cache_folder, private_folder, replacing
 from clipsearch.search.hit import Where
 from clipsearch.store.photo import Line, Photo
@@ -45,6 +47,7 @@ UPLOAD_BYTES, UPLOAD_SECONDS = STREAM_BYTES, STREAM_SECONDS  # limits of one upl
 JPEG = "image/jpeg"
 
 _FULL_SIZE = 10_000  # pixels
+_FACE = 240  # pixels of the side of the square around a face
 _CACHE_BYTES = 2 << 30
 _DECODE_SECONDS = 20.0
 
@@ -129,19 +132,43 @@ class Pictures:
 
         Raises `ImageUnusable` if none of them can be read.
         """
-        photos = list(photos)
-        name = f"{photos[0].content.hex()}-{SIZES[size]}" if photos else ""
+        return self._cached(list(photos), str(SIZES[size]), lambda photos: self._small(photos, SIZES[size]))
+
+    def face(self, photos: Iterable[Photo], face: Box) -> Picture:
+        """A square JPEG of a face in a photo, with a margin around it. Raises `ImageUnusable`."""
+
+        def crop(photos: Sequence[Photo]) -> tuple[bytes, bool]:
+            of = photos[0].metadata
+            width, height = (face.right - face.left) * of.width, (face.bottom - face.top) * of.height
+            # Decoded just large enough for the face to be sharp: a large one needs few of the photo's pixels.
+            scale = _FACE / max(1.0, FACE_MARGIN * max(width, height))
+            long_side = min(_FULL_SIZE, max(_FACE, math.ceil(scale * max(of.width, of.height))))
+            data, unchanged = self._small(photos, long_side)
+            return jpeg_of(cropped(Image.open(io.BytesIO(data)), face, _FACE)), unchanged
+
+        name = "-".join(f"{edge:.4f}".replace(".", "") for edge in face)
+        return self._cached(list(photos), f"face-{name}", crop)
+
+    def _cached(
+        self, photos: Sequence[Photo], kind: str, make: Callable[[Sequence[Photo]], tuple[bytes, bool]]
+    ) -> Picture:
+        """The cached picture, or else that by `make`, which also says whether the file is unchanged."""
+        if not photos:
+            raise ImageUnusable("not in the index")
+        name = f"{photos[0].content.hex()}-{kind}"
         cached = self._cache.get(name) if any(map(_has_old_times, photos)) else None
         if cached is not None:
             return Picture(cached)
-        if photos and photos[0].is_video:
-            data, unchanged = _first_usable(photos, lambda video: self._frame(video, SIZES[size]))
-        else:
-            original, unchanged = _first_usable(photos, _read)
-            data = self.jpeg(original, SIZES[size])
+        data, unchanged = make(photos)
         if unchanged:
             self._cache.put(name, data)
         return Picture(data, immutable=unchanged)
+
+    def _small(self, photos: Sequence[Photo], long_side: int) -> tuple[bytes, bool]:
+        if photos[0].is_video:
+            return _first_usable(photos, lambda video: self._frame(video, long_side))
+        original, unchanged = _first_usable(photos, _read)
+        return self.jpeg(original, long_side), unchanged
 
     def original(self, photos: Iterable[Photo]) -> Picture:
         """The file's own bytes if browsers can show its type, otherwise a full-size JPEG. Raises `ImageUnusable`."""
@@ -171,6 +198,18 @@ def with_annotations(picture: Picture, there: Where | None, lines: Iterable[Line
     """The picture with a heat map over it and boxes around lines of text."""
     image = Image.open(io.BytesIO(picture.data)).convert("RGB")
     return Picture(jpeg_of(annotated(image, there, lines)), immutable=False)
+
+
+def face_box(text: str) -> Box:
+    """The box of a face from "left,top,right,bottom", as fractions of the photo. Raises `BadRequest`."""
+    try:
+        left, top, right, bottom = (min(1.0, max(0.0, float(edge))) for edge in text.split(","))
+        box = Box(left, top, right, bottom)
+    except ValueError:
+        box = Box(0, 0, 0, 0)
+    if not (box.left < box.right and box.top < box.bottom):  # also of what is not a number
+        raise BadRequest("the box of a face must be left,top,right,bottom, from 0 to 1")
+    return box
 
 
 def content_id(data: bytes) -> str:

@@ -9,13 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from clipsearch.output import text
-from clipsearch.output.annotate import annotated
+from clipsearch.output.annotate import annotated, cropped
 from clipsearch.output.html_file import EmbeddedPicture, asset, decoding, render, writing
 from clipsearch.output.text import printable
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
     from clipsearch.images.box import Box
     from clipsearch.images.sandbox import Decoders
     from clipsearch.indexing.people_changes import NamedFace
@@ -192,19 +190,9 @@ def _card(photo: Photo, head: str, name: str, facts: Sequence[str], others: Sequ
 def _finished(decoders: Decoders, draft: Draft) -> Card:
     if draft.face is not None:
         image = decoders.thumbnail(draft.photo.file, draft.photo.time, _WHOLE)
-        image = None if image is None else _cropped(image, draft.face)
+        image = None if image is None else cropped(image, draft.face, _FACE)
     else:
         image = decoders.thumbnail(draft.photo.file, draft.photo.time)
     if image is None:
         return draft.card
     return draft.card._replace(thumbnail=EmbeddedPicture.of(annotated(image, draft.there, draft.lines)))
-
-
-def _cropped(image: Image, box: Box) -> Image:
-    """A face with a margin around it."""
-    left, top, right, bottom = box.pixels(*image.size)
-    margin = max(right - left, bottom - top) // 4
-    edges = (max(0, left - margin), max(0, top - margin), min(image.width, right + margin), image.height)
-    face = image.crop((*edges[:3], min(edges[3], bottom + margin)))
-    face.thumbnail((_FACE, _FACE))
-    return face

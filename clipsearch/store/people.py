@@ -201,10 +201,12 @@ class People:
         name = people.pop(number).name
         self._state = _State(people, (*self._state.forgotten, name) if name else self._state.forgotten)
 
-    def undo(self) -> str:
-        """Undo the last change; returns its title. Raises `BadRequest` if there is none."""
+    def undo(self, title: str | None = None) -> str:
+        """Undo the last change; returns its title. Raises `BadRequest` if there is none, or if it has another title."""
         if not self._history:
             raise BadRequest("there is nothing to undo")
+        if title not in (None, self.last_change):
+            raise BadRequest(f"there is a later change, which must be undone first: {self.last_change}")
         change = self._history.pop()
         people = {**self._state.people, **change.people}
         self._state = _State({number: one for number, one in people.items() if one is not None}, change.forgotten)

@@ -75,7 +75,11 @@ class Actions:
         """Do something with photos. The body is JSON: `photos`, by their `url_name`s, and `value`, what was typed."""
         self._rate.check()
         names, value = _parsed(await read_body(body, "the selection", BODY_BYTES, BODY_SECONDS))
-        done = await self._index.call(lambda index: work(index, names, value))
+        return await self.carry_out(lambda index: work(index, names, value))
+
+    async def carry_out(self, work: Callable[[Index], Done]) -> dict[str, str]:
+        """Do something: its `message`, and tickets for `undo` and `download`."""
+        done = await self._index.call(work)
         answer = {"message": done.message}
         if done.download:
             answer["download"] = _keep(self._downloads, done.download, _MAX_DOWNLOADS)

@@ -22,7 +22,7 @@ from starlette.types import Receive, Scope, Send
 
 from clipsearch.errors import BadRequest, ClipsearchError, ImageUnusable, NoIndex, first_line
 from clipsearch.index import Index
-from clipsearch.output.pictures import SIZES, OpenVideo, Picture, Pictures, open_video, with_annotations
+from clipsearch.output.pictures import SIZES, OpenVideo, Picture, Pictures, face_box, open_video, with_annotations
 from clipsearch.output.records import as_json
 from clipsearch.paths import Collection
 from clipsearch.search.question import CUT, FILTERS, OPTIONS, STRICT, TERMS, Question, checked_id, parse
@@ -34,6 +34,7 @@ from clipsearch.web.gallery import Gallery, Part
 from clipsearch.web.guard import Guard, new_token
 from clipsearch.web.index_thread import IndexThread
 from clipsearch.web.limits import RateLimit, TooManyRequests
+from clipsearch.web.people import People
 from clipsearch.web.review import COPIES, Review
 from clipsearch.web.uploads import Uploads
 
@@ -92,6 +93,7 @@ class Page:
         self._summary_index = IndexThread(place)  # counts of all photos
         self._actions = Actions(self._action_index, allow_delete=allow_delete)
         self._review = Review(self._review_index, self._actions)
+        self._people = People(self._actions)
         self._saving = RateLimit("change")
         self._answers, self._asking = None if vlm is None else Answers(place, vlm), RateLimit("question")
         self._pictures, self._uploads = pictures, Uploads(pictures)
@@ -138,11 +140,16 @@ class Page:
             Route("/duplicates/{ticket}/groups", self.groups),
             Route("/duplicates/{ticket}/move", self.move_command),
             Route("/duplicates/{ticket}/move", self.move_copies, methods=["POST"]),
+            Route("/people", self.people_page),
+            Route("/people/groups", self.people),
+            Route("/people/faces", self.faces),
+            Route("/people/{name}", self.change_people, methods=["POST"]),
             Route("/photo/{id}", self.about),
             Route("/photo/{id}/more", self.more),
             Route("/photo/{id}/answer", self.answer, methods=["POST"]),
             Route("/photo/{id}/original", self.original),
             Route("/photo/{id}/where.jpg", self.where),
+            Route("/photo/{id}/face.jpg", self.face),
             Route("/photo/{id}/{size}.jpg", self.picture),
         ]
 
@@ -324,6 +331,25 @@ class Page:
         """Move all but the files to keep to a folder."""
         return _json(await self._review.move(request.path_params["ticket"], request.stream()))
 
+    # -------------------------------------------------------------------------------- people
+
+    async def people_page(self, _: Request) -> Response:
+        """The HTML for naming people; its scripts fetch the faces."""
+        return HTMLResponse(self._files["people.html"][0])
+
+    async def people(self, _: Request) -> Response:
+        """Named people and unnamed groups of faces."""
+        return _json(await self._summary_index.call(self._people.groups))
+
+    async def faces(self, request: Request) -> Response:
+        """At most `count` faces of the person or group `who`, the least sure first."""
+        who, count = request.query_params.get("who", ""), _number(request, "count", 12)
+        return _json(await self._summary_index.call(self._people.faces, who, count))
+
+    async def change_people(self, request: Request) -> Response:
+        """Say something about faces, as `People.change`."""
+        return _json(await self._people.change(request.path_params["name"], request.stream()))
+
     # -------------------------------------------------------------------------------- photos
 
     async def about(self, request: Request) -> Response:
@@ -332,7 +358,7 @@ class Page:
         return _json(await self._lookup_index.call(lambda index: self._gallery.about(index, id, file)))
 
     async def more(self, request: Request) -> Response:
-        """What results leave out because it takes longer: exposure, text in the photo, frames of a video.
+        """What results leave out because it takes longer: exposure, text and faces in the photo, frames of a video.
 
         `can_ask` says whether `answer` has a model.
         """
@@ -369,6 +395,13 @@ class Page:
             if await request.is_disconnected():  # scrolled past, or replaced by the results of a new search
                 return Response(status_code=204)
             return _image(await run_in_threadpool(self._pictures.thumbnail, photos, size))
+
+    async def face(self, request: Request) -> Response:
+        """A square picture of a face, which is in `box` of the photo."""
+        id, box = checked_id(request.path_params["id"]), face_box(request.query_params.get("box", ""))
+        photos = await self._lookup_index.call(lambda index: index.photos_with(id))
+        async with self._thumbnail_slots:
+            return _image(await run_in_threadpool(self._pictures.face, photos, box))
 
     async def where(self, request: Request) -> Response:
         """A large image with a heat map of the match, and boxes around the lines of text that matched."""
@@ -416,8 +449,8 @@ def _static_files(*, allow_delete: bool) -> dict[str, tuple[bytes, str]]:
         lstrip_blocks=True,
     )
     about = {"cut": CUT, "strict": STRICT, "icons": icons, "filters": FILTERS, "allow_delete": allow_delete}
-    about["modules"] = [name for name in files if name.endswith(".js") and not name.startswith("review")]
-    for name in ("page.html", "review.html"):
+    about["modules"] = [name for name in files if name.endswith(".js") and not name.startswith(("review", "people"))]
+    for name in ("page.html", "review.html", "people.html"):
         files[name] = environment.get_template(name).render(about).encode(), "text/html; charset=utf-8"
     return files
 

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from clipsearch.errors import BadRequest, NoIndex, NotIndexed
 from clipsearch.index import Index
+from clipsearch.indexing.people_changes import NamedFace
 from clipsearch.output import records, text
 from clipsearch.paths import Collection as MilvusCollection
 from clipsearch.search.confidence import dividing_line
@@ -381,9 +382,16 @@ class Gallery:
         return {"photos": [photo_object(photo) for photo in sorted(photos, key=lambda photo: photo.file_id != file)]}
 
     def contents(self, index: Index, id: str) -> dict[str, Any]:
-        """What is in a photo or video: the lines of text that OCR read, and the frames that were indexed."""
+        """What is in a photo or video: the text that OCR read, the indexed frames, the faces, and who is in it."""
         frames = [{"id": frame.content.hex(), "time": frame.time} for frame in index.frames(id)]
-        return {"lines": [line.text for line in index.lines(id)], "frames": frames}
+        lines = [line.text for line in index.lines(id)]
+        photos = index.photos_with(id)
+        try:
+            faces = [face_object(face, photo) for photo in photos[:1] for face in index.faces(photo)]
+        except BadRequest:  # no faces were sought
+            faces = []
+        people = list(dict.fromkeys(name for photo in photos for name in photo.people))
+        return {"lines": lines, "frames": frames, "faces": faces, "people": people}
 
     # -------------------------------------------------------------------------------- labels
 
@@ -454,6 +462,18 @@ def photo_object(photo: Photo) -> dict[str, Any]:
     folder, _, name = text.printable(text.from_home(photo.file)).rpartition("/")
     about = {"id": photo.content.hex(), "file": photo.file_id, "name": name, "folder": folder, "date": photo.date}
     return {**fields, **about, "is_video": photo.is_video, "shell": text.quoted(photo.file)}
+
+
+def face_object(face: NamedFace, photo: Photo) -> dict[str, Any]:
+    """A face in a photo as JSON: whose it is and how sure that is, and what its picture is cut out of."""
+    return {
+        "id": face.id,
+        "name": face.name,
+        "confirmed": face.confirmed,
+        "confidence": face.confidence,
+        "photo": photo.content.hex(),
+        "box": face.box,
+    }
 
 
 def selected_object(photo: Photo) -> dict[str, Any]:

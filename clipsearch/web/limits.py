@@ -29,17 +29,17 @@ class TooManyRequests(BadRequest):
 
 
 class RateLimit:
-    """At most `PER_MINUTE` requests of one kind."""
+    """At most `most` requests of one kind in a minute."""
 
-    def __init__(self, what: str) -> None:
-        self._what = what
-        self._times: deque[float] = deque(maxlen=PER_MINUTE)
+    def __init__(self, what: str, most: int = PER_MINUTE) -> None:
+        self._what, self._most = what, most
+        self._times: deque[float] = deque(maxlen=most)
 
     def check(self) -> None:
         """Count a request. Raises `TooManyRequests`."""
         now = time.monotonic()
-        if len(self._times) == PER_MINUTE and now - self._times[0] < 60:
-            raise TooManyRequests(f"more than {counted(PER_MINUTE, self._what)} in a minute; wait and try again")
+        if len(self._times) == self._most and now - self._times[0] < 60:
+            raise TooManyRequests(f"more than {counted(self._most, self._what)} in a minute; wait and try again")
         self._times.append(now)
 
 

@@ -25,6 +25,7 @@ export class Facts {
     this.list = element("dl", {}, ...this.rows({}));
     this.text = element("section", { "aria-label": "Text in the photo", hidden: true });
     this.question = element("form", { hidden: true });
+    this.faces = element("section", { class: "faces", "aria-label": "Faces", hidden: true });
     this.labels = element("section", { class: "bars", "aria-label": "Labels", hidden: true });
     const copies = [...(hit?.similar ?? []), ...(hit?.same_file ?? [])].map((other) => other.path);
     panel.replaceChildren(...[
@@ -33,6 +34,7 @@ export class Facts {
       this.list,
       photo.latitude === null ? null : miniMap(photo, () => this.on.showOnMap(photo)),
       isKnown(hit?.confidence) ? confidence(hit.confidence) : null,
+      this.faces,
       this.actions(),
       copies.length ? element("details", {}, element("summary", {}, count(copies.length, "copy", "copies")), element("ul", {}, ...copies.map((path) => element("li", {}, element("bdi", {}, path))))) : null,
       this.question,
@@ -42,9 +44,9 @@ export class Facts {
     this.showLabels();
   }
 
-  // Add what only the file and the index know: the exposure, and the text that was read; and whether a model can be asked.
-  add({ exposure, lines, can_ask: canAsk }) {
-    this.list.replaceChildren(...this.rows(exposure ?? {}));
+  // Add what only the file and the index know: the exposure, the people and the text; and whether a model can be asked.
+  add({ exposure, people, lines, can_ask: canAsk }) {
+    this.list.replaceChildren(...this.rows(exposure ?? {}, people));
     if (canAsk) this.question.replaceWith(this.question = questionForm(this.photo));
     if (!lines.length) return;
     const text = lines.join("\n");
@@ -54,12 +56,12 @@ export class Facts {
     this.text.hidden = false;
   }
 
-  rows(exposure) {
+  rows(exposure, people = this.photo.people) {
     const { photo, hit } = this;
     const rows = [["Taken", photo.taken ? dateTime(photo.taken) : null], ["Modified", photo.taken ? null : dateTime(photo.date)],
       ["Camera", photo.camera], ["Lens", exposure.lens], ["Exposure", exposure.time && shutter(exposure.time)], ["Aperture", exposure.aperture && `f/${rounded(exposure.aperture)}`],
       ["ISO", exposure.iso && String(exposure.iso)], ["Focal length", exposure.focal_length && `${rounded(exposure.focal_length)} mm`],
-      ["Title", photo.title], ["Caption", photo.caption], ["Generated caption", photo.generated_caption], ["People", photo.people.join(", ")], ["Keywords", photo.keywords.join(", ")],
+      ["Title", photo.title], ["Caption", photo.caption], ["Generated caption", photo.generated_caption], ["People", people.join(", ")], ["Keywords", photo.keywords.join(", ")],
       ["Rating", photo.rating === -1 ? "rejected" : "★".repeat(photo.rating ?? 0)], ["Color label", photo.color_label], ["Length", videoLength(photo)], ["Found at", photo.time === null || !isKnown(hit?.score) ? null : clock(photo.time)],
       ["Place", photo.place?.title], ["Location", photo.latitude === null ? null : `${photo.latitude.toFixed(4)}, ${photo.longitude.toFixed(4)}`],
       ["Dimensions", `${photo.width} × ${photo.height}`], ["File size", bytes(photo.size)],

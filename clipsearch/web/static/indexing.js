@@ -1,5 +1,6 @@
 // Follows the index while it is created and changed, and the server while it is away.
 
+import { loadPeople } from "./circles.js";
 import { byId, count, number } from "./dom.js";
 import { showError, succeeded } from "./feedback.js";
 import { showNoPhotos } from "./messages.js";
@@ -42,6 +43,7 @@ async function poll(isUntouched) {
   } else if (isNew) {
     await showChanged();
     if (isFirst) return; // the page searches by itself
+    loadPeople();
     if (wasEmpty || isUntouched()) await search();
     else byId("refresh").hidden = false; // results must not move under the reader
   } else if (isAway) {

@@ -2,6 +2,7 @@
 
 import { close as closeAction, connectActions, showSelection } from "./actions.js";
 import { fileOf, fromUrl } from "./address.js";
+import { loadPeople, showPeople } from "./circles.js";
 import { byId } from "./dom.js";
 import { showError } from "./feedback.js";
 import { showFilters } from "./filters.js";
@@ -34,6 +35,7 @@ connectActions(selection);
 connectUndo((gone) => {
   if (gone.length) selection.remove(gone);
   if (gone.some(({ file }) => file === fileOf(question.photo))) change({ ...question, photo: "" }, true);
+  viewer.refresh();
   return search({ place: grid.place() });
 });
 let extending = 0; // numbers the extensions of a range: the last one counts
@@ -95,6 +97,7 @@ function showQuestion() {
   showTerms();
   showFilters();
   showPickers();
+  showPeople();
   showSwitches();
   showLabelField();
   showMap();
@@ -145,4 +148,5 @@ await Promise.all([follow(isUntouched), showResults({ place: placeInUrl() })]);
 if (question.photo) await openFromUrl();
 else if (document.activeElement === document.body) byId("text").focus({ preventScroll: true });
 document.body.dataset.ready = "";
+loadPeople(); // photos come first
 prepare();

@@ -39,6 +39,7 @@ export async function upload(file) {
 }
 
 export const thumbnailUrl = (id) => `/photo/${id}/small.jpg`;
+export const faceUrl = ({ photo, box }) => `/photo/${photo}/face.jpg?box=${box.join(",")}`;
 export const largeUrl = (id) => `/photo/${id}/large.jpg`;
 export const heatMapUrl = (id, pairs) => `/photo/${id}/where.jpg?${new URLSearchParams(pairs)}`;
 export const originalUrl = (id) => `/photo/${id}/original`;
@@ -52,6 +53,11 @@ export async function act(name, body) {
 // Move duplicates to a folder; see `review-plan.js`.
 export async function moveCopies(review, body) {
   return request(`/duplicates/${review}/move`, { method: "POST", body: JSON.stringify(body), headers: { "Content-Type": "application/json" } });
+}
+
+// Say something about faces: `what` is name, hide, confirm or reject; see `faces.js`.
+export async function changePeople(what, body) {
+  return request(`/people/${what}`, { method: "POST", body: JSON.stringify(body), headers: { "Content-Type": "application/json" } });
 }
 
 // Undo an action, by the ticket that it gave.

@@ -9,16 +9,23 @@ const entries = JSON.parse(sessionStorage.getItem(KEY) ?? "[]"); // the latest l
 const bar = byId("undo");
 let changed = () => {};
 
-// `onChange(photos)` is called when files were moved: `photos` are those that went away, none when they came back.
+// `onChange(photos)` is called when files were moved: `photos` are those that went away, none when they came back. Undoing
+// anything else calls it without photos, too.
 export function connect(onChange) {
   changed = onChange;
   show();
 }
 
-// Say what was moved, and offer to undo it. Promises what `onChange` does.
-export function moved({ message, undo: ticket }, photos) {
+// Say what was done, and offer to undo it.
+export function offer({ message, undo: ticket }) {
+  if (!ticket) return toast(sentence(message));
   entries.push({ message: sentence(message), ticket });
   show();
+}
+
+// As `offer`, of photos that were moved. Promises what `onChange` does.
+export function moved(done, photos) {
+  offer(done);
   return changed(photos);
 }
 
@@ -29,8 +36,10 @@ function show() {
   if (entries.length) toFront();
 }
 
-byId("undo-button").addEventListener("click", async ({ currentTarget: button }) => {
-  const entry = entries.at(-1);
+// Undo the latest that can be undone.
+export async function undoLatest() {
+  const entry = entries.at(-1), button = byId("undo-button");
+  if (!entry) return;
   button.disabled = true;
   clearError("undo");
   try {
@@ -46,5 +55,7 @@ byId("undo-button").addEventListener("click", async ({ currentTarget: button }) 
   }
   entries.splice(entries.indexOf(entry), 1);
   show();
-});
+}
+
+byId("undo-button").addEventListener("click", undoLatest);
 byId("dismiss-undo").addEventListener("click", () => { entries.pop(); show(); });

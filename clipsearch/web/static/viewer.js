@@ -1,5 +1,6 @@
 // The large view: a photo or video, its facts beside it, and the way to the next.
 
+import { FacesInPhoto } from "./boxes.js";
 import { byId } from "./dom.js";
 import { Facts } from "./facts.js";
 import { showError, succeeded } from "./feedback.js";
@@ -24,8 +25,9 @@ export class Viewer {
     this.facts = new Facts({ ...on, showsWhere: () => this.showsWhere, toggleWhere: (toggle) => this.toggleWhere(toggle) });
     this.film = new Film(() => this.showPicture());
     this.slides = new Slides(() => on.step(1));
+    this.faces = new FacesInPhoto(stage, image, { changed: () => this.refresh(), chosen: () => toggleFacts(true) });
     this.zoom = new Zoom(stage, image, { pixels: () => this.photo.width, changed: () => this.zoomed() });
-    listen(stage, image, this.zoom, { beside: () => this.close(), swiped: (x, y) => this.swiped(x, y) });
+    listen(stage, image, this.zoom, { beside: () => this.close(), swiped: (x, y) => this.swiped(x, y) }, this.faces.layer);
     image.addEventListener("error", () => { if (image.getAttribute("src")) this.showMissing(); });
     image.addEventListener("load", () => {
       image.style.backgroundImage = "";
@@ -82,6 +84,7 @@ export class Viewer {
     byId("next").disabled = !hasNext;
     for (const neighbour of neighbours) new Image().src = largeUrl(neighbour.id); // prefetch
     this.facts.show(photo, hit);
+    this.faces.show([], this.facts.faces);
     if (!dialog.open) {
       dialog.showModal();
       dialog.focus(); // otherwise the browser focuses the first button
@@ -91,7 +94,12 @@ export class Viewer {
     this.showMore();
   }
 
-  // Show what takes longer than the results: exposure, text, the frames of a video.
+  // Show anew what may have changed: the names of faces.
+  refresh() {
+    if (dialog.open) return this.showMore();
+  }
+
+  // Show what takes longer than the results: exposure, text, faces, the frames of a video.
   async showMore() {
     const { photo } = this;
     try {
@@ -99,6 +107,7 @@ export class Viewer {
       succeeded("more");
       if (this.photo !== photo) return; // another one is shown by now
       this.facts.add(more);
+      this.faces.show(more.faces, this.facts.faces, !photo.is_video);
       this.film.setFrames(more.frames);
     } catch (error) {
       showError("more", error);
@@ -143,6 +152,7 @@ export class Viewer {
   zoomed() {
     stage.classList.toggle("zoomed", this.zoom.isZoomed);
     byId("zoom").setAttribute("aria-pressed", String(this.zoom.isZoomed));
+    this.faces.place();
     this.showAllPixels();
   }
 
