@@ -26,7 +26,7 @@ from clipsearch.cli.sidecars import clean_sidecars
 from clipsearch.errors import BadRequest, ClipsearchError, counted
 from clipsearch.output import records, terminal
 
-app = new_app(help="List the people in photos by their faces, and name them.", invoke_without_command=True)
+app = new_app(invoke_without_command=True)
 
 Who = Annotated[str, typer.Argument(metavar="WHO", help="A name, or the number of a group.")]
 Faces = Annotated[list[int], typer.Argument(metavar="FACE...", help="Numbers of faces, from: people show.")]

@@ -19,15 +19,13 @@ PORT = 8642
 def serve(
     host: Annotated[
         str,
-        typer.Option(metavar="ADDRESS", help="Address (127.0.0.1); 0.0.0.0 for other machines.", show_default=False),
+        typer.Option(metavar="ADDRESS", help="Address; 0.0.0.0 lets other machines in.", show_default=False),
     ] = "127.0.0.1",
-    port: Annotated[
-        int | None, typer.Option(metavar="N", help=f"Port (default {PORT}, or any free one; 0: any).")
-    ] = None,
+    port: Annotated[int | None, typer.Option(metavar="N", help=f"Port ({PORT}, or any free one; 0: any).")] = None,
     open_: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
-    revoke: Annotated[bool, typer.Option("--revoke", help="Sign out all browsers; bookmarks stop working.")] = False,
+    revoke: Annotated[bool, typer.Option("--revoke", help="Sign out all browsers.")] = False,
     allow_delete: Annotated[
-        bool, typer.Option("--allow-delete", help="Let the page move photos to the trash, with undo.")
+        bool, typer.Option("--allow-delete", help="Let the page move photos to the trash.")
     ] = False,
     vlm_model: VlmModelOption = None,
     endpoint: EndpointOption = None,

@@ -12,7 +12,6 @@ from clipsearch.errors import BadArgument, BadRequest, ClipsearchError, IndexOut
 from clipsearch.images.patterns import check_patterns
 from clipsearch.indexing import model_choice, roots
 from clipsearch.indexing.options import Options
-from clipsearch.indexing.people import group_faces
 from clipsearch.indexing.rebuild import rebuild
 from clipsearch.indexing.report import OnNote, OnProgress, Progress, Report
 from clipsearch.indexing.run import Run
@@ -75,7 +74,6 @@ def update_index(
         store.vectors.update()
         _read_text(store, options, report, show)
         _find_faces(store, options, report, show)
-        group_faces(store)
         _caption(store, captioner, options, report, show)
     report.is_first = is_new
     report.seconds = time.monotonic() - began
@@ -146,15 +144,20 @@ def _read_text(store: Store, options: Options, report: Report, on_progress: OnPr
 
 
 def _find_faces(store: Store, options: Options, report: Report, on_progress: OnProgress) -> None:
-    wanted = store.faces.model() is not None if options.faces is None else options.faces
-    if wanted:
+    were_wanted = store.faces.model() is not None
+    are_wanted = were_wanted if options.faces is None else options.faces
+    if not (were_wanted or are_wanted):
+        return
+    from clipsearch.indexing.people import group_faces
+
+    if are_wanted:
+        from clipsearch.indexing.faces import find_faces
         from clipsearch.models.faces import record
 
         store.faces.enable(record())
+        store.commit()
+        find_faces(store, options.workers or usable_cores(), report, on_progress)
     else:
         store.faces.enable(None)
-    store.commit()
-    if wanted:
-        from clipsearch.indexing.faces import find_faces
-
-        find_faces(store, options.workers or usable_cores(), report, on_progress)
+        store.commit()
+    group_faces(store)

@@ -503,7 +503,7 @@ class Filter:
     name: Any = _filter("TEXT", "Path contains these words.", _text, _either(_has_words("path")), "named {}")
     caption: Any = _filter(
         "TEXT",
-        "Title, caption or location has these words.",
+        "Title, caption or place has these words.",
         _text,
         _either(_has_words("title", "caption", "location")),
         "described as {}",

@@ -377,7 +377,7 @@ def test_the_trash_takes_photos_with_their_sidecars_and_gives_them_back(library:
     assert again["message"].startswith("moved 3 files and 2 sidecars")
     assert files(photos) == before
     assert files(trash) == {}
-    assert library.found() == sorted([*names, "odd name%.png"])
+    assert library.found() == names  # with the odd one as an identical copy
     assert "no longer be undone" in library.undo(done).json()["error"]
 
 
