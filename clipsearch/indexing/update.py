@@ -146,15 +146,12 @@ def _read_text(store: Store, options: Options, report: Report, on_progress: OnPr
 
 
 def _find_faces(store: Store, options: Options, report: Report, on_progress: OnProgress) -> None:
-    wanted = store.faces.model() is not None if options.faces is None else options.faces
-    if wanted:
+    if options.faces is False:
+        store.delete_faces()
+    elif options.faces or store.faces.model() is not None:
+        from clipsearch.indexing.faces import find_faces
         from clipsearch.models.faces import record
 
         store.faces.enable(record())
-    else:
-        store.faces.enable(None)
-    store.commit()
-    if wanted:
-        from clipsearch.indexing.faces import find_faces
-
+        store.commit()
         find_faces(store, options.workers or usable_cores(), report, on_progress)
