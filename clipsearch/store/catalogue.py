@@ -190,7 +190,6 @@ class Store(Searchable):
 
         Raises `PeopleDamaged` if that cannot be read, or `IndexUnusable`.
         """
-        unlink_database(self.folder / _REBUILT)  # that a killed rebuild left
         people = People(self.folder)
         people.delete_rows()  # first: after a kill, the catalogue still says that there are faces
         self.faces.enable(None)
