@@ -417,8 +417,9 @@ class Changing(RuleBasedStateMachine):
 
     @rule(data=st.data(), name=st.sampled_from(NAMES))
     def confirm(self, data: st.DataObject, name: str) -> None:
-        face = data.draw(st.sampled_from(sorted(set().union(*self.groups().values()))))
         known = next((number for number, one in self.names.items() if one == name), None)
+        of_others = {face for face, number in self.confirmed.items() if number != known}
+        face = data.draw(st.sampled_from(sorted(of_others or set().union(*self.groups().values()))))
         if known is not None and self.confirmed.get(face) == known:
             return
         self.changed()
@@ -477,7 +478,10 @@ class Changing(RuleBasedStateMachine):
         if not self.photos:
             return
         self.library.change.apply_pending()
-        assert People(self.library.folder).names() == sorted(name for name in self.names.values() if name)
+        people = People(self.library.folder)
+        assert people.names() == sorted(name for name in self.names.values() if name)
+        confirmed = [face for person in people.all() for face in person.confirmed]
+        assert len(confirmed) == len(set(confirmed)), "a face is confirmed for two people"
         of_face = {face: number for number, faces in self.groups().items() for face in faces}
         assert self.confirmed.items() <= of_face.items()
         with Store.open(self.library.folder) as store:
