@@ -271,32 +271,45 @@ def test_a_change_while_another_process_writes_is_applied_by_it(library: Library
     assert library.people() == {"Anna": {"1-1"}, "2": {"2-1"}}
 
 
-_RENAMES = """
+_CHANGES = """
 import itertools, sys
 from pathlib import Path
 from clipsearch.indexing.people_changes import Changes
+changes = Changes(Path(sys.argv[1]))
 for number in itertools.count(1):
-    Changes(Path(sys.argv[1])).name("Anna", "Anne")
-    Changes(Path(sys.argv[1])).name("Anne", "Anna")
+    changes.name("Anna", "Anne")
+    changes.undo()
+    changes.merge("Anna", ["2"])
+    changes.undo()
+    changes.forget("Anna")
+    changes.undo()
     print(number, flush=True)
 """
 
 
-def test_a_kill_leaves_the_name_before_or_after(library: Library) -> None:
+def test_a_kill_leaves_the_people_before_or_after_a_change(library: Library) -> None:
     library.add("1-1", "1-2", "2-1")
     library.change.name("1", "Anna")
-    for delay in (0.0, 0.03):
-        with subprocess.Popen([sys.executable, "-c", _RENAMES, library.folder], stdout=subprocess.PIPE) as renaming:
-            assert renaming.stdout is not None
-            assert renaming.stdout.readline() == b"1\n"
+    before = library.people()
+    after = {
+        "name 1 Anna": before,
+        "name Anna Anne": {"Anne": {"1-1", "1-2"}, "2": {"2-1"}},
+        "merge Anna 2": {"Anna": {"1-1", "1-2", "2-1"}},
+        "forget Anna": {"1": {"1-1", "1-2"}, "2": {"2-1"}},
+    }
+    for delay in (0.0, 0.02, 0.05):
+        with subprocess.Popen([sys.executable, "-c", _CHANGES, library.folder], stdout=subprocess.PIPE) as changing:
+            assert changing.stdout is not None
+            assert changing.stdout.readline() == b"1\n"
             time.sleep(delay)
-            renaming.kill()
-        (name,) = People(library.folder).names()
-        assert name in ("Anna", "Anne")
+            changing.kill()
+        done = People(library.folder).last_change
+        assert done in after
         library.change.apply_pending()
-        assert library.people() == {name: {"1-1", "1-2"}, "2": {"2-1"}}
-        if name == "Anne":
-            library.change.name("Anne", "Anna")
+        assert library.people() == after[done]
+        if done != "name 1 Anna":
+            library.change.undo()
+        assert library.people() == before
 
 
 def test_a_damaged_file_is_restored_from_its_backup(library: Library, clipsearch: Run) -> None:
