@@ -859,10 +859,10 @@ class Index:
 
     @property
     def keeps_people(self) -> bool:
-        """Whether names were given to faces; they are kept even when the faces are deleted."""
+        """Whether names, or changes of people, are recorded. They are kept even when the faces are deleted."""
         from clipsearch.store.people import People
 
-        return bool(People(self.folder).all())
+        return bool(People(self.folder).version)
 
     def _catalogue_with_faces(self) -> Store:
         from clipsearch.store.catalogue import Store

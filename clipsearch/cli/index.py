@@ -170,7 +170,7 @@ def index(
     Only new and changed files are embedded; moved files keep their embeddings. Photos on an unmounted drive stay in the
     index, even if it is usually mounted inside an indexed folder. --hidden, --follow-links, --any-name, --raw, --video
     and --exclude are remembered per folder until changed, --ocr, --faces and --captions for the whole index.
-    --no-faces deletes the faces found so far.
+    --no-faces deletes the faces found so far, their embeddings included.
 
     --exclude takes a path literally if it exists and is absolute or starts with ./, ../ or ~. Anything else is a
     .gitignore pattern, in which a leading / means the top of an indexed folder. Repeat --exclude for several patterns;
@@ -237,10 +237,19 @@ def index(
     if profile and not json:
         for line in (text.stages(report), *text.engines(report.comparison)):
             say(line)
-    if faces is False and not quiet and open_folder(index).keeps_people:
-        say("names of people are kept in people.json in the index; delete it and people.kept.json to remove them, too")
+    if faces is False and not quiet:
+        _report_kept_names(index)
     if strict and (report.skipped or report.skipped_before or report.unreadable or report.uncaptioned):
         raise typer.Exit(SKIPPED)
+
+
+def _report_kept_names(index: str | None) -> None:
+    opened = open_folder(index)
+    if opened.keeps_people:
+        say(
+            "deleted all faces and embeddings; names are kept with the photo and the place in it; to delete them, too,"
+            f" delete people.json and people.kept.json in {opened.folder}"
+        )
 
 
 @contextlib.contextmanager

@@ -228,6 +228,39 @@ def split(
 
 
 @app.command()
+def confirm(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A person, who need not exist yet.")],
+    faces: Faces,
+    index: IndexOption = None,
+    debug: DebugOption = False,
+) -> None:
+    """Confirm that faces are of a person. Other people lose them.
+
+    Example:
+      clipsearch people confirm Anna 812 813
+    """
+    with open_folder(index) as opened:
+        changes = opened.people_changes
+        person = changes.confirm(faces, name)
+        _report(f"confirmed {counted(len(set(faces)), 'face')} of {person.title}", changes.pending)
+
+
+@app.command()
+def reject(who: Who, faces: Faces, index: IndexOption = None, debug: DebugOption = False) -> None:
+    """Remove faces that are not of a person. They never come back to that person by themselves.
+
+    Unlike split, this says nothing about whether the faces are of one person.
+
+    Example:
+      clipsearch people reject Anna 814
+    """
+    with open_folder(index) as opened:
+        changes = opened.people_changes
+        changes.reject(faces, who)
+        _report(f"removed {counted(len(set(faces)), 'face')} from {who}", changes.pending)
+
+
+@app.command()
 def hide(
     who: Who,
     show: Annotated[bool, typer.Option("--show", help="Show a hidden person again.")] = False,

@@ -263,20 +263,20 @@ class Changes:
 
         return self._change(f"confirm {' '.join(map(str, faces))} {name}", change)
 
-    def reject(self, faces: Sequence[int], name: str | None = None) -> None:
-        """Say that faces, by their ids, are not those of a person; without `name`, of those whose names they have."""
+    def reject(self, faces: Sequence[int], who: str | None = None) -> None:
+        """Say that faces, by their ids, are not those of the people whose names they have, or of this one."""
 
         def change(people: People, store: Store) -> None:
-            known = _existing(store, faces)
-            if name is not None:
-                people.reject(_number(store, people, checked_name(name)), known)
-                return
+            _existing(store, faces)
+            number = None if who is None else _number(store, people, who)
             for face in store.faces.get(faces).values():
+                if number not in (None, face.cluster):
+                    raise BadRequest(f"{who} has no face {face.id}")
                 if face.cluster is None or people.get(face.cluster) is None:
                     raise BadRequest(f"face {face.id} has no name to reject")
                 people.reject(face.cluster, list(store.faces.known([face.id]).values()))
 
-        return self._change(f"reject {' '.join(map(str, faces))}", change)
+        return self._change(f"reject {f'{who} ' if who else ''}{' '.join(map(str, faces))}", change)
 
     def undo(self, title: str | None = None) -> str:
         """Undo the last change; returns what it was. Raises `BadRequest` if there is none.
@@ -300,14 +300,14 @@ class Changes:
     def _change(self, title: str, change: Callable[[People, Store], Result], *recorded: str) -> Result:
         """Change people. The faces of the groups `recorded` are confirmed first, so that undoing restores them."""
         self.apply_pending()
-        with Store.open(self._folder) as store:
-            people = People(self._folder)
-            with people.changing(""):
-                for who in recorded:
-                    self._record(people, store, _number(store, people, who))
-            before = people.last_change, people.version
-            with people.changing(title):
-                result = change(people, store)
+        people = People(self._folder)
+        # The catalogue is opened under the lock, so that embeddings are not recorded after all faces were deleted.
+        with people.changing(""), Store.open(self._folder) as store:
+            for who in recorded:
+                self._record(people, store, _number(store, people, who))
+        before = people.last_change, people.version
+        with people.changing(title), Store.open(self._folder) as store:
+            result = change(people, store)
         self.title = title if (people.last_change, people.version) != before else None
         self.apply_pending()
         return result

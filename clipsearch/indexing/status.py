@@ -49,6 +49,8 @@ class Status:
     with_text: int
     face_scans: int  # images that were searched for faces
     faces: int
+    people: int  # with a name
+    unnamed_groups: int  # of faces
     captioned: int  # images with a generated caption
     distinct: int  # contents
     left_out: LeftOut = field(default_factory=LeftOut)  # by the last scans of whole folders
@@ -78,6 +80,8 @@ def status_of(store: Searchable) -> Status:
         with_text=summary.with_text,
         face_scans=summary.face_scans,
         faces=summary.faces,
+        people=summary.people,
+        unnamed_groups=summary.unnamed_groups,
         captioned=summary.captioned,
         distinct=summary.distinct,
         left_out=summary.left_out,

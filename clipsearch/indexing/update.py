@@ -144,20 +144,14 @@ def _read_text(store: Store, options: Options, report: Report, on_progress: OnPr
 
 
 def _find_faces(store: Store, options: Options, report: Report, on_progress: OnProgress) -> None:
-    were_wanted = store.faces.model() is not None
-    are_wanted = were_wanted if options.faces is None else options.faces
-    if not (were_wanted or are_wanted):
-        return
-    from clipsearch.indexing.people import group_faces
-
-    if are_wanted:
+    if options.faces is False:
+        store.delete_faces()
+    elif options.faces or store.faces.model() is not None:
         from clipsearch.indexing.faces import find_faces
+        from clipsearch.indexing.people import group_faces
         from clipsearch.models.faces import record
 
         store.faces.enable(record())
         store.commit()
         find_faces(store, options.workers or usable_cores(), report, on_progress)
-    else:
-        store.faces.enable(None)
-        store.commit()
-    group_faces(store)
+        group_faces(store)

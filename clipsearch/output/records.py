@@ -383,6 +383,8 @@ def status(found: Status) -> dict[str, Any]:
         "with_text": found.with_text,
         "face_scans": found.face_scans,
         "faces": found.faces,
+        "people": found.people,
+        "unnamed_groups": found.unnamed_groups,
         "captioned": found.captioned,
     }
 

@@ -181,6 +181,8 @@ def status(found: Status) -> Iterator[str]:
         yield f"text    in {found.with_text:,} of {found.read:,} with OCR"
     if found.face_scans:
         yield f"faces   {found.faces:,} in {counted(found.face_scans, 'image')}"
+    if found.faces:
+        yield f"people  {found.people:,} named, {counted(found.unnamed_groups, 'unnamed group')}"
     if found.captioned:
         yield f"captions of {photos(found.captioned)}"
     for root in found.roots:

@@ -32,6 +32,7 @@ from clipsearch.store.images import Images
 from clipsearch.store.mentions import Mentions
 from clipsearch.store.ocr_text import OcrText
 from clipsearch.store.order import Order
+from clipsearch.store.people import People
 from clipsearch.store.photo import SEGMENT_FILE, Known, Line, Listing, Months, Photo, Root, RootCounts, Segment
 from clipsearch.store.photos import Photos
 from clipsearch.store.positions import Positions
@@ -184,6 +185,23 @@ class Store(Searchable):
         """Make what was written since the last commit durable."""
         self.database.commit()
 
+    def delete_faces(self) -> None:
+        """Stop looking for faces, and delete their embeddings from all files of the index, `people.json` included.
+
+        Raises `PeopleDamaged` if that cannot be read, or `IndexUnusable`.
+        """
+        people = People(self.folder)
+        people.delete_rows()  # first: after a kill, the catalogue still says that there are faces
+        self.faces.enable(None)
+        self.photos.set_names({})
+        self.commit()
+        people.delete_rows()  # again: another process may have recorded some before the commit
+        if not self.database.empty_journal():
+            raise IndexUnusable(
+                f"the faces are deleted, but another process reads the index at {self.folder}, so embeddings remain in"
+                " its journal; stop that process, then delete the faces again"
+            )
+
     def refresh(self) -> None:
         self.commit()
         self._last_chosen = None
@@ -221,6 +239,7 @@ class Store(Searchable):
             self.captions.count(),
             self.folders.left_out(),
             *self.faces.counts(),
+            *self.faces.group_counts(),
         )
 
     def roots(self) -> list[Root]:

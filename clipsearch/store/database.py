@@ -67,6 +67,12 @@ class Database:
             with explained(self.folder):
                 self.execute("COMMIT")
 
+    def empty_journal(self) -> bool:
+        """Move everything from the write-ahead log to the catalogue; returns false if a reader prevents it."""
+        with explained(self.folder):
+            busy, *_ = self.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        return not busy
+
     def copy_to(self, other: Database) -> None:
         """Replace everything in another catalogue, in one transaction."""
         self._connection.backup(other._connection)
@@ -160,6 +166,7 @@ def connect(path: Path, mode: str, *, any_thread: bool = False) -> sqlite3.Conne
     database = _connect(path, f"mode={mode}", any_thread)
     database.execute("PRAGMA journal_mode = WAL")
     database.execute("PRAGMA synchronous = FULL")
+    database.execute("PRAGMA secure_delete = ON")  # overwrite deleted rows: they may be those of faces
     return database
 
 

@@ -75,7 +75,6 @@ class Faces:
     def clear(self) -> None:
         """Delete all faces, and with them what is known about which images have none."""
         self._database.begin()
-        self._database.execute("PRAGMA secure_delete = ON")  # overwrite them
         self._database.execute("DELETE FROM faces")
         self._database.execute("DELETE FROM face_scans")
 
@@ -83,6 +82,12 @@ class Faces:
         """The number of images that were searched for faces, and of faces."""
         row = self._database.execute("SELECT count(*), coalesce(sum(faces), 0) FROM face_scans").fetchone()
         return int(row[0]), int(row[1])
+
+    def group_counts(self) -> tuple[int, int]:
+        """The number of named people with faces, and of other groups of faces."""
+        query = "SELECT (SELECT count(DISTINCT person) FROM faces), (SELECT count(DISTINCT cluster) FROM faces)"
+        named, groups = self._database.execute(query).fetchone()
+        return int(named), int(groups - named)
 
     def unseen(self) -> list[Pending]:
         """The images of photos, and frames of videos, that were not searched for faces."""

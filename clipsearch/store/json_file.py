@@ -55,10 +55,12 @@ class CheckedFile:
         return self._read(self.path)
 
     def write(self, value: Any) -> None:
-        """Write the file, then its backup. Raises `OSError`."""
+        """Write the file, then its backup, and delete what killed writers left. Raises `OSError`."""
         data = json.dumps({"checksum": checksum(value), self._key: value}, indent=1).encode()
         write_private(self.path, data)
         write_private(self.backup, data)
+        for leftover in self.path.parent.glob(f".{self.path.stem}*.tmp"):
+            leftover.unlink(missing_ok=True)
 
     def restore(self) -> bool:
         """Replace a damaged file by its backup; returns whether it did. Raises an error if both are damaged."""
@@ -71,6 +73,12 @@ class CheckedFile:
             write_private(self.path, self.backup.read_bytes())
             return True
         return False
+
+    def recover(self) -> bool:
+        """Replace a missing file by its backup; returns whether there is a file now. Raises `OSError`."""
+        if not self.path.exists() and self.backup.exists():
+            write_private(self.path, self.backup.read_bytes())
+        return self.path.exists()
 
     def damaged(self) -> IndexUnusable:
         """What to raise for a value that makes no sense."""

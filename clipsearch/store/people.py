@@ -28,7 +28,8 @@ _MAX_CHANGES = 100  # that can be undone
 class KnownFace(NamedTuple):
     """A face that somebody confirmed or rejected: the hash of its photo's contents, its box, its unit row.
 
-    `row` is 16-bit floats; `model` is the fingerprint of the face model that made it.
+    `row` is 16-bit floats; `model` is the fingerprint of the face model that made it. Both are empty while the index
+    does not look for faces.
     """
 
     content: bytes
@@ -215,6 +216,14 @@ class People:
     def refresh(self, faces: Mapping[int, KnownFace]) -> None:
         """Replace what is recorded of known faces, such as rows by another face model."""
         self._faces.update(faces)
+
+    def delete_rows(self) -> None:
+        """Delete the rows of all known faces from the file and its backup. Names stay with contents and boxes."""
+        with locked(self._file.path):
+            if self._file.recover():  # else the rows would stay in the backup
+                self._read()
+                self._faces = {number: face._replace(model="", row=b"") for number, face in self._faces.items()}
+                self._write()
 
     def _person(self, number: int) -> Person:
         return self._state.people.get(number) or Person(number)

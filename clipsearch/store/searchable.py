@@ -33,7 +33,7 @@ class Summary(NamedTuple):
     with the reason;
     `offline` the parts of online roots that are offline; `read` counts images after OCR, `with_text` those with text,
     `captioned` those with a generated caption; `left_out` is what the last scans did not look at;
-    `face_scans` counts images that were searched for faces.
+    `face_scans` counts images that were searched for faces, `people` those with a name, `unnamed_groups` other groups.
     """
 
     embeddings: int
@@ -48,6 +48,8 @@ class Summary(NamedTuple):
     left_out: LeftOut
     face_scans: int = 0
     faces: int = 0
+    people: int = 0
+    unnamed_groups: int = 0
 
 
 class Searchable(ABC):

@@ -68,6 +68,28 @@ def test_groups_are_listed_named_and_found(clipsearch: Run, index: Path, tmp_pat
     assert (sheet.stat().st_mode & 0o777, sheet.read_text().count("data:image/jpeg")) == (0o600, 6)
 
 
+def test_faces_are_confirmed_and_rejected(clipsearch: Run, index: Path) -> None:
+    def faces(who: str) -> list[tuple[int, bool]]:
+        listed = json.loads(clipsearch("people", "show", who, "-f", "json", index=index).out)
+        return [(one["face"], one["confirmed"]) for one in listed]
+
+    (first, _), (second, _) = faces("2")
+    confirmed = clipsearch("people", "confirm", "Anna", str(first), index=index)
+    assert confirmed.err == "confirmed 1 face of Anna\n"
+    assert faces("Anna") == [(second, False), (first, True)]  # it is as similar as can be
+    assert clipsearch("people", "reject", "anna", str(second), index=index).err == "removed 1 face from anna\n"
+    assert faces("Anna") == [(first, True)]
+    again = clipsearch("people", "reject", "Anna", str(second), index=index)
+    assert (again.status, again.err) == (2, f"clipsearch: Anna has no face {second}\n")
+    assert clipsearch("people", "confirm", "Anna", str(second), "99", index=index).status == 2
+    status = clipsearch("status", index=index).out.decode()
+    assert "\npeople  1 named, 4 unnamed groups\n" in status
+    found = json.loads(clipsearch("status", "--json", index=index).out)
+    assert (found["people"], found["unnamed_groups"]) == (1, 4)
+    assert clipsearch("people", "undo", index=index).err == f"undid: reject anna {second}\n"
+    assert faces("Anna") == [(second, False), (first, True)]
+
+
 def test_a_concept_comes_before_a_person_of_that_name(clipsearch: Run, index: Path, drawn: Path) -> None:
     assert clipsearch("people", "name", "1", "Anna", index=index).status == 0
     assert len(clipsearch("query", "@Anna", "-f", "paths", index=index).lines) == 2

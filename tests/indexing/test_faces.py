@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import json
 import shutil
 import signal
@@ -9,6 +11,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +20,13 @@ import videos
 from conftest import SCENES, Run
 from PIL import Image
 
+from clipsearch.errors import IndexUnusable
+from clipsearch.indexing.people_changes import Changes
 from clipsearch.indexing.update import Options, update_index
 from clipsearch.models import faces
 from clipsearch.store.catalogue import CATALOGUE, Store
 from clipsearch.store.faces import Face
+from clipsearch.store.people import People
 from clipsearch.store.verify import verify
 
 PORTRAIT = Image.open(Path(__file__).parent.parent / "portraits/astronaut.jpg").convert("RGB")
@@ -124,16 +130,82 @@ def _faces(index: Path) -> list[Face]:
         return list(store.faces.all())
 
 
-def test_deleted_faces_leave_no_trace_in_the_file(photos: Path, tmp_path: Path) -> None:
+def test_no_faces_deletes_all_embeddings_and_keeps_names(clipsearch: Run, photos: Path, tmp_path: Path) -> None:
+    folder, index = tmp_path / "photos", tmp_path / "index"
+    folder.mkdir()
+    for name in ("portrait.jpg", "crop.png", "turned.jpg"):
+        shutil.copy(photos / name, folder)
+    update_index(index, [folder], Options(model="mini", faces=True))
+    with Store.open(index) as store:
+        rows = [row.tobytes() for row in store.faces.embeddings()[1]]
+    (number,) = {face.cluster for face in _faces(index)}
+    with _reading(index):  # so that the write-ahead log is not deleted
+        changes = Changes(index)
+        changes.name(str(number), "Anna")
+        changes.reject([face.id for face in _faces(index)][:1])
+        (folder / "turned.jpg").unlink()  # its face is known, but no longer in the catalogue
+        update_index(index)
+        before = sorted((face.image, face.person) for face in _faces(index))
+        assert {name for _, name in before} == {None, "Anna"}
+        shutil.copy(index / CATALOGUE, index / "rebuilt.sqlite")  # of a killed rebuild
+        shutil.copy(index / "people.json", index / ".people.kept.json.1.ab.tmp")  # of a killed change
+        found = set().union(*(_traces(index, row) for row in rows))
+        assert found >= {"catalogue.sqlite-wal", "people.json", "people.kept.json", ".people.kept.json.1.ab.tmp"}
+        done = clipsearch("index", "--no-faces", index=index)
+        assert [_traces(index, row) for row in rows] == [[], [], []]
+    assert done.err.splitlines()[-1] == (
+        "deleted all faces and embeddings; names are kept with the photo and the place in it; to delete them, too,"
+        f" delete people.json and people.kept.json in {index}"
+    )
+    assert People(index).names() == ["Anna"]
+    assert clipsearch("people", index=index).status == 2
+    assert clipsearch("index", "--faces", index=index).status == 0
+    assert sorted((face.image, face.person) for face in _faces(index)) == before
+    assert [face.model for _, face in People(index).known()].count("") == 1  # the others have rows again
+
+
+@contextlib.contextmanager
+def _reading(index: Path) -> Iterator[None]:
+    """While another process has the catalogue open."""
+    code = (
+        "import sqlite3, sys; database = sqlite3.connect(sys.argv[1]);"
+        " database.execute('SELECT 1 FROM meta').fetchone(); print(flush=True); input()"
+    )
+    command = [sys.executable, "-c", code, index / CATALOGUE]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as reader:
+        assert reader.stdout is not None
+        reader.stdout.readline()
+        try:
+            yield
+        finally:
+            reader.kill()
+
+
+def _traces(index: Path, row: bytes) -> list[str]:
+    """The files with an embedding, as it is or in base64."""
+    forms = (row, base64.b64encode(row))
+    return [path.name for path in index.iterdir() if any(form in path.read_bytes() for form in forms)]
+
+
+def test_no_faces_says_what_prevents_it_and_loses_no_name(clipsearch: Run, photos: Path, tmp_path: Path) -> None:
     folder, index = tmp_path / "photos", tmp_path / "index"
     folder.mkdir()
     shutil.copy(photos / "portrait.jpg", folder)
     update_index(index, [folder], Options(model="mini", faces=True))
-    with Store.open(index) as store:
-        vector = store.faces.embeddings()[1].tobytes()
-    assert vector in (index / CATALOGUE).read_bytes()
-    update_index(index, (), Options(faces=False))
-    assert not any(vector in path.read_bytes() for path in index.iterdir())
+    Changes(index).name("1", "Anna")
+    (index / "people.json").write_bytes(b"damaged")
+    refused = clipsearch("index", "--no-faces", index=index)
+    assert (refused.status, "restore the backup with: clipsearch verify" in refused.err) == (2, True)
+    assert len(_faces(index)) == 1
+    with Store.open(index) as reader, Store.open(index, write=True) as store:
+        reader.summary()
+        store.database.execute("PRAGMA busy_timeout = 20")
+        (index / "people.json").write_bytes((index / "people.kept.json").read_bytes())
+        with pytest.raises(IndexUnusable, match="remain in its journal"):
+            store.delete_faces()
+    (index / "people.json").unlink()
+    assert clipsearch("index", "--no-faces", index=index).status == 0
+    assert People(index).names() == ["Anna"]  # from the backup
 
 
 def test_a_file_that_fails_or_has_changed_is_not_searched_for_what_it_was(photos: Path, tmp_path: Path) -> None:

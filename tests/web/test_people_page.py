@@ -121,7 +121,7 @@ def test_changes_are_those_of_the_command_and_can_be_undone(server: Server, clip
     assert server.get("/people/faces", who="Anna")["total"] == 5
     assert "undo" not in server.say("confirm", faces=[sure], name="Anna").json()  # nothing has changed
     assert "must be undone first" in server.undo(confirmed).json()["error"]
-    assert server.undo(rejected).json()["message"] == f"undid: reject {unsure}"
+    assert server.undo(rejected).json()["message"] == f"undid: reject Anna {unsure}"
     assert server.get("/people/faces", who="Anna")["total"] == 6
     assert clipsearch("people", "undo", index=server.index).err == f"undid: confirm {sure} Anna\n"
     assert server.say("hide", group="Anna").json()["message"] == "hid Anna"
