@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,11 +9,12 @@ from itertools import islice
 
 from clipsearch.arrays import Pixels
 from clipsearch.errors import BadRequest, EncodingFailed, EndpointFailed, ImageUnusable, VlmUnusable
-from clipsearch.images.sandbox import Decoders, picture_of
+from clipsearch.images.sandbox import Decoders
+from clipsearch.indexing.passes import unchanged
 from clipsearch.indexing.report import OnProgress, Progress, Report
 from clipsearch.models.describe import LONG_SIDE, Captioner, Vlm
-from clipsearch.store.captions import Uncaptioned
 from clipsearch.store.catalogue import Store
+from clipsearch.store.pending import Pending
 from clipsearch.threads import ordered_map
 
 _DECODERS = 2  # each caption takes longer than decoding a photo
@@ -42,7 +42,7 @@ def caption_photos(store: Store, vlm: Vlm, report: Report, on_progress: OnProgre
     report.uncaptioned = len(missing) - report.captioned - unreadable
 
 
-def _caption(store: Store, vlm: Vlm, missing: Sequence[Uncaptioned], report: Report) -> Iterator[tuple[int, int]]:
+def _caption(store: Store, vlm: Vlm, missing: Sequence[Pending], report: Report) -> Iterator[tuple[int, int]]:
     """After each batch, the number of photos done in all, and of unreadable ones in the batch."""
     captioner: Captioner | None = None
     failures = done = 0
@@ -66,7 +66,7 @@ def _caption(store: Store, vlm: Vlm, missing: Sequence[Uncaptioned], report: Rep
         yield done, len(batch) - len(readable)
 
 
-def _batches(photos: Sequence[Uncaptioned], size: int) -> Iterator[list[tuple[Uncaptioned, Pixels | None]]]:
+def _batches(photos: Sequence[Pending], size: int) -> Iterator[list[tuple[Pending, Pixels | None]]]:
     """Photos with their pixels, in order; the next ones are decoded meanwhile.
 
     None if the file cannot be read, or is not the one that was indexed.
@@ -81,11 +81,9 @@ def _batches(photos: Sequence[Uncaptioned], size: int) -> Iterator[list[tuple[Un
         pool.shutdown(cancel_futures=True)
 
 
-def _pixels(photo: Uncaptioned, decoders: Decoders) -> Pixels | None:
+def _pixels(photo: Pending, decoders: Decoders) -> Pixels | None:
     try:
-        status = os.stat(photo.path)
-        if (status.st_size, status.st_mtime_ns) != (photo.size, photo.mtime_ns):
-            return None
-        return decoders.pixels(picture_of(photo.path, photo.time), LONG_SIDE)
-    except (ImageUnusable, OSError):
+        picture = unchanged(photo)
+        return None if picture is None else decoders.pixels(picture, LONG_SIDE)
+    except ImageUnusable:
         return None

@@ -65,7 +65,7 @@ class Pass(Generic[Found]):
 
     def _look_at(self, image: Pending, decoders: Decoders) -> Sequence[Found] | None:
         try:
-            picture = _unchanged(image)
+            picture = unchanged(image)
         except ImageUnusable:
             return None
         if picture is None:
@@ -80,7 +80,7 @@ class Pass(Generic[Found]):
         return found
 
 
-def _unchanged(image: Pending) -> Picture | None:
+def unchanged(image: Pending) -> Picture | None:
     """What to decode, or None if the file is no longer the one that was indexed. Raises `ImageUnusable`."""
     if image.time is not None:
         return picture_of(image.path, image.time) if video_hash(image.path) == image.content else None

@@ -7,17 +7,8 @@ from typing import NamedTuple
 
 from clipsearch.paths import join
 from clipsearch.store.database import Database
+from clipsearch.store.pending import Pending
 from clipsearch.store.schema import mark
-
-
-class Uncaptioned(NamedTuple):
-    """An image to caption and a file that has it: its size and times, to notice changes, and the time of a frame."""
-
-    image_id: int
-    path: bytes
-    size: int
-    mtime_ns: int
-    time: float | None
 
 
 class Captioning(NamedTuple):
@@ -46,17 +37,17 @@ class Captions:
         """The number of images with a caption."""
         return int(self._database.execute("SELECT count(*) FROM captions WHERE text != ''").fetchone()[0])
 
-    def missing(self, captioner: str) -> list[Uncaptioned]:
+    def missing(self, captioner: str) -> list[Pending]:
         """The images without a caption by `captioner`: first those without any, then those indexed last."""
         rows = self._database.execute(
-            "SELECT photos.image, roots.path, min(photos.path), size, mtime_ns, time"
-            " FROM photos JOIN roots ON roots.id = photos.root LEFT JOIN captions ON captions.image = photos.image"
-            " LEFT JOIN frames ON frames.image = photos.image"
-            " WHERE photos.image IS NOT NULL AND captioner IS NOT ? GROUP BY photos.image"
+            "SELECT photos.image, roots.path, min(photos.path), images.content, time"
+            " FROM photos JOIN roots ON roots.id = photos.root JOIN images ON images.id = photos.image"
+            " LEFT JOIN captions ON captions.image = photos.image LEFT JOIN frames ON frames.image = photos.image"
+            " WHERE captioner IS NOT ? GROUP BY photos.image"
             " ORDER BY captioner IS NOT NULL, photos.image DESC",
             (captioner,),
         )
-        return [Uncaptioned(image, join(root, path), *others) for image, root, path, *others in rows]
+        return [Pending(image, join(root, path), *others) for image, root, path, *others in rows]
 
     def put(self, image_id: int, text: str, captioner: str) -> None:
         """Record a caption; empty if the model wrote nothing, or the photo cannot be read."""
