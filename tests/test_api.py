@@ -46,7 +46,7 @@ def test_the_public_surface_is_this() -> None:
         folder folders forget forget_gone frames is_being_written keeps_people label label_each label_photo
         left_out lines list_part list_position locate model_fingerprint months name_photos people people_changes
         photo_at photo_list photos photos_named photos_with positions publish query relocate saved_searches
-        similar status suggestions text towns update verify version watch why writing
+        similar status suggestions text towns update verify version watch why with_detections writing
     """
     assert public == set(names.split())
 

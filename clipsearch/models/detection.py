@@ -37,11 +37,13 @@ class Detection(NamedTuple):
 
 def segment(heat: Array) -> Detection | None:
     """The mask in a segmenter's probabilities (rows, columns); None if it is empty."""
+    import numpy as np
+
     inside = heat >= _INSIDE
     if not inside.any():
         return None
     rows, columns = inside.shape
-    ys, xs = (inside.any(axis).nonzero()[0].tolist() for axis in (1, 0))
+    ys, xs = (np.flatnonzero(inside.any(axis)).tolist() for axis in (1, 0))
     box = Box(xs[0] / columns, ys[0] / rows, (xs[-1] + 1) / columns, (ys[-1] + 1) / rows)
     return Detection(box, float(heat[inside].mean()), heat)
 
