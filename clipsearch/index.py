@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from clipsearch.indexing.watch import Watch
     from clipsearch.indexing.why import Why
     from clipsearch.models.describe import Vlm
+    from clipsearch.models.detection import Detection
     from clipsearch.search.concepts import Concepts
     from clipsearch.search.copies import Group
     from clipsearch.search.embed import Embedder
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from clipsearch.search.question import Question
     from clipsearch.search.saved import SavedSearches
     from clipsearch.search.suggest import Suggester, Suggestion
-    from clipsearch.search.vqa import Answered, Captioned, Detected
+    from clipsearch.search.vqa import Answered, Captioned
     from clipsearch.search.where import Finder
     from clipsearch.store.catalogue import Store
     from clipsearch.store.conditions import GeoBox
@@ -102,7 +103,7 @@ class Index:
         self._finder: tuple[Embedder, Finder] | None = None
         self._searcher: Searcher | None = None
         self._suggests: tuple[object, Suggester] | None = None  # with the version of the index
-        self._vlms: dict[tuple[str, Vlm], Any] = {}  # loaded captioners and answerers
+        self._vlms: dict[tuple[str, Vlm], Any] = {}  # loaded models, by what they do
 
     def __enter__(self) -> Index:
         return self
@@ -681,31 +682,34 @@ class Index:
         asked = checked_question(question)
         return confirmed(hits, asked, self._answerer(vlm), k) if hits else ([], [])
 
-    def detections(
+    def detect(
         self,
         text: str,
-        images: Picture | Sequence[Picture],
-        detector: str,
+        image: Picture,
+        detector: str | None = None,
         *,
-        on_error: Callable[[str, BadRequest], None] | None = None,
-    ) -> Iterator[Detected]:
-        """Everything in images that a detector finds for a text: "owlv2", or another OWL model of the Hugging Face Hub.
+        segmenter: str | None = None,
+        name: str = "",
+    ) -> tuple[list[Detection], Metadata]:
+        """Everything in an image that a detector finds for a text, or the mask of a segmenter; and its metadata.
 
-        `on_error` as in `label_each`. Raises `BadRequest` and `VlmUnusable`.
+        "owlv2" is a detector, "clipseg" a segmenter; others go by their names on the Hugging Face Hub. Error messages
+        call the image `name`. Raises `BadRequest` and `VlmUnusable`.
         """
-        from clipsearch.search.embed import image_name
-        from clipsearch.search.vqa import Detected, Vlm, checked_question, detected
+        from clipsearch.search.vqa import checked_question, detected
 
-        asked, loaded = checked_question(text), self._loaded("detector", Vlm(detector))
-        for image in _pictures("images", images):
-            try:
-                found = detected(image, asked, loaded)
-            except BadRequest as error:
-                if on_error is None:
-                    raise
-                on_error(image_name(image), error)
-            else:
-                yield Detected(_origin(image), *found)
+        return detected(image, checked_question(text), self._detector(detector, segmenter), name)
+
+    def with_detections(
+        self, hits: Sequence[Hit], question: Question, detector: str | None = None, *, segmenter: str | None = None
+    ) -> list[Hit]:
+        """The hits with what `detect` finds for the texts of the question; None if a file can no longer be read."""
+        from clipsearch.search.vqa import checked_question, with_detections
+
+        texts = [checked_question(str(term.content)) for term in question.terms if term.asks_for_text]
+        if not texts:
+            raise BadArgument("detector" if segmenter is None else "segmenter", "needs a text to look for")
+        return with_detections(hits, texts, self._detector(detector, segmenter)) if hits else []
 
     @staticmethod
     def _decoded(
@@ -729,6 +733,13 @@ class Index:
 
     def _captioner(self, vlm: Vlm | None) -> Any:
         return self._loaded("captioner", self._vlm(vlm))
+
+    def _detector(self, detector: str | None, segmenter: str | None) -> Any:
+        from clipsearch.models.describe import Vlm
+
+        if (detector is None) == (segmenter is None):
+            raise BadRequest("choose either a detector or a segmenter")
+        return self._loaded("detector" if segmenter is None else "segmenter", Vlm(detector or segmenter))
 
     def _loaded(self, kind: str, vlm: Vlm) -> Any:
         if (kind, vlm) not in self._vlms:

@@ -59,7 +59,7 @@ MAY_FIND_NOTHING = (
     "--min-score",
     "--person",
 )
-NEEDS_A_DOWNLOAD = ("--detector owlv2", "--model ViT", "--model siglip2", "--weights openai")
+NEEDS_A_DOWNLOAD = ("--detector owlv2", "--segmenter clipseg", "--model ViT", "--model siglip2", "--weights openai")
 
 
 def blocks(language: str, text: str) -> list[str]:

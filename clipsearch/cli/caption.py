@@ -1,5 +1,7 @@
-"""`clipsearch caption`: describe photos in words."""
+"""`clipsearch caption`: describe photos in words, and optionally write that to XMP sidecars."""
 
+import os
+from collections.abc import Iterable
 from typing import Annotated
 
 import typer
@@ -17,9 +19,11 @@ from clipsearch.cli.app import (
     say,
     write_records,
 )
+from clipsearch.cli.sidecars import SIDECARS, clean_sidecars
 from clipsearch.cli.vlm import AllowRemoteOption, EndpointOption, VlmModelOption, vlm_of
-from clipsearch.errors import BadRequest
+from clipsearch.errors import BadRequest, ClipsearchError, counted
 from clipsearch.output import records
+from clipsearch.search.vqa import Captioned
 
 app = new_app()
 
@@ -30,6 +34,16 @@ def caption(
     vlm_model: VlmModelOption = None,
     endpoint: EndpointOption = None,
     allow_remote: AllowRemoteOption = False,
+    write_xmp: Annotated[
+        bool,
+        typer.Option("--write-xmp", help="Write captions to sidecars that have none.", rich_help_panel=SIDECARS),
+    ] = False,
+    remove: Annotated[
+        bool, typer.Option("--remove", help="Remove what --write-xmp added.", rich_help_panel=SIDECARS)
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print changes; write nothing.", rich_help_panel=SIDECARS)
+    ] = False,
     format: Annotated[
         str | None,
         typer.Option("--format", "-f", metavar="FORMAT", help="text, json or jsonl.", rich_help_panel=OUTPUT),
@@ -40,15 +54,29 @@ def caption(
     """Print captions of photos by a vision-language model.
 
     Without options, prints the captions in the index (see index --captions). Photos without one are captioned by the
-    same model, or else by Salesforce/blip-image-captioning-base, which needs the extra vlm. Nothing is stored.
+    same model, or else by Salesforce/blip-image-captioning-base, which needs the extra vlm. Nothing is stored in
+    the index.
+
+    --write-xmp writes captions to sidecars as dc:description, which other programs show, unless the photo or a sidecar
+    has a description. Nothing else in a sidecar changes, photos are never modified, and --remove removes only what
+    --write-xmp added.
 
     Examples:
       clipsearch caption beach.jpg
       clipsearch caption *.jpg -f jsonl | jq -r .generated_caption
+      clipsearch caption *.jpg --write-xmp --dry-run
 
     Exit status: 0 done, 2 error, or a photo could not be read.
     """
     form = chosen_format(format, records.TEXT_FORMATS, "text")
+    vlm = vlm_of(vlm_model, endpoint, allow_remote=allow_remote)
+    if remove and (write_xmp or format or vlm):
+        raise BadRequest("--remove deletes the captions that clipsearch wrote; use it with no option but --dry-run")
+    if dry_run and not (write_xmp or remove):
+        raise BadRequest("--dry-run needs --write-xmp or --remove")
+    if remove:
+        _remove(photos, dry_run)
+        return
     failed: list[str] = []
 
     def on_error(name: str, error: BadRequest) -> None:
@@ -56,8 +84,45 @@ def caption(
         failed.append(name)
 
     with open_index(index) as opened:
-        vlm = vlm_of(vlm_model, endpoint, allow_remote=allow_remote)
-        found = opened.captions(list(map(image_source, photos)), vlm, on_error=on_error)
+        found: Iterable[Captioned] = opened.captions(list(map(image_source, photos)), vlm, on_error=on_error)
+        if write_xmp:  # before a result is printed, so that `| head` does not stop it
+            found = list(found)
+            _write(found, dry_run, failed)
         write_records(records.captions(found, form, with_paths=len(photos) > 1))
     if failed:
+        raise typer.Exit(FAILED)
+
+
+def _write(found: Iterable[Captioned], dry_run: bool, failed: list[str]) -> None:
+    """Write captions to sidecars."""
+    from clipsearch.output.tags import Tagger
+
+    tagger, written, unchanged = Tagger(), 0, 0
+    for photo in found:
+        if not photo.caption:
+            say(f"the model wrote no caption for {os.fsdecode(photo.path)}")
+            continue
+        try:
+            change = tagger.plan_caption(photo.path, photo.caption)
+            if change.after == change.before:
+                unchanged += 1
+                continue
+            if dry_run:
+                say(f"would write {change.path}: {photo.caption}")
+            else:
+                tagger.apply(change)
+            written += 1
+        except ClipsearchError as error:
+            say(f"clipsearch: {error}")
+            failed.append(os.fsdecode(photo.path))
+    verb, have = ("would write", "have") if dry_run else ("wrote", "had")
+    say(f"{verb} {counted(written, 'sidecar')}; {counted(unchanged, 'photo')} already {have} a description")
+
+
+def _remove(photos: Iterable[str], dry_run: bool) -> None:
+    from clipsearch.output.tags import Tagger
+
+    tagger = Tagger()
+    paths = (os.fsencode(os.path.abspath(photo)) for photo in photos)
+    if clean_sidecars(tagger, tagger.plan_removal_of_caption, paths, dry_run):
         raise typer.Exit(FAILED)

@@ -33,7 +33,7 @@ from clipsearch.cli.app import (
     write,
     write_records,
 )
-from clipsearch.cli.sidecars import clean_sidecars
+from clipsearch.cli.sidecars import SIDECARS, clean_sidecars
 from clipsearch.errors import BadArgument, BadRequest, ClipsearchError, counted
 from clipsearch.output import records, terminal, text
 from clipsearch.search.label import Labelled, distinct
@@ -41,7 +41,7 @@ from clipsearch.search.question import EVERYTHING, Filter
 
 app = new_app()
 OTHER = "other"  # the label of --other without a name
-LABELS, SIDECARS = "Labels", "XMP sidecars"
+LABELS = "Labels"
 DEFAULT_MINIMUM = 0.5  # probability of the labels that --write-xmp writes
 
 

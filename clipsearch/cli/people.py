@@ -22,7 +22,7 @@ from clipsearch.cli.app import (
     write,
     write_records,
 )
-from clipsearch.cli.sidecars import clean_sidecars
+from clipsearch.cli.sidecars import SIDECARS, clean_sidecars
 from clipsearch.errors import BadRequest, ClipsearchError, counted
 from clipsearch.output import records, terminal
 
@@ -32,7 +32,6 @@ Who = Annotated[str, typer.Argument(metavar="WHO", help="A name, or the number o
 Faces = Annotated[list[int], typer.Argument(metavar="FACE...", help="Numbers of faces, from: people show.")]
 HtmlOption = Annotated[str | None, typer.Option("--html", metavar="FILE", help="Write the faces as one HTML file.")]
 
-SIDECARS = "Sidecars"
 _ON_SHEET = 12  # faces of each group on a sheet of all people
 
 

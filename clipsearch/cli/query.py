@@ -36,7 +36,16 @@ from clipsearch.cli.app import (
     write,
     write_records,
 )
-from clipsearch.cli.vlm import VLM, AllowRemoteOption, Check, EndpointOption, VlmModelOption
+from clipsearch.cli.vlm import (
+    VLM,
+    AllowRemoteOption,
+    Check,
+    DetectorOption,
+    EndpointOption,
+    Locating,
+    SegmenterOption,
+    VlmModelOption,
+)
 from clipsearch.errors import BadArgument, BadRequest, NotIndexed
 from clipsearch.index import Index
 from clipsearch.output import records, terminal, text
@@ -221,6 +230,8 @@ def query(
         bool,
         typer.Option("--where", help="Locate the match, in JSON and --html.", rich_help_panel=OUTPUT),
     ] = False,
+    detector: DetectorOption = None,
+    segmenter: SegmenterOption = None,
     check: Annotated[
         str | None,
         typer.Option(metavar="TEXT", help="Keep photos for which a model says yes.", rich_help_panel=VLM),
@@ -252,7 +263,8 @@ def query(
     that order: --sort -size lists the largest. -date is newest first.
 
     --check "is there a red car?" asks a vision-language model about the best matches, at most five times -k, and keeps
-    those that it answers with yes; see ask.
+    those that it answers with yes; see ask. --where marks the part that matches best; with --detector or --segmenter,
+    everything that such a model finds for the texts; see where.
 
     The default --format is table on a terminal and paths in a pipe. --batch, --image and --files-from take - for stdin.
 
@@ -275,6 +287,7 @@ def query(
       clipsearch query "wifi password" --only text
       clipsearch query --reads "boarding pass" -f jsonl | jq '.lines[].text'
       clipsearch query "a car" -k 5 --check "is there a red car?"
+      clipsearch query "a dog" --where --detector owlv2 --html dogs.html
       clipsearch query "a dog on a beach" --cut --save "beach dogs"
       clipsearch query --saved "beach dogs" -k 50
 
@@ -285,7 +298,9 @@ def query(
     for_others = _Album(title, place_names) if album else None
     if (title is not None or place_names) and not album:
         raise BadRequest("--title and --place-names need --album")
-    shown = _Shown(_form(format, null, batch), null, preview, destination("html", html), open_, where_, for_others)
+    located = Locating(where_, detector, segmenter)
+    located.check()
+    shown = _Shown(_form(format, null, batch), null, preview, destination("html", html), open_, located.key, for_others)
     collected = _Collected(destination("copy_to", copy_to), destination("link_to", link_to), numbered)
     _check_together(shown, collected, format)
     if where_ and not shown.is_detailed:
@@ -310,8 +325,13 @@ def query(
         if batch:
             found, failed = _answer_each(batch, opened, question)
         else:
-            details = {"confidence": shown.needs_confidence, "where": where_, "lines": shown.is_detailed}
+            details = {
+                "confidence": shown.needs_confidence,
+                "where": located.key == "where",
+                "lines": shown.is_detailed,
+            }
             hits = checked.confirmed(opened, question, lambda asked: _found(opened, asked, named, **details))
+            hits = located.detected(opened, hits, question)
             found, failed = bool(hits), False
             _collect(hits, collected)
             _show(hits, shown, question)
@@ -378,7 +398,7 @@ class _Shown(NamedTuple):
     preview: bool
     html: str | None
     open: bool
-    where: bool
+    located: str | None  # "where" or "detections"
     album: _Album | None
 
     @property
@@ -433,7 +453,7 @@ def _check_together(shown: _Shown, collected: _Collected, format: str | None) ->
         raise BadRequest("--numbered needs --copy-to or --link-to")
     if shown.album and not (shown.html or shown.open):
         raise BadRequest("--album needs --html FILE or --open")
-    if shown.album and shown.where:
+    if shown.album and shown.located:
         raise BadRequest("--where marks matches in contact sheets, not in albums; leave out --where or --album")
     if shown.preview and (shown.null or format not in (None, "table")):
         raise BadRequest("--preview prints a table; leave out --format and -0")
@@ -539,7 +559,7 @@ def _show(hits: list[Hit], how: _Shown, question: Question) -> None:
     elif how.form == "table":
         write([terminal.hits(hits, width(), colour=colour())])
     else:
-        write_records(records.hits(hits, how.form, b"\0" if how.null else b"\n", with_where=how.where))
+        write_records(records.hits(hits, how.form, b"\0" if how.null else b"\n", located=how.located))
 
 
 def _write_page(hits: Sequence[Hit], question: Question, how: _Shown) -> None:

@@ -12,6 +12,8 @@ from clipsearch.errors import ClipsearchError, counted
 if TYPE_CHECKING:
     from clipsearch.output.tags import Change, Tagger
 
+SIDECARS = "XMP sidecars"  # the panel of the options
+
 
 def clean_sidecars(tagger: Tagger, plan: Callable[[Path], Change], photos: Iterable[bytes], dry_run: bool) -> bool:
     """Apply a planned removal to each sidecar of some photos. Returns whether any failed."""

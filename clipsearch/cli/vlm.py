@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from clipsearch.cli.app import first_of, say
-from clipsearch.errors import BadArgument
+from clipsearch.cli.app import OUTPUT, first_of, say
+from clipsearch.errors import BadArgument, BadRequest
 
 if TYPE_CHECKING:
     from clipsearch.index import Index
@@ -30,6 +30,47 @@ AllowRemoteOption = Annotated[
     bool,
     typer.Option("--allow-remote", help="Send photos to a server elsewhere.", rich_help_panel=VLM),
 ]
+
+
+DetectorOption = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Box everything that owlv2, a detector, finds.", rich_help_panel=OUTPUT),
+]
+SegmenterOption = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Mask what clipseg, a segmenter, finds.", rich_help_panel=OUTPUT),
+]
+
+
+class Locating(NamedTuple):
+    """The options of --where: whether to locate matches, and the model to use instead of that of the index."""
+
+    where: bool
+    detector: str | None
+    segmenter: str | None
+
+    @property
+    def with_detector(self) -> bool:
+        """Whether to use a detector or a segmenter."""
+        return self.detector is not None or self.segmenter is not None
+
+    @property
+    def key(self) -> str | None:
+        """The field of a hit that gets the result."""
+        return ("detections" if self.with_detector else "where") if self.where else None
+
+    def check(self) -> None:
+        """Raise `BadRequest` for contradictory options."""
+        if self.detector is not None and self.segmenter is not None:
+            raise BadRequest("use --detector or --segmenter, not both")
+        if self.with_detector and not self.where:
+            raise BadRequest(f"--{'detector' if self.segmenter is None else 'segmenter'} needs --where")
+
+    def detected(self, index: Index, hits: list[Hit], question: Question) -> list[Hit]:
+        """The hits, with what the detector or the segmenter finds in them if there is one."""
+        if not self.with_detector:
+            return hits
+        return index.with_detections(hits, question, self.detector, segmenter=self.segmenter)
 
 
 class Check(NamedTuple):

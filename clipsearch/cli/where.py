@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -27,11 +27,12 @@ from clipsearch.cli.app import (
     write,
     write_records,
 )
+from clipsearch.cli.vlm import DetectorOption, Locating, SegmenterOption
 from clipsearch.errors import BadRequest
 from clipsearch.index import Index
 from clipsearch.output import records, terminal
 from clipsearch.search.embed import image_bytes
-from clipsearch.search.where import Found
+from clipsearch.search.hit import Found
 
 app = new_app()
 
@@ -42,12 +43,10 @@ def where_(
     photos: Annotated[list[str], typer.Argument(metavar="PHOTO...", help="Files, URLs or - (stdin), indexed or not.")],
     png: Annotated[
         list[str] | None,
-        typer.Option(metavar="DIR", help="Write heat maps into DIR; never overwrites.", rich_help_panel=OUTPUT),
+        typer.Option(metavar="DIR", help="Write marked copies into DIR; never overwrites.", rich_help_panel=OUTPUT),
     ] = None,
-    detector: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Box everything that owlv2, a detector, finds.", rich_help_panel=OUTPUT),
-    ] = None,
+    detector: DetectorOption = None,
+    segmenter: SegmenterOption = None,
     count: Annotated[
         bool, typer.Option("--count", help="With --detector: print only how many it finds.", rich_help_panel=OUTPUT)
     ] = False,
@@ -60,82 +59,78 @@ def where_(
     Uses the model of the index. There is always a best box, even if the photo does not show the thing. The score is the
     cosine between the text and the crop.
 
-    --detector owlv2, or another OWL model of the Hugging Face Hub, finds all such things instead, or none; scores are
-    its own. It needs the extra vlm.
+    --detector owlv2, or another OWL model of the Hugging Face Hub, finds all such things instead, or none. --segmenter
+    clipseg, or another CLIPSeg model, finds their outline. Scores are the model's. They need the extra vlm.
 
     Examples:
       clipsearch where "a dog" beach.jpg
       clipsearch where "a dog" beach.jpg hotel.jpg --png heat
       clipsearch where "a dog" beach.jpg -f jsonl | jq -c .box
       clipsearch where "a dog" beach.jpg --detector owlv2 --count
+      clipsearch where "a dog" beach.jpg --segmenter clipseg --png masks
 
     Exit status: 0 done, 2 error, or a photo could not be read.
     """
     form = chosen_format(format, records.LABEL_FORMATS, "table" if sys.stdout.isatty() else "tsv")
-    if detector is not None:
-        _detect(about, photos, detector, form, index, png=png, count=count)
-        return
-    if count:
+    models = Locating(True, detector, segmenter)
+    models.check()
+    if count and detector is None:
         raise BadRequest("--count needs --detector")
-    heat = destination("png", png, "the name of a folder")
+    folder = destination("png", png, "the name of a folder")
     failed: list[str] = []
     with open_folder(index) as opened:
-        found = _found(about, photos, opened, heat, failed)
-        if form == "table":
+
+        def in_photo(photo: str, data: bytes) -> list[Found]:
+            return _in_photo(about, photo, data, opened, models)
+
+        each = _in_each(photos, in_photo, folder, failed)
+        found = (one for _, in_one in each for one in in_one)
+        if count:
+            counts = ((_path(photo), about, len(in_one)) for photo, in_one in each)
+            write_records(records.counts(counts, "tsv" if form == "table" else form))
+        elif form == "table":
             write(terminal.where(found, width(), colour=colour()))
         else:
             write_records(records.where(found, form))
-        if len(failed) < len(photos):
+        if not models.with_detector and len(failed) < len(photos):
             advise(opened, [about])
     if failed:
         raise typer.Exit(FAILED)
 
 
-def _detect(
-    about: str, photos: list[str], detector: str, form: str, index: str | None, *, png: list[str] | None, count: bool
-) -> None:
-    """Print the boxes of a detector, or with `count` only how many."""
-    if png:
-        raise BadRequest("--png draws the heat map, which --detector does not make")
-    failed: list[str] = []
-
-    def on_error(name: str, error: BadRequest) -> None:
-        say(f"clipsearch: {message_of(error)}")
-        failed.append(name)
-
-    with open_folder(index) as opened:
-        sources = list(map(image_source, photos))
-        photos_found = list(opened.detections(about, sources, detector, on_error=on_error))
-    found = (Found(one.path, about, one.width, one.height, there) for one in photos_found for there in one.found)
-    if count:
-        counts = ((one.path, about, len(one.found)) for one in photos_found)
-        write_records(records.counts(counts, "tsv" if form == "table" else form))
-    elif form == "table":
-        write(terminal.where(found, width(), colour=colour()))
-    else:
-        write_records(records.where(found, form))
-    if failed:
-        raise typer.Exit(FAILED)
-
-
-def _found(about: str, photos: Iterable[str], index: Index, heat: str | None, failed: list[str]) -> Iterator[Found]:
-    """Locate the text in each photo. An unusable one is reported on stderr and added to `failed`."""
+def _in_each(
+    photos: Iterable[str], in_photo: Callable[[str, bytes], list[Found]], folder: str | None, failed: list[str]
+) -> Iterator[tuple[str, list[Found]]]:
+    """What is found in each photo. An unusable one is reported on stderr and added to `failed`."""
     for photo in photos:
         try:
             data = image_bytes(image_source(photo))
-            where, metadata = index.locate(about, data, name="the image on stdin" if photo == "-" else photo)
-            if heat is not None:
-                from clipsearch.output.annotate import write_heat_map
+            found = in_photo(photo, data)
+            if folder is not None and found:
+                from clipsearch.output.annotate import write_annotated
 
-                write_heat_map(Path(heat).expanduser(), _name(photo), data, where)
+                write_annotated(Path(folder).expanduser(), _name(photo), data, [one.there for one in found])
         except BadRequest as error:
             say(f"clipsearch: {message_of(error)}")
             failed.append(photo)
         else:
-            path = os.fsencode(os.path.abspath(photo) if os.path.exists(photo) else photo)
-            yield Found(path, about, metadata.width, metadata.height, where)
+            yield photo, found
+
+
+def _in_photo(about: str, photo: str, data: bytes, index: Index, models: Locating) -> list[Found]:
+    """What the detector or the segmenter finds, or without them, the best part."""
+    name = "the image on stdin" if photo == "-" else photo
+    if not models.with_detector:
+        where, of = index.locate(about, data, name=name)
+        return [Found(_path(photo), about, of.width, of.height, where)]
+    there, of = index.detect(about, data, models.detector, segmenter=models.segmenter, name=name)
+    return [Found(_path(photo), about, of.width, of.height, one) for one in there]
+
+
+def _path(photo: str) -> bytes:
+    return os.fsencode(os.path.abspath(photo) if os.path.exists(photo) else photo)
 
 
 def _name(photo: str) -> str:
-    """The file name of a heat map; drops the query string of a URL."""
+    """The file name of a marked copy; drops the query string of a URL."""
     return Path(photo.partition("?")[0]).stem or "photo"

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LONG_SIDE", "Answer", "Answerer", "Captioner", "Vlm"]
 
-_DETECTORS = {"owlv2": "google/owlv2-base-patch16-ensemble"}  # short names
+_SHORT_NAMES = {"owlv2": "google/owlv2-base-patch16-ensemble", "clipseg": "CIDAS/clipseg-rd64-refined"}
 _BATCH = 4  # images; a kill loses the captions of as many
 CAPTIONER, ANSWERER = "Salesforce/blip-image-captioning-base", "dandelin/vilt-b32-finetuned-vqa"  # the defaults here
 
@@ -43,7 +43,7 @@ class Detector(Protocol):
     """Finds what a text names in an image (height, width, 3)."""
 
     def detect(self, image: Pixels, text: str) -> list[Detection]:
-        """Best first, without overlaps. Raises `EncodingFailed`."""
+        """Best first, without overlaps; of a segmenter, one mask at most. Raises `EncodingFailed`."""
         ...
 
 
@@ -117,7 +117,18 @@ class Vlm:
         with _loading():
             from clipsearch.models.transformers_vlm import TransformersDetector
 
-            return TransformersDetector(_DETECTORS.get(self.model or "", self.model or ""), self.device)
+            return TransformersDetector(self._full_name, self.device)
+
+    def segmenter(self) -> Detector:
+        """As `detector`, of masks."""
+        with _loading():
+            from clipsearch.models.transformers_vlm import TransformersSegmenter
+
+            return TransformersSegmenter(self._full_name, self.device)
+
+    @property
+    def _full_name(self) -> str:
+        return _SHORT_NAMES.get(self.model or "", self.model or "")
 
     def _served(self) -> Endpoint:
         from clipsearch.models.endpoint import Endpoint

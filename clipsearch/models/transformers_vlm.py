@@ -1,4 +1,6 @@
-"""Vision-language models of the transformers library: captions (BLIP, GIT), answers (ViLT, BLIP) and boxes (OWLv2).
+"""Vision-language models of the transformers library.
+
+They write captions (BLIP, GIT) and answers (ViLT, BLIP), and find boxes (OWLv2) and masks (CLIPSeg).
 
 Weights are read from safetensors only, and no code that comes with a model is run.
 """
@@ -12,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from clipsearch.errors import ModelUnknown, WeightsUnusable, first_line
 from clipsearch.images.box import Box
-from clipsearch.models.detection import Detection, distinct
+from clipsearch.models.detection import Detection, distinct, segment
 from clipsearch.models.generated_text import MAX_ANSWER, MAX_CAPTION, Answer, clean
 from clipsearch.models.hub import from_hub
 from clipsearch.models.open_clip_encoder import torch_errors, usable_device
@@ -24,6 +26,7 @@ _MAX_TOKENS = 50  # of a caption or an answer
 _CAPTIONERS = ("blip", "git")  # `model_type`s that caption an image without a prompt
 _ANSWERERS = ("vilt", "blip")
 _DETECTORS = ("owlv2", "owlvit")
+_SEGMENTERS = ("clipseg",)
 _LEAST_SCORE = 0.1  # of a detection, as in the examples of OWLv2's authors
 
 
@@ -93,7 +96,8 @@ class _Model:
 
     def inputs(self, images: Sequence[Pixels], text: str | None = None) -> dict[str, Any]:
         """The tensors for images (height, width, 3) and optionally a text about each."""
-        tensors = dict(self.image_processor(list(images), return_tensors="pt"))
+        writable = [image.copy() for image in images]  # torch warns of others
+        tensors = dict(self.image_processor(writable, return_tensors="pt"))
         if text is not None:
             most = self.network.config.get_text_config().max_position_embeddings
             tokens = self.tokenizer([text] * len(images), return_tensors="pt", truncation=True, max_length=most)
@@ -159,3 +163,19 @@ class TransformersDetector:
         boxes = (processed["boxes"].float().cpu().numpy() / (width, height, width, height)).clip(0, 1).tolist()
         scored = zip((Box(*box) for box in boxes), processed["scores"].tolist(), strict=True)
         return distinct(Detection(box, score) for box, score in scored if box.left < box.right and box.top < box.bottom)
+
+
+class TransformersSegmenter:
+    """Masks what a text names. Raises as `TransformersCaptioner`."""
+
+    def __init__(self, name: str, device: str = "auto") -> None:
+        _type_of(name, _SEGMENTERS, "segment photos")
+        self._model = _Model(name, "CLIPSegForImageSegmentation", device)
+
+    def detect(self, image: Pixels, text: str) -> list[Detection]:
+        import torch
+
+        with torch.inference_mode(), torch_errors():
+            logits = self._model.network(**self._model.inputs([image], text)).logits
+        found = segment(logits.float().sigmoid().reshape(logits.shape[-2:]).cpu().numpy())
+        return [] if found is None else [found]

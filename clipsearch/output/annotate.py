@@ -1,4 +1,4 @@
-"""Draws heat maps and boxes over photos."""
+"""Draws heat maps, masks and boxes over photos."""
 
 from __future__ import annotations
 
@@ -16,9 +16,11 @@ from clipsearch.images.sandbox import Decoders
 from clipsearch.paths import replacing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
+    from clipsearch.arrays import Array
     from clipsearch.images.box import Box
+    from clipsearch.models.detection import Detection
     from clipsearch.search.hit import Where
     from clipsearch.store.photo import Line
 
@@ -30,9 +32,16 @@ _HEATS = (0.0, 0.25, 0.6, 1.0)
 _COLOURS = ((68, 1, 84, 0), (126, 20, 120, 60), (240, 96, 30, 130), (255, 226, 60, 170))
 
 
-def annotated(picture: Image.Image, there: Where | None, lines: Iterable[Line] | None = None) -> Image.Image:
-    """A copy of the picture (RGB, upright, any size) with a heat map, its box, and a box around each line of text."""
-    out = picture.copy() if there is None else _with_heat(picture, there)
+def annotated(
+    picture: Image.Image, marks: Sequence[Where | Detection], lines: Iterable[Line] | None = None
+) -> Image.Image:
+    """A copy of the picture (RGB, upright, any size) with heat maps, boxes, and a box around each line of text."""
+    out = picture.copy()
+    for mark in marks:
+        if mark.heat is not None:
+            out = _with_heat(out, mark.heat)
+    for mark in marks:
+        _frame(out, *mark.pixels(*out.size))
     gap = 3 * _thickness(out)  # so that the frame does not cover the text
     for line in lines or ():
         left, top, right, bottom = line.box.pixels(*out.size)
@@ -51,12 +60,10 @@ def cropped(picture: Image.Image, face: Box, side: int) -> Image.Image:
     return out
 
 
-def _with_heat(picture: Image.Image, there: Where) -> Image.Image:
-    layer = np.stack([np.interp(there.heat, _HEATS, values) for values in zip(*_COLOURS, strict=True)], -1)
+def _with_heat(picture: Image.Image, heat: Array) -> Image.Image:
+    layer = np.stack([np.interp(heat, _HEATS, values) for values in zip(*_COLOURS, strict=True)], -1)
     over = Image.fromarray(layer.round().astype(np.uint8)).resize(picture.size, Image.Resampling.BICUBIC)
-    out = Image.alpha_composite(picture.convert("RGBA"), over).convert("RGB")
-    _frame(out, *there.pixels(*out.size))
-    return out
+    return Image.alpha_composite(picture.convert("RGBA"), over).convert("RGB")
 
 
 def _thickness(picture: Image.Image) -> int:
@@ -74,8 +81,8 @@ def _frame(picture: Image.Image, left: int, top: int, right: int, bottom: int) -
         draw.rectangle(inner, outline="white", width=thick)
 
 
-def write_heat_map(folder: Path, name: str, data: bytes, there: Where) -> Path:
-    """Write the heat over a photo, given as a file's bytes, as `name`.png, or `name`-2.png if that exists.
+def write_annotated(folder: Path, name: str, data: bytes, marks: Sequence[Where | Detection]) -> Path:
+    """Write the marks over a photo, given as a file's bytes, as `name`.png, or `name`-2.png if that exists.
 
     Returns the path; creates the folder. Raises `BadRequest`, and `ImageUnusable` for bytes that are no image.
     """
@@ -89,7 +96,7 @@ def write_heat_map(folder: Path, name: str, data: bytes, there: Where) -> Path:
                 continue
             with contextlib.suppress(FileExistsError):  # another process was faster
                 with replacing(path, new=True) as temporary:
-                    annotated(picture, there).save(temporary, "PNG")
+                    annotated(picture, marks).save(temporary, "PNG")
                 return path
     except OSError as error:
         raise BadRequest(f"{folder} cannot be written to: {reason(error)}") from None

@@ -197,7 +197,7 @@ class Pictures:
 def with_annotations(picture: Picture, there: Where | None, lines: Iterable[Line] | None) -> Picture:
     """The picture with a heat map over it and boxes around lines of text."""
     image = Image.open(io.BytesIO(picture.data)).convert("RGB")
-    return Picture(jpeg_of(annotated(image, there, lines)), immutable=False)
+    return Picture(jpeg_of(annotated(image, [] if there is None else [there], lines)), immutable=False)
 
 
 def face_box(text: str) -> Box:

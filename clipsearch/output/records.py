@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from clipsearch.images.left_out import what_to_do
+from clipsearch.models.detection import Detection
 
 if TYPE_CHECKING:
     from clipsearch.images.box import Box
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from clipsearch.indexing.status import Status
     from clipsearch.indexing.update import Report
     from clipsearch.indexing.why import Why
-    from clipsearch.models.detection import Detection
     from clipsearch.models.encoders import Engine
     from clipsearch.models.engines import Comparison
     from clipsearch.models.generated_text import Answer
@@ -25,11 +25,10 @@ if TYPE_CHECKING:
     from clipsearch.search.concepts import Concepts
     from clipsearch.search.copies import Group
     from clipsearch.search.evaluate import Evaluation
-    from clipsearch.search.hit import Hit, Where
+    from clipsearch.search.hit import Found, Hit, Where
     from clipsearch.search.label import Labelled
     from clipsearch.search.reason import Reason
     from clipsearch.search.vqa import Answered, Captioned
-    from clipsearch.search.where import Found
     from clipsearch.store.photo import Line, Photo
     from clipsearch.store.verify import Verified
 
@@ -45,7 +44,7 @@ TEXT_FORMATS = ("text", "json", "jsonl")
 
 
 def hits(
-    found: Iterable[Hit], form: str, end: bytes = b"\n", *, with_where: bool = False, query: str | None = None
+    found: Iterable[Hit], form: str, end: bytes = b"\n", *, located: str | None = None, query: str | None = None
 ) -> Iterator[bytes]:
     r"""Hits as `paths` (raw bytes, followed by `end`), `tsv` (rank, score, path), `json` or `jsonl`.
 
@@ -59,24 +58,34 @@ def hits(
         return [b"%d\t%s\t%s\n" % (hit.rank, score, _field(hit.photo.file))]
 
     first = {} if query is None else {"query": query}
-    return _written(found, form, lambda hit: first | as_object(hit, with_where=with_where), line)
+    return _written(found, form, lambda hit: first | as_object(hit, located), line)
 
 
-def as_object(hit: Hit, *, with_where: bool = False) -> dict[str, Any]:
-    """A hit. `with_where` adds `where`, which is null if the file could not be read."""
-    where = _where(hit.where, *hit.photo.metadata[:2]) if hit.where else None
+def as_object(hit: Hit, located: str | None = None) -> dict[str, Any]:
+    """A hit. `located` is "where" or "detections" to add that, which is null if the file could not be read."""
     return {
         "rank": hit.rank,
         "score": _rounded(hit.score),
         "confidence": _rounded(hit.confidence),
         "why": [_reason(reason) for reason in hit.why],
         **photo_fields(hit.photo),
-        **({"where": where} if with_where else {}),
+        **({"where": _where_of(hit)} if located == "where" else {}),
+        **({"detections": _detections_of(hit)} if located == "detections" else {}),
         **({} if hit.answer is None else {"answer": answer_object(hit.answer)}),
         **({} if hit.lines is None else {"lines": [_line(line, *hit.photo.metadata[:2]) for line in hit.lines]}),
         "similar": [path_fields(photo.file) for photo in hit.similar],
         "same_file": [path_fields(path) for path in hit.same_file],
     }
+
+
+def _where_of(hit: Hit) -> dict[str, Any] | None:
+    return _where(hit.where, *hit.photo.metadata[:2]) if hit.where else None
+
+
+def _detections_of(hit: Hit) -> list[dict[str, Any]] | None:
+    if hit.detections is None:
+        return None
+    return [{"text": one.text, **_where(one.there, one.width, one.height)} for one in hit.detections]
 
 
 def _reason(reason: Reason) -> dict[str, str]:
@@ -227,7 +236,7 @@ def counts(found: Iterable[tuple[bytes, str, int]], form: str) -> Iterator[bytes
 
 
 def where_object(one: Found) -> dict[str, Any]:
-    """Where something is in a photo: a box in pixels and in fractions of width and height."""
+    """Where something is in a photo: a box in pixels and in fractions of width and height, and a mask's share."""
     size = {"width": one.width, "height": one.height}
     return {**path_fields(one.path), "text": one.text, **size, **_where(one.there, one.width, one.height)}
 
@@ -237,7 +246,12 @@ def _line(line: Line, width: int, height: int) -> dict[str, Any]:
 
 
 def _where(there: Where | Detection, width: int, height: int) -> dict[str, Any]:
-    return {**_box(there.box, width, height), "score": _rounded(there.score)}
+    area = there.area if isinstance(there, Detection) else None
+    return {
+        **_box(there.box, width, height),
+        "score": _rounded(there.score),
+        **({} if area is None else {"area": round(area, 4)}),
+    }
 
 
 def _box(box: Box, width: int, height: int) -> dict[str, Any]:

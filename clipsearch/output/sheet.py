@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from clipsearch.images.box import Box
     from clipsearch.images.sandbox import Decoders
     from clipsearch.indexing.people_changes import NamedFace
+    from clipsearch.models.detection import Detection
     from clipsearch.search.copies import Copy, Group
     from clipsearch.search.hit import Hit, Where
     from clipsearch.store.photo import Line, Photo
@@ -71,7 +72,7 @@ class Draft(NamedTuple):
 
     photo: Photo
     card: Card
-    there: Where | None = None
+    marks: Sequence[Where | Detection] = ()
     lines: Sequence[Line] | None = None
     face: Box | None = None  # the part to show
 
@@ -111,7 +112,7 @@ def write_faces(path: Path, groups: Sequence[tuple[str, Sequence[tuple[NamedFace
 def sheet(hits: Sequence[Hit], title: str, subtitle: str = "") -> Iterator[str]:
     """The page of hits in pieces, so that its thumbnails are never all in memory."""
     with decoding(_finished) as with_thumbnails:
-        cards = with_thumbnails(Draft(hit.photo, _card_of_hit(hit), hit.where, hit.lines) for hit in hits)
+        cards = with_thumbnails(Draft(hit.photo, _card_of_hit(hit), hit.marks, hit.lines) for hit in hits)
         yield from _page(title or "photos", subtitle, text.photos(len(hits)), [Section(cards)], empty=not hits)
 
 
@@ -195,4 +196,4 @@ def _finished(decoders: Decoders, draft: Draft) -> Card:
         image = decoders.thumbnail(draft.photo.file, draft.photo.time)
     if image is None:
         return draft.card
-    return draft.card._replace(thumbnail=EmbeddedPicture.of(annotated(image, draft.there, draft.lines)))
+    return draft.card._replace(thumbnail=EmbeddedPicture.of(annotated(image, draft.marks, draft.lines)))

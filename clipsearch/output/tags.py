@@ -1,4 +1,4 @@
-"""Writes labels and names of faces to the XMP sidecars of photos, and removes them again.
+"""Writes labels, names of faces and captions to the XMP sidecars of photos, and removes them again.
 
 Photos are never written to.
 """
@@ -18,9 +18,14 @@ from typing import TYPE_CHECKING, NamedTuple
 from clipsearch.errors import ClipsearchError, SidecarUnusable, reason
 from clipsearch.images.kinds import SUFFIXES, is_raw_name
 from clipsearch.images.metadata import Metadata
-from clipsearch.images.siblings import XmpNames, is_xmp_name, read_sidecar, unambiguous_sidecar
+from clipsearch.images.preprocess import Preprocess
+from clipsearch.images.sandbox import Decoders
+from clipsearch.images.siblings import XmpNames, is_xmp_name, read_sidecar, sidecar_facts, unambiguous_sidecar
+from clipsearch.images.takeout import TakeoutNames
 from clipsearch.images.xmp import keywords, our_keywords, path_of, with_keywords, without_ours
+from clipsearch.images.xmp_caption import with_caption, without_caption
 from clipsearch.images.xmp_regions import FaceName, with_regions, without_regions
+from clipsearch.indexing.read_file import read_file
 from clipsearch.paths import absolute, relative_to, replacing
 from clipsearch.store.lock import lives
 
@@ -64,6 +69,7 @@ class _Folder:
                 elif _TEMPORARY.fullmatch(entry.name):
                     self.leftovers.append(entry.path)
         self.names = XmpNames(sidecars, others)
+        self.takeout = TakeoutNames(others)
         self._stems = stems
 
     def writable(self, photo: bytes) -> tuple[bytes, ...]:
@@ -104,6 +110,29 @@ class Tagger:
     def plan_removal_of_faces(self, sidecar: Path) -> Change:
         """Remove from a sidecar what `plan_faces` added. Raises `ClipsearchError`."""
         return _planned(sidecar, lambda document: None if document is None else without_regions(document))
+
+    def plan_caption(self, photo: bytes, caption: str) -> Change:
+        """Add a caption to a sidecar of a photo; no change if the photo or a sidecar has one. Raises `ClipsearchError`.
+
+        Reads the photo.
+        """
+        path, name = self._writable(photo), os.path.basename(photo)
+        folder = self._folder(photo)
+        others = [
+            *folder.takeout.of(name),
+            *(one for one in folder.names.of(name) if _sidecar_path(photo, one) != path),
+        ]
+        elsewhere = sidecar_facts(photo, others)
+        if elsewhere.ignored:
+            sidecar, problem = elsewhere.ignored[0]
+            raise ClipsearchError(f"{path} was not changed: {os.fsdecode(sidecar)} cannot be read: {problem}")
+        if elsewhere.facts.caption or elsewhere.takeout.caption or _own_caption(photo):
+            return _planned(path, lambda document: document)
+        return _planned(path, lambda document: with_caption(document, caption), (caption,))
+
+    def plan_removal_of_caption(self, sidecar: Path) -> Change:
+        """Remove from a sidecar what `plan_caption` added. Raises `ClipsearchError`."""
+        return _planned(sidecar, lambda document: None if document is None else without_caption(document))
 
     def _writable(self, photo: bytes) -> Path:
         """The sidecar that gets what we add to a photo."""
@@ -154,6 +183,15 @@ class Tagger:
 def _sidecar_path(photo: bytes, name: bytes) -> Path:
     """The sidecar lies beside the path that is indexed, even if that is a link: the indexer reads it there."""
     return Path(os.fsdecode(os.path.join(os.path.dirname(photo), name)))
+
+
+def _own_caption(photo: bytes) -> str | None:
+    """The caption in a file, without its sidecars. Raises `ClipsearchError`."""
+    with Decoders(1, Preprocess((8, 8))) as decoders:
+        found = read_file(photo, lambda _: False, decoders)
+    if found.metadata is None:
+        raise ClipsearchError(f"{os.fsdecode(photo)} cannot be read: {found.error}")
+    return found.metadata.caption
 
 
 def _has_foreign_keywords(sidecar: Path) -> bool:

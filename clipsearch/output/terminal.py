@@ -27,9 +27,8 @@ if TYPE_CHECKING:
 
     from clipsearch.indexing.people_changes import FaceGroup, NamedFace
     from clipsearch.search.copies import Copy, Group
-    from clipsearch.search.hit import Hit, Photo
+    from clipsearch.search.hit import Found, Hit, Photo
     from clipsearch.search.label import Labelled
-    from clipsearch.search.where import Found
 
 
 _MOST_REASONS = 3  # lines below a hit

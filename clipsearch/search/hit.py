@@ -1,4 +1,4 @@
-"""`Hit`, a search result, and `Where`, the part of a photo that matches."""
+"""`Hit`, a search result; `Where` and `Found`, the parts of a photo that match."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from clipsearch.search.reason import GENERATED_CAPTION, LOOK, NAME, Reason
 from clipsearch.store.photo import Line, Photo
 
 if TYPE_CHECKING:
+    from clipsearch.models.detection import Detection
     from clipsearch.models.generated_text import Answer
 
-__all__ = ["Hit", "Line", "Photo", "Reason", "Where", "hottest"]
+__all__ = ["Found", "Hit", "Line", "Photo", "Reason", "Where", "hottest"]
 
 
 class Where(NamedTuple):
@@ -42,15 +43,26 @@ class Where(NamedTuple):
         return self.box.pixels(width, height)
 
 
+class Found(NamedTuple):
+    """A result for a text and a photo, whose upright size is in pixels: the best part, or one that a detector found."""
+
+    path: bytes
+    text: str
+    width: int
+    height: int
+    there: Where | Detection
+
+
 class Hit(NamedTuple):
     """A search result.
 
     `score` is the cosine between the photo and the query, -1 to 1, or None without terms. `confidence` is the
     probability, 0 to 1, that the photo shows the texts of the query. `similar` has the photos that `unique` grouped
-    with this one, `same_file` the other paths of its file. `where` is the part that matches, `lines` the matching OCR
-    lines. `confidence`, `where` and `lines` are None unless requested. `image_id` is the image that has the score, such
-    as a part of a panorama. `why` says why it matches; the rank depends on all of that, the score only on the look.
-    `answer` is that of a vision-language model, if it was asked.
+    with this one, `same_file` the other paths of its file. `where` is the part that matches, `detections` what a
+    detector or segmenter found, `lines` the matching OCR lines. `confidence` and these three are None unless
+    requested. `image_id` is the image that has the score, such as a part of a panorama. `why` says why it matches; the
+    rank depends on all of that, the score only on the look. `answer` is that of a vision-language model, if it was
+    asked.
     """
 
     rank: int
@@ -64,6 +76,12 @@ class Hit(NamedTuple):
     image_id: int | None = None
     why: tuple[Reason, ...] = ()
     answer: Answer | None = None
+    detections: tuple[Found, ...] | None = None
+
+    @property
+    def marks(self) -> list[Where | Detection]:
+        """The parts to mark in a picture of it."""
+        return [self.where] if self.where else [found.there for found in self.detections or ()]
 
     @property
     def key(self) -> tuple[bytes, float | None]:

@@ -1,7 +1,8 @@
-"""Captions, and answers to questions about photos, by a vision-language model: it can count, which CLIP cannot."""
+"""Captions, answers to questions and detections by vision-language models: these can count, which CLIP cannot."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -10,11 +11,12 @@ from clipsearch.images.preprocess import Preprocess
 from clipsearch.images.sandbox import Decoders, picture_of
 from clipsearch.models.describe import LONG_SIDE, Answer, Answerer, Detector, Vlm
 from clipsearch.search.embed import image_bytes, image_name
+from clipsearch.search.hit import Found, Hit
 
 if TYPE_CHECKING:
     from clipsearch.arrays import Pixels
+    from clipsearch.images.metadata import Metadata
     from clipsearch.models.detection import Detection
-    from clipsearch.search.hit import Hit
 
 __all__ = ["Answer", "Answered", "Captioned", "Vlm", "checked_question", "confirmed", "pixels_of"]
 
@@ -27,15 +29,6 @@ class Answered(NamedTuple):
 
     path: bytes
     answer: Answer
-
-
-class Detected(NamedTuple):
-    """A photo, by its path, its upright size in pixels, and what a detector found in it, best first."""
-
-    path: bytes
-    width: int
-    height: int
-    found: list[Detection]
 
 
 class Captioned(NamedTuple):
@@ -69,15 +62,28 @@ def pixels_of(image: Any) -> Pixels:
         raise BadRequest(f"{image_name(image)} cannot be used as an image: {error}") from None
 
 
-def detected(image: Any, text: str, detector: Detector) -> tuple[int, int, list[Detection]]:
-    """The upright width and height of an image in pixels, and what a detector found. Raises `BadRequest`."""
+def detected(image: Any, text: str, detector: Detector, name: str = "") -> tuple[list[Detection], Metadata]:
+    """What a detector finds in an image, and its metadata. Raises `BadRequest`, which calls the image `name`."""
     data = image_bytes(image)
     try:
         with Decoders(1, Preprocess((8, 8))) as decoders:
-            about = decoders.decode(data).metadata
-            return about.width, about.height, detector.detect(decoders.pixels(data, LONG_SIDE), text)
+            return detector.detect(decoders.pixels(data, LONG_SIDE), text), decoders.decode(data).metadata
     except ImageUnusable as error:
-        raise BadRequest(f"{image_name(image)} cannot be used as an image: {error}") from None
+        raise BadRequest(f"{name or image_name(image)} cannot be used as an image: {error}") from None
+
+
+def with_detections(hits: Sequence[Hit], texts: Sequence[str], detector: Detector) -> list[Hit]:
+    """Add what a detector finds in each photo for each text, or None if its file can no longer be read."""
+    out: list[Hit] = []
+    with Decoders(1) as decoders:
+        for hit in hits:
+            found = None
+            with contextlib.suppress(ImageUnusable):
+                pixels = decoders.pixels(picture_of(hit.photo.file, hit.photo.time), LONG_SIDE)
+                each = ((text, one) for text in texts for one in detector.detect(pixels, text))
+                found = tuple(Found(hit.photo.file, text, *hit.metadata[:2], one) for text, one in each)
+            out.append(hit._replace(detections=found))
+    return out
 
 
 def confirmed(hits: Sequence[Hit], question: str, answerer: Answerer, k: int) -> tuple[list[Hit], list[bytes]]:

@@ -6,7 +6,7 @@ measured with `scripts/measure_where.py` and mini.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,6 @@ from clipsearch.search.hit import Where, hottest
 
 if TYPE_CHECKING:
     from clipsearch.images.metadata import Metadata
-    from clipsearch.models.detection import Detection
 
 CELLS = 64  # of a heat map, along the long side
 
@@ -28,16 +27,6 @@ CELLS = 64  # of a heat map, along the long side
 # outline better than its inside; with the blur, the hottest point is on it in 95% of drawings instead of 90%.
 _BLUR = 0.06
 _INSIDE = 0.6  # minimum heat inside the box; this one has the highest IoU with the true box
-
-
-class Found(NamedTuple):
-    """A result for a text and a photo, whose upright size is in pixels: the best part, or one that a detector found."""
-
-    path: bytes
-    text: str
-    width: int
-    height: int
-    there: Where | Detection
 
 
 class View:

@@ -19,7 +19,7 @@ from clipsearch.errors import ClipsearchError
 from clipsearch.index import Index
 from clipsearch.output import records
 from clipsearch.output.pictures import Pictures
-from clipsearch.search.hit import Hit
+from clipsearch.search.hit import Found, Hit
 from clipsearch.search.label import Labelled
 from clipsearch.search.question import (
     BY_SCORE,
@@ -35,7 +35,6 @@ from clipsearch.search.question import (
     text_terms,
 )
 from clipsearch.search.vqa import Answered, Captioned, Vlm
-from clipsearch.search.where import Found
 from clipsearch.web.index_thread import IndexThread
 
 P = ParamSpec("P")

@@ -321,7 +321,7 @@ def test_pictures_come_whole_from_the_decoders(photos: Path) -> None:
 
 
 def test_boxes_are_drawn_around_lines() -> None:
-    drawn = np.asarray(annotated(Image.new("RGB", (100, 100), "red"), None, [Line("a", 0.2, 0.4, 0.6, 0.5)]))
+    drawn = np.asarray(annotated(Image.new("RGB", (100, 100), "red"), [], [Line("a", 0.2, 0.4, 0.6, 0.5)]))
     marked = np.argwhere((drawn != (255, 0, 0)).any(-1))
     assert (marked.min(0).tolist(), marked.max(0).tolist()) == ([37, 17], [52, 62])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,10 @@ from conftest import Run
 
 from clipsearch.errors import BadArgument, VlmUnusable
 from clipsearch.images.preprocess import Box
+from clipsearch.index import Index
 from clipsearch.models.describe import ANSWERER, CAPTIONER, Vlm
-from clipsearch.models.detection import Detection, distinct
+from clipsearch.models.detection import Detection, distinct, segment
+from clipsearch.search.question import Limits, Question, text_terms
 
 needs_vlm = pytest.mark.skipif(importlib.util.find_spec("transformers") is None, reason="needs the extra vlm")
 pytestmark = needs_vlm
@@ -64,6 +67,20 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     size = {"height": 64, "width": 64}
     made["owl"] = transformers.Owlv2ForObjectDetection(owl), transformers.Owlv2ImageProcessor(size=size)
+    for part in (made["owl"][0].class_head.logit_shift, made["owl"][0].class_head.logit_scale):
+        torch.nn.init.constant_(part.weight, 0.0)  # so that it finds something in any photo
+        torch.nn.init.constant_(part.bias, 1.0)
+    seg = transformers.CLIPSegConfig(
+        text_config=_TEXT | _ENDS,
+        vision_config=_VISION,
+        projection_dim=16,
+        extract_layers=[0],
+        reduce_dim=8,
+        decoder_num_attention_heads=2,
+        decoder_intermediate_size=16,
+    )
+    made["clipseg"] = transformers.CLIPSegForImageSegmentation(seg), transformers.ViTImageProcessor(size=square)
+    torch.nn.init.normal_(made["clipseg"][0].decoder.transposed_convolution.weight)  # so that some cells are surer
     for name, (network, processor) in made.items():
         network.save_pretrained(folder / name)
         processor.save_pretrained(folder / name)
@@ -167,6 +184,90 @@ def test_boxes_are_those_of_the_detector(models: Path, clipsearch: Run, tmp_path
     counted = clipsearch("where", "a dog", tmp_path / "a.png", *options, "--count", "-f", "json")
     assert json.loads(counted.out)[0]["count"] == len(rows)
     assert clipsearch("where", "a dog", tmp_path / "a.png", "--count", "--index", tmp_path / "index").status == 2
+
+
+def test_masks_are_those_of_the_segmenter(models: Path, clipsearch: Run, tmp_path: Path) -> None:
+    import torch
+    import transformers
+    from PIL import Image
+
+    place, image = models / "clipseg", np.random.default_rng(0).integers(0, 256, (90, 60, 3), np.uint8)
+    (found,) = Vlm(str(place)).segmenter().detect(image, "a dog")
+    network = transformers.CLIPSegForImageSegmentation.from_pretrained(place).eval()
+    pixels = transformers.AutoImageProcessor.from_pretrained(place)([image], return_tensors="pt")
+    tokens = torch.tensor([[2, WORDS.index("a"), WORDS.index("dog"), 3]])
+    with torch.inference_mode():
+        expected = network(input_ids=tokens, **pixels).logits.sigmoid().reshape(32, 32).numpy()
+    assert found.heat is not None
+    assert np.allclose(found.heat, expected, atol=1e-5)
+    ys, xs = np.nonzero(expected >= 0.5)
+    assert 0 < len(ys) < 32 * 32
+    assert found.box == (xs.min() / 32, ys.min() / 32, (xs.max() + 1) / 32, (ys.max() + 1) / 32)
+    assert found.area == pytest.approx(len(ys) / 32**2)
+    assert found.score == pytest.approx(expected[ys, xs].mean(), abs=1e-5)
+    Image.fromarray(image).resize((600, 900), 0).save(tmp_path / "a.png")
+    options = ["--segmenter", place, "--index", tmp_path / "index"]
+    run = clipsearch("where", "a dog", tmp_path / "a.png", *options, "-f", "jsonl", "--png", tmp_path / "masks")
+    row = json.loads(run.out)
+    assert list(row)[-4:] == ["box", "shares", "score", "area"]
+    assert row["area"] == pytest.approx(found.area, abs=0.05)
+    drawn = Image.open(tmp_path / "masks/a.png")
+    assert drawn.size == (600, 900)
+    changed = (np.asarray(drawn, int) != np.asarray(Image.open(tmp_path / "a.png"), int)).any(-1)
+    heat = np.asarray(Image.fromarray(found.heat).resize((600, 900)))
+    assert changed[heat > 0.6].mean() > 0.9
+    counted = clipsearch("where", "a dog", tmp_path / "a.png", *options, "--count")
+    assert (counted.status, counted.err) == (2, "clipsearch: --count needs --detector\n")
+
+
+def test_an_empty_mask_is_nothing() -> None:
+    assert segment(np.full((4, 4), 0.49)) is None
+
+
+def test_hits_have_what_a_model_finds(models: Path, clipsearch: Run, drawn_index: Path, tmp_path: Path) -> None:
+    asked = ("query", "a dog", "-k", 2, "--where", "--detector", models / "owl")
+    run = clipsearch(*asked, "-f", "jsonl", "--html", tmp_path / "dogs.html", index=drawn_index)
+    assert run.status == 0, run.err
+    hits = [json.loads(line) for line in run.lines]
+    assert len(hits) == 2
+    with Index(drawn_index) as index:
+        for hit in hits:
+            found, metadata = index.detect("a dog", hit["path"], str(models / "owl"))
+            assert found
+            boxes = [tuple(one["box"].values()) for one in hit["detections"]]
+            assert boxes == [one.pixels(metadata.width, metadata.height) for one in found]
+            assert list(hit["detections"][0]) == ["text", "box", "shares", "score"]
+            assert "where" not in hit
+        question = Question(tuple(text_terms("a dog")), limits=Limits(1))
+        (hit,) = index.with_detections(index.ask(question), question, segmenter=str(models / "clipseg"))
+        assert [mark.heat is not None for mark in hit.marks] == [True]
+    clipsearch("query", "a dog", "-k", 2, "--html", tmp_path / "plain.html", index=drawn_index)
+    pictures = [re.findall(r"base64,([\w+/=]+)", (tmp_path / of).read_text()) for of in ("dogs.html", "plain.html")]
+    assert all(marked != plain for marked, plain in zip(*pictures, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("query", "a dog", "--detector", "owlv2", "-f", "json"), "--detector needs --where"),
+        (
+            ("query", "--image", "PHOTO", "--where", "--segmenter", "clipseg", "-f", "json"),
+            "--segmenter needs a text to look for",
+        ),
+        (("where", "a dog", "PHOTO", "--detector", "owl", "--segmenter", "clipseg"), "not both"),
+        (
+            ("where", "a dog", "PHOTO", "--segmenter", "owl"),
+            "owl is a model of type owlv2, which cannot segment photos",
+        ),
+    ],
+)
+def test_contradictory_options(
+    arguments: tuple[str, ...], message: str, models: Path, clipsearch: Run, drawn: Path, drawn_index: Path
+) -> None:
+    places = {"PHOTO": drawn / "00.png", "owl": models / "owl"}
+    run = clipsearch(*(places.get(word, word) for word in arguments), index=drawn_index)
+    assert (run.status, run.out, run.err.count("\n")) == (2, b"", 1)
+    assert message in run.err
 
 
 def test_one_thing_is_boxed_once() -> None:
