@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clipsearch.errors import ModelUnknown, WeightsUnusable, first_line
-from clipsearch.images.preprocess import Box
+from clipsearch.images.box import Box
 from clipsearch.models.detection import Detection, distinct, segment
 from clipsearch.models.generated_text import MAX_ANSWER, MAX_CAPTION, Answer, clean
 from clipsearch.models.hub import from_hub
