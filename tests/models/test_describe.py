@@ -14,7 +14,7 @@ import pytest
 from conftest import Run
 
 from clipsearch.errors import BadArgument, VlmUnusable
-from clipsearch.images.preprocess import Box
+from clipsearch.images.box import Box
 from clipsearch.index import Index
 from clipsearch.models.describe import ANSWERER, CAPTIONER, Vlm
 from clipsearch.models.detection import Detection, distinct, segment
