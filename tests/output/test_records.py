@@ -188,7 +188,7 @@ def test_the_status_of_an_index() -> None:
     fp32, int8 = Engine("onnxruntime", "fp32"), Engine("onnxruntime", "int8")
     compared = Comparison(int8, {fp32: 8.5, int8: 14.25}, {int8: 0.9998}, 0.0)
     found = records.status(
-        Status("/index", "mini", "f", 256, 5, 4, 99, "exact", roots, *paths, compared, 4, 1, 6, 2, 3, 4)
+        Status("/index", "mini", "f", 256, 5, 4, 99, "exact", roots, *paths, compared, 4, 1, 6, 2, 1, 5, 3, 4)
     )
     here, away = found.pop("roots")
     assert found == {
@@ -212,6 +212,8 @@ def test_the_status_of_an_index() -> None:
         "with_text": 1,
         "face_scans": 6,
         "faces": 2,
+        "people": 1,
+        "unnamed_groups": 5,
         "captioned": 3,
     }
     assert (here["online"], here["offline"], here["exclude"], here["photos"]) == (True, None, ["*.gif"], 3)

@@ -176,7 +176,7 @@ def test_the_status_says_what_is_offline_and_why() -> None:
     roots = [RootStatus(b"/a\x1b", rules, 3, 1, None), RootStatus(b"/b", Rules(), 2000, 0, Offline.EMPTY)]
     skipped = [(b"/a/%d" % n, "cut") for n in range(25)]
     parts = [OfflinePart(b"/a/locked", 2, Offline.UNREADABLE), OfflinePart(b"/a/usb", 1, Offline.UNMOUNTED)]
-    found = Status("/index", "mini", "f", 256, 2003, 4, 99, "exact", roots, skipped[:1], parts, None, 0, 0, 0, 0, 0, 4)
+    found = Status("/index", "mini", "f", 256, 2003, 4, 99, "exact", roots, skipped[:1], parts, None, *[0] * 7, 4)
     assert list(text.status(found)) == [
         "index   /index, 99 B",
         "model   mini, 256 dimensions",
