@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterable
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -23,7 +23,9 @@ from clipsearch.cli.sidecars import SIDECARS, clean_sidecars
 from clipsearch.cli.vlm import AllowRemoteOption, EndpointOption, VlmModelOption, vlm_of
 from clipsearch.errors import BadRequest, ClipsearchError, counted
 from clipsearch.output import records
-from clipsearch.search.vqa import Captioned
+
+if TYPE_CHECKING:
+    from clipsearch.search.vqa import Captioned
 
 app = new_app()
 
@@ -93,7 +95,7 @@ def caption(
         raise typer.Exit(FAILED)
 
 
-def _write(found: Iterable[Captioned], dry_run: bool, failed: list[str]) -> None:
+def _write(found: "Iterable[Captioned]", dry_run: bool, failed: list[str]) -> None:
     """Write captions to sidecars."""
     from clipsearch.output.tags import Tagger
 
