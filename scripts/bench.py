@@ -28,7 +28,6 @@ Parts:
   memory      peak memory of `clipsearch index` of 2,000 and 20,000 photos
   search      latency and recall of the vector search alone, 10,000 to --rows rows; queries follow the distribution of
               real texts, or are real (--texts)
-  serve       the page with 100,000 photos in a browser: latency per key press, first thumbnails, memory
 
 --before PROGRAM compares `index`, `small` and `first` with another clipsearch, such as one that is installed from an
 earlier commit. Cold-cache figures need root on Linux, where the page cache can be dropped.
@@ -665,97 +664,6 @@ def _brute_force(rows: int, queries: np.ndarray, k: int) -> np.ndarray:
     return best
 
 
-def serve(args: argparse.Namespace) -> Figures:
-    """The page in a browser, with mini: milliseconds from key press to results, seconds to the first thumbnails."""
-    from playwright.sync_api import sync_playwright
-
-    rows = 100_000
-    files, folder = args.work / "files-shown", args.work / "index-shown"
-    apart(inputs.link_files, files, rows, inputs.make_photos(args.work / "photos-2", "2", 100))
-    if not (folder / "complete").exists():
-        shutil.rmtree(folder, ignore_errors=True)
-        apart(inputs.fill_index, folder, files, rows)
-        (folder / "complete").touch()
-    cache = args.work / "cache-serve"
-    shutil.rmtree(cache, ignore_errors=True)
-    command = [str(word) for word in clipsearch("serve", "--port", "0", "--index", folder)]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True, env=os.environ | {"XDG_CACHE_HOME": str(cache)}
-    ) as process:
-        try:
-            assert process.stdout is not None
-            with sync_playwright() as playwright:
-                browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-                page = browser.new_page(viewport={"width": 1440, "height": 900})
-                page.goto(process.stdout.readline().strip())
-                page.wait_for_selector("body[data-ready]")
-                thumbnails = _first_thumbnails(page)
-                page.evaluate(_LISTEN)
-                resident = {1: _resident(process.pid)}
-                waited = [_typed(page, f"a {word} by the sea") for word in WORDS]
-                for number in range(1, 501):
-                    page.fill("#text", f"{WORDS[number % len(WORDS)]} at {number}")
-                    page.wait_for_selector(f"body:not(.searching) #command:text('at {number}')")
-                    if number in (50, 500):
-                        resident[number] = _resident(process.pid)
-                browser.close()
-        finally:
-            process.terminate()
-    keys = [wait for waits in waited for wait in waits]
-    cuts = statistics.quantiles(keys, n=20)
-    print(f"\nserve: {rows:,} photos, mini, Chromium")
-    print(f"  key press to results    {statistics.median(keys):7.0f} ms, 95% within {cuts[-1]:.0f} ms")
-    print(f"  first thumbnails        {thumbnails:7.2f} s")
-    print(f"  memory after 1, 50, 500 queries {', '.join(f'{mb:.0f}' for mb in resident.values())} MB")
-    return {"key_ms": statistics.median(keys), "key_95_ms": cuts[-1], "thumbnails_s": thumbnails, "mb": resident}
-
-
-# Measures from a key press until the browser has painted its results.
-_LISTEN = """() => {
-  window.waits = [];
-  let pressed = 0;
-  addEventListener("keydown", () => { pressed = performance.now(); }, true);
-  const painted = () => window.waits.push(performance.now() - pressed);
-  new MutationObserver(() => requestAnimationFrame(() => setTimeout(painted)))
-    .observe(document.body, { attributeFilter: ["data-turn"] });
-}"""
-_SHOWN = """() => {
-  const inView = (image) => image.getBoundingClientRect().top < innerHeight;
-  const seen = [...document.querySelectorAll(".tile img")].filter(inView);
-  return seen.length > 5 && seen.every((image) => image.complete && image.naturalWidth);
-}"""
-
-
-def _first_thumbnails(page: Any) -> float:
-    """Seconds from opening a search URL until all visible thumbnails are loaded, with an empty cache."""
-    address = page.url.partition("?")[0]
-    began = time.perf_counter()
-    page.goto(f"{address}?q=a+boat")
-    while not page.evaluate(_SHOWN):
-        time.sleep(0.01)
-    return time.perf_counter() - began
-
-
-def _typed(page: Any, text: str) -> list[float]:
-    """Milliseconds per letter. Each is typed when the results of the previous one are shown."""
-    out = []
-    page.fill("#text", "")
-    page.wait_for_timeout(300)
-    for letter in text:
-        before = page.evaluate("window.waits.length")
-        page.keyboard.press(letter if letter != " " else "Space")
-        while page.evaluate("window.waits.length") == before:
-            time.sleep(0.002)
-        out.append(page.evaluate("window.waits.at(-1)"))
-    return out
-
-
-def _resident(pid: int) -> float:
-    """The resident memory of a process in MB."""
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
-
-
 _ALL = (
     decode,
     encode,
@@ -774,7 +682,6 @@ _ALL = (
     grow,
     memory,
     search,
-    serve,
 )
 PARTS = {part.__name__: part for part in _ALL}
 
