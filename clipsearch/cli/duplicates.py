@@ -88,7 +88,7 @@ def duplicates(
       clipsearch duplicates --similar --similarity 0.95
       clipsearch duplicates --move-to ~/duplicates --dry-run
       clipsearch duplicates --move-to ~/duplicates
-      clipsearch duplicates --move-to ~/d --keep ~/Pictures/2023/again.png
+      clipsearch duplicates --move-to ~/duplicates --keep Pictures/2023/again.png
       clipsearch duplicates --undo ~/duplicates
 
     Exit status: 0 found some, 1 found none, 2 error, 3 some files could not be moved.
