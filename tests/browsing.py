@@ -197,7 +197,7 @@ _FIRST = f"""() => {{
 }}"""
 _NOTED = f"""() => {{
   {_TILE}
-  const link = tile.querySelector(".open")?.href; // none while it is loaded
+  const link = tile?.querySelector(".open")?.href; // none while it is loaded
   return link && new URL(link).searchParams.get("photo") === new URLSearchParams(location.search).get("at");
 }}"""
 

@@ -79,6 +79,8 @@ def test_more_is_told_of_one_photo_than_of_results(page: TestClient, folder: Pat
         "exposure": dict.fromkeys(("lens", "time", "aperture", "iso", "focal_length")),
         "lines": ["Total 3.50", "Coffee"],
         "frames": [],
+        "faces": [],
+        "people": [],
     }
     tagged = f"/photo/{hits['tagged.png']['id']}/more"
     assert page.get(tagged).json()["lines"] == []
