@@ -270,8 +270,7 @@ def test_the_list_goes_when_one_types_or_clicks_elsewhere(page: Any) -> None:
 # ------------------------------------------------------------------------------------------ for everybody
 
 
-@pytest.mark.parametrize("width", [360, 1440])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(("width", "scheme"), [(360, "dark"), (1440, "light")])
 def test_bar_and_list_stand_in_nobodys_way(look: Callable[..., Any], own: Path, scheme: str, width: int) -> None:
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not there").Axe()
 
