@@ -229,19 +229,33 @@ def split(
 @app.command()
 def confirm(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A person, who need not exist yet.")],
-    faces: Faces,
+    faces: Annotated[
+        list[str], typer.Argument(metavar="FACE...", help="Numbers of faces, or photos that have one face.")
+    ],
     index: IndexOption = None,
     debug: DebugOption = False,
 ) -> None:
     """Confirm that faces are of a person. Other people lose them.
 
+    A FACE is a number, or the path of a photo with exactly one face. Photos without a face, or with several, are
+    counted and left out.
+
     Example:
       clipsearch people confirm Anna 812 813
     """
+    numbers = [int(face) for face in faces if face.isascii() and face.isdigit()]
+    if numbers and len(numbers) < len(faces):
+        raise BadRequest("give numbers of faces or photos, not both; write ./12 for a photo that is named 12")
     with open_folder(index) as opened:
+        photos = [] if numbers else [opened.photo_at(face) for face in faces]
         changes = opened.people_changes
-        person = changes.confirm(faces, name)
-        _report(f"confirmed {counted(len(set(faces)), 'face')} of {person.title}", changes.pending)
+        if numbers:
+            confirmed, left_out = len(set(numbers)), 0
+            changes.confirm(numbers, name)
+        else:
+            confirmed, left_out = changes.confirm_in(photos, name)
+        rest = f"; left out {counted(left_out, 'photo')} without a face or with several" if left_out else ""
+        _report(f"confirmed {counted(confirmed, 'face')} of {name}{rest}", changes.pending)
 
 
 @app.command()

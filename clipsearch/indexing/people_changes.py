@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -18,6 +18,8 @@ from clipsearch.store.conditions import fold_line
 from clipsearch.store.faces import Face
 from clipsearch.store.people import KnownFace, People, Person, checked_name
 from clipsearch.store.photo import Photo
+
+__all__ = ["Changes", "FaceGroup", "NamedFace", "checked_name", "confirmed_faces", "faces_in", "faces_of", "groups"]
 
 # Of the confidence: even odds between the cosines of pairs of one person and of two, 69% at the threshold.
 _MIDDLE, _STEEPNESS = SAME_PERSON - 0.008, 100.0
@@ -262,6 +264,19 @@ class Changes:
             return people.name(_new_number(store, people), name, known)
 
         return self._change(f"confirm {' '.join(map(str, faces))} {name}", change)
+
+    def confirm_in(self, photos: Iterable[Photo], name: str) -> tuple[int, int]:
+        """Say that the only face in each photo is a person's, who need not exist yet.
+
+        Returns the number of faces, and of photos that have none or several. Raises `BadRequest` if there is no face.
+        """
+        with Store.open(self._folder) as store:
+            found = [store.faces.of(photo.image_id) for photo in photos]
+        alone = [faces[0].id for faces in found if len(faces) == 1]
+        if not alone:
+            raise BadRequest("no photo has exactly one face; name the faces in the photos one by one")
+        self.confirm(alone, name)
+        return len(alone), len(found) - len(alone)
 
     def reject(self, faces: Sequence[int], who: str | None = None) -> None:
         """Say that faces, by their ids, are not those of the people whose names they have, or of this one."""

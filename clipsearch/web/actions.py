@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from clipsearch.errors import BadRequest, ClipsearchError, ImageUnusable, counted
 from clipsearch.index import Index
+from clipsearch.indexing.people_changes import checked_name as checked_person_name
 from clipsearch.output import text, trash
 from clipsearch.output.archive import FOLDER, archive, check_size
 from clipsearch.output.collect import collect
@@ -25,7 +26,7 @@ from clipsearch.paths import Collection, absolute, index_place, lies_in, relativ
 from clipsearch.search.concepts import checked_name
 from clipsearch.search.hit import Photo
 from clipsearch.search.question import option
-from clipsearch.web.done import Done, failures, some
+from clipsearch.web.done import Done, changed, failures, some
 from clipsearch.web.guard import new_token
 from clipsearch.web.index_thread import IndexThread
 from clipsearch.web.limits import RateLimit, Value, keep_newest, read_body
@@ -246,6 +247,17 @@ def _concept_command(index: Index, name: str, _: int) -> str:
     return f"xargs -0 {text.command('concept', ['add', checked_name(name)], index_option(index))}"
 
 
+def _person(index: Index, photos: Sequence[Photo], name: str) -> Done:
+    changes = index.people_changes
+    confirmed, left_out = changes.confirm_in(photos, name)
+    rest = f"; left out {text.photos(left_out)} without a face or with several" if left_out else ""
+    return changed(changes, f"confirmed {counted(confirmed, 'face')} of {name}{rest}")
+
+
+def _person_command(index: Index, name: str, _: int) -> str:
+    return f"xargs -0 {text.command('people', ['confirm', checked_person_name(name)], index_option(index))}"
+
+
 def _add_keywords(_: Index, photos: Sequence[Photo], value: str) -> Done:
     keywords = _keywords(value)
     usable, skipped = _usable(photos)
@@ -294,6 +306,7 @@ ACTIONS = {
     "link": Action(_link, _collect_command("--link-to")),
     "zip": Action(_zip, _zip_command),
     "concept": Action(_concept, _concept_command),
+    "person": Action(_person, _person_command),
     "keywords": Action(_add_keywords, _keywords_command),
     "trash": Action(_trash, _trash_command, deletes=True),
 }

@@ -10,7 +10,7 @@ from clipsearch.errors import BadRequest, counted
 from clipsearch.index import Index
 from clipsearch.indexing.people_changes import Changes, FaceGroup
 from clipsearch.web.actions import Actions
-from clipsearch.web.done import Done
+from clipsearch.web.done import Done, changed
 from clipsearch.web.gallery import face_object, photo_object
 from clipsearch.web.limits import RateLimit, read_body
 
@@ -73,20 +73,9 @@ class People:
 
         def work(index: Index) -> Done:
             changes = index.people_changes
-            message = CHANGES[name](changes, said) + _note(changes)
-            title = changes.title
-            return Done(message, undo=None if title is None else lambda index: _undo(index, title))
+            return changed(changes, CHANGES[name](changes, said))
 
         return await self._actions.carry_out(work)
-
-
-def _undo(index: Index, title: str) -> Done:
-    changes = index.people_changes
-    return Done(f"undid: {changes.undo(title)}{_note(changes)}")
-
-
-def _note(changes: Changes) -> str:
-    return "; another process is updating the index, and the change shows when it is done" if changes.pending else ""
 
 
 def _name(changes: Changes, said: Said) -> str:

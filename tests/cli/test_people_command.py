@@ -90,6 +90,15 @@ def test_faces_are_confirmed_and_rejected(clipsearch: Run, index: Path) -> None:
     assert faces("Anna") == [(second, False), (first, True)]
 
 
+def test_the_only_face_of_a_photo_is_named_by_its_path(clipsearch: Run, index: Path, photos: Path) -> None:
+    done = clipsearch("people", "confirm", "Dora", photos / "06.png", photos / "07.png", index=index)
+    assert done.err == "confirmed 1 face of Dora; left out 1 photo without a face or with several\n"
+    assert clipsearch("query", "--person", "Dora", "-f", "paths", index=index).lines == [str(photos / "06.png")]
+    for wrong in (["812", photos / "06.png"], [photos / "07.png"], [photos / "no.png"]):
+        refused = clipsearch("people", "confirm", "Dora", *wrong, index=index)
+        assert (refused.status, refused.err.count("\n")) == (2, 1), wrong
+
+
 def test_a_concept_comes_before_a_person_of_that_name(clipsearch: Run, index: Path, drawn: Path) -> None:
     assert clipsearch("people", "name", "1", "Anna", index=index).status == 0
     assert len(clipsearch("query", "@Anna", "-f", "paths", index=index).lines) == 2

@@ -101,6 +101,20 @@ def server(tmp_path: Path) -> Iterator[Server]:
         yield made
 
 
+def test_selected_photos_name_the_person_in_them(server: Server) -> None:
+    hits = server.get("/search", name="png")["hits"]
+    photos = [f"{hit['id']}.{hit['file']}" for hit in hits if hit["name"] in ("0.png", "1.png", "5.png", "9.png")]
+    body = {"photos": photos, "value": "Anna"}
+    done = server.page.post("/action/person", json=body, headers=OWN)
+    assert done.json()["message"] == "confirmed 2 faces of Anna; left out 2 photos without a face or with several"
+    assert server.names() == [("Anna", 4), (None, 3)]  # two of them by likeness
+    assert server.undo(done).json()["message"].startswith("undid: confirm ")
+    assert server.names() == [(None, 4), (None, 3)]
+    command = server.get("/action/person", value="Every body", count=2)["command"]
+    assert command.startswith("xargs -0 clipsearch people confirm 'Every body'")
+    assert "not a valid name" in server.get("/action/person", value="-x", count=2)["error"]
+
+
 def test_changes_are_those_of_the_command_and_can_be_undone(server: Server, clipsearch: Callable[..., Any]) -> None:
     assert server.names() == [(None, 4), (None, 3)]
     assert server.get("/people/groups")["single"] == 1

@@ -3,22 +3,23 @@
 import { photoName } from "./address.js";
 import { copy } from "./clipboard.js";
 import { byId, bytes, element, icon, number, sentence } from "./dom.js";
-import { clearError, showError, succeeded, toast } from "./feedback.js";
+import { clearError, showError, succeeded } from "./feedback.js";
 import { act, downloadUrl, get } from "./server.js";
 import { copyPaths } from "./selection.js";
 import { isAllowed as mayDelete, note as trashNote } from "./trash.js";
-import { moved } from "./undo.js";
+import { moved, offer } from "./undo.js";
 
-// `field` is what one types, `verb` starts the action, `note(count)` says what it does. An action without a verb is done at
-// once, by the page.
+// `field` is what one types, `verb` starts the action, `note(count)` says what it does, `moves` that the photos go away. An
+// action without a verb is done at once, by the page.
 const ACTIONS = [
   { name: "paths", icon: "copy", label: "Copy paths" },
   { name: "copy", icon: "folder", label: "Copy to folder", field: "Folder", example: "~/Pictures/best", verb: "Copy" },
   { name: "link", icon: "link", label: "Link to folder", field: "Folder", example: "~/Pictures/best", verb: "Link" },
   { name: "zip", icon: "download", label: "Download ZIP", verb: "Download" },
   { name: "concept", icon: "star", label: "Name as concept", field: "Name of the concept", example: "grandma", verb: "Name" },
+  { name: "person", icon: "person", label: "Name as person", field: "Name of the person in each photo", example: "Anna", verb: "Name", note: () => "Photos with exactly one face are used." },
   { name: "keywords", icon: "tag", label: "Add keywords", field: "Keywords, separated by commas", example: "beach, summer", verb: "Add" },
-  ...mayDelete ? [{ name: "trash", icon: "trash", label: "Move to trash", verb: "Move to trash", note: trashNote }] : [],
+  ...mayDelete ? [{ name: "trash", icon: "trash", label: "Move to trash", verb: "Move to trash", note: trashNote, moves: true }] : [],
 ];
 const DELAY_MS = 150, MOST_SHOWN = 400; // characters of a command; the whole of it is copied
 const form = byId("action"), field = byId("action-value"), start = byId("start-action");
@@ -115,9 +116,9 @@ async function run() {
   form.setAttribute("aria-busy", "true");
   clearError("action");
   try {
-    const done = await act(action.name, { photos, value: field.value }), { message, download } = done;
+    const done = await act(action.name, { photos, value: field.value }), { download } = done;
     succeeded("action");
-    if (done.undo) await moved(done, chosen); else toast(sentence(message));
+    if (action.moves && done.undo) await moved(done, chosen); else offer(done);
     if (download) element("a", { href: downloadUrl(download), download: "photos.zip" }).click();
     if (current === action) close();
   } catch (error) {
