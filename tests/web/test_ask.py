@@ -87,6 +87,7 @@ def test_the_page_shows_captions_and_answers(browser: Any, captioned: Path, chat
             alerts: list[str] = []
             page.on("dialog", lambda dialog: (alerts.append(dialog.message), dialog.dismiss()))
             page.goto(server.stdout.readline().strip())
+            page.wait_for_selector("body[data-ready]")
             page.locator(".tile .open").first.click()
             expect(page.locator("#details")).to_contain_text(HOSTILE)
             assert page.locator("#large").get_attribute("alt").endswith(HOSTILE)

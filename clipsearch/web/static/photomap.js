@@ -13,7 +13,7 @@ import { change, question } from "./state.js";
 const CELL = 88; // pixels: a cell of the grid has one cluster
 const SIZES = { one: 36, some: 44, many: 52 }, MANY = 100; // pixels, as in the stylesheet; photos
 const FEW = 12; // photos of a cluster that are listed at once; more are spread out first
-const CLOSEST = 12; // the zoom for a single place
+const CLOSEST = 10; // the zoom for a single place: 200 km are in the window
 const MARGIN = 0.2; // of the window, which is loaded around it
 const DIGITS = 5; // of degrees; 1 m
 const ALL = "all";
