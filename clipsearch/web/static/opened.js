@@ -51,11 +51,12 @@ async function step(by) {
   return n >= 0 && open(n + by, true);
 }
 
-// Move the photo in the large view to the trash, and show the one that takes its place.
+// Move the photo in the large view to the trash, and show the next one, or else the one before.
 async function trashShown(photo) {
   const n = grid.indexOf(photo.file);
+  const other = n < 0 ? undefined : (grid.item(n + 1) ?? grid.item(n - 1))?.photo; // its number changes when the results do
   if (!await trash(photo) || !viewer.isOpen) return;
-  if (n < 0 || !await open(Math.min(n, grid.length - 1), true)) viewer.close();
+  if (!other || !await open(grid.indexOf(other.file), true)) viewer.close();
 }
 
 function closed() {
