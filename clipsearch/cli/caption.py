@@ -19,9 +19,9 @@ from clipsearch.cli.app import (
     say,
     write_records,
 )
-from clipsearch.cli.sidecars import SIDECARS, clean_sidecars
+from clipsearch.cli.sidecars import SIDECARS, clean_sidecars, write_sidecars
 from clipsearch.cli.vlm import AllowRemoteOption, EndpointOption, VlmModelOption, vlm_of
-from clipsearch.errors import BadRequest, ClipsearchError, counted
+from clipsearch.errors import BadRequest, counted
 from clipsearch.output import records
 
 if TYPE_CHECKING:
@@ -99,26 +99,17 @@ def _write(found: "Iterable[Captioned]", dry_run: bool, failed: list[str]) -> No
     """Write captions to sidecars."""
     from clipsearch.output.tags import Tagger
 
-    tagger, written, unchanged = Tagger(), 0, 0
+    tagger, captioned = Tagger(), []
     for photo in found:
-        if not photo.caption:
+        if photo.caption:
+            captioned.append(photo)
+        else:
             say(f"the model wrote no caption for {os.fsdecode(photo.path)}")
-            continue
-        try:
-            change = tagger.plan_caption(photo.path, photo.caption)
-            if change.after == change.before:
-                unchanged += 1
-                continue
-            if dry_run:
-                say(f"would write {change.path}: {photo.caption}")
-            else:
-                tagger.apply(change)
-            written += 1
-        except ClipsearchError as error:
-            say(f"clipsearch: {error}")
-            failed.append(os.fsdecode(photo.path))
+    written = write_sidecars(tagger, captioned, lambda one: [tagger.plan_caption(*one)], dry_run)
+    failed += [os.fsdecode(photo.path) for photo in written.failed]
     verb, have = ("would write", "have") if dry_run else ("wrote", "had")
-    say(f"{verb} {counted(written, 'sidecar')}; {counted(unchanged, 'photo')} already {have} a description")
+    unchanged = counted(written.unchanged, "photo")
+    say(f"{verb} {counted(written.sidecars, 'sidecar')}; {unchanged} already {have} a description")
 
 
 def _remove(photos: Iterable[str], dry_run: bool) -> None:

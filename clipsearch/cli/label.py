@@ -5,7 +5,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 import typer.core
@@ -33,11 +33,14 @@ from clipsearch.cli.app import (
     write,
     write_records,
 )
-from clipsearch.cli.sidecars import SIDECARS, clean_sidecars
-from clipsearch.errors import BadArgument, BadRequest, ClipsearchError, counted
+from clipsearch.cli.sidecars import SIDECARS, clean_sidecars, write_sidecars
+from clipsearch.errors import BadArgument, BadRequest, counted
 from clipsearch.output import records, terminal, text
 from clipsearch.search.label import Labelled, distinct
 from clipsearch.search.question import EVERYTHING, Filter
+
+if TYPE_CHECKING:
+    from clipsearch.output.tags import Change
 
 app = new_app()
 OTHER = "other"  # the label of --other without a name
@@ -266,23 +269,14 @@ def _tag(found: Iterable[Labelled], labels: Iterable[str], dry_run: bool, failed
     for name in labels:
         check_keyword(name)
     tagger = Tagger()
-    written = unchanged = 0
-    for photo in found:
-        try:
-            change = tagger.plan_addition(photo.file, [name for name, _ in photo.labels])
-            if change.after == change.before:
-                unchanged += 1
-                continue
-            if dry_run:
-                say(f"would write {change.path}: {', '.join(change.keywords)}")
-            else:
-                tagger.apply(change)
-            written += 1
-        except ClipsearchError as error:
-            say(f"clipsearch: {error}")
-            failed.append(os.fsdecode(photo.file))
+
+    def plan(photo: Labelled) -> list["Change"]:
+        return [tagger.plan_addition(photo.file, [name for name, _ in photo.labels])]
+
+    written = write_sidecars(tagger, found, plan, dry_run)
+    failed += [os.fsdecode(photo.file) for photo in written.failed]
     verb, have = ("would write", "have") if dry_run else ("wrote", "had")
-    say(f"{verb} {counted(written, 'sidecar')}; {unchanged:,} already {have} these keywords")
+    say(f"{verb} {counted(written.sidecars, 'sidecar')}; {written.unchanged:,} already {have} these keywords")
 
 
 def _untag(image: list[str] | None, index: str | None, filter: Filter, dry_run: bool) -> None:

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -22,9 +22,14 @@ from clipsearch.cli.app import (
     write,
     write_records,
 )
-from clipsearch.cli.sidecars import SIDECARS, clean_sidecars
-from clipsearch.errors import BadRequest, ClipsearchError, counted
+from clipsearch.cli.sidecars import SIDECARS, clean_sidecars, write_sidecars
+from clipsearch.errors import BadRequest, counted
 from clipsearch.output import records, terminal
+
+if TYPE_CHECKING:
+    from clipsearch.indexing.people_changes import NamedFace
+    from clipsearch.output.tags import Change
+    from clipsearch.search.hit import Photo
 
 app = new_app(invoke_without_command=True)
 
@@ -103,23 +108,19 @@ def _write_regions(index: str | None, *, remove: bool, dry_run: bool) -> None:
 
     with open_folder(index) as opened:
         found = opened.confirmed_faces()
-    tagger, written, failed = Tagger(), 0, False
+    tagger = Tagger()
+
+    def plan(one: "tuple[Photo, list[NamedFace]]") -> "list[Change]":
+        photo, faces = one
+        return tagger.plan_faces(photo.file, [(face.name or "", face.box) for face in faces], photo.metadata)
+
     if remove:
         failed = clean_sidecars(tagger, tagger.plan_removal_of_faces, (photo.file for photo, _ in found), dry_run)
-    for photo, faces in () if remove else found:
-        try:
-            names = [(face.name or "", face.box) for face in faces]
-            for change in tagger.plan_faces(photo.file, names, photo.metadata):
-                if dry_run:
-                    say(f"would write {change.path}: {', '.join(change.keywords) or 'no names'}")
-                else:
-                    tagger.apply(change)
-                written += 1
-        except ClipsearchError as error:
-            say(f"clipsearch: {error}")
-            failed = True
-    if not remove:
-        say(f"{'would write' if dry_run else 'wrote'} {counted(written, 'sidecar')}; the others are up to date")
+    else:
+        written = write_sidecars(tagger, found, plan, dry_run)
+        failed = bool(written.failed)
+        verb = "would write" if dry_run else "wrote"
+        say(f"{verb} {counted(written.sidecars, 'sidecar')}; the others are up to date")
     if failed:
         raise typer.Exit(FAILED)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 from clipsearch.cli.app import say
 from clipsearch.errors import ClipsearchError, counted
@@ -13,6 +13,39 @@ if TYPE_CHECKING:
     from clipsearch.output.tags import Change, Tagger
 
 SIDECARS = "XMP sidecars"  # the panel of the options
+
+
+Found = TypeVar("Found")
+
+
+class Written(NamedTuple, Generic[Found]):
+    """How many sidecars were written, for how many results none needed to be, and the results that failed."""
+
+    sidecars: int
+    unchanged: int
+    failed: list[Found]
+
+
+def write_sidecars(
+    tagger: Tagger, found: Iterable[Found], plan: Callable[[Found], Iterable[Change]], dry_run: bool
+) -> Written[Found]:
+    """Apply what is planned for each result."""
+    sidecars = unchanged = 0
+    failed: list[Found] = []
+    for one in found:
+        try:
+            changes = [change for change in plan(one) if change.after != change.before]
+            unchanged += not changes
+            for change in changes:
+                if dry_run:
+                    say(f"would write {change.path}: {', '.join(change.keywords) or 'no names'}")
+                else:
+                    tagger.apply(change)
+                sidecars += 1
+        except ClipsearchError as error:
+            say(f"clipsearch: {error}")
+            failed.append(one)
+    return Written(sidecars, unchanged, failed)
 
 
 def clean_sidecars(tagger: Tagger, plan: Callable[[Path], Change], photos: Iterable[bytes], dry_run: bool) -> bool:
