@@ -881,7 +881,7 @@ class Index:
         folder, store = self.folder, self._store()  # raises `BadArgument` for a collection
         assert isinstance(store, Store), folder
         if store.faces.model() is None:
-            raise BadRequest("no faces have been sought yet. Run: clipsearch index --faces")
+            raise BadRequest("this index has no face data yet. Run: clipsearch index --faces")
         return store
 
     # -------------------------------------------------------------------------------- contents
