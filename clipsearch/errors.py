@@ -113,6 +113,10 @@ class VlmUnusable(ClipsearchError):
     """A vision-language model is unknown, cannot be downloaded or loaded, or cannot do what it is asked for."""
 
 
+class DetectorUnusable(VlmUnusable):
+    """The same of a detector or segmenter, which no server can replace."""
+
+
 class EndpointFailed(ClipsearchError):
     """The server of a vision-language model cannot be reached, or its answer cannot be used."""
 

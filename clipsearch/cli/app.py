@@ -39,6 +39,7 @@ HINTS: dict[type[ClipsearchError], str] = {
     errors.WeightsChanged: "restore them, or rebuild the index with: clipsearch index --rebuild",
     errors.DownloadFailed: "use --weights FILE, or --model mini, which needs no download",
     errors.VlmUnusable: "name another with --vlm-model, or use a server with --endpoint",
+    errors.DetectorUnusable: "owlv2 is a detector, clipseg a segmenter",
     errors.EncodingFailed: "try a smaller --batch-size",
     errors.FolderOffline: "reconnect it, or remove it from the index with: clipsearch forget DIR",
     errors.NotIndexed: "for the indexed folders, run: clipsearch status",

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from clipsearch.cli.app import DebugOption, IndexOption, new_app, say
-from clipsearch.cli.vlm import AllowRemoteOption, EndpointOption, VlmModelOption, vlm_of
+from clipsearch.cli.vlm import VLM, AllowRemoteOption, EndpointOption, VlmModelOption, vlm_of
 from clipsearch.errors import BadArgument, BadRequest, reason
 from clipsearch.paths import index_place
 
@@ -30,6 +30,10 @@ def serve(
     vlm_model: VlmModelOption = None,
     endpoint: EndpointOption = None,
     allow_remote: AllowRemoteOption = False,
+    detector: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Detector that boxes things, such as owlv2.", rich_help_panel=VLM),
+    ] = None,
     index: IndexOption = None,
     debug: DebugOption = False,
 ) -> None:
@@ -43,7 +47,8 @@ def serve(
     keywords are written to sidecars. Duplicates can be moved to a folder, and with --allow-delete, photos to the
     system's trash; both can be undone.
 
-    With --vlm-model or --endpoint, a large photo has a field to ask a vision-language model about it; see ask.
+    With --vlm-model or --endpoint, a large photo has a field to ask a vision-language model about it; see ask. With
+    --detector, it has a field to find things in it; see where.
 
     Examples:
       clipsearch serve --open
@@ -51,8 +56,10 @@ def serve(
       clipsearch serve --host 0.0.0.0
       clipsearch serve --revoke
       clipsearch serve --allow-delete
+      clipsearch serve --detector owlv2
     """
     from clipsearch.output import trash
+    from clipsearch.search.vqa import Vlm
     from clipsearch.web.app import create_app
     from clipsearch.web.guard import new_token
     from clipsearch.web.secret import cookie_secret
@@ -63,6 +70,8 @@ def serve(
     vlm = vlm_of(vlm_model, endpoint, allow_remote=allow_remote)
     if vlm is not None:
         vlm.check_answerer()
+    if detector is not None:
+        Vlm(detector).check_detector()
     place, token = index_place(index), new_token()
     with contextlib.closing(_listen(host, port)) as listening:
         name = f"[{host}]" if ":" in host else host
@@ -71,7 +80,7 @@ def serve(
             print(address, flush=True)
             say("press Ctrl-C to stop")
             secret = cookie_secret(place, revoke=revoke)
-            app = create_app(place, token, host, secret=secret, vlm=vlm, allow_delete=allow_delete)
+            app = create_app(place, token, host, secret=secret, allow_delete=allow_delete, vlm=vlm, detector=detector)
             run(app, listening, address if open_ else None)
 
 

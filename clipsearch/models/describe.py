@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from clipsearch.errors import BadArgument, ModelUnknown, VlmUnusable, WeightsUnusable
+from clipsearch.errors import BadArgument, DetectorUnusable, ModelUnknown, VlmUnusable, WeightsUnusable
 from clipsearch.extras import is_installed, missing
 from clipsearch.models.generated_text import LONG_SIDE, Answer
 
@@ -82,6 +82,13 @@ class Vlm:
 
             check_answerer(self.model or ANSWERER)
 
+    def check_detector(self) -> None:
+        """As `check_captioner`, for a model that cannot detect; endpoints cannot."""
+        with _loading(DetectorUnusable):
+            from clipsearch.models.transformers_vlm import check_detector
+
+            check_detector(self._full_name)
+
     @property
     def batch_size(self) -> int:
         """How many images to caption at once."""
@@ -114,14 +121,14 @@ class Vlm:
 
     def detector(self) -> Detector:
         """Load a detector; endpoints are none. Raises a `ClipsearchError`."""
-        with _loading():
+        with _loading(DetectorUnusable):
             from clipsearch.models.transformers_vlm import TransformersDetector
 
             return TransformersDetector(self._full_name, self.device)
 
     def segmenter(self) -> Detector:
         """As `detector`, of masks."""
-        with _loading():
+        with _loading(DetectorUnusable):
             from clipsearch.models.transformers_vlm import TransformersSegmenter
 
             return TransformersSegmenter(self._full_name, self.device)
@@ -139,11 +146,11 @@ class Vlm:
 
 
 @contextlib.contextmanager
-def _loading() -> Iterator[None]:
-    """Raise `VlmUnusable` for the errors of loading a model, and `BadRequest` if the packages are not installed."""
+def _loading(unusable: type[VlmUnusable] = VlmUnusable) -> Iterator[None]:
+    """Raise `unusable` for the errors of loading a model, and `BadRequest` if the packages are not installed."""
     if not is_installed("vlm"):
         raise missing("vlm")
     try:
         yield
     except (ModelUnknown, WeightsUnusable) as error:
-        raise VlmUnusable(str(error)) from error
+        raise unusable(str(error)) from error

@@ -56,9 +56,14 @@ def check_answerer(name: str) -> None:
     _check(name, answers=True)
 
 
+def check_detector(name: str) -> None:
+    """As `check_captioner`, of boxes around what a text names."""
+    _type_of(name, _DETECTORS, "detect things in photos")
+
+
 def _check(name: str, *, answers: bool) -> str:
     types, task = (_ANSWERERS, "answer questions about photos") if answers else (_CAPTIONERS, "caption photos")
-    return _type_of(name, types, task, answers=answers)
+    return _type_of(name, types, f"{task} here; a server may run it", answers=answers)
 
 
 def _type_of(name: str, types: Sequence[str], task: str, *, answers: bool = False) -> str:
@@ -67,7 +72,7 @@ def _type_of(name: str, types: Sequence[str], task: str, *, answers: bool = Fals
     kind = str(config.get("model_type"))
     is_for_questions = kind == "blip" and "BlipForQuestionAnswering" in (config.get("architectures") or ())
     if kind not in types or (kind == "blip" and is_for_questions != answers):
-        raise ModelUnknown(f"{name} is a model of type {kind}, which cannot {task} here; a server may run it")
+        raise ModelUnknown(f"{name} is a model of type {kind}, which cannot {task}")
     return kind
 
 
@@ -148,7 +153,7 @@ class TransformersDetector:
     """Finds things that a text names. Raises as `TransformersCaptioner`."""
 
     def __init__(self, name: str, device: str = "auto") -> None:
-        _type_of(name, _DETECTORS, "detect things in photos")
+        check_detector(name)
         self._model = _Model(name, "AutoModelForZeroShotObjectDetection", device)
 
     def detect(self, image: Pixels, text: str) -> list[Detection]:

@@ -29,12 +29,12 @@ from clipsearch.search.question import CUT, FILTERS, OPTIONS, STRICT, TERMS, Que
 from clipsearch.search.vqa import Vlm
 from clipsearch.threads import usable_cores
 from clipsearch.web.actions import Actions, NotAllowed
-from clipsearch.web.answers import Answers
 from clipsearch.web.gallery import Gallery, Part
 from clipsearch.web.guard import Guard, new_token
 from clipsearch.web.index_thread import IndexThread
 from clipsearch.web.limits import RateLimit, TooManyRequests
 from clipsearch.web.people import People
+from clipsearch.web.photo_models import PhotoModels
 from clipsearch.web.review import COPIES, Review
 from clipsearch.web.uploads import Uploads
 
@@ -61,13 +61,14 @@ def create_app(
     *,
     allow_delete: bool = False,
     vlm: Vlm | None = None,
+    detector: str | None = None,
 ) -> Starlette:
     """The app for one index. Only requests with the token, or the cookie it is exchanged for, are answered.
 
     `host` is the address that the server listens on, `secret` the value of the cookie; None for a new one.
-    `allow_delete`: photos may be moved to the trash. `vlm` answers questions about photos.
+    `allow_delete`: photos may be moved to the trash. `vlm` answers questions about photos, `detector` finds things.
     """
-    page = Page(place, pictures or Pictures(), vlm, allow_delete=allow_delete)
+    page = Page(place, pictures or Pictures(), PhotoModels(place, vlm, detector), allow_delete=allow_delete)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -85,7 +86,9 @@ def create_app(
 class Page:
     """The handlers. Each kind of request has an index of its own, so none blocks the others."""
 
-    def __init__(self, place: Path | Collection, pictures: Pictures, vlm: Vlm | None, *, allow_delete: bool) -> None:
+    def __init__(
+        self, place: Path | Collection, pictures: Pictures, models: PhotoModels, *, allow_delete: bool
+    ) -> None:
         # The page searches at each key press: caching unfinished words would evict the queries people run in a shell.
         self._search_index = IndexThread(place, cache_texts=False)
         self._lookup_index, self._image_index = IndexThread(place), IndexThread(place)
@@ -95,7 +98,7 @@ class Page:
         self._review = Review(self._review_index, self._actions)
         self._people = People(self._actions)
         self._saving = RateLimit("change")
-        self._answers, self._asking = None if vlm is None else Answers(place, vlm), RateLimit("question")
+        self._models, self._asking = models, RateLimit("question")
         self._pictures, self._uploads = pictures, Uploads(pictures)
         self._gallery = Gallery(self._uploads)
         self._latest: dict[str, int] = {}  # tab to the number of its latest search
@@ -147,6 +150,7 @@ class Page:
             Route("/photo/{id}", self.about),
             Route("/photo/{id}/more", self.more),
             Route("/photo/{id}/answer", self.answer, methods=["POST"]),
+            Route("/photo/{id}/detections", self.detections, methods=["POST"]),
             Route("/photo/{id}/original", self.original),
             Route("/photo/{id}/where.jpg", self.where),
             Route("/photo/{id}/face.jpg", self.face),
@@ -360,7 +364,7 @@ class Page:
     async def more(self, request: Request) -> Response:
         """What results leave out because it takes longer: exposure, text and faces in the photo, frames of a video.
 
-        `can_ask` says whether `answer` has a model.
+        `can_ask` and `can_detect` say whether `answer` and `detections` have a model.
         """
         id = checked_id(request.path_params["id"])
         photos = await self._lookup_index.call(lambda index: index.photos_with(id))
@@ -369,18 +373,28 @@ class Page:
         contents = await self._lookup_index.call(lambda index: self._gallery.contents(index, id))
         async with self._thumbnail_slots:
             exposure = await run_in_threadpool(self._pictures.exposure, photos)
-        can_ask = self._answers is not None
-        return _json({"exposure": exposure and exposure._asdict(), "can_ask": can_ask, **contents})
+        can = {"can_ask": self._models.can_ask, "can_detect": self._models.can_detect}
+        return _json({"exposure": exposure and exposure._asdict(), **can, **contents})
 
     async def answer(self, request: Request) -> Response:
         """The answer of a vision-language model to `question` about the photo."""
-        id, question = checked_id(request.path_params["id"]), request.query_params.get("question", "")
-        if self._answers is None:
+        if not self._models.can_ask:
             return _not_found("no model answers questions; see clipsearch serve --help")
+        return _json(await self._models.ask(*await self._asked(request, "question")))
+
+    async def detections(self, request: Request) -> Response:
+        """What the detector finds in the photo for `text`."""
+        if not self._models.can_detect:
+            return _not_found("no detector was chosen; see clipsearch serve --help")
+        return _json(await self._models.detect(*await self._asked(request, "text")))
+
+    async def _asked(self, request: Request, parameter: str) -> tuple[bytes, str]:
+        """The large picture of the photo, and the parameter."""
+        id = checked_id(request.path_params["id"])
         self._asking.check()
         photos = await self._lookup_index.call(lambda index: index.photos_with(id))
         picture = await run_in_threadpool(self._pictures.thumbnail, photos, "large")
-        return _json(await self._answers.ask(picture.data, question))
+        return picture.data, request.query_params.get(parameter, "")
 
     async def picture(self, request: Request) -> Response:
         """A thumbnail in one of `SIZES`."""

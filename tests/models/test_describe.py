@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import Run
+from tiny_vlms import ENDS, TEXT, VISION, WORDS, save_vlm, tiny_owl
 
 from clipsearch.errors import BadArgument, VlmUnusable
 from clipsearch.images.box import Box
@@ -25,12 +26,6 @@ pytestmark = needs_vlm
 
 IMAGES = [np.full((40, 60, 3), shade, np.uint8) for shade in (0, 128, 255)]
 IMAGES[1][:, ::2] = (255, 0, 0)
-WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "dog", "cat", "on", "the", "beach", "how", "many"]
-WORDS += ["yes", "no", "one", "two", "red", "circle", "is", "there", "it"]
-_TOWER = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
-_TEXT = _TOWER | {"vocab_size": len(WORDS), "max_position_embeddings": 64, "pad_token_id": 0}
-_ENDS = {"bos_token_id": 2, "eos_token_id": 3, "sep_token_id": 3}
-_VISION = _TOWER | {"image_size": 32, "patch_size": 16}
 
 
 @pytest.fixture(scope="module")
@@ -40,16 +35,14 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import transformers
 
     folder = tmp_path_factory.mktemp("models")
-    (folder / "vocab.txt").write_text("\n".join(WORDS))
-    tokenizer = transformers.BertTokenizer(str(folder / "vocab.txt"))
     torch.manual_seed(0)
     square = {"height": 32, "width": 32}
     blip = transformers.BlipConfig(
-        text_config=_TEXT | _ENDS | {"encoder_hidden_size": 16}, vision_config=_VISION, image_text_hidden_size=16
+        text_config=TEXT | ENDS | {"encoder_hidden_size": 16}, vision_config=VISION, image_text_hidden_size=16
     )
-    git = transformers.GitConfig(**_TEXT, **_ENDS, vision_config=_VISION)
+    git = transformers.GitConfig(**TEXT, **ENDS, vision_config=VISION)
     labels = {"id2label": {0: "yes", 1: "no", 2: "two"}, "label2id": {"yes": 0, "no": 1, "two": 2}}
-    vilt = transformers.ViltConfig(**_TEXT, image_size=32, patch_size=16, **labels)
+    vilt = transformers.ViltConfig(**TEXT, image_size=32, patch_size=16, **labels)
     made = {
         "blip": (transformers.BlipForConditionalGeneration(blip), transformers.BlipImageProcessor(size=square)),
         "blip-vqa": (transformers.BlipForQuestionAnswering(blip), transformers.BlipImageProcessor(size=square)),
@@ -62,17 +55,10 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
             transformers.ViltImageProcessor(size={"shortest_edge": 32}),
         ),
     }
-    owl = transformers.Owlv2Config(
-        text_config=_TEXT | _ENDS, vision_config=_VISION | {"image_size": 64}, projection_dim=16
-    )
-    size = {"height": 64, "width": 64}
-    made["owl"] = transformers.Owlv2ForObjectDetection(owl), transformers.Owlv2ImageProcessor(size=size)
-    for part in (made["owl"][0].class_head.logit_shift, made["owl"][0].class_head.logit_scale):
-        torch.nn.init.constant_(part.weight, 0.0)  # so that it finds something in any photo
-        torch.nn.init.constant_(part.bias, 1.0)
+    made["owl"] = tiny_owl()
     seg = transformers.CLIPSegConfig(
-        text_config=_TEXT | _ENDS,
-        vision_config=_VISION,
+        text_config=TEXT | ENDS,
+        vision_config=VISION,
         projection_dim=16,
         extract_layers=[0],
         reduce_dim=8,
@@ -82,9 +68,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made["clipseg"] = transformers.CLIPSegForImageSegmentation(seg), transformers.ViTImageProcessor(size=square)
     torch.nn.init.normal_(made["clipseg"][0].decoder.transposed_convolution.weight)  # so that some cells are surer
     for name, (network, processor) in made.items():
-        network.save_pretrained(folder / name)
-        processor.save_pretrained(folder / name)
-        tokenizer.save_pretrained(folder / name)
+        save_vlm(folder / name, network, processor)
     _save_coca(folder / "coca")
     return folder
 
@@ -304,7 +288,7 @@ def test_coca_writes_the_likeliest_word_each_time(models: Path) -> None:
         ("vilt", "captioner", "is a model of type vilt, which cannot caption photos here"),
         ("blip-vqa", "captioner", "is a model of type blip, which cannot caption photos here"),
         ("blip", "answerer", "is a model of type blip, which cannot answer questions about photos here"),
-        ("vilt", "detector", "is a model of type vilt, which cannot detect things in photos here"),
+        ("vilt", "detector", "is a model of type vilt, which cannot detect things in photos"),
         ("coca", "answerer", "has no valid config.json"),
         ("pickled", "captioner", "pickled cannot be loaded: .*safetensors"),
         ("damaged", "captioner", "damaged cannot be loaded"),

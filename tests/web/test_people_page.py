@@ -253,7 +253,7 @@ def test_people_are_named_checked_and_found(look: Callable[..., Any], index: Pat
     expect(circle).to_have_attribute("aria-pressed", "true")
     page.locator(".tile .open").click()
     page.get_by_label("Show boxes").click()
-    boxes = page.locator("#boxes .box")
+    boxes = page.locator("#face-boxes .box")
     expect(boxes).to_have_text(["Anna", "Ben"])
     picture, box = page.locator("#large").bounding_box(), boxes.last.bounding_box()
     assert box["x"] - picture["x"] == pytest.approx(RIGHT.left * picture["width"], abs=2)

@@ -14,7 +14,7 @@ const rounded = (value) => String(Number(value.toPrecision(3)));
 const shutter = (seconds) => seconds >= 0.3 ? `${rounded(seconds)} s` : `1/${Math.round(1 / seconds)} s`;
 
 export class Facts {
-  // `on` has those of `Viewer`, and the getters terms() and showsWhere(), and toggleWhere().
+  // `on` has those of `Viewer`, and the getters terms() and showsWhere(), toggleWhere() and detectionForm().
   constructor(on) {
     this.on = on;
   }
@@ -25,6 +25,7 @@ export class Facts {
     this.list = element("dl", {}, ...this.rows({}));
     this.text = element("section", { "aria-label": "Text in the photo", hidden: true });
     this.question = element("form", { hidden: true });
+    this.detections = element("form", { hidden: true });
     this.faces = element("section", { class: "faces", "aria-label": "Faces", hidden: true });
     this.labels = element("section", { class: "bars", "aria-label": "Labels", hidden: true });
     const copies = [...(hit?.similar ?? []), ...(hit?.same_file ?? [])].map((other) => other.path);
@@ -38,16 +39,18 @@ export class Facts {
       this.actions(),
       copies.length ? element("details", {}, element("summary", {}, count(copies.length, "copy", "copies")), element("ul", {}, ...copies.map((path) => element("li", {}, element("bdi", {}, path))))) : null,
       this.question,
+      this.detections,
       this.text,
       this.labels,
     ].filter(Boolean));
     this.showLabels();
   }
 
-  // Add what only the file and the index know: the exposure, the people and the text; and whether a model can be asked.
-  add({ exposure, people, lines, can_ask: canAsk }) {
+  // Add what only the file and the index know: the exposure, the people and the text; and forms for models.
+  add({ exposure, people, lines, can_ask: canAsk, can_detect: canDetect }) {
     this.list.replaceChildren(...this.rows(exposure ?? {}, people));
-    if (canAsk) this.question.replaceWith(this.question = questionForm(this.photo));
+    if (canAsk && this.question.hidden) this.question.replaceWith(this.question = questionForm(this.photo)); // else somebody may be typing
+    if (canDetect && this.detections.hidden) this.detections.replaceWith(this.detections = this.on.detectionForm());
     if (!lines.length) return;
     const text = lines.join("\n");
     this.text.replaceChildren(element("h3", {}, "Text in the photo"),

@@ -16,6 +16,7 @@ export const viewer = new Viewer({
   closed,
   labels: () => question.labels,
   terms: () => [...termParams(question), ...filterValues(question, "reads").map((words) => ["reads", words])],
+  firstText: () => allTerms(question).find(({ kind }) => kind === "text")?.value ?? "",
   searchBy,
   trash: trashShown,
   searchNear: (photo) => { viewer.close(); change(withFilters(question, { near: `${photo.latitude},${photo.longitude}` })); },

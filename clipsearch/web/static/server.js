@@ -70,6 +70,11 @@ export async function ask(id, question) {
   return request(`/photo/${id}/answer?${new URLSearchParams({ question })}`, { method: "POST" });
 }
 
+// What a detector finds in a photo for a text.
+export async function detect(id, text) {
+  return request(`/photo/${id}/detections?${new URLSearchParams({ text })}`, { method: "POST" });
+}
+
 // Save a question under a name, or delete the one that has it; both return the saved searches.
 export async function save(name, pairs) {
   return request(`/saved?${new URLSearchParams([...pairs, ["as", name]])}`, { method: "POST" });

@@ -1,11 +1,12 @@
 // The large view: a photo or video, its facts beside it, and the way to the next.
 
-import { FacesInPhoto } from "./boxes.js";
+import { Detections } from "./detections.js";
 import { byId } from "./dom.js";
 import { Facts } from "./facts.js";
 import { showError, succeeded } from "./feedback.js";
 import { Film } from "./film.js";
 import { listen } from "./gestures.js";
+import { FacesInPhoto } from "./photofaces.js";
 import { get, heatMapUrl, largeUrl, originalUrl, thumbnailUrl } from "./server.js";
 import { Slides } from "./slides.js";
 import { isAllowed as mayDelete } from "./trash.js";
@@ -17,17 +18,18 @@ const dialog = byId("viewer"), stage = byId("stage"), image = byId("large"), pan
 
 export class Viewer {
   // `on` has the callbacks: step(by), which promises whether there is such a photo, closed(), searchBy(photo, kind),
-  // searchNear(photo), showOnMap(photo), showFolder(event, question), trash(photo), and getters: labels() and terms(), the search parameters that the
-  // heat map shows.
+  // searchNear(photo), showOnMap(photo), showFolder(event, question), trash(photo), and getters: labels(), firstText(), and
+  // terms(), the search parameters that the heat map shows.
   constructor(on) {
     this.on = on;
     this.showsWhere = false; // also of the photos that are shown next
-    this.facts = new Facts({ ...on, showsWhere: () => this.showsWhere, toggleWhere: (toggle) => this.toggleWhere(toggle) });
+    this.detections = new Detections(stage, image, { pictureId: () => this.film.current.id, changed: () => { if (this.film.isPlayable) this.showPicture(); } });
+    this.facts = new Facts({ ...on, showsWhere: () => this.showsWhere, toggleWhere: (toggle) => this.toggleWhere(toggle), detectionForm: () => this.detections.form(on.firstText()) });
     this.film = new Film(() => this.showPicture());
     this.slides = new Slides(() => on.step(1));
     this.faces = new FacesInPhoto(stage, image, { changed: () => this.refresh(), chosen: () => toggleFacts(true) });
     this.zoom = new Zoom(stage, image, { pixels: () => this.photo.width, changed: () => this.zoomed() });
-    listen(stage, image, this.zoom, { beside: () => this.close(), swiped: (x, y) => this.swiped(x, y) }, this.faces.layer);
+    listen(stage, image, this.zoom, { beside: () => this.close(), swiped: (x, y) => this.swiped(x, y) }, this.faces.boxes.layer);
     image.addEventListener("error", () => { if (image.getAttribute("src")) this.showMissing(); });
     image.addEventListener("load", () => {
       image.style.backgroundImage = "";
@@ -130,7 +132,9 @@ export class Viewer {
   }
 
   showPicture() {
-    const { isMarked, photo, film } = this, isPlayed = film.isPlayable && !isMarked, { id } = film.current;
+    const { isMarked, photo, film, detections } = this, { id } = film.current;
+    detections.clear(id);
+    const isPlayed = film.isPlayable && !isMarked && !detections.isOn;
     byId("large-missing").hidden = true;
     film.show(isPlayed);
     image.hidden = isPlayed;
@@ -152,7 +156,8 @@ export class Viewer {
   zoomed() {
     stage.classList.toggle("zoomed", this.zoom.isZoomed);
     byId("zoom").setAttribute("aria-pressed", String(this.zoom.isZoomed));
-    this.faces.place();
+    this.faces.boxes.place();
+    this.detections.boxes.place();
     this.showAllPixels();
   }
 
