@@ -15,7 +15,7 @@ from clipsearch import errors
 from clipsearch.errors import BadArgument, BadRequest, ClipsearchError
 from clipsearch.index import Index
 from clipsearch.output import text
-from clipsearch.output.records import FORMATS, LABEL_FORMATS, as_json
+from clipsearch.output.records import FORMATS, LABEL_FORMATS, TEXT_FORMATS, as_json
 from clipsearch.paths import index_folder, index_place
 
 if TYPE_CHECKING:
@@ -65,23 +65,36 @@ def _either(words: Sequence[str]) -> str:
 
 OUTPUT, OTHER = "Output", "Other"  # panels of the help
 
-IndexOption = Annotated[
-    str | None,  # not Path, which turns an empty name into "."
-    typer.Option("--index", metavar="PATH", help="Use this index (default: $CLIPSEARCH_INDEX).", rich_help_panel=OTHER),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print a JSON object.", rich_help_panel=OUTPUT)]
-DebugOption = Annotated[bool, typer.Option("--debug", help="Show tracebacks.", rich_help_panel=OTHER)]
-FormatOption = Annotated[
-    str | None,
-    typer.Option("--format", "-f", metavar="FORMAT", help=f"{_either(FORMATS)}.", rich_help_panel=OUTPUT),
-]
-RecordFormatOption = Annotated[
-    str | None,
-    typer.Option("--format", "-f", metavar="FORMAT", help=f"{_either(LABEL_FORMATS)}.", rich_help_panel=OUTPUT),
-]
-NullOption = Annotated[
-    bool, typer.Option("-0", "--print0", help="End paths with NUL, for xargs -0.", rich_help_panel=OUTPUT)
-]
+
+def argument(metavar: str, help: str) -> Any:
+    """A positional argument."""
+    return typer.Argument(metavar=metavar, help=help)
+
+
+def option(metavar: str, help: str, panel: str | None = None, *names: str, **settings: Any) -> Any:
+    """An option with a value. Without `names`, it is called like its parameter."""
+    return typer.Option(*names, metavar=metavar, help=help, rich_help_panel=panel, **settings)
+
+
+def flag(name: str, help: str, panel: str | None = None, *more: str, **settings: Any) -> Any:
+    """An option without a value."""
+    return typer.Option(name, *more, help=help, rich_help_panel=panel, **settings)
+
+
+def toggle(name: str, help: str, panel: str) -> Any:
+    """An option that can be turned on and off: --raw and --no-raw."""
+    return flag(f"{name}/--no-{name.removeprefix('--')}", help, panel, show_default=False)
+
+
+# Not Path, which turns an empty name into ".".
+IndexOption = Annotated[str | None, option("PATH", "Use this index (default: $CLIPSEARCH_INDEX).", OTHER, "--index")]
+JsonOption = Annotated[bool, flag("--json", "Print a JSON object.", OUTPUT)]
+DebugOption = Annotated[bool, flag("--debug", "Show tracebacks.", OTHER)]
+FormatOption = Annotated[str | None, option("FORMAT", f"{_either(FORMATS)}.", OUTPUT, "--format", "-f")]
+RecordFormatOption = Annotated[str | None, option("FORMAT", f"{_either(LABEL_FORMATS)}.", OUTPUT, "--format", "-f")]
+TextFormatOption = Annotated[str | None, option("FORMAT", f"{_either(TEXT_FORMATS)}.", OUTPUT, "--format", "-f")]
+NullOption = Annotated[bool, flag("-0", "End paths with NUL, for xargs -0.", OUTPUT, "--print0")]
+AnyPhotos = Annotated[list[str], argument("PHOTO...", "Files, URLs or - (stdin), indexed or not.")]
 
 
 def open_index(option: str | None) -> Index:
@@ -176,6 +189,23 @@ def message_of(error: Exception) -> str:
         return f"{error}; rebuild it with: clipsearch index --rebuild {folders}".rstrip()
     hint = next((HINTS[kind] for kind in type(error).__mro__ if kind in HINTS), None)
     return f"{error}; {hint}" if hint else str(error)
+
+
+class Failures:
+    """The arguments that could not be used. Each is reported on stderr; together they fail the command."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+
+    def add(self, name: str, error: Exception) -> None:
+        """Report an argument, and go on without it."""
+        say(f"clipsearch: {message_of(error)}")
+        self.names.append(name)
+
+    def exit(self) -> None:
+        """End the command if there are any."""
+        if self.names:
+            raise typer.Exit(FAILED)
 
 
 # ------------------------------------------------------------------------------------------ streams

@@ -16,16 +16,19 @@ from clipsearch.cli.app import (
     NOTHING_FOUND,
     OUTPUT,
     DebugOption,
+    Failures,
     IndexOption,
     RecordFormatOption,
     advise,
+    argument,
     chosen_format,
     colour,
     destination,
+    flag,
     image_source,
-    message_of,
     new_app,
     open_index,
+    option,
     say,
     text_lines,
     warn_left_out,
@@ -33,7 +36,7 @@ from clipsearch.cli.app import (
     write,
     write_records,
 )
-from clipsearch.cli.sidecars import SIDECARS, clean_sidecars, write_sidecars
+from clipsearch.cli.sidecars import SIDECARS, DryRunOption, RemoveOption, clean_sidecars, write_sidecars
 from clipsearch.errors import BadArgument, BadRequest, counted
 from clipsearch.output import records, terminal, text
 from clipsearch.search.label import Labelled, distinct
@@ -59,52 +62,21 @@ class _Label(typer.core.TyperCommand):
 @app.command(cls=_Label)
 @filters.takes_filters
 def label(
-    labels: Annotated[list[str] | None, typer.Argument(metavar="LABEL...", help="Labels to choose from.")] = None,
-    labels_from: Annotated[
-        list[str] | None,
-        typer.Option(metavar="FILE", help="Read labels, one per line; - is stdin.", rich_help_panel=LABELS),
-    ] = None,
-    other: Annotated[
-        str | None,
-        typer.Option(metavar="[NAME]", help="A label for photos that no label fits.", rich_help_panel=LABELS),
-    ] = None,
+    labels: Annotated[list[str] | None, argument("LABEL...", "Labels to choose from.")] = None,
+    labels_from: Annotated[list[str] | None, option("FILE", "Read labels, one per line; - is stdin.", LABELS)] = None,
+    other: Annotated[str | None, option("[NAME]", "A label for photos that no label fits.", LABELS)] = None,
     template: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="TEXT",
-            help="Prompt with {} for the label; imagenet, simple.",
-            rich_help_panel=LABELS,
-        ),
+        list[str] | None, option("TEXT", "Prompt with {} for the label; imagenet, simple.", LABELS)
     ] = None,
-    image: Annotated[
-        list[str] | None,
-        typer.Option(metavar="FILE", help="Only these files, indexed or not.", rich_help_panel=filters.PANEL),
-    ] = None,
+    image: Annotated[list[str] | None, option("FILE", "Only these files, indexed or not.", filters.PANEL)] = None,
     filter: Filter = EVERYTHING,
-    every: Annotated[
-        bool, typer.Option("--all", help="Print all labels of each photo.", rich_help_panel=OUTPUT)
-    ] = False,
-    counts: Annotated[
-        bool, typer.Option("--counts", help="Count the photos of each label.", rich_help_panel=OUTPUT)
-    ] = False,
-    min_probability: Annotated[
-        float | None,
-        typer.Option(metavar="X", help="Minimum probability, 0 to 1.", rich_help_panel=OUTPUT),
-    ] = None,
-    copy_to: Annotated[
-        list[str] | None,
-        typer.Option(metavar="DIR", help="Copy photos into a folder per label.", rich_help_panel=OUTPUT),
-    ] = None,
-    write_xmp: Annotated[
-        bool,
-        typer.Option("--write-xmp", help="Add the label to the photo's sidecar.", rich_help_panel=SIDECARS),
-    ] = False,
-    remove: Annotated[
-        bool, typer.Option("--remove", help="Remove what --write-xmp added.", rich_help_panel=SIDECARS)
-    ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print changes; write nothing.", rich_help_panel=SIDECARS)
-    ] = False,
+    every: Annotated[bool, flag("--all", "Print all labels of each photo.", OUTPUT)] = False,
+    counts: Annotated[bool, flag("--counts", "Count the photos of each label.", OUTPUT)] = False,
+    min_probability: Annotated[float | None, option("X", "Minimum probability, 0 to 1.", OUTPUT)] = None,
+    copy_to: Annotated[list[str] | None, option("DIR", "Copy photos into a folder per label.", OUTPUT)] = None,
+    write_xmp: Annotated[bool, flag("--write-xmp", "Add the label to the photo's sidecar.", SIDECARS)] = False,
+    remove: RemoveOption = False,
+    dry_run: DryRunOption = False,
     format: RecordFormatOption = None,
     index: IndexOption = None,
     debug: DebugOption = False,
@@ -141,9 +113,9 @@ def label(
     folder = destination("copy_to", copy_to)
     if min_probability is not None and not 0 <= min_probability <= 1:
         raise BadArgument("min_probability", f"must be a probability, 0 to 1, not {min_probability:g}")
-    for option, is_given in (("--counts", counts), ("--copy-to", folder)):
+    for name, is_given in (("--counts", counts), ("--copy-to", folder)):
         if is_given and every:
-            raise BadRequest(f"{option} uses only the most likely label of each photo; leave out --all")
+            raise BadRequest(f"{name} uses only the most likely label of each photo; leave out --all")
     about_labels = bool(labels or labels_from or template or every or counts or format or folder)
     about_labels = about_labels or other is not None or min_probability is not None
     _check_tags(write_xmp, remove, dry_run, about_labels)
@@ -159,12 +131,7 @@ def label(
     other = None if other is None else other.strip()
     named = [*names, other] if other else names  # these are copied and written
     rest = OTHER if other == "" else other
-    failed: list[str] = []
-
-    def report_image(name: str, error: BadRequest) -> None:
-        say(f"clipsearch: {message_of(error)}")
-        failed.append(name)
-
+    failures = Failures()
     with open_index(index) as opened:
         each = opened.label_each(
             words,
@@ -173,22 +140,21 @@ def label(
             templates=template or (),
             other=rest,
             top=None if every else 1,
-            on_error=report_image,
+            on_error=failures.add,
         )
         found: Iterable[Labelled] = _likely(each, min_probability or 0)
         if write_xmp or folder:  # before a result is printed, so that `| head` does not stop it
             found = list(found)
         if write_xmp:
             least = DEFAULT_MINIMUM if min_probability is None else min_probability
-            _tag(_likely(_fitting(found, named), least), named, dry_run, failed)
+            _tag(_likely(_fitting(found, named), least), named, dry_run, failures)
         if folder:
             _copy(list(_fitting(found, named)), named, Path(folder).expanduser())
         order = [*names, *([] if rest is None else [rest])]
         is_any = _print_counts(found, order, form) if counts else _print(found, order, form, every=every)
         warn_left_out(opened.left_out)
         advise(opened, names)
-    if failed:
-        raise typer.Exit(FAILED)
+    failures.exit()
     if not is_any:
         raise typer.Exit(NOTHING_FOUND)
 
@@ -262,7 +228,7 @@ def _check_tags(write_xmp: bool, remove: bool, dry_run: bool, about_labels: bool
         raise BadRequest("--dry-run needs --write-xmp or --remove")
 
 
-def _tag(found: Iterable[Labelled], labels: Iterable[str], dry_run: bool, failed: list[str]) -> None:
+def _tag(found: Iterable[Labelled], labels: Iterable[str], dry_run: bool, failures: Failures) -> None:
     """Write labels to sidecars."""
     from clipsearch.output.tags import Tagger, check_keyword
 
@@ -274,7 +240,7 @@ def _tag(found: Iterable[Labelled], labels: Iterable[str], dry_run: bool, failed
         return [tagger.plan_addition(photo.file, [name for name, _ in photo.labels])]
 
     written = write_sidecars(tagger, found, plan, dry_run)
-    failed += [os.fsdecode(photo.file) for photo in written.failed]
+    failures.names += [os.fsdecode(photo.file) for photo in written.failed]
     verb, have = ("would write", "have") if dry_run else ("wrote", "had")
     say(f"{verb} {counted(written.sidecars, 'sidecar')}; {written.unchanged:,} already {have} these keywords")
 

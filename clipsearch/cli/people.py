@@ -13,16 +13,19 @@ from clipsearch.cli.app import (
     DebugOption,
     IndexOption,
     RecordFormatOption,
+    argument,
     chosen_format,
     colour,
+    flag,
     new_app,
     open_folder,
+    option,
     say,
     width,
     write,
     write_records,
 )
-from clipsearch.cli.sidecars import SIDECARS, clean_sidecars, write_sidecars
+from clipsearch.cli.sidecars import SIDECARS, DryRunOption, RemoveOption, clean_sidecars, write_sidecars
 from clipsearch.errors import BadRequest, counted
 from clipsearch.output import records, terminal
 
@@ -33,9 +36,9 @@ if TYPE_CHECKING:
 
 app = new_app(invoke_without_command=True)
 
-Who = Annotated[str, typer.Argument(metavar="WHO", help="A name, or the number of a group.")]
-Faces = Annotated[list[int], typer.Argument(metavar="FACE...", help="Numbers of faces, from: people show.")]
-HtmlOption = Annotated[str | None, typer.Option("--html", metavar="FILE", help="Write the faces as one HTML file.")]
+Who = Annotated[str, argument("WHO", "A name, or the number of a group.")]
+Faces = Annotated[list[int], argument("FACE...", "Numbers of faces, from: people show.")]
+HtmlOption = Annotated[str | None, option("FILE", "Write the faces as one HTML file.", None, "--html")]
 
 _ON_SHEET = 12  # faces of each group on a sheet of all people
 
@@ -43,17 +46,11 @@ _ON_SHEET = 12  # faces of each group on a sheet of all people
 @app.callback()
 def people(
     context: typer.Context,
-    every: Annotated[bool, typer.Option("--all", help="Include hidden people and faces in a single photo.")] = False,
+    every: Annotated[bool, flag("--all", "Include hidden people and faces in a single photo.")] = False,
     html: HtmlOption = None,
-    write_xmp: Annotated[
-        bool, typer.Option("--write-xmp", help="Write confirmed names to sidecars.", rich_help_panel=SIDECARS)
-    ] = False,
-    remove: Annotated[
-        bool, typer.Option("--remove", help="Remove what --write-xmp added.", rich_help_panel=SIDECARS)
-    ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print changes; write nothing.", rich_help_panel=SIDECARS)
-    ] = False,
+    write_xmp: Annotated[bool, flag("--write-xmp", "Write confirmed names to sidecars.", SIDECARS)] = False,
+    remove: RemoveOption = False,
+    dry_run: DryRunOption = False,
     index: IndexOption = None,
     format: RecordFormatOption = None,
     debug: DebugOption = False,
@@ -172,7 +169,7 @@ def show(
 @app.command()
 def name(
     who: Who,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The name to give.")],
+    name: Annotated[str, argument("NAME", "The name to give.")],
     index: IndexOption = None,
     debug: DebugOption = False,
 ) -> None:
@@ -192,7 +189,7 @@ def name(
 @app.command()
 def merge(
     who: Who,
-    others: Annotated[list[str], typer.Argument(metavar="OTHER...", help="Names or numbers that are the same person.")],
+    others: Annotated[list[str], argument("OTHER...", "Names or numbers that are the same person.")],
     index: IndexOption = None,
     debug: DebugOption = False,
 ) -> None:
@@ -229,10 +226,8 @@ def split(
 
 @app.command()
 def confirm(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A person, who need not exist yet.")],
-    faces: Annotated[
-        list[str], typer.Argument(metavar="FACE...", help="Numbers of faces, or photos that have one face.")
-    ],
+    name: Annotated[str, argument("NAME", "A person, who need not exist yet.")],
+    faces: Annotated[list[str], argument("FACE...", "Numbers of faces, or photos that have one face.")],
     index: IndexOption = None,
     debug: DebugOption = False,
 ) -> None:
@@ -277,7 +272,7 @@ def reject(who: Who, faces: Faces, index: IndexOption = None, debug: DebugOption
 @app.command()
 def hide(
     who: Who,
-    show: Annotated[bool, typer.Option("--show", help="Show a hidden person again.")] = False,
+    show: Annotated[bool, flag("--show", "Show a hidden person again.")] = False,
     index: IndexOption = None,
     debug: DebugOption = False,
 ) -> None:

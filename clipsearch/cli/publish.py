@@ -5,9 +5,17 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Annotated
 
-import typer
-
-from clipsearch.cli.app import DebugOption, IndexOption, JsonOption, new_app, open_folder, print_json, say
+from clipsearch.cli.app import (
+    DebugOption,
+    IndexOption,
+    JsonOption,
+    argument,
+    flag,
+    new_app,
+    open_folder,
+    print_json,
+    say,
+)
 from clipsearch.errors import BadArgument
 from clipsearch.output import text
 from clipsearch.paths import Collection, index_place
@@ -17,9 +25,9 @@ app = new_app()
 
 @app.command()
 def publish(
-    uri: Annotated[str, typer.Argument(metavar="URI", help="milvus://HOST:PORT/NAME or a path ending in .db.")],
-    replace: Annotated[bool, typer.Option("--replace", help="Replace one of another index or format.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors.")] = False,
+    uri: Annotated[str, argument("URI", "milvus://HOST:PORT/NAME or a path ending in .db.")],
+    replace: Annotated[bool, flag("--replace", "Replace one of another index or format.")] = False,
+    quiet: Annotated[bool, flag("--quiet", "Print only errors.", None, "-q")] = False,
     json: JsonOption = False,
     index: IndexOption = None,
     debug: DebugOption = False,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Annotated, Generic, NamedTuple, TypeVar
 
-from clipsearch.cli.app import say
+from clipsearch.cli.app import flag, say
 from clipsearch.errors import ClipsearchError, counted
 
 if TYPE_CHECKING:
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 SIDECARS = "XMP sidecars"  # the panel of the options
 
+RemoveOption = Annotated[bool, flag("--remove", "Remove what --write-xmp added.", SIDECARS)]
+DryRunOption = Annotated[bool, flag("--dry-run", "Print changes; write nothing.", SIDECARS)]
 
 Found = TypeVar("Found")
 

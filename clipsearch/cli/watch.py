@@ -11,7 +11,17 @@ from typing import Annotated, Any
 import typer
 import typer.core
 
-from clipsearch.cli.app import DebugOption, IndexOption, new_app, open_folder, say, write_records
+from clipsearch.cli.app import (
+    DebugOption,
+    IndexOption,
+    argument,
+    flag,
+    new_app,
+    open_folder,
+    option,
+    say,
+    write_records,
+)
 from clipsearch.cli.index import progress_bar
 from clipsearch.errors import BadArgument, BadRequest
 from clipsearch.extras import IS_STANDALONE
@@ -34,19 +44,14 @@ class _Watch(typer.core.TyperCommand):
 
 @app.command(cls=_Watch)
 def watch(
-    directories: Annotated[
-        list[str] | None, typer.Argument(metavar="DIR...", help="Folders (default: all indexed folders).")
-    ] = None,
-    settle: Annotated[
-        float, typer.Option(metavar="N", min=0, help="Wait N seconds after the last change (2).", show_default=False)
-    ] = 2.0,
+    directories: Annotated[list[str] | None, argument("DIR...", "Folders (default: all indexed folders).")] = None,
+    settle: Annotated[float, option("N", "Wait N seconds after the last change (2).", min=0, show_default=False)] = 2.0,
     poll: Annotated[
-        float | None,
-        typer.Option(metavar="[=N]", help=f"Scan all folders every N seconds (default {POLL_SECONDS:g})."),
+        float | None, option("[=N]", f"Scan all folders every N seconds (default {POLL_SECONDS:g}).")
     ] = None,
-    model: Annotated[str | None, typer.Option(metavar="NAME", help="Model for a new index.")] = None,
-    as_service: Annotated[bool, typer.Option("--service", help="Print a service file and exit.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors.")] = False,
+    model: Annotated[str | None, option("NAME", "Model for a new index.")] = None,
+    as_service: Annotated[bool, flag("--service", "Print a service file and exit.")] = False,
+    quiet: Annotated[bool, flag("--quiet", "Print only errors.", None, "-q")] = False,
     index: IndexOption = None,
     debug: DebugOption = False,
 ) -> None:
