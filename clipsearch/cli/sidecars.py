@@ -40,7 +40,7 @@ def write_sidecars(
             unchanged += not changes
             for change in changes:
                 if dry_run:
-                    say(f"would write {change.path}: {', '.join(change.keywords) or 'no names'}")
+                    say(f"would write {change.path}: {', '.join(change.texts) or 'no names'}")
                 else:
                     tagger.apply(change)
                 sidecars += 1
@@ -68,7 +68,7 @@ def clean_sidecars(tagger: Tagger, plan: Callable[[Path], Change], photos: Itera
                 continue
             if dry_run:
                 verb = "delete" if change.after is None else "remove from"
-                say(f"would {verb} {change.path}{': ' * bool(change.keywords)}{', '.join(change.keywords)}")
+                say(f"would {verb} {change.path}{': ' * bool(change.texts)}{', '.join(change.texts)}")
             else:
                 tagger.apply(change)
             cleaned += change.after is not None

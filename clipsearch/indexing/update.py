@@ -138,7 +138,7 @@ def _read_text(store: Store, options: Options, report: Report, on_progress: OnPr
         store.ocr_text.enable(options.ocr)
         store.commit()
     if store.ocr_text.enabled():
-        from clipsearch.indexing.ocr import read_photos
+        from clipsearch.indexing.passes import read_photos
 
         read_photos(store, options.workers or usable_cores(), report, on_progress)
 
@@ -147,7 +147,7 @@ def _find_faces(store: Store, options: Options, report: Report, on_progress: OnP
     if options.faces is False:
         store.delete_faces()
     elif options.faces or store.faces.model() is not None:
-        from clipsearch.indexing.faces import find_faces
+        from clipsearch.indexing.passes import find_faces
         from clipsearch.indexing.people import group_faces
         from clipsearch.models.faces import record
 

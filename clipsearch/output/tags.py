@@ -41,12 +41,15 @@ Edit = Callable[[bytes | None], bytes | None]
 
 
 class Change(NamedTuple):
-    """A planned change of a sidecar: its bytes before and after, None for no file, and the keywords it is about."""
+    """A planned change of a sidecar: its bytes before and after, None for no file.
+
+    `texts` are the keywords, names or the caption that are added or removed.
+    """
 
     path: Path
     before: bytes | None
     after: bytes | None
-    keywords: tuple[str, ...]
+    texts: tuple[str, ...]
     edit: Edit
 
 
@@ -98,7 +101,7 @@ class Tagger:
         if change.before is None or change.after == change.before:
             return change
         with _naming(sidecar):
-            return change._replace(keywords=our_keywords(change.before))
+            return change._replace(texts=our_keywords(change.before))
 
     def plan_faces(self, photo: bytes, faces: Sequence[tuple[str, Box]], of: Metadata) -> list[Change]:
         """Make these names and boxes the face regions that we added to a photo's sidecars. Raises `ClipsearchError`."""
@@ -154,7 +157,7 @@ class Tagger:
         for _ in range(_MOST_TRIES):
             if change.after == change.before or _written(change):
                 return
-            change = _planned(change.path, change.edit, change.keywords)
+            change = _planned(change.path, change.edit, change.texts)
         raise ClipsearchError(f"{change.path} was not changed: another program keeps writing to it")
 
     def _folder(self, photo: bytes) -> _Folder:
@@ -202,13 +205,13 @@ def _has_foreign_keywords(sidecar: Path) -> bool:
         return False
 
 
-def _planned(path: Path, edit: Edit, words: tuple[str, ...] = ()) -> Change:
+def _planned(path: Path, edit: Edit, texts: tuple[str, ...] = ()) -> Change:
     before = _read(path)
     with _naming(path):
         after = edit(before)
     if after != before:
         _target(path)  # raises if it could not be written
-    return Change(path, before, after, words, edit)
+    return Change(path, before, after, texts, edit)
 
 
 def _written(change: Change) -> bool:
