@@ -693,8 +693,8 @@ class Index:
     ) -> tuple[list[Detection], Metadata]:
         """Everything in an image that a detector finds for a text, or the mask of a segmenter; and its metadata.
 
-        "owlv2" is a detector, "clipseg" a segmenter; others go by their names on the Hugging Face Hub. Error messages
-        call the image `name`. Raises `BadRequest` and `VlmUnusable`.
+        "owlv2" is a detector, "clipseg" a segmenter; for others, give their names on the Hugging Face Hub. Error
+        messages call the image `name`. Raises `BadRequest` and `VlmUnusable`.
         """
         from clipsearch.search.vqa import checked_question, detected
 
@@ -828,7 +828,8 @@ class Index:
     def people(self) -> list[FaceGroup]:
         """Groups of faces: people with a name first, then unnamed groups, the largest first. Hidden ones are included.
 
-        Raises `BadRequest` before any search for faces.
+        First applies changes that had to wait for another process's write lock. Raises `BadRequest` before any search
+        for faces.
         """
         from clipsearch.indexing.people_changes import Changes, groups
 
@@ -844,7 +845,7 @@ class Index:
 
     @_in_one_snapshot
     def faces_of(self, person: str) -> list[tuple[NamedFace, Photo]]:
-        """The faces of a person, by name or number, each with a photo of it; the least sure ones first."""
+        """The faces of a person, by name or number, each with a photo of it; the least certain first."""
         from clipsearch.indexing.people_changes import faces_in
 
         store = self._catalogue_with_faces()
@@ -997,7 +998,7 @@ class Index:
 
     @_in_one_snapshot
     def folders(self) -> list[RootStatus]:
-        """The indexed folders with their counts: the cheap part of `status`."""
+        """The indexed folders with their counts: the fast part of `status`."""
         from clipsearch.indexing.status import folders_of
 
         return folders_of(self._store())
@@ -1049,7 +1050,7 @@ class Index:
     def map_clusters(self, positions: Positions, box: GeoBox, columns: int) -> list[tuple[Cluster, Photo | None]]:
         """The clusters of photos in a box of a map, as `search.map_clusters`, each with the photo nearest its middle.
 
-        None instead of a photo that was removed from the index meanwhile.
+        The photo is None if it was removed from the index meanwhile.
         """
         from clipsearch.search.map_clusters import clusters
 
@@ -1068,7 +1069,7 @@ class Index:
         return self.writing() is not None
 
     def writing(self) -> tuple[int, int] | None:
-        """How many files the process that holds the write lock has indexed, of how many: 0 of 0 before it knows."""
+        """The progress of the process that holds the write lock: files done, and the total (0, 0 at first)."""
         from clipsearch.store.lock import writer
 
         found = None if isinstance(self.place, Collection) else writer(self.place)

@@ -57,7 +57,7 @@ class Locating(NamedTuple):
 
 
 class Check(NamedTuple):
-    """The options of --check: the question, if there is one, and the model that answers it."""
+    """The options of --check: the question, if given, and the model that answers it."""
 
     question: str | None
     model: str | None
@@ -67,7 +67,7 @@ class Check(NamedTuple):
     def confirmed(self, index: Index, question: Question, find: Callable[[Question], list[Hit]]) -> list[Hit]:
         """The hits that `find` returns; with --check, the first of them that the model confirms.
 
-        Raises `BadArgument` if other options need --check, or for what --check asks.
+        Raises `BadArgument` for options that need --check, or an invalid question.
         """
         if self.question is None:
             for name, value in self._asdict().items():
@@ -89,7 +89,7 @@ class Check(NamedTuple):
 
 
 def vlm_of(model: str | None, endpoint: str | None, *, allow_remote: bool) -> Vlm | None:
-    """The model that the options name; None if none of them is given, as most runs need nothing of it."""
+    """The model that the options name; None without options, so that most runs import nothing."""
     if model is None and endpoint is None and not allow_remote:
         return None
     from clipsearch.search.vqa import Vlm

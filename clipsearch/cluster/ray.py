@@ -49,7 +49,6 @@ class _Actor:
         self._answers: Iterator[Any] | None = None
 
     def put(self, batch: list[Any]) -> None:
-        """Queue a batch."""
         self._batches.append(batch)
 
     def more(self) -> Any:
@@ -218,7 +217,7 @@ def _shares(nodes: list[dict[str, Any]], wanted: int | None) -> list[_Share]:
 
 
 def _last_line(error: Exception) -> str:
-    """Where Ray puts the cause."""
+    """The line with the cause, which Ray puts last."""
     return first_line(Exception(str(error).strip().splitlines()[-1]))
 
 

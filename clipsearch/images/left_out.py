@@ -1,4 +1,4 @@
-"""What scans do not look at: kinds of files that photo libraries have but that cannot be read, and skipped folders."""
+"""What scans leave out: files that photo libraries contain but that cannot be read, and skipped folders."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 
 from clipsearch.images.kinds import SUFFIXES, extra_for
 
-# Kinds that people may expect to find: nobody misses texts, archives, sidecars, or the small copies that cameras make
-# of their videos (.lrv, .thm).
+# Suffixes of files that people may expect to find, unlike texts, archives, sidecars, or the small copies that cameras
+# make of their videos (.lrv, .thm).
 _MISSED = frozenset(
     (
         b".psb .ai .eps .svg .xcf .kra .clip .afphoto .afdesign .cdr .indd .sketch .procreate .pdn"  # design
@@ -48,7 +48,7 @@ class LeftOut:
 
 
 def missed_suffix(name: bytes) -> str | None:
-    """The suffix of a file that a scan does not look at, if people may expect to find it."""
+    """The suffix of a file that scans leave out, if people may expect to find it."""
     suffix = os.path.splitext(name)[1].lower()
     return os.fsdecode(suffix) if suffix in _MISSED or suffix in SUFFIXES else None
 

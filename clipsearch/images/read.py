@@ -17,7 +17,7 @@ from clipsearch.errors import ImageUnusable, reason
 
 _MAX_FILE = 2**31  # bytes
 
-# Limits for what is not a file: a URL, a pipe, a device, an upload.
+# Limits for everything but files: URLs, pipes, devices, uploads.
 STREAM_BYTES = 100_000_000
 STREAM_SECONDS = 30.0
 

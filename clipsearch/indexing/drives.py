@@ -102,7 +102,7 @@ class DeletionCheck:
                 self.offline.append(away)
 
     def elsewhere(self, path: bytes) -> bytes | None:
-        """The path under which scans find the same file, if that is another one, as links lead to its folder."""
+        """The path under which scans find the same file, if it differs, because links lead to its folder."""
         return self._overlooked.elsewhere(path)
 
     def is_deleted(self, path: bytes, drive: int, *, moved: bool = False) -> bool:

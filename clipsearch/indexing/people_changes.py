@@ -1,4 +1,4 @@
-"""What people say about faces: naming, merging, splitting, hiding and forgetting groups, and undoing that."""
+"""Changes to people: name, merge, split, hide and forget groups of faces, confirm and reject faces, and undo."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def faces_of(store: Store, photo: Photo) -> list[NamedFace]:
 
 
 def faces_in(store: Store, who: str) -> list[NamedFace]:
-    """The faces of a group, the least sure ones first, so that mistakes are found. Raises `BadRequest`."""
+    """The faces of a group, the least certain first, so that mistakes are found. Raises `BadRequest`."""
     people = People(store.folder)
     faces = store.faces.in_cluster(_number(store, people, who))
     described = _described(store, people, faces, store.photos_of({face.image for face in faces}))
@@ -296,7 +296,7 @@ class Changes:
     def undo(self, title: str | None = None) -> str:
         """Undo the last change; returns what it was. Raises `BadRequest` if there is none.
 
-        With `title`, only if that is the last change: nobody undoes what another program has done since.
+        With `title`, only if that is the last change, so that no change made since by another program is undone.
         """
         return self._change("", lambda people, _: people.undo(title))
 

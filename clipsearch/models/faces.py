@@ -25,13 +25,13 @@ from clipsearch.models.face_graphs import DETECTOR_SIDE, FACE_SIDE, POINTS_SIDE,
 from clipsearch.models.weights import Named, load_safetensors
 
 WEIGHTS = Path(__file__).parent.parent / "faces/faces.safetensors"
-LONG_SIDE = 1600  # pixels: of a photo, enough for a face that fills 2% of it
+LONG_SIDE = 1600  # pixels; enough for a face that fills 2% of a photo
 SAME_PERSON = 0.928  # cosine from which two faces are of one person; see scripts/README.md
 
 _VERSION = 1  # increment when other faces are found, or other rows made, with the same weights
 
 # The detector sees the whole photo. If it suspects a face, as in three of ten photos without people, it also sees four
-# overlapping parts of it at a higher resolution. Of 62 faces in a mosaic, 27 pixels wide in 1,600, it then finds 62
+# overlapping parts at a higher resolution. Of 62 faces in a mosaic, 27 pixels wide in 1,600, it then finds 62
 # instead of 32.
 _LEAST_SCORE, _SUSPECTED = 0.3, 0.15
 _TILED_FROM = 1024  # pixels, of the long side

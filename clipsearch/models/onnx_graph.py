@@ -1,6 +1,6 @@
 """Builds ONNX graphs without the `onnx` package (45 MB), and runs them in ONNX Runtime.
 
-A graph is a protobuf message, of which image towers need few kinds of fields. The field numbers are those of https://github.com/onnx/onnx/blob/main/onnx/onnx.proto.
+A graph is a protobuf message. The field numbers are those of https://github.com/onnx/onnx/blob/main/onnx/onnx.proto.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ class Tensors(dict[str, NDArray[Any]]):
     mapped: mmap.mmap | None = None
 
     def release(self) -> None:
-        """Let go of the memory of tensors that have been read; they are mapped again when needed."""
+        """Free the memory of tensors that have been read; they are read again when needed."""
         if self.mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
             self.mapped.madvise(mmap.MADV_DONTNEED)
 

@@ -213,7 +213,7 @@ def face_box(text: str) -> Box:
 
 
 def content_id(data: bytes) -> str:
-    """The id by which the page names a photo: its content hash in hex."""
+    """The id of a photo on the page: its content hash in hex."""
     return content_hash(data).hex()
 
 

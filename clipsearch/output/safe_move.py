@@ -51,7 +51,7 @@ class NotMoved(Exception):
 
 
 class Snapshot(NamedTuple):
-    """A regular file as it was when all of it was read."""
+    """A regular file as it was when it was read in full."""
 
     path: bytes
     status: os.stat_result

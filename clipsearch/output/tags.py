@@ -138,7 +138,7 @@ class Tagger:
         return _planned(sidecar, lambda document: None if document is None else without_caption(document))
 
     def _writable(self, photo: bytes) -> Path:
-        """The sidecar that gets what we add to a photo."""
+        """The sidecar to add keywords and so on to."""
         folder, name = self._folder(photo), os.path.basename(photo)
         paths = [_sidecar_path(photo, sidecar) for sidecar in folder.writable(name) or [unambiguous_sidecar(name)]]
         return next(filter(_has_foreign_keywords, paths), paths[0]) if len(paths) > 1 else paths[0]
@@ -284,7 +284,7 @@ def _read(path: Path) -> bytes | None:
 
 @contextlib.contextmanager
 def _naming(path: Path) -> Iterator[None]:
-    """Add the name of the sidecar to errors."""
+    """Add the sidecar's path to errors."""
     try:
         yield
     except SidecarUnusable as error:
@@ -292,5 +292,5 @@ def _naming(path: Path) -> Iterator[None]:
 
 
 def check_keyword(label: str) -> None:
-    """Raise `BadRequest` for a label that no sidecar can hold as a keyword."""
+    """Raise `BadRequest` for a label that cannot be a keyword in XMP."""
     path_of(label)

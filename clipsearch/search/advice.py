@@ -1,9 +1,9 @@
-"""Says when the answer to a text cannot be good: it is too long for the model, or in a language that it does not read.
+"""Warns about texts that a model cannot read well: too long, or in a language that it does not know.
 
-Most models learned from English captions. Of other languages they know the words that English borrowed. A text is taken
-for another language if it has letters of another script, or one of the words in `other_languages.txt`: about 2,000
-names of things in photos, and common function words, in German, French, Spanish, Italian, Portuguese and Dutch. None
-is an English word, one that English captions use, or the name of a town or of many people.
+Most models learned from English captions. Of other languages they know only the words that English borrowed. A text
+counts as another language if it has letters of another script, or one of the words in `other_languages.txt`: about
+2,000 names of things in photos, and common function words, in German, French, Spanish, Italian, Portuguese and Dutch.
+None is an English word, one that English captions use, or the name of a town or of many people.
 """
 
 from __future__ import annotations

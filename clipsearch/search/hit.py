@@ -61,8 +61,8 @@ class Hit(NamedTuple):
     with this one, `same_file` the other paths of its file. `where` is the part that matches, `detections` what a
     detector or segmenter found, `lines` the matching OCR lines. `confidence` and these three are None unless
     requested. `image_id` is the image that has the score, such as a part of a panorama. `why` says why it matches; the
-    rank depends on all of that, the score only on the look. `answer` is that of a vision-language model, if it was
-    asked.
+    rank depends on all of that, the score only on the look. `answer` is that of a vision-language model, if one
+    was asked.
     """
 
     rank: int
@@ -80,7 +80,7 @@ class Hit(NamedTuple):
 
     @property
     def marks(self) -> list[Where | Detection]:
-        """The parts to mark in a picture of it."""
+        """The parts to mark in a picture of the photo."""
         return [self.where] if self.where else [found.there for found in self.detections or ()]
 
     @property

@@ -22,7 +22,7 @@ UNKNOWN = 0  # the drive of photos whose drive was not recorded, or whose record
 
 
 class Offline(StrEnum):
-    """Why nothing can be said about some photos now. They are kept until they are found again."""
+    """Why the state of some photos is unknown. They are kept until they are found again."""
 
     MISSING = "is not there"
     UNMOUNTED = "is not mounted"
@@ -31,7 +31,7 @@ class Offline(StrEnum):
 
     @property
     def can_be_pruned(self) -> bool:
-        """Whether a person can check that the photos are gone, and say so."""
+        """Whether a user can confirm that the photos are gone (`prune`)."""
         return self in (Offline.UNMOUNTED, Offline.EMPTY)
 
 
@@ -63,10 +63,10 @@ class OfflinePart(NamedTuple):
 
 
 class Presence(NamedTuple):
-    """What of a root, or of a folder in it, is online.
+    """Which parts of a root, or of a folder in it, are online.
 
     `seen` has the drives of the root that are online, by id, each with the absolute path of a file on it. `whole` says
-    why the root as a whole is offline, if it is. `online` says whether anything is left to look at.
+    why the root as a whole is offline, if it is. `online`: whether anything is.
     """
 
     seen: dict[int, bytes]
@@ -186,7 +186,7 @@ class Drives:
         return here._replace(online=whole is None and (not concerned or bool(concerned - here.offline_drives)))
 
     def offline_parts(self, root: Root) -> list[OfflinePart]:
-        """The drives in a root that are offline while the rest of it is online."""
+        """The offline drives of a root that is otherwise online."""
         presence = self.presence(root)
         away = presence.away if presence.whole is None else []
         return [OfflinePart(one.place, self._count(root, one.drives), one.why) for one in away]

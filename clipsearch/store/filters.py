@@ -1,7 +1,7 @@
-"""Filters: what a photo must be besides a match for the query.
+"""Photo filters, and how people write them.
 
 `Filter` is the table of all filters. Each field says what the filter is called on the command line, how its text is
-parsed, and the condition it stands for; the options of commands, the parameters of the page and of MCP, and the
+parsed, and its condition; the options of commands, the parameters of the page and of MCP, and the
 queries of both kinds of store are derived from it. Adding a filter means adding a field.
 """
 
@@ -579,7 +579,7 @@ class Filter:
         return [(entry.option, entry.spell(value)) for entry in FILTERS for value in getattr(self, entry.field)]
 
     def conditions(self) -> list[Condition]:
-        """What must hold of a photo. A store resolves `under`, `not_under` and `files` to its own folders itself."""
+        """The conditions on a photo, but for `under`, `not_under` and `files`: the store knows its folders."""
         out = []
         for entry in FILTERS:
             values = getattr(self, entry.field)

@@ -35,8 +35,8 @@ _REPLACED = ", ".join(f"{name} = excluded.{name}" for name in _WRITTEN.split(", 
 _REPLACED += ", named = CASE WHEN image IS excluded.image THEN named END"
 
 
-# Conditions, and the keys of an order where they hold, one after the other; without a key, by path. A date that is
-# unknown is the file's. Seconds are rounded down, as in `local_time`.
+# Conditions, each with the sort key of the photos for which it holds, in order; without a key, by path. The date
+# defaults to that of the file. Seconds are rounded down, as in `local_time`.
 _ORDERS = {
     "date": [
         ("taken IS NOT NULL", "taken"),
@@ -49,7 +49,7 @@ _ORDERS = {
 
 
 class _Frame(NamedTuple):
-    """The image that stands for the whole file and, of a video, seconds from the start and the frame's content hash."""
+    """The image that represents the file and, for a video, seconds from the start and the frame's content hash."""
 
     whole: int
     time: float | None
@@ -76,7 +76,7 @@ class Photos:
     ) -> None:
         """Record a new or changed file: it has an image, or the error that says why not.
 
-        Its facts are what its sidecar says, then what the file itself says, then what other sources say.
+        Its facts are those of its sidecar, then of the file itself, then of other sources.
         """
         self._database.begin()
         facts = combined([sidecar, self._images.facts_of(image_id), others])
