@@ -1,7 +1,8 @@
 """`clipsearch people`: list and name the people whose faces are in photos."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -30,7 +31,7 @@ from clipsearch.errors import BadRequest, counted
 from clipsearch.output import records, terminal
 
 if TYPE_CHECKING:
-    from clipsearch.indexing.people_changes import NamedFace
+    from clipsearch.indexing.people_changes import Changes, NamedFace
     from clipsearch.output.tags import Change
     from clipsearch.search.hit import Photo
 
@@ -180,10 +181,8 @@ def name(
     Example:
       clipsearch people name 3 "Anna"
     """
-    with open_folder(index) as opened:
-        changes = opened.people_changes
-        person = changes.name(who, name)
-        _report(f"{who} is {person.title}", changes.pending)
+    with _changing(index) as changes:
+        say(f"{who} is {changes.name(who, name).title}")
 
 
 @app.command()
@@ -198,10 +197,8 @@ def merge(
     Example:
       clipsearch people merge Anna 7
     """
-    with open_folder(index) as opened:
-        changes = opened.people_changes
-        person = changes.merge(who, others)
-        _report(f"{', '.join(others)} joined {person.title}", changes.pending)
+    with _changing(index) as changes:
+        say(f"{', '.join(others)} joined {changes.merge(who, others).title}")
 
 
 @app.command()
@@ -218,10 +215,9 @@ def split(
     Example:
       clipsearch people split Anna 812 813
     """
-    with open_folder(index) as opened:
-        changes = opened.people_changes
+    with _changing(index) as changes:
         person = changes.split(who, faces)
-        _report(f"moved {counted(len(set(faces)), 'face')} from {who} to {person.title}", changes.pending)
+        say(f"moved {counted(len(set(faces)), 'face')} from {who} to {person.title}")
 
 
 @app.command()
@@ -244,14 +240,14 @@ def confirm(
         raise BadRequest("give numbers of faces or photos, not both; write ./12 for a photo that is named 12")
     with open_folder(index) as opened:
         photos = [] if numbers else [opened.photo_at(face) for face in faces]
-        changes = opened.people_changes
+    with _changing(index) as changes:
         if numbers:
             confirmed, left_out = len(set(numbers)), 0
             changes.confirm(numbers, name)
         else:
             confirmed, left_out = changes.confirm_in(photos, name)
         rest = f"; left out {counted(left_out, 'photo')} without a face or with several" if left_out else ""
-        _report(f"confirmed {counted(confirmed, 'face')} of {name}{rest}", changes.pending)
+        say(f"confirmed {counted(confirmed, 'face')} of {name}{rest}")
 
 
 @app.command()
@@ -263,10 +259,9 @@ def reject(who: Who, faces: Faces, index: IndexOption = None, debug: DebugOption
     Example:
       clipsearch people reject Anna 814
     """
-    with open_folder(index) as opened:
-        changes = opened.people_changes
+    with _changing(index) as changes:
         changes.reject(faces, who)
-        _report(f"removed {counted(len(set(faces)), 'face')} from {who}", changes.pending)
+        say(f"removed {counted(len(set(faces)), 'face')} from {who}")
 
 
 @app.command()
@@ -282,10 +277,9 @@ def hide(
       clipsearch people hide 12
       clipsearch people hide 12 --show
     """
-    with open_folder(index) as opened:
-        changes = opened.people_changes
+    with _changing(index) as changes:
         person = changes.hide(who, hidden=not show)
-        _report(f"{'shown again' if show else 'hidden'}: {person.title}", changes.pending)
+        say(f"{'shown again' if show else 'hidden'}: {person.title}")
 
 
 @app.command()
@@ -295,10 +289,8 @@ def forget(who: Who, index: IndexOption = None, debug: DebugOption = False) -> N
     Example:
       clipsearch people forget Anna
     """
-    with open_folder(index) as opened:
-        changes = opened.people_changes
-        person = changes.forget(who)
-        _report(f"forgot {person.title}", changes.pending)
+    with _changing(index) as changes:
+        say(f"forgot {changes.forget(who).title}")
 
 
 @app.command()
@@ -308,12 +300,13 @@ def undo(index: IndexOption = None, debug: DebugOption = False) -> None:
     Example:
       clipsearch people undo
     """
+    with _changing(index) as changes:
+        say(f"undid: {changes.undo()}")
+
+
+@contextmanager
+def _changing(index: str | None) -> "Iterator[Changes]":
     with open_folder(index) as opened:
-        changes = opened.people_changes
-        _report(f"undid: {changes.undo()}", changes.pending)
-
-
-def _report(sentence: str, pending: bool) -> None:
-    say(sentence)
-    if pending:
-        say("another process is updating the index; the change shows when it is done")
+        yield (changes := opened.people_changes)
+        if changes.pending:
+            say("another process is updating the index; the change shows when it is done")

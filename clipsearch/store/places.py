@@ -188,8 +188,8 @@ def _either(towns: Sequence[Town]) -> str:
 def place_at(latitude: float, longitude: float) -> Place | None:
     """The town that people would name for a position; None far from any, without the package, or without a table.
 
-    Each town is a circle that grows with its population. A circle inside that of a larger town of the same region belongs
-    to that town: Montmartre is Paris.
+    Each town is a circle that grows with its population. A circle inside that of a larger town of the same region is
+    a part of that town: Montmartre is Paris.
     """
     return _place_at(round(latitude, 3), round(longitude, 3))  # 0.001 degrees are 110 m
 
