@@ -553,10 +553,7 @@ class Index:
 
     @staticmethod
     def _classifier(
-        embedder: Embedder,
-        labels: str | Sequence[str],
-        templates: str | Sequence[str] = (),
-        other: str | None = None,
+        embedder: Embedder, labels: str | Sequence[str], templates: str | Sequence[str] = (), other: str | None = None
     ) -> Classifier:
         from clipsearch.search.label import Classifier, templates_of
 
@@ -683,13 +680,7 @@ class Index:
         return confirmed(hits, asked, self._answerer(vlm), k) if hits else ([], [])
 
     def detect(
-        self,
-        text: str,
-        image: Picture,
-        detector: str | None = None,
-        *,
-        segmenter: str | None = None,
-        name: str = "",
+        self, text: str, image: Picture, detector: str | None = None, *, segmenter: str | None = None, name: str = ""
     ) -> tuple[list[Detection], Metadata]:
         """Everything in an image that a detector finds for a text, or the mask of a segmenter; and its metadata.
 

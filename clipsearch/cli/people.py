@@ -202,12 +202,7 @@ def merge(
 
 
 @app.command()
-def split(
-    who: Who,
-    faces: Faces,
-    index: IndexOption = None,
-    debug: DebugOption = False,
-) -> None:
+def split(who: Who, faces: Faces, index: IndexOption = None, debug: DebugOption = False) -> None:
     """Move faces that are of somebody else out of a group into a new one.
 
     These faces never come back to the group by themselves.

@@ -294,8 +294,6 @@ def _is_indexed(index: Index, path: str) -> bool:
 
 
 class _Album(NamedTuple):
-    """Options about an album."""
-
     title: str | None
     place_names: bool
 

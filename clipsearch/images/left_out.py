@@ -43,7 +43,6 @@ class LeftOut:
         return LeftOut(Counter(counts.get("files")), Counter(counts.get("folders")))
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
         return {"files": dict(self.files), "folders": dict(self.folders)}
 
 

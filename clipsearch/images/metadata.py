@@ -55,7 +55,6 @@ class Metadata(NamedTuple):
         return Facts(**{name: getattr(self, name) for name in Facts._fields})
 
     def with_facts(self, facts: Facts) -> Metadata:
-        """Replace the facts."""
         return self._replace(**facts._asdict())
 
 

@@ -237,6 +237,5 @@ class Partners:
         return cls(paths)
 
     def of(self, path: bytes) -> list[bytes]:
-        """The partners of a file."""
         kinds = (None, kind_of(path))
         return [other for other in self._shots.get(shot_of(path), ()) if kind_of(other) not in kinds]

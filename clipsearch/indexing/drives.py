@@ -46,7 +46,6 @@ class DriveRecorder:
             self._new_devices[drive.id] = mount.device
 
     def save(self) -> None:
-        """Write the differences to the store."""
         for drive_id, device in self._new_devices.items():
             self._recorded[drive_id] = self._recorded[drive_id]._replace(device=device)
             self._store.drives.update(self._root, self._recorded[drive_id])

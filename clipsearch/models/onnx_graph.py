@@ -53,7 +53,6 @@ class Graph:
         return outputs
 
     def cast(self, value: str, dtype: Any) -> str:
-        """Convert to a NumPy type."""
         return self.op("Cast", value, to=_TYPES[np.dtype(dtype)])
 
     def reshape(self, value: str, *shape: int) -> str:
@@ -61,11 +60,9 @@ class Graph:
         return self.op("Reshape", value, np.array(shape, np.int64))
 
     def transpose(self, value: str, *axes: int) -> str:
-        """Permute the axes."""
         return self.op("Transpose", value, perm=axes)
 
     def slice(self, value: str, axis: int, start: int, end: int) -> str:
-        """A range along one axis."""
         return self.op("Slice", value, *(np.array([number], np.int64) for number in (start, end, axis)))
 
     def message(self, output: str, dim: int, *, with_weights: bool = True) -> bytes:

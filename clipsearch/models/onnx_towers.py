@@ -230,7 +230,6 @@ class _Transformer:
         return self._product(x, t.matrix(f"{name}.weight"), t.matrix(f"{name}.bias"), lowest)
 
     def norm(self, x: str, t: Named, name: str) -> str:
-        """The layer norm `name`."""
         return self._norm(x, t.matrix(f"{name}.weight"), t.matrix(f"{name}.bias"))
 
     def _normed_linear(self, x: str, t: Named, norm: str, weight: Array, bias: Array) -> str:

@@ -146,22 +146,12 @@ def _text_object(photo: Photo, lines: Iterable[Line]) -> dict[str, Any]:
 
 def answers(found: Iterable[Answered], form: str, *, with_paths: bool) -> Iterator[bytes]:
     """Answers to a question about photos as `text` (optionally `with_paths`), `json` or `jsonl`."""
-    return _written(
-        found,
-        form,
-        answered_object,
-        lambda one: [_said(one.path, one.answer.text, with_paths)],
-    )
+    return _written(found, form, answered_object, lambda one: [_said(one.path, one.answer.text, with_paths)])
 
 
 def captions(found: Iterable[Captioned], form: str, *, with_paths: bool) -> Iterator[bytes]:
     """Generated captions of photos, as `answers`."""
-    return _written(
-        found,
-        form,
-        caption_object,
-        lambda one: [_said(one.path, one.caption, with_paths)],
-    )
+    return _written(found, form, caption_object, lambda one: [_said(one.path, one.caption, with_paths)])
 
 
 def answered_object(one: Answered) -> dict[str, Any]:

@@ -38,7 +38,6 @@ class Move(NamedTuple):
 
     @property
     def moved(self) -> bool:
-        """Whether it was moved."""
         return not self.reason
 
 

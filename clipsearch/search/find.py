@@ -16,17 +16,7 @@ from clipsearch.errors import BadArgument, BadRequest, ImageUnusable
 from clipsearch.search.embed import Embedder
 from clipsearch.search.files_on_disk import FilesOnDisk
 from clipsearch.search.hit import Hit
-from clipsearch.search.question import (
-    CONCEPT,
-    DEFAULT_LIMITS,
-    IMAGE,
-    ONLY_TEXT,
-    PHOTO,
-    STRICT,
-    TEXT,
-    Limits,
-    Term,
-)
+from clipsearch.search.question import CONCEPT, DEFAULT_LIMITS, IMAGE, ONLY_TEXT, PHOTO, STRICT, TEXT, Limits, Term
 from clipsearch.search.reason import LOOK, Reason
 from clipsearch.store.filters import EVERYTHING, Filter
 from clipsearch.store.order import NEWEST, Order

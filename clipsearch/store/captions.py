@@ -34,7 +34,6 @@ class Captions:
         self._database.set_meta("captions", json.dumps(setting) if setting else None)
 
     def count(self) -> int:
-        """The number of images with a caption."""
         return int(self._database.execute("SELECT count(*) FROM captions WHERE text != ''").fetchone()[0])
 
     def missing(self, captioner: str) -> list[Pending]:

@@ -385,7 +385,6 @@ def _make_catalogue(folder: Path, model: str, dim: int) -> None:
 
 
 def _initialise(database: Database, model: str, dim: int) -> None:
-    """Make the tables."""
     database.run("BEGIN IMMEDIATE;" + schema.SCHEMA + schema.TRIGGERS)
     numbers = {"generation": 0, "groups": 0, "reads": 0}
     unset = {"vectors": None, "faces": None, "people": 0, "left_out": None, "captions": None}

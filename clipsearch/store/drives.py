@@ -98,7 +98,6 @@ class Drives:
         return [Drive(UNKNOWN), *drives] if self.has_photos(root, Drive(UNKNOWN)) else drives
 
     def add(self, root: Root, mount: bytes, device: int) -> Drive:
-        """Record a drive."""
         self._database.begin()
         statement = "INSERT INTO drives (root, mount, device, mark) VALUES (?, ?, ?, 0)"
         added = self._database.execute(statement, (root.id, mount, device))
@@ -113,7 +112,6 @@ class Drives:
         self._database.execute("UPDATE drives SET mount = ?, device = ?, mark = ? WHERE id = ?", values)
 
     def assign(self, root: Root, drive: Drive, paths: Iterable[bytes]) -> None:
-        """Record that files of a root lie on a drive."""
         self._database.begin()
         where = "WHERE root = ? AND path = ?"
         for path in paths:
@@ -121,7 +119,6 @@ class Drives:
             self._database.execute(f"UPDATE photos SET mark = mark({OF_PHOTO}) {where}", (root.id, path))
 
     def unite(self, drive: Drive, others: Iterable[Drive]) -> None:
-        """Record that others are the same drive."""
         self._database.begin()
         for other in others:
             self._database.execute("UPDATE photos SET drive = ? WHERE drive = ?", (drive.id, other.id))

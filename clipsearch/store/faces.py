@@ -157,7 +157,6 @@ class Faces:
         return list(self._faces("cluster = ?", (number,)))
 
     def clusters(self) -> list[ClusterCounts]:
-        """The clusters, by number."""
         rows = self._database.execute(
             "SELECT cluster, count(*), count(DISTINCT coalesce(whole, faces.image)), id, max(quality) FROM faces"
             " LEFT JOIN frames ON frames.image = faces.image WHERE cluster IS NOT NULL GROUP BY cluster"

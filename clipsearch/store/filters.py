@@ -467,21 +467,10 @@ class Filter:
         show=_title_of_circle,
     )
     within: Any = _filter(
-        "S,W,N,E",
-        "Inside this box, in degrees.",
-        _box,
-        _in_box,
-        spell=_spell_numbers,
-        show=_title_of_box,
+        "S,W,N,E", "Inside this box, in degrees.", _box, _in_box, spell=_spell_numbers, show=_title_of_box
     )
     size: Any = _filter(
-        "[+-]SIZE",
-        "+2M: at least; -500k: at most.",
-        _size,
-        _in_range,
-        every=True,
-        commas=True,
-        spell=_spell_size,
+        "[+-]SIZE", "+2M: at least; -500k: at most.", _size, _in_range, every=True, commas=True, spell=_spell_size
     )
     orientation: Any = _filter(
         "SHAPE",
@@ -559,7 +548,6 @@ class Filter:
     files: Any = None
 
     def __post_init__(self) -> None:
-        """Parse the values."""
         for entry in FILTERS:
             values = tuple(dict.fromkeys(_parsed(entry, value) for value in several(getattr(self, entry.field))))
             object.__setattr__(self, entry.field, values)

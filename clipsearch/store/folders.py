@@ -64,7 +64,6 @@ class Folders:
         return root
 
     def set_rules(self, root: Root, rules: Rules) -> Root:
-        """Record the rules for later scans of a folder."""
         if rules == root.rules:
             return root
         self._database.begin()

@@ -145,7 +145,6 @@ class Images:
     # -------------------------------------------------------------------------------- embeddings
 
     def is_empty(self) -> bool:
-        """Whether nothing is embedded."""
         return self._database.execute("SELECT 1 FROM embeddings LIMIT 1").fetchone() is None
 
     def count(self, after: int = 0) -> int:

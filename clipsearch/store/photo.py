@@ -129,7 +129,6 @@ class Months(NamedTuple):
 
     @property
     def total(self) -> int:
-        """The number of photos."""
         return sum(self.taken.values()) + sum(self.changed.values())
 
 
@@ -177,7 +176,6 @@ class Line(NamedTuple):
 
     @property
     def box(self) -> Box:
-        """Where the line is."""
         return Box(*self[1:])
 
 

@@ -89,7 +89,6 @@ class Photos:
         )
 
     def remove(self, root: Root, paths: Iterable[bytes]) -> None:
-        """Forget files of a root."""
         self._database.begin()
         rows = ((root.id, path) for path in paths)
         self._database.executemany("DELETE FROM photos WHERE root = ? AND path = ?", rows)
@@ -101,7 +100,6 @@ class Photos:
             yield Known(*row)
 
     def known_file(self, root: Root, path: bytes) -> Known | None:
-        """One file of a root."""
         query = f"SELECT {KNOWN} FROM photos WHERE root = ? AND path = ?"
         row = self._database.execute(query, (root.id, path)).fetchone()
         return Known(*row) if row else None

@@ -223,7 +223,6 @@ class Searchable(ABC):
     # -------------------------------------------------------------------------------- for both
 
     def is_empty(self) -> bool:
-        """Whether it has no photos."""
         return not any(self.has_photos(root) for root in self.roots())
 
     def require_photos(self) -> None:

@@ -248,7 +248,6 @@ class Reader:
             os.posix_fadvise(self._file.fileno(), start, size, os.POSIX_FADV_WILLNEED)
 
     def close(self) -> None:
-        """Close the file."""
         self._file.close()
 
 

@@ -113,7 +113,6 @@ class Page:
         self._pictures.close()
 
     def routes(self) -> Sequence[Route]:
-        """One route per handler."""
         return [
             Route("/", self.home),
             Route("/static/{name}", self.static),
