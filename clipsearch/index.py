@@ -769,7 +769,7 @@ class Index:
         """Unit rows (n, dim), float32, of images: paths, URLs, files as bytes, or Pillow images.
 
         More than a few are decoded in parallel and embedded in batches. A few are decoded in this process, unless they
-        are `untrusted`. `name` stands for an image without a path in error messages.
+        are `untrusted`. Error messages call an image without a path `name`.
 
         Example:
             >>> cosines = index.embed_images(paths[:3]) @ index.embed_texts("a red circle")[0]

@@ -176,7 +176,7 @@ def name(
 ) -> None:
     """Name a group of faces, or rename a person.
 
-    If somebody has the name already, the group joins that person.
+    If a person has the name already, the group joins that person.
 
     Example:
       clipsearch people name 3 "Anna"
@@ -203,7 +203,7 @@ def merge(
 
 @app.command()
 def split(who: Who, faces: Faces, index: IndexOption = None, debug: DebugOption = False) -> None:
-    """Move faces that are of somebody else out of a group into a new one.
+    """Move faces of another person out of a group into a new one.
 
     These faces never come back to the group by themselves.
 

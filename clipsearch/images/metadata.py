@@ -21,7 +21,7 @@ _NO_CAPTION = re.compile(
     r"|(exif.jpeg.)?picture|default|untitled)?\W*"
 )
 _RATING_PERCENT = 0x4749  # written by Windows
-_PERCENTS = (1, 13, 38, 63, 88)  # the least that stands for one to five stars
+_PERCENTS = (1, 13, 38, 63, 88)  # the least that means one to five stars
 _ISO_ELSEWHERE = 65535  # the field has 16 bits; higher values are in another
 
 

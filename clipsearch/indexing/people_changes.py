@@ -163,7 +163,7 @@ def probability(cosine: float) -> float:
 
 
 def _number(store: Store, people: People, who: str) -> int:
-    """The number of the group that a name or a number stands for. Raises `BadRequest`."""
+    """The number of the group with a name or number. Raises `BadRequest`."""
     text = who.strip().removeprefix("#")
     if text.isdecimal() and len(text) < 18:
         number = int(text)

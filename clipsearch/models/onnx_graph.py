@@ -56,7 +56,7 @@ class Graph:
         return self.op("Cast", value, to=_TYPES[np.dtype(dtype)])
 
     def reshape(self, value: str, *shape: int) -> str:
-        """Reshape; -1 stands for one unknown side."""
+        """Reshape; -1 is one unknown side."""
         return self.op("Reshape", value, np.array(shape, np.int64))
 
     def transpose(self, value: str, *axes: int) -> str:

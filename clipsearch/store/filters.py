@@ -130,7 +130,7 @@ def parse_box(text: str) -> GeoBox:
 
 
 def parse_type(text: str) -> str:
-    """The kind of file in `TYPES` that a name or suffix stands for: `jpg`, `.jpeg` and `JPEG` are jpeg."""
+    """The kind of file in `TYPES` that a name or suffix means: `jpg`, `.jpeg` and `JPEG` are jpeg."""
     name = text.strip().lower().removeprefix(".")
     for kind, suffixes in TYPES.items():
         if _ALSO.get(name, name) == kind or f".{name}" in suffixes:

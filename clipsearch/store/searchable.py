@@ -194,7 +194,7 @@ class Searchable(ABC):
 
     @abstractmethod
     def mentioning(self, words: tuple[Word, ...], chosen: Selection, most: int, part: Part) -> list[int]:
-        """Images of a selection with all words in a part of what is known of them.
+        """Images of a selection with all words in a part of what is known about them.
 
         At most `most`; may include false positives. All images of a file are listed.
         """

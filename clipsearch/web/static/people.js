@@ -79,7 +79,7 @@ async function showFaces() {
   if (!unsure.length) return showMessage(`All faces of ${person} are confirmed`, count(total, "face"));
   showSection("check");
   byId("check-title").replaceChildren("Is this ", element("bdi", {}, person), "?");
-  byId("check-size").textContent = `${number(left)} of ${count(total, "face")} not confirmed, the least sure first${left > unsure.length ? `; the first ${number(unsure.length)} are shown` : ""}.`;
+  byId("check-size").textContent = `${number(left)} of ${count(total, "face")} not confirmed, the least certain first${left > unsure.length ? `; the first ${number(unsure.length)} are shown` : ""}.`;
   cards = unsure.map(card);
   byId("check-faces").replaceChildren(...cards.map(({ item }) => item));
   moveTo(0);

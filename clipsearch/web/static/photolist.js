@@ -133,7 +133,7 @@ export class PhotoList {
     }
   }
 
-  // The pages to load next, as [first, end]; null if all are there.
+  // The pages to load next, as [first, end]; null if all are loaded.
   missing() {
     const [from, to] = this.wanted, middle = (from + to) / 2;
     const pages = Array.from({ length: to - from + 1 }, (_, n) => from + n).filter((page) => !this.pages.has(page));

@@ -1,4 +1,4 @@
-// The map of the photos that match the question. The URL holds what it shows: "LATITUDE,LONGITUDE,ZOOM", or "all" for
+// The map of the photos that match the question. The URL has what it shows: "LATITUDE,LONGITUDE,ZOOM", or "all" for
 // all photos.
 
 import { filterValues, searchParams, withFilters } from "./address.js";
