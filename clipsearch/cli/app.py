@@ -6,10 +6,11 @@ import contextlib
 import io
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
+import typer.core
 
 from clipsearch import errors
 from clipsearch.errors import BadArgument, BadRequest, ClipsearchError
@@ -20,6 +21,8 @@ from clipsearch.paths import index_folder, index_place
 
 if TYPE_CHECKING:
     from clipsearch.search.find import LeftOut
+
+Rendering = Callable[..., Iterable[bytes]]  # of results, for stdout
 
 FOUND, NOTHING_FOUND, FAILED, SKIPPED, INTERNAL, INTERRUPTED = 0, 1, 2, 3, 4, 130
 MAX_LIST = 1 << 30  # bytes of a list of files, labels or queries
@@ -115,6 +118,16 @@ def new_app(**settings: Any) -> typer.Typer:
         rich_markup_mode="rich",
         **({"add_completion": False} | settings),
     )
+
+
+def with_default(option: str, value: str) -> type[typer.core.TyperCommand]:
+    """Commands where `option` may stand alone for a value; in Typer, an option always takes one or never does."""
+
+    class Command(typer.core.TyperCommand):
+        def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+            return super().parse_args(ctx, [f"{option}={value}" if arg == option else arg for arg in args])
+
+    return Command
 
 
 # ------------------------------------------------------------------------------------------ error boundary
@@ -336,6 +349,14 @@ def first_of(paths: Sequence[bytes]) -> str:
     return os.fsdecode(paths[0]) + (f" and {len(paths) - 1:,} more" if len(paths) > 1 else "")
 
 
+def write_found(found: Iterable[Any], form: str, table: Rendering, rows: Rendering) -> None:
+    """Write results to stdout: as a `table` that fits the terminal or, in other formats, as `rows`."""
+    if form == "table":
+        write(table(found, width(), colour=colour()))
+    else:
+        write_records(rows(found, form))
+
+
 def warn_left_out(left_out: LeftOut) -> None:
     """Warn on stderr about what was not searched."""
     if left_out.unknown:
@@ -376,6 +397,11 @@ def destination(option: str, given: Sequence[str] | None, what: str = "a name") 
             raise BadArgument(option, f"needs {what}, not {name!r}")
         return name
     return None
+
+
+def record_format(wanted: str | None) -> str:
+    """The format of records: by default a table on a terminal and TSV in a pipe. Raises `BadRequest`."""
+    return chosen_format(wanted, LABEL_FORMATS, "table" if sys.stdout.isatty() else "tsv")
 
 
 def chosen_format(wanted: str | None, formats: Sequence[str], default: str) -> str:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-import typer.core
 
 from clipsearch.cli.app import (
     OUTPUT,
@@ -23,6 +22,7 @@ from clipsearch.cli.app import (
     print_json,
     say,
     toggle,
+    with_default,
 )
 from clipsearch.cli.vlm import AllowRemoteOption, EndpointOption, VlmModelOption, vlm_of
 from clipsearch.indexing.update import OnProgress, Options, Progress
@@ -33,15 +33,7 @@ _WORTH_TELLING = 20.0  # seconds
 MODEL, FOLDERS, UPDATE, SPEED = "Model", "What to index (remembered)", "Update", "Speed"
 
 
-class _Index(typer.core.TyperCommand):
-    """Lets --ray stand alone: in Typer, an option always takes a value or never does."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Replace a bare --ray by --ray=local."""
-        return super().parse_args(ctx, ["--ray=local" if arg == "--ray" else arg for arg in args])
-
-
-@app.command(cls=_Index)
+@app.command(cls=with_default("--ray", "local"))
 def index(
     directories: Annotated[list[str] | None, argument("DIR...", "Folders (default: all indexed folders).")] = None,
     model: Annotated[str | None, option("NAME", "mini, siglip2, accurate, multilingual, ...", MODEL)] = None,

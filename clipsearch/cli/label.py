@@ -1,14 +1,12 @@
 """`clipsearch label`: classify photos, and optionally write the labels to XMP sidecars."""
 
 import os
-import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-import typer.core
 
 from clipsearch.cli import filters
 from clipsearch.cli.app import (
@@ -21,20 +19,18 @@ from clipsearch.cli.app import (
     RecordFormatOption,
     advise,
     argument,
-    chosen_format,
-    colour,
     destination,
     flag,
     image_source,
     new_app,
     open_index,
     option,
+    record_format,
     say,
     text_lines,
     warn_left_out,
-    width,
-    write,
-    write_records,
+    with_default,
+    write_found,
 )
 from clipsearch.cli.sidecars import SIDECARS, DryRunOption, RemoveOption, clean_sidecars, write_sidecars
 from clipsearch.errors import BadArgument, BadRequest, counted
@@ -51,15 +47,7 @@ LABELS = "Labels"
 DEFAULT_MINIMUM = 0.5  # probability of the labels that --write-xmp writes
 
 
-class _Label(typer.core.TyperCommand):
-    """Lets --other stand alone: in Typer, an option always takes a value or never does."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Replace a bare --other by one with an empty name."""
-        return super().parse_args(ctx, ["--other=" if arg == "--other" else arg for arg in args])
-
-
-@app.command(cls=_Label)
+@app.command(cls=with_default("--other", ""))
 @filters.takes_filters
 def label(
     labels: Annotated[list[str] | None, argument("LABEL...", "Labels to choose from.")] = None,
@@ -109,7 +97,7 @@ def label(
 
     Exit status: 0 labelled a photo, 1 no photo, 2 error.
     """
-    form = chosen_format(format, records.LABEL_FORMATS, "table" if sys.stdout.isatty() else "tsv")
+    form = record_format(format)
     folder = destination("copy_to", copy_to)
     if min_probability is not None and not 0 <= min_probability <= 1:
         raise BadArgument("min_probability", f"must be a probability, 0 to 1, not {min_probability:g}")
@@ -182,12 +170,7 @@ def _print(found: Iterable[Labelled], labels: Sequence[str], form: str, *, every
     """Print photos, sorted by label and probability. Returns whether there are any."""
     place = {name: number for number, name in enumerate(labels)}
     ordered = sorted(found, key=lambda one: (place[one.labels[0][0]], -one.labels[0][1]))
-    if form != "table":
-        write_records(records.labels(ordered, form))
-    elif every:
-        write(terminal.labels(ordered, width(), colour=colour()))
-    else:
-        write(terminal.label_groups(ordered, width(), colour=colour()))
+    write_found(ordered, form, terminal.labels if every else terminal.label_groups, records.labels)
     return bool(ordered)
 
 
@@ -195,10 +178,7 @@ def _print_counts(found: Iterable[Labelled], labels: Sequence[str], form: str) -
     """Print how many photos have each label. Returns whether there are any."""
     counted = Counter(one.labels[0][0] for one in found)
     rows = sorted(((name, counted[name]) for name in labels), key=lambda row: -row[1])
-    if form == "table":
-        write([terminal.label_counts(rows, width(), colour=colour())])
-    else:
-        write_records(records.label_counts(rows, form))
+    write_found(rows, form, terminal.label_counts, records.label_counts)
     return bool(counted)
 
 

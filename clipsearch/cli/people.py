@@ -1,6 +1,5 @@
 """`clipsearch people`: list and name the people whose faces are in photos."""
 
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,16 +14,13 @@ from clipsearch.cli.app import (
     IndexOption,
     RecordFormatOption,
     argument,
-    chosen_format,
-    colour,
     flag,
     new_app,
     open_folder,
     option,
+    record_format,
     say,
-    width,
-    write,
-    write_records,
+    write_found,
 )
 from clipsearch.cli.sidecars import SIDECARS, DryRunOption, RemoveOption, clean_sidecars, write_sidecars
 from clipsearch.errors import BadRequest, counted
@@ -84,17 +80,15 @@ def people(
             raise BadRequest("--write-xmp and --remove exclude each other")
         _write_regions(index, remove=remove, dry_run=dry_run)
         return
-    form = chosen_format(format, records.LABEL_FORMATS, "table" if sys.stdout.isatty() else "tsv")
+    form = record_format(format)
     with open_folder(index) as opened:
         found = opened.people()
         shown = [group for group in found if every or (not group.hidden and (group.name or group.photos > 1))]
         if html is not None:
             sheet = [(group.name or str(group.number), opened.faces_of(str(group.number))) for group in shown]
             _write_sheet(html, [(title, faces[-_ON_SHEET:]) for title, faces in sheet], "People")
-        elif form == "table":
-            write([terminal.people(shown, width(), colour=colour())])
         else:
-            write_records(records.people(shown, form))
+            write_found(shown, form, terminal.people, records.people)
     _report_left_out(len(found) - len(shown))
     if not shown:
         raise typer.Exit(NOTHING_FOUND)
@@ -154,15 +148,13 @@ def show(
 
     Exit status: 0 found, 1 no faces, 2 error.
     """
-    form = chosen_format(format, records.LABEL_FORMATS, "table" if sys.stdout.isatty() else "tsv")
+    form = record_format(format)
     with open_folder(index) as opened:
         faces = opened.faces_of(who)
         if html is not None:
             _write_sheet(html, [(who, faces)], who)
-        elif form == "table":
-            write([terminal.faces(faces, width(), colour=colour())])
         else:
-            write_records(records.faces(faces, form))
+            write_found(faces, form, terminal.faces, records.faces)
     if not faces:
         raise typer.Exit(NOTHING_FOUND)
 

@@ -6,10 +6,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Annotated, Any
-
-import typer
-import typer.core
+from typing import Annotated
 
 from clipsearch.cli.app import (
     DebugOption,
@@ -20,6 +17,7 @@ from clipsearch.cli.app import (
     open_folder,
     option,
     say,
+    with_default,
     write_records,
 )
 from clipsearch.cli.index import progress_bar
@@ -34,15 +32,7 @@ app = new_app()
 SERVICE = "clipsearch-watch"
 
 
-class _Watch(typer.core.TyperCommand):
-    """Lets --poll stand alone: in Typer, an option always takes a value or never does."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Replace a bare --poll by the default interval."""
-        return super().parse_args(ctx, [f"--poll={POLL_SECONDS:g}" if arg == "--poll" else arg for arg in args])
-
-
-@app.command(cls=_Watch)
+@app.command(cls=with_default("--poll", f"{POLL_SECONDS:g}"))
 def watch(
     directories: Annotated[list[str] | None, argument("DIR...", "Folders (default: all indexed folders).")] = None,
     settle: Annotated[float, option("N", "Wait N seconds after the last change (2).", min=0, show_default=False)] = 2.0,

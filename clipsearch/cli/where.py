@@ -1,7 +1,6 @@
 """`clipsearch where`: locate something in a photo."""
 
 import os
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Annotated
@@ -15,16 +14,14 @@ from clipsearch.cli.app import (
     RecordFormatOption,
     advise,
     argument,
-    chosen_format,
-    colour,
     destination,
     flag,
     image_source,
     new_app,
     open_folder,
     option,
-    width,
-    write,
+    record_format,
+    write_found,
     write_records,
 )
 from clipsearch.cli.vlm import DetectorOption, Locating, SegmenterOption
@@ -66,7 +63,7 @@ def where_(
 
     Exit status: 0 done, 2 error, or a photo could not be read.
     """
-    form = chosen_format(format, records.LABEL_FORMATS, "table" if sys.stdout.isatty() else "tsv")
+    form = record_format(format)
     models = Locating(True, detector, segmenter)
     models.check()
     if count and detector is None:
@@ -83,10 +80,8 @@ def where_(
         if count:
             counts = ((_path(photo), about, len(in_one)) for photo, in_one in each)
             write_records(records.counts(counts, "tsv" if form == "table" else form))
-        elif form == "table":
-            write(terminal.where(found, width(), colour=colour()))
         else:
-            write_records(records.where(found, form))
+            write_found(found, form, terminal.where, records.where)
         if not models.with_detector and len(failures.names) < len(photos):
             advise(opened, [about])
     failures.exit()
