@@ -424,10 +424,9 @@ class Filter:
         Filter(after="2023-06", types=("jpeg", "heic"), near=Circle(48.85, 2.35, 5))
 
     Of several values one must hold; of `after`, `before`, `size`, `keywords`, `people`, `without_people` and
-    `not_under`, all must. A
-    text such as "beach OR sea" means either, except in names of folders. A photo's date is when it was taken or, if
-    unknown, when its file changed, in local time; `after` includes its moment, `before` does not. `files` limits the
-    search to these paths; an empty list matches nothing. Values are parsed, and kept as tuples.
+    `not_under`, all must. A text such as "beach OR sea" means either, except in names of folders. A photo's date is
+    when it was taken or, if unknown, when its file changed, in local time; `after` includes its moment, `before` does
+    not. `files` limits the search to these paths; an empty list matches nothing. Values are parsed, and kept as tuples.
     Raises `BadRequest` for values that make no sense.
     """
 
