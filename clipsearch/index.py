@@ -47,9 +47,8 @@ if TYPE_CHECKING:
     from clipsearch.store.conditions import GeoBox
     from clipsearch.store.facets import Facets
     from clipsearch.store.filters import Filter
-    from clipsearch.store.photo import Line, Months, Photo
+    from clipsearch.store.photo import Line, Months, Photo, Positions
     from clipsearch.store.places import Town
-    from clipsearch.store.positions import Positions
     from clipsearch.store.searchable import Searchable
     from clipsearch.store.verify import Verified
 

@@ -27,8 +27,7 @@ from clipsearch.store.drives import Away, Offline, Presence, why_unreachable
 from clipsearch.store.filters import EVERYTHING as ALL_PHOTOS
 from clipsearch.store.filters import Filter
 from clipsearch.store.order import Order
-from clipsearch.store.photo import Line, Listing, Months, Photo, Root, RootCounts, local_time
-from clipsearch.store.positions import Positions
+from clipsearch.store.photo import Line, Listing, Months, Photo, Positions, Root, RootCounts, local_time
 from clipsearch.store.searchable import Part, Searchable, Summary
 from clipsearch.store.searched import SearchedFolder, searched_folders
 from clipsearch.store.segments import products

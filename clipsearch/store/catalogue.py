@@ -33,9 +33,19 @@ from clipsearch.store.mentions import Mentions
 from clipsearch.store.ocr_text import OcrText
 from clipsearch.store.order import Order
 from clipsearch.store.people import People
-from clipsearch.store.photo import SEGMENT_FILE, Known, Line, Listing, Months, Photo, Root, RootCounts, Segment
+from clipsearch.store.photo import (
+    SEGMENT_FILE,
+    Known,
+    Line,
+    Listing,
+    Months,
+    Photo,
+    Positions,
+    Root,
+    RootCounts,
+    Segment,
+)
 from clipsearch.store.photos import Photos
-from clipsearch.store.positions import Positions
 from clipsearch.store.searchable import Part, Searchable, Summary
 from clipsearch.store.select import select
 from clipsearch.store.selection import Selection

@@ -18,8 +18,7 @@ from clipsearch.store.drives import UNKNOWN
 from clipsearch.store.folders import Folders
 from clipsearch.store.images import BESIDE, Images
 from clipsearch.store.order import Order
-from clipsearch.store.photo import KNOWN, NO_MONTH, Known, Listing, Months, Photo, Root
-from clipsearch.store.positions import Positions
+from clipsearch.store.photo import KNOWN, NO_MONTH, Known, Listing, Months, Photo, Positions, Root
 from clipsearch.store.schema import FACTS, IS_SOUND_FRAME, METADATA, OF_FRAME, mark
 from clipsearch.store.selection import BY_IMAGE, BY_PHOTO, Selection, all_of
 

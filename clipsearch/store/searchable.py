@@ -17,8 +17,7 @@ from clipsearch.paths import relative_to, spellings
 from clipsearch.store.drives import OfflinePart, Presence
 from clipsearch.store.filters import EVERYTHING, Filter
 from clipsearch.store.order import Order
-from clipsearch.store.photo import Line, Listing, Months, Photo, Root, RootCounts
-from clipsearch.store.positions import Positions
+from clipsearch.store.photo import Line, Listing, Months, Photo, Positions, Root, RootCounts
 from clipsearch.store.selection import Selection
 from clipsearch.store.words import Word
 
