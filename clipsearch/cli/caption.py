@@ -65,7 +65,7 @@ def caption(
     form = chosen_format(format, records.TEXT_FORMATS, "text")
     vlm = vlm_of(vlm_model, endpoint, allow_remote=allow_remote)
     if remove and (write_xmp or format or vlm):
-        raise BadRequest("--remove deletes the captions that clipsearch wrote; use it with no option but --dry-run")
+        raise BadRequest("--remove deletes the captions that clipsearch wrote; use it alone or with --dry-run")
     if dry_run and not (write_xmp or remove):
         raise BadRequest("--dry-run needs --write-xmp or --remove")
     if remove:

@@ -136,7 +136,7 @@ def _check_kinds(identical: bool, similar: bool, similarity: float | None, *, mo
     if identical and similar:
         raise BadRequest("use --identical or --similar, not both")
     if similar and moves:
-        raise BadRequest("similar photos are not copies; say with --keep which ones stay, or leave out --similar")
+        raise BadRequest("similar photos are not copies; choose which ones stay with --keep, or leave out --similar")
     if similarity is not None and not similar:
         raise BadRequest("--similarity needs --similar: copies are decided on pixels")
     if similarity is not None and not 0 <= similarity <= 1:

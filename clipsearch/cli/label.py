@@ -201,9 +201,7 @@ def _copy(found: Sequence[Labelled], labels: Sequence[str], destination: Path) -
 def _check_tags(write_xmp: bool, remove: bool, dry_run: bool, about_labels: bool) -> None:
     """Raise `BadRequest` for contradictory options."""
     if remove and (write_xmp or about_labels):
-        raise BadRequest(
-            "--remove deletes every keyword that clipsearch added; it goes with neither labels nor their options"
-        )
+        raise BadRequest("--remove deletes every keyword that clipsearch added; leave out labels and their options")
     if dry_run and not (write_xmp or remove):
         raise BadRequest("--dry-run needs --write-xmp or --remove")
 

@@ -154,7 +154,7 @@ class Workers(Generic[Item]):
         """Start another worker and queue what the dead one had: the current batch item by item, the next as it was."""
         self._kills_in_a_row += 1
         if self._kills_in_a_row > _MAX_KILLS_IN_A_ROW:
-            raise EncodingFailed("every worker of the cluster dies, whatever it is given")
+            raise EncodingFailed("every worker of the cluster dies, on any photo")
         self._hands[self._hands.index(dead)] = self._start(dead.share)
         current, *waiting = [list(batch.values()) for batch in dead.batches]
         self._again.extendleft(items for items in waiting if items)

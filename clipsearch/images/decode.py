@@ -68,7 +68,7 @@ def decode(data: bytes, short_side: int | None = None, background: str = "white"
     except ImageUnusable:
         raise
     except MemoryError:
-        raise ImageUnusable("too large for the memory") from None
+        raise ImageUnusable("too large for this machine's memory") from None
     except Exception as error:  # decoders raise anything on hostile files
         partial = None if strict else _decode_damaged(data, short_side, background)
         if partial is None:

@@ -188,7 +188,7 @@ class Decoders:
         else:
             data = picture
         if len(data) > self._memory // 2:
-            raise ImageUnusable("too large for the memory")
+            raise ImageUnusable("too large for this machine's memory")
         if self._closed:
             raise ImageUnusable("interrupted")
         process = self._ready()

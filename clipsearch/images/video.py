@@ -383,7 +383,7 @@ def _explained() -> Iterator[None]:
     except ImageUnusable:
         raise
     except MemoryError:
-        raise ImageUnusable("too large for the memory") from None
+        raise ImageUnusable("too large for this machine's memory") from None
     except Exception:
         raise ImageUnusable("not a video that can be read") from None
 

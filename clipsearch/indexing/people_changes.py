@@ -247,7 +247,7 @@ class Changes:
         def change(people: People, store: Store) -> Person:
             person = people.get(_number(store, people, who))
             if person is None:
-                raise BadRequest(f"{who} has no name that could be forgotten")
+                raise BadRequest(f"{who} has no name to forget")
             people.forget(person.number)
             return person
 

@@ -109,7 +109,7 @@ class Store(Searchable):
             if not folder.is_dir():
                 private_folder(folder)
         except OSError as error:
-            raise IndexUnusable(f"the index folder {folder} cannot be made: {reason(error)}") from None
+            raise IndexUnusable(f"the index folder {folder} cannot be created: {reason(error)}") from None
         with _locked(folder) as lock:
             if not (folder / CATALOGUE).is_file():
                 _make_catalogue(folder, model, dim)

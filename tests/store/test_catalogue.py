@@ -243,7 +243,7 @@ def test_an_index_that_was_open_to_others_is_closed_when_it_is_written_to(store:
 
 def test_a_folder_that_cannot_be_made_is_explained(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(IndexUnusable, match="cannot be made"):
+    with pytest.raises(IndexUnusable, match="cannot be created"):
         Store.create(tmp_path / "file" / "index", "a model", DIM)
 
 
