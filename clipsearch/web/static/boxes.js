@@ -60,7 +60,7 @@ export class FacesInPhoto {
     item.querySelector("input").focus();
   }
 
-  // Put the boxes over the picture, wherever it is.
+  // Put the boxes over the picture.
   place() {
     const { layer, stage, image } = this;
     layer.hidden = !this.isOn || !this.hasBoxes || !this.faces.length || image.hidden;

@@ -1,4 +1,4 @@
-// Naming people: the unnamed groups of faces one after the other, and the faces of a person that nobody has confirmed.
+// Naming people: the unnamed groups of faces one after the other, and the unconfirmed faces of a person.
 
 import { button, byId, count, element, icon, number, sentence } from "./dom.js";
 import { faceImage, fetchPeople, nameForm, say, sureness } from "./faces.js";
@@ -127,7 +127,7 @@ function record(chosen, isPerson) {
   show(chosen, isPerson);
   decided[what].push(...chosen);
   enqueue(async () => {
-    // What was decided meanwhile goes along, and what was decided otherwise meanwhile does not.
+    // Includes later decisions, and leaves out those that were changed.
     const now = [...new Set(decided[what].splice(0))].filter(({ decision }) => decision === isPerson);
     if (now.length && !await say(what, { faces: now.map(({ face }) => face.id), name: person })) show(now, null);
   });

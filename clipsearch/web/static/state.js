@@ -1,5 +1,5 @@
-// What the page shows: the question, and the place in its results. All of it is in the URL, so that a reload, Back, a
-// bookmark and a link show the same again.
+// What the page shows: the question, and the place in its results. The URL has both, so that a reload, Back, a bookmark
+// and a link show the same again.
 
 import { fromUrl, haveSameResults, toUrl } from "./address.js";
 
