@@ -357,6 +357,17 @@ def write_found(found: Iterable[Any], form: str, table: Rendering, rows: Renderi
         write_records(rows(found, form))
 
 
+@contextlib.contextmanager
+def progress_of(about: str, *, shown: bool = True) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on stderr, if that is a terminal. Yields a callback for what is done and the total."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True, disable=not (shown and sys.stderr.isatty())) as bar:
+        task = bar.add_task(about, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
 def warn_left_out(left_out: LeftOut) -> None:
     """Warn on stderr about what was not searched."""
     if left_out.unknown:

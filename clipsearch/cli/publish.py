@@ -1,8 +1,5 @@
 """`clipsearch publish`: copy the index to a Milvus collection."""
 
-import contextlib
-import sys
-from collections.abc import Callable, Iterator
 from typing import Annotated
 
 from clipsearch.cli.app import (
@@ -14,6 +11,7 @@ from clipsearch.cli.app import (
     new_app,
     open_folder,
     print_json,
+    progress_of,
     say,
 )
 from clipsearch.errors import BadArgument
@@ -51,23 +49,9 @@ def publish(
     place = index_place(uri)
     if not isinstance(place, Collection):
         raise BadArgument("uri", f"must be milvus://HOST:PORT/NAME or a path ending in .db, not {uri!r}")
-    with _progress(not quiet and sys.stderr.isatty()) as progress:
+    with progress_of("publishing", shown=not quiet) as progress:
         done = open_folder(index).publish(place, replace=replace, on_progress=progress)
     if json:
         print_json({"collection": str(place), **done._asdict()})
     elif not quiet:
         say(f"{text.photos(done.photos)} in {place}: {done.written:,} written, {done.deleted:,} deleted")
-
-
-@contextlib.contextmanager
-def _progress(shown: bool) -> Iterator[Callable[[int, int], None] | None]:
-    """A callback that updates a progress bar on stderr, or None if `shown` is false."""
-    if not shown:
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import Progress as Bar
-
-    with Bar(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("publishing", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)

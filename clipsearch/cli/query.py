@@ -33,6 +33,7 @@ from clipsearch.cli.app import (
     open_index,
     option,
     print_line,
+    progress_of,
     say,
     warn_left_out,
     width,
@@ -492,21 +493,18 @@ def _write_page(hits: Sequence[Hit], question: Question, how: _Shown) -> None:
 
 def _write_album(path: Path, hits: Sequence[Hit], title: str, how: _Shown) -> None:
     """Write the album with a progress bar, and say what is in it."""
-    from rich.console import Console
-    from rich.progress import Progress
-
     from clipsearch.output.album import summary, write_album
 
     assert how.album is not None
-    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
-        task = bar.add_task("album", total=len(hits))
+    done = itertools.count(1)
+    with progress_of("album") as progress:
         made = write_album(
             path,
             hits,
             title,
             place_names=how.album.place_names,
             private=how.html is None,
-            on_photo=lambda: bar.advance(task),
+            on_photo=lambda: progress(next(done), len(hits)),
         )
     for line in summary(made, path.name):
         say(line)
