@@ -12,14 +12,14 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
-from clipsearch.errors import BadArgument, BadRequest, NoIndex, counted
+from clipsearch.errors import BadArgument, BadRequest, ImageUnusable, NoIndex, NotIndexed, counted
 from clipsearch.extras import cluster
-from clipsearch.paths import CATALOGUE, Collection, index_place, not_a_collection
+from clipsearch.paths import CATALOGUE, Collection, index_place, join, not_a_collection
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from clipsearch.arrays import Array, Pixels
+    from clipsearch.arrays import Array
     from clipsearch.images.metadata import Metadata
     from clipsearch.indexing.people_changes import Changes, FaceGroup, NamedFace
     from clipsearch.indexing.relocate import Relocated
@@ -47,13 +47,13 @@ if TYPE_CHECKING:
     from clipsearch.store.conditions import GeoBox
     from clipsearch.store.facets import Facets
     from clipsearch.store.filters import Filter
-    from clipsearch.store.photo import Line, Months, Photo
+    from clipsearch.store.photo import Line, Months, Photo, Positions
     from clipsearch.store.places import Town
-    from clipsearch.store.positions import Positions
     from clipsearch.store.searchable import Searchable
     from clipsearch.store.verify import Verified
 
     Picture = str | os.PathLike[str] | bytes | Image  # a path or URL, a file's bytes, or an image in memory
+    OnError = Callable[[str, BadRequest], None] | None  # gets the name of an image that cannot be read, and the error
 
 __all__ = ["Index", "open_index"]
 
@@ -273,8 +273,6 @@ class Index:
         `replace` allows overwriting a collection published from another index. `on_progress` gets the number of photos
         done and the total. Returns a named tuple with the numbers `written`, `deleted` and `photos`.
         """
-        from clipsearch.extras import cluster
-
         return cluster("publish")(self.folder, collection, replace=replace, progress=on_progress)
 
     # -------------------------------------------------------------------------------- searching
@@ -487,15 +485,21 @@ class Index:
         templates: str | Sequence[str] = (),
         other: str | None = None,
         top: int | None = 1,
-        on_error: Callable[[str, BadRequest], None] | None = None,
+        on_error: OnError = None,
     ) -> Iterator[Labelled]:
         """As `label`, but yields one photo at a time. `top` None: all labels.
 
         `on_error` gets the name of an image that cannot be read, and the error. Without it, the error is raised.
         """
         if images:
-            classifier = self._classifier(self._model(), labels, templates, other)
-            yield from self._label_images(images, classifier, top, on_error)
+            from clipsearch.images.sandbox import Decoders
+
+            embedder = self._model()
+            classifier = self._classifier(embedder, labels, templates, other)
+            count = len(classifier.names) if top is None else top
+            with Decoders(1, embedder.model.preprocess) as decoders:
+                for path, row in _each(images, lambda image: embedder.image(image, decoders=decoders), on_error):
+                    yield from classifier.classify([path], row[None], count)
             return
         searcher = self._search(filter)
         classifier = self._classifier(searcher.embedder, labels, templates, other)
@@ -506,8 +510,6 @@ class Index:
     @_in_one_snapshot
     def label_photo(self, labels: str | Sequence[str], id: str) -> dict[str, float]:
         """The probability of each label for an indexed photo, by its id. Raises `NotIndexed`."""
-        from clipsearch.errors import NotIndexed
-
         embedder = self._model()
         classifier = self._classifier(embedder, labels)
         row = embedder.indexed(bytes.fromhex(id))
@@ -528,35 +530,9 @@ class Index:
             images = store.images_in(store.select(_filter(filter)), frames=False).tolist()
         return classifier.count(store, images)
 
-    def _label_images(
-        self,
-        images: Sequence[Picture],
-        classifier: Classifier,
-        top: int | None,
-        on_error: Callable[[str, BadRequest], None] | None,
-    ) -> Iterator[Labelled]:
-        from clipsearch.images.sandbox import Decoders
-        from clipsearch.search.embed import image_name
-
-        embedder = self._model()
-        count = len(classifier.names) if top is None else top
-        with Decoders(1, embedder.model.preprocess) as decoders:
-            for image in images:
-                try:
-                    row = embedder.image(image, decoders=decoders)
-                except BadRequest as error:
-                    if on_error is None:
-                        raise
-                    on_error(image_name(image), error)
-                else:
-                    yield from classifier.classify([_origin(image)], row[None], count)
-
     @staticmethod
     def _classifier(
-        embedder: Embedder,
-        labels: str | Sequence[str],
-        templates: str | Sequence[str] = (),
-        other: str | None = None,
+        embedder: Embedder, labels: str | Sequence[str], templates: str | Sequence[str] = (), other: str | None = None
     ) -> Classifier:
         from clipsearch.search.label import Classifier, templates_of
 
@@ -612,7 +588,6 @@ class Index:
             >>> left, top, right, bottom = where.pixels(metadata.width, metadata.height)
 
         """
-        from clipsearch.errors import ImageUnusable
         from clipsearch.search.embed import image_bytes, image_name
         from clipsearch.search.question import text_terms
 
@@ -632,17 +607,17 @@ class Index:
         images: Picture | Sequence[Picture],
         vlm: Vlm | None = None,
         *,
-        on_error: Callable[[str, BadRequest], None] | None = None,
+        on_error: OnError = None,
     ) -> Iterator[Answered]:
         """The answers of a vision-language model to a question about images, which need not be indexed.
 
         Without a model, the endpoint that captions this index answers, or else the default model. `on_error` as in
         `label_each`. Raises `BadRequest`, `VlmUnusable` and `EndpointFailed`.
         """
-        from clipsearch.search.vqa import Answered, checked_question
+        from clipsearch.search.vqa import Answered, checked_question, pixels_of
 
         asked, answerer = checked_question(question), self._answerer(vlm)
-        for path, pixels in self._decoded(images, on_error):
+        for path, pixels in _each(_pictures("images", images), pixels_of, on_error):
             yield Answered(path, answerer.answer(pixels, asked))
 
     def captions(
@@ -650,14 +625,13 @@ class Index:
         images: Picture | Sequence[Picture],
         vlm: Vlm | None = None,
         *,
-        on_error: Callable[[str, BadRequest], None] | None = None,
+        on_error: OnError = None,
     ) -> Iterator[Captioned]:
         """Captions of images by a vision-language model. Without one, those in the index, or else by its captioner.
 
         Other arguments and errors as in `answers`.
         """
-        from clipsearch.errors import NotIndexed
-        from clipsearch.search.vqa import Captioned
+        from clipsearch.search.vqa import Captioned, pixels_of
 
         for image in _pictures("images", images):
             if not _names_a_model(vlm) and isinstance(image, str | os.PathLike):
@@ -666,8 +640,8 @@ class Index:
                     if photo.generated_caption:
                         yield Captioned(photo.file, photo.generated_caption)
                         continue
-            captioner = self._captioner(vlm)
-            for path, pixels in self._decoded(image, on_error):
+            captioner = self._loaded("captioner", self._vlm(vlm))
+            for path, pixels in _each([image], pixels_of, on_error):
                 yield Captioned(path, captioner.captions([pixels])[0])
 
     def confirmed(
@@ -683,18 +657,12 @@ class Index:
         return confirmed(hits, asked, self._answerer(vlm), k) if hits else ([], [])
 
     def detect(
-        self,
-        text: str,
-        image: Picture,
-        detector: str | None = None,
-        *,
-        segmenter: str | None = None,
-        name: str = "",
+        self, text: str, image: Picture, detector: str | None = None, *, segmenter: str | None = None, name: str = ""
     ) -> tuple[list[Detection], Metadata]:
         """Everything in an image that a detector finds for a text, or the mask of a segmenter; and its metadata.
 
-        "owlv2" is a detector, "clipseg" a segmenter; others go by their names on the Hugging Face Hub. Error messages
-        call the image `name`. Raises `BadRequest` and `VlmUnusable`.
+        "owlv2" is a detector, "clipseg" a segmenter; for others, give their names on the Hugging Face Hub. Error
+        messages call the image `name`. Raises `BadRequest` and `VlmUnusable`.
         """
         from clipsearch.search.vqa import checked_question, detected
 
@@ -711,28 +679,8 @@ class Index:
             raise BadArgument("detector" if segmenter is None else "segmenter", "needs a text to look for")
         return with_detections(hits, texts, self._detector(detector, segmenter)) if hits else []
 
-    @staticmethod
-    def _decoded(
-        images: Picture | Sequence[Picture], on_error: Callable[[str, BadRequest], None] | None
-    ) -> Iterator[tuple[bytes, Pixels]]:
-        from clipsearch.search.embed import image_name
-        from clipsearch.search.vqa import pixels_of
-
-        for image in _pictures("images", images):
-            try:
-                pixels = pixels_of(image)
-            except BadRequest as error:
-                if on_error is None:
-                    raise
-                on_error(image_name(image), error)
-            else:
-                yield _origin(image), pixels
-
     def _answerer(self, vlm: Vlm | None) -> Any:
         return self._loaded("answerer", self._vlm(vlm, answers=True))
-
-    def _captioner(self, vlm: Vlm | None) -> Any:
-        return self._loaded("captioner", self._vlm(vlm))
 
     def _detector(self, detector: str | None, segmenter: str | None) -> Any:
         from clipsearch.models.describe import Vlm
@@ -778,7 +726,7 @@ class Index:
         """Unit rows (n, dim), float32, of images: paths, URLs, files as bytes, or Pillow images.
 
         More than a few are decoded in parallel and embedded in batches. A few are decoded in this process, unless they
-        are `untrusted`. `name` stands for an image without a path in error messages.
+        are `untrusted`. Error messages call an image without a path `name`.
 
         Example:
             >>> cosines = index.embed_images(paths[:3]) @ index.embed_texts("a red circle")[0]
@@ -828,7 +776,8 @@ class Index:
     def people(self) -> list[FaceGroup]:
         """Groups of faces: people with a name first, then unnamed groups, the largest first. Hidden ones are included.
 
-        Raises `BadRequest` before any search for faces.
+        First applies changes that had to wait for another process's write lock. Raises `BadRequest` before any search
+        for faces.
         """
         from clipsearch.indexing.people_changes import Changes, groups
 
@@ -844,7 +793,7 @@ class Index:
 
     @_in_one_snapshot
     def faces_of(self, person: str) -> list[tuple[NamedFace, Photo]]:
-        """The faces of a person, by name or number, each with a photo of it; the least sure ones first."""
+        """The faces of a person, by name or number, each with a photo of it; the least certain first."""
         from clipsearch.indexing.people_changes import faces_in
 
         store = self._catalogue_with_faces()
@@ -933,8 +882,6 @@ class Index:
     @_in_one_snapshot
     def photos_named(self, names: Iterable[str]) -> list[Photo]:
         """The photos with these `Photo.url_name`s, each once. Raises `NotIndexed` if one is missing."""
-        from clipsearch.errors import NotIndexed
-
         store, wanted = self._store(), dict.fromkeys(names)
         images = (store.find_image(bytes.fromhex(name.partition(".")[0])) for name in wanted)
         known = {photo.url_name: photo for photo in store.photos_of({one for one in images if one is not None})}
@@ -950,9 +897,6 @@ class Index:
 
     @staticmethod
     def _photo_at(store: Searchable, path: str | os.PathLike[str]) -> Photo:
-        from clipsearch.errors import NotIndexed
-        from clipsearch.paths import join
-
         place = store.locate(os.path.abspath(os.path.expanduser(os.fsencode(path))), store.roots())
         image = store.image_of(*place) if place else None
         for photo in store.photos_of([image] if image is not None else []):
@@ -997,7 +941,7 @@ class Index:
 
     @_in_one_snapshot
     def folders(self) -> list[RootStatus]:
-        """The indexed folders with their counts: the cheap part of `status`."""
+        """The indexed folders with their counts: the fast part of `status`."""
         from clipsearch.indexing.status import folders_of
 
         return folders_of(self._store())
@@ -1049,7 +993,7 @@ class Index:
     def map_clusters(self, positions: Positions, box: GeoBox, columns: int) -> list[tuple[Cluster, Photo | None]]:
         """The clusters of photos in a box of a map, as `search.map_clusters`, each with the photo nearest its middle.
 
-        None instead of a photo that was removed from the index meanwhile.
+        The photo is None if it was removed from the index meanwhile.
         """
         from clipsearch.search.map_clusters import clusters
 
@@ -1068,7 +1012,7 @@ class Index:
         return self.writing() is not None
 
     def writing(self) -> tuple[int, int] | None:
-        """How many files the process that holds the write lock has indexed, of how many: 0 of 0 before it knows."""
+        """The progress of the process that holds the write lock: files done, and the total (0, 0 at first)."""
         from clipsearch.store.lock import writer
 
         found = None if isinstance(self.place, Collection) else writer(self.place)
@@ -1129,6 +1073,21 @@ def _origin(image: Picture) -> bytes:
     if not isinstance(image, str | os.PathLike):
         return b"-" if hasattr(image, "read") else b""
     return os.fsencode(os.path.abspath(image) if os.path.exists(image) else image)
+
+
+def _each(images: Iterable[Picture], read: Callable[[Picture], _T], on_error: OnError) -> Iterator[tuple[bytes, _T]]:
+    """What `read` makes of each image, after its origin. Without `on_error`, raises for one that cannot be read."""
+    from clipsearch.search.embed import image_name
+
+    for image in images:
+        try:
+            found = read(image)
+        except BadRequest as error:
+            if on_error is None:
+                raise
+            on_error(image_name(image), error)
+        else:
+            yield _origin(image), found
 
 
 def _several(argument: str, value: Any, kinds: tuple[type, ...]) -> list[Any]:

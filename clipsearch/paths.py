@@ -115,7 +115,7 @@ def upward(path: bytes) -> Iterator[bytes]:
 
 
 def bounds(folder: bytes) -> tuple[bytes, bytes]:
-    """The range `low <= path < high` of all paths below a folder; an empty folder stands for everything."""
+    """The range `low <= path < high` of all paths below a folder; an empty folder means everything."""
     return (folder + b"/", folder + b"0") if folder else (b"", b"\xff" * 256)  # "0" follows "/"
 
 

@@ -27,7 +27,7 @@ LAYERS = [
 OWNERS = {
     "torch": {"models/open_clip_encoder", "models/coca", "models/transformers_vlm"},
     "transformers": {"models/transformers_vlm"},
-    "onnxruntime": {"models/graph_encoders", "models/onnx_session", "models/onnx_towers"},
+    "onnxruntime": {"models/graph_encoders", "models/onnx_graph"},
     "open_clip": {"models/open_clip_encoder", "models/pretrained", "models/coca"},
     "numkong": {"store/segments"},
     "faiss": {"store/segments"},

@@ -6,20 +6,23 @@ import contextlib
 import io
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
+import typer.core
 
 from clipsearch import errors
 from clipsearch.errors import BadArgument, BadRequest, ClipsearchError
 from clipsearch.index import Index
 from clipsearch.output import text
-from clipsearch.output.records import FORMATS, LABEL_FORMATS, as_json
+from clipsearch.output.records import FORMATS, LABEL_FORMATS, TEXT_FORMATS, as_json
 from clipsearch.paths import index_folder, index_place
 
 if TYPE_CHECKING:
     from clipsearch.search.find import LeftOut
+
+Rendering = Callable[..., Iterable[bytes]]  # of results, for stdout
 
 FOUND, NOTHING_FOUND, FAILED, SKIPPED, INTERNAL, INTERRUPTED = 0, 1, 2, 3, 4, 130
 MAX_LIST = 1 << 30  # bytes of a list of files, labels or queries
@@ -66,23 +69,36 @@ def _either(words: Sequence[str]) -> str:
 
 OUTPUT, OTHER = "Output", "Other"  # panels of the help
 
-IndexOption = Annotated[
-    str | None,  # not Path, which turns an empty name into "."
-    typer.Option("--index", metavar="PATH", help="Use this index (default: $CLIPSEARCH_INDEX).", rich_help_panel=OTHER),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print a JSON object.", rich_help_panel=OUTPUT)]
-DebugOption = Annotated[bool, typer.Option("--debug", help="Show tracebacks.", rich_help_panel=OTHER)]
-FormatOption = Annotated[
-    str | None,
-    typer.Option("--format", "-f", metavar="FORMAT", help=f"{_either(FORMATS)}.", rich_help_panel=OUTPUT),
-]
-RecordFormatOption = Annotated[
-    str | None,
-    typer.Option("--format", "-f", metavar="FORMAT", help=f"{_either(LABEL_FORMATS)}.", rich_help_panel=OUTPUT),
-]
-NullOption = Annotated[
-    bool, typer.Option("-0", "--print0", help="End paths with NUL, for xargs -0.", rich_help_panel=OUTPUT)
-]
+
+def argument(metavar: str, help: str) -> Any:
+    """A positional argument."""
+    return typer.Argument(metavar=metavar, help=help)
+
+
+def option(metavar: str, help: str, panel: str | None = None, *names: str, **settings: Any) -> Any:
+    """An option with a value. Without `names`, it is called like its parameter."""
+    return typer.Option(*names, metavar=metavar, help=help, rich_help_panel=panel, **settings)
+
+
+def flag(name: str, help: str, panel: str | None = None, *more: str, **settings: Any) -> Any:
+    """An option without a value."""
+    return typer.Option(name, *more, help=help, rich_help_panel=panel, **settings)
+
+
+def toggle(name: str, help: str, panel: str) -> Any:
+    """An option that can be turned on and off: --raw and --no-raw."""
+    return flag(f"{name}/--no-{name.removeprefix('--')}", help, panel, show_default=False)
+
+
+# Not Path, which turns an empty name into ".".
+IndexOption = Annotated[str | None, option("PATH", "Use this index (default: $CLIPSEARCH_INDEX).", OTHER, "--index")]
+JsonOption = Annotated[bool, flag("--json", "Print a JSON object.", OUTPUT)]
+DebugOption = Annotated[bool, flag("--debug", "Show tracebacks.", OTHER)]
+FormatOption = Annotated[str | None, option("FORMAT", f"{_either(FORMATS)}.", OUTPUT, "--format", "-f")]
+RecordFormatOption = Annotated[str | None, option("FORMAT", f"{_either(LABEL_FORMATS)}.", OUTPUT, "--format", "-f")]
+TextFormatOption = Annotated[str | None, option("FORMAT", f"{_either(TEXT_FORMATS)}.", OUTPUT, "--format", "-f")]
+NullOption = Annotated[bool, flag("-0", "End paths with NUL, for xargs -0.", OUTPUT, "--print0")]
+AnyPhotos = Annotated[list[str], argument("PHOTO...", "Files, URLs or - (stdin), indexed or not.")]
 
 
 def open_index(option: str | None) -> Index:
@@ -103,6 +119,16 @@ def new_app(**settings: Any) -> typer.Typer:
         rich_markup_mode="rich",
         **({"add_completion": False} | settings),
     )
+
+
+def with_default(option: str, value: str) -> type[typer.core.TyperCommand]:
+    """Commands where `option` may stand alone for a value; in Typer, an option always takes one or never does."""
+
+    class Command(typer.core.TyperCommand):
+        def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+            return super().parse_args(ctx, [f"{option}={value}" if arg == option else arg for arg in args])
+
+    return Command
 
 
 # ------------------------------------------------------------------------------------------ error boundary
@@ -177,6 +203,23 @@ def message_of(error: Exception) -> str:
         return f"{error}; rebuild it with: clipsearch index --rebuild {folders}".rstrip()
     hint = next((HINTS[kind] for kind in type(error).__mro__ if kind in HINTS), None)
     return f"{error}; {hint}" if hint else str(error)
+
+
+class Failures:
+    """The arguments that could not be used. Each is reported on stderr; together they fail the command."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+
+    def add(self, name: str, error: Exception) -> None:
+        """Report an argument, and go on without it."""
+        say(f"clipsearch: {message_of(error)}")
+        self.names.append(name)
+
+    def exit(self) -> None:
+        """End the command if there are any."""
+        if self.names:
+            raise typer.Exit(FAILED)
 
 
 # ------------------------------------------------------------------------------------------ streams
@@ -307,6 +350,25 @@ def first_of(paths: Sequence[bytes]) -> str:
     return os.fsdecode(paths[0]) + (f" and {len(paths) - 1:,} more" if len(paths) > 1 else "")
 
 
+def write_found(found: Iterable[Any], form: str, table: Rendering, rows: Rendering) -> None:
+    """Write results to stdout: as a `table` that fits the terminal or, in other formats, as `rows`."""
+    if form == "table":
+        write(table(found, width(), colour=colour()))
+    else:
+        write_records(rows(found, form))
+
+
+@contextlib.contextmanager
+def progress_of(about: str, *, shown: bool = True) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on stderr, if that is a terminal. Yields a callback for what is done and the total."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True, disable=not (shown and sys.stderr.isatty())) as bar:
+        task = bar.add_task(about, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
 def warn_left_out(left_out: LeftOut) -> None:
     """Warn on stderr about what was not searched."""
     if left_out.unknown:
@@ -347,6 +409,11 @@ def destination(option: str, given: Sequence[str] | None, what: str = "a name") 
             raise BadArgument(option, f"needs {what}, not {name!r}")
         return name
     return None
+
+
+def record_format(wanted: str | None) -> str:
+    """The format of records: by default a table on a terminal and TSV in a pipe. Raises `BadRequest`."""
+    return chosen_format(wanted, LABEL_FORMATS, "table" if sys.stdout.isatty() else "tsv")
 
 
 def chosen_format(wanted: str | None, formats: Sequence[str], default: str) -> str:

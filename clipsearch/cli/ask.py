@@ -2,23 +2,20 @@
 
 from typing import Annotated
 
-import typer
-
 from clipsearch.cli.app import (
-    FAILED,
-    OUTPUT,
+    AnyPhotos,
     DebugOption,
+    Failures,
     IndexOption,
+    TextFormatOption,
+    argument,
     chosen_format,
     image_source,
-    message_of,
     new_app,
     open_index,
-    say,
     write_records,
 )
 from clipsearch.cli.vlm import AllowRemoteOption, EndpointOption, VlmModelOption, vlm_of
-from clipsearch.errors import BadRequest
 from clipsearch.output import records
 
 app = new_app()
@@ -26,15 +23,12 @@ app = new_app()
 
 @app.command()
 def ask(
-    question: Annotated[str, typer.Argument(metavar="QUESTION", help="What to ask about each photo.")],
-    photos: Annotated[list[str], typer.Argument(metavar="PHOTO...", help="Files, URLs or - (stdin), indexed or not.")],
+    question: Annotated[str, argument("QUESTION", "What to ask about each photo.")],
+    photos: AnyPhotos,
     vlm_model: VlmModelOption = None,
     endpoint: EndpointOption = None,
     allow_remote: AllowRemoteOption = False,
-    format: Annotated[
-        str | None,
-        typer.Option("--format", "-f", metavar="FORMAT", help="text, json or jsonl.", rich_help_panel=OUTPUT),
-    ] = None,
+    format: TextFormatOption = None,
     index: IndexOption = None,
     debug: DebugOption = False,
 ) -> None:
@@ -51,15 +45,9 @@ def ask(
     Exit status: 0 done, 2 error, or a photo could not be read.
     """
     form = chosen_format(format, records.TEXT_FORMATS, "text")
-    failed: list[str] = []
-
-    def on_error(name: str, error: BadRequest) -> None:
-        say(f"clipsearch: {message_of(error)}")
-        failed.append(name)
-
+    failures = Failures()
     with open_index(index) as opened:
         vlm = vlm_of(vlm_model, endpoint, allow_remote=allow_remote)
-        found = opened.answers(question, list(map(image_source, photos)), vlm, on_error=on_error)
+        found = opened.answers(question, list(map(image_source, photos)), vlm, on_error=failures.add)
         write_records(records.answers(found, form, with_paths=len(photos) > 1))
-    if failed:
-        raise typer.Exit(FAILED)
+    failures.exit()

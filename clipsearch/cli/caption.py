@@ -8,18 +8,20 @@ import typer
 
 from clipsearch.cli.app import (
     FAILED,
-    OUTPUT,
+    AnyPhotos,
     DebugOption,
+    Failures,
     IndexOption,
+    TextFormatOption,
     chosen_format,
+    flag,
     image_source,
-    message_of,
     new_app,
     open_index,
     say,
     write_records,
 )
-from clipsearch.cli.sidecars import SIDECARS, clean_sidecars, write_sidecars
+from clipsearch.cli.sidecars import SIDECARS, DryRunOption, RemoveOption, clean_sidecars, write_sidecars
 from clipsearch.cli.vlm import AllowRemoteOption, EndpointOption, VlmModelOption, vlm_of
 from clipsearch.errors import BadRequest, counted
 from clipsearch.output import records
@@ -32,24 +34,14 @@ app = new_app()
 
 @app.command()
 def caption(
-    photos: Annotated[list[str], typer.Argument(metavar="PHOTO...", help="Files, URLs or - (stdin), indexed or not.")],
+    photos: AnyPhotos,
     vlm_model: VlmModelOption = None,
     endpoint: EndpointOption = None,
     allow_remote: AllowRemoteOption = False,
-    write_xmp: Annotated[
-        bool,
-        typer.Option("--write-xmp", help="Write captions to sidecars that have none.", rich_help_panel=SIDECARS),
-    ] = False,
-    remove: Annotated[
-        bool, typer.Option("--remove", help="Remove what --write-xmp added.", rich_help_panel=SIDECARS)
-    ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print changes; write nothing.", rich_help_panel=SIDECARS)
-    ] = False,
-    format: Annotated[
-        str | None,
-        typer.Option("--format", "-f", metavar="FORMAT", help="text, json or jsonl.", rich_help_panel=OUTPUT),
-    ] = None,
+    write_xmp: Annotated[bool, flag("--write-xmp", "Write captions to sidecars that have none.", SIDECARS)] = False,
+    remove: RemoveOption = False,
+    dry_run: DryRunOption = False,
+    format: TextFormatOption = None,
     index: IndexOption = None,
     debug: DebugOption = False,
 ) -> None:
@@ -73,29 +65,23 @@ def caption(
     form = chosen_format(format, records.TEXT_FORMATS, "text")
     vlm = vlm_of(vlm_model, endpoint, allow_remote=allow_remote)
     if remove and (write_xmp or format or vlm):
-        raise BadRequest("--remove deletes the captions that clipsearch wrote; use it with no option but --dry-run")
+        raise BadRequest("--remove deletes the captions that clipsearch wrote; use it alone or with --dry-run")
     if dry_run and not (write_xmp or remove):
         raise BadRequest("--dry-run needs --write-xmp or --remove")
     if remove:
         _remove(photos, dry_run)
         return
-    failed: list[str] = []
-
-    def on_error(name: str, error: BadRequest) -> None:
-        say(f"clipsearch: {message_of(error)}")
-        failed.append(name)
-
+    failures = Failures()
     with open_index(index) as opened:
-        found: Iterable[Captioned] = opened.captions(list(map(image_source, photos)), vlm, on_error=on_error)
+        found: Iterable[Captioned] = opened.captions(list(map(image_source, photos)), vlm, on_error=failures.add)
         if write_xmp:  # before a result is printed, so that `| head` does not stop it
             found = list(found)
-            _write(found, dry_run, failed)
+            _write(found, dry_run, failures)
         write_records(records.captions(found, form, with_paths=len(photos) > 1))
-    if failed:
-        raise typer.Exit(FAILED)
+    failures.exit()
 
 
-def _write(found: "Iterable[Captioned]", dry_run: bool, failed: list[str]) -> None:
+def _write(found: "Iterable[Captioned]", dry_run: bool, failures: Failures) -> None:
     """Write captions to sidecars."""
     from clipsearch.output.tags import Tagger
 
@@ -106,7 +92,7 @@ def _write(found: "Iterable[Captioned]", dry_run: bool, failed: list[str]) -> No
         else:
             say(f"the model wrote no caption for {os.fsdecode(photo.path)}")
     written = write_sidecars(tagger, captioned, lambda one: [tagger.plan_caption(*one)], dry_run)
-    failed += [os.fsdecode(photo.path) for photo in written.failed]
+    failures.names += [os.fsdecode(photo.path) for photo in written.failed]
     verb, have = ("would write", "have") if dry_run else ("wrote", "had")
     unchanged = counted(written.unchanged, "photo")
     say(f"{verb} {counted(written.sidecars, 'sidecar')}; {unchanged} already {have} a description")

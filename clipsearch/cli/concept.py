@@ -2,12 +2,11 @@
 
 from typing import Annotated
 
-import typer
-
 from clipsearch.cli.app import (
     DebugOption,
     IndexOption,
     JsonOption,
+    argument,
     image_source,
     new_app,
     open_folder,
@@ -23,8 +22,8 @@ app = new_app(help="Name example photos and search for them as @NAME.", no_args_
 
 @app.command()
 def add(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the concept, used as @NAME.")],
-    photos: Annotated[list[str], typer.Argument(metavar="FILE...", help="Example photos.")],
+    name: Annotated[str, argument("NAME", "Name of the concept, used as @NAME.")],
+    photos: Annotated[list[str], argument("FILE...", "Example photos.")],
     index: IndexOption = None,
     debug: DebugOption = False,
 ) -> None:
@@ -60,7 +59,7 @@ def list_(index: IndexOption = None, json: JsonOption = False, debug: DebugOptio
 
 @app.command()
 def remove(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the concept.")],
+    name: Annotated[str, argument("NAME", "Name of the concept.")],
     index: IndexOption = None,
     debug: DebugOption = False,
 ) -> None:

@@ -19,8 +19,10 @@ from clipsearch.cli.app import (
     chosen_format,
     colour,
     destination,
+    flag,
     new_app,
     open_index,
+    option,
     say,
     warn_left_out,
     width,
@@ -39,33 +41,17 @@ ACTION = "Move copies"
 @app.command()
 @filters.takes_filters
 def duplicates(
-    identical: Annotated[bool, typer.Option("--identical", help="Only byte-identical files.")] = False,
-    similar: Annotated[bool, typer.Option("--similar", help="List look-alikes instead: edits, crops, bursts.")] = False,
-    similarity: Annotated[
-        float | None, typer.Option(metavar="X", help=f"Threshold for --similar (default {DEFAULT_SIMILARITY}).")
-    ] = None,
+    identical: Annotated[bool, flag("--identical", "Only byte-identical files.")] = False,
+    similar: Annotated[bool, flag("--similar", "List look-alikes instead: edits, crops, bursts.")] = False,
+    similarity: Annotated[float | None, option("X", f"Threshold for --similar (default {DEFAULT_SIMILARITY}).")] = None,
     filter: Filter = EVERYTHING,
-    move_to: Annotated[
-        str | None,
-        typer.Option(metavar="DIR", help="Move all but the best of each group to DIR.", rich_help_panel=ACTION),
-    ] = None,
-    keep: Annotated[
-        list[str] | None,
-        typer.Option(metavar="FILE", help="Move only groups with FILE, and keep it.", rich_help_panel=ACTION),
-    ] = None,
-    undo: Annotated[
-        str | None,
-        typer.Option(metavar="DIR", help="Move everything in DIR back.", rich_help_panel=ACTION),
-    ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print what would move; change nothing.", rich_help_panel=ACTION)
-    ] = False,
+    move_to: Annotated[str | None, option("DIR", "Move all but the best of each group to DIR.", ACTION)] = None,
+    keep: Annotated[list[str] | None, option("FILE", "Move only groups with FILE, and keep it.", ACTION)] = None,
+    undo: Annotated[str | None, option("DIR", "Move everything in DIR back.", ACTION)] = None,
+    dry_run: Annotated[bool, flag("--dry-run", "Print what would move; change nothing.", ACTION)] = False,
     format: FormatOption = None,
     null: NullOption = False,
-    html: Annotated[
-        list[str] | None,
-        typer.Option(metavar="FILE", help="Write an HTML page to review groups.", rich_help_panel=OUTPUT),
-    ] = None,
+    html: Annotated[list[str] | None, option("FILE", "Write an HTML page to review groups.", OUTPUT)] = None,
     index: IndexOption = None,
     debug: DebugOption = False,
 ) -> None:
@@ -150,7 +136,7 @@ def _check_kinds(identical: bool, similar: bool, similarity: float | None, *, mo
     if identical and similar:
         raise BadRequest("use --identical or --similar, not both")
     if similar and moves:
-        raise BadRequest("similar photos are not copies; say with --keep which ones stay, or leave out --similar")
+        raise BadRequest("similar photos are not copies; choose which ones stay with --keep, or leave out --similar")
     if similarity is not None and not similar:
         raise BadRequest("--similarity needs --similar: copies are decided on pixels")
     if similarity is not None and not 0 <= similarity <= 1:

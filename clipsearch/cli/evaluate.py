@@ -4,12 +4,11 @@ import sys
 from collections.abc import Iterator
 from typing import Annotated
 
-import typer
-
 from clipsearch.cli.app import (
     DebugOption,
     IndexOption,
     JsonOption,
+    argument,
     first_of,
     lines,
     new_app,
@@ -26,7 +25,7 @@ app = new_app()
 
 @app.command("eval")
 def eval_(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="Lines of path, tab, caption; - is stdin.")],
+    file: Annotated[str, argument("FILE", "Lines of path, tab, caption; - is stdin.")],
     index: IndexOption = None,
     json: JsonOption = False,
     debug: DebugOption = False,

@@ -6,9 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Annotated, Any
 
-import typer
-
-from clipsearch.cli.app import lines, split
+from clipsearch.cli.app import flag, lines, option, split
 from clipsearch.errors import BadRequest
 from clipsearch.search.question import FILTERS, Filter
 
@@ -38,15 +36,15 @@ def _options() -> list[inspect.Parameter]:
     texts = [(entry.option, entry.flag, entry.metavar, entry.help) for entry in FILTERS]
     texts.append((_FILES_FROM, "--files-from", "FILE", "Listed in FILE, one path per line."))
     options = [
-        _parameter(name, list[str] | None, None, typer.Option(flag, metavar=metavar, help=about, rich_help_panel=PANEL))
-        for name, flag, metavar, about in texts
+        _parameter(name, list[str] | None, None, option(metavar, about, PANEL, name_of))
+        for name, name_of, metavar, about in texts
     ]
-    null = typer.Option("--from0", help="Paths in --files-from end with NUL.", rich_help_panel=PANEL)
+    null = flag("--from0", "Paths in --files-from end with NUL.", PANEL)
     return [*options, _parameter(_FROM0, bool, False, null)]
 
 
-def _parameter(name: str, kind: Any, default: object, option: Any) -> inspect.Parameter:
-    annotation = Annotated[kind, option]
+def _parameter(name: str, kind: Any, default: object, about: Any) -> inspect.Parameter:
+    annotation = Annotated[kind, about]
     return inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default, annotation=annotation)
 
 

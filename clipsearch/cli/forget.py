@@ -2,9 +2,7 @@
 
 from typing import Annotated
 
-import typer
-
-from clipsearch.cli.app import DebugOption, IndexOption, new_app, open_folder, say
+from clipsearch.cli.app import DebugOption, IndexOption, argument, new_app, open_folder, say
 from clipsearch.output import text
 
 app = new_app()
@@ -12,7 +10,7 @@ app = new_app()
 
 @app.command()
 def forget(
-    directories: Annotated[list[str], typer.Argument(metavar="DIR...", help="Indexed folders or offline drives.")],
+    directories: Annotated[list[str], argument("DIR...", "Indexed folders or offline drives.")],
     index: IndexOption = None,
     debug: DebugOption = False,
 ) -> None:

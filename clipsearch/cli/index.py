@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-import typer.core
 
 from clipsearch.cli.app import (
     OUTPUT,
@@ -15,10 +14,15 @@ from clipsearch.cli.app import (
     DebugOption,
     IndexOption,
     JsonOption,
+    argument,
+    flag,
     new_app,
     open_folder,
+    option,
     print_json,
     say,
+    toggle,
+    with_default,
 )
 from clipsearch.cli.vlm import AllowRemoteOption, EndpointOption, VlmModelOption, vlm_of
 from clipsearch.indexing.update import OnProgress, Options, Progress
@@ -29,139 +33,36 @@ _WORTH_TELLING = 20.0  # seconds
 MODEL, FOLDERS, UPDATE, SPEED = "Model", "What to index (remembered)", "Update", "Speed"
 
 
-class _Index(typer.core.TyperCommand):
-    """Lets --ray stand alone: in Typer, an option always takes a value or never does."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Replace a bare --ray by --ray=local."""
-        return super().parse_args(ctx, ["--ray=local" if arg == "--ray" else arg for arg in args])
-
-
-@app.command(cls=_Index)
+@app.command(cls=with_default("--ray", "local"))
 def index(
-    directories: Annotated[
-        list[str] | None, typer.Argument(metavar="DIR...", help="Folders (default: all indexed folders).")
-    ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="mini, siglip2, accurate, multilingual, ...",
-            rich_help_panel=MODEL,
-        ),
-    ] = None,
-    weights: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Local weights for --model (.safetensors, .pt).", rich_help_panel=MODEL),
-    ] = None,
-    rebuild: Annotated[
-        bool, typer.Option("--rebuild", help="Re-embed everything, with --model if given.", rich_help_panel=MODEL)
-    ] = False,
-    hidden: Annotated[
-        bool | None,
-        typer.Option(
-            "--hidden/--no-hidden",
-            help="Hidden files and folders.",
-            show_default=False,
-            rich_help_panel=FOLDERS,
-        ),
-    ] = None,
-    follow_links: Annotated[
-        bool | None,
-        typer.Option(
-            "--follow-links/--no-follow-links",
-            help="Links to folders.",
-            show_default=False,
-            rich_help_panel=FOLDERS,
-        ),
-    ] = None,
-    any_name: Annotated[
-        bool | None,
-        typer.Option(
-            "--any-name/--no-any-name",
-            help="Photos without a file suffix.",
-            show_default=False,
-            rich_help_panel=FOLDERS,
-        ),
-    ] = None,
-    raw: Annotated[
-        bool | None,
-        typer.Option("--raw/--no-raw", help="RAW files.", show_default=False, rich_help_panel=FOLDERS),
-    ] = None,
-    video: Annotated[
-        bool | None,
-        typer.Option("--video/--no-video", help="Videos.", show_default=False, rich_help_panel=FOLDERS),
-    ] = None,
-    ocr: Annotated[
-        bool | None,
-        typer.Option("--ocr/--no-ocr", help="Text in photos.", show_default=False, rich_help_panel=FOLDERS),
-    ] = None,
-    faces: Annotated[
-        bool | None,
-        typer.Option("--faces/--no-faces", help="Faces.", show_default=False, rich_help_panel=FOLDERS),
-    ] = None,
-    captions: Annotated[
-        bool | None,
-        typer.Option(
-            "--captions/--no-captions",
-            help="Describe photos in words.",
-            show_default=False,
-            rich_help_panel=FOLDERS,
-        ),
-    ] = None,
+    directories: Annotated[list[str] | None, argument("DIR...", "Folders (default: all indexed folders).")] = None,
+    model: Annotated[str | None, option("NAME", "mini, siglip2, accurate, multilingual, ...", MODEL)] = None,
+    weights: Annotated[Path | None, option("FILE", "Local weights for --model (.safetensors, .pt).", MODEL)] = None,
+    rebuild: Annotated[bool, flag("--rebuild", "Re-embed everything, with --model if given.", MODEL)] = False,
+    hidden: Annotated[bool | None, toggle("--hidden", "Hidden files and folders.", FOLDERS)] = None,
+    follow_links: Annotated[bool | None, toggle("--follow-links", "Links to folders.", FOLDERS)] = None,
+    any_name: Annotated[bool | None, toggle("--any-name", "Photos without a file suffix.", FOLDERS)] = None,
+    raw: Annotated[bool | None, toggle("--raw", "RAW files.", FOLDERS)] = None,
+    video: Annotated[bool | None, toggle("--video", "Videos.", FOLDERS)] = None,
+    ocr: Annotated[bool | None, toggle("--ocr", "Text in photos.", FOLDERS)] = None,
+    faces: Annotated[bool | None, toggle("--faces", "Faces.", FOLDERS)] = None,
+    captions: Annotated[bool | None, toggle("--captions", "Describe photos in words.", FOLDERS)] = None,
     vlm_model: VlmModelOption = None,
     endpoint: EndpointOption = None,
     allow_remote: AllowRemoteOption = False,
-    exclude: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="GLOB",
-            help="Skip a path or pattern.",
-            rich_help_panel=FOLDERS,
-        ),
-    ] = None,
-    retry: Annotated[
-        bool, typer.Option("--retry", help="Retry files that could not be read.", rich_help_panel=UPDATE)
-    ] = False,
-    look_again: Annotated[
-        bool, typer.Option("--look-again", help="Read every file, regardless of timestamps.", rich_help_panel=UPDATE)
-    ] = False,
-    prune: Annotated[
-        bool,
-        typer.Option("--prune", help="Forget the photos of empty folders and drives.", rich_help_panel=UPDATE),
-    ] = False,
-    device: Annotated[
-        str, typer.Option(metavar="NAME", help="auto, cuda, mps or cpu.", show_default=False, rich_help_panel=SPEED)
-    ] = "auto",
-    precision: Annotated[
-        str,
-        typer.Option(metavar="NAME", help="auto, fp32, bf16, fp16 or int8.", show_default=False, rich_help_panel=SPEED),
-    ] = "auto",
-    batch_size: Annotated[
-        int | None,
-        typer.Option(metavar="N", min=1, help="Images per batch (default 16; GPU 64).", rich_help_panel=SPEED),
-    ] = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(metavar="N", min=1, help="Threads (default: one per core).", rich_help_panel=SPEED),
-    ] = None,
-    ray: Annotated[
-        str | None,
-        typer.Option(
-            "--ray",
-            metavar="[=ADDR]",
-            help="Embed on a Ray cluster.",
-            rich_help_panel=SPEED,
-        ),
-    ] = None,
-    profile: Annotated[
-        bool, typer.Option("--profile", help="Print the time of each stage and engine.", rich_help_panel=OUTPUT)
-    ] = False,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Exit with status 3 if files were skipped.", rich_help_panel=OUTPUT)
-    ] = False,
+    exclude: Annotated[list[str] | None, option("GLOB", "Skip a path or pattern.", FOLDERS)] = None,
+    retry: Annotated[bool, flag("--retry", "Retry files that could not be read.", UPDATE)] = False,
+    look_again: Annotated[bool, flag("--look-again", "Read every file, regardless of timestamps.", UPDATE)] = False,
+    prune: Annotated[bool, flag("--prune", "Forget the photos of empty folders and drives.", UPDATE)] = False,
+    device: Annotated[str, option("NAME", "auto, cuda, mps or cpu.", SPEED, show_default=False)] = "auto",
+    precision: Annotated[str, option("NAME", "auto, fp32, bf16, fp16 or int8.", SPEED, show_default=False)] = "auto",
+    batch_size: Annotated[int | None, option("N", "Images per batch (default 16; GPU 64).", SPEED, min=1)] = None,
+    workers: Annotated[int | None, option("N", "Threads (default: one per core).", SPEED, min=1)] = None,
+    ray: Annotated[str | None, option("[=ADDR]", "Embed on a Ray cluster.", SPEED, "--ray")] = None,
+    profile: Annotated[bool, flag("--profile", "Print the time of each stage and engine.", OUTPUT)] = False,
+    strict: Annotated[bool, flag("--strict", "Exit with status 3 if files were skipped.", OUTPUT)] = False,
     json: JsonOption = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors.", rich_help_panel=OUTPUT)] = False,
+    quiet: Annotated[bool, flag("--quiet", "Print only errors.", OUTPUT, "-q")] = False,
     index: IndexOption = None,
     debug: DebugOption = False,
 ) -> None:

@@ -1,14 +1,12 @@
 """`clipsearch label`: classify photos, and optionally write the labels to XMP sidecars."""
 
 import os
-import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-import typer.core
 
 from clipsearch.cli import filters
 from clipsearch.cli.app import (
@@ -16,24 +14,25 @@ from clipsearch.cli.app import (
     NOTHING_FOUND,
     OUTPUT,
     DebugOption,
+    Failures,
     IndexOption,
     RecordFormatOption,
     advise,
-    chosen_format,
-    colour,
+    argument,
     destination,
+    flag,
     image_source,
-    message_of,
     new_app,
     open_index,
+    option,
+    record_format,
     say,
     text_lines,
     warn_left_out,
-    width,
-    write,
-    write_records,
+    with_default,
+    write_found,
 )
-from clipsearch.cli.sidecars import SIDECARS, clean_sidecars, write_sidecars
+from clipsearch.cli.sidecars import SIDECARS, DryRunOption, RemoveOption, clean_sidecars, write_sidecars
 from clipsearch.errors import BadArgument, BadRequest, counted
 from clipsearch.output import records, terminal, text
 from clipsearch.search.label import Labelled, distinct
@@ -48,63 +47,24 @@ LABELS = "Labels"
 DEFAULT_MINIMUM = 0.5  # probability of the labels that --write-xmp writes
 
 
-class _Label(typer.core.TyperCommand):
-    """Lets --other stand alone: in Typer, an option always takes a value or never does."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Replace a bare --other by one with an empty name."""
-        return super().parse_args(ctx, ["--other=" if arg == "--other" else arg for arg in args])
-
-
-@app.command(cls=_Label)
+@app.command(cls=with_default("--other", ""))
 @filters.takes_filters
 def label(
-    labels: Annotated[list[str] | None, typer.Argument(metavar="LABEL...", help="Labels to choose from.")] = None,
-    labels_from: Annotated[
-        list[str] | None,
-        typer.Option(metavar="FILE", help="Read labels, one per line; - is stdin.", rich_help_panel=LABELS),
-    ] = None,
-    other: Annotated[
-        str | None,
-        typer.Option(metavar="[NAME]", help="A label for photos that no label fits.", rich_help_panel=LABELS),
-    ] = None,
+    labels: Annotated[list[str] | None, argument("LABEL...", "Labels to choose from.")] = None,
+    labels_from: Annotated[list[str] | None, option("FILE", "Read labels, one per line; - is stdin.", LABELS)] = None,
+    other: Annotated[str | None, option("[NAME]", "A label for photos that no label fits.", LABELS)] = None,
     template: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="TEXT",
-            help="Prompt with {} for the label; imagenet, simple.",
-            rich_help_panel=LABELS,
-        ),
+        list[str] | None, option("TEXT", "Prompt with {} for the label; imagenet, simple.", LABELS)
     ] = None,
-    image: Annotated[
-        list[str] | None,
-        typer.Option(metavar="FILE", help="Only these files, indexed or not.", rich_help_panel=filters.PANEL),
-    ] = None,
+    image: Annotated[list[str] | None, option("FILE", "Only these files, indexed or not.", filters.PANEL)] = None,
     filter: Filter = EVERYTHING,
-    every: Annotated[
-        bool, typer.Option("--all", help="Print all labels of each photo.", rich_help_panel=OUTPUT)
-    ] = False,
-    counts: Annotated[
-        bool, typer.Option("--counts", help="Count the photos of each label.", rich_help_panel=OUTPUT)
-    ] = False,
-    min_probability: Annotated[
-        float | None,
-        typer.Option(metavar="X", help="Minimum probability, 0 to 1.", rich_help_panel=OUTPUT),
-    ] = None,
-    copy_to: Annotated[
-        list[str] | None,
-        typer.Option(metavar="DIR", help="Copy photos into a folder per label.", rich_help_panel=OUTPUT),
-    ] = None,
-    write_xmp: Annotated[
-        bool,
-        typer.Option("--write-xmp", help="Add the label to the photo's sidecar.", rich_help_panel=SIDECARS),
-    ] = False,
-    remove: Annotated[
-        bool, typer.Option("--remove", help="Remove what --write-xmp added.", rich_help_panel=SIDECARS)
-    ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print changes; write nothing.", rich_help_panel=SIDECARS)
-    ] = False,
+    every: Annotated[bool, flag("--all", "Print all labels of each photo.", OUTPUT)] = False,
+    counts: Annotated[bool, flag("--counts", "Count the photos of each label.", OUTPUT)] = False,
+    min_probability: Annotated[float | None, option("X", "Minimum probability, 0 to 1.", OUTPUT)] = None,
+    copy_to: Annotated[list[str] | None, option("DIR", "Copy photos into a folder per label.", OUTPUT)] = None,
+    write_xmp: Annotated[bool, flag("--write-xmp", "Add the label to the photo's sidecar.", SIDECARS)] = False,
+    remove: RemoveOption = False,
+    dry_run: DryRunOption = False,
     format: RecordFormatOption = None,
     index: IndexOption = None,
     debug: DebugOption = False,
@@ -137,13 +97,13 @@ def label(
 
     Exit status: 0 labelled a photo, 1 no photo, 2 error.
     """
-    form = chosen_format(format, records.LABEL_FORMATS, "table" if sys.stdout.isatty() else "tsv")
+    form = record_format(format)
     folder = destination("copy_to", copy_to)
     if min_probability is not None and not 0 <= min_probability <= 1:
         raise BadArgument("min_probability", f"must be a probability, 0 to 1, not {min_probability:g}")
-    for option, is_given in (("--counts", counts), ("--copy-to", folder)):
+    for name, is_given in (("--counts", counts), ("--copy-to", folder)):
         if is_given and every:
-            raise BadRequest(f"{option} uses only the most likely label of each photo; leave out --all")
+            raise BadRequest(f"{name} uses only the most likely label of each photo; leave out --all")
     about_labels = bool(labels or labels_from or template or every or counts or format or folder)
     about_labels = about_labels or other is not None or min_probability is not None
     _check_tags(write_xmp, remove, dry_run, about_labels)
@@ -159,12 +119,7 @@ def label(
     other = None if other is None else other.strip()
     named = [*names, other] if other else names  # these are copied and written
     rest = OTHER if other == "" else other
-    failed: list[str] = []
-
-    def report_image(name: str, error: BadRequest) -> None:
-        say(f"clipsearch: {message_of(error)}")
-        failed.append(name)
-
+    failures = Failures()
     with open_index(index) as opened:
         each = opened.label_each(
             words,
@@ -173,22 +128,21 @@ def label(
             templates=template or (),
             other=rest,
             top=None if every else 1,
-            on_error=report_image,
+            on_error=failures.add,
         )
         found: Iterable[Labelled] = _likely(each, min_probability or 0)
         if write_xmp or folder:  # before a result is printed, so that `| head` does not stop it
             found = list(found)
         if write_xmp:
             least = DEFAULT_MINIMUM if min_probability is None else min_probability
-            _tag(_likely(_fitting(found, named), least), named, dry_run, failed)
+            _tag(_likely(_fitting(found, named), least), named, dry_run, failures)
         if folder:
             _copy(list(_fitting(found, named)), named, Path(folder).expanduser())
         order = [*names, *([] if rest is None else [rest])]
         is_any = _print_counts(found, order, form) if counts else _print(found, order, form, every=every)
         warn_left_out(opened.left_out)
         advise(opened, names)
-    if failed:
-        raise typer.Exit(FAILED)
+    failures.exit()
     if not is_any:
         raise typer.Exit(NOTHING_FOUND)
 
@@ -216,12 +170,7 @@ def _print(found: Iterable[Labelled], labels: Sequence[str], form: str, *, every
     """Print photos, sorted by label and probability. Returns whether there are any."""
     place = {name: number for number, name in enumerate(labels)}
     ordered = sorted(found, key=lambda one: (place[one.labels[0][0]], -one.labels[0][1]))
-    if form != "table":
-        write_records(records.labels(ordered, form))
-    elif every:
-        write(terminal.labels(ordered, width(), colour=colour()))
-    else:
-        write(terminal.label_groups(ordered, width(), colour=colour()))
+    write_found(ordered, form, terminal.labels if every else terminal.label_groups, records.labels)
     return bool(ordered)
 
 
@@ -229,10 +178,7 @@ def _print_counts(found: Iterable[Labelled], labels: Sequence[str], form: str) -
     """Print how many photos have each label. Returns whether there are any."""
     counted = Counter(one.labels[0][0] for one in found)
     rows = sorted(((name, counted[name]) for name in labels), key=lambda row: -row[1])
-    if form == "table":
-        write([terminal.label_counts(rows, width(), colour=colour())])
-    else:
-        write_records(records.label_counts(rows, form))
+    write_found(rows, form, terminal.label_counts, records.label_counts)
     return bool(counted)
 
 
@@ -255,14 +201,12 @@ def _copy(found: Sequence[Labelled], labels: Sequence[str], destination: Path) -
 def _check_tags(write_xmp: bool, remove: bool, dry_run: bool, about_labels: bool) -> None:
     """Raise `BadRequest` for contradictory options."""
     if remove and (write_xmp or about_labels):
-        raise BadRequest(
-            "--remove deletes every keyword that clipsearch added; it goes with neither labels nor their options"
-        )
+        raise BadRequest("--remove deletes every keyword that clipsearch added; leave out labels and their options")
     if dry_run and not (write_xmp or remove):
         raise BadRequest("--dry-run needs --write-xmp or --remove")
 
 
-def _tag(found: Iterable[Labelled], labels: Iterable[str], dry_run: bool, failed: list[str]) -> None:
+def _tag(found: Iterable[Labelled], labels: Iterable[str], dry_run: bool, failures: Failures) -> None:
     """Write labels to sidecars."""
     from clipsearch.output.tags import Tagger, check_keyword
 
@@ -274,7 +218,7 @@ def _tag(found: Iterable[Labelled], labels: Iterable[str], dry_run: bool, failed
         return [tagger.plan_addition(photo.file, [name for name, _ in photo.labels])]
 
     written = write_sidecars(tagger, found, plan, dry_run)
-    failed += [os.fsdecode(photo.file) for photo in written.failed]
+    failures.names += [os.fsdecode(photo.file) for photo in written.failed]
     verb, have = ("would write", "have") if dry_run else ("wrote", "had")
     say(f"{verb} {counted(written.sidecars, 'sidecar')}; {written.unchanged:,} already {have} these keywords")
 

@@ -49,7 +49,6 @@ class LazyGroup(TyperGroup):
         return list(COMMANDS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """The command with this name, or None."""
         if cmd_name not in COMMANDS:
             return None
         command = typer.main.get_command(import_module(f"clipsearch.cli.{COMMANDS[cmd_name]}").app)
@@ -98,10 +97,7 @@ def _paragraph(text: str) -> str:
 
 
 app = new_app(
-    cls=LazyGroup,
-    add_completion=True,
-    no_args_is_help=True,
-    epilog="Start with: clipsearch index ~/Pictures",
+    cls=LazyGroup, add_completion=True, no_args_is_help=True, epilog="Start with: clipsearch index ~/Pictures"
 )
 
 

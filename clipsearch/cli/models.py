@@ -2,9 +2,7 @@
 
 from typing import Annotated, Any
 
-import typer
-
-from clipsearch.cli.app import OUTPUT, DebugOption, JsonOption, new_app, print_json, print_line
+from clipsearch.cli.app import OUTPUT, DebugOption, JsonOption, flag, new_app, print_json, print_line
 from clipsearch.index import available_models
 
 app = new_app()
@@ -12,9 +10,7 @@ app = new_app()
 
 @app.command()
 def models(
-    every: Annotated[
-        bool, typer.Option("--all", help="List all models that can be downloaded.", rich_help_panel=OUTPUT)
-    ] = False,
+    every: Annotated[bool, flag("--all", "List all models that can be downloaded.", OUTPUT)] = False,
     json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:

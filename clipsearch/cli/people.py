@@ -1,7 +1,7 @@
 """`clipsearch people`: list and name the people whose faces are in photos."""
 
-import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,29 +13,29 @@ from clipsearch.cli.app import (
     DebugOption,
     IndexOption,
     RecordFormatOption,
-    chosen_format,
-    colour,
+    argument,
+    flag,
     new_app,
     open_folder,
+    option,
+    record_format,
     say,
-    width,
-    write,
-    write_records,
+    write_found,
 )
-from clipsearch.cli.sidecars import SIDECARS, clean_sidecars, write_sidecars
+from clipsearch.cli.sidecars import SIDECARS, DryRunOption, RemoveOption, clean_sidecars, write_sidecars
 from clipsearch.errors import BadRequest, counted
 from clipsearch.output import records, terminal
 
 if TYPE_CHECKING:
-    from clipsearch.indexing.people_changes import NamedFace
+    from clipsearch.indexing.people_changes import Changes, NamedFace
     from clipsearch.output.tags import Change
     from clipsearch.search.hit import Photo
 
 app = new_app(invoke_without_command=True)
 
-Who = Annotated[str, typer.Argument(metavar="WHO", help="A name, or the number of a group.")]
-Faces = Annotated[list[int], typer.Argument(metavar="FACE...", help="Numbers of faces, from: people show.")]
-HtmlOption = Annotated[str | None, typer.Option("--html", metavar="FILE", help="Write the faces as one HTML file.")]
+Who = Annotated[str, argument("WHO", "A name, or the number of a group.")]
+Faces = Annotated[list[int], argument("FACE...", "Numbers of faces, from: people show.")]
+HtmlOption = Annotated[str | None, option("FILE", "Write the faces as one HTML file.", None, "--html")]
 
 _ON_SHEET = 12  # faces of each group on a sheet of all people
 
@@ -43,17 +43,11 @@ _ON_SHEET = 12  # faces of each group on a sheet of all people
 @app.callback()
 def people(
     context: typer.Context,
-    every: Annotated[bool, typer.Option("--all", help="Include hidden people and faces in a single photo.")] = False,
+    every: Annotated[bool, flag("--all", "Include hidden people and faces in a single photo.")] = False,
     html: HtmlOption = None,
-    write_xmp: Annotated[
-        bool, typer.Option("--write-xmp", help="Write confirmed names to sidecars.", rich_help_panel=SIDECARS)
-    ] = False,
-    remove: Annotated[
-        bool, typer.Option("--remove", help="Remove what --write-xmp added.", rich_help_panel=SIDECARS)
-    ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print changes; write nothing.", rich_help_panel=SIDECARS)
-    ] = False,
+    write_xmp: Annotated[bool, flag("--write-xmp", "Write confirmed names to sidecars.", SIDECARS)] = False,
+    remove: RemoveOption = False,
+    dry_run: DryRunOption = False,
     index: IndexOption = None,
     format: RecordFormatOption = None,
     debug: DebugOption = False,
@@ -86,17 +80,15 @@ def people(
             raise BadRequest("--write-xmp and --remove exclude each other")
         _write_regions(index, remove=remove, dry_run=dry_run)
         return
-    form = chosen_format(format, records.LABEL_FORMATS, "table" if sys.stdout.isatty() else "tsv")
+    form = record_format(format)
     with open_folder(index) as opened:
         found = opened.people()
         shown = [group for group in found if every or (not group.hidden and (group.name or group.photos > 1))]
         if html is not None:
             sheet = [(group.name or str(group.number), opened.faces_of(str(group.number))) for group in shown]
             _write_sheet(html, [(title, faces[-_ON_SHEET:]) for title, faces in sheet], "People")
-        elif form == "table":
-            write([terminal.people(shown, width(), colour=colour())])
         else:
-            write_records(records.people(shown, form))
+            write_found(shown, form, terminal.people, records.people)
     _report_left_out(len(found) - len(shown))
     if not shown:
         raise typer.Exit(NOTHING_FOUND)
@@ -156,15 +148,13 @@ def show(
 
     Exit status: 0 found, 1 no faces, 2 error.
     """
-    form = chosen_format(format, records.LABEL_FORMATS, "table" if sys.stdout.isatty() else "tsv")
+    form = record_format(format)
     with open_folder(index) as opened:
         faces = opened.faces_of(who)
         if html is not None:
             _write_sheet(html, [(who, faces)], who)
-        elif form == "table":
-            write([terminal.faces(faces, width(), colour=colour())])
         else:
-            write_records(records.faces(faces, form))
+            write_found(faces, form, terminal.faces, records.faces)
     if not faces:
         raise typer.Exit(NOTHING_FOUND)
 
@@ -172,27 +162,25 @@ def show(
 @app.command()
 def name(
     who: Who,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The name to give.")],
+    name: Annotated[str, argument("NAME", "The name to give.")],
     index: IndexOption = None,
     debug: DebugOption = False,
 ) -> None:
     """Name a group of faces, or rename a person.
 
-    If somebody has the name already, the group joins that person.
+    If a person has the name already, the group joins that person.
 
     Example:
       clipsearch people name 3 "Anna"
     """
-    with open_folder(index) as opened:
-        changes = opened.people_changes
-        person = changes.name(who, name)
-        _report(f"{who} is {person.title}", changes.pending)
+    with _changing(index) as changes:
+        say(f"{who} is {changes.name(who, name).title}")
 
 
 @app.command()
 def merge(
     who: Who,
-    others: Annotated[list[str], typer.Argument(metavar="OTHER...", help="Names or numbers that are the same person.")],
+    others: Annotated[list[str], argument("OTHER...", "Names or numbers that are the same person.")],
     index: IndexOption = None,
     debug: DebugOption = False,
 ) -> None:
@@ -201,38 +189,28 @@ def merge(
     Example:
       clipsearch people merge Anna 7
     """
-    with open_folder(index) as opened:
-        changes = opened.people_changes
-        person = changes.merge(who, others)
-        _report(f"{', '.join(others)} joined {person.title}", changes.pending)
+    with _changing(index) as changes:
+        say(f"{', '.join(others)} joined {changes.merge(who, others).title}")
 
 
 @app.command()
-def split(
-    who: Who,
-    faces: Faces,
-    index: IndexOption = None,
-    debug: DebugOption = False,
-) -> None:
-    """Move faces that are of somebody else out of a group into a new one.
+def split(who: Who, faces: Faces, index: IndexOption = None, debug: DebugOption = False) -> None:
+    """Move faces of another person out of a group into a new one.
 
     These faces never come back to the group by themselves.
 
     Example:
       clipsearch people split Anna 812 813
     """
-    with open_folder(index) as opened:
-        changes = opened.people_changes
+    with _changing(index) as changes:
         person = changes.split(who, faces)
-        _report(f"moved {counted(len(set(faces)), 'face')} from {who} to {person.title}", changes.pending)
+        say(f"moved {counted(len(set(faces)), 'face')} from {who} to {person.title}")
 
 
 @app.command()
 def confirm(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A person, who need not exist yet.")],
-    faces: Annotated[
-        list[str], typer.Argument(metavar="FACE...", help="Numbers of faces, or photos that have one face.")
-    ],
+    name: Annotated[str, argument("NAME", "A person, who need not exist yet.")],
+    faces: Annotated[list[str], argument("FACE...", "Numbers of faces, or photos that have one face.")],
     index: IndexOption = None,
     debug: DebugOption = False,
 ) -> None:
@@ -249,14 +227,14 @@ def confirm(
         raise BadRequest("give numbers of faces or photos, not both; write ./12 for a photo that is named 12")
     with open_folder(index) as opened:
         photos = [] if numbers else [opened.photo_at(face) for face in faces]
-        changes = opened.people_changes
+    with _changing(index) as changes:
         if numbers:
             confirmed, left_out = len(set(numbers)), 0
             changes.confirm(numbers, name)
         else:
             confirmed, left_out = changes.confirm_in(photos, name)
         rest = f"; left out {counted(left_out, 'photo')} without a face or with several" if left_out else ""
-        _report(f"confirmed {counted(confirmed, 'face')} of {name}{rest}", changes.pending)
+        say(f"confirmed {counted(confirmed, 'face')} of {name}{rest}")
 
 
 @app.command()
@@ -268,16 +246,15 @@ def reject(who: Who, faces: Faces, index: IndexOption = None, debug: DebugOption
     Example:
       clipsearch people reject Anna 814
     """
-    with open_folder(index) as opened:
-        changes = opened.people_changes
+    with _changing(index) as changes:
         changes.reject(faces, who)
-        _report(f"removed {counted(len(set(faces)), 'face')} from {who}", changes.pending)
+        say(f"removed {counted(len(set(faces)), 'face')} from {who}")
 
 
 @app.command()
 def hide(
     who: Who,
-    show: Annotated[bool, typer.Option("--show", help="Show a hidden person again.")] = False,
+    show: Annotated[bool, flag("--show", "Show a hidden person again.")] = False,
     index: IndexOption = None,
     debug: DebugOption = False,
 ) -> None:
@@ -287,10 +264,9 @@ def hide(
       clipsearch people hide 12
       clipsearch people hide 12 --show
     """
-    with open_folder(index) as opened:
-        changes = opened.people_changes
+    with _changing(index) as changes:
         person = changes.hide(who, hidden=not show)
-        _report(f"{'shown again' if show else 'hidden'}: {person.title}", changes.pending)
+        say(f"{'shown again' if show else 'hidden'}: {person.title}")
 
 
 @app.command()
@@ -300,10 +276,8 @@ def forget(who: Who, index: IndexOption = None, debug: DebugOption = False) -> N
     Example:
       clipsearch people forget Anna
     """
-    with open_folder(index) as opened:
-        changes = opened.people_changes
-        person = changes.forget(who)
-        _report(f"forgot {person.title}", changes.pending)
+    with _changing(index) as changes:
+        say(f"forgot {changes.forget(who).title}")
 
 
 @app.command()
@@ -313,12 +287,13 @@ def undo(index: IndexOption = None, debug: DebugOption = False) -> None:
     Example:
       clipsearch people undo
     """
+    with _changing(index) as changes:
+        say(f"undid: {changes.undo()}")
+
+
+@contextmanager
+def _changing(index: str | None) -> "Iterator[Changes]":
     with open_folder(index) as opened:
-        changes = opened.people_changes
-        _report(f"undid: {changes.undo()}", changes.pending)
-
-
-def _report(sentence: str, pending: bool) -> None:
-    say(sentence)
-    if pending:
-        say("another process is updating the index; the change shows when it is done")
+        yield (changes := opened.people_changes)
+        if changes.pending:
+            say("another process is updating the index; the change shows when it is done")

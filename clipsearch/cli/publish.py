@@ -1,13 +1,19 @@
 """`clipsearch publish`: copy the index to a Milvus collection."""
 
-import contextlib
-import sys
-from collections.abc import Callable, Iterator
 from typing import Annotated
 
-import typer
-
-from clipsearch.cli.app import DebugOption, IndexOption, JsonOption, new_app, open_folder, print_json, say
+from clipsearch.cli.app import (
+    DebugOption,
+    IndexOption,
+    JsonOption,
+    argument,
+    flag,
+    new_app,
+    open_folder,
+    print_json,
+    progress_of,
+    say,
+)
 from clipsearch.errors import BadArgument
 from clipsearch.output import text
 from clipsearch.paths import Collection, index_place
@@ -17,9 +23,9 @@ app = new_app()
 
 @app.command()
 def publish(
-    uri: Annotated[str, typer.Argument(metavar="URI", help="milvus://HOST:PORT/NAME or a path ending in .db.")],
-    replace: Annotated[bool, typer.Option("--replace", help="Replace one of another index or format.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors.")] = False,
+    uri: Annotated[str, argument("URI", "milvus://HOST:PORT/NAME or a path ending in .db.")],
+    replace: Annotated[bool, flag("--replace", "Replace one of another index or format.")] = False,
+    quiet: Annotated[bool, flag("--quiet", "Print only errors.", None, "-q")] = False,
     json: JsonOption = False,
     index: IndexOption = None,
     debug: DebugOption = False,
@@ -43,23 +49,9 @@ def publish(
     place = index_place(uri)
     if not isinstance(place, Collection):
         raise BadArgument("uri", f"must be milvus://HOST:PORT/NAME or a path ending in .db, not {uri!r}")
-    with _progress(not quiet and sys.stderr.isatty()) as progress:
+    with progress_of("publishing", shown=not quiet) as progress:
         done = open_folder(index).publish(place, replace=replace, on_progress=progress)
     if json:
         print_json({"collection": str(place), **done._asdict()})
     elif not quiet:
         say(f"{text.photos(done.photos)} in {place}: {done.written:,} written, {done.deleted:,} deleted")
-
-
-@contextlib.contextmanager
-def _progress(shown: bool) -> Iterator[Callable[[int, int], None] | None]:
-    """A callback that updates a progress bar on stderr, or None if `shown` is false."""
-    if not shown:
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import Progress as Bar
-
-    with Bar(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("publishing", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)

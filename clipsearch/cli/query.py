@@ -21,15 +21,19 @@ from clipsearch.cli.app import (
     IndexOption,
     NullOption,
     advise,
+    argument,
     chosen_format,
     colour,
     destination,
+    flag,
     image_source,
     lines,
     message_of,
     new_app,
     open_index,
+    option,
     print_line,
+    progress_of,
     say,
     warn_left_out,
     width,
@@ -106,142 +110,49 @@ def _is_negative(arg: str) -> bool:
 @filters.takes_filters
 def query(
     context: typer.Context,
-    texts: Annotated[
-        list[str] | None, typer.Argument(metavar="TEXT...", help="Describe the photo; @NAME is a concept.")
-    ] = None,
+    texts: Annotated[list[str] | None, argument("TEXT...", "Describe the photo; @NAME is a concept.")] = None,
     image: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--image",
-            "--like",
-            metavar="FILE",
-            help="Photos like this one: a path, URL or -.",
-            rich_help_panel=QUERY,
-        ),
+        list[str] | None, option("FILE", "Photos like this one: a path, URL or -.", QUERY, "--image", "--like")
     ] = None,
-    not_: Annotated[
-        list[str] | None, typer.Option("--not", metavar="TEXT", help="Steer away from TEXT.", rich_help_panel=QUERY)
-    ] = None,
-    unlike: Annotated[
-        list[str] | None, typer.Option(metavar="FILE", help="Steer away from this photo.", rich_help_panel=QUERY)
-    ] = None,
-    batch: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="FILE",
-            help="One query per line; prints JSON lines.",
-            rich_help_panel=QUERY,
-        ),
-    ] = None,
-    save: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Save this search as NAME.", rich_help_panel=QUERY)
-    ] = None,
-    saved: Annotated[
-        str | None,
-        typer.Option(metavar="[NAME]", help="Run the search saved as NAME, or list all.", rich_help_panel=QUERY),
-    ] = None,
-    unsave: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Delete the saved search NAME.", rich_help_panel=QUERY)
-    ] = None,
+    not_: Annotated[list[str] | None, option("TEXT", "Steer away from TEXT.", QUERY, "--not")] = None,
+    unlike: Annotated[list[str] | None, option("FILE", "Steer away from this photo.", QUERY)] = None,
+    batch: Annotated[list[str] | None, option("FILE", "One query per line; prints JSON lines.", QUERY)] = None,
+    save: Annotated[str | None, option("NAME", "Save this search as NAME.", QUERY)] = None,
+    saved: Annotated[str | None, option("[NAME]", "Run the search saved as NAME, or list all.", QUERY)] = None,
+    unsave: Annotated[str | None, option("NAME", "Delete the saved search NAME.", QUERY)] = None,
     filter: Filter = EVERYTHING,
-    k: Annotated[
-        int, typer.Option("-k", "--count", metavar="N", help="Show at most N photos.", rich_help_panel=RESULTS)
-    ] = 10,
-    cut: Annotated[
-        bool,
-        typer.Option("--cut", help=f"Only confident matches: --min-confidence {CUT:g}.", rich_help_panel=RESULTS),
-    ] = False,
-    strict: Annotated[
-        bool,
-        typer.Option("--strict", help=f"No guesses: --min-confidence {STRICT:g}.", rich_help_panel=RESULTS),
-    ] = False,
-    min_confidence: Annotated[
-        float | None,
-        typer.Option(metavar="X", help="Minimum confidence, 0 to 1.", rich_help_panel=RESULTS),
-    ] = None,
-    min_score: Annotated[
-        float | None,
-        typer.Option(metavar="X", help="Minimum score, -1 to 1.", rich_help_panel=RESULTS),
-    ] = None,
-    unique: Annotated[
-        bool,
-        typer.Option("--unique", help="Show only the best file of each photo.", rich_help_panel=RESULTS),
-    ] = False,
-    similarity: Annotated[
-        float | None,
-        typer.Option(metavar="X", help="With --unique: group similar photos, 0 to 1.", rich_help_panel=RESULTS),
-    ] = None,
-    frames: Annotated[
-        bool,
-        typer.Option("--frames", help="Show several frames of a video.", rich_help_panel=RESULTS),
-    ] = False,
-    only: Annotated[
-        str | None,
-        typer.Option(metavar="BY", help="Match only by look, text, tags or captions.", rich_help_panel=RESULTS),
-    ] = None,
-    exact: Annotated[
-        bool,
-        typer.Option("--exact", help="Score every embedding (slower).", rich_help_panel=RESULTS),
-    ] = False,
-    with_self: Annotated[
-        bool,
-        typer.Option("--with-self", help="Also show the indexed photo that is the query.", rich_help_panel=RESULTS),
-    ] = False,
+    k: Annotated[int, option("N", "Show at most N photos.", RESULTS, "-k", "--count")] = 10,
+    cut: Annotated[bool, flag("--cut", f"Only confident matches: --min-confidence {CUT:g}.", RESULTS)] = False,
+    strict: Annotated[bool, flag("--strict", f"No guesses: --min-confidence {STRICT:g}.", RESULTS)] = False,
+    min_confidence: Annotated[float | None, option("X", "Minimum confidence, 0 to 1.", RESULTS)] = None,
+    min_score: Annotated[float | None, option("X", "Minimum score, -1 to 1.", RESULTS)] = None,
+    unique: Annotated[bool, flag("--unique", "Show only the best file of each photo.", RESULTS)] = False,
+    similarity: Annotated[float | None, option("X", "With --unique: group similar photos, 0 to 1.", RESULTS)] = None,
+    frames: Annotated[bool, flag("--frames", "Show several frames of a video.", RESULTS)] = False,
+    only: Annotated[str | None, option("BY", "Match only by look, text, tags or captions.", RESULTS)] = None,
+    exact: Annotated[bool, flag("--exact", "Score every embedding (slower).", RESULTS)] = False,
+    with_self: Annotated[bool, flag("--with-self", "Also show the indexed photo that is the query.", RESULTS)] = False,
     sort: Annotated[
-        str,
-        typer.Option(
-            metavar="BY",
-            help="date, name, path or size; -date: newest first.",
-            show_default=False,
-            rich_help_panel=RESULTS,
-        ),
+        str, option("BY", "date, name, path or size; -date: newest first.", RESULTS, show_default=False)
     ] = BY_SCORE,
     format: FormatOption = None,
     null: NullOption = False,
-    preview: Annotated[
-        bool, typer.Option("--preview", help="Show thumbnails in the terminal.", rich_help_panel=OUTPUT)
-    ] = False,
-    html: Annotated[
-        list[str] | None,
-        typer.Option(metavar="FILE", help="Write a contact sheet as one HTML file.", rich_help_panel=OUTPUT),
-    ] = None,
-    open_: Annotated[
-        bool, typer.Option("--open", help="Open the contact sheet in a browser.", rich_help_panel=OUTPUT)
-    ] = False,
-    album: Annotated[
-        bool,
-        typer.Option("--album", help="Make --html an album to share: no paths.", rich_help_panel=OUTPUT),
-    ] = False,
-    title: Annotated[
-        str | None,
-        typer.Option(metavar="TEXT", help="Title of the album (default: the query).", rich_help_panel=OUTPUT),
-    ] = None,
-    place_names: Annotated[
-        bool, typer.Option("--place-names", help="Name towns in the album.", rich_help_panel=OUTPUT)
-    ] = False,
-    copy_to: Annotated[
-        list[str] | None,
-        typer.Option(metavar="DIR", help="Copy matches into DIR; never overwrites.", rich_help_panel=OUTPUT),
-    ] = None,
-    link_to: Annotated[
-        list[str] | None, typer.Option(metavar="DIR", help="Link to matches from DIR.", rich_help_panel=OUTPUT)
-    ] = None,
-    where_: Annotated[
-        bool,
-        typer.Option("--where", help="Locate the match, in JSON and --html.", rich_help_panel=OUTPUT),
-    ] = False,
+    preview: Annotated[bool, flag("--preview", "Show thumbnails in the terminal.", OUTPUT)] = False,
+    html: Annotated[list[str] | None, option("FILE", "Write a contact sheet as one HTML file.", OUTPUT)] = None,
+    open_: Annotated[bool, flag("--open", "Open the contact sheet in a browser.", OUTPUT)] = False,
+    album: Annotated[bool, flag("--album", "Make --html an album to share: no paths.", OUTPUT)] = False,
+    title: Annotated[str | None, option("TEXT", "Title of the album (default: the query).", OUTPUT)] = None,
+    place_names: Annotated[bool, flag("--place-names", "Name towns in the album.", OUTPUT)] = False,
+    copy_to: Annotated[list[str] | None, option("DIR", "Copy matches into DIR; never overwrites.", OUTPUT)] = None,
+    link_to: Annotated[list[str] | None, option("DIR", "Link to matches from DIR.", OUTPUT)] = None,
+    where_: Annotated[bool, flag("--where", "Locate the match, in JSON and --html.", OUTPUT)] = False,
     detector: DetectorOption = None,
     segmenter: SegmenterOption = None,
-    check: Annotated[
-        str | None,
-        typer.Option(metavar="TEXT", help="Keep photos for which a model says yes.", rich_help_panel=VLM),
-    ] = None,
+    check: Annotated[str | None, option("TEXT", "Keep photos for which a model says yes.", VLM)] = None,
     vlm_model: VlmModelOption = None,
     endpoint: EndpointOption = None,
     allow_remote: AllowRemoteOption = False,
-    numbered: Annotated[
-        bool, typer.Option("--numbered", help="Number the names in DIR in order.", rich_help_panel=OUTPUT)
-    ] = False,
+    numbered: Annotated[bool, flag("--numbered", "Number the names in DIR in order.", OUTPUT)] = False,
     index: IndexOption = None,
     debug: DebugOption = False,
 ) -> None:
@@ -384,8 +295,6 @@ def _is_indexed(index: Index, path: str) -> bool:
 
 
 class _Album(NamedTuple):
-    """Options about an album."""
-
     title: str | None
     place_names: bool
 
@@ -584,21 +493,18 @@ def _write_page(hits: Sequence[Hit], question: Question, how: _Shown) -> None:
 
 def _write_album(path: Path, hits: Sequence[Hit], title: str, how: _Shown) -> None:
     """Write the album with a progress bar, and say what is in it."""
-    from rich.console import Console
-    from rich.progress import Progress
-
     from clipsearch.output.album import summary, write_album
 
     assert how.album is not None
-    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
-        task = bar.add_task("album", total=len(hits))
+    done = itertools.count(1)
+    with progress_of("album") as progress:
         made = write_album(
             path,
             hits,
             title,
             place_names=how.album.place_names,
             private=how.html is None,
-            on_photo=lambda: bar.advance(task),
+            on_photo=lambda: progress(next(done), len(hits)),
         )
     for line in summary(made, path.name):
         say(line)

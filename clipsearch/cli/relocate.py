@@ -2,17 +2,15 @@
 
 from typing import Annotated
 
-import typer
-
-from clipsearch.cli.app import DebugOption, IndexOption, new_app, open_folder, say
+from clipsearch.cli.app import DebugOption, IndexOption, argument, new_app, open_folder, say
 
 app = new_app()
 
 
 @app.command()
 def relocate(
-    old: Annotated[str, typer.Argument(metavar="OLD", help="An indexed folder.")],
-    new: Annotated[str, typer.Argument(metavar="NEW", help="Its new path.")],
+    old: Annotated[str, argument("OLD", "An indexed folder.")],
+    new: Annotated[str, argument("NEW", "Its new path.")],
     index: IndexOption = None,
     debug: DebugOption = False,
 ) -> None:

@@ -4,9 +4,7 @@ import contextlib
 import socket
 from typing import Annotated
 
-import typer
-
-from clipsearch.cli.app import DebugOption, IndexOption, new_app, say
+from clipsearch.cli.app import DebugOption, IndexOption, flag, new_app, option, say
 from clipsearch.cli.vlm import VLM, AllowRemoteOption, EndpointOption, VlmModelOption, vlm_of
 from clipsearch.errors import BadArgument, BadRequest, reason
 from clipsearch.paths import index_place
@@ -18,22 +16,16 @@ PORT = 8642
 @app.command()
 def serve(
     host: Annotated[
-        str,
-        typer.Option(metavar="ADDRESS", help="Address; 0.0.0.0 lets other machines in.", show_default=False),
+        str, option("ADDRESS", "Address; 0.0.0.0 lets other machines in.", show_default=False)
     ] = "127.0.0.1",
-    port: Annotated[int | None, typer.Option(metavar="N", help=f"Port ({PORT}, or any free one; 0: any).")] = None,
-    open_: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
-    revoke: Annotated[bool, typer.Option("--revoke", help="Sign out all browsers.")] = False,
-    allow_delete: Annotated[
-        bool, typer.Option("--allow-delete", help="Let the page move photos to the trash.")
-    ] = False,
+    port: Annotated[int | None, option("N", f"Port ({PORT}, or any free one; 0: any).")] = None,
+    open_: Annotated[bool, flag("--open", "Open the page in a browser.")] = False,
+    revoke: Annotated[bool, flag("--revoke", "Sign out all browsers.")] = False,
+    allow_delete: Annotated[bool, flag("--allow-delete", "Let the page move photos to the trash.")] = False,
     vlm_model: VlmModelOption = None,
     endpoint: EndpointOption = None,
     allow_remote: AllowRemoteOption = False,
-    detector: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Detector that boxes things, such as owlv2.", rich_help_panel=VLM),
-    ] = None,
+    detector: Annotated[str | None, option("NAME", "Detector that boxes things, such as owlv2.", VLM)] = None,
     index: IndexOption = None,
     debug: DebugOption = False,
 ) -> None:

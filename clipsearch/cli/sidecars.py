@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Annotated, Generic, NamedTuple, TypeVar
 
-from clipsearch.cli.app import say
+from clipsearch.cli.app import flag, say
 from clipsearch.errors import ClipsearchError, counted
 
 if TYPE_CHECKING:
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 SIDECARS = "XMP sidecars"  # the panel of the options
 
+RemoveOption = Annotated[bool, flag("--remove", "Remove what --write-xmp added.", SIDECARS)]
+DryRunOption = Annotated[bool, flag("--dry-run", "Print changes; write nothing.", SIDECARS)]
 
 Found = TypeVar("Found")
 
@@ -38,7 +40,7 @@ def write_sidecars(
             unchanged += not changes
             for change in changes:
                 if dry_run:
-                    say(f"would write {change.path}: {', '.join(change.keywords) or 'no names'}")
+                    say(f"would write {change.path}: {', '.join(change.texts) or 'no names'}")
                 else:
                     tagger.apply(change)
                 sidecars += 1
@@ -66,7 +68,7 @@ def clean_sidecars(tagger: Tagger, plan: Callable[[Path], Change], photos: Itera
                 continue
             if dry_run:
                 verb = "delete" if change.after is None else "remove from"
-                say(f"would {verb} {change.path}{': ' * bool(change.keywords)}{', '.join(change.keywords)}")
+                say(f"would {verb} {change.path}{': ' * bool(change.texts)}{', '.join(change.texts)}")
             else:
                 tagger.apply(change)
             cleaned += change.after is not None

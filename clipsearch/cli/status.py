@@ -1,14 +1,6 @@
 """`clipsearch status`: show folders, counts and skipped files."""
 
-from clipsearch.cli.app import (
-    DebugOption,
-    IndexOption,
-    JsonOption,
-    new_app,
-    open_index,
-    print_json,
-    print_line,
-)
+from clipsearch.cli.app import DebugOption, IndexOption, JsonOption, new_app, open_index, print_json, print_line
 from clipsearch.output import records, text
 
 app = new_app()

@@ -1,25 +1,22 @@
 """`clipsearch text`: print the text that was read in photos."""
 
-from collections.abc import Iterator
 from typing import Annotated
 
 import typer
 
 from clipsearch.cli.app import (
-    FAILED,
     NOTHING_FOUND,
-    OUTPUT,
     DebugOption,
+    Failures,
     IndexOption,
+    TextFormatOption,
+    argument,
     chosen_format,
-    message_of,
     new_app,
     open_index,
-    say,
     write_records,
 )
 from clipsearch.errors import NotIndexed
-from clipsearch.index import Index
 from clipsearch.output import records
 from clipsearch.search.hit import Line, Photo
 
@@ -28,11 +25,8 @@ app = new_app()
 
 @app.command()
 def text(
-    photos: Annotated[list[str], typer.Argument(metavar="PHOTO...", help="Indexed photos.")],
-    format: Annotated[
-        str | None,
-        typer.Option("--format", "-f", metavar="FORMAT", help="text, json or jsonl.", rich_help_panel=OUTPUT),
-    ] = None,
+    photos: Annotated[list[str], argument("PHOTO...", "Indexed photos.")],
+    format: TextFormatOption = None,
     index: IndexOption = None,
     debug: DebugOption = False,
 ) -> None:
@@ -47,21 +41,15 @@ def text(
     Exit status: 0 found text, 1 found none, 2 error, or a photo is not indexed.
     """
     form = chosen_format(format, records.TEXT_FORMATS, "text")
-    failed: list[str] = []
+    failures = Failures()
+    found: list[tuple[Photo, list[Line]]] = []
     with open_index(index) as opened:
-        found = list(_found(opened, photos, failed))
+        for path in photos:
+            try:
+                found.append(opened.text(path))
+            except NotIndexed as error:
+                failures.add(path, error)
     write_records(records.texts(found, form))
-    if failed:
-        raise typer.Exit(FAILED)
+    failures.exit()
     if not any(lines for _, lines in found):
         raise typer.Exit(NOTHING_FOUND)
-
-
-def _found(index: Index, paths: list[str], failed: list[str]) -> Iterator[tuple[Photo, list[Line]]]:
-    """The text of each photo. One that is not indexed is reported on stderr and added to `failed`."""
-    for path in paths:
-        try:
-            yield index.text(path)
-        except NotIndexed as error:
-            say(f"clipsearch: {message_of(error)}")
-            failed.append(path)

@@ -1,14 +1,6 @@
 """`clipsearch verify`: check and repair the index."""
 
-from clipsearch.cli.app import (
-    DebugOption,
-    IndexOption,
-    JsonOption,
-    new_app,
-    open_folder,
-    print_json,
-    print_line,
-)
+from clipsearch.cli.app import DebugOption, IndexOption, JsonOption, new_app, open_folder, print_json, print_line
 from clipsearch.output import records, text
 
 app = new_app()
@@ -28,10 +20,7 @@ def verify(index: IndexOption = None, json: JsonOption = False, debug: DebugOpti
     Exit status: 0 the index is OK now, 2 damaged beyond repair.
     """
     verified, restored = open_folder(index).verify()
-    repaired = [
-        *text.repairs(verified),
-        *(f"damaged {name}, restored from the backup" for name in restored),
-    ]
+    repaired = [*text.repairs(verified), *(f"damaged {name}, restored from the backup" for name in restored)]
     if json:
         print_json(records.verified(verified, repaired))
         return

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
-import typer
-
-from clipsearch.cli.app import OUTPUT, first_of, say
+from clipsearch.cli.app import OUTPUT, first_of, flag, option, say
 from clipsearch.errors import BadArgument, BadRequest
 
 if TYPE_CHECKING:
@@ -18,28 +16,13 @@ if TYPE_CHECKING:
 
 VLM = "Vision-language model"
 
-VlmModelOption = Annotated[
-    str | None,
-    typer.Option(metavar="NAME", help="Model that captions or answers.", rich_help_panel=VLM),
-]
-EndpointOption = Annotated[
-    str | None,
-    typer.Option(metavar="URL", help="OpenAI-compatible server that runs it.", rich_help_panel=VLM),
-]
-AllowRemoteOption = Annotated[
-    bool,
-    typer.Option("--allow-remote", help="Send photos to a server elsewhere.", rich_help_panel=VLM),
-]
+VlmModelOption = Annotated[str | None, option("NAME", "Model that captions or answers.", VLM)]
+EndpointOption = Annotated[str | None, option("URL", "OpenAI-compatible server that runs it.", VLM)]
+AllowRemoteOption = Annotated[bool, flag("--allow-remote", "Send photos to a server elsewhere.", VLM)]
 
 
-DetectorOption = Annotated[
-    str | None,
-    typer.Option(metavar="NAME", help="Box everything that owlv2, a detector, finds.", rich_help_panel=OUTPUT),
-]
-SegmenterOption = Annotated[
-    str | None,
-    typer.Option(metavar="NAME", help="Mask what clipseg, a segmenter, finds.", rich_help_panel=OUTPUT),
-]
+DetectorOption = Annotated[str | None, option("NAME", "Box everything that owlv2, a detector, finds.", OUTPUT)]
+SegmenterOption = Annotated[str | None, option("NAME", "Mask what clipseg, a segmenter, finds.", OUTPUT)]
 
 
 class Locating(NamedTuple):
@@ -74,7 +57,7 @@ class Locating(NamedTuple):
 
 
 class Check(NamedTuple):
-    """The options of --check: the question, if there is one, and the model that answers it."""
+    """The options of --check: the question, if given, and the model that answers it."""
 
     question: str | None
     model: str | None
@@ -84,7 +67,7 @@ class Check(NamedTuple):
     def confirmed(self, index: Index, question: Question, find: Callable[[Question], list[Hit]]) -> list[Hit]:
         """The hits that `find` returns; with --check, the first of them that the model confirms.
 
-        Raises `BadArgument` if other options need --check, or for what --check asks.
+        Raises `BadArgument` for options that need --check, or an invalid question.
         """
         if self.question is None:
             for name, value in self._asdict().items():
@@ -106,7 +89,7 @@ class Check(NamedTuple):
 
 
 def vlm_of(model: str | None, endpoint: str | None, *, allow_remote: bool) -> Vlm | None:
-    """The model that the options name; None if none of them is given, as most runs need nothing of it."""
+    """The model that the options name; None without options, so that most runs import nothing."""
     if model is None and endpoint is None and not allow_remote:
         return None
     from clipsearch.search.vqa import Vlm

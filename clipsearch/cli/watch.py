@@ -6,12 +6,20 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Annotated, Any
+from typing import Annotated
 
-import typer
-import typer.core
-
-from clipsearch.cli.app import DebugOption, IndexOption, new_app, open_folder, say, write_records
+from clipsearch.cli.app import (
+    DebugOption,
+    IndexOption,
+    argument,
+    flag,
+    new_app,
+    open_folder,
+    option,
+    say,
+    with_default,
+    write_records,
+)
 from clipsearch.cli.index import progress_bar
 from clipsearch.errors import BadArgument, BadRequest
 from clipsearch.extras import IS_STANDALONE
@@ -24,29 +32,16 @@ app = new_app()
 SERVICE = "clipsearch-watch"
 
 
-class _Watch(typer.core.TyperCommand):
-    """Lets --poll stand alone: in Typer, an option always takes a value or never does."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Replace a bare --poll by the default interval."""
-        return super().parse_args(ctx, [f"--poll={POLL_SECONDS:g}" if arg == "--poll" else arg for arg in args])
-
-
-@app.command(cls=_Watch)
+@app.command(cls=with_default("--poll", f"{POLL_SECONDS:g}"))
 def watch(
-    directories: Annotated[
-        list[str] | None, typer.Argument(metavar="DIR...", help="Folders (default: all indexed folders).")
-    ] = None,
-    settle: Annotated[
-        float, typer.Option(metavar="N", min=0, help="Wait N seconds after the last change (2).", show_default=False)
-    ] = 2.0,
+    directories: Annotated[list[str] | None, argument("DIR...", "Folders (default: all indexed folders).")] = None,
+    settle: Annotated[float, option("N", "Wait N seconds after the last change (2).", min=0, show_default=False)] = 2.0,
     poll: Annotated[
-        float | None,
-        typer.Option(metavar="[=N]", help=f"Scan all folders every N seconds (default {POLL_SECONDS:g})."),
+        float | None, option("[=N]", f"Scan all folders every N seconds (default {POLL_SECONDS:g}).")
     ] = None,
-    model: Annotated[str | None, typer.Option(metavar="NAME", help="Model for a new index.")] = None,
-    as_service: Annotated[bool, typer.Option("--service", help="Print a service file and exit.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors.")] = False,
+    model: Annotated[str | None, option("NAME", "Model for a new index.")] = None,
+    as_service: Annotated[bool, flag("--service", "Print a service file and exit.")] = False,
+    quiet: Annotated[bool, flag("--quiet", "Print only errors.", None, "-q")] = False,
     index: IndexOption = None,
     debug: DebugOption = False,
 ) -> None:

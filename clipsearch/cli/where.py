@@ -1,30 +1,27 @@
 """`clipsearch where`: locate something in a photo."""
 
 import os
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from clipsearch.cli.app import (
-    FAILED,
     OUTPUT,
+    AnyPhotos,
     DebugOption,
+    Failures,
     IndexOption,
     RecordFormatOption,
     advise,
-    chosen_format,
-    colour,
+    argument,
     destination,
+    flag,
     image_source,
-    message_of,
     new_app,
     open_folder,
-    say,
-    width,
-    write,
+    option,
+    record_format,
+    write_found,
     write_records,
 )
 from clipsearch.cli.vlm import DetectorOption, Locating, SegmenterOption
@@ -39,17 +36,12 @@ app = new_app()
 
 @app.command("where")
 def where_(
-    about: Annotated[str, typer.Argument(metavar="TEXT", help="What to look for.")],
-    photos: Annotated[list[str], typer.Argument(metavar="PHOTO...", help="Files, URLs or - (stdin), indexed or not.")],
-    png: Annotated[
-        list[str] | None,
-        typer.Option(metavar="DIR", help="Write marked copies into DIR; never overwrites.", rich_help_panel=OUTPUT),
-    ] = None,
+    about: Annotated[str, argument("TEXT", "What to look for.")],
+    photos: AnyPhotos,
+    png: Annotated[list[str] | None, option("DIR", "Write marked copies into DIR; never overwrites.", OUTPUT)] = None,
     detector: DetectorOption = None,
     segmenter: SegmenterOption = None,
-    count: Annotated[
-        bool, typer.Option("--count", help="With --detector: print only how many it finds.", rich_help_panel=OUTPUT)
-    ] = False,
+    count: Annotated[bool, flag("--count", "With --detector: print only how many it finds.", OUTPUT)] = False,
     format: RecordFormatOption = None,
     index: IndexOption = None,
     debug: DebugOption = False,
@@ -71,37 +63,34 @@ def where_(
 
     Exit status: 0 done, 2 error, or a photo could not be read.
     """
-    form = chosen_format(format, records.LABEL_FORMATS, "table" if sys.stdout.isatty() else "tsv")
+    form = record_format(format)
     models = Locating(True, detector, segmenter)
     models.check()
     if count and detector is None:
         raise BadRequest("--count needs --detector")
     folder = destination("png", png, "the name of a folder")
-    failed: list[str] = []
+    failures = Failures()
     with open_folder(index) as opened:
 
         def in_photo(photo: str, data: bytes) -> list[Found]:
             return _in_photo(about, photo, data, opened, models)
 
-        each = _in_each(photos, in_photo, folder, failed)
+        each = _in_each(photos, in_photo, folder, failures)
         found = (one for _, in_one in each for one in in_one)
         if count:
             counts = ((_path(photo), about, len(in_one)) for photo, in_one in each)
             write_records(records.counts(counts, "tsv" if form == "table" else form))
-        elif form == "table":
-            write(terminal.where(found, width(), colour=colour()))
         else:
-            write_records(records.where(found, form))
-        if not models.with_detector and len(failed) < len(photos):
+            write_found(found, form, terminal.where, records.where)
+        if not models.with_detector and len(failures.names) < len(photos):
             advise(opened, [about])
-    if failed:
-        raise typer.Exit(FAILED)
+    failures.exit()
 
 
 def _in_each(
-    photos: Iterable[str], in_photo: Callable[[str, bytes], list[Found]], folder: str | None, failed: list[str]
+    photos: Iterable[str], in_photo: Callable[[str, bytes], list[Found]], folder: str | None, failures: Failures
 ) -> Iterator[tuple[str, list[Found]]]:
-    """What is found in each photo. An unusable one is reported on stderr and added to `failed`."""
+    """What is found in each photo. Unusable ones are added to `failures`."""
     for photo in photos:
         try:
             data = image_bytes(image_source(photo))
@@ -111,8 +100,7 @@ def _in_each(
 
                 write_annotated(Path(folder).expanduser(), _name(photo), data, [one.there for one in found])
         except BadRequest as error:
-            say(f"clipsearch: {message_of(error)}")
-            failed.append(photo)
+            failures.add(photo, error)
         else:
             yield photo, found
 

@@ -9,6 +9,7 @@ from clipsearch.cli.app import (
     DebugOption,
     IndexOption,
     JsonOption,
+    argument,
     new_app,
     open_folder,
     print_json,
@@ -22,7 +23,7 @@ app = new_app()
 
 @app.command()
 def why(
-    paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="Files or folders.")],
+    paths: Annotated[list[str], argument("PATH...", "Files or folders.")],
     index: IndexOption = None,
     json: JsonOption = False,
     debug: DebugOption = False,

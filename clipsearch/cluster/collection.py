@@ -16,15 +16,7 @@ from numpy.typing import NDArray
 
 from clipsearch.arrays import Array, Ids, Rows, parts, unit_rows
 from clipsearch.cluster import milvus
-from clipsearch.cluster.collection_filter import (
-    PHOTOS,
-    all_of,
-    expression,
-    in_box,
-    is_in,
-    lies_in,
-    mentions,
-)
+from clipsearch.cluster.collection_filter import PHOTOS, all_of, expression, in_box, is_in, lies_in, mentions
 from clipsearch.cluster.collection_rows import OF_PHOTO, escaped, lines_of, photo_of, root_of, unescaped
 from clipsearch.cluster.milvus import MOST, Address, Record, explained, quoted
 from clipsearch.errors import IndexUnusable, NoCollection
@@ -35,8 +27,7 @@ from clipsearch.store.drives import Away, Offline, Presence, why_unreachable
 from clipsearch.store.filters import EVERYTHING as ALL_PHOTOS
 from clipsearch.store.filters import Filter
 from clipsearch.store.order import Order
-from clipsearch.store.photo import Line, Listing, Months, Photo, Root, RootCounts, local_time
-from clipsearch.store.positions import Positions
+from clipsearch.store.photo import Line, Listing, Months, Photo, Positions, Root, RootCounts, local_time
 from clipsearch.store.searchable import Part, Searchable, Summary
 from clipsearch.store.searched import SearchedFolder, searched_folders
 from clipsearch.store.segments import products
@@ -219,7 +210,6 @@ class PublishedIndex(Searchable):
             yield from (photos[number] for number in part if number in photos)
 
     def _count_photos(self, images: Iterable[int]) -> Counter[int]:
-        """The number of photos of each image."""
         return Counter(
             row["image"]
             for part in parts(images)

@@ -89,7 +89,7 @@ def parse(place: Collection) -> Address:
         return Address(str(path), "", _name(path.stem, place), place)
     parts = urlsplit(place)
     if parts.username is not None or parts.password is not None:
-        raise BadArgument("index", f"must not have a password that others can see; use {TOKEN} or {TOKEN_FILE}")
+        raise BadArgument("index", f"must not contain a password, which others could see; use {TOKEN} or {TOKEN_FILE}")
     *database, name = [part for part in parts.path.split("/") if part] or [""]
     try:
         port = parts.port or PORT
@@ -134,7 +134,7 @@ def _lite(client: type[MilvusClient], address: Address) -> MilvusClient:
     except NotADirectoryError:
         raise IndexUnusable(f"{address.text} is a file, not a collection of Milvus Lite") from None
     except OSError as error:
-        raise IndexUnusable(f"{address.text} cannot be made: {reason(error)}") from None
+        raise IndexUnusable(f"{address.text} cannot be created: {reason(error)}") from None
     with explained(address):
         return client(address.uri)
 

@@ -1,7 +1,7 @@
 """Publish an index to a Milvus collection, and keep the two in step.
 
-The catalogue numbers its changes, and the collection records up to which number it has them, so the work is in
-proportion to what changed. A run that was killed is continued by the next; writing a row twice changes nothing.
+The catalogue numbers its changes, and the collection records up to which number it has them, so a run takes time in
+proportion to the changes. A run that was killed is continued by the next; writing a row twice changes nothing.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Published(NamedTuple):
 
 
 def publish(folder: Path, place: Collection, *, replace: bool = False, progress: Progress | None = None) -> Published:
-    """Bring a collection up to date with the index in `folder`; create it if need be.
+    """Bring a collection up to date with the index in `folder`; create it if necessary.
 
     `replace` a collection of another index or of an older format. Raises `BadRequest`, `ModelMismatch`,
     `IndexUnusable`, `CollectionOutdated`, and `IndexLocked` if another process writes when it is first published.

@@ -49,7 +49,6 @@ class _Actor:
         self._answers: Iterator[Any] | None = None
 
     def put(self, batch: list[Any]) -> None:
-        """Queue a batch."""
         self._batches.append(batch)
 
     def more(self) -> Any:
@@ -155,7 +154,7 @@ class Workers(Generic[Item]):
         """Start another worker and queue what the dead one had: the current batch item by item, the next as it was."""
         self._kills_in_a_row += 1
         if self._kills_in_a_row > _MAX_KILLS_IN_A_ROW:
-            raise EncodingFailed("every worker of the cluster dies, whatever it is given")
+            raise EncodingFailed("every worker of the cluster dies, on any photo")
         self._hands[self._hands.index(dead)] = self._start(dead.share)
         current, *waiting = [list(batch.values()) for batch in dead.batches]
         self._again.extendleft(items for items in waiting if items)
@@ -218,7 +217,7 @@ def _shares(nodes: list[dict[str, Any]], wanted: int | None) -> list[_Share]:
 
 
 def _last_line(error: Exception) -> str:
-    """Where Ray puts the cause."""
+    """The line with the cause, which Ray puts last."""
     return first_line(Exception(str(error).strip().splitlines()[-1]))
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Iterable
+from typing import NamedTuple, Protocol, TypeVar
 
 
 class Box(NamedTuple):
@@ -15,7 +16,7 @@ class Box(NamedTuple):
 
     @property
     def area(self) -> float:
-        """Its share of the picture."""
+        """The share of the picture."""
         return max(0.0, self.right - self.left) * max(0.0, self.bottom - self.top)
 
     def pixels(self, width: int, height: int) -> tuple[int, int, int, int]:
@@ -32,3 +33,22 @@ def overlap(one: Box, other: Box) -> float:
     ).area
     either = one.area + other.area - both
     return both / either if either > 0 else 0.0
+
+
+class _Scored(Protocol):
+    @property
+    def box(self) -> Box: ...
+    @property
+    def score(self) -> float: ...
+
+
+Scored = TypeVar("Scored", bound=_Scored)
+
+
+def distinct(found: Iterable[Scored], most: float = 0.5) -> list[Scored]:
+    """Non-maximum suppression: drop what overlaps something with a higher score by more than `most`. Best first."""
+    kept: list[Scored] = []
+    for one in sorted(found, key=lambda one: -one.score):
+        if all(overlap(one.box, other.box) <= most for other in kept):
+            kept.append(one)
+    return kept

@@ -24,7 +24,7 @@ class Similarity(NamedTuple):
 
     @staticmethod
     def between(crop: Points, picture: Points) -> Similarity:
-        """The one that moves some points of a crop closest to their places in the picture, by least squares."""
+        """The least-squares fit that moves points of a crop to their places in the picture."""
         a, b = ((points[:, 0] + 1j * points[:, 1]) for points in (crop, picture))
         turn = np.vdot(a - a.mean(), b - b.mean()) / np.vdot(a - a.mean(), a - a.mean())
         shift = b.mean() - turn * a.mean()
@@ -38,7 +38,7 @@ class Similarity(NamedTuple):
 
 
 def fitted(picture: Image.Image, side: int) -> tuple[Pixels, float]:
-    """The picture in the top left of a black square (side, side, 3), and how many pixels of it are one there."""
+    """The picture scaled into the top left of a black square (side, side, 3), and by how much it was reduced."""
     scale = max(picture.size) / side
     size = max(1, round(picture.width / scale)), max(1, round(picture.height / scale))
     out = np.zeros((side, side, 3), np.uint8)
@@ -47,7 +47,7 @@ def fitted(picture: Image.Image, side: int) -> tuple[Pixels, float]:
 
 
 def warped(picture: Image.Image, place: Similarity, side: int) -> Pixels:
-    """The square crop (side, side, 3) whose points `place` moves into the picture; black outside of it."""
+    """The square crop (side, side, 3) whose points `place` moves into the picture; black outside the picture."""
     corners = place(np.array([[0, 0], [side, 0], [0, side], [side, side]], float))
     left, top = (max(0, math.floor(edge) - 2) for edge in corners.min(0))
     right, bottom = (min(most, math.ceil(edge) + 2) for edge, most in zip(corners.max(0), picture.size, strict=True))

@@ -1,7 +1,7 @@
-"""When a photo was taken, from everything that may say so: EXIF, XMP, IPTC, Takeout, file names, video metadata.
+"""When a photo was taken: parses the dates in EXIF, XMP, IPTC, Takeout, file names and video metadata.
 
-All moments are ISO 8601 in whole seconds, in the local time of the camera: what a clock on the wall showed. Anything
-damaged or impossible is None, so that the next best source is asked.
+All moments are ISO 8601 in whole seconds, in the camera's local time. A damaged or impossible date is None, so that the
+next best source is used.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS or 0, 2**31)
 # Editors write megabytes of history into PNGs. A decoding process has its own limit of memory.
 PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY = 2**26, 2**28
 
-_MAX_FRAMES, _MAX_PAGES = 24, 16  # to look at; later ones never stand for the file
+_MAX_FRAMES, _MAX_PAGES = 24, 16  # to look at; later ones never represent the file
 _THUMBNAIL = 512  # pixels of the long side, at most
 _NEW_SUBFILE_TYPE, _PHOTOMETRIC = 254, 262  # TIFF tags
 _DEPTHS = (8, 12, 16)  # bits of cameras and scanners, stored in 16
@@ -68,7 +68,7 @@ def decode(data: bytes, short_side: int | None = None, background: str = "white"
     except ImageUnusable:
         raise
     except MemoryError:
-        raise ImageUnusable("too large for the memory") from None
+        raise ImageUnusable("too large for this machine's memory") from None
     except Exception as error:  # decoders raise anything on hostile files
         partial = None if strict else _decode_damaged(data, short_side, background)
         if partial is None:
@@ -84,7 +84,7 @@ def _reason(error: Exception) -> str:
 
 
 def _decode_damaged(data: bytes, short_side: int | None, background: str) -> Decoded | None:
-    """What can be decoded of a damaged file, the rest of it grey or black. None if that is next to nothing."""
+    """The part of a damaged file that can be decoded, the rest grey or black. None if that is next to nothing."""
     with _leniency:
         ImageFile.LOAD_TRUNCATED_IMAGES = True
         try:
@@ -154,7 +154,7 @@ def _opened(data: bytes) -> ImageFile.ImageFile:
 
 
 def _skip_thumbnail(image: Any) -> None:
-    """Seek the largest page of a TIFF if the first is a thumbnail of it."""
+    """Seek the largest page of a TIFF if the first is its thumbnail."""
     if not getattr(image, "is_animated", False):
         return
     width, height = image.size
@@ -321,7 +321,7 @@ def _reduce_depth(image: Image.Image) -> Image.Image:
 
 
 def _white_is_zero(image: Any) -> bool:
-    """Whether a TIFF is inverted; Pillow sees to that for 8 bits, but not for more."""
+    """Whether a TIFF is inverted; Pillow handles that for 8 bits, but not for more."""
     return image.format == "TIFF" and bool(image.tag_v2.get(_PHOTOMETRIC) == 0)
 
 
@@ -351,7 +351,7 @@ def _exif(image: Image.Image) -> Image.Exif:
 
 
 def _with_embedded(metadata: Metadata, image: Any, exif: Image.Exif, data: bytes) -> Metadata:
-    """Add what EXIF, XMP, IPTC and PNG's chunks say."""
+    """Add the facts in EXIF, XMP, IPTC and PNG's chunks."""
     packets = [image.info[key] for key in ("xmp", "XML:com.adobe.xmp") if key in image.info]
     if image.format in _XMP_UNREAD:
         from clipsearch.images.xmp_facts import packet_in

@@ -9,7 +9,7 @@ from enum import StrEnum
 
 
 class Discarded(StrEnum):
-    """What a folder holds instead of the photos of a library."""
+    """What a folder contains instead of the user's photos."""
 
     TRASH = "trash"
     SNAPSHOT = "snapshots"
@@ -50,7 +50,7 @@ _TRASHED_NAME = re.compile(r"\.trashed-\d+-.*")  # Android renames what it delet
 
 
 def contents_of(folder: bytes, parent: bytes) -> Discarded | None:
-    """What a folder of this name holds, if only a program would name it so; `parent` is the name of its parent."""
+    """What a folder with this name contains, if only programs use the name; `parent` is the name of its parent."""
     name = _text(folder)
     found = next((kind for kind, names in _BY_PROGRAMS.items() if names.fullmatch(name)), None)
     if found is None and _LIBRARY.fullmatch(_text(parent)) and name.lower() not in _ORIGINALS:

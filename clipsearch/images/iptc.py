@@ -14,7 +14,7 @@ _LOCATION = (92, 90, 95, 101)  # sublocation, city, state, country
 
 
 def iptc_facts(block: Block | None) -> Facts:
-    """What a block says, as returned by Pillow's `getiptcinfo`."""
+    """The facts in a block, as returned by Pillow's `getiptcinfo`."""
     if not block:
         return Facts()
 

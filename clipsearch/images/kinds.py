@@ -12,7 +12,7 @@ from clipsearch.extras import is_installed
 TYPES = {
     name: tuple(suffixes.split())
     for name, suffixes in {
-        # .jps and .mpo are stereo cameras' pairs, of which the first is shown; .insp are Insta360's panoramas.
+        # .jps and .mpo are stereo cameras' pairs, of which the first is used; .insp are Insta360's panoramas.
         "jpeg": ".jpg .jpeg .jpe .jfif .mpo .jps .insp",
         "png": ".png .apng",
         "gif": ".gif",
@@ -122,7 +122,7 @@ def _can_read(extra: str) -> bool:
 
 
 def needs_a_look(path: bytes) -> bool:
-    """Whether the name alone does not say that this is a photo or a video, so that `begins_right` has to decide."""
+    """Whether the suffix is missing or ambiguous, so that `begins_right` must decide."""
     suffix = os.path.splitext(path)[1].lower()
     return not suffix or suffix in _SHARED
 

@@ -1,4 +1,4 @@
-"""What scans do not look at: kinds of files that photo libraries have but that cannot be read, and skipped folders."""
+"""What scans leave out: files that photo libraries contain but that cannot be read, and skipped folders."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 
 from clipsearch.images.kinds import SUFFIXES, extra_for
 
-# Kinds that people may expect to find: nobody misses texts, archives, sidecars, or the small copies that cameras make
-# of their videos (.lrv, .thm).
+# Suffixes of files that people may expect to find, unlike texts, archives, sidecars, or the small copies that cameras
+# make of their videos (.lrv, .thm).
 _MISSED = frozenset(
     (
         b".psb .ai .eps .svg .xcf .kra .clip .afphoto .afdesign .cdr .indd .sketch .procreate .pdn"  # design
@@ -43,12 +43,11 @@ class LeftOut:
         return LeftOut(Counter(counts.get("files")), Counter(counts.get("folders")))
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
         return {"files": dict(self.files), "folders": dict(self.folders)}
 
 
 def missed_suffix(name: bytes) -> str | None:
-    """The suffix of a file that a scan does not look at, if people may expect to find it."""
+    """The suffix of a file that scans leave out, if people may expect to find it."""
     suffix = os.path.splitext(name)[1].lower()
     return os.fsdecode(suffix) if suffix in _MISSED or suffix in SUFFIXES else None
 

@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from PIL import Image
 
 
-# What cameras write as a description when nobody has written one.
+# Descriptions that cameras write by default.
 _NO_CAPTION = re.compile(
     r"(?i)\W*(.*digital (still )?camera|sony dsc|dcim\\.*|kodak .*camera|samsung camera pictures"
     r"|(exif.jpeg.)?picture|default|untitled)?\W*"
 )
 _RATING_PERCENT = 0x4749  # written by Windows
-_PERCENTS = (1, 13, 38, 63, 88)  # the least that stands for one to five stars
+_PERCENTS = (1, 13, 38, 63, 88)  # the least that means one to five stars
 _ISO_ELSEWHERE = 65535  # the field has 16 bits; higher values are in another
 
 
@@ -51,11 +51,10 @@ class Metadata(NamedTuple):
 
     @property
     def facts(self) -> Facts:
-        """Everything that other files may also say of the photo."""
+        """The fields that sidecars and other sources can also provide."""
         return Facts(**{name: getattr(self, name) for name in Facts._fields})
 
     def with_facts(self, facts: Facts) -> Metadata:
-        """Replace the facts."""
         return self._replace(**facts._asdict())
 
 
@@ -81,7 +80,7 @@ def metadata_of(exif: Image.Exif, width: int, height: int) -> Metadata:
 
 
 def exif_facts(exif: Image.Exif) -> Iterator[Facts]:
-    """What EXIF says, even if parts are damaged; DateTime on its own, as it ranks lower than other dates."""
+    """The facts in EXIF, even if parts are damaged; DateTime separately, as it ranks lower than other dates."""
     from PIL import ExifTags
 
     details, gps = _directory(exif, "Exif"), _directory(exif, "GPSInfo")
@@ -108,7 +107,7 @@ def exif_facts(exif: Image.Exif) -> Iterator[Facts]:
 
 
 def exposure_of(exif: Image.Exif) -> Exposure:
-    """What EXIF says about lens and exposure, even if parts are damaged."""
+    """The lens and exposure in EXIF, even if parts are damaged."""
     from PIL import ExifTags
 
     details, tags = _directory(exif, "Exif"), ExifTags.Base
@@ -129,7 +128,7 @@ def exposure_of(exif: Image.Exif) -> Exposure:
 
 
 def rating_of(value: Any) -> int | None:
-    """A rating of 1 to 5, or -1; None for anything else, such as 0, which stands for no rating."""
+    """A rating of 1 to 5, or -1; None for anything else, such as 0, which means unrated."""
     try:
         stars = round(float(value))
     except (TypeError, ValueError, OverflowError, ZeroDivisionError):
@@ -208,7 +207,7 @@ def _positive(value: Any) -> float | None:
 
 
 def _number(part: Any) -> float:
-    """A rational; NaN for 0/0, which stands for a number that was not written."""
+    """A rational; NaN for 0/0, which means unknown."""
     try:
         return float(part)
     except ZeroDivisionError:

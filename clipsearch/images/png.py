@@ -1,4 +1,4 @@
-"""Reads what PNG's own chunks say of a picture."""
+"""Reads the metadata in PNG's own chunks."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from clipsearch.errors import ImageUnusable, reason
 
 _MAX_FILE = 2**31  # bytes
 
-# Limits for what is not a file: a URL, a pipe, a device, an upload.
+# Limits for everything but files: URLs, pipes, devices, uploads.
 STREAM_BYTES = 100_000_000
 STREAM_SECONDS = 30.0
 
@@ -39,7 +39,7 @@ def read(path: bytes | str | os.PathLike[str], *, follow_links: bool = True) -> 
     except OSError as error:
         raise ImageUnusable(reason(error)) from None
     except MemoryError:
-        raise ImageUnusable("too large for the memory") from None
+        raise ImageUnusable("too large for this machine's memory") from None
 
 
 def open_file(path: bytes | str | os.PathLike[str], *, follow_links: bool = True) -> BinaryIO:
@@ -133,7 +133,7 @@ def join_chunks(chunks: Iterable[bytes], max_bytes: int, seconds: float) -> byte
     except OSError as error:
         raise ImageUnusable(reason(error)) from None
     except MemoryError:
-        raise ImageUnusable("too large for the memory") from None
+        raise ImageUnusable("too large for this machine's memory") from None
 
 
 def _chunks(file: IO[bytes], deadline: float) -> Iterator[bytes]:

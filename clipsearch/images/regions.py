@@ -69,9 +69,9 @@ def as_stored(name: str, box: Box, of: Metadata, size: tuple[int, int] | None = 
 
 
 def _turn(width: int, height: int, of: Metadata) -> int:
-    """EXIF's orientation, which boxes must be turned by.
+    """The orientation, as in EXIF, to rotate boxes by.
 
-    They refer to the file's pixels, unless the size that they were drawn on is that of the rotated picture.
+    Boxes refer to the file's pixels, unless the size that they were drawn on is that of the rotated picture.
     """
     turn = of.exif_orientation or 1
     is_rotated = turn >= 5 and of.width != of.height and width > 0
@@ -79,7 +79,7 @@ def _turn(width: int, height: int, of: Metadata) -> int:
 
 
 def clipped(left: float, top: float, width: float, height: float) -> Box | None:
-    """A box inside the picture; None if nothing of it is."""
+    """Clip a box to the picture; None if it lies outside."""
     edges = [left, top, left + width, top + height]
     if not all(map(math.isfinite, edges)):
         return None

@@ -1,6 +1,6 @@
 """Decodes files in separate processes, so that a file that crashes, stalls or bloats its decoder costs only itself.
 
-A decoding process gets requests on stdin and answers with pixels and metadata, or with the reason why it has none. A
+A decoding process gets requests on stdin and answers with pixels and metadata, or with the reason why it failed. A
 message is the length of its header, the header in JSON, and the bytes that the header announces. Nothing is pickled.
 """
 
@@ -188,7 +188,7 @@ class Decoders:
         else:
             data = picture
         if len(data) > self._memory // 2:
-            raise ImageUnusable("too large for the memory")
+            raise ImageUnusable("too large for this machine's memory")
         if self._closed:
             raise ImageUnusable("interrupted")
         process = self._ready()
@@ -261,7 +261,7 @@ class _Process:
 
 
 class _Clock:
-    """Kills processes that take too long, from one thread: a thread for each file would take 0.2 ms of it."""
+    """Kills processes that take too long, from one thread: a thread per file would cost 0.2 ms."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds

@@ -1,4 +1,4 @@
-"""Files that belong to a photo: its sidecars, what they say of it, and other files of the same shot.
+"""Files that belong to a photo: its sidecars with their facts, and other files of the same shot.
 
 Sidecars are XMP (Lightroom, darktable, digiKam), AAE (edits on iPhones) and JSON (Google Takeout).
 """
@@ -35,7 +35,7 @@ def is_xmp_name(path: bytes) -> bool:
 
 
 def is_sidecar_name(name: bytes) -> bool:
-    """Whether a file may say something of photos: XMP or JSON."""
+    """Whether a file may be a sidecar: XMP or JSON."""
     return is_xmp_name(name) or is_json_name(name)
 
 
@@ -163,7 +163,7 @@ def sidecar_token(sidecars: Iterable[tuple[bytes, os.stat_result]]) -> int | Non
 
 
 class SidecarFacts(NamedTuple):
-    """What a photo's XMP and Google Takeout say, and the sidecars that could not be used: path, reason.
+    """The facts in a photo's XMP and Google Takeout, and the sidecars that could not be used: path, reason.
 
     XMP corrects the photo; Takeout completes it. `unread` marks a disk error, which may be gone in the next run.
     """
@@ -237,6 +237,5 @@ class Partners:
         return cls(paths)
 
     def of(self, path: bytes) -> list[bytes]:
-        """The partners of a file."""
         kinds = (None, kind_of(path))
         return [other for other in self._shots.get(shot_of(path), ()) if kind_of(other) not in kinds]

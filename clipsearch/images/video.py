@@ -45,7 +45,7 @@ _SMALL = 32  # pixels
 _COMPARED, _FULL = 144, 4320  # pixels of the short side when comparing every frame, and one per second
 _STEP = 100.0  # the quantization step (`likeness.likeness_of`) of a JPEG as strongly compressed as a film may be
 _SAME_TIME = 0.01  # seconds
-_PATIENCE = 40.0  # seconds of work, after which the frames found so far have to do; half of it, for keyframes only
+_PATIENCE = 40.0  # seconds of work, after which a video keeps the frames found so far; half of it, for keyframes only
 # The contents of a file could make FFmpeg open a playlist of other files or URLs.
 _FILES_ONLY = {
     "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,asf,flv,ogg,dv,mxf"
@@ -106,7 +106,7 @@ class Shot(NamedTuple):
 
     @property
     def _colours(self) -> tuple[int, int, int]:
-        """Primaries, transfer and matrix of the frame; what it does not say is as players assume."""
+        """Primaries, transfer and matrix of the frame; players' defaults for unknown ones."""
         frame = self.frame
         primaries, transfer, matrix = frame.color_primaries, frame.color_trc, frame.colorspace
         if primaries == UNKNOWN and (is_hdr(transfer) or matrix == BT2020):
@@ -123,7 +123,7 @@ class Shot(NamedTuple):
 
 
 class _Work(NamedTuple):
-    """A video to look through, the moment after which only keyframes count, and what was found to be wrong."""
+    """A video to scan, the moment after which only keyframes count, and the damage found so far."""
 
     path: str
     until: float
@@ -365,7 +365,7 @@ def _opened(path: str) -> Iterator[tuple[Any, Any]]:
 
 
 def _main_stream(container: Any) -> Any:
-    """The stream that players show. The cover of an audio file is none."""
+    """The stream that players show; never the cover of an audio file."""
     from av.stream import Disposition
 
     best = container.streams.best("video")
@@ -383,7 +383,7 @@ def _explained() -> Iterator[None]:
     except ImageUnusable:
         raise
     except MemoryError:
-        raise ImageUnusable("too large for the memory") from None
+        raise ImageUnusable("too large for this machine's memory") from None
     except Exception:
         raise ImageUnusable("not a video that can be read") from None
 
@@ -423,7 +423,7 @@ def _metadata(path: str, *, is_sideways: bool) -> Metadata:
 
 
 def _taken(tags: Mapping[str, str]) -> str | None:
-    """The camera's local time: what has an offset says it; what is in UTC is converted to this machine's time zone."""
+    """The camera's local time: from a date with an offset, or else from UTC in the time zone of this machine."""
     local = _moment(tags.get("com.apple.quicktime.creationdate", ""))
     created, date = (_moment(tags.get(key, "")) for key in ("creation_time", "date"))
     local = local or next((moment for moment in (created, date) if moment and moment.utcoffset()), None)

@@ -1,4 +1,4 @@
-"""Reads what XMP says of a photo: date, place, people, keywords, rating, label, title and caption.
+"""Reads the facts in XMP: date, place, people, keywords, rating, label, title and caption.
 
 Programs write a property as an attribute, as an element, or as a list, at any depth; all three are read alike. Only
 expat's events are used, in one pass, with the limits of `xmp_document` and without entities.
@@ -69,7 +69,7 @@ _WANTED = frozenset(
 )
 
 _END = b"</x:xmpmeta>"
-_LONGEST_NAMESPACE = 200  # characters; longer ones are none of the wanted
+_LONGEST_NAMESPACE = 200  # characters; the wanted ones are shorter
 _MAX_DEPTH, _MAX_VALUES, _MAX_TEXT = 500, 50_000, 1 << 20
 _MAX_REGIONS = 500
 _DEGREES = re.compile(r"(\d{1,3}),(\d{1,2}(?:\.\d+)?)(?:,(\d{1,2}(?:\.\d+)?))?([NSEW])$")
@@ -197,7 +197,7 @@ def _in_utf8(document: bytes) -> bytes:
 
 
 class _Reader:
-    """Collects the texts of the wanted properties, wherever they are."""
+    """Collects the texts of the wanted properties, at any depth."""
 
     def __init__(self, document: bytes) -> None:
         from xml.parsers import expat

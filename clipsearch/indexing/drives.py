@@ -46,7 +46,6 @@ class DriveRecorder:
             self._new_devices[drive.id] = mount.device
 
     def save(self) -> None:
-        """Write the differences to the store."""
         for drive_id, device in self._new_devices.items():
             self._recorded[drive_id] = self._recorded[drive_id]._replace(device=device)
             self._store.drives.update(self._root, self._recorded[drive_id])
@@ -102,7 +101,7 @@ class DeletionCheck:
                 self.offline.append(away)
 
     def elsewhere(self, path: bytes) -> bytes | None:
-        """The path under which scans find the same file, if that is another one, as links lead to its folder."""
+        """The path under which scans find the same file, if it differs, because links lead to its folder."""
         return self._overlooked.elsewhere(path)
 
     def is_deleted(self, path: bytes, drive: int, *, moved: bool = False) -> bool:

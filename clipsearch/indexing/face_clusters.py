@@ -61,7 +61,7 @@ def cluster(rows: Array, labels: Ids, next_label: int) -> Ids:
 
 
 def _links(rows: Array, labels: Ids) -> Iterator[tuple[int, int]]:
-    """Pairs of similar faces, of which at least one has no label, the most similar first."""
+    """Pairs of similar faces, at least one without a label, the most similar first."""
     faces = np.argsort(labels <= 0, kind="stable")  # those with a label first, so that each pair is compared once
     ordered, start = rows[faces], int((labels > 0).sum())
     found = []

@@ -1,4 +1,4 @@
-"""Give faces a group and a name, from what people said about them, what photos say, and which faces are alike.
+"""Assign faces to groups and people: by confirmed faces, by face regions in metadata, and by similarity.
 
 Everything here is derived from `people.json`, the photos' metadata and the faces' rows, and may be done again at any
 time: faces that somebody confirmed come first, then the face regions in metadata, then faces close to those, then
@@ -82,7 +82,7 @@ def group_faces(store: Store) -> None:
     numbers = _pulled(faces, anchors, people, number_of)
     before = np.array([face.cluster or 0 for face in faces.all], np.int64)
     automatic = numbers == 0
-    # What is in no person's group any more, is free; other groups stay as they are.
+    # Faces that are in no person's group any more are free; other groups stay as they are.
     labels = np.where(np.isin(before, list(names)), 0, before)[automatic]
     numbers[automatic] = cluster(faces.rows[automatic], labels, last + 1)
     store.database.set_meta("groups", int(max(last, numbers.max(initial=0))))
@@ -92,7 +92,7 @@ def group_faces(store: Store) -> None:
     store.commit()
 
 
-# ------------------------------------------------------------------------------------------ what is known for sure
+# ------------------------------------------------------------------------------------------ known faces
 
 
 def _recorded(store: Store, people: People, faces: _Faces) -> dict[int, int]:
@@ -175,14 +175,14 @@ def _add_people(people: People, names: Iterable[str], last: int) -> int:
 
 
 def _anchor_tagged(people: People, tagged: Iterable[tuple[int, str]], anchors: _Anchors) -> None:
-    """What somebody said in clipsearch comes before what metadata says."""
+    """Names given in clipsearch take precedence over those in metadata."""
     for face, name in tagged:
         person = people.named(name)
         if person and not anchors.numbers[face] and person.number not in anchors.rejected.get(face, ()):
             anchors.numbers[face] = person.number
 
 
-# ------------------------------------------------------------------------------------------ what is likely
+# ------------------------------------------------------------------------------------------ similar faces
 
 
 def _pulled(faces: _Faces, anchors: _Anchors, people: People, number_of: Mapping[int, int]) -> Ids:
@@ -219,7 +219,7 @@ def _gone(people: People, person: Person, faces: _Faces, number_of: Mapping[int,
 
 
 def closest_cosines(rows: Array, examples: Array) -> Array:
-    """For each unit row, its cosine with the most similar of some examples, of which up to `_EXAMPLES` are used."""
+    """The cosine of each unit row with the most similar of up to `_EXAMPLES` examples."""
     step = -(-len(examples) // _EXAMPLES)
     return np.concatenate([cosines.max(1) for _, cosines in nearest(rows, examples[::step])])
 
@@ -235,7 +235,7 @@ def _changes(faces: _Faces, numbers: Ids, names: Mapping[int, Person]) -> Iterat
 
 
 def _names_of_photos(store: Store) -> dict[int, str]:
-    """The names of the faces in each image that stands for a file, one per line."""
+    """The names of the faces in each file, one per line, by the image that represents it."""
     names: dict[int, set[str]] = {}
     for image, name in store.faces.names():
         names.setdefault(image, set()).add(name)

@@ -1,4 +1,4 @@
-"""What people say about faces: naming, merging, splitting, hiding and forgetting groups, and undoing that."""
+"""Changes to people: name, merge, split, hide and forget groups of faces, confirm and reject faces, and undo."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def faces_of(store: Store, photo: Photo) -> list[NamedFace]:
 
 
 def faces_in(store: Store, who: str) -> list[NamedFace]:
-    """The faces of a group, the least sure ones first, so that mistakes are found. Raises `BadRequest`."""
+    """The faces of a group, the least certain first, so that mistakes are found. Raises `BadRequest`."""
     people = People(store.folder)
     faces = store.faces.in_cluster(_number(store, people, who))
     described = _described(store, people, faces, store.photos_of({face.image for face in faces}))
@@ -163,7 +163,7 @@ def probability(cosine: float) -> float:
 
 
 def _number(store: Store, people: People, who: str) -> int:
-    """The number of the group that a name or a number stands for. Raises `BadRequest`."""
+    """The number of the group with a name or number. Raises `BadRequest`."""
     text = who.strip().removeprefix("#")
     if text.isdecimal() and len(text) < 18:
         number = int(text)
@@ -247,7 +247,7 @@ class Changes:
         def change(people: People, store: Store) -> Person:
             person = people.get(_number(store, people, who))
             if person is None:
-                raise BadRequest(f"{who} has no name that could be forgotten")
+                raise BadRequest(f"{who} has no name to forget")
             people.forget(person.number)
             return person
 
@@ -296,7 +296,7 @@ class Changes:
     def undo(self, title: str | None = None) -> str:
         """Undo the last change; returns what it was. Raises `BadRequest` if there is none.
 
-        With `title`, only if that is the last change: nobody undoes what another program has done since.
+        With `title`, only if that is the last change, so that no change made since by another program is undone.
         """
         return self._change("", lambda people, _: people.undo(title))
 

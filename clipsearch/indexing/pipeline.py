@@ -32,7 +32,7 @@ Item = TypeVar("Item")
 
 
 def commit_regularly(results: Iterable[Item | None], commit: Callable[[], None]) -> Iterator[Item]:
-    """Pass on results; commit every `COMMIT_SECONDS`, at the end, and on None, which stands for nothing to do."""
+    """Pass on results; commit every `COMMIT_SECONDS`, at the end, and on None, which means idle."""
     committed = time.monotonic()
     for result in results:
         if result is not None:

@@ -44,7 +44,7 @@ FEW = 4  # new photos that NumPy embeds before a session of ONNX Runtime has bee
 
 @dataclass(frozen=True, slots=True)
 class _Pending:
-    """A file to read, and what the index knows of it."""
+    """A file to read, and its record in the index."""
 
     root: Root
     found: FoundFile

@@ -69,22 +69,9 @@ def status_of(store: Searchable) -> Status:
         fingerprint=model.fingerprint,
         dim=model.dim,
         photos=sum(root.photos for root in roots),
-        embeddings=summary.embeddings,
-        size=summary.size,
-        method=summary.method,
         roots=roots,
-        skipped=summary.skipped,
-        offline=sorted([*summary.offline, *unreadable]),
         comparison=kept(model, usable_cores()),
-        read=summary.read,
-        with_text=summary.with_text,
-        face_scans=summary.face_scans,
-        faces=summary.faces,
-        people=summary.people,
-        unnamed_groups=summary.unnamed_groups,
-        captioned=summary.captioned,
-        distinct=summary.distinct,
-        left_out=summary.left_out,
+        **summary._replace(offline=sorted([*summary.offline, *unreadable]))._asdict(),
     )
 
 

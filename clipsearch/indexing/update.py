@@ -86,7 +86,7 @@ def _create(
     if not directories:
         raise NoIndex(f"there is no index at {folder} yet")
     model = model_choice.for_new_index(options, on_note)
-    return Store.create(folder, model.to_json(), model.dim, anew=replace)
+    return Store.create(folder, model.to_json(), model.dim, replace=replace)
 
 
 def _check_ocr(options: Options, was_read: bool) -> None:
@@ -103,7 +103,7 @@ def _check_ocr(options: Options, was_read: bool) -> None:
 
 
 def _captioner(options: Options, before: Captioning | None) -> Vlm | None:
-    """The model that captions photos in this run, or None. Raises a `ClipsearchError` if one was named and is no good.
+    """The model that captions photos in this run, or None. Raises a `ClipsearchError` if a named one cannot caption.
 
     One that an earlier run named is checked when there is something to caption, and then `Report.captions_stopped`.
     """
@@ -138,7 +138,7 @@ def _read_text(store: Store, options: Options, report: Report, on_progress: OnPr
         store.ocr_text.enable(options.ocr)
         store.commit()
     if store.ocr_text.enabled():
-        from clipsearch.indexing.ocr import read_photos
+        from clipsearch.indexing.passes import read_photos
 
         read_photos(store, options.workers or usable_cores(), report, on_progress)
 
@@ -147,7 +147,7 @@ def _find_faces(store: Store, options: Options, report: Report, on_progress: OnP
     if options.faces is False:
         store.delete_faces()
     elif options.faces or store.faces.model() is not None:
-        from clipsearch.indexing.faces import find_faces
+        from clipsearch.indexing.passes import find_faces
         from clipsearch.indexing.people import group_faces
         from clipsearch.models.faces import record
 

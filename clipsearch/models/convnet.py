@@ -157,7 +157,7 @@ class ConvTower:
         return x
 
     def _centres(self, side: int) -> Array:
-        """Receptive field centres along a side of `side` pixels, as fractions of it.
+        """Receptive field centres along a side of `side` pixels, as fractions.
 
         TensorFlow's SAME padding is asymmetric: an even side gets more at its end, which shifts the centres.
         """

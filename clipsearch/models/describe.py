@@ -62,41 +62,37 @@ class Vlm:
 
     def check_captioner(self) -> None:
         """Raise a `ClipsearchError` for a model that cannot caption, before anything large is imported or loaded."""
+        self._check(self.captioner_name, answers=False)
+
+    def check_answerer(self) -> None:
+        """As `check_captioner`, for a model that cannot answer questions."""
+        self._check(self.model or ANSWERER, answers=True)
+
+    def _check(self, name: str, *, answers: bool) -> None:
         if self.endpoint is not None:
             self._served()
             return
         with _loading():
             from clipsearch.models.coca import is_coca
-            from clipsearch.models.transformers_vlm import check_captioner
+            from clipsearch.models.transformers_vlm import ANSWERS, CAPTIONS, check
 
-            if not is_coca(self.captioner_name):
-                check_captioner(self.captioner_name)
-
-    def check_answerer(self) -> None:
-        """As `check_captioner`, for a model that cannot answer questions."""
-        if self.endpoint is not None:
-            self._served()
-            return
-        with _loading():
-            from clipsearch.models.transformers_vlm import check_answerer
-
-            check_answerer(self.model or ANSWERER)
+            if answers or not is_coca(name):
+                check(name, ANSWERS if answers else CAPTIONS)
 
     def check_detector(self) -> None:
         """As `check_captioner`, for a model that cannot detect; endpoints cannot."""
         with _loading(DetectorUnusable):
-            from clipsearch.models.transformers_vlm import check_detector
+            from clipsearch.models.transformers_vlm import DETECTIONS, check
 
-            check_detector(self._full_name)
+            check(self._full_name, DETECTIONS)
 
     @property
     def batch_size(self) -> int:
-        """How many images to caption at once."""
+        """Images to caption at once."""
         return 1 if self.endpoint is not None else _BATCH
 
     @property
     def captioner_name(self) -> str:
-        """The name of the model that captions."""
         return self.model or CAPTIONER
 
     def captioner(self) -> Captioner:
@@ -120,14 +116,14 @@ class Vlm:
             return TransformersAnswerer(self.model or ANSWERER, self.device)
 
     def detector(self) -> Detector:
-        """Load a detector; endpoints are none. Raises a `ClipsearchError`."""
+        """Load a detector, which an endpoint cannot be. Raises a `ClipsearchError`."""
         with _loading(DetectorUnusable):
             from clipsearch.models.transformers_vlm import TransformersDetector
 
             return TransformersDetector(self._full_name, self.device)
 
     def segmenter(self) -> Detector:
-        """As `detector`, of masks."""
+        """As `detector`, for a model that returns masks."""
         with _loading(DetectorUnusable):
             from clipsearch.models.transformers_vlm import TransformersSegmenter
 
@@ -141,7 +137,7 @@ class Vlm:
         from clipsearch.models.endpoint import Endpoint
 
         if not self.model:
-            raise BadArgument("vlm_model", "is required with an endpoint: the name of a model that it has")
+            raise BadArgument("vlm_model", "is required with an endpoint: the name of one of its models")
         return Endpoint(self.endpoint or "", self.model, allow_remote=self.allow_remote)
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
-from clipsearch.images.box import Box, overlap
+from clipsearch.images.box import Box
 
 if TYPE_CHECKING:  # printing results needs the class but not NumPy
     from clipsearch.arrays import Array
 
-_OVERLAP = 0.5  # IoU above which two boxes show the same thing
 _INSIDE = 0.5  # minimum probability of a mask's cells
 
 
@@ -46,12 +44,3 @@ def segment(heat: Array) -> Detection | None:
     ys, xs = (np.flatnonzero(inside.any(axis)).tolist() for axis in (1, 0))
     box = Box(xs[0] / columns, ys[0] / rows, (xs[-1] + 1) / columns, (ys[-1] + 1) / rows)
     return Detection(box, float(heat[inside].mean()), heat)
-
-
-def distinct(found: Iterable[Detection]) -> list[Detection]:
-    """Detections without those that overlap a better one (non-maximum suppression), best first."""
-    kept: list[Detection] = []
-    for one in sorted(found, key=lambda one: -one.score):
-        if all(overlap(one.box, other.box) <= _OVERLAP for other in kept):
-            kept.append(one)
-    return kept

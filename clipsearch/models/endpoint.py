@@ -61,7 +61,7 @@ class Endpoint:
         if parts.scheme not in ("http", "https") or not parts.hostname or port == 0 or parts.query or parts.fragment:
             raise BadArgument("endpoint", f"must be a URL such as http://127.0.0.1:11434/v1, not {url!r}")
         if parts.username is not None:
-            raise BadArgument("endpoint", f"must not have a password that others can see; use {API_KEY}")
+            raise BadArgument("endpoint", f"must not contain a password, which others could see; use {API_KEY}")
         self._is_encrypted = parts.scheme == "https"
         self._host, self._path = parts.hostname, parts.path.rstrip("/") + "/chat/completions"
         self._port = port or (443 if self._is_encrypted else 80)
@@ -152,7 +152,7 @@ def _request(model: str, image: Pixels, prompt: str) -> dict[str, Any]:
 def _headers() -> dict[str, str]:
     key = os.environ.get(API_KEY, "").strip()
     if not re.fullmatch(r"[!-~]*", key):
-        raise BadRequest(f"{API_KEY} has characters that no key has")
+        raise BadRequest(f"{API_KEY} contains characters that are not allowed in a key")
     return {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from clipsearch.arrays import Array
-from clipsearch.models.onnx_graph import Graph
-from clipsearch.models.onnx_session import Session
+from clipsearch.models.onnx_graph import Graph, Session
 from clipsearch.models.weights import Named
 
 DETECTOR_SIDE, POINTS_SIDE, FACE_SIDE = 512, 112, 150  # pixels, of the inputs

@@ -13,29 +13,29 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from clipsearch.arrays import Array, Pixels, unit_rows
 from clipsearch.errors import WeightsUnusable, reason
-from clipsearch.images.box import Box
+from clipsearch.images.box import Box, distinct
 from clipsearch.images.crops import Points, Similarity, fitted, warped
 from clipsearch.models import cache
 from clipsearch.models.face_graphs import DETECTOR_SIDE, FACE_SIDE, POINTS_SIDE, detector, point_finder, recogniser
 from clipsearch.models.weights import Named, load_safetensors
 
 WEIGHTS = Path(__file__).parent.parent / "faces/faces.safetensors"
-LONG_SIDE = 1600  # pixels: of a photo, enough for a face that fills 2% of it
+LONG_SIDE = 1600  # pixels; enough for a face that fills 2% of a photo
 SAME_PERSON = 0.928  # cosine from which two faces are of one person; see scripts/README.md
 
 _VERSION = 1  # increment when other faces are found, or other rows made, with the same weights
 
 # The detector sees the whole photo. If it suspects a face, as in three of ten photos without people, it also sees four
-# overlapping parts of it at a higher resolution. Of 62 faces in a mosaic, 27 pixels wide in 1,600, it then finds 62
+# overlapping parts at a higher resolution. Of 62 faces in a mosaic, 27 pixels wide in 1,600, it then finds 62
 # instead of 32.
 _LEAST_SCORE, _SUSPECTED = 0.3, 0.15
 _TILED_FROM = 1024  # pixels, of the long side
 _TILE = 0.6  # of a photo's width and height
-_OVERLAP = 0.5  # intersection over union from which on two boxes are of the same face
 _LEAST_WIDTH = 16  # pixels
 _MOST_FACES = 200  # in one photo
 
@@ -78,10 +78,10 @@ class FoundFace(NamedTuple):
 
 
 class _Candidate(NamedTuple):
-    """What may be a face: its box, left, top, right and bottom in pixels."""
+    """A possible face; unlike elsewhere, its box is in pixels."""
 
     score: float
-    box: Array
+    box: Box
 
 
 def record() -> str:
@@ -112,7 +112,7 @@ class FaceFinder:
         found: list[FoundFace] = []
         centres: list[tuple[complex, float]] = []
         for candidate in self._candidates(picture):
-            points, drift = self._points(picture, candidate.box)
+            points, drift = self._points(picture, np.array(candidate.box))
             if drift > _MOST_DRIFT:
                 continue
             width = float(np.ptp(points[:, 0]))
@@ -136,8 +136,8 @@ class FaceFinder:
             for left in (0, picture.width - width):
                 for top in (0, picture.height - height):
                     found += self._detected(picture.crop((left, top, left + width, top + height)), left, top)
-        found = [one for one in found if one.score >= _LEAST_SCORE and one.box[2] - one.box[0] >= _LEAST_WIDTH]
-        return _distinct(found)[:_MOST_FACES]
+        found = [one for one in found if one.score >= _LEAST_SCORE and one.box.right - one.box.left >= _LEAST_WIDTH]
+        return distinct(found)[:_MOST_FACES]
 
     def _detected(self, picture: Image.Image, left: int, top: int) -> list[_Candidate]:
         pixels, scale = fitted(picture, DETECTOR_SIDE)
@@ -150,9 +150,9 @@ class FaceFinder:
         boxes = np.concatenate([centres - halves, centres + halves], 1)[:, [1, 0, 3, 2]] * (DETECTOR_SIDE * scale)
         scores = 1 / (1 + np.exp(-out[chosen, 0]))
         boxes = np.clip(boxes, 0, [*picture.size, *picture.size]) + np.array([left, top, left, top])
-        return [_Candidate(float(score), box) for score, box in zip(scores, boxes, strict=True)]
+        return [_Candidate(score, Box(*box)) for score, box in zip(scores.tolist(), boxes.tolist(), strict=True)]
 
-    def _points(self, picture: Image.Image, box: Array) -> tuple[Points, float]:
+    def _points(self, picture: Image.Image, box: NDArray[np.float64]) -> tuple[Points, float]:
         """The 68 points of a face, and how far they drift when the crop moves, in sides of the box."""
         centre, size = (box[:2] + box[2:]) / 2, box[2:] - box[:2]
         places = []
@@ -174,25 +174,10 @@ class FaceFinder:
             return None
         quality = candidate.score * min(1.0, place.scale) * _frontality(points) * _sharpness(face)
         size = np.array(picture.size)
-        box = Box(*np.clip(candidate.box / [*size, *size], 0, 1).tolist())
+        box = Box(*np.clip(np.array(candidate.box) / [*size, *size], 0, 1).tolist())
         right_eye, left_eye = points[36:42].mean(0), points[42:48].mean(0)
         landmarks = np.stack([right_eye, left_eye, points[30], points[48], points[54]]) / size
         return FoundFace(box, tuple((x, y) for x, y in landmarks.tolist()), quality, unit_rows(outputs.mean(0)))
-
-
-def _distinct(candidates: list[_Candidate]) -> list[_Candidate]:
-    """The candidates that do not overlap a better one, best first (non-maximum suppression)."""
-    kept: list[_Candidate] = []
-    for one in sorted(candidates, key=lambda one: -one.score):
-        if all(_overlap(one.box, other.box) < _OVERLAP for other in kept):
-            kept.append(one)
-    return kept
-
-
-def _overlap(a: Array, b: Array) -> float:
-    """Intersection over union."""
-    common = np.clip(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0, None).prod()
-    return float(common / max((a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod() - common, 1e-9))
 
 
 def _frontality(points: Points) -> float:

@@ -17,7 +17,7 @@ from clipsearch.extras import is_installed
 from clipsearch.models import cache
 from clipsearch.models.convnet import ConvTower
 from clipsearch.models.encoders import Engine, NumpyEncoder
-from clipsearch.models.onnx_session import CPU, Session
+from clipsearch.models.onnx_graph import CPU, Session
 from clipsearch.models.onnx_towers import Quantisation, TowerGraph, graph_of, overflows, ranges_of
 
 FP32 = Engine("onnxruntime", "fp32")

@@ -21,7 +21,7 @@ class Recommended(NamedTuple):
     """A recommended model, which users can also select by its `short` name.
 
     `megabytes` is the download size. `coco` and `flickr30k` are text-to-image R@1 in percent on the test sets: how
-    often a caption's own photo is ranked first. None if nobody has published the figure.
+    often a caption's own photo is ranked first. None if unpublished.
     """
 
     short: str

@@ -1,4 +1,4 @@
-"""Builds ONNX graphs: the few messages of the format that image towers need, without the `onnx` package (45 MB).
+"""Builds ONNX graphs without the `onnx` package (45 MB), and runs them in ONNX Runtime.
 
 A graph is a protobuf message. The field numbers are those of https://github.com/onnx/onnx/blob/main/onnx/onnx.proto.
 """
@@ -6,12 +6,15 @@ A graph is a protobuf message. The field numbers are those of https://github.com
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from clipsearch.arrays import Array, Pixels
+
+CPU = "CPUExecutionProvider"
 MICROSOFT = "com.microsoft"  # operators that only ONNX Runtime has
 
 _IR_VERSION, _OPSET = 9, 20  # ONNX 1.15
@@ -50,19 +53,16 @@ class Graph:
         return outputs
 
     def cast(self, value: str, dtype: Any) -> str:
-        """Convert to a NumPy type."""
         return self.op("Cast", value, to=_TYPES[np.dtype(dtype)])
 
     def reshape(self, value: str, *shape: int) -> str:
-        """Reshape; -1 stands for one unknown side."""
+        """Reshape; -1 is one unknown side."""
         return self.op("Reshape", value, np.array(shape, np.int64))
 
     def transpose(self, value: str, *axes: int) -> str:
-        """Permute the axes."""
         return self.op("Transpose", value, perm=axes)
 
     def slice(self, value: str, axis: int, start: int, end: int) -> str:
-        """A range along one axis."""
         return self.op("Slice", value, *(np.array([number], np.int64) for number in (start, end, axis)))
 
     def message(self, output: str, dim: int, *, with_weights: bool = True) -> bytes:
@@ -86,6 +86,31 @@ class Graph:
     def _new(self) -> str:
         self._count += 1
         return f"v{self._count}"
+
+
+class Session:
+    """A graph from images (n, height, width, 3) uint8 to rows (n, dim). A call uses one thread; thread-safe.
+
+    `weights` are those that the message leaves outside.
+    """
+
+    def __init__(
+        self, message: bytes, weights: Mapping[str, NDArray[Any]] | None = None, providers: Sequence[str] = (CPU,)
+    ) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.log_severity_level = 4  # errors are raised
+        if weights:
+            values = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in weights.values()]
+            options.add_external_initializers(list(weights), values)
+        self._session = onnxruntime.InferenceSession(message, options, providers=list(providers))
+        self._input = self._session.get_inputs()[0].name
+
+    def __call__(self, pixels: Pixels) -> Array:
+        rows: Array = self._session.run(None, {self._input: pixels})[0]
+        return rows
 
 
 # ------------------------------------------------------------------------------------------ messages

@@ -1,8 +1,7 @@
 """Vision-language models of the transformers library.
 
-They write captions (BLIP, GIT) and answers (ViLT, BLIP), and find boxes (OWLv2) and masks (CLIPSeg).
-
-Weights are read from safetensors only, and no code that comes with a model is run.
+They write captions (BLIP, GIT) and answers (ViLT, BLIP), and find boxes (OWLv2) and masks (CLIPSeg). Weights are read
+only from safetensors, and code that comes with a model is never run.
 """
 
 from __future__ import annotations
@@ -10,11 +9,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from clipsearch.errors import ModelUnknown, WeightsUnusable, first_line
-from clipsearch.images.box import Box
-from clipsearch.models.detection import Detection, distinct, segment
+from clipsearch.images.box import Box, distinct
+from clipsearch.models.detection import Detection, segment
 from clipsearch.models.generated_text import MAX_ANSWER, MAX_CAPTION, Answer, clean
 from clipsearch.models.hub import from_hub
 from clipsearch.models.open_clip_encoder import torch_errors, usable_device
@@ -23,11 +22,25 @@ if TYPE_CHECKING:
     from clipsearch.arrays import Pixels
 
 _MAX_TOKENS = 50  # of a caption or an answer
-_CAPTIONERS = ("blip", "git")  # `model_type`s that caption an image without a prompt
-_ANSWERERS = ("vilt", "blip")
-_DETECTORS = ("owlv2", "owlvit")
-_SEGMENTERS = ("clipseg",)
 _LEAST_SCORE = 0.1  # of a detection, as in the examples of OWLv2's authors
+
+
+class Task(NamedTuple):
+    """What a model can be used for: the task, its `model_type`s, and the class of transformers that runs them."""
+
+    what: str
+    types: tuple[str, ...]
+    network: str
+
+
+CAPTIONS = Task(
+    "caption photos here; a server may run it", ("blip", "git"), "AutoModelForImageTextToText"
+)  # without a prompt
+ANSWERS = Task(
+    "answer questions about photos here; a server may run it", ("vilt", "blip"), "AutoModelForVisualQuestionAnswering"
+)
+DETECTIONS = Task("detect things in photos", ("owlv2", "owlvit"), "AutoModelForZeroShotObjectDetection")
+MASKS = Task("segment photos", ("clipseg",), "CLIPSegForImageSegmentation")
 
 
 def config_of(name: str) -> dict[str, Any]:
@@ -46,41 +59,25 @@ def config_of(name: str) -> dict[str, Any]:
     return config
 
 
-def check_captioner(name: str) -> None:
-    """Raise `ModelUnknown` unless a model captions images, or `DownloadFailed`. Loads neither torch nor the weights."""
-    _check(name, answers=False)
+def check(name: str, task: Task) -> str:
+    """The `model_type` of a model. Loads neither torch nor the weights.
 
-
-def check_answerer(name: str) -> None:
-    """As `check_captioner`, of answers to questions."""
-    _check(name, answers=True)
-
-
-def check_detector(name: str) -> None:
-    """As `check_captioner`, of boxes around what a text names."""
-    _type_of(name, _DETECTORS, "detect things in photos")
-
-
-def _check(name: str, *, answers: bool) -> str:
-    types, task = (_ANSWERERS, "answer questions about photos") if answers else (_CAPTIONERS, "caption photos")
-    return _type_of(name, types, f"{task} here; a server may run it", answers=answers)
-
-
-def _type_of(name: str, types: Sequence[str], task: str, *, answers: bool = False) -> str:
-    """The model's type, which is one of `types`. Raises `ModelUnknown` or `DownloadFailed`."""
+    Raises `ModelUnknown` if the model is for another task, or `DownloadFailed`.
+    """
     config = config_of(name)
     kind = str(config.get("model_type"))
-    is_for_questions = kind == "blip" and "BlipForQuestionAnswering" in (config.get("architectures") or ())
-    if kind not in types or (kind == "blip" and is_for_questions != answers):
-        raise ModelUnknown(f"{name} is a model of type {kind}, which cannot {task}")
+    answers = "BlipForQuestionAnswering" in (config.get("architectures") or ())
+    if kind not in task.types or (kind == "blip" and answers != (task is ANSWERS)):
+        raise ModelUnknown(f"{name} is a model of type {kind}, which cannot {task.what}")
     return kind
 
 
 class _Model:
     """A network with its image processor and tokenizer, on a device."""
 
-    def __init__(self, name: str, network: str, device: str) -> None:
-        """`network` is the name of a class of transformers. Raises `BadArgument` and `WeightsUnusable`."""
+    def __init__(self, name: str, task: Task, device: str) -> None:
+        """Raises `ModelUnknown`, `DownloadFailed`, `BadArgument` and `WeightsUnusable`."""
+        self.type = check(name, task)
         import torch
         import transformers
 
@@ -92,7 +89,7 @@ class _Model:
         dtype = torch.float32 if self.device == "cpu" else torch.float16
         safe: dict[str, Any] = {"trust_remote_code": False}
         try:
-            loaded = getattr(library, network).from_pretrained(place, use_safetensors=True, **safe)
+            loaded = getattr(library, task.network).from_pretrained(place, use_safetensors=True, **safe)
             self.network = loaded.to(self.device, dtype).eval()
             self.image_processor = library.AutoImageProcessor.from_pretrained(place, **safe)
             self.tokenizer = library.AutoTokenizer.from_pretrained(place, **safe)
@@ -123,8 +120,7 @@ class TransformersCaptioner:
     """Captions images in batches, without a prompt. Raises `ModelUnknown`, `WeightsUnusable` and `EncodingFailed`."""
 
     def __init__(self, name: str, device: str = "auto") -> None:
-        check_captioner(name)
-        self._model = _Model(name, "AutoModelForImageTextToText", device)
+        self._model = _Model(name, CAPTIONS, device)
 
     def captions(self, images: Sequence[Pixels]) -> list[str]:
         return self._model.generate(self._model.inputs(images), MAX_CAPTION)
@@ -134,12 +130,11 @@ class TransformersAnswerer:
     """Answers questions. Raises as `TransformersCaptioner`. Only ViLT, which chooses from known answers, has scores."""
 
     def __init__(self, name: str, device: str = "auto") -> None:
-        self._kind = _check(name, answers=True)
-        self._model = _Model(name, "AutoModelForVisualQuestionAnswering", device)
+        self._model = _Model(name, ANSWERS, device)
 
     def answer(self, image: Pixels, question: str) -> Answer:
         inputs = self._model.inputs([image], question)
-        if self._kind == "blip":
+        if self._model.type == "blip":
             return Answer(question, self._model.generate(inputs, MAX_ANSWER)[0])
         import torch
 
@@ -153,8 +148,7 @@ class TransformersDetector:
     """Finds things that a text names. Raises as `TransformersCaptioner`."""
 
     def __init__(self, name: str, device: str = "auto") -> None:
-        check_detector(name)
-        self._model = _Model(name, "AutoModelForZeroShotObjectDetection", device)
+        self._model = _Model(name, DETECTIONS, device)
 
     def detect(self, image: Pixels, text: str) -> list[Detection]:
         import torch
@@ -174,8 +168,7 @@ class TransformersSegmenter:
     """Masks what a text names. Raises as `TransformersCaptioner`."""
 
     def __init__(self, name: str, device: str = "auto") -> None:
-        _type_of(name, _SEGMENTERS, "segment photos")
-        self._model = _Model(name, "CLIPSegForImageSegmentation", device)
+        self._model = _Model(name, MASKS, device)
 
     def detect(self, image: Pixels, text: str) -> list[Detection]:
         import torch

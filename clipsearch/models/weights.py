@@ -21,7 +21,7 @@ class Tensors(dict[str, NDArray[Any]]):
     mapped: mmap.mmap | None = None
 
     def release(self) -> None:
-        """Let go of the memory of tensors that have been read; they are mapped again when needed."""
+        """Free the memory of tensors that have been read; they are read again when needed."""
         if self.mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
             self.mapped.madvise(mmap.MADV_DONTNEED)
 
@@ -30,8 +30,7 @@ def load_safetensors(path: Path) -> Tensors:
     """Memory-map a safetensors file and return its tensors by name, in their stored precision.
 
     NumPy has no bfloat16, so those tensors are copied to float32. Tensors of any other type are skipped. Raises
-    `WeightsUnusable` if the file is missing or malformed.
-    Format: https://github.com/huggingface/safetensors#format
+    `WeightsUnusable` if the file is missing or malformed. Format: https://github.com/huggingface/safetensors#format
     """
     dtypes = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4", "U8": "u1"}
     try:

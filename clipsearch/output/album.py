@@ -131,7 +131,7 @@ def _entry(decoders: Decoders, hit: Hit, *, place_names: bool) -> Entry | None:
 
 
 def _caption(photo: Photo) -> str | None:
-    """What somebody wrote. Some programs write the file's name instead."""
+    """The caption that a person wrote. Some programs write the file's name instead."""
     caption = printable((photo.metadata.caption or "").strip(), keep="\n")
     name = printable(os.path.basename(photo.file)).casefold()
     is_name = name in caption.casefold() or caption.casefold() == os.path.splitext(name)[0]

@@ -77,9 +77,7 @@ def _hash(inline: str) -> str:
 
 
 @contextlib.contextmanager
-def decoding(
-    function: Callable[[Decoders, Item], Result],
-) -> Iterator[Callable[[Iterable[Item]], Iterator[Result]]]:
+def decoding(function: Callable[[Decoders, Item], Result]) -> Iterator[Callable[[Iterable[Item]], Iterator[Result]]]:
     """Maps `function` over items in order, in threads and decoding processes. Leaving the block cancels the rest."""
     pool = ThreadPoolExecutor(_WORKERS)
     try:

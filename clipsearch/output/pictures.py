@@ -82,14 +82,12 @@ class ThumbnailCache:
         self._lock = threading.Lock()
 
     def get(self, name: str) -> bytes | None:
-        """The cached JPEG, or None."""
         try:
             return self._path(name).read_bytes()
         except OSError:
             return None
 
     def put(self, name: str, data: bytes) -> None:
-        """Cache a JPEG."""
         path = self._path(name)
         with contextlib.suppress(OSError):
             private_folder(self._folder)
@@ -124,7 +122,6 @@ class Pictures:
         self._decoders = Decoders(usable_cores(), seconds=_DECODE_SECONDS, low_priority=True)
 
     def close(self) -> None:
-        """End the decoding processes."""
         self._decoders.close()
 
     def thumbnail(self, photos: Iterable[Photo], size: str) -> Picture:
@@ -213,7 +210,7 @@ def face_box(text: str) -> Box:
 
 
 def content_id(data: bytes) -> str:
-    """The id by which the page names a photo: its content hash in hex."""
+    """The id of a photo on the page: its content hash in hex."""
     return content_hash(data).hex()
 
 

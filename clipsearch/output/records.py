@@ -145,23 +145,13 @@ def _text_object(photo: Photo, lines: Iterable[Line]) -> dict[str, Any]:
 
 
 def answers(found: Iterable[Answered], form: str, *, with_paths: bool) -> Iterator[bytes]:
-    """Answers to a question about photos as `text`, if need be `with_paths`, `json` or `jsonl`."""
-    return _written(
-        found,
-        form,
-        answered_object,
-        lambda one: [_said(one.path, one.answer.text, with_paths)],
-    )
+    """Answers to a question about photos as `text` (optionally `with_paths`), `json` or `jsonl`."""
+    return _written(found, form, answered_object, lambda one: [_said(one.path, one.answer.text, with_paths)])
 
 
 def captions(found: Iterable[Captioned], form: str, *, with_paths: bool) -> Iterator[bytes]:
     """Generated captions of photos, as `answers`."""
-    return _written(
-        found,
-        form,
-        caption_object,
-        lambda one: [_said(one.path, one.caption, with_paths)],
-    )
+    return _written(found, form, caption_object, lambda one: [_said(one.path, one.caption, with_paths)])
 
 
 def answered_object(one: Answered) -> dict[str, Any]:
@@ -269,7 +259,7 @@ def duplicates(groups: Sequence[Group], form: str, end: bytes) -> Iterator[bytes
     """Groups as `paths` (an extra `end` after each group), `tsv` (group, kind, similarity, path), `json` or `jsonl`.
 
     Scripts delete files by these lists: paths and TSV have each file once, without its other paths. Photos that are
-    merely similar say so in every row, and have another key than copies in JSON.
+    merely similar are marked in every row, and have another key than copies in JSON.
     """
 
     def lines(numbered: tuple[int, Group]) -> Iterator[bytes]:
@@ -367,7 +357,7 @@ def _engine(engine: Engine) -> dict[str, str]:
 
 
 def status(found: Status) -> dict[str, Any]:
-    """What an index holds."""
+    """The contents of an index."""
     roots = [
         {
             **path_fields(root.path),

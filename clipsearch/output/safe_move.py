@@ -38,7 +38,6 @@ class Move(NamedTuple):
 
     @property
     def moved(self) -> bool:
-        """Whether it was moved."""
         return not self.reason
 
 
@@ -51,7 +50,7 @@ class NotMoved(Exception):
 
 
 class Snapshot(NamedTuple):
-    """A regular file as it was when all of it was read."""
+    """A regular file as it was when it was read in full."""
 
     path: bytes
     status: os.stat_result

@@ -41,12 +41,15 @@ Edit = Callable[[bytes | None], bytes | None]
 
 
 class Change(NamedTuple):
-    """A planned change of a sidecar: its bytes before and after, None for no file, and the keywords it is about."""
+    """A planned change of a sidecar: its bytes before and after, None for no file.
+
+    `texts` are the keywords, names or the caption that are added or removed.
+    """
 
     path: Path
     before: bytes | None
     after: bytes | None
-    keywords: tuple[str, ...]
+    texts: tuple[str, ...]
     edit: Edit
 
 
@@ -98,7 +101,7 @@ class Tagger:
         if change.before is None or change.after == change.before:
             return change
         with _naming(sidecar):
-            return change._replace(keywords=our_keywords(change.before))
+            return change._replace(texts=our_keywords(change.before))
 
     def plan_faces(self, photo: bytes, faces: Sequence[tuple[str, Box]], of: Metadata) -> list[Change]:
         """Make these names and boxes the face regions that we added to a photo's sidecars. Raises `ClipsearchError`."""
@@ -135,7 +138,7 @@ class Tagger:
         return _planned(sidecar, lambda document: None if document is None else without_caption(document))
 
     def _writable(self, photo: bytes) -> Path:
-        """The sidecar that gets what we add to a photo."""
+        """The sidecar to add keywords and so on to."""
         folder, name = self._folder(photo), os.path.basename(photo)
         paths = [_sidecar_path(photo, sidecar) for sidecar in folder.writable(name) or [unambiguous_sidecar(name)]]
         return next(filter(_has_foreign_keywords, paths), paths[0]) if len(paths) > 1 else paths[0]
@@ -154,7 +157,7 @@ class Tagger:
         for _ in range(_MOST_TRIES):
             if change.after == change.before or _written(change):
                 return
-            change = _planned(change.path, change.edit, change.keywords)
+            change = _planned(change.path, change.edit, change.texts)
         raise ClipsearchError(f"{change.path} was not changed: another program keeps writing to it")
 
     def _folder(self, photo: bytes) -> _Folder:
@@ -202,13 +205,13 @@ def _has_foreign_keywords(sidecar: Path) -> bool:
         return False
 
 
-def _planned(path: Path, edit: Edit, words: tuple[str, ...] = ()) -> Change:
+def _planned(path: Path, edit: Edit, texts: tuple[str, ...] = ()) -> Change:
     before = _read(path)
     with _naming(path):
         after = edit(before)
     if after != before:
         _target(path)  # raises if it could not be written
-    return Change(path, before, after, words, edit)
+    return Change(path, before, after, texts, edit)
 
 
 def _written(change: Change) -> bool:
@@ -281,7 +284,7 @@ def _read(path: Path) -> bytes | None:
 
 @contextlib.contextmanager
 def _naming(path: Path) -> Iterator[None]:
-    """Add the name of the sidecar to errors."""
+    """Add the sidecar's path to errors."""
     try:
         yield
     except SidecarUnusable as error:
@@ -289,5 +292,5 @@ def _naming(path: Path) -> Iterator[None]:
 
 
 def check_keyword(label: str) -> None:
-    """Raise `BadRequest` for a label that no sidecar can hold as a keyword."""
+    """Raise `BadRequest` for a label that cannot be a keyword in XMP."""
     path_of(label)

@@ -118,7 +118,7 @@ def labels(found: Iterable[Labelled], width: int, *, colour: bool) -> Iterator[b
         )
 
 
-def label_counts(counts: Sequence[tuple[str, int]], width: int, *, colour: bool) -> bytes:
+def label_counts(counts: Sequence[tuple[str, int]], width: int, *, colour: bool) -> Iterator[bytes]:
     """A bar for the number of photos with each label."""
     total = max(1, sum(count for _, count in counts))
     cells = _cells((name for name, _ in counts), 40)
@@ -133,10 +133,10 @@ def label_counts(counts: Sequence[tuple[str, int]], width: int, *, colour: bool)
         )
         for name, count in counts
     )
-    return _table(rows, width, colour=colour)
+    yield _table(rows, width, colour=colour)
 
 
-def people(found: Iterable[FaceGroup], width: int, *, colour: bool) -> bytes:
+def people(found: Iterable[FaceGroup], width: int, *, colour: bool) -> Iterator[bytes]:
     """Number, name and number of photos of each group of faces."""
     groups = list(found)
     cells = _cells((group.name or "" for group in groups), 40)
@@ -151,13 +151,13 @@ def people(found: Iterable[FaceGroup], width: int, *, colour: bool) -> bytes:
         )
         for group in groups
     )
-    return _table(rows, width, colour=colour)
+    yield _table(rows, width, colour=colour)
 
 
-def faces(found: Iterable[tuple[NamedFace, Photo]], width: int, *, colour: bool) -> bytes:
+def faces(found: Iterable[tuple[NamedFace, Photo]], width: int, *, colour: bool) -> Iterator[bytes]:
     """Number, confidence and photo of each face."""
     rows = (_Row([(f"{face.id:>7}", "dim"), (f"  {sureness(face):>9}", "cyan")], photo.file) for face, photo in found)
-    return _table(rows, width, colour=colour)
+    yield _table(rows, width, colour=colour)
 
 
 def where(found: Iterable[Found], width: int, *, colour: bool) -> Iterator[bytes]:

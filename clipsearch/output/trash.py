@@ -183,7 +183,7 @@ def _trash_of(folder: bytes, device: int) -> tuple[bytes, bytes]:
                 raise NotMoved(f"{os.fsdecode(made)} is not a folder of yours, so its drive has no trash to use")
     except OSError as error:
         drive = os.fsdecode(top or os.path.dirname(home))
-        raise NotMoved(f"the drive at {drive} has no trash, and none can be made: {reason(error)}") from None
+        raise NotMoved(f"the drive at {drive} has no trash, and none can be created: {reason(error)}") from None
     return chosen, top
 
 

@@ -1,9 +1,9 @@
-"""Says when the answer to a text cannot be good: it is too long for the model, or in a language that it does not read.
+"""Warns about texts that a model cannot read well: too long, or in a language that it does not know.
 
-Most models learned from English captions. Of other languages they know the words that English borrowed. A text is taken
-for another language if it has letters of another script, or one of the words in `other_languages.txt`: about 2,000
-names of things in photos, and common function words, in German, French, Spanish, Italian, Portuguese and Dutch. None
-is an English word, one that English captions use, or the name of a town or of many people.
+Most models learned from English captions. Of other languages they know only the words that English borrowed. A text
+counts as another language if it has letters of another script, or one of the words in `other_languages.txt`: about
+2,000 names of things in photos, and common function words, in German, French, Spanish, Italian, Portuguese and Dutch.
+None is an English word, one that English captions use, or the name of a town or of many people.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from clipsearch.models.model import Model
-from clipsearch.models.reading import fits, is_multilingual, knows
 
 _MOST_NAMED, _LONGEST = 3, 40  # words, and characters, that a sentence quotes
 _WORD = re.compile(r"[^\W\d_]+")
@@ -27,7 +26,7 @@ def advice(model: Model, texts: Iterable[str]) -> list[str]:
     texts = list(dict.fromkeys(texts))
     foreign = list(dict.fromkeys(word for text in texts for word in _foreign_words(model, text)))
     sentences = []
-    if foreign and not is_multilingual(model):
+    if foreign and not _is_multilingual(model):
         sentences.append(
             f"{model.name} reads English and may not know {_quoted(foreign)}; translate the text, or switch to a"
             " multilingual model: clipsearch index --rebuild --model multilingual"
@@ -44,7 +43,7 @@ def advice(model: Model, texts: Iterable[str]) -> list[str]:
 def _foreign_words(model: Model, text: str) -> list[str]:
     text = unicodedata.normalize("NFKC", text)
     words = [word for word in _WORD.findall(text) if word.lower() in _other_languages() or _is_of_other_script(word)]
-    return [*words, *(emoji for emoji in _EMOJI.findall(text) if not knows(model, emoji))]
+    return [*words, *(emoji for emoji in _EMOJI.findall(text) if not _knows(model, emoji))]
 
 
 def _is_of_other_script(word: str) -> bool:
@@ -74,3 +73,37 @@ def _quoted(words: list[str]) -> str:
     shown = [word if len(word) <= _LONGEST else f"{word[:_LONGEST]}..." for word in words[:_MOST_NAMED]]
     more = [f"{len(words) - _MOST_NAMED} more"] if len(words) > _MOST_NAMED else []
     return ", ".join([*(f'"{word}"' for word in shown), *more])
+
+
+# ------------------------------------------------------------------------------------------ tokenizers
+# Imported when they are needed: most texts are short and plain.
+
+
+def fits(model: Model, text: str) -> bool:
+    """Whether a text is short enough for a model. True if only open_clip can run its tokenizer."""
+    if len(text.encode("utf-8", "replace")) + 2 <= model.context_length:  # a token has a byte or more
+        return True
+    from clipsearch.models import hf_tokenizer, tokenizer
+
+    if model.text is not None:
+        canonical = model.reads_canonical_text
+        return hf_tokenizer.fits(text, model.text.tokenizer, model.context_length, canonical=canonical)
+    return not model.reads_clip_tokens or tokenizer.fits(text, model.context_length)
+
+
+def _is_multilingual(model: Model) -> bool:
+    """Whether a model may read other languages than English. True if only open_clip can run its tokenizer."""
+    if model.text is not None:
+        from clipsearch.models import hf_tokenizer
+
+        return hf_tokenizer.is_multilingual(model.text.tokenizer, model.context_length)
+    return not model.reads_clip_tokens
+
+
+def _knows(model: Model, word: str) -> bool:
+    """Whether a model has tokens for a word. CLIP's tokenizer has one for any byte."""
+    if model.text is None:
+        return True
+    from clipsearch.models import hf_tokenizer
+
+    return hf_tokenizer.knows(word, model.text.tokenizer, model.context_length)

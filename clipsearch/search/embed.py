@@ -106,7 +106,7 @@ class Embedder:
     def images(self, sources: Sequence[Any], *, untrusted: bool = False, name: str = "") -> Array:
         """Unit rows (n, dim) of images. Many are decoded in parallel and embedded in batches. Raises `BadRequest`.
 
-        `untrusted`: always decode in a separate process. `name` stands for an image without a path in error messages.
+        `untrusted`: always decode in a separate process. Error messages call an image without a path `name`.
         """
         out = np.empty((len(sources), self.store.dim), np.float32)
         if len(sources) <= _FEW:

@@ -1,7 +1,7 @@
-"""What else says that a photo is what a text asks for: its text (by OCR), caption, tags, people, place and names.
+"""Evidence, besides the look, that a photo matches a text: OCR text, caption, tags, people, place and names.
 
-A photo has evidence for a text if all words that matter in it are in its text, in its generated caption, or in its
-tags and path. How strong that is decides where it goes among the photos that look right (`fused`).
+A photo has evidence for a text if all of its significant words are in the photo's text, in its generated caption, or in
+its tags and path. The strength decides where the photo ranks among those that look right (`fused`).
 """
 
 from __future__ import annotations

@@ -16,17 +16,7 @@ from clipsearch.errors import BadArgument, BadRequest, ImageUnusable
 from clipsearch.search.embed import Embedder
 from clipsearch.search.files_on_disk import FilesOnDisk
 from clipsearch.search.hit import Hit
-from clipsearch.search.question import (
-    CONCEPT,
-    DEFAULT_LIMITS,
-    IMAGE,
-    ONLY_TEXT,
-    PHOTO,
-    STRICT,
-    TEXT,
-    Limits,
-    Term,
-)
+from clipsearch.search.question import CONCEPT, DEFAULT_LIMITS, IMAGE, ONLY_TEXT, PHOTO, STRICT, TEXT, Limits, Term
 from clipsearch.search.reason import LOOK, Reason
 from clipsearch.store.filters import EVERYTHING, Filter
 from clipsearch.store.order import NEWEST, Order
@@ -101,7 +91,7 @@ class Searcher:
     def _files_of_examples(self, terms: Sequence[Term]) -> set[bytes]:
         """The indexed files that a query gives as examples, and their identical copies.
 
-        An image that is not indexed under its path is none, so that a query can tell whether the index has a copy.
+        An image that is not indexed under its path is not an example, so that a query can tell whether it has a copy.
         """
         roots, images = self.store.roots(), []
         for term in terms:
@@ -234,7 +224,7 @@ class Searcher:
                 yield rest
 
     def _count_sure(self, look: Sequence[Hit], terms: Sequence[Term]) -> int:
-        """How many hits are surely matches: the first ones, as confidence falls with the score."""
+        """The number of hits that surely match: they come first, as confidence falls with the score."""
         return sum((hit.confidence or 0) >= STRICT for hit in self.with_confidence(list(look[:_AMONG]), terms))
 
     def _with_evidence(self, terms: Sequence[Term], limits: Limits) -> dict[Strength, list[Hit]]:

@@ -59,10 +59,9 @@ class Hit(NamedTuple):
     `score` is the cosine between the photo and the query, -1 to 1, or None without terms. `confidence` is the
     probability, 0 to 1, that the photo shows the texts of the query. `similar` has the photos that `unique` grouped
     with this one, `same_file` the other paths of its file. `where` is the part that matches, `detections` what a
-    detector or segmenter found, `lines` the matching OCR lines. `confidence` and these three are None unless
-    requested. `image_id` is the image that has the score, such as a part of a panorama. `why` says why it matches; the
-    rank depends on all of that, the score only on the look. `answer` is that of a vision-language model, if it was
-    asked.
+    detector or segmenter found, `lines` the matching OCR lines. `confidence` and these three are None unless requested.
+    `image_id` is the image that has the score, such as a part of a panorama. `why` says why it matches; the rank
+    depends on all of that, the score only on the look. `answer` is that of a vision-language model, if one was asked.
     """
 
     rank: int
@@ -80,7 +79,7 @@ class Hit(NamedTuple):
 
     @property
     def marks(self) -> list[Where | Detection]:
-        """The parts to mark in a picture of it."""
+        """The parts to mark in a picture of the photo."""
         return [self.where] if self.where else [found.there for found in self.detections or ()]
 
     @property

@@ -75,7 +75,7 @@ class PhotoList:
             self._arrange()
 
     def position(self, store: Searchable, name: str) -> int | None:
-        """The number of the entry of a photo, by its `Photo.url_name`, or of the entry that it is folded into.
+        """The number of a photo's entry, by its `Photo.url_name`, or of the entry that it is folded into.
 
         None if it is not listed.
         """

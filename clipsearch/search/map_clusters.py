@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from clipsearch.errors import BadRequest
 from clipsearch.store.conditions import GeoBox
-from clipsearch.store.positions import Positions
+from clipsearch.store.photo import Positions
 
 __all__ = ["Cluster", "GeoBox", "Positions", "bounds", "clusters"]  # `web` must not import the store
 

@@ -63,7 +63,7 @@ class Term(NamedTuple):
 
     If `content` is a str, `kind` tells whether it is a text, the name of a concept, the path or URL of an image, or the
     id of an indexed photo (its content hash in hex). Any other content is an image: a file as bytes, an open binary
-    file, a Pillow image, or a unit row (dim,). `name` stands for an image without a path in error messages.
+    file, a Pillow image, or a unit row (dim,). Error messages call an image without a path `name`.
     """
 
     content: Any
@@ -216,7 +216,7 @@ def option(name: str, value: str) -> list[str]:
 
 
 def text_terms(text: str, *, negative: bool = False, files: bool = False) -> list[Term]:
-    """Parse a text that somebody typed, such as `2:@grandma on a beach -people`, into terms.
+    """Parse a typed text, such as `2:@grandma on a beach -people`, into terms.
 
     A minus before a word negates the rest of the text, up to the next minus. With `files`, the path or URL of an image
     stands for that image; servers must not set it, or clients could read their files. Raises `BadRequest` if empty.
@@ -324,7 +324,7 @@ def names_no_file(text: str) -> bool:
 
 def parse(pairs: Iterable[tuple[str, str]]) -> Question:
     """Parse the parameters of a URL: `text`, `not`, `like`, `unlike`, the filters, `cut`, `unique`, `sort` and `only`.
-    `q` is a text that somebody is still typing.
+    `q` is a text that is still being typed.
 
     Images are given by the ids of photos. Other parameters are ignored. Raises `BadRequest`.
     """

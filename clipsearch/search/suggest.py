@@ -1,4 +1,4 @@
-"""Suggestions for a text that is being typed: filters and terms that parts of it could mean."""
+"""Suggestions for a text that is being typed: filters and terms that its parts could mean."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from clipsearch.store.filters import parse_circle
 from clipsearch.store.places import towns_called
 
 _MOST, _MOST_OF_A_KIND = 8, 3
-_MOST_WORDS = 12  # of a text; what comes before them was typed long ago
+_MOST_WORDS = 12  # of a text: the last ones
 _MOST_IN_A_DATE, _MOST_IN_A_TOWN = 4, 3  # words
 _SHORTEST, _SHORTEST_TOWN = 2, 3  # letters of a name
 _MOST_TOWNS = 500  # that are compared with the places of photos
 _KINDS = ("after", "person", "near", "under", "camera", "keyword")  # the first comes first
-_NOT_NAMES = ("rating",)  # facets whose values nobody would type
+_NOT_NAMES = ("rating",)  # facets whose values are not typed
 _END = "\U0010ffff"
 
 _WORD = re.compile(r"[^\W_]+")

@@ -47,7 +47,7 @@ def checked_question(question: str) -> str:
 
 
 def pixels_of(image: Any) -> Pixels:
-    """What a vision-language model gets of an image: upright pixels (height, width, 3). Raises `BadRequest`."""
+    """An image as vision-language models get it: upright pixels (height, width, 3). Raises `BadRequest`."""
     if hasattr(image, "convert"):
         import numpy as np
 
@@ -89,7 +89,7 @@ def with_detections(hits: Sequence[Hit], texts: Sequence[str], detector: Detecto
 def confirmed(hits: Sequence[Hit], question: str, answerer: Answerer, k: int) -> tuple[list[Hit], list[bytes]]:
     """The first `k` hits for which the answer begins with yes, with their answers, and the files that cannot be read.
 
-    Looks at no more than `ASKED` times as many.
+    Asks about at most `ASKED` times as many.
     """
     found: list[Hit] = []
     unreadable: list[bytes] = []

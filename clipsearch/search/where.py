@@ -46,7 +46,7 @@ class View:
         self._across = _weights(columns, self._shown.left, self._shown.right, parts.xs)
 
     def where(self, about: str | Array) -> Where:
-        """Where a text, or what a unit row (dim,) represents, is."""
+        """Locate a text, or what a unit row (dim,) represents."""
         row = self._embedder.texts([about])[0] if isinstance(about, str) else about
         heat = self._down @ (self._embeddings @ row) @ self._across.T
         heat = _from_0_to_1(heat, np.outer(self._down.any(1), self._across.any(1)))
@@ -69,9 +69,9 @@ class Finder:
         self._decoders.close()
 
     def where(self, about: str | Array, data: bytes) -> tuple[Where, Metadata]:
-        """Where a text or unit row (dim,) is in an image file; and the metadata of that. Raises `ImageUnusable`.
+        """Locate a text or unit row (dim,) in an image file; also returns its metadata. Raises `ImageUnusable`.
 
-        Of a panorama, only the whole or the part that matches best is looked at.
+        In a panorama, only the whole or the best matching part is searched.
         """
         prepared = self._decoders.decode(data)
         of = prepared.metadata

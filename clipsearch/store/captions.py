@@ -25,16 +25,15 @@ class Captions:
         self._database = database
 
     def setting(self) -> Captioning | None:
-        """What updates of this index caption photos with; None if they do not."""
+        """The model that captions new photos; None if they are not captioned."""
         found = self._database.meta("captions")
         return Captioning(*json.loads(str(found))) if found else None
 
     def set_setting(self, setting: Captioning | None) -> None:
-        """Record what `setting` returns."""
+        """Record the model, or None to stop captioning."""
         self._database.set_meta("captions", json.dumps(setting) if setting else None)
 
     def count(self) -> int:
-        """The number of images with a caption."""
         return int(self._database.execute("SELECT count(*) FROM captions WHERE text != ''").fetchone()[0])
 
     def missing(self, captioner: str) -> list[Pending]:

@@ -33,9 +33,19 @@ from clipsearch.store.mentions import Mentions
 from clipsearch.store.ocr_text import OcrText
 from clipsearch.store.order import Order
 from clipsearch.store.people import People
-from clipsearch.store.photo import SEGMENT_FILE, Known, Line, Listing, Months, Photo, Root, RootCounts, Segment
+from clipsearch.store.photo import (
+    SEGMENT_FILE,
+    Known,
+    Line,
+    Listing,
+    Months,
+    Photo,
+    Positions,
+    Root,
+    RootCounts,
+    Segment,
+)
 from clipsearch.store.photos import Photos
-from clipsearch.store.positions import Positions
 from clipsearch.store.searchable import Part, Searchable, Summary
 from clipsearch.store.select import select
 from clipsearch.store.selection import Selection
@@ -47,7 +57,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CATALOGUE", "Known", "Offline", "Photo", "Root", "RootCounts", "Segment", "Selection", "Store"]
 
-_REBUILT = "rebuilt.sqlite"  # a catalogue in the making
+_REBUILT = "rebuilt.sqlite"  # a catalogue that is being created
 _OURS = re.compile(
     rf"{SEGMENT_FILE.pattern}|(catalogue|rebuilt)\.sqlite(-wal|-shm|-journal)?|writer\.(lock|pid)"
     r"|(concepts|people)\.lock|\.?(concepts|people)(\.kept)?\.json((\.[0-9a-f]+){1,2}\.tmp)?"
@@ -89,24 +99,24 @@ class Store(Searchable):
     # -------------------------------------------------------------------------------- opening and closing
 
     @staticmethod
-    def create(folder: Path, model: str, dim: int, *, anew: bool = False) -> Store:
-        """Make an empty index for embeddings of length `dim`, or open the one that exists for writing.
+    def create(folder: Path, model: str, dim: int, *, replace: bool = False) -> Store:
+        """Create an empty index for embeddings of length `dim`, or open an existing one for writing.
 
-        `anew` replaces an index of an older format by an empty one. Raises `IndexUnusable`, `IndexLocked` and, without
-        `anew`, `IndexOutdated`.
+        `replace` replaces an index of an older format with an empty one. Raises `IndexUnusable`, `IndexLocked` and,
+        without `replace`, `IndexOutdated`.
         """
         try:
             if not folder.is_dir():
                 private_folder(folder)
         except OSError as error:
-            raise IndexUnusable(f"the index folder {folder} cannot be made: {reason(error)}") from None
+            raise IndexUnusable(f"the index folder {folder} cannot be created: {reason(error)}") from None
         with _locked(folder) as lock:
             if not (folder / CATALOGUE).is_file():
                 _make_catalogue(folder, model, dim)
             try:
                 return Store(_open(folder, "rw"), lock)
             except IndexOutdated:
-                if not anew:
+                if not replace:
                     raise
             _make_catalogue(folder, model, dim)
             return Store(_open(folder, "rw"), lock)
@@ -125,14 +135,14 @@ class Store(Searchable):
             return Store(database, None)
 
     def close(self) -> None:
-        """Release the files and the lock. What was not committed is lost."""
+        """Release the files and the lock. Uncommitted changes are lost."""
         self.images.close_lookup()
         self.database.close()
         if self._lock is not None:
             self._lock.release()
 
     def show_progress(self, done: int, total: int) -> None:
-        """Let readers know how far this writer is."""
+        """Show readers how far this writer is."""
         if self._lock is not None:
             self._lock.show_progress(done, total)
 
@@ -372,7 +382,7 @@ def _open(folder: Path, mode: str) -> Database:
 
 
 def _make_catalogue(folder: Path, model: str, dim: int) -> None:
-    """Make an empty catalogue under another name first, so that it is there as a whole or not at all."""
+    """Create an empty catalogue under a temporary name, then rename it, so that it never exists in part."""
     path = folder / _REBUILT
     unlink_database(path)
     try:
@@ -385,7 +395,6 @@ def _make_catalogue(folder: Path, model: str, dim: int) -> None:
 
 
 def _initialise(database: Database, model: str, dim: int) -> None:
-    """Make the tables."""
     database.run("BEGIN IMMEDIATE;" + schema.SCHEMA + schema.TRIGGERS)
     numbers = {"generation": 0, "groups": 0, "reads": 0}
     unset = {"vectors": None, "faces": None, "people": 0, "left_out": None, "captions": None}

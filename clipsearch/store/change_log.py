@@ -57,7 +57,7 @@ _TABLES = (
 class Row(NamedTuple):
     """An image of a photo, to be published: a photo has one, a video or panorama several.
 
-    `number` counts the rows of a photo from 0. `photo.file` is below the root. `stands`: the image stands for the whole
+    `number` counts the rows of a photo from 0. `photo.file` is below the root. `stands`: the image represents the
     file. `vector` is (dim,) float16. `lines` is None before OCR; `folded` is the text for searches.
     """
 

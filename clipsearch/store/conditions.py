@@ -84,7 +84,7 @@ class HasText(NamedTuple):
 
 
 class Not(NamedTuple):
-    """The condition does not hold, also where its field is unknown."""
+    """The condition does not hold; true if its field is unknown."""
 
     condition: Condition
 

@@ -37,27 +37,25 @@ class Database:
         self.execute = self._connection.execute
 
     def close(self) -> None:
-        """What was not committed is lost."""
+        """Uncommitted changes are lost."""
         self._connection.close()
 
     def executemany(self, statement: str, rows: Iterable[Sequence[Any]]) -> None:
-        """Execute a statement once for each row of values."""
         self._connection.executemany(statement, rows)
 
     def run(self, script: str) -> None:
-        """Execute several statements without values."""
         self._connection.executescript(script)
 
     # -------------------------------------------------------------------------------- transactions
 
     def begin(self) -> None:
-        """Start to write, unless a transaction is open."""
+        """Start a write transaction, unless one is open."""
         if not self._connection.in_transaction:
             with explained(self.folder):
                 self.execute("BEGIN IMMEDIATE")
 
     def begin_snapshot(self) -> None:
-        """Start to read: until `commit`, what others write is not seen."""
+        """Start a read transaction: until `commit`, the changes of others are invisible."""
         with explained(self.folder):
             self.execute("BEGIN")
 
@@ -105,14 +103,14 @@ class Database:
         return found if isinstance(found, int) else None
 
     def _folders(self) -> list[bytes]:
-        """The paths of the indexed folders, whatever else an older format has in that table."""
+        """The paths of the indexed folders, in an index of any older format."""
         with contextlib.suppress(*SQLITE_ERRORS):
             found = self.execute("SELECT path FROM roots ORDER BY path")
             return [path for (path,) in found if isinstance(path, bytes)]
         return []
 
     def meta(self, key: str) -> Any:
-        """A setting; None if it is not there. Raises `IndexDamaged`, or `CatalogueDamaged` if it cannot be restored."""
+        """A setting; None if it is missing. Raises `IndexDamaged`, or `CatalogueDamaged` if it cannot be restored."""
         try:
             return self._meta(key)
         except _Unsound as error:
@@ -140,12 +138,11 @@ class Database:
         return value
 
     def set_meta(self, key: str, value: Any) -> None:
-        """Write a setting."""
         self.begin()
         self.execute("INSERT OR REPLACE INTO meta VALUES (?, ?, ?)", (key, value, mark(key, value)))
 
     def seal_schema(self) -> None:
-        """Record which tables there are; `check_format` compares them."""
+        """Record a checksum of the tables, which `check_format` compares."""
         self.set_meta("schema", mark_of_schema(self._connection))
 
     def damaged(self) -> IndexDamaged:

@@ -22,7 +22,7 @@ UNKNOWN = 0  # the drive of photos whose drive was not recorded, or whose record
 
 
 class Offline(StrEnum):
-    """Why nothing can be said about some photos now. They are kept until they are found again."""
+    """Why the state of some photos is unknown. They are kept until they are found again."""
 
     MISSING = "is not there"
     UNMOUNTED = "is not mounted"
@@ -31,7 +31,7 @@ class Offline(StrEnum):
 
     @property
     def can_be_pruned(self) -> bool:
-        """Whether a person can check that the photos are gone, and say so."""
+        """Whether a user can confirm that the photos are gone (`prune`)."""
         return self in (Offline.UNMOUNTED, Offline.EMPTY)
 
 
@@ -63,10 +63,10 @@ class OfflinePart(NamedTuple):
 
 
 class Presence(NamedTuple):
-    """What of a root, or of a folder in it, is online.
+    """Which parts of a root, or of a folder in it, are online.
 
     `seen` has the drives of the root that are online, by id, each with the absolute path of a file on it. `whole` says
-    why the root as a whole is offline, if it is. `online` says whether anything is left to look at.
+    why the root as a whole is offline, if it is. `online`: whether anything is.
     """
 
     seen: dict[int, bytes]
@@ -98,7 +98,6 @@ class Drives:
         return [Drive(UNKNOWN), *drives] if self.has_photos(root, Drive(UNKNOWN)) else drives
 
     def add(self, root: Root, mount: bytes, device: int) -> Drive:
-        """Record a drive."""
         self._database.begin()
         statement = "INSERT INTO drives (root, mount, device, mark) VALUES (?, ?, ?, 0)"
         added = self._database.execute(statement, (root.id, mount, device))
@@ -113,7 +112,6 @@ class Drives:
         self._database.execute("UPDATE drives SET mount = ?, device = ?, mark = ? WHERE id = ?", values)
 
     def assign(self, root: Root, drive: Drive, paths: Iterable[bytes]) -> None:
-        """Record that files of a root lie on a drive."""
         self._database.begin()
         where = "WHERE root = ? AND path = ?"
         for path in paths:
@@ -121,7 +119,6 @@ class Drives:
             self._database.execute(f"UPDATE photos SET mark = mark({OF_PHOTO}) {where}", (root.id, path))
 
     def unite(self, drive: Drive, others: Iterable[Drive]) -> None:
-        """Record that others are the same drive."""
         self._database.begin()
         for other in others:
             self._database.execute("UPDATE photos SET drive = ? WHERE drive = ?", (drive.id, other.id))
@@ -186,7 +183,7 @@ class Drives:
         return here._replace(online=whole is None and (not concerned or bool(concerned - here.offline_drives)))
 
     def offline_parts(self, root: Root) -> list[OfflinePart]:
-        """The drives in a root that are offline while the rest of it is online."""
+        """The offline drives of a root that is otherwise online."""
         presence = self.presence(root)
         away = presence.away if presence.whole is None else []
         return [OfflinePart(one.place, self._count(root, one.drives), one.why) for one in away]

@@ -157,7 +157,6 @@ class Faces:
         return list(self._faces("cluster = ?", (number,)))
 
     def clusters(self) -> list[ClusterCounts]:
-        """The clusters, by number."""
         rows = self._database.execute(
             "SELECT cluster, count(*), count(DISTINCT coalesce(whole, faces.image)), id, max(quality) FROM faces"
             " LEFT JOIN frames ON frames.image = faces.image WHERE cluster IS NOT NULL GROUP BY cluster"
@@ -177,7 +176,7 @@ class Faces:
         return out
 
     def names(self) -> Iterator[tuple[int, str]]:
-        """The names of faces, each with the image that stands for the photo or video that the face is in."""
+        """The names of faces, each with the image that represents its photo or video."""
         query = (
             "SELECT DISTINCT coalesce(whole, faces.image), person FROM faces"
             " LEFT JOIN frames ON frames.image = faces.image WHERE person IS NOT NULL"

@@ -1,7 +1,7 @@
-"""Filters: what a photo must be besides a match for the query.
+"""Photo filters, and how people write them.
 
 `Filter` is the table of all filters. Each field says what the filter is called on the command line, how its text is
-parsed, and the condition it stands for; the options of commands, the parameters of the page and of MCP, and the
+parsed, and its condition; the options of commands, the parameters of the page and of MCP, and the
 queries of both kinds of store are derived from it. Adding a filter means adding a field.
 """
 
@@ -130,7 +130,7 @@ def parse_box(text: str) -> GeoBox:
 
 
 def parse_type(text: str) -> str:
-    """The kind of file in `TYPES` that a name or suffix stands for: `jpg`, `.jpeg` and `JPEG` are jpeg."""
+    """The kind of file in `TYPES` that a name or suffix means: `jpg`, `.jpeg` and `JPEG` are jpeg."""
     name = text.strip().lower().removeprefix(".")
     for kind, suffixes in TYPES.items():
         if _ALSO.get(name, name) == kind or f".{name}" in suffixes:
@@ -424,10 +424,9 @@ class Filter:
         Filter(after="2023-06", types=("jpeg", "heic"), near=Circle(48.85, 2.35, 5))
 
     Of several values one must hold; of `after`, `before`, `size`, `keywords`, `people`, `without_people` and
-    `not_under`, all must. A
-    text such as "beach OR sea" means either, except in names of folders. A photo's date is when it was taken or, if
-    unknown, when its file changed, in local time; `after` includes its moment, `before` does not. `files` limits the
-    search to these paths; an empty list matches nothing. Values are parsed, and kept as tuples.
+    `not_under`, all must. A text such as "beach OR sea" means either, except in names of folders. A photo's date is
+    when it was taken or, if unknown, when its file changed, in local time; `after` includes its moment, `before` does
+    not. `files` limits the search to these paths; an empty list matches nothing. Values are parsed, and kept as tuples.
     Raises `BadRequest` for values that make no sense.
     """
 
@@ -467,21 +466,10 @@ class Filter:
         show=_title_of_circle,
     )
     within: Any = _filter(
-        "S,W,N,E",
-        "Inside this box, in degrees.",
-        _box,
-        _in_box,
-        spell=_spell_numbers,
-        show=_title_of_box,
+        "S,W,N,E", "Inside this box, in degrees.", _box, _in_box, spell=_spell_numbers, show=_title_of_box
     )
     size: Any = _filter(
-        "[+-]SIZE",
-        "+2M: at least; -500k: at most.",
-        _size,
-        _in_range,
-        every=True,
-        commas=True,
-        spell=_spell_size,
+        "[+-]SIZE", "+2M: at least; -500k: at most.", _size, _in_range, every=True, commas=True, spell=_spell_size
     )
     orientation: Any = _filter(
         "SHAPE",
@@ -559,7 +547,6 @@ class Filter:
     files: Any = None
 
     def __post_init__(self) -> None:
-        """Parse the values."""
         for entry in FILTERS:
             values = tuple(dict.fromkeys(_parsed(entry, value) for value in several(getattr(self, entry.field))))
             object.__setattr__(self, entry.field, values)
@@ -579,7 +566,7 @@ class Filter:
         return [(entry.option, entry.spell(value)) for entry in FILTERS for value in getattr(self, entry.field)]
 
     def conditions(self) -> list[Condition]:
-        """What must hold of a photo. A store resolves `under`, `not_under` and `files` to its own folders itself."""
+        """The conditions on a photo, but for `under`, `not_under` and `files`: the store knows its folders."""
         out = []
         for entry in FILTERS:
             values = getattr(self, entry.field)

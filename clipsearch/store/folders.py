@@ -1,4 +1,4 @@
-"""The indexed folders, which the catalogue calls roots: what their scans leave out, and how many photos they have."""
+"""The indexed folders, which the catalogue calls roots: their rules, and how many photos they have."""
 
 from __future__ import annotations
 
@@ -64,7 +64,6 @@ class Folders:
         return root
 
     def set_rules(self, root: Root, rules: Rules) -> Root:
-        """Record what later scans of a folder leave out."""
         if rules == root.rules:
             return root
         self._database.begin()
@@ -74,7 +73,7 @@ class Folders:
         return root._replace(rules=rules)
 
     def move(self, root: Root, path: bytes) -> None:
-        """Record that a folder and everything in it is somewhere else now."""
+        """Record that a folder was moved, with everything in it."""
         self._database.begin()
         self._database.execute("UPDATE roots SET path = ? WHERE id = ?", (path, root.id))
         self._set_mark(root)
@@ -95,7 +94,7 @@ class Folders:
         return count
 
     def left_out(self) -> LeftOut:
-        """What the last scans of whole folders did not look at."""
+        """What the last scans of whole folders left out."""
         every, paths = LeftOut(), {os.fsdecode(root.path) for root in self.all()}
         for path, counts in self._left_out().items():
             if path in paths:
@@ -103,7 +102,7 @@ class Folders:
         return every
 
     def set_left_out(self, root: Root, counts: LeftOut) -> None:
-        """Record what a scan of a folder did not look at; forget what is recorded of folders that are not indexed."""
+        """Record what a scan of a folder left out; drop the records of folders that are no longer indexed."""
         before, paths = self._left_out(), {os.fsdecode(one.path) for one in self.all()}
         now = {path: known for path, known in before.items() if path in paths}
         now.pop(os.fsdecode(root.path), None)

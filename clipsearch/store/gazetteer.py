@@ -272,7 +272,7 @@ GB SCT SCT Scotland
 GB WLS WLS Wales
 GB NIR NI Northern Ireland
 """
-# Countries as their people call them, and as everybody does.
+# Names of countries in their own languages, and common short names.
 _COUNTRIES = """
 AT Österreich, BE België, BE Belgique, BR Brasil, CH Schweiz, CH Suisse, CH Svizzera, CN 中国, CZ Česko,
 DE Deutschland, DK Danmark, ES España, FI Suomi, GB Britain, GB Great Britain, GB UK, GR Ελλάδα, HR Hrvatska,

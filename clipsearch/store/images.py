@@ -51,7 +51,7 @@ class Images:
     def add_frames(self, video: int, metadata: Metadata, frames: Iterable[tuple[float, bytes, Array]]) -> None:
         """Record frames of a video: seconds from its start, a content hash, and a unit row (dim,) each.
 
-        The first one stands for the video: it is the image `video`.
+        The first one, the image `video`, represents the video.
         """
         for number, (time, content, row) in enumerate(frames):
             image_id = self.add(content, metadata.with_facts(Facts()), row) if number else video
@@ -102,7 +102,7 @@ class Images:
             self._lookup = None
 
     def facts_of(self, image_id: int | None) -> Facts:
-        """What a file says of itself, without its sidecars and its name. Raises `IndexDamaged`."""
+        """The facts in a file itself, without its sidecars and its name. Raises `IndexDamaged`."""
         row = self._database.execute("SELECT facts FROM images WHERE id = ?", (image_id,)).fetchone()
         if row is None or row[0] is None:
             return Facts()
@@ -134,7 +134,7 @@ class Images:
         return self._database.execute("SELECT 1 FROM frames LIMIT 1").fetchone() is not None
 
     def beside(self) -> Ids:
-        """The images that do not stand for a file: frames of videos and parts of panoramas."""
+        """The images that do not represent a file: other frames of videos, and parts of panoramas."""
         return np.array([row[0] for row in self._database.execute(BESIDE)], np.int64)
 
     def check_frames(self) -> None:
@@ -145,7 +145,6 @@ class Images:
     # -------------------------------------------------------------------------------- embeddings
 
     def is_empty(self) -> bool:
-        """Whether nothing is embedded."""
         return self._database.execute("SELECT 1 FROM embeddings LIMIT 1").fetchone() is None
 
     def count(self, after: int = 0) -> int:

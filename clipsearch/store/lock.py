@@ -48,10 +48,10 @@ def lives(pid: int) -> bool:
 
 
 class WriterLock:
-    """The lock on `writer.lock`, which the system releases when its owner dies. `writer.pid` names the owner and
-    has its progress.
+    """The lock on `writer.lock`, which the system releases when its owner dies.
 
-    They are two files because a process that asks for the lock may empty it, and Windows lets nobody read a locked one.
+    `writer.pid` has the owner's process id and progress.
+    These are two files because taking the lock may empty its file, and Windows does not allow reading a locked file.
     """
 
     def __init__(self, folder: Path) -> None:

@@ -30,7 +30,7 @@ class Order(NamedTuple):
     descending: bool = False
 
     def sorted(self, things: Iterable[T], photo_of: Callable[[T], Photo]) -> list[T]:
-        """Things that each stand for a photo, in this order; frames of one video by their time."""
+        """Things in the order of their photos; frames of one video by time."""
         by_path = sorted(things, key=lambda one: (photo_of(one).file, photo_of(one).time or 0.0))
         in_order = sorted(by_path, key=lambda one: self._key(photo_of(one)), reverse=self.descending)
         if self.field == "date":

@@ -89,7 +89,6 @@ class People:
         return [self._state.people[number] for number in sorted(self._state.people)]
 
     def get(self, number: int) -> Person | None:
-        """The person with a number."""
         return self._state.people.get(number)
 
     def named(self, name: str) -> Person | None:
@@ -197,7 +196,6 @@ class People:
         return self._put(replace(self._person(number), hidden=hidden))
 
     def forget(self, number: int) -> None:
-        """Remove a person and everything recorded about it."""
         people = dict(self._state.people)
         name = people.pop(number).name
         self._state = _State(people, (*self._state.forgotten, name) if name else self._state.forgotten)

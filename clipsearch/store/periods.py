@@ -40,7 +40,7 @@ _RELATIVE = re.compile(r"(?P<which>last|this)(?: (?P<what>[a-z]*))?")
 
 
 class Period(NamedTuple):
-    """A period with its name; the end is not part of it."""
+    """A named period; the end is exclusive."""
 
     title: str
     start: datetime

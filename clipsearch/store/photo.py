@@ -129,7 +129,6 @@ class Months(NamedTuple):
 
     @property
     def total(self) -> int:
-        """The number of photos."""
         return sum(self.taken.values()) + sum(self.changed.values())
 
 
@@ -158,6 +157,30 @@ class Listing(NamedTuple):
         return Listing(*(column[chosen] for column in self))
 
 
+class Positions(NamedTuple):
+    """Where photos were taken: their images (n,), and their latitudes and longitudes (n,) in degrees."""
+
+    images: Ids
+    latitudes: NDArray[np.float64]
+    longitudes: NDArray[np.float64]
+
+    @staticmethod
+    def of_rows(rows: Iterable[tuple[int, float, float]]) -> Positions:
+        """From an image, a latitude and a longitude each."""
+        table = np.fromiter(rows, [("image", np.int64), ("latitude", np.float64), ("longitude", np.float64)])
+        return Positions(table["image"], table["latitude"], table["longitude"])
+
+    @staticmethod
+    def of_photos(photos: Iterable[Photo]) -> Positions:
+        """Those of the photos that have one."""
+        every = ((photo.image_id, photo.metadata.latitude, photo.metadata.longitude) for photo in photos)
+        return Positions.of_rows(
+            (image, latitude, longitude)
+            for image, latitude, longitude in every
+            if isinstance(latitude, float) and isinstance(longitude, float)  # known, and not a damaged record
+        )
+
+
 class RootCounts(NamedTuple):
     """The photos and skipped files of a root."""
 
@@ -177,7 +200,6 @@ class Line(NamedTuple):
 
     @property
     def box(self) -> Box:
-        """Where the line is."""
         return Box(*self[1:])
 
 

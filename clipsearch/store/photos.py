@@ -18,8 +18,7 @@ from clipsearch.store.drives import UNKNOWN
 from clipsearch.store.folders import Folders
 from clipsearch.store.images import BESIDE, Images
 from clipsearch.store.order import Order
-from clipsearch.store.photo import KNOWN, NO_MONTH, Known, Listing, Months, Photo, Root
-from clipsearch.store.positions import Positions
+from clipsearch.store.photo import KNOWN, NO_MONTH, Known, Listing, Months, Photo, Positions, Root
 from clipsearch.store.schema import FACTS, IS_SOUND_FRAME, METADATA, OF_FRAME, mark
 from clipsearch.store.selection import BY_IMAGE, BY_PHOTO, Selection, all_of
 
@@ -35,8 +34,8 @@ _REPLACED = ", ".join(f"{name} = excluded.{name}" for name in _WRITTEN.split(", 
 _REPLACED += ", named = CASE WHEN image IS excluded.image THEN named END"
 
 
-# Conditions, and the keys of an order where they hold, one after the other; without a key, by path. A date that is
-# unknown is the file's. Seconds are rounded down, as in `local_time`.
+# Conditions, each with the sort key of the photos for which it holds, in order; without a key, by path. The date
+# defaults to that of the file. Seconds are rounded down, as in `local_time`.
 _ORDERS = {
     "date": [
         ("taken IS NOT NULL", "taken"),
@@ -49,7 +48,7 @@ _ORDERS = {
 
 
 class _Frame(NamedTuple):
-    """The image that stands for the whole file and, of a video, seconds from the start and the frame's content hash."""
+    """The image that represents the file and, for a video, seconds from the start and the frame's content hash."""
 
     whole: int
     time: float | None
@@ -76,7 +75,7 @@ class Photos:
     ) -> None:
         """Record a new or changed file: it has an image, or the error that says why not.
 
-        Its facts are what its sidecar says, then what the file itself says, then what other sources say.
+        Its facts are those of its sidecar, then of the file itself, then of other sources.
         """
         self._database.begin()
         facts = combined([sidecar, self._images.facts_of(image_id), others])
@@ -89,7 +88,6 @@ class Photos:
         )
 
     def remove(self, root: Root, paths: Iterable[bytes]) -> None:
-        """Forget files of a root."""
         self._database.begin()
         rows = ((root.id, path) for path in paths)
         self._database.executemany("DELETE FROM photos WHERE root = ? AND path = ?", rows)
@@ -101,7 +99,6 @@ class Photos:
             yield Known(*row)
 
     def known_file(self, root: Root, path: bytes) -> Known | None:
-        """One file of a root."""
         query = f"SELECT {KNOWN} FROM photos WHERE root = ? AND path = ?"
         row = self._database.execute(query, (root.id, path)).fetchone()
         return Known(*row) if row else None

@@ -146,7 +146,7 @@ def _weight(town: Town, keys: Sequence[str]) -> float:
 
 
 def _is_rival(town: Town, best: Town, key: str) -> bool:
-    """Whether people could mean this town, and can say so."""
+    """Whether people could also mean this town, and can tell it apart."""
     away = kilometres(town.latitude, town.longitude, best.latitude, best.longitude) or 0.0
     is_known = _weight(town, [key]) >= _RIVAL * _weight(best, [key])
     return is_known and away > _SAME_KM and town.title != best.title
@@ -188,8 +188,8 @@ def _either(towns: Sequence[Town]) -> str:
 def place_at(latitude: float, longitude: float) -> Place | None:
     """The town that people would name for a position; None far from any, without the package, or without a table.
 
-    Each town is a circle that grows with its population. A circle inside that of a larger town of the same region is a
-    part of it: Montmartre is Paris.
+    Each town is a circle that grows with its population. A circle inside that of a larger town of the same region is
+    a part of that town: Montmartre is Paris.
     """
     return _place_at(round(latitude, 3), round(longitude, 3))  # 0.001 degrees are 110 m
 

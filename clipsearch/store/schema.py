@@ -1,7 +1,7 @@
 """The tables of a catalogue, and the checksums of their rows. FORMAT.md, beside this file, is the contract.
 
 The columns that describe a photo are the fields of `Metadata`; whatever reads them uses `METADATA`. `images` has those
-that only the contents decide, and what the file says of the rest; `photos` has the rest, from all sources.
+that depend only on the contents, and the facts in the file itself; `photos` has the facts from all sources.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What an index can be asked, wherever it is: a folder (`catalogue.Store`) or a Milvus collection (`cluster`)."""
+"""The queries that every index answers, be it a folder (`catalogue.Store`) or a Milvus collection (`cluster`)."""
 
 from __future__ import annotations
 
@@ -17,8 +17,7 @@ from clipsearch.paths import relative_to, spellings
 from clipsearch.store.drives import OfflinePart, Presence
 from clipsearch.store.filters import EVERYTHING, Filter
 from clipsearch.store.order import Order
-from clipsearch.store.photo import Line, Listing, Months, Photo, Root, RootCounts
-from clipsearch.store.positions import Positions
+from clipsearch.store.photo import Line, Listing, Months, Photo, Positions, Root, RootCounts
 from clipsearch.store.selection import Selection
 from clipsearch.store.words import Word
 
@@ -30,10 +29,9 @@ class Summary(NamedTuple):
 
     `embeddings` are images, frames of videos and parts of panoramas; `distinct` counts a file once. `size` is in bytes,
     None if unknown; `method` names the kind of search; `skipped` has the files that could not be read as an image, each
-    with the reason;
-    `offline` the parts of online roots that are offline; `read` counts images after OCR, `with_text` those with text,
-    `captioned` those with a generated caption; `left_out` is what the last scans did not look at;
-    `face_scans` counts images that were searched for faces, `people` those with a name, `unnamed_groups` other groups.
+    with the reason; `offline` the parts of online roots that are offline; `left_out` what the last scans left out.
+    `read` counts images after OCR, `with_text` those with text, `captioned` those with a generated caption,
+    `face_scans` images that were searched for faces; `people` counts named people, `unnamed_groups` other groups.
     """
 
     embeddings: int
@@ -57,7 +55,7 @@ class Searchable(ABC):
 
     `place` is its name for users, `folder` its folder, if it has one. `model` is the record of the model that made its
     embeddings (`Model.to_json`), `dim` their length. An image is a distinct content: photos with the same bytes share
-    one. Each indexed frame of a video and each part of a panorama is one, too; one of them stands for the whole file.
+    one. Each indexed frame of a video and each part of a panorama is one, too; one of them represents the file.
     """
 
     place: str
@@ -76,7 +74,7 @@ class Searchable(ABC):
         """Show the index as it is now, its model included."""
 
     def end_snapshot(self) -> None:  # noqa: B027  # not every index has one
-        """End the read transaction, if there is one: an open one lets SQLite's WAL grow. `refresh` starts another."""
+        """End the read transaction, if any: an open one lets SQLite's WAL grow. `refresh` starts another."""
 
     def read_ahead(self) -> None:  # noqa: B027  # a hint
         """Ask the system to read what `nearest` will read first."""
@@ -105,7 +103,7 @@ class Searchable(ABC):
 
     @abstractmethod
     def files_of(self, root: Root, folder: bytes = b"") -> Iterator[bytes]:
-        """The paths below a root of the photos in it, or in a folder of it, in no order."""
+        """The paths, below the root, of the photos in a root or in a folder of it, in no order."""
 
     def has_photos(self, root: Root, folder: bytes = b"") -> bool:
         """Whether a root, or a folder of it, has photos."""
@@ -120,7 +118,7 @@ class Searchable(ABC):
         """The image with a content hash."""
 
     def locate(self, path: bytes, roots: list[Root]) -> tuple[Root, bytes] | None:
-        """The root of a photo and its path below it; links in the path are resolved if need be."""
+        """The root of a photo and its path below it; links in the path are resolved if necessary."""
         if b"\0" in path:  # no file name has one
             return None
         for spelled in spellings(path):
@@ -142,7 +140,7 @@ class Searchable(ABC):
 
     @abstractmethod
     def images_in(self, chosen: Selection, *, frames: bool = True) -> Ids:
-        """The images of a selection: sorted ids, each once. Without `frames`, only those that stand for a file."""
+        """The images of a selection: sorted ids, each once. Without `frames`, one per file."""
 
     @abstractmethod
     def photos_of(self, ids: Iterable[int], chosen: Selection | None = None) -> list[Photo]:
@@ -195,9 +193,9 @@ class Searchable(ABC):
 
     @abstractmethod
     def mentioning(self, words: tuple[Word, ...], chosen: Selection, most: int, part: Part) -> list[int]:
-        """Images of a selection with all words in a part of what is known of them.
+        """Images of a selection with all words in a part of what is known about them.
 
-        At most `most`; maybe some more that do not have them. All images of a file are listed.
+        At most `most`; may include false positives. All images of a file are listed.
         """
 
     # -------------------------------------------------------------------------------- embeddings
@@ -224,7 +222,6 @@ class Searchable(ABC):
     # -------------------------------------------------------------------------------- for both
 
     def is_empty(self) -> bool:
-        """Whether it has no photos."""
         return not any(self.has_photos(root) for root in self.roots())
 
     def require_photos(self) -> None:

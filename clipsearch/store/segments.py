@@ -64,7 +64,7 @@ class _Layout(NamedTuple):
 
 
 class Codebook(NamedTuple):
-    """How rotated rows are encoded: level c, -8 to 7, stands for centre + (c + 0.5) * step."""
+    """How rotated rows are encoded: level c, -8 to 7, means centre + (c + 0.5) * step."""
 
     centre: Array
     step: Array
@@ -248,7 +248,6 @@ class Reader:
             os.posix_fadvise(self._file.fileno(), start, size, os.POSIX_FADV_WILLNEED)
 
     def close(self) -> None:
-        """Close the file."""
         self._file.close()
 
 

@@ -33,14 +33,7 @@ from clipsearch.store.photo import Root
 from clipsearch.store.schema import FACTS
 from clipsearch.store.searchable import Searchable
 from clipsearch.store.searched import SearchedFolder, searched_folders
-from clipsearch.store.selection import (
-    BY_PHOTO,
-    Clause,
-    Selection,
-    all_of,
-    any_of,
-    nanoseconds,
-)
+from clipsearch.store.selection import BY_PHOTO, Clause, Selection, all_of, any_of, nanoseconds
 
 
 class _Conditions(NamedTuple):

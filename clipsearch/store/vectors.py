@@ -56,7 +56,7 @@ class Vectors:
         self._database, self._images = database, images
         self._folder = database.folder
 
-    # -------------------------------------------------------------------------------- what the catalogue says
+    # -------------------------------------------------------------------------------- records
 
     def segments(self) -> list[Segment] | None:
         """The segments in use, by their images; None if none were made yet or the record is damaged."""
@@ -139,14 +139,14 @@ class Vectors:
 
     # -------------------------------------------------------------------------------- writing
 
-    def update(self, anew: Collection[Segment] = ()) -> bool:
-        """Write the segments that are missing, damaged or sparse, those of `anew`, and one of newer rows.
+    def update(self, rewrite: Collection[Segment] = ()) -> bool:
+        """Write the segments that are missing, damaged or sparse, those in `rewrite`, and one of newer rows.
 
         Returns whether any was written. Each is in use at once: a kill loses the work on one segment. Raises
         `IndexUnusable`.
         """
         recorded = self.segments()
-        pieces = self._plan(recorded or [], anew)
+        pieces = self._plan(recorded or [], rewrite)
         done: list[Segment] = []
         for number, piece in enumerate(pieces):
             if piece.is_kept:
@@ -159,12 +159,12 @@ class Vectors:
         self._sweep()
         return any(not piece.is_kept for piece in pieces)
 
-    def _plan(self, recorded: list[Segment], anew: Collection[Segment]) -> list[_Piece]:
+    def _plan(self, recorded: list[Segment], rewrite: Collection[Segment]) -> list[_Piece]:
         pieces: list[_Piece] = []
         after, dropped = 0, self._dropped()
         for segment in recorded:
             gone = int(np.count_nonzero((dropped > after) & (dropped <= segment.last)))
-            is_kept = segment not in anew and gone * SPARSE_SHARE <= segment.rows and self._is_whole(segment)
+            is_kept = segment not in rewrite and gone * SPARSE_SHARE <= segment.rows and self._is_whole(segment)
             pieces.append(_Piece(after, segment.last, [segment], is_kept))
             after = segment.last
         tail = self._images.count(after=after)

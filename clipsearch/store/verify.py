@@ -101,7 +101,7 @@ def verify(store: Store) -> Verified:
     repairs = repair(store)
     damaged = store.vectors.damaged()
     if damaged or any(one.damage is Damage.SETTING for one in repairs):
-        store.vectors.update(anew=damaged)
+        store.vectors.update(rewrite=damaged)
     if damaged:
         repairs.append(Repair(Damage.VECTORS, len(damaged)))
     return Verified(sum(of.photos for of in store.counts()), store.images.count(), tuple(repairs))

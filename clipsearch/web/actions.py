@@ -191,7 +191,7 @@ def _collect(index: Index, photos: Sequence[Photo], folder: str, *, link: bool) 
 
 
 def destination(index: Index, folder: str) -> Path:
-    """The folder that was typed. Raises `BadRequest` for places where nobody keeps photos.
+    """The folder that the user typed. Raises `BadRequest` for places where nobody keeps photos.
 
     It must be in the home folder or in an indexed folder, not hidden, and not in the index. A browser on another
     machine may have the page open, and must not add files to folders that configure programs or start them.

@@ -116,7 +116,6 @@ class Page:
         self._pictures.close()
 
     def routes(self) -> Sequence[Route]:
-        """One route per handler."""
         return [
             Route("/", self.home),
             Route("/static/{name}", self.static),
@@ -346,7 +345,7 @@ class Page:
         return _json(await self._summary_index.call(self._people.groups))
 
     async def faces(self, request: Request) -> Response:
-        """At most `count` faces of the person or group `who`, the least sure first."""
+        """At most `count` faces of the person or group `who`, the least certain first."""
         who, count = request.query_params.get("who", ""), _number(request, "count", 12)
         return _json(await self._summary_index.call(self._people.faces, who, count))
 

@@ -97,7 +97,7 @@ class Part:
 
 
 class Gallery:
-    """One method per request. Call them in the thread of the index; `Gallery` itself holds only caches."""
+    """One method per request. Call them in the thread of the index; `Gallery` itself has only caches."""
 
     def __init__(self, uploads: Uploads) -> None:
         self._uploads = uploads

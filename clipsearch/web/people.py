@@ -1,4 +1,4 @@
-"""People on the page: groups of faces, and what somebody says about them, all of which can be undone."""
+"""People on the page: groups of faces, and changes to them, all of which can be undone."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _MAX_GROUPS = 200  # unnamed ones in one answer
 
 
 class Said(NamedTuple):
-    """What somebody says: the group, by name or number, the ids of faces, and a name."""
+    """A change: the group, by name or number, the ids of faces, and a name."""
 
     group: str
     faces: list[int]
@@ -54,7 +54,7 @@ class People:
         }
 
     def faces(self, index: Index, who: str, count: int) -> dict[str, Any]:
-        """The faces of a person or group that are least sure, each with its photo. Raises `BadRequest`."""
+        """The least certain faces of a person or group, each with its photo. Raises `BadRequest`."""
         if not 0 < count <= MAX_FACES:
             raise BadRequest(f"count must be 1 to {MAX_FACES}")
         found = index.faces_of(who)

@@ -107,7 +107,7 @@ def test_what_somebody_has_edited_stays() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--remove", "--write-xmp"], "use it with no option but --dry-run"),
+        (["--remove", "--write-xmp"], "use it alone or with --dry-run"),
         (["--dry-run"], "--dry-run needs --write-xmp or --remove"),
     ],
 )

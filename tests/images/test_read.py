@@ -73,5 +73,5 @@ def test_a_full_memory_is_a_reason() -> None:
         def read(self, size: int | None = -1) -> bytes:
             raise MemoryError
 
-    with pytest.raises(ImageUnusable, match=r"^too large for the memory$"):
+    with pytest.raises(ImageUnusable, match=r"^too large for this machine's memory$"):
         read_stream(Full(b"x"))

@@ -111,7 +111,7 @@ def test_only_new_images_are_searched_and_the_choice_is_kept(
     assert (report.face_scans, report.faces) == (1, 1)
     before = [(one.id, one.box) for one in _faces(index)]
     with monkeypatch.context() as patched:
-        patched.setattr("clipsearch.indexing.faces.FaceFinder", lambda: pytest.fail("searched again"))
+        patched.setattr("clipsearch.models.faces.FaceFinder", lambda: pytest.fail("searched again"))
         update_index(index, (), Options(rebuild=True))
     assert [(one.id, one.box) for one in _faces(index)] == before
     (folder / "crop.png").unlink()

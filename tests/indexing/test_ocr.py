@@ -25,7 +25,7 @@ from clipsearch.images.metadata import Metadata
 from clipsearch.images.read import content_hash
 from clipsearch.images.rules import Rules
 from clipsearch.images.sandbox import Decoders
-from clipsearch.indexing.ocr import read_photos
+from clipsearch.indexing.passes import read_photos
 from clipsearch.indexing.report import Report
 from clipsearch.indexing.update import Options, update_index
 from clipsearch.models import ocr

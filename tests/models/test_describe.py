@@ -15,10 +15,10 @@ from conftest import Run
 from tiny_vlms import ENDS, TEXT, VISION, WORDS, save_vlm, tiny_owl
 
 from clipsearch.errors import BadArgument, VlmUnusable
-from clipsearch.images.box import Box
+from clipsearch.images.box import Box, distinct
 from clipsearch.index import Index
 from clipsearch.models.describe import ANSWERER, CAPTIONER, Vlm
-from clipsearch.models.detection import Detection, distinct, segment
+from clipsearch.models.detection import Detection, segment
 from clipsearch.search.question import Limits, Question, text_terms
 
 needs_vlm = pytest.mark.skipif(importlib.util.find_spec("transformers") is None, reason="needs the extra vlm")

@@ -1190,7 +1190,7 @@ def test_a_folder_without_permission_moves_nothing(bound: Run, library: Path, ho
     [
         (("--move-to", "a", "--undo", "a"), "not both"),
         (("--dry-run",), "--dry-run needs --move-to or --undo"),
-        (("--move-to", "a", "--similar"), "say with --keep which ones stay"),
+        (("--move-to", "a", "--similar"), "choose which ones stay with --keep"),
         (("--keep", "a"), "--keep needs --move-to"),
         (("--move-to", "a", "--keep", "/etc/passwd"), "is not in the index"),
         (("--move-to", "a", "--html", "x.html"), "leave out --html and -0"),

@@ -611,7 +611,7 @@ def test_without_permission_there_is_a_sentence_and_nothing_is_lost(bound: Run, 
     (tmp_path / "locked").mkdir(mode=0o500)
     refused = bound("index", photos, "--model", "mini", index=tmp_path / "locked" / "new")
     assert (refused.status, refused.err.count("\n")) == (2, 1)
-    assert "cannot be made: permission denied" in refused.err
+    assert "cannot be created: permission denied" in refused.err
 
 
 # ------------------------------------------------------------------------------------------ hygiene

@@ -11,8 +11,7 @@ from conftest import SCENES, Run
 from tiny_models import save_tiny
 
 from clipsearch.models.model import Model, mini
-from clipsearch.models.reading import fits
-from clipsearch.search.advice import advice
+from clipsearch.search.advice import advice, fits
 
 FOREIGN = ["Hund", "schwarze Katze", "un perro", "les oiseaux", "spiaggia", "собака на пляже", "слон", "象", "개"]
 ENGLISH = [

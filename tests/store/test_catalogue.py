@@ -111,11 +111,11 @@ def test_an_older_index_is_replaced_when_that_is_asked_for(folder: Path) -> None
     older(folder)
     journal = folder / f"{CATALOGUE}-wal"
     journal.write_bytes(b"of the older catalogue")
-    with Store.create(folder, "another model", 9, anew=True) as store:
+    with Store.create(folder, "another model", 9, replace=True) as store:
         assert (store.model, store.dim, store.roots()) == ("another model", 9, [])
         store.folders.add(b"/photos", Rules())
         store.commit()
-    with Store.create(folder, "a third", 5, anew=True) as again:  # which is not outdated, and stays
+    with Store.create(folder, "a third", 5, replace=True) as again:  # which is not outdated, and stays
         assert (again.model, len(again.roots())) == ("another model", 1)
 
 
@@ -243,7 +243,7 @@ def test_an_index_that_was_open_to_others_is_closed_when_it_is_written_to(store:
 
 def test_a_folder_that_cannot_be_made_is_explained(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(IndexUnusable, match="cannot be made"):
+    with pytest.raises(IndexUnusable, match="cannot be created"):
         Store.create(tmp_path / "file" / "index", "a model", DIM)
 
 

@@ -1,4 +1,4 @@
-// What one can do with the selected photos. Each action shows the shell command that does the same.
+// Actions on the selected photos. Each action shows the shell command that does the same.
 
 import { photoName } from "./address.js";
 import { copy } from "./clipboard.js";
@@ -9,7 +9,7 @@ import { copyPaths } from "./selection.js";
 import { isAllowed as mayDelete, note as trashNote } from "./trash.js";
 import { moved, offer } from "./undo.js";
 
-// `field` is what one types, `verb` starts the action, `note(count)` says what it does, `moves` that the photos go away. An
+// `field` is what the user types, `verb` starts the action, `note(count)` says what it does, `moves` that the photos go away. An
 // action without a verb is done at once, by the page.
 const ACTIONS = [
   { name: "paths", icon: "copy", label: "Copy paths" },
@@ -63,7 +63,7 @@ export function close() {
   if (!current) return false;
   const button = byId("action-buttons").querySelector(`[data-action=${current.name}]`), hadFocus = form.contains(document.activeElement);
   current = null;
-  turn += 1; // an answer that comes now is for nobody
+  turn += 1; // an answer that comes now is dropped
   form.hidden = true;
   button.setAttribute("aria-expanded", "false");
   if (hadFocus) button.focus({ preventScroll: true });

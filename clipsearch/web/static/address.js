@@ -44,7 +44,7 @@ export function termParams(question) {
   return question.draft.trim() ? [...pairs, ["q", question.draft]] : pairs;
 }
 
-// Whether two questions have the same results, at whatever place one looks at them.
+// Whether two questions have the same results, wherever the window is in them.
 export function haveSameResults(one, other) {
   const url = (question) => toUrl({ ...question, photo: "", at: "", map: "", labels: [] });
   return url(one) === url(other);

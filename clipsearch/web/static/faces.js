@@ -1,4 +1,4 @@
-// Faces: their pictures, how sure it is whose they are, and what one says about them.
+// Faces: their pictures, how certain their names are, and changes to them.
 
 import { byId, element, percent } from "./dom.js";
 import { clearError, showError, succeeded } from "./feedback.js";
@@ -9,16 +9,16 @@ const WORDS = [[0.97, "almost certain"], [0.85, "likely"], [0, "not sure"]]; // 
 
 export const faceImage = (face) => element("img", { src: faceUrl(face), alt: "", loading: "lazy", decoding: "async", draggable: "false" });
 
-// How sure the name of a face is: "confirmed", "likely, 91%", or "" without a name.
+// How certain the name of a face is: "confirmed", "likely, 91%", or "" without a name.
 export function sureness({ name, confirmed, confidence }) {
   if (!name) return "";
   if (confirmed) return "confirmed";
   if (confidence === null) return "not confirmed";
-  const shown = confidence > 0.995 ? "over 99%" : percent(confidence); // 100% is for those that somebody has confirmed
+  const shown = confidence > 0.995 ? "over 99%" : percent(confidence); // 100% is for confirmed ones
   return `${WORDS.find(([least]) => confidence >= least)[1]}, ${shown}`;
 }
 
-// Say something about faces, as `changePeople`. Promises whether it was recorded.
+// Change the names of faces, as `changePeople`. Promises whether it was recorded.
 export async function say(what, body) {
   clearError("people");
   try {

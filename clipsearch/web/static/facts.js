@@ -1,4 +1,4 @@
-// What is known of the photo in the large view, and what can be done with it.
+// What is known about the photo in the large view, and what can be done with it.
 
 import { folderQuestion, toUrl } from "./address.js";
 import { commandLine, copy } from "./clipboard.js";

@@ -1,5 +1,5 @@
 // What the page says about what happens: short confirmations, and errors that stay until their cause is gone. Both are
-// in the window wherever one has scrolled, and in front of an open dialog.
+// visible wherever the page is scrolled to, and in front of an open dialog.
 
 import { byId, sentence } from "./dom.js";
 

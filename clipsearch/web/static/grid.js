@@ -106,7 +106,7 @@ export class Grid {
     if (this.container.parentElement.getBoundingClientRect().top < 0) scrollTo({ top: 0, behavior: "instant" });
   }
 
-  // After a change of the layout, keep what one was looking at where it was.
+  // After a change of the layout, keep what was visible where it was.
   keepPlace() {
     if (this.anchor) this.goTo(this.anchor);
   }

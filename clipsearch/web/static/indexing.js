@@ -12,7 +12,7 @@ import { question } from "./state.js";
 const EVERY_MS = 2000;
 let version = null, isAway = false; // the version of the index whose results are shown
 
-// `isUntouched()`: nobody would lose a place, a photo or a selection by new results.
+// `isUntouched()`: new results would lose no place, photo or selection.
 export async function follow(isUntouched) {
   const again = () => poll(isUntouched);
   setInterval(again, EVERY_MS);

@@ -1,4 +1,4 @@
-// A map that one can drag and zoom: the outline of the world on a canvas, and elements at places on it.
+// A map to drag and zoom: the outline of the world on a canvas, and elements at places on it.
 
 import { element } from "./dom.js";
 import { listen } from "./gestures.js";

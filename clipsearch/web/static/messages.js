@@ -1,4 +1,4 @@
-// What stands in the place of results, or above them.
+// Messages in place of results, or above them.
 
 import { commandLine } from "./clipboard.js";
 import { button, byId, element } from "./dom.js";

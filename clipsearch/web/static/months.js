@@ -1,4 +1,4 @@
-// Months as filters write them, such as "2023-07". A year stands for its first month.
+// Months as filters write them, such as "2023-07". A year means its first month.
 
 const NAME = /^([12]\d{3})(?:-(0[1-9]|1[0-2]))?$/;
 

@@ -33,7 +33,7 @@ export const viewer = new Viewer({
 });
 let shown = ""; // the file in the large view
 
-// Show a photo. Promises whether there is one.
+// Show a photo. Promises whether it exists.
 export async function open(n, replace = false) {
   const item = await grid.results.load(n);
   if (!item) return false;

@@ -1,4 +1,4 @@
-// Ties the parts of the page together. The URL holds the question, and everything else follows from it.
+// Ties the parts of the page together. The URL has the question, and everything else follows from it.
 
 import { close as closeAction, connectActions, showSelection } from "./actions.js";
 import { fileOf, fromUrl } from "./address.js";

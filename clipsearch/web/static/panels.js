@@ -1,4 +1,4 @@
-// The panels under the search field, and the map, which one opens and closes.
+// The panels under the search field, and the map, which can be opened and closed.
 
 import { byId } from "./dom.js";
 

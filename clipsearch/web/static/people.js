@@ -1,4 +1,4 @@
-// Naming people: the unnamed groups of faces one after the other, and the faces of a person that nobody has confirmed.
+// Naming people: the unnamed groups of faces one after the other, and the unconfirmed faces of a person.
 
 import { button, byId, count, element, icon, number, sentence } from "./dom.js";
 import { faceImage, fetchPeople, nameForm, say, sureness } from "./faces.js";
@@ -79,7 +79,7 @@ async function showFaces() {
   if (!unsure.length) return showMessage(`All faces of ${person} are confirmed`, count(total, "face"));
   showSection("check");
   byId("check-title").replaceChildren("Is this ", element("bdi", {}, person), "?");
-  byId("check-size").textContent = `${number(left)} of ${count(total, "face")} not confirmed, the least sure first${left > unsure.length ? `; the first ${number(unsure.length)} are shown` : ""}.`;
+  byId("check-size").textContent = `${number(left)} of ${count(total, "face")} not confirmed, the least certain first${left > unsure.length ? `; the first ${number(unsure.length)} are shown` : ""}.`;
   cards = unsure.map(card);
   byId("check-faces").replaceChildren(...cards.map(({ item }) => item));
   moveTo(0);
@@ -127,7 +127,7 @@ function record(chosen, isPerson) {
   show(chosen, isPerson);
   decided[what].push(...chosen);
   enqueue(async () => {
-    // What was decided meanwhile goes along, and what was decided otherwise meanwhile does not.
+    // Includes later decisions, and leaves out those that were changed.
     const now = [...new Set(decided[what].splice(0))].filter(({ decision }) => decision === isPerson);
     if (now.length && !await say(what, { faces: now.map(({ face }) => face.id), name: person })) show(now, null);
   });

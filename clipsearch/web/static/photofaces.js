@@ -1,11 +1,11 @@
-// The faces in the photo in the large view: boxes over the photo, and a list in the details where one names them.
+// The faces in the photo in the large view: boxes over the photo, and a list in the details to name them in.
 
 import { Boxes } from "./boxes.js";
 import { button, byId, count, element } from "./dom.js";
 import { faceImage, fetchPeople, nameForm, say, sureness } from "./faces.js";
 
 export class FacesInPhoto {
-  // `on` has the callbacks changed(), after somebody said whose a face is, and chosen(), after a click on a box.
+  // `on` has the callbacks changed(), after a face was named, confirmed or rejected, and chosen(), after a click on a box.
   constructor(stage, image, on) {
     Object.assign(this, { boxes: new Boxes(byId("face-boxes"), stage, image), on, faces: [], section: null });
   }

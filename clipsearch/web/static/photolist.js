@@ -9,7 +9,7 @@ const CHUNK = 400; // photos in one request for a range
 export class PhotoList {
   // `answer` is the first one, with a layout. `on` has fetch(first, count, name), which promises photos from a number on,
   // or null if they are no longer wanted; `name` is a photo whose position is wanted. And changed(isMoved): there are
-  // photos that were not there before or, if moved, in other places.
+  // new photos or, if moved, photos in other places.
   constructor(answer, { isDated }, on) {
     Object.assign(this, { on, isDated, size: answer.ranked, number: answer.list, pages: new Map(), noted: new Map(), wanted: [0, 0], fetching: null });
     this.shapes = answer.layout.shapes.map((shape) => shapeOf(shape / 100));
@@ -133,7 +133,7 @@ export class PhotoList {
     }
   }
 
-  // The pages to load next, as [first, end]; null if all are there.
+  // The pages to load next, as [first, end]; null if all are loaded.
   missing() {
     const [from, to] = this.wanted, middle = (from + to) / 2;
     const pages = Array.from({ length: to - from + 1 }, (_, n) => from + n).filter((page) => !this.pages.has(page));

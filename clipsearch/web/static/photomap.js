@@ -1,4 +1,4 @@
-// The map of the photos that match the question. The URL holds what it shows: "LATITUDE,LONGITUDE,ZOOM", or "all" for
+// The map of the photos that match the question. The URL has what it shows: "LATITUDE,LONGITUDE,ZOOM", or "all" for
 // all photos.
 
 import { filterValues, searchParams, withFilters } from "./address.js";
@@ -27,7 +27,7 @@ const rounded = (degrees, digits = DIGITS) => Number(degrees.toFixed(digits));
 
 // ---------------------------------------------------------------------------------- the URL
 
-// Show what the URL says: no map, or this part of it.
+// Show the part of the map in the URL, or no map.
 export function showMap() {
   if (isOpen() !== Boolean(question.map)) toggle("map", Boolean(question.map), false);
   if (question.map && question.map !== shown) travel();

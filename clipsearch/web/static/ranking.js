@@ -1,4 +1,4 @@
-// Ranked results, best first or in another order. More are loaded as one scrolls, and all that are loaded are kept.
+// Ranked results, best first or in another order. More are loaded during scrolling, and all that are loaded are kept.
 
 import { copyOf, headings, itemOf, shapeOf } from "./items.js";
 

@@ -40,7 +40,7 @@ export const timeline = new Timeline(byId("timeline"), (after, before, done) => 
 // ---------------------------------------------------------------------------------- searching
 
 // Search for the question. `place`, as in `Grid`, is where to scroll to; by default, to the first results. `isTyping`:
-// the text may be incomplete, and what is wrong with it no error yet.
+// the text may be incomplete, so a problem with it is no error yet.
 export async function search({ place = null, isTyping = false } = {}) {
   const ownTurn = turn += 1, asked = question;
   const through = [place?.name, asked.photo].filter(Boolean).map((name) => ["through", name]);
@@ -99,7 +99,7 @@ function ranking(found) {
     fetch: async (first) => {
       const part = await fetchPart([["first", first], ["count", PAGE_SIZE]]);
       if (!part) return null;
-      // A lower bound of the count must not grow while one scrolls.
+      // A lower bound of the count must not grow during scrolling.
       answer = part.matches.exact ? part : { ...part, matches: answer.matches };
       showAnswer();
       return part;

@@ -1,4 +1,4 @@
-// The files of a group in one place, one at a time and at the same zoom: what differs jumps to the eye.
+// The files of a group in one place, one at a time and at the same zoom: differences are easy to see.
 
 import { byId, bytes, element } from "./dom.js";
 import { listen } from "./gestures.js";

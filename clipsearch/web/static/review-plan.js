@@ -1,4 +1,4 @@
-// What was decided, as one move into a folder: how much, where to, and the shell command that does the same.
+// The decisions as one move into a folder: how much, where to, and the shell command that does the same.
 
 import { photoName } from "./address.js";
 import { commandLine } from "./clipboard.js";

@@ -77,7 +77,7 @@ async function show(n) {
   if (next >= 0) groupAt(next).then((others) => { for (const { id } of others) new Image().src = largeUrl(id); }, () => {}); // prefetch
 }
 
-// The positions of the files to keep before anybody has decided: of copies the best, of look-alikes all.
+// The positions of the files to keep before a decision: of copies the best, of look-alikes all.
 const suggested = (files) => kind === "similar" ? files.keys() : [0];
 
 function showState() {
@@ -195,6 +195,6 @@ addEventListener("keydown", (event) => {
   action();
 });
 
-connectUndo((gone) => gone.length ? null : start()); // files that came back are found anew
+connectUndo((gone) => gone.length ? null : start()); // files that came back are searched again
 await start();
 document.body.dataset.ready = "";

@@ -51,7 +51,7 @@ export class Scrubber {
     return Math.min(1, Math.max(0, y / Math.max(1, this.grid.maxOffset)));
   }
 
-  // Show where one has scrolled to.
+  // Show the scroll position.
   follow(isScrolling = true) {
     if (this.slider.hidden) return;
     const { offset } = this.grid;

@@ -18,7 +18,7 @@ export function showTerms() {
   document.title = allTerms(question).filter(({ kind }) => kind === "text").map(({ value }) => value).join(", ") || "clipsearch";
 }
 
-// What was typed becomes a term.
+// Make the typed text a term.
 const commit = () => allTerms(question);
 
 function editTerm(n) {

@@ -1,4 +1,4 @@
-// The searches that one can return to: the recent ones of this browser, and those saved in the index.
+// The searches to return to: the recent ones of this browser, and those saved in the index.
 
 import { fromUrl, haveSameResults, searchParams, toUrl } from "./address.js";
 import { byId, element, icon } from "./dom.js";

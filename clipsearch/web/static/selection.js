@@ -74,7 +74,7 @@ export class Selection {
   }
 }
 
-// Copy paths, one a line. If one has a line break or is not UTF-8, all are quoted, as text could not hold it otherwise.
+// Copy paths, one per line. If one has a line break or is not UTF-8, all are quoted, since plain text cannot represent it.
 export function copyPaths(photos) {
   const isOdd = photos.some(({ shell }) => shell.startsWith("$'"));
   const lines = photos.map(({ path, shell }) => isOdd ? shell : path);

@@ -55,7 +55,7 @@ export async function moveCopies(review, body) {
   return request(`/duplicates/${review}/move`, { method: "POST", body: JSON.stringify(body), headers: { "Content-Type": "application/json" } });
 }
 
-// Say something about faces: `what` is name, hide, confirm or reject; see `faces.js`.
+// Change the names of faces: `what` is name, hide, confirm or reject; see `faces.js`.
 export async function changePeople(what, body) {
   return request(`/people/${what}`, { method: "POST", body: JSON.stringify(body), headers: { "Content-Type": "application/json" } });
 }

@@ -1,5 +1,5 @@
-// What the page shows: the question, and the place in its results. All of it is in the URL, so that a reload, Back, a
-// bookmark and a link show the same again.
+// What the page shows: the question, and the place in its results. The URL has both, so that a reload, Back, a bookmark
+// and a link show the same again.
 
 import { fromUrl, haveSameResults, toUrl } from "./address.js";
 
@@ -9,7 +9,7 @@ export let question = fromUrl(location.search);
 let readPlace = () => null, listener = {};
 
 // `on` has the callbacks: results({ place, isTyping }), when other results are to be shown; respelled(), when the terms
-// are to be shown anew; and travelled(), after Back or Forward, when the photo in the large view may be another. `place()`
+// must be shown again; and travelled(), after Back or Forward, when the photo in the large view may be another. `place()`
 // is where the reader is, as in `Grid`.
 export function connect(on, place) {
   listener = on;

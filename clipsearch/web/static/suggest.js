@@ -84,7 +84,7 @@ function activate(n) {
   }
 }
 
-// Make a suggestion a filter or a term, in place of the words that it stands for.
+// Make a suggestion a filter or a term, in place of the words that were read as it.
 function choose({ pairs, rest }) {
   close();
   const terms = pairs.filter(([name]) => TERM_KINDS.includes(name)).map(([kind, value]) => ({ kind, value }));

@@ -1,4 +1,4 @@
-// How photos are shown, whatever the question: their size, and headings for months or days. This browser remembers it.
+// How photos are shown, for any question: their size, and headings for months or days. This browser remembers it.
 
 import { byId } from "./dom.js";
 import { grid } from "./results.js";

@@ -96,7 +96,7 @@ export class Viewer {
     this.showMore();
   }
 
-  // Show anew what may have changed: the names of faces.
+  // Update what may have changed: the names of faces.
   refresh() {
     if (dialog.open) return this.showMore();
   }
