@@ -188,7 +188,7 @@ def query(
       clipsearch query --image beach.jpg --unlike hotel.jpg
       clipsearch query sunset --after 2023-06 --before 2023-09 --camera canon
       clipsearch query "a cat" --cut || echo "no cat"
-      clipsearch query sunset -0 | xargs -0 cp -t ~/wallpapers
+      clipsearch query sunset -0 | xargs -0 cp -n -t ~/wallpapers
       clipsearch query receipt -f jsonl | jq 'select(.confidence > .5).path'
       find ~/Pictures -mtime -7 | clipsearch query "a cat" --files-from -
       clipsearch query --near 48.85,2.35,5 -k 100 --html paris.html

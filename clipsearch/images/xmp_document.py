@@ -66,7 +66,8 @@ class Element(NamedTuple):
 def parse(document: bytes, kept: Iterable[str] | Mapping[str, int]) -> tuple[Element, list[Element]]:
     """The RDF element of a document and its descriptions.
 
-    Keeps the items of the properties named in `kept`, or below each as many levels of elements as it says.
+    Keeps the items of the properties named in `kept`, or below each as many levels of elements as it says. Keeps the
+    texts of items and of what is named.
 
     Raises `SidecarUnusable` if the document is not XMP, not UTF-8 or beyond the limits.
     """
@@ -172,6 +173,7 @@ class _Parser:
         self._document = document
         # Levels below an element: descriptions and properties; the container of a list and its items.
         self._levels = {_RDF: 2, **kept}
+        self._with_text = {_ITEM, *kept}
         self._opened = [_Open("", "", {}, {"xml": "xml"}, [], [], 0, 2)]
         self._ignored = 0  # depth inside an element that is not kept
         self._kept = self._characters = 0
@@ -241,7 +243,7 @@ class _Parser:
         return f"{{{namespace}}}{local}" if namespace else local
 
     def _text(self, text: str) -> None:
-        if self._ignored or self._opened[-1].name != _ITEM:
+        if self._ignored or self._opened[-1].name not in self._with_text:
             return
         self._characters += len(text)
         if self._characters > _MAX_TEXT:

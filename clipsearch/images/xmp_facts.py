@@ -229,8 +229,8 @@ class _Reader:
     def _start(self, raw: str, attributes: dict[str, str]) -> None:
         if len(self._names) > _MAX_DEPTH:
             raise SidecarUnusable(f"its elements are nested more than {_MAX_DEPTH} deep")
-        declared = {key[6:]: value for key, value in attributes.items() if key.startswith("xmlns:")}
-        self._namespaces.append(declared)
+        declarations = (key for key in attributes if key == "xmlns" or key.startswith("xmlns:"))
+        self._namespaces.append({key[6:]: attributes[key] for key in declarations})
         name = self._resolved(raw)
         self._has_rdf = self._has_rdf or name == f"{RDF}RDF"
         self._names.append(name)

@@ -1,7 +1,8 @@
 """Writes named face regions into XMP, as the Metadata Working Group defines them, and removes them again.
 
-As with keywords (`xmp`), text is inserted or cut out, and every other byte stays. Our regions have an attribute in our
-own namespace, and the structure around them a property, if there was none before.
+As with keywords (`xmp`), text is inserted or cut out, and every other byte stays. Our regions repeat their name and
+area in our own namespace: a region that another program has edited since differs from that, and is not removed. The
+structure around them has a property of ours if there was none before.
 """
 
 from __future__ import annotations
@@ -19,10 +20,13 @@ from clipsearch.images.xmp_document import Edit, Element, append, cut, edited, p
 from clipsearch.images.xmp_facts import face_regions
 
 _MWG = "http://www.metadataworkinggroup.com/schemas/regions/"
+_AREA = "http://ns.adobe.com/xmp/sType/Area#"
 _REGIONS, _LIST = f"{{{_MWG}}}Regions", f"{{{_MWG}}}RegionList"
 _ADDED, _MARK = f"{{{OURS}}}added", f"{{{OURS}}}faces"  # of a region of ours, and of a structure of ours
-_KEPT = {_REGIONS: 3, _LIST: 4, _MARK: 0}  # levels below: down to the description in each region
-_NAMESPACES = f' xmlns:mwg-rs="{_MWG}" xmlns:stArea="http://ns.adobe.com/xmp/sType/Area#" xmlns:clipsearch="{OURS}"'
+_NAME, *_EDGES = (f"{{{_MWG}}}Name", *(f"{{{_AREA}}}{edge}" for edge in "xywh"))
+# Levels below: each region may be a description, and its parts attributes or elements.
+_KEPT = {_REGIONS: 3, _LIST: 5, **dict.fromkeys((_MARK, _ADDED, _NAME, *_EDGES), 0)}
+_NAMESPACES = f' xmlns:mwg-rs="{_MWG}" xmlns:stArea="{_AREA}" xmlns:clipsearch="{OURS}"'
 
 
 class FaceName(NamedTuple):
@@ -47,6 +51,8 @@ def with_regions(document: bytes | None, faces: Sequence[FaceName], of: Metadata
     prefix = rdf.prefix or "rdf:"
     size = next(((one.width, one.height) for one in others if one.width), None)
     regions = [as_stored(face.name, face.box, of, size) for face in new]
+    if document is not None and _ours_in(document) == [_repeated(region) for region in regions]:
+        return document
     container = _container(descriptions)
     if container is None:
         return edited(base, [append(base, rdf, description(descriptions, rdf, _structure(regions, prefix)))])
@@ -66,7 +72,7 @@ def without_regions(document: bytes) -> bytes | None:
     for one in descriptions:
         container = _container([one])
         items = container.children if container else []
-        ours = [item for item in items if any(_ADDED in child.attributes for child in item.children)]
+        ours = [item for item in items if _is_ours(item)]
         marks = [child for child in one.children if child.name == _MARK]
         if marks and len(ours) == len(items):
             gone = [child for child in one.children if child.name in (_REGIONS, _MARK)]
@@ -78,6 +84,26 @@ def without_regions(document: bytes) -> bytes | None:
             edits += cut(document, container, ours)
     rest = edited(document, edits + cut(document, rdf, empty))
     return None if rest == EMPTY else rest
+
+
+def _ours_in(document: bytes) -> list[str]:
+    """What our regions in a document repeat."""
+    container = _container(parse(document, _KEPT)[1])
+    return [_parts(item)[_ADDED] for item in (container.children if container else ()) if _is_ours(item)]
+
+
+def _is_ours(item: Element) -> bool:
+    """Whether we wrote a region, and nobody has edited it since."""
+    parts = _parts(item)
+    return parts.get(_ADDED) == ",".join(parts.get(name, "") for name in (*_EDGES, _NAME))
+
+
+def _parts(element: Element) -> dict[str, str]:
+    """The attributes and texts of an element and of all elements in it."""
+    found = {**element.attributes, element.name: element.text.strip()}
+    for child in element.children:
+        found |= _parts(child)
+    return found
 
 
 def _is_named(face: FaceName, others: Iterable[Region], of: Metadata) -> bool:
@@ -102,12 +128,23 @@ def _items(regions: Iterable[Region], prefix: str) -> list[str]:
 
 
 def _description(region: Region, prefix: str) -> str:
-    box = region.box
-    edges = ((box.left + box.right) / 2, (box.top + box.bottom) / 2, box.right - box.left, box.bottom - box.top)
-    area = " ".join(f'stArea:{name}="{edge:.5f}"' for name, edge in zip("xywh", edges, strict=True))
-    about = f'clipsearch:added="face" mwg-rs:Name="{html.escape(region.name)}" mwg-rs:Type="Face"'
+    area = " ".join(f'stArea:{name}="{edge}"' for name, edge in zip("xywh", _edges(region), strict=True))
+    name, added = html.escape(region.name), html.escape(_repeated(region))
+    about = f'clipsearch:added="{added}" mwg-rs:Name="{name}" mwg-rs:Type="Face"'
     inside = f'<mwg-rs:Area {area} stArea:unit="normalized"/>'
     return f"<{prefix}Description{_NAMESPACES} {about}>{inside}</{prefix}Description>"
+
+
+def _repeated(region: Region) -> str:
+    """What a region of ours repeats, to notice when another program edits it."""
+    return ",".join([*_edges(region), region.name])
+
+
+def _edges(region: Region) -> list[str]:
+    """The centre and the size of a region."""
+    box = region.box
+    edges = ((box.left + box.right) / 2, (box.top + box.bottom) / 2, box.right - box.left, box.bottom - box.top)
+    return [f"{edge:.5f}" for edge in edges]
 
 
 def _structure(regions: Sequence[Region], prefix: str) -> list[str]:

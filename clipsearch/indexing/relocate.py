@@ -23,7 +23,7 @@ class Relocated(NamedTuple):
 def forget(folder: Path, directories: Sequence[Directory]) -> int:
     """Remove folders, or offline drives in them, from the index in `folder`; returns how many files they had.
 
-    Raises `NotIndexed`.
+    Nothing about them remains in its files. Raises `NotIndexed`.
     """
     with Store.open(folder, write=True) as store:
         found = [_drives_at(store, directory) or _root_at(store, directory) for directory in directories]
@@ -32,7 +32,7 @@ def forget(folder: Path, directories: Sequence[Directory]) -> int:
             count += store.folders.remove(one) if isinstance(one, Root) else store.drives.remove(one)
         store.prune()
         store.commit()
-        store.vectors.update()
+        store.erase()
     return count
 
 

@@ -58,7 +58,7 @@ class _Folder:
 
     def __init__(self, folder: bytes) -> None:
         """Raises `OSError`."""
-        sidecars, others, stems = [], [], Counter[bytes]()
+        sidecars, others, stems, raw_stems = [], [], Counter[bytes](), Counter[bytes]()
         self.leftovers: list[bytes] = []
         with os.scandir(folder) as entries:
             for entry in entries:
@@ -69,16 +69,18 @@ class _Folder:
                 stem, suffix = os.path.splitext(entry.name.lower())
                 if suffix in _HAVE_SIDECARS:
                     stems[stem] += 1
+                    raw_stems[stem] += is_raw_name(entry.name)
                 elif _TEMPORARY.fullmatch(entry.name):
                     self.leftovers.append(entry.path)
         self.names = XmpNames(sidecars, others)
         self.takeout = TakeoutNames(others)
-        self._stems = stems
+        self._stems, self._raw_stems = stems, raw_stems
 
     def writable(self, photo: bytes) -> tuple[bytes, ...]:
         """The sidecars that may get a photo's labels. Beside `IMG_1.jpg`, `IMG_1.cr2` alone owns `IMG_1.xmp`."""
-        is_shared = self._stems[os.path.splitext(photo)[0].lower()] > 1 and not is_raw_name(photo)
-        return self.names.with_full_name(photo) if is_shared else self.names.of(photo)
+        stem = os.path.splitext(photo)[0].lower()
+        is_own = (self._raw_stems if is_raw_name(photo) else self._stems)[stem] == 1
+        return self.names.of(photo) if is_own else self.names.with_full_name(photo)
 
 
 class Tagger:
@@ -221,7 +223,8 @@ def _written(change: Change) -> bool:
         if change.after is None:
             if _read(change.path) != change.before:
                 return False
-            path.unlink(missing_ok=True)
+            for one in {path, change.path}:  # a link would be broken
+                one.unlink(missing_ok=True)
             return True
         # Private until it has the permissions of the file that it replaces.
         with replacing(path, private=change.before is not None, new=change.before is None) as temporary:
@@ -260,14 +263,17 @@ def _copy_attributes(path: Path, temporary: Path) -> None:
 
 
 def _target(path: Path) -> Path:
-    """The file that a sidecar links to, or the sidecar. Raises `ClipsearchError` if the link leaves its folder."""
-    if not path.is_symlink():
-        return path
-    target = Path(os.path.realpath(path))
-    if relative_to(absolute(path), absolute(path.parent)) is None:
+    """The file that a sidecar links to, or the sidecar.
+
+    Raises `ClipsearchError` if the link leaves its folder, and for a read-only file, which could still be replaced.
+    """
+    target = Path(os.path.realpath(path)) if path.is_symlink() else path
+    if target != path and relative_to(absolute(path), absolute(path.parent)) is None:
         raise ClipsearchError(f"{path} was not changed: it is a link to another folder")
-    if not target.exists():
+    if target != path and not target.exists():
         raise ClipsearchError(f"{path} was not changed: it is a broken link")
+    if target.exists() and not os.access(target, os.W_OK):
+        raise ClipsearchError(f"{path} was not changed: it is read-only")
     return target
 
 

@@ -206,11 +206,22 @@ class Store(Searchable):
         self.photos.set_names({})
         self.commit()
         people.delete_rows()  # again: another process may have recorded some before the commit
-        if not self.database.empty_journal():
+        if not self.erase():
             raise IndexUnusable(
                 f"the faces are deleted, but another process reads the index at {self.folder}, so embeddings remain in"
                 " its journal; stop that process, then delete the faces again"
             )
+
+    def erase(self) -> bool:
+        """Overwrite what the files of the index still have of deleted photos; false if a reader prevents some of it.
+
+        Full-text indexes and segments drop deleted entries only when they are merged.
+        """
+        for table in schema.FULL_TEXT:
+            self.database.execute(f"INSERT INTO {table} ({table}) VALUES ('optimize')")
+        self.commit()
+        self.vectors.update(self.vectors.with_gone_rows())
+        return self.database.empty_journal()
 
     def refresh(self) -> None:
         self.commit()

@@ -18,6 +18,7 @@ FORMAT = 8
 
 # The columns of photos that have words to search.
 TAGS = ("path", "keywords", "people", "named", "title", "caption", "location")
+FULL_TEXT = ("words", "caption_words", "tags")  # tables
 _SQL_TYPES = {int: "INTEGER", float: "REAL", str: "TEXT"}
 TYPES = {name: kind if isinstance(kind, type) else kind.__args__[0] for name, kind in get_type_hints(Metadata).items()}
 FACTS = Facts._fields

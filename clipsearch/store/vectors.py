@@ -74,6 +74,11 @@ class Vectors:
         )
         self._database.commit()
 
+    def with_gone_rows(self) -> list[Segment]:
+        """The segments in use that still have rows of images that are gone."""
+        dropped = self._dropped()
+        return [one for one in self.segments() or [] if ((dropped >= one.first) & (dropped <= one.last)).any()]
+
     def _dropped(self) -> Ids:
         """The sorted ids of images that are gone and may still be in segments."""
         rows = self._database.execute("SELECT image FROM dropped ORDER BY image")

@@ -16,6 +16,7 @@ from clipsearch.store.database import SQLITE_ERRORS, explained
 from clipsearch.store.drives import UNKNOWN
 from clipsearch.store.schema import (
     FACTS_AS_BYTES,
+    FULL_TEXT,
     OF_CAPTION,
     OF_DRIVE,
     OF_FACE,
@@ -136,7 +137,7 @@ def repair(store: Store) -> list[Repair]:
 
 def _repair_full_text(store: Store) -> int:
     count = 0
-    for table in ("words", "caption_words", "tags"):
+    for table in FULL_TEXT:
         try:
             store.database.execute(f"INSERT INTO {table} ({table}, rank) VALUES ('integrity-check', 1)")
         except SQLITE_ERRORS:

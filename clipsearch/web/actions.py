@@ -232,7 +232,7 @@ def _zip(_: Index, photos: Sequence[Photo], __: str) -> Done:
 
 def _zip_command(index: Index, _: str, count: int) -> str:
     copy = text.command("query", [], _from_stdin(index, count, "--copy-to", FOLDER))
-    return f"{copy} && zip -0 -r {FOLDER}.zip {FOLDER}"
+    return f"{copy} && [ ! -e {FOLDER}.zip ] && zip -0 -r {FOLDER}.zip {FOLDER}"  # zip would add to an archive
 
 
 # ------------------------------------------------------------------------------------------ names and keywords

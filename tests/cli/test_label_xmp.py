@@ -145,11 +145,16 @@ def test_lightrooms_name_is_used_unless_it_is_that_of_a_raw_file(clipsearch: Run
         (photos / name).write_bytes(OF_DARKTABLE)
     (photos / "01.NEF").write_bytes(b"raw")
     before = files(photos)
+    owner = Tagger().plan_addition(os.fsencode(photos / "01.NEF"), ["a"])
+    assert owner.path.name == "01.xmp"
     assert clipsearch("label", "a", "b", "--write-xmp", *ALL, index=index).status == 0
     after = files(photos)
     assert {name for name in after if after[name] != before.get(name)} == {"00.xmp", "01.png.xmp", "02.png.xmp"}
     assert clipsearch("label", "--remove", index=index).status == 0
     assert files(photos) == before
+    (photos / "01.dng").write_bytes(b"converted")
+    for name in ("01.NEF", "01.dng"):
+        assert Tagger().plan_addition(os.fsencode(photos / name), ["a"]).path.name == f"{name}.xmp"
 
 
 def test_of_several_sidecars_the_one_with_keywords_gets_the_labels(clipsearch: Run, photos: Path, index: Path) -> None:
@@ -207,6 +212,10 @@ def test_permissions_attributes_and_links_stay(clipsearch: Run, photos: Path, in
     assert clipsearch("label", "--remove", index=index).status == 0
     assert (photos / "00.png.xmp").is_symlink()
     assert target.read_bytes() == OF_DARKTABLE
+    target.write_bytes(with_keywords(None, ["a"]))
+    assert clipsearch("label", "--remove", index=index).status == 0
+    assert not (photos / "00.png.xmp").is_symlink()
+    target.write_bytes(OF_DARKTABLE)
     assert [path.name for path in target.parent.iterdir()] == ["00.xmp"]
     shutil.rmtree(target.parent)
 
@@ -379,15 +388,19 @@ def test_a_folder_that_may_not_be_written(bound: Run, tmp_path: Path) -> None:
     photos = tmp_path.resolve() / "photos"
     save_scenes(photos, 1)
     save_scenes(photos / "closed", 1, first=3)
-    (photos / "closed/03.png.xmp").write_bytes(OF_DARKTABLE)
+    for name in ("closed/03.png.xmp", "00.png.xmp"):
+        (photos / name).write_bytes(OF_DARKTABLE)
+    (photos / "00.png.xmp").chmod(0o444)
     update_index(tmp_path / "index", [photos], Options(model="mini"))
     (photos / "closed").chmod(0o500)
     done = bound("label", "a", "b", "--write-xmp", *ALL, index=tmp_path / "index")
     assert done.status == 2
     assert done.err == (
+        f"clipsearch: {photos}/00.png.xmp was not changed: it is read-only\n"
         f"clipsearch: {photos}/closed/03.png.xmp cannot be written: permission denied\n"
-        "wrote 1 sidecar; 0 already had these keywords\n"
+        "wrote 0 sidecars; 0 already had these keywords\n"
     )
+    assert (photos / "00.png.xmp").read_bytes() == OF_DARKTABLE
     (photos / "closed").chmod(0o700)
     assert files(photos / "closed").keys() == {"03.png", "03.png.xmp"}
     assert (photos / "closed/03.png.xmp").read_bytes() == OF_DARKTABLE

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import re
+from xml.etree import ElementTree
 
 import pytest
 from PIL import Image
@@ -72,6 +74,7 @@ FOREIGN = {
         "<mwg-rs:Regions rdf:parseType='Resource'><mwg-rs:RegionList><rdf:Bag/></mwg-rs:RegionList></mwg-rs:Regions>"
     ),
     "one line": document(LIGHTROOM).replace(b"\n", b""),
+    "without a prefix": document("").replace(b"xmlns:rdf", b"xmlns").replace(b"rdf:", b""),
 }
 
 
@@ -132,8 +135,30 @@ def test_regions_are_added_and_removed_byte_for_byte(name: str) -> None:
     assert "Ben" not in {region.name for region in face_regions(fewer)}
     assert with_regions(added, [], OF) == before
     both = with_keywords(added, ["dog"])
+    assert with_regions(both, FACES, OF) == both
     assert without_regions(both) == with_keywords(before, ["dog"])
     assert without_ours(both) == added
+
+
+@pytest.mark.parametrize("as_elements", [False, True])
+def test_what_another_program_makes_of_our_regions(as_elements: bool) -> None:
+    added = with_regions(FOREIGN["none"], FACES, OF)
+    assert added is not None
+    tree = ElementTree.fromstring(added)
+    for element in list(tree.iter()) if as_elements else ():  # as ExifTool writes them
+        for name in [name for name in element.attrib if "/regions/" in name or "clipsearch" in name or "Area#" in name]:
+            ElementTree.SubElement(element, name).text = element.attrib.pop(name)
+    written = ElementTree.tostring(tree)
+    assert with_regions(written, FACES, OF) == written
+    for value, edit in ((b"Ben", b"Benno"), (b"0.15000", b"0.16000")):
+        edited = re.sub(b'(?<=[">])%b(?=["<])' % value, edit, written)
+        left = without_regions(edited)
+        assert left is not None
+        assert len(face_regions(left)) == 1
+        assert edit in left
+    left = without_regions(written)
+    assert left is not None
+    assert face_regions(left) == []
 
 
 def test_a_new_sidecar_is_removed_again() -> None:

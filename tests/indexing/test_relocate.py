@@ -10,6 +10,8 @@ from indexes import MINI, StubEncoder, contents, draw, encode_with
 from clipsearch.errors import BadRequest, NoIndex, NotIndexed
 from clipsearch.indexing.relocate import Relocated, forget, relocate
 from clipsearch.indexing.update import update_index
+from clipsearch.store.catalogue import Store
+from clipsearch.store.photo import Line
 
 
 @pytest.fixture
@@ -29,6 +31,28 @@ def test_a_folder_that_is_forgotten_takes_its_files_with_it(top: Path) -> None:
     assert forget(top / "index", [top / "one", top / "two" / ".." / "one"]) == 4
     assert {path.parent.name for path in map(Path, map(bytes.decode, contents(top / "index")))} == {"two"}
     assert (top / "one/0.png").exists()
+
+
+def test_nothing_of_a_folder_that_is_forgotten_remains(top: Path) -> None:
+    index = top / "index"
+    draw(top / "three/secretname.png", 20)
+    update_index(index, [top / "three"], MINI)
+    with Store.open(index, write=True) as store:
+        (row,) = store.database.execute(
+            "SELECT id, vector FROM images JOIN embeddings ON image = id ORDER BY id DESC LIMIT 1"
+        )
+        store.ocr_text.put(row[0], [Line("secrettext", 0, 0, 1, 1)])
+        store.captions.put(row[0], "secretcaption", "a model")
+        store.commit()
+        store.vectors.update(store.vectors.segments() or ())
+    traces = [b"secretname", b"secrettext", b"secretcaption", row[1], row[1][:64]]
+
+    def found() -> list[bytes]:
+        return [trace for trace in traces for path in index.iterdir() if trace in path.read_bytes()]
+
+    assert set(found()) == set(traces)
+    forget(index, [top / "three"])
+    assert found() == []
 
 
 def test_what_is_not_indexed_cannot_be_forgotten_and_nothing_else_is(top: Path) -> None:
