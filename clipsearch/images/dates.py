@@ -22,22 +22,30 @@ _EXIF = re.compile(
 _XMP = re.compile(r"(\d{4})(?:-(\d\d)(?:-(\d\d)(?:[T ](\d\d):(\d\d)(?::(\d\d))?)?)?)?(?![\d:/])")
 _DAY = r"(?P<year>(?:19|20)\d\d)(?P<sep>[-_.]?)(?P<month>0[1-9]|1[0-2])(?P=sep)(?P<day>0[1-9]|[12]\d|3[01])"
 _TIME = (
-    r"(?P<hour>[01]\d|2[0-3]|\d(?=[-_.:]))(?P<colon>[-_.:]?)(?P<minute>[0-5]\d)(?P=colon)(?P<second>[0-5]\d)"
-    r"(?:\d{1,3}|\s?(?P<half>[AaPp])\.?[Mm]\b)?"
+    r"(?P<hour>[01]\d|2[0-3]|\d(?=[-_.:]))(?P<colon>[-_.: ]?)(?P<minute>[0-5]\d)(?P=colon)(?P<second>[0-5]\d)"
+    r"\d{0,3}"
 )
-_BETWEEN = r"(?:[-_ T]|,? [^\W\d_]+\.?(?: [^\W\d_]+)? )?"  # "at", "um", "a las": macOS and WhatsApp write words
+# macOS and WhatsApp write words in between, "at", "a la(s)", and before or after the time which half of the day it is.
+_BETWEEN = r"(?P<between>[-_ T]?|\D{0,20}?(?=\d\d?[-_.: ]\d))"
+_HALVES = re.compile(r"\s?(?:(?P<am>[Aa]\.?\s?[Mm]\b|π\.?μ|上午|午前|오전)|[Pp]\.?\s?[Mm]\b|μ\.?μ|下午|午後|오후)")
 _NAMED = re.compile(rf"(?<!\d){_DAY}(?:{_BETWEEN}{_TIME})?(?!\d)")
-_OTHERS = (  # VLC, exports of Telegram
-    re.compile(
-        r"(?<!\d)(?P<year>\d{4})-(?P<month>\d\d)-(?P<day>\d\d)-(?P<hour>\d\d)h(?P<minute>\d\d)m(?P<second>\d\d)s"
-    ),
-    re.compile(
-        r"@(?P<day>\d\d)-(?P<month>\d\d)-(?P<year>\d{4})_(?P<hour>\d\d)-(?P<minute>\d\d)-(?P<second>\d\d)(?!\d)"
-    ),
+_CLOCK = r"(?P<hour>\d\d)[-h]?(?P<minute>\d\d)[-m]?(?P<second>\d\d)(?!\d)"
+_OTHERS = tuple(
+    re.compile(pattern + _CLOCK + end)
+    for pattern, end in (
+        (r"(?<!\d)(?P<year>\d{4})-(?P<month>\d\d)-(?P<day>\d\d)[-_ ](?=\d\dh)", ""),  # VLC
+        (r"@ ?(?P<day>\d\d)-(?P<month>\d\d)-(?P<year>\d{4})_", ""),  # exports of Telegram
+        (r"ScreenRecording_(?P<month>\d\d)-(?P<day>\d\d)-(?P<year>\d{4}) ", ""),  # iOS
+        (r"^(?P<year>\d\d)-(?P<month>\d\d)-(?P<day>\d\d) ", r" \d{4}$"),  # uploads by Nextcloud on iOS
+        (r"(?<!\d)(?P<year>20\d\d)_(?P<month>\d\d)(?P<day>\d\d)_", ""),  # dashcams
+    )
 )
 _PARTS = ("year", "month", "day", "hour", "minute", "second")
-_EPOCH = re.compile(r"(?:FB_IMG_|mmexport|wx_camera_)(\d{10})(?:\d{3})?(?!\d)")  # Snapchat's numbers are random
-_IN_UTC = re.compile(r"PXL_")
+_EPOCH = re.compile(
+    r"(?:FB_IMG_|mmexport|wx_camera_|RPReplay_Final)(\d{10})(?:\d{3})?(?!\d)"  # Snapchat's numbers are random
+    r"|(?<![^\W_])(1[2-9]\d{8})\d{3}(?![^\W_])"  # milliseconds: LINE and many apps
+)
+_IN_UTC = re.compile(r"PXL_|GMT\d|.*_iOS$")  # Pixel phones, Zoom, OneDrive on iPhones
 
 
 def exif_time(value: Any) -> str | None:
@@ -75,17 +83,19 @@ def unix_time(seconds: Any) -> str | None:
 def name_time(path: bytes | str) -> str | None:
     """The date that a program put into a file's name: `IMG-20190203-WA0001.jpg`, `Screenshot_20190203-101112.png`.
 
-    A day without a time is its midnight. Pixel phones write UTC.
+    A day without a time is its midnight. Some programs write UTC.
     """
     name = unicodedata.normalize("NFC", os.path.splitext(os.path.basename(os.fsdecode(path)))[0])
     if match := _EPOCH.search(name):
-        return unix_time(match[1])
+        return unix_time(match[1] or match[2])
     for pattern in _OTHERS:
         if match := pattern.search(name):
-            return _moment(*match.group(*_PARTS))
+            year, *others = match.group(*_PARTS)
+            return _moment(year if len(year) == 4 else f"20{year}", *others)
     for match in _NAMED.finditer(name):
         year, month, day, hour, *others = (part or "0" for part in match.group(*_PARTS))
-        moment = _moment(year, month, day, _in_24_hours(int(hour), match["half"]), *others)
+        half = _HALVES.match(name, match.end()) or _HALVES.search(match["between"] or "")
+        moment = _moment(year, month, day, _in_24_hours(int(hour), half), *others)
         is_plausible = int(match["year"]) >= _EARLIEST_IN_NAME or match["sep"]
         if moment is None or not is_plausible or moment > (datetime.now() + timedelta(days=2)).isoformat():
             continue
@@ -95,11 +105,9 @@ def name_time(path: bytes | str) -> str | None:
     return None
 
 
-def _in_24_hours(hour: int, half: str | None) -> str:
+def _in_24_hours(hour: int, half: re.Match[str] | None) -> str:
     """The hour of a clock that may show AM or PM."""
-    if not half or hour > 12:
-        return str(hour)
-    return str(hour % 12 + 12 * (half in "pP"))
+    return str(hour if half is None or hour > 12 else hour % 12 + (0 if half["am"] else 12))
 
 
 def _moment(*parts: str | None) -> str | None:
