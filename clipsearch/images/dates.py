@@ -17,9 +17,10 @@ _EARLIEST_IN_NAME = 1990  # of digits without separators, which may be any numbe
 
 _EXIF = re.compile(
     r"(\d{4})[:/. -] ?(\d{1,2})[:/. -] ?(\d{1,2})"  # "2015: 6: 1", "2015:06:01", "2015-06-01"
-    r"(?:[ T]+(\d{1,2})[:.] ?(\d{1,2})(?:[:.] ?(\d{1,2}))?)?(?!\d)"  # no time, or no seconds
+    r"(?:[ T,-]+(\d{1,2})[:.-] ?(\d{1,2})(?:[:.-] ?(\d{1,2})(?:\.\d+)?)?)?(?!\d)"  # no time, or no seconds
 )
-_XMP = re.compile(r"(\d{4})(?:-(\d\d)(?:-(\d\d)(?:[T ](\d\d):(\d\d)(?::(\d\d))?)?)?)?(?![\d:/])")
+_OFFSET = r"(?:\.\d+)?(?:[+-]\d\d:?\d\d)?"
+_XMP = re.compile(rf"(\d{{4}})(?:-(\d\d)(?:-(\d\d)(?:[T ](\d\d):(\d\d)(?::(\d\d))?{_OFFSET})?)?)?(?![\d:/~-])")
 _DAY = r"(?P<year>(?:19|20)\d\d)(?P<sep>[-_.]?)(?P<month>0[1-9]|1[0-2])(?P=sep)(?P<day>0[1-9]|[12]\d|3[01])"
 _TIME = (
     r"(?P<hour>[01]\d|2[0-3]|\d(?=[-_.:]))(?P<colon>[-_.: ]?)(?P<minute>[0-5]\d)(?P=colon)(?P<second>[0-5]\d)"
@@ -52,8 +53,14 @@ def exif_time(value: Any) -> str | None:
     """An EXIF date, as cameras, scanners and editors write it: padded, without seconds, at 24:00:00 or :60."""
     if isinstance(value, bytes):
         value = value.decode("ascii", "replace")
-    match = _EXIF.match(value.replace("\0", " ").strip()) if isinstance(value, str) else None
-    return _moment(*match.groups()) if match else None
+    text = value.replace("\0", " ").strip() if isinstance(value, str) else ""
+    match = _EXIF.match(text)
+    if match is None:
+        return None
+    year, month, day, hour, *others = match.groups()
+    if hour:
+        hour = _in_24_hours(int(hour), _HALVES.match(text, match.end()))
+    return _moment(year, month, day, hour, *others)
 
 
 def xmp_time(text: str) -> str | None:
@@ -69,6 +76,17 @@ def iptc_time(day: str, time: str = "") -> str | None:
         return None
     clock = re.match(r"(\d\d):?(\d\d):?(\d\d)?", time.strip())
     return _moment(*match.groups(), *(clock.groups() if clock else ()))
+
+
+def gps_time(day: Any, clock: Any) -> str | None:
+    """GPS's date stamp, `2015:06:01`, and time stamp, three numbers in UTC, in the local time of this machine."""
+    date = exif_time(day) or ""
+    try:
+        hour, minute, second = (int(part) for part in clock)
+        moment = datetime.fromisoformat(date[:10]) + timedelta(hours=hour, minutes=minute, seconds=second)
+    except (TypeError, ValueError, OverflowError, ZeroDivisionError):
+        return None
+    return _local(moment)
 
 
 def unix_time(seconds: Any) -> str | None:
@@ -100,7 +118,7 @@ def name_time(path: bytes | str) -> str | None:
         if moment is None or not is_plausible or moment > (datetime.now() + timedelta(days=2)).isoformat():
             continue
         if _IN_UTC.match(name) and match["hour"]:
-            return datetime.fromisoformat(moment).replace(tzinfo=UTC).astimezone().replace(tzinfo=None).isoformat()
+            return _local(datetime.fromisoformat(moment))
         return moment
     return None
 
@@ -111,10 +129,12 @@ def _in_24_hours(hour: int, half: re.Match[str] | None) -> str:
 
 
 def _moment(*parts: str | None) -> str | None:
-    """A moment of year, month, day, hour, minute and second, each of which may be missing."""
+    """A moment of year, month, day, hour, minute and second, each of which may be missing, or a day and month 0."""
     year, month, day, hour, minute, second = [int(part) if part else None for part in (*parts, *(None,) * 6)[:6]]
     if not year:
         return None
+    if day == 0:  # unknown
+        month, day = month or None, None
     try:
         start = datetime(year, month if month is not None else 1, day if day is not None else 1)
     except ValueError:
@@ -123,6 +143,14 @@ def _moment(*parts: str | None) -> str | None:
     if (hour, minute, second) > (24, 0, 0) or minute > 59 or second > 60:
         return None
     return _valid(start + timedelta(hours=hour, minutes=minute, seconds=second)) if year <= _LATEST else None
+
+
+def _local(utc: datetime) -> str | None:
+    """A moment in UTC, in the local time of this machine."""
+    try:
+        return _valid(utc.replace(tzinfo=UTC).astimezone().replace(tzinfo=None))
+    except (OverflowError, OSError):
+        return None
 
 
 def _valid(moment: datetime) -> str | None:

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 # The sources of a date, the most reliable first. A sidecar's is a correction by a person; "modified" is EXIF's DateTime
 # or PNG's tIME, which programs write when they edit a photo.
-SOURCES = ("sidecar", "exif", "xmp", "iptc", "png", "takeout", "name", "video", "modified")
+SOURCES = ("sidecar", "exif", "xmp", "iptc", "png", "takeout", "name", "gps", "video", "modified")
+_EPOCHS = ("1904-01-01T00:00:00", "1970-01-01T00:00:00")  # of a clock that was not set
 _MIDNIGHT = "T00:00:00"
 
 
@@ -53,7 +54,7 @@ def combined(sources: Iterable[Facts]) -> Facts:
 
 
 def _best_date(every: Iterable[Facts]) -> tuple[str | None, str | None]:
-    dates = sorted((_rank(one.taken_from), one.taken, one.taken_from) for one in every if one.taken)
+    dates = sorted((_rank(one), one.taken, one.taken_from) for one in every if one.taken)
     if not dates:
         return None, None
     _, taken, source = dates[0]
@@ -63,8 +64,9 @@ def _best_date(every: Iterable[Facts]) -> tuple[str | None, str | None]:
     return taken, source
 
 
-def _rank(source: str | None) -> int:
-    return SOURCES.index(source) if source in SOURCES else len(SOURCES)
+def _rank(date: Facts) -> int:
+    is_known = date.taken_from in SOURCES and (date.taken_from != "exif" or date.taken not in _EPOCHS)
+    return SOURCES.index(date.taken_from) if is_known else len(SOURCES)
 
 
 def dated(taken: str | None, source: str) -> Facts:

@@ -47,6 +47,7 @@ _PEOPLE = (
 _SHOT = (f"{_EXIF}DateTimeOriginal", f"{_PHOTOSHOP}DateCreated")
 _MADE = (f"{_EXIF}DateTimeDigitized", f"{_XMP}CreateDate")  # a program may write when it made the file
 _LATITUDE, _LONGITUDE = f"{_EXIF}GPSLatitude", f"{_EXIF}GPSLongitude"
+_SIDES = (f"{_LATITUDE}Ref", f"{_LONGITUDE}Ref")
 _LOCATION = (
     "http://iptc.org/std/Iptc4xmpCore/1.0/xmlns/Location",
     *(f"{_PHOTOSHOP}{part}" for part in ("City", "State", "Country")),
@@ -63,7 +64,7 @@ _TITLE = (f"{_DC}title", f"{_PHOTOSHOP}Headline")
 _CAPTION = (f"{_DC}description", "http://ns.adobe.com/tiff/1.0/ImageDescription")
 _WANTED = frozenset(
     (
-        *(*_LISTS, *_PEOPLE, *_SHOT, *_MADE, _LATITUDE, _LONGITUDE, *_LOCATION),
+        *(*_LISTS, *_PEOPLE, *_SHOT, *_MADE, _LATITUDE, _LONGITUDE, *_SIDES, *_LOCATION),
         *(_RATING, _PERCENT, _LABEL, *_NUMBERED_LABELS, *_TITLE, *_CAPTION, *_SIZE),
     )
 )
@@ -72,7 +73,8 @@ _END = b"</x:xmpmeta>"
 _LONGEST_NAMESPACE = 200  # characters; longer ones are none of the wanted
 _MAX_DEPTH, _MAX_VALUES, _MAX_TEXT = 500, 50_000, 1 << 20
 _MAX_REGIONS = 500
-_DEGREES = re.compile(r"(\d{1,3}),(\d{1,2}(?:\.\d+)?)(?:,(\d{1,2}(?:\.\d+)?))?([NSEW])$")
+_NUMBER, _BETWEEN = r"(\d{1,3}(?:\.\d+)?)", r"(?:[,\s°'\"]|deg)+"
+_DEGREES = re.compile(rf"(-?){_NUMBER}(?:{_BETWEEN}{_NUMBER})?(?:{_BETWEEN}{_NUMBER})?(?:{_BETWEEN})?([NSEWnsew]?)")
 
 
 def facts_of(document: bytes, *, is_sidecar: bool = False) -> Facts:
@@ -83,8 +85,8 @@ def facts_of(document: bytes, *, is_sidecar: bool = False) -> Facts:
     def first(*names: str) -> str | None:
         return next((text for name in names for text in values.get(name, ())), None)
 
-    latitude = _degrees(values.get(_LATITUDE, ()), "S", 90)
-    longitude = _degrees(values.get(_LONGITUDE, ()), "W", 180)
+    latitude = _degrees(values.get(_LATITUDE, ()), first(_SIDES[0]), "S", 90)
+    longitude = _degrees(values.get(_LONGITUDE, ()), first(_SIDES[1]), "W", 180)
     latitude, longitude = position(latitude, longitude)
     taken, taken_from = _taken(values, is_sidecar=is_sidecar)
     return Facts(
@@ -176,14 +178,15 @@ def _numbered_labels(values: Mapping[str, list[str]]) -> Iterator[str]:
                 yield labels[int(text)]
 
 
-def _degrees(texts: Iterable[str], negative: str, limit: int) -> float | None:
-    """`48,51.4980N` or `48,51,30N`."""
+def _degrees(texts: Iterable[str], side: str | None, negative: str, limit: int) -> float | None:
+    """`48,51.4980N` or `48,51,30N`, as the standard has it; `48.8583` or `48° 51' 30" N`, as programs write it too."""
     for text in texts:
-        match = _DEGREES.match(text)
-        if match:
-            degrees = int(match[1]) + float(match[2]) / 60 + float(match[3] or 0) / 3600
+        match = _DEGREES.fullmatch(text)
+        if match and (match[5] or side or not match[3]):
+            degrees = float(match[2]) + float(match[3] or 0) / 60 + float(match[4] or 0) / 3600
+            is_negative = bool(match[1]) or (match[5] or side or "").upper().startswith(negative)
             if degrees <= limit:
-                return round(-degrees if match[4] == negative else degrees, 7) + 0.0
+                return round(-degrees if is_negative else degrees, 7) + 0.0
     return None
 
 

@@ -500,6 +500,13 @@ def test_a_place_that_cannot_be_is_no_place(latitude: Any) -> None:
 
 
 @pytest.mark.parametrize(
+    ("north", "east", "latitude"), [("", "E", None), ("N", "\0", None), ("?", "E", None), (" south", "e", -48.8583056)]
+)
+def test_without_its_hemisphere_a_place_is_unknown(north: str, east: str, latitude: float | None) -> None:
+    assert decode(saved(asymmetric(), exif=described(north, east))).metadata.latitude == latitude
+
+
+@pytest.mark.parametrize(
     ("maker", "model", "camera"),
     [
         ("Apple", "iPhone 15", "Apple iPhone 15"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -43,6 +44,22 @@ REGIONS = (
         ),
         (xmp(attributes='exif:GPSLatitude="0,0.0N" exif:GPSLongitude="0,0.0E"'), Facts()),
         (xmp(attributes='exif:GPSLatitude="48,51.4980N"'), Facts()),
+        (xmp(attributes='exif:GPSLatitude="48,51.4980" exif:GPSLongitude="2,17.7000E"'), Facts()),
+        (xmp(attributes='exif:GPSLatitude="-48.8583" exif:GPSLongitude="2.295"'), Facts(None, None, -48.8583, 2.295)),
+        (
+            xmp(
+                attributes='exif:GPSLatitude="48.8583" exif:GPSLatitudeRef="South" exif:GPSLongitude="2.295"'
+                ' exif:GPSLongitudeRef="W"'
+            ),
+            Facts(latitude=-48.8583, longitude=-2.295),
+        ),
+        (
+            xmp(
+                "<exif:GPSLatitude>48 deg 51' 30\" N</exif:GPSLatitude>"
+                "<exif:GPSLongitude>2° 17.7' w</exif:GPSLongitude>"
+            ),
+            Facts(latitude=48.8583333, longitude=-2.295),
+        ),
         (xmp(f"<dc:subject>{bag('dog', ' a  beach ', 'dog', '')}</dc:subject>"), Facts(keywords="dog\na beach")),
         (
             xmp(f"<lr:hierarchicalSubject>{bag('Animals|Dog')}</lr:hierarchicalSubject>"),
@@ -162,6 +179,13 @@ def test_the_best_date_wins() -> None:
 def test_places_as_cameras_write_them(latitude: tuple[IFDRational, ...], found: float | None) -> None:
     longitude = tuple(IFDRational(0) for _ in latitude)
     assert taken_and_place(gps={1: "N", 2: latitude, 3: "E", 4: longitude})[1] == found
+
+
+def test_without_another_date_that_of_gps_counts() -> None:
+    gps = {0x1D: "2015:06:01", 7: (IFDRational(10), IFDRational(11), IFDRational(12))}
+    day = datetime(2015, 6, 1, 10, 11, 12, tzinfo=UTC).astimezone().replace(tzinfo=None).isoformat()
+    assert taken_and_place(gps=dict(gps), base={CHANGED: "2023:01:01 00:00:00"})[0] == day
+    assert taken_and_place(gps=dict(gps), details={ORIGINAL: "1999:05:06 07:08:09"})[0][:4] == "1999"
 
 
 def test_keywords_of_windows() -> None:
