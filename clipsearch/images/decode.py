@@ -34,7 +34,9 @@ _NEW_SUBFILE_TYPE, _PHOTOMETRIC = 254, 262  # TIFF tags
 _DEPTHS = (8, 12, 16)  # bits of cameras and scanners, stored in 16
 _NOISE = 8  # levels in a picture of one colour, from compression
 
-_IPTC, _MAX_IPTC = 33723, 1 << 20  # TIFF tag; bytes, since 100 MB would take longer than a file may
+_IPTC = 33723  # TIFF tag
+_PHOTOSHOP_IPTC, _PHOTOSHOP_EXIF = 0x0404, 0x0422  # among the image resources
+_JP2_EXIF = b"JpgTiffExif->JP2"  # the identifier of a box
 _XMP_UNREAD = ("PSD", "GIF", "JPEG2000", "JXL")  # formats that may have XMP, but Pillow does not read it
 _ANIMATED = ("GIF", "PNG", "WEBP", "AVIF")
 _LEAST_DECODED = 0.1  # share of a damaged picture's rows; less shows nothing that anybody would search for
@@ -111,7 +113,11 @@ def _decode(data: bytes, short_side: int | None, background: str) -> Decoded:
 
         image, (width, height), exif = open_raw(data, short_side, MAX_PIXELS)
         packet = exif.get(ExifTags.Base.XMLPacket)
-        packets = [packet] if isinstance(packet, bytes) else []
+        if not isinstance(packet, bytes):
+            from clipsearch.images.xmp_facts import packet_in
+
+            packet = packet_in(data)
+        packets = [packet] if packet else []
         metadata = _with_orientation(metadata_of(exif, width, height), exif.get(ExifTags.Base.Orientation))
         return Decoded(image, _with_facts(metadata, exif, packets))
     with _opened(data) as image:
@@ -126,7 +132,7 @@ def _decode(data: bytes, short_side: int | None, background: str) -> Decoded:
             image.decodermaxblock = len(data)  # instead of 64 KB at a time, which takes 3% longer
         if image.width * image.height > MAX_PIXELS:
             raise ImageUnusable(f"too large: {width} x {height} pixels")
-        exif = _exif(image)
+        exif = _exif(image, data)
         image.load()
         if image.format in _ANIMATED:
             _skip_empty_frames(image)
@@ -336,16 +342,24 @@ def exposure(data: bytes) -> Exposure:
 
             return exposure_of(exif_of(data))
         with _opened(data) as image:
-            return exposure_of(_exif(image))
+            return exposure_of(_exif(image, data))
     except ImageUnusable:
         raise
     except Exception as error:  # decoders raise anything on hostile files
         raise ImageUnusable(_reason(error)) from None
 
 
-def _exif(image: Image.Image) -> Image.Exif:
+def _exif(image: Any, data: bytes) -> Image.Exif:
     try:
-        return image.getexif()
+        if image.format in ("PSD", "JPEG2000"):  # Pillow does not look for it
+            exif, start = Image.Exif(), data.find(_JP2_EXIF)
+            block = data[start + len(_JP2_EXIF) :] if start >= 0 else _psd_resource(image, _PHOTOSHOP_EXIF)
+            exif.load(b"Exif\0\0" + block)
+            return exif
+        if image.format == "PNG" and "Raw profile type APP1" in image.info:
+            image.info.setdefault("Raw profile type exif", image.info["Raw profile type APP1"])
+        found: Image.Exif = image.getexif()
+        return found
     except Exception:  # damaged EXIF
         return Image.Exif()
 
@@ -353,29 +367,42 @@ def _exif(image: Image.Image) -> Image.Exif:
 def _with_embedded(metadata: Metadata, image: Any, exif: Image.Exif, data: bytes) -> Metadata:
     """Add what EXIF, XMP, IPTC and PNG's chunks say."""
     packets = [image.info[key] for key in ("xmp", "XML:com.adobe.xmp") if key in image.info]
+    others: Iterable[Facts] = ()
     if image.format in _XMP_UNREAD:
         from clipsearch.images.xmp_facts import packet_in
 
         packets = [packet_in(data)]
-    block: Any = None
-    if "photoshop" in image.info or (
-        image.format == "TIFF" and len(image.tag_v2._tagdata.get(_IPTC, b"")) <= _MAX_IPTC
-    ):
-        from PIL import IptcImagePlugin
+    elif image.format == "PNG":
+        from clipsearch.images.png import png_facts, raw_profile
+        from clipsearch.images.xmp_facts import packet_in
 
-        with contextlib.suppress(Exception):  # damaged block
-            block = IptcImagePlugin.getiptcinfo(image)
-    others: Iterable[Facts] = ()
-    if image.format == "PNG":
-        from clipsearch.images.png import png_facts
-
+        packets += filter(None, (packet_in(raw_profile(image.info, name)) for name in ("xmp", "APP1")))
         others = png_facts(data, image.info)
     packets = [one if isinstance(one, bytes) else one.encode() for one in packets]
-    return _with_facts(metadata, exif, packets, block, others)
+    return _with_facts(metadata, exif, packets, _iptc(image), others)
+
+
+def _iptc(image: Any) -> bytes:
+    """The block of IPTC; empty if there is none."""
+    if image.format == "PNG":
+        from clipsearch.images.png import raw_profile
+
+        return raw_profile(image.info, "iptc")
+    if image.format == "TIFF":
+        return bytes(image.tag_v2._tagdata.get(_IPTC, b""))
+    if image.format == "PSD":
+        return _psd_resource(image, _PHOTOSHOP_IPTC)
+    resources = image.info.get("photoshop")
+    return resources.get(_PHOTOSHOP_IPTC, b"") if isinstance(resources, dict) else b""
+
+
+def _psd_resource(image: Any, number: int) -> bytes:
+    """The first resource of a Photoshop file with this number; empty if there is none."""
+    return next((data for found, _, data in getattr(image, "resources", ()) if found == number), b"")
 
 
 def _with_facts(
-    metadata: Metadata, exif: Image.Exif, packets: Iterable[bytes], iptc: Any = None, others: Iterable[Facts] = ()
+    metadata: Metadata, exif: Image.Exif, packets: Iterable[bytes], iptc: bytes = b"", others: Iterable[Facts] = ()
 ) -> Metadata:
     facts = list(exif_facts(exif))
     if packets:

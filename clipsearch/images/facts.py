@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -79,6 +80,14 @@ def position(latitude: float | None, longitude: float | None) -> tuple[float, fl
     if latitude is None or longitude is None or (latitude, longitude) == (0, 0):
         return None, None
     return (latitude, longitude) if abs(latitude) <= 90 and abs(longitude) <= 180 else (None, None)
+
+
+def decoded(text: bytes) -> str:
+    """A text in UTF-8 or, as older programs wrote it, in Windows-1252."""
+    for encoding in ("utf-8", "cp1252"):
+        with contextlib.suppress(UnicodeDecodeError):
+            return text.decode(encoding)
+    return text.decode("latin-1")
 
 
 def one_line(text: Any) -> str | None:

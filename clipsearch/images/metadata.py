@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from clipsearch.images.dates import exif_time, gps_time
-from clipsearch.images.facts import Facts, dated, lines, position
+from clipsearch.images.facts import Facts, dated, decoded, lines, position
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -162,12 +162,13 @@ def camera_name(maker: str, model: str) -> str | None:
 
 
 def _text(value: Any) -> str:
+    if isinstance(value, str):
+        with contextlib.suppress(UnicodeError):  # EXIF is ASCII; programs write UTF-8, and Pillow reads Latin-1
+            value = value.encode("latin-1")
     if isinstance(value, bytes):
-        value = value.decode("utf-8", "replace")
+        value = decoded(value)
     if not isinstance(value, str):
         return ""
-    with contextlib.suppress(UnicodeError):  # EXIF is ASCII; programs write UTF-8, and Pillow reads Latin-1
-        value = value.encode("latin-1").decode("utf-8")
     return " ".join("".join(letter if letter.isprintable() else " " for letter in value).split())
 
 
