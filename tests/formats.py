@@ -70,9 +70,9 @@ def iptc(*datasets: tuple[int, bytes]) -> bytes:
     return b"\xff\xed" + (len(segment) + 2).to_bytes(2, "big") + segment
 
 
-def psd(image: Image.Image, packet: bytes = b"", number: int = 0x0424) -> bytes:
+def psd(image: Image.Image, packet: bytes = b"", number: int = 0x0424, bits: int = 8) -> bytes:
     """A Photoshop file with XMP or another resource, and the composite alone, as it stands in those with layers."""
-    header = b"8BPS" + struct.pack(">H6xHIIHH", 1, 3, image.height, image.width, 8, 3)
+    header = b"8BPS" + struct.pack(">H6xHIIHH", 1, 3, image.height, image.width, bits, 3)
     resource = (
         b"8BIM"
         + number.to_bytes(2, "big")
@@ -82,7 +82,8 @@ def psd(image: Image.Image, packet: bytes = b"", number: int = 0x0424) -> bytes:
         + b"\0" * (len(packet) % 2)
     )
     resources = len(resource).to_bytes(4, "big") + resource
-    pixels = b"".join(band.tobytes() for band in image.convert("RGB").split())
+    values = np.asarray(image.convert("RGB")).transpose(2, 0, 1)
+    pixels = (values if bits == 8 else (values.astype(np.uint16) << 8).astype(">u2")).tobytes()
     return header + bytes(4) + resources + bytes(4) + bytes(2) + pixels
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pillow_heif
 import pytest
-from formats import P3, profile_of
+from formats import P3, profile_of, psd
 from fuzz import examples
 from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
@@ -455,6 +455,14 @@ def test_the_crop_of_a_smaller_decoding_falls_where_that_of_the_picture_does() -
 
 def test_other_formats_are_decoded_in_full() -> None:
     assert decode(saved(asymmetric(960, 640)), short_side=10).image.size == (960, 640)
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_a_photoshop_file_is_read_at_either_depth(bits: int) -> None:
+    picture = asymmetric(64, 48)
+    decoded = decode(psd(picture, bits=bits))
+    assert (decoded.metadata.width, decoded.metadata.height) == (64, 48)
+    assert decoded.image.tobytes() == picture.tobytes()
 
 
 # ------------------------------------------------------------------------------------------ metadata
