@@ -19,6 +19,10 @@ SPACES = (
     ' xmlns:MPReg="http://ns.microsoft.com/photo/1.2/t/Region#" xmlns:MP="http://ns.microsoft.com/photo/1.2/"'
     ' xmlns:digiKam="http://www.digikam.org/ns/1.0/" xmlns:darktable="http://darktable.sf.net/"'
     ' xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/"'
+    ' xmlns:acdsee="http://ns.acdsee.com/iptc/1.0/" xmlns:acdsee-rs="http://ns.acdsee.com/regions/"'
+    ' xmlns:acdsee-stArea="http://ns.acdsee.com/sType/Area#"'
+    ' xmlns:mediapro="http://ns.iview-multimedia.com/mediapro/1.0/"'
+    ' xmlns:mwg-kw="http://www.metadataworkinggroup.com/schemas/keywords/"'
 )
 RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 
@@ -66,20 +70,30 @@ def iptc(*datasets: tuple[int, bytes]) -> bytes:
     return b"\xff\xed" + (len(segment) + 2).to_bytes(2, "big") + segment
 
 
-def psd(image: Image.Image, packet: bytes = b"") -> bytes:
-    """A Photoshop file with XMP and the composite alone, as it stands in those with layers."""
-    header = b"8BPS" + struct.pack(">H6xHIIHH", 1, 3, image.height, image.width, 8, 3)
-    resource = b"8BIM\x04\x24\0\0" + len(packet).to_bytes(4, "big") + packet + b"\0" * (len(packet) % 2)
+def psd(image: Image.Image, packet: bytes = b"", number: int = 0x0424, bits: int = 8) -> bytes:
+    """A Photoshop file with XMP or another resource, and the composite alone, as it stands in those with layers."""
+    header = b"8BPS" + struct.pack(">H6xHIIHH", 1, 3, image.height, image.width, bits, 3)
+    resource = (
+        b"8BIM"
+        + number.to_bytes(2, "big")
+        + bytes(2)
+        + len(packet).to_bytes(4, "big")
+        + packet
+        + b"\0" * (len(packet) % 2)
+    )
     resources = len(resource).to_bytes(4, "big") + resource
-    pixels = b"".join(band.tobytes() for band in image.convert("RGB").split())
+    values = np.asarray(image.convert("RGB")).transpose(2, 0, 1)
+    pixels = (values if bits == 8 else (values.astype(np.uint16) << 8).astype(">u2")).tobytes()
     return header + bytes(4) + resources + bytes(4) + bytes(2) + pixels
 
 
-def jp2(image: Image.Image, packet: bytes) -> bytes:
-    """A JPEG 2000 with XMP."""
+def jp2(
+    image: Image.Image, packet: bytes, identifier: bytes = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
+) -> bytes:
+    """A JPEG 2000 with XMP, or with what else an identifier stands for."""
     out = io.BytesIO()
     image.save(out, "JPEG2000")
-    box = b"uuid" + bytes.fromhex("be7acfcb97a942e89c71999491e3afac") + packet
+    box = b"uuid" + identifier + packet
     at = out.getvalue().index(b"jp2c") - 4
     return out.getvalue()[:at] + (len(box) + 4).to_bytes(4, "big") + box + out.getvalue()[at:]
 

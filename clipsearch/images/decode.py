@@ -34,7 +34,9 @@ _NEW_SUBFILE_TYPE, _PHOTOMETRIC = 254, 262  # TIFF tags
 _DEPTHS = (8, 12, 16)  # bits of cameras and scanners, stored in 16
 _NOISE = 8  # levels in a picture of one colour, from compression
 
-_IPTC, _MAX_IPTC = 33723, 1 << 20  # TIFF tag; bytes, since 100 MB would take longer than a file may
+_IPTC = 33723  # TIFF tag
+_PHOTOSHOP_IPTC, _PHOTOSHOP_EXIF = 0x0404, 0x0422  # among the image resources
+_JP2_EXIF = b"JpgTiffExif->JP2"  # the identifier of a box
 _XMP_UNREAD = ("PSD", "GIF", "JPEG2000", "JXL")  # formats that may have XMP, but Pillow does not read it
 _ANIMATED = ("GIF", "PNG", "WEBP", "AVIF")
 _LEAST_DECODED = 0.1  # share of a damaged picture's rows; less shows nothing that anybody would search for
@@ -111,13 +113,19 @@ def _decode(data: bytes, short_side: int | None, background: str) -> Decoded:
 
         image, (width, height), exif = open_raw(data, short_side, MAX_PIXELS)
         packet = exif.get(ExifTags.Base.XMLPacket)
-        packets = [packet] if isinstance(packet, bytes) else []
+        if not isinstance(packet, bytes):
+            from clipsearch.images.xmp_facts import packet_in
+
+            packet = packet_in(data)
+        packets = [packet] if packet else []
         metadata = _with_orientation(metadata_of(exif, width, height), exif.get(ExifTags.Base.Orientation))
         return Decoded(image, _with_facts(metadata, exif, packets))
     with _opened(data) as image:
         if image.format == "TIFF":
             _skip_thumbnail(image)
         width, height = image.size
+        if is_deep := _is_deep_psd(data):
+            width //= 2
         if image.format == "EPS":  # Pillow would run Ghostscript
             raise ImageUnusable("not an image that can be read")
         if short_side is not None and image.format in ("JPEG", "MPO"):  # phones append more JPEGs, which makes it MPO
@@ -126,7 +134,7 @@ def _decode(data: bytes, short_side: int | None, background: str) -> Decoded:
             image.decodermaxblock = len(data)  # instead of 64 KB at a time, which takes 3% longer
         if image.width * image.height > MAX_PIXELS:
             raise ImageUnusable(f"too large: {width} x {height} pixels")
-        exif = _exif(image)
+        exif = _exif(image, data)
         image.load()
         if image.format in _ANIMATED:
             _skip_empty_frames(image)
@@ -135,7 +143,9 @@ def _decode(data: bytes, short_side: int | None, background: str) -> Decoded:
         if image.format in ("HEIF", "AVIF", "PNG") and (points := code_points(data)):
             image.info["cicp"] = points
         metadata = _with_embedded(metadata, image, exif, data)
-        rgb = _upright(_to_rgb(image, background), orientation)
+        if is_deep:  # the first byte of each value
+            flat = image.transform((width, height), Image.Transform.AFFINE, (2, 0, -0.75, 0, 1, 0))
+        rgb = _upright(_to_rgb(flat if is_deep else image, background), orientation)
     if orientation in range(5, 9):  # rotated by 90 degrees
         metadata = metadata._replace(width=height, height=width)
     return Decoded(rgb, _with_orientation(metadata, orientation))
@@ -150,7 +160,13 @@ def _opened(data: bytes) -> ImageFile.ImageFile:
         _register_heif()
     elif is_jxl(data):
         _register_jxl()
+    elif _is_deep_psd(data):  # Pillow reads values of 8 bits only, here twice as many
+        data = data[:18] + (2 * int.from_bytes(data[18:22], "big")).to_bytes(4, "big") + b"\0\x08" + data[24:]
     return Image.open(io.BytesIO(data))
+
+
+def _is_deep_psd(data: bytes) -> bool:
+    return data.startswith(b"8BPS\0\x01") and data[22:24] == b"\0\x10"
 
 
 def _skip_thumbnail(image: Any) -> None:
@@ -336,16 +352,24 @@ def exposure(data: bytes) -> Exposure:
 
             return exposure_of(exif_of(data))
         with _opened(data) as image:
-            return exposure_of(_exif(image))
+            return exposure_of(_exif(image, data))
     except ImageUnusable:
         raise
     except Exception as error:  # decoders raise anything on hostile files
         raise ImageUnusable(_reason(error)) from None
 
 
-def _exif(image: Image.Image) -> Image.Exif:
+def _exif(image: Any, data: bytes) -> Image.Exif:
     try:
-        return image.getexif()
+        if image.format in ("PSD", "JPEG2000"):  # Pillow does not look for it
+            exif, start = Image.Exif(), data.find(_JP2_EXIF)
+            block = data[start + len(_JP2_EXIF) :] if start >= 0 else _psd_resource(image, _PHOTOSHOP_EXIF)
+            exif.load(b"Exif\0\0" + block)
+            return exif
+        if image.format == "PNG" and "Raw profile type APP1" in image.info:
+            image.info.setdefault("Raw profile type exif", image.info["Raw profile type APP1"])
+        found: Image.Exif = image.getexif()
+        return found
     except Exception:  # damaged EXIF
         return Image.Exif()
 
@@ -353,29 +377,42 @@ def _exif(image: Image.Image) -> Image.Exif:
 def _with_embedded(metadata: Metadata, image: Any, exif: Image.Exif, data: bytes) -> Metadata:
     """Add the facts in EXIF, XMP, IPTC and PNG's chunks."""
     packets = [image.info[key] for key in ("xmp", "XML:com.adobe.xmp") if key in image.info]
+    others: Iterable[Facts] = ()
     if image.format in _XMP_UNREAD:
         from clipsearch.images.xmp_facts import packet_in
 
         packets = [packet_in(data)]
-    block: Any = None
-    if "photoshop" in image.info or (
-        image.format == "TIFF" and len(image.tag_v2._tagdata.get(_IPTC, b"")) <= _MAX_IPTC
-    ):
-        from PIL import IptcImagePlugin
+    elif image.format == "PNG":
+        from clipsearch.images.png import png_facts, raw_profile
+        from clipsearch.images.xmp_facts import packet_in
 
-        with contextlib.suppress(Exception):  # damaged block
-            block = IptcImagePlugin.getiptcinfo(image)
-    others: Iterable[Facts] = ()
-    if image.format == "PNG":
-        from clipsearch.images.png import png_facts
-
+        packets += filter(None, (packet_in(raw_profile(image.info, name)) for name in ("xmp", "APP1")))
         others = png_facts(data, image.info)
     packets = [one if isinstance(one, bytes) else one.encode() for one in packets]
-    return _with_facts(metadata, exif, packets, block, others)
+    return _with_facts(metadata, exif, packets, _iptc(image), others)
+
+
+def _iptc(image: Any) -> bytes:
+    """The block of IPTC; empty if there is none."""
+    if image.format == "PNG":
+        from clipsearch.images.png import raw_profile
+
+        return raw_profile(image.info, "iptc")
+    if image.format == "TIFF":
+        return bytes(image.tag_v2._tagdata.get(_IPTC, b""))
+    if image.format == "PSD":
+        return _psd_resource(image, _PHOTOSHOP_IPTC)
+    resources = image.info.get("photoshop")
+    return resources.get(_PHOTOSHOP_IPTC, b"") if isinstance(resources, dict) else b""
+
+
+def _psd_resource(image: Any, number: int) -> bytes:
+    """The first resource of a Photoshop file with this number; empty if there is none."""
+    return next((data for found, _, data in getattr(image, "resources", ()) if found == number), b"")
 
 
 def _with_facts(
-    metadata: Metadata, exif: Image.Exif, packets: Iterable[bytes], iptc: Any = None, others: Iterable[Facts] = ()
+    metadata: Metadata, exif: Image.Exif, packets: Iterable[bytes], iptc: bytes = b"", others: Iterable[Facts] = ()
 ) -> Metadata:
     facts = list(exif_facts(exif))
     if packets:

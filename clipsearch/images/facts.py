@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 # The sources of a date, the most reliable first. A sidecar's is a correction by a person; "modified" is EXIF's DateTime
 # or PNG's tIME, which programs write when they edit a photo.
-SOURCES = ("sidecar", "exif", "xmp", "iptc", "png", "takeout", "name", "video", "modified")
+SOURCES = ("sidecar", "exif", "xmp", "iptc", "png", "takeout", "name", "gps", "video", "modified")
+_EPOCHS = ("1904-01-01T00:00:00", "1970-01-01T00:00:00")  # of a clock that was not set
 _MIDNIGHT = "T00:00:00"
 
 
@@ -53,7 +55,7 @@ def combined(sources: Iterable[Facts]) -> Facts:
 
 
 def _best_date(every: Iterable[Facts]) -> tuple[str | None, str | None]:
-    dates = sorted((_rank(one.taken_from), one.taken, one.taken_from) for one in every if one.taken)
+    dates = sorted((_rank(one), one.taken, one.taken_from) for one in every if one.taken)
     if not dates:
         return None, None
     _, taken, source = dates[0]
@@ -63,8 +65,9 @@ def _best_date(every: Iterable[Facts]) -> tuple[str | None, str | None]:
     return taken, source
 
 
-def _rank(source: str | None) -> int:
-    return SOURCES.index(source) if source in SOURCES else len(SOURCES)
+def _rank(date: Facts) -> int:
+    is_known = date.taken_from in SOURCES and (date.taken_from != "exif" or date.taken not in _EPOCHS)
+    return SOURCES.index(date.taken_from) if is_known else len(SOURCES)
 
 
 def dated(taken: str | None, source: str) -> Facts:
@@ -77,6 +80,14 @@ def position(latitude: float | None, longitude: float | None) -> tuple[float, fl
     if latitude is None or longitude is None or (latitude, longitude) == (0, 0):
         return None, None
     return (latitude, longitude) if abs(latitude) <= 90 and abs(longitude) <= 180 else (None, None)
+
+
+def decoded(text: bytes) -> str:
+    """A text in UTF-8 or, as older programs wrote it, in Windows-1252."""
+    for encoding in ("utf-8", "cp1252"):
+        with contextlib.suppress(UnicodeDecodeError):
+            return text.decode(encoding)
+    return text.decode("latin-1")
 
 
 def one_line(text: Any) -> str | None:

@@ -8,8 +8,8 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from clipsearch.images.dates import exif_time
-from clipsearch.images.facts import Facts, dated, lines, position
+from clipsearch.images.dates import exif_time, gps_time
+from clipsearch.images.facts import Facts, dated, decoded, lines, position
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -87,8 +87,8 @@ def exif_facts(exif: Image.Exif) -> Iterator[Facts]:
     taken = exif_time(details.get(ExifTags.Base.DateTimeOriginal)) or exif_time(
         details.get(ExifTags.Base.DateTimeDigitized)
     )
-    latitude = _degrees(gps.get(ExifTags.GPS.GPSLatitude), gps.get(ExifTags.GPS.GPSLatitudeRef), "S", 90)
-    longitude = _degrees(gps.get(ExifTags.GPS.GPSLongitude), gps.get(ExifTags.GPS.GPSLongitudeRef), "W", 180)
+    latitude = _degrees(gps.get(ExifTags.GPS.GPSLatitude), gps.get(ExifTags.GPS.GPSLatitudeRef), "NS", 90)
+    longitude = _degrees(gps.get(ExifTags.GPS.GPSLongitude), gps.get(ExifTags.GPS.GPSLongitudeRef), "EW", 180)
     latitude, longitude = position(latitude, longitude)
     caption = _until_nul(exif.get(ExifTags.Base.ImageDescription))
     yield dated(taken, "exif")._replace(
@@ -103,6 +103,7 @@ def exif_facts(exif: Image.Exif) -> Iterator[Facts]:
         or _text(_utf16(exif.get(ExifTags.Base.XPComment)))
         or None,
     )
+    yield dated(gps_time(gps.get(ExifTags.GPS.GPSDateStamp), gps.get(ExifTags.GPS.GPSTimeStamp)), "gps")
     yield dated(exif_time(exif.get(ExifTags.Base.DateTime)), "modified")
 
 
@@ -160,12 +161,13 @@ def camera_name(maker: str, model: str) -> str | None:
 
 
 def _text(value: Any) -> str:
+    if isinstance(value, str):
+        with contextlib.suppress(UnicodeError):  # EXIF is ASCII; programs write UTF-8, and Pillow reads Latin-1
+            value = value.encode("latin-1")
     if isinstance(value, bytes):
-        value = value.decode("utf-8", "replace")
+        value = decoded(value)
     if not isinstance(value, str):
         return ""
-    with contextlib.suppress(UnicodeError):  # EXIF is ASCII; programs write UTF-8, and Pillow reads Latin-1
-        value = value.encode("latin-1").decode("utf-8")
     return " ".join("".join(letter if letter.isprintable() else " " for letter in value).split())
 
 
@@ -182,8 +184,11 @@ def _utf16(value: Any) -> str:
     return ""
 
 
-def _degrees(parts: Any, reference: Any, negative: str, limit: int) -> float | None:
-    """Degrees of one to three numbers: degrees, minutes and seconds, of which the last may be 0/0."""
+def _degrees(parts: Any, reference: Any, sides: str, limit: int) -> float | None:
+    """Degrees of one to three numbers: degrees, minutes and seconds, of which the last may be 0/0.
+
+    `sides` are the letters of the two hemispheres, the negative one last; without one of them the place is unknown.
+    """
     try:
         numbers = [_number(part) for part in (parts if isinstance(parts, tuple | list) else (parts,))]
     except (TypeError, ValueError):
@@ -191,10 +196,10 @@ def _degrees(parts: Any, reference: Any, negative: str, limit: int) -> float | N
     if not numbers or len(numbers) > 3 or math.isnan(numbers[0]):
         return None
     value = sum(0.0 if math.isnan(number) else number / 60**power for power, number in enumerate(numbers))
-    if not abs(value) <= limit:
+    side = _text(reference).upper()[:1]
+    if not abs(value) <= limit or not side or side not in sides:
         return None
-    is_negative = _text(reference).upper().startswith(negative)
-    return round(-abs(value) if is_negative else value, 7) + 0.0  # never -0.0
+    return round(-abs(value) if side == sides[-1] else value, 7) + 0.0  # never -0.0
 
 
 def _positive(value: Any) -> float | None:

@@ -25,6 +25,15 @@ def png_facts(data: bytes, texts: Mapping[Any, Any]) -> Iterator[Facts]:
         yield dated(_time(year, *others), "modified")
 
 
+def raw_profile(texts: Mapping[Any, Any], name: str) -> bytes:
+    """Metadata that ImageMagick keeps in a text as hexadecimal digits, below its name and its length."""
+    text = texts.get(f"Raw profile type {name}")
+    try:
+        return bytes.fromhex("".join(text.strip().split("\n")[2:])) if isinstance(text, str) else b""
+    except ValueError:
+        return b""
+
+
 def _rfc_time(text: str) -> str | None:
     """`Mon, 17 Jul 2006 21:58:50 GMT`, the form that PNG's specification recommends."""
     found = parsedate(text)

@@ -6,9 +6,10 @@ import io
 import re
 import struct
 from collections.abc import Iterator
+from datetime import datetime
 
 import rawpy
-from PIL import Image
+from PIL import ExifTags, Image
 
 from clipsearch.errors import ImageUnusable
 from clipsearch.images.kinds import RAW_NOT_TIFF
@@ -16,6 +17,9 @@ from clipsearch.images.kinds import RAW_NOT_TIFF
 _SUB_IFDS, _PHOTOMETRIC, _DNG_VERSION = 330, 262, 50706
 _SENSOR = (32803, 34892)  # photometric interpretations of sensor data: CFA and LinearRaw
 _MAX_IFDS = 32
+_CR3, _HEADER = b"ftypcrx ", 1 << 20  # bytes in which its boxes of metadata are
+_EPOCH = 1970  # the year of LibRaw's dates where there are none
+_DATES = (ExifTags.Base.DateTimeOriginal, ExifTags.Base.DateTimeDigitized)
 _TURNS = {3: Image.Transpose.ROTATE_180, 5: Image.Transpose.ROTATE_90, 6: Image.Transpose.ROTATE_270}
 
 _NEVER_TIFF = re.compile(rb"II\*\0....CR|" + RAW_NOT_TIFF, re.DOTALL)  # the first is CR2
@@ -56,7 +60,17 @@ def open_raw(data: bytes, short_side: int | None, most: int) -> tuple[Image.Imag
             image = preview
             if (preview.width > preview.height) == (sizes.width > sizes.height) and sizes.flip in _TURNS:
                 image = preview.transpose(_TURNS[sizes.flip])
-    return image, size, _exif(data) or exif
+        exif = _exif(data) or exif
+        _add_date(exif, raw.other.timestamp)
+    return image, size, exif
+
+
+def _add_date(exif: Image.Exif, moment: datetime | None) -> None:
+    """Add the date that LibRaw knows, of makers with formats of their own, if EXIF has none."""
+    tags, details = ExifTags.Base, exif.get_ifd(ExifTags.IFD.Exif)
+    if moment is None or moment.year <= _EPOCH or any(details.get(tag) for tag in _DATES) or exif.get(tags.DateTime):
+        return
+    details[tags.DateTimeOriginal] = moment.strftime("%Y:%m:%d %H:%M:%S")
 
 
 def exif_of(data: bytes) -> Image.Exif:
@@ -89,16 +103,30 @@ def _preview(raw: rawpy.RawPy, short_side: int) -> tuple[Image.Image | None, Ima
 
 
 def _exif(data: bytes) -> Image.Exif | None:
-    """The EXIF of a file with the structure of a TIFF, whatever its magic number."""
-    if data[:2] not in (b"II", b"MM"):
-        return None
+    """The EXIF of a CR3, or of a file with the structure of a TIFF, whatever its magic number."""
     exif = Image.Exif()
-    magic = b"*\0" if data[:2] == b"II" else b"\0*"
     try:
-        exif.load(b"Exif\0\0" + data[:2] + magic + data[4:])
+        if data[4:12] == _CR3:
+            exif = _loaded(_box(data, b"CMT1"))
+            for name, directory in ((b"CMT2", ExifTags.IFD.Exif), (b"CMT4", ExifTags.IFD.GPSInfo)):
+                exif.get_ifd(directory).update(_loaded(_box(data, name)))
+        elif data[:2] in (b"II", b"MM"):
+            exif = _loaded(data[:2] + (b"*\0" if data[:2] == b"II" else b"\0*") + data[4:])
     except Exception:  # damaged EXIF
         return None
     return exif if len(exif) else None
+
+
+def _loaded(tiff: bytes) -> Image.Exif:
+    exif = Image.Exif()
+    exif.load(b"Exif\0\0" + tiff)
+    return exif
+
+
+def _box(data: bytes, name: bytes) -> bytes:
+    """What is in the first box of a CR3 with this name; Canon has one for each directory of EXIF."""
+    at = data.find(name, 0, _HEADER)
+    return data[at + 4 : at - 4 + int.from_bytes(data[at - 4 : at], "big")] if at >= 4 else b""
 
 
 def _tags(data: bytes, order: str) -> Iterator[tuple[int, tuple[int, ...]]]:

@@ -23,15 +23,23 @@ _DC = "http://purl.org/dc/elements/1.1/"
 _EXIF = "http://ns.adobe.com/exif/1.0/"
 _PHOTOSHOP = "http://ns.adobe.com/photoshop/1.0/"
 _XMP = "http://ns.adobe.com/xap/1.0/"
+_IPTC, _IPTC_EXTENSION = "http://iptc.org/std/Iptc4xmpCore/1.0/xmlns/", "http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
+_ACDSEE, _MEDIA_PRO = "http://ns.acdsee.com/iptc/1.0/", "http://ns.iview-multimedia.com/mediapro/1.0/"
 _LISTS = {  # the separator of hierarchies in each list of keywords
     f"{_DC}subject": None,
     "http://ns.adobe.com/lightroom/1.0/hierarchicalSubject": "|",
     "http://www.digikam.org/ns/1.0/TagsList": "/",
     "http://ns.microsoft.com/photo/1.0/LastKeywordXMP": "/",
     "http://ns.microsoft.com/photo/1.0LastKeywordXMP": "/",
+    "http://www.metadataworkinggroup.com/schemas/keywords/Keyword": None,
+    f"{_MEDIA_PRO}CatalogSets": "|",
+    f"{_ACDSEE}keywords": None,
 }
+_CATEGORIES = f"{_ACDSEE}categories"  # XML in a text
+_CATEGORY = re.compile(r'<Category Assigned="(\d)">([^<]*)|</Category>')
 _MWG = "http://www.metadataworkinggroup.com/schemas/regions/"  # Picasa, Lightroom, digiKam
 _AREA = "http://ns.adobe.com/xmp/sType/Area#"
+_SAME = {"http://ns.acdsee.com/regions/": _MWG, "http://ns.acdsee.com/sType/Area#": _AREA}
 _SIZE = tuple(f"http://ns.adobe.com/xap/1.0/sType/Dimensions#{side}" for side in "wh")
 _MICROSOFT = "http://ns.microsoft.com/photo/1.2/t/Region#"  # Windows, digiKam
 _REGION_LISTS = (f"{_MWG}RegionList", "http://ns.microsoft.com/photo/1.2/t/RegionInfo#Regions")
@@ -42,16 +50,25 @@ _OF_REGION = frozenset((_NAME, _TYPE, _UNIT, *_CENTRE, _DISPLAY_NAME, _RECTANGLE
 _PEOPLE = (
     _NAME,
     _DISPLAY_NAME,
-    "http://iptc.org/std/Iptc4xmpExt/2008-02-29/PersonInImage",
+    f"{_IPTC_EXTENSION}PersonInImage",
+    f"{_IPTC_EXTENSION}PersonName",
+    f"{_MEDIA_PRO}People",
 )
+_THINGS = ("BarCode", "Focus")  # types of regions
 _SHOT = (f"{_EXIF}DateTimeOriginal", f"{_PHOTOSHOP}DateCreated")
 _MADE = (f"{_EXIF}DateTimeDigitized", f"{_XMP}CreateDate")  # a program may write when it made the file
 _LATITUDE, _LONGITUDE = f"{_EXIF}GPSLatitude", f"{_EXIF}GPSLongitude"
-_LOCATION = (
-    "http://iptc.org/std/Iptc4xmpCore/1.0/xmlns/Location",
-    *(f"{_PHOTOSHOP}{part}" for part in ("City", "State", "Country")),
+_SIDES = (f"{_LATITUDE}Ref", f"{_LONGITUDE}Ref")
+_LOCATION = tuple(  # each part has two names
+    (name, f"{_IPTC_EXTENSION}{part}")
+    for name, part in (
+        (f"{_IPTC}Location", "Sublocation"),
+        (f"{_PHOTOSHOP}City", "City"),
+        (f"{_PHOTOSHOP}State", "ProvinceState"),
+        (f"{_PHOTOSHOP}Country", "CountryName"),
+    )
 )
-_RATING, _PERCENT = f"{_XMP}Rating", "http://ns.microsoft.com/photo/1.0/Rating"
+_RATING, _PERCENT = (f"{_XMP}Rating", f"{_ACDSEE}rating"), "http://ns.microsoft.com/photo/1.0/Rating"
 _LABEL = f"{_XMP}Label"
 _NUMBERED_LABELS = {  # the names of the numbers; digiKam's 0 is no label
     "http://www.digikam.org/ns/1.0/ColorLabel": (
@@ -59,20 +76,23 @@ _NUMBERED_LABELS = {  # the names of the numbers; digiKam's 0 is no label
     ),
     "http://darktable.sf.net/colorlabels": ("Red", "Yellow", "Green", "Blue", "Purple"),
 }
-_TITLE = (f"{_DC}title", f"{_PHOTOSHOP}Headline")
-_CAPTION = (f"{_DC}description", "http://ns.adobe.com/tiff/1.0/ImageDescription")
+_TITLE = (f"{_DC}title", f"{_PHOTOSHOP}Headline", f"{_ACDSEE}caption")
+_CAPTION = (f"{_DC}description", "http://ns.adobe.com/tiff/1.0/ImageDescription", f"{_ACDSEE}notes")
 _WANTED = frozenset(
     (
-        *(*_LISTS, *_PEOPLE, *_SHOT, *_MADE, _LATITUDE, _LONGITUDE, *_LOCATION),
-        *(_RATING, _PERCENT, _LABEL, *_NUMBERED_LABELS, *_TITLE, *_CAPTION, *_SIZE),
+        *(*_LISTS, *_PEOPLE, *_SHOT, *_MADE, _LATITUDE, _LONGITUDE, *_SIDES),
+        *(name for names in _LOCATION for name in names),
+        *(*_RATING, _PERCENT, _CATEGORIES, _LABEL, *_NUMBERED_LABELS, *_TITLE, *_CAPTION, *_SIZE),
     )
 )
 
+_ITEMS = (f"{RDF}li", f"{RDF}value")  # of a list, or the value of one that says more about it
 _END = b"</x:xmpmeta>"
 _LONGEST_NAMESPACE = 200  # characters; the wanted ones are shorter
 _MAX_DEPTH, _MAX_VALUES, _MAX_TEXT = 500, 50_000, 1 << 20
 _MAX_REGIONS = 500
-_DEGREES = re.compile(r"(\d{1,3}),(\d{1,2}(?:\.\d+)?)(?:,(\d{1,2}(?:\.\d+)?))?([NSEW])$")
+_NUMBER, _BETWEEN = r"(\d{1,3}(?:\.\d+)?)", r"(?:[,\s°'\"]|deg)+"
+_DEGREES = re.compile(rf"(-?){_NUMBER}(?:{_BETWEEN}{_NUMBER})?(?:{_BETWEEN}{_NUMBER})?(?:{_BETWEEN})?([NSEWnsew]?)")
 
 
 def facts_of(document: bytes, *, is_sidecar: bool = False) -> Facts:
@@ -83,19 +103,20 @@ def facts_of(document: bytes, *, is_sidecar: bool = False) -> Facts:
     def first(*names: str) -> str | None:
         return next((text for name in names for text in values.get(name, ())), None)
 
-    latitude = _degrees(values.get(_LATITUDE, ()), "S", 90)
-    longitude = _degrees(values.get(_LONGITUDE, ()), "W", 180)
+    latitude = _degrees(values.get(_LATITUDE, ()), first(_SIDES[0]), "S", 90)
+    longitude = _degrees(values.get(_LONGITUDE, ()), first(_SIDES[1]), "W", 180)
     latitude, longitude = position(latitude, longitude)
     taken, taken_from = _taken(values, is_sidecar=is_sidecar)
+    things = {parts.get(_NAME) for parts in reader.regions if parts.get(_TYPE) in _THINGS}
     return Facts(
         taken,
         taken_from,
         latitude,
         longitude,
-        ", ".join(text for name in _LOCATION if (text := first(name))) or None,
+        ", ".join(text for names in _LOCATION if (text := first(*names))) or None,
         lines(_keywords(values)),
-        lines(name for kind in _PEOPLE for name in values.get(kind, ())),
-        rating_of(first(_RATING)) or rating_of_percent(first(_PERCENT)),
+        lines(name for kind in _PEOPLE for name in values.get(kind, ()) if name not in things),
+        rating_of(first(*_RATING)) or rating_of_percent(first(_PERCENT)),
         first(_LABEL) or next(_numbered_labels(values), None),
         first(*_TITLE),
         first(*_CAPTION),
@@ -161,12 +182,25 @@ def _keywords(values: Mapping[str, list[str]]) -> Iterator[str]:
         for name, separator in _LISTS.items()
         for text in values.get(name, ())
     ]
+    paths += (path for text in values.get(_CATEGORIES, ()) for path in _categories(text))
     automatic = {path for path in paths if "|".join(path).startswith("darktable|")}
     automatic |= {(part,) for path in automatic for part in path}
     for path in paths:
         if path not in automatic:
             yield from path
             yield from ("|".join(path[:depth]) for depth in range(2, len(path) + 1))
+
+
+def _categories(text: str) -> Iterator[tuple[str, ...]]:
+    """The assigned ones of ACDSee's nested categories."""
+    path: list[str] = []
+    for match in _CATEGORY.finditer(text):
+        if match[1] is None:
+            path = path[:-1]
+        else:
+            path.append(match[2].strip())
+        if match[1] == "1" and all(path):
+            yield tuple(path)
 
 
 def _numbered_labels(values: Mapping[str, list[str]]) -> Iterator[str]:
@@ -176,14 +210,15 @@ def _numbered_labels(values: Mapping[str, list[str]]) -> Iterator[str]:
                 yield labels[int(text)]
 
 
-def _degrees(texts: Iterable[str], negative: str, limit: int) -> float | None:
-    """`48,51.4980N` or `48,51,30N`."""
+def _degrees(texts: Iterable[str], side: str | None, negative: str, limit: int) -> float | None:
+    """`48,51.4980N` or `48,51,30N`, as the standard has it; `48.8583` or `48° 51' 30" N`, as programs write it too."""
     for text in texts:
-        match = _DEGREES.match(text)
-        if match:
-            degrees = int(match[1]) + float(match[2]) / 60 + float(match[3] or 0) / 3600
+        match = _DEGREES.fullmatch(text)
+        if match and (match[5] or side or not match[3]):
+            degrees = float(match[2]) + float(match[3] or 0) / 60 + float(match[4] or 0) / 3600
+            is_negative = bool(match[1]) or (match[5] or side or "").upper().startswith(negative)
             if degrees <= limit:
-                return round(-degrees if match[4] == negative else degrees, 7) + 0.0
+                return round(-degrees if is_negative else degrees, 7) + 0.0
     return None
 
 
@@ -209,6 +244,7 @@ class _Reader:
         self._names: list[str] = []  # of the open elements
         self._namespaces: list[dict[str, str]] = [{"xml": "xml"}]
         self._text: list[str] = []
+        self._is_default = False  # whether this is the default among several languages
         self._count = self._length = 0
         self._has_rdf = False
         parser: Any = expat.ParserCreate("utf-8", intern=None)
@@ -235,6 +271,7 @@ class _Reader:
         self._has_rdf = self._has_rdf or name == f"{RDF}RDF"
         self._names.append(name)
         self._text.clear()
+        self._is_default = attributes.get("xml:lang") == "x-default"
         for key, value in attributes.items():
             if ":" in key and not key.startswith("xmlns"):
                 self._keep(self._resolved(key), value)
@@ -242,6 +279,7 @@ class _Reader:
     def _resolved(self, raw: str) -> str:
         prefix, _, local = raw.rpartition(":")
         namespace = next((uris[prefix] for uris in reversed(self._namespaces) if prefix in uris), "")
+        namespace = _SAME.get(namespace, namespace)
         return namespace + local if len(namespace) < _LONGEST_NAMESPACE else ""
 
     def _characters(self, text: str) -> None:
@@ -252,10 +290,10 @@ class _Reader:
     def _end(self, _: str) -> None:
         name = self._names.pop()
         self._namespaces.pop()
-        if name == f"{RDF}li":
+        if name in _ITEMS:
             of = self._list_of()
             self._keep(of, "".join(self._text))
-            if of in _REGION_LISTS:
+            if of in _REGION_LISTS and name == _ITEMS[0]:
                 self.regions.append(self._region)
                 self._region = {}
         else:
@@ -275,4 +313,5 @@ class _Reader:
         self._count += 1
         if self._count > _MAX_VALUES or len(text) > _MAX_TEXT:
             raise SidecarUnusable(f"it has more than {_MAX_VALUES:,} properties and keywords")
-        self.values.setdefault(name, []).append(text)
+        kept = self.values.setdefault(name, [])
+        kept.insert(0 if self._is_default else len(kept), text)

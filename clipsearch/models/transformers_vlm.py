@@ -33,12 +33,8 @@ class Task(NamedTuple):
     network: str
 
 
-CAPTIONS = Task(
-    "caption photos here; a server may run it", ("blip", "git"), "AutoModelForImageTextToText"
-)  # without a prompt
-ANSWERS = Task(
-    "answer questions about photos here; a server may run it", ("vilt", "blip"), "AutoModelForVisualQuestionAnswering"
-)
+CAPTIONS = Task("caption photos", ("blip", "git"), "AutoModelForImageTextToText")  # without a prompt
+ANSWERS = Task("answer questions about photos", ("vilt", "blip"), "AutoModelForVisualQuestionAnswering")
 DETECTIONS = Task("detect things in photos", ("owlv2", "owlvit"), "AutoModelForZeroShotObjectDetection")
 MASKS = Task("segment photos", ("clipseg",), "CLIPSegForImageSegmentation")
 
@@ -68,7 +64,8 @@ def check(name: str, task: Task) -> str:
     kind = str(config.get("model_type"))
     answers = "BlipForQuestionAnswering" in (config.get("architectures") or ())
     if kind not in task.types or (kind == "blip" and answers != (task is ANSWERS)):
-        raise ModelUnknown(f"{name} is a model of type {kind}, which cannot {task.what}")
+        hint = " here; a server may run it" if task in (CAPTIONS, ANSWERS) else ""
+        raise ModelUnknown(f"{name} is a model of type {kind}, which cannot {task.what}{hint}")
     return kind
 
 

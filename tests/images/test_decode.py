@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pillow_heif
 import pytest
-from formats import P3, profile_of
+from formats import P3, profile_of, psd
 from fuzz import examples
 from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
@@ -457,6 +457,14 @@ def test_other_formats_are_decoded_in_full() -> None:
     assert decode(saved(asymmetric(960, 640)), short_side=10).image.size == (960, 640)
 
 
+@pytest.mark.parametrize("bits", [8, 16])
+def test_a_photoshop_file_is_read_at_either_depth(bits: int) -> None:
+    picture = asymmetric(64, 48)
+    decoded = decode(psd(picture, bits=bits))
+    assert (decoded.metadata.width, decoded.metadata.height) == (64, 48)
+    assert decoded.image.tobytes() == picture.tobytes()
+
+
 # ------------------------------------------------------------------------------------------ metadata
 
 
@@ -497,6 +505,13 @@ def test_a_place_that_cannot_be_is_no_place(latitude: Any) -> None:
     metadata = decode(saved(asymmetric(), "JPEG", exif=described(latitude=latitude))).metadata
     assert (metadata.latitude, metadata.longitude) == (None, None)
     assert metadata.camera == "Canon EOS R5"
+
+
+@pytest.mark.parametrize(
+    ("north", "east", "latitude"), [("", "E", None), ("N", "\0", None), ("?", "E", None), (" south", "e", -48.8583056)]
+)
+def test_without_its_hemisphere_a_place_is_unknown(north: str, east: str, latitude: float | None) -> None:
+    assert decode(saved(asymmetric(), exif=described(north, east))).metadata.latitude == latitude
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,14 @@ def test_a_name_with_only_a_day_takes_the_time_from_another_source() -> None:
     assert combined([day, dated("2019-02-04T10:11:12", "modified")])[:2] == ("2019-02-03T00:00:00", "name")
 
 
+def test_the_epoch_of_a_camera_counts_if_nothing_else_is_known() -> None:
+    unset = dated("1970-01-01T00:00:00", "exif")
+    assert combined([unset, dated("2019-02-03T10:11:12", "name")])[:2] == ("2019-02-03T10:11:12", "name")
+    assert combined([unset])[:2] == ("1970-01-01T00:00:00", "exif")
+    said = dated("1970-01-01T00:00:00", "sidecar")
+    assert combined([said, dated("2019-02-03T10:11:12", "exif")]).taken == said.taken
+
+
 def test_lists_are_joined_and_the_first_knows_everything_else() -> None:
     first = Facts(latitude=1.0, longitude=2.0, keywords="a\nb", people="Ann", rating=5)
     second = Facts(latitude=3.0, longitude=4.0, location="Nice", keywords="b\nc", rating=-1, title="t")

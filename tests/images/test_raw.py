@@ -12,14 +12,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import SCENES, Run
-from formats import GREEN, dng
-from PIL import Image
+from formats import GREEN, dng, exif
+from PIL import ExifTags, Image
 
 from clipsearch.errors import ImageUnusable
+from clipsearch.images import raw
 from clipsearch.images.compare import copy_similarity
 from clipsearch.images.decode import decode, thumbnail
 from clipsearch.images.kinds import looks_like_a_photo
-from clipsearch.images.raw import is_raw
+from clipsearch.images.metadata import exif_facts
+from clipsearch.images.raw import exif_of, is_raw
 
 RED = (9000, 2000, 1500)
 
@@ -38,6 +40,28 @@ def test_it_is_developed_at_half_the_size() -> None:
     assert green > blue + 40
     upper, lower = mean(image.crop((0, 0, 300, 90))), mean(image.crop((0, 110, 300, 200)))
     assert lower[1] > upper[1] + 20
+
+
+def test_a_cr3_has_its_exif_in_boxes_of_its_own() -> None:
+    def box(name: bytes, contents: bytes) -> bytes:
+        return (len(contents) + 8).to_bytes(4, "big") + name + contents
+
+    main, details, gps = Image.Exif(), Image.Exif(), Image.Exif()
+    main[ExifTags.Base.Model], details[ExifTags.Base.DateTimeOriginal] = "Canon EOS R5", "2020:01:02 03:04:05"
+    gps.update(exif(gps="48 51 30 N, 2 17 42 W").get_ifd(ExifTags.IFD.GPSInfo))
+    boxes = [box(b"CMT%d" % number, of.tobytes()[6:]) for number, of in ((1, main), (2, details), (4, gps))]
+    data = box(b"ftyp", b"crx \0\0\0\1crx isom") + box(b"moov", box(b"uuid", bytes(16) + b"".join(boxes)))
+    found = exif_of(data)
+    facts, *_ = exif_facts(found)
+    assert found[ExifTags.Base.Model] == "Canon EOS R5"
+    assert (facts.taken, facts.longitude) == ("2020-01-02T03:04:05", -2.295)
+
+
+def test_the_date_comes_from_libraw_if_there_is_no_exif(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(raw, "_exif", lambda data: None)  # as with formats that are no TIFF
+    found = decode(dng()).metadata
+    assert (found.taken, found.taken_from) == ("2023-05-06T07:08:09", "exif")
+    assert decode(dng(changed="")).metadata.taken is None
 
 
 def test_it_is_upright() -> None:

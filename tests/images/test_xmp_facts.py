@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import io
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from formats import bag, xmp
+from formats import bag, exif, iptc, jp2, psd, xmp
 from PIL import ExifTags, Image, PngImagePlugin
 from PIL.TiffImagePlugin import IFDRational
 
@@ -43,6 +44,22 @@ REGIONS = (
         ),
         (xmp(attributes='exif:GPSLatitude="0,0.0N" exif:GPSLongitude="0,0.0E"'), Facts()),
         (xmp(attributes='exif:GPSLatitude="48,51.4980N"'), Facts()),
+        (xmp(attributes='exif:GPSLatitude="48,51.4980" exif:GPSLongitude="2,17.7000E"'), Facts()),
+        (xmp(attributes='exif:GPSLatitude="-48.8583" exif:GPSLongitude="2.295"'), Facts(None, None, -48.8583, 2.295)),
+        (
+            xmp(
+                attributes='exif:GPSLatitude="48.8583" exif:GPSLatitudeRef="South" exif:GPSLongitude="2.295"'
+                ' exif:GPSLongitudeRef="W"'
+            ),
+            Facts(latitude=-48.8583, longitude=-2.295),
+        ),
+        (
+            xmp(
+                "<exif:GPSLatitude>48 deg 51' 30\" N</exif:GPSLatitude>"
+                "<exif:GPSLongitude>2° 17.7' w</exif:GPSLongitude>"
+            ),
+            Facts(latitude=48.8583333, longitude=-2.295),
+        ),
         (xmp(f"<dc:subject>{bag('dog', ' a  beach ', 'dog', '')}</dc:subject>"), Facts(keywords="dog\na beach")),
         (
             xmp(f"<lr:hierarchicalSubject>{bag('Animals|Dog')}</lr:hierarchicalSubject>"),
@@ -60,6 +77,58 @@ REGIONS = (
             Facts(keywords="wedding\nEvents\nEvents|wedding"),
         ),
         (xmp(REGIONS), Facts(people="Grandma")),
+        (xmp(REGIONS.replace("</rdf:li>", "<mwg-rs:Type>BarCode</mwg-rs:Type></rdf:li>")), Facts()),
+        (
+            xmp(
+                '<acdsee-rs:Regions rdf:parseType="Resource"><acdsee-rs:RegionList><rdf:Bag><rdf:li>'
+                '<rdf:Description acdsee-rs:Name="Grandma" acdsee-rs:Type="Face">'
+                '<acdsee-rs:DLYArea acdsee-stArea:x="0.5" acdsee-stArea:y="0.5"'
+                ' acdsee-stArea:w="0.2" acdsee-stArea:h="0.4"/>'
+                "</rdf:Description></rdf:li></rdf:Bag></acdsee-rs:RegionList></acdsee-rs:Regions>"
+                f"<acdsee:keywords>{bag('dog')}</acdsee:keywords><acdsee:notes>At the sea</acdsee:notes>"
+                "<acdsee:categories>&lt;Categories&gt;&lt;Category Assigned=&quot;0&quot;&gt;Animals&lt;Category "
+                "Assigned=&quot;1&quot;&gt;Cat&lt;/Category&gt;&lt;/Category&gt;&lt;Category Assigned=&quot;0&quot;&gt;"
+                "Trees&lt;/Category&gt;&lt;/Categories&gt;</acdsee:categories>",
+                'acdsee:rating="4" acdsee:caption="Sea"',
+            ),
+            Facts(
+                keywords="dog\nAnimals\nCat\nAnimals|Cat",
+                people="Grandma",
+                rating=4,
+                title="Sea",
+                caption="At the sea",
+                regions='["Grandma",0.4,0.3,0.6,0.7,0,0]',
+            ),
+        ),
+        (
+            xmp(
+                f"<mediapro:CatalogSets>{bag('Animals|Dog')}</mediapro:CatalogSets>"
+                f"<mediapro:People>{bag('Grandma')}</mediapro:People>"
+            ),
+            Facts(keywords="Animals\nDog\nAnimals|Dog", people="Grandma"),
+        ),
+        (
+            xmp(
+                '<mwg-kw:Keywords rdf:parseType="Resource"><mwg-kw:Hierarchy><rdf:Bag><rdf:li rdf:parseType="Resource">'
+                "<mwg-kw:Keyword>Animals</mwg-kw:Keyword><mwg-kw:Children><rdf:Bag><rdf:li mwg-kw:Keyword='Dog'/>"
+                "</rdf:Bag></mwg-kw:Children></rdf:li></rdf:Bag></mwg-kw:Hierarchy></mwg-kw:Keywords>"
+            ),
+            Facts(keywords="Animals\nDog"),
+        ),
+        (
+            xmp(
+                f"<Iptc4xmpExt:PersonInImageWDetails><rdf:Bag><rdf:li rdf:parseType='Resource'><Iptc4xmpExt:PersonName>"
+                f"{bag('Ann')}</Iptc4xmpExt:PersonName></rdf:li></rdf:Bag></Iptc4xmpExt:PersonInImageWDetails>"
+                "<Iptc4xmpExt:LocationCreated><rdf:Bag>"
+                "<rdf:li Iptc4xmpExt:City='Nice' Iptc4xmpExt:CountryName='France'/>"
+                "</rdf:Bag></Iptc4xmpExt:LocationCreated>"
+            ),
+            Facts(people="Ann", location="Nice, France"),
+        ),
+        (
+            xmp(f"<dc:subject>{bag('<rdf:Description><rdf:value>dog</rdf:value></rdf:Description>')}</dc:subject>"),
+            Facts(keywords="dog"),
+        ),
         (
             xmp(f"<Iptc4xmpExt:PersonInImage>{bag('Ann', 'Bob')}</Iptc4xmpExt:PersonInImage>"),
             Facts(people="Ann\nBob"),
@@ -76,7 +145,7 @@ REGIONS = (
         (xmp(f"<darktable:colorlabels>{bag('3', '0')}</darktable:colorlabels>"), Facts(color_label="Blue")),
         (
             xmp(
-                "<dc:title><rdf:Alt><rdf:li xml:lang='x-default'>A title</rdf:li><rdf:li xml:lang='de'>Titel</rdf:li>"
+                "<dc:title><rdf:Alt><rdf:li xml:lang='de'>Titel</rdf:li><rdf:li xml:lang='x-default'>A title</rdf:li>"
                 "</rdf:Alt></dc:title><dc:description><rdf:Alt><rdf:li>On the\n beach</rdf:li></rdf:Alt>"
                 "</dc:description>"
             ),
@@ -164,6 +233,13 @@ def test_places_as_cameras_write_them(latitude: tuple[IFDRational, ...], found: 
     assert taken_and_place(gps={1: "N", 2: latitude, 3: "E", 4: longitude})[1] == found
 
 
+def test_without_another_date_that_of_gps_counts() -> None:
+    gps = {0x1D: "2015:06:01", 7: (IFDRational(10), IFDRational(11), IFDRational(12))}
+    day = datetime(2015, 6, 1, 10, 11, 12, tzinfo=UTC).astimezone().replace(tzinfo=None).isoformat()
+    assert taken_and_place(gps=dict(gps), base={CHANGED: "2023:01:01 00:00:00"})[0] == day
+    assert taken_and_place(gps=dict(gps), details={ORIGINAL: "1999:05:06 07:08:09"})[0][:4] == "1999"
+
+
 def test_keywords_of_windows() -> None:
     words = "Grandma;  a beach;;".encode("utf-16-le") + b"\0\0"
     assert taken_and_place(base={int(ExifTags.Base.XPKeywords): words})[2] == "Grandma\na beach"
@@ -210,9 +286,45 @@ def test_what_png_says() -> None:
     assert known(text={"Creation Time": "200\xd4-04-07"}, changed=bytes(7)).taken is None
 
 
-def test_exif_text_in_utf8() -> None:
+def raw_profile(name: str, data: bytes) -> bytes:
+    """A PNG with metadata as ImageMagick writes it."""
+    info, file = PngImagePlugin.PngInfo(), io.BytesIO()
+    digits = "\n".join(data.hex()[at : at + 72] for at in range(0, 2 * len(data), 72))
+    info.add_text(f"Raw profile type {name}", f"\n{name}\n{len(data):8}\n{digits}\n", zip=True)
+    Image.new("RGB", (40, 30), "red").save(file, "PNG", pnginfo=info)
+    return file.getvalue()
+
+
+DATED = exif(DateTimeOriginal="2015:06:01 12:00:00").tobytes()
+TAGGED, TAGGED_XMP = iptc((25, b"dog"))[4 + len(b"Photoshop 3.0\0") :], xmp(f"<dc:subject>{bag('dog')}</dc:subject>")
+RED = Image.new("RGB", (40, 30), "red")
+
+
+@pytest.mark.parametrize(
+    ("data", "taken", "keywords"),
+    [
+        (raw_profile("exif", DATED), "2015-06-01T12:00:00", None),
+        (raw_profile("APP1", DATED), "2015-06-01T12:00:00", None),
+        (raw_profile("APP1", b"http://ns.adobe.com/xap/1.0/\0" + TAGGED_XMP), None, "dog"),
+        (raw_profile("xmp", TAGGED_XMP), None, "dog"),
+        (raw_profile("iptc", TAGGED), None, "dog"),
+        (raw_profile("iptc", b""), None, None),
+        (psd(RED, DATED[6:], 0x0422), "2015-06-01T12:00:00", None),
+        (psd(RED, TAGGED, 0x0404), None, "dog"),
+        (jp2(RED, DATED[6:], b"JpgTiffExif->JP2"), "2015-06-01T12:00:00", None),
+    ],
+)
+def test_metadata_that_pillow_does_not_look_for(data: bytes, taken: str | None, keywords: str | None) -> None:
+    found = decode(data).metadata
+    assert (found.taken, found.keywords) == (taken, keywords)
+
+
+def test_exif_text_in_other_encodings() -> None:
     exif, file = Image.Exif(), io.BytesIO()
     exif[0x010E], exif[0x010F] = "Großmutter\x01".encode(), "Ümlaut".encode()
     Image.new("RGB", (40, 30), "red").save(file, "JPEG", exif=exif)
     found = decode(file.getvalue()).metadata
     assert (found.caption, found.camera) == ("Großmutter", "Ümlaut")
+    exif[0x010E] = b"Grandma\x92s"
+    Image.new("RGB", (40, 30), "red").save(file := io.BytesIO(), "JPEG", exif=exif)
+    assert decode(file.getvalue()).metadata.caption == "Grandma’s"
