@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -9,6 +10,8 @@ from typing import Any, NamedTuple
 # or PNG's tIME, which programs write when they edit a photo.
 SOURCES = ("sidecar", "exif", "xmp", "iptc", "png", "takeout", "name", "video", "modified")
 _MIDNIGHT = "T00:00:00"
+_LONGEST = 1 << 20  # characters of a text
+_NO_CHARACTER = re.compile("[\0\ud800-\udfff]")
 
 
 class Facts(NamedTuple):
@@ -80,8 +83,13 @@ def position(latitude: float | None, longitude: float | None) -> tuple[float, fl
 
 
 def one_line(text: Any) -> str | None:
-    """A text with single spaces; None if it is empty or no text."""
-    return (" ".join(text.split()) or None) if isinstance(text, str) else None
+    """A text with single spaces; None if it is empty, no text, or longer than any that a person wrote.
+
+    JSON may have halves of surrogate pairs, which have no UTF-8.
+    """
+    if not isinstance(text, str) or len(text) > _LONGEST:
+        return None
+    return " ".join(_NO_CHARACTER.sub(" ", text).split()) or None
 
 
 def lines(texts: Iterable[str]) -> str | None:
