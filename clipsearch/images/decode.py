@@ -8,12 +8,12 @@ import io
 import math
 import re
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from PIL import ExifTags, Image, ImageFile, ImageOps, PngImagePlugin, UnidentifiedImageError
 
-from clipsearch.errors import BadRequest, ImageUnusable, SidecarUnusable, first_line
+from clipsearch.errors import BadRequest, ImageUnusable, first_line
 from clipsearch.extras import needs
 from clipsearch.images.colour import code_points, in_srgb, with_profile
 from clipsearch.images.facts import Facts, combined
@@ -414,16 +414,23 @@ def _psd_resource(image: Any, number: int) -> bytes:
 def _with_facts(
     metadata: Metadata, exif: Image.Exif, packets: Iterable[bytes], iptc: bytes = b"", others: Iterable[Facts] = ()
 ) -> Metadata:
-    facts = list(exif_facts(exif))
-    if packets:
-        from clipsearch.images.xmp_facts import facts_of
+    of_packets = (map(_packet_facts, [packet]) for packet in packets)
+    sources = [exif_facts(exif), *of_packets, _iptc_facts(iptc), others]
+    facts: list[Facts] = []
+    for source in sources:
+        with contextlib.suppress(Exception):  # damaged or hostile metadata costs no photo
+            facts += source
+    return metadata.with_facts(combined(facts))
 
-        for packet in packets:
-            with contextlib.suppress(SidecarUnusable, UnicodeError):
-                facts.append(facts_of(packet))
-    if iptc:
+
+def _packet_facts(packet: bytes) -> Facts:
+    from clipsearch.images.xmp_facts import facts_of
+
+    return facts_of(packet)
+
+
+def _iptc_facts(block: Any) -> Iterator[Facts]:
+    if block:
         from clipsearch.images.iptc import iptc_facts
 
-        facts.append(iptc_facts(iptc))
-    facts += others
-    return metadata.with_facts(combined(facts))
+        yield iptc_facts(block)

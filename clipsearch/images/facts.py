@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -11,6 +12,8 @@ from typing import Any, NamedTuple
 SOURCES = ("sidecar", "exif", "xmp", "iptc", "png", "takeout", "name", "gps", "video", "modified")
 _EPOCHS = ("1904-01-01T00:00:00", "1970-01-01T00:00:00")  # of a clock that was not set
 _MIDNIGHT = "T00:00:00"
+_LONGEST = 1 << 20  # characters of a text
+_NO_CHARACTER = re.compile("[\0\ud800-\udfff]")
 
 
 class Facts(NamedTuple):
@@ -91,8 +94,13 @@ def decoded(text: bytes) -> str:
 
 
 def one_line(text: Any) -> str | None:
-    """A text with single spaces; None if it is empty or no text."""
-    return (" ".join(text.split()) or None) if isinstance(text, str) else None
+    """A text with single spaces; None if it is empty, no text, or longer than any that a person wrote.
+
+    JSON may have halves of surrogate pairs, which have no UTF-8.
+    """
+    if not isinstance(text, str) or len(text) > _LONGEST:
+        return None
+    return " ".join(_NO_CHARACTER.sub(" ", text).split()) or None
 
 
 def lines(texts: Iterable[str]) -> str | None:

@@ -15,7 +15,7 @@ import stat
 from collections.abc import Collection, Iterable, Iterator
 from typing import NamedTuple, Self
 
-from clipsearch.errors import SidecarUnusable, reason
+from clipsearch.errors import SidecarUnusable, first_line, reason
 from clipsearch.images.facts import Facts, combined
 from clipsearch.images.kinds import kind_of
 from clipsearch.images.read import nonblocking_opener
@@ -197,6 +197,8 @@ def sidecar_facts(photo: bytes, names: Iterable[bytes]) -> SidecarFacts:
             unread = True
         except SidecarUnusable as error:
             ignored.append((path, str(error)))
+        except Exception as error:  # a hostile file costs only itself
+            ignored.append((path, f"it cannot be parsed: {first_line(error)}"))
     return SidecarFacts(combined(found), combined(takeout), tuple(ignored), unread)
 
 

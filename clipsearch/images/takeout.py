@@ -13,6 +13,8 @@ from clipsearch.images.dates import unix_time
 from clipsearch.images.facts import Facts, dated, lines, one_line, position
 from clipsearch.images.kinds import is_video_name
 
+_MAX_BYTES = 1 << 20  # real ones have a few KB; parsing takes up to 25 times as much memory
+_TAKEN = b"photoTakenTime"  # what no other program writes
 _SUFFIX = b"supplemental-metadata"
 _LONGEST = 46  # UTF-16 units of a name that Takeout keeps before ".json"
 _NUMBERED = re.compile(rb"(?s)(.*?)(?:\((\d{1,4})\))?")
@@ -97,11 +99,15 @@ def takeout_facts(document: bytes) -> Facts | None:
 
     Takeout has dates in UTC; they are converted to the time zone of this machine.
     """
+    if len(document) > _MAX_BYTES:
+        if _TAKEN not in document:
+            return None
+        raise SidecarUnusable(f"it is larger than {_MAX_BYTES >> 20} MB")
     try:
         found = json.loads(document)
     except (ValueError, RecursionError):
         raise SidecarUnusable("it is not valid JSON") from None
-    if not isinstance(found, dict) or not isinstance(moment := found.get("photoTakenTime"), dict):
+    if not isinstance(found, dict) or not isinstance(moment := found.get(_TAKEN.decode()), dict):
         return None
     people = found.get("people")
     names = (one.get("name") for one in (people if isinstance(people, list) else ()) if isinstance(one, dict))
@@ -118,5 +124,5 @@ def takeout_facts(document: bytes) -> Facts | None:
 def _place(data: Any) -> tuple[float, float] | tuple[None, None]:
     try:
         return position(float(data["latitude"]), float(data["longitude"]))
-    except (TypeError, KeyError, ValueError):
+    except (TypeError, KeyError, ValueError, OverflowError):
         return None, None

@@ -211,10 +211,10 @@ class _Parser:
 
     def _start(self, raw: str, attributes: dict[str, str]) -> None:
         parent = self._opened[-1]
+        if len(self._opened) + self._ignored > _MAX_DEPTH:
+            raise SidecarUnusable(f"its elements are nested more than {_MAX_DEPTH:,} deep")
         if self._ignored or not parent.levels:
             self._ignored += 1
-            if self._ignored > _MAX_DEPTH:
-                raise SidecarUnusable(f"its elements are nested more than {_MAX_DEPTH:,} deep")
             return
         self._kept += 1
         if self._kept > _MAX_KEPT:

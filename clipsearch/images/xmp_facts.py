@@ -10,7 +10,7 @@ import contextlib
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from clipsearch.errors import SidecarUnusable
 from clipsearch.images.dates import xmp_time
@@ -89,7 +89,8 @@ _WANTED = frozenset(
 _ITEMS = (f"{RDF}li", f"{RDF}value")  # of a list, or the value of one that says more about it
 _END = b"</x:xmpmeta>"
 _LONGEST_NAMESPACE = 200  # characters; the wanted ones are shorter
-_MAX_DEPTH, _MAX_VALUES, _MAX_TEXT = 500, 50_000, 1 << 20
+_MAX_DEPTH, _MAX_VALUES = 500, 50_000
+_MAX_TEXT = 1 << 20  # characters of all values together; of all keywords, with the paths of their hierarchies
 _MAX_REGIONS = 500
 _NUMBER, _BETWEEN = r"(\d{1,3}(?:\.\d+)?)", r"(?:[,\s°'\"]|deg)+"
 _DEGREES = re.compile(rf"(-?){_NUMBER}(?:{_BETWEEN}{_NUMBER})?(?:{_BETWEEN}{_NUMBER})?(?:{_BETWEEN})?([NSEWnsew]?)")
@@ -114,7 +115,7 @@ def facts_of(document: bytes, *, is_sidecar: bool = False) -> Facts:
         latitude,
         longitude,
         ", ".join(text for names in _LOCATION if (text := first(*names))) or None,
-        lines(_keywords(values)),
+        lines(_limited(_keywords(values))),
         lines(name for kind in _PEOPLE for name in values.get(kind, ()) if name not in things),
         rating_of(first(*_RATING)) or rating_of_percent(first(_PERCENT)),
         first(_LABEL) or next(_numbered_labels(values), None),
@@ -203,11 +204,22 @@ def _categories(text: str) -> Iterator[tuple[str, ...]]:
             yield tuple(path)
 
 
+def _limited(texts: Iterable[str]) -> Iterator[str]:
+    """Texts up to a total length. Raises `SidecarUnusable` beyond: the paths of a deep hierarchy grow quadratically."""
+    length = 0
+    for text in texts:
+        length += len(text)
+        if length > _MAX_TEXT:
+            raise SidecarUnusable(f"its keywords have more than {_MAX_TEXT:,} characters")
+        yield text
+
+
 def _numbered_labels(values: Mapping[str, list[str]]) -> Iterator[str]:
     for name, labels in _NUMBERED_LABELS.items():
         for text in values.get(name, ()):
-            if text.isdecimal() and int(text) < len(labels) and labels[int(text)]:
-                yield labels[int(text)]
+            number = int(text) if re.fullmatch("[0-9]", text) else 0
+            if number < len(labels) and labels[number]:
+                yield labels[number]
 
 
 def _degrees(texts: Iterable[str], side: str | None, negative: str, limit: int) -> float | None:
@@ -231,6 +243,14 @@ def _in_utf8(document: bytes) -> bytes:
     return document
 
 
+class _Open(NamedTuple):
+    """An element before its end tag: its name, the property that it or an item in it belongs to, its namespaces."""
+
+    name: str
+    of: str
+    declared: dict[str, str]
+
+
 class _Reader:
     """Collects the texts of the wanted properties, at any depth."""
 
@@ -241,8 +261,8 @@ class _Reader:
         self.values: dict[str, list[str]] = {}
         self.regions: list[dict[str, str]] = []  # the parts of each, by name
         self._region: dict[str, str] = {}
-        self._names: list[str] = []  # of the open elements
-        self._namespaces: list[dict[str, str]] = [{"xml": "xml"}]
+        self._opened = [_Open("", "", {})]
+        self._namespaces: dict[str, list[str]] = {"xml": ["xml"]}  # by prefix, the innermost last
         self._text: list[str] = []
         self._is_default = False  # whether this is the default among several languages
         self._count = self._length = 0
@@ -263,13 +283,14 @@ class _Reader:
         raise SidecarUnusable("it has a document type, which XMP does not allow")
 
     def _start(self, raw: str, attributes: dict[str, str]) -> None:
-        if len(self._names) > _MAX_DEPTH:
+        if len(self._opened) > _MAX_DEPTH:
             raise SidecarUnusable(f"its elements are nested more than {_MAX_DEPTH} deep")
-        declarations = (key for key in attributes if key == "xmlns" or key.startswith("xmlns:"))
-        self._namespaces.append({key[6:]: attributes[key] for key in declarations})
+        declared = {key[6:]: value for key, value in attributes.items() if key == "xmlns" or key.startswith("xmlns:")}
+        for prefix, namespace in declared.items():
+            self._namespaces.setdefault(prefix, []).append(namespace)
         name = self._resolved(raw)
         self._has_rdf = self._has_rdf or name == f"{RDF}RDF"
-        self._names.append(name)
+        self._opened.append(_Open(name, self._opened[-1].of if name.startswith(RDF) else name, declared))
         self._text.clear()
         self._is_default = attributes.get("xml:lang") == "x-default"
         for key, value in attributes.items():
@@ -278,20 +299,18 @@ class _Reader:
 
     def _resolved(self, raw: str) -> str:
         prefix, _, local = raw.rpartition(":")
-        namespace = next((uris[prefix] for uris in reversed(self._namespaces) if prefix in uris), "")
+        namespace = (self._namespaces.get(prefix) or [""])[-1]
         namespace = _SAME.get(namespace, namespace)
         return namespace + local if len(namespace) < _LONGEST_NAMESPACE else ""
 
     def _characters(self, text: str) -> None:
-        self._length += len(text)
-        if self._length <= _MAX_TEXT * 16:
-            self._text.append(text)
+        self._text.append(text)
 
     def _end(self, _: str) -> None:
-        name = self._names.pop()
-        self._namespaces.pop()
+        name, of, declared = self._opened.pop()
+        for prefix in declared:
+            self._namespaces[prefix].pop()
         if name in _ITEMS:
-            of = self._list_of()
             self._keep(of, "".join(self._text))
             if of in _REGION_LISTS and name == _ITEMS[0]:
                 self.regions.append(self._region)
@@ -300,10 +319,6 @@ class _Reader:
             self._keep(name, "".join(self._text))
         self._text.clear()
 
-    def _list_of(self) -> str:
-        """The property whose list an item is in: the nearest element that is not RDF's."""
-        return next((name for name in reversed(self._names) if not name.startswith(RDF)), "")
-
     def _keep(self, name: str, text: str) -> None:
         text = " ".join(text.split())
         if name in _OF_REGION and text:
@@ -311,7 +326,10 @@ class _Reader:
         if name not in _WANTED or not text:
             return
         self._count += 1
-        if self._count > _MAX_VALUES or len(text) > _MAX_TEXT:
+        self._length += len(text)
+        if self._count > _MAX_VALUES:
             raise SidecarUnusable(f"it has more than {_MAX_VALUES:,} properties and keywords")
+        if self._length > _MAX_TEXT:
+            raise SidecarUnusable(f"its properties and keywords have more than {_MAX_TEXT:,} characters")
         kept = self.values.setdefault(name, [])
         kept.insert(0 if self._is_default else len(kept), text)

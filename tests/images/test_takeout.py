@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from clipsearch.errors import SidecarUnusable
@@ -83,12 +84,21 @@ def test_another_json_file_is_ignored(data: bytes) -> None:
     assert takeout_facts(data) is None
 
 
-@pytest.mark.parametrize("data", [b"", b"nonsense", b"[" * 100_000, b"\xff"])
+@pytest.mark.parametrize("data", [b"", b"nonsense", b"[" * 100_000, b"\xff", b"9" * 5_000])
 def test_a_damaged_file_is_named(data: bytes) -> None:
     with pytest.raises(SidecarUnusable, match="not valid JSON"):
         takeout_facts(data)
 
 
+def test_a_large_file_is_not_parsed() -> None:
+    many = [[]] * (1 << 19)
+    with pytest.raises(SidecarUnusable, match="larger than 1 MB"):
+        takeout_facts(document(other=many))
+    assert takeout_facts(json.dumps({"prompt": many}).encode()) is None  # another program's
+
+
+@example({"geoData": {"latitude": 10**400, "longitude": math.nan}, "photoTakenTime": {"timestamp": math.inf}})
+@example({"description": "a\ud800b\0c", "people": [{"name": "\udfff"}]})
 @given(
     st.dictionaries(
         st.sampled_from(["geoData", "geoDataExif", "people", "description"]),
@@ -96,4 +106,6 @@ def test_a_damaged_file_is_named(data: bytes) -> None:
     )
 )
 def test_odd_values_are_no_error(changes: dict[str, Any]) -> None:
-    takeout_facts(document(**changes))
+    found = takeout_facts(document(**changes))
+    assert found is not None
+    "".join(text for text in found if isinstance(text, str)).encode()  # has UTF-8

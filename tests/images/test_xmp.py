@@ -252,7 +252,7 @@ def attributes(count: int) -> bytes:
 
 
 ACCEPTED = {
-    "depth": lambda: within(b"<a>" * 400 + b"</a>" * 400),
+    "depth": lambda: within(b"<rdf:li>" * 400 + b"<z:a/>" * 100_000 + b"</rdf:li>" * 400),
     "tags": lambda: within(b"".join(b"<a%020x/>" % n for n in range(390_000))),
     "attributes": lambda: within(b'<a xmlns:p="' + b"u" * 10_000_000 + b'"' + attributes(99_000) + b"/>"),
     "namespaces": lambda: within(b"<a" + b"".join(b' xmlns:n%x="u"' % n for n in range(99_000)) + b"/>"),
@@ -268,7 +268,10 @@ REFUSED = {
     "it is larger than 16 MB": lambda: within(b" " * (1 << 24)),
     "it has more than 400,000 tags": lambda: b"<a>" * 5_000_000,
     "it has more than 100,000 attributes": lambda: within(b"<a" + attributes(101_000) + b"/>"),
-    "its elements are nested more than 500 deep": lambda: within(b"<a>" * 390_000),
+    "its elements are nested more than 500 deep": lambda: EXIFTOOL.replace(
+        b"<xmp:R",
+        b'<s:subject xmlns:s="%s">' % DC.encode() + b"<s:subject>" * 30_000 + b"</s:subject>" * 30_001 + b"<xmp:R",
+    ),
     "it has more than 50,000 properties and keywords": lambda: listed(b"<rdf:li/>" * 51_000),
     "its keywords have more than 1,048,576 characters": lambda: listed(b"<rdf:li>" + b"x" * 2_000_000 + b"</rdf:li>"),
     "it has a very long name": lambda: EXIFTOOL.replace(b"http://ns.adobe.com/xap/1.0/", b"u" * 600),
@@ -276,12 +279,14 @@ REFUSED = {
     "it has a document type, which XMP does not allow": lambda: b"<!DOCTYPE a [" + b"<!ENTITY a 'a'>" * 100_000,
 }
 # Parses each document in 100 MB beyond what the process and the document have. A keyword that is found is not added.
+# Reading it must take no more.
 IN_LITTLE_MEMORY = """
-import resource, sys
+import contextlib, resource, sys
 sys.path[:0] = sys.argv[1:]
 from test_xmp import ACCEPTED, REFUSED
 from xml.parsers import expat
 from clipsearch.images.xmp import with_keywords
+from clipsearch.images.xmp_facts import facts_of
 from clipsearch.errors import SidecarUnusable
 for name, make in {**ACCEPTED, **REFUSED}.items():
     document = make()
@@ -291,6 +296,8 @@ for name, make in {**ACCEPTED, **REFUSED}.items():
         print(name, with_keywords(document, ["beach"]) == document)
     except SidecarUnusable as error:
         print(name, error)
+    with contextlib.suppress(SidecarUnusable):
+        facts_of(document)
     resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 """
 

@@ -12,6 +12,7 @@ from PIL import ExifTags, Image, PngImagePlugin
 from PIL.TiffImagePlugin import IFDRational
 
 from clipsearch.errors import SidecarUnusable
+from clipsearch.images import xmp_facts
 from clipsearch.images.decode import decode
 from clipsearch.images.facts import Facts
 from clipsearch.images.metadata import Metadata
@@ -60,6 +61,7 @@ REGIONS = (
             ),
             Facts(latitude=48.8583333, longitude=-2.295),
         ),
+        (xmp(f"<digiKam:ColorLabel>{'1' * 5_000}</digiKam:ColorLabel>"), Facts()),
         (xmp(f"<dc:subject>{bag('dog', ' a  beach ', 'dog', '')}</dc:subject>"), Facts(keywords="dog\na beach")),
         (
             xmp(f"<lr:hierarchicalSubject>{bag('Animals|Dog')}</lr:hierarchicalSubject>"),
@@ -199,6 +201,23 @@ def taken_and_place(**how: Any) -> tuple[Any, ...]:
     Image.new("RGB", (40, 30), "red").save(file, how.pop("format", "JPEG"), exif=exif, **how)
     found = decode(file.getvalue()).metadata
     return found.taken, found.latitude, found.keywords
+
+
+@pytest.mark.parametrize(
+    "inside",
+    [
+        "<lr:hierarchicalSubject>" + "|".join("a" * 500_000) + "</lr:hierarchicalSubject>",  # 125 billion characters
+        "".join(f"<dc:subject>{'x' * 400_000}{n}</dc:subject>" for n in range(3)),
+    ],
+)
+def test_keywords_have_a_limit(inside: str) -> None:
+    with pytest.raises(SidecarUnusable, match="have more than 1,048,576 characters"):
+        facts_of(xmp(inside))
+
+
+def test_metadata_that_cannot_be_parsed_costs_no_photo(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(xmp_facts, "rating_of", lambda text: 1 // 0)
+    assert taken_and_place(xmp=xmp(), base={CHANGED: "2023:01:01 00:00:00"})[0] == "2023-01-01T00:00:00"
 
 
 ORIGINAL, DIGITIZED, CHANGED = (

@@ -183,6 +183,9 @@ def test_hostile_files_beside_photos_have_no_keywords(photos: Path, tmp_path: Pa
     (photos / "beside.png.xmp").mkdir()
     (photos / "short.XMP").write_bytes(os.urandom(1000))
     os.mkfifo(photos / "agency.jpg.xmp")
+    (photos / "none.png.json").write_text(
+        json.dumps({"photoTakenTime": {}, "description": "\ud800", "geoData": {"latitude": 10**400}})
+    )
     index = tmp_path / "index"
     assert update_index(index, [photos], Options(model="mini")).added == 5
     assert tagged(index, "beach") == {"inside.jpg", "agency.jpg"}
