@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
 from clipsearch.errors import ImageUnusable
+from clipsearch.images.attachments import attachments
 from clipsearch.images.colour import in_srgb
 from clipsearch.images.decode import decode, has_alpha_channel, is_raw
 from clipsearch.images.likeness import LEAST_DETAIL, SMALLEST, Likeness, likeness_of, may_be_alike, same_framing
@@ -23,6 +25,7 @@ from clipsearch.images.likeness import LEAST_DETAIL, SMALLEST, Likeness, likenes
 _SKETCH_SIDE = 256  # pixels
 # The mean step of a JPEG's luminance quantization table is 12 at quality 90, 29 at 75, 58 at 50, 144 at 20.
 _ASSUMED_STEP = 58.0  # for lossy formats that do not tell: enough for WebP at quality 50
+_WEBP_CODING = re.compile(rb"VP8[ L]")  # lossy or lossless
 
 
 # ------------------------------------------------------------------------------------------ facts
@@ -33,7 +36,7 @@ class Facts(NamedTuple):
 
     `frames` counts the pictures in the file. `date`, `fraction` (of its second) and `exposure` identify a shot. `step`
     is the mean luminance quantization step of a JPEG, None for lossless formats. `coding` is equal for files compressed
-    in the same way.
+    in the same way. `attachments` are what the file has beyond its picture.
     """
 
     frames: int
@@ -43,6 +46,7 @@ class Facts(NamedTuple):
     has_alpha: bool
     step: float | None
     coding: str
+    attachments: str
 
 
 def _facts(data: bytes) -> Facts:
@@ -52,7 +56,8 @@ def _facts(data: bytes) -> Facts:
         with Image.open(io.BytesIO(data)) as image:
             # In MPO files of phones and cameras, a gain map or a second view follows the photo.
             frames = 1 if image.format == "MPO" else int(getattr(image, "n_frames", 1))
-            return Facts(frames, *_shot(image), _is_transparent(image), *_compression(image))
+            is_transparent, coding = _is_transparent(image), _compression(image, data)
+            return Facts(frames, *_shot(image), is_transparent, *coding, attachments(image, data))
     except Exception as error:  # decoders raise anything on hostile files
         raise ImageUnusable("not an image that can be read") from error
 
@@ -87,23 +92,26 @@ def _is_transparent(image: Image.Image) -> bool:
     return bool(lowest < 255)  # type: ignore[operator]
 
 
-def _compression(image: Any) -> tuple[float | None, str]:
-    """`step` and `coding`."""
+def _compression(image: Any, data: bytes) -> tuple[float | None, str]:
+    """`step` and `coding`. A palette counts as lossless: its colours must explain no difference."""
     tables = getattr(image, "quantization", None)
     if tables:
         luminance = next(iter(tables.values()))
         said = repr((sorted(tables.items()), image.getexif().get(ExifTags.Base.Orientation, 1)))
         return float(np.mean(luminance)), hashlib.sha256(said.encode()).hexdigest()[:16]
-    if image.format in ("WEBP", "HEIF", "AVIF", "JPEG2000", "JXL", "GIF") or image.mode == "P":
+    is_lossy_webp = image.format == "WEBP" and (found := _WEBP_CODING.search(data)) and found[0] == b"VP8 "
+    if image.format in ("HEIF", "AVIF", "JPEG2000", "JXL") or is_lossy_webp:
         return _ASSUMED_STEP, str(image.format)
     return None, "lossless"
 
 
-def _facts_agree(a: Facts, b: Facts) -> bool:
-    """A copy may lose its date but not change it; both are transparent or neither. Animations are never copies."""
-    if a.frames > 1 or b.frames > 1 or a.has_alpha != b.has_alpha:
+def _facts_agree(best: Facts, other: Facts) -> bool:
+    """A copy may lack the date and the attachments of the best, but not have others. Animations are never copies."""
+    if best.frames > 1 or other.frames > 1 or best.has_alpha != other.has_alpha:
         return False
-    return all(not ours or not theirs or ours == theirs for ours, theirs in zip(a[1:4], b[1:4], strict=True))
+    if other.attachments not in ("", best.attachments):
+        return False
+    return all(not ours or not theirs or ours == theirs for ours, theirs in zip(best[1:4], other[1:4], strict=True))
 
 
 # ------------------------------------------------------------------------------------------ files
@@ -121,41 +129,46 @@ class Sketch(NamedTuple):
 def sketch_of(data: bytes) -> Sketch:
     """Raises `ImageUnusable` for files that are never copies: RAW files, and what cannot be decoded."""
     facts = _facts(data)
-    decoded = decode(data, short_side=_SKETCH_SIDE, strict=True)  # half a picture is no copy of the whole
+    # Half a picture is no copy of the whole. Decoding at twice the size leaves the reduction to one good kernel.
+    decoded = decode(data, short_side=2 * _SKETCH_SIDE, strict=True)
     width, height = decoded.metadata.width, decoded.metadata.height
     scale = min(1.0, _SKETCH_SIDE / max(width, height))
     size = max(1, round(width * scale)), max(1, round(height * scale))
-    grey = in_srgb(decoded.image).convert("L").resize(size, Image.Resampling.BOX)
+    grey = in_srgb(decoded.image).convert("L").resize(size, Image.Resampling.LANCZOS)
     return Sketch(width, height, np.asarray(grey), facts)
 
 
-def may_be_copies(a: Sketch, b: Sketch) -> bool:
+def may_be_copies(best: Sketch, other: Sketch) -> bool:
     """A quick check before `copy_similarity`. Never false for what that calls a copy."""
-    if not _facts_agree(a.facts, b.facts) or not same_framing((a.width, a.height), (b.width, b.height)):
+    one, two = (best.width, best.height), (other.width, other.height)
+    if not _facts_agree(best.facts, other.facts) or not same_framing(one, two):
         return False
-    if min(*a.grey.shape, *b.grey.shape) < SMALLEST:
-        return min(a.width, a.height, b.width, b.height) >= SMALLEST
-    return may_be_alike(a.grey, b.grey)
+    if min(*best.grey.shape, *other.grey.shape) < SMALLEST:
+        return min(*one, *two) >= SMALLEST
+    step = max(of.facts.step or 0.0 for of in (best, other))
+    return may_be_alike(best.grey, other.grey, step, min(max(one), max(two)) / _SKETCH_SIDE)
 
 
-def copy_similarity(a: bytes, b: bytes) -> float | None:
-    """The similarity (0 to 1) of the least similar windows of two image files if they are copies, otherwise None.
+def copy_similarity(best: bytes, other: bytes) -> float | None:
+    """The similarity (0 to 1) of the least similar windows of two image files if `other` adds nothing to `best`.
 
-    Reduces the larger picture to the size of the smaller, maps its tones to the other's, and compares all 8 x 8 windows
-    at that size, at half and at a quarter of it. The more the files are compressed, the more they may differ. Raises
-    `ImageUnusable`.
+    None if it may, or if they differ. Reduces the larger picture to the size of the smaller, maps its tones to the
+    other's, and compares all 8 x 8 windows at that size, at half and at a quarter of it. The more the files are
+    compressed, the more they may differ; of two with the same size, only the compression of `other` counts, since it
+    may be the original. Raises `ImageUnusable`.
     """
-    facts = _facts(a), _facts(b)
+    facts = _facts(best), _facts(other)
     if not _facts_agree(*facts):
         return None
-    step = max(of.step or 0.0 for of in facts)
+    steps = [of.step or 0.0 for of in facts]
     backgrounds = ("white", "black") if facts[0].has_alpha else ("white",)
     found: list[Likeness] = []
     for background in backgrounds:
-        one, other = (decode(data, background=background, strict=True).image for data in (a, b))
-        if any(one.info.get(key) != other.info.get(key) for key in ("icc_profile", "cicp")):
-            one, other = in_srgb(one), in_srgb(other)
-        likeness = likeness_of(one, other, step, same_coding=facts[0].coding == facts[1].coding)
+        one, two = (decode(data, background=background, strict=True).image for data in (best, other))
+        if any(one.info.get(key) != two.info.get(key) for key in ("icc_profile", "cicp")):
+            one, two = in_srgb(one), in_srgb(two)
+        step = steps[1] if one.size == two.size else max(steps)
+        likeness = likeness_of(one, two, step, same_coding=facts[0].coding == facts[1].coding)
         if likeness is None:
             return None
         found.append(likeness)

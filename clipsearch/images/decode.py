@@ -15,6 +15,7 @@ from PIL import ExifTags, Image, ImageFile, ImageOps, PngImagePlugin, Unidentifi
 
 from clipsearch.errors import BadRequest, ImageUnusable, first_line
 from clipsearch.extras import needs
+from clipsearch.images.attachments import boxes
 from clipsearch.images.colour import code_points, in_srgb, with_profile
 from clipsearch.images.facts import Facts, combined
 from clipsearch.images.kinds import is_jxl, may_be_raw
@@ -259,18 +260,8 @@ def _orientation(image: Any, exif: Image.Exif, data: bytes) -> Any:
 
 def _has_turn_box(data: bytes) -> bool:
     """Whether the `meta` box of a HEIC or AVIF file contains a rotation or a reflection."""
-    at = 0
-    while at + 16 <= len(data):
-        length = int.from_bytes(data[at : at + 4], "big")
-        if length == 1:
-            length = int.from_bytes(data[at + 8 : at + 16], "big")
-        if data[at + 4 : at + 8] == b"meta":
-            end = at + length if length else len(data)
-            return data.find(b"irot", at, end) >= 0 or data.find(b"imir", at, end) >= 0
-        if length < 8:
-            break
-        at += length
-    return False
+    header = next(((start, end) for name, start, end in boxes(data) if name == b"meta"), (0, 0))
+    return any(data.find(name, *header) >= 0 for name in (b"irot", b"imir"))
 
 
 @functools.cache

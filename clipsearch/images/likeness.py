@@ -25,6 +25,8 @@ _CELL = 4  # pixels; a window is two cells wide and high, and windows overlap by
 _BAND = 512  # rows compared at a time, to bound memory
 _MOST_STEP = 144.0  # a JPEG at quality 20
 
+_CELLS, _LEAST_SPREAD = 64, 16.0  # of an outline: cells, and grey levels below which their differences are noise
+
 _TONES = 64  # steps of the curve that maps the tones of one picture to the other's
 _LEAST_TONE_SHIFT, _MOST_TONE_SHIFT = 3.0, 40.0  # grey levels, of a brightness or contrast correction
 _MOST_CHROMA_SHIFT = 12.0  # levels, of a colour correction of the whole picture
@@ -88,7 +90,8 @@ class _Tolerance(NamedTuple):
     shift: float
 
 
-_OF_SKETCHES = _Tolerance(14.0, 14.0, 0.4, 64.0)
+# Sketches may differ by this much more: they were reduced in two steps, and a JPEG while it was decoded.
+_OF_SKETCHES = _Tolerance(10.0, 10.0, 0.1, 50.0)
 # Files of the same size, compression, tones and colours are either the same pixels, up to the rounding of a second
 # compression, or two shots from a tripod, in which even the noise differs.
 _RESAVED = (_Tolerance(1.6, 1.6, 0.02, 3.0),) * 3
@@ -139,16 +142,25 @@ def likeness_of(a: Image.Image, b: Image.Image, step: float, *, same_coding: boo
     return likeness
 
 
-def may_be_alike(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> bool:
-    """A quick check of small grey versions, which need not have the same size. Never false for what is alike."""
-    height, width = (int(side) for side in np.minimum(a.shape, b.shape))
-    left, right = (_resized(grey, width, height) for grey in (a, b))
-    return float(_Windows.of(_with_tones_of(left, right) or left, right).differing(_OF_SKETCHES).mean()) <= 1 / 20
+def may_be_alike(a: NDArray[np.uint8], b: NDArray[np.uint8], step: float, reduction: float) -> bool:
+    """A quick check of small grey versions, which need not have the same size. Never false for what is alike.
+
+    `reduction` is how many times smaller they are than the smaller picture.
+    """
+    small, large = sorted((Image.fromarray(grey) for grey in (a, b)), key=lambda image: image.width * image.height)
+    reduced = _reduced(large, small)
+    levels = _tolerances(min(step, _MOST_STEP), is_corrected=True)
+    level = levels[0 if reduction < 2 else 1 if reduction < 4 else 2]
+    tolerance = _Tolerance(*(value + more for value, more in zip(level, _OF_SKETCHES, strict=True)))
+    versions = (reduced, _with_tones_of(reduced, small))
+    return not all(_Windows.of(one, small).differing(tolerance).any() for one in versions if one is not None)
 
 
-def _resized(grey: NDArray[np.uint8], width: int, height: int) -> Image.Image:
-    image = Image.fromarray(grey)
-    return image if image.size == (width, height) else image.resize((width, height), Image.Resampling.BOX)
+def outline(grey: NDArray[np.uint8]) -> NDArray[np.int8]:
+    """A picture as 64 x 64 cells, independent of brightness and contrast, to find the most alike of many."""
+    cells = np.asarray(Image.fromarray(grey).resize((_CELLS, _CELLS), Image.Resampling.BOX), np.float32)
+    spread = max(float(cells.std()), _LEAST_SPREAD)
+    return ((cells - cells.mean()) * (32 / spread)).round().clip(-127, 127).astype(np.int8).ravel()
 
 
 def _reduced(large: Image.Image, small: Image.Image) -> Image.Image:

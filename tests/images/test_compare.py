@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import struct
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pillow_heif
 import pytest
@@ -60,16 +62,15 @@ def jpeg(image: Picture, quality: int = 90, **options: object) -> bytes:
     return encoded(image, quality=quality, **options)
 
 
-def is_copy(a: bytes, b: bytes) -> bool:
-    """Whether all three stages say so, in either order. What the last accepts, those before it must not reject."""
-    similarity = copy_similarity(a, b)
-    assert (copy_similarity(b, a) is None) == (similarity is None)
+def is_copy(best: bytes, other: bytes) -> bool:
+    """Whether all three stages say that a file adds nothing to the best. None before the last may reject a copy."""
+    similarity = copy_similarity(best, other)
     if similarity is None:
         return False
     assert 0 <= similarity <= 1
-    first, second = (perceptual_hash(decode(data).image) for data in (a, b))
+    first, second = (perceptual_hash(decode(data).image) for data in (best, other))
     assert (first ^ second).bit_count() <= HASH_DISTANCE
-    assert may_be_copies(sketch_of(a), sketch_of(b))
+    assert may_be_copies(sketch_of(best), sketch_of(other))
     return True
 
 
@@ -272,8 +273,101 @@ def test_several_pictures_in_a_file_are_no_copy_of_the_first(tmp_path: Path) -> 
     assert not is_copy(single, (tmp_path / "pages.tif").read_bytes())
 
 
-def test_a_telephones_second_view_does_not_matter() -> None:
-    assert is_copy(jpeg(PHOTO, 80), encoded(PHOTO, "MPO", save_all=True, append_images=[scaled(PHOTO, 0.25)]))
+# ------------------------------------------------------------------------------------------ what only one file has
+
+
+def deep(seed: int) -> np.ndarray:
+    """The same photo in 16 bits; only the lower eight differ from seed to seed."""
+    return np.asarray(PHOTO).astype(np.uint16) * 256 + np.random.default_rng(seed).integers(0, 256, (240, 320, 3), "u2")
+
+
+def tiff(pixels: np.ndarray, **options: object) -> bytes:
+    out = io.BytesIO()
+    tifffile.imwrite(out, pixels, **options)
+    return out.getvalue()
+
+
+def heif(**options: object) -> bytes:
+    image = pillow_heif.from_bytes("RGB;16", PHOTO.size, deep(1).tobytes())
+    out = io.BytesIO()
+    image.save(out, **options)
+    return out.getvalue()
+
+
+def psd() -> bytes:
+    """Without layers; what else a program keeps in it is not compared."""
+    planes = np.asarray(PHOTO).transpose(2, 0, 1).tobytes()
+    return b"8BPS" + struct.pack(">H6xHIIHH", 1, 3, 240, 320, 8, 3) + bytes(12) + b"\0\0" + planes
+
+
+VIDEO = b"\0\0\0\x18ftypmp42" + np.random.default_rng(0).bytes(20_000)
+VIEWS = {"form": "MPO", "save_all": True, "append_images": [scaled(PHOTO, 0.5)]}
+MORE_THAN_PIXELS: dict[str, bytes] = {
+    "a motion photo": jpeg(PHOTO, 85) + VIDEO,
+    "a motion photo in HEIC": encoded(PHOTO, "HEIF") + struct.pack(">I", len(VIDEO) + 8) + b"mpvd" + VIDEO,
+    "a gain map": encoded(PHOTO, quality=85, **VIEWS),
+    "an archive after a PNG": png(PHOTO) + VIDEO,
+    "an archive after a WebP": encoded(PHOTO, "WEBP", quality=90) + VIDEO,
+    "16 bits in PNG": imagecodecs.png_encode(deep(1)),
+    "16 bits in TIFF": tiff(deep(1), photometric="rgb"),
+    "16 bits in JPEG 2000": imagecodecs.jpeg2k_encode(deep(1), level=0),
+    "16 bits in PPM": b"P6 320 240 65535\n" + deep(1).byteswap().tobytes(),
+    "10 bits in AVIF": imagecodecs.avif_encode(deep(1) >> 6, bitspersample=10, level=100),
+    "10 bits in HEIC": heif(quality=100),
+    "layers in TIFF": tiff(np.asarray(PHOTO), photometric="rgb", extratags=[(37724, 7, 100, bytes(100), True)]),
+    "a Photoshop document": psd(),
+}
+
+
+@pytest.mark.parametrize("what", MORE_THAN_PIXELS)
+def test_a_file_with_more_than_its_pixels_is_no_copy_of_one_without(what: str) -> None:
+    """Whichever file is larger, only the one with the video, the layers or the deeper colours may be kept."""
+    data = MORE_THAN_PIXELS[what]
+    shown = decode(data).image
+    assert not is_copy(png(shown), data)
+    assert not is_copy(jpeg(shown, 100, subsampling=0), data)
+    assert is_copy(data, jpeg(shown, 80))
+
+
+def test_a_file_for_printing_is_no_copy_of_one_for_screens() -> None:
+    inks = encoded(PHOTO.convert("CMYK"), quality=90)
+    assert not is_copy(png(decode(inks).image), inks)
+
+
+def test_files_with_the_same_attachment_may_be_copies() -> None:
+    original, again = jpeg(PHOTO, 92), jpeg(PHOTO, 80)
+    assert is_copy(original + VIDEO, again + VIDEO)
+    assert not is_copy(original + VIDEO, again + VIDEO[:-1])
+    assert is_copy(original, again + b"a few facts about the shot" * 20)
+
+
+def test_pictures_that_differ_below_eight_bits_are_no_copies() -> None:
+    """As do two exposures of a night sky, and depth maps."""
+    assert not is_copy(imagecodecs.png_encode(deep(1)), imagecodecs.png_encode(deep(2)))
+    assert not is_copy(tiff(deep(1), photometric="rgb"), tiff(deep(2), photometric="rgb"))
+
+
+FORMS: dict[str, Callable[[Picture], bytes]] = {
+    "lossless WebP": partial(encoded, form="WEBP", lossless=True),
+    "AVIF": partial(encoded, form="AVIF", quality=100),
+    "PNG": png,
+    "JPEG": partial(jpeg, quality=98, subsampling=0),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("quality", [35, 50])
+def test_a_large_file_of_a_poor_version_replaces_no_better_one(form: str, quality: int) -> None:
+    poor = decode(jpeg(PHOTO, quality)).image
+    assert not is_copy(FORMS[form](poor), jpeg(PHOTO, 92))
+
+
+def test_a_palette_of_256_colours_replaces_no_photo() -> None:
+    assert not is_copy(png(PHOTO.quantize(256)), jpeg(PHOTO, 95))
+    assert not is_copy(png(PHOTO.quantize(256, dither=Image.Dither.NONE)), jpeg(PHOTO, 95))
+    assert is_copy(
+        png(logo("A").convert("RGB").quantize(16)), jpeg(logo("A").convert("RGB").quantize(16).convert("RGB"))
+    )
 
 
 def test_transparency_is_part_of_the_picture() -> None:
