@@ -92,6 +92,17 @@ def emblem(colour: tuple[int, int, int]) -> Picture:
     return image
 
 
+def coloured(word: str) -> Picture:
+    """Red letters on green of the same brightness: a grey version shows nothing."""
+    image = Image.new("RGB", (320, 240), (0, 130, 0))
+    draw = ImageDraw.Draw(image)
+    draw.rectangle((0, 0, 320, 40), fill="white")
+    draw.text((10, 5), "A title", fill="black", font=font(24))
+    for line in range(7):
+        draw.text((10, 50 + 26 * line), f"line {line} {word if line == 4 else 'paid'}", fill=(255, 0, 0), font=font(14))
+    return image
+
+
 def board(moved: bool) -> Picture:
     image = Image.new("RGB", (400, 400), (181, 136, 99))
     draw = ImageDraw.Draw(image)

@@ -380,6 +380,8 @@ def warn_left_out(left_out: LeftOut) -> None:
         say(f"not shown: {count} in {first_of(sorted(left_out.unreadable))}, which cannot be read")
     if left_out.changed:
         say(f"not shown, changed since indexed: {first_of(left_out.changed)}. Run: clipsearch index")
+    if left_out.damaged:
+        say(f"not shown, damaged since indexed: {first_of(left_out.damaged)}. Run: clipsearch index --look-again")
 
 
 def advise(index: Index, texts: Sequence[str], where: str = "") -> None:

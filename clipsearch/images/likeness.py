@@ -26,11 +26,12 @@ _BAND = 512  # rows compared at a time, to bound memory
 _MOST_STEP = 144.0  # a JPEG at quality 20
 
 _CELLS, _LEAST_SPREAD = 64, 16.0  # of an outline: cells, and grey levels below which their differences are noise
+OUTLINE = _CELLS**2  # numbers
 
 _TONES = 64  # steps of the curve that maps the tones of one picture to the other's
 _LEAST_TONE_SHIFT, _MOST_TONE_SHIFT = 3.0, 40.0  # grey levels, of a brightness or contrast correction
 _MOST_CHROMA_SHIFT = 12.0  # levels, of a colour correction of the whole picture
-_MOST_CHROMA = 30.0  # levels by which 8 x 8 pixels may differ beyond that
+_MOST_CHROMA = 30.0  # levels by which 8 x 8 and 4 x 4 pixels may differ beyond that
 _GREY, _COLOURED = 2.0, 8.0  # levels of chroma: at most in a picture without colours, at least in one with colours
 
 _CONTRAST = (0.1 * 255) ** 2  # stabilises the structural similarity: less contrast counts as noise
@@ -213,20 +214,27 @@ def _square_error(a: Image.Image, b: Image.Image) -> float:
 def _colour_correction(a: Image.Image, b: Image.Image) -> float | None:
     """The difference in chroma (95th percentile, in levels); None if the colours differ.
 
-    Compares blocks of 8 x 8 pixels, so that a red light differs from a green one. A greyscale version is not a copy.
+    Compares blocks of 8 x 8 pixels, so that a red light differs from a green one, and of 4 x 4, so that red letters on
+    green of the same brightness differ. A greyscale version is not a copy.
     """
-    size = max(1, b.width // 8), max(1, b.height // 8)
-    first, second = (
-        np.asarray(of.resize(size, Image.Resampling.BOX).convert("YCbCr"), np.float32)[..., 1:] - 128 for of in (a, b)
-    )
+    first, second = _chroma(a, b, 8), _chroma(b, b, 8)
     low, high = sorted(float(np.abs(of).max()) for of in (first, second))
     if low <= _GREY and high >= _COLOURED:
         return None
     difference = first - second
     shift = np.median(difference, axis=(0, 1))
-    if np.abs(shift).max() > _MOST_CHROMA_SHIFT or np.abs(difference - shift).max() > _MOST_CHROMA:
+    if np.abs(shift).max() > _MOST_CHROMA_SHIFT:
         return None
+    for blocks in (difference, _chroma(a, b, 4) - _chroma(b, b, 4)):
+        if np.abs(blocks - shift).max() > _MOST_CHROMA:
+            return None
     return float(np.quantile(np.abs(difference), 0.95))
+
+
+def _chroma(image: Image.Image, reference: Image.Image, side: int) -> Array:
+    """Cb and Cr of as many blocks as the reference has with so many pixels a side, -128 to 127."""
+    size = max(1, reference.width // side), max(1, reference.height // side)
+    return np.asarray(image.resize(size, Image.Resampling.BOX).convert("YCbCr"), np.float32)[..., 1:] - 128
 
 
 # ------------------------------------------------------------------------------------------ windows

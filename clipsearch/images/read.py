@@ -162,6 +162,12 @@ def content_hash_from(sha256: bytes) -> bytes:
     return sha256[:16]
 
 
+def file_hash(path: bytes) -> bytes:
+    """The SHA-256 of a whole file. Raises `OSError`."""
+    with open_regular(path) as file:
+        return hashlib.file_digest(file, "sha256").digest()
+
+
 def video_hash(path: bytes) -> bytes:
     """Hash the size and 16 samples of a video, since reading gigabytes takes long. Raises `ImageUnusable`."""
     try:

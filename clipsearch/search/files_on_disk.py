@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from clipsearch.images.found_file import is_modified
+from clipsearch.images.read import content_hash_from, file_hash
 from clipsearch.store.photo import Photo
 
 FileId = tuple[int, int] | bytes  # device and inode; the path if the file system has no inodes
@@ -24,12 +25,14 @@ class File(NamedTuple):
 class FilesOnDisk:
     """Looks up the files of photos, and collects those that had to be left out.
 
-    `modified`: files that were changed since they were indexed, so that they may show something else.
+    `modified`: files that were changed since they were indexed, so that they may show something else. `damaged`: files
+    whose contents are not what was indexed, though their size and times are.
     """
 
     def __init__(self) -> None:
         self._unreadable: set[bytes] = set()
         self.modified: dict[bytes, None] = {}  # in order, each once
+        self.damaged: dict[bytes, None] = {}
 
     @property
     def unreadable(self) -> Counter[bytes]:
@@ -69,6 +72,18 @@ class FilesOnDisk:
                 self.modified[file.photo.file] = None
             else:
                 yield file
+
+    def read_again(self, photo: Photo) -> bytes | None:
+        """The SHA-256 of a photo's file as it is now; None if that cannot be read, or is not what was indexed."""
+        try:
+            digest = file_hash(photo.file)
+        except OSError:
+            self._unreadable.add(photo.file)
+            return None
+        if photo.is_video or content_hash_from(digest) == photo.content:  # that of a video covers only samples
+            return digest
+        self.damaged[photo.file] = None
+        return None
 
     def _with_status(self, photos: Iterable[Photo]) -> Iterator[tuple[Photo, os.stat_result]]:
         for photo in photos:

@@ -35,13 +35,15 @@ class LeftOut(NamedTuple):
     """What a search left out.
 
     `offline`: indexed folders, with the reason. `unknown`: files in `Filter.files` that are not indexed. `unreadable`:
-    folders, with the number of photos that could not be checked. `changed`: files modified since they were indexed.
+    folders, with the number of photos that could not be checked. `changed`: files modified since they were indexed;
+    `damaged`: the same, but with their old size and times.
     """
 
     offline: Mapping[bytes, str] = MappingProxyType({})
     unknown: Sequence[bytes] = ()
     unreadable: Mapping[bytes, int] = MappingProxyType({})
     changed: Sequence[bytes] = ()
+    damaged: Sequence[bytes] = ()
 
 
 class Searcher:
@@ -60,7 +62,10 @@ class Searcher:
     def left_out(self) -> LeftOut:
         """What was left out so far. Complete once all hits have been read."""
         offline = {root.path: str(why) for root, why in self.selection.offline.items()}
-        return LeftOut(offline, self.selection.missing, dict(self.files.unreadable), list(self.files.modified))
+        files = self.files
+        return LeftOut(
+            offline, self.selection.missing, dict(files.unreadable), list(files.modified), list(files.damaged)
+        )
 
     def query(self, terms: Sequence[Term] = (), limits: Limits = DEFAULT_LIMITS) -> list[Hit]:
         """At most `limits.k` hits, best first; without terms, newest first. `limits.sort` names another order.

@@ -7,9 +7,9 @@ from collections.abc import Collection, Iterable, Sequence
 
 from clipsearch.arrays import Ids
 from clipsearch.images.siblings import Partners, shot_of
-from clipsearch.search.copies import Comparer, is_copy
+from clipsearch.search.copies import MOST, Comparer, is_copy
 from clipsearch.search.files_on_disk import FilesOnDisk
-from clipsearch.search.hamming import Hashes, within
+from clipsearch.search.hamming import Hashes, nearest
 from clipsearch.search.hit import Hit
 from clipsearch.search.preference import preference
 from clipsearch.search.similar import near_groups
@@ -39,7 +39,7 @@ class Fold:
         Files that were modified since they were indexed are not folded.
         """
         hits, modified = self._one_per_file(_one_per_shot(hits))
-        with Comparer() as comparer:
+        with Comparer(FilesOnDisk()) as comparer:
             hits = _merge(
                 (_key(best.photo), best)
                 for hit in hits
@@ -87,7 +87,7 @@ class Fold:
             if self._hashes is None:
                 self._hashes = self._store.hashes()
             images, hashes = self._hashes
-            near = self._store.photos_of(images[within(photo.hash, hashes)].tolist(), self._selection)
+            near = self._store.photos_of(images[nearest(photo.hash, hashes, MOST)].tolist(), self._selection)
             found += [other for other in near if other.content != photo.content]
         return [file.photo for file in FilesOnDisk().unmodified(found) if file.photo.file != photo.file]
 

@@ -22,20 +22,25 @@ def within(hash: int, hashes: Hashes) -> NDArray[np.bool_]:
     return near
 
 
+def nearest(hash: int, hashes: Hashes, most: int) -> Ids:
+    """The rows of `hashes` (n,) that differ in at most `HASH_DISTANCE` bits: at most so many, those nearest first."""
+    rows = np.flatnonzero(within(hash, hashes))
+    return rows[np.argsort(np.bitwise_count(hashes[rows] ^ np.uint64(hash)), kind="stable")[:most]]
+
+
 def components(hashes: Hashes) -> list[Ids]:
     """The connected components of near pairs, as row numbers of `hashes` (n,); single rows are left out."""
     unique, inverse = np.unique(hashes, return_inverse=True)
-    parent = list(range(len(unique)))
-
-    def find(number: int) -> int:
-        while parent[number] != number:
-            parent[number] = number = parent[parent[number]]
-        return number
-
+    parent = np.arange(len(unique))
     for ones, others in near_pairs(unique):
-        for one, other in zip(ones.tolist(), others.tolist(), strict=True):
-            parent[find(other)] = find(one)
-    label = np.array([find(number) for number in range(len(unique))], np.int64)[inverse]
+        while len(ones):
+            roots = parent[ones], parent[others]
+            np.minimum.at(parent, np.maximum(*roots), np.minimum(*roots))
+            while (parent != parent[parent]).any():
+                parent = parent[parent]
+            is_apart = parent[ones] != parent[others]
+            ones, others = ones[is_apart], others[is_apart]  # noqa: PLW2901
+    label = parent[inverse]
     order = np.argsort(label, kind="stable")
     starts = np.flatnonzero(np.diff(label[order], prepend=-1))
     return [part for part in np.split(order, starts[1:]) if len(part) > 1]

@@ -19,7 +19,11 @@ _COPY_NAME = re.compile(
     r"|.*[ _-](edited|conflict|conflicted copy.*)"
 )
 
-_KNOWN, _WRITTEN = ("taken", "camera", "latitude", "rating", "color_label"), ("title", "caption", "location")
+# What the best has to have, too, and what it has to have with the same value.
+_KNOWN = ("taken", "camera", "latitude")
+_CHOSEN = ("rating", "color_label", "title", "caption", "location")
+_WEAK_DATES = ("name", "modified")  # those that copying and editing make
+_PLACES = 3  # decimals of a degree: programs round
 _LOSSLESS = (b".png", b".tif", b".tiff", b".bmp", b".psd")
 
 Preference = tuple[bool, int, bool, int, int, bool, bool, int, int, bytes]
@@ -57,10 +61,14 @@ def has_all_of(best: Photo, other: Photo) -> bool:
     return preference(best)[1:4] <= preference(other)[1:4] and _facts(best) >= _facts(other)
 
 
-def _facts(photo: Photo) -> set[str | tuple[str, str]]:
-    """Which metadata a photo has, and every text that a person wrote about it."""
+def _facts(photo: Photo) -> set[str | tuple[str, object]]:
+    """Which metadata a photo has, and the values of what a camera measured or a person chose."""
     of = photo.metadata
-    known = {name for name in _KNOWN if getattr(of, name) is not None}
-    written = {(name, text) for name in _WRITTEN if (text := getattr(of, name)) is not None}
-    lists = (("keyword", photo.keywords), ("person", photo.people))
-    return known | written | {(kind, item) for kind, every in lists for item in every}
+    found: set[str | tuple[str, object]] = {name for name in _KNOWN if getattr(of, name) is not None}
+    found |= {(name, value) for name in _CHOSEN if (value := getattr(of, name)) is not None}
+    found |= {(kind, item) for kind, every in (("keyword", photo.keywords), ("person", photo.people)) for item in every}
+    if of.taken is not None and of.taken_from not in _WEAK_DATES:
+        found.add(("taken", of.taken))
+    if of.latitude is not None and of.longitude is not None:
+        found.add(("position", (round(of.latitude, _PLACES), round(of.longitude, _PLACES))))
+    return found

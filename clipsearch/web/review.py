@@ -137,4 +137,7 @@ def _sentences(left_out: LeftOut) -> list[str]:
     if left_out.changed:
         count = text.files(len(left_out.changed))
         found.append(f"Not compared: {count} changed since they were indexed. Run: clipsearch index")
+    if left_out.damaged:
+        count = text.files(len(left_out.damaged))
+        found.append(f"Not compared: {count} damaged since they were indexed. Run: clipsearch index --look-again")
     return found

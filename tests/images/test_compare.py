@@ -17,6 +17,7 @@ import tifffile
 from pictures import (
     board,
     code,
+    coloured,
     emblem,
     font,
     gradient,
@@ -209,6 +210,11 @@ def test_another_picture_is_no_copy(what: str, how: str) -> None:
 def test_a_comma_is_no_full_stop(how: str) -> None:
     """At half the size, in a JPEG, the two cannot be told apart."""
     assert not is_copy(*HOW[how](page(1), page(1, 9, lambda text: text.replace(".", ","))))
+
+
+@pytest.mark.parametrize("how", ["PNG", "quality 90", "quality 90 and 50", "half"])
+def test_letters_may_differ_from_their_background_in_colour_alone(how: str) -> None:
+    assert not is_copy(*HOW[how](coloured("open"), coloured("date")))
 
 
 @pytest.mark.parametrize("quality", [20, 35])
