@@ -125,7 +125,10 @@ def main() -> None:
     except BaseException as error:
         status = report(error)
     flush_streams()
-    sys.exit(status)
+    sys.exit(max(status, *_thread_statuses))
+
+
+_thread_statuses = [FOUND]  # of exceptions that ended a thread: its work may be missing
 
 
 def _set_up_process() -> None:
@@ -158,4 +161,4 @@ class _Notes(logging.Handler):
 
 def _report_from_thread(failure: threading.ExceptHookArgs) -> None:
     if failure.exc_value is not None and failure.exc_type is not SystemExit:
-        report(failure.exc_value)
+        _thread_statuses.append(report(failure.exc_value))

@@ -49,7 +49,7 @@ class DriveRecorder:
         for drive_id, device in self._new_devices.items():
             self._recorded[drive_id] = self._recorded[drive_id]._replace(device=device)
             self._store.drives.update(self._root, self._recorded[drive_id])
-        seen = self._store.presence(self._root).seen
+        seen = self._store.presence(self._root, certain=True).seen
         for drive in list(self._recorded.values()):
             # An offline drive with photos may be another one at the same mount point.
             if drive.id in seen or not self._store.drives.has_photos(self._root, drive):
@@ -89,7 +89,7 @@ class DeletionCheck:
         self._refresh()
 
     def _refresh(self) -> None:
-        presence = self._store.presence(self._root)
+        presence = self._store.presence(self._root, certain=True)
         self._recorded = {UNKNOWN, *(drive.id for drive in self._store.drives.of(self._root))}
         self._witnesses = {UNKNOWN: self._root.path, **presence.seen}
         self._reasons: dict[int, Offline] = {}

@@ -108,7 +108,7 @@ class Run:
         matched: dict[bytes, set[str]] = {}
         is_complete = bool(targets)
         for root, below in targets:
-            presence = self._store.presence(root)
+            presence = self._store.presence(root, certain=True)
             if self._options.prune:
                 self._pruned.setdefault(root, prunable_drives(presence))
             if presence.whole is not None and not presence.whole.can_be_pruned:

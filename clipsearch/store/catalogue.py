@@ -269,8 +269,8 @@ class Store(Searchable):
     def counts(self) -> list[RootCounts]:
         return self.folders.counts()
 
-    def presence(self, root: Root, folder: bytes = b"") -> Presence:
-        return self.drives.presence(root, folder)
+    def presence(self, root: Root, folder: bytes = b"", *, certain: bool = False) -> Presence:
+        return self.drives.presence(root, folder, certain=certain)
 
     def files_of(self, root: Root, folder: bytes = b"") -> Iterator[bytes]:
         return (known.path for known in self.photos.known(root, folder) if known.error is None)

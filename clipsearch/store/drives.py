@@ -2,7 +2,8 @@
 
 An unmounted drive looks like a folder whose photos were deleted. So each photo records its drive: the mount point and
 the device that was mounted there. A device gets another number after a reboot, and two cards in one reader get the
-same, so numbers alone prove nothing: a drive is online when one of its photos is found on it.
+same, so numbers alone prove nothing: a drive is online when one of its files is found on it. Before anything is
+removed that file must be unchanged, as two cards may have files of the same names.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Collection, Iterable, Iterator
 from enum import StrEnum
 from typing import NamedTuple
 
+from clipsearch.images.found_file import found_file, same_times
 from clipsearch.paths import bounds, join, list_folder, relative_to
 from clipsearch.store import mounts
 from clipsearch.store.database import Database
@@ -160,13 +162,20 @@ class Drives:
 
     # -------------------------------------------------------------------------------- what is online
 
-    def presence(self, root: Root, folder: bytes = b"") -> Presence:
-        """What of a root, or of a folder in it, is online."""
+    def presence(self, root: Root, folder: bytes = b"", *, certain: bool = False) -> Presence:
+        """What of a root, or of a folder in it, is online.
+
+        `certain`: a drive that may have been swapped is only online if one of its files is unchanged.
+        """
         drives = self.of(root)
         if (unreachable := why_unreachable(root.path)) is not None:
             away = Away(root.path, unreachable, frozenset(drive.id for drive in drives))
             return Presence({}, [away], unreachable, online=False)
-        seen = {drive.id: found for drive in drives if (found := _witness(root, drive, self._files(root, drive)))}
+        seen = {
+            drive.id: found
+            for drive in drives
+            if (found := _witness(root, drive, self._files(root, drive), certain and not self._has_index(drive)))
+        }
         for drive in drives:
             if drive.id not in seen and (found := self._outlived(root, drive, drives, seen)) is not None:
                 seen[drive.id] = found
@@ -198,10 +207,13 @@ class Drives:
             return root.path  # its own folders are empty, but drives are mounted in them
         same = [other for other in drives if other.mount == drive.mount and other.id in seen]
         for other in same:
-            # The drive of the index itself cannot have been swapped for another.
-            if drive.device == other.device and mounts.device_of(os.fsencode(self._database.folder)) == drive.device:
+            if drive.device == other.device and self._has_index(drive):
                 return seen[other.id]
         return seen[same[0].id] if same and self._has_moved(drive, [other.id for other in same]) else None
+
+    def _has_index(self, drive: Drive) -> bool:
+        """Whether the index lies on a drive, which then cannot have been swapped for another."""
+        return mounts.device_of(os.fsencode(self._database.folder)) == drive.device
 
     def _has_moved(self, drive: Drive, others: list[int]) -> bool:
         """Whether at least half of a drive's photos are on other drives, too."""
@@ -230,26 +242,26 @@ def why_unreachable(folder: bytes) -> Offline | None:
         return Offline.UNREADABLE
 
 
-def _witness(root: Root, drive: Drive, files: Iterable[Known]) -> bytes | None:
-    """The path of one of a drive's files that exists; on another device, it must be unchanged."""
+def _witness(root: Root, drive: Drive, files: Iterable[Known], unchanged: bool) -> bytes | None:
+    """The path of one of a drive's files that exists; on another device, or with `unchanged`, it must be unchanged."""
     there: dict[bytes, bool] = {}
     for known in files:
         path = join(root.path, known.path)
         folder = os.path.dirname(path)
         if folder not in there:  # a deleted album costs one look
             there[folder] = os.path.isdir(folder)
-        if there[folder] and _is_witness(path, drive, known):
+        if there[folder] and _is_witness(path, drive, known, unchanged):
             return path
     return None
 
 
-def _is_witness(path: bytes, drive: Drive, known: Known) -> bool:
+def _is_witness(path: bytes, drive: Drive, known: Known, unchanged: bool) -> bool:
     try:
         status = os.stat(path)
     except OSError:
         return False
     same_drive = drive.id == UNKNOWN or drive.device == mounts.device_of(os.path.dirname(os.path.realpath(path)))
-    return same_drive or (known.size, known.mtime_ns) == (status.st_size, status.st_mtime_ns)
+    return (same_drive and not unchanged) or same_times(found_file(b"", status), known)
 
 
 def _reason(drive: Drive) -> Offline:

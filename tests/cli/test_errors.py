@@ -92,7 +92,7 @@ def test_wherever_it_happens(breaking: str, arguments: tuple[object, ...], drawn
     assert err.splitlines()[-1].startswith("clipsearch: internal error: ")
 
 
-def test_a_thread_that_fails_is_a_sentence(drawn_index: Path) -> None:
+def test_a_thread_that_fails_is_an_internal_error(drawn_index: Path) -> None:
     breaking = """
 import threading
 from clipsearch.cli import main as module
@@ -105,7 +105,7 @@ def prepare_and_fail():
 module._set_up_process = prepare_and_fail
 """
     status, _, err = run(breaking, *STATUS, drawn_index)
-    assert (status, err.count("\n"), "Traceback" in err) == (0, 1, False)
+    assert (status, err.count("\n"), "Traceback" in err) == (4, 1, False)
 
 
 def test_an_expected_error_keeps_its_status_with_debug(drawn_index: Path, tmp_path: Path) -> None:

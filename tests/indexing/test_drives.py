@@ -271,6 +271,28 @@ def test_another_drive_at_the_same_place_takes_nothing_away(
     assert paths(index) == {"b2.png"}
 
 
+def test_another_drive_with_the_same_names_takes_nothing_away(
+    index: Path, tmp_path: Path, mounted: Callable[..., Drive]
+) -> None:
+    """As cameras number their photos. Where a name is the same, the photo that is there now is indexed."""
+    reader = tmp_path.resolve() / "reader"
+    reader.mkdir()
+    card = mounted(reader)
+    for n in range(3):
+        draw(reader / f"IMG_{n}.png", n)
+    update_index(index, [reader], MINI)
+    card.unmount()
+    card.mount()
+    draw(reader / "IMG_1.png", 5)
+    with Store.open(index) as store:  # somebody may just have edited it
+        assert store.select().offline == {}
+    for _ in range(2):
+        report = update_index(index)
+        assert (report.removed, offline(report)) == (0, [(str(reader), Offline.EMPTY)])
+        assert paths(index) == {"IMG_0.png", "IMG_1.png", "IMG_2.png"}
+    assert update_index(index, options=Options(prune=True)).removed == 2
+
+
 def test_a_bind_of_the_same_file_system_is_a_drive(
     pictures: Path, index: Path, tmp_path: Path, mounted: Callable[..., Drive]
 ) -> None:
