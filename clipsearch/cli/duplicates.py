@@ -63,7 +63,7 @@ def duplicates(
     format: FormatOption = None,
     null: NullOption = False,
     html: Annotated[
-        list[str] | None,
+        str | None,
         typer.Option(metavar="FILE", help="Write an HTML page to review groups.", rich_help_panel=OUTPUT),
     ] = None,
     index: IndexOption = None,

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-import typer.core
 
 from clipsearch.cli.app import (
     OUTPUT,
     SKIPPED,
+    Command,
     DebugOption,
     IndexOption,
     JsonOption,
@@ -29,7 +29,7 @@ _WORTH_TELLING = 20.0  # seconds
 MODEL, FOLDERS, UPDATE, SPEED = "Model", "What to index (remembered)", "Update", "Speed"
 
 
-class _Index(typer.core.TyperCommand):
+class _Index(Command):
     """Lets --ray stand alone: in Typer, an option always takes a value or never does."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:

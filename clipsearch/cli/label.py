@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-import typer.core
 
 from clipsearch.cli import filters
 from clipsearch.cli.app import (
     FAILED,
     NOTHING_FOUND,
     OUTPUT,
+    Command,
     DebugOption,
     IndexOption,
     RecordFormatOption,
@@ -48,7 +48,7 @@ LABELS = "Labels"
 DEFAULT_MINIMUM = 0.5  # probability of the labels that --write-xmp writes
 
 
-class _Label(typer.core.TyperCommand):
+class _Label(Command):
     """Lets --other stand alone: in Typer, an option always takes a value or never does."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -92,7 +92,7 @@ def label(
         typer.Option(metavar="X", help="Minimum probability, 0 to 1.", rich_help_panel=OUTPUT),
     ] = None,
     copy_to: Annotated[
-        list[str] | None,
+        str | None,
         typer.Option(metavar="DIR", help="Copy photos into a folder per label.", rich_help_panel=OUTPUT),
     ] = None,
     write_xmp: Annotated[

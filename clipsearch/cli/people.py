@@ -15,6 +15,7 @@ from clipsearch.cli.app import (
     RecordFormatOption,
     chosen_format,
     colour,
+    destination,
     new_app,
     open_folder,
     say,
@@ -86,6 +87,7 @@ def people(
             raise BadRequest("--write-xmp and --remove exclude each other")
         _write_regions(index, remove=remove, dry_run=dry_run)
         return
+    html = destination("html", html)
     form = chosen_format(format, records.LABEL_FORMATS, "table" if sys.stdout.isatty() else "tsv")
     with open_folder(index) as opened:
         found = opened.people()
@@ -156,6 +158,7 @@ def show(
 
     Exit status: 0 found, 1 no faces, 2 error.
     """
+    html = destination("html", html)
     form = chosen_format(format, records.LABEL_FORMATS, "table" if sys.stdout.isatty() else "tsv")
     with open_folder(index) as opened:
         faces = opened.faces_of(who)

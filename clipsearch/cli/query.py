@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import typer
-import typer.core
 
 from clipsearch.cli import filters
 from clipsearch.cli.app import (
     FAILED,
     NOTHING_FOUND,
     OUTPUT,
+    Command,
     DebugOption,
     FormatOption,
     IndexOption,
@@ -70,7 +70,7 @@ app = new_app()
 QUERY, RESULTS = "Query", "Results"
 
 
-class _Query(typer.core.TyperCommand):
+class _Query(Command):
     """Accepts -WORD as a text to steer away from: `query beach -people`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -202,7 +202,7 @@ def query(
         bool, typer.Option("--preview", help="Show thumbnails in the terminal.", rich_help_panel=OUTPUT)
     ] = False,
     html: Annotated[
-        list[str] | None,
+        str | None,
         typer.Option(metavar="FILE", help="Write a contact sheet as one HTML file.", rich_help_panel=OUTPUT),
     ] = None,
     open_: Annotated[
@@ -220,11 +220,11 @@ def query(
         bool, typer.Option("--place-names", help="Name towns in the album.", rich_help_panel=OUTPUT)
     ] = False,
     copy_to: Annotated[
-        list[str] | None,
+        str | None,
         typer.Option(metavar="DIR", help="Copy matches into DIR; never overwrites.", rich_help_panel=OUTPUT),
     ] = None,
     link_to: Annotated[
-        list[str] | None, typer.Option(metavar="DIR", help="Link to matches from DIR.", rich_help_panel=OUTPUT)
+        str | None, typer.Option(metavar="DIR", help="Link to matches from DIR.", rich_help_panel=OUTPUT)
     ] = None,
     where_: Annotated[
         bool,

@@ -9,9 +9,8 @@ from dataclasses import replace
 from typing import Annotated, Any
 
 import typer
-import typer.core
 
-from clipsearch.cli.app import DebugOption, IndexOption, new_app, open_folder, say, write_records
+from clipsearch.cli.app import Command, DebugOption, IndexOption, new_app, open_folder, say, write_records
 from clipsearch.cli.index import progress_bar
 from clipsearch.errors import BadArgument, BadRequest
 from clipsearch.extras import IS_STANDALONE
@@ -24,7 +23,7 @@ app = new_app()
 SERVICE = "clipsearch-watch"
 
 
-class _Watch(typer.core.TyperCommand):
+class _Watch(Command):
     """Lets --poll stand alone: in Typer, an option always takes a value or never does."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:

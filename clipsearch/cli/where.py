@@ -42,7 +42,7 @@ def where_(
     about: Annotated[str, typer.Argument(metavar="TEXT", help="What to look for.")],
     photos: Annotated[list[str], typer.Argument(metavar="PHOTO...", help="Files, URLs or - (stdin), indexed or not.")],
     png: Annotated[
-        list[str] | None,
+        str | None,
         typer.Option(metavar="DIR", help="Write marked copies into DIR; never overwrites.", rich_help_panel=OUTPUT),
     ] = None,
     detector: DetectorOption = None,
