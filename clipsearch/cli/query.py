@@ -249,8 +249,8 @@ def query(
 
     Several texts and images are added up. "2:golden retriever" doubles the weight of a text, -people steers away from
     one, and the path of an image works like --image. Without texts and images, the newest photos come first. Repeat a
-    filter to match any of its values; --keyword, --person, --size, --after, --before and --not-under must all match.
-    "beach OR sea" means either, in every filter that takes a text.
+    filter to match any of its values; all of --keyword, --person, --without-person, --size, --after, --before and
+    --not-under must match. "beach OR sea" means either, in every filter that takes a text.
 
     A text is also looked for in the text in photos (see index --ocr), generated captions (see index --captions),
     keywords, people, titles, captions, places, and names of files and folders. All of its words must be there. The
