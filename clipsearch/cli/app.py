@@ -6,6 +6,7 @@ import contextlib
 import io
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import IO, TYPE_CHECKING, Annotated, Any
 
@@ -111,24 +112,59 @@ def open_folder(option: str | None) -> Index:
     return Index(index_folder(option))
 
 
+class _Once:
+    """Refuses an option that is given twice: all values but the last would be dropped."""
+
+    def make_parser(self, ctx: Any) -> Any:
+        """A parser that raises `BadRequest` for it."""
+        parser = super().make_parser(ctx)  # type: ignore[misc]
+        parse = parser.parse_args
+
+        def parse_once(args: list[str]) -> Any:
+            values, rest, order = parse(args)
+            for option, count in Counter(order).items():
+                is_choice = not getattr(option, "is_flag", False) or option.secondary_opts  # --faces/--no-faces
+                if count > 1 and is_choice and not option.multiple:
+                    raise BadRequest(f"{option.opts[0]} can be given only once")
+            return values, rest, order
+
+        parser.parse_args = parse_once
+        return parser
+
+
+class Command(_Once, typer.core.TyperCommand):
+    """A command."""
+
+
+class Group(_Once, typer.core.TyperGroup):
+    """A command with subcommands."""
+
+
+class _App(typer.Typer):
+    def command(self, name: str | None = None, *, cls: Any = Command, **settings: Any) -> Any:
+        """As Typer's, for commands that are a `Command`."""
+        return super().command(name, cls=cls, **settings)
+
+
 def new_app(**settings: Any) -> typer.Typer:
     """A Typer app with the settings that all commands share."""
-    return typer.Typer(
+    usual: dict[str, Any] = {"add_completion": False, "cls": Group}
+    return _App(
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
         rich_markup_mode="rich",
-        **({"add_completion": False} | settings),
+        **(usual | settings),
     )
 
 
-def with_default(option: str, value: str) -> type[typer.core.TyperCommand]:
+def with_default(option: str, value: str) -> type[Command]:
     """Commands where `option` may stand alone for a value; in Typer, an option always takes one or never does."""
 
-    class Command(typer.core.TyperCommand):
+    class WithDefault(Command):
         def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
             return super().parse_args(ctx, [f"{option}={value}" if arg == option else arg for arg in args])
 
-    return Command
+    return WithDefault
 
 
 # ------------------------------------------------------------------------------------------ error boundary
@@ -402,15 +438,11 @@ def colour() -> bool:
     return sys.stdout.isatty() and "NO_COLOR" not in os.environ
 
 
-def destination(option: str, given: Sequence[str] | None, what: str = "a name") -> str | None:
-    """The value of an output option. Raises `BadArgument` if it is empty, or given twice: only one would be written."""
-    if given and len(given) > 1:
-        raise BadArgument(option, "can be given only once")
-    for name in given or ():
-        if name in ("", "-"):
-            raise BadArgument(option, f"needs {what}, not {name!r}")
-        return name
-    return None
+def destination(option: str, name: str | None, what: str = "a name") -> str | None:
+    """The value of an output option. Raises `BadArgument` for "" and "-", as nothing is written to stdout."""
+    if name in ("", "-"):
+        raise BadArgument(option, f"needs {what}, not {name!r}")
+    return name
 
 
 def record_format(wanted: str | None) -> str:

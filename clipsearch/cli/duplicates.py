@@ -51,7 +51,7 @@ def duplicates(
     dry_run: Annotated[bool, flag("--dry-run", "Print what would move; change nothing.", ACTION)] = False,
     format: FormatOption = None,
     null: NullOption = False,
-    html: Annotated[list[str] | None, option("FILE", "Write an HTML page to review groups.", OUTPUT)] = None,
+    html: Annotated[str | None, option("FILE", "Write an HTML page to review groups.", OUTPUT)] = None,
     index: IndexOption = None,
     debug: DebugOption = False,
 ) -> None:

@@ -61,7 +61,7 @@ def label(
     every: Annotated[bool, flag("--all", "Print all labels of each photo.", OUTPUT)] = False,
     counts: Annotated[bool, flag("--counts", "Count the photos of each label.", OUTPUT)] = False,
     min_probability: Annotated[float | None, option("X", "Minimum probability, 0 to 1.", OUTPUT)] = None,
-    copy_to: Annotated[list[str] | None, option("DIR", "Copy photos into a folder per label.", OUTPUT)] = None,
+    copy_to: Annotated[str | None, option("DIR", "Copy photos into a folder per label.", OUTPUT)] = None,
     write_xmp: Annotated[bool, flag("--write-xmp", "Add the label to the photo's sidecar.", SIDECARS)] = False,
     remove: RemoveOption = False,
     dry_run: DryRunOption = False,

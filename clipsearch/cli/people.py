@@ -14,6 +14,7 @@ from clipsearch.cli.app import (
     IndexOption,
     RecordFormatOption,
     argument,
+    destination,
     flag,
     new_app,
     open_folder,
@@ -80,6 +81,7 @@ def people(
             raise BadRequest("--write-xmp and --remove exclude each other")
         _write_regions(index, remove=remove, dry_run=dry_run)
         return
+    html = destination("html", html)
     form = record_format(format)
     with open_folder(index) as opened:
         found = opened.people()
@@ -148,6 +150,7 @@ def show(
 
     Exit status: 0 found, 1 no faces, 2 error.
     """
+    html = destination("html", html)
     form = record_format(format)
     with open_folder(index) as opened:
         faces = opened.faces_of(who)

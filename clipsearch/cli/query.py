@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import typer
-import typer.core
 
 from clipsearch.cli import filters
 from clipsearch.cli.app import (
     FAILED,
     NOTHING_FOUND,
     OUTPUT,
+    Command,
     DebugOption,
     FormatOption,
     IndexOption,
@@ -74,7 +74,7 @@ app = new_app()
 QUERY, RESULTS = "Query", "Results"
 
 
-class _Query(typer.core.TyperCommand):
+class _Query(Command):
     """Accepts -WORD as a text to steer away from: `query beach -people`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -138,13 +138,13 @@ def query(
     format: FormatOption = None,
     null: NullOption = False,
     preview: Annotated[bool, flag("--preview", "Show thumbnails in the terminal.", OUTPUT)] = False,
-    html: Annotated[list[str] | None, option("FILE", "Write a contact sheet as one HTML file.", OUTPUT)] = None,
+    html: Annotated[str | None, option("FILE", "Write a contact sheet as one HTML file.", OUTPUT)] = None,
     open_: Annotated[bool, flag("--open", "Open the contact sheet in a browser.", OUTPUT)] = False,
     album: Annotated[bool, flag("--album", "Make --html an album to share: no paths.", OUTPUT)] = False,
     title: Annotated[str | None, option("TEXT", "Title of the album (default: the query).", OUTPUT)] = None,
     place_names: Annotated[bool, flag("--place-names", "Name towns in the album.", OUTPUT)] = False,
-    copy_to: Annotated[list[str] | None, option("DIR", "Copy matches into DIR; never overwrites.", OUTPUT)] = None,
-    link_to: Annotated[list[str] | None, option("DIR", "Link to matches from DIR.", OUTPUT)] = None,
+    copy_to: Annotated[str | None, option("DIR", "Copy matches into DIR; never overwrites.", OUTPUT)] = None,
+    link_to: Annotated[str | None, option("DIR", "Link to matches from DIR.", OUTPUT)] = None,
     where_: Annotated[bool, flag("--where", "Locate the match, in JSON and --html.", OUTPUT)] = False,
     detector: DetectorOption = None,
     segmenter: SegmenterOption = None,
@@ -160,8 +160,8 @@ def query(
 
     Several texts and images are added up. "2:golden retriever" doubles the weight of a text, -people steers away from
     one, and the path of an image works like --image. Without texts and images, the newest photos come first. Repeat a
-    filter to match any of its values; --keyword, --person, --size, --after, --before and --not-under must all match.
-    "beach OR sea" means either, in every filter that takes a text.
+    filter to match any of its values; all of --keyword, --person, --without-person, --size, --after, --before and
+    --not-under must match. "beach OR sea" means either, in every filter that takes a text.
 
     A text is also looked for in the text in photos (see index --ocr), generated captions (see index --captions),
     keywords, people, titles, captions, places, and names of files and folders. All of its words must be there. The

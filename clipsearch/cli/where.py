@@ -38,7 +38,7 @@ app = new_app()
 def where_(
     about: Annotated[str, argument("TEXT", "What to look for.")],
     photos: AnyPhotos,
-    png: Annotated[list[str] | None, option("DIR", "Write marked copies into DIR; never overwrites.", OUTPUT)] = None,
+    png: Annotated[str | None, option("DIR", "Write marked copies into DIR; never overwrites.", OUTPUT)] = None,
     detector: DetectorOption = None,
     segmenter: SegmenterOption = None,
     count: Annotated[bool, flag("--count", "With --detector: print only how many it finds.", OUTPUT)] = False,

@@ -21,6 +21,7 @@ from hypothesis import HealthCheck, example, given
 from hypothesis import strategies as st
 from PIL import Image as Picture
 
+from clipsearch.cli.query import query as query_command
 from clipsearch.errors import BadRequest, NotIndexed
 from clipsearch.images.found_file import FoundFile
 from clipsearch.images.kinds import TYPES
@@ -31,8 +32,9 @@ from clipsearch.search.find import Searcher
 from clipsearch.search.question import Term
 from clipsearch.store.catalogue import Offline, Store
 from clipsearch.store.conditions import Circle, box_of, kilometres
-from clipsearch.store.filters import ORIENTATIONS, Filter, Size
+from clipsearch.store.filters import FILTERS, ORIENTATIONS, Filter, Size
 from clipsearch.store.order import NEWEST
+from clipsearch.store.photo import Line
 from clipsearch.store.select import _in_box
 from clipsearch.store.selection import all_of
 
@@ -45,6 +47,60 @@ def test_a_distance_on_the_earth() -> None:
 
 
 # ------------------------------------------------------------------------------------------ on an index
+
+REPEATED = {  # two values of each filter, each of which one of two photos passes, and the other does not
+    "under": ("{root}/a", "{root}/b"),
+    "not_under": ("{root}/b", "{root}/a"),
+    "after": ("2023-06", "2022-06"),
+    "before": ("2023-01", "2024-01"),
+    "camera": ("Canon", "Nikon"),
+    "near": ("48,2", "-17,179"),
+    "within": ("47,1,49,3", "-18,178,-16,180"),
+    "size": ("+2M", "-1M"),
+    "orientation": ("landscape", "portrait"),
+    "type": ("jpeg", "png"),
+    "name": ("first", "second"),
+    "caption": ("sea", "hill"),
+    "reads": ("hello", "goodbye"),
+    "keyword": ("red", "blue"),
+    "person": ("Anna", "Ben"),
+    "without_person": ("Ben", "Anna"),
+    "rating": ("5", "2"),
+    "color_label": ("Red", "Blue"),
+}
+
+
+def test_a_repeated_filter_takes_any_of_its_values_or_all(empty_store: Store, tmp_path: Path) -> None:
+    folder = tmp_path.resolve()
+    root = empty_store.folders.add(os.fsencode(folder), Rules())
+    first = ("2023-07-01T00:00:00", "Canon", 48.0, 2.0, "red", None, None, None, "Anna", 5, "Red", None, "sea")
+    second = ("2022-07-01T00:00:00", "Nikon", -17.0, 179.0, "blue", None, None, None, "Ben", 2, "Blue", None, "hill")
+    for number, (path, of, width, size, text) in enumerate(
+        ((b"a/first.jpg", first, 400, 3_000_000, "hello"), (b"b/second.png", second, 200, 500, "goodbye"))
+    ):
+        (folder / os.fsdecode(path)).parent.mkdir()
+        (folder / os.fsdecode(path)).touch()
+        row = np.eye(empty_store.dim, dtype=np.float32)[number]
+        image = empty_store.images.add(b"%016d" % number, Metadata(width, 300, *of), row)
+        empty_store.photos.put(root, FoundFile(path, size, 0), image, None)
+        empty_store.ocr_text.put(image, [Line(text, 0, 0, 1, 1)])
+    empty_store.ocr_text.enable(True)
+    empty_store.commit()
+
+    def passing(option: str, *values: str) -> set[int]:
+        texts = [(option, value.format(root=folder)) for value in values]
+        return set(empty_store.images_in(empty_store.select(Filter.parse(texts))).tolist())
+
+    for entry in FILTERS:
+        values = REPEATED[entry.option]
+        one, other = (passing(entry.option, value) for value in values)
+        assert one != other, entry.option
+        for order in (values, values[::-1]):
+            assert passing(entry.option, *order) == (one & other if entry.every else one | other), entry.option
+    help_of_all = re.search(r"all of (--.*?) must", " ".join((query_command.__doc__ or "").split()))
+    assert help_of_all
+    assert set(re.findall("--[a-z-]+", help_of_all[1])) == {entry.flag for entry in FILTERS if entry.every}
+
 
 PHOTOS = {  # name: taken, camera, place, size in pixels, bytes
     "paris.jpg": ("2023-06-14T10:00:00", "Canon EOS 5D", (48.8584, 2.2945), (400, 300), 3_000_000),
