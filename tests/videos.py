@@ -26,10 +26,12 @@ def clip(
     pix_fmt: str = "yuv420p",
     form: str | None = None,
     options: dict[str, str] | None = None,
+    before_packets: bytes = b"",
 ) -> Path:
     """A video that shows each picture for so many seconds, a key frame every `keys` frames.
 
-    `form` is the container, by default that of the suffix; `options` are those of its writer.
+    `form` is the container, by default that of the suffix; `options` are those of its writer. `before_packets` are
+    bytes to write before each packet.
     """
     with av.open(str(path), "w", format=form, options=options or {}) as container:
         container.metadata.update(metadata or {})
@@ -43,9 +45,17 @@ def clip(
         for picture, seconds in scenes:
             pixels = np.asarray(picture.convert("RGB").resize(SIZE))
             for _ in range(round(seconds * rate)):
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, "rgb24")))
-        container.mux(stream.encode())
+                packets = stream.encode(av.VideoFrame.from_ndarray(pixels, "rgb24"))
+                container.mux([_behind(before_packets, one) for one in packets] if before_packets else packets)
+        container.mux([_behind(before_packets, one) for one in stream.encode()] if before_packets else stream.encode())
     return path
+
+
+def _behind(start: bytes, packet: Any) -> Any:
+    out: Any = av.Packet(start + bytes(packet))
+    out.pts, out.dts, out.time_base, out.stream = packet.pts, packet.dts, packet.time_base, packet.stream
+    out.is_keyframe = packet.is_keyframe
+    return out
 
 
 def irregular(path: Path, shown: Sequence[tuple[Image.Image, float]]) -> Path:

@@ -14,20 +14,22 @@ import re
 import struct
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from clipsearch.errors import ImageUnusable
+from clipsearch.errors import ImageUnusable, SidecarUnusable
 from clipsearch.images.colour import BT601, BT709, BT2020, UNKNOWN, from_code_points, is_hdr, is_srgb
+from clipsearch.images.dates import exif_time, xmp_time
 from clipsearch.images.decode import MAX_PIXELS
-from clipsearch.images.facts import dated, position
+from clipsearch.images.facts import combined, dated, lines, position
 from clipsearch.images.likeness import LEAST_DETAIL, likeness_of, perceptual_hash
 from clipsearch.images.metadata import Metadata, camera_name
 from clipsearch.images.preprocess import Preprocess, preprocess
+from clipsearch.images.xmp_facts import facts_of
 
 if TYPE_CHECKING:
     from clipsearch.arrays import Pixels
@@ -52,6 +54,7 @@ _FILES_ONLY = {
     ",m4v,ivf,mjpeg",  # without a container
     "protocol_whitelist": "file",
 }
+_EXPORT_XMP = {"export_xmp": "1"}  # into the tags
 
 _TURNS = {  # by the signs of a display matrix: x' = ax + cy, y' = bx + dy
     (1, 0, 0, 1): None,
@@ -66,6 +69,11 @@ _TURNS = {  # by the signs of a display matrix: x' = ax + cy, y' = bx + dy
 _SIDEWAYS = [turn for (a, _, _, _), turn in _TURNS.items() if a == 0]
 _MOST_STRETCH = 4.0
 _MOST_OF_IT = 0.9  # of the length that the header gives; a video that ends sooner is cut short
+_UNSET = (date(1904, 1, 1), date(1970, 1, 1))  # the epochs of clocks
+_APPLE = "com.apple.quicktime."
+_ISO6709 = re.compile(r"([+-])(\d{1,6})(\.\d+)?([+-])(\d{1,7})(\.\d+)?")
+# AVCHD camcorders write the date into the stream, behind this: pairs of a tag and four bytes.
+_MDPM = bytes.fromhex("17ee8c60f84d11d98cd60800200c9a66") + b"MDPM"
 _HD = (1280, 576)  # pixels; larger videos have HD's colours
 
 
@@ -355,7 +363,7 @@ def _opened(path: str) -> Iterator[tuple[Any, Any]]:
     import av
 
     av.logging.set_level(None)
-    with av.open(path, metadata_errors="replace", options=_FILES_ONLY) as container:
+    with av.open(path, metadata_errors="replace", options=_FILES_ONLY | _EXPORT_XMP) as container:
         stream = _main_stream(container)
         stream.codec_context.thread_count = 1
         width, height = stream.codec_context.width, stream.codec_context.height
@@ -413,22 +421,38 @@ def _metadata(path: str, *, is_sideways: bool) -> Metadata:
         tags = {key.lower(): value for key, value in {**stream.metadata, **container.metadata}.items()}
         width, height = round(stream.codec_context.width * _stretch(stream)), stream.codec_context.height
         duration = round(_length(container, stream), 3) or None
+        recorded = _camcorder_time(bytes(next(container.demux(stream), b"")))
     width, height = (height, width) if is_sideways else (width, height)
-    maker = " ".join(tags.get("com.apple.quicktime.make", tags.get("make", "")).split())
-    model = " ".join(tags.get("com.apple.quicktime.model", tags.get("model", "")).split())
-    place = tags.get("com.apple.quicktime.location.iso6709") or tags.get("location") or ""
-    metadata = Metadata(width, height, camera=camera_name(maker, model), duration=duration)
-    latitude, longitude = _degrees(place)
-    return metadata.with_facts(dated(_taken(tags), "video")._replace(latitude=latitude, longitude=longitude))
+
+    def tag(*names: str) -> str:
+        return next((tags[key] for name in names for key in (_APPLE + name, name) if tags.get(key)), "")
+
+    metadata = Metadata(width, height, camera=camera_name(_words(tag("make")), _words(tag("model"))), duration=duration)
+    latitude, longitude = _position(tag("location.iso6709", "location"))
+    facts = dated(_taken(tags) or recorded, "video")._replace(
+        latitude=latitude,
+        longitude=longitude,
+        keywords=lines(map(_words, re.split("[,;]", tag("keywords")))),
+        title=_words(tag("title")) or None,
+        caption=_words(tag("description")) or None,
+    )
+    with contextlib.suppress(SidecarUnusable):
+        facts = combined([facts, *([facts_of(tags["xmp"].encode())] if "xmp" in tags else [])])
+    return metadata.with_facts(facts)
+
+
+def _words(text: str) -> str:
+    return " ".join(text.split())
 
 
 def _taken(tags: Mapping[str, str]) -> str | None:
     """The camera's local time: from a date with an offset, or else from UTC in the time zone of this machine."""
-    local = _moment(tags.get("com.apple.quicktime.creationdate", ""))
-    created, date = (_moment(tags.get(key, "")) for key in ("creation_time", "date"))
-    local = local or next((moment for moment in (created, date) if moment and moment.utcoffset()), None)
+    local = _moment(tags.get(f"{_APPLE}creationdate", ""))
+    created = _moment(tags.get("creation_time", ""))
+    said = next((moment for key in ("date", "date_recorded") if (moment := _moment(tags.get(key, "")))), None)
+    local = local or next((moment for moment in (created, said) if moment and moment.utcoffset()), None)
     if local is None:
-        local = created or date
+        local = created or said
         if local is not None and local.tzinfo is not None:
             with contextlib.suppress(OverflowError, OSError):
                 local = local.astimezone()
@@ -436,14 +460,42 @@ def _taken(tags: Mapping[str, str]) -> str | None:
 
 
 def _moment(text: str) -> datetime | None:
+    moment: datetime | None = None
     try:
         moment = datetime.fromisoformat(text.strip())
     except ValueError:
+        if found := xmp_time(text):  # a year alone, or as in EXIF
+            moment = datetime.fromisoformat(found)
+    return moment if moment and moment.date() not in _UNSET else None
+
+
+def _camcorder_time(packet: bytes) -> str | None:
+    """When an AVCHD camcorder recorded a packet, in its local time."""
+    start = packet.find(_MDPM)
+    if start < 0:
         return None
-    return moment if moment.year > 1970 else None  # 1904 means not set
+    data = packet[start + len(_MDPM) :].replace(b"\0\0\3", b"\0\0")  # zeros are escaped
+    tags = {data[at]: data[at + 1 : at + 5].hex() for at in range(1, 1 + 5 * sum(data[:1]), 5) if at + 5 <= len(data)}
+    day, time = tags.get(0x18, ""), tags.get(0x19, "")  # a byte of the time zone, year, month; day and time
+    return exif_time(f"{day[2:6]}:{day[6:]}:{time[:2]} {time[2:4]}:{time[4:6]}:{time[6:]}")
 
 
-def _degrees(place: str) -> tuple[float | None, float | None]:
-    """Latitude and longitude of `+48.8577+002.2950/`."""
-    found = re.match(r"([+-]\d{2}(?:\.\d+)?)([+-]\d{3}(?:\.\d+)?)", place)
-    return position(float(found[1]) + 0.0, float(found[2]) + 0.0) if found else (None, None)
+def _position(place: str) -> tuple[float | None, float | None]:
+    """Latitude and longitude in ISO 6709: in degrees, degrees and minutes, or degrees, minutes and seconds."""
+    found = _ISO6709.match(place)
+    if found is None:
+        return None, None
+    latitude = _degrees(found[1], found[2], found[3] or "", 2)
+    return position(latitude, _degrees(found[4], found[5], found[6] or "", 3))
+
+
+def _degrees(sign: str, digits: str, fraction: str, width: int) -> float | None:
+    """`digits` are `width` digits of degrees, or fewer alone, and two of minutes and seconds each."""
+    parts = [digits[:width], digits[width : width + 2], digits[width + 2 :]]
+    if len(digits) > width and len(digits) - width not in (2, 4):
+        return None
+    *whole, last = filter(None, parts)
+    degrees = 0.0
+    for part in (last + fraction, *reversed(whole)):
+        degrees = degrees / 60 + float(part)
+    return round(-degrees if sign == "-" else degrees, 7) + 0.0

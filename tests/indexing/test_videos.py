@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 import videos
 from conftest import SCENES, Run
+from formats import bag, xmp
 from PIL import Image
 from stores import DIM, put, row
 
@@ -43,6 +44,7 @@ from clipsearch.store.verify import Damage, verify
 
 HOW = Preprocess((32, 32))
 SHOWN = [scene.image for scene in SCENES[:4]]
+TEXTS = {"title": "Sea", "description": "At the sea", "keywords": "dog, beach"}
 ABOUT = {"creation_time": "2023-05-06T07:08:09Z", "location": "+48.8577-002.2950/"}
 
 
@@ -439,6 +441,11 @@ def test_hd_that_says_nothing_has_the_matrix_of_hd(tmp_path: Path) -> None:
         ({"creation_time": "2019-07-24T11:25:40Z", "date": "2019"}, "2019-07-24T13:25:40"),
         ({"date": "2019-07-24"}, "2019-07-24T00:00:00"),
         ({"creation_time": "1904-01-01T00:00:00Z"}, None),
+        ({"creation_time": "1970-01-01T00:00:09Z"}, None),
+        ({"com.apple.quicktime.creationdate": "1965-06-01T12:00:00+0100"}, "1965-06-01T12:00:00"),  # a digitized film
+        ({"date": "2019"}, "2019-01-01T00:00:00"),
+        ({"date": "2003:03:10 15:04:43"}, "2003-03-10T15:04:43"),
+        ({"date_recorded": "2019-07-24"}, "2019-07-24T00:00:00"),
     ],
 )
 def test_a_film_is_dated_by_the_clock_of_its_camera(
@@ -457,6 +464,56 @@ def test_what_a_film_says_of_itself(tmp_path: Path) -> None:
     said = {"creation_time": "1904-01-01T00:00:00Z", "location": "+91.0+000.0/"}
     about = video.distinct_frames(str(videos.clip(tmp_path / "a.mp4", [(SHOWN[0], 1)], metadata=said)), HOW).metadata
     assert about == Metadata(*videos.SIZE, duration=1.0)
+
+
+@pytest.mark.parametrize(
+    ("place", "latitude", "longitude"),
+    [
+        ("+48.8577+002.2950/", 48.8577, 2.295),
+        ("-33.8577-151.2950+035.000CRSWGS_84/", -33.8577, -151.295),
+        ("+4851.462+00217.700/", 48.8577, 2.295),  # degrees and minutes
+        ("+485127.72-0021742.0/", 48.8577, -2.295),  # and seconds
+        ("+8.5-2.3/", 8.5, -2.3),
+        ("+00.0000+000.0000/", None, None),
+        ("+48857+002.2950/", None, None),
+        ("+91.0+000.0/", None, None),
+        ("Paris", None, None),
+    ],
+)
+def test_a_film_says_where_it_was_taken(place: str, latitude: float | None, longitude: float | None) -> None:
+    assert video._position(place) == (latitude, longitude)
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("a.mov", {f"com.apple.quicktime.{key}": text for key, text in TEXTS.items()}),
+        ("a.mp4", TEXTS),
+    ],
+)
+def test_a_film_has_a_title_a_caption_and_keywords(path: str, said: dict[str, str], tmp_path: Path) -> None:
+    options = {"movflags": "use_metadata_tags"} if path == "a.mov" else {}
+    film = videos.clip(tmp_path / path, [(SHOWN[0], 0.5)], metadata=said, options=options)
+    about = xmp(f"<dc:subject>{bag('cat')}</dc:subject>", 'xmp:Rating="4"')
+    box = b"uuid" + bytes.fromhex("be7acfcb97a942e89c71999491e3afac") + about
+    film.write_bytes(film.read_bytes() + (len(box) + 4).to_bytes(4, "big") + box)
+    found = video.distinct_frames(str(film), HOW).metadata
+    assert (found.title, found.caption, found.keywords, found.rating) == ("Sea", "At the sea", "dog\nbeach\ncat", 4)
+
+
+def test_a_camcorder_writes_the_date_into_the_stream(tmp_path: Path) -> None:
+    def unit(*pairs: str) -> bytes:
+        uuid = bytes.fromhex("17ee8c60f84d11d98cd60800200c9a66")
+        message = uuid + b"MDPM" + bytes([len(pairs)]) + b"".join(map(bytes.fromhex, pairs))
+        message = message.replace(b"\0\0", b"\0\0\3")  # zeros are escaped
+        return b"\0\0\0\1\x06\x05" + bytes([len(message)]) + message + b"\x80"
+
+    dated = unit("1302200902", "1812201102", "1914101112", "7000000000")
+    film = videos.clip(tmp_path / "00001.MTS", [(SHOWN[0], 0.5)], form="mpegts", before_packets=dated)
+    found = video.distinct_frames(str(film), HOW).metadata
+    assert (found.taken, found.taken_from) == ("2011-02-14T10:11:12", "video")
+    for damaged in (unit("1812201102"), unit("1812201113", "1914101112"), dated[:-20], dated[:27], b""):
+        assert video._camcorder_time(damaged) is None
 
 
 class Listening(HTTPServer):
