@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
+import asyncio
 import os
 import shutil
-import subprocess
-import sys
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pytest
-from conftest import save_scenes
+from conftest import Start, save_scenes
 
 from clipsearch.images.facts import Facts
 from clipsearch.images.found_file import FoundFile
@@ -26,36 +25,59 @@ from clipsearch.store.catalogue import Store
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """Chromium, driven by Playwright."""
+@pytest.fixture(scope="session")
+def _chromium() -> Iterator[tuple[Any, Any]]:
+    """Chromium, and the event loop of Playwright, which stops running between the tests of the page."""
     if CHROMIUM is None:
         pytest.skip("the page is tested in Chromium, which is not installed")
     playwright = pytest.importorskip("playwright.sync_api", reason="the page is tested with Playwright")
     playwright.expect.set_options(timeout=20_000)
     with playwright.sync_playwright() as driver:
         opened = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield opened
+        loop = asyncio.get_running_loop()
+        asyncio._set_running_loop(None)
+        yield opened, loop
+        asyncio._set_running_loop(loop)
         opened.close()
 
 
-@pytest.fixture(scope="module")
-def serve() -> Iterator[Callable[..., str]]:
-    """Serves an index, once, and gives the first address of its page."""
-    addresses: dict[Path, str] = {}
-    with contextlib.ExitStack() as stack:
+@pytest.fixture
+def browser(_chromium: tuple[Any, Any]) -> Iterator[Any]:
+    """Chromium, driven by Playwright."""
+    opened, loop = _chromium
+    asyncio._set_running_loop(loop)
+    yield opened
+    asyncio._set_running_loop(None)
 
-        def served(index: Path, *options: str, **environment: str) -> str:
-            if index not in addresses:
-                command = [sys.executable, "-m", "clipsearch", "serve", "--port", "0", "--index", str(index), *options]
-                process = stack.enter_context(
-                    subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | environment)
-                )
-                stack.callback(process.terminate)
-                addresses[index] = process.stdout.readline().strip()
-            return addresses[index]
 
-        yield served
+MOST_SERVERS = 4
+
+
+@pytest.fixture(scope="session")
+def serve(start: Start) -> Iterator[Callable[..., str]]:
+    """Serves an index, and gives the first address of its page. The server is kept until others are needed more."""
+    servers: dict[tuple[object, ...], tuple[str, Any, IO[str]]] = {}
+
+    def served(index: Path, *options: str, **environment: str) -> str:
+        key = (index, *options, *sorted(environment.items()))
+        if key in servers:
+            servers[key] = servers.pop(key)  # the latest is the last
+        else:
+            server, out = start("serve", "--port", "0", *options, index=index, **environment)
+            servers[key] = out.readline().strip(), server, out
+        while len(servers) > MOST_SERVERS:
+            end(next(iter(servers)))
+        return servers[key][0]
+
+    def end(key: tuple[object, ...]) -> None:
+        _, server, out = servers.pop(key)
+        server.send_signal(signal.SIGTERM)
+        server.wait(timeout=60)
+        out.close()
+
+    yield served
+    for key in list(servers):
+        end(key)
 
 
 @pytest.fixture
@@ -153,6 +175,14 @@ def ask(page: Any, text: str) -> None:
     """Type a text, and wait for what it finds."""
     page.locator("#text").fill(text)
     answered(page)
+
+
+def violations(page: Any) -> list[str]:
+    """What axe finds wrong with a page, of whose photos it looks at the first eight: the others are built alike."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed").Axe()
+    page.wait_for_timeout(300)  # what fades in has its colors only then
+    found = axe.run(page, {"exclude": [[".tile:nth-child(n + 9)"]]}).response["violations"]
+    return [f"{one['id']}: {one['help']}: {node['html']}" for one in found for node in one["nodes"]]
 
 
 def answered(page: Any) -> None:

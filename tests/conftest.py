@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import json
 import os
@@ -15,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import fuzz
 import platformdirs
@@ -30,16 +29,12 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")  # the hub's library reads it when 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-import numpy as np
 
-from clipsearch.arrays import Array, Pixels
 from clipsearch.errors import BadRequest, ImageUnusable
 from clipsearch.images import sandbox, worker
 from clipsearch.images.preprocess import Preprocess
-from clipsearch.indexing import run
 from clipsearch.indexing.update import Options, update_index
 from clipsearch.models import cache, engines
-from clipsearch.models.encoders import NumpyEncoder
 from clipsearch.models.graph_encoders import FP32
 from clipsearch.models.model import Model, mini
 from clipsearch.models.pretrained import builtin_config
@@ -112,31 +107,14 @@ def _decode_here() -> Iterator[None]:
 _DECODING_PROCESS = sandbox._Process
 
 
+@pytest.fixture(scope="session")
+def _warm_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("warm")
+
+
 @pytest.fixture(scope="session", autouse=True)
-def _embed_once() -> Iterator[None]:
-    """Embed each image once: mini takes 0.05 s of CPU time, and hundreds of indexes are of the same drawn scenes."""
-    rows: dict[tuple[str, bytes], Array] = {}
-    real = run.numpy_encoder
-
-    def numpy_encoder(model: Model, *, texts: bool, images: bool) -> NumpyEncoder | None:
-        encoder = real(model, texts=texts, images=images)
-        if encoder is None:
-            return None
-        fingerprint, embed = model.fingerprint, encoder.encode_images
-
-        def encode_images(pixels: Pixels) -> Array:
-            keys = [(fingerprint, hashlib.sha256(image.tobytes()).digest()) for image in pixels]
-            for key, image in zip(keys, pixels, strict=True):
-                if key not in rows:
-                    rows[key] = embed(image[None])[0]
-            return np.stack([rows[key] for key in keys])
-
-        vars(encoder)["encode_images"] = encode_images
-        return encoder
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run, "numpy_encoder", numpy_encoder)
-        yield
+def _embed_once(_warm_folder: Path) -> None:
+    warm.keep_mini(str(_warm_folder))
 
 
 @pytest.fixture
@@ -172,12 +150,12 @@ Run = Callable[..., Result]
 
 
 @pytest.fixture(scope="session")
-def warm_program(own_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str | None]:
+def warm_program(own_home: Path, _warm_folder: Path) -> Iterator[str | None]:
     """The socket on which `warm.py` takes requests; None where processes cannot fork."""
     if sys.platform != "linux":
         yield None
         return
-    address = str(tmp_path_factory.mktemp("warm") / "socket")
+    address = str(_warm_folder / "socket")
     command = [sys.executable, "-P", warm.__file__, address]
     # In a new session, so that Ctrl-C in the terminal does not reach it before the tests end.
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True) as server:
@@ -212,6 +190,28 @@ def clipsearch(warm_program: str | None) -> Run:
             return Result(status, out.read(), err.read().decode("utf-8", "replace"))
 
     return run
+
+
+Start = Callable[..., tuple[Any, IO[str]]]
+
+
+@pytest.fixture(scope="session")
+def start(warm_program: str | None) -> Start:
+    """Start the program: `process, out = start("serve", index=folder)`, with its stdout as text."""
+
+    def started(*arguments: object, index: Path, **environment: str) -> tuple[Any, IO[str]]:
+        variables = os.environ | environment | {"CLIPSEARCH_INDEX": str(index)}
+        source, target = os.pipe()
+        out = os.fdopen(source)
+        with open(target, "wb") as written:
+            if warm_program is None:
+                command = [sys.executable, "-m", "clipsearch", *map(_argument, arguments)]
+                return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=written, env=variables), out
+            with open(os.devnull, "rb") as nothing:
+                streams = (nothing.fileno(), target, sys.__stderr__.fileno())
+                return warm.Process(warm_program, [str(word) for word in arguments], variables, streams), out
+
+    return started
 
 
 def _argument(value: object) -> str | bytes:

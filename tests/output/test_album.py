@@ -6,13 +6,13 @@ import base64
 import io
 import os
 import re
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import videos
+from browsing import violations
 from conftest import Run
 from PIL import Image, ImageCms
 
@@ -248,20 +248,6 @@ def test_options_that_make_no_album(
 # ------------------------------------------------------------------------------------------ in a browser
 
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
-    if CHROMIUM is None:
-        pytest.skip("Chromium is not installed")
-    with playwright.sync_playwright() as driver:
-        opened = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield opened
-        opened.close()
-
-
 @pytest.fixture(scope="module")
 def page_of_nine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("album")
@@ -357,10 +343,6 @@ def test_fingers_swipe(look: Callable[..., Any]) -> None:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [360, 1440])
 def test_nothing_stands_in_the_way_of_anybody(look: Callable[..., Any], scheme: str, width: int) -> None:
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed").Axe()
-
-    def violations(page: Any) -> list[str]:
-        return [f"{one['id']}: {node['html']}" for one in axe.run(page).response["violations"] for node in one["nodes"]]
 
     page = look(color_scheme=scheme, viewport={"width": width, "height": 740})
     assert not violations(page)

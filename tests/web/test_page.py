@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browsing import answered, ask, names
+from browsing import answered, ask, names, violations
 from conftest import SCENES, save_scenes
 
 from clipsearch.indexing.update import Options, update_index
@@ -422,12 +422,6 @@ def test_thirty_odd_names_are_names_and_nothing_else(look: Callable[..., Any], t
 def test_nothing_stands_in_the_way_of_anybody(
     look: Callable[..., Any], many: Path, tmp_path: Path, scheme: str
 ) -> None:
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not there").Axe()
-
-    def violations(page: Any) -> list[str]:
-        page.wait_for_timeout(300)  # what fades in has its colours only then
-        found = axe.run(page).response["violations"]
-        return [f"{one['id']}: {one['help']}: {node['html']}" for one in found for node in one["nodes"]]
 
     page = look(many, "text=a+circle&not=a+star&q=a+boat&label=a&label=b&after=2016-02", color_scheme=scheme)
     page.get_by_role("button", name="Filters").click()

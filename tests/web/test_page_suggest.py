@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from browsing import answered
+from browsing import answered, violations
 from conftest import save_scenes
 
 from clipsearch.images.found_file import FoundFile
@@ -206,12 +206,9 @@ def test_the_command_is_behind_a_button_and_not_on_phones(look: Callable[..., An
 def test_suggestions_and_pickers_stand_in_nobodys_way(
     look: Callable[..., Any], family: Path, scheme: str, width: int
 ) -> None:
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not there").Axe()
 
     def check(page: Any) -> None:
-        page.wait_for_timeout(200)  # what fades in
-        found = axe.run(page).response["violations"]
-        assert not [f"{one['id']}: {one['help']}: {node['html']}" for one in found for node in one["nodes"]]
+        assert not violations(page)
         assert page.evaluate("document.documentElement.scrollWidth") <= width
 
     page = look(family, "rating=3%2B&text=a+star", color_scheme=scheme, viewport={"width": width, "height": 900})

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from browsing import violations
 from conftest import SCENES, save_scenes
 from starlette.testclient import TestClient
 
@@ -278,11 +279,6 @@ def test_look_alikes_all_stay_unless_one_chooses(visit: Callable[..., Any]) -> N
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_review_is_for_everybody(visit: Callable[..., Any], scheme: str) -> None:
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not there").Axe()
-
-    def violations(page: Any) -> list[str]:
-        found = axe.run(page).response["violations"]
-        return [f"{one['id']}: {one['help']}: {node['html']}" for one in found for node in one["nodes"]]
 
     page = visit("/duplicates", color_scheme=scheme, viewport={"width": 360, "height": 740})
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
