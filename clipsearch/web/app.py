@@ -59,12 +59,14 @@ def create_app(
     pictures: Pictures | None = None,
     secret: str | None = None,
     *,
+    once: str | None = None,
     allow_delete: bool = False,
     vlm: Vlm | None = None,
 ) -> Starlette:
     """The app for one index. Only requests with the token, or the cookie it is exchanged for, are answered.
 
-    `host` is the address that the server listens on, `secret` the value of the cookie; None for a new one.
+    `host` is the address that the server listens on, `secret` the value of the cookie; None for a new one. `once` is
+    another token, for a single use.
     `allow_delete`: photos may be moved to the trash. `vlm` answers questions about photos.
     """
     page = Page(place, pictures or Pictures(), vlm, allow_delete=allow_delete)
@@ -76,7 +78,7 @@ def create_app(
 
     return Starlette(
         routes=page.routes(),
-        middleware=[Middleware(Guard, token=token, host=host, secret=secret or new_token())],
+        middleware=[Middleware(Guard, token=token, host=host, secret=secret or new_token(), once=once)],
         exception_handlers={ClipsearchError: _error_response, Exception: _internal_error},
         lifespan=lifespan,
     )
