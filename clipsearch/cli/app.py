@@ -122,7 +122,7 @@ class _Once:
 
         def parse_once(args: list[str]) -> Any:
             values, rest, order = parse(args)
-            for option, count in Counter(order).items():
+            for option, count in () if ctx.resilient_parsing else Counter(order).items():  # to complete a word
                 is_choice = not getattr(option, "is_flag", False) or option.secondary_opts  # --faces/--no-faces
                 if count > 1 and is_choice and not option.multiple:
                     raise BadRequest(f"{option.opts[0]} can be given only once")

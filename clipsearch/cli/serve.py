@@ -67,13 +67,15 @@ def serve(
     place, token = index_place(index), new_token()
     with contextlib.closing(_listen(host, port)) as listening:
         name = f"[{host}]" if ":" in host else host
-        address = f"http://{name}:{listening.getsockname()[1]}/?token={token}"
+        address = f"http://{name}:{listening.getsockname()[1]}/?token="
         with contextlib.suppress(KeyboardInterrupt):
-            print(address, flush=True)
+            print(address + token, flush=True)
             say("press Ctrl-C to stop")
-            secret = cookie_secret(place, revoke=revoke)
-            app = create_app(place, token, host, secret=secret, allow_delete=allow_delete, vlm=vlm, detector=detector)
-            run(app, listening, address if open_ else None)
+            secret, once = cookie_secret(place, revoke=revoke), new_token() if open_ else None
+            app = create_app(
+                place, token, host, secret=secret, once=once, allow_delete=allow_delete, vlm=vlm, detector=detector
+            )
+            run(app, listening, address + once if once else None)
 
 
 def _listen(host: str, port: int | None) -> socket.socket:

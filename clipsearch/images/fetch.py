@@ -38,9 +38,10 @@ def fetch(url: str, max_bytes: int = STREAM_BYTES, seconds: float = STREAM_SECON
 def _fetched(url: str, max_bytes: int, seconds: float) -> bytes:
     request = urllib.request.Request(url, headers={"User-Agent": "clipsearch"})  # noqa: S310
     with _opener().open(request, timeout=seconds) as answer:
+        length = answer.length or 0  # None if the header is missing or makes no sense
         data = join_chunks(iter(lambda: answer.read1(1 << 16), b""), max_bytes, seconds)
-        if len(data) < int(answer.headers.get("Content-Length") or 0):
-            raise ValueError("the connection ended too soon")
+        if len(data) < length:
+            raise http.client.IncompleteRead(data, length - len(data))
         return data
 
 
@@ -51,6 +52,12 @@ def _problem(error: Exception, seconds: float) -> str:
     cause = getattr(error, "reason", error)  # URLError wraps the cause
     if isinstance(cause, TimeoutError):
         return f"took longer than {seconds:.0f} s"
+    if isinstance(error, http.client.IncompleteRead):
+        return "the connection ended too soon"
+    if isinstance(error, http.client.HTTPException) and not isinstance(error, http.client.InvalidURL | OSError):
+        return "the server does not speak HTTP"
+    if isinstance(error, UnicodeError):
+        return "it is not a valid URL"
     if isinstance(error, ImageUnusable | OSError | ValueError | http.client.HTTPException):
         return reason(cause) if isinstance(cause, OSError) else str(cause) or type(cause).__name__
     raise error

@@ -36,15 +36,17 @@ class FaceName(NamedTuple):
     box: Box
 
 
-def with_regions(document: bytes | None, faces: Sequence[FaceName], of: Metadata) -> bytes | None:
+def with_regions(
+    document: bytes | None, faces: Sequence[FaceName], of: Metadata, elsewhere: Sequence[Region] = ()
+) -> bytes | None:
     """Make these the regions of ours in a document (None: a new one); None if nothing would be in it.
 
-    A face that another program has named is left to it. Raises `SidecarUnusable` for a document that cannot be
-    extended.
+    A face that another program has named, here or in another sidecar (`elsewhere`), is left to it. Raises
+    `SidecarUnusable` for a document that cannot be extended.
     """
     base = (None if document is None else without_regions(document)) or EMPTY
     others = face_regions(base)
-    new = [face for face in faces if is_one_line(face.name) and not _is_named(face, others, of)]
+    new = [face for face in faces if is_one_line(face.name) and not _is_named(face, [*others, *elsewhere], of)]
     if not new:
         return None if base == EMPTY else base
     rdf, descriptions = parse(base, _KEPT)

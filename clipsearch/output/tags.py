@@ -19,11 +19,13 @@ from clipsearch.errors import ClipsearchError, SidecarUnusable, reason
 from clipsearch.images.kinds import SUFFIXES, is_raw_name
 from clipsearch.images.metadata import Metadata
 from clipsearch.images.preprocess import Preprocess
+from clipsearch.images.regions import Region
 from clipsearch.images.sandbox import Decoders
 from clipsearch.images.siblings import XmpNames, is_xmp_name, read_sidecar, sidecar_facts, unambiguous_sidecar
 from clipsearch.images.takeout import TakeoutNames
 from clipsearch.images.xmp import keywords, our_keywords, path_of, with_keywords, without_ours
 from clipsearch.images.xmp_caption import with_caption, without_caption
+from clipsearch.images.xmp_facts import face_regions
 from clipsearch.images.xmp_regions import FaceName, with_regions, without_regions
 from clipsearch.indexing.read_file import read_file
 from clipsearch.paths import absolute, relative_to, replacing
@@ -108,8 +110,13 @@ class Tagger:
     def plan_faces(self, photo: bytes, faces: Sequence[tuple[str, Box]], of: Metadata) -> list[Change]:
         """Make these names and boxes the face regions that we added to a photo's sidecars. Raises `ClipsearchError`."""
         path, regions = self._writable(photo), [FaceName(*face) for face in faces]
-        add = _planned(path, lambda document: with_regions(document, regions, of), tuple(name for name, _ in faces))
-        others = (self.plan_removal_of_faces(other) for other in self.sidecars_of(photo) if other != path)
+        others = [self.plan_removal_of_faces(other) for other in self.sidecars_of(photo) if other != path]
+        elsewhere: list[Region] = []
+        for other in others:
+            with _naming(other.path):
+                elsewhere += face_regions(other.after) if other.after else []
+        names = tuple(name for name, _ in faces)
+        add = _planned(path, lambda document: with_regions(document, regions, of, elsewhere), names)
         return [change for change in (add, *others) if change.after != change.before]
 
     def plan_removal_of_faces(self, sidecar: Path) -> Change:

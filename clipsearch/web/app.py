@@ -59,14 +59,16 @@ def create_app(
     pictures: Pictures | None = None,
     secret: str | None = None,
     *,
+    once: str | None = None,
     allow_delete: bool = False,
     vlm: Vlm | None = None,
     detector: str | None = None,
 ) -> Starlette:
     """The app for one index. Only requests with the token, or the cookie it is exchanged for, are answered.
 
-    `host` is the address that the server listens on, `secret` the value of the cookie; None for a new one.
-    `allow_delete`: photos may be moved to the trash. `vlm` answers questions about photos, `detector` finds things.
+    `host` is the address that the server listens on, `secret` the value of the cookie; None for a new one. `once` is
+    another token, for a single use. `allow_delete`: photos may be moved to the trash. `vlm` answers questions about
+    photos, and `detector` finds things in them.
     """
     page = Page(place, pictures or Pictures(), PhotoModels(place, vlm, detector), allow_delete=allow_delete)
 
@@ -77,7 +79,7 @@ def create_app(
 
     return Starlette(
         routes=page.routes(),
-        middleware=[Middleware(Guard, token=token, host=host, secret=secret or new_token())],
+        middleware=[Middleware(Guard, token=token, host=host, secret=secret or new_token(), once=once)],
         exception_handlers={ClipsearchError: _error_response, Exception: _internal_error},
         lifespan=lifespan,
     )

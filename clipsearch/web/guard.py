@@ -47,11 +47,12 @@ class Guard:
 
     `host` is the address that the server listens on. The token in the first URL is exchanged for a cookie with another
     `secret`. The token is new in each run, so no URL in the browser's history gives access later; the secret is not, so
-    that bookmarks do.
+    that bookmarks do. `once` is a token for a single exchange: other users see it among the arguments of the browser.
     """
 
-    def __init__(self, app: ASGIApp, token: str, host: str, secret: str) -> None:
-        self._app, self._token, self._host, self._secret = app, token, host, secret
+    def __init__(self, app: ASGIApp, token: str, host: str, secret: str, once: str | None = None) -> None:
+        self._app, self._host, self._secret = app, host, secret
+        self._token, self._once = token, once
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse the request, exchange its token for a cookie, or pass it on."""
@@ -97,7 +98,10 @@ class Guard:
         return self._host not in LOOPBACK and _is_ip_address(name)
 
     def _exchange(self, request: Request) -> Response:
-        if not secrets.compare_digest(request.query_params["token"].encode(), self._token.encode()):
+        given = request.query_params["token"].encode()
+        if self._once is not None and secrets.compare_digest(given, self._once.encode()):
+            self._once = None
+        elif not secrets.compare_digest(given, self._token.encode()):
             return PlainTextResponse("Expired address. Open the one that `clipsearch serve` printed last.\n", 403)
         rest = urlencode([pair for pair in request.query_params.multi_items() if pair[0] != "token"])
         response = RedirectResponse(f"/?{rest}" if rest else "/", 303)

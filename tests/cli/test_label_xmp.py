@@ -18,7 +18,11 @@ from conftest import SCENES, Run, save_scenes
 from terminal import posix
 
 from clipsearch.errors import ClipsearchError
-from clipsearch.images.xmp import keywords, with_keywords
+from clipsearch.images.box import Box
+from clipsearch.images.metadata import Metadata
+from clipsearch.images.xmp import OURS, keywords, with_keywords
+from clipsearch.images.xmp_facts import face_regions
+from clipsearch.images.xmp_regions import FaceName, with_regions
 from clipsearch.indexing.update import Options, update_index
 from clipsearch.output import tags
 from clipsearch.output.tags import Tagger
@@ -181,6 +185,23 @@ def test_of_several_sidecars_the_one_with_keywords_gets_the_labels(clipsearch: R
     removed = clipsearch("label", "--remove", index=index)
     assert removed.err == "cleaned 5 sidecars, deleted 0 that became empty\n"
     assert {name: content for name, content in files(photos).items() if name in there} == there
+
+
+def test_a_face_that_another_sidecar_names_is_left_to_it(tmp_path: Path) -> None:
+    for name in ("a.png", "a.mov"):
+        (tmp_path / name).touch()
+    anna, ben = ("Anna", Box(0.1, 0.1, 0.3, 0.3)), ("Ben", Box(0.6, 0.6, 0.8, 0.8))
+    ours = with_regions(None, [FaceName(*anna)], Metadata(400, 300))
+    assert ours
+    theirs = ours.replace(OURS.encode(), b"https://example.org/")
+    (tmp_path / "a.xmp").write_bytes(theirs)
+    (change,) = Tagger().plan_faces(os.fsencode(tmp_path / "a.png"), [anna, ben], Metadata(400, 300))
+    assert change.path.name == "a.png.xmp"
+    assert change.after
+    assert [region.name for region in face_regions(change.after)] == ["Ben"]
+    (tmp_path / "a.xmp").write_bytes(theirs[:-5])
+    with pytest.raises(ClipsearchError, match=r"a\.xmp was not changed: it is not well-formed"):
+        Tagger().plan_faces(os.fsencode(tmp_path / "a.png"), [anna], Metadata(400, 300))
 
 
 def test_a_sidecar_of_two_photos_gets_the_labels_of_neither(clipsearch: Run, photos: Path, index: Path) -> None:

@@ -57,6 +57,18 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send_header("Content-Length", "1000")
             self.end_headers()
             self.wfile.write(b"x")
+        elif self.path == "/nonsense":
+            self.send_response(200)
+            self.send_header("Content-Length", "abc")
+            self.end_headers()
+            self.wfile.write(self.body)
+        elif self.path == "/chunks":
+            self.send_response(200)
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            self.wfile.write(b"zz")
+        elif self.path == "/other":
+            self.wfile.write(b"\x1b[31m\xff another protocol\n")
         elif self.path in ("/endless", "/slow"):
             self.send_response(200)
             self.end_headers()
@@ -93,7 +105,7 @@ def test_what_is_behind_a_url_is_a_query(clipsearch: Run, drawn: Path, drawn_ind
     for path in ("/photo.png", "/moved"):
         found = clipsearch("query", "--image", f"{server}{path}", "-k", "1", index=drawn_index)
         assert found.lines == [str(drawn / "07.png")]
-    assert fetch(f"{server}/photo.png") == Handler.body
+    assert fetch(f"{server}/photo.png") == fetch(f"{server}/nonsense") == Handler.body
     terms = ("--like", f"5:{server}/photo.png", SCENES[3].captions[0])
     weighted = clipsearch("query", *terms, "-k", "1", index=drawn_index)
     assert weighted.lines == [str(drawn / "07.png")]
@@ -105,7 +117,10 @@ def test_every_failure_is_a_sentence(clipsearch: Run, drawn_index: Path, server:
         closed = f"http://127.0.0.1:{unused.getsockname()[1]}/x"
         for url, reason in (
             (f"{server}/none", "could not be fetched: 404 Not Found"),
-            (f"{server}/cut", "could not be fetched: "),
+            (f"{server}/cut", "could not be fetched: the connection ended too soon"),
+            (f"{server}/chunks", "could not be fetched: the connection ended too soon"),
+            (f"{server}/other", "could not be fetched: the server does not speak HTTP"),
+            (f"{server}/\udcff", "could not be fetched: it is not a valid URL"),
             (
                 f"{server}/file",
                 "could not be fetched: 302 Found - Redirection to url 'file:.*' is not allowed",

@@ -94,7 +94,7 @@ def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Library
 
 
 def test_strangers_and_other_pages_are_refused(library: Library) -> None:
-    routes = [route for route in library.page.app.routes if isinstance(route, Route) and route.path != "/"]  # type: ignore[attr-defined]
+    routes = [route for route in library.page.app.routes if isinstance(route, Route) and route.path != "/"]
     requests = [(method, re.sub("{.*?}", "x", route.path)) for route in routes for method in route.methods or ()]
     assert {("POST", "/action/x"), ("POST", "/people/x"), ("DELETE", "/saved"), ("GET", "/matches")} <= set(requests)
     cookies = dict(library.page.cookies)

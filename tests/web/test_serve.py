@@ -12,6 +12,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -106,6 +107,9 @@ def test_the_token_becomes_a_cookie_that_no_script_and_no_other_page_can_use(dra
         assert "SameSite=strict" in cookie
         assert TOKEN not in cookie
         assert client.get("/").status_code == 200
+    with client_of(drawn_index, once="among the arguments of a browser") as client:
+        tokens = ["among the arguments of a browser"] * 2 + [TOKEN] * 2
+        assert [client.get("/", params={"token": token}).status_code for token in tokens] == [303, 403, 303, 303]
 
 
 @pytest.fixture
@@ -779,9 +783,18 @@ def test_a_damaged_index_is_a_sentence(make: Callable[..., TestClient], tmp_path
 # ------------------------------------------------------------------------------------------ the program
 
 
-def test_the_program_listens_at_this_machine_alone_prints_its_address_and_ends_at_ctrl_c(drawn_index: Path) -> None:
-    command = [sys.executable, "-m", "clipsearch", "serve", "--port", "0", "--index", str(drawn_index)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+def test_the_program_listens_at_this_machine_alone_prints_its_address_and_ends_at_ctrl_c(
+    drawn_index: Path, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-m", "clipsearch", "serve", "--port", "0", "--index", str(drawn_index), "--open"]
+    (tmp_path / "browser").write_text(
+        f'#!/bin/sh\necho "$1" > {tmp_path}/part && mv {tmp_path}/part {tmp_path}/opened\n'
+    )
+    (tmp_path / "browser").chmod(0o755)
+    environment = os.environ | {"BROWSER": str(tmp_path / "browser")}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    ) as process:
         try:
             address = process.stdout.readline().strip()
             assert address.startswith("http://127.0.0.1:")
@@ -789,6 +802,12 @@ def test_the_program_listens_at_this_machine_alone_prints_its_address_and_ends_a
             assert opener.open(address, timeout=30).status == 200
             status = json.load(opener.open(f"{address.partition('?')[0]}status", timeout=30))
             assert status["photos"] == len(SCENES)
+            deadline = time.monotonic() + 30
+            while not (tmp_path / "opened").exists() and time.monotonic() < deadline:
+                time.sleep(0.05)
+            opened = (tmp_path / "opened").read_text().strip()
+            assert opened.startswith(address.partition("?")[0])
+            assert opened != address  # other users see the arguments of a browser
         finally:
             process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=30)
