@@ -369,7 +369,9 @@ def test_of_two_folders_with_the_same_pair_whole_pairs_stay(tmp_path: Path, mini
 # ------------------------------------------------------------------------------------------ videos
 
 
-def test_videos_are_copies_by_all_their_frames_and_their_sound(tmp_path: Path, mini_index: Callable[..., Path]) -> None:
+def test_videos_are_copies_by_all_their_frames_and_their_other_streams(
+    tmp_path: Path, mini_index: Callable[..., Path]
+) -> None:
     folder = tmp_path.resolve() / "films"
     folder.mkdir()
     shown = [(SCENES[0].image, 1.0), (SCENES[1].image, 1.0)]
@@ -379,6 +381,8 @@ def test_videos_are_copies_by_all_their_frames_and_their_sound(tmp_path: Path, m
     videos.clip(folder / "other-end.mp4", [(SCENES[0].image, 1.0), (SCENES[2].image, 1.0)])
     videos.clip(folder / "longer.mp4", [(SCENES[0].image, 1.0), (SCENES[1].image, 1.5)])
     videos.remux(film, folder / "dubbed.mkv", sound=300)
+    videos.remux(film, folder / "subtitled.mkv", subtitle="Where are we?")
+    videos.remux(film, folder / "translated.mkv", subtitle="Wo sind wir?")
     SCENES[0].image.resize(videos.SIZE).save(folder / "still.png")
     (group,) = groups(mini_index(folder), folder)
     assert set(group) == {"film.mp4", "remux.mkv", "again.mp4"}
