@@ -18,11 +18,12 @@ from typing import Any, NamedTuple, Self
 from filelock import FileLock, Timeout
 
 from clipsearch.errors import BadRequest, ClipsearchError, reason
+from clipsearch.images.discarded import MOVED_COPIES
 from clipsearch.output.records import as_json, path_fields, path_of
 from clipsearch.paths import join, relative_to, sync_folder
 
 FORMAT = 1
-MANIFEST, LOCK = b"clipsearch-moved.jsonl", b"clipsearch-moved.lock"
+MANIFEST, LOCK = MOVED_COPIES, b"clipsearch-moved.lock"
 MOVE, RESTORE, MOVED, BACK = "move", "restore", "moved", "back"
 
 _APPEND = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -47,6 +48,16 @@ def test_other_folders_are_no_trash(path: str) -> None:
 
 def test_android_renames_what_is_deleted() -> None:
     assert is_discarded(b"/sdcard/DCIM/.trashed-1690000000-IMG_1.jpg")
+
+
+def test_what_was_moved_away_as_a_copy_is_never_best(tmp_path: Path) -> None:
+    """Its folder may be emptied any day."""
+    moved = photo(f"{tmp_path}/away/photos/IMG_1.jpg", size=9_000_000)
+    kept = photo(f"{tmp_path}/photos/IMG_1 (2).jpg", size=10)
+    (tmp_path / "away").mkdir()
+    assert min(moved, kept, key=preference) == moved
+    (tmp_path / "away/clipsearch-moved.jsonl").touch()
+    assert min(moved, kept, key=preference) == kept
 
 
 @pytest.mark.parametrize(
