@@ -146,7 +146,9 @@ def _planes(rgb: np.ndarray, matrix: int, depth: int, *, full: bool, pix_fmt: st
     return [plane.round().clip(0, most).astype("<u2" if depth > 8 else "u1") for plane in planes]
 
 
-def remux(source: Path, target: Path, *, sound: float | None = None, video_from: Path | None = None) -> Path:
+def remux(
+    source: Path, target: Path, *, sound: float | None = None, video_from: Path | None = None, subtitle: str = ""
+) -> Path:
     """The same packets in another container; `sound`: with a tone of so many hertz instead of what is heard."""
     with (
         av.open(str(video_from or source)) as pictures,
@@ -156,6 +158,7 @@ def remux(source: Path, target: Path, *, sound: float | None = None, video_from:
         outputs: dict[int, Any] = {0: out.add_stream_from_template(pictures.streams.video[0])}
         if sound is None and heard.streams.audio:
             outputs[1] = out.add_stream_from_template(heard.streams.audio[0])
+        spoken: Any = out.add_mux_stream("subrip") if subtitle else None
         tone: Any = None if sound is None else out.add_stream("aac", 8000)
         packet: Any
         for packet in pictures.demux(pictures.streams.video[0]):
@@ -166,6 +169,10 @@ def remux(source: Path, target: Path, *, sound: float | None = None, video_from:
             if packet.dts is not None:
                 packet.stream = outputs[1]
                 out.mux(packet)
+        if spoken is not None:
+            packet = av.Packet(subtitle.encode())
+            packet.stream, packet.pts, packet.dts, packet.duration = spoken, 0, 0, 1000
+            out.mux(packet)
         if tone is not None:
             samples = (np.sin(np.arange(8000) * (sound or 0) * 2 * np.pi / 8000) * 8000).astype(np.int16)[None]
             frame = av.AudioFrame.from_ndarray(samples, "s16", "mono")

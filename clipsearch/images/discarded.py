@@ -1,4 +1,4 @@
-"""Folders that are not the photo library, by their names: trash, snapshots, thumbnails and previews."""
+"""Folders that are not the photo library: trash, snapshots, thumbnails and previews."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import os
 import re
 import unicodedata
 from enum import StrEnum
+
+from clipsearch.paths import join, upward
 
 
 class Discarded(StrEnum):
@@ -46,6 +48,7 @@ _BY_ANYONE = re.compile(
     r"|[#@.~]*(recently-)?snapshots?|timeshift|\.?versions|\.sync|lost\+found|found\.\d+"
     r"|\.?caches?|\.dropbox\.cache|thumb(nail)?s?|previews?|\.picasaoriginals"
 )
+MOVED_COPIES = b"clipsearch-moved.jsonl"  # the journal in a folder of copies that were moved away
 _TRASHED_NAME = re.compile(r"\.trashed-\d+-.*")  # Android renames what it deletes
 
 
@@ -59,11 +62,18 @@ def contents_of(folder: bytes, parent: bytes) -> Discarded | None:
 
 
 def is_discarded(path: bytes) -> bool:
-    """Whether a file lies in a trash folder, a snapshot or a cache. It may vanish any day, so it is the last choice."""
+    """Whether a file lies in a trash folder, a snapshot or a cache, or was moved away as a copy.
+
+    It may vanish any day, so it is the last choice.
+    """
     *folders, name = (path.replace(b"\\", b"/") if os.name == "nt" else path).split(b"/")
-    return bool(_TRASHED_NAME.fullmatch(_text(name))) or any(
-        contents_of(folder, parent) or _BY_ANYONE.fullmatch(_text(folder).lower())
-        for parent, folder in zip([b"", *folders], folders, strict=False)
+    return (
+        bool(_TRASHED_NAME.fullmatch(_text(name)))
+        or any(
+            contents_of(folder, parent) or _BY_ANYONE.fullmatch(_text(folder).lower())
+            for parent, folder in zip([b"", *folders], folders, strict=False)
+        )
+        or any(os.path.lexists(join(folder, MOVED_COPIES)) for folder in upward(os.path.dirname(path)))
     )
 
 

@@ -161,7 +161,8 @@ def outline(grey: NDArray[np.uint8]) -> NDArray[np.int8]:
     """A picture as 64 x 64 cells, independent of brightness and contrast, to find the most alike of many."""
     cells = np.asarray(Image.fromarray(grey).resize((_CELLS, _CELLS), Image.Resampling.BOX), np.float32)
     spread = max(float(cells.std()), _LEAST_SPREAD)
-    return ((cells - cells.mean()) * (32 / spread)).round().clip(-127, 127).astype(np.int8).ravel()
+    numbers: NDArray[np.int8] = ((cells - cells.mean()) * (32 / spread)).round().clip(-127, 127).astype(np.int8)
+    return numbers.ravel()
 
 
 def _reduced(large: Image.Image, small: Image.Image) -> Image.Image:

@@ -164,8 +164,11 @@ def content_hash_from(sha256: bytes) -> bytes:
 
 def file_hash(path: bytes) -> bytes:
     """The SHA-256 of a whole file. Raises `OSError`."""
+    digest = hashlib.sha256()
     with open_regular(path) as file:
-        return hashlib.file_digest(file, "sha256").digest()
+        while chunk := file.read(_SAMPLE):
+            digest.update(chunk)
+    return digest.digest()
 
 
 def video_hash(path: bytes) -> bytes:

@@ -207,13 +207,13 @@ def frame_at(path: str, seconds: float, long_side: int) -> Image.Image:
 def copy_similarity(a: str, b: str) -> float | None:
     """The similarity (0 to 1) of the least similar frames of two videos if one is a copy of the other, otherwise None.
 
-    The packets of sound must be equal: the same film may be dubbed in two languages. The packets of the picture are
-    equal too, in another container, or frames are compared in step: every frame at 144 pixels, and one per second at
-    full size, where text is legible. Raises `ImageUnusable`.
+    The packets of all other streams must be equal: the same film may be dubbed or subtitled twice, and action
+    cameras add their position. The packets of the picture are equal too, in another container, or frames are compared
+    in step: every frame at 144 pixels, and one per second at full size, where text is legible. Raises `ImageUnusable`.
     """
     with _explained():
         ours, theirs = _Streams.of(a), _Streams.of(b)
-        if ours.sound != theirs.sound or (ours.created and theirs.created and ours.created != theirs.created):
+        if ours.others != theirs.others or (ours.created and theirs.created and ours.created != theirs.created):
             return None
         if not _same_times(ours.times, theirs.times):
             return None
@@ -223,30 +223,30 @@ def copy_similarity(a: str, b: str) -> float | None:
 
 
 class _Streams(NamedTuple):
-    """Hashes of the packets of the picture and of each audio stream, and the times, turn and stretch of the frames."""
+    """Hashes of the packets of the picture and of each other stream, and the times, turn and stretch of the frames."""
 
     pictures: bytes
     times: tuple[float, ...]
     shown: tuple[Image.Transpose | None, float] | None
-    sound: list[bytes]
+    others: list[bytes]
     created: str
 
     @staticmethod
     def of(path: str) -> _Streams:
         with _opened(path) as (container, stream):
-            audio = {stream.index: hashlib.sha256() for stream in container.streams.audio}
+            others = {other.index: hashlib.sha256() for other in container.streams if other.index != stream.index}
             pictures, times, offset = hashlib.sha256(), [], _offset(stream)
-            for packet in container.demux(stream, *container.streams.audio):
-                if packet.stream.index in audio:
-                    audio[packet.stream.index].update(bytes(packet))
+            for packet in container.demux():
+                if packet.stream.index in others:
+                    others[packet.stream.index].update(bytes(packet))
                 elif packet.pts is not None:
                     pictures.update(bytes(packet))
                     times.append(float(packet.pts * packet.time_base) - offset)
             created = container.metadata.get("creation_time", "")
         with _opened(path) as (container, stream):
             shown = next(((shot.turn, shot.stretch) for shot in _frames(container, stream)), None)
-        sound = [digest.digest() for digest in audio.values()]
-        return _Streams(pictures.digest(), tuple(sorted(times)), shown, sound, created)
+        rest = [digest.digest() for digest in others.values()]
+        return _Streams(pictures.digest(), tuple(sorted(times)), shown, rest, created)
 
 
 def _same_times(ours: Sequence[float], theirs: Sequence[float]) -> bool:

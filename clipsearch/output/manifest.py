@@ -8,6 +8,7 @@ open: the process was killed in between, and both places have to be checked.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import secrets
@@ -17,14 +18,16 @@ from typing import Any, NamedTuple, Self
 from filelock import FileLock, Timeout
 
 from clipsearch.errors import BadRequest, ClipsearchError, reason
+from clipsearch.images.discarded import MOVED_COPIES
 from clipsearch.output.records import as_json, path_fields, path_of
 from clipsearch.paths import join, relative_to, sync_folder
 
 FORMAT = 1
-MANIFEST, LOCK = b"clipsearch-moved.jsonl", b"clipsearch-moved.lock"
+MANIFEST, LOCK = MOVED_COPIES, b"clipsearch-moved.lock"
 MOVE, RESTORE, MOVED, BACK = "move", "restore", "moved", "back"
 
 _APPEND = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 _HEAD = b'{"clipsearch": "moved files", '  # the start of the first line
 
 
@@ -142,12 +145,18 @@ class Manifest:
         return join(os.path.dirname(beside), f".clipsearch-{self._id}.tmp".encode())
 
     def begin(self, entry: Entry) -> None:
-        """Record a step before it is taken. If this raises `ClipsearchError`, do not take it."""
+        """Record a step before it is taken. If this raises `ClipsearchError`, do not take it.
+
+        On a full disk, files are put back without a record, since that makes room: a kill can then leave a file in both
+        places.
+        """
         try:
             self._append(entry.to_json())
             assert self._file is not None
             os.fsync(self._file)
         except OSError as error:
+            if entry.step == RESTORE and error.errno in _FULL:
+                return
             raise ClipsearchError(f"{os.fsdecode(self.path)} cannot be written: {reason(error)}") from None
         self._take(entry)
 

@@ -635,6 +635,25 @@ def test_a_full_disk_ends_it_before_anything_is_moved_unrecorded(
     assert state(home) == before
 
 
+def test_a_full_disk_can_be_emptied_by_undoing(home: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    best, *copies = (write(home / f"{n}.jpg") for n in range(4))
+    before = state(home)
+    list(move([group(best, *copies)], os.fsencode(place)))
+    real = os.write
+
+    def full(handle: int, data: bytes) -> int:
+        if len(state(home)) == 1:  # until the first file has left
+            real(handle, data[: len(data) // 2])
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(handle, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", full)
+        assert len(moved(list(undo(str(place))))) == 3
+    assert state(home) == before
+    assert list(place.iterdir()) == []
+
+
 def test_a_file_that_does_not_fit_is_skipped(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     best, *copies = (write(home / f"{n}.jpg") for n in range(4))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -15,12 +16,14 @@ import pytest
 import scenes
 import videos
 from conftest import SCENES, Run
-from pictures import code, logo, page, screenshot
-from PIL import ExifTags, Image
+from pictures import code, font, logo, page, screenshot
+from PIL import ExifTags, Image, ImageDraw
 
+from clipsearch.images import found_file
 from clipsearch.images.metadata import Metadata
+from clipsearch.images.read import file_hash
 from clipsearch.indexing.update import Options, update_index
-from clipsearch.search import find
+from clipsearch.search import copies, files_on_disk, find
 from clipsearch.search.copies import components, find_copies
 from clipsearch.search.files_on_disk import FilesOnDisk
 from clipsearch.search.find import Searcher
@@ -195,6 +198,37 @@ def test_a_file_that_shows_something_else_by_now_is_no_copy(
     assert clipsearch("duplicates", index=index).err == ""
 
 
+@pytest.mark.parametrize("fault", ["zeros", "unreadable"])
+@pytest.mark.parametrize("damaged", ["01.png", "01-copy.png"])
+def test_a_file_damaged_under_its_old_times_is_neither_best_nor_listed(
+    burst: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, fault: str, damaged: str
+) -> None:
+    """As by a bad sector, or on a memory card, which has no time of change."""
+    folder, index = burst
+    path = folder / damaged
+    if fault == "zeros":
+        monkeypatch.setattr(found_file, "_CTIME_IS_CHANGE", False)
+        before = path.stat()
+        path.write_bytes(bytes(before.st_size))
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    else:
+
+        def fails(file: bytes) -> bytes:
+            if file == os.fsencode(path):
+                raise OSError(errno.EIO, "Input/output error")
+            return file_hash(file)
+
+        monkeypatch.setattr(files_on_disk, "file_hash", fails)
+    files = FilesOnDisk()
+    with Store.open(index) as store:
+        for identical in (True, False):
+            found = find_copies(store, store.select(), files, identical=identical)
+            assert [os.path.basename(group[0].photo.file) for group in found] == [b"00.png"]
+    assert (list(files.damaged), dict(files.unreadable)) == (
+        ([os.fsencode(path)], {}) if fault == "zeros" else ([], {os.fsencode(folder): 1})
+    )
+
+
 def test_a_changed_file_is_named_once(clipsearch: Run, burst: tuple[Path, Path]) -> None:
     folder, index = burst
     for name in ("01.png", "01-copy.png"):
@@ -217,6 +251,31 @@ def test_documents_are_no_copies_and_all_are_shown(
     index = mini_index(folder)
     assert groups(index, folder) == []
     assert len(clipsearch("query", "text", "-k", 50, "--unique", index=index).lines) == 18
+
+
+def test_of_many_that_look_alike_each_is_compared_with_a_few_and_copies_are_still_found(
+    tmp_path: Path, mini_index: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path.resolve() / "forms"
+    folder.mkdir()
+    for n in range(12):
+        form = page(1)
+        ImageDraw.Draw(form).text((300, 640), f"No. {n:02d}", fill="black", font=font(14))
+        form.save(folder / f"{n:02d}.png")
+        if n % 4 == 0:
+            form.save(folder / f"{n:02d}-again.jpg", quality=70)
+    index = mini_index(folder)
+    tried = []
+    similarity = copies.Comparer.similarity
+
+    def counted(comparer: copies.Comparer, best: Photo, other: Photo) -> float | None:
+        tried.append((best, other))
+        return similarity(comparer, best, other)
+
+    monkeypatch.setattr(copies, "MOST", 3)
+    monkeypatch.setattr(copies.Comparer, "similarity", counted)
+    assert groups(index, folder) == [[f"{n:02d}.png", f"{n:02d}-again.jpg"] for n in (0, 4, 8)]
+    assert len(tried) <= 12 * 3 + 3  # of 105 pairs
 
 
 # ------------------------------------------------------------------------------------------ which is kept
@@ -294,10 +353,25 @@ def test_half_of_a_pair_is_only_listed_when_the_other_half_is_kept_too(
     assert groups(mini_index(folder), folder) == [["2023/IMG_2.JPG", "backup/IMG_2.JPG"]]
 
 
+def test_of_two_folders_with_the_same_pair_whole_pairs_stay(tmp_path: Path, mini_index: Callable[..., Path]) -> None:
+    """Whichever file is the older: else a script would leave the still in one folder and the film in the other."""
+    folder = tmp_path.resolve() / "live"
+    still = save(folder / "a/IMG_1.JPG", LARGE[0], quality=90)
+    film = videos.clip(folder / "a/IMG_1.MOV", [(SCENES[0].image, 1.0)])
+    (folder / "b").mkdir()
+    for file in (still, film):
+        shutil.copy2(file, folder / "b" / file.name)
+    assert groups(mini_index(folder), folder) == [["a/IMG_1.JPG", "b/IMG_1.JPG"], ["a/IMG_1.MOV", "b/IMG_1.MOV"]]
+    os.utime(folder / "b/IMG_1.MOV", (1, 1))
+    assert groups(mini_index(folder), folder) == []
+
+
 # ------------------------------------------------------------------------------------------ videos
 
 
-def test_videos_are_copies_by_all_their_frames_and_their_sound(tmp_path: Path, mini_index: Callable[..., Path]) -> None:
+def test_videos_are_copies_by_all_their_frames_and_their_other_streams(
+    tmp_path: Path, mini_index: Callable[..., Path]
+) -> None:
     folder = tmp_path.resolve() / "films"
     folder.mkdir()
     shown = [(SCENES[0].image, 1.0), (SCENES[1].image, 1.0)]
@@ -307,6 +381,8 @@ def test_videos_are_copies_by_all_their_frames_and_their_sound(tmp_path: Path, m
     videos.clip(folder / "other-end.mp4", [(SCENES[0].image, 1.0), (SCENES[2].image, 1.0)])
     videos.clip(folder / "longer.mp4", [(SCENES[0].image, 1.0), (SCENES[1].image, 1.5)])
     videos.remux(film, folder / "dubbed.mkv", sound=300)
+    videos.remux(film, folder / "subtitled.mkv", subtitle="Where are we?")
+    videos.remux(film, folder / "translated.mkv", subtitle="Wo sind wir?")
     SCENES[0].image.resize(videos.SIZE).save(folder / "still.png")
     (group,) = groups(mini_index(folder), folder)
     assert set(group) == {"film.mp4", "remux.mkv", "again.mp4"}

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import unicodedata
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from clipsearch.images.discarded import is_discarded
 from clipsearch.images.metadata import Metadata
-from clipsearch.search.preference import preference
+from clipsearch.search.preference import has_all_of, preference
 from clipsearch.store.photo import Photo
 
 
@@ -48,6 +50,16 @@ def test_android_renames_what_is_deleted() -> None:
     assert is_discarded(b"/sdcard/DCIM/.trashed-1690000000-IMG_1.jpg")
 
 
+def test_what_was_moved_away_as_a_copy_is_never_best(tmp_path: Path) -> None:
+    """Its folder may be emptied any day."""
+    moved = photo(f"{tmp_path}/away/photos/IMG_1.jpg", size=9_000_000)
+    kept = photo(f"{tmp_path}/photos/IMG_1 (2).jpg", size=10)
+    (tmp_path / "away").mkdir()
+    assert min(moved, kept, key=preference) == moved
+    (tmp_path / "away/clipsearch-moved.jsonl").touch()
+    assert min(moved, kept, key=preference) == kept
+
+
 @pytest.mark.parametrize(
     ("better", "worse"),
     [
@@ -75,3 +87,35 @@ def test_the_better_of_two(better: Photo, worse: Photo) -> None:
 def test_a_copys_name_is_worse_even_if_it_is_older(name: str) -> None:
     original, copied = photo("/photos/2023/summer/IMG_1.jpg", mtime=9), photo(f"/a/{name}.jpg", mtime=1)
     assert min(original, copied, key=preference) == original
+
+
+EXIF, NAME = (
+    {"taken": "2023-07-14T18:03:21", "taken_from": "exif"},
+    {"taken": "2023-07-15T00:00:00", "taken_from": "name"},
+)
+
+
+@pytest.mark.parametrize(
+    ("best", "other", "has_all"),
+    [
+        ({"rating": 5}, {"rating": 5}, True),
+        ({"rating": 5}, {}, True),
+        ({}, {"rating": 5}, False),
+        ({"rating": 1}, {"rating": 5}, False),
+        ({"color_label": "red"}, {"color_label": "green"}, False),
+        ({"caption": "the sea"}, {"caption": "at the sea"}, False),
+        ({"keywords": "a\nb"}, {"keywords": "a"}, True),
+        (EXIF, EXIF, True),
+        (EXIF, EXIF | {"taken": "2023-07-14T19:03:21"}, False),
+        (EXIF, NAME, True),  # which a messenger gave it
+        (NAME, EXIF, False),
+        ({"latitude": 48.8577, "longitude": 2.295}, {"latitude": 48.857703, "longitude": 2.295}, True),
+        ({"latitude": 48.8577, "longitude": 2.295}, {"latitude": 48.8577, "longitude": 2.395}, False),
+    ],
+)
+def test_the_best_has_to_know_what_a_copy_knows(best: dict[str, Any], other: dict[str, Any], has_all: bool) -> None:
+    """Not only that there is a rating, but which."""
+    one, two = (
+        photo(path)._replace(metadata=Metadata(40, 30, **of)) for path, of in (("/1.jpg", best), ("/2.jpg", other))
+    )
+    assert has_all_of(one, two) == has_all
