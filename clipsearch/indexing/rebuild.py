@@ -32,7 +32,8 @@ def rebuild(
     model = model_choice.for_rebuild(store, options, on_note)
     roots.targets(store, directories, options)
     pruned = {
-        root: prunable_drives(store.presence(root, certain=True)) if options.prune else frozenset[int]() for root in store.roots()
+        root: prunable_drives(store.presence(root, certain=True)) if options.prune else frozenset[int]()
+        for root in store.roots()
     }
     for root, drives in pruned.items():
         _check_online(DeletionCheck(store, root, drives), "{} {}; a rebuild now would lose its photos")
