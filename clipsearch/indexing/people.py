@@ -87,7 +87,7 @@ def group_faces(store: Store) -> None:
     numbers[automatic] = cluster(faces.rows[automatic], labels, last + 1)
     store.database.set_meta("groups", int(max(last, numbers.max(initial=0))))
     store.faces.assign(_changes(faces, numbers, names))
-    store.photos.set_names(_names_of_photos(store))
+    store.photos.set_names(store.faces.names())
     store.database.set_meta("people", people.version)
     store.commit()
 
@@ -232,11 +232,3 @@ def _changes(faces: _Faces, numbers: Ids, names: Mapping[int, Person]) -> Iterat
         name = names[number].name if number in names else None
         if (face.cluster, face.person) != (number, name):
             yield face.id, number, name
-
-
-def _names_of_photos(store: Store) -> dict[int, str]:
-    """The names of the faces in each file, one per line, by the image that represents it."""
-    names: dict[int, set[str]] = {}
-    for image, name in store.faces.names():
-        names.setdefault(image, set()).add(name)
-    return {image: "\n".join(sorted(found)) for image, found in names.items()}

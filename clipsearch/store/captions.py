@@ -8,7 +8,7 @@ from typing import NamedTuple
 from clipsearch.paths import join
 from clipsearch.store.database import Database
 from clipsearch.store.pending import Pending
-from clipsearch.store.schema import mark
+from clipsearch.store.schema import OF_CAPTION, mark
 
 
 class Captioning(NamedTuple):
@@ -59,7 +59,10 @@ class Captions:
     def copy_to(self, other: Database) -> None:
         """Copy the captions of contents that another catalogue has, too."""
         copied = Captions(other)
-        query = "SELECT content, text, captioner FROM captions JOIN images ON images.id = captions.image"
+        query = (
+            "SELECT content, text, captioner FROM captions JOIN images ON images.id = captions.image"
+            f" WHERE captions.mark = mark({OF_CAPTION})"
+        )
         for content, text, captioner in self._database.execute(query):
             row = other.execute("SELECT id FROM images WHERE content = ?", (content,)).fetchone()
             if row is not None:

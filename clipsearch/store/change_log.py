@@ -14,7 +14,7 @@ from clipsearch.store.images import Images
 from clipsearch.store.ocr_text import lines_from
 from clipsearch.store.photo import Line, Photo
 from clipsearch.store.photos import to_photo
-from clipsearch.store.schema import IS_SOUND_FRAME, METADATA
+from clipsearch.store.schema import IS_SOUND, METADATA
 
 # A photo has one number, that of its last change; it may be gone.
 _LOG = "DELETE FROM changes WHERE photo = {0}.id; INSERT INTO changes (photo) VALUES ({0}.id);"
@@ -40,7 +40,7 @@ CHANGES = (
 )
 
 _COLUMNS = (
-    f"photos.id, photos.root, vector, lines, folded, images.id = photos.image, {IS_SOUND_FRAME},"
+    f"photos.id, photos.root, vector, lines, folded, images.id = photos.image, {IS_SOUND},"
     " images.id, photos.path, size, mtime_ns, CASE WHEN time IS NULL THEN main.content ELSE images.content END,"
     f" ctime_ns, time, main.hash, named, captions.text, {METADATA}"
 )

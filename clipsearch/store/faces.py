@@ -15,7 +15,7 @@ from clipsearch.images.box import Box
 from clipsearch.store.database import Database
 from clipsearch.store.pending import Pending, pending
 from clipsearch.store.people import KnownFace
-from clipsearch.store.schema import OF_FACE, mark
+from clipsearch.store.schema import OF_FACE, OF_FACE_SCAN, mark
 
 Landmarks = tuple[tuple[float, float], ...]  # x and y of five points, as fractions of the upright photo
 
@@ -137,14 +137,19 @@ class Faces:
         copied = Faces(other)
         copied.enable(self.model())
         images: dict[int, int] = {}
-        query = "SELECT image, content, faces FROM face_scans JOIN images ON images.id = face_scans.image"
+        query = (
+            "SELECT image, content, faces FROM face_scans JOIN images ON images.id = face_scans.image"
+            f" WHERE face_scans.mark = mark({OF_FACE_SCAN})"
+            " AND NOT EXISTS"
+            f" (SELECT 1 FROM faces WHERE faces.image = face_scans.image AND faces.mark != mark({OF_FACE}))"
+        )
         for image, content, count in self._database.execute(query):
             row = other.execute("SELECT id FROM images WHERE content = ?", (content,)).fetchone()
             if row is not None:
                 images[image] = row[0]
                 copied._count(row[0], count)
         of_face = "id, image, box, landmarks, quality, vector, cluster, person"
-        for face, image, *values in self._database.execute(f"SELECT {of_face} FROM faces WHERE {_SOUND} ORDER BY id"):
+        for face, image, *values in self._database.execute(f"SELECT {of_face} FROM faces ORDER BY id"):
             if image in images:
                 copied._insert(face, images[image], *values)
 
@@ -175,13 +180,16 @@ class Faces:
                 out[face] = KnownFace(content, Box(*json.loads(box)), model, row)
         return out
 
-    def names(self) -> Iterator[tuple[int, str]]:
-        """The names of faces, each with the image that represents its photo or video."""
+    def names(self) -> dict[int, str]:
+        """The names of the faces in each photo or video, one per line, by the image that represents it."""
         query = (
             "SELECT DISTINCT coalesce(whole, faces.image), person FROM faces"
             " LEFT JOIN frames ON frames.image = faces.image WHERE person IS NOT NULL"
         )
-        yield from self._database.execute(query)
+        names: dict[int, set[str]] = {}
+        for image, name in self._database.execute(query):
+            names.setdefault(image, set()).add(name)
+        return {image: "\n".join(sorted(found)) for image, found in names.items()}
 
     def largest_cluster(self) -> int:
         """The largest number of a cluster; 0 without clusters."""
@@ -190,8 +198,10 @@ class Faces:
     # -------------------------------------------------------------------------------- rows
 
     def _faces(self, condition: str, values: Sequence[Any]) -> Iterator[Face]:
-        query = f"SELECT {_COLUMNS} FROM faces WHERE {condition} AND {_SOUND} ORDER BY id"
-        for face, image, box, landmarks, *others in self._database.execute(query, values):
+        query = f"SELECT {_SOUND}, {_COLUMNS} FROM faces WHERE {condition} ORDER BY id"
+        for is_sound, face, image, box, landmarks, *others in self._database.execute(query, values):
+            if not is_sound:
+                raise self._database.damaged()
             points = tuple((x, y) for x, y in json.loads(landmarks))
             yield Face(face, image, Box(*json.loads(box)), points, *others)
 

@@ -350,7 +350,9 @@ def _stars_of(rating: int | None) -> Iterable[str]:
     """A photo with three stars passes 3+, 2+ and 1+."""
     if not rating:
         return ("none",)
-    return ("rejected",) if rating < 0 else [f"{least}+" if least < 5 else "5" for least in range(1, rating + 1)]
+    return (
+        ("rejected",) if rating < 0 else [f"{least}+" if least < 5 else "5" for least in range(1, min(rating, 5) + 1)]
+    )
 
 
 def _people_of(people: str | None, named: str | None) -> Iterable[str]:

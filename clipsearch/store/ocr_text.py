@@ -10,7 +10,7 @@ from clipsearch.store.conditions import alternatives, fold
 from clipsearch.store.database import Database
 from clipsearch.store.pending import Pending, pending
 from clipsearch.store.photo import Line
-from clipsearch.store.schema import mark
+from clipsearch.store.schema import OF_TEXT, mark
 
 _TRIGRAM = 3  # characters of the shortest word that the full-text index finds
 
@@ -47,7 +47,10 @@ class OcrText:
     def copy_to(self, other: Database) -> None:
         """Copy the text of contents that another catalogue has, too."""
         copied = OcrText(other)
-        query = "SELECT content, lines, folded FROM texts JOIN images ON images.id = texts.image"
+        query = (
+            "SELECT content, lines, folded FROM texts JOIN images ON images.id = texts.image"
+            f" WHERE texts.mark = mark({OF_TEXT})"
+        )
         for content, lines, folded in self._database.execute(query):
             row = other.execute("SELECT id FROM images WHERE content = ?", (content,)).fetchone()
             if row is not None:
@@ -65,11 +68,14 @@ class OcrText:
         out: dict[int, list[Line]] = {}
         for part in parts(ids):
             query = (
-                "SELECT images.id, lines FROM images LEFT JOIN frames ON frames.image = images.id"
+                f"SELECT images.id, lines, texts.mark = mark({OF_TEXT})"
+                " FROM images LEFT JOIN frames ON frames.image = images.id"
                 " CROSS JOIN texts ON texts.image = coalesce(frames.whole, images.id)"
                 f" WHERE lines != '' AND images.id IN ({','.join('?' * len(part))})"
             )
-            for image, lines in self._database.execute(query, part):
+            for image, lines, is_sound in self._database.execute(query, part):
+                if not is_sound:
+                    raise self._database.damaged()
                 try:
                     out[image] = lines_from(lines)
                 except (ValueError, TypeError):

@@ -19,11 +19,11 @@ from clipsearch.store.folders import Folders
 from clipsearch.store.images import BESIDE, Images
 from clipsearch.store.order import Order
 from clipsearch.store.photo import KNOWN, NO_MONTH, Known, Listing, Months, Photo, Positions, Root
-from clipsearch.store.schema import FACTS, IS_SOUND_FRAME, METADATA, OF_FRAME, mark
+from clipsearch.store.schema import FACTS, IS_SOUND, METADATA, OF_FRAME, mark
 from clipsearch.store.selection import BY_IMAGE, BY_PHOTO, Selection, all_of
 
 _COLUMNS = (
-    f"photos.root, {IS_SOUND_FRAME}, photos.image, photos.path, size, mtime_ns, content, ctime_ns,"
+    f"photos.root, {IS_SOUND}, photos.image, photos.path, size, mtime_ns, content, ctime_ns,"
     f" time, hash, named, captions.text, {METADATA}"
 )
 _JOINED = "LEFT JOIN frames ON frames.image = photos.image LEFT JOIN captions ON captions.image = photos.image"
@@ -262,7 +262,7 @@ def _by_path(roots: dict[int, Root]) -> list[Root]:
 
 
 def to_photo(database: Database, columns: Sequence[Any]) -> Photo:
-    """A photo from its columns: whether its frame is sound, and the fields of `Photo`, those of `Metadata` last.
+    """A photo from its columns: whether its rows are sound, and the fields of `Photo`, those of `Metadata` last.
 
     Raises `IndexDamaged` where the columns make no sense.
     """

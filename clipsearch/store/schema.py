@@ -135,14 +135,21 @@ OF_META = "CAST(key AS BLOB), CASE typeof(value) WHEN 'text' THEN CAST(value AS 
 OF_ROOT = "id, path, hidden, follow_links, CAST(exclude AS BLOB), any_name, raw, video"
 OF_DRIVE = "id, root, mount, device"
 OF_FRAME = "frames.image, frames.whole, frames.time, frames.part"
-IS_SOUND_FRAME = f"frames.image IS NULL OR frames.mark = mark({OF_FRAME})"
 FACTS_AS_BYTES = _as_bytes(FACTS)
-OF_PHOTO = f"root, path, size, mtime_ns, ctime_ns, image, CAST(error AS BLOB), sidecar_token, drive, {FACTS_AS_BYTES}"
+OF_PHOTO = (
+    "photos.root, photos.path, photos.size, photos.mtime_ns, photos.ctime_ns, photos.image, CAST(photos.error AS BLOB),"
+    f" photos.sidecar_token, photos.drive, {FACTS_AS_BYTES}"
+)
 OF_IMAGE = f"content, {_as_bytes(OF_CONTENTS)}, CAST(facts AS BLOB), hash"
-OF_TEXT = "image, CAST(lines AS BLOB), CAST(folded AS BLOB)"
+OF_TEXT = "texts.image, CAST(lines AS BLOB), CAST(folded AS BLOB)"
 OF_FACE = "id, image, CAST(box AS BLOB), CAST(landmarks AS BLOB), quality, vector, cluster, CAST(person AS BLOB)"
 OF_FACE_SCAN = "image, faces"
-OF_CAPTION = "image, CAST(text AS BLOB), CAST(captioner AS BLOB)"
+OF_CAPTION = "captions.image, CAST(text AS BLOB), CAST(captioner AS BLOB)"
+# Of a photo, joined to its frame and its caption, if it has them.
+IS_SOUND = (
+    f"photos.mark = mark({OF_PHOTO}) AND (frames.image IS NULL OR frames.mark = mark({OF_FRAME}))"
+    f" AND (captions.image IS NULL OR captions.mark = mark({OF_CAPTION}))"
+)
 
 
 def mark(*values: Any) -> int:

@@ -44,6 +44,7 @@ class Damage(StrEnum):
     NO_PHOTO = "no photo"  # images without a photo; deleted
     TEXT = "damaged text"  # deleted; the next update reads the photos again
     FACE = "damaged face"  # faces, or records of images that were searched; the next update searches again
+    PERSON = "damaged name of a person"  # in photos; restored from their faces
     CAPTION = "damaged caption"  # deleted; the next update captions the photos again
     FULL_TEXT = "damaged full-text index"  # made again
     VECTORS = "damaged vectors"  # segments; written again
@@ -129,6 +130,7 @@ def repair(store: Store) -> list[Repair]:
         counts |= {damage: store.database.execute(statement).rowcount for damage, statement in _REPAIRS.items()}
         for statement in _FACES_LOST:
             counts[Damage.FACE] += store.database.execute(statement).rowcount
+        counts[Damage.PERSON] = _repair_names(store)
         store.database.execute("DROP TABLE unsound")
         store.database.execute("DELETE FROM loose")
         store.commit()
@@ -176,6 +178,14 @@ def _repair_settings(store: Store) -> int:
         if key not in there:
             store.database.set_meta(key, value)
     return len(unsound)
+
+
+def _repair_names(store: Store) -> int:
+    names = store.faces.names()
+    named = store.database.execute("SELECT image, named FROM photos WHERE named IS NOT NULL").fetchall()
+    store.photos.set_names(names)
+    # A file that an interrupted run added has no names yet, and those of deleted faces are not damage of their own.
+    return sum(name != names[image] for image, name in named if image in names)
 
 
 def _repair_drives(store: Store) -> int:

@@ -21,6 +21,7 @@ from clipsearch.images.read import content_hash, frame_hash
 from clipsearch.images.rules import Rules
 from clipsearch.store.catalogue import CATALOGUE, Store
 from clipsearch.store.filters import Filter
+from clipsearch.store.photo import Line
 from clipsearch.store.verify import Damage, Repair, Verified, repair, verify
 
 
@@ -163,6 +164,32 @@ def test_a_damaged_frame_has_its_video_embedded_again(film: Path) -> None:
         films, photos = store.roots()
         assert [known.error for known in store.photos.known(films)] == [None, "to be embedded again", None]
         assert [known.error for known in store.photos.known(photos)] == [None, None, None]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE photos SET taken = '1999-01-01T00:00:00'",
+        "UPDATE photos SET root = 9",
+        "UPDATE captions SET text = 'a cat'",
+        "UPDATE texts SET lines = '[]'",
+    ],
+)
+def test_a_damaged_row_is_neither_shown_nor_taken_into_a_rebuild(store: Store, statement: str) -> None:
+    root = store.folders.add(b"/photos", Rules())
+    image = put(store, root, b"a.jpg")
+    store.ocr_text.put(image, [Line("wifi", 0.0, 0.0, 1.0, 1.0)])
+    store.captions.put(image, "a dog", "a model")
+    store.commit()
+    store.database.execute(statement)
+    with pytest.raises(IndexDamaged):
+        assert (store.photos_of([image]), store.lines_of([image])) == 0
+    with store.rebuilding("a model", DIM) as rebuilt:
+        put(rebuilt, root, b"a.jpg")
+        store.ocr_text.copy_to(rebuilt.database)
+        store.captions.copy_to(rebuilt.database)
+        count = rebuilt.ocr_text.counts()[0] + rebuilt.captions.count()
+    assert count == (2 if "photos" in statement else 1)
 
 
 UNSOUND = [(Damage.NO_EMBEDDING, 1), (Damage.EMBEDDING, 1)]
