@@ -177,12 +177,20 @@ def ask(page: Any, text: str) -> None:
     answered(page)
 
 
+_ALL_RULES: dict[str, Any] = {"resultTypes": ["violations"]}
+_COLOR_RULES = _ALL_RULES | {"runOnly": ["color-contrast", "link-in-text-block"]}
+
+
 def violations(page: Any) -> list[str]:
-    """What axe finds wrong with a page, of whose photos it looks at the first eight: the others are built alike."""
+    """What axe finds wrong with a page in both color schemes. It looks at eight photos: the others are built alike."""
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed").Axe()
-    page.wait_for_timeout(300)  # what fades in has its colors only then
-    found = axe.run(page, {"exclude": [[".tile:nth-child(n + 9)"]]}).response["violations"]
-    return [f"{one['id']}: {one['help']}: {node['html']}" for one in found for node in one["nodes"]]
+    wrong = []
+    for scheme, rules in (("light", _ALL_RULES), ("dark", _COLOR_RULES)):
+        page.emulate_media(color_scheme=scheme)
+        page.wait_for_timeout(300)  # what fades in has its colors only then
+        found = axe.run(page, {"exclude": [[".tile:nth-child(n + 9)"]]}, rules).response["violations"]
+        wrong += [f"{scheme}: {one['id']}: {one['help']}: {node['html']}" for one in found for node in one["nodes"]]
+    return wrong
 
 
 def answered(page: Any) -> None:

@@ -157,18 +157,19 @@ def keep_mini(folder: str) -> Callable[..., NumpyEncoder | None]:
     from clipsearch.models.graph_encoders import FP32
     from clipsearch.models.model import mini
 
-    loaded: dict[tuple[bool, bool], NumpyEncoder | None] = {}
     start = graph_encoders._onnx_runtime
-    started: dict[Engine, Embed] = {}
+    loaded: list[NumpyEncoder] = []
+    started: list[Embed] = []
 
     def kept_numpy(model: Model, *, texts: bool, images: bool) -> NumpyEncoder | None:
         if model.fingerprint != mini().fingerprint:
             return numpy_encoder(model, texts=texts, images=images)
-        if (texts, images) not in loaded:
-            encoder = loaded[texts, images] = numpy_encoder(model, texts=texts, images=images)
+        if not loaded:
+            encoder = numpy_encoder(model, texts=True, images=True)
             assert encoder is not None
             vars(encoder)["encode_images"] = _remembering(encoder.encode_images, os.path.join(folder, "numpy"))
-        return loaded[texts, images]
+            loaded.append(encoder)
+        return loaded[0]
 
     def kept_onnx(encoder: NumpyEncoder, engine: Engine) -> Embed:
         if encoder.model.fingerprint != mini().fingerprint or engine != FP32:
@@ -176,8 +177,8 @@ def keep_mini(folder: str) -> Callable[..., NumpyEncoder | None]:
 
         def embed(pixels: Pixels) -> Array:
             if not started:
-                started[engine] = start(encoder, engine)
-            return started[engine](pixels)
+                started.append(start(encoder, engine))
+            return started[0](pixels)
 
         return _remembering(embed, os.path.join(folder, "onnx"))
 

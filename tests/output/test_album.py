@@ -340,11 +340,10 @@ def test_fingers_swipe(look: Callable[..., Any]) -> None:
         assert shown(page) == number, (across, down)
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [360, 1440])
-def test_nothing_stands_in_the_way_of_anybody(look: Callable[..., Any], scheme: str, width: int) -> None:
+def test_nothing_stands_in_the_way_of_anybody(look: Callable[..., Any], width: int) -> None:
 
-    page = look(color_scheme=scheme, viewport={"width": width, "height": 740})
+    page = look(viewport={"width": width, "height": 740})
     assert not violations(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     page.locator("figure a").nth(2).click()

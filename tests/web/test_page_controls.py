@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -101,25 +102,25 @@ def test_on_a_slow_network_the_page_is_there_before_its_results(look: Callable[.
 # ------------------------------------------------------------------------------------------ the large view
 
 
-@pytest.fixture
-def odd_library(tmp_path: Path) -> Path:
-    folder = tmp_path / "photos"
+@pytest.fixture(scope="module")
+def odd_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("odd") / "photos"
     folder.mkdir()
     SCENES[3].image.resize((60, 900)).save(folder / "narrow.png")
     SCENES[4].image.resize((1_600, 120)).save(folder / "wide.png")
     SCENES[5].image.resize((900, 600)).save(folder / "usual.png")
     videos.clip(folder / "film.mp4", [(SCENES[2].image, 3)])
     videos.clip(folder / "old.avi", [(SCENES[7].image, 2)], codec="mpeg4")
-    update_index(tmp_path / "index", [folder], Options(model="mini"))
-    return tmp_path / "index"
+    update_index(folder.parent / "index", [folder], Options(model="mini"))
+    return folder.parent / "index"
 
 
-@pytest.mark.parametrize("size", [{"width": 1280, "height": 800}, {"width": 390, "height": 844}])
-def test_the_large_view_has_no_edges_beside_a_photo(
-    look: Callable[..., Any], odd_library: Path, size: dict[str, int]
-) -> None:
-    page = look(odd_library, viewport=size)
-    for name, ratio in (("narrow.png", 60 / 900), ("wide.png", 1_600 / 120), ("usual.png", 1.5)):
+def test_the_large_view_has_no_edges_beside_a_photo(look: Callable[..., Any], odd_library: Path) -> None:
+    page = look(odd_library)
+    sizes = ({"width": 1280, "height": 800}, {"width": 390, "height": 844})
+    ratios = (("narrow.png", 60 / 900), ("wide.png", 1_600 / 120), ("usual.png", 1.5))
+    for size, (name, ratio) in itertools.product(sizes, ratios):
+        page.set_viewport_size(size)
         page.locator(".tile .open", has_text=name).click()
         expect(page.locator("#large")).to_have_js_property("complete", True)
         box, stage = page.locator("#large").bounding_box(), page.locator(".stage").bounding_box()
@@ -164,14 +165,15 @@ def test_videos_have_a_badge_and_open_as_something_to_see(look: Callable[..., An
 # ------------------------------------------------------------------------------------------ chips and keys
 
 
-@pytest.mark.parametrize("width", [390, 610, 800, 1000])
-def test_chips_can_be_read(look: Callable[..., Any], many: Path, width: int) -> None:
+def test_chips_can_be_read(look: Callable[..., Any], many: Path) -> None:
     terms = "text=a+golden+retriever+on+grass&text=2:a+dog&not=people"
     filters = "camera=Camera+3&after=2016-05&orientation=landscape"
-    page = look(many, f"{terms}&{filters}", viewport={"width": width, "height": 800})
-    for chip in page.locator(".chip bdi, .filter").all():
-        assert chip.evaluate("(text) => text.scrollWidth <= text.clientWidth + 1 && text.clientHeight < 40")
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page = look(many, f"{terms}&{filters}", viewport={"width": 390, "height": 800})
+    for width in (390, 610, 800, 1000):
+        page.set_viewport_size({"width": width, "height": 800})
+        for chip in page.locator(".chip bdi, .filter").all():
+            assert chip.evaluate("(text) => text.scrollWidth <= text.clientWidth + 1 && text.clientHeight < 40")
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
 def test_a_question_mark_in_the_empty_search_field_shows_the_help(page: Any) -> None:
