@@ -7,6 +7,7 @@ import re
 import unicodedata
 
 from clipsearch.images.discarded import is_discarded
+from clipsearch.images.facts import SOURCES
 from clipsearch.store.photo import Photo
 
 _BACKUP = re.compile(r"(.*[ ._-])?(backups?|bak|old|archives?|copy|copies|sicherung(en)?)([ ._-].*|\d*)?")
@@ -20,6 +21,7 @@ _COPY_NAME = re.compile(
 )
 
 _KNOWN, _WRITTEN = ("taken", "camera", "latitude", "rating", "color_label"), ("title", "caption", "location")
+_RECORDED = SOURCES[: SOURCES.index("name")]  # what says when a photo was taken, rather than guesses it
 _LOSSLESS = (b".png", b".tif", b".tiff", b".bmp", b".psd")
 
 Preference = tuple[bool, int, bool, int, int, bool, bool, int, int, bytes]
@@ -62,5 +64,7 @@ def _facts(photo: Photo) -> set[str | tuple[str, str]]:
     of = photo.metadata
     known = {name for name in _KNOWN if getattr(of, name) is not None}
     written = {(name, text) for name in _WRITTEN if (text := getattr(of, name)) is not None}
+    if of.taken_from in _RECORDED:
+        known.add("taken, as recorded")
     lists = (("keyword", photo.keywords), ("person", photo.people))
     return known | written | {(kind, item) for kind, every in lists for item in every}
