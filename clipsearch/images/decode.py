@@ -38,6 +38,8 @@ _NOISE = 8  # levels in a picture of one colour, from compression
 _IPTC = 33723  # TIFF tag
 _PHOTOSHOP_IPTC, _PHOTOSHOP_EXIF = 0x0404, 0x0422  # among the image resources
 _JP2_EXIF = b"JpgTiffExif->JP2"  # the identifier of a box
+_MORE_XMP, _MORE_XMP_HEADER = b"http://ns.adobe.com/xmp/extension/\0", 40  # bytes: an identifier, length and offset
+_MOST_MORE_XMP = 1 << 20  # bytes; of photos with a depth map it has megabytes
 _XMP_UNREAD = ("PSD", "GIF", "JPEG2000", "JXL")  # formats that may have XMP, but Pillow does not read it
 _ANIMATED = ("GIF", "PNG", "WEBP", "AVIF")
 _LEAST_DECODED = 0.1  # share of a damaged picture's rows; less shows nothing that anybody would search for
@@ -380,7 +382,16 @@ def _with_embedded(metadata: Metadata, image: Any, exif: Image.Exif, data: bytes
         packets += filter(None, (packet_in(raw_profile(image.info, name)) for name in ("xmp", "APP1")))
         others = png_facts(data, image.info)
     packets = [one if isinstance(one, bytes) else one.encode() for one in packets]
+    packets += filter(None, [_more_xmp(image)])
     return _with_facts(metadata, exif, packets, _iptc(image), others)
+
+
+def _more_xmp(image: Any) -> bytes:
+    """The XMP of a JPEG that did not fit into one segment; empty if there is none, or too much."""
+    found = [part[len(_MORE_XMP) :] for _, part in getattr(image, "applist", ()) if part.startswith(_MORE_XMP)]
+    if sum(map(len, found)) > _MOST_MORE_XMP:
+        return b""
+    return b"".join(part[_MORE_XMP_HEADER:] for part in sorted(found, key=lambda part: part[36:_MORE_XMP_HEADER]))
 
 
 def _iptc(image: Any) -> bytes:

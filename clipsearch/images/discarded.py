@@ -30,7 +30,9 @@ _BY_PROGRAMS = {
         r"(?i:[#@.~]+(recently-)?snapshots?|@gmt-[\d.-]+|\.zfs|\.mobilebackups|backups\.backupdb|\.stversions"
         r"|files_versions)"
     ),
-    Discarded.PREVIEWS: re.compile(r"(?i:@eadir|\.?@__thumb|\.thumb(nail)?s?|.*\.lrdata|appdata_oc[a-z0-9]+)"),
+    Discarded.PREVIEWS: re.compile(
+        r"(?i:@eadir|\.?@__thumb|.*\.trickplay|\.thumb(nail)?s?|.*\.lrdata|appdata_oc[a-z0-9]+)"
+    ),
     Discarded.INTERNAL: re.compile(r"(?i:node_modules|system volume information)"),
 }
 # Apple's libraries are folders. They keep the photos in one of two folders, and copies of them in all others.

@@ -13,14 +13,14 @@ TYPES = {
     name: tuple(suffixes.split())
     for name, suffixes in {
         # .jps and .mpo are stereo cameras' pairs, of which the first is used; .insp are Insta360's panoramas.
-        "jpeg": ".jpg .jpeg .jpe .jfif .mpo .jps .insp",
+        "jpeg": ".jpg .jpeg .jpe .jfif .pjpeg .pjp .mpo .jps .insp",
         "png": ".png .apng",
         "gif": ".gif",
         "webp": ".webp",
         "tiff": ".tif .tiff",
         "bmp": ".bmp .dib",
         "heic": ".heic .heif .hif",
-        "avif": ".avif",
+        "avif": ".avif .avifs",
         "jp2": ".jp2 .j2k .j2c .jpc .jpf .jpx",
         "jxl": ".jxl",
         "psd": ".psd",  # by the composite that Photoshop saves with the layers
@@ -31,7 +31,7 @@ TYPES = {
         " .mts .m2ts .m2t .ts .mod .tod .dv .mxf"  # camcorders
         " .mpg .mpeg .mpe .m2v .vob"  # older cameras and DVDs
         " .wmv .asf .flv .f4v .divx .ogv .ogm"  # computers and the web
-        " .qt .insv .360",  # MOV or MP4 under other names; the last two from 360-degree cameras
+        " .qt .insv .360 .mp",  # MOV or MP4 under other names: from 360-degree cameras, the film of a Pixel's photo
         # Canon, Nikon, Sony, Adobe, Fujifilm, Panasonic, Olympus, Pentax, as cameras write them today
         "raw": ".cr2 .cr3 .nef .arw .dng .raf .rw2 .orf .pef"
         " .crw .nrw .sr2 .srf .srw .mrw .x3f .rwl .erf"  # older ones; Samsung, Minolta, Sigma, Leica, Epson
@@ -41,8 +41,8 @@ TYPES = {
 _SUFFIXES_OF = {name: tuple(suffix.encode() for suffix in suffixes) for name, suffixes in TYPES.items()}
 _RAW, _VIDEO, _JXL = (_SUFFIXES_OF[name] for name in ("raw", "video", "jxl"))
 SUFFIXES = frozenset(suffix for suffixes in _SUFFIXES_OF.values() for suffix in suffixes)
-# Suffixes of videos that other files have too: TypeScript and translations, modules of all kinds, data, 3D scans.
-_SHARED = (b".ts", b".mts", b".mod", b".dv", b".tod", b".360", b".asf", b".vob")
+# Suffixes of videos that other files have too: TypeScript and translations, modules of all kinds, data, MetaPost.
+_SHARED = (b".ts", b".mts", b".mod", b".dv", b".tod", b".360", b".asf", b".vob", b".mp")
 
 HEAD = 16  # bytes from the start of a file that identify every type below
 
@@ -72,6 +72,11 @@ _NO_VIDEO = re.compile(
     re.DOTALL,
 )
 _VIDEO_IN_TEXT = re.compile(rb"....(?:ftyp|moov|mdat|free|wide|skip)|RIFF....AVI |FLV\x01|OggS\0", re.DOTALL)
+_VIDEO_START = re.compile(
+    rb"....ftyp(?:iso|mp4|avc|qt  |M4V|MSNV|3g|dash|XAVC|f4v)|....(?:moov|mdat|wide)"
+    rb"|\x1a\x45\xdf\xa3|RIFF....AVI |FLV\x01",
+    re.DOTALL,
+)
 _BROWSER_IMAGES = {
     "image/jpeg": rb"\xff\xd8\xff",
     "image/png": rb"\x89PNG\r\n\x1a\n",
@@ -144,6 +149,14 @@ def begins_right(path: bytes, head: bytes) -> bool:
     if not suffix:
         return looks_like_a_photo(head)
     return suffix not in _SHARED or not _NO_VIDEO.fullmatch(head) or _VIDEO_IN_TEXT.match(head) is not None
+
+
+def misnamed(path: bytes, head: bytes) -> str | None:
+    """What is wrong with a file that begins like a video and is named like an image, or the other way round."""
+    if is_video_name(path):
+        return "an image with the suffix of a video; rename it" if browser_image_type(head) else None
+    is_video = _VIDEO_START.match(head) and not looks_like_a_photo(head)
+    return "a video with the suffix of an image; rename it" if is_video else None
 
 
 def may_be_raw(head: bytes) -> bool:

@@ -84,9 +84,9 @@ def exif_facts(exif: Image.Exif) -> Iterator[Facts]:
     from PIL import ExifTags
 
     details, gps = _directory(exif, "Exif"), _directory(exif, "GPSInfo")
-    taken = exif_time(details.get(ExifTags.Base.DateTimeOriginal)) or exif_time(
-        details.get(ExifTags.Base.DateTimeDigitized)
-    )
+    dates = (ExifTags.Base.DateTimeOriginal, ExifTags.Base.DateTimeDigitized)
+    # RAW files may have them in the first directory.
+    taken = next(filter(None, (exif_time(of.get(tag)) for tag in dates for of in (details, exif))), None)
     latitude = _degrees(gps.get(ExifTags.GPS.GPSLatitude), gps.get(ExifTags.GPS.GPSLatitudeRef), "NS", 90)
     longitude = _degrees(gps.get(ExifTags.GPS.GPSLongitude), gps.get(ExifTags.GPS.GPSLongitudeRef), "EW", 180)
     latitude, longitude = position(latitude, longitude)

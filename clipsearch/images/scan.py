@@ -310,7 +310,7 @@ def _list(root: bytes, folder: bytes, rules: Rules, exclusions: Exclusions) -> t
             if may_be_a_photo(entry.name, rules):
                 if not needs_a_look(entry.name) or _is_file(entry):
                     found.append(_Entry(path, entry))
-            elif (suffix := missed_suffix(entry.name)) and _is_file(entry) and _begins_right(entry):
+            elif (suffix := missed_suffix(entry.name)) is not None and _is_file(entry) and _begins_right(entry):
                 left_out.files[suffix] += 1
             if is_folder:
                 found.append(_Entry(path + b"/", entry))

@@ -37,8 +37,8 @@ class TakeoutNames:
 
     Takeout names that of `IMG_1.jpg` `IMG_1.jpg.json` or `IMG_1.jpg.supplemental-metadata.json`, cuts names anywhere
     when they get long, and writes the number of a second `IMG_1.jpg`, `IMG_1(1).jpg`, before `.json`. An edited photo,
-    `IMG_1-edited.jpg`, and the video of a motion photo, `IMG_1.MP4`, have none of their own. If the photo was uploaded
-    without a suffix, Takeout adds one to the photo alone: `IMG_1.json`.
+    `IMG_1-edited.jpg`, and the video of a motion photo, `IMG_1.MP4` or (of `IMG_1.MP.jpg`) `IMG_1.MP`, have none of
+    their own. If the photo was uploaded without a suffix, Takeout adds one to the photo alone: `IMG_1.json`.
     """
 
     def __init__(self, names: Iterable[bytes]) -> None:
@@ -59,7 +59,7 @@ class TakeoutNames:
             stems.append((unedited, number))
         ways = [self._named(one + suffix, of) for one, of in stems]
         if is_video_name(photo):
-            ways += [self._stems.get((one.lower(), of)) for one, of in stems[:2]]
+            ways += [self._stems.get((one.lower(), of)) for one, of in ((photo, b""), *stems[:2])]
         found = next(filter(None, (*ways, *(self._named(one, of) for one, of in stems))), [])
         return tuple(found)
 

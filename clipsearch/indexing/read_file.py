@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 from clipsearch.arrays import Pixels
 from clipsearch.errors import ImageUnusable
-from clipsearch.images.kinds import is_video_name
+from clipsearch.images.kinds import HEAD, is_video_name, misnamed
 from clipsearch.images.metadata import Metadata
-from clipsearch.images.read import content_hash, read, video_hash
+from clipsearch.images.read import content_hash, read, read_head, video_hash
 from clipsearch.images.sandbox import Decoders
 
 
@@ -48,7 +48,8 @@ def read_file(path: bytes, is_indexed: Callable[[bytes], bool], decoders: Decode
     try:
         found = decoders.decode_video(path) if is_video else decoders.decode(data)
     except ImageUnusable as error:
-        return Contents(error=str(error), unread=is_video and not _is_readable(path, content))
+        unread = is_video and not _is_readable(path, content)
+        return Contents(error=_misnamed(path, data) or str(error), unread=unread)
     return Contents(
         content,
         found.pixels,
@@ -58,6 +59,13 @@ def read_file(path: bytes, is_indexed: Callable[[bytes], bool], decoders: Decode
         hash=found.hash,
         is_partial=found.is_partial,
     )
+
+
+def _misnamed(path: bytes, data: bytes) -> str | None:
+    try:
+        return misnamed(path, data[:HEAD] or read_head(path, HEAD))
+    except OSError:
+        return None
 
 
 def _is_readable(video: bytes, content: bytes) -> bool:

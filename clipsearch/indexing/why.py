@@ -12,6 +12,7 @@ from clipsearch.extras import missing
 from clipsearch.images.discarded import Discarded
 from clipsearch.images.found_file import is_modified
 from clipsearch.images.kinds import HEAD, SUFFIXES, begins_right, extra_for, needs_a_look
+from clipsearch.images.left_out import missed_suffix, what_to_do
 from clipsearch.images.read import read_head
 from clipsearch.images.scan import Exclusions, Links, Rule, Setting
 from clipsearch.paths import absolute, join, relative_to
@@ -115,8 +116,8 @@ def _state_of_new(root: Root, below: bytes, path: bytes) -> tuple[State, str]:
     by = Exclusions(root.rules, root.path).rule_for(below)
     if by is not None:
         return State.EXCLUDED, _because(by)
-    suffix = os.path.splitext(below)[1].lower()
-    if suffix not in SUFFIXES and not (root.rules.any_name and not suffix):
+    missed = missed_suffix(below)
+    if missed is None:
         return State.NO_PHOTO, ""
     if extra := extra_for(below):
         return State.EXCLUDED, str(missing(extra))
@@ -126,6 +127,12 @@ def _state_of_new(root: Root, below: bytes, path: bytes) -> tuple[State, str]:
                 return State.NO_PHOTO, ""
         except OSError as error:
             return State.UNREADABLE, reason(error)
+    if os.fsencode(missed) not in SUFFIXES and not (root.rules.any_name and not missed):
+        remedy = what_to_do(missed)
+        return (
+            State.EXCLUDED,
+            f"without the suffix of a photo; {remedy}" if remedy else f"{missed} files cannot be read",
+        )
     parts = below.split(b"/")[:-1]
     folders = [join(root.path, b"/".join(parts[: n + 1])) for n in range(len(parts))]
     link = next((folder for folder in folders if os.path.islink(folder)), None)

@@ -150,7 +150,7 @@ def _left_out(of: LeftOut) -> Iterator[str]:
     """Files and folders that scans do not look at, the most frequent first, grouped by what to do."""
     groups: dict[str | None, list[str]] = {}
     for suffix, count in of.files.most_common():
-        groups.setdefault(what_to_do(suffix), []).append(f"{count:,} {printable(suffix)}")
+        groups.setdefault(what_to_do(suffix), []).append(f"{count:,} {printable(suffix) or 'without a suffix'}")
     if groups:
         yield "left out: " + ", ".join(", ".join(some) + (f" ({do})" if do else "") for do, some in groups.items())
     if of.folders:

@@ -31,6 +31,7 @@ LONG = "PXL_20210304_050607123.PORTRAIT-01.COVER~2.jpg"  # 46 characters
         ("IMG_1-bearbeitet.jpg", "IMG_1.jpg.supplemental-metadata.json"),
         ("IMG_1.MP4", "IMG_1.HEIC.supplemental-metadata.json"),
         ("IMG_1(1).MP4", "IMG_1.HEIC(1).json"),
+        ("PXL_1.MP", "PXL_1.MP.jpg.supplemental-metadata.json"),
         ("IMG_1-edited(1).jpg", "IMG_1.jpg(1).json"),
         (LONG, f"{LONG}.json"),
         (f"{LONG[:-4]}and_more.jpg", f"{LONG[:-4]}and_.json"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from datetime import UTC, datetime
 from typing import Any
 
@@ -234,6 +235,7 @@ def test_the_best_date_wins() -> None:
     both = {ORIGINAL: "0000:00:00 00:00:00", DIGITIZED: "2003:05:06 07:08:09"}
     assert taken_and_place(base=edited, details=both)[0] == "2003-05-06T07:08:09"
     assert taken_and_place(details=both | {ORIGINAL: "1999:05:06 07:08:09"}, xmp=scanned)[0][:4] == "1999"
+    assert taken_and_place(base=edited | {ORIGINAL: "1999:05:06 07:08:09"})[0][:4] == "1999"  # as in TIFF/EP
     assert taken_and_place(format="PNG", base=edited, details={ORIGINAL: "1999:05:06 07:08:09"})[0][:4] == "1999"
 
 
@@ -314,6 +316,21 @@ def raw_profile(name: str, data: bytes) -> bytes:
     return file.getvalue()
 
 
+def more_xmp(data: bytes, size: int) -> bytes:
+    """A JPEG with XMP in several segments, the last of which comes first."""
+    file, segments = io.BytesIO(), []
+    for at in range(0, len(data), size):
+        part = (
+            b"http://ns.adobe.com/xmp/extension/\0"
+            + b"0" * 32
+            + struct.pack(">II", len(data), at)
+            + data[at : at + size]
+        )
+        segments.insert(0, b"\xff\xe1" + (len(part) + 2).to_bytes(2, "big") + part)
+    Image.new("RGB", (40, 30), "red").save(file, "JPEG")
+    return file.getvalue()[:2] + b"".join(segments) + file.getvalue()[2:]
+
+
 DATED = exif(DateTimeOriginal="2015:06:01 12:00:00").tobytes()
 TAGGED, TAGGED_XMP = iptc((25, b"dog"))[4 + len(b"Photoshop 3.0\0") :], xmp(f"<dc:subject>{bag('dog')}</dc:subject>")
 RED = Image.new("RGB", (40, 30), "red")
@@ -328,6 +345,8 @@ RED = Image.new("RGB", (40, 30), "red")
         (raw_profile("xmp", TAGGED_XMP), None, "dog"),
         (raw_profile("iptc", TAGGED), None, "dog"),
         (raw_profile("iptc", b""), None, None),
+        (more_xmp(TAGGED_XMP, 100), None, "dog"),
+        (more_xmp(TAGGED_XMP + b" " * (1 << 20), 60_000), None, None),
         (psd(RED, DATED[6:], 0x0422), "2015-06-01T12:00:00", None),
         (psd(RED, TAGGED, 0x0404), None, "dog"),
         (jp2(RED, DATED[6:], b"JpgTiffExif->JP2"), "2015-06-01T12:00:00", None),

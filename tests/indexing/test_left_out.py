@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Run, save_scenes
+from PIL import Image
 
 from clipsearch.images.left_out import LeftOut
 from clipsearch.indexing.update import Options, update_index
@@ -22,10 +23,14 @@ def folder(tmp_path: Path) -> Path:
     for name in ("a.psb", "b.PSB", "c.ai", "sub/d.xcf", "notes.txt", "a.xmp", "a.json", "a.zip", ".hidden.psb", "none"):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(b"text")
+    Image.new("RGB", (8, 8)).save(folder / "IMG_1", "PNG")
+    for name in ("a.jpg_large", "a.jpg?w=640", "a.jpg~", "a.jpg_original", "a.jpgx"):
+        (folder / name).touch()
     for name in (
         "#recycle",
         "sub/#recycle",
         "@eaDir",
+        "Film.trickplay",
         "node_modules",
         "L.photoslibrary/database",
         "L.photoslibrary/private",
@@ -41,8 +46,8 @@ def recorded(index: Path) -> tuple[dict[str, int], dict[str, int]]:
     return dict(known.files), dict(known.folders)
 
 
-FILES = {".psb": 2, ".ai": 1, ".xcf": 1}
-FOLDERS = {"#recycle": 2, "@eaDir": 1, "L.photoslibrary": 2}
+FILES = {".psb": 2, ".ai": 1, ".xcf": 1, "": 1, ".jpg_large": 1, ".jpg?w=640": 1}
+FOLDERS = {"#recycle": 2, "@eaDir": 1, "Film.trickplay": 1, "L.photoslibrary": 2}
 
 
 def test_an_update_and_the_index_count_what_is_left_out(folder: Path, tmp_path: Path) -> None:
@@ -55,10 +60,10 @@ def test_an_update_and_the_index_count_what_is_left_out(folder: Path, tmp_path: 
     assert recorded(index) == (FILES, FOLDERS)  # a part does not speak for the whole
     update_index(index, (), Options(rebuild=True))
     assert recorded(index) == (FILES | {".psb": 3}, FOLDERS)
-    for name in ("a.psb", "b.PSB", "sub/f.psb", "c.ai", "sub/d.xcf"):
+    for name in ("a.psb", "b.PSB", "sub/f.psb", "c.ai", "sub/d.xcf", "IMG_1", "a.jpg_large", "a.jpg?w=640"):
         (folder / name).unlink()
     assert update_index(index, (), Options(hidden=True)).left_out.folders == {}
-    assert recorded(index) == ({".psb": 7}, {})
+    assert recorded(index) == ({".psb": 8}, {})
 
 
 def test_what_a_forgotten_folder_left_out_is_forgotten(folder: Path, tmp_path: Path) -> None:

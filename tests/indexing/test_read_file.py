@@ -55,6 +55,23 @@ def test_what_is_known_is_not_decoded(photo: Path, decoders: Decoders) -> None:
     assert not decoders._all
 
 
+@pytest.mark.parametrize(
+    ("name", "start", "error"),
+    [
+        ("a.gif", b"\0\0\0\x18ftypmp42", "a video with the suffix of an image; rename it"),
+        ("a.jpg", b"\x1a\x45\xdf\xa3", "a video with the suffix of an image; rename it"),
+        ("a.heic", b"\0\0\0\x18ftypodd ", "not an image that can be read"),
+        ("a.mp4", b"\xff\xd8\xff\xe0", "an image with the suffix of a video; rename it"),
+        ("a.mp4", b"nonsense", "not a video that can be read"),
+    ],
+)
+def test_a_file_with_the_suffix_of_another_kind_says_so(
+    name: str, start: bytes, error: str, tmp_path: Path, decoders: Decoders
+) -> None:
+    (tmp_path / name).write_bytes(start + bytes(range(100)))
+    assert read_file(os.fsencode(tmp_path / name), new, decoders).error == error
+
+
 def test_what_cannot_be_read_is_told_from_what_is_no_image(tmp_path: Path, decoders: Decoders) -> None:
     (tmp_path / "text.jpg").write_text("no picture")
     found = read_file(os.fsencode(tmp_path / "text.jpg"), new, decoders)

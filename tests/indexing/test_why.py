@@ -41,6 +41,8 @@ def test_each_state(folder: Path, tmp_path: Path, mini_index) -> None:
     (folder / "link").symlink_to(folder / "sub")
     for name in ("a.NEF", "a.mov", "hidden"):
         (folder / name).write_bytes(b"nothing")
+    for name in ("IMG_1", "a.jpg_large", "a.heics", "none"):
+        (folder / name).write_bytes(b"nothing" if name == "none" else (folder / "00.png").read_bytes())
     for name, expected in {
         "00.png": (State.INDEXED, ""),
         "sub": (State.INDEXED, "2 photos, 0 files skipped"),
@@ -57,6 +59,10 @@ def test_each_state(folder: Path, tmp_path: Path, mini_index) -> None:
         ".hidden.png": (State.EXCLUDED, "the file or a folder above it is hidden"),
         "#recycle/08.png": (State.EXCLUDED, "in a folder for trash, which is left out like hidden folders"),
         "#recycle": (State.EXCLUDED, "in a folder for trash, which is left out like hidden folders"),
+        "IMG_1": (State.EXCLUDED, "without the suffix of a photo; add --any-name"),
+        "a.jpg_large": (State.EXCLUDED, "without the suffix of a photo; rename to .jpg"),
+        "a.heics": (State.EXCLUDED, ".heics files cannot be read"),
+        "none": (State.NO_PHOTO, ""),
         "notes.txt": (State.NO_PHOTO, ""),
         "nowhere.png": (State.MISSING, ""),
     }.items():

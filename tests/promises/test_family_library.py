@@ -228,7 +228,7 @@ SIDECARS_IGNORED = {
     "Sidecars/broken.xmp": "it is not well-formed XML: unclosed token: line 1, column 1051",
     "Takeout/Google Photos/Photos from 2019/IMG_6.jpg.json": "it is not valid JSON",
 }
-LEFT_OUT = {".rm": 2, ".psb": 1, ".heics": 1, ".xcf": 1, ".svg": 1, ".livp": 1}
+LEFT_OUT = {"": 1, ".rm": 2, ".psb": 1, ".heics": 1, ".xcf": 1, ".svg": 1, ".livp": 1}
 SKIPPED_FOLDERS = {  # of Apple's libraries, the folders in them
     **{"#recycle": 1, "@Recycle": 1, "$RECYCLE.BIN": 1, ".Trash-1000": 1, ".Trashes": 1, "#snapshot": 1},
     **{"@eaDir": 2, ".@__thumb": 1, "Catalog Previews.lrdata": 1, "Catalog Smart Previews.lrdata": 1},

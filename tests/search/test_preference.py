@@ -77,6 +77,16 @@ def test_the_better_of_two(better: Photo, worse: Photo) -> None:
     assert min(worse, better, key=preference) == better
 
 
+def test_a_date_in_a_name_does_not_stand_for_a_recorded_one() -> None:
+    named, recorded = (
+        large._replace(metadata=large.metadata._replace(taken="2019-02-03T00:00:00", taken_from=source))
+        for large, source in ((photo("/a/IMG-20190203-WA1.jpg"), "name"), (photo("/b/1.jpg", size=1), "exif"))
+    )
+    assert not has_all_of(named, recorded)
+    assert min(named, recorded, key=preference) == named  # the larger one
+    assert has_all_of(recorded._replace(size=1000), named)
+
+
 @pytest.mark.parametrize(
     "name",
     [
