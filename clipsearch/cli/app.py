@@ -112,8 +112,11 @@ def open_folder(option: str | None) -> Index:
     return Index(index_folder(option))
 
 
+_PRESET = ("k", "format", "index")  # parameters that aliases set; the command line overrides them
+
+
 class _Once:
-    """Refuses an option that is given twice: all values but the last would be dropped."""
+    """Refuses most options when given twice, because all values but the last would be dropped."""
 
     def make_parser(self, ctx: Any) -> Any:
         """A parser that raises `BadRequest` for it."""
@@ -124,7 +127,7 @@ class _Once:
             values, rest, order = parse(args)
             for option, count in () if ctx.resilient_parsing else Counter(order).items():  # to complete a word
                 is_choice = not getattr(option, "is_flag", False) or option.secondary_opts  # --faces/--no-faces
-                if count > 1 and is_choice and not option.multiple:
+                if count > 1 and is_choice and not option.multiple and option.name not in _PRESET:
                     raise BadRequest(f"{option.opts[0]} can be given only once")
             return values, rest, order
 

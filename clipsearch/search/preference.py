@@ -7,7 +7,6 @@ import re
 import unicodedata
 
 from clipsearch.images.discarded import is_discarded
-from clipsearch.images.facts import SOURCES
 from clipsearch.store.photo import Photo
 
 _BACKUP = re.compile(r"(.*[ ._-])?(backups?|bak|old|archives?|copy|copies|sicherung(en)?)([ ._-].*|\d*)?")

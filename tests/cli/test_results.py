@@ -79,7 +79,7 @@ def test_more_like_these_less_like_those(clipsearch: Run, drawn: Path, drawn_ind
     a, b = drawn / "07.png", drawn / "08.png"
     assert first("--like", a) == first("--image", a) == [str(a)]
     both = ("query", "--like", a, "--like", b)
-    assert set(clipsearch(*both, "-k", "2", "--with-self", index=drawn_index).lines) == {str(a), str(b)}
+    assert set(clipsearch(*both, "-k", "9", "-k", "2", "--with-self", index=drawn_index).lines) == {str(a), str(b)}
     assert first("--like", a, "--like", f"0.5:{b}", "--unlike", f"0.6:{b}") == [str(a)]
     ranked = clipsearch("query", SCENES[7].captions[0], "--unlike", f"3:{a}", "-k", "40", index=drawn_index).lines
     assert ranked.index(str(a)) > 30
@@ -304,7 +304,7 @@ def test_what_excludes_each_other_is_refused(clipsearch: Run, drawn: Path, drawn
         (("duplicates", "--html", "a.html", "--html", "b.html"), "--html can be given only once"),
         (("where", "a", "b.jpg", "--png", "a", "--png", "b"), "--png can be given only once"),
         (("query", "a", "--save", "a", "--save", "b"), "--save can be given only once"),
-        (("query", "a", "-k5", "--count", "6"), "-k can be given only once"),
+        (("query", "a", "--min-score", "0.1", "--min-score", "0.2"), "--min-score can be given only once"),
         (("duplicates", "--undo", "a", "--undo", "b"), "--undo can be given only once"),
         (("index", "--faces", "--no-faces"), "--faces can be given only once"),
         (("people", "--html", "a", "--html", "b"), "--html can be given only once"),
