@@ -139,7 +139,7 @@ def change(index: Path, count: int) -> None:
             row = np.random.default_rng(number).normal(size=DIM).astype(np.float32)
             put(store, root, 1000 + number, row / np.linalg.norm(row))
         store.database.execute("UPDATE photos SET size = 77 WHERE path IN (SELECT path FROM photos LIMIT ?)", (count,))
-        store.database.execute(f"UPDATE photos SET mark = mark({OF_PHOTO})")
+        store.database.execute(f"UPDATE photos SET mark = mark({OF_PHOTO}) WHERE mark != mark({OF_PHOTO})")
         store.prune()
         store.commit()
 
@@ -175,7 +175,7 @@ def test_a_video_that_became_a_photo(index: Path, place: Collection) -> None:
         still = next(store.by_path(store.select(Filter(types="png"))))
         change = (still.image_id, b"now.png", video[0])
         store.database.execute("UPDATE photos SET image = ?, path = ? WHERE id = ?", change)
-        store.database.execute(f"UPDATE photos SET mark = mark({OF_PHOTO})")
+        store.database.execute(f"UPDATE photos SET mark = mark({OF_PHOTO}) WHERE mark != mark({OF_PHOTO})")
         store.prune()
         store.commit()
     publish(index, place)
