@@ -39,6 +39,7 @@ from clipsearch.paths import Collection
 from clipsearch.store.catalogue import Store
 from clipsearch.store.filters import Filter
 from clipsearch.store.photo import Line
+from clipsearch.store.schema import OF_PHOTO
 
 pytest.importorskip("pymilvus")
 pytest.importorskip("milvus_lite")
@@ -138,6 +139,7 @@ def change(index: Path, count: int) -> None:
             row = np.random.default_rng(number).normal(size=DIM).astype(np.float32)
             put(store, root, 1000 + number, row / np.linalg.norm(row))
         store.database.execute("UPDATE photos SET size = 77 WHERE path IN (SELECT path FROM photos LIMIT ?)", (count,))
+        store.database.execute(f"UPDATE photos SET mark = mark({OF_PHOTO}) WHERE mark != mark({OF_PHOTO})")
         store.prune()
         store.commit()
 
@@ -173,6 +175,7 @@ def test_a_video_that_became_a_photo(index: Path, place: Collection) -> None:
         still = next(store.by_path(store.select(Filter(types="png"))))
         change = (still.image_id, b"now.png", video[0])
         store.database.execute("UPDATE photos SET image = ?, path = ? WHERE id = ?", change)
+        store.database.execute(f"UPDATE photos SET mark = mark({OF_PHOTO}) WHERE mark != mark({OF_PHOTO})")
         store.prune()
         store.commit()
     publish(index, place)

@@ -183,7 +183,7 @@ def test_a_damaged_row_is_neither_shown_nor_taken_into_a_rebuild(store: Store, s
     store.commit()
     store.database.execute(statement)
     with pytest.raises(IndexDamaged):
-        (store.photos_of([image]), store.lines_of([image]))
+        store.photos_of([image]) and store.lines_of([image])
     with store.rebuilding("a model", DIM) as rebuilt:
         put(rebuilt, root, b"a.jpg")
         store.ocr_text.copy_to(rebuilt.database)
