@@ -174,7 +174,7 @@ def test_hostile_packets_in_photos_cost_only_their_keywords(tmp_path: Path) -> N
     image.save(tmp_path / "c.tif", tiffinfo={33723: block})
     with Decoders(1, seconds=20) as decoders:
         found = [decoders.decode((tmp_path / name).read_bytes()) for name in ("a.webp", "b.tif", "c.tif")]
-    assert [one.metadata.keywords for one in found] == [None, None, "a"]
+    assert [one.metadata.keywords for one in found] == [None, "a", "a"]  # of IPTC, the first megabyte
 
 
 def test_hostile_files_beside_photos_have_no_keywords(photos: Path, tmp_path: Path) -> None:
