@@ -107,13 +107,13 @@ def window(browser: Any, complaints: list[str]) -> Iterator[Callable[..., Any]]:
 
 
 @pytest.fixture
-def look(window: Callable[..., Any], serve: Callable[[Path], str], complaints: list[str]) -> Callable[..., Any]:
-    """Opens the page of an index in a window of its own."""
+def look(window: Callable[..., Any], serve: Callable[..., str], complaints: list[str]) -> Callable[..., Any]:
+    """Opens the page of an index, served with more options, in a window of its own."""
 
-    def opened(index: Path, question: str = "", **options: Any) -> Any:
+    def opened(index: Path, question: str = "", serving: tuple[str, ...] = (), **options: Any) -> Any:
         page = window(lambda url: "127.0.0.1" in url, **options)
         page.on("dialog", lambda dialog: complaints.append(dialog.message))
-        page.goto(serve(index) + (f"&{question}" if question else ""))
+        page.goto(serve(index, *serving) + (f"&{question}" if question else ""))
         page.wait_for_selector("body[data-ready]", timeout=60_000)
         return page
 

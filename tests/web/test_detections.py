@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import videos
-from browsing import ask
+from browsing import ask, violations
 from conftest import SCENES, Run, save_scenes
 from starlette.testclient import TestClient
 from tiny_vlms import save_vlm, tiny_owl
@@ -87,9 +87,8 @@ def test_a_model_that_cannot_detect_is_refused_at_the_start(clipsearch: Run, lib
     )
 
 
-def test_boxes_are_over_the_photo(look: Callable[..., Any], serve: Callable[..., str], library: Path, owl: str) -> None:
-    serve(library, "--detector", owl)
-    page = look(library)
+def test_boxes_are_over_the_photo(look: Callable[..., Any], library: Path, owl: str) -> None:
+    page = look(library, serving=("--detector", owl))
     ask(page, "a dog")
     photos = page.locator(".tile .open").filter(has_not_text="film.mp4")
     photos.first.click()
@@ -108,8 +107,7 @@ def test_boxes_are_over_the_photo(look: Callable[..., Any], serve: Callable[...,
         assert box["y"] - picture["y"] == pytest.approx(top * picture["height"], abs=4)
         assert box["width"] == pytest.approx((right - left) * picture["width"], abs=4)
         assert box["height"] == pytest.approx((bottom - top) * picture["height"], abs=4)
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not there").Axe()
-    assert not axe.run(page).response["violations"]
+    assert not violations(page)
     page.locator(".question").get_by_label("Show boxes").uncheck()
     expect(boxes.first).to_be_hidden()
     page.locator(".question").get_by_label("Show boxes").check()
@@ -119,11 +117,8 @@ def test_boxes_are_over_the_photo(look: Callable[..., Any], serve: Callable[...,
     expect(page.locator(".question").get_by_label("Show boxes")).to_have_count(0)
 
 
-def test_in_a_video_a_frame_is_searched(
-    look: Callable[..., Any], serve: Callable[..., str], library: Path, owl: str
-) -> None:
-    serve(library, "--detector", owl)
-    page = look(library)
+def test_in_a_video_a_frame_is_searched(look: Callable[..., Any], library: Path, owl: str) -> None:
+    page = look(library, serving=("--detector", owl))
     page.locator(".tile .open", has_text="film.mp4").click()
     film, frames = page.locator("#film"), page.locator("#frames button")
     expect(film).to_be_visible()
