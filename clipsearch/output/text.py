@@ -225,6 +225,7 @@ def repairs(sound: Verified) -> list[str]:
         "CAPTION": ("damaged caption", "{} dropped; to caption again, run: clipsearch index"),
         "TEXT": ("damaged text", "{} dropped; to read again, run: clipsearch index --ocr"),
         "FACE": ("face record", "{} dropped as damaged; to look for faces again, run: clipsearch index"),
+        "PERSON": ("photo", "{} had damaged names of people; restored"),
         "FULL_TEXT": ("full-text index", "{} did not match the catalogue; rebuilt"),
         "VECTORS": ("vector segment", "{} did not match the catalogue; rebuilt"),
     }
