@@ -76,6 +76,7 @@ def test_more_is_told_of_one_photo_than_of_results(page: TestClient, folder: Pat
     hits = {hit["name"]: hit for hit in page.get("/search").json()["hits"]}
     assert page.get(f"/photo/{hits['receipt.png']['id']}/more").json() == {
         "can_ask": False,
+        "can_detect": False,
         "exposure": dict.fromkeys(("lens", "time", "aperture", "iso", "focal_length")),
         "lines": ["Total 3.50", "Coffee"],
         "frames": [],
