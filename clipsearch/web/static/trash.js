@@ -27,11 +27,16 @@ export async function trash(photo) {
   }
 }
 
+let settle = () => {}; // the question that is open
+
 function confirmed({ name }) {
   const dialog = byId("confirm-trash");
+  settle(false); // the "close" event of an earlier question may still be queued
   byId("confirm-trash-name").textContent = name;
   byId("confirm-trash-note").textContent = SIDECARS;
   dialog.returnValue = "";
   dialog.showModal();
-  return new Promise((resolve) => dialog.addEventListener("close", () => resolve(dialog.returnValue === "trash"), { once: true }));
+  return new Promise((resolve) => { settle = resolve; });
 }
+
+byId("confirm-trash")?.addEventListener("close", ({ target }) => { if (!target.open) settle(target.returnValue === "trash"); });
