@@ -73,7 +73,7 @@ def summary(done: Report) -> Iterator[str]:
     """The result of an index run, line by line."""
     parts = [f"{done.added:,} added"]
     if done.duplicates:
-        parts[0] += f" ({done.duplicates:,} duplicates)"
+        parts[0] += f" ({counted(done.duplicates, 'duplicate')})"
     for name in ("updated", "moved", "removed"):
         count = getattr(done, name)
         if count:
