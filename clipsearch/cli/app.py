@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import signal
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 Rendering = Callable[..., Iterable[bytes]]  # of results, for stdout
 
 FOUND, NOTHING_FOUND, FAILED, SKIPPED, INTERNAL, INTERRUPTED = 0, 1, 2, 3, 4, 130
+INTERRUPTIONS = (INTERRUPTED, 128 + 15, 128 + 1)  # Ctrl-C, SIGTERM, SIGHUP
 MAX_LIST = 1 << 30  # bytes of a list of files, labels or queries
 _MAX_LINE, _CHUNK = 1 << 24, 1 << 20  # bytes
 
@@ -115,6 +117,28 @@ def open_folder(option: str | None) -> Index:
 _PRESET = ("k", "format", "index")  # parameters that aliases set; the command line overrides them
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM or SIGHUP, which end the program as Ctrl-C does, but with a status of their own."""
+
+    def __init__(self, number: int) -> None:
+        self.status = 128 + number
+
+
+def handle_signals() -> None:
+    """Raise `Terminated` for SIGTERM and SIGHUP, unless the caller ignores them, as nohup does.
+
+    A second one ends the process at once.
+    """
+    for number in (getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, _terminate)
+
+
+def _terminate(number: int, _: object) -> None:
+    signal.signal(number, signal.SIG_DFL)
+    raise Terminated(number)
+
+
 class _Once:
     """Refuses most options when given twice, because all values but the last would be dropped."""
 
@@ -183,6 +207,9 @@ def report(error: BaseException) -> int:
     if isinstance(error, BrokenPipeError):  # the reader, such as `head`, has all it wants
         flush_streams()
         return FOUND
+    if isinstance(error, Terminated):
+        say("clipsearch: terminated")
+        return error.status
     if isinstance(error, KeyboardInterrupt):
         say("clipsearch: interrupted")
         return INTERRUPTED
