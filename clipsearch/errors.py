@@ -125,6 +125,10 @@ class ImageUnusable(ClipsearchError):
     """A file cannot be read as an image. The message is only the reason, such as "truncated"."""
 
 
+class DecoderFailed(ImageUnusable):
+    """A decoding process was killed, crashed or took too long, so another try may succeed."""
+
+
 class SidecarUnusable(ClipsearchError):
     """An XMP sidecar cannot be read or changed. The message is only the reason."""
 
