@@ -65,6 +65,10 @@ class PeopleDamaged(IndexUnusable):
     """The file of people of an index is damaged."""
 
 
+class SavedDamaged(IndexUnusable):
+    """The saved searches of an index are damaged."""
+
+
 class IndexOutdated(IndexUnusable):
     """An older clipsearch wrote the index. `folders` are the paths of its folders."""
 

@@ -51,6 +51,7 @@ HINTS: dict[type[ClipsearchError], str] = {
     errors.NotIndexed: "for the indexed folders, run: clipsearch status",
     errors.ConceptsDamaged: "restore the backup with: clipsearch verify",
     errors.PeopleDamaged: "restore the backup with: clipsearch verify",
+    errors.SavedDamaged: "restore the backup with: clipsearch verify",
 }
 # Library arguments whose option has another name.
 OPTIONS = {

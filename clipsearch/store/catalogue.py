@@ -61,7 +61,7 @@ __all__ = ["CATALOGUE", "Known", "Offline", "Photo", "Root", "RootCounts", "Segm
 _REBUILT = "rebuilt.sqlite"  # a catalogue that is being created
 _OURS = re.compile(
     rf"{SEGMENT_FILE.pattern}|(catalogue|rebuilt)\.sqlite(-wal|-shm|-journal)?|writer\.(lock|pid)"
-    r"|(concepts|people)\.lock|\.?(concepts|people)(\.kept)?\.json((\.[0-9a-f]+){1,2}\.tmp)?"
+    r"|(concepts|people|saved)\.lock|\.?(concepts|people|saved)(\.kept)?\.json((\.[0-9a-f]+){1,2}\.tmp)?"
 )
 
 
