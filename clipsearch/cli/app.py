@@ -118,15 +118,11 @@ def open_folder(option: str | None) -> Index:
 _PRESET = ("k", "format", "index")  # parameters that aliases set; the command line overrides them
 
 
-class Terminated(KeyboardInterrupt):
-    """SIGTERM or SIGHUP, which end the program as Ctrl-C does, but with a status of their own."""
-
-    def __init__(self, number: int) -> None:
-        self.status = 128 + number
+_signals: list[int] = []  # not an exception of its own: C libraries replace it by a KeyboardInterrupt
 
 
 def handle_signals() -> None:
-    """Raise `Terminated` for SIGTERM and SIGHUP, unless the caller ignores them, as nohup does.
+    """Raise `KeyboardInterrupt` for SIGTERM and SIGHUP, too, unless the caller ignores them, as nohup does.
 
     A second one ends the process at once.
     """
@@ -137,7 +133,13 @@ def handle_signals() -> None:
 
 def _terminate(number: int, _: object) -> None:
     signal.signal(number, signal.SIG_DFL)
-    raise Terminated(number)
+    _signals.append(number)
+    raise KeyboardInterrupt
+
+
+def was_terminated() -> bool:
+    """Whether SIGTERM or SIGHUP was what interrupted the program."""
+    return bool(_signals)
 
 
 class _Once:
@@ -208,12 +210,9 @@ def report(error: BaseException) -> int:
     if isinstance(error, BrokenPipeError):  # the reader, such as `head`, has all it wants
         flush_streams()
         return FOUND
-    if isinstance(error, Terminated):
-        say("clipsearch: terminated")
-        return error.status
     if isinstance(error, KeyboardInterrupt):
-        say("clipsearch: interrupted")
-        return INTERRUPTED
+        say(f"clipsearch: {'terminated' if _signals else 'interrupted'}")
+        return 128 + _signals[0] if _signals else INTERRUPTED
     if isinstance(error, typer.TyperException):
         return _report_usage(error)
     if isinstance(error, typer.Abort):  # Typer's substitute for an EOFError

@@ -1,6 +1,5 @@
 """`clipsearch watch`: keep the index up to date while folders change."""
 
-import contextlib
 import os
 import sys
 import time
@@ -11,13 +10,13 @@ from typing import Annotated
 from clipsearch.cli.app import (
     DebugOption,
     IndexOption,
-    Terminated,
     argument,
     flag,
     new_app,
     open_folder,
     option,
     say,
+    was_terminated,
     with_default,
     write_records,
 )
@@ -67,8 +66,11 @@ def watch(
         _print_service(directories or [], index, settle=settle, poll=poll, model=model, quiet=quiet)
         return
     watched = open_folder(index).watch(directories or (), Options(model=model), settle=settle, poll=poll)
-    with contextlib.suppress(Terminated):
+    try:
         _follow(watched, quiet=quiet)
+    except KeyboardInterrupt:
+        if not was_terminated():
+            raise
 
 
 def _follow(watched: Watch, *, quiet: bool) -> None:
