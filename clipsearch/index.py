@@ -952,6 +952,11 @@ class Index:
         store = self._store()
         return store.months(store.select(_filter(filter)))
 
+    def offline(self, filter: Filter | None = None) -> dict[bytes, str]:
+        """The offline folders that a search with a filter leaves out, and why."""
+        store = self._store()
+        return {root.path: str(why) for root, why in store.select(_filter(filter)).offline.items()}
+
     def facets(self) -> Facets:
         """The values that photos have for each filter, and how many photos each passes. Cached until the index changes.
 

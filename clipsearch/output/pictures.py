@@ -307,5 +307,5 @@ def _has_old_size(photo: Photo) -> bool:
     try:
         status = os.stat(photo.file)
     except OSError:
-        raise ImageUnusable("moved or deleted") from None
+        raise ImageUnusable("moved, deleted or offline") from None
     return stat.S_ISREG(status.st_mode) and status.st_size == photo.size
