@@ -65,6 +65,10 @@ class PeopleDamaged(IndexUnusable):
     """The file of people of an index is damaged."""
 
 
+class SavedDamaged(IndexUnusable):
+    """The saved searches of an index are damaged."""
+
+
 class IndexOutdated(IndexUnusable):
     """An older clipsearch wrote the index. `folders` are the paths of its folders."""
 
@@ -123,6 +127,10 @@ class EndpointFailed(ClipsearchError):
 
 class ImageUnusable(ClipsearchError):
     """A file cannot be read as an image. The message is only the reason, such as "truncated"."""
+
+
+class DecoderFailed(ImageUnusable):
+    """A decoding process was killed, crashed or took too long, so another try may succeed."""
 
 
 class SidecarUnusable(ClipsearchError):

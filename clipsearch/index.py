@@ -253,16 +253,16 @@ class Index:
     def verify(self) -> tuple[Verified, list[str]]:
         """Check the index and repair what can be rebuilt. Also returns which of its files were restored from a backup.
 
-        These are "concepts" and "people".
+        These are "concepts", "people" and "saved searches".
         """
-        from clipsearch.search import concepts
+        from clipsearch.search import concepts, saved
         from clipsearch.store import people
         from clipsearch.store.catalogue import Store
         from clipsearch.store.verify import verify
 
         with Store.open(self.folder, write=True) as store:
             verified = verify(store)
-            files = {"concepts": concepts.restore, "people": people.restore}
+            files = {"concepts": concepts.restore, "people": people.restore, "saved searches": saved.restore}
             return verified, [name for name, restore in files.items() if restore(self.folder)]
 
     def publish(
@@ -951,6 +951,11 @@ class Index:
         """Counts of the photos that pass a filter, per month ("2023-06"), in chronological order."""
         store = self._store()
         return store.months(store.select(_filter(filter)))
+
+    def offline(self, filter: Filter | None = None) -> dict[bytes, str]:
+        """The offline folders that a search with a filter leaves out, and why."""
+        store = self._store()
+        return {root.path: str(why) for root, why in store.select(_filter(filter)).offline.items()}
 
     def facets(self) -> Facets:
         """The values that photos have for each filter, and how many photos each passes. Cached until the index changes.

@@ -44,7 +44,7 @@ def test_the_public_surface_is_this() -> None:
         add_concept advice answers ask ask_each captions close concepts confirmed confirmed_faces count_labels
         detect duplicates embed_images embed_texts end_snapshot evaluate faces faces_of facets folder folders
         forget forget_gone frames is_being_written keeps_people label label_each label_photo left_out lines
-        list_part list_position locate map_clusters model_fingerprint months name_photos people people_changes
+        list_part list_position locate map_clusters model_fingerprint months name_photos offline people people_changes
         photo_at photo_list photos photos_named photos_with positions publish query relocate saved_searches
         similar status suggestions text towns update verify version watch why with_detections writing
     """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import signal
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 Rendering = Callable[..., Iterable[bytes]]  # of results, for stdout
 
 FOUND, NOTHING_FOUND, FAILED, SKIPPED, INTERNAL, INTERRUPTED = 0, 1, 2, 3, 4, 130
+INTERRUPTIONS = (INTERRUPTED, 128 + 15, 128 + 1)  # Ctrl-C, SIGTERM, SIGHUP
 MAX_LIST = 1 << 30  # bytes of a list of files, labels or queries
 _MAX_LINE, _CHUNK = 1 << 24, 1 << 20  # bytes
 
@@ -49,6 +51,7 @@ HINTS: dict[type[ClipsearchError], str] = {
     errors.NotIndexed: "for the indexed folders, run: clipsearch status",
     errors.ConceptsDamaged: "restore the backup with: clipsearch verify",
     errors.PeopleDamaged: "restore the backup with: clipsearch verify",
+    errors.SavedDamaged: "restore the backup with: clipsearch verify",
 }
 # Library arguments whose option has another name.
 OPTIONS = {
@@ -113,6 +116,30 @@ def open_folder(option: str | None) -> Index:
 
 
 _PRESET = ("k", "format", "index")  # parameters that aliases set; the command line overrides them
+
+
+_signals: list[int] = []  # not an exception of its own: C libraries replace it by a KeyboardInterrupt
+
+
+def handle_signals() -> None:
+    """Raise `KeyboardInterrupt` for SIGTERM and SIGHUP, too, unless the caller ignores them, as nohup does.
+
+    A second one ends the process at once.
+    """
+    for number in (getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, _terminate)
+
+
+def _terminate(number: int, _: object) -> None:
+    signal.signal(number, signal.SIG_DFL)
+    _signals.append(number)
+    raise KeyboardInterrupt
+
+
+def was_terminated() -> bool:
+    """Whether SIGTERM or SIGHUP was what interrupted the program."""
+    return bool(_signals)
 
 
 class _Once:
@@ -184,8 +211,8 @@ def report(error: BaseException) -> int:
         flush_streams()
         return FOUND
     if isinstance(error, KeyboardInterrupt):
-        say("clipsearch: interrupted")
-        return INTERRUPTED
+        say(f"clipsearch: {'terminated' if _signals else 'interrupted'}")
+        return 128 + _signals[0] if _signals else INTERRUPTED
     if isinstance(error, typer.TyperException):
         return _report_usage(error)
     if isinstance(error, typer.Abort):  # Typer's substitute for an EOFError

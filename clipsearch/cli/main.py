@@ -13,7 +13,17 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from clipsearch.cli.app import FOUND, INTERNAL, flush_streams, new_app, report, say, set_up_streams
+from clipsearch.cli.app import (
+    FOUND,
+    INTERNAL,
+    INTERRUPTIONS,
+    flush_streams,
+    handle_signals,
+    new_app,
+    report,
+    say,
+    set_up_streams,
+)
 
 # Each command, and the module that defines it as `app`.
 COMMANDS = {
@@ -125,6 +135,8 @@ def main() -> None:
     except BaseException as error:
         status = report(error)
     flush_streams()
+    if status in INTERRUPTIONS:
+        os._exit(status)  # a thread that waits for stdin or for a server would delay the exit
     sys.exit(max(status, *_thread_statuses))
 
 
@@ -135,6 +147,7 @@ def _set_up_process() -> None:
     """Settings that must be made before large packages are imported."""
     gc.disable()  # until the command is imported; together with `freeze`, this saves 0.02 s per query
     set_up_streams()
+    handle_signals()
     threading.excepthook = _report_from_thread
     # torch, open_clip and Pillow write to stderr. Anything that matters is raised.
     warnings.simplefilter("ignore")

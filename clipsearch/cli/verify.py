@@ -11,7 +11,7 @@ def verify(index: IndexOption = None, json: JsonOption = False, debug: DebugOpti
     """Check the index and repair what can be rebuilt.
 
     Damaged embeddings and records are dropped; the next clipsearch index creates them again. Damaged files of
-    concepts and people are restored from their backups.
+    concepts, people and saved searches are restored from their backups.
 
     Examples:
       clipsearch verify

@@ -1,7 +1,6 @@
 """`clipsearch watch`: keep the index up to date while folders change."""
 
 import os
-import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from clipsearch.cli.app import (
     open_folder,
     option,
     say,
+    was_terminated,
     with_default,
     write_records,
 )
@@ -58,26 +58,18 @@ def watch(
       clipsearch watch /media/old-drive --poll=60
       clipsearch watch --service > watch.service
 
-    Exit status: 0 ended by SIGTERM, 2 error, 130 interrupted.
+    Exit status: 0 ended by SIGTERM or SIGHUP, 2 error, 130 interrupted.
     """
     if poll is not None and not poll > 0:
         raise BadArgument("poll", f"must be more than 0 seconds, not {poll:g}")
     if as_service:
         _print_service(directories or [], index, settle=settle, poll=poll, model=model, quiet=quiet)
         return
-    terminated = False
-
-    def terminate(*_: object) -> None:
-        nonlocal terminated
-        terminated = True
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, terminate)
     watched = open_folder(index).watch(directories or (), Options(model=model), settle=settle, poll=poll)
     try:
         _follow(watched, quiet=quiet)
     except KeyboardInterrupt:
-        if not terminated:
+        if not was_terminated():
             raise
 
 

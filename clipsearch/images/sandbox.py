@@ -19,7 +19,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
-from clipsearch.errors import ImageUnusable
+from clipsearch.errors import DecoderFailed, ImageUnusable
 from clipsearch.extras import IS_STANDALONE
 from clipsearch.images import DECODER
 from clipsearch.images.preprocess import Preprocess
@@ -188,9 +188,9 @@ class Decoders:
         else:
             data = picture
         if len(data) > self._memory // 2:
-            raise ImageUnusable("too large for this machine's memory")
+            raise DecoderFailed("too large for this machine's memory")
         if self._closed:
-            raise ImageUnusable("interrupted")
+            raise DecoderFailed("interrupted")
         process = self._ready()
         is_reusable = False
         try:
@@ -243,7 +243,7 @@ class _Process:
             send(self._to, request, data)
             return receive(self._from)
         except (OSError, EOFError, ValueError):
-            raise ImageUnusable("crashed its decoder") from None
+            raise DecoderFailed("crashed its decoder") from None
 
     @property
     def alive(self) -> bool:
@@ -283,7 +283,7 @@ class _Clock:
             with self._lock:
                 is_late = self._left.pop(process) < 0
             if is_late:
-                raise ImageUnusable(f"took longer than {self._seconds:.0f} s") from None
+                raise DecoderFailed(f"took longer than {self._seconds:.0f} s") from None
 
     def _run(self) -> None:
         while True:

@@ -17,7 +17,10 @@ from clipsearch.images.sandbox import Message, receive, send
 
 def serve() -> None:
     """Answer requests on stdin until it ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a terminal; the parent ends this one
+    # They reach every process of a terminal or a service; the parent ends this one, and blames no photo for its end.
+    for name in ("SIGINT", "SIGHUP", "SIGTERM"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     source, target = sys.stdin.buffer, sys.stdout.buffer
     with contextlib.suppress(EOFError, OSError):
         start, _ = receive(source)

@@ -39,9 +39,11 @@ def of_index(store: Store, options: Options) -> Model:
     raise ModelMismatch(f"the index at {store.folder} was built with {model.name}, not {wanted}")
 
 
-def for_rebuild(store: Store, options: Options, on_note: OnNote) -> Model:
-    """The model asked for, or the index's own with its current weights."""
-    return for_new_index(options, on_note) if _is_chosen(options) else models.current_model(store.model)
+def for_rebuild(record: str | None, options: Options, on_note: OnNote) -> Model:
+    """The model asked for, or that of the index's `record` with its current weights."""
+    if record is None or _is_chosen(options):
+        return for_new_index(options, on_note)
+    return models.current_model(record)
 
 
 def _is_chosen(options: Options) -> bool:

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Generic, TypeVar
 
 from clipsearch.arrays import Pixels
-from clipsearch.errors import ImageUnusable
+from clipsearch.errors import DecoderFailed, ImageUnusable
 from clipsearch.images.read import content_hash, read, video_hash
 from clipsearch.images.sandbox import Decoders, Picture, picture_of
 from clipsearch.indexing.pipeline import commit_regularly
@@ -106,6 +106,8 @@ class Pass(Generic[Found]):
             return None
         try:
             pixels = decoders.pixels(picture, self._long_side)
+        except DecoderFailed:
+            return None
         except ImageUnusable:  # a later run would fail on the same bytes
             return []
         if not hasattr(self._local, "look"):

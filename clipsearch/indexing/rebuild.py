@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
 from clipsearch.errors import BadRequest, FolderOffline, ImageUnusable, counted
 from clipsearch.extras import missing
@@ -16,6 +17,7 @@ from clipsearch.indexing.report import OnNote, OnProgress, Report
 from clipsearch.indexing.run import Run
 from clipsearch.paths import join, relative_to
 from clipsearch.store.catalogue import Known, Root, Store
+from clipsearch.store.outdated import read_outdated
 
 
 def rebuild(
@@ -29,7 +31,7 @@ def rebuild(
 
     Raises `FolderOffline` or `BadRequest` if photos would be lost; the index is then unchanged.
     """
-    model = model_choice.for_rebuild(store, options, on_note)
+    model = model_choice.for_rebuild(store.model, options, on_note)
     roots.targets(store, directories, options)
     pruned = {
         root: prunable_drives(store.presence(root, certain=True)) if options.prune else frozenset[int]()
@@ -45,6 +47,25 @@ def rebuild(
         store.faces.copy_to(rebuilt.database)
         store.captions.copy_to(rebuilt.database)
     return report
+
+
+def replace_outdated(folder: Path, directories: Sequence[roots.Directory], options: Options, on_note: OnNote) -> Store:
+    """Replace an index of an older format by an empty one with its folders and settings, which updates then fill.
+
+    Raises `BadRequest` if photos would be lost; the index is then unchanged. Indexed folders that are missing stay
+    recorded if `directories` names the others.
+    """
+    old = read_outdated(folder)
+    if not directories:
+        roots.check_folders(os.fsdecode(root.path) for root in old.roots)
+    missing = {root.path for root in old.roots if directories and not os.path.isdir(root.path)}
+    for away in old.away:
+        if away.place not in missing and not options.prune:
+            raise BadRequest(
+                f"{os.fsdecode(away.place)} {away.why}; reconnect it, or add --prune to rebuild without its photos"
+            )
+    model = model_choice.for_rebuild(old.model, options, on_note)
+    return Store.create(folder, model.to_json(), model.dim, replace=old)
 
 
 def _check_online(deletions: DeletionCheck, message: str) -> None:

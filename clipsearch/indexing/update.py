@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,7 +11,7 @@ from clipsearch.errors import BadArgument, BadRequest, ClipsearchError, IndexOut
 from clipsearch.images.patterns import check_patterns
 from clipsearch.indexing import model_choice, roots
 from clipsearch.indexing.options import Options
-from clipsearch.indexing.rebuild import rebuild
+from clipsearch.indexing.rebuild import rebuild, replace_outdated
 from clipsearch.indexing.report import OnNote, OnProgress, Progress, Report
 from clipsearch.indexing.run import Run
 from clipsearch.models.describe import Vlm
@@ -42,15 +41,15 @@ def update_index(
     check_patterns(options.exclude or ())
     roots.check_folders(directories)
     is_new = not (folder / CATALOGUE).is_file()
+    is_outdated = False
     try:
         store = _create(folder, directories, options, on_note) if is_new else Store.open(folder, write=True)
         rebuilds = options.rebuild and not is_new
     except IndexOutdated as error:
-        directories, rebuilds = directories or [os.fsdecode(path) for path in error.folders], False
-        if not options.rebuild or not directories:
+        if not options.rebuild or not (directories or error.folders):
             raise
-        roots.check_folders(directories)
-        store = _create(folder, directories, options, on_note, replace=True)
+        store, rebuilds = replace_outdated(folder, directories, options, on_note), False
+        is_outdated = True
 
     def show(progress: Progress) -> None:
         store.show_progress(progress.done, progress.total or 0)
@@ -65,6 +64,8 @@ def update_index(
             else:
                 model = model_choice.of_index(store, options)
                 targets = roots.targets(store, directories, options)
+                if is_outdated:
+                    targets = [(root, b"") for root in store.roots()]
                 store.commit()  # remember the folders even if the run fails
                 report = Run(store, model, options, show).update(targets)
         except ClipsearchError:
@@ -80,13 +81,11 @@ def update_index(
     return report
 
 
-def _create(
-    folder: Path, directories: Sequence[roots.Directory], options: Options, on_note: OnNote, *, replace: bool = False
-) -> Store:
+def _create(folder: Path, directories: Sequence[roots.Directory], options: Options, on_note: OnNote) -> Store:
     if not directories:
         raise NoIndex(f"there is no index at {folder} yet")
     model = model_choice.for_new_index(options, on_note)
-    return Store.create(folder, model.to_json(), model.dim, replace=replace)
+    return Store.create(folder, model.to_json(), model.dim)
 
 
 def _check_ocr(options: Options, was_read: bool) -> None:

@@ -13,6 +13,7 @@ import math
 import os
 import stat
 import threading
+import zlib
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, TypeVar
@@ -49,6 +50,7 @@ JPEG = "image/jpeg"
 _FULL_SIZE = 10_000  # pixels
 _FACE = 240  # pixels of the side of the square around a face
 _CACHE_BYTES = 2 << 30
+_CRC_BYTES = 4
 _DECODE_SECONDS = 20.0
 
 Result = TypeVar("Result")
@@ -71,9 +73,10 @@ class OpenVideo(NamedTuple):
 
 
 class ThumbnailCache:
-    """JPEGs in the cache folder, named by content hash. Deletes the oldest when full.
+    """JPEGs in the cache folder, named by content hash, each followed by its CRC-32. Deletes the oldest when full.
 
-    Never raises: whatever cannot be cached is made again.
+    Never raises: whatever cannot be cached, or is damaged, is made again. A damaged thumbnail would make a sound photo
+    look damaged.
     """
 
     def __init__(self, folder: Path | None = None, max_bytes: int = _CACHE_BYTES) -> None:
@@ -83,9 +86,11 @@ class ThumbnailCache:
 
     def get(self, name: str) -> bytes | None:
         try:
-            return self._path(name).read_bytes()
+            stored = self._path(name).read_bytes()
         except OSError:
             return None
+        data, crc = stored[:-_CRC_BYTES], stored[-_CRC_BYTES:]
+        return data if crc == _crc(data) else None
 
     def put(self, name: str, data: bytes) -> None:
         path = self._path(name)
@@ -93,9 +98,9 @@ class ThumbnailCache:
             private_folder(self._folder)
             private_folder(path.parent)
             with replacing(path, private=True) as temporary:
-                temporary.write_bytes(data)
+                temporary.write_bytes(data + _crc(data))
             with self._lock:
-                self._bytes = self._shrink(0) if self._bytes is None else self._bytes + len(data)
+                self._bytes = self._shrink(0) if self._bytes is None else self._bytes + len(data) + _CRC_BYTES
                 if self._bytes > self._max_bytes:
                     self._bytes = self._shrink(self._max_bytes // 5)
 
@@ -112,6 +117,10 @@ class ThumbnailCache:
             path.unlink(missing_ok=True)
             used -= size
         return used
+
+
+def _crc(data: bytes) -> bytes:
+    return zlib.crc32(data).to_bytes(_CRC_BYTES, "big")
 
 
 class Pictures:
@@ -298,5 +307,5 @@ def _has_old_size(photo: Photo) -> bool:
     try:
         status = os.stat(photo.file)
     except OSError:
-        raise ImageUnusable("moved or deleted") from None
+        raise ImageUnusable("moved, deleted or offline") from None
     return stat.S_ISREG(status.st_mode) and status.st_size == photo.size

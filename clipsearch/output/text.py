@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from clipsearch.errors import counted
@@ -144,6 +144,11 @@ def engines(comparison: Comparison | None) -> Iterator[str]:
             agreement = f", cosine to fp32 {comparison.cosines[engine]:.4f}" if engine in comparison.cosines else ""
             chosen = ", in use" if engine == comparison.chosen else ""
             yield f"{engine}: {rate:.1f} images/s per thread{agreement}{chosen}"
+
+
+def not_searched(offline: Mapping[bytes, str]) -> list[str]:
+    """A sentence for each offline folder."""
+    return [f"Not searched: {printable(folder)} {why}" for folder, why in offline.items()]
 
 
 def _left_out(of: LeftOut) -> Iterator[str]:

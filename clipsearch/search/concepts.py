@@ -127,7 +127,7 @@ def _file(folder: Path) -> CheckedFile:
 
 
 def restore(folder: Path) -> bool:
-    """Replace a damaged file by its backup; returns whether it did. Raises `ConceptsDamaged` if both are damaged."""
+    """As `CheckedFile.restore`."""
     return _file(folder).restore()
 
 

@@ -10,11 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from clipsearch.errors import BadArgument, BadRequest, IndexUnusable, reason
+from clipsearch.errors import BadArgument, BadRequest, SavedDamaged
 from clipsearch.search.question import CONCEPT, IMAGE, OPTIONS, PHOTO, TEXT, Filter, Limits, Question, Term
-from clipsearch.store.json_file import locked, write_private
+from clipsearch.store.json_file import CheckedFile, locked
 
-FILE = "saved.json"
 _MAX_SEARCHES, _MAX_NAME, _MAX_BYTES = 500, 100, 4 << 20
 _KINDS = (TEXT, CONCEPT, IMAGE, PHOTO)
 _FOLDERS = ("under", "not_under")  # filters
@@ -24,7 +23,7 @@ class SavedSearches:
     """The saved searches of an index. Each call reads the file, so it sees what other processes saved."""
 
     def __init__(self, folder: Path) -> None:
-        self._path = folder / FILE
+        self._file = _file(folder)
 
     def all(self) -> dict[str, Question]:
         """Every question by its name, sorted by name. Raises `IndexUnusable` if the file is damaged."""
@@ -54,27 +53,28 @@ class SavedSearches:
     @contextlib.contextmanager
     def _changing(self) -> Iterator[dict[str, Question]]:
         """Lock and read the file, then write what the block changed."""
-        with locked(self._path):
+        with locked(self._file.path):
             saved = self._read()
             yield saved
-            data = json.dumps({name: _to_json(saved[name]) for name in sorted(saved)}, indent=1).encode()
-            if len(data) > _MAX_BYTES:
+            value = {name: _to_json(saved[name]) for name in sorted(saved)}
+            if len(json.dumps(value)) > _MAX_BYTES:
                 raise BadRequest(f"saved searches can have at most {_MAX_BYTES:,} bytes; delete one first")
-            write_private(self._path, data)
+            self._file.write(value)
 
     def _read(self) -> dict[str, Question]:
         try:
-            with open(self._path, "rb") as file:
-                data = file.read(_MAX_BYTES + 1)
-            if len(data) > _MAX_BYTES:
-                raise ValueError
-            return {checked_name(name): _from_json(search) for name, search in json.loads(data).items()}
-        except FileNotFoundError:
-            return {}
-        except OSError as error:
-            raise IndexUnusable(f"{self._path} cannot be read: {reason(error)}") from None
-        except (BadRequest, ValueError, TypeError, KeyError, AttributeError, RecursionError):
-            raise IndexUnusable(f"{self._path} is damaged; repair or delete it") from None
+            return {checked_name(name): _from_json(search) for name, search in (self._file.read() or {}).items()}
+        except (BadRequest, ValueError, TypeError, KeyError, AttributeError):
+            raise self._file.damaged() from None
+
+
+def restore(folder: Path) -> bool:
+    """As `CheckedFile.restore`."""
+    return _file(folder).restore()
+
+
+def _file(folder: Path) -> CheckedFile:
+    return CheckedFile(folder, "saved", SavedDamaged, unchecked=True)
 
 
 def checked_name(name: str) -> str:

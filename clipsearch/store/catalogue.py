@@ -32,6 +32,7 @@ from clipsearch.store.images import Images
 from clipsearch.store.mentions import Mentions
 from clipsearch.store.ocr_text import OcrText
 from clipsearch.store.order import Order
+from clipsearch.store.outdated import SETTINGS, Outdated
 from clipsearch.store.people import People
 from clipsearch.store.photo import (
     SEGMENT_FILE,
@@ -60,7 +61,7 @@ __all__ = ["CATALOGUE", "Known", "Offline", "Photo", "Root", "RootCounts", "Segm
 _REBUILT = "rebuilt.sqlite"  # a catalogue that is being created
 _OURS = re.compile(
     rf"{SEGMENT_FILE.pattern}|(catalogue|rebuilt)\.sqlite(-wal|-shm|-journal)?|writer\.(lock|pid)"
-    r"|(concepts|people)\.lock|\.?(concepts|people)(\.kept)?\.json((\.[0-9a-f]+){1,2}\.tmp)?"
+    r"|(concepts|people|saved)\.lock|\.?(concepts|people|saved)(\.kept)?\.json((\.[0-9a-f]+){1,2}\.tmp)?"
 )
 
 
@@ -99,11 +100,11 @@ class Store(Searchable):
     # -------------------------------------------------------------------------------- opening and closing
 
     @staticmethod
-    def create(folder: Path, model: str, dim: int, *, replace: bool = False) -> Store:
+    def create(folder: Path, model: str, dim: int, *, replace: Outdated | None = None) -> Store:
         """Create an empty index for embeddings of length `dim`, or open an existing one for writing.
 
-        `replace` replaces an index of an older format with an empty one. Raises `IndexUnusable`, `IndexLocked` and,
-        without `replace`, `IndexOutdated`.
+        `replace` replaces an index of an older format with an empty one that has its folders and settings. Raises
+        `IndexUnusable`, `IndexLocked` and, without `replace`, `IndexOutdated`.
         """
         try:
             if not folder.is_dir():
@@ -116,9 +117,9 @@ class Store(Searchable):
             try:
                 return Store(_open(folder, "rw"), lock)
             except IndexOutdated:
-                if not replace:
+                if replace is None:
                     raise
-            _make_catalogue(folder, model, dim)
+            _make_catalogue(folder, model, dim, replace)
             return Store(_open(folder, "rw"), lock)
 
     @staticmethod
@@ -173,9 +174,8 @@ class Store(Searchable):
             database = Database(self.folder, path, "rwc")
             try:
                 _initialise(database, model, dim)
-                for key in ("generation", "groups", "reads"):  # counters go on: no segment or group has two meanings
-                    database.set_meta(key, self.database.number(key))
-                database.set_meta("captions", self.database.meta("captions"))
+                for key in SETTINGS:
+                    database.set_meta(key, self.database.meta(key))
                 self.folders.copy_to(database)
                 rebuilt = Store(database, None)
                 try:
@@ -392,13 +392,16 @@ def _open(folder: Path, mode: str) -> Database:
     return database
 
 
-def _make_catalogue(folder: Path, model: str, dim: int) -> None:
+def _make_catalogue(folder: Path, model: str, dim: int, old: Outdated | None = None) -> None:
     """Create an empty catalogue under a temporary name, then rename it, so that it never exists in part."""
     path = folder / _REBUILT
     unlink_database(path)
     try:
         with contextlib.closing(Database(folder, path, "rwc")) as database:
             _initialise(database, model, dim)
+            if old is not None:
+                old.copy_to(database)
+                database.commit()
         unlink_journals(folder / CATALOGUE)
         os.replace(path, folder / CATALOGUE)
     finally:

@@ -88,7 +88,7 @@ class Database:
             )
         if found < FORMAT:
             message = f"the index at {self.folder} has format {found} of an older clipsearch; this one knows {FORMAT}"
-            raise IndexOutdated(message, self._folders())
+            raise IndexOutdated(message, self.folders())
         if self._meta("schema") != mark_of_schema(self._connection):
             raise sqlite3.DatabaseError("its tables are not those that were made")
 
@@ -102,7 +102,7 @@ class Database:
             found = row[0] if row else None
         return found if isinstance(found, int) else None
 
-    def _folders(self) -> list[bytes]:
+    def folders(self) -> list[bytes]:
         """The paths of the indexed folders, in an index of any older format."""
         with contextlib.suppress(*SQLITE_ERRORS):
             found = self.execute("SELECT path FROM roots ORDER BY path")

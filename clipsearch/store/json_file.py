@@ -45,14 +45,17 @@ class CheckedFile:
     The file is `{"checksum": ..., key: value}`; `key` is the file's stem, and `key.kept.json` its backup.
     """
 
-    def __init__(self, folder: Path, key: str, damaged: type[IndexUnusable]) -> None:
-        """`damaged` is raised by `read` and `restore` if the file is not as it was written."""
+    def __init__(self, folder: Path, key: str, damaged: type[IndexUnusable], *, unchecked: bool = False) -> None:
+        """`damaged` is raised by `read` and `restore` if the file is not as it was written.
+
+        `unchecked`: older versions wrote the value alone, without a checksum.
+        """
         self.path, self.backup = folder / f"{key}.json", folder / f"{key}.kept.json"
-        self._key, self._damaged = key, damaged
+        self._key, self._damaged, self._unchecked = key, damaged, unchecked
 
     def read(self) -> Any:
-        """The value; None without a file. Raises `IndexUnusable`."""
-        return self._read(self.path)
+        """The value, from the backup if only that exists; None without a file. Raises `IndexUnusable`."""
+        return self._read(self.path if self.path.exists() else self.backup)
 
     def write(self, value: Any) -> None:
         """Write the file, then its backup, and delete what killed writers left. Raises `OSError`."""
@@ -63,32 +66,42 @@ class CheckedFile:
             leftover.unlink(missing_ok=True)
 
     def restore(self) -> bool:
-        """Replace a damaged file by its backup; returns whether it did. Raises an error if both are damaged."""
-        try:
-            self._read(self.path)
-        except self._damaged:
-            if not self.backup.is_file():
-                raise
-            self._read(self.backup)
-            write_private(self.path, self.backup.read_bytes())
-            return True
-        return False
+        """Replace a damaged or missing file by its backup, or a damaged backup by the file; returns whether it did.
 
-    def recover(self) -> bool:
-        """Replace a missing file by its backup; returns whether there is a file now. Raises `OSError`."""
-        if not self.path.exists() and self.backup.exists():
-            write_private(self.path, self.backup.read_bytes())
-        return self.path.exists()
+        Raises `IndexUnusable` if both are damaged.
+        """
+        files = [self.path, self.backup]
+        sound = [path for path in files if path.is_file() and self._is_sound(path)]
+        if not sound and self.exists():
+            names = f"{self.path} and its backup {self.backup.name}"
+            raise IndexUnusable(f"{names} are damaged; replace one by a copy that you have, or delete both")
+        lost = [path for path in files if sound and path not in sound]
+        for path in lost:
+            write_private(path, sound[0].read_bytes())
+        return bool(lost)
+
+    def exists(self) -> bool:
+        """Whether there is the file or its backup."""
+        return self.path.exists() or self.backup.exists()
 
     def damaged(self) -> IndexUnusable:
         """What to raise for a value that makes no sense."""
         return self._damaged(f"{self.path} is damaged")
+
+    def _is_sound(self, path: Path) -> bool:
+        try:
+            self._read(path)
+        except self._damaged:
+            return False
+        return True
 
     def _read(self, path: Path) -> Any:
         try:
             if not path.exists():
                 return None
             stored = json.loads(path.read_bytes())
+            if self._unchecked and isinstance(stored, dict) and "checksum" not in stored:
+                return stored
             if checksum(stored[self._key]) != stored["checksum"]:
                 raise ValueError
             return stored[self._key]

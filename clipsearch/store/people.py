@@ -218,7 +218,7 @@ class People:
     def delete_rows(self) -> None:
         """Delete the rows of all known faces from the file and its backup. Names stay with contents and boxes."""
         with locked(self._file.path):
-            if self._file.recover():  # else the rows would stay in the backup
+            if self._file.exists():
                 self._read()
                 self._faces = {number: face._replace(model="", row=b"") for number, face in self._faces.items()}
                 self._write()
@@ -278,7 +278,7 @@ class People:
 
 
 def restore(folder: Path) -> bool:
-    """Replace a damaged file by its backup; returns whether it did. Raises `PeopleDamaged` if both are damaged."""
+    """As `CheckedFile.restore`."""
     return _file(folder).restore()
 
 

@@ -19,6 +19,7 @@ from clipsearch.errors import ClipsearchError
 from clipsearch.index import Index
 from clipsearch.output import records
 from clipsearch.output.pictures import Pictures
+from clipsearch.output.text import not_searched
 from clipsearch.search.hit import Found, Hit
 from clipsearch.search.label import Labelled
 from clipsearch.search.question import (
@@ -156,13 +157,14 @@ def _json(value: Any) -> str:
 def _search(
     index: Index, filter: Filter, limits: Limits, text: str, without: str, like: str
 ) -> tuple[list[Hit], list[str]]:
-    """The hits, and why the model cannot read the texts well."""
+    """The hits, and why there may be more: texts that the model cannot read well, offline folders."""
     terms = text_terms(text) if text else []
     if like:
         terms.append(Term(index.photo_at(like).content.hex(), kind=PHOTO))
     terms += text_terms(without, negative=True) if without else []
     question = Question(tuple(terms), filter, limits)
-    return index.ask(question, confidence=True), index.advice(question.texts)
+    hits = index.ask(question, confidence=True)
+    return hits, [*index.advice(question.texts), *not_searched(index.left_out.offline)]
 
 
 def _label(index: Index, labels: list[str], paths: list[str]) -> list[dict[str, Any]]:

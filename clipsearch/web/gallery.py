@@ -139,7 +139,7 @@ class Gallery:
             "passing": self._months_of(index, question.filter).total,
             "range": _range_of(question.filter),
             "command": self._command(index, question, shown),
-            "advice": index.advice(question.texts),
+            "advice": [*index.advice(question.texts), *text.not_searched(index.offline(question.filter))],
         }
 
     def _part_of_list(self, index: Index, question: Question, part: Part) -> dict[str, Any]:
@@ -173,7 +173,7 @@ class Gallery:
             "copies": photos.copies,
             "range": _range_of(question.filter),
             "command": self._command(index, question, max(10, files)),
-            "advice": [],
+            "advice": text.not_searched(index.offline(question.filter)),
             "layout": {"days": list(photos.days()), "shapes": photos.shapes} if part.layout else None,
         }
 

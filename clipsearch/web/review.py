@@ -131,7 +131,7 @@ def _file(copy: Any) -> dict[str, Any]:
 
 def _sentences(left_out: LeftOut) -> list[str]:
     """What was not compared, and why."""
-    found = [f"Not searched: {text.printable(root)} {why}." for root, why in left_out.offline.items()]
+    found = [f"{sentence}." for sentence in text.not_searched(left_out.offline)]
     if left_out.unreadable:
         found.append(f"Not compared: {text.photos(sum(left_out.unreadable.values()))} in folders that cannot be read.")
     if left_out.changed:

@@ -151,16 +151,20 @@ def test_the_status_is_right_where_nothing_can_be_said(drawn_index: Path, tmp_pa
 
 
 @posix
-def test_an_interrupted_start_is_an_interruption(drawn_index: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "status", "said"),
+    [("SIGINT", 130, "interrupted"), ("SIGTERM", 143, "terminated"), ("SIGHUP", 129, "terminated")],
+)
+def test_an_interrupted_start_is_an_interruption(name: str, status: int, said: str, drawn_index: Path) -> None:
     breaking = f"""
 import os
 class Interrupts:
     def find_spec(self, name, *_):
         if name == "clipsearch.cli.status":
-            os.kill(os.getpid(), {int(signal.SIGINT)})
+            os.kill(os.getpid(), {int(getattr(signal, name))})
 sys.meta_path.insert(0, Interrupts())
 """
-    assert run(breaking, *STATUS, drawn_index) == (130, "", "clipsearch: interrupted\n")
+    assert run(breaking, *STATUS, drawn_index) == (status, "", f"clipsearch: {said}\n")
 
 
 def test_every_help_that_lists_statuses_lists_this_one() -> None:

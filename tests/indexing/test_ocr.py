@@ -19,7 +19,8 @@ from conftest import SCENES, Run
 from PIL import Image, ImageDraw, ImageFont
 from stores import DIM, put, row
 
-from clipsearch.errors import BadArgument, BadRequest
+from clipsearch.arrays import Pixels
+from clipsearch.errors import BadArgument, BadRequest, DecoderFailed, ImageUnusable
 from clipsearch.images.found_file import FoundFile
 from clipsearch.images.metadata import Metadata
 from clipsearch.images.read import content_hash
@@ -253,6 +254,22 @@ def test_a_photo_that_has_changed_since_is_not_read_for_what_it_was(photos: Path
 
 
 # ------------------------------------------------------------------------------------------ the parts
+
+
+@pytest.mark.parametrize(("error", "left"), [(DecoderFailed("crashed its decoder"), 1), (ImageUnusable("bad"), 0)])
+def test_a_photo_whose_decoder_was_killed_is_read_by_the_next_run(
+    error: ImageUnusable, left: int, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    update_index(tmp_path / "index", [photos], Options(model="mini"))
+
+    def fail_once(*_: object) -> Pixels:
+        monkeypatch.undo()
+        raise error
+
+    monkeypatch.setattr(Decoders, "pixels", fail_once)
+    with Store.open(tmp_path / "index", write=True) as store:
+        read_photos(store, 1, Report(), lambda _: None)
+        assert len(store.ocr_text.unread()) == left
 
 
 @pytest.mark.parametrize(

@@ -30,3 +30,12 @@ def test_of_several_videos_an_unchanged_one_is_shown(tmp_path: Path) -> None:
     assert pictures.thumbnail(photos, "small") == expected
     assert not pictures.thumbnail(photos[:1], "small").immutable
     pictures.close()
+
+
+def test_a_damaged_thumbnail_is_made_again(tmp_path: Path) -> None:
+    cache = ThumbnailCache(tmp_path)
+    for damaged in (b"", b"a", b"a picturf" + b"1234", b"a picture"):
+        cache.put("ab", b"a picture")
+        assert cache.get("ab") == b"a picture"
+        (tmp_path / "ab/ab.jpg").write_bytes(damaged)
+        assert cache.get("ab") is None

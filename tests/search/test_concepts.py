@@ -174,7 +174,7 @@ def test_verify_brings_the_last_good_concepts_back(clipsearch: Run, index: Path,
         (index / name).write_bytes(whole[:-40])
     lost = clipsearch("verify", index=index)
     assert (lost.status, lost.err.count("\n")) == (2, 1)
-    assert "concepts.kept.json is damaged" in lost.err
+    assert "concepts.json and its backup concepts.kept.json are damaged" in lost.err
     assert "sound" not in lost.out.decode()
 
 

@@ -10,8 +10,9 @@ import pytest
 from clipsearch import Filter, Limits, Question
 from clipsearch.errors import BadRequest, IndexUnusable
 from clipsearch.search.question import IMAGE, PHOTO, Term, parse, text_terms
-from clipsearch.search.saved import FILE, SavedSearches
+from clipsearch.search.saved import SavedSearches, restore
 
+FILE = "saved.json"
 QUESTION = Question(
     (*text_terms("2:a dog @grandma -people"), Term("/photos/a.jpg", -0.5, IMAGE), Term("ab" * 16, 1.0, PHOTO)),
     Filter(after="2023-06", keywords=("beach OR sea", "dog"), near="48.85,2.35,5", size="+2M"),
@@ -68,7 +69,7 @@ def test_a_name_that_no_shell_or_list_can_show_is_refused(tmp_path: Path, name: 
 
 def test_a_file_that_is_something_else_is_refused_and_left_alone(tmp_path: Path) -> None:
     SavedSearches(tmp_path).save("x", QUESTION)
-    good = json.loads((tmp_path / FILE).read_text())
+    good = json.loads((tmp_path / FILE).read_text())["saved"]
 
     def changed(**parts: object) -> bytes:
         return json.dumps({"x": good["x"] | parts}).encode()
@@ -93,7 +94,7 @@ def test_a_file_that_is_something_else_is_refused_and_left_alone(tmp_path: Path)
         changed(limits={"unique": "yes"}),
         changed(limits={"sort": "colour"}),
         changed(limits={"other": 1}),
-        json.dumps(good).encode().ljust((4 << 20) + 1),
+        json.dumps({"checksum": 1, "saved": good}).encode(),
     ):
         (tmp_path / FILE).write_bytes(bad)
         with pytest.raises(IndexUnusable, match="damaged"):
@@ -101,6 +102,22 @@ def test_a_file_that_is_something_else_is_refused_and_left_alone(tmp_path: Path)
         with pytest.raises(IndexUnusable, match="damaged"):
             SavedSearches(tmp_path).save("y", QUESTION)
         assert (tmp_path / FILE).read_bytes() == bad
+
+
+def test_a_damaged_or_missing_file_is_restored_from_its_backup_and_the_other_way_round(tmp_path: Path) -> None:
+    file, backup = tmp_path / FILE, tmp_path / "saved.kept.json"
+    SavedSearches(tmp_path).save("x", QUESTION)
+    good = file.read_bytes()
+    for path in (file, backup):
+        path.write_bytes(good.replace(b"a dog", b"a dof"))
+        assert restore(tmp_path)
+        assert (file.read_bytes(), backup.read_bytes()) == (good, good)
+    assert not restore(tmp_path)
+    file.unlink()
+    SavedSearches(tmp_path).save("y", QUESTION)
+    assert list(SavedSearches(tmp_path).all()) == ["x", "y"]
+    file.write_text(json.dumps(json.loads(good)["saved"]))  # as older versions wrote it
+    assert SavedSearches(tmp_path).all() == {"x": QUESTION}
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,6 +23,7 @@ from clipsearch.images.rules import Rules
 from clipsearch.paths import absolute, join, relative_to
 from clipsearch.store import catalogue, database, schema
 from clipsearch.store.catalogue import CATALOGUE, Offline, Store
+from clipsearch.store.outdated import read_outdated
 from clipsearch.store.verify import repair
 
 
@@ -111,11 +112,13 @@ def test_an_older_index_is_replaced_when_that_is_asked_for(folder: Path) -> None
     older(folder)
     journal = folder / f"{CATALOGUE}-wal"
     journal.write_bytes(b"of the older catalogue")
-    with Store.create(folder, "another model", 9, replace=True) as store:
-        assert (store.model, store.dim, store.roots()) == ("another model", 9, [])
-        store.folders.add(b"/photos", Rules())
+    old = read_outdated(folder)
+    with Store.create(folder, "another model", 9, replace=old) as store:
+        paths = [root.path for root in store.roots()]
+        assert (store.model, store.dim, paths) == ("another model", 9, [b"/media/\xff", b"/photos"])
+        store.folders.remove(store.roots()[0])
         store.commit()
-    with Store.create(folder, "a third", 5, replace=True) as again:  # which is not outdated, and stays
+    with Store.create(folder, "a third", 5, replace=old) as again:  # which is not outdated, and stays
         assert (again.model, len(again.roots())) == ("another model", 1)
 
 

@@ -105,8 +105,8 @@ def test_every_file_of_an_index_is_in_it(clipsearch: Run, tmp_path: Path, mini_i
     (example,) = json.loads((index / "concepts.json").read_text())["concepts"]["grandma"]
     (documented,) = json.loads(re.findall(r"```json\n(.*?)```", DOCUMENT, re.DOTALL)[0])["concepts"]["grandma"]
     assert example.keys() == documented.keys()
-    saved = json.loads((index / "saved.json").read_text())["stars"]
-    documented = json.loads(re.findall(r"```json\n(.*?)```", DOCUMENT, re.DOTALL)[2])["beach dogs"]
+    saved = json.loads((index / "saved.json").read_text())["saved"]["stars"]
+    documented = json.loads(re.findall(r"```json\n(.*?)```", DOCUMENT, re.DOTALL)[2])["saved"]["beach dogs"]
     assert saved.keys() == documented.keys()
     assert saved["terms"][0].keys() == documented["terms"][0].keys()
 

@@ -222,7 +222,7 @@ def test_a_file_that_became_another_is_left_out(library: Library, action: str) -
     library.photos[2].write_bytes(library.photos[2].read_bytes() + b"more")
     library.photos[3].touch()  # the same contents
     message = library.act(action, names, "~/made").json()["message"]
-    assert "skipped 3 files: 00.png: moved or deleted, 01.png" in message
+    assert "skipped 3 files: 00.png: moved, deleted or offline, 01.png" in message
     if action in ("copy", "link"):
         assert os.listdir(library.folder / "made") == ["03.png"]
     assert "none of the files can be used" in library.act(action, names[:3], "~/made").json()["error"]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import SCENES
+from conftest import SCENES, save_scenes
 from endpoints import chat_server, completion
 from mcp import Client
 from mcp.client.stdio import StdioServerParameters
@@ -47,6 +47,20 @@ def test_a_search_gives_what_the_command_gives(ask: Any, clipsearch: Any, drawn_
     assert [hit["path"] for hit in hits] == clipsearch("query", text, "-k", 3, index=drawn_index).lines
     assert [part.mime_type for part in found.content[1:]] == ["image/jpeg"] * 3
     assert hits[0]["confidence"] > 0
+
+
+def test_offline_folders_are_named(ask: Any, mini_index: Any, tmp_path: Path) -> None:
+    folders = [save_scenes(tmp_path / name, 1, first=n)[0].parent for n, name in enumerate(("here", "drive"))]
+    index = mini_index(*folders)
+    (tmp_path / "drive").rename(tmp_path / "unplugged")
+    said = f"Not searched: {tmp_path / 'drive'} is not there"
+    hits, *sentences = (part.text for part in ask("search", assistant(index), text="a circle").content)
+    assert (len(json.loads(hits)), sentences[-1]) == (1, said)
+    with TestClient(create_app(index, "token"), base_url="http://127.0.0.1") as page:
+        page.get("/", params={"token": "token"})
+        for question in ({"text": "a circle"}, {}):
+            answer = page.get("/search", params=question).json()
+            assert (len(answer["hits"]), answer["advice"][-1]) == (1, said)
 
 
 def test_every_way_in_gives_the_same_confidence(ask: Any, clipsearch: Any, drawn_index: Path) -> None:

@@ -43,7 +43,7 @@ export class Group {
 
   card(file, n, rows) {
     const checkbox = element("input", { type: "checkbox", "aria-label": `Keep ${file.name}`, onchange: () => this.on.toggle(n) });
-    const image = element("img", { src: largeUrl(file.id), alt: "", loading: "lazy", onerror: ({ target }) => target.replaceWith(element("span", {}, "File moved or deleted.")) });
+    const image = element("img", { src: largeUrl(file.id), alt: "", loading: "lazy", onerror: ({ target }) => target.replaceWith(element("span", {}, "File moved, deleted or offline.")) });
     return element("li", { class: "file" },
       element("button", { type: "button", class: "picture", "aria-label": `Compare ${file.name}`, onclick: () => this.on.compare(n) }, image),
       element("label", { class: "keep" }, checkbox, n < 9 ? element("kbd", {}, String(n + 1)) : null, element("b", { class: "fate" }), element("span", { class: "kind" }, kindOf(file, n))),
