@@ -40,6 +40,7 @@ TOKEN, TOKEN_FILE, TLS = "CLIPSEARCH_MILVUS_TOKEN", "CLIPSEARCH_MILVUS_TOKEN_FIL
 
 _PROPERTY = "clipsearch"
 _SECONDS = 10.0  # to reach a server
+_ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n", "\r": r"\r", "\t": r"\t"})
 _OF_LITE = {"LOCK", "collections"}  # the first files of a Milvus Lite folder
 
 
@@ -265,5 +266,5 @@ def every(client: MilvusClient, address: Address, expression: str, fields: Seque
 
 
 def quoted(text: str) -> str:
-    """A text as a literal in an expression."""
-    return json.dumps(text, ensure_ascii=False)
+    """A text as a literal in an expression. Milvus Lite does not know the escapes of JSON for control characters."""
+    return f'"{text.translate(_ESCAPES)}"'

@@ -102,7 +102,7 @@ class Endpoint:
             with _deadline(connection.sock, self._answer_seconds):
                 connection.request("POST", self._path, body, _headers())
                 with contextlib.closing(connection.getresponse()) as response:
-                    status, answer = response.status, response.read(_MAX_RESPONSE + 1)
+                    status, answer = response.status, _body(response)
         return self._content(status, answer)
 
     @contextlib.contextmanager
@@ -147,6 +147,17 @@ def _request(model: str, image: Pixels, prompt: str) -> dict[str, Any]:
     parts = [{"type": "text", "text": prompt}, {"type": "image_url", "image_url": {"url": url}}]
     message = {"role": "user", "content": parts}
     return {"model": model, "messages": [message], "max_tokens": _MAX_TOKENS, "temperature": 0, "stream": False}
+
+
+def _body(response: http.client.HTTPResponse) -> bytes:
+    """The body; if it is too long, more than `_MAX_RESPONSE` bytes of it.
+
+    `read` has no limit for a chunk whose size is negative.
+    """
+    body = bytearray()
+    while len(body) <= _MAX_RESPONSE and (part := response.read1(_MAX_RESPONSE)):
+        body += part
+    return bytes(body)
 
 
 def _headers() -> dict[str, str]:

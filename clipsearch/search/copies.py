@@ -161,7 +161,7 @@ def _joined(store: Searchable, selection: Selection, files: FilesOnDisk, sets: I
 def is_copy(comparer: Comparer, best: Photo, other: Photo) -> bool:
     """Whether two files show the same picture, and `other` adds nothing to the best."""
     if best.content == other.content:
-        return not best.is_video or _is_identical(best, other)
+        return _is_identical(best, other)  # a disk may have damaged one
     return comparer.similarity(best, other) is not None
 
 

@@ -22,7 +22,7 @@ from clipsearch.errors import BadRequest
 from clipsearch.search.confidence import Calibration
 from clipsearch.search.embed import Embedder
 from clipsearch.search.files_on_disk import FilesOnDisk
-from clipsearch.search.question import is_unicode
+from clipsearch.store.conditions import is_unicode
 from clipsearch.store.searchable import Searchable
 from clipsearch.store.selection import Selection
 

@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 from clipsearch.errors import BadArgument, BadRequest
 from clipsearch.images.kinds import kind_of
 from clipsearch.search.reason import LOOK
-from clipsearch.store.conditions import fold_line
+from clipsearch.store.conditions import fold_line, is_unicode
 from clipsearch.store.filters import EVERYTHING, FILTERS, OPTIONS, Filter, several
 from clipsearch.store.order import BY_SCORE, NEWEST, Order, parse_order
 
@@ -299,11 +299,6 @@ def split_weight(text: str) -> tuple[float, str]:
     if not 0 < weight < 1e9:
         raise BadRequest(f"the weight of {rest!r} must be more than 0" + " and less than 1e9" * (weight > 1))
     return weight, rest
-
-
-def is_unicode(text: str) -> bool:
-    """False if the text has bytes of another encoding, which Python represents as surrogates."""
-    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _names_an_image(text: str) -> bool:

@@ -162,6 +162,11 @@ def has_line(text: Any, wanted: str) -> bool:
     return isinstance(text, str) and wanted in fold_line(text).split("\n")
 
 
+def is_unicode(text: str) -> bool:
+    """False if the text has bytes of another encoding, which Python represents as surrogates."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
 def fold_line(text: str) -> str:
     """Text as it is compared: without case, and with accents composed, as Macs write them decomposed."""
     return text.casefold() if text.isascii() else unicodedata.normalize("NFC", text).casefold()

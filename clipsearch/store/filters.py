@@ -35,6 +35,7 @@ from clipsearch.store.conditions import (
     alternatives,
     any_of,
     fold_line,
+    is_unicode,
 )
 from clipsearch.store.dates import parse_date, spell_date, to_local
 
@@ -224,10 +225,20 @@ def _folder(value: Any) -> str:
 
 
 def _text(value: Any) -> str:
+    text = _part_of_path(value)
+    if not is_unicode(text):
+        raise ValueError("is not UTF-8")
+    return text
+
+
+def _part_of_path(value: Any) -> str:
+    """Text that may have bytes of another encoding, as surrogates."""
     if not isinstance(value, str):
         raise ValueError("must be text")
     if not value.strip():
         raise ValueError("must not be empty")
+    if "\0" in value:
+        raise ValueError("contains a NUL character")
     return value.strip()
 
 
@@ -490,7 +501,7 @@ class Filter:
         choices=TYPES,
         facet=Facet(("suffix",), _type_of, str),
     )
-    name: Any = _filter("TEXT", "Path contains these words.", _text, _either(_has_words("path")), "named {}")
+    name: Any = _filter("TEXT", "Path contains these words.", _part_of_path, _either(_has_words("path")), "named {}")
     caption: Any = _filter(
         "TEXT",
         "Title, caption or place has these words.",

@@ -59,6 +59,17 @@ before and not_under must. "beach OR sea" means either. person is a recognised f
 _READ_ONLY = ToolAnnotations(read_only_hint=True, open_world_hint=False)
 
 
+class _Server(MCPServer):
+    """Refuses unknown arguments: the library ignores them, and a misspelt filter would filter nothing."""
+
+    async def call_tool(self, name: str, arguments: dict[str, Any], *context: Any, **options: Any) -> Any:
+        known = next((one.input_schema["properties"] for one in await self.list_tools() if one.name == name), arguments)
+        unknown = sorted(arguments.keys() - known.keys())
+        if unknown:
+            raise ToolError(f"{name} has no argument {unknown[0]!r}; choose from {', '.join(known)}")
+        return await super().call_tool(name, arguments, *context, **options)
+
+
 def assistant(folder: Path, vlm: Vlm | None = None) -> MCPServer:
     """An MCP server for the index in a folder, with the tools search, label, where, describe, ask and status.
 
@@ -66,7 +77,7 @@ def assistant(folder: Path, vlm: Vlm | None = None) -> MCPServer:
     """
     index, pictures = IndexThread(folder), Pictures()
     slow_index = IndexThread(folder)  # searches do not wait for a vision-language model
-    server: MCPServer = MCPServer("clipsearch", instructions=_INSTRUCTIONS)
+    server = _Server("clipsearch", instructions=_INSTRUCTIONS)
 
     async def search(
         text: str = "",

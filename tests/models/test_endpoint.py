@@ -112,11 +112,39 @@ def test_a_server_that_never_finishes_is_given_up() -> None:
         assert time.monotonic() - began < 30
 
 
-@pytest.mark.parametrize("answer", [b"", b"SSH-2.0-OpenSSH_9.6\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{"])
+_CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+def test_a_chunk_of_negative_size_is_not_read_to_its_end() -> None:
+    sent = 0
+
+    def flood(connection: socket.socket) -> None:
+        nonlocal sent
+        connection.sendall(_CHUNKED + b"-1\r\n")
+        while sent < 1 << 26:
+            sent += connection.send(bytes(1 << 16))
+
+    with raw_server(flood) as url, pytest.raises(EndpointFailed, match="sent more than 1,048,576 bytes"):
+        Endpoint(url, "llava").captions([PHOTO])
+    assert sent < 1 << 25
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"SSH-2.0-OpenSSH_9.6\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{",
+        _CHUNKED + b"-5\r\n{}",
+        _CHUNKED + b"0x2\r\n{}",
+    ],
+)
 def test_a_server_that_speaks_something_else_fails(answer: bytes) -> None:
     def serve(connection: socket.socket) -> None:
-        connection.recv(100)
         connection.sendall(answer)
+        connection.shutdown(socket.SHUT_WR)
+        while connection.recv(1 << 16):
+            pass
 
     with raw_server(serve) as url, pytest.raises(EndpointFailed):
         Endpoint(url, "llava").captions([PHOTO])

@@ -22,6 +22,7 @@ from PIL import ExifTags, Image, ImageDraw
 from clipsearch.images import found_file
 from clipsearch.images.metadata import Metadata
 from clipsearch.images.read import file_hash
+from clipsearch.index import open_index
 from clipsearch.indexing.update import Options, update_index
 from clipsearch.search import copies, files_on_disk, find
 from clipsearch.search.copies import components, find_copies
@@ -227,6 +228,10 @@ def test_a_file_damaged_under_its_old_times_is_neither_best_nor_listed(
     assert (list(files.damaged), dict(files.unreadable)) == (
         ([os.fsencode(path)], {}) if fault == "zeros" else ([], {os.fsencode(folder): 1})
     )
+    if fault == "zeros":
+        with open_index(index) as opened:
+            unique = {hit.path.name for hit in opened.query(k=30, unique=True)}
+        assert {"01.png", "01-copy.png"} <= unique
 
 
 def test_a_changed_file_is_named_once(clipsearch: Run, burst: tuple[Path, Path]) -> None:

@@ -120,6 +120,12 @@ def test_a_filter_may_be_a_list(ask: Any, drawn: Path) -> None:
     assert found(after=["2001", "2999"]) == 0
 
 
+def test_a_misspelt_filter_is_refused(ask: Any) -> None:
+    refused = ask("search", persons="Anna")
+    assert refused.is_error
+    assert refused.content[0].text.startswith("search has no argument 'persons'; choose from text, without, ")
+
+
 def test_a_search_in_another_order(ask: Any, drawn: Path) -> None:
     hits = json.loads(ask("search", sort="-name", count=3, name="03 OR 07 OR 11 OR 30").content[0].text)
     assert [hit["path"] for hit in hits] == [str(drawn / name) for name in ("30.png", "11.png", "07.png")]

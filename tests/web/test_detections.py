@@ -110,15 +110,29 @@ def test_boxes_are_over_the_photo(look: Callable[..., Any], library: Path, owl: 
     assert not violations(page)
     page.locator(".question").get_by_label("Show boxes").uncheck()
     expect(boxes.first).to_be_hidden()
-    page.locator(".question").get_by_label("Show boxes").check()
+    switch = page.locator(".question").get_by_label("Show boxes")
+    switch.press("Space")
     expect(boxes.first).to_be_visible()
+    status = page.locator(".question [role=status]")
+    send = page.get_by_role("button", name="Find", exact=True)
+    for number, answer, shown in ((500, {"error": "it failed"}, "it failed"), (200, {"detections": []}, "None found")):
+        page.route("**/detections?*", lambda route, _, n=number, json=answer: route.fulfill(status=n, json=json))
+        send.press("Enter")
+        expect(status).to_have_text(shown)
+        expect(send).to_be_focused()
+        expect(boxes).to_have_count(0)
+        expect(switch).to_have_count(0)
+        page.unroute("**/detections?*")
+    with page.expect_response(re.compile("/detections"), timeout=LOADING):
+        send.press("Enter")
+    expect(boxes).to_have_count(len(detections))
     page.get_by_role("button", name="Next photo").click()
     expect(boxes).to_have_count(0)
     expect(page.locator(".question").get_by_label("Show boxes")).to_have_count(0)
 
 
 def test_in_a_video_a_frame_is_searched(look: Callable[..., Any], library: Path, owl: str) -> None:
-    page = look(library, serving=("--detector", owl))
+    page = look(library, serving=("--detector", owl, "--endpoint", "http://127.0.0.1:9/v1", "--vlm-model", "any"))
     page.locator(".tile .open", has_text="film.mp4").click()
     film, frames = page.locator("#film"), page.locator("#frames button")
     expect(film).to_be_visible()
@@ -134,6 +148,24 @@ def test_in_a_video_a_frame_is_searched(look: Callable[..., Any], library: Path,
     expect(boxes.first).to_have_attribute("aria-label", re.compile("a red <circle>, "))
     expect(film).to_be_hidden()
     expect(page.locator("#large")).to_have_attribute("src", re.compile(last.content.hex()))
+    page.route("**/answer?*", lambda route: route.fulfill(json={"answer": route.request.url, "score": None}))
+    page.get_by_label("Ask about this photo").fill("how many?")
+    page.get_by_role("button", name="Ask", exact=True).click()
+    expect(page.locator(".question [role=status]").first).to_contain_text(last.content.hex())
     frames.first.click()
     expect(boxes).to_have_count(0)
     expect(film).to_be_visible()
+    held: list[Any] = []
+
+    def hold(route: Any) -> None:
+        held.append(route)
+
+    page.route("**/detections?*", hold)
+    film.evaluate("film => film.play()")
+    page.get_by_role("button", name="Find", exact=True).click()
+    expect(page.locator(".question [role=status]").last).to_have_text("Looking…")
+    assert film.evaluate("film => film.paused")
+    frames.last.click()
+    held.pop().fulfill(json={"detections": [{"box": [0, 0, 1, 1], "score": 1}]})
+    expect(page.locator(".question [role=status]").last).to_have_text("The picture has changed. Find again.")
+    expect(boxes).to_have_count(0)

@@ -2,12 +2,14 @@
 
 import { Boxes } from "./boxes.js";
 import { byId, element, percent } from "./dom.js";
+import { modelForm } from "./modelform.js";
 import { detect } from "./server.js";
 
 export class Detections {
-  // `on` has the getter pictureId(), and the callback changed(), when boxes appear or disappear.
+  // `on` has stop(), which stops a video and returns the id of the picture, the getter pictureId(), and the callback
+  // changed(), when boxes appear or disappear.
   constructor(stage, image, on) {
-    Object.assign(this, { boxes: new Boxes(byId("detection-boxes"), stage, image), on, of: "", result: null });
+    Object.assign(this, { boxes: new Boxes(byId("detection-boxes"), stage, image), on, of: "", shown: null, toggle: null });
   }
 
   get isOn() {
@@ -16,30 +18,18 @@ export class Detections {
 
   // The form for a picture; `text` is the first suggestion of what to find.
   form(text) {
-    const field = element("input", { type: "text", maxlength: "500", required: true, value: text, "aria-label": "Find in this photo", placeholder: "Find in this photo" });
-    const send = element("button", { type: "submit" }, "Find");
-    this.result = element("div", { class: "answer" }, element("p", { role: "status" }));
-    const submit = async (event) => {
-      event.preventDefault();
-      send.disabled = true;
-      await this.find(field.value);
-      send.disabled = false;
-    };
-    return element("form", { class: "question", onsubmit: submit }, element("div", {}, field, send), this.result);
+    this.shown = modelForm({ label: "Find in this photo", verb: "Find", busy: "Looking…", value: text }, (what) => this.find(what));
+    return this.shown;
   }
 
   async find(text) {
-    const id = this.on.pictureId(), { result } = this, status = result.firstChild;
+    const id = this.on.stop(), { shown } = this;
     this.clear();
-    status.textContent = "Looking…";
-    try {
-      const { detections } = await detect(id, text);
-      if (result !== this.result || id !== this.on.pictureId()) return; // another picture is shown by now
-      status.textContent = detections.length ? `${detections.length} found: ${detections.map(({ score }) => percent(score)).join(", ")}` : "None found";
-      if (detections.length) this.show(id, text, detections);
-    } catch (error) {
-      status.textContent = error.message;
-    }
+    const { detections } = await detect(id, text);
+    if (shown !== this.shown || id !== this.on.pictureId()) return "The picture has changed. Find again.";
+    if (!detections.length) return "None found";
+    this.show(id, text, detections);
+    return `${detections.length} found: ${detections.map(({ score }) => percent(score)).join(", ")}`;
   }
 
   show(id, text, detections) {
@@ -47,7 +37,7 @@ export class Detections {
     this.boxes.set(detections.map(({ box, score }) => [
       element("div", { role: "img", "aria-label": `${text}, ${percent(score)}` }, element("bdi", { "aria-hidden": "true" }, percent(score))), box]));
     this.boxes.show(true);
-    this.result.append(this.boxes.toggle());
+    this.shown.append(this.toggle = this.boxes.toggle());
     this.on.changed();
   }
 
@@ -56,7 +46,8 @@ export class Detections {
     if (!this.isOn || this.of === pictureId) return;
     this.of = "";
     this.boxes.set([]);
-    this.result.replaceChildren(element("p", { role: "status" }));
+    this.toggle.remove();
+    this.shown.querySelector("[role=status]").textContent = "";
     this.on.changed();
   }
 }

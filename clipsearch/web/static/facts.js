@@ -4,6 +4,7 @@ import { folderQuestion, toUrl } from "./address.js";
 import { commandLine, copy } from "./clipboard.js";
 import { bars, button, byId, bytes, clock, count, dateTime, element, icon, percent, videoLength } from "./dom.js";
 import { miniMap } from "./minimap.js";
+import { modelForm } from "./modelform.js";
 import { copyPaths } from "./selection.js";
 import { ask, get, originalUrl } from "./server.js";
 import { isAllowed as mayDelete } from "./trash.js";
@@ -14,7 +15,8 @@ const rounded = (value) => String(Number(value.toPrecision(3)));
 const shutter = (seconds) => seconds >= 0.3 ? `${rounded(seconds)} s` : `1/${Math.round(1 / seconds)} s`;
 
 export class Facts {
-  // `on` has those of `Viewer`, and the getters terms() and showsWhere(), toggleWhere() and detectionForm().
+  // `on` has those of `Viewer`, and the getters terms() and showsWhere(), toggleWhere(), detectionForm(), and stop(),
+  // which stops a video and returns the id of the picture.
   constructor(on) {
     this.on = on;
   }
@@ -49,7 +51,7 @@ export class Facts {
   // Add what only the file and the index know: the exposure, the people and the text; and forms for models.
   add({ exposure, people, lines, can_ask: canAsk, can_detect: canDetect }) {
     this.list.replaceChildren(...this.rows(exposure ?? {}, people));
-    if (canAsk && this.question.hidden) this.question.replaceWith(this.question = questionForm(this.photo)); // else somebody may be typing
+    if (canAsk && this.question.hidden) this.question.replaceWith(this.question = questionForm(this.on.stop)); // else somebody may be typing
     if (canDetect && this.detections.hidden) this.detections.replaceWith(this.detections = this.on.detectionForm());
     if (!lines.length) return;
     const text = lines.join("\n");
@@ -104,23 +106,12 @@ export class Facts {
   }
 }
 
-// A field for a question about a photo, and the answer of a vision-language model.
-function questionForm(photo) {
-  const field = element("input", { type: "text", maxlength: "500", required: true, "aria-label": "Ask about this photo", placeholder: "Ask about this photo" });
-  const send = element("button", { type: "submit" }, "Ask"), answer = element("p", { class: "answer", role: "status" });
-  const submit = async (event) => {
-    event.preventDefault();
-    send.disabled = true;
-    answer.textContent = "Asking…";
-    try {
-      const found = await ask(photo.id, field.value);
-      answer.textContent = (found.answer || "No answer") + (isKnown(found.score) ? ` (${percent(found.score)})` : "");
-    } catch (error) {
-      answer.textContent = error.message;
-    }
-    send.disabled = false;
-  };
-  return element("form", { class: "question", onsubmit: submit }, element("div", {}, field, send), answer);
+// A field for a question about the picture, and the answer of a vision-language model.
+function questionForm(picture) {
+  return modelForm({ label: "Ask about this photo", verb: "Ask", busy: "Asking…" }, async (question) => {
+    const { answer, score } = await ask(picture(), question);
+    return (answer || "No answer") + (isKnown(score) ? ` (${percent(score)})` : "");
+  });
 }
 
 // A bar with a mark at the threshold for confident matches.

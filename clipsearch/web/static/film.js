@@ -17,7 +17,7 @@ export class Film {
     };
     video.addEventListener("error", refuse);
     video.addEventListener("loadedmetadata", () => { if (!video.videoWidth) refuse(); }); // it plays the sound alone
-    video.addEventListener("timeupdate", () => this.mark(this.frames.findLast(({ time }) => time <= video.currentTime + 0.05)));
+    video.addEventListener("timeupdate", () => this.markPlayed());
     strip.addEventListener("keydown", (event) => {
       const n = this.frames.indexOf(this.current);
       const target = { ArrowLeft: n - 1, ArrowRight: n + 1, Home: 0, End: this.frames.length - 1 }[event.key];
@@ -55,6 +55,19 @@ export class Film {
     strip.replaceChildren(...frames.map((frame) => element("button", { type: "button", "aria-label": `Frame at ${clock(frame.time)}`, tabindex: "-1", onclick: () => this.choose(frame) },
       element("img", { loading: "lazy", src: thumbnailUrl(frame.id), alt: "" }), element("span", { "aria-hidden": "true" }, clock(frame.time)))));
     this.mark(frames.find(({ id }) => id === this.current?.id) ?? frames[0]);
+  }
+
+  // Stop the video, and return the frame that is shown.
+  stop() {
+    if (!video.paused) {
+      video.pause();
+      this.markPlayed();
+    }
+    return this.current;
+  }
+
+  markPlayed() {
+    this.mark(this.frames.findLast(({ time }) => time <= video.currentTime + 0.05));
   }
 
   choose(frame) {

@@ -42,10 +42,10 @@ export function listen({ grid, viewer, ...on }) {
     }
   });
 
-  // What browsers do with a key themselves: buttons, links and videos take the space bar, videos the arrows, too.
+  // What browsers do with a key themselves: buttons, checkboxes, links and videos take the space bar, videos the arrows, too.
   function isNative({ key, target }) {
     const isOn = (selector) => target.closest?.(selector) !== null;
-    return (key === " " && isOn("button, a, summary, video")) || (key.startsWith("Arrow") && isOn("video"));
+    return (key === " " && isOn("button, input, a, summary, video")) || (key.startsWith("Arrow") && isOn("video"));
   }
 
   // Close one thing: the list of searches, a panel, the form of an action, or else the selection, or else leave the field.

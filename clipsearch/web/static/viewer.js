@@ -23,8 +23,9 @@ export class Viewer {
   constructor(on) {
     this.on = on;
     this.showsWhere = false; // also of the photos that are shown next
-    this.detections = new Detections(stage, image, { pictureId: () => this.film.current.id, changed: () => { if (this.film.isPlayable) this.showPicture(); } });
-    this.facts = new Facts({ ...on, showsWhere: () => this.showsWhere, toggleWhere: (toggle) => this.toggleWhere(toggle), detectionForm: () => this.detections.form(on.firstText()) });
+    const stop = () => this.film.stop().id;
+    this.detections = new Detections(stage, image, { stop, pictureId: () => this.film.current.id, changed: () => { if (this.film.isPlayable) this.showPicture(); } });
+    this.facts = new Facts({ ...on, stop, showsWhere: () => this.showsWhere, toggleWhere: (toggle) => this.toggleWhere(toggle), detectionForm: () => this.detections.form(on.firstText()) });
     this.film = new Film(() => this.showPicture());
     this.slides = new Slides(() => on.step(1));
     this.faces = new FacesInPhoto(stage, image, { changed: () => this.refresh(), chosen: () => toggleFacts(true) });
