@@ -59,8 +59,8 @@ def duplicates(
 
     Copies are identical files, or the same pixels after resizing, recompression or a slight correction. Pixels decide,
     not embeddings: two pages with different text are never copies. The file to keep comes first: not in a trash
-    folder, then with the most pixels, then the largest. --similar lists photos that only look alike; they are marked as
-    similar and never printed as bare paths.
+    folder, then with the most pixels, then the largest. In a pipe, the paths of all others are printed. --similar lists
+    photos that only look alike; they are marked as similar and never printed as bare paths.
 
     --move-to moves the copies and their sidecars to DIR, keeping the folder structure. Before each move, the copy and
     the best file are read again and must be unchanged since they were indexed. With --keep, which can be repeated, only

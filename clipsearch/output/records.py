@@ -256,10 +256,11 @@ def _box(box: Box, width: int, height: int) -> dict[str, Any]:
 
 
 def duplicates(groups: Sequence[Group], form: str, end: bytes) -> Iterator[bytes]:
-    """Groups as `paths` (an extra `end` after each group), `tsv` (group, kind, similarity, path), `json` or `jsonl`.
+    """Groups as `tsv` (group, kind, similarity, path), `json` or `jsonl`, or as `paths`, each with an `end`.
 
-    Scripts delete files by these lists: paths and TSV have each file once, without its other paths. Photos that are
-    merely similar are marked in every row, and have another key than copies in JSON.
+    Scripts delete files by these lists: paths leave out the best file of each group, and like TSV, have each file once,
+    without its other paths. Photos that are merely similar are marked in every row, and have another key than copies in
+    JSON.
     """
 
     def lines(numbered: tuple[int, Group]) -> Iterator[bytes]:
@@ -269,7 +270,7 @@ def duplicates(groups: Sequence[Group], form: str, end: bytes) -> Iterator[bytes
                 b"%d\t%s\t%.4f\t%s\n" % (number, copy.kind.encode(), copy.similarity, _field(copy.photo.file))
                 for copy in group
             )
-        return iter([b"".join(copy.photo.file + end for copy in group) + end])
+        return (copy.photo.file + end for copy in group[1:])
 
     return _written(enumerate(groups, 1), form, lambda numbered: _group_object(*numbered), lines)
 
