@@ -19,9 +19,12 @@ from conftest import SCENES, Run
 from pictures import code, font, logo, page, screenshot
 from PIL import ExifTags, Image, ImageDraw
 
+from clipsearch import open_index
+from clipsearch.errors import DecoderFailed
 from clipsearch.images import found_file
 from clipsearch.images.metadata import Metadata
 from clipsearch.images.read import file_hash
+from clipsearch.images.sandbox import Decoders
 from clipsearch.indexing.update import Options, update_index
 from clipsearch.search import copies, files_on_disk, find
 from clipsearch.search.copies import components, find_copies
@@ -601,3 +604,16 @@ def test_unique_holds_without_a_query_too(clipsearch: Run, burst: tuple[Path, Pa
     every = [hit["path"] for hit in hits] + [one["path"] for hit in hits for one in hit["similar"]]
     assert len(every) == len(set(every)) == 13
     assert len(hits) == 10
+
+
+@pytest.mark.parametrize(("task", "unread"), [("sketch", 2), ("copy_similarity", 1)])
+def test_photos_whose_decoder_was_killed_are_counted(
+    versions: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, task: str, unread: int
+) -> None:
+    def killed(*_: object) -> None:
+        raise DecoderFailed("crashed its decoder")
+
+    monkeypatch.setattr(Decoders, task, killed)
+    with open_index(versions[1]) as index:
+        index.duplicates()
+        assert sum(index.left_out.unreadable.values()) >= unread
