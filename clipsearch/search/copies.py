@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipsearch.arrays import Ids
-from clipsearch.errors import ImageUnusable
+from clipsearch.errors import DecoderFailed, ImageUnusable
 from clipsearch.images.compare import Sketch, may_be_copies
 from clipsearch.images.kinds import is_raw_name, kind_of
 from clipsearch.images.likeness import OUTLINE, outline
@@ -242,8 +242,11 @@ class Comparer:
             if kinds == {"video"}:
                 return self._of_videos(best, other)
             return self._of_pictures(best, other) if kinds == {"still"} else None
+        except DecoderFailed:
+            self._files.add_unreadable(other.file)
         except ImageUnusable:
-            return None
+            pass
+        return None
 
     def _of_videos(self, a: Photo, b: Photo) -> float | None:
         first, second = a.metadata.duration, b.metadata.duration
@@ -265,8 +268,11 @@ class Comparer:
     def _new_sketch(self, path: bytes) -> Sketch | None:
         try:
             return self._decoders.sketch(read(path))
+        except DecoderFailed:
+            self._files.add_unreadable(path)
         except ImageUnusable:
-            return None
+            pass
+        return None
 
 
 # ------------------------------------------------------------------------------------------ what must not be lost

@@ -34,6 +34,10 @@ class FilesOnDisk:
         self.modified: dict[bytes, None] = {}  # in order, each once
         self.damaged: dict[bytes, None] = {}
 
+    def add_unreadable(self, path: bytes) -> None:
+        """Record a file that could not be compared."""
+        self._unreadable.add(path)
+
     @property
     def unreadable(self) -> Counter[bytes]:
         """Folders that cannot be entered, with the number of photos asked for in each."""

@@ -265,7 +265,7 @@ def test_no_command_lets_a_name_act_on_a_terminal(mini_index: Callable[..., Path
     shown = in_terminal("query", "a circle", "-0", index=index)
     assert shown.count("\0") == 2
     assert "\\nb.png\0" in shown
-    raw = cli_output("duplicates", "-0", index=index)
+    raw = cli_output("query", "a circle", "-0", index=index)
     assert b"a\x1b]0;owned\x07\xe2\x80\xae\nb.png\0" in raw
 
 

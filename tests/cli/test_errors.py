@@ -157,7 +157,9 @@ def test_the_status_is_right_where_nothing_can_be_said(drawn_index: Path, tmp_pa
 )
 def test_an_interrupted_start_is_an_interruption(name: str, status: int, said: str, drawn_index: Path) -> None:
     breaking = f"""
-import os
+import os, signal
+for name in ("SIGTERM", "SIGHUP"):
+    signal.signal(getattr(signal, name), signal.SIG_DFL)  # nohup ignores them
 class Interrupts:
     def find_spec(self, name, *_):
         if name == "clipsearch.cli.status":
