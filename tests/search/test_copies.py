@@ -19,13 +19,12 @@ from conftest import SCENES, Run
 from pictures import code, font, logo, page, screenshot
 from PIL import ExifTags, Image, ImageDraw
 
-from clipsearch import open_index
 from clipsearch.errors import DecoderFailed
 from clipsearch.images import found_file
 from clipsearch.images.metadata import Metadata
 from clipsearch.images.read import file_hash
-from clipsearch.index import open_index
 from clipsearch.images.sandbox import Decoders
+from clipsearch.index import open_index
 from clipsearch.indexing.update import Options, update_index
 from clipsearch.search import copies, files_on_disk, find
 from clipsearch.search.copies import components, find_copies
