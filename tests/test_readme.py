@@ -42,7 +42,8 @@ _UNTIL_IT_LISTENS = (
 _UNTIL_IT_WATCHES = (
     "import subprocess, sys;"
     " watch = subprocess.Popen([sys.executable, '-m', 'clipsearch', *sys.argv[1:]], stderr=subprocess.PIPE, text=True);"
-    " any('press Ctrl-C' in line for line in watch.stderr) and watch.terminate(); sys.exit(watch.wait())"
+    " any(sys.stderr.write(line) and 'press Ctrl-C' in line for line in watch.stderr) and watch.terminate();"
+    " sys.exit(watch.wait())"
 )
 
 WRITTEN = ("Boarding pass", "Coffee 3.50", "WiFi password: swordfish")
