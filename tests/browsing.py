@@ -136,11 +136,12 @@ def many(tmp_path_factory: pytest.TempPathFactory, places_table: Path) -> Path:
         (folder / "photos").mkdir()
         for number, row in enumerate(rows / np.linalg.norm(rows, axis=1, keepdims=True)):
             path = folder / "photos" / f"{number:04d}.png"
-            shutil.copy(targets[number % len(targets)], path)
+            original = number - (number % 50 == 1)  # every fiftieth has a copy
+            shutil.copy(targets[original % len(targets)], path)
             taken = f"{2015 + number % 8}-{1 + number % 12:02d}-05T10:00:00"
             about = Metadata(300, (200, 300, 450)[number % 3], taken, f"Camera {number % 5}", 48.0, 2.0)
             status = path.stat()
-            content = (number - (number % 50 == 1)).to_bytes(16, "big")  # every fiftieth has a copy
+            content = original.to_bytes(16, "big")
             image = store.find_image(content) or store.images.add(content, about, row)
             file = FoundFile(os.fsencode(path.name), status.st_size, status.st_mtime_ns, status.st_ctime_ns)
             store.photos.put(root, file, image, None)
