@@ -210,7 +210,7 @@ def report(error: BaseException) -> int:
     if isinstance(error, BrokenPipeError):  # the reader, such as `head`, has all it wants
         flush_streams()
         return FOUND
-    if isinstance(error, KeyboardInterrupt):
+    if isinstance(error, KeyboardInterrupt) or _signals:  # errors on the way out are no news
         say(f"clipsearch: {'terminated' if _signals else 'interrupted'}")
         return 128 + _signals[0] if _signals else INTERRUPTED
     if isinstance(error, typer.TyperException):

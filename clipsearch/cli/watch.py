@@ -68,7 +68,7 @@ def watch(
     watched = open_folder(index).watch(directories or (), Options(model=model), settle=settle, poll=poll)
     try:
         _follow(watched, quiet=quiet)
-    except KeyboardInterrupt:
+    except BaseException:
         if not was_terminated():
             raise
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -185,10 +185,8 @@ def _connect(path: Path, query: str, any_thread: bool, first: str = "") -> sqlit
     uri = f"{path.absolute().as_uri()}?{query}"
     database = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=30, check_same_thread=not any_thread)
     database.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
-    database.create_function("mark", -1, mark, deterministic=True)
-    database.create_function("km", 4, kilometres, deterministic=True)
-    database.create_function("has_line", 2, has_line, deterministic=True)
-    database.create_function("natural_name", 1, natural_name, deterministic=True)
+    for name, count, function in _FUNCTIONS:
+        database.create_function(name, count, _interruptible(function), deterministic=True)
     try:
         database.execute(first)
         database.execute("PRAGMA schema_version").fetchone()  # the first statement that reads the file
@@ -210,12 +208,36 @@ def unlink_journals(path: Path) -> None:
         path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
+_FUNCTIONS: tuple[tuple[str, int, Callable[..., Any]], ...] = (
+    ("mark", -1, mark),
+    ("km", 4, kilometres),
+    ("has_line", 2, has_line),
+    ("natural_name", 1, natural_name),
+)
+_interruptions: list[KeyboardInterrupt] = []  # for which SQLite has raised an error of its own
+
+
+def _interruptible(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Remember Ctrl-C in a function that SQLite calls: all errors there become one and the same `OperationalError`."""
+
+    def called(*values: Any) -> Any:
+        try:
+            return function(*values)
+        except KeyboardInterrupt as interruption:
+            _interruptions.append(interruption)
+            raise
+
+    return called
+
+
 @contextlib.contextmanager
 def explained(folder: Path) -> Iterator[None]:
-    """Turn SQLite's errors into `IndexUnusable` and `CatalogueDamaged`."""
+    """Turn SQLite's errors into `IndexUnusable` and `CatalogueDamaged`, or into the `KeyboardInterrupt` behind them."""
     try:
         yield
     except SQLITE_ERRORS as error:
+        if _interruptions:
+            raise _interruptions.pop() from None
         # A missing table or column is damage: the format says they exist.
         if isinstance(error, sqlite3.OperationalError) and "no such" not in str(error):
             raise IndexUnusable(f"the index at {folder} cannot be used: {error}") from error

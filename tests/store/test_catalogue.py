@@ -644,3 +644,12 @@ def test_months_of_photos_with_and_without_a_date(store: Store, tmp_path: Path) 
     months = store.months(store.select())
     assert months == ({"2019-05": 2, "2021-01": 1}, {"1970-02": 1})
     assert months.total == 4
+
+
+def test_ctrl_c_in_a_function_of_sqlite_is_no_damage(drawn_index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(database, "_FUNCTIONS", (("mark", -1, interrupted), *database._FUNCTIONS[1:]))
+    with pytest.raises(KeyboardInterrupt), Store.open(drawn_index):
+        pass
