@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -57,13 +57,15 @@ class Ranking(NamedTuple):
     """The best hits of a question.
 
     The first `confident` of them match; None if they have no confidence. `has_all_matches`: a longer ranking would only
-    add photos that do not match. `complete`: it has all photos.
+    add photos that do not match. `complete`: it has all photos. `offline` are the folders that were not searched, and
+    why.
     """
 
     hits: list[Hit]
     confident: int | None
     has_all_matches: bool
     complete: bool
+    offline: Mapping[bytes, str]
 
     @property
     def matches(self) -> list[Hit]:
@@ -139,7 +141,7 @@ class Gallery:
             "passing": self._months_of(index, question.filter).total,
             "range": _range_of(question.filter),
             "command": self._command(index, question, shown),
-            "advice": [*index.advice(question.texts), *text.not_searched(index.offline(question.filter))],
+            "advice": [*index.advice(question.texts), *text.not_searched(ranking.offline)],
         }
 
     def _part_of_list(self, index: Index, question: Question, part: Part) -> dict[str, Any]:
@@ -249,16 +251,17 @@ class Gallery:
         while question.asks_for_text and not ranking.has_all_matches and len(ranking.hits) < MAX_DEPTH:
             ranking = self._best(index, by_score, 4 * len(ranking.hits))
         hits = sort_hits(ranking.matches or ranking.hits, order)
-        return Ranking(hits, ranking.confident, ranking.has_all_matches, complete=True)
+        return ranking._replace(hits=hits, complete=True)
 
     def _best(self, index: Index, question: Question, depth: int) -> Ranking:
         resolved = self._uploads.resolve(question, index)
         hits = index.ask(resolved._replace(limits=resolved.limits._replace(k=depth)), confidence=True)
-        complete = len(hits) < depth
+        complete, offline = len(hits) < depth, index.left_out.offline
         if question.limits.min_confidence is not None:
-            return Ranking(hits, None, complete, complete)
+            return Ranking(hits, None, complete, complete, offline)
         confident = dividing_line([hit._replace(confidence=1.0) if hit.is_literal else hit for hit in hits])
-        return Ranking(hits, confident, complete or (confident is not None and confident < len(hits)), complete)
+        has_all_matches = complete or (confident is not None and confident < len(hits))
+        return Ranking(hits, confident, has_all_matches, complete, offline)
 
     def where(self, index: Index, data: bytes, question: Question) -> Where:
         """The part of an image file that matches a question."""
